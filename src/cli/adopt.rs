@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::archive::{ArchiveMarker, ArchiveOwner, FolderContents, FolderName, SkipReason};
-use crate::cli::args::{AdoptArgs, Common};
-use crate::cli::exit::Exit;
-use crate::cli::place::{Ground, ledger_file, lock_file};
-use crate::cli::print::show;
-use crate::cli::sources::{Known, all, chosen, ground};
+use crate::cli::args::{AdoptArgs, CommonArgs};
+use crate::cli::context::{AppContext, ledger_file, lock_file};
+use crate::cli::error::CliError;
+use crate::cli::exit::ProgramExit;
+use crate::cli::print::print_result;
+use crate::cli::sources::{SourceRef, all_sources, load_context, select_sources};
 use crate::cli::table::table;
-use crate::cli::trouble::Trouble;
 use crate::disk::{
     Disk, FileLock, RealDisk, ensure_folder, parent_folder, quarantine_file, storage_failure,
 };
@@ -25,13 +25,13 @@ use crate::ledger::{AdoptedDocument, AdoptionCounts, Ledger, LedgerOpenError, Le
 use crate::worker::{RealEnv, new_ledger_id};
 
 /// The ending of the new ledger's name until it is whole.
-const UNFINISHED: &str = ".adopted";
+const UNFINISHED_SUFFIX: &str = ".adopted";
 
 /// Files left alone that are named; a folder may hold any number.
-const NAMED_MAX: usize = 20;
+const SKIPPED_SHOWN_MAX: usize = 20;
 
 /// A session's folder, and what of it is taken over.
-struct Folder {
+struct SessionFolder {
     name: FolderName,
     started: Timestamp,
     contents: FolderContents,
@@ -39,25 +39,25 @@ struct Folder {
 
 /// What is there of the old ledger.
 #[derive(Clone, Copy, PartialEq)]
-enum OldLedger {
+enum ExistingLedger {
     Absent,
     /// It is put aside.
-    Useless,
+    Replaceable,
 }
 
-pub(super) fn adopt(common: &Common, args: &AdoptArgs) -> Result<Exit, Trouble> {
-    let ground = ground(common)?;
-    for source in chosen(&ground, Some(&args.source))? {
+pub(super) fn adopt(common: &CommonArgs, args: &AdoptArgs) -> Result<ProgramExit, CliError> {
+    let ground = load_context(common)?;
+    for source in select_sources(&ground, Some(&args.source))? {
         adopt_source(&ground, &source, args)?;
     }
-    Ok(Exit::Done)
+    Ok(ProgramExit::Success)
 }
 
-fn adopt_source(ground: &Ground, source: &Known, args: &AdoptArgs) -> Result<(), Trouble> {
+fn adopt_source(ground: &AppContext, source: &SourceRef, args: &AdoptArgs) -> Result<(), CliError> {
     let (dir, archive) = (&source.dir, &ground.loaded.settings.archive.dir);
     let Some(settings) = &source.settings else {
         let why = format!("{} is not in the configuration, which names its account", source.name);
-        return Err(Trouble::new(Exit::Configuration, why));
+        return Err(CliError::new(ProgramExit::Configuration, why));
     };
     let marker = ArchiveMarker::new(Arc::new(RealDisk), archive, source.name.as_str());
     ensure_folder(&RealDisk, dir)
@@ -68,9 +68,9 @@ fn adopt_source(ground: &Ground, source: &Known, args: &AdoptArgs) -> Result<(),
         true => Some(FileLock::acquire(&marker.lock_file())?),
         false => None,
     };
-    let old = old_ledger(source)?;
-    let taken = folders_of_others(ground, source)?;
-    let folders = find_folders(archive, &settings.account, &taken)?;
+    let old = check_existing_ledger(source)?;
+    let taken = folders_of_other_sources(ground, source)?;
+    let folders = find_session_folders(archive, &settings.account, &taken)?;
     if folders.is_empty() {
         let why = format!(
             "there is no session folder of {} in {}: nothing to adopt; correct `dir` of [archive] \
@@ -78,15 +78,15 @@ fn adopt_source(ground: &Ground, source: &Known, args: &AdoptArgs) -> Result<(),
             settings.account,
             archive.display()
         );
-        return Err(Trouble::new(Exit::Other, why));
+        return Err(CliError::new(ProgramExit::Other, why));
     }
-    show(plan(&folders))?;
-    show_left_alone(&folders)?;
+    print_result(plan_table(&folders))?;
+    print_skipped_files(&folders)?;
     if args.dry_run {
-        show(format!("Nothing is changed yet: `cynosure adopt {}` does it.", source.name))?;
+        print_result(format!("Nothing is changed yet: `cynosure adopt {}` does it.", source.name))?;
         return Ok(());
     }
-    let adoption = carry_out(source, archive, &marker, old, &folders)?;
+    let adoption = rebuild_ledger(source, archive, &marker, old, &folders)?;
     let AdoptionCounts { documents, versions, copies } = adoption;
     let also = [
         (versions > 0).then(|| format!("{} of them", pluralize(versions, "earlier version"))),
@@ -94,7 +94,7 @@ fn adopt_source(ground: &Ground, source: &Known, args: &AdoptArgs) -> Result<(),
             .then(|| format!("{} with the same bytes left alone", pluralize(copies, "file"))),
     ];
     let also: String = also.into_iter().flatten().map(|also| format!(", {also}")).collect();
-    show(format!(
+    print_result(format!(
         "{}: {} adopted{also}; the next run lists everything and fetches what is missing",
         source.name,
         pluralize(documents, "document"),
@@ -102,11 +102,11 @@ fn adopt_source(ground: &Ground, source: &Known, args: &AdoptArgs) -> Result<(),
 }
 
 /// Looks at the ledger that is there. One that knows documents is not replaced.
-fn old_ledger(source: &Known) -> Result<OldLedger, Trouble> {
+fn check_existing_ledger(source: &SourceRef) -> Result<ExistingLedger, CliError> {
     let path = ledger_file(&source.dir);
     let reader = match LedgerReader::open(&path) {
-        Ok(None) => return Ok(OldLedger::Absent),
-        Err(LedgerOpenError::Damaged(_)) => return Ok(OldLedger::Useless),
+        Ok(None) => return Ok(ExistingLedger::Absent),
+        Err(LedgerOpenError::Damaged(_)) => return Ok(ExistingLedger::Replaceable),
         Err(error) => return Err(error.into()),
         Ok(Some(reader)) => reader,
     };
@@ -119,17 +119,20 @@ fn old_ledger(source: &Known) -> Result<OldLedger, Trouble> {
             path.display(),
             source.name
         );
-        return Err(Trouble::new(Exit::Other, why));
+        return Err(CliError::new(ProgramExit::Other, why));
     }
-    Ok(OldLedger::Useless)
+    Ok(ExistingLedger::Replaceable)
 }
 
 /// The folders that the ledgers of other sources know, each with the source's name.
-fn folders_of_others(ground: &Ground, ours: &Known) -> Result<BTreeMap<String, String>, Trouble> {
+fn folders_of_other_sources(
+    ground: &AppContext,
+    ours: &SourceRef,
+) -> Result<BTreeMap<String, String>, CliError> {
     let mut taken = BTreeMap::new();
-    for other in all(ground)?.iter().filter(|other| other.name != ours.name) {
+    for other in all_sources(ground)?.iter().filter(|other| other.name != ours.name) {
         // One that cannot be read keeps nothing from ours.
-        let Ok(Some(ledger)) = other.ledger() else { continue };
+        let Ok(Some(ledger)) = other.open_ledger() else { continue };
         for folder in ledger.session_folders()? {
             taken.insert(folder, other.name.to_string());
         }
@@ -138,11 +141,11 @@ fn folders_of_others(ground: &Ground, ours: &Known) -> Result<BTreeMap<String, S
 }
 
 /// Reads the session folders of an account, from the oldest to the newest.
-fn find_folders(
+fn find_session_folders(
     archive: &Path,
     account: &str,
     taken: &BTreeMap<String, String>,
-) -> Result<Vec<Folder>, Trouble> {
+) -> Result<Vec<SessionFolder>, CliError> {
     let names = match RealDisk.list_dir(archive) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         names => names.map_err(|error| storage_failure("read the folder", archive, &error))?,
@@ -151,18 +154,18 @@ fn find_folders(
     for name in names.iter().filter_map(|name| FolderName::parse(name.to_str()?)) {
         let Some(started) = name.session_start(account) else { continue };
         if let Some(other) = taken.get(name.as_str()) {
-            show(format!("{} is of the source {other}: left alone", name.as_str()))?;
+            print_result(format!("{} is of the source {other}: left alone", name.as_str()))?;
             continue;
         }
         let contents = FolderContents::read(&RealDisk, archive, &name)?;
-        found.push(Folder { name, started, contents });
+        found.push(SessionFolder { name, started, contents });
     }
     found.sort_by(|a, b| (a.started, &a.name).cmp(&(b.started, &b.name)));
     Ok(found)
 }
 
-fn plan(folders: &[Folder]) -> String {
-    let rows = folders.iter().map(|Folder { name, contents, .. }| {
+fn plan_table(folders: &[SessionFolder]) -> String {
+    let rows = folders.iter().map(|SessionFolder { name, contents, .. }| {
         let FolderContents { documents, skipped: left_alone } = contents;
         let bytes = documents.iter().map(|document| document.length).sum();
         let in_manifest = documents.iter().filter(|document| document.blob.is_some()).count();
@@ -180,38 +183,38 @@ fn plan(folders: &[Folder]) -> String {
 }
 
 /// Names the first files that are left alone, and counts all of them by their reason.
-fn show_left_alone(folders: &[Folder]) -> Result<(), Trouble> {
+fn print_skipped_files(folders: &[SessionFolder]) -> Result<(), CliError> {
     let left = || folders.iter().flat_map(|folder| &folder.contents.skipped);
-    for (path, why) in left().take(NAMED_MAX) {
-        show(format!("{}: left alone: {}", path.display(), why.reason()))?;
+    for (path, why) in left().take(SKIPPED_SHOWN_MAX) {
+        print_result(format!("{}: left alone: {}", path.display(), why.reason()))?;
     }
     let mut counts: BTreeMap<SkipReason, u64> = BTreeMap::new();
     left().for_each(|(_, why)| *counts.entry(*why).or_default() += 1);
     for (why, files) in counts {
-        show(format!("{} left alone: {}", pluralize(files, "file"), why.reason()))?;
+        print_result(format!("{} left alone: {}", pluralize(files, "file"), why.reason()))?;
     }
     Ok(())
 }
 
-fn carry_out(
-    source: &Known,
+fn rebuild_ledger(
+    source: &SourceRef,
     archive: &Path,
     marker: &ArchiveMarker,
-    old: OldLedger,
-    folders: &[Folder],
-) -> Result<AdoptionCounts, Trouble> {
+    old: ExistingLedger,
+    folders: &[SessionFolder],
+) -> Result<AdoptionCounts, CliError> {
     let path = ledger_file(&source.dir);
-    let unfinished = named(&path, UNFINISHED);
+    let unfinished = with_suffix(&path, UNFINISHED_SUFFIX);
     for suffix in ["", "-wal", "-shm"] {
-        remove_if_there(&named(&unfinished, suffix))?;
+        remove_if_exists(&with_suffix(&unfinished, suffix))?;
     }
     let id = new_ledger_id(&RealEnv);
     let adoption = write_ledger(&unfinished, archive, &id, folders)?;
-    if old == OldLedger::Useless {
-        for file in [named(&path, "-wal"), named(&path, "-shm"), path.clone()] {
+    if old == ExistingLedger::Replaceable {
+        for file in [with_suffix(&path, "-wal"), with_suffix(&path, "-shm"), path.clone()] {
             if file.exists() {
                 let kept_as = quarantine_file(&RealDisk, &file)?;
-                show(format!("{} is kept as {}", file.display(), kept_as.display()))?;
+                print_result(format!("{} is kept as {}", file.display(), kept_as.display()))?;
             }
         }
     }
@@ -230,12 +233,12 @@ fn write_ledger(
     path: &Path,
     archive: &Path,
     id: &LedgerId,
-    folders: &[Folder],
-) -> Result<AdoptionCounts, Trouble> {
+    folders: &[SessionFolder],
+) -> Result<AdoptionCounts, CliError> {
     let mut ledger = Ledger::open(path)?;
     ledger.init_id(id)?;
     let mut all = AdoptionCounts::default();
-    for Folder { name, started, contents } in folders {
+    for SessionFolder { name, started, contents } in folders {
         let documents = contents.documents.iter().map(|found| {
             let sha256 = found.compute_sha256(&RealDisk, archive, name)?;
             Ok(AdoptedDocument {
@@ -258,7 +261,7 @@ fn write_ledger(
     Ok(all)
 }
 
-fn remove_if_there(path: &Path) -> Result<(), Failure> {
+fn remove_if_exists(path: &Path) -> Result<(), Failure> {
     match RealDisk.remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(storage_failure("remove", path, &error))
@@ -267,7 +270,7 @@ fn remove_if_there(path: &Path) -> Result<(), Failure> {
     }
 }
 
-fn named(path: &Path, suffix: &str) -> PathBuf {
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)

@@ -2,15 +2,15 @@
 
 use serde_json::json;
 
-use crate::cli::args::{AlertCommand, AlertListArgs, Common};
-use crate::cli::exit::Exit;
+use crate::cli::args::{AlertCommand, AlertListArgs, CommonArgs};
+use crate::cli::error::CliError;
+use crate::cli::exit::ProgramExit;
 use crate::cli::logging;
-use crate::cli::print::{escaped_json, show};
-use crate::cli::progress::{Screen, Wanted};
-use crate::cli::sources::ground;
+use crate::cli::monitoring::alert_delivery;
+use crate::cli::print::{print_result, terminal_safe_json};
+use crate::cli::progress::{ProgressBars, ShowProgress};
+use crate::cli::sources::load_context;
 use crate::cli::table::table;
-use crate::cli::trouble::Trouble;
-use crate::cli::watching::post;
 use crate::engine::alert::Alert;
 use crate::engine::{Timestamp, sanitize_line};
 use crate::human::{EMPTY_CELL, format_clock_time, format_duration};
@@ -18,45 +18,47 @@ use crate::monitor::HealthFiles;
 use crate::notify::journal;
 use crate::worker::{Env, RealEnv};
 
-pub(super) fn alert(common: &Common, command: &AlertCommand) -> Result<Exit, Trouble> {
+pub(super) fn alert(common: &CommonArgs, command: &AlertCommand) -> Result<ProgramExit, CliError> {
     match command {
-        AlertCommand::Test => test(common),
+        AlertCommand::Test => send_test(common),
         AlertCommand::List(args) => list(common, args),
     }
 }
 
-fn test(common: &Common) -> Result<Exit, Trouble> {
-    let ground = ground(common)?;
-    logging::start(common, &ground.environment, &Screen::new(Wanted::No));
+fn send_test(common: &CommonArgs) -> Result<ProgramExit, CliError> {
+    let ground = load_context(common)?;
+    logging::start(common, &ground.environment, &ProgressBars::new(ShowProgress::No));
     journal::log_test();
-    let post = post(&ground);
-    let tried = in_runtime(post.send_test(RealEnv.now()))?;
-    let mut rows = vec![row("journal", "ok", "a line was logged")];
+    let post = alert_delivery(&ground);
+    let tried = block_on_new_runtime(post.send_test(RealEnv.now()))?;
+    let mut rows = vec![alert_row("journal", "ok", "a line was logged")];
     for tried in &tried {
         rows.push(match &tried.outcome {
-            Ok(()) => row(&tried.channel, "ok", "it was taken: see whether it arrives"),
-            Err(why) => row(&tried.channel, "failed", &why.to_string()),
+            Ok(()) => alert_row(&tried.channel, "ok", "it was taken: see whether it arrives"),
+            Err(why) => alert_row(&tried.channel, "failed", &why.to_string()),
         });
     }
-    show(table(&["CHANNEL", "RESULT", "WHY"], &rows).trim_end())?;
+    print_result(table(&["CHANNEL", "RESULT", "WHY"], &rows).trim_end())?;
     if tried.is_empty() {
-        show("the log is the only channel; others are set up in [alert] of the configuration")?;
+        print_result(
+            "the log is the only channel; others are set up in [alert] of the configuration",
+        )?;
     }
     let all_well = tried.iter().all(|tried| tried.outcome.is_ok());
-    Ok(if all_well { Exit::Done } else { Exit::Other })
+    Ok(if all_well { ProgramExit::Success } else { ProgramExit::Other })
 }
 
-fn row(channel: &str, result: &str, why: &str) -> Vec<String> {
+fn alert_row(channel: &str, result: &str, why: &str) -> Vec<String> {
     [channel, result, why].map(str::to_owned).to_vec()
 }
 
-fn list(common: &Common, args: &AlertListArgs) -> Result<Exit, Trouble> {
-    let ground = ground(common)?;
+fn list(common: &CommonArgs, args: &AlertListArgs) -> Result<ProgramExit, CliError> {
+    let ground = load_context(common)?;
     let now = RealEnv.now();
     let found = HealthFiles::new(&ground.state_dir).alerts.read()?;
     let alerts = found.transpose().map_err(|why| {
-        Trouble::new(
-            Exit::Other,
+        CliError::new(
+            ProgramExit::Other,
             format!("alerts.json cannot be read ({why}); the monitor begins it anew"),
         )
     })?;
@@ -65,18 +67,19 @@ fn list(common: &Common, args: &AlertListArgs) -> Result<Exit, Trouble> {
     let alerts = &alerts.all()[shown..];
     if args.json {
         for alert in alerts {
-            show(escaped_json(&json!(alert)))?;
+            print_result(terminal_safe_json(&json!(alert)))?;
         }
     } else if alerts.is_empty() {
-        show("there was no alert so far, or no monitor to raise one")?;
+        print_result("there was no alert so far, or no monitor to raise one")?;
     } else {
-        let rows: Vec<Vec<String>> = alerts.iter().map(|alert| told(alert, now)).collect();
-        show(table(&["SINCE", "SEVERITY", "ABOUT", "STATE", "ALERT"], &rows).trim_end())?;
+        let rows: Vec<Vec<String>> =
+            alerts.iter().map(|alert| notification_text(alert, now)).collect();
+        print_result(table(&["SINCE", "SEVERITY", "ABOUT", "STATE", "ALERT"], &rows).trim_end())?;
     }
-    Ok(Exit::Done)
+    Ok(ProgramExit::Success)
 }
 
-fn told(alert: &Alert, now: Timestamp) -> Vec<String> {
+fn notification_text(alert: &Alert, now: Timestamp) -> Vec<String> {
     let state = match alert.resolved_at {
         None => "there".to_owned(),
         Some(ended) => format!("over after {}", format_duration(ended.since(alert.started_at))),
@@ -106,10 +109,10 @@ fn told(alert: &Alert, now: Timestamp) -> Vec<String> {
 ///
 /// # Errors
 /// When there is none to be had.
-pub(super) fn in_runtime<T>(work: impl Future<Output = T>) -> Result<T, Trouble> {
+pub(super) fn block_on_new_runtime<T>(work: impl Future<Output = T>) -> Result<T, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime =
-        runtime.map_err(|error| Trouble::new(Exit::Other, format!("cannot start: {error}")))?;
+    let runtime = runtime
+        .map_err(|error| CliError::new(ProgramExit::Other, format!("cannot start: {error}")))?;
     let done = runtime.block_on(work);
     // A program that prints a secret may still be running.
     runtime.shutdown_background();

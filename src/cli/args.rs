@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::cli::simulate::{Policy, policy};
+use crate::cli::simulate::{NamedPolicy, parse_policy};
 use crate::config::parse_duration;
 use crate::engine::Cause;
 
@@ -16,14 +16,14 @@ use crate::engine::Cause;
 #[command(name = "cynosure", version, max_term_width = 100)]
 pub(super) struct Cli {
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonArgs,
     #[command(subcommand)]
     pub command: Command,
 }
 
 /// Options that every command understands.
 #[derive(Clone, Debug, Args)]
-pub(super) struct Common {
+pub(super) struct CommonArgs {
     /// The configuration [default: ./config.toml, then /etc/cynosure/config.toml]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -109,7 +109,7 @@ pub(super) struct RunArgs {
     #[arg(long)]
     pub once: bool,
     /// Append what the server of one source answers to this trace, for `simulate FILE.jsonl`
-    #[arg(long, value_name = "FILE.jsonl", value_parser = trace)]
+    #[arg(long, value_name = "FILE.jsonl", value_parser = parse_trace_path)]
     pub record: Option<PathBuf>,
 }
 
@@ -119,8 +119,8 @@ pub(super) struct DemoArgs {
     #[arg(long, default_value_t = 2000, value_name = "N")]
     pub items: u64,
     /// What goes wrong on the way
-    #[arg(long, value_enum, default_value_t = Faults::Some)]
-    pub faults: Faults,
+    #[arg(long, value_enum, default_value_t = FaultsArg::Some)]
+    pub faults: FaultsArg,
     /// Where the demo keeps its configuration, state and archive
     #[arg(long, default_value = "demo", value_name = "DIR")]
     pub dir: PathBuf,
@@ -128,7 +128,7 @@ pub(super) struct DemoArgs {
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub seed: u64,
     /// Append what the server answers to this trace, for `simulate FILE.jsonl`
-    #[arg(long, value_name = "FILE.jsonl", value_parser = trace, conflicts_with = "serve")]
+    #[arg(long, value_name = "FILE.jsonl", value_parser = parse_trace_path, conflicts_with = "serve")]
     pub record: Option<PathBuf>,
     /// Only serve the mailbox, and print a configuration that extracts it
     #[arg(long)]
@@ -139,7 +139,7 @@ pub(super) struct DemoArgs {
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(super) enum Faults {
+pub(super) enum FaultsArg {
     None,
     Some,
     /// Everything at once
@@ -211,7 +211,7 @@ pub(super) struct FailuresArgs {
     /// Only this source
     pub source: Option<String>,
     /// Only failures of this cause
-    #[arg(long, value_parser = cause())]
+    #[arg(long, value_parser = parse_cause())]
     pub cause: Option<Cause>,
     /// Only what failed since then: a date, RFC 3339, or "2h" for two hours ago
     #[arg(long, value_name = "WHEN")]
@@ -233,7 +233,7 @@ pub(super) struct RequeueArgs {
     #[arg(long)]
     pub source: Option<String>,
     /// Only what failed for this cause
-    #[arg(long, value_parser = cause())]
+    #[arg(long, value_parser = parse_cause())]
     pub cause: Option<Cause>,
     /// Only what failed since then: a date, RFC 3339, or "2h" for two hours ago
     #[arg(long, value_name = "WHEN")]
@@ -268,7 +268,7 @@ pub(super) struct ExplainArgs {
     pub provider: Option<String>,
     /// What was asked for [default: every case]
     #[arg(long, value_enum)]
-    pub scope: Option<Asked>,
+    pub scope: Option<ScopeArg>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -276,7 +276,7 @@ pub(super) struct ExplainArgs {
 
 /// What a request was for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(super) enum Asked {
+pub(super) enum ScopeArg {
     /// A document of an item
     Item,
     /// A page of the listing, or of changes
@@ -302,11 +302,11 @@ pub(super) struct SimulateArgs {
     #[arg(long, value_name = "NAME", conflicts_with = "policy", requires = "scenario")]
     pub provider: Option<String>,
     /// follow, follow,cap=RATE,reserve=SHARE, fixed=RATE, off or backoff [default: follow]
-    #[arg(long, value_name = "POLICY", value_parser = policy, requires = "scenario")]
-    pub policy: Option<Policy>,
+    #[arg(long, value_name = "POLICY", value_parser = parse_policy, requires = "scenario")]
+    pub policy: Option<NamedPolicy>,
     /// What to compare it with
-    #[arg(long, value_name = "POLICY", value_parser = policy, default_value = "backoff")]
-    pub against: Policy,
+    #[arg(long, value_name = "POLICY", value_parser = parse_policy, default_value = "backoff")]
+    pub against: NamedPolicy,
     /// Write the plot as SVG, too
     #[arg(long, value_name = "FILE", requires = "scenario")]
     pub svg: Option<PathBuf>,
@@ -354,7 +354,7 @@ pub(super) enum BreakerCommand {
         /// A provider, `ledger` or `archive`
         name: String,
         /// Only for so long, such as 90s, 10m or 2h; then one request may try
-        #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+        #[arg(long = "for", value_name = "DURATION", value_parser = parse_open_duration)]
         lasts: Option<Duration>,
     },
     /// Let everything through again
@@ -373,13 +373,13 @@ pub(super) enum ConfigCommand {
 }
 
 /// Reads the name of a cause; for any other word, all names are told.
-fn cause() -> impl TypedValueParser<Value = Cause> {
+fn parse_cause() -> impl TypedValueParser<Value = Cause> {
     PossibleValuesParser::new(Cause::ALL.map(Cause::name))
         .map(|name| Cause::from_name(&name).unwrap_or(Cause::Unknown))
 }
 
 /// Reads where a trace is recorded.
-fn trace(text: &str) -> Result<PathBuf, String> {
+fn parse_trace_path(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     let is_one = path.extension().is_some_and(|extension| extension == "jsonl");
     is_one
@@ -388,10 +388,10 @@ fn trace(text: &str) -> Result<PathBuf, String> {
 }
 
 /// The longest time a breaker is opened for; longer is until a person closes it.
-const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+const OPEN_DURATION_MAX: Duration = Duration::from_secs(366 * 86_400);
 
-fn duration(text: &str) -> Result<Duration, String> {
+fn parse_open_duration(text: &str) -> Result<Duration, String> {
     parse_duration(text)
-        .filter(|duration| !duration.is_zero() && *duration <= LONGEST)
+        .filter(|duration| !duration.is_zero() && *duration <= OPEN_DURATION_MAX)
         .ok_or_else(|| "write a time such as 90s, 10m or 2h, of a year at most".to_owned())
 }

@@ -5,17 +5,19 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cli::alert::in_runtime;
-use crate::cli::args::{CheckArgs, Common};
-use crate::cli::exit::Exit;
+use crate::cli::alert::block_on_new_runtime;
+use crate::cli::args::{CheckArgs, CommonArgs};
+use crate::cli::context::AppContext;
+use crate::cli::error::{CliError, report_error as told_trouble};
+use crate::cli::exit::ProgramExit;
 use crate::cli::logging;
-use crate::cli::place::Ground;
-use crate::cli::print::{escaped_json, out};
-use crate::cli::progress::{Screen, Wanted};
-use crate::cli::sources::ground;
+use crate::cli::monitoring::{
+    alert_delivery, build_monitor, health_evaluation, restart_policy, restart_summary,
+};
+use crate::cli::print::{print_best_effort, terminal_safe_json};
+use crate::cli::progress::{ProgressBars, ShowProgress};
+use crate::cli::sources::load_context;
 use crate::cli::table::table;
-use crate::cli::trouble::{Trouble, told as told_trouble};
-use crate::cli::watching::{look, post, powers, told, watcher};
 use crate::engine::degradation::ProviderHealth;
 use crate::engine::health::HealthCheck;
 use crate::engine::watch::HealthLevel;
@@ -28,20 +30,20 @@ use crate::monitor::{
 use crate::worker::{Env, RealEnv};
 
 /// Restarts that are shown: enough to see a loop.
-const RESTARTS_SHOWN: usize = 5;
+const RESTARTS_SHOWN_MAX: usize = 5;
 
-pub(super) fn check(common: &Common, args: &CheckArgs) -> ExitCode {
-    match checked(common, args) {
-        Ok(level) => ExitCode::from(number(level)),
+pub(super) fn check(common: &CommonArgs, args: &CheckArgs) -> ExitCode {
+    match run_check(common, args) {
+        Ok(level) => ExitCode::from(exit_code(level)),
         // What cannot be judged may be anything.
         Err(trouble) => {
-            let _: Exit = told_trouble(Err(trouble));
-            ExitCode::from(number(HealthLevel::Unknown))
+            let _: ProgramExit = told_trouble(Err(trouble));
+            ExitCode::from(exit_code(HealthLevel::Unknown))
         }
     }
 }
 
-fn number(level: HealthLevel) -> u8 {
+fn exit_code(level: HealthLevel) -> u8 {
     match level {
         HealthLevel::Healthy => 0,
         HealthLevel::Warning => 1,
@@ -50,12 +52,15 @@ fn number(level: HealthLevel) -> u8 {
     }
 }
 
-fn checked(common: &Common, args: &CheckArgs) -> Result<HealthLevel, Trouble> {
-    let ground = ground(common)?;
+fn run_check(common: &CommonArgs, args: &CheckArgs) -> Result<HealthLevel, CliError> {
+    let ground = load_context(common)?;
     let now = RealEnv.now();
-    let powers =
-        if args.restart { powers(&ground.loaded.settings) } else { RestartPolicy::default() };
-    let monitor = watcher(&ground, powers)?;
+    let powers = if args.restart {
+        restart_policy(&ground.loaded.settings)
+    } else {
+        RestartPolicy::default()
+    };
+    let monitor = build_monitor(&ground, powers)?;
     let units = if args.restart {
         let round = monitor.run_cycle(now, || Duration::MAX);
         if let Some(failure) = round.record_failure {
@@ -65,39 +70,46 @@ fn checked(common: &Common, args: &CheckArgs) -> Result<HealthLevel, Trouble> {
     } else {
         monitor.evaluate(now)
     };
-    let restart = told(&units, now);
-    let look = look(&ground, Duration::MAX)?;
+    let restart = restart_summary(&units, now);
+    let look = health_evaluation(&ground, Duration::MAX)?;
     let seen = look.evaluate(
         &Collectors::default(),
         UnitEvaluation::all_findings(&units).cloned().collect(),
         now,
     );
-    let told = if args.alert { alerted(common, &ground, &look, &seen, now)? } else { Vec::new() };
-    let checked = Checked { seen, restart, record: monitor.read_record()?, told, now };
+    let told =
+        if args.alert { send_alerts(common, &ground, &look, &seen, now)? } else { Vec::new() };
+    let checked = CheckReport {
+        health: seen,
+        restart_outcome: restart,
+        monitor_record: monitor.read_record()?,
+        delivery_results: told,
+        now,
+    };
     if args.json {
-        out(escaped_json(&checked.as_json()));
+        print_best_effort(terminal_safe_json(&checked.as_json()));
     } else {
-        out(checked.as_text());
+        print_best_effort(checked.as_text());
     }
-    Ok(checked.seen.report.level)
+    Ok(checked.health.report.level)
 }
 
 /// Tells people, and says of each channel what came of it.
-fn alerted(
-    common: &Common,
-    ground: &Ground,
+fn send_alerts(
+    common: &CommonArgs,
+    ground: &AppContext,
     look: &HealthEvaluator,
     seen: &HealthSnapshot,
     now: Timestamp,
-) -> Result<Vec<String>, Trouble> {
-    logging::start(common, &ground.environment, &Screen::new(Wanted::No));
-    let post = post(ground);
+) -> Result<Vec<String>, CliError> {
+    logging::start(common, &ground.environment, &ProgressBars::new(ShowProgress::No));
+    let post = alert_delivery(ground);
     let notices = look.notify(seen, &post, now)?;
     let mut told = vec![match notices.len() {
         0 => "there is nothing new to tell".to_owned(),
         count => format!("{} told", pluralize(count as u64, "alert")),
     }];
-    match in_runtime(post.deliver_once(now))?? {
+    match block_on_new_runtime(post.deliver_once(now))?? {
         Some(tried) => told.extend(tried.iter().map(|tried| match &tried.outcome {
             Ok(()) => format!("{}: delivered", tried.channel),
             Err(why) => {
@@ -110,48 +122,48 @@ fn alerted(
 }
 
 /// All there is to show.
-struct Checked {
-    seen: HealthSnapshot,
+struct CheckReport {
+    health: HealthSnapshot,
     /// What was done about it.
-    restart: Option<String>,
-    record: MonitorRecord,
-    told: Vec<String>,
+    restart_outcome: Option<String>,
+    monitor_record: MonitorRecord,
+    delivery_results: Vec<String>,
     now: Timestamp,
 }
 
-impl Checked {
+impl CheckReport {
     fn as_json(&self) -> Value {
         json!({
-            "level": self.seen.report.level,
-            "checks": self.seen.report.checks,
-            "providers": self.seen.providers,
-            "restart": self.restart,
-            "alerts": self.told,
+            "level": self.health.report.level,
+            "checks": self.health.report.checks,
+            "providers": self.health.providers,
+            "restart": self.restart_outcome,
+            "alerts": self.delivery_results,
             "monitor": {
-                "looked_at": self.record.checked_at.map(|at| at.to_string()),
-                "level": self.record.level,
-                "restarts": self.record.restarts,
+                "looked_at": self.monitor_record.checked_at.map(|at| at.to_string()),
+                "level": self.monitor_record.level,
+                "restarts": self.monitor_record.restarts,
             },
         })
     }
 
     fn as_text(&self) -> String {
         let now = self.now;
-        let rows: Vec<Vec<String>> = self.seen.report.checks.iter().map(row).collect();
+        let rows: Vec<Vec<String>> = self.health.report.checks.iter().map(check_row).collect();
         let mut text = table(&["LEVEL", "CHECK", "ABOUT", "FINDING"], &rows);
-        if !self.seen.providers.is_empty() {
-            let rows: Vec<Vec<String>> = self.seen.providers.iter().map(provider).collect();
+        if !self.health.providers.is_empty() {
+            let rows: Vec<Vec<String>> = self.health.providers.iter().map(provider_row).collect();
             text.push('\n');
             text.push_str(&table(&["PROVIDER", "DEGRADED", "SCORE", "P95", "STATUS"], &rows));
             text.push('\n');
         }
-        text.extend(self.restart.iter().map(|told| format!("{told}\n")));
-        text.extend(self.told.iter().map(|told| format!("{told}\n")));
-        let shown = self.record.restarts.len().saturating_sub(RESTARTS_SHOWN);
-        for restarted in &self.record.restarts[shown..] {
-            text.push_str(&line(restarted, now));
+        text.extend(self.restart_outcome.iter().map(|told| format!("{told}\n")));
+        text.extend(self.delivery_results.iter().map(|told| format!("{told}\n")));
+        let shown = self.monitor_record.restarts.len().saturating_sub(RESTARTS_SHOWN_MAX);
+        for restarted in &self.monitor_record.restarts[shown..] {
+            text.push_str(&restart_line(restarted, now));
         }
-        if let Some(at) = self.record.checked_at {
+        if let Some(at) = self.monitor_record.checked_at {
             text.push_str(&format!(
                 "the monitor last looked {} ago\n",
                 format_duration(now.since(at))
@@ -161,7 +173,7 @@ impl Checked {
     }
 }
 
-fn row(check: &HealthCheck) -> Vec<String> {
+fn check_row(check: &HealthCheck) -> Vec<String> {
     let mut sentence = sanitize_line(&check.message);
     match (&check.value, &check.threshold) {
         (Some(figure), Some(threshold)) if check.level > HealthLevel::Healthy => {
@@ -179,7 +191,7 @@ fn row(check: &HealthCheck) -> Vec<String> {
     vec![check.level.name().to_owned(), check.kind.name().to_owned(), about, sentence]
 }
 
-fn provider(health: &ProviderHealth) -> Vec<String> {
+fn provider_row(health: &ProviderHealth) -> Vec<String> {
     vec![
         sanitize_line(&health.provider),
         health.level.name().to_owned(),
@@ -189,7 +201,7 @@ fn provider(health: &ProviderHealth) -> Vec<String> {
     ]
 }
 
-fn line(restarted: &RestartRecord, now: Timestamp) -> String {
+fn restart_line(restarted: &RestartRecord, now: Timestamp) -> String {
     let (at, why) = (format_clock_time(restarted.at, now), sanitize_line(&restarted.reason));
     match restarted.outcome {
         RestartOutcome::Accepted => format!("{at}: restarted, since {why}\n"),

@@ -1,14 +1,14 @@
 //! `config check` and `config show`.
 
-use crate::cli::args::{Common, ConfigCommand};
-use crate::cli::exit::Exit;
-use crate::cli::place::Ground;
-use crate::cli::print::{fail, out};
+use crate::cli::args::{CommonArgs, ConfigCommand};
+use crate::cli::context::AppContext;
+use crate::cli::exit::ProgramExit;
+use crate::cli::print::{print_best_effort, print_error};
 
-pub(super) fn config(common: &Common, command: &ConfigCommand) -> Exit {
-    let ground = match Ground::find(common) {
+pub(super) fn config(common: &CommonArgs, command: &ConfigCommand) -> ProgramExit {
+    let ground = match AppContext::load(common) {
         Ok(ground) => ground,
-        Err(mistakes) => return fail(Exit::Configuration, mistakes),
+        Err(mistakes) => return print_error(ProgramExit::Configuration, mistakes),
     };
     match command {
         ConfigCommand::Check => {
@@ -18,9 +18,9 @@ pub(super) fn config(common: &Common, command: &ConfigCommand) -> Exit {
                 1 => "1 source".to_owned(),
                 many => format!("{many} sources"),
             };
-            out(format!("{} is good: {what}", ground.config_file.display()));
+            print_best_effort(format!("{} is good: {what}", ground.config_file.display()));
         }
-        ConfigCommand::Show => out(ground.loaded.to_toml().trim_end()),
+        ConfigCommand::Show => print_best_effort(ground.loaded.to_toml().trim_end()),
     }
-    Exit::Done
+    ProgramExit::Success
 }

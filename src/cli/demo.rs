@@ -5,35 +5,35 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::args::{Common, DemoArgs, Faults};
-use crate::cli::exit::Exit;
+use crate::cli::args::{CommonArgs, DemoArgs, FaultsArg};
+use crate::cli::context::{AppContext, source_dir};
+use crate::cli::exit::ProgramExit;
 use crate::cli::logging;
-use crate::cli::place::{Ground, source_dir};
-use crate::cli::print::{fail, note, out};
-use crate::cli::progress::{Screen, Wanted};
-use crate::cli::recording::Recording;
-use crate::cli::run::{Chosen, Process};
+use crate::cli::print::{print_best_effort, print_error, print_note};
+use crate::cli::progress::{ProgressBars, ShowProgress};
+use crate::cli::run::{SourceSelection, WorkerProcess};
+use crate::cli::trace_writer::TraceWriter;
 use crate::config::{EnvVars, load};
 use crate::demo::{self, DemoServer, ITEMS_MAX};
 use crate::disk::{RealDisk, ensure_folder, write_durable};
 use crate::worker::RunMode;
 
 /// The one source of the demo's configuration.
-const SOURCE: &str = "demo";
+const SOURCE_NAME: &str = "demo";
 
-pub(super) fn demo(common: &Common, args: &DemoArgs) -> ExitCode {
-    let outcome = if args.serve { serve(args) } else { extract(common, args) };
+pub(super) fn demo(common: &CommonArgs, args: &DemoArgs) -> ExitCode {
+    let outcome = if args.serve { serve(args) } else { serve_and_extract(common, args) };
     match outcome {
         Ok(exit) => exit.into(),
-        Err(why) => fail(Exit::Other, why).into(),
+        Err(why) => print_error(ProgramExit::Other, why).into(),
     }
 }
 
 /// Serves the mailbox and extracts it, as a person would with a real one.
-fn extract(common: &Common, args: &DemoArgs) -> Result<Exit, String> {
-    let recording = args.record.as_deref().map(Recording::start).transpose()?;
-    let dir = folder(&args.dir)?;
-    let demo = start(args, &dir)?;
+fn serve_and_extract(common: &CommonArgs, args: &DemoArgs) -> Result<ProgramExit, String> {
+    let recording = args.record.as_deref().map(TraceWriter::start).transpose()?;
+    let dir = create_folder(&args.dir)?;
+    let demo = start_server(args, &dir)?;
     let config_file = dir.join("config.toml");
     let text = demo::demo_config(&demo, Path::new("downloads"));
     write_durable(&RealDisk, &config_file, text.as_bytes())
@@ -42,32 +42,32 @@ fn extract(common: &Common, args: &DemoArgs) -> Result<Exit, String> {
     let environment = EnvVars::from_process();
     let loaded = load(&config_file, &environment).map_err(|mistakes| mistakes.to_string())?;
     let state_dir = common.state_dir.clone().unwrap_or_else(|| dir.join("state"));
-    forget(&source_dir(&state_dir, SOURCE))?;
+    delete_state(&source_dir(&state_dir, SOURCE_NAME))?;
 
-    let screen = Screen::new(if common.quiet { Wanted::No } else { Wanted::Yes });
+    let screen = ProgressBars::new(if common.quiet { ShowProgress::No } else { ShowProgress::Yes });
     logging::start(common, &environment, &screen);
     let archive = loaded.settings.archive.dir.clone();
-    let name = loaded.settings.find_source(SOURCE).map(|(name, _)| name.clone());
+    let name = loaded.settings.find_source(SOURCE_NAME).map(|(name, _)| name.clone());
     let name = name.map_err(|unknown| unknown.to_string())?;
-    let ground = Ground { config_file, state_dir, environment, loaded, mistakes: None };
-    let (chosen, mode) = (Chosen::Named(vec![name]), RunMode::UntilComplete);
-    let exit = match Process::begin() {
-        Ok(process) => process.run_all(ground, chosen, mode, recording, &screen),
+    let ground = AppContext { config_file, state_dir, environment, loaded, diagnostics: None };
+    let (chosen, mode) = (SourceSelection::Named(vec![name]), RunMode::UntilComplete);
+    let exit = match WorkerProcess::start() {
+        Ok(process) => process.run_sources(ground, chosen, mode, recording, &screen),
         Err(exit) => exit,
     };
     demo.shut_down();
 
-    out(format!("\nThe mail is in {}.", archive.display()));
-    out(next_steps(&args.dir.join("config.toml")));
+    print_best_effort(format!("\nThe mail is in {}.", archive.display()));
+    print_best_effort(next_steps_text(&args.dir.join("config.toml")));
     Ok(exit)
 }
 
 /// Serves the mailbox until a signal comes. The configuration goes to standard output.
-fn serve(args: &DemoArgs) -> Result<Exit, String> {
-    let dir = folder(&args.dir)?;
-    let demo = start(args, &dir)?;
-    out(demo::demo_config(&demo, Path::new("downloads")));
-    note(format!("serving {} items on {}; Ctrl-C ends it", args.items, demo.address()));
+fn serve(args: &DemoArgs) -> Result<ProgramExit, String> {
+    let dir = create_folder(&args.dir)?;
+    let demo = start_server(args, &dir)?;
+    print_best_effort(demo::demo_config(&demo, Path::new("downloads")));
+    print_note(format!("serving {} items on {}; Ctrl-C ends it", args.items, demo.address()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
     runtime.block_on(async {
@@ -77,11 +77,11 @@ fn serve(args: &DemoArgs) -> Result<Exit, String> {
             _ = tokio::signal::ctrl_c() => {}
             _ = terminate.recv() => {}
         }
-        Ok(Exit::Done)
+        Ok(ProgramExit::Success)
     })
 }
 
-fn start(args: &DemoArgs, dir: &Path) -> Result<DemoServer, String> {
+fn start_server(args: &DemoArgs, dir: &Path) -> Result<DemoServer, String> {
     let items = u32::try_from(args.items)
         .ok()
         .filter(|items| *items <= ITEMS_MAX)
@@ -90,9 +90,9 @@ fn start(args: &DemoArgs, dir: &Path) -> Result<DemoServer, String> {
         items,
         seed: args.seed,
         faults: match args.faults {
-            Faults::None => demo::FaultLevel::None,
-            Faults::Some => demo::FaultLevel::Some,
-            Faults::Storm => demo::FaultLevel::Storm,
+            FaultsArg::None => demo::FaultLevel::None,
+            FaultsArg::Some => demo::FaultLevel::Some,
+            FaultsArg::Storm => demo::FaultLevel::Storm,
         },
         listen: args.listen,
         token_file: Some(dir.join("token")),
@@ -102,7 +102,7 @@ fn start(args: &DemoArgs, dir: &Path) -> Result<DemoServer, String> {
 }
 
 /// Makes the demo's folder and returns its absolute path.
-fn folder(dir: &Path) -> Result<PathBuf, String> {
+fn create_folder(dir: &Path) -> Result<PathBuf, String> {
     let absolute = std::path::absolute(dir)
         .map_err(|error| format!("cannot use {}: {error}", dir.display()))?;
     ensure_folder(&RealDisk, &absolute)
@@ -111,7 +111,7 @@ fn folder(dir: &Path) -> Result<PathBuf, String> {
 }
 
 /// Every demo begins with an empty ledger, since its server begins anew too.
-fn forget(state: &Path) -> Result<(), String> {
+fn delete_state(state: &Path) -> Result<(), String> {
     match fs_err::remove_dir_all(state) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.to_string()),
         Ok(()) | Err(_) => Ok(()),
@@ -119,7 +119,7 @@ fn forget(state: &Path) -> Result<(), String> {
 }
 
 /// Commands to go on with, as they must be typed here.
-fn next_steps(config: &Path) -> String {
+fn next_steps_text(config: &Path) -> String {
     let environment = EnvVars::from_process();
     let program = match (environment.get("CARGO"), std::env::args().next()) {
         (Some(_), _) if cfg!(debug_assertions) => "cargo run --".to_owned(),

@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 /// How the program ended. The numbers above 63 are those of `sysexits.h` where one fits.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) enum Exit {
+pub(super) enum ProgramExit {
     /// Every listed item is stored or gone.
-    Done,
+    Success,
     /// Likewise, but some items are quarantined.
     SomeQuarantined,
     /// Start me again: completed, a restart is due, or SIGTERM under systemd.
-    StartAgain,
+    Restart,
     /// Anything without a code of its own.
     Other,
     /// The archive or the ledger cannot be written or read.
@@ -25,15 +25,15 @@ pub(super) enum Exit {
     Interrupted,
 }
 
-impl Exit {
+impl ProgramExit {
     #[must_use]
-    pub(super) fn number(self) -> u8 {
+    pub(super) fn code(self) -> u8 {
         match self {
-            Self::Done => 0,
+            Self::Success => 0,
             Self::Other => 1,
             Self::SomeQuarantined => 3,
             Self::Storage => 74,
-            Self::StartAgain => 75,
+            Self::Restart => 75,
             Self::Authentication => 77,
             Self::Configuration => 78,
             Self::Interrupted => 130,
@@ -43,14 +43,14 @@ impl Exit {
 
     /// Of several sources' ends, the one a person must know about first.
     #[must_use]
-    pub(super) fn worst(exits: impl IntoIterator<Item = Self>) -> Self {
-        exits.into_iter().max().unwrap_or(Self::Done)
+    pub(super) fn most_severe(exits: impl IntoIterator<Item = Self>) -> Self {
+        exits.into_iter().max().unwrap_or(Self::Success)
     }
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit.number())
+impl From<ProgramExit> for ExitCode {
+    fn from(exit: ProgramExit) -> Self {
+        Self::from(exit.code())
     }
 }
 
@@ -59,10 +59,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_source_that_needs_a_person_decides_the_code() {
-        let exits = [Exit::Done, Exit::Authentication, Exit::SomeQuarantined];
+    fn a_source_needing_manual_action_decides_the_code() {
+        let exits =
+            [ProgramExit::Success, ProgramExit::Authentication, ProgramExit::SomeQuarantined];
 
-        assert_eq!(Exit::worst(exits).number(), 77);
-        assert_eq!(Exit::worst([]).number(), 0);
+        assert_eq!(ProgramExit::most_severe(exits).code(), 77);
+        assert_eq!(ProgramExit::most_severe([]).code(), 0);
     }
 }

@@ -2,30 +2,30 @@
 
 use serde_json::json;
 
-use crate::cli::args::{Common, HistoryArgs};
-use crate::cli::exit::Exit;
-use crate::cli::print::show;
-use crate::cli::sources::{chosen, ground};
-use crate::cli::table::table_without;
-use crate::cli::trouble::Trouble;
+use crate::cli::args::{CommonArgs, HistoryArgs};
+use crate::cli::error::CliError;
+use crate::cli::exit::ProgramExit;
+use crate::cli::print::print_result;
+use crate::cli::sources::{load_context, select_sources};
+use crate::cli::table::table_without_column;
 use crate::config::SourceName;
 use crate::engine::{SessionId, sanitize_line};
 use crate::human::{format_date_time, format_utc};
 use crate::ledger::TransitionRow;
 
-const HEAD: [&str; 5] = ["TIME", "SOURCE", "FROM", "TO", "WHY"];
+const HEADER: [&str; 5] = ["TIME", "SOURCE", "FROM", "TO", "WHY"];
 
 /// Where the name of the source stands, which a single source does without.
 const SOURCE_COLUMN: usize = 1;
 
-pub(super) fn history(common: &Common, args: &HistoryArgs) -> Result<Exit, Trouble> {
-    let ground = ground(common)?;
-    let sources = chosen(&ground, args.source.as_deref())?;
+pub(super) fn history(common: &CommonArgs, args: &HistoryArgs) -> Result<ProgramExit, CliError> {
+    let ground = load_context(common)?;
+    let sources = select_sources(&ground, args.source.as_deref())?;
     let last = usize::try_from(args.last).unwrap_or(usize::MAX);
 
     let mut passed: Vec<(&SourceName, TransitionRow)> = Vec::new();
     for source in &sources {
-        if let Some(ledger) = source.ledger()? {
+        if let Some(ledger) = source.open_ledger()? {
             let newest_first = ledger.transitions(last)?;
             passed.extend(newest_first.into_iter().rev().map(|step| (&source.name, step)));
         }
@@ -36,19 +36,19 @@ pub(super) fn history(common: &Common, args: &HistoryArgs) -> Result<Exit, Troub
 
     if args.json {
         for (source, step) in &passed {
-            show(line(source, step))?;
+            print_result(history_json(source, step))?;
         }
     } else if passed.is_empty() {
-        show("nothing has happened yet")?;
+        print_result("nothing has happened yet")?;
     } else {
-        let rows = rows(&passed);
+        let rows = history_rows(&passed);
         let hidden = (sources.len() == 1).then_some(SOURCE_COLUMN);
-        show(table_without(hidden, &HEAD, &rows).trim_end())?;
+        print_result(table_without_column(hidden, &HEADER, &rows).trim_end())?;
     }
-    Ok(Exit::Done)
+    Ok(ProgramExit::Success)
 }
 
-fn line(source: &SourceName, step: &TransitionRow) -> serde_json::Value {
+fn history_json(source: &SourceName, step: &TransitionRow) -> serde_json::Value {
     json!({
         "source": source.as_str(),
         "at": format_utc(step.at),
@@ -60,7 +60,7 @@ fn line(source: &SourceName, step: &TransitionRow) -> serde_json::Value {
 }
 
 /// A row each; a session is named where it first appears.
-fn rows(passed: &[(&SourceName, TransitionRow)]) -> Vec<Vec<String>> {
+fn history_rows(passed: &[(&SourceName, TransitionRow)]) -> Vec<Vec<String>> {
     let mut named = std::collections::BTreeMap::new();
     let mut rows = Vec::with_capacity(passed.len());
     for (source, step) in passed {

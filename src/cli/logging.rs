@@ -9,16 +9,16 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
-use crate::cli::args::{Common, LogFormat};
-use crate::cli::journal::Journal;
-use crate::cli::progress::Screen;
+use crate::cli::args::{CommonArgs, LogFormat};
+use crate::cli::journald::JournaldLayer;
+use crate::cli::progress::ProgressBars;
 use crate::config::EnvVars;
 use crate::worker::ITERATION_SPAN;
 
 /// Starts logging to standard error, above the progress lines of `screen` where there are any.
 ///
 /// `CYNOSURE_LOG` takes a filter such as `cynosure=debug`.
-pub(super) fn start(common: &Common, environment: &EnvVars, screen: &Screen) {
+pub(super) fn start(common: &CommonArgs, environment: &EnvVars, screen: &ProgressBars) {
     let under_systemd = environment.get("JOURNAL_STREAM").is_some();
     let format = match common.log_format {
         LogFormat::Auto if under_systemd => LogFormat::Journal,
@@ -26,33 +26,33 @@ pub(super) fn start(common: &Common, environment: &EnvVars, screen: &Screen) {
         format @ (LogFormat::Text | LogFormat::Json | LogFormat::Journal) => format,
     };
     let colours = io::stderr().is_terminal() && environment.get("NO_COLOR").is_none();
-    let lines = Lines { screen: screen.clone() };
+    let lines = ProgressAwareStderr { progress_bars: screen.clone() };
     let layer: Box<dyn Layer<Registry> + Send + Sync> = match format {
         LogFormat::Auto | LogFormat::Text => {
-            text(fmt::layer().with_writer(lines).with_ansi(colours).with_target(false))
+            text_layer(fmt::layer().with_writer(lines).with_ansi(colours).with_target(false))
         }
         LogFormat::Json => fmt::layer().with_writer(lines).json().flatten_event(true).boxed(),
-        LogFormat::Journal => match Journal::open() {
+        LogFormat::Journal => match JournaldLayer::open() {
             Ok(journal) => journal.boxed(),
             // Without a journal the lines must go somewhere.
-            Err(_) => text(fmt::layer().with_writer(lines).with_ansi(false)),
+            Err(_) => text_layer(fmt::layer().with_writer(lines).with_ansi(false)),
         },
     };
     tracing_subscriber::registry()
-        .with(layer.with_filter(filter(common, environment, screen)))
+        .with(layer.with_filter(log_filter(common, environment, screen)))
         .init();
 }
 
 /// Lines for people name the source they are about; session and state are fields for programs.
-fn text(layer: impl Layer<Registry> + Send + Sync) -> Box<dyn Layer<Registry> + Send + Sync> {
+fn text_layer(layer: impl Layer<Registry> + Send + Sync) -> Box<dyn Layer<Registry> + Send + Sync> {
     layer.with_filter(filter_fn(|metadata| metadata.name() != ITERATION_SPAN)).boxed()
 }
 
-fn filter(common: &Common, environment: &EnvVars, screen: &Screen) -> EnvFilter {
+fn log_filter(common: &CommonArgs, environment: &EnvVars, screen: &ProgressBars) -> EnvFilter {
     let level = match (common.quiet, common.verbose) {
         (true, _) => LevelFilter::ERROR,
         // Where a progress line tells the story, the log need not.
-        (false, 0) if screen.is_live() => LevelFilter::ERROR,
+        (false, 0) if screen.is_drawing() => LevelFilter::ERROR,
         (false, 0) => LevelFilter::INFO,
         (false, 1) => LevelFilter::DEBUG,
         (false, _) => LevelFilter::TRACE,
@@ -67,11 +67,11 @@ fn filter(common: &Common, environment: &EnvVars, screen: &Screen) -> EnvFilter 
 
 /// Standard error, written to without tearing the progress lines.
 #[derive(Clone)]
-struct Lines {
-    screen: Screen,
+struct ProgressAwareStderr {
+    progress_bars: ProgressBars,
 }
 
-impl<'a> MakeWriter<'a> for Lines {
+impl<'a> MakeWriter<'a> for ProgressAwareStderr {
     type Writer = Self;
 
     fn make_writer(&'a self) -> Self {
@@ -79,9 +79,9 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-impl Write for Lines {
+impl Write for ProgressAwareStderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.screen.beside(|| io::stderr().write(bytes))
+        self.progress_bars.suspend(|| io::stderr().write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -5,14 +5,14 @@ use std::path::Path;
 use clap::CommandFactory;
 
 use crate::cli::args::Cli;
-use crate::cli::exit::Exit;
-use crate::cli::trouble::Trouble;
+use crate::cli::error::CliError;
+use crate::cli::exit::ProgramExit;
 
 /// Writes a page for the program and one for each command into a folder that is there.
-pub(super) fn man(dir: &Path) -> Result<Exit, Trouble> {
+pub(super) fn write_man_pages(dir: &Path) -> Result<ProgramExit, CliError> {
     clap_mangen::generate_to(Cli::command(), dir).map_err(|error| {
         let why = format!("cannot write the manual pages into {}: {error}", dir.display());
-        Trouble::new(Exit::Other, why)
+        CliError::new(ProgramExit::Other, why)
     })?;
-    Ok(Exit::Done)
+    Ok(ProgramExit::Success)
 }

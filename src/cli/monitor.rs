@@ -7,19 +7,19 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
-use crate::cli::args::Common;
-use crate::cli::clock::ClockWatch;
-use crate::cli::exit::Exit;
-use crate::cli::exporting::Metrics;
-use crate::cli::health::Health;
+use crate::cli::args::CommonArgs;
+use crate::cli::clock_step::ClockStepMonitor;
+use crate::cli::context::AppContext;
+use crate::cli::error::{CliError, report_error as told_trouble};
+use crate::cli::exit::ProgramExit;
+use crate::cli::health_task::HealthTask;
+use crate::cli::http_server::EndpointManager;
 use crate::cli::logging;
-use crate::cli::place::Ground;
-use crate::cli::print::fail;
-use crate::cli::progress::{Screen, Wanted};
-use crate::cli::serving::Serving;
-use crate::cli::signals::Hangup;
-use crate::cli::trouble::{Trouble, told as told_trouble};
-use crate::cli::watching::{powers, told_of, watcher};
+use crate::cli::monitoring::{build_monitor, restart_action_text, restart_policy};
+use crate::cli::print::print_error;
+use crate::cli::progress::{ProgressBars, ShowProgress};
+use crate::cli::signals::HangupSignal;
+use crate::cli::telemetry::MetricsExport;
 use crate::config::EnvVars;
 use crate::engine::watch::{Finding, HealthLevel};
 use crate::engine::{ClockReading, Timestamp};
@@ -27,65 +27,67 @@ use crate::monitor::{CycleResult, RestartAction, UnitEvaluation};
 use crate::systemd::{Notifier, NotifyState, watchdog_interval};
 use crate::worker::{Env, RealEnv};
 
-pub(super) fn monitor(common: &Common) -> ExitCode {
+pub(super) fn monitor(common: &CommonArgs) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
-        Err(error) => return fail(Exit::Other, format!("cannot start: {error}")).into(),
+        Err(error) => {
+            return print_error(ProgramExit::Other, format!("cannot start: {error}")).into();
+        }
     };
     // Before all else: a SIGHUP must not end a process that is about to read its configuration.
-    let hangup = Hangup::listen(&runtime);
-    let ground = match Ground::find(common) {
+    let hangup = HangupSignal::install(&runtime);
+    let ground = match AppContext::load(common) {
         Ok(ground) => ground,
-        Err(why) => return fail(Exit::Configuration, why).into(),
+        Err(why) => return print_error(ProgramExit::Configuration, why).into(),
     };
-    let screen = Screen::new(Wanted::No);
+    let screen = ProgressBars::new(ShowProgress::No);
     logging::start(common, &ground.environment, &screen);
-    let serving = Serving::new(&ground);
-    let exit = runtime.block_on(watch(common.clone(), ground, &serving, hangup));
-    serving.stop();
+    let serving = EndpointManager::new(&ground);
+    let exit = runtime.block_on(run_loop(common.clone(), ground, &serving, hangup));
+    serving.shut_down();
     // A round that waits for the bus must not hold up the end.
     runtime.shutdown_background();
     told_trouble(exit).into()
 }
 
 /// Wait, look, act, tell; until a signal.
-async fn watch(
-    common: Common,
-    mut ground: Ground,
-    serving: &Serving,
-    mut hangup: Hangup,
-) -> Result<Exit, Trouble> {
-    let mut signals = Signals::new().map_err(|error| {
-        Trouble::new(Exit::Other, format!("cannot listen for signals: {error}"))
+async fn run_loop(
+    common: CommonArgs,
+    mut ground: AppContext,
+    serving: &EndpointManager,
+    mut hangup: HangupSignal,
+) -> Result<ProgramExit, CliError> {
+    let mut signals = TerminationSignals::new().map_err(|error| {
+        CliError::new(ProgramExit::Other, format!("cannot listen for signals: {error}"))
     })?;
     let notifier = Notifier::new(ground.environment.get("NOTIFY_SOCKET"));
-    let feeding = feeding(&ground.environment);
-    let (mut seen, clock) = (Seen::default(), ClockWatch::start());
-    let mut health = Health::start(&ground)?;
-    let metrics = Metrics::open(&ground);
+    let feeding = keep_alive_interval(&ground.environment);
+    let (mut seen, clock) = (LoggedFindings::default(), ClockStepMonitor::start());
+    let mut health = HealthTask::start(&ground)?;
+    let metrics = MetricsExport::start(&ground);
     loop {
-        ground = reread(&common, ground);
-        metrics.follow(&ground);
+        ground = reload_config(&common, ground);
+        metrics.update_config(&ground);
         let time = RealEnv.time();
         let now = time.wall;
         // Neither a look nor a restart waits for those who only want to see.
-        drop(tokio::spawn(RealEnv.spawn_blocking(serving.beside(&ground, now))));
-        let monitor = watcher(&ground, powers(&ground.loaded.settings))?;
+        drop(tokio::spawn(RealEnv.spawn_blocking(serving.background_task(&ground, now))));
+        let monitor = build_monitor(&ground, restart_policy(&ground.loaded.settings))?;
         let watch = clock.clone();
-        let looking = RealEnv.spawn_blocking(move || monitor.run_cycle(now, || watch.kept()));
+        let looking = RealEnv.spawn_blocking(move || monitor.run_cycle(now, || watch.stable_for()));
         let round = tokio::select! {
             round = looking => round,
-            exit = signals.heard() => return Ok(stopping(&notifier, exit)),
+            exit = signals.recv() => return Ok(notify_stopping(&notifier, exit)),
         };
-        seen.tell(&round, now);
-        let status = status(&round, ground.loaded.settings.sources.len());
+        seen.log_changes(&round, now);
+        let status = status_text(&round, ground.loaded.settings.sources.len());
         notifier.notify(&[NotifyState::Ready, NotifyState::Status(&status), NotifyState::Watchdog]);
         if health.is_due(&round, &ground, now) {
-            let looking = health.look(&ground, &round, clock.kept(), now)?;
+            let looking = health.evaluate(&ground, &round, clock.stable_for(), now)?;
             tokio::select! {
                 () = looking => {}
-                exit = signals.heard() => return Ok(stopping(&notifier, exit)),
+                exit = signals.recv() => return Ok(notify_stopping(&notifier, exit)),
             }
             health.deliver(&ground);
         }
@@ -104,29 +106,29 @@ async fn watch(
             tokio::select! {
                 () = RealEnv.sleep_until(nap) => notifier.notify(&[NotifyState::Watchdog]),
                 // The configuration is read before each look.
-                () = hangup.heard() => break,
-                exit = signals.heard() => return Ok(stopping(&notifier, exit)),
+                () = hangup.recv() => break,
+                exit = signals.recv() => return Ok(notify_stopping(&notifier, exit)),
             }
         }
     }
 }
 
 /// Half of what the watchdog allows.
-fn feeding(environment: &EnvVars) -> Option<Duration> {
+fn keep_alive_interval(environment: &EnvVars) -> Option<Duration> {
     let (usec, of) = (environment.get("WATCHDOG_USEC"), environment.get("WATCHDOG_PID"));
     watchdog_interval(usec, of, std::process::id()).map(|interval| interval / 2)
 }
 
-fn stopping(notifier: &Notifier, exit: Exit) -> Exit {
+fn notify_stopping(notifier: &Notifier, exit: ProgramExit) -> ProgramExit {
     info!("stopping");
     notifier.notify(&[NotifyState::Stopping]);
     // Under systemd whoever stops it by `systemctl` wants it down, and any other signal does not.
-    if notifier.is_connected() { Exit::StartAgain } else { exit }
+    if notifier.is_connected() { ProgramExit::Restart } else { exit }
 }
 
 /// Reads the configuration again; a broken one is reported and the last good one kept.
-fn reread(common: &Common, ground: Ground) -> Ground {
-    match Ground::find(common) {
+fn reload_config(common: &CommonArgs, ground: AppContext) -> AppContext {
+    match AppContext::load(common) {
         Ok(fresh) => fresh,
         Err(mistakes) => {
             warn!("going on with the last good configuration: {mistakes}");
@@ -136,7 +138,7 @@ fn reread(common: &Common, ground: Ground) -> Ground {
 }
 
 /// `watching 2 sources: all healthy`, or the worst of what is not.
-fn status(round: &CycleResult, sources: usize) -> String {
+fn status_text(round: &CycleResult, sources: usize) -> String {
     let worst = UnitEvaluation::worst_level(&round.units);
     let told = UnitEvaluation::all_findings(&round.units).filter(|finding| finding.level == worst);
     let plural = if sources == 1 { "" } else { "s" };
@@ -154,40 +156,40 @@ fn status(round: &CycleResult, sources: usize) -> String {
 
 /// What was told already, so that a log has each thing once.
 #[derive(Default)]
-struct Seen {
+struct LoggedFindings {
     levels: BTreeMap<String, (HealthLevel, &'static str)>,
     /// What was done about each unit.
-    acts: BTreeMap<String, String>,
-    has_complained: bool,
+    actions: BTreeMap<String, String>,
+    has_logged_error: bool,
 }
 
-impl Seen {
-    fn tell(&mut self, round: &CycleResult, now: Timestamp) {
+impl LoggedFindings {
+    fn log_changes(&mut self, round: &CycleResult, now: Timestamp) {
         let mut levels = BTreeMap::new();
         for finding in UnitEvaluation::all_findings(&round.units) {
             let key = (finding.level, finding.kind.name());
             let name = finding.subject.name().to_owned();
             if self.levels.get(&name) != Some(&key) {
-                tell(finding, !self.levels.contains_key(&name));
+                log_finding(finding, !self.levels.contains_key(&name));
             }
             levels.insert(name, key);
         }
         self.levels = levels;
         for UnitEvaluation { unit, action: act, .. } in &round.units {
-            self.tell_act(unit.as_str(), act, now);
+            self.log_action(unit.as_str(), act, now);
         }
-        if let Some(failure) = round.record_failure.as_ref().filter(|_| !self.has_complained) {
+        if let Some(failure) = round.record_failure.as_ref().filter(|_| !self.has_logged_error) {
             error!("cannot write down what was done: {failure}");
         }
-        self.has_complained = round.record_failure.is_some();
+        self.has_logged_error = round.record_failure.is_some();
     }
 
-    fn tell_act(&mut self, unit: &str, act: &RestartAction, now: Timestamp) {
-        let Some(told) = told_of(act, now) else {
-            self.acts.remove(unit);
+    fn log_action(&mut self, unit: &str, act: &RestartAction, now: Timestamp) {
+        let Some(told) = restart_action_text(act, now) else {
+            self.actions.remove(unit);
             return;
         };
-        let is_new = self.acts.get(unit) != Some(&told);
+        let is_new = self.actions.get(unit) != Some(&told);
         match act {
             RestartAction::Requested { .. } => warn!(unit, "{told}"),
             RestartAction::None | RestartAction::Denied | RestartAction::Delayed { .. }
@@ -204,12 +206,12 @@ impl Seen {
             | RestartAction::BudgetUnavailable { .. }
             | RestartAction::Rejected { .. } => {}
         }
-        self.acts.insert(unit.to_owned(), told);
+        self.actions.insert(unit.to_owned(), told);
     }
 }
 
 /// What needs a person is told as an alert.
-fn tell(finding: &Finding, is_first: bool) {
+fn log_finding(finding: &Finding, is_first: bool) {
     let (about, message) = (finding.subject.name(), finding.kind.to_string());
     let (level, figure) = (finding.level.name(), finding.value().unwrap_or_default());
     if finding.level == HealthLevel::Healthy && !is_first {
@@ -219,12 +221,12 @@ fn tell(finding: &Finding, is_first: bool) {
     }
 }
 
-struct Signals {
+struct TerminationSignals {
     interrupt: Signal,
     terminate: Signal,
 }
 
-impl Signals {
+impl TerminationSignals {
     fn new() -> std::io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -232,10 +234,10 @@ impl Signals {
         })
     }
 
-    async fn heard(&mut self) -> Exit {
+    async fn recv(&mut self) -> ProgramExit {
         tokio::select! {
-            _ = self.interrupt.recv() => Exit::Interrupted,
-            _ = self.terminate.recv() => Exit::Terminated,
+            _ = self.interrupt.recv() => ProgramExit::Interrupted,
+            _ = self.terminate.recv() => ProgramExit::Terminated,
         }
     }
 }

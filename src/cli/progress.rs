@@ -20,48 +20,48 @@ const BAR_CELLS: u64 = 18;
 
 /// The terminal, or its absence.
 #[derive(Clone, Debug)]
-pub(super) struct Screen {
-    wanted: Wanted,
-    lines: Option<MultiProgress>,
+pub(super) struct ProgressBars {
+    show_progress: ShowProgress,
+    bars: Option<MultiProgress>,
 }
 
-impl Screen {
+impl ProgressBars {
     /// Takes the terminal on standard error, if there is one and it is wanted.
     #[must_use]
-    pub(super) fn new(wanted: Wanted) -> Self {
-        let live = wanted == Wanted::Yes && std::io::stderr().is_terminal();
+    pub(super) fn new(wanted: ShowProgress) -> Self {
+        let live = wanted == ShowProgress::Yes && std::io::stderr().is_terminal();
         let lines = live.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
-        Self { wanted, lines }
+        Self { show_progress: wanted, bars: lines }
     }
 
     #[must_use]
-    pub(super) fn is_live(&self) -> bool {
-        self.lines.is_some()
+    pub(super) fn is_drawing(&self) -> bool {
+        self.bars.is_some()
     }
 
     /// Whether a person wants to be told more than the result.
     #[must_use]
-    pub(super) fn is_wanted(&self) -> bool {
-        self.wanted == Wanted::Yes
+    pub(super) fn is_enabled(&self) -> bool {
+        self.show_progress == ShowProgress::Yes
     }
 
     /// Writes something else to the terminal without tearing the lines.
-    pub(super) fn beside<T>(&self, write: impl FnOnce() -> T) -> T {
-        match &self.lines {
+    pub(super) fn suspend<T>(&self, write: impl FnOnce() -> T) -> T {
+        match &self.bars {
             Some(lines) => lines.suspend(write),
             None => write(),
         }
     }
 
     /// Draws one source's line until the sender of its views is gone.
-    pub(super) async fn follow(&self, name: String, views: watch::Receiver<SourceProgress>) {
-        let Some(lines) = &self.lines else { return };
+    pub(super) async fn track(&self, name: String, views: watch::Receiver<SourceProgress>) {
+        let Some(lines) = &self.bars else { return };
         let bar = lines.add(ProgressBar::no_length());
         // A template that is a constant is right or wrong for ever; a plain line is still a line.
         let style = ProgressStyle::with_template("{wide_msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
         while views.has_changed().is_ok() {
-            let line = line(&name, &views.borrow(), RealEnv.now());
+            let line = progress_line(&name, &views.borrow(), RealEnv.now());
             bar.set_message(line);
             tokio::time::sleep(DRAW_INTERVAL).await;
         }
@@ -71,17 +71,17 @@ impl Screen {
 
 /// Whether a person wants to see progress.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Wanted {
+pub(super) enum ShowProgress {
     Yes,
     No,
 }
 
 /// One source in one line.
 #[must_use]
-pub(super) fn line(name: &str, view: &SourceProgress, now: Timestamp) -> String {
+pub(super) fn progress_line(name: &str, view: &SourceProgress, now: Timestamp) -> String {
     let status = view.status.name().replace('_', " ");
     let mut parts = match view.status {
-        Status::Downloading => downloading(view),
+        Status::Downloading => download_parts(view),
         Status::Collecting => vec![format!("{} listed", format_count(view.listed_items))],
         Status::Idle if view.until <= now => vec!["looking for something new".to_owned()],
         Status::Idle => vec![format!("next look {}", format_deadline(view.until, now))],
@@ -98,9 +98,9 @@ pub(super) fn line(name: &str, view: &SourceProgress, now: Timestamp) -> String 
     format!("{name}  {status}  {}", parts.join("  "))
 }
 
-fn downloading(view: &SourceProgress) -> Vec<String> {
+fn download_parts(view: &SourceProgress) -> Vec<String> {
     let mut parts = vec![
-        bar(view.settled_items, view.listed_items),
+        bar_text(view.settled_items, view.listed_items),
         format!("{}/{}", format_count(view.settled_items), format_count(view.listed_items)),
     ];
     if let Some(per_second) = view.items_per_second {
@@ -113,7 +113,7 @@ fn downloading(view: &SourceProgress) -> Vec<String> {
     parts
 }
 
-fn bar(done: u64, total: u64) -> String {
+fn bar_text(done: u64, total: u64) -> String {
     let full = (done * BAR_CELLS).checked_div(total).unwrap_or(0).min(BAR_CELLS);
     let cells = |cell: &str, number: u64| cell.repeat(usize::try_from(number).unwrap_or(0));
     cells("█", full) + &cells("░", BAR_CELLS - full)
@@ -125,7 +125,7 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
-    fn view(status: Status) -> SourceProgress {
+    fn progress(status: Status) -> SourceProgress {
         SourceProgress {
             status,
             settled_items: 812,
@@ -138,19 +138,19 @@ mod tests {
     }
 
     #[test]
-    fn a_download_shows_how_far_it_is_and_how_long_it_takes() {
-        let view = SourceProgress { waiting_items: 3, ..view(Status::Downloading) };
+    fn a_download_shows_its_progress_and_time_left() {
+        let view = SourceProgress { waiting_items: 3, ..progress(Status::Downloading) };
 
         assert_eq!(
-            line("work", &view, NOW),
+            progress_line("work", &view, NOW),
             "work  downloading  ███████░░░░░░░░░░░  812/2,000  14.2/s  1 min 24 s left  \
              3 waiting for a retry"
         );
     }
 
     #[test]
-    fn a_wait_shows_its_end_and_its_reason() {
-        let line = line("work", &view(Status::RateLimited), NOW);
+    fn a_wait_shows_its_deadline_and_reason() {
+        let line = progress_line("work", &progress(Status::RateLimited), NOW);
 
         assert!(line.starts_with("work  rate limited  812/2,000  until "), "{line}");
         assert!(line.ends_with(" (in 4 min)  the server said: retry after 300 s"), "{line}");

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::place::Ground;
+use crate::cli::context::AppContext;
+use crate::cli::error::CliError;
 use crate::cli::table::table;
-use crate::cli::trouble::Trouble;
 use crate::config::Settings;
 use crate::disk::LockedFile;
 use crate::endpoint::view;
@@ -15,61 +15,63 @@ use crate::engine::{Timestamp, sanitize_line};
 use crate::human::{EMPTY_CELL, format_deadline, format_duration, format_utc, pluralize};
 use crate::state::{LIMITERS_FILE, LimiterScope, ScopeState, parse_limiters};
 
-const HEAD: [&str; 5] = ["QUOTA", "RATE", "AS", "LEFT", "GATE"];
+const HEADER: [&str; 5] = ["QUOTA", "RATE", "AS", "LEFT", "GATE"];
 
 /// One scope and what is known of it.
-pub(super) struct Known {
+pub(super) struct QuotaRow {
     key: LimiterScope,
-    standing: RateLimitStatus,
+    status: RateLimitStatus,
     now: Timestamp,
 }
 
 /// Reads what the gates remember. What cannot be read says nothing: its worker complains of it.
-pub(super) fn quotas(ground: &Ground, now: Timestamp) -> Result<Vec<Known>, Trouble> {
+pub(super) fn load_quota_rows(
+    ground: &AppContext,
+    now: Timestamp,
+) -> Result<Vec<QuotaRow>, CliError> {
     let file = LockedFile::new(ground.state_dir.join(LIMITERS_FILE));
     let remembered = file.read(parse_limiters)?.and_then(Result::ok).unwrap_or_default();
-    let known = remembered.scopes.into_iter().map(|(key, memory)| Known {
-        standing: standing(&ground.loaded.settings, &memory, now),
+    let known = remembered.scopes.into_iter().map(|(key, memory)| QuotaRow {
+        status: limiter_status(&ground.loaded.settings, &memory, now),
         key,
         now,
     });
-    Ok(known.filter(Known::is_worth_telling).collect())
+    Ok(known.filter(QuotaRow::has_data).collect())
 }
 
-fn standing(settings: &Settings, memory: &ScopeState, now: Timestamp) -> RateLimitStatus {
+fn limiter_status(settings: &Settings, memory: &ScopeState, now: Timestamp) -> RateLimitStatus {
     let policy = settings.rate_limit_policy(&memory.provider);
     RateLimiter::restore(policy, &memory.rate_limit, now).status(now)
 }
 
 /// The table of all that is known; `None` where there is nothing to tell.
-pub(super) fn as_table(known: &[Known]) -> Option<String> {
-    let rows: Vec<Vec<String>> = known.iter().map(Known::row).collect();
-    (!rows.is_empty()).then(|| table(&HEAD, &rows))
+pub(super) fn as_table(known: &[QuotaRow]) -> Option<String> {
+    let rows: Vec<Vec<String>> = known.iter().map(QuotaRow::cells).collect();
+    (!rows.is_empty()).then(|| table(&HEADER, &rows))
 }
 
-impl Known {
+impl QuotaRow {
     /// A quota that was never met is none.
-    fn is_worth_telling(&self) -> bool {
-        let RateLimitStatus { block: hold, limits, rate_source: basis, .. } = &self.standing;
+    fn has_data(&self) -> bool {
+        let RateLimitStatus { block: hold, limits, rate_source: basis, .. } = &self.status;
         hold.is_some()
             || !limits.is_empty()
             || !matches!(basis, RateSource::Unlimited | RateSource::SlowStart)
     }
 
-    fn row(&self) -> Vec<String> {
-        let rate =
-            self.standing.rate.map_or_else(|| EMPTY_CELL.to_owned(), |rate| rate.to_string());
+    fn cells(&self) -> Vec<String> {
+        let rate = self.status.rate.map_or_else(|| EMPTY_CELL.to_owned(), |rate| rate.to_string());
         vec![
             sanitize_line(&self.key.to_string()),
             rate,
-            self.source_of_rate(),
-            self.left().map_or_else(|| EMPTY_CELL.to_owned(), |left| left.to_string()),
-            self.gate(),
+            self.rate_source(),
+            self.remaining().map_or_else(|| EMPTY_CELL.to_owned(), |left| left.to_string()),
+            self.block_text(),
         ]
     }
 
     /// Where the rate comes from.
-    fn source_of_rate(&self) -> String {
+    fn rate_source(&self) -> String {
         let RateLimitStatus {
             mode,
             limits,
@@ -78,7 +80,7 @@ impl Known {
             estimate_cycles: cycles,
             next_probe_at: next_probe,
             ..
-        } = &self.standing;
+        } = &self.status;
         let probe = next_probe.filter(|at| self.now < *at).map_or_else(String::new, |at| {
             format!("; a faster one is tried at {}", format_deadline(at, self.now))
         });
@@ -87,7 +89,7 @@ impl Known {
             RateSource::Unlimited => EMPTY_CELL.to_owned(),
             RateSource::Cap => "the configured cap".to_owned(),
             RateSource::Headers => {
-                let told: Vec<String> = limits.iter().map(policy_of).collect();
+                let told: Vec<String> = limits.iter().map(limit_text).collect();
                 format!("the server says: {}", told.join(", "))
             }
             RateSource::SlowStart => "no limit met yet".to_owned(),
@@ -102,8 +104,8 @@ impl Known {
         }
     }
 
-    fn gate(&self) -> String {
-        match &self.standing.block {
+    fn block_text(&self) -> String {
+        match &self.status.block {
             Some(hold) if self.now < hold.until => {
                 format!("closed until {}: {hold}", format_deadline(hold.until, self.now))
             }
@@ -112,20 +114,20 @@ impl Known {
         }
     }
 
-    pub(super) fn to_view(&self) -> view::QuotaView {
+    pub(super) fn to_quota_view(&self) -> view::QuotaView {
         view::QuotaView {
             scope: sanitize_line(&self.key.to_string()),
-            rate_per_second: self.standing.rate.map(|rate| rate.get()),
-            rate_source: self.source_of_rate(),
-            remaining: self.left(),
-            block_status: self.gate(),
-            blocked_until: self.standing.block.as_ref().map(|hold| hold.until),
+            rate_per_second: self.status.rate.map(|rate| rate.get()),
+            rate_source: self.rate_source(),
+            remaining: self.remaining(),
+            block_status: self.block_text(),
+            blocked_until: self.status.block.as_ref().map(|hold| hold.until),
         }
     }
 
     /// What is left of the tightest limit.
-    fn left(&self) -> Option<f64> {
-        let tightest = self.standing.limits.iter().min_by(|a, b| {
+    fn remaining(&self) -> Option<f64> {
+        let tightest = self.status.limits.iter().min_by(|a, b| {
             let left = |limit: &AdvertisedLimit| limit.remaining.unwrap_or(f64::INFINITY);
             left(a).total_cmp(&left(b))
         });
@@ -142,12 +144,12 @@ impl Known {
             estimated_rate: estimate,
             estimate_cycles: cycles,
             next_probe_at: next_probe,
-        } = &self.standing;
+        } = &self.status;
         json!({
             "scope": self.key,
-            "mode": word_of_mode(*mode),
+            "mode": mode_name(*mode),
             "rate_per_second": rate.map(|rate| rate.get()),
-            "basis": word_of_basis(*basis),
+            "basis": rate_source_name(*basis),
             "estimate_per_second": estimate.map(|rate| rate.get()),
             "cycles": cycles,
             "next_probe": next_probe.map(format_utc),
@@ -170,7 +172,7 @@ impl Known {
 }
 
 /// `600 in 1 min`, as far as the server tells.
-fn policy_of(limit: &AdvertisedLimit) -> String {
+fn limit_text(limit: &AdvertisedLimit) -> String {
     let unit = limit.unit.as_deref().map(|unit| format!(" {}", sanitize_line(unit)));
     let unit = unit.unwrap_or_default();
     match (limit.quota, limit.window) {
@@ -180,7 +182,7 @@ fn policy_of(limit: &AdvertisedLimit) -> String {
     }
 }
 
-fn word_of_mode(mode: RateLimitMode) -> &'static str {
+fn mode_name(mode: RateLimitMode) -> &'static str {
     match mode {
         RateLimitMode::Adaptive => "follow",
         RateLimitMode::Fixed => "fixed",
@@ -188,7 +190,7 @@ fn word_of_mode(mode: RateLimitMode) -> &'static str {
     }
 }
 
-fn word_of_basis(basis: RateSource) -> &'static str {
+fn rate_source_name(basis: RateSource) -> &'static str {
     match basis {
         RateSource::Unlimited => "nothing",
         RateSource::Cap => "cap",

@@ -3,80 +3,98 @@
 //! It only makes rows of the ledger due, in one transaction each, so that it works beside a
 //! running worker, which finds them at its next look.
 
-use crate::cli::archive::examine;
-use crate::cli::args::{Common, RequeueArgs};
-use crate::cli::damaged::requeue_damaged;
-use crate::cli::exit::Exit;
-use crate::cli::place::ledger_file;
-use crate::cli::print::{fail, show};
-use crate::cli::since;
-use crate::cli::sources::{Known, chosen, ground};
-use crate::cli::standing::{Seen, Worker, look};
-use crate::cli::trouble::Trouble;
+use crate::cli::archive_check::archive_problem;
+use crate::cli::args::{CommonArgs, RequeueArgs};
+use crate::cli::context::ledger_file;
+use crate::cli::error::CliError;
+use crate::cli::exit::ProgramExit;
+use crate::cli::print::{print_error, print_result};
+use crate::cli::requeue_damaged::requeue_damaged;
+use crate::cli::source_status::{StateRead, WorkerLiveness, read_status};
+use crate::cli::sources::{SourceRef, load_context, select_sources};
+use crate::cli::time_arg;
 use crate::engine::{ItemId, Timestamp, sanitize_line};
 use crate::human::pluralize;
 use crate::ledger::{FailureFilter, Ledger, RequeueFilter};
 use crate::worker::{Env, RealEnv};
 
-pub(super) fn requeue(common: &Common, args: &RequeueArgs) -> Result<Exit, Trouble> {
-    let ground = ground(common)?;
-    let sources = chosen(&ground, args.source.as_deref())?;
-    let source = the_one(&sources)?;
+pub(super) fn requeue(common: &CommonArgs, args: &RequeueArgs) -> Result<ProgramExit, CliError> {
+    let ground = load_context(common)?;
+    let sources = select_sources(&ground, args.source.as_deref())?;
+    let source = only_source(&sources)?;
     let archive = &ground.loaded.settings.archive.dir;
     // Opening it for writing would make one where there is none.
-    let ledger = source.ledger()?;
-    if let Some(failure) = examine(archive, source.name.as_str(), ledger.as_ref())? {
+    let ledger = source.open_ledger()?;
+    if let Some(failure) = archive_problem(archive, source.name.as_str(), ledger.as_ref())? {
         return Err(failure.into());
     }
     if ledger.is_none() {
         let why = format!("{} has never run: there is nothing to requeue", source.name);
-        return Err(Trouble::new(Exit::Other, why));
+        return Err(CliError::new(ProgramExit::Other, why));
     }
     let mut ledger = Ledger::open(&ledger_file(&source.dir))?;
     if args.damaged {
-        return requeue_damaged(source, archive, &mut ledger, &outlook(source), RealEnv.now());
+        return requeue_damaged(
+            source,
+            archive,
+            &mut ledger,
+            &next_step_text(source),
+            RealEnv.now(),
+        );
     }
-    let (due, missed) = make_due(&mut ledger, args, RealEnv.now())?;
+    let (due, missed) = requeue_items(&mut ledger, args, RealEnv.now())?;
 
     if due > 0 {
-        show(format!("{} of {}: {}", pluralize(due, "item"), source.name, outlook(source)))?;
+        print_result(format!(
+            "{} of {}: {}",
+            pluralize(due, "item"),
+            source.name,
+            next_step_text(source)
+        ))?;
     }
-    let exit = if due > 0 && missed.is_empty() { Exit::Done } else { Exit::Other };
+    let exit = if due > 0 && missed.is_empty() { ProgramExit::Success } else { ProgramExit::Other };
     for item in &missed {
         let item = sanitize_line(item);
-        fail(exit, format!("no item {item} of {} is quarantined or gone", source.name));
+        print_error(exit, format!("no item {item} of {} is quarantined or gone", source.name));
     }
     if due == 0 {
         let cause = args.cause.map(|cause| format!(" for the cause {cause}")).unwrap_or_default();
         let since = if args.since.is_some() { " that failed since then" } else { "" };
         let nothing = format!("nothing of {}{since} is quarantined{cause}", source.name);
         let nothing = if missed.is_empty() { nothing } else { "nothing was changed".to_owned() };
-        fail(exit, format!("{nothing}; `cynosure failures {}` shows what has failed", source.name));
+        print_error(
+            exit,
+            format!("{nothing}; `cynosure failures {}` shows what has failed", source.name),
+        );
     }
     Ok(exit)
 }
 
-fn the_one(sources: &[Known]) -> Result<&Known, Trouble> {
+fn only_source(sources: &[SourceRef]) -> Result<&SourceRef, CliError> {
     match sources {
-        [] => Err(Trouble::new(Exit::Configuration, "there is no source in the configuration")),
+        [] => Err(CliError::new(
+            ProgramExit::Configuration,
+            "there is no source in the configuration",
+        )),
         [source] => Ok(source),
         several => {
             let names: Vec<&str> = several.iter().map(|source| source.name.as_str()).collect();
-            Err(Trouble::Usage(format!("--source says which of {}", names.join(", "))))
+            Err(CliError::Usage(format!("--source says which of {}", names.join(", "))))
         }
     }
 }
 
 /// Returns how many are due now, and the items that were named and are not.
-fn make_due<'a>(
+fn requeue_items<'a>(
     ledger: &mut Ledger,
     args: &'a RequeueArgs,
     now: Timestamp,
-) -> Result<(u64, Vec<&'a str>), Trouble> {
+) -> Result<(u64, Vec<&'a str>), CliError> {
     let mut due = 0;
     let mut missed = Vec::new();
     if args.items.is_empty() {
-        let since = args.since.as_deref().map(|since| since::read(since, now)).transpose()?;
+        let since =
+            args.since.as_deref().map(|since| time_arg::parse_time_arg(since, now)).transpose()?;
         let which = RequeueFilter::Quarantined(FailureFilter { cause: args.cause, since });
         due = ledger.requeue(&which, now)?;
     }
@@ -89,10 +107,12 @@ fn make_due<'a>(
     Ok((due as u64, missed))
 }
 
-fn outlook(source: &Known) -> String {
-    match look(source).seen {
-        Seen::State(_, Worker::Running) => "fetched again at the worker's next look".to_owned(),
-        Seen::State(..) | Seen::NeverRun | Seen::Untold(_) => {
+fn next_step_text(source: &SourceRef) -> String {
+    match read_status(source).state {
+        StateRead::State(_, WorkerLiveness::Running) => {
+            "fetched again at the worker's next look".to_owned()
+        }
+        StateRead::State(..) | StateRead::NeverRun | StateRead::Unreadable(_) => {
             format!("fetched again by the next `cynosure run {}`", source.name)
         }
     }

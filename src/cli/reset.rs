@@ -6,31 +6,31 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::archive::ArchiveMarker;
-use crate::cli::args::{Common, ResetArgs};
-use crate::cli::exit::Exit;
-use crate::cli::place::{ledger_file, lock_file, state_file};
-use crate::cli::print::show;
-use crate::cli::sources::{chosen, ground};
+use crate::cli::args::{CommonArgs, ResetArgs};
+use crate::cli::context::{ledger_file, lock_file, state_file};
+use crate::cli::error::CliError;
+use crate::cli::exit::ProgramExit;
+use crate::cli::print::print_result;
+use crate::cli::sources::{load_context, select_sources};
 use crate::cli::table::table;
-use crate::cli::trouble::Trouble;
 use crate::disk::{Disk, FileLock, RealDisk, parent_folder, storage_failure};
 use crate::engine::Failure;
 use crate::state::METRICS_FILE;
 
 /// A file that is to go, and what is lost with it.
 #[derive(Debug)]
-struct Removal {
+struct PlannedDeletion {
     path: PathBuf,
-    what: &'static str,
+    consequence: &'static str,
 }
 
-pub(super) fn reset(common: &Common, args: &ResetArgs) -> Result<Exit, Trouble> {
-    let ground = ground(common)?;
-    for source in chosen(&ground, Some(&args.source))? {
+pub(super) fn reset(common: &CommonArgs, args: &ResetArgs) -> Result<ProgramExit, CliError> {
+    let ground = load_context(common)?;
+    for source in select_sources(&ground, Some(&args.source))? {
         let (dir, archive) = (&source.dir, &ground.loaded.settings.archive.dir);
         let marker = ArchiveMarker::new(Arc::new(RealDisk), archive, source.name.as_str());
         if !dir.exists() && !marker.path().exists() {
-            show(format!("{} has never run: there is nothing to forget", source.name))?;
+            print_result(format!("{} has never run: there is nothing to forget", source.name))?;
             continue;
         }
         // Held to the end, so that no worker starts in the middle.
@@ -38,34 +38,37 @@ pub(super) fn reset(common: &Common, args: &ResetArgs) -> Result<Exit, Trouble> 
         let locks = locks.into_iter().filter(|(is_there, _)| *is_there);
         let _alone =
             locks.map(|(_, path)| FileLock::acquire(&path)).collect::<Result<Vec<_>, _>>()?;
-        let plan = plan(dir, &marker)?;
+        let plan = plan_deletions(dir, &marker)?;
         if plan.is_empty() {
-            show(format!("{} is as if it had never run: there is nothing to forget", source.name))?;
+            print_result(format!(
+                "{} is as if it had never run: there is nothing to forget",
+                source.name
+            ))?;
             continue;
         }
-        show(explain(&plan, dir))?;
-        show(format!("The documents in the archive {} are kept.", archive.display()))?;
+        print_result(print_plan(&plan, dir))?;
+        print_result(format!("The documents in the archive {} are kept.", archive.display()))?;
         if source.settings.is_some() {
-            show("The next run lists and fetches everything anew, into a new folder.")?;
+            print_result("The next run lists and fetches everything anew, into a new folder.")?;
         }
         if args.yes {
-            carry_out(&plan)?;
-            show(format!("{} is forgotten.", source.name))?;
+            delete_files(&plan)?;
+            print_result(format!("{} is forgotten.", source.name))?;
         } else {
-            show(format!(
+            print_result(format!(
                 "Nothing is changed yet: `cynosure reset {} --yes` does it.",
                 source.name
             ))?;
         }
     }
-    Ok(Exit::Done)
+    Ok(ProgramExit::Success)
 }
 
 /// Finds what there is to remove, in the order of removal.
 ///
 /// The state goes first: a ledger without one is a source that goes on as it was. The lock stays.
 /// The archive's marker goes last: a new ledger is refused as long as the marker names the old one.
-fn plan(dir: &Path, marker: &ArchiveMarker) -> Result<Vec<Removal>, Failure> {
+fn plan_deletions(dir: &Path, marker: &ArchiveMarker) -> Result<Vec<PlannedDeletion>, Failure> {
     let (state, figures, ledger) = (state_file(dir), dir.join(METRICS_FILE), ledger_file(dir));
     let known = [
         (&state, "", "what it was doing, and why"),
@@ -89,28 +92,33 @@ fn plan(dir: &Path, marker: &ArchiveMarker) -> Result<Vec<Removal>, Failure> {
             ".unreadable-" | ".new" => name.to_string_lossy().starts_with(&beginning),
             _ => name.to_string_lossy() == beginning,
         };
-        plan.extend(listed.iter().filter(is_it).map(|name| Removal { path: dir.join(name), what }));
+        plan.extend(
+            listed
+                .iter()
+                .filter(is_it)
+                .map(|name| PlannedDeletion { path: dir.join(name), consequence: what }),
+        );
     }
     if marker.path().exists() {
         let what = "the bond between the archive and its ledger";
-        plan.push(Removal { path: marker.path(), what });
+        plan.push(PlannedDeletion { path: marker.path(), consequence: what });
     }
     Ok(plan)
 }
 
-fn explain(plan: &[Removal], dir: &Path) -> String {
+fn print_plan(plan: &[PlannedDeletion], dir: &Path) -> String {
     let rows: Vec<Vec<String>> = plan
         .iter()
         .map(|removal| {
             let name = removal.path.strip_prefix(dir).unwrap_or(&removal.path);
-            vec![name.display().to_string(), removal.what.to_owned()]
+            vec![name.display().to_string(), removal.consequence.to_owned()]
         })
         .collect();
     table(&[&format!("REMOVED FROM {}", dir.display()), "WITH IT GOES"], &rows)
 }
 
-fn carry_out(plan: &[Removal]) -> Result<(), Failure> {
-    for Removal { path, .. } in plan {
+fn delete_files(plan: &[PlannedDeletion]) -> Result<(), Failure> {
+    for PlannedDeletion { path, .. } in plan {
         match RealDisk.remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(storage_failure("remove", path, &error));

@@ -12,21 +12,23 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle, LocalSet};
 use tracing::{Instrument, error, error_span, warn};
 
-use crate::cli::args::{Common, RunArgs};
-use crate::cli::closing;
-use crate::cli::exit::Exit;
-use crate::cli::exporting::Traces;
+use crate::cli::args::{CommonArgs, RunArgs};
+use crate::cli::context::AppContext;
+use crate::cli::error::{CliError, to_exit_code};
+use crate::cli::exit::ProgramExit;
 #[cfg(debug_assertions)]
 use crate::cli::failpoint;
-use crate::cli::guard::{ask_restart, guard, unit};
-use crate::cli::herald::{Followed, herald};
 use crate::cli::logging;
-use crate::cli::place::Ground;
-use crate::cli::print::{fail, note, out};
-use crate::cli::progress::{Screen, Wanted};
-use crate::cli::recording::Recording;
-use crate::cli::signals::{Asked, Ears, Hangup, Renewal, listen};
-use crate::cli::trouble::{Trouble, end};
+use crate::cli::print::{print_best_effort, print_error, print_note};
+use crate::cli::progress::{ProgressBars, ShowProgress};
+use crate::cli::run_summary;
+use crate::cli::signals::{
+    HangupSignal, ReloadStrategy, ShutdownReason, SignalHandler, handle_signals,
+};
+use crate::cli::systemd_status::{SourceWatch, run_status_task};
+use crate::cli::telemetry::TraceExport;
+use crate::cli::trace_writer::TraceWriter;
+use crate::cli::watchdog::{own_unit_name, restart_requester, start_watchdog};
 use crate::config::{Settings, SourceName};
 use crate::disk::LockedFile;
 use crate::source::ResponseRecorder;
@@ -38,67 +40,72 @@ use crate::worker::{
     run_source,
 };
 
-pub(super) fn run(common: &Common, args: &RunArgs) -> ExitCode {
+pub(super) fn run(common: &CommonArgs, args: &RunArgs) -> ExitCode {
     // First of all: a SIGHUP must not end a process that is about to read its configuration.
-    let process = match Process::begin() {
+    let process = match WorkerProcess::start() {
         Ok(process) => process,
         Err(exit) => return exit.into(),
     };
-    let ground = match Ground::find(common) {
+    let ground = match AppContext::load(common) {
         Ok(ground) => ground,
-        Err(why) => return fail(Exit::Configuration, why).into(),
+        Err(why) => return print_error(ProgramExit::Configuration, why).into(),
     };
-    let chosen = match chosen(&ground.loaded.settings, &args.sources) {
+    let chosen = match select_sources(&ground.loaded.settings, &args.sources) {
         Ok(chosen) => chosen,
-        Err(why) => return fail(Exit::Configuration, why).into(),
+        Err(why) => return print_error(ProgramExit::Configuration, why).into(),
     };
-    let recording = match recording(args.record.as_deref(), &chosen) {
+    let recording = match start_trace_writer(args.record.as_deref(), &chosen) {
         Ok(recording) => recording,
-        Err(trouble) => return end(Err(trouble)),
+        Err(trouble) => return to_exit_code(Err(trouble)),
     };
-    let screen = Screen::new(if common.quiet { Wanted::No } else { Wanted::Yes });
+    let screen = ProgressBars::new(if common.quiet { ShowProgress::No } else { ShowProgress::Yes });
     logging::start(common, &ground.environment, &screen);
     let mode = if args.once { RunMode::Once } else { RunMode::Continuous };
-    process.run_all(ground, chosen, mode, recording, &screen).into()
+    process.run_sources(ground, chosen, mode, recording, &screen).into()
 }
 
 /// Begins the trace that was asked for. It tells of one server, as one client finds it.
-fn recording(path: Option<&Path>, chosen: &Chosen) -> Result<Option<Recording>, Trouble> {
+fn start_trace_writer(
+    path: Option<&Path>,
+    chosen: &SourceSelection,
+) -> Result<Option<TraceWriter>, CliError> {
     let Some(path) = path else { return Ok(None) };
     if let [one, _, ..] = chosen.names() {
-        return Err(Trouble::Usage(format!(
+        return Err(CliError::Usage(format!(
             "a trace is of one source, and {} would run; name one, as in `cynosure run {one} --record {}`",
             chosen.names().len(),
             path.display()
         )));
     }
-    Recording::start(path).map(Some).map_err(|why| Trouble::new(Exit::Other, why))
+    TraceWriter::start(path).map(Some).map_err(|why| CliError::new(ProgramExit::Other, why))
 }
 
 /// The sources that run.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Chosen {
+pub(super) enum SourceSelection {
     /// All that are enabled.
-    All(Vec<SourceName>),
+    AllEnabled(Vec<SourceName>),
     Named(Vec<SourceName>),
 }
 
-impl Chosen {
+impl SourceSelection {
     pub(super) fn names(&self) -> &[SourceName] {
         match self {
-            Self::All(names) | Self::Named(names) => names,
+            Self::AllEnabled(names) | Self::Named(names) => names,
         }
     }
 }
 
 /// The sources that were named, or all that are enabled.
-fn chosen(settings: &Settings, named: &[String]) -> Result<Chosen, String> {
+fn select_sources(settings: &Settings, named: &[String]) -> Result<SourceSelection, String> {
     let chosen = if named.is_empty() {
-        Chosen::All(settings.enabled_sources().cloned().collect())
+        SourceSelection::AllEnabled(settings.enabled_sources().cloned().collect())
     } else {
         let found =
             named.iter().map(|name| settings.find_source(name).map(|(name, _)| name.clone()));
-        Chosen::Named(found.collect::<Result<_, _>>().map_err(|unknown| unknown.to_string())?)
+        SourceSelection::Named(
+            found.collect::<Result<_, _>>().map_err(|unknown| unknown.to_string())?,
+        )
     };
     if chosen.names().is_empty() {
         return Err("there is no source to run; add a [source.NAME] table to the configuration, \
@@ -109,129 +116,136 @@ fn chosen(settings: &Settings, named: &[String]) -> Result<Chosen, String> {
 }
 
 /// The runtime that sources run on, and the signal it listens for from the beginning.
-pub(super) struct Process {
+pub(super) struct WorkerProcess {
     runtime: Runtime,
-    hangup: Hangup,
+    hangup_signal: HangupSignal,
 }
 
-impl Process {
-    pub(super) fn begin() -> Result<Self, Exit> {
+impl WorkerProcess {
+    pub(super) fn start() -> Result<Self, ProgramExit> {
         // One thread: the work is waiting; what blocks has threads of its own.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime =
-            runtime.map_err(|error| fail(Exit::Other, format!("cannot start: {error}")))?;
-        let hangup = Hangup::listen(&runtime);
-        Ok(Self { runtime, hangup })
+        let runtime = runtime
+            .map_err(|error| print_error(ProgramExit::Other, format!("cannot start: {error}")))?;
+        let hangup = HangupSignal::install(&runtime);
+        Ok(Self { runtime, hangup_signal: hangup })
     }
 
     /// Runs the sources and tells how each ended.
-    pub(super) fn run_all(
+    pub(super) fn run_sources(
         self,
-        ground: Ground,
-        chosen: Chosen,
+        ground: AppContext,
+        chosen: SourceSelection,
         mode: RunMode,
-        recording: Option<Recording>,
-        screen: &Screen,
-    ) -> Exit {
-        let Self { runtime, hangup } = self;
+        recording: Option<TraceWriter>,
+        screen: &ProgressBars,
+    ) -> ProgramExit {
+        let Self { runtime, hangup_signal: hangup } = self;
         let supervised = ground.environment.get("INVOCATION_ID").is_some()
             && ground.environment.get("NOTIFY_SOCKET").is_some();
-        let recorder = recording.as_ref().map(Recording::recorder).unwrap_or_default();
-        let work = all(ground, chosen, mode, supervised, recorder, hangup, screen);
+        let recorder = recording.as_ref().map(TraceWriter::recorder).unwrap_or_default();
+        let work = run_until_done(ground, chosen, mode, supervised, recorder, hangup, screen);
         let exit = LocalSet::new().block_on(&runtime, work);
         // A credential command that hangs must not hold up the end.
         runtime.shutdown_background();
-        let recorded = recording.and_then(Recording::close).filter(|_| screen.is_wanted());
-        recorded.into_iter().for_each(note);
+        let recorded = recording.and_then(TraceWriter::finish).filter(|_| screen.is_enabled());
+        recorded.into_iter().for_each(print_note);
         exit
     }
 }
 
-async fn all(
-    ground: Ground,
-    chosen: Chosen,
+async fn run_until_done(
+    ground: AppContext,
+    chosen: SourceSelection,
     mode: RunMode,
     supervised: bool,
     recorder: ResponseRecorder,
-    hangup: Hangup,
-    screen: &Screen,
-) -> Exit {
+    hangup: HangupSignal,
+    screen: &ProgressBars,
+) -> ProgramExit {
     let names = chosen.names();
     let notifier = Arc::new(Notifier::new(ground.environment.get("NOTIFY_SOCKET")));
     let (stop, stopping) = watch::channel(StopSignal::Running);
     let (asked, was_asked) = watch::channel(None);
     let first = ConfigVersion { number: 1, settings: Rc::new(ground.loaded.settings.clone()) };
     let (readings, reading) = watch::channel(first);
-    let signals = tokio::task::spawn_local(listen(Ears {
-        stop: stop.clone(),
-        asked,
-        readings,
+    let signals = tokio::task::spawn_local(handle_signals(SignalHandler {
+        shutdown: stop.clone(),
+        shutdown_reason: asked,
+        config_versions: readings,
         config_file: ground.config_file.clone(),
         environment: ground.environment.clone(),
-        renewal: if supervised { Renewal::StartAnew } else { Renewal::ByHand },
-        chosen: chosen.clone(),
+        reload_strategy: if supervised {
+            ReloadStrategy::RestartProcess
+        } else {
+            ReloadStrategy::Manual
+        },
+        selection: chosen.clone(),
         notifier: Arc::clone(&notifier),
-        hangup,
+        hangup_signal: hangup,
     }));
     let board = HeartbeatRegistry::default();
-    let ask = if supervised { ask_restart(&ground) } else { None };
+    let ask = if supervised { restart_requester(&ground) } else { None };
     if supervised {
-        guard(&ground, &board, &notifier, ask.clone());
+        start_watchdog(&ground, &board, &notifier, ask.clone());
     }
-    let company = Company::new(&ground, names, mode, supervised, ask, recorder, screen);
+    let company = RunContext::new(&ground, names, mode, supervised, ask, recorder, screen);
     let mut followed = Vec::new();
     let sources = FuturesUnordered::new();
     for name in names {
-        let (source, shown) = company.start(name, &board, &reading, &stopping);
+        let (source, shown) = company.start_source(name, &board, &reading, &stopping);
         sources.push(async move { (name, source.await) });
         followed.push(shown);
     }
     #[cfg(debug_assertions)]
     if let Some(shown) = followed.first() {
-        let failing = failpoint::fail(ground.environment.clone(), shown.opened.clone());
+        let failing = failpoint::inject_process_fault(
+            ground.environment.clone(),
+            shown.opened_version.clone(),
+        );
         tokio::task::spawn_local(failing);
     }
-    let story = herald(Arc::clone(&notifier), followed, reading, stopping);
+    let story = run_status_task(Arc::clone(&notifier), followed, reading, stopping);
     let telling = tokio::task::spawn_local(story);
-    let exit = company.ends(sources, &stop).await;
+    let exit = company.join_all(sources, &stop).await;
     signals.abort();
     telling.abort();
     notifier.notify(&[NotifyState::Stopping]);
-    company.traces.close();
+    company.trace_export.flush();
     match *was_asked.borrow() {
-        Some(Asked::OtherSources) => Exit::StartAgain,
-        Some(_) if supervised => Exit::StartAgain,
-        Some(Asked::Interrupt) => Exit::Interrupted,
-        Some(Asked::Terminate) => Exit::Terminated,
+        Some(ShutdownReason::SourcesChanged) => ProgramExit::Restart,
+        Some(_) if supervised => ProgramExit::Restart,
+        Some(ShutdownReason::Interrupt) => ProgramExit::Interrupted,
+        Some(ShutdownReason::Terminate) => ProgramExit::Terminated,
         None => exit,
     }
 }
 
 /// What all sources of the process share.
-struct Company<'a> {
-    ground: &'a Ground,
+struct RunContext<'a> {
+    context: &'a AppContext,
     mode: RunMode,
     supervision: Supervision,
-    ask: Option<RestartRequester>,
-    gates: Rc<RateLimiters<RealEnv>>,
+    restart_requester: Option<RestartRequester>,
+    rate_limiters: Rc<RateLimiters<RealEnv>>,
     /// The sources go out by the same proxies, and learn from one another which of them work.
-    outlet: ProxyPoolProvider,
+    proxy_pools: ProxyPoolProvider,
     breakers: Rc<Breakers>,
-    traces: Traces,
+    trace_export: TraceExport,
     recorder: ResponseRecorder,
-    screen: &'a Screen,
-    is_alone: bool,
+    progress_bars: &'a ProgressBars,
+    is_only_source: bool,
 }
 
-impl<'a> Company<'a> {
+impl<'a> RunContext<'a> {
     fn new(
-        ground: &'a Ground,
+        ground: &'a AppContext,
         names: &[SourceName],
         mode: RunMode,
         supervised: bool,
         ask: Option<RestartRequester>,
         recorder: ResponseRecorder,
-        screen: &'a Screen,
+        screen: &'a ProgressBars,
     ) -> Self {
         let is_alone = names.len() == 1;
         let supervision = match (supervised, is_alone) {
@@ -241,73 +255,73 @@ impl<'a> Company<'a> {
         };
         let quotas = LockedFile::new(ground.state_dir.join(LIMITERS_FILE));
         let gates = Rc::new(RateLimiters::new(Rc::new(RealEnv), quotas));
-        let (outlet, breakers) = (ProxyPoolProvider::default(), breakers(ground));
-        let traces = Traces::open(ground);
+        let (outlet, breakers) = (ProxyPoolProvider::default(), open_breakers(ground));
+        let traces = TraceExport::start(ground);
         Self {
-            ground,
+            context: ground,
             mode,
             supervision,
-            ask,
-            gates,
-            outlet,
+            restart_requester: ask,
+            rate_limiters: gates,
+            proxy_pools: outlet,
             breakers,
-            traces,
+            trace_export: traces,
             recorder,
-            screen,
-            is_alone,
+            progress_bars: screen,
+            is_only_source: is_alone,
         }
     }
 
-    fn start(
+    fn start_source(
         &self,
         name: &SourceName,
         board: &HeartbeatRegistry,
         readings: &watch::Receiver<ConfigVersion>,
         stopping: &watch::Receiver<StopSignal>,
-    ) -> (JoinHandle<SourceOutcome>, Followed) {
+    ) -> (JoinHandle<SourceOutcome>, SourceWatch) {
         let (opened, opening) = watch::channel(0);
         let task = SourceContext {
             name: name.clone(),
-            config_file: self.ground.config_file.clone(),
-            state_dir: self.ground.state_dir.clone(),
-            unit: (self.supervision != Supervision::InPlace).then(|| unit(self.ground)),
-            environment: self.ground.environment.clone(),
+            config_file: self.context.config_file.clone(),
+            state_dir: self.context.state_dir.clone(),
+            unit: (self.supervision != Supervision::InPlace).then(|| own_unit_name(self.context)),
+            environment: self.context.environment.clone(),
             mode: self.mode,
             supervision: self.supervision,
-            restart_requester: self.ask.clone(),
-            rate_limiters: Rc::clone(&self.gates),
-            proxy_pools: self.outlet.clone(),
+            restart_requester: self.restart_requester.clone(),
+            rate_limiters: Rc::clone(&self.rate_limiters),
+            proxy_pools: self.proxy_pools.clone(),
             breakers: Rc::clone(&self.breakers),
             config_versions: readings.clone(),
             opened_version: opened,
             heartbeat: board.register(name.as_str()),
             last_credential: LastCredential::default(),
-            tracer: self.traces.of(name.as_str()),
+            tracer: self.trace_export.tracer(name.as_str()),
             recorder: self.recorder.clone(),
         };
         let (view, views) = watch::channel(SourceProgress::unknown());
-        let (lines, shown, seen) = (self.screen.clone(), name.to_string(), views.clone());
-        tokio::task::spawn_local(async move { lines.follow(shown, seen).await });
+        let (lines, shown, seen) = (self.progress_bars.clone(), name.to_string(), views.clone());
+        tokio::task::spawn_local(async move { lines.track(shown, seen).await });
         let span = error_span!("worker", source = %name);
         let stopping = stopping.clone();
         #[cfg(debug_assertions)]
-        let stopping = failpoint::slow_to_stop(stopping, &self.ground.environment);
+        let stopping = failpoint::with_slow_shutdown(stopping, &self.context.environment);
         let source = run_source(task, stopping, view);
         #[cfg(debug_assertions)]
         let source = {
-            let environment = self.ground.environment.clone();
-            failpoint::breakable(source, name.to_string(), environment, opening.clone())
+            let environment = self.context.environment.clone();
+            failpoint::with_source_fault(source, name.to_string(), environment, opening.clone())
         };
         let source = source.instrument(span);
-        (tokio::task::spawn_local(source), Followed { views, opened: opening })
+        (tokio::task::spawn_local(source), SourceWatch { progress: views, opened_version: opening })
     }
 
     /// Tells how each source ended, whichever ends first.
-    async fn ends<'n, F>(
+    async fn join_all<'n, F>(
         &self,
         mut sources: FuturesUnordered<F>,
         stop: &watch::Sender<StopSignal>,
-    ) -> Exit
+    ) -> ProgramExit
     where
         F: Future<Output = (&'n SourceName, Result<SourceOutcome, JoinError>)>,
     {
@@ -318,7 +332,7 @@ impl<'a> Company<'a> {
                 Ok(end) => end,
                 Err(panic) => {
                     error!(source = %name, "the worker broke: {panic}");
-                    exits.push(Exit::Other);
+                    exits.push(ProgramExit::Other);
                     if supervised {
                         // A source must not go missing beside others that work for weeks.
                         stop.send_replace(StopSignal::Requested);
@@ -334,15 +348,15 @@ impl<'a> Company<'a> {
                 again = true;
                 stop.send_replace(StopSignal::Requested);
             }
-            let label = if self.is_alone { None } else { Some(name.as_str()) };
-            exits.push(tell(self.screen, label, name, &end));
+            let label = if self.is_only_source { None } else { Some(name.as_str()) };
+            exits.push(report_outcome(self.progress_bars, label, name, &end));
         }
-        if again { Exit::StartAgain } else { Exit::worst(exits) }
+        if again { ProgramExit::Restart } else { ProgramExit::most_severe(exits) }
     }
 }
 
 /// The breakers that all sources share.
-fn breakers(ground: &Ground) -> Rc<Breakers> {
+fn open_breakers(ground: &AppContext) -> Rc<Breakers> {
     let file = BreakersFile::new(&ground.state_dir);
     let policy = breaker_policy(&ground.loaded.settings);
     let (breakers, note) = Breakers::open(file, policy, || RealEnv.now());
@@ -353,25 +367,31 @@ fn breakers(ground: &Ground) -> Rc<Breakers> {
 }
 
 /// Says how a source ended, in one honest sentence.
-fn tell(screen: &Screen, label: Option<&str>, name: &SourceName, end: &SourceOutcome) -> Exit {
-    let (exit, sentence) = closing::closing(name.as_str(), end);
+fn report_outcome(
+    screen: &ProgressBars,
+    label: Option<&str>,
+    name: &SourceName,
+    end: &SourceOutcome,
+) -> ProgramExit {
+    let (exit, sentence) = run_summary::run_summary(name.as_str(), end);
     let sentence = match label {
         Some(label) => format!("{label}: {sentence}"),
         None => sentence,
     };
-    screen.beside(|| match exit {
-        Exit::Done | Exit::SomeQuarantined | Exit::StartAgain => {
-            if let Some(speed) = closing::speed(end).filter(|_| screen.is_wanted()) {
-                note(speed);
+    screen.suspend(|| match exit {
+        ProgramExit::Success | ProgramExit::SomeQuarantined | ProgramExit::Restart => {
+            if let Some(speed) = run_summary::transfer_summary(end).filter(|_| screen.is_enabled())
+            {
+                print_note(speed);
             }
-            out(sentence);
+            print_best_effort(sentence);
             exit
         }
-        Exit::Other
-        | Exit::Storage
-        | Exit::Authentication
-        | Exit::Configuration
-        | Exit::Terminated
-        | Exit::Interrupted => fail(exit, sentence),
+        ProgramExit::Other
+        | ProgramExit::Storage
+        | ProgramExit::Authentication
+        | ProgramExit::Configuration
+        | ProgramExit::Terminated
+        | ProgramExit::Interrupted => print_error(exit, sentence),
     })
 }

@@ -11,60 +11,60 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::cli::exit::Exit;
-use crate::cli::run::Chosen;
+use crate::cli::exit::ProgramExit;
+use crate::cli::run::SourceSelection;
 use crate::config::{EnvVars, Settings, SourceName, load};
 use crate::systemd::{Notifier, NotifyState};
 use crate::worker::{ConfigVersion, Env, RealEnv, StopSignal};
 
 /// What asked to stop.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Asked {
+pub(super) enum ShutdownReason {
     Interrupt,
     Terminate,
     /// What was read again names other sources than those that run.
-    OtherSources,
+    SourcesChanged,
 }
 
 /// How other sources than those that run are begun.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Renewal {
+pub(super) enum ReloadStrategy {
     /// By a service manager that starts the process anew.
-    StartAnew,
+    RestartProcess,
     /// By a person.
-    ByHand,
+    Manual,
 }
 
 /// What a signal sets in motion.
 #[derive(Debug)]
-pub(super) struct Ears {
-    pub stop: watch::Sender<StopSignal>,
-    pub asked: watch::Sender<Option<Asked>>,
-    pub readings: watch::Sender<ConfigVersion>,
+pub(super) struct SignalHandler {
+    pub shutdown: watch::Sender<StopSignal>,
+    pub shutdown_reason: watch::Sender<Option<ShutdownReason>>,
+    pub config_versions: watch::Sender<ConfigVersion>,
     pub config_file: PathBuf,
     pub environment: EnvVars,
-    pub chosen: Chosen,
-    pub renewal: Renewal,
+    pub selection: SourceSelection,
+    pub reload_strategy: ReloadStrategy,
     pub notifier: Arc<Notifier>,
-    pub hangup: Hangup,
+    pub hangup_signal: HangupSignal,
 }
 
 /// SIGHUP, heard from its making on: one that comes before anyone waits for it is kept.
 #[derive(Debug)]
-pub(super) struct Hangup(Option<Signal>);
+pub(super) struct HangupSignal(Option<Signal>);
 
-impl Hangup {
+impl HangupSignal {
     /// Has the signal kept in place of ending the process.
     ///
     /// On a terminal it means that the terminal is gone, and the program goes with it.
-    pub(super) fn listen(runtime: &Runtime) -> Self {
+    pub(super) fn install(runtime: &Runtime) -> Self {
         let _entered = runtime.enter();
         let is_terminal = io::stdin().is_terminal();
         Self(if is_terminal { None } else { signal(SignalKind::hangup()).ok() })
     }
 
     /// Waits for the next one; for ever where none is heard.
-    pub(super) async fn heard(&mut self) {
+    pub(super) async fn recv(&mut self) {
         match &mut self.0 {
             Some(hangup) => {
                 hangup.recv().await;
@@ -74,14 +74,14 @@ impl Hangup {
     }
 }
 
-enum Heard {
-    Asked(Asked),
+enum ReceivedSignal {
+    Shutdown(ShutdownReason),
     Hangup,
 }
 
 /// Listens for ever.
 #[expect(clippy::exit, reason = "a person who asks twice means it")]
-pub(super) async fn listen(mut ears: Ears) {
+pub(super) async fn handle_signals(mut ears: SignalHandler) {
     let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
     let (Ok(mut interrupt), Ok(mut terminate)) = signals else {
         error!("cannot listen for signals: a stop will end the work in the middle");
@@ -89,41 +89,44 @@ pub(super) async fn listen(mut ears: Ears) {
     };
     loop {
         let heard = tokio::select! {
-            _ = interrupt.recv() => Heard::Asked(Asked::Interrupt),
-            _ = terminate.recv() => Heard::Asked(Asked::Terminate),
-            () = ears.hangup.heard() => Heard::Hangup,
+            _ = interrupt.recv() => ReceivedSignal::Shutdown(ShutdownReason::Interrupt),
+            _ = terminate.recv() => ReceivedSignal::Shutdown(ShutdownReason::Terminate),
+            () = ears.hangup_signal.recv() => ReceivedSignal::Hangup,
         };
         let signal = match heard {
-            Heard::Asked(signal) => signal,
-            Heard::Hangup => {
-                reread(&ears).await;
+            ReceivedSignal::Shutdown(signal) => signal,
+            ReceivedSignal::Hangup => {
+                reload(&ears).await;
                 continue;
             }
         };
-        let before = *ears.asked.borrow();
-        if matches!(before, Some(Asked::Interrupt | Asked::Terminate)) {
-            let exit =
-                if signal == Asked::Interrupt { Exit::Interrupted } else { Exit::Terminated };
-            std::process::exit(i32::from(exit.number()));
+        let before = *ears.shutdown_reason.borrow();
+        if matches!(before, Some(ShutdownReason::Interrupt | ShutdownReason::Terminate)) {
+            let exit = if signal == ShutdownReason::Interrupt {
+                ProgramExit::Interrupted
+            } else {
+                ProgramExit::Terminated
+            };
+            std::process::exit(i32::from(exit.code()));
         }
         info!("stopping: what is in flight may end; a second signal leaves at once");
-        ears.asked.send_replace(Some(signal));
-        ears.stop.send_replace(StopSignal::Requested);
+        ears.shutdown_reason.send_replace(Some(signal));
+        ears.shutdown.send_replace(StopSignal::Requested);
     }
 }
 
 /// Reads the configuration again and has every source begin anew in its place. One that is broken
 /// is reported, and the last good one kept; credentials are read again all the same.
-async fn reread(ears: &Ears) {
+async fn reload(ears: &SignalHandler) {
     info!("reading configuration and credentials again");
     ears.notifier.notify(&[NotifyState::Reloading { uptime: RealEnv::uptime() }]);
     let (file, environment) = (ears.config_file.clone(), ears.environment.clone());
     let loaded = RealEnv.spawn_blocking(move || load(&file, &environment)).await;
-    let before = ears.readings.borrow().clone();
+    let before = ears.config_versions.borrow().clone();
     let settings = match loaded {
-        Ok(loaded) if starts_anew(ears, &loaded.settings) => {
-            ears.asked.send_replace(Some(Asked::OtherSources));
-            ears.stop.send_replace(StopSignal::Requested);
+        Ok(loaded) if needs_process_restart(ears, &loaded.settings) => {
+            ears.shutdown_reason.send_replace(Some(ShutdownReason::SourcesChanged));
+            ears.shutdown.send_replace(StopSignal::Requested);
             return;
         }
         Ok(loaded) => Rc::new(loaded.settings),
@@ -132,24 +135,24 @@ async fn reread(ears: &Ears) {
             before.settings
         }
     };
-    ears.readings.send_replace(ConfigVersion { number: before.number + 1, settings });
+    ears.config_versions.send_replace(ConfigVersion { number: before.number + 1, settings });
 }
 
 /// Whether the process is to be started anew, since all sources are to run and they are others now.
-fn starts_anew(ears: &Ears, settings: &Settings) -> bool {
-    let Chosen::All(running) = &ears.chosen else { return false };
+fn needs_process_restart(ears: &SignalHandler, settings: &Settings) -> bool {
+    let SourceSelection::AllEnabled(running) = &ears.selection else { return false };
     let enabled: Vec<&SourceName> = settings.enabled_sources().collect();
-    let begun = list(enabled.iter().copied().filter(|name| !running.contains(name)));
-    let ended = list(running.iter().filter(|name| !enabled.contains(name)));
+    let begun = join_names(enabled.iter().copied().filter(|name| !running.contains(name)));
+    let ended = join_names(running.iter().filter(|name| !enabled.contains(name)));
     if begun.is_empty() && ended.is_empty() {
         return false;
     }
-    match ears.renewal {
-        Renewal::StartAnew => {
+    match ears.reload_strategy {
+        ReloadStrategy::RestartProcess => {
             info!(new = begun, gone = ended, "starting anew, since there are other sources now");
             true
         }
-        Renewal::ByHand => {
+        ReloadStrategy::Manual => {
             warn!(
                 new = begun,
                 gone = ended,
@@ -160,6 +163,6 @@ fn starts_anew(ears: &Ears, settings: &Settings) -> bool {
     }
 }
 
-fn list<'a>(names: impl Iterator<Item = &'a SourceName>) -> String {
+fn join_names<'a>(names: impl Iterator<Item = &'a SourceName>) -> String {
     names.map(SourceName::as_str).collect::<Vec<_>>().join(", ")
 }

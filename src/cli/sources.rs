@@ -5,32 +5,32 @@ use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::cli::args::Common;
-use crate::cli::exit::Exit;
-use crate::cli::place::{Ground, ledger_file, source_dir, state_file};
-use crate::cli::trouble::Trouble;
+use crate::cli::args::CommonArgs;
+use crate::cli::context::{AppContext, ledger_file, source_dir, state_file};
+use crate::cli::error::CliError;
+use crate::cli::exit::ProgramExit;
 use crate::config::{self, SourceName};
 use crate::disk::{Disk, RealDisk, storage_failure};
 use crate::ledger::LedgerReader;
 
 /// A source that can be asked about.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct SourceRef {
     pub name: SourceName,
     /// Where it keeps its progress; not there before its first run.
     pub dir: PathBuf,
     /// What the configuration says of it; `None` where it is no longer in it.
     pub settings: Option<config::SourceSettings>,
     /// It may be in the configuration, of which not all can be read.
-    pub is_unclear: bool,
+    pub is_config_uncertain: bool,
 }
 
-impl Known {
+impl SourceRef {
     /// Opens its ledger; `None` where it has never run.
     ///
     /// # Errors
     /// When there is one that cannot be read.
-    pub(super) fn ledger(&self) -> Result<Option<LedgerReader>, Trouble> {
+    pub(super) fn open_ledger(&self) -> Result<Option<LedgerReader>, CliError> {
         Ok(LedgerReader::open(&ledger_file(&self.dir))?)
     }
 }
@@ -39,23 +39,24 @@ impl Known {
 ///
 /// # Errors
 /// A sentence for a person, with the code of a wrong configuration.
-pub(super) fn ground(common: &Common) -> Result<Ground, Trouble> {
-    Ground::find(common).map_err(|why| Trouble::new(Exit::Configuration, why))
+pub(super) fn load_context(common: &CommonArgs) -> Result<AppContext, CliError> {
+    AppContext::load(common).map_err(|why| CliError::new(ProgramExit::Configuration, why))
 }
 
 /// All sources, by name.
 ///
 /// # Errors
 /// When the folder of their states cannot be read.
-pub(super) fn all(ground: &Ground) -> Result<Vec<Known>, Trouble> {
-    let mut found: BTreeMap<SourceName, Option<config::SourceSettings>> = left_behind(ground)?;
+pub(super) fn all_sources(ground: &AppContext) -> Result<Vec<SourceRef>, CliError> {
+    let mut found: BTreeMap<SourceName, Option<config::SourceSettings>> =
+        unconfigured_sources(ground)?;
     for (name, settings) in &ground.loaded.settings.sources {
         found.insert(name.clone(), Some(settings.clone()));
     }
     let known = found.into_iter().map(|(name, settings)| {
         let dir = source_dir(&ground.state_dir, name.as_str());
-        let is_unclear = settings.is_none() && ground.mistakes.is_some();
-        Known { name, dir, settings, is_unclear }
+        let is_unclear = settings.is_none() && ground.diagnostics.is_some();
+        SourceRef { name, dir, settings, is_config_uncertain: is_unclear }
     });
     Ok(known.collect())
 }
@@ -64,8 +65,11 @@ pub(super) fn all(ground: &Ground) -> Result<Vec<Known>, Trouble> {
 ///
 /// # Errors
 /// When there is none of that name, neither in the configuration nor among the states.
-pub(super) fn chosen(ground: &Ground, named: Option<&str>) -> Result<Vec<Known>, Trouble> {
-    let mut known = all(ground)?;
+pub(super) fn select_sources(
+    ground: &AppContext,
+    named: Option<&str>,
+) -> Result<Vec<SourceRef>, CliError> {
+    let mut known = all_sources(ground)?;
     if let Some(name) = named {
         known.retain(|source| source.name.as_str() == name);
         if known.is_empty() {
@@ -76,9 +80,9 @@ pub(super) fn chosen(ground: &Ground, named: Option<&str>) -> Result<Vec<Known>,
 }
 
 /// The folders that hold the progress of a source, whoever wrote it.
-fn left_behind(
-    ground: &Ground,
-) -> Result<BTreeMap<SourceName, Option<config::SourceSettings>>, Trouble> {
+fn unconfigured_sources(
+    ground: &AppContext,
+) -> Result<BTreeMap<SourceName, Option<config::SourceSettings>>, CliError> {
     let dir = &ground.state_dir;
     let listed = match RealDisk.list_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),

@@ -3,7 +3,7 @@
 use unicode_width::UnicodeWidthStr;
 
 /// The gap between two columns.
-const GAP: &str = "  ";
+const COLUMN_GAP: &str = "  ";
 
 /// Lines up rows under a head; the last column is never padded.
 #[must_use]
@@ -22,7 +22,7 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
             if column < last {
                 let pad = widths.get(column).map_or(0, |width| width.saturating_sub(cell.width()));
                 text.push_str(&" ".repeat(pad));
-                text.push_str(GAP);
+                text.push_str(COLUMN_GAP);
             }
         }
         text.truncate(text.trim_end().len());
@@ -33,7 +33,11 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
 
 /// The same, without one of the columns.
 #[must_use]
-pub(super) fn table_without(hidden: Option<usize>, head: &[&str], rows: &[Vec<String>]) -> String {
+pub(super) fn table_without_column(
+    hidden: Option<usize>,
+    head: &[&str],
+    rows: &[Vec<String>],
+) -> String {
     let is_shown = |column: &usize| Some(*column) != hidden;
     let shown = (0..head.len()).filter(is_shown);
     let head: Vec<&str> = shown.clone().filter_map(|column| head.get(column).copied()).collect();
@@ -56,7 +60,7 @@ mod tests {
     fn a_hidden_column_takes_no_room() {
         let rows = [["work", "1"].map(str::to_owned).to_vec()];
 
-        assert_eq!(table_without(Some(0), &["A", "B"], &rows), "B\n1\n");
-        assert_eq!(table_without(None, &["A", "B"], &rows), "A     B\nwork  1\n");
+        assert_eq!(table_without_column(Some(0), &["A", "B"], &rows), "B\n1\n");
+        assert_eq!(table_without_column(None, &["A", "B"], &rows), "A     B\nwork  1\n");
     }
 }

@@ -79,11 +79,7 @@ pub(super) fn read_alert(reader: &mut Reader<'_>) -> AlertSettings {
         let table = reader.as_table("alert.mail", node)?;
         reader.section("alert.mail", table, |table| mail::read_mail(table, &place))
     });
-    AlertSettings {
-        webhooks: self::read_webhooks(reader, webhooks.unwrap_or_default()),
-        mail,
-        ..alert
-    }
+    AlertSettings { webhooks: read_webhooks(reader, webhooks.unwrap_or_default()), mail, ..alert }
 }
 
 fn read_ping(table: &mut Section<'_, '_>) -> Option<UrlOrSecret> {

@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::{names, word};
-use crate::cli::exit::Exit;
-use crate::cli::place::Ground;
-use crate::cli::print::{note, show};
+use super::{breaker_names, state_name};
+use crate::cli::context::AppContext;
+use crate::cli::error::CliError;
+use crate::cli::exit::ProgramExit;
+use crate::cli::print::{print_note, print_result};
 use crate::cli::table::table;
-use crate::cli::trouble::Trouble;
 use crate::engine::breaker::{Breaker, BreakerPolicy, BreakerState};
 use crate::engine::{Timestamp, sanitize_line};
 use crate::human::{
@@ -16,19 +16,25 @@ use crate::human::{
 };
 use crate::worker::{BreakerStates, BreakersFile, breaker_policy};
 
-const HEAD: [&str; 5] = ["NAME", "STATE", "FAILURES", "NEXT", "LAST FAILURE"];
-const COUNTS: [&str; 7] =
+const HEADER: [&str; 5] = ["NAME", "STATE", "FAILURES", "NEXT", "LAST FAILURE"];
+const COUNTS_HEADER: [&str; 7] =
     ["NAME", "CALLS", "FAILED", "REJECTED", "OPENED", "COUNTED SINCE", "LAST CHANGE"];
 
-pub(super) fn list(ground: &Ground, as_json: bool, now: Timestamp) -> Result<Exit, Trouble> {
+pub(super) fn list(
+    ground: &AppContext,
+    as_json: bool,
+    now: Timestamp,
+) -> Result<ProgramExit, CliError> {
     let policy = breaker_policy(&ground.loaded.settings);
     let file = BreakersFile::new(&ground.state_dir);
     let memories = file.read()?.unwrap_or_else(|why| {
         let path = file.path().display();
-        note(format!("{path} cannot be read ({why}); the next run puts it aside and begins anew"));
+        print_note(format!(
+            "{path} cannot be read ({why}); the next run puts it aside and begins anew"
+        ));
         BreakerStates::new()
     });
-    let breakers: Vec<Breaker> = names(ground, &memories)?
+    let breakers: Vec<Breaker> = breaker_names(ground, &memories)?
         .iter()
         .map(|name| match memories.get(name) {
             Some(memory) => Breaker::restore(name, policy, memory, now),
@@ -36,39 +42,42 @@ pub(super) fn list(ground: &Ground, as_json: bool, now: Timestamp) -> Result<Exi
         })
         .collect();
     if as_json {
-        let list: Vec<Value> = breakers.iter().map(|breaker| as_value(breaker, now)).collect();
-        show(format!("{:#}", json!({ "breakers": list, "configuration": configuration(policy) })))?;
-        return Ok(Exit::Done);
+        let list: Vec<Value> = breakers.iter().map(|breaker| breaker_json(breaker, now)).collect();
+        print_result(format!(
+            "{:#}",
+            json!({ "breakers": list, "configuration": policy_json(policy) })
+        ))?;
+        return Ok(ProgramExit::Success);
     }
-    let rows: Vec<_> = breakers.iter().map(|breaker| row(breaker, now)).collect();
-    show(table(&HEAD, &rows))?;
+    let rows: Vec<_> = breakers.iter().map(|breaker| breaker_row(breaker, now)).collect();
+    print_result(table(&HEADER, &rows))?;
     let rows: Vec<_> = breakers
         .iter()
         .filter(|breaker| memories.contains_key(breaker.name()))
-        .map(|breaker| counts(breaker, now))
+        .map(|breaker| counts_row(breaker, now))
         .collect();
     if !rows.is_empty() {
-        show(table(&COUNTS, &rows))?;
+        print_result(table(&COUNTS_HEADER, &rows))?;
     }
-    show(rules(policy))?;
-    Ok(Exit::Done)
+    print_result(policy_text(policy))?;
+    Ok(ProgramExit::Success)
 }
 
-fn row(breaker: &Breaker, now: Timestamp) -> Vec<String> {
+fn breaker_row(breaker: &Breaker, now: Timestamp) -> Vec<String> {
     let last = breaker.last_failure().map(|failure| {
         format!("{} {}", format_clock_time(failure.at, now), sanitize_line(&failure.message))
     });
     vec![
         sanitize_line(breaker.name()),
-        word(breaker.state()).to_owned(),
-        failures(breaker, now),
-        next(breaker, now),
+        state_name(breaker.state()).to_owned(),
+        failures_text(breaker, now),
+        next_text(breaker, now),
         last.unwrap_or_else(|| EMPTY_CELL.to_owned()),
     ]
 }
 
 /// How near it is to another state.
-fn failures(breaker: &Breaker, now: Timestamp) -> String {
+fn failures_text(breaker: &Breaker, now: Timestamp) -> String {
     let policy = breaker.policy();
     match breaker.state() {
         BreakerState::Closed => {
@@ -88,7 +97,7 @@ fn failures(breaker: &Breaker, now: Timestamp) -> String {
     }
 }
 
-fn next(breaker: &Breaker, now: Timestamp) -> String {
+fn next_text(breaker: &Breaker, now: Timestamp) -> String {
     match breaker.state() {
         BreakerState::Closed => EMPTY_CELL.to_owned(),
         BreakerState::HalfOpen => "one request at a time".to_owned(),
@@ -100,10 +109,10 @@ fn next(breaker: &Breaker, now: Timestamp) -> String {
     }
 }
 
-fn counts(breaker: &Breaker, now: Timestamp) -> Vec<String> {
+fn counts_row(breaker: &Breaker, now: Timestamp) -> Vec<String> {
     let statistics = breaker.statistics();
     let change = breaker.last_transition().map(|change| {
-        let (at, to) = (format_clock_time(change.at, now), word(change.to));
+        let (at, to) = (format_clock_time(change.at, now), state_name(change.to));
         format!("{at} {to}: {}", sanitize_line(&change.reason))
     });
     vec![
@@ -118,7 +127,7 @@ fn counts(breaker: &Breaker, now: Timestamp) -> Vec<String> {
 }
 
 /// The configuration in two sentences.
-fn rules(policy: BreakerPolicy) -> String {
+fn policy_text(policy: BreakerPolicy) -> String {
     let [window, first, longest] =
         [policy.window, policy.recovery_timeout, policy.max_recovery_timeout].map(format_duration);
     format!(
@@ -131,7 +140,7 @@ fn rules(policy: BreakerPolicy) -> String {
     )
 }
 
-fn as_value(breaker: &Breaker, now: Timestamp) -> Value {
+fn breaker_json(breaker: &Breaker, now: Timestamp) -> Value {
     let (statistics, share) = (breaker.statistics(), breaker.failure_rate(now));
     json!({
         "name": breaker.name(),
@@ -155,7 +164,7 @@ fn as_value(breaker: &Breaker, now: Timestamp) -> Value {
 }
 
 /// Durations in seconds.
-fn configuration(policy: BreakerPolicy) -> Value {
+fn policy_json(policy: BreakerPolicy) -> Value {
     json!({
         "failure_threshold": policy.failure_threshold,
         "window": policy.window.as_secs_f64(),

@@ -4,15 +4,15 @@
 //! and without any.
 
 mod list;
-mod remark;
+mod notes;
 
-use crate::cli::args::{BreakerCommand, Common};
-use crate::cli::exit::Exit;
-use crate::cli::place::Ground;
-use crate::cli::print::{note, show};
-use crate::cli::sources::{all, ground};
-use crate::cli::standing::{Seen, Worker, look};
-use crate::cli::trouble::Trouble;
+use crate::cli::args::{BreakerCommand, CommonArgs};
+use crate::cli::context::AppContext;
+use crate::cli::error::CliError;
+use crate::cli::exit::ProgramExit;
+use crate::cli::print::{print_note, print_result};
+use crate::cli::source_status::{StateRead, WorkerLiveness, read_status};
+use crate::cli::sources::{all_sources, load_context};
 use crate::config::closest_match;
 use crate::engine::Timestamp;
 use crate::engine::breaker::{Breaker, BreakerState, ManualCommand};
@@ -21,30 +21,33 @@ use crate::worker::{
     ARCHIVE, BreakerStates, BreakersFile, Env, LEDGER, RealEnv, apply_command, breaker_policy,
 };
 
-pub(super) use self::remark::Remarks;
+pub(super) use self::notes::BreakerNotes;
 
-pub(super) fn breaker(common: &Common, command: &BreakerCommand) -> Result<Exit, Trouble> {
-    let ground = ground(common)?;
+pub(super) fn breaker(
+    common: &CommonArgs,
+    command: &BreakerCommand,
+) -> Result<ProgramExit, CliError> {
+    let ground = load_context(common)?;
     let now = RealEnv.now();
     match command {
         BreakerCommand::List { json } => list::list(&ground, *json, now),
         BreakerCommand::Reset { name } => {
-            carry_out(&ground, name, ManualCommand::Reset, now)?;
-            show(format!(
+            run_command(&ground, name, ManualCommand::Reset, now)?;
+            print_result(format!(
                 "{name} is closed, and its counts are forgotten; {}",
-                outlook(&ground, name)?
+                propagation_note(&ground, name)?
             ))?;
-            Ok(Exit::Done)
+            Ok(ProgramExit::Success)
         }
         BreakerCommand::Close { name } => {
-            let breaker = carry_out(&ground, name, ManualCommand::Close, now)?;
+            let breaker = run_command(&ground, name, ManualCommand::Close, now)?;
             let is = if breaker.state_since() == now { "is closed" } else { "was closed already" };
-            show(format!("{name} {is}; {}", outlook(&ground, name)?))?;
-            Ok(Exit::Done)
+            print_result(format!("{name} {is}; {}", propagation_note(&ground, name)?))?;
+            Ok(ProgramExit::Success)
         }
         BreakerCommand::Open { name, lasts } => {
             let until = lasts.map(|lasts| now.after(lasts));
-            carry_out(&ground, name, ManualCommand::Open { until }, now)?;
+            run_command(&ground, name, ManualCommand::Open { until }, now)?;
             let end = match until {
                 Some(until) => format!(
                     "until {}, then one request may try; `cynosure breaker close {name}` ends it sooner",
@@ -52,34 +55,34 @@ pub(super) fn breaker(common: &Common, command: &BreakerCommand) -> Result<Exit,
                 ),
                 None => format!("until `cynosure breaker close {name}`"),
             };
-            show(format!("{name} is open {end}; {}", outlook(&ground, name)?))?;
-            Ok(Exit::Done)
+            print_result(format!("{name} is open {end}; {}", propagation_note(&ground, name)?))?;
+            Ok(ProgramExit::Success)
         }
     }
 }
 
 /// Writes an order down where the workers find it.
-fn carry_out(
-    ground: &Ground,
+fn run_command(
+    ground: &AppContext,
     name: &str,
     wanted: ManualCommand,
     now: Timestamp,
-) -> Result<Breaker, Trouble> {
+) -> Result<Breaker, CliError> {
     let file = BreakersFile::new(&ground.state_dir);
     // A file that cannot be read is put aside by the order itself.
     let memories = file.read()?.unwrap_or_default();
-    refuse_unknown(&names(ground, &memories)?, name)?;
+    reject_unknown(&breaker_names(ground, &memories)?, name)?;
     let policy = breaker_policy(&ground.loaded.settings);
     let ordered = apply_command(&file, name, wanted, policy, now)?;
     if let Some(found) = ordered.warning {
-        note(found);
+        print_note(found);
     }
     Ok(ordered.breaker)
 }
 
 /// Every breaker there is or can be: of what all sources share, and of each provider.
-fn names(ground: &Ground, memories: &BreakerStates) -> Result<Vec<String>, Trouble> {
-    let sources = all(ground)?;
+fn breaker_names(ground: &AppContext, memories: &BreakerStates) -> Result<Vec<String>, CliError> {
+    let sources = all_sources(ground)?;
     let providers = sources.iter().filter_map(|source| source.settings.as_ref());
     let mut names: Vec<String> = providers.map(|source| source.provider.clone()).collect();
     names.extend(memories.keys().cloned());
@@ -90,7 +93,7 @@ fn names(ground: &Ground, memories: &BreakerStates) -> Result<Vec<String>, Troub
     Ok(names)
 }
 
-fn refuse_unknown(names: &[String], name: &str) -> Result<(), Trouble> {
+fn reject_unknown(names: &[String], name: &str) -> Result<(), CliError> {
     if names.iter().any(|known| known == name) {
         return Ok(());
     }
@@ -98,18 +101,23 @@ fn refuse_unknown(names: &[String], name: &str) -> Result<(), Trouble> {
         Some(meant) => format!("did you mean {meant}?"),
         None => format!("there are {}", names.join(", ")),
     };
-    Err(Trouble::new(Exit::Configuration, format!("there is no breaker {name:?}; {remedy}")))
+    Err(CliError::new(
+        ProgramExit::Configuration,
+        format!("there is no breaker {name:?}; {remedy}"),
+    ))
 }
 
 /// Who notices, and when.
-fn outlook(ground: &Ground, name: &str) -> Result<String, Trouble> {
-    let sources = all(ground)?;
+fn propagation_note(ground: &AppContext, name: &str) -> Result<String, CliError> {
+    let sources = all_sources(ground)?;
     let concerned = sources.iter().filter(|source| {
         let provider = source.settings.as_ref().map(|settings| settings.provider.as_str());
         name == LEDGER || name == ARCHIVE || provider == Some(name)
     });
     let at_work = concerned
-        .filter(|source| matches!(look(source).seen, Seen::State(_, Worker::Running)))
+        .filter(|source| {
+            matches!(read_status(source).state, StateRead::State(_, WorkerLiveness::Running))
+        })
         .map(|source| source.name.to_string());
     let at_work: Vec<String> = at_work.collect();
     Ok(match at_work.as_slice() {
@@ -120,7 +128,7 @@ fn outlook(ground: &Ground, name: &str) -> Result<String, Trouble> {
 }
 
 /// The state in a word for people.
-fn word(phase: BreakerState) -> &'static str {
+fn state_name(phase: BreakerState) -> &'static str {
     match phase {
         BreakerState::Closed => "closed",
         BreakerState::Open => "open",

@@ -3,19 +3,19 @@
 //! Nothing is decided here: the reply goes through the same rules, waits and quotas as in the
 //! worker, with chance at both its ends, and what they return is put into words.
 
-mod asked;
+mod consequence;
+mod input;
+mod limits;
 #[cfg(test)]
-mod laws;
-mod outlook;
-mod quota;
+mod proptests;
 mod text;
 
 use serde_json::{Value, json};
 
-use crate::cli::args::{Common, ExplainArgs};
-use crate::cli::exit::Exit;
-use crate::cli::print::{escaped_json, show};
-use crate::cli::trouble::Trouble;
+use crate::cli::args::{CommonArgs, ExplainArgs};
+use crate::cli::error::CliError;
+use crate::cli::exit::ProgramExit;
+use crate::cli::print::{print_result, terminal_safe_json};
 use crate::engine::rate_limit::RateLimitHeaders;
 use crate::engine::{
     Cause, Classification, ErrorRule, MatchedRule, RequestScope, ResponseView, Timestamp,
@@ -24,61 +24,70 @@ use crate::engine::{
 use crate::human::format_utc;
 use crate::worker::{Env, RealEnv};
 
-use self::asked::{Asked, Basis};
-use self::outlook::{Delay, Outlook, hold, outlook};
+use self::consequence::{Consequence, DelayRange, block_delay, consequence};
+use self::input::{ExplainInput, ExplainPolicies};
 
 /// A judgement, and what it means for each of the scopes it holds for.
 #[derive(Debug)]
-struct Judged<'r> {
-    judgement: Classification<'r>,
-    outlooks: Vec<Outlook>,
+struct ExplainedReply<'r> {
+    classification: Classification<'r>,
+    consequences: Vec<Consequence>,
     /// How long the gate stays closed, where that does not follow from the verdict.
-    gate: Option<Delay>,
+    block: Option<DelayRange>,
 }
 
-pub(super) fn explain(common: &Common, args: &ExplainArgs) -> Result<Exit, Trouble> {
+pub(super) fn explain(common: &CommonArgs, args: &ExplainArgs) -> Result<ProgramExit, CliError> {
     let now = RealEnv.now();
-    let (asked, basis) = asked::gather(common, args, now)?;
-    let signals = asked.signals(&basis);
-    let judged = judged(&asked, &basis, &signals);
+    let (asked, basis) = input::collect_input(common, args, now)?;
+    let signals = asked.rate_limit_headers(&basis);
+    let judged = explain_reply(&asked, &basis, &signals);
     if args.json {
-        show(escaped_json(&as_json(&asked, &basis, &signals, &judged)))?;
+        print_result(terminal_safe_json(&explain_json(&asked, &basis, &signals, &judged)))?;
     } else {
-        show(text::text(&asked, &basis, &signals, &judged, now))?;
+        print_result(text::explain_text(&asked, &basis, &signals, &judged, now))?;
     }
-    Ok(Exit::Done)
+    Ok(ProgramExit::Success)
 }
 
 /// Judges the reply for each scope; scopes that are judged alike stand together.
-fn judged<'r>(asked: &Asked, basis: &'r Basis, signals: &RateLimitHeaders) -> Vec<Judged<'r>> {
+fn explain_reply<'r>(
+    asked: &ExplainInput,
+    basis: &'r ExplainPolicies,
+    signals: &RateLimitHeaders,
+) -> Vec<ExplainedReply<'r>> {
     let headers = asked.header_pairs();
     let reply = ResponseView { status: asked.status, headers: &headers, body: &asked.body };
-    let mut all: Vec<Judged<'r>> = Vec::new();
+    let mut all: Vec<ExplainedReply<'r>> = Vec::new();
     for scope in &asked.scopes {
         let judgement = classify_response(&reply, signals, *scope, &basis.rules);
-        let outlook = outlook(&judgement, *scope, asked, basis, signals);
-        match all.iter_mut().find(|judged| judged.judgement == judgement) {
-            Some(judged) => judged.add(outlook),
+        let outlook = consequence(&judgement, *scope, asked, basis, signals);
+        match all.iter_mut().find(|judged| judged.classification == judgement) {
+            Some(judged) => judged.add_consequence(outlook),
             None => {
                 let is_told = judgement.cause == Cause::RateLimit;
-                let gate = if is_told { None } else { hold(&judgement, asked, basis, signals) };
-                all.push(Judged { judgement, outlooks: vec![outlook], gate });
+                let gate =
+                    if is_told { None } else { block_delay(&judgement, asked, basis, signals) };
+                all.push(ExplainedReply {
+                    classification: judgement,
+                    consequences: vec![outlook],
+                    block: gate,
+                });
             }
         }
     }
     all
 }
 
-impl Judged<'_> {
-    fn add(&mut self, outlook: Outlook) {
-        match self.outlooks.iter_mut().find(|known| known.is_like(&outlook)) {
+impl ExplainedReply<'_> {
+    fn add_consequence(&mut self, outlook: Consequence) {
+        match self.consequences.iter_mut().find(|known| known.has_same_effect(&outlook)) {
             Some(known) => known.scopes.extend(outlook.scopes),
-            None => self.outlooks.push(outlook),
+            None => self.consequences.push(outlook),
         }
     }
 
     fn scopes(&self) -> Vec<RequestScope> {
-        self.outlooks.iter().flat_map(|outlook| outlook.scopes.iter().copied()).collect()
+        self.consequences.iter().flat_map(|outlook| outlook.scopes.iter().copied()).collect()
     }
 }
 
@@ -97,27 +106,27 @@ fn rule_json(matched: &MatchedRule<'_>) -> Value {
     }
 }
 
-fn as_json(
-    asked: &Asked,
-    basis: &Basis,
+fn explain_json(
+    asked: &ExplainInput,
+    basis: &ExplainPolicies,
     signals: &RateLimitHeaders,
-    judged: &[Judged<'_>],
+    judged: &[ExplainedReply<'_>],
 ) -> Value {
     let names =
         |scopes: &[RequestScope]| scopes.iter().map(|scope| scope.name()).collect::<Vec<_>>();
     let judged = judged.iter().map(|judged| {
-        let cause = judged.judgement.cause;
+        let cause = judged.classification.cause;
         json!({
             "scopes": names(&judged.scopes()),
-            "rule": rule_json(&judged.judgement.matched_rule),
+            "rule": rule_json(&judged.classification.matched_rule),
             "cause": cause.name(),
             "type": cause.category().name(),
-            "gate": judged.gate.as_ref().map(Delay::json),
-            "outlooks": judged.outlooks.iter().map(|outlook| json!({
+            "gate": judged.block.as_ref().map(DelayRange::to_json),
+            "outlooks": judged.consequences.iter().map(|outlook| json!({
                 "scopes": names(&outlook.scopes),
                 "verdict": outlook.verdict.name(),
-                "means": outlook.means,
-                "delay": outlook.delay.as_ref().map(Delay::json),
+                "means": outlook.description,
+                "delay": outlook.delay.as_ref().map(DelayRange::to_json),
             })).collect::<Vec<_>>(),
         })
     });
@@ -125,7 +134,7 @@ fn as_json(
         "status": asked.status,
         "headers": asked.headers.len(),
         "body_bytes": asked.body.len(),
-        "recorded": asked.recorded.as_ref().map(|recorded| json!({
+        "recorded": asked.origin.as_ref().map(|recorded| json!({
             "source": recorded.source,
             "item": recorded.item,
             "at": format_utc(asked.at),
@@ -135,12 +144,12 @@ fn as_json(
         "user_rules": basis.rules.len(),
         "judged": judged.collect::<Vec<_>>(),
         "retry_after_seconds": signals.retry_after.map(|told| told.as_secs_f64()),
-        "limits": signals.limits.iter().map(|limit| quota::json(limit, asked.at)).collect::<Vec<_>>(),
+        "limits": signals.limits.iter().map(|limit| limits::limit_json(limit, asked.at)).collect::<Vec<_>>(),
     })
 }
 
 /// A moment as a person and a program read it: in UTC, and here where that differs.
-fn moment(at: Timestamp) -> String {
+fn format_timestamp(at: Timestamp) -> String {
     let utc = format_utc(at);
     let utc = utc.get(..19).unwrap_or(&utc).replace('T', " ");
     let here = crate::human::format_date_time(at);

@@ -1,44 +1,44 @@
 //! The explanation in a few lines.
 
-use super::asked::{Asked, Basis};
-use super::outlook::Delay;
-use super::{Judged, moment, quota};
-use crate::cli::facts::Facts;
+use super::consequence::DelayRange;
+use super::input::{ExplainInput, ExplainPolicies};
+use super::{ExplainedReply, format_timestamp, limits};
+use crate::cli::key_values::KeyValueTable;
 use crate::engine::rate_limit::RateLimitHeaders;
 use crate::engine::{MatchedRule, RequestScope, Timestamp, sanitize_line};
 use crate::human::{format_duration, pluralize};
 
-pub(super) fn text(
-    asked: &Asked,
-    basis: &Basis,
+pub(super) fn explain_text(
+    asked: &ExplainInput,
+    basis: &ExplainPolicies,
     signals: &RateLimitHeaders,
-    judged: &[Judged<'_>],
+    judged: &[ExplainedReply<'_>],
     now: Timestamp,
 ) -> String {
-    let mut facts = Facts::default();
-    facts.add_all("reply", reply(asked, basis));
+    let mut facts = KeyValueTable::default();
+    facts.add_all("reply", reply_lines(asked, basis));
     for each in judged {
         if judged.len() > 1 {
-            facts.add("for", scopes(&each.scopes()));
+            facts.add("for", scopes_text(&each.scopes()));
         }
-        facts.add("rule", rule(&each.judgement.matched_rule));
-        let cause = each.judgement.cause;
+        facts.add("rule", rule_text(&each.classification.matched_rule));
+        let cause = each.classification.cause;
         facts.add("cause", format!("{cause} ({})", cause.category().name()));
-        let then = asked.recorded.as_ref().and_then(|recorded| recorded.cause);
+        let then = asked.origin.as_ref().and_then(|recorded| recorded.cause);
         if let Some(then) = then.filter(|then| *then != cause) {
             facts.add("then", format!("it failed as {then}: of another reply, or by other rules"));
         }
-        for outlook in &each.outlooks {
-            let of = match each.outlooks.len() {
+        for outlook in &each.consequences {
+            let of = match each.consequences.len() {
                 1 => String::new(),
-                _ => format!("{}: ", scopes(&outlook.scopes)),
+                _ => format!("{}: ", scopes_text(&outlook.scopes)),
             };
-            facts.add("verdict", format!("{of}{}", outlook.means));
+            facts.add("verdict", format!("{of}{}", outlook.description));
             if let Some(delay) = &outlook.delay {
                 facts.add_all("delay", delay_lines(delay));
             }
         }
-        if let Some(gate) = &each.gate {
+        if let Some(gate) = &each.block {
             let mut lines = delay_lines(gate);
             if let Some(first) = lines.first_mut() {
                 *first = format!("closed to every request for {first}");
@@ -46,15 +46,15 @@ pub(super) fn text(
             facts.add_all("gate", lines);
         }
     }
-    let limits = quota::lines(asked, signals, now);
+    let limits = limits::limit_lines(asked, signals, now);
     if limits.is_empty() {
         facts.add("quota", "the headers say nothing of one");
     }
     facts.add_all("quota", limits);
-    facts.text()
+    facts.render()
 }
 
-fn reply(asked: &Asked, basis: &Basis) -> Vec<String> {
+fn reply_lines(asked: &ExplainInput, basis: &ExplainPolicies) -> Vec<String> {
     let headers = match asked.headers.len() {
         0 => "no header".to_owned(),
         several => pluralize(several as u64, "header"),
@@ -67,13 +67,17 @@ fn reply(asked: &Asked, basis: &Basis) -> Vec<String> {
     if (200..300).contains(&asked.status) {
         lines.push("a success, unless it is not what was asked for: then this follows".to_owned());
     }
-    if let Some(recorded) = &asked.recorded {
+    if let Some(recorded) = &asked.origin {
         let whose = match &recorded.item {
             Some(item) => format!("the item {}", sanitize_line(item)),
             None => "the session".to_owned(),
         };
-        lines.push(format!("recorded for {whose} of {}, {}", recorded.source, moment(asked.at)));
-        if recorded.is_cut {
+        lines.push(format!(
+            "recorded for {whose} of {}, {}",
+            recorded.source,
+            format_timestamp(asked.at)
+        ));
+        if recorded.is_truncated {
             lines.push(
                 "only the beginning of the body was kept: rules that read the rest may differ"
                     .to_owned(),
@@ -91,7 +95,7 @@ fn reply(asked: &Asked, basis: &Basis) -> Vec<String> {
                 sanitize_line(provider)
             )
         }
-        None if basis.is_undecided => {
+        None if basis.is_provider_ambiguous => {
             "judged by the built-in rules only: --provider says whose rules to try".to_owned()
         }
         None => "judged by the built-in rules".to_owned(),
@@ -99,7 +103,7 @@ fn reply(asked: &Asked, basis: &Basis) -> Vec<String> {
     lines
 }
 
-fn rule(matched: &MatchedRule<'_>) -> String {
+fn rule_text(matched: &MatchedRule<'_>) -> String {
     match matched {
         MatchedRule::BuiltIn(rule) => format!("{} (built in): {}", rule.name(), rule.condition()),
         MatchedRule::UserDefined(rule) => {
@@ -110,21 +114,21 @@ fn rule(matched: &MatchedRule<'_>) -> String {
 }
 
 /// How long, then why.
-fn delay_lines(delay: &Delay) -> Vec<String> {
+fn delay_lines(delay: &DelayRange) -> Vec<String> {
     let range = |(shortest, longest): &(_, _)| {
         let (shortest, longest) = (format_duration(*shortest), format_duration(*longest));
         if shortest == longest { longest } else { format!("{shortest} to {longest}") }
     };
     let mut words = range(&(delay.shortest, delay.longest));
-    if !delay.then.is_empty() {
-        let then: Vec<_> = delay.then.iter().map(range).collect();
+    if !delay.next_delays.is_empty() {
+        let then: Vec<_> = delay.next_delays.iter().map(range).collect();
         words.push_str(&format!(", then {}", then.join(", ")));
     }
-    std::iter::once(words).chain(delay.because.iter().cloned()).collect()
+    std::iter::once(words).chain(delay.reasons.iter().cloned()).collect()
 }
 
 /// `an item`, `the listing and the session`.
-fn scopes(scopes: &[RequestScope]) -> String {
+fn scopes_text(scopes: &[RequestScope]) -> String {
     let names = scopes.iter().map(|scope| match scope {
         RequestScope::Item => "an item",
         RequestScope::Listing => "the listing",

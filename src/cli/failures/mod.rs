@@ -1,41 +1,42 @@
 //! `failures`: the items that are not stored, or not whole, and what becomes of them.
 
-mod one;
+mod detail;
 
 use serde_json::json;
 
-use crate::cli::args::{Common, FailuresArgs};
-use crate::cli::exit::Exit;
-use crate::cli::print::{escaped_json, show};
-use crate::cli::since;
-use crate::cli::sources::{Known, chosen, ground};
-use crate::cli::table::table_without;
-use crate::cli::trouble::Trouble;
+use crate::cli::args::{CommonArgs, FailuresArgs};
+use crate::cli::error::CliError;
+use crate::cli::exit::ProgramExit;
+use crate::cli::print::{print_result, terminal_safe_json};
+use crate::cli::sources::{SourceRef, load_context, select_sources};
+use crate::cli::table::table_without_column;
+use crate::cli::time_arg;
 use crate::config::SourceName;
 use crate::engine::{Cause, Timestamp, sanitize_line};
 use crate::human::{EMPTY_CELL, format_count, format_deadline, format_utc};
 use crate::ledger::{FailureFilter, FailureRow, ItemStatus, StoredResponse};
 use crate::worker::{Env, RealEnv};
 
-const HEAD: [&str; 7] = ["SOURCE", "ITEM", "STATE", "ATTEMPTS", "NEXT", "CAUSE", "WHY"];
+const HEADER: [&str; 7] = ["SOURCE", "ITEM", "STATE", "ATTEMPTS", "NEXT", "CAUSE", "WHY"];
 
 /// Where the name of the source stands, which a single source does without.
 const SOURCE_COLUMN: usize = 0;
 
-pub(super) fn failures(common: &Common, args: &FailuresArgs) -> Result<Exit, Trouble> {
-    let ground = ground(common)?;
-    let sources = chosen(&ground, args.source.as_deref())?;
+pub(super) fn failures(common: &CommonArgs, args: &FailuresArgs) -> Result<ProgramExit, CliError> {
+    let ground = load_context(common)?;
+    let sources = select_sources(&ground, args.source.as_deref())?;
     if let Some(item) = &args.item {
-        return one::show_one(&sources, item, args.json);
+        return detail::print_item(&sources, item, args.json);
     }
     let now = RealEnv.now();
-    let since = args.since.as_deref().map(|since| since::read(since, now)).transpose()?;
+    let since =
+        args.since.as_deref().map(|since| time_arg::parse_time_arg(since, now)).transpose()?;
     let filter = FailureFilter { cause: args.cause, since };
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
 
     let mut found: Vec<(&SourceName, FailureRow)> = Vec::new();
     for source in &sources {
-        if let Some(ledger) = source.ledger()? {
+        if let Some(ledger) = source.open_ledger()? {
             // One more than is shown, to know whether there are more.
             let room = limit.saturating_add(1) - found.len();
             let rows = ledger.failures(filter, room)?;
@@ -47,10 +48,10 @@ pub(super) fn failures(common: &Common, args: &FailuresArgs) -> Result<Exit, Tro
 
     if args.json {
         for (source, row) in &found {
-            show(escaped_json(&line(source, row)))?;
+            print_result(terminal_safe_json(&failure_json(source, row)))?;
         }
     } else if found.is_empty() && !has_more {
-        show(match (args.cause, &args.since) {
+        print_result(match (args.cause, &args.since) {
             (Some(cause), None) => format!("nothing has failed for the cause {cause}"),
             (Some(cause), Some(_)) => {
                 format!("nothing has failed for the cause {cause} since then")
@@ -61,15 +62,19 @@ pub(super) fn failures(common: &Common, args: &FailuresArgs) -> Result<Exit, Tro
             }
         })?;
     } else {
-        let rows: Vec<_> = found.iter().map(|(source, row)| cells(source, row, now)).collect();
+        let rows: Vec<_> =
+            found.iter().map(|(source, row)| failure_cells(source, row, now)).collect();
         let hidden = (sources.len() == 1).then_some(SOURCE_COLUMN);
-        show(table_without(hidden, &HEAD, &rows))?;
-        show(summary(&found, &sources))?;
+        print_result(table_without_column(hidden, &HEADER, &rows))?;
+        print_result(summary_text(&found, &sources))?;
         if has_more {
-            show(format!("There are more: -n {} shows them.", args.limit.saturating_mul(10)))?;
+            print_result(format!(
+                "There are more: -n {} shows them.",
+                args.limit.saturating_mul(10)
+            ))?;
         }
     }
-    Ok(Exit::Done)
+    Ok(ProgramExit::Success)
 }
 
 pub(super) fn reply_json(replied: &StoredResponse) -> serde_json::Value {
@@ -83,11 +88,11 @@ pub(super) fn reply_json(replied: &StoredResponse) -> serde_json::Value {
     })
 }
 
-fn line(source: &SourceName, row: &FailureRow) -> serde_json::Value {
+fn failure_json(source: &SourceName, row: &FailureRow) -> serde_json::Value {
     json!({
         "source": source.as_str(),
         "item": row.item.as_str(),
-        "state": word(row.status),
+        "state": status_name(row.status),
         "attempts": row.attempts,
         "next_at": row.next_attempt_at.map(format_utc),
         "cause": row.cause.map(Cause::name),
@@ -98,7 +103,7 @@ fn line(source: &SourceName, row: &FailureRow) -> serde_json::Value {
     })
 }
 
-fn cells(source: &SourceName, row: &FailureRow, now: Timestamp) -> Vec<String> {
+fn failure_cells(source: &SourceName, row: &FailureRow, now: Timestamp) -> Vec<String> {
     let next = match row.next_attempt_at {
         None => EMPTY_CELL.to_owned(),
         Some(at) if at <= now && row.status == ItemStatus::Quarantined => "next look".to_owned(),
@@ -107,7 +112,7 @@ fn cells(source: &SourceName, row: &FailureRow, now: Timestamp) -> Vec<String> {
     vec![
         source.to_string(),
         sanitize_line(row.item.as_str()),
-        word(row.status).to_owned(),
+        status_name(row.status).to_owned(),
         row.attempts.to_string(),
         next,
         row.cause.map_or(EMPTY_CELL, Cause::name).to_owned(),
@@ -115,7 +120,7 @@ fn cells(source: &SourceName, row: &FailureRow, now: Timestamp) -> Vec<String> {
     ]
 }
 
-pub(super) fn word(status: ItemStatus) -> &'static str {
+pub(super) fn status_name(status: ItemStatus) -> &'static str {
     match status {
         ItemStatus::Pending => "waiting",
         ItemStatus::Stored => "stored",
@@ -125,7 +130,7 @@ pub(super) fn word(status: ItemStatus) -> &'static str {
 }
 
 /// How many stand where, and what a person can do about it.
-fn summary(found: &[(&SourceName, FailureRow)], sources: &[Known]) -> String {
+fn summary_text(found: &[(&SourceName, FailureRow)], sources: &[SourceRef]) -> String {
     let number = |status| found.iter().filter(|(_, row)| row.status == status).count() as u64;
     let quarantined = number(ItemStatus::Quarantined);
     let told = [

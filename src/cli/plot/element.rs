@@ -15,11 +15,11 @@ pub(super) fn path(class: &str, steps: &str) -> String {
 }
 
 pub(super) fn rect(class: &str, x: Range<f64>, y: Range<f64>) -> String {
-    shaded(class, x, y, 1.0)
+    translucent_rect(class, x, y, 1.0)
 }
 
 /// A rectangle that lets what is below it shine through.
-pub(super) fn shaded(class: &str, x: Range<f64>, y: Range<f64>, opacity: f64) -> String {
+pub(super) fn translucent_rect(class: &str, x: Range<f64>, y: Range<f64>, opacity: f64) -> String {
     let (width, height) = (x.end - x.start, y.end - y.start);
     let opacity =
         if opacity < 1.0 { format!(" fill-opacity=\"{opacity}\"") } else { String::new() };
@@ -36,12 +36,12 @@ pub(super) fn text(class: &str, anchor: Anchor, [x, y]: [f64; 2], text: &str) ->
         Anchor::Middle => "middle",
         Anchor::End => "end",
     };
-    let text = escaped(text);
+    let text = escape_xml(text);
     format!(
         "<text class=\"{class}\" text-anchor=\"{anchor}\" x=\"{x:.1}\" y=\"{y:.1}\">{text}</text>\n"
     )
 }
 
-pub(super) fn escaped(text: &str) -> String {
+pub(super) fn escape_xml(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

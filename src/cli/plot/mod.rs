@@ -13,14 +13,14 @@ use std::time::Duration;
 use crate::engine::rate_limit::Rate;
 use crate::simulate::SimulationSample;
 
-pub(super) use self::svg::svg;
-pub(super) use self::terminal::{Look, Paint, terminal};
+pub(super) use self::svg::render_svg;
+pub(super) use self::terminal::{ColourMode, TerminalOptions, render_terminal};
 
 /// What is plotted: one panel for each run, all of them on the same scales.
 #[derive(Clone, Debug)]
 pub(super) struct Chart {
     pub title: String,
-    pub runs: Vec<Run>,
+    pub series: Vec<PlotSeries>,
     /// Drawn as a line: what the server grants in the long run.
     pub quota: Option<Rate>,
     /// Spans in which the server served nobody.
@@ -29,13 +29,13 @@ pub(super) struct Chart {
 
 /// What came of one policy.
 #[derive(Clone, Debug)]
-pub(super) struct Run {
+pub(super) struct PlotSeries {
     pub name: String,
     /// What is said beside the name.
-    pub note: String,
+    pub subtitle: String,
     /// What happened, in spans of `step`, in order.
     pub samples: Vec<SimulationSample>,
-    pub step: Duration,
+    pub sample_interval: Duration,
     /// When it was done, or given up.
     pub end: Duration,
 }
@@ -44,26 +44,26 @@ pub(super) struct Run {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Bin {
     accepted: f64,
-    refused: f64,
+    throttled: f64,
 }
 
 impl Chart {
     /// The whole time axis; never empty.
-    fn span(&self) -> Duration {
-        let longest = self.runs.iter().map(|run| run.end).max().unwrap_or_default();
+    fn duration(&self) -> Duration {
+        let longest = self.series.iter().map(|run| run.end).max().unwrap_or_default();
         longest.max(Duration::from_secs(1))
     }
 
     /// The runs in bins of `width` each, to the end of the axis.
     fn bins(&self, count: usize) -> (Vec<Vec<Bin>>, f64) {
-        let width = self.span().as_secs_f64() / index_f64(count);
-        (self.runs.iter().map(|run| run.bins(count, width)).collect(), width)
+        let width = self.duration().as_secs_f64() / index_f64(count);
+        (self.series.iter().map(|run| run.bins(count, width)).collect(), width)
     }
 }
 
-impl Run {
+impl PlotSeries {
     /// What was answered well, all in all.
-    fn done(&self) -> u64 {
+    fn total_accepted(&self) -> u64 {
         self.samples.iter().map(|sample| sample.accepted).sum()
     }
 
@@ -72,18 +72,18 @@ impl Run {
         let mut bins = vec![Bin::default(); count];
         for sample in &self.samples {
             let from = sample.start.as_secs_f64() / width;
-            let to = (sample.start + self.step).min(self.end).as_secs_f64() / width;
+            let to = (sample.start + self.sample_interval).min(self.end).as_secs_f64() / width;
             // A sample of no length still lies somewhere.
             let to = to.max(from + 1e-6);
-            let last = floor(to).min(count.saturating_sub(1));
+            let last = floor_to_usize(to).min(count.saturating_sub(1));
             for (index, bin) in
-                bins.iter_mut().enumerate().take(last + 1).skip(floor(from).min(last))
+                bins.iter_mut().enumerate().take(last + 1).skip(floor_to_usize(from).min(last))
             {
                 let end = if index == last { f64::INFINITY } else { index_f64(index + 1) };
                 let inside = to.min(end) - from.max(index_f64(index)).min(to);
                 let share = (inside / (to - from)).clamp(0.0, 1.0);
-                bin.accepted += number(sample.accepted) * share;
-                bin.refused += number(sample.throttled) * share;
+                bin.accepted += to_f64(sample.accepted) * share;
+                bin.throttled += to_f64(sample.throttled) * share;
             }
         }
         bins
@@ -92,9 +92,9 @@ impl Run {
 
 impl Bin {
     /// The share of 429s among the answers.
-    fn refused_share(self) -> f64 {
-        let all = self.accepted + self.refused;
-        if all > 0.0 { self.refused / all } else { 0.0 }
+    fn throttled_share(self) -> f64 {
+        let all = self.accepted + self.throttled;
+        if all > 0.0 { self.throttled / all } else { 0.0 }
     }
 }
 
@@ -104,12 +104,12 @@ impl Bin {
     clippy::cast_sign_loss,
     reason = "rounds down as wanted"
 )]
-fn floor(figure: f64) -> usize {
+fn floor_to_usize(figure: f64) -> usize {
     figure as usize
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a drawing is no more exact than that")]
-fn number(count: u64) -> f64 {
+fn to_f64(count: u64) -> f64 {
     count as f64
 }
 

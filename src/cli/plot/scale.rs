@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Chart, floor, number};
+use super::{Chart, floor_to_usize, to_f64};
 use crate::human::format_duration;
 
 /// Peaks beyond this many times the quota are cut, or the quota would be a line on the floor.
-const CUT_ABOVE_QUOTA: f64 = 3.0;
+const CLIP_ABOVE_QUOTA: f64 = 3.0;
 
 /// Room above the quota, so that its line does not lie on the frame.
-const ABOVE_QUOTA: f64 = 1.2;
+const QUOTA_HEADROOM: f64 = 1.2;
 
 /// Units of a rate and how many seconds each has.
 const RATE_UNITS: [(&str, f64); 4] = [("s", 1.0), ("min", 60.0), ("h", 3600.0), ("d", 86_400.0)];
@@ -21,26 +21,28 @@ const TIME_STEPS: [u64; 20] = [
 ];
 
 /// Figures that halve well, and those to count by.
-const HALVED: &[f64] = &[1.0, 1.2, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0];
-const COUNTED: &[f64] = &[1.0, 2.0, 5.0, 10.0];
+const HALVING_STEPS: &[f64] = &[1.0, 1.2, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0];
+const COUNTING_STEPS: &[f64] = &[1.0, 2.0, 5.0, 10.0];
 
 /// The axis of the rate, the same for all panels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct RateAxis {
     /// Where it ends, in its unit.
-    pub(super) top: f64,
+    pub(super) max: f64,
     pub(super) unit: &'static str,
     /// Seconds in the unit.
-    pub(super) seconds: f64,
+    pub(super) unit_seconds: f64,
     /// The greatest rate there is, in its unit; it may lie beyond the top.
     pub(super) peak: f64,
 }
 
 impl RateAxis {
-    pub(super) fn of(chart: &Chart, peak_per_second: f64) -> Self {
+    pub(super) fn for_chart(chart: &Chart, peak_per_second: f64) -> Self {
         let quota = chart.quota.map(|quota| quota.get());
         let wanted = match quota {
-            Some(quota) => peak_per_second.min(quota * CUT_ABOVE_QUOTA).max(quota * ABOVE_QUOTA),
+            Some(quota) => {
+                peak_per_second.min(quota * CLIP_ABOVE_QUOTA).max(quota * QUOTA_HEADROOM)
+            }
             None => peak_per_second,
         };
         // A rate nobody reached still has an axis.
@@ -48,30 +50,30 @@ impl RateAxis {
         let known = RATE_UNITS.iter().find(|(_, seconds)| wanted * seconds >= 2.0);
         let (unit, seconds) = known.copied().unwrap_or(RATE_UNITS[3]);
         Self {
-            top: round_up(wanted * seconds, HALVED),
+            max: round_up(wanted * seconds, HALVING_STEPS),
             unit,
-            seconds,
+            unit_seconds: seconds,
             peak: peak_per_second * seconds,
         }
     }
 
     /// Where a rate per second lies, as a share of the axis; beyond 1 it is cut.
-    pub(super) fn share(&self, per_second: f64) -> f64 {
-        per_second * self.seconds / self.top
+    pub(super) fn fraction(&self, per_second: f64) -> f64 {
+        per_second * self.unit_seconds / self.max
     }
 
     /// Whether a rate lies beyond the top by more than its rounding.
-    pub(super) fn is_cut(&self, per_second: f64) -> bool {
-        self.share(per_second) > 1.0 + 1e-9
+    pub(super) fn is_clipped(&self, per_second: f64) -> bool {
+        self.fraction(per_second) > 1.0 + 1e-9
     }
 
     /// The label of a share of the axis: `10/s`.
     pub(super) fn label(&self, share: f64) -> String {
-        format!("{}/{}", figure(self.top * share), self.unit)
+        format!("{}/{}", format_number(self.max * share), self.unit)
     }
 
     pub(super) fn peak_label(&self) -> String {
-        format!("{}/{}", figure(self.peak), self.unit)
+        format!("{}/{}", format_number(self.peak), self.unit)
     }
 }
 
@@ -97,7 +99,7 @@ fn round_up(wanted: f64, rounds: &[f64]) -> f64 {
 }
 
 /// A figure in about three digits, or all of its whole ones.
-fn figure(figure: f64) -> String {
+fn format_number(figure: f64) -> String {
     let parts = if figure >= 100.0 {
         1.0
     } else if figure >= 10.0 {
@@ -110,7 +112,7 @@ fn figure(figure: f64) -> String {
 
 /// Round figures of a count from zero to `most`, about `parts` of them.
 pub(super) fn count_ticks(most: u64, parts: u64) -> Vec<u64> {
-    let step = round_up((number(most) / number(parts.max(1))).max(1.0), COUNTED);
-    let step = u64::try_from(floor(step)).unwrap_or(1).max(1);
+    let step = round_up((to_f64(most) / to_f64(parts.max(1))).max(1.0), COUNTING_STEPS);
+    let step = u64::try_from(floor_to_usize(step)).unwrap_or(1).max(1);
     (0..=most / step).map(|tick| tick * step).collect()
 }

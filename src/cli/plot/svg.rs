@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::element::{Anchor, escaped, path, rect, shaded, text};
+use super::element::{Anchor, escape_xml, path, rect, text, translucent_rect};
 use super::scale::{RateAxis, count_ticks, time_ticks};
-use super::{Bin, Chart, Run, index_f64, number};
+use super::{Bin, Chart, PlotSeries, index_f64, to_f64};
 use crate::human::format_count;
 
 const WIDTH: f64 = 960.0;
@@ -71,20 +71,20 @@ const STYLE: &str = "
 
 /// Draws every run in a panel of its own, and what was done by when in a last one.
 #[must_use]
-pub(in crate::cli) fn svg(chart: &Chart) -> String {
+pub(in crate::cli) fn render_svg(chart: &Chart) -> String {
     let (bins, width) = chart.bins(BINS);
     let rates = bins.iter().flatten().map(|bin| bin.accepted / width);
-    let axis = RateAxis::of(chart, rates.fold(0.0, f64::max));
+    let axis = RateAxis::for_chart(chart, rates.fold(0.0, f64::max));
     let mut drawing = Drawing { chart, axis, width, top: TOP };
     let (legend, lines) = drawing.legend();
     drawing.top += LEGEND_PITCH * index_f64(lines.saturating_sub(1));
     let mut body = legend;
-    for (number, (run, bins)) in chart.runs.iter().zip(&bins).enumerate() {
+    for (number, (run, bins)) in chart.series.iter().zip(&bins).enumerate() {
         body.push_str(&drawing.rate_panel(number, run, bins));
     }
     body.push_str(&drawing.done_panel(&bins));
-    let height = drawing.top + PANEL_PITCH * index_f64(chart.runs.len() + 1) - BOTTOM_CUT;
-    let title = escaped(&chart.title);
+    let height = drawing.top + PANEL_PITCH * index_f64(chart.series.len() + 1) - BOTTOM_CUT;
+    let title = escape_xml(&chart.title);
     let letters = index_f64(chart.title.chars().count().max(1));
     let size = ((WIDTH - 2.0 * MARGIN) / (letters * TITLE_LETTER)).clamp(TITLE.start, TITLE.end);
     format!(
@@ -106,10 +106,10 @@ struct Drawing<'c> {
 }
 
 impl Drawing<'_> {
-    fn rate_panel(&self, number: usize, run: &Run, bins: &[Bin]) -> String {
+    fn rate_panel(&self, number: usize, run: &PlotSeries, bins: &[Bin]) -> String {
         let top = self.top + PANEL_PITCH * index_f64(number);
         let bottom = top + PANEL_HEIGHT;
-        let mut panel = heading(top, &format!("run{}", number.min(1)), &run.name, &run.note);
+        let mut panel = heading(top, &format!("run{}", number.min(1)), &run.name, &run.subtitle);
         panel.push_str(&self.outages(top));
         for share in [0.5, 1.0] {
             panel.push_str(&grid_line(bottom - share * PANEL_HEIGHT, &self.axis.label(share)));
@@ -118,7 +118,7 @@ impl Drawing<'_> {
         panel.push_str(&self.rate_line(number, run, bins, bottom));
         panel.push_str(&self.refused_strip(bins, bottom));
         if let Some(quota) = self.chart.quota {
-            let y = bottom - self.axis.share(quota.get()) * PANEL_HEIGHT;
+            let y = bottom - self.axis.fraction(quota.get()) * PANEL_HEIGHT;
             let line = format!("M{} {y:.1}H{}", PLOT.start, PLOT.end);
             panel.push_str(&path("quota", &line));
         }
@@ -127,7 +127,7 @@ impl Drawing<'_> {
     }
 
     /// The rate as steps over a tinted area; what is cut ends at the frame.
-    fn rate_line(&self, number: usize, run: &Run, bins: &[Bin], bottom: f64) -> String {
+    fn rate_line(&self, number: usize, run: &PlotSeries, bins: &[Bin], bottom: f64) -> String {
         let number = number.min(1);
         let end = run.end.as_secs_f64();
         let top = bottom - PANEL_HEIGHT;
@@ -136,14 +136,14 @@ impl Drawing<'_> {
             bins.iter().enumerate().take_while(|(index, _)| index_f64(*index) * self.width < end);
         for (index, bin) in lived {
             let rate = bin.accepted / self.width;
-            let y = format!("{:.1}", bottom - self.axis.share(rate).min(1.0) * PANEL_HEIGHT);
+            let y = format!("{:.1}", bottom - self.axis.fraction(rate).min(1.0) * PANEL_HEIGHT);
             let from = self.x(index_f64(index) * self.width);
             let to = self.x((index_f64(index + 1) * self.width).min(end));
             // A step that stays at its height is the last one made longer.
             if last != y {
                 steps.push_str(&format!("H{from:.1}V{y}"));
             }
-            if self.axis.is_cut(rate) {
+            if self.axis.is_clipped(rate) {
                 cuts.push_str(&rect(&format!("run{number}"), from..to, top - CUT_HEIGHT..top));
             }
             last = y;
@@ -156,7 +156,7 @@ impl Drawing<'_> {
 
     /// A strip below the plot, the redder the more of the answers were 429s.
     fn refused_strip(&self, bins: &[Bin], bottom: f64) -> String {
-        if bins.iter().all(|bin| bin.refused <= 0.0) {
+        if bins.iter().all(|bin| bin.throttled <= 0.0) {
             return String::new();
         }
         let strip = bottom + STRIP.start..bottom + STRIP.end;
@@ -167,7 +167,7 @@ impl Drawing<'_> {
             let x = self.x(index_f64(from) * self.width)..self.x(index_f64(to) * self.width);
             let shade = shade(part[0]);
             if shade > 0.0 {
-                drawn.push_str(&shaded("refused", x, strip.clone(), shade));
+                drawn.push_str(&translucent_rect("refused", x, strip.clone(), shade));
             }
             from = to;
         }
@@ -176,18 +176,19 @@ impl Drawing<'_> {
 
     /// What each run had done by when, and what the quota alone would have allowed.
     fn done_panel(&self, bins: &[Vec<Bin>]) -> String {
-        let top = self.top + PANEL_PITCH * index_f64(self.chart.runs.len());
+        let top = self.top + PANEL_PITCH * index_f64(self.chart.series.len());
         let bottom = top + PANEL_HEIGHT;
-        let most = self.chart.runs.iter().map(Run::done).max().unwrap_or(0).max(1);
-        let height = |done: f64| bottom - done / number(most) * PANEL_HEIGHT;
+        let most =
+            self.chart.series.iter().map(PlotSeries::total_accepted).max().unwrap_or(0).max(1);
+        let height = |done: f64| bottom - done / to_f64(most) * PANEL_HEIGHT;
         let mut panel = heading(top, "", "Requests done", "");
         panel.push_str(&self.outages(top));
         for tick in count_ticks(most, 3) {
-            let y = height(number(tick));
+            let y = height(to_f64(tick));
             panel.push_str(&grid_line(y, &format_count(tick)));
         }
         panel.push_str(&self.granted(most, bottom));
-        for (number, (run, bins)) in self.chart.runs.iter().zip(bins).enumerate().rev() {
+        for (number, (run, bins)) in self.chart.series.iter().zip(bins).enumerate().rev() {
             let mut line = format!("M{} {bottom}", PLOT.start);
             let mut done = 0.0;
             for (index, bin) in bins.iter().enumerate() {
@@ -210,14 +211,14 @@ impl Drawing<'_> {
         let (mut line, mut at, mut done) = (format!("M{} {bottom}", PLOT.start), 0.0, 0.0);
         let outages =
             self.chart.outages.iter().map(|out| (out.start.as_secs_f64(), out.end.as_secs_f64()));
-        let end = self.chart.span().as_secs_f64();
+        let end = self.chart.duration().as_secs_f64();
         for (from, to) in outages.chain([(end, end)]) {
-            let served = (from.min(end) - at).clamp(0.0, (number(most) - done) / quota.get());
+            let served = (from.min(end) - at).clamp(0.0, (to_f64(most) - done) / quota.get());
             done += served * quota.get();
             at += served;
-            let height = bottom - done / number(most) * PANEL_HEIGHT;
+            let height = bottom - done / to_f64(most) * PANEL_HEIGHT;
             line.push_str(&format!("L{:.1} {height:.1}", self.x(at)));
-            if done >= number(most) || from >= end {
+            if done >= to_f64(most) || from >= end {
                 break;
             }
             at = to.min(end);
@@ -227,7 +228,7 @@ impl Drawing<'_> {
     }
 
     fn outages(&self, top: f64) -> String {
-        let end = self.chart.span();
+        let end = self.chart.duration();
         let seen = self.chart.outages.iter().filter(|outage| outage.start < end);
         let band = |outage: &Range<Duration>| {
             let to = outage.end.min(end).as_secs_f64();
@@ -238,7 +239,7 @@ impl Drawing<'_> {
 
     fn time_axis(&self, bottom: f64) -> String {
         let mut axis = path("axis", &format!("M{} {bottom}H{}", PLOT.start, PLOT.end));
-        for (at, label) in time_ticks(self.chart.span(), TIME_TICKS_MAX) {
+        for (at, label) in time_ticks(self.chart.duration(), TIME_TICKS_MAX) {
             let x = self.x(at.as_secs_f64());
             axis.push_str(&path("axis", &format!("M{x:.1} {bottom}V{}", bottom + TICK_HEIGHT)));
             let below = bottom + STRIP.end + TIME_LABEL_GAP;
@@ -268,7 +269,7 @@ impl Drawing<'_> {
     /// The signs that are drawn, each on the base line of its meaning.
     fn signs(&self) -> Vec<(String, String)> {
         let sign = |class: &str, y: Range<f64>| rect(class, 0.0..16.0, y);
-        let runs = self.chart.runs.iter().enumerate();
+        let runs = self.chart.series.iter().enumerate();
         let runs = runs.map(|(number, run)| {
             (sign(&format!("run{}", number.min(1)), -10.0..1.0), run.name.clone())
         });
@@ -279,12 +280,12 @@ impl Drawing<'_> {
         if !self.chart.outages.is_empty() {
             signs.push((sign("out", -10.0..1.0), "outage".to_owned()));
         }
-        let mut samples = self.chart.runs.iter().flat_map(|run| &run.samples);
+        let mut samples = self.chart.series.iter().flat_map(|run| &run.samples);
         if samples.any(|sample| sample.throttled > 0) {
             let meaning = "429s, the stronger the more of the answers";
             signs.push((sign("refused", -8.0..0.0), meaning.to_owned()));
         }
-        if self.axis.peak > self.axis.top * (1.0 + 1e-9) {
+        if self.axis.peak > self.axis.max * (1.0 + 1e-9) {
             let meaning = format!("beyond the axis, up to {}", self.axis.peak_label());
             signs.push((sign("faint", -6.0..-3.0), meaning));
         }
@@ -292,7 +293,7 @@ impl Drawing<'_> {
     }
 
     fn x(&self, seconds: f64) -> f64 {
-        let share = (seconds / self.chart.span().as_secs_f64()).clamp(0.0, 1.0);
+        let share = (seconds / self.chart.duration().as_secs_f64()).clamp(0.0, 1.0);
         PLOT.start + share * (PLOT.end - PLOT.start)
     }
 }
@@ -302,8 +303,8 @@ fn heading(top: f64, class: &str, name: &str, note: &str) -> String {
         "<text x=\"{}\" y=\"{}\"><tspan class=\"name {class}\">{}</tspan> <tspan class=\"faint\" dx=\"8\">{}</tspan></text>\n",
         PLOT.start,
         top - 12.0,
-        escaped(name),
-        escaped(note)
+        escape_xml(name),
+        escape_xml(note)
     )
 }
 
@@ -314,6 +315,6 @@ fn grid_line(y: f64, label: &str) -> String {
 
 /// The share of 429s in tenths, never too pale to be seen.
 fn shade(bin: Bin) -> f64 {
-    let share = bin.refused_share();
+    let share = bin.throttled_share();
     if share > 0.0 { ((share * 10.0).ceil() / 10.0).max(0.3) } else { 0.0 }
 }

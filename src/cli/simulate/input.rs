@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use crate::cli::exit::Exit;
-use crate::cli::trouble::Trouble;
+use crate::cli::error::CliError;
+use crate::cli::exit::ProgramExit;
 use crate::config::closest_match;
 use crate::engine::rate_limit::HeaderNames;
 use crate::human::format_bytes;
@@ -17,22 +17,22 @@ use crate::simulate::{
 /// A scenario that is larger is something else.
 const SCENARIO_BYTES_MAX: u64 = 64 * 1024;
 
-pub(super) struct Input {
+pub(super) struct SimulationInput {
     pub(super) name: String,
     pub(super) scenario: Scenario,
     /// What a person should know of how it came about.
-    pub(super) told: Vec<String>,
+    pub(super) notes: Vec<String>,
 }
 
 /// Finds what was named, by name or by path. In a trace, headers may have `names` of their own.
 ///
 /// # Errors
 /// When there is none, or it is wrong: every mistake in it.
-pub(super) fn find(what: &str, names: &HeaderNames) -> Result<Input, Trouble> {
-    let wrong = |why: String| Trouble::new(Exit::Configuration, why);
+pub(super) fn load(what: &str, names: &HeaderNames) -> Result<SimulationInput, CliError> {
+    let wrong = |why: String| CliError::new(ProgramExit::Configuration, why);
     if let Some(scenario) = find_shipped(what) {
         let scenario = scenario.map_err(|mistakes| wrong(mistakes.to_string()))?;
-        return Ok(Input { name: what.to_owned(), scenario, told: Vec::new() });
+        return Ok(SimulationInput { name: what.to_owned(), scenario, notes: Vec::new() });
     }
     let path = Path::new(what);
     if !path.exists() {
@@ -47,17 +47,17 @@ pub(super) fn find(what: &str, names: &HeaderNames) -> Result<Input, Trouble> {
         .file_stem()
         .map_or_else(|| what.to_owned(), |stem| stem.to_string_lossy().into_owned());
     if Trace::has_trace_extension(path) {
-        let text = read(path, TRACE_BYTES_MAX).map_err(wrong)?;
+        let text = read_file(path, TRACE_BYTES_MAX).map_err(wrong)?;
         let trace = Trace::parse(path, &text).map_err(|mistakes| wrong(mistakes.to_string()))?;
         let InferredScenario { scenario, explanations: told } = trace.infer_scenario(names);
-        return Ok(Input { name, scenario, told });
+        return Ok(SimulationInput { name, scenario, notes: told });
     }
-    let text = read(path, SCENARIO_BYTES_MAX).map_err(wrong)?;
+    let text = read_file(path, SCENARIO_BYTES_MAX).map_err(wrong)?;
     let scenario = Scenario::parse(path, &text).map_err(|mistakes| wrong(mistakes.to_string()))?;
-    Ok(Input { name, scenario, told: Vec::new() })
+    Ok(SimulationInput { name, scenario, notes: Vec::new() })
 }
 
-fn read(path: &Path, most: u64) -> Result<String, String> {
+fn read_file(path: &Path, most: u64) -> Result<String, String> {
     let cannot = |error: io::Error| format!("cannot read {}: {error}", path.display());
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(cannot)?;

@@ -1,73 +1,82 @@
 //! `simulate`: how a policy does against a made-up server, beside another one.
 
+mod comparison;
 mod input;
 mod policy;
 mod report;
-mod verdict;
 
 use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::cli::args::{Common, SimulateArgs};
-use crate::cli::exit::Exit;
-use crate::cli::plot::{Look, Paint, svg, terminal};
-use crate::cli::print::{note, show};
+use crate::cli::args::{CommonArgs, SimulateArgs};
+use crate::cli::error::CliError;
+use crate::cli::exit::ProgramExit;
+use crate::cli::plot::{ColourMode, TerminalOptions, render_svg, render_terminal};
+use crate::cli::print::{print_note, print_result};
 use crate::cli::table::table;
-use crate::cli::trouble::Trouble;
 use crate::config::EnvVars;
 use crate::disk::{RealDisk, write_durable};
 use crate::simulate::{Scenario, SendStrategy, Simulation, StopCondition, builtin_scenarios, run};
 
-use self::report::{Rehearsal, Report};
+use self::report::{PolicyResult, SimulationReport};
 
-pub(super) use self::policy::{Policy, policy};
+pub(super) use self::policy::{NamedPolicy, parse_policy};
 
 /// The width of a plot where there is no terminal, in columns.
 const COLUMNS_DEFAULT: usize = 80;
 
 /// So many samples make a plot that shows what there is, and a short list.
-const SAMPLES: u32 = 4000;
+const SAMPLES_TARGET: u32 = 4000;
 
 /// Who is not done after so many times the time that the quota takes is given up.
-const PATIENCE: u32 = 20;
+const TIME_LIMIT_FACTOR: u32 = 20;
 
 /// No trial is shorter, so that a small mailbox outlives a hold, or longer.
-const LASTS_MIN: Duration = Duration::from_secs(3600);
-const LASTS_MAX: Duration = Duration::from_secs(31 * 86_400);
+const DURATION_MIN: Duration = Duration::from_secs(3600);
+const DURATION_MAX: Duration = Duration::from_secs(31 * 86_400);
 
-pub(super) fn simulate(common: &Common, args: &SimulateArgs) -> Result<Exit, Trouble> {
+pub(super) fn simulate(common: &CommonArgs, args: &SimulateArgs) -> Result<ProgramExit, CliError> {
     let Some(what) = &args.scenario else {
-        show(list())?;
-        return Ok(Exit::Done);
+        print_result(scenario_list())?;
+        return Ok(ProgramExit::Success);
     };
-    let (chosen, header_names) = policy::chosen(common, args)?;
-    let input = input::find(what, &header_names)?;
+    let (chosen, header_names) = policy::select_policy(common, args)?;
+    let input = input::load(what, &header_names)?;
     let policies = [chosen, args.against.clone()];
-    let step = step(&input.scenario);
-    let runs = policies.map(|Policy { name, strategy, workers }| {
+    let step = sample_interval(&input.scenario);
+    let runs = policies.map(|NamedPolicy { name, strategy, workers }| {
         let workers = workers.unwrap_or(input.scenario.workers);
-        let trial = trial(&input.scenario, strategy, workers, args.seed, step);
-        Rehearsal { name, workers, outcome: run(&trial) }
+        let trial = build_simulation(&input.scenario, strategy, workers, args.seed, step);
+        PolicyResult { name, workers, result: run(&trial) }
     });
-    let report =
-        Report { name: input.name, scenario: input.scenario, told: input.told, runs, step };
+    let report = SimulationReport {
+        name: input.name,
+        scenario: input.scenario,
+        notes: input.notes,
+        results: runs,
+        sample_interval: step,
+    };
     // First, since whoever reads the rest may leave early.
-    let saved = args.svg.as_ref().map(|path| save(path, &svg(&report.chart())));
+    let saved = args.svg.as_ref().map(|path| save_svg(path, &render_svg(&report.to_chart())));
     if args.json {
-        show(format!("{:#}", report.json()))?;
+        print_result(format!("{:#}", report.to_json()))?;
     } else {
-        let plot = terminal(&report.chart(), look(&EnvVars::from_process()));
-        show(format!("{}\n{plot}\n{}", report.head_and_table(), verdict::verdict(&report)))?;
+        let plot = render_terminal(&report.to_chart(), terminal_options(&EnvVars::from_process()));
+        print_result(format!(
+            "{}\n{plot}\n{}",
+            report.summary_table(),
+            comparison::compare(&report)
+        ))?;
     }
     if let Some(saved) = saved {
-        note(saved?);
+        print_note(saved?);
     }
-    Ok(Exit::Done)
+    Ok(ProgramExit::Success)
 }
 
 /// The scenarios that need no file, a line each.
-fn list() -> String {
+fn scenario_list() -> String {
     let rows: Vec<Vec<String>> = builtin_scenarios()
         .map(|(name, text)| {
             let about = Scenario::parse(Path::new(name), text).map(|scenario| scenario.description);
@@ -82,7 +91,7 @@ fn list() -> String {
 }
 
 /// Sets up one policy before the server of the scenario.
-fn trial(
+fn build_simulation(
     scenario: &Scenario,
     strategy: SendStrategy,
     workers: u32,
@@ -92,8 +101,8 @@ fn trial(
     let (lasts, work) = match scenario.stop_condition {
         StopCondition::Elapsed(lasts) => (lasts, None),
         StopCondition::Requests(requests) => {
-            let patience = scenario.min_duration(requests).saturating_mul(PATIENCE);
-            (patience.clamp(LASTS_MIN, LASTS_MAX), Some(requests))
+            let patience = scenario.min_duration(requests).saturating_mul(TIME_LIMIT_FACTOR);
+            (patience.clamp(DURATION_MIN, DURATION_MAX), Some(requests))
         }
     };
     Simulation {
@@ -109,34 +118,34 @@ fn trial(
 }
 
 /// The time that a sample covers.
-fn step(scenario: &Scenario) -> Duration {
+fn sample_interval(scenario: &Scenario) -> Duration {
     let whole = match scenario.stop_condition {
         StopCondition::Elapsed(lasts) => lasts,
-        StopCondition::Requests(requests) => scenario.min_duration(requests).min(LASTS_MAX),
+        StopCondition::Requests(requests) => scenario.min_duration(requests).min(DURATION_MAX),
     };
-    (whole / SAMPLES).max(Duration::from_secs(1))
+    (whole / SAMPLES_TARGET).max(Duration::from_secs(1))
 }
 
 /// What the plot is drawn on: a terminal as wide as it is, or 80 columns of plain text.
-fn look(environment: &EnvVars) -> Look {
+fn terminal_options(environment: &EnvVars) -> TerminalOptions {
     let stdout = io::stdout();
     let is_terminal = stdout.is_terminal();
     let no_color = environment.get("NO_COLOR").is_some_and(|value| !value.is_empty());
     let size = rustix::termios::tcgetwinsize(&stdout).ok().filter(|_| is_terminal);
     let columns = size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0);
-    let paint = if is_terminal && !no_color { Paint::Colours } else { Paint::Plain };
-    Look { columns: columns.unwrap_or(COLUMNS_DEFAULT), paint }
+    let paint = if is_terminal && !no_color { ColourMode::Colour } else { ColourMode::Plain };
+    TerminalOptions { columns: columns.unwrap_or(COLUMNS_DEFAULT), colour_mode: paint }
 }
 
 /// Writes the plot, and returns what is said of it.
-fn save(path: &Path, text: &str) -> Result<String, Trouble> {
+fn save_svg(path: &Path, text: &str) -> Result<String, CliError> {
     match write_durable(&RealDisk, path, text.as_bytes()) {
         Ok(()) => Ok(format!("The plot is in {}.", path.display())),
         Err(error) => {
             let path = path.display();
             let why =
                 format!("cannot write {path}: {error}; name a file in a folder that is there");
-            Err(Trouble::new(Exit::Other, why))
+            Err(CliError::new(ProgramExit::Other, why))
         }
     }
 }

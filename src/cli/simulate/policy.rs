@@ -3,10 +3,10 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::cli::args::{Common, SimulateArgs};
-use crate::cli::exit::Exit;
-use crate::cli::sources::ground;
-use crate::cli::trouble::Trouble;
+use crate::cli::args::{CommonArgs, SimulateArgs};
+use crate::cli::error::CliError;
+use crate::cli::exit::ProgramExit;
+use crate::cli::sources::load_context;
 use crate::config::Settings;
 use crate::engine::rate_limit::{HeaderNames, Rate, RateLimitMode, RateLimitPolicy};
 use crate::simulate::SendStrategy;
@@ -23,7 +23,7 @@ const RESERVE_MAX: f64 = 0.9;
 
 /// One way to behave.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::cli) struct Policy {
+pub(in crate::cli) struct NamedPolicy {
     /// What it is called in the table: what was typed, or the provider whose policy it is.
     pub(super) name: String,
     pub(super) strategy: SendStrategy,
@@ -31,7 +31,7 @@ pub(in crate::cli) struct Policy {
     pub(super) workers: Option<u32>,
 }
 
-impl Policy {
+impl NamedPolicy {
     fn new(name: &str, strategy: SendStrategy) -> Self {
         Self { name: name.to_owned(), strategy, workers: None }
     }
@@ -41,12 +41,12 @@ impl Policy {
 ///
 /// # Errors
 /// What can be typed instead.
-pub(in crate::cli) fn policy(text: &str) -> Result<Policy, String> {
+pub(in crate::cli) fn parse_policy(text: &str) -> Result<NamedPolicy, String> {
     let (word, rest) = text.split_at(text.find([',', '=']).unwrap_or(text.len()));
     let mut quota = RateLimitPolicy::default();
     let options = match (word, rest.strip_prefix('=')) {
         ("backoff", None) if rest.is_empty() => {
-            return Ok(Policy::new(text, BACKOFF));
+            return Ok(NamedPolicy::new(text, BACKOFF));
         }
         ("follow", None) => rest,
         ("off", None) => {
@@ -56,7 +56,7 @@ pub(in crate::cli) fn policy(text: &str) -> Result<Policy, String> {
         ("fixed", Some(rest)) => {
             let (rate, options) = rest.split_at(rest.find(',').unwrap_or(rest.len()));
             quota.mode = RateLimitMode::Fixed;
-            quota.cap = Some(rate_of(rate)?);
+            quota.cap = Some(parse_rate(rate)?);
             options
         }
         ("fixed", None) => {
@@ -67,10 +67,10 @@ pub(in crate::cli) fn policy(text: &str) -> Result<Policy, String> {
     for option in options.split(',').skip(1) {
         match option.split_once('=') {
             Some(("cap", rate)) if quota.mode == RateLimitMode::Adaptive => {
-                quota.cap = Some(rate_of(rate)?);
+                quota.cap = Some(parse_rate(rate)?);
             }
             Some(("reserve", share)) if quota.mode == RateLimitMode::Adaptive => {
-                quota.reserve = reserve_of(share)?;
+                quota.reserve = parse_reserve(share)?;
             }
             _ => {
                 return Err(format!(
@@ -80,28 +80,29 @@ pub(in crate::cli) fn policy(text: &str) -> Result<Policy, String> {
             }
         }
     }
-    Ok(Policy::new(text, SendStrategy::RateLimiter(quota)))
+    Ok(NamedPolicy::new(text, SendStrategy::RateLimiter(quota)))
 }
 
 /// The policy that is rehearsed: what was typed, else what is configured, else to follow. With it, what
 /// the configured provider calls its headers.
-pub(super) fn chosen(
-    common: &Common,
+pub(super) fn select_policy(
+    common: &CommonArgs,
     args: &SimulateArgs,
-) -> Result<(Policy, HeaderNames), Trouble> {
+) -> Result<(NamedPolicy, HeaderNames), CliError> {
     if let Some(policy) = &args.policy {
         return Ok((policy.clone(), HeaderNames::default()));
     }
     let Some(name) = &args.provider else {
-        let follow = Policy::new("follow", SendStrategy::RateLimiter(RateLimitPolicy::default()));
+        let follow =
+            NamedPolicy::new("follow", SendStrategy::RateLimiter(RateLimitPolicy::default()));
         return Ok((follow, HeaderNames::default()));
     };
-    let ground = ground(common)?;
+    let ground = load_context(common)?;
     let settings = &ground.loaded.settings;
     let used = settings.sources.values().map(|source| &source.provider);
     let known: Vec<&String> = settings.providers.keys().chain(used).collect();
     if known.contains(&name) {
-        return Ok(configured(settings, name));
+        return Ok(configured_policy(settings, name));
     }
     let mut known: Vec<&str> = known.into_iter().map(String::as_str).collect();
     known.sort_unstable();
@@ -111,22 +112,22 @@ pub(super) fn chosen(
         "there is no provider {name:?} in {}; the providers there: {known}",
         ground.config_file.display()
     );
-    Err(Trouble::new(Exit::Configuration, why))
+    Err(CliError::new(ProgramExit::Configuration, why))
 }
 
 /// What the configuration says for a provider.
-fn configured(settings: &Settings, name: &str) -> (Policy, HeaderNames) {
+fn configured_policy(settings: &Settings, name: &str) -> (NamedPolicy, HeaderNames) {
     let rules = rate_limit_config(settings, name);
     let workers = Some(rules.provider.concurrency);
     let strategy = SendStrategy::RateLimiter(rules.policy);
-    (Policy { name: name.to_owned(), strategy, workers }, rules.provider.headers)
+    (NamedPolicy { name: name.to_owned(), strategy, workers }, rules.provider.headers)
 }
 
-fn rate_of(text: &str) -> Result<Rate, String> {
+fn parse_rate(text: &str) -> Result<Rate, String> {
     Rate::from_str(text).map_err(|error| error.to_string())
 }
 
-fn reserve_of(text: &str) -> Result<f64, String> {
+fn parse_reserve(text: &str) -> Result<f64, String> {
     let share = text.parse().ok().filter(|share| (0.0..=RESERVE_MAX).contains(share));
     share.ok_or_else(|| format!("`{text}` is no reserve; write a share from 0.0 to {RESERVE_MAX}"))
 }
@@ -158,12 +159,12 @@ mod tests {
             ("off", quota(RateLimitPolicy { mode: RateLimitMode::Off, ..default })),
             ("backoff", BACKOFF),
         ] {
-            assert_eq!(policy(typed), Ok(Policy::new(typed, strategy)));
+            assert_eq!(parse_policy(typed), Ok(NamedPolicy::new(typed, strategy)));
         }
     }
 
     #[test]
-    fn what_is_no_policy_says_what_is_one() {
+    fn an_unknown_policy_lists_the_known_ones() {
         let told = [
             "",
             "folow",
@@ -174,7 +175,7 @@ mod tests {
             "follow,cap",
             "follow,reserve=1",
         ]
-        .map(|typed| policy(typed).expect_err(typed));
+        .map(|typed| parse_policy(typed).expect_err(typed));
 
         insta::assert_snapshot!(told.join("\n"), @r#"
             the policies are follow, fixed=RATE, off and backoff

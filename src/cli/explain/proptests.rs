@@ -1,0 +1,67 @@
+//! What holds of every explanation, whatever the reply.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::input::ReplyOrigin;
+use super::*;
+use crate::config::{EnvVars, load_defaults};
+use crate::engine::is_unsafe_for_terminal;
+
+const SECRETS: [&str; 3] = ["Bearer s3cr3t", "session=s3cr3t", "the s3cr3t itself"];
+
+fn headers() -> impl Strategy<Value = Vec<(String, String)>> {
+    let name = "retry-after|x-ratelimit-(limit|remaining|reset)|ratelimit(-policy|-limit|-remaining|-reset)?|date|age|x-[ab]";
+    let value = any::<String>()
+        .boxed()
+        .prop_union("-?[0-9]{1,25}|\"[a-z\u{1b}]{1,5}\";[qwrtpk]+=[0-9]{1,12}".boxed());
+    vec((name, value), 0..6)
+}
+
+fn explain_input(
+    status: u16,
+    mut headers: Vec<(String, String)>,
+    body: String,
+    at: i64,
+) -> ExplainInput {
+    let secret = ["authorization", "set-cookie"].into_iter().zip(SECRETS);
+    headers.extend(secret.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    ExplainInput {
+        status,
+        headers,
+        body: body + SECRETS[2],
+        scopes: vec![RequestScope::Item, RequestScope::Listing, RequestScope::Session],
+        at: Timestamp(at),
+        attempt: 2,
+        quarantine_count: 1,
+        origin: Some(ReplyOrigin {
+            source: "work".to_owned(),
+            item: Some("\u{1b}[2J\u{202e}".to_owned()),
+            cause: Some(Cause::TooLarge),
+            is_truncated: true,
+        }),
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_explanation_is_sanitized_and_holds_no_secret(
+        status: u16, headers in headers(), body: String, at in 0..4_102_444_800_000_i64,
+    ) {
+        let asked = explain_input(status, headers, body, at);
+        let settings = load_defaults(&EnvVars::default()).unwrap().settings;
+        let basis = ExplainPolicies::new(settings, None);
+        let signals = asked.rate_limit_headers(&basis);
+        let judged = explain_reply(&asked, &basis, &signals);
+
+        let text = text::explain_text(&asked, &basis, &signals, &judged, Timestamp(1_900_000_000_000));
+        let json = terminal_safe_json(&explain_json(&asked, &basis, &signals, &judged));
+
+        for line in text.lines().chain([json.as_str()]) {
+            prop_assert!(!line.chars().any(is_unsafe_for_terminal), "{line:?}");
+            prop_assert!(!line.contains("s3cr3t"), "{line}");
+        }
+        prop_assert!(text.contains("\nrule ") && text.contains("\ncause "), "{text}");
+        prop_assert!(judged.iter().all(|judged| !judged.scopes().is_empty()));
+    }
+}
