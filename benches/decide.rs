@@ -19,12 +19,12 @@ use cynosure::engine::{RandomSample, Timestamp};
 const REQUESTS: u32 = 200_000;
 
 /// Measurements, of which the best counts: the others were disturbed.
-const ROUNDS: u32 = 5;
+const MEASUREMENTS: u32 = 5;
 
 const START: Timestamp = Timestamp(1_800_000_000_000);
 
 /// What a server sends besides: most headers say nothing of a quota.
-const PLAIN: [(&str, &str); 8] = [
+const UNRELATED_HEADERS: [(&str, &str); 8] = [
     ("date", "Fri, 15 Jan 2027 08:00:00 GMT"),
     ("content-type", "application/json; charset=utf-8"),
     ("content-length", "4211"),
@@ -35,12 +35,12 @@ const PLAIN: [(&str, &str); 8] = [
     ("server", "nginx"),
 ];
 
-const STRUCTURED: [(&str, &str); 2] = [
+const IETF_HEADERS: [(&str, &str); 2] = [
     ("ratelimit-policy", "\"minute\";q=60000;w=60, \"day\";q=9000000;w=86400"),
     ("ratelimit", "\"minute\";r=59000;t=42, \"day\";r=8000000;t=3600"),
 ];
 
-const OLDER: [(&str, &str); 3] = [
+const X_RATELIMIT_HEADERS: [(&str, &str); 3] = [
     ("x-ratelimit-limit", "60000"),
     ("x-ratelimit-remaining", "59000"),
     ("x-ratelimit-reset", "1800000042"),
@@ -49,14 +49,14 @@ const OLDER: [(&str, &str); 3] = [
 fn main() {
     println!("{:<28} {:>8} {:>8}", "nanoseconds per request", "decide", "read");
     for (name, headers) in [
-        ("no headers", PLAIN.to_vec()),
-        ("RateLimit, two policies", [&PLAIN[..], &STRUCTURED[..]].concat()),
-        ("X-RateLimit-*", [&PLAIN[..], &OLDER[..]].concat()),
+        ("no headers", UNRELATED_HEADERS.to_vec()),
+        ("RateLimit, two policies", [&UNRELATED_HEADERS[..], &IETF_HEADERS[..]].concat()),
+        ("X-RateLimit-*", [&UNRELATED_HEADERS[..], &X_RATELIMIT_HEADERS[..]].concat()),
     ] {
         let names = HeaderNames::default();
         let signals = parse_headers(&headers, &names, START);
-        let decide = best(|| decide(&signals));
-        let read = best(|| {
+        let decide = best_of_rounds(|| measure_decisions(&signals));
+        let read = best_of_rounds(|| {
             for _ in 0..REQUESTS {
                 black_box(parse_headers(black_box(&headers), &names, START));
             }
@@ -66,7 +66,7 @@ fn main() {
 }
 
 /// Sends as fast as it may, in the middle of its virtual time.
-fn decide(signals: &RateLimitHeaders) {
+fn measure_decisions(signals: &RateLimitHeaders) {
     let mut quota = RateLimiter::new(RateLimitPolicy::default(), START);
     let mut now = START;
     let reply = RateLimitReply { outcome: ReplyOutcome::Accepted, headers: signals };
@@ -84,9 +84,9 @@ fn decide(signals: &RateLimitHeaders) {
 }
 
 /// Returns the nanoseconds per request of the best round.
-fn best(mut round: impl FnMut()) -> f64 {
+fn best_of_rounds(mut round: impl FnMut()) -> f64 {
     let mut least = Duration::MAX;
-    for _ in 0..ROUNDS {
+    for _ in 0..MEASUREMENTS {
         let start = Instant::now();
         round();
         least = least.min(start.elapsed());

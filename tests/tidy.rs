@@ -65,7 +65,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates and modules that only one folder may name, since each has one home.
-const HOMES: &[(&str, &[&str])] = &[
+const EXCLUSIVE_CRATES: &[(&str, &[&str])] = &[
     ("rusqlite", &["ledger"]),
     // Mailboxes are fetched by one client, and people are told by others: they share no limits, no gate
     // and no proxies, and the monitor must not need what fetches.
@@ -83,7 +83,7 @@ const HOMES: &[(&str, &[&str])] = &[
 ];
 
 /// What would make the engine impure.
-const IMPURE: &[&str] = &[
+const IMPURE_NAMES: &[&str] = &[
     "std::fs",
     "std::net",
     "std::process",
@@ -106,8 +106,8 @@ const LINES_MAX: usize = 500;
 #[test]
 fn each_layer_depends_only_on_the_layers_below_it() {
     for (layer, allowed) in LAYERS {
-        for (path, text) in sources(&format!("src/{layer}")) {
-            for used in uses(&text) {
+        for (path, text) in source_files(&format!("src/{layer}")) {
+            for used in used_modules(&text) {
                 assert!(
                     used == *layer || allowed.contains(&used.as_str()),
                     "{path} uses {used}, which does not stand below {layer}"
@@ -119,7 +119,7 @@ fn each_layer_depends_only_on_the_layers_below_it() {
 
 #[test]
 fn every_layer_is_in_the_table() {
-    for entry in fs::read_dir(root().join("src")).expect("there is a source tree") {
+    for entry in fs::read_dir(repository_root().join("src")).expect("there is a source tree") {
         let path = entry.expect("it can be read").path();
         if path.is_dir() {
             let name = path.file_name().expect("it has a name").to_string_lossy().into_owned();
@@ -130,18 +130,18 @@ fn every_layer_is_in_the_table() {
 
 #[test]
 fn the_engine_is_pure() {
-    for (path, text) in sources("src/engine") {
-        for word in IMPURE {
+    for (path, text) in source_files("src/engine") {
+        for word in IMPURE_NAMES {
             assert!(!text.contains(word), "{path} mentions {word}");
         }
     }
 }
 
 #[test]
-fn each_foreign_thing_has_one_home() {
-    for (word, homes) in HOMES {
+fn each_dependency_is_used_in_one_folder_only() {
+    for (word, homes) in EXCLUSIVE_CRATES {
         let tests = |path: &str| path.ends_with("tests.rs") || path.contains("/tests/");
-        for (path, text) in sources("src").into_iter().filter(|(path, _)| !tests(path)) {
+        for (path, text) in source_files("src").into_iter().filter(|(path, _)| !tests(path)) {
             let home = homes.iter().any(|home| path.contains(&format!("src/{home}/")));
             let named = text
                 .lines()
@@ -152,8 +152,8 @@ fn each_foreign_thing_has_one_home() {
 }
 
 #[test]
-fn every_file_says_what_it_is_for_and_fits_in_the_head() {
-    for (path, text) in sources("src") {
+fn every_file_has_a_module_doc_and_few_enough_lines() {
+    for (path, text) in source_files("src") {
         assert!(text.starts_with("//! "), "{path} does not open with a sentence about itself");
         let lines = text.lines().count();
         assert!(lines <= LINES_MAX, "{path} has {lines} lines");
@@ -161,7 +161,7 @@ fn every_file_says_what_it_is_for_and_fits_in_the_head() {
 }
 
 /// The folders of the program that a file names.
-fn uses(text: &str) -> Vec<String> {
+fn used_modules(text: &str) -> Vec<String> {
     let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
     code.flat_map(|line| {
         line.match_indices("crate::")
@@ -177,24 +177,24 @@ fn uses(text: &str) -> Vec<String> {
     .collect()
 }
 
-fn root() -> &'static Path {
+fn repository_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn sources(folder: &str) -> Vec<(String, String)> {
+fn source_files(folder: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
-    collect(&root().join(folder), &mut found);
+    collect_source_files(&repository_root().join(folder), &mut found);
     assert!(!found.is_empty(), "no sources under {folder}");
     found
 }
 
-fn collect(folder: &Path, found: &mut Vec<(String, String)>) {
+fn collect_source_files(folder: &Path, found: &mut Vec<(String, String)>) {
     for entry in
         fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
     {
         let path = entry.expect("the entry can be read").path();
         if path.is_dir() {
-            collect(&path, found);
+            collect_source_files(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).expect("sources are UTF-8");
             found.push((path.display().to_string(), text));

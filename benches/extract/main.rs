@@ -8,7 +8,7 @@
 //! `run --once`, and by the [bare] downloader. The last column is the rate of the first as a share of the second's.
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
 
-mod bare;
+mod baseline;
 mod process;
 
 use std::path::{Path, PathBuf};
@@ -18,24 +18,28 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-use crate::process::{Service, Usage, cynosure, measure, remove, unconfigured};
+use crate::process::{
+    DemoProcess, ResourceUsage, clean_command, cynosure_command, delete_later, measure,
+};
 
 /// Items of the mailboxes, unless the command line names others.
 const ITEMS: [u32; 3] = [2_000, 20_000, 100_000];
 
 /// The first argument of the process that only downloads, before the configuration and the folder.
-const BARE: &str = "bare";
+const BASELINE_ARG: &str = "bare";
 
 const MEGABYTE: f64 = 1e6;
 const MEBIBYTE: f64 = 1024.0 * 1024.0;
 
 /// What an extraction brought, and how long its two parts took, in seconds.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-struct Outcome {
+struct ExtractionResult {
     documents: u64,
     bytes: u64,
-    listing: f64,
-    downloading: f64,
+    #[serde(rename = "listing")]
+    listing_seconds: f64,
+    #[serde(rename = "downloading")]
+    download_seconds: f64,
 }
 
 fn main() {
@@ -43,9 +47,9 @@ fn main() {
     let arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let arguments: Vec<String> = arguments.collect();
     if let [first, config, folder] = arguments.as_slice()
-        && first == BARE
+        && first == BASELINE_ARG
     {
-        let outcome = bare::download(Path::new(config), Path::new(folder));
+        let outcome = baseline::download(Path::new(config), Path::new(folder));
         println!("{}", serde_json::json!(outcome));
         return;
     }
@@ -67,28 +71,34 @@ fn main() {
         "CPU s",
         "of bare"
     );
-    let folders: Vec<TempDir> = sizes.into_iter().map(compare).collect();
-    remove(folders);
+    let folders: Vec<TempDir> = sizes.into_iter().map(compare_with_baseline).collect();
+    delete_later(folders);
 }
 
 /// Measures one mailbox, and returns the folder with everything in it.
-fn compare(items: u32) -> TempDir {
+fn compare_with_baseline(items: u32) -> TempDir {
     let folder = TempDir::new().expect("a temporary folder");
-    let service = Service::start(items, folder.path());
+    let service = DemoProcess::start(items, folder.path());
 
     // The one that syncs goes first: it would have to wait for what the other left unwritten.
     let (durable, durable_usage) = extract(&service.config);
     let (bare, bare_usage) = download(&service.config, &folder.path().join("bare"));
     assert_eq!((durable.documents, durable.bytes), (bare.documents, bare.bytes), "both bring all");
 
-    print_row(items, "cynosure", &durable, &durable_usage, Some(durable.rate() / bare.rate()));
+    print_row(
+        items,
+        "cynosure",
+        &durable,
+        &durable_usage,
+        Some(durable.documents_per_second() / bare.documents_per_second()),
+    );
     print_row(items, "bare", &bare, &bare_usage, None);
     folder
 }
 
 /// Extracts with the worker.
-fn extract(config: &Path) -> (Outcome, Usage) {
-    let mut worker = cynosure();
+fn extract(config: &Path) -> (ExtractionResult, ResourceUsage) {
+    let mut worker = cynosure_command();
     worker.arg("--config").arg(config).args(["run", "--once"]);
     let (_, usage) = measure(&mut worker);
 
@@ -101,41 +111,52 @@ fn extract(config: &Path) -> (Outcome, Usage) {
         transitions.next().expect("it was in every state").at
     };
     let seconds = |from: &str, to: &str| entered(to).since(entered(from)).as_secs_f64();
-    let outcome = Outcome {
+    let outcome = ExtractionResult {
         documents: session.counts.documents,
         bytes: session.counts.bytes,
-        listing: seconds("collecting", "downloading"),
-        downloading: seconds("downloading", "completed"),
+        listing_seconds: seconds("collecting", "downloading"),
+        download_seconds: seconds("downloading", "completed"),
     };
     (outcome, usage)
 }
 
 /// Downloads with this very program, in a process of its own.
-fn download(config: &Path, folder: &PathBuf) -> (Outcome, Usage) {
+fn download(config: &Path, folder: &PathBuf) -> (ExtractionResult, ResourceUsage) {
     fs::create_dir(folder).expect("the folder is ours");
     let this = std::env::current_exe().expect("this program is a file");
-    let mut command = unconfigured(&this);
-    command.arg(BARE).arg(config).arg(folder);
+    let mut command = clean_command(&this);
+    command.arg(BASELINE_ARG).arg(config).arg(folder);
     let (said, usage) = measure(&mut command);
     (serde_json::from_str(&said).expect("it says what it brought"), usage)
 }
 
-fn print_row(items: u32, by: &str, outcome: &Outcome, usage: &Usage, share: Option<f64>) {
-    let Outcome { documents, bytes, listing, downloading } = *outcome;
+fn print_row(
+    items: u32,
+    by: &str,
+    outcome: &ExtractionResult,
+    usage: &ResourceUsage,
+    share: Option<f64>,
+) {
+    let ExtractionResult {
+        documents,
+        bytes,
+        listing_seconds: listing,
+        download_seconds: downloading,
+    } = *outcome;
     let share = share.map_or_else(String::new, |share| format!("{:.0} %", share * 100.0));
     let megabytes = bytes as f64 / MEGABYTE;
     println!(
         "{items:>7} {by:9} {documents:>9} {megabytes:>6.0} {listing:>6.2} {downloading:>8.2} {:>11.0} {:>6.0} {:>8.1} {:>6.2} {share:>7}",
-        outcome.rate(),
+        outcome.documents_per_second(),
         megabytes / downloading,
         usage.peak_bytes as f64 / MEBIBYTE,
         usage.cpu_seconds,
     );
 }
 
-impl Outcome {
+impl ExtractionResult {
     /// Documents per second, the listing apart.
-    fn rate(&self) -> f64 {
-        self.documents as f64 / self.downloading
+    fn documents_per_second(&self) -> f64 {
+        self.documents as f64 / self.download_seconds
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// How a server counts.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Kind {
+pub(crate) enum LimiterKind {
     /// So many in each window of the clock.
     FixedWindow { quota: u32, window: Duration },
     /// So many in any window.
@@ -13,12 +13,12 @@ pub(crate) enum Kind {
     /// So many a second, and some saved up.
     TokenBucket { per_second: f64, burst: f64 },
     /// So many in each window; who asks for more is locked out for a while.
-    LockOut { quota: u32, window: Duration, locked: Duration },
+    Lockout { quota: u32, window: Duration, lockout: Duration },
 }
 
 /// What a request is told.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Decision {
+pub(crate) struct BenchDecision {
     pub(crate) is_accepted: bool,
     /// Units left.
     pub(crate) remaining: u32,
@@ -30,17 +30,17 @@ pub(crate) struct Decision {
 
 /// One limiter at work. Times count from its start.
 #[derive(Debug)]
-pub(crate) struct Limiter {
-    kind: Kind,
+pub(crate) struct BenchLimiter {
+    kind: LimiterKind,
     window: u128,
     used: u32,
-    log: VecDeque<Duration>,
+    accepted_at: VecDeque<Duration>,
     tokens: f64,
-    at: Duration,
+    refilled_at: Duration,
     locked_until: Duration,
 }
 
-impl Kind {
+impl LimiterKind {
     pub(crate) fn name(self) -> String {
         match self {
             Self::FixedWindow { quota, window } => format!("fixed window, {quota} in {window:?}"),
@@ -48,7 +48,7 @@ impl Kind {
             Self::TokenBucket { per_second, burst } => {
                 format!("token bucket, {per_second}/s and {burst}")
             }
-            Self::LockOut { quota, window, locked } => {
+            Self::Lockout { quota, window, lockout: locked } => {
                 format!("lock-out, {quota} in {window:?}, else {locked:?}")
             }
         }
@@ -59,7 +59,7 @@ impl Kind {
         match self {
             Self::FixedWindow { quota, window }
             | Self::SlidingLog { quota, window }
-            | Self::LockOut { quota, window, .. } => (quota, window.as_secs()),
+            | Self::Lockout { quota, window, .. } => (quota, window.as_secs()),
             Self::TokenBucket { per_second, burst } => {
                 (burst as u32, (burst / per_second).round() as u64)
             }
@@ -67,41 +67,45 @@ impl Kind {
     }
 
     /// The most that a client can have accepted in the first `span`.
-    pub(crate) fn most(self, span: Duration) -> f64 {
+    pub(crate) fn max_accepted(self, span: Duration) -> f64 {
         let windows = |window: Duration| span.as_secs_f64() / window.as_secs_f64();
         match self {
             Self::FixedWindow { quota, window }
             | Self::SlidingLog { quota, window }
-            | Self::LockOut { quota, window, .. } => f64::from(quota) * windows(window).ceil(),
+            | Self::Lockout { quota, window, .. } => f64::from(quota) * windows(window).ceil(),
             Self::TokenBucket { per_second, burst } => burst + per_second * span.as_secs_f64(),
         }
     }
 }
 
-impl Limiter {
-    pub(crate) fn new(kind: Kind) -> Self {
-        let tokens = if let Kind::TokenBucket { burst, .. } = kind { burst } else { 0.0 };
+impl BenchLimiter {
+    pub(crate) fn new(kind: LimiterKind) -> Self {
+        let tokens = if let LimiterKind::TokenBucket { burst, .. } = kind { burst } else { 0.0 };
         Self {
             kind,
             window: 0,
             used: 0,
-            log: VecDeque::new(),
+            accepted_at: VecDeque::new(),
             tokens,
-            at: Duration::ZERO,
+            refilled_at: Duration::ZERO,
             locked_until: Duration::ZERO,
         }
     }
 
-    pub(crate) fn decide(&mut self, now: Duration) -> Decision {
+    pub(crate) fn decide(&mut self, now: Duration) -> BenchDecision {
         match self.kind {
-            Kind::FixedWindow { quota, window } => self.fixed(quota, window, now),
-            Kind::SlidingLog { quota, window } => self.sliding(quota, window, now),
-            Kind::TokenBucket { per_second, burst } => self.bucket(per_second, burst, now),
-            Kind::LockOut { quota, window, locked } => self.lock_out(quota, window, locked, now),
+            LimiterKind::FixedWindow { quota, window } => self.fixed_window(quota, window, now),
+            LimiterKind::SlidingLog { quota, window } => self.sliding_log(quota, window, now),
+            LimiterKind::TokenBucket { per_second, burst } => {
+                self.token_bucket(per_second, burst, now)
+            }
+            LimiterKind::Lockout { quota, window, lockout: locked } => {
+                self.lockout(quota, window, locked, now)
+            }
         }
     }
 
-    fn fixed(&mut self, quota: u32, window: Duration, now: Duration) -> Decision {
+    fn fixed_window(&mut self, quota: u32, window: Duration, now: Duration) -> BenchDecision {
         let number = now.as_nanos() / window.as_nanos();
         if self.window != number {
             (self.window, self.used) = (number, 0);
@@ -110,38 +114,39 @@ impl Limiter {
         self.used += u32::from(is_accepted);
         let ends = window * u32::try_from(number + 1).unwrap_or(u32::MAX);
         let reset = ends.saturating_sub(now);
-        Decision { is_accepted, remaining: quota - self.used, reset, retry_after: reset }
+        BenchDecision { is_accepted, remaining: quota - self.used, reset, retry_after: reset }
     }
 
-    fn sliding(&mut self, quota: u32, window: Duration, now: Duration) -> Decision {
-        while self.log.front().is_some_and(|at| *at + window <= now) {
-            self.log.pop_front();
+    fn sliding_log(&mut self, quota: u32, window: Duration, now: Duration) -> BenchDecision {
+        while self.accepted_at.front().is_some_and(|at| *at + window <= now) {
+            self.accepted_at.pop_front();
         }
-        let used = u32::try_from(self.log.len()).unwrap_or(u32::MAX);
+        let used = u32::try_from(self.accepted_at.len()).unwrap_or(u32::MAX);
         let is_accepted = used < quota;
         if is_accepted {
-            self.log.push_back(now);
+            self.accepted_at.push_back(now);
         }
         let until = |at: Option<&Duration>| {
             at.map_or(Duration::ZERO, |at| (*at + window).saturating_sub(now))
         };
-        Decision {
+        BenchDecision {
             is_accepted,
             remaining: quota - used - u32::from(is_accepted),
-            reset: until(self.log.back()),
-            retry_after: until(self.log.front()),
+            reset: until(self.accepted_at.back()),
+            retry_after: until(self.accepted_at.front()),
         }
     }
 
-    fn bucket(&mut self, per_second: f64, burst: f64, now: Duration) -> Decision {
-        self.tokens =
-            (self.tokens + now.saturating_sub(self.at).as_secs_f64() * per_second).min(burst);
-        self.at = now;
+    fn token_bucket(&mut self, per_second: f64, burst: f64, now: Duration) -> BenchDecision {
+        self.tokens = (self.tokens
+            + now.saturating_sub(self.refilled_at).as_secs_f64() * per_second)
+            .min(burst);
+        self.refilled_at = now;
         let is_accepted = 1.0 <= self.tokens;
         if is_accepted {
             self.tokens -= 1.0;
         }
-        Decision {
+        BenchDecision {
             is_accepted,
             remaining: self.tokens as u32,
             reset: Duration::from_secs_f64((burst - self.tokens) / per_second),
@@ -149,22 +154,27 @@ impl Limiter {
         }
     }
 
-    fn lock_out(
+    fn lockout(
         &mut self,
         quota: u32,
         window: Duration,
         locked: Duration,
         now: Duration,
-    ) -> Decision {
+    ) -> BenchDecision {
         if now < self.locked_until {
             let left = self.locked_until.saturating_sub(now);
-            return Decision { is_accepted: false, remaining: 0, reset: left, retry_after: left };
+            return BenchDecision {
+                is_accepted: false,
+                remaining: 0,
+                reset: left,
+                retry_after: left,
+            };
         }
-        let decision = self.fixed(quota, window, now);
+        let decision = self.fixed_window(quota, window, now);
         if decision.is_accepted {
             return decision;
         }
         self.locked_until = now + locked;
-        Decision { reset: locked, retry_after: locked, ..decision }
+        BenchDecision { reset: locked, retry_after: locked, ..decision }
     }
 }

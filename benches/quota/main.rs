@@ -31,26 +31,26 @@ use fs_err as fs;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use crate::limiter::Kind;
-use crate::server::{Counts, Headers, Server};
+use crate::limiter::LimiterKind;
+use crate::server::{BenchHeaderMode, LimitedServer, ResponseCounts};
 
 /// How long each case runs, unless the command line says otherwise: what is learned without headers
 /// takes some minutes.
-const SPAN: Duration = Duration::from_secs(600);
+const CASE_DURATION: Duration = Duration::from_secs(600);
 
 const TEN_SECONDS: Duration = Duration::from_secs(10);
 
-const KINDS: [Kind; 4] = [
-    Kind::FixedWindow { quota: 200, window: TEN_SECONDS },
-    Kind::SlidingLog { quota: 200, window: TEN_SECONDS },
-    Kind::TokenBucket { per_second: 20.0, burst: 40.0 },
-    Kind::LockOut { quota: 60, window: TEN_SECONDS, locked: Duration::from_secs(30) },
+const KINDS: [LimiterKind; 4] = [
+    LimiterKind::FixedWindow { quota: 200, window: TEN_SECONDS },
+    LimiterKind::SlidingLog { quota: 200, window: TEN_SECONDS },
+    LimiterKind::TokenBucket { per_second: 20.0, burst: 40.0 },
+    LimiterKind::Lockout { quota: 60, window: TEN_SECONDS, lockout: Duration::from_secs(30) },
 ];
 
-const HEADERS: [(Headers, &str); 3] = [
-    (Headers::None, "none"),
-    (Headers::RetryAfter, "Retry-After"),
-    (Headers::RateLimit, "RateLimit"),
+const HEADERS: [(BenchHeaderMode, &str); 3] = [
+    (BenchHeaderMode::None, "none"),
+    (BenchHeaderMode::RetryAfter, "Retry-After"),
+    (BenchHeaderMode::RateLimit, "RateLimit"),
 ];
 
 fn main() {
@@ -59,7 +59,7 @@ fn main() {
     let (seconds, words): (Vec<String>, Vec<String>) =
         arguments.partition(|argument| argument.parse::<u64>().is_ok());
     let seconds = seconds.last().and_then(|seconds| seconds.parse().ok());
-    let span = seconds.map_or(SPAN, Duration::from_secs);
+    let span = seconds.map_or(CASE_DURATION, Duration::from_secs);
     rustls::crypto::ring::default_provider().install_default().ok();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.expect("a runtime").block_on(run(span, &words));
@@ -83,7 +83,7 @@ async fn run(span: Duration, words: &[String]) {
                 let place = number;
                 cases.spawn(async move {
                     let counts = match policy {
-                        "follow" => follow(kind, headers.0, span).await,
+                        "follow" => run_worker(kind, headers.0, span).await,
                         _ => backoff::run(kind, headers.0, span).await,
                     };
                     (place, row(kind, headers.1, policy, counts, span))
@@ -99,23 +99,30 @@ async fn run(span: Duration, words: &[String]) {
     }
 }
 
-fn row(kind: Kind, headers: &str, policy: &str, counts: Counts, span: Duration) -> String {
-    let share = f64::from(counts.accepted) / kind.most(span);
-    let refused = f64::from(counts.refused) / f64::from((counts.accepted + counts.refused).max(1));
+fn row(
+    kind: LimiterKind,
+    headers: &str,
+    policy: &str,
+    counts: ResponseCounts,
+    span: Duration,
+) -> String {
+    let share = f64::from(counts.accepted) / kind.max_accepted(span);
+    let refused =
+        f64::from(counts.rate_limited) / f64::from((counts.accepted + counts.rate_limited).max(1));
     format!(
         "{:36} {headers:12} {policy:>8} {:>8} {:>8.1} % {:>6} {:>6.2} %",
         kind.name(),
         counts.accepted,
         share * 100.0,
-        counts.refused,
+        counts.rate_limited,
         refused * 100.0
     )
 }
 
 /// Has the real binary extract a mailbox behind the limiter until the time is over.
-async fn follow(kind: Kind, headers: Headers, span: Duration) -> Counts {
+async fn run_worker(kind: LimiterKind, headers: BenchHeaderMode, span: Duration) -> ResponseCounts {
     let folder = TempDir::new().expect("a temporary folder");
-    let server = Server::start(kind, headers, span).await;
+    let server = LimitedServer::start(kind, headers, span).await;
     let worker = extract(&server, folder.path());
     tokio::time::sleep(span).await;
     let counts = server.counts();
@@ -124,9 +131,9 @@ async fn follow(kind: Kind, headers: Headers, span: Duration) -> Counts {
 }
 
 /// A worker that is killed when it is dropped.
-struct Worker(Child);
+struct WorkerChild(Child);
 
-fn extract(server: &Server, folder: &Path) -> Worker {
+fn extract(server: &LimitedServer, folder: &Path) -> WorkerChild {
     let inner = demo_config(&server.demo, &folder.join("downloads"));
     // With the waits of a real configuration, not those of a demonstration.
     let source = inner.split("[restart]").next().unwrap_or_default();
@@ -144,10 +151,10 @@ fn extract(server: &Server, folder: &Path) -> Worker {
         .stdout(Stdio::null())
         .stderr(log)
         .spawn();
-    Worker(process.expect("the worker starts"))
+    WorkerChild(process.expect("the worker starts"))
 }
 
-impl Drop for Worker {
+impl Drop for WorkerChild {
     fn drop(&mut self) {
         // Both do nothing to one that has ended.
         self.0.kill().ok();

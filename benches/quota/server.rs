@@ -15,14 +15,14 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::limiter::{Decision, Kind, Limiter};
+use crate::limiter::{BenchDecision, BenchLimiter, LimiterKind};
 
 /// Threads of the mailbox: more documents than the fastest limiter lets through in a run.
 const ITEMS: u32 = 20_000;
 
 /// What a server says of its limit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Headers {
+pub(crate) enum BenchHeaderMode {
     None,
     /// Retry-After, with a refusal.
     RetryAfter,
@@ -32,100 +32,100 @@ pub(crate) enum Headers {
 
 /// What a client got.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Counts {
+pub(crate) struct ResponseCounts {
     pub(crate) accepted: u32,
-    pub(crate) refused: u32,
+    pub(crate) rate_limited: u32,
 }
 
 /// A mailbox service behind a limiter.
-pub(crate) struct Server {
+pub(crate) struct LimitedServer {
     pub(crate) address: SocketAddr,
     pub(crate) demo: DemoServer,
-    counter: Arc<Counter>,
+    limiter: Arc<LimitingProxy>,
 }
 
-struct Counter {
-    kind: Kind,
-    headers: Headers,
-    began: Instant,
+struct LimitingProxy {
+    kind: LimiterKind,
+    headers: BenchHeaderMode,
+    started_at: Instant,
     /// Nothing counts after this.
-    span: Duration,
-    state: Mutex<(Limiter, Counts)>,
+    duration: Duration,
+    state: Mutex<(BenchLimiter, ResponseCounts)>,
     client: reqwest::Client,
     inner: SocketAddr,
 }
 
-impl Server {
+impl LimitedServer {
     /// Starts the service and the limiter, whose time begins now.
-    pub(crate) async fn start(kind: Kind, headers: Headers, span: Duration) -> Self {
+    pub(crate) async fn start(kind: LimiterKind, headers: BenchHeaderMode, span: Duration) -> Self {
         let options =
             demo::DemoOptions { items: ITEMS, faults: FaultLevel::None, ..Default::default() };
         let demo = demo::start(options).expect("the service starts");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it has an address");
         let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build();
-        let counter = Arc::new(Counter {
+        let counter = Arc::new(LimitingProxy {
             kind,
             headers,
-            began: now(),
-            span,
-            state: Mutex::new((Limiter::new(kind), Counts::default())),
+            started_at: now(),
+            duration: span,
+            state: Mutex::new((BenchLimiter::new(kind), ResponseCounts::default())),
             client: client.expect("a client"),
             inner: demo.address(),
         });
-        tokio::spawn(accept(listener, Arc::clone(&counter)));
-        Self { address, demo, counter }
+        tokio::spawn(accept_connections(listener, Arc::clone(&counter)));
+        Self { address, demo, limiter: counter }
     }
 
-    pub(crate) fn counts(&self) -> Counts {
-        self.counter.state.lock().unwrap_or_else(PoisonError::into_inner).1
+    pub(crate) fn counts(&self) -> ResponseCounts {
+        self.limiter.state.lock().unwrap_or_else(PoisonError::into_inner).1
     }
 }
 
-async fn accept(listener: TcpListener, counter: Arc<Counter>) {
+async fn accept_connections(listener: TcpListener, counter: Arc<LimitingProxy>) {
     loop {
         let (stream, _) = listener.accept().await.expect("a connection");
-        tokio::spawn(converse(stream, Arc::clone(&counter)));
+        tokio::spawn(serve_connection(stream, Arc::clone(&counter)));
     }
 }
 
-async fn converse(stream: TcpStream, counter: Arc<Counter>) {
+async fn serve_connection(stream: TcpStream, counter: Arc<LimitingProxy>) {
     stream.set_nodelay(true).expect("a socket takes options");
-    let answer = service_fn(move |request| answer(Arc::clone(&counter), request));
+    let answer = service_fn(move |request| respond(Arc::clone(&counter), request));
     // A client that is killed breaks off in the middle.
     http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await.ok();
 }
 
-async fn answer(
-    counter: Arc<Counter>,
+async fn respond(
+    counter: Arc<LimitingProxy>,
     request: Request<Incoming>,
 ) -> hyper::Result<Response<Full<Bytes>>> {
-    let decision = counter.count();
+    let decision = counter.decide_and_count();
     let mut response = if decision.is_accepted {
-        counter.pass_on(request).await?
+        counter.forward(request).await?
     } else {
         let mut refused = Response::new(Full::new(Bytes::from_static(b"slow down")));
         *refused.status_mut() = StatusCode::TOO_MANY_REQUESTS;
         refused
     };
-    counter.say(&decision, &mut response);
+    counter.add_headers(&decision, &mut response);
     Ok(response)
 }
 
-impl Counter {
-    fn count(&self) -> Decision {
-        let at = now() - self.began;
+impl LimitingProxy {
+    fn decide_and_count(&self) -> BenchDecision {
+        let at = now() - self.started_at;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (limiter, counts) = &mut *state;
         let decision = limiter.decide(at);
-        if at < self.span {
+        if at < self.duration {
             counts.accepted += u32::from(decision.is_accepted);
-            counts.refused += u32::from(!decision.is_accepted);
+            counts.rate_limited += u32::from(!decision.is_accepted);
         }
         decision
     }
 
-    async fn pass_on(&self, request: Request<Incoming>) -> hyper::Result<Response<Full<Bytes>>> {
+    async fn forward(&self, request: Request<Incoming>) -> hyper::Result<Response<Full<Bytes>>> {
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
         let mut passed =
             self.client.request(request.method().clone(), format!("http://{}{path}", self.inner));
@@ -147,16 +147,16 @@ impl Counter {
         Ok(response)
     }
 
-    fn say(&self, decision: &Decision, response: &mut Response<Full<Bytes>>) {
+    fn add_headers(&self, decision: &BenchDecision, response: &mut Response<Full<Bytes>>) {
         let headers = response.headers_mut();
         let mut say = |name: &'static str, value: String| {
             headers.insert(name, HeaderValue::from_str(&value).expect("printable"));
         };
         let seconds = |span: Duration| span.as_secs_f64().ceil();
-        if self.headers != Headers::None && !decision.is_accepted {
+        if self.headers != BenchHeaderMode::None && !decision.is_accepted {
             say("retry-after", seconds(decision.retry_after).to_string());
         }
-        if self.headers == Headers::RateLimit {
+        if self.headers == BenchHeaderMode::RateLimit {
             let (quota, window) = self.kind.policy();
             say("ratelimit-policy", format!("\"default\";q={quota};w={window}"));
             let (left, reset) = (decision.remaining, seconds(decision.reset));

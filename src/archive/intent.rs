@@ -80,7 +80,7 @@ impl IntentList {
 }
 
 #[cfg(test)]
-#[path = "../../tests/fixtures/frozen.rs"]
+#[path = "../../tests/fixtures/frozen_format.rs"]
 #[expect(clippy::duplicate_mod, reason = "the tests of each layer have it to themselves")]
 mod fixture;
 
@@ -101,7 +101,7 @@ mod tests {
         for IntendedDocument { item, document, file } in list.documents() {
             assert_eq!(file, document_path(&item, &document, FIRST_VERSION));
         }
-        fixture::assert_kept(json, &list.to_bytes(), ADDED_KEYS);
+        fixture::assert_format_kept(json, &list.to_bytes(), ADDED_KEYS);
     }
 }
 

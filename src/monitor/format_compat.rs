@@ -13,11 +13,11 @@ use crate::disk::Durability;
 use crate::engine::alert::{AlertStore, Outbox};
 use crate::engine::degradation::DegradationHistory;
 
-#[path = "../../tests/fixtures/frozen.rs"]
+#[path = "../../tests/fixtures/frozen_format.rs"]
 #[expect(clippy::duplicate_mod, reason = "the tests of each layer have it to themselves")]
 mod fixture;
 
-use self::fixture::assert_kept;
+use self::fixture::assert_format_kept;
 
 const HEALTH_ADDED: &[&str] = &[];
 const ALERTS_ADDED: &[&str] = &[];
@@ -43,7 +43,7 @@ fn assert_round_trip<C: Default + DeserializeOwned + Serialize>(
 
     kept.unwrap();
     assert!(is_whole, "{name}");
-    assert_kept(&frozen, &fs_err::read(path).unwrap(), added);
+    assert_format_kept(&frozen, &fs_err::read(path).unwrap(), added);
 }
 
 /// Copies a frozen file into `home`, and returns its content and new path.
@@ -97,5 +97,5 @@ fn monitor_file_of_the_first_format_is_preserved() {
     file.change(|record| restarts = record.restarts.len()).unwrap();
 
     assert!(0 < restarts);
-    assert_kept(&frozen, &fs_err::read(path).unwrap(), MONITOR_ADDED);
+    assert_format_kept(&frozen, &fs_err::read(path).unwrap(), MONITOR_ADDED);
 }

@@ -430,9 +430,6 @@ mod proptests {
     use super::*;
     use proptest::prelude::*;
 
-    // The strategy of a trial goes by the same name.
-    use proptest::strategy::Strategy;
-
     fn advertised_header_modes() -> impl Strategy<Value = HeaderMode> {
         prop::sample::select(vec![HeaderMode::RateLimit, HeaderMode::RateLimitOld])
     }

@@ -8,11 +8,11 @@ use super::*;
 use crate::disk::{Disk, MemoryDisk, ensure_folder, write_durable};
 use crate::engine::{Status, Timestamp};
 
-#[path = "../../tests/fixtures/frozen.rs"]
+#[path = "../../tests/fixtures/frozen_format.rs"]
 #[expect(clippy::duplicate_mod, reason = "the tests of each layer have it to themselves")]
 mod fixture;
 
-use self::fixture::assert_kept;
+use self::fixture::assert_format_kept;
 
 const EXECUTION_STATE_ADDED_KEYS: &[&str] =
     &["copies", "incomplete_listings_in_a_row", "last_success", "listing_news", "versions"];
@@ -65,9 +65,13 @@ fn execution_states_of_the_first_format_round_trip() {
 
         save_state_file(&disk, &path, &state).unwrap();
 
-        assert_kept(json.as_bytes(), &disk.read_file(&path).unwrap(), EXECUTION_STATE_ADDED_KEYS);
+        assert_format_kept(
+            json.as_bytes(),
+            &disk.read_file(&path).unwrap(),
+            EXECUTION_STATE_ADDED_KEYS,
+        );
         let snapshot = ExecutionState::from_json(json).unwrap().to_json();
-        assert_kept(json.as_bytes(), snapshot.as_bytes(), EXECUTION_STATE_ADDED_KEYS);
+        assert_format_kept(json.as_bytes(), snapshot.as_bytes(), EXECUTION_STATE_ADDED_KEYS);
     }
 }
 
@@ -80,7 +84,7 @@ fn metrics_of_the_first_format_round_trip() {
 
     save_metrics(&disk, &path, &figures, Timestamp(figures.written_at)).unwrap();
 
-    assert_kept(json.as_bytes(), &disk.read_file(&path).unwrap(), METRICS_ADDED_KEYS);
+    assert_format_kept(json.as_bytes(), &disk.read_file(&path).unwrap(), METRICS_ADDED_KEYS);
 }
 
 #[test]
@@ -93,7 +97,7 @@ fn breakers_of_the_first_format_round_trip() {
     let (count, note) = file.update(|breakers| breakers.len()).unwrap();
 
     assert_eq!((count, note), (5, None));
-    assert_kept(json.as_bytes(), &disk.read_file(path).unwrap(), BREAKERS_ADDED_KEYS);
+    assert_format_kept(json.as_bytes(), &disk.read_file(path).unwrap(), BREAKERS_ADDED_KEYS);
 }
 
 #[test]
@@ -103,5 +107,5 @@ fn limiters_of_the_first_format_round_trip() {
     let quotas = parse_limiters(json.as_bytes()).unwrap();
 
     assert_eq!(quotas.scopes.len(), 3);
-    assert_kept(json.as_bytes(), &quotas.into_json().unwrap(), LIMITERS_ADDED_KEYS);
+    assert_format_kept(json.as_bytes(), &quotas.into_json().unwrap(), LIMITERS_ADDED_KEYS);
 }

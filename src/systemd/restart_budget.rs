@@ -103,7 +103,7 @@ fn serialize(restarts: BTreeMap<String, RestartBudget>) -> Vec<u8> {
 }
 
 #[cfg(test)]
-#[path = "../../tests/fixtures/frozen.rs"]
+#[path = "../../tests/fixtures/frozen_format.rs"]
 #[expect(clippy::duplicate_mod, reason = "the tests of each layer have it to themselves")]
 mod fixture;
 
@@ -123,7 +123,7 @@ mod tests {
         let restarts = parse(json).unwrap();
 
         assert_eq!(restarts["cynosure.service"].consecutive_restarts, 3);
-        fixture::assert_kept(json, &serialize(restarts), ADDED);
+        fixture::assert_format_kept(json, &serialize(restarts), ADDED);
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use cynosure::telemetry::{MetricFamily, MetricKind, families, to_json, to_prometheus};
 
-use crate::metrics::{figures, input};
-use crate::shapes::assert_kept;
+use crate::json_shape::assert_matches_snapshot;
+use crate::metrics::{metrics_input, source_metrics};
 
 /// The lines of one metric.
 fn lines<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
@@ -15,8 +15,8 @@ fn lines<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn each_state_but_the_one_it_is_in_is_zero() {
-    let text = to_prometheus(&input(1));
+fn only_the_current_state_is_one() {
+    let text = to_prometheus(&metrics_input(1));
 
     let states = lines(&text, "cynosure_source_state");
     assert_eq!(states.len(), 8, "{states:?}");
@@ -28,8 +28,8 @@ fn each_state_but_the_one_it_is_in_is_zero() {
 }
 
 #[test]
-fn a_histogram_counts_all_that_lies_below_each_bound() {
-    let text = to_prometheus(&input(1));
+fn histogram_buckets_are_cumulative() {
+    let text = to_prometheus(&metrics_input(1));
 
     let buckets = lines(&text, "cynosure_request_duration_seconds_bucket");
     let count = |bound: &str| {
@@ -48,8 +48,8 @@ fn a_histogram_counts_all_that_lies_below_each_bound() {
 }
 
 #[test]
-fn what_a_label_says_is_one_value_whatever_is_in_it() {
-    let text = to_prometheus(&input(1));
+fn label_values_are_escaped() {
+    let text = to_prometheus(&metrics_input(1));
 
     let closed = lines(&text, "cynosure_gate_closed");
     assert_eq!(closed, [r#"cynosure_gate_closed{scope="example.com me\"@\\home\nline"} 1"#]);
@@ -58,7 +58,7 @@ fn what_a_label_says_is_one_value_whatever_is_in_it() {
 
 #[test]
 fn names_follow_the_conventions() {
-    let families = families(&input(2));
+    let families = families(&metrics_input(2));
 
     let names: BTreeSet<_> = families.iter().map(|family| family.name).collect();
     assert_eq!(names.len(), families.len(), "each is there once");
@@ -76,8 +76,8 @@ fn names_follow_the_conventions() {
 }
 
 #[test]
-fn what_is_not_known_has_no_series() {
-    let mut input = input(1);
+fn unknown_values_have_no_series() {
+    let mut input = metrics_input(1);
     input.sources[0].state = None;
     input.sources[0].metrics = None;
     (input.report, input.system, input.units) = (None, None, Vec::new());
@@ -93,8 +93,8 @@ fn what_is_not_known_has_no_series() {
 }
 
 #[test]
-fn two_hundred_sources_stay_within_bounds() {
-    let text = to_prometheus(&input(200));
+fn two_hundred_sources_stay_within_the_size_limit() {
+    let text = to_prometheus(&metrics_input(200));
 
     let series = text.lines().filter(|line| !line.starts_with('#')).count();
     assert!(series < 200 * 120, "{series} series");
@@ -102,11 +102,11 @@ fn two_hundred_sources_stay_within_bounds() {
 }
 
 #[test]
-fn json_has_the_same_figures() {
-    let json = to_json(&input(1));
+fn json_has_the_same_values() {
+    let json = to_json(&metrics_input(1));
 
     let metrics = json["metrics"].as_object().unwrap();
-    let names: Vec<_> = families(&input(1)).iter().map(|family| family.name).collect();
+    let names: Vec<_> = families(&metrics_input(1)).iter().map(|family| family.name).collect();
     assert_eq!(metrics.len(), names.len());
     assert!(names.iter().all(|name| metrics.contains_key(*name)));
     let stored = &json["metrics"]["cynosure_items_stored_total"];
@@ -114,13 +114,13 @@ fn json_has_the_same_figures() {
     assert_eq!(stored["series"][0]["labels"]["source"], "source0");
     assert_eq!(stored["series"][0]["value"], 812.0);
     let duration = &json["metrics"]["cynosure_request_duration_seconds"]["series"][0];
-    assert_eq!(duration["count"], figures().requests.latency.count());
+    assert_eq!(duration["count"], source_metrics().requests.latency.count());
     assert_eq!(duration["beyond"], 1);
 }
 
 #[test]
-fn the_name_and_the_labels_of_each_metric_are_kept() {
-    let families = families(&input(3));
+fn metric_names_and_labels_are_stable() {
+    let families = families(&metrics_input(3));
 
     let line = |family: &MetricFamily| {
         let labels = family.series.iter().flat_map(|series| &series.labels);
@@ -128,5 +128,5 @@ fn the_name_and_the_labels_of_each_metric_are_kept() {
         let names: Vec<&str> = names.into_iter().collect();
         format!("{} {:?} {{{}}}\n", family.name, family.kind, names.join(","))
     };
-    assert_kept("metrics", &families.iter().map(line).collect::<String>());
+    assert_matches_snapshot("metrics", &families.iter().map(line).collect::<String>());
 }

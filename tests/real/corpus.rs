@@ -4,7 +4,7 @@ use std::path::Path;
 
 use fs_err as fs;
 
-use crate::requirement::skip;
+use crate::prerequisites::skip;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/corpus");
 
@@ -18,7 +18,7 @@ const LONG_LINE_BYTES: usize = 200 << 10;
 const LARGE_BYTES: [usize; 2] = [12 << 20, 30 << 20];
 
 /// The first `count` real mails, or nothing when the corpus is not here.
-pub(crate) fn real(count: usize) -> Option<Vec<Vec<u8>>> {
+pub(crate) fn real_mails(count: usize) -> Option<Vec<Vec<u8>>> {
     let Ok(groups) = fs::read_dir(FOLDER) else {
         return skip("the mail corpus (make setup, npm)");
     };
@@ -34,11 +34,11 @@ pub(crate) fn real(count: usize) -> Option<Vec<Vec<u8>>> {
     assert_eq!(paths.len(), MAILS, "the corpus in {FOLDER} is not whole");
     paths.sort();
 
-    Some(paths.iter().take(count).map(|path| on_the_wire(path)).collect())
+    Some(paths.iter().take(count).map(|path| normalize_line_ends(path)).collect())
 }
 
 /// A mail as a server holds it: without the mbox `From ` line, its lines ended by CRLF.
-fn on_the_wire(path: &Path) -> Vec<u8> {
+fn normalize_line_ends(path: &Path) -> Vec<u8> {
     let file = fs::read(path).expect("the corpus can be read");
     assert!(!file.contains(&0), "IMAP carries no NUL, and {} has one", path.display());
     let mut lines = file.split_inclusive(|&byte| byte == b'\n').peekable();
@@ -58,7 +58,7 @@ fn on_the_wire(path: &Path) -> Vec<u8> {
 }
 
 /// Mails with what a careless reader trips over.
-pub(crate) fn hand_made() -> Vec<Vec<u8>> {
+pub(crate) fn crafted_mails() -> Vec<Vec<u8>> {
     let mut mails = vec![
         mail("empty body", b""),
         mail("bare LF", b"one\ntwo\n\nthree\r\n"),

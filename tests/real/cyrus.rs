@@ -12,9 +12,9 @@ use fs_err as fs;
 use rustix::process::{Pid, Signal, geteuid, kill_process, kill_process_group};
 use tempfile::TempDir;
 
-use crate::imap::Imap;
-use crate::patience::wait_until;
-use crate::requirement::{copy_unpacked, skip, unpacked};
+use crate::imap::ImapSession;
+use crate::prerequisites::{copy_unpacked, skip, unpacked_root};
+use crate::wait::wait_until;
 
 pub(crate) const USER: &str = "alice";
 pub(crate) const PASSWORD: &str = "secret";
@@ -26,7 +26,7 @@ const ADMIN: &str = "cyrus";
 const SERVER_NAME: &str = "mail.example.com";
 
 /// Its name below `target/real`.
-const NAME: &str = "cyrus";
+const SETUP_NAME: &str = "cyrus";
 
 /// Where its package has the programs, and the libraries of its own beside them.
 const PROGRAMS: &str = "usr/lib/cyrus/bin";
@@ -44,7 +44,7 @@ const FOLDERS: [(&str, &str); 5] = [
 ];
 
 /// A running server; dropping it ends it and removes its mail.
-pub(crate) struct Cyrus {
+pub(crate) struct CyrusServer {
     folder: TempDir,
     master: Child,
     imap_port: u16,
@@ -52,12 +52,12 @@ pub(crate) struct Cyrus {
 }
 
 /// Holds every process of a server still until dropped.
-pub(crate) struct Frozen<'server>(&'server Cyrus);
+pub(crate) struct FrozenProcesses<'server>(&'server CyrusServer);
 
-impl Cyrus {
+impl CyrusServer {
     /// Starts a server whose user has an empty mailbox, or says what is missing here.
     pub(crate) fn start() -> Option<Self> {
-        let unpacked = unpacked(NAME);
+        let unpacked = unpacked_root(SETUP_NAME);
         let programs =
             ["master", "imapd", "httpd", "cyr_expire"].map(|name| program(&unpacked, name));
         if !programs.iter().all(|program| program.exists()) || !Path::new(SASLPASSWD).exists() {
@@ -66,7 +66,7 @@ impl Cyrus {
         if !geteuid().is_root() {
             return skip("root, to run Cyrus as its own user");
         }
-        if !is_user_there() {
+        if !user_exists() {
             return skip("user cyrus (make setup as root)");
         }
 
@@ -76,9 +76,9 @@ impl Cyrus {
             .permissions(Permissions::from_mode(0o755))
             .tempdir_in("/tmp")
             .expect("root may write to /tmp");
-        copy_unpacked(NAME, folder.path());
+        copy_unpacked(SETUP_NAME, folder.path());
         let (imap_port, http_port) = (free_port(), free_port());
-        lay_out(folder.path(), imap_port, http_port);
+        write_config(folder.path(), imap_port, http_port);
         let master = start_master(folder.path());
         let server = Self { folder, master, imap_port, http_port };
 
@@ -95,14 +95,14 @@ impl Cyrus {
     }
 
     /// A session of the user.
-    pub(crate) fn imap(&self) -> Imap {
-        Imap::login(self.imap_port, USER, PASSWORD)
+    pub(crate) fn imap(&self) -> ImapSession {
+        ImapSession::login(self.imap_port, USER, PASSWORD)
     }
 
     /// Forgets what was expunged, and with it how to tell what changed since then.
-    pub(crate) fn forget_history(&self) {
+    pub(crate) fn expire_history(&self) {
         let folder = self.folder.path();
-        let status = as_cyrus(folder, "cyr_expire")
+        let status = cyrus_command(folder, "cyr_expire")
             .arg("-C")
             .arg(folder.join("imapd.conf"))
             .args(["-E", "1", "-X", "0", "-D", "0"])
@@ -111,13 +111,13 @@ impl Cyrus {
     }
 
     /// Stops every process of the server in its tracks: connections stay open, and nothing answers.
-    pub(crate) fn freeze(&self) -> Frozen<'_> {
+    pub(crate) fn freeze(&self) -> FrozenProcesses<'_> {
         kill_process_group(self.pid(), Signal::STOP).expect("the server runs");
-        Frozen(self)
+        FrozenProcesses(self)
     }
 
     fn make_mailbox(&self) {
-        let mut admin = Imap::login(self.imap_port, ADMIN, PASSWORD);
+        let mut admin = ImapSession::login(self.imap_port, ADMIN, PASSWORD);
         admin.create(&format!("user/{USER}"));
         let mut user = self.imap();
         for (folder, role) in FOLDERS {
@@ -132,13 +132,13 @@ impl Cyrus {
     }
 }
 
-impl Drop for Frozen<'_> {
+impl Drop for FrozenProcesses<'_> {
     fn drop(&mut self) {
         kill_process_group(self.0.pid(), Signal::CONT).expect("the server is still there");
     }
 }
 
-impl Drop for Cyrus {
+impl Drop for CyrusServer {
     fn drop(&mut self) {
         // The master ends its services; whatever outlives it must not outlive the test.
         kill_process(self.pid(), Signal::TERM).expect("the master is not waited for yet");
@@ -159,15 +159,15 @@ fn libraries(root: &Path) -> OsString {
     std::env::join_paths(paths).expect("no path has a colon")
 }
 
-fn is_user_there() -> bool {
+fn user_exists() -> bool {
     let status = Command::new("getent").args(["passwd", "cyrus"]).stdout(Stdio::null()).status();
     status.expect("getent is part of every Debian").success()
 }
 
 /// A program in the folder of a server, run as user cyrus, who ends with the thread that started it,
 /// however that ends.
-fn as_cyrus(folder: &Path, name: &str) -> Command {
-    let root = folder.join(NAME);
+fn cyrus_command(folder: &Path, name: &str) -> Command {
+    let root = folder.join(SETUP_NAME);
     let mut command = Command::new("setpriv");
     command.args(["--reuid", "cyrus", "--regid", "mail", "--init-groups", "--pdeathsig", "TERM"]);
     command.arg(program(&root, name)).env("LD_LIBRARY_PATH", libraries(&root));
@@ -176,7 +176,7 @@ fn as_cyrus(folder: &Path, name: &str) -> Command {
 
 fn start_master(folder: &Path) -> Child {
     let log = fs::File::create(folder.join("log")).expect("the folder is ours").into_file();
-    as_cyrus(folder, "master")
+    cyrus_command(folder, "master")
         .arg("-D")
         .arg("-C")
         .arg(folder.join("imapd.conf"))
@@ -199,7 +199,7 @@ fn free_port() -> u16 {
 }
 
 /// Writes configuration and users, and gives the folder to the server.
-fn lay_out(folder: &Path, imap_port: u16, http_port: u16) {
+fn write_config(folder: &Path, imap_port: u16, http_port: u16) {
     // Without `conf/db` the server runs, at a fiftieth of its speed.
     for part in ["conf/db", "conf/log", "conf/msg", "conf/proc", "conf/socket", "run", "spool"] {
         fs::create_dir_all(folder.join(part)).expect("the folder is ours");
@@ -265,7 +265,7 @@ fn cyrus_conf(folder: &Path, imap_port: u16, http_port: u16) -> String {
     let config = folder.join("imapd.conf");
     let config = config.display();
     let [ctl_cyrusdb, imapd, httpd] =
-        ["ctl_cyrusdb", "imapd", "httpd"].map(|name| program(&folder.join(NAME), name));
+        ["ctl_cyrusdb", "imapd", "httpd"].map(|name| program(&folder.join(SETUP_NAME), name));
     let (ctl_cyrusdb, imapd, httpd) = (ctl_cyrusdb.display(), imapd.display(), httpd.display());
     format!(
         r#"START {{

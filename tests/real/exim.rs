@@ -7,15 +7,15 @@ use std::process::{Child, Command, Stdio};
 use fs_err as fs;
 use rustix::process::geteuid;
 
-use crate::patience::wait_until;
-use crate::premises::Premises;
-use crate::requirement::{copy_unpacked, skip, unpacked};
+use crate::prerequisites::{copy_unpacked, skip, unpacked_root};
+use crate::process_sandbox::ProcessSandbox;
+use crate::wait::wait_until;
 
 const USER: &str = "me";
 pub(crate) const PASSWORD: &str = "hunter2-of-the-mail";
 
 /// Its name below `target/real`.
-const NAME: &str = "exim";
+const SETUP_NAME: &str = "exim";
 
 /// Where its package has the program.
 const EXIM: &str = "usr/sbin/exim4";
@@ -25,8 +25,8 @@ const OPENSSL: &str = "/usr/bin/openssl";
 const SERVER_USER: &str = "Debian-exim";
 
 /// A running server; dropping it ends it and removes its mail.
-pub(crate) struct Exim {
-    folder: Premises,
+pub(crate) struct EximServer {
+    folder: ProcessSandbox,
     daemon: Child,
     /// TLS from the first byte.
     pub(crate) tls_port: u16,
@@ -34,24 +34,24 @@ pub(crate) struct Exim {
     pub(crate) starttls_port: u16,
 }
 
-impl Exim {
+impl EximServer {
     /// Starts a server with an empty mailbox, or says what is missing here.
     pub(crate) fn start() -> Option<Self> {
-        if !unpacked(NAME).join(EXIM).exists() || !Path::new(OPENSSL).exists() {
+        if !unpacked_root(SETUP_NAME).join(EXIM).exists() || !Path::new(OPENSSL).exists() {
             return skip("Exim and openssl (make setup as root, on Debian)");
         }
         if !geteuid().is_root() {
             return skip("root, to run Exim as its own user");
         }
-        let folder = Premises::open_to_all();
-        copy_unpacked(NAME, folder.path());
+        let folder = ProcessSandbox::world_accessible();
+        copy_unpacked(SETUP_NAME, folder.path());
         make_certificate(folder.path());
         for name in ["spool", "mail", "log"] {
             fs::create_dir(folder.path().join(name)).expect("the folder is ours");
-            give_away(&folder.path().join(name));
+            chown_to_server(&folder.path().join(name));
         }
         let (tls_port, starttls_port) = (free_port(), free_port());
-        let config = configuration(folder.path(), tls_port, starttls_port);
+        let config = exim_config(folder.path(), tls_port, starttls_port);
         fs::write(folder.path().join("exim.conf"), config).expect("the folder is ours");
         let daemon = start_daemon(folder.path());
         let server = Self { folder, daemon, tls_port, starttls_port };
@@ -67,7 +67,7 @@ impl Exim {
     }
 
     /// Every mail in the mailbox, with its headers, in the order in which they came.
-    pub(crate) fn mailbox(&self) -> Vec<String> {
+    pub(crate) fn mailbox_messages(&self) -> Vec<String> {
         let new = self.folder.path().join("mail/new");
         let Ok(entries) = fs::read_dir(new) else { return Vec::new() };
         let mut paths: Vec<PathBuf> =
@@ -83,7 +83,7 @@ impl Exim {
     }
 }
 
-impl Drop for Exim {
+impl Drop for EximServer {
     fn drop(&mut self) {
         // It may have ended by itself, which a test would have noticed.
         self.daemon.kill().ok();
@@ -112,18 +112,18 @@ fn make_certificate(folder: &Path) {
         .stderr(Stdio::null())
         .status();
     assert!(status.expect("openssl starts").success(), "openssl failed");
-    give_away(&folder.join("key.pem"));
+    chown_to_server(&folder.join("key.pem"));
 }
 
 /// Lets the server's user have it.
-fn give_away(path: &Path) {
+fn chown_to_server(path: &Path) {
     let status =
         Command::new("chown").arg(format!("{SERVER_USER}:{SERVER_USER}")).arg(path).status();
     assert!(status.expect("chown starts").success(), "there is no user {SERVER_USER}");
 }
 
-fn configuration(folder: &Path, tls_port: u16, starttls_port: u16) -> String {
-    let exim = folder.join(NAME).join(EXIM);
+fn exim_config(folder: &Path, tls_port: u16, starttls_port: u16) -> String {
+    let exim = folder.join(SETUP_NAME).join(EXIM);
     let (folder, exim) = (folder.display(), exim.display());
     format!(
         "primary_hostname = mail.example.com
@@ -175,7 +175,7 @@ plain:
 }
 
 fn start_daemon(folder: &Path) -> Child {
-    Command::new(folder.join(NAME).join(EXIM))
+    Command::new(folder.join(SETUP_NAME).join(EXIM))
         .arg("-C")
         .arg(folder.join("exim.conf"))
         .arg("-bdf")

@@ -5,18 +5,18 @@ use reqwest::{Client, RequestBuilder, Url};
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 
-pub(crate) struct Http {
+pub(crate) struct TestHttpClient {
     runtime: Runtime,
     client: Client,
 }
 
-pub(crate) struct Answer {
+pub(crate) struct TestHttpResponse {
     /// Where the answer came from, after redirects.
     pub(crate) url: Url,
     pub(crate) body: Bytes,
 }
 
-impl Http {
+impl TestHttpClient {
     pub(crate) fn new() -> Self {
         // A second client of this process finds it installed.
         rustls::crypto::ring::default_provider().install_default().ok();
@@ -26,17 +26,17 @@ impl Http {
     }
 
     /// Returns the answer to a request that has to succeed.
-    pub(crate) fn send(&self, request: impl FnOnce(&Client) -> RequestBuilder) -> Answer {
+    pub(crate) fn send(&self, request: impl FnOnce(&Client) -> RequestBuilder) -> TestHttpResponse {
         self.runtime.block_on(async {
             let answer = request(&self.client).send().await.expect("the server answers");
             let answer = answer.error_for_status().expect("the server agrees");
             let url = answer.url().clone();
-            Answer { url, body: answer.bytes().await.expect("the answer comes whole") }
+            TestHttpResponse { url, body: answer.bytes().await.expect("the answer comes whole") }
         })
     }
 }
 
-impl Answer {
+impl TestHttpResponse {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).expect("the answer is JSON")
     }

@@ -6,11 +6,11 @@ use std::net::{Ipv4Addr, TcpStream};
 /// Messages in one APPEND (MULTIAPPEND, RFC 3502): a round trip for each would be most of the time.
 const APPEND_BATCH: usize = 200;
 
-pub(crate) struct Imap {
+pub(crate) struct ImapSession {
     stream: BufReader<TcpStream>,
 }
 
-impl Imap {
+impl ImapSession {
     pub(crate) fn login(port: u16, user: &str, password: &str) -> Self {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the server accepts");
         stream.set_nodelay(true).expect("a connected socket has options");
@@ -58,19 +58,19 @@ impl Imap {
     }
 
     pub(crate) fn flag(&mut self, uids: &[u32]) {
-        self.command(&format!(r"UID STORE {} +FLAGS (\Flagged \Seen)", set(uids)));
+        self.command(&format!(r"UID STORE {} +FLAGS (\Flagged \Seen)", uid_set(uids)));
     }
 
     pub(crate) fn copy(&mut self, uids: &[u32], folder: &str) {
-        self.command(&format!("UID COPY {} {folder}", set(uids)));
+        self.command(&format!("UID COPY {} {folder}", uid_set(uids)));
     }
 
     pub(crate) fn move_to(&mut self, uids: &[u32], folder: &str) {
-        self.command(&format!("UID MOVE {} {folder}", set(uids)));
+        self.command(&format!("UID MOVE {} {folder}", uid_set(uids)));
     }
 
     pub(crate) fn delete(&mut self, uids: &[u32]) {
-        self.command(&format!(r"UID STORE {} +FLAGS (\Deleted)", set(uids)));
+        self.command(&format!(r"UID STORE {} +FLAGS (\Deleted)", uid_set(uids)));
         self.command("EXPUNGE");
     }
 
@@ -86,7 +86,11 @@ impl Imap {
         loop {
             let line = self.line();
             if let Some(verdict) = line.strip_prefix("a ") {
-                assert!(verdict.starts_with("OK"), "{} was answered {verdict}", summary(command));
+                assert!(
+                    verdict.starts_with("OK"),
+                    "{} was answered {verdict}",
+                    response_summary(command)
+                );
                 return untagged;
             }
             untagged.push(line);
@@ -107,10 +111,10 @@ fn has_bare_lf(mail: &[u8]) -> bool {
         .any(|line| line.ends_with(b"\n") && !line.ends_with(b"\r\n"))
 }
 
-fn set(uids: &[u32]) -> String {
+fn uid_set(uids: &[u32]) -> String {
     uids.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
 }
 
-fn summary(command: &[u8]) -> String {
+fn response_summary(command: &[u8]) -> String {
     String::from_utf8_lossy(&command[..command.len().min(60)]).into_owned()
 }

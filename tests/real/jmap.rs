@@ -3,19 +3,19 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::account::Account;
-use crate::binary::{Hash, Running, Workplace, hash};
+use crate::account::JmapAccount;
 use crate::corpus;
-use crate::cyrus::{Cyrus, PASSWORD, USER};
-use crate::patience::{let_pass, wait_until};
+use crate::cyrus::{CyrusServer, PASSWORD, USER};
+use crate::test_program::{Hash, RunningProgram, TestFolder, hash};
+use crate::wait::{sleep, wait_until};
 
 /// Long enough to be noticed, shorter than any deadline of a request.
-const FREEZE: Duration = Duration::from_secs(4);
+const FREEZE_DURATION: Duration = Duration::from_secs(4);
 
 #[test]
-fn the_server_gives_back_what_was_put_in() {
-    let Some(server) = Cyrus::start() else { return };
-    let mails = corpus::hand_made();
+fn the_server_returns_the_imported_mail() {
+    let Some(server) = CyrusServer::start() else { return };
+    let mails = corpus::crafted_mails();
     server.imap().append("INBOX", &mails);
     let account = account(&server);
 
@@ -27,13 +27,13 @@ fn the_server_gives_back_what_was_put_in() {
 #[test]
 fn every_message_of_a_mailbox_is_stored_byte_for_byte() {
     let Some((server, mut mails)) = prepare(corpus::MAILS) else { return };
-    mails.extend(corpus::hand_made());
+    mails.extend(corpus::crafted_mails());
     server.imap().append("INBOX", &mails);
     // JMAP shows the same content in a second folder as the same message.
     server.imap().append("Archive", &mails[..1]);
     let emails = account(&server).emails();
     assert_eq!(emails.len(), hashes(&mails).len());
-    let workplace = workplace(&server);
+    let workplace = test_folder(&server);
 
     let (said, stored) = workplace.extract();
 
@@ -49,7 +49,7 @@ fn every_message_of_a_mailbox_is_stored_byte_for_byte() {
 fn a_later_session_stores_just_the_new_mail() {
     let Some((server, mails)) = prepare(650) else { return };
     let (old, new) = mails.split_at(600);
-    let workplace = workplace(&server);
+    let workplace = test_folder(&server);
     let mut imap = server.imap();
     imap.append("INBOX", old);
     assert_holds(workplace.extract().1, old);
@@ -68,10 +68,10 @@ fn a_later_session_stores_just_the_new_mail() {
 }
 
 #[test]
-fn a_lost_cursor_costs_a_listing_and_no_download() {
+fn an_expired_cursor_costs_a_listing_and_no_download() {
     let Some((server, mails)) = prepare(640) else { return };
     let (old, new) = mails.split_at(600);
-    let workplace = workplace(&server);
+    let workplace = test_folder(&server);
     let mut imap = server.imap();
     imap.append("INBOX", old);
     assert_holds(workplace.extract().1, old);
@@ -83,28 +83,28 @@ fn a_lost_cursor_costs_a_listing_and_no_download() {
     imap.select("INBOX");
     let uids = imap.uids();
     imap.delete(&uids[..30]);
-    server.forget_history();
+    server.expire_history();
     imap.append("INBOX", &new[20..]);
-    assert_eq!(account.changes_refused(&cursor).as_deref(), Some("cannotCalculateChanges"));
+    assert_eq!(account.changes_error(&cursor).as_deref(), Some("cannotCalculateChanges"));
 
     assert_holds(workplace.extract().1, &new[20..]);
     assert_eq!(workplace.extract().1.len(), 0, "the new cursor was not kept");
 }
 
 #[test]
-fn a_server_that_stands_still_in_mid_run_is_waited_for() {
+fn a_frozen_server_is_waited_for() {
     let Some((server, mails)) = prepare(corpus::MAILS) else { return };
     server.imap().append("INBOX", &mails);
-    let workplace = workplace(&server);
-    let mut run = Running::start(&mut workplace.command(&["run", "--once"]));
+    let workplace = test_folder(&server);
+    let mut run = RunningProgram::start(&mut workplace.command(&["run", "--once"]));
 
     wait_until("the first messages are stored", || {
-        assert_eq!(run.ended(), None, "the run ended before it stored a message");
-        !workplace.files().is_empty()
+        assert_eq!(run.try_wait(), None, "the run ended before it stored a message");
+        !workplace.archive_files().is_empty()
     });
     let frozen = server.freeze();
-    let_pass(FREEZE);
-    assert_eq!(run.ended(), None, "the run ended while its server stood still");
+    sleep(FREEZE_DURATION);
+    assert_eq!(run.try_wait(), None, "the run ended while its server stood still");
     drop(frozen);
 
     assert!(run.wait().success());
@@ -112,16 +112,16 @@ fn a_server_that_stands_still_in_mid_run_is_waited_for() {
 }
 
 /// A server with an empty mailbox, and real mail to put in.
-fn prepare(mails: usize) -> Option<(Cyrus, Vec<Vec<u8>>)> {
-    Some((Cyrus::start()?, corpus::real(mails)?))
+fn prepare(mails: usize) -> Option<(CyrusServer, Vec<Vec<u8>>)> {
+    Some((CyrusServer::start()?, corpus::real_mails(mails)?))
 }
 
-fn account(server: &Cyrus) -> Account {
-    Account::open(&server.url(), USER, PASSWORD)
+fn account(server: &CyrusServer) -> JmapAccount {
+    JmapAccount::open(&server.url(), USER, PASSWORD)
 }
 
-fn workplace(server: &Cyrus) -> Workplace {
-    let workplace = Workplace::new(&format!(
+fn test_folder(server: &CyrusServer) -> TestFolder {
+    let workplace = TestFolder::new(&format!(
         r#"[source.work]
 kind = "jmap"
 url = "{}"

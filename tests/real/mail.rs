@@ -2,18 +2,18 @@
 
 use std::process::Output;
 
-use crate::binary::Workplace;
-use crate::exim::{Exim, PASSWORD, alert_mail};
-use crate::patience::wait_until;
+use crate::exim::{EximServer, PASSWORD, alert_mail};
+use crate::test_program::TestFolder;
+use crate::wait::wait_until;
 
 /// Somebody who is told by mail.
-fn workplace(port: u16, protection: &str) -> Workplace {
-    let workplace = Workplace::new(&alert_mail(port, protection, "mail-password"));
+fn folder_with_mail_alerts(port: u16, protection: &str) -> TestFolder {
+    let workplace = TestFolder::new(&alert_mail(port, protection, "mail-password"));
     workplace.put_secret("mail-password", PASSWORD);
     workplace
 }
 
-fn alert_test(workplace: &Workplace, exim: &Exim) -> (Option<i32>, String) {
+fn alert_test(workplace: &TestFolder, exim: &EximServer) -> (Option<i32>, String) {
     let mut command = workplace.command(&["alert", "test"]);
     let Output { status, stdout, stderr } =
         command.env("SSL_CERT_FILE", exim.certificate()).output().expect("the program starts");
@@ -24,15 +24,15 @@ fn alert_test(workplace: &Workplace, exim: &Exim) -> (Option<i32>, String) {
 
 #[test]
 fn a_test_arrives_by_tls_and_by_starttls() {
-    let Some(exim) = Exim::start() else { return };
+    let Some(exim) = EximServer::start() else { return };
 
     for (port, protection) in [(exim.tls_port, "tls"), (exim.starttls_port, "starttls")] {
-        let (code, said) = alert_test(&workplace(port, protection), &exim);
+        let (code, said) = alert_test(&folder_with_mail_alerts(port, protection), &exim);
         assert_eq!(code, Some(0), "{said}{}", exim.log());
     }
 
-    wait_until("both are delivered", || exim.mailbox().len() == 2);
-    for mail in exim.mailbox() {
+    wait_until("both are delivered", || exim.mailbox_messages().len() == 2);
+    for mail in exim.mailbox_messages() {
         assert!(mail.contains("Subject: cynosure on "), "{mail}");
         assert!(mail.contains("Auto-Submitted: auto-generated"), "{mail}");
         assert!(mail.contains("with esmtpsa"), "TLS and a login: {mail}");
@@ -40,9 +40,9 @@ fn a_test_arrives_by_tls_and_by_starttls() {
 }
 
 #[test]
-fn a_server_that_proves_nothing_or_wants_another_password_gets_nothing() {
-    let Some(exim) = Exim::start() else { return };
-    let workplace = workplace(exim.tls_port, "tls");
+fn an_untrusted_server_or_wrong_password_gets_nothing() {
+    let Some(exim) = EximServer::start() else { return };
+    let workplace = folder_with_mail_alerts(exim.tls_port, "tls");
 
     let mut command = workplace.command(&["alert", "test"]);
     let untrusted = command.output().expect("the program starts");
@@ -54,6 +54,6 @@ fn a_server_that_proves_nothing_or_wants_another_password_gets_nothing() {
     assert!(untrusted.contains("certificate"), "{untrusted}");
     assert_eq!(code, Some(1), "{refused}");
     assert!(refused.contains("the server refused it with 535"), "{refused}");
-    assert!(exim.mailbox().is_empty());
+    assert!(exim.mailbox_messages().is_empty());
     assert!(!exim.log().contains("<="), "{}", exim.log());
 }

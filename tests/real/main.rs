@@ -4,27 +4,27 @@
 //! verdict for that, so `tests/setup/tally.awk` gives it. Where `CYNOSURE_REQUIRE_REAL` is 1 such a test fails.
 
 mod account;
-mod binary;
 mod clock;
 mod corpus;
 mod cyrus;
-mod door;
+mod disk_full;
 mod endpoint;
 mod exim;
-mod full;
 mod http;
 mod imap;
 mod jmap;
 mod kill;
-mod large;
+mod large_messages;
 mod mail;
 mod memory;
 #[path = "../fixtures/metrics.rs"]
 mod metrics;
-mod patience;
-mod premises;
+mod prerequisites;
+mod process_sandbox;
 mod prometheus;
 mod proxy;
-mod requirement;
 mod storm;
 mod systemd;
+mod tcp_proxy;
+mod test_program;
+mod wait;

@@ -8,9 +8,9 @@ use cynosure::demo::{self, DemoOptions};
 use fs_err as fs;
 use tempfile::TempDir;
 
-use crate::binary::{Running, Workplace};
-use crate::large::Large;
-use crate::patience::{let_pass, timed};
+use crate::large_messages::LargeMessageServer;
+use crate::test_program::{RunningProgram, TestFolder};
+use crate::wait::{sleep, timed};
 
 /// What a worker may have resident, in KiB: 64 MiB.
 const PEAK_KIB_MAX: u64 = 64 * 1024;
@@ -18,7 +18,7 @@ const PEAK_KIB_MAX: u64 = 64 * 1024;
 const ITEMS: u32 = 100_000;
 
 /// A filesystem in memory, and the room that the items need there, with some to spare.
-const IN_MEMORY: &str = "/dev/shm";
+const TMPFS: &str = "/dev/shm";
 const ROOM_BYTES: u64 = 4_000_000_000;
 
 /// As many at once as the worker fetches.
@@ -26,7 +26,7 @@ const LARGE_MESSAGES: usize = 8;
 const LARGE_BYTES: usize = 50_000_000;
 
 /// How often the peak is read. The kernel keeps it, so that only what comes after the last look is missed.
-const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 #[test]
 fn a_hundred_thousand_threads_fit_into_64_mib() {
@@ -38,9 +38,9 @@ fn a_hundred_thousand_threads_fit_into_64_mib() {
     });
     let demo = demo.expect("the service starts");
     let config = demo::demo_config(&demo, Path::new("downloads"));
-    let workplace = Workplace::under(&roomy_folder(), &config);
+    let workplace = TestFolder::in_folder(&large_folder(), &config);
 
-    let (peak, took) = timed(|| peak_of_a_run(&workplace));
+    let (peak, took) = timed(|| peak_memory_of_run(&workplace));
 
     let documents = f64::from(demo.counters().messages_served);
     let rate = documents / took.as_secs_f64();
@@ -50,14 +50,14 @@ fn a_hundred_thousand_threads_fit_into_64_mib() {
 
 #[test]
 fn eight_messages_of_50_mb_at_once_fit_into_64_mib() {
-    let server = Large::start(LARGE_MESSAGES, LARGE_BYTES);
-    let workplace = Workplace::new(&server.config());
+    let server = LargeMessageServer::start(LARGE_MESSAGES, LARGE_BYTES);
+    let workplace = TestFolder::new(&server.config());
     workplace.put_secret("token", "secret");
 
-    let (peak, took) = timed(|| peak_of_a_run(&workplace));
+    let (peak, took) = timed(|| peak_memory_of_run(&workplace));
 
     println!("{LARGE_MESSAGES} messages of {LARGE_BYTES} bytes: {took:.1?}, peak {peak} KiB");
-    let sizes = workplace.files().into_iter().map(|path| {
+    let sizes = workplace.archive_files().into_iter().map(|path| {
         let entry = fs::metadata(path).expect("the archive can be read");
         entry.len()
     });
@@ -67,16 +67,16 @@ fn eight_messages_of_50_mb_at_once_fit_into_64_mib() {
 
 /// Where 160,000 files are removed in a second. A disk that is told of each, by the mount option
 /// `discard`, takes minutes.
-fn roomy_folder() -> PathBuf {
-    let has_room = rustix::fs::statvfs(IN_MEMORY)
+fn large_folder() -> PathBuf {
+    let has_room = rustix::fs::statvfs(TMPFS)
         .is_ok_and(|found| found.f_bavail.saturating_mul(found.f_frsize) >= ROOM_BYTES);
-    if has_room { PathBuf::from(IN_MEMORY) } else { std::env::temp_dir() }
+    if has_room { PathBuf::from(TMPFS) } else { std::env::temp_dir() }
 }
 
 /// Runs one session to its end, which must be a success; returns the most it had resident, in KiB.
-fn peak_of_a_run(workplace: &Workplace) -> u64 {
+fn peak_memory_of_run(workplace: &TestFolder) -> u64 {
     let mut command = workplace.command(&["run", "--once"]);
-    let mut run = Running::start(command.stdout(Stdio::null()).stderr(Stdio::null()));
+    let mut run = RunningProgram::start(command.stdout(Stdio::null()).stderr(Stdio::null()));
     let status = format!("/proc/{}/status", run.id());
     let mut peak = 0;
     let ended = loop {
@@ -85,9 +85,9 @@ fn peak_of_a_run(workplace: &Workplace) -> u64 {
         let figure = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
         // A process that has ended has no memory any more.
         peak = figure.unwrap_or(peak);
-        match run.ended() {
+        match run.try_wait() {
             Some(ended) => break ended,
-            None => let_pass(LOOK_INTERVAL),
+            None => sleep(POLL_INTERVAL),
         }
     };
     assert!(ended.success(), "the run ended with {ended}");

@@ -13,11 +13,11 @@ use reqwest::Url;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::binary::{Running, Workplace};
-use crate::http::Http;
-use crate::metrics::input;
-use crate::patience::wait_until;
-use crate::requirement::skip;
+use crate::http::TestHttpClient;
+use crate::metrics::metrics_input;
+use crate::prerequisites::skip;
+use crate::test_program::{RunningProgram, TestFolder};
+use crate::wait::wait_until;
 
 const RULES: &str = "packaging/prometheus/cynosure.rules.yml";
 const RULE_TESTS: &str = "tests/fixtures/cynosure.rules.test.yml";
@@ -26,7 +26,7 @@ const DASHBOARD: &str = "packaging/grafana/cynosure.json";
 /// How every name of ours begins.
 const PREFIX: &str = "cynosure_";
 
-fn at(path: &str) -> PathBuf {
+fn path_of(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
@@ -34,12 +34,12 @@ fn promtool(arguments: &[&str], stdin: Option<&str>) -> Option<()> {
     let mut command = Command::new("promtool");
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let Ok(mut child) = command.spawn() else { return skip("promtool, of Debian's prometheus") };
-    approved(&mut child, stdin);
+    assert_promtool_accepts(&mut child, stdin);
     Some(())
 }
 
 /// Waits for its verdict, which must be good; of metrics it must not say a word.
-fn approved(promtool: &mut Child, stdin: Option<&str>) {
+fn assert_promtool_accepts(promtool: &mut Child, stdin: Option<&str>) {
     let mut pipe = promtool.stdin.take().expect("it is piped");
     pipe.write_all(stdin.unwrap_or_default().as_bytes()).expect("it reads");
     drop(pipe);
@@ -52,18 +52,20 @@ fn approved(promtool: &mut Child, stdin: Option<&str>) {
 }
 
 #[test]
-fn promtool_has_nothing_to_say_about_the_metrics() {
-    promtool(&["check", "metrics"], Some(&to_prometheus(&input(3))));
+fn promtool_accepts_the_metrics() {
+    promtool(&["check", "metrics"], Some(&to_prometheus(&metrics_input(3))));
 }
 
 #[test]
 fn each_alert_fires_when_it_should_and_says_so() {
-    let Some(()) = promtool(&["check", "rules", &at(RULES).display().to_string()], None) else {
+    let Some(()) = promtool(&["check", "rules", &path_of(RULES).display().to_string()], None)
+    else {
         return;
     };
-    promtool(&["test", "rules", &at(RULE_TESTS).display().to_string()], None);
+    promtool(&["test", "rules", &path_of(RULE_TESTS).display().to_string()], None);
 
-    let (rules, tests) = (fs::read_to_string(at(RULES)), fs::read_to_string(at(RULE_TESTS)));
+    let (rules, tests) =
+        (fs::read_to_string(path_of(RULES)), fs::read_to_string(path_of(RULE_TESTS)));
     let (rules, tests) = (rules.expect("it is shipped"), tests.expect("it is there"));
     let alerts: Vec<_> =
         rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
@@ -74,13 +76,13 @@ fn each_alert_fires_when_it_should_and_says_so() {
 }
 
 #[test]
-fn rules_and_dashboard_ask_only_for_metrics_that_there_are() {
-    let known: BTreeSet<String> = to_prometheus(&input(1))
+fn rules_and_dashboard_only_use_existing_metrics() {
+    let known: BTreeSet<String> = to_prometheus(&metrics_input(1))
         .lines()
         .filter(|line| !line.starts_with('#'))
         .filter_map(|line| line.split(['{', ' ']).next().map(str::to_owned))
         .collect();
-    let rules = fs::read_to_string(at(RULES)).expect("it is shipped");
+    let rules = fs::read_to_string(path_of(RULES)).expect("it is shipped");
     let rules = rules.lines().filter(|line| !line.trim_start().starts_with('#'));
     let mut asked = Vec::new();
     rules.for_each(|line| asked.extend(names(line)));
@@ -94,7 +96,7 @@ fn rules_and_dashboard_ask_only_for_metrics_that_there_are() {
 }
 
 fn dashboard() -> Value {
-    let text = fs::read_to_string(at(DASHBOARD)).expect("it is shipped");
+    let text = fs::read_to_string(path_of(DASHBOARD)).expect("it is shipped");
     serde_json::from_str(&text).expect("it is JSON")
 }
 
@@ -130,7 +132,7 @@ fn serve() -> SocketAddr {
                     Ok(0) | Err(_) => break,
                 }
             }
-            let body = to_prometheus(&input(2));
+            let body = to_prometheus(&metrics_input(2));
             let length = body.len();
             let reply = format!(
                 "HTTP/1.1 200 OK\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {length}\r\n\
@@ -144,14 +146,14 @@ fn serve() -> SocketAddr {
 }
 
 /// A Prometheus of our own, which asks a server of the test every second.
-struct Prometheus {
-    _process: Running,
+struct PrometheusServer {
+    _process: RunningProgram,
     _home: TempDir,
     url: String,
-    http: Http,
+    http: TestHttpClient,
 }
 
-impl Prometheus {
+impl PrometheusServer {
     fn start(target: SocketAddr) -> Option<Self> {
         let is_there = Command::new("prometheus").arg("--version").output().is_ok();
         if !is_there {
@@ -162,7 +164,7 @@ impl Prometheus {
             "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\n\
              rule_files: [ {} ]\n\
              scrape_configs:\n  - job_name: cynosure\n    static_configs: [ {{ targets: [ '{target}' ] }} ]\n",
-            at(RULES).display()
+            path_of(RULES).display()
         );
         fs::write(home.path().join("prometheus.yml"), config).expect("the folder is ours");
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
@@ -175,13 +177,13 @@ impl Prometheus {
             &format!("--web.listen-address={address}"),
         ]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = Running::start(&mut command);
+        let process = RunningProgram::start(&mut command);
         wait_until("prometheus is ready", || is_ready(address));
         let url = format!("http://{address}/api/v1/");
-        Some(Self { _process: process, _home: home, url, http: Http::new() })
+        Some(Self { _process: process, _home: home, url, http: TestHttpClient::new() })
     }
 
-    fn ask(&self, path: &str, query: &[(&str, &str)]) -> Value {
+    fn get(&self, path: &str, query: &[(&str, &str)]) -> Value {
         let url = Url::parse_with_params(&format!("{}{path}", self.url), query).expect("a URL");
         let answer = self.http.send(|client| client.get(url)).json();
         assert_eq!(answer["status"], "success", "{answer}");
@@ -190,7 +192,7 @@ impl Prometheus {
 
     /// The series that a query gives, each with its labels and its value.
     fn query(&self, query: &str) -> Vec<Value> {
-        let data = self.ask("query", &[("query", query)]);
+        let data = self.get("query", &[("query", query)]);
         data["result"].as_array().cloned().unwrap_or_default()
     }
 
@@ -211,7 +213,7 @@ fn is_ready(address: SocketAddr) -> bool {
 
 #[test]
 fn a_real_prometheus_reads_all_metrics_and_understands_every_query() {
-    let Some(prometheus) = Prometheus::start(serve()) else { return };
+    let Some(prometheus) = PrometheusServer::start(serve()) else { return };
     wait_until("a scrape worked", || prometheus.number("up").as_deref() == Some("1"));
 
     let stored = prometheus.number("cynosure_items_stored_total{source=\"source1\"}");
@@ -221,7 +223,7 @@ fn a_real_prometheus_reads_all_metrics_and_understands_every_query() {
         .iter()
         .map(|series| series["metric"]["__name__"].as_str().unwrap_or_default())
         .collect();
-    for family in families(&input(2)) {
+    for family in families(&metrics_input(2)) {
         let is_there =
             names.contains(family.name) || names.contains(&*format!("{}_bucket", family.name));
         assert!(is_there, "{} was not read", family.name);
@@ -245,19 +247,19 @@ fn a_real_prometheus_reads_all_metrics_and_understands_every_query() {
 }
 
 #[test]
-fn a_real_prometheus_sees_what_a_run_has_stored() {
+fn a_real_prometheus_shows_what_a_run_stored() {
     let demo = demo::start(DemoOptions { items: 40, ..DemoOptions::default() }).expect("it starts");
     let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     let address = free.expect("a port is free");
     let config = demo::demo_config(&demo, Path::new("downloads"));
-    let workplace = Workplace::new(&format!("{config}\n[endpoint]\nlisten = \"{address}\"\n"));
+    let workplace = TestFolder::new(&format!("{config}\n[endpoint]\nlisten = \"{address}\"\n"));
     let ran = workplace.command(&["run", "--once"]).env("DEMO_PASSWORD", "demo").output();
     assert!(ran.expect("the program starts").status.success());
     let mut command = workplace.command(&["monitor"]);
     command.stdout(Stdio::null()).stderr(Stdio::null());
-    let _monitor = Running::start(command.env("DEMO_PASSWORD", "demo"));
+    let _monitor = RunningProgram::start(command.env("DEMO_PASSWORD", "demo"));
     wait_until("the monitor listens", || TcpStream::connect(address).is_ok());
-    let Some(prometheus) = Prometheus::start(address) else { return };
+    let Some(prometheus) = PrometheusServer::start(address) else { return };
 
     let stored = || prometheus.number("cynosure_items_stored_total{source=\"demo\"}");
     wait_until("what is stored is seen", || stored().as_deref() == Some("40"));

@@ -9,30 +9,30 @@ use cynosure::demo::{self, DemoOptions, DemoServer};
 use fs_err as fs;
 use serde_json::Value;
 
-use crate::binary::{Running, Workplace};
-use crate::door::Door;
-use crate::patience::wait_until;
-use crate::requirement::skip;
+use crate::prerequisites::skip;
+use crate::tcp_proxy::TcpProxy;
+use crate::test_program::{RunningProgram, TestFolder};
+use crate::wait::wait_until;
 
 /// The mailbox: some 1,300 messages, 12 MB. The proxies delay small packets, and make 200 messages a second of it.
 const ITEMS: u32 = 800;
 
 /// So much by one proxy in a row is no remainder of what was under way.
-const GULP: usize = 256 * 1024;
+const ALLOW_LARGE_BYTES: usize = 256 * 1024;
 
 /// What is let through in one look, while it is waited for something.
-const SIP: usize = 64 * 1024;
+const ALLOW_SMALL_BYTES: usize = 64 * 1024;
 
 /// From where each proxy asks the server; whoever asks it straight comes from 127.0.0.1.
-const BY_TINYPROXY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
-const BY_MICROSOCKS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-const BY_ALL: [Ipv4Addr; 2] = [BY_MICROSOCKS, BY_TINYPROXY];
+const TINYPROXY_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
+const MICROSOCKS_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+const PROXY_ADDRESSES: [Ipv4Addr; 2] = [MICROSOCKS_ADDRESS, TINYPROXY_ADDRESS];
 
 const USER: &str = "me";
 const PASSWORD: &str = "s3cret-of-the-proxy";
 
 /// An environment that would lead past the pool in two ways, were it asked.
-const ENVIRONMENT: [(&str, &str); 4] = [
+const PROXY_ENV_VARS: [(&str, &str); 4] = [
     ("http_proxy", "http://127.0.0.1:9"),
     ("all_proxy", "http://127.0.0.1:9"),
     ("no_proxy", "*"),
@@ -40,92 +40,96 @@ const ENVIRONMENT: [(&str, &str); 4] = [
 ];
 
 #[test]
-fn the_work_goes_on_by_the_proxy_that_is_left_and_nothing_goes_past_them() {
-    let Some(proxies) = Proxies::installed() else { return };
+fn work_continues_by_the_remaining_proxy_and_never_directly() {
+    let Some(proxies) = InstalledProxies::find() else { return };
     let demo =
         demo::start(DemoOptions { items: ITEMS, ..DemoOptions::default() }).expect("it starts");
-    let door = Door::before(demo.address());
-    let workplace = Workplace::new(&proxies.config(&demo, &door));
+    let door = TcpProxy::in_front_of(demo.address());
+    let workplace = TestFolder::new(&proxies.config(&demo, &door));
     workplace.put_secret("proxy-password", PASSWORD);
-    let mut running = BY_ALL.map(|by| (by, Some(proxies.start(by, workplace.path()))));
+    let mut running = PROXY_ADDRESSES.map(|by| (by, Some(proxies.start(by, workplace.path()))));
 
     let log = workplace.path().join("log");
     let mut command = workplace.command(&["--log-format", "json", "run", "--once"]);
-    command.envs(ENVIRONMENT).env("DEMO_PASSWORD", "demo");
+    command.envs(PROXY_ENV_VARS).env("DEMO_PASSWORD", "demo");
     command
         .stdout(Stdio::null())
         .stderr(fs::File::create(&log).expect("the folder is ours").into_file());
-    let mut run = Running::start(&mut command);
+    let mut run = RunningProgram::start(&mut command);
     let mut flowing = |what: &str, happened: &mut dyn FnMut() -> bool| {
         wait_until(what, || {
             let said = || fs::read_to_string(&log).expect("the log is UTF-8");
-            assert_eq!(run.ended(), None, "too soon: {}", said());
-            door.open(SIP);
+            assert_eq!(run.try_wait(), None, "too soon: {}", said());
+            door.allow_bytes(ALLOW_SMALL_BYTES);
             happened()
         });
     };
-    let passed = |address| door.passed_to(address).bytes;
+    let passed = |address| door.traffic_to(address).bytes;
     let says =
         |what: &str| fs::read_to_string(&log).expect("the log is UTF-8").matches(what).count();
-    flowing("both proxies were used", &mut || BY_ALL.iter().all(|by| 0 < passed(*by)));
-    let before = BY_ALL.map(passed);
+    flowing("both proxies were used", &mut || PROXY_ADDRESSES.iter().all(|by| 0 < passed(*by)));
+    let before = PROXY_ADDRESSES.map(passed);
     flowing("one of them is kept to", &mut || {
         running.sort_by_key(|(by, _)| Reverse(passed(*by)));
-        before.iter().sum::<usize>() + GULP < BY_ALL.map(passed).iter().sum()
+        before.iter().sum::<usize>() + ALLOW_LARGE_BYTES < PROXY_ADDRESSES.map(passed).iter().sum()
     });
     let [(used, used_proxy), (other, other_proxy)] = &mut running;
 
     *used_proxy = None;
     let before = passed(*other);
-    flowing("the other does the work alone", &mut || before + GULP < passed(*other));
+    flowing("the other does the work alone", &mut || before + ALLOW_LARGE_BYTES < passed(*other));
     flowing("the one that was killed is called dead", &mut || 0 < says("proxy dead"));
 
     *used_proxy = Some(proxies.start(*used, workplace.path()));
     flowing("it is found to be back", &mut || 0 < says("proxy back"));
     *other_proxy = None;
     let before = passed(*used);
-    flowing("it does the work alone", &mut || before + GULP < passed(*used));
+    flowing("it does the work alone", &mut || before + ALLOW_LARGE_BYTES < passed(*used));
 
-    door.open(usize::MAX);
+    door.allow_bytes(usize::MAX);
     let status = run.wait();
     let said = fs::read_to_string(&log).expect("the log is UTF-8");
     assert!(status.success(), "{status}: {said}");
     assert!(!said.contains(PASSWORD), "the password is in the log");
-    workplace.succeed(&["verify"]);
-    assert_eq!(stored(&workplace), Some(u64::from(ITEMS)));
-    let came_from: Vec<_> = door.passed().into_keys().collect();
-    assert_eq!(came_from, [BY_MICROSOCKS, BY_TINYPROXY], "somebody went past the proxies");
+    workplace.run_successfully(&["verify"]);
+    assert_eq!(stored_items(&workplace), Some(u64::from(ITEMS)));
+    let came_from: Vec<_> = door.traffic().into_keys().collect();
+    assert_eq!(
+        came_from,
+        [MICROSOCKS_ADDRESS, TINYPROXY_ADDRESS],
+        "somebody went past the proxies"
+    );
 }
 
 #[test]
-fn without_any_proxy_that_works_nothing_is_sent_at_all() {
-    let Some(proxies) = Proxies::installed() else { return };
+fn nothing_is_sent_without_a_working_proxy() {
+    let Some(proxies) = InstalledProxies::find() else { return };
     let demo = demo::start(DemoOptions { items: 1, ..DemoOptions::default() }).expect("it starts");
-    let door = Door::before(demo.address());
-    door.open(usize::MAX);
-    let workplace = Workplace::new(&proxies.config(&demo, &door));
+    let door = TcpProxy::in_front_of(demo.address());
+    door.allow_bytes(usize::MAX);
+    let workplace = TestFolder::new(&proxies.config(&demo, &door));
     workplace.put_secret("proxy-password", "another");
     // One is not there, and the other does not know this password.
-    let _microsocks = proxies.start(BY_MICROSOCKS, workplace.path());
+    let _microsocks = proxies.start(MICROSOCKS_ADDRESS, workplace.path());
 
     let mut command = workplace.command(&["run", "--once"]);
-    command.envs(ENVIRONMENT).env("DEMO_PASSWORD", "demo");
+    command.envs(PROXY_ENV_VARS).env("DEMO_PASSWORD", "demo");
     let output = command.output().expect("the program starts");
 
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("proxy"), "{said}");
-    assert!(door.passed().is_empty(), "{:?}", door.passed());
+    assert!(door.traffic().is_empty(), "{:?}", door.traffic());
 }
 
 /// The programs, and the ports they are to listen at.
-struct Proxies {
+struct InstalledProxies {
     tinyproxy_port: u16,
     microsocks_port: u16,
 }
 
-impl Proxies {
-    fn installed() -> Option<Self> {
+impl InstalledProxies {
+    fn find() -> Option<Self> {
         let there =
             ["/usr/bin/tinyproxy", "/usr/bin/microsocks"].map(|path| Path::new(path).exists());
         if there != [true, true] {
@@ -135,7 +139,7 @@ impl Proxies {
     }
 
     /// What extracts the mailbox behind the door, by the proxies.
-    fn config(&self, demo: &DemoServer, door: &Door) -> String {
+    fn config(&self, demo: &DemoServer, door: &TcpProxy) -> String {
         let config = demo::demo_config(demo, Path::new("downloads"));
         let config = config.replace(&demo.address().to_string(), &door.address().to_string());
         let Self { tinyproxy_port, microsocks_port } = self;
@@ -154,13 +158,13 @@ max_cooldown = "200ms"
     }
 
     /// Starts the proxy that asks from this address.
-    fn start(&self, by: Ipv4Addr, folder: &Path) -> Running {
-        let (mut command, port) = if by == BY_TINYPROXY {
+    fn start(&self, by: Ipv4Addr, folder: &Path) -> RunningProgram {
+        let (mut command, port) = if by == TINYPROXY_ADDRESS {
             (self.tinyproxy(folder), self.tinyproxy_port)
         } else {
             (self.microsocks(), self.microsocks_port)
         };
-        let proxy = Running::start(command.stdout(Stdio::null()).stderr(Stdio::null()));
+        let proxy = RunningProgram::start(command.stdout(Stdio::null()).stderr(Stdio::null()));
         wait_until("the proxy listens", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
         proxy
     }
@@ -168,7 +172,7 @@ max_cooldown = "200ms"
     fn tinyproxy(&self, folder: &Path) -> Command {
         let file = folder.join("tinyproxy.conf");
         let config = format!(
-            "Port {}\nListen 127.0.0.1\nBind {BY_TINYPROXY}\nMaxClients 100\nTimeout 60\n",
+            "Port {}\nListen 127.0.0.1\nBind {TINYPROXY_ADDRESS}\nMaxClients 100\nTimeout 60\n",
             self.tinyproxy_port
         );
         fs::write(&file, config).expect("the folder is ours");
@@ -181,7 +185,7 @@ max_cooldown = "200ms"
         let mut command = Command::new("microsocks");
         command.args(["-i", "127.0.0.1", "-p", &self.microsocks_port.to_string()]).args([
             "-b",
-            &BY_MICROSOCKS.to_string(),
+            &MICROSOCKS_ADDRESS.to_string(),
             "-u",
             USER,
             "-P",
@@ -192,8 +196,8 @@ max_cooldown = "200ms"
 }
 
 /// How many items the state says are stored.
-fn stored(workplace: &Workplace) -> Option<u64> {
-    let output = workplace.succeed(&["status", "--json"]);
+fn stored_items(workplace: &TestFolder) -> Option<u64> {
+    let output = workplace.run_successfully(&["status", "--json"]);
     let status: Value = serde_json::from_slice(&output.stdout).expect("the status is JSON");
     status.pointer("/sources/0/downloaded_threads")?.as_u64()
 }

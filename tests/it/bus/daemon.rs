@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 /// Everyone may say everything, as long as it is the same user.
-const CONFIGURATION: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+const BUS_CONFIG: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>
   <type>custom</type>
@@ -21,18 +21,18 @@ const CONFIGURATION: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D
 "#;
 
 /// A message bus, ended with the test.
-pub(crate) struct Daemon {
+pub(crate) struct BusDaemon {
     process: Child,
     address: String,
     _home: TempDir,
 }
 
-impl Daemon {
+impl BusDaemon {
     pub(crate) fn start() -> Self {
         let home = tempfile::tempdir().unwrap();
         let socket = home.path().join("bus").display().to_string();
         let file = home.path().join("bus.conf");
-        fs_err::write(&file, CONFIGURATION.replace("SOCKET", &socket)).unwrap();
+        fs_err::write(&file, BUS_CONFIG.replace("SOCKET", &socket)).unwrap();
         let mut process = Command::new("dbus-daemon")
             .arg(format!("--config-file={}", file.display()))
             .args(["--nofork", "--nopidfile", "--nosyslog", "--print-address=1"])
@@ -52,7 +52,7 @@ impl Daemon {
     }
 }
 
-impl Drop for Daemon {
+impl Drop for BusDaemon {
     fn drop(&mut self) {
         self.process.kill().ok();
         self.process.wait().ok();

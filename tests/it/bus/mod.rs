@@ -9,11 +9,11 @@ use cynosure::engine::watch::{ActiveState, LoadState};
 use cynosure::retry::{BackoffConfig, RetryPolicy};
 use cynosure::systemd::{Bus, BusErrorKind, RestartPermission, UnitName};
 
-pub(crate) use self::daemon::Daemon;
-pub(crate) use self::systemd::{Manner, Systemd};
+pub(crate) use self::daemon::BusDaemon;
+pub(crate) use self::systemd::{FakeSystemd, SystemdBehaviour};
 
 /// Long enough for any machine, where an answer is to be had.
-const PATIENT: Duration = Duration::from_secs(60);
+const LONG_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn unit(name: &str) -> UnitName {
     name.parse().unwrap()
@@ -25,11 +25,11 @@ fn bus(address: &str, timeout: Duration) -> Bus {
 }
 
 #[test]
-fn a_unit_tells_what_it_is_doing() {
-    let daemon = Daemon::start();
-    let _systemd = Systemd::start(daemon.address(), Manner::Obliging);
+fn a_unit_reports_its_status() {
+    let daemon = BusDaemon::start();
+    let _systemd = FakeSystemd::start(daemon.address(), SystemdBehaviour::Allow);
 
-    let status = bus(daemon.address(), PATIENT).unit_status(&unit("cynosure")).unwrap();
+    let status = bus(daemon.address(), LONG_TIMEOUT).unit_status(&unit("cynosure")).unwrap();
 
     assert_eq!(status.name, "cynosure.service");
     assert_eq!((status.load_state, status.active_state), (LoadState::Loaded, ActiveState::Active));
@@ -41,20 +41,20 @@ fn a_unit_tells_what_it_is_doing() {
 }
 
 #[test]
-fn a_unit_that_is_not_installed_is_told_as_such() {
-    let daemon = Daemon::start();
-    let _systemd = Systemd::start(daemon.address(), Manner::Obliging);
+fn a_missing_unit_is_reported_as_not_installed() {
+    let daemon = BusDaemon::start();
+    let _systemd = FakeSystemd::start(daemon.address(), SystemdBehaviour::Allow);
 
-    let status = bus(daemon.address(), PATIENT).unit_status(&unit("other")).unwrap();
+    let status = bus(daemon.address(), LONG_TIMEOUT).unit_status(&unit("other")).unwrap();
 
     assert_eq!(status.load_state, LoadState::NotFound);
 }
 
 #[test]
-fn a_restart_is_asked_for_once_and_a_question_restarts_nothing() {
-    let daemon = Daemon::start();
-    let systemd = Systemd::start(daemon.address(), Manner::Obliging);
-    let bus = bus(daemon.address(), PATIENT);
+fn a_restart_is_requested_once_and_a_query_restarts_nothing() {
+    let daemon = BusDaemon::start();
+    let systemd = FakeSystemd::start(daemon.address(), SystemdBehaviour::Allow);
+    let bus = bus(daemon.address(), LONG_TIMEOUT);
 
     assert_eq!(
         bus.check_restart_permission(&unit("cynosure")).unwrap(),
@@ -67,10 +67,10 @@ fn a_restart_is_asked_for_once_and_a_question_restarts_nothing() {
 }
 
 #[test]
-fn who_is_not_authorised_is_told_which_rule_is_missing() {
-    let daemon = Daemon::start();
-    let systemd = Systemd::start(daemon.address(), Manner::Denying);
-    let bus = bus(daemon.address(), PATIENT);
+fn an_unauthorised_restart_names_the_missing_rule() {
+    let daemon = BusDaemon::start();
+    let systemd = FakeSystemd::start(daemon.address(), SystemdBehaviour::Deny);
+    let bus = bus(daemon.address(), LONG_TIMEOUT);
 
     let error = bus.restart_unit(&unit("cynosure")).unwrap_err();
 
@@ -83,18 +83,18 @@ fn who_is_not_authorised_is_told_which_rule_is_missing() {
 
 #[test]
 fn an_unknown_unit_is_named() {
-    let daemon = Daemon::start();
-    let _systemd = Systemd::start(daemon.address(), Manner::Obliging);
+    let daemon = BusDaemon::start();
+    let _systemd = FakeSystemd::start(daemon.address(), SystemdBehaviour::Allow);
 
-    let error = bus(daemon.address(), PATIENT).restart_unit(&unit("other")).unwrap_err();
+    let error = bus(daemon.address(), LONG_TIMEOUT).restart_unit(&unit("other")).unwrap_err();
 
     assert_eq!(error.to_string(), "cannot restart other.service: there is no unit other.service");
 }
 
 #[test]
-fn a_systemd_that_never_answers_holds_nobody_up() {
-    let daemon = Daemon::start();
-    let systemd = Systemd::start(daemon.address(), Manner::Silent);
+fn a_silent_systemd_does_not_block_the_caller() {
+    let daemon = BusDaemon::start();
+    let systemd = FakeSystemd::start(daemon.address(), SystemdBehaviour::Silent);
 
     let error = bus(daemon.address(), Duration::from_millis(300)).restart_unit(&unit("cynosure"));
 
@@ -104,7 +104,7 @@ fn a_systemd_that_never_answers_holds_nobody_up() {
 }
 
 #[test]
-fn a_bus_that_takes_connections_and_says_nothing_holds_nobody_up() {
+fn a_silent_bus_does_not_block_the_caller() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("bus");
     let _listening = std::os::unix::net::UnixListener::bind(&path).unwrap();
@@ -116,10 +116,10 @@ fn a_bus_that_takes_connections_and_says_nothing_holds_nobody_up() {
 }
 
 #[test]
-fn a_bus_without_systemd_says_so() {
-    let daemon = Daemon::start();
+fn a_bus_without_systemd_is_reported() {
+    let daemon = BusDaemon::start();
 
-    let error = bus(daemon.address(), PATIENT).systemd_version().unwrap_err();
+    let error = bus(daemon.address(), LONG_TIMEOUT).systemd_version().unwrap_err();
 
     assert_eq!(
         error.to_string(),
@@ -128,30 +128,30 @@ fn a_bus_without_systemd_says_so() {
 }
 
 #[test]
-fn where_there_is_no_bus_its_place_is_named() {
-    let error = bus("unix:path=/nowhere/bus", PATIENT).systemd_version().unwrap_err();
+fn a_missing_bus_is_reported_with_its_address() {
+    let error = bus("unix:path=/nowhere/bus", LONG_TIMEOUT).systemd_version().unwrap_err();
 
     assert!(matches!(error.kind, BusErrorKind::BusUnavailable { .. }), "{error}");
     assert_eq!(error.to_string().matches("/nowhere/bus").count(), 1, "{error}");
 }
 
 #[test]
-fn a_bus_that_broke_off_is_tried_again_and_told() {
+fn a_broken_bus_connection_is_retried_and_reported() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("bus");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let address = format!("unix:path={}", path.display());
 
-    let error = bus(&address, PATIENT).systemd_version().unwrap_err();
+    let error = bus(&address, LONG_TIMEOUT).systemd_version().unwrap_err();
 
     assert!(matches!(error.kind, BusErrorKind::Disconnected { .. }), "{error}");
 }
 
 #[test]
 fn the_bus_answers_a_thread_beside_a_runtime_that_is_blocked() {
-    let daemon = Daemon::start();
-    let _systemd = Systemd::start(daemon.address(), Manner::Obliging);
-    let bus = bus(daemon.address(), PATIENT);
+    let daemon = BusDaemon::start();
+    let _systemd = FakeSystemd::start(daemon.address(), SystemdBehaviour::Allow);
+    let bus = bus(daemon.address(), LONG_TIMEOUT);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
 
     let version = runtime.block_on(async {

@@ -15,25 +15,28 @@ const OTHER_PATH: &str = "/org/freedesktop/systemd1/unit/other";
 
 /// How it meets whoever asks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Manner {
-    Obliging,
+pub(crate) enum SystemdBehaviour {
+    Allow,
     /// It says no to every restart, as without a rule of polkit.
-    Denying,
+    Deny,
     /// It takes every question and answers none.
     Silent,
 }
 
 /// It is on the bus as long as the test runs.
-pub(crate) struct Systemd {
+pub(crate) struct FakeSystemd {
     restarts: Arc<Mutex<Vec<String>>>,
     main_pid: Arc<Mutex<u32>>,
 }
 
-impl Systemd {
-    pub(crate) fn start(address: &str, manner: Manner) -> Self {
+impl FakeSystemd {
+    pub(crate) fn start(address: &str, manner: SystemdBehaviour) -> Self {
         let (restarts, main_pid) = (Arc::default(), Arc::new(Mutex::new(4711)));
-        let desk =
-            Desk { manner, restarts: Arc::clone(&restarts), main_pid: Arc::clone(&main_pid) };
+        let desk = FakeSystemdState {
+            behaviour: manner,
+            restarts: Arc::clone(&restarts),
+            main_pid: Arc::clone(&main_pid),
+        };
         let (ready, is_ready) = mpsc::channel();
         let address = address.to_owned();
         std::thread::spawn(move || {
@@ -46,7 +49,7 @@ impl Systemd {
                 ready.send(()).unwrap();
                 while let Some(Ok(call)) = calls.next().await {
                     if call.message_type() == Type::MethodCall {
-                        desk.answer(&connection, &call).await;
+                        desk.respond(&connection, &call).await;
                     }
                 }
             });
@@ -66,15 +69,15 @@ impl Systemd {
     }
 }
 
-struct Desk {
-    manner: Manner,
+struct FakeSystemdState {
+    behaviour: SystemdBehaviour,
     restarts: Arc<Mutex<Vec<String>>>,
     main_pid: Arc<Mutex<u32>>,
 }
 
-impl Desk {
-    async fn answer(&self, connection: &Connection, call: &Message) {
-        if self.manner == Manner::Silent {
+impl FakeSystemdState {
+    async fn respond(&self, connection: &Connection, call: &Message) {
+        if self.behaviour == SystemdBehaviour::Silent {
             return;
         }
         let header = call.header();
@@ -100,7 +103,7 @@ impl Desk {
     async fn restart(&self, connection: &Connection, call: &Message) {
         let (header, body) = (call.header(), call.body());
         let (name, mode): (&str, &str) = body.deserialize().unwrap();
-        let refused = if self.manner == Manner::Denying {
+        let refused = if self.behaviour == SystemdBehaviour::Deny {
             Some("org.freedesktop.DBus.Error.InteractiveAuthorizationRequired")
         } else if name != UNIT {
             Some("org.freedesktop.systemd1.NoSuchUnit")

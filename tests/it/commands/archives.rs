@@ -5,37 +5,37 @@ use std::path::PathBuf;
 
 use rusqlite::Connection;
 
-use crate::commands::home::{Home, Ran};
-use crate::endpoint::until;
+use crate::commands::test_home::{ProgramOutput, TestHome};
+use crate::endpoint::wait_until;
 
 const MARKER: &str = "downloads/.cynosure/demo/owner.json";
 
 /// After one session of 30 items, whose archive has a marker.
-fn extracted() -> Home {
-    let home = Home::served(30);
+fn home_after_extraction() -> TestHome {
+    let home = TestHome::with_demo_server(30);
     let ran = home.cynosure(&["run", "--once"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(home.path(MARKER).exists());
     home
 }
 
-fn move_away(home: &Home) -> PathBuf {
+fn move_away(home: &TestHome) -> PathBuf {
     let away = home.path("away");
     fs_err::rename(home.path("downloads"), &away).unwrap();
     away
 }
 
 /// Nothing is in the folder that the archive was in, not even hidden.
-fn assert_untouched(home: &Home) {
+fn assert_untouched(home: &TestHome) {
     let found = fs_err::read_dir(home.path("downloads")).unwrap().count();
     assert_eq!(found, 0, "something was made in the folder below the archive");
 }
 
-fn status(home: &Home) -> serde_json::Value {
+fn status(home: &TestHome) -> serde_json::Value {
     serde_json::from_str(&home.read("state/demo/execution_state.json")).unwrap()
 }
 
-fn assert_waits_for_storage(home: &Home, ran: &Ran) {
+fn assert_waits_for_storage(home: &TestHome, ran: &ProgramOutput) {
     assert_eq!(ran.code, Some(74), "{ran:?}");
     let state = status(home);
     assert_eq!(
@@ -44,21 +44,21 @@ fn assert_waits_for_storage(home: &Home, ran: &Ran) {
     );
 }
 
-fn ledger(home: &Home) -> Connection {
+fn ledger(home: &TestHome) -> Connection {
     Connection::open(home.path("state/demo/ledger.sqlite")).unwrap()
 }
 
 /// FAULTS 51: not mounted.
 #[test]
 fn an_archive_that_is_not_mounted_is_left_alone() {
-    let home = extracted();
+    let home = home_after_extraction();
     let away = move_away(&home);
     fs_err::create_dir(home.path("downloads")).unwrap();
 
     let refused = home.cynosure(&["run", "--once"]);
 
     assert_waits_for_storage(&home, &refused);
-    insta::assert_snapshot!(refused.err.lines().last().unwrap(), @r"
+    insta::assert_snapshot!(refused.stderr.lines().last().unwrap(), @r"
     cynosure: HOME/downloads is not the archive of demo: there is no HOME/downloads/.cynosure/demo/owner.json; mount the archive or put it back, and the work goes on by itself (to go on in a new place, move the folder `.cynosure` of the old archive there)
     ");
     assert_untouched(&home);
@@ -66,20 +66,20 @@ fn an_archive_that_is_not_mounted_is_left_alone() {
     fs_err::rename(away, home.path("downloads")).unwrap();
     let ran = home.cynosure(&["run", "--once"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert_eq!(home.served_again(), 0);
+    assert_eq!(home.repeated_downloads(), 0);
 }
 
 /// FAULTS 51: moved away.
 #[test]
-fn a_folder_of_an_archive_is_not_made_again() {
-    let home = extracted();
+fn a_missing_archive_folder_is_not_recreated() {
+    let home = home_after_extraction();
     move_away(&home);
 
     let refused = home.cynosure(&["run", "--once"]);
 
     assert_waits_for_storage(&home, &refused);
     assert!(!home.path("downloads").exists());
-    let doctor = home.cynosure(&["doctor"]).out;
+    let doctor = home.cynosure(&["doctor"]).stdout;
     assert!(doctor.contains("is not the archive of demo"), "{doctor}");
     assert!(!doctor.contains("the first start makes it"), "{doctor}");
 }
@@ -87,7 +87,7 @@ fn a_folder_of_an_archive_is_not_made_again() {
 /// FAULTS 51: replaced by a link.
 #[test]
 fn a_link_to_another_place_is_no_archive() {
-    let home = extracted();
+    let home = home_after_extraction();
     move_away(&home);
     let elsewhere = home.path("elsewhere");
     fs_err::create_dir(&elsewhere).unwrap();
@@ -101,30 +101,30 @@ fn a_link_to_another_place_is_no_archive() {
 
 /// FAULTS 51: it comes back.
 #[test]
-fn a_worker_goes_on_when_the_archive_is_back() {
-    let home = extracted();
+fn a_worker_resumes_when_the_archive_is_back() {
+    let home = home_after_extraction();
     let away = move_away(&home);
     let mut worker = home.start(&["run"]);
     worker.log_until("is not the archive of demo");
-    until(|| status(&home)["status"] == "error");
-    assert!(home.cynosure(&["status"]).out.contains("error"));
+    wait_until(|| status(&home)["status"] == "error");
+    assert!(home.cynosure(&["status"]).stdout.contains("error"));
 
     fs_err::rename(away, home.path("downloads")).unwrap();
 
-    until(|| status(&home)["status"] == "idle");
+    wait_until(|| status(&home)["status"] == "idle");
     assert_eq!(worker.0.try_wait().unwrap(), None);
 }
 
 /// FAULTS 51: unmounted while documents are stored.
 #[test]
-fn an_archive_that_goes_away_during_the_work_is_missed() {
-    let home = Home::served(3000);
+fn an_archive_unmounted_during_a_session_is_detected() {
+    let home = TestHome::with_demo_server(3000);
     let mut worker = home.start(&["run", "--once"]);
-    until(|| home.path("downloads").exists() && home.sessions().len() == 1);
+    wait_until(|| home.path("downloads").exists() && home.sessions().len() == 1);
     let away = move_away(&home);
     fs_err::create_dir(home.path("downloads")).unwrap();
     worker.log_until("is not the archive of demo");
-    until(|| status(&home)["status"] == "error");
+    wait_until(|| status(&home)["status"] == "error");
     assert_untouched(&home);
 
     fs_err::remove_dir(home.path("downloads")).unwrap();
@@ -133,39 +133,39 @@ fn an_archive_that_goes_away_during_the_work_is_missed() {
     assert_eq!(worker.0.wait().unwrap().code(), Some(74), "a run that does not wait");
     let ran = home.cynosure(&["run", "--once"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(ran.out.contains("listed 3000 = stored 3000"), "{ran:?}");
+    assert!(ran.stdout.contains("listed 3000 = stored 3000"), "{ran:?}");
     let verified = home.cynosure(&["verify"]);
-    assert!(verified.out.ends_with(": all well\n"), "{verified:?}");
+    assert!(verified.stdout.ends_with(": all well\n"), "{verified:?}");
 }
 
 /// FAULTS 51: the ledger is deleted with the archive there.
 #[test]
-fn a_ledger_that_is_gone_is_not_begun_again() {
-    let home = extracted();
+fn a_missing_ledger_is_not_recreated() {
+    let home = home_after_extraction();
     let before = home.messages();
     fs_err::remove_dir_all(home.path("state")).unwrap();
 
     let refused = home.cynosure(&["run", "--once"]);
 
     assert_waits_for_storage(&home, &refused);
-    insta::assert_snapshot!(refused.err.lines().last().unwrap(), @r"
+    insta::assert_snapshot!(refused.stderr.lines().last().unwrap(), @r"
     cynosure: HOME/downloads holds documents of demo that its ledger does not know: put a copy of the ledger back, or stop cynosure and run `cynosure adopt demo`, which rebuilds it from the archive; `cynosure reset demo --yes` lists and fetches everything again and keeps the files
     ");
     assert_eq!(home.messages(), before);
-    assert_eq!(home.served_again(), 0);
+    assert_eq!(home.repeated_downloads(), 0);
 }
 
 /// FAULTS 51: neither without a ledger nor with the empty one that a refused run leaves is all well.
 #[test]
-fn verify_and_requeue_miss_a_ledger_that_is_gone() {
-    let home = extracted();
+fn verify_and_requeue_report_a_missing_ledger() {
+    let home = home_after_extraction();
     fs_err::remove_dir_all(home.path("state")).unwrap();
     let assert_missed = || {
         for args in [&["verify"][..], &["verify", "--json"], &["requeue"]] {
             let ran = home.cynosure(args);
-            assert_eq!((ran.code, &*ran.out), (Some(74), ""), "{args:?}: {ran:?}");
+            assert_eq!((ran.code, &*ran.stdout), (Some(74), ""), "{args:?}: {ran:?}");
             let why = "holds documents of demo that its ledger does not know";
-            assert!(ran.err.contains(why), "{args:?}: {ran:?}");
+            assert!(ran.stderr.contains(why), "{args:?}: {ran:?}");
         }
     };
 
@@ -178,20 +178,20 @@ fn verify_and_requeue_miss_a_ledger_that_is_gone() {
 /// FAULTS 51 and 17: the ledger is damaged with the archive there.
 #[test]
 fn a_damaged_ledger_is_waited_for() {
-    let home = extracted();
+    let home = home_after_extraction();
     home.write("state/demo/ledger.sqlite", "rot");
 
     let refused = home.cynosure(&["run", "--once"]);
 
     assert_eq!(refused.code, Some(74), "{refused:?}");
     assert_eq!(status(&home)["status"], "error");
-    assert!(refused.err.contains("it is damaged"), "{}", refused.err);
-    assert_eq!(home.served_again(), 0);
+    assert!(refused.stderr.contains("it is damaged"), "{}", refused.stderr);
+    assert_eq!(home.repeated_downloads(), 0);
 }
 
 #[test]
 fn an_archive_of_another_ledger_is_refused() {
-    let home = extracted();
+    let home = home_after_extraction();
     let marker = home.read(MARKER);
     let id: String =
         ledger(&home).query_row("SELECT id FROM source", [], |row| row.get(0)).unwrap();
@@ -200,25 +200,25 @@ fn an_archive_of_another_ledger_is_refused() {
     let refused = home.cynosure(&["run", "--once"]);
 
     assert_waits_for_storage(&home, &refused);
-    assert!(refused.err.contains("belongs to another ledger"), "{}", refused.err);
+    assert!(refused.stderr.contains("belongs to another ledger"), "{}", refused.stderr);
 }
 
 /// FAULTS 13: the same archive and source with another state folder.
 #[test]
 fn a_second_worker_on_an_archive_is_refused() {
-    let home = Home::served(30);
+    let home = TestHome::with_demo_server(30);
     let worker = home.start(&["run"]);
-    until(|| home.path(MARKER).exists());
+    wait_until(|| home.path(MARKER).exists());
 
     let refused = home.cynosure(&["--state-dir", "other", "run", "--once"]);
 
     assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(refused.err.contains(&format!("process {}", worker.0.id())), "{}", refused.err);
+    assert!(refused.stderr.contains(&format!("process {}", worker.0.id())), "{}", refused.stderr);
 }
 
 #[test]
 fn an_archive_of_an_earlier_version_gets_a_marker() {
-    let home = extracted();
+    let home = home_after_extraction();
     ledger(&home).execute("UPDATE source SET id = NULL", []).unwrap();
     fs_err::remove_file(home.path(MARKER)).unwrap();
 
@@ -232,7 +232,7 @@ fn an_archive_of_an_earlier_version_gets_a_marker() {
 
 #[test]
 fn an_archive_behind_a_link_and_without_old_folders_is_fine() {
-    let home = extracted();
+    let home = home_after_extraction();
     let away = move_away(&home);
     symlink(&away, home.path("downloads")).unwrap();
     for session in home.sessions() {
@@ -246,7 +246,7 @@ fn an_archive_behind_a_link_and_without_old_folders_is_fine() {
 
 #[test]
 fn a_reset_frees_an_archive_whose_ledger_is_gone() {
-    let home = extracted();
+    let home = home_after_extraction();
     fs_err::remove_dir_all(home.path("state")).unwrap();
     assert_eq!(home.cynosure(&["run", "--once"]).code, Some(74));
 
@@ -258,7 +258,7 @@ fn a_reset_frees_an_archive_whose_ledger_is_gone() {
 }
 
 /// The ledger's rows that say what is stored.
-fn stored(home: &Home) -> Vec<(String, String, String, i64)> {
+fn stored_rows(home: &TestHome) -> Vec<(String, String, String, i64)> {
     let ledger = ledger(home);
     let mut statement = ledger
         .prepare(
@@ -272,54 +272,54 @@ fn stored(home: &Home) -> Vec<(String, String, String, i64)> {
     rows.map(Result::unwrap).collect()
 }
 
-fn assert_adopted_and_nothing_is_fetched(home: &Home, before: &[(String, String, String, i64)]) {
+fn assert_adopted_without_downloads(home: &TestHome, before: &[(String, String, String, i64)]) {
     let files = home.messages();
     let ran = home.cynosure(&["run", "--once"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert_eq!(home.served_again(), 0, "something was fetched twice");
-    assert_eq!(stored(home), before);
+    assert_eq!(home.repeated_downloads(), 0, "something was fetched twice");
+    assert_eq!(stored_rows(home), before);
     assert_eq!(home.messages(), files);
     let verified = home.cynosure(&["verify"]);
     assert_eq!(verified.code, Some(0), "{verified:?}");
-    assert!(verified.out.ends_with(": all well\n"), "{verified:?}");
+    assert!(verified.stdout.ends_with(": all well\n"), "{verified:?}");
 }
 
 /// FAULTS 51: the ledger is deleted with the archive there.
 #[test]
 fn a_ledger_is_rebuilt_from_the_manifests() {
-    let home = extracted();
-    let before = stored(&home);
+    let home = home_after_extraction();
+    let before = stored_rows(&home);
     fs_err::remove_dir_all(home.path("state")).unwrap();
 
     let shown = home.cynosure(&["adopt", "demo", "--dry-run"]);
     let adopted = home.cynosure(&["adopt", "demo"]);
 
     assert_eq!((shown.code, adopted.code), (Some(0), Some(0)), "{shown:?} {adopted:?}");
-    assert!(shown.out.contains("Nothing is changed yet"), "{shown:?}");
-    assert!(adopted.out.contains(" documents adopted; the next run"), "{adopted:?}");
-    assert_eq!(stored(&home), before);
-    assert_adopted_and_nothing_is_fetched(&home, &before);
+    assert!(shown.stdout.contains("Nothing is changed yet"), "{shown:?}");
+    assert!(adopted.stdout.contains(" documents adopted; the next run"), "{adopted:?}");
+    assert_eq!(stored_rows(&home), before);
+    assert_adopted_without_downloads(&home, &before);
 }
 
 /// FAULTS 51 and 17: the ledger is damaged with an archive of 0.1.0 there.
 #[test]
 fn a_ledger_is_rebuilt_from_names_and_sizes() {
-    let home = extracted();
-    let before = stored(&home);
+    let home = home_after_extraction();
+    let before = stored_rows(&home);
     fs_err::remove_file(home.sessions()[0].join("manifest.jsonl")).unwrap();
     home.write("state/demo/ledger.sqlite", "rot");
 
     let adopted = home.cynosure(&["adopt", "demo"]);
 
     assert_eq!(adopted.code, Some(0), "{adopted:?}");
-    assert!(adopted.out.contains("ledger.sqlite.unreadable-1"), "{adopted:?}");
-    assert_adopted_and_nothing_is_fetched(&home, &before);
+    assert!(adopted.stdout.contains("ledger.sqlite.unreadable-1"), "{adopted:?}");
+    assert_adopted_without_downloads(&home, &before);
 }
 
 #[test]
 fn two_copies_of_an_archive_are_adopted_once() {
-    let home = extracted();
-    let before = stored(&home);
+    let home = home_after_extraction();
+    let before = stored_rows(&home);
     home.cynosure(&["reset", "demo", "--yes"]);
     assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
     fs_err::remove_dir_all(home.path("state")).unwrap();
@@ -327,41 +327,41 @@ fn two_copies_of_an_archive_are_adopted_once() {
     let adopted = home.cynosure(&["adopt", "demo"]);
 
     assert!(
-        adopted.out.contains(&format!("{} files with the same bytes", before.len())),
+        adopted.stdout.contains(&format!("{} files with the same bytes", before.len())),
         "{adopted:?}"
     );
-    assert_eq!(stored(&home), before);
+    assert_eq!(stored_rows(&home), before);
     assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
 }
 
 #[test]
 fn a_ledger_that_knows_documents_is_not_replaced() {
-    let home = extracted();
+    let home = home_after_extraction();
     let before = home.read(MARKER);
 
     let refused = home.cynosure(&["adopt", "demo"]);
 
     assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(refused.err.contains("knows documents"), "{}", refused.err);
+    assert!(refused.stderr.contains("knows documents"), "{}", refused.stderr);
     assert_eq!(home.read(MARKER), before);
 }
 
 #[test]
-fn nothing_is_adopted_beside_a_worker() {
-    let home = Home::served(30);
+fn adopt_is_refused_beside_a_worker() {
+    let home = TestHome::with_demo_server(30);
     let worker = home.start(&["run"]);
-    until(|| home.path(MARKER).exists());
+    wait_until(|| home.path(MARKER).exists());
 
     let refused = home.cynosure(&["adopt", "demo"]);
 
     assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(refused.err.contains(&format!("process {}", worker.0.id())), "{}", refused.err);
+    assert!(refused.stderr.contains(&format!("process {}", worker.0.id())), "{}", refused.stderr);
 }
 
 #[test]
-fn what_is_missing_or_damaged_is_fetched_again_alone() {
-    let home = extracted();
-    let before = stored(&home);
+fn only_missing_or_damaged_documents_are_refetched() {
+    let home = home_after_extraction();
+    let before = stored_rows(&home);
     let messages = home.messages();
     fs_err::remove_file(&messages[0]).unwrap();
     fs_err::write(&messages[1], "short").unwrap();
@@ -372,30 +372,30 @@ fn what_is_missing_or_damaged_is_fetched_again_alone() {
 
     assert_eq!(requeued.code, Some(0), "{requeued:?}");
     assert!(
-        requeued.out.contains("2 documents of demo: fetched again by the next"),
+        requeued.stdout.contains("2 documents of demo: fetched again by the next"),
         "{requeued:?}"
     );
-    assert!(account.out.contains("the file of a document is"), "{account:?}");
+    assert!(account.stdout.contains("the file of a document is"), "{account:?}");
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert_eq!(home.served_again(), 2);
-    assert_eq!(stored(&home), before);
+    assert_eq!(home.repeated_downloads(), 2);
+    assert_eq!(stored_rows(&home), before);
     let verified = home.cynosure(&["verify"]);
     assert_eq!(verified.code, Some(0), "{verified:?}");
     let sound = home.cynosure(&["requeue", "--damaged"]);
-    assert_eq!(sound.out, "demo: no document is missing or damaged\n");
+    assert_eq!(sound.stdout, "demo: no document is missing or damaged\n");
 }
 
 /// FAULTS 51: whoever watches is told.
 #[test]
-fn check_and_doctor_miss_the_archive() {
-    let home = extracted();
+fn check_and_doctor_report_a_missing_archive() {
+    let home = home_after_extraction();
     move_away(&home);
 
     let checked = home.cynosure(&["check"]);
     let doctor = home.cynosure(&["doctor"]);
 
     assert_eq!(checked.code, Some(2), "{checked:?}");
-    assert!(checked.out.contains("archive of demo"), "{checked:?}");
-    assert!(doctor.out.contains("demo: archive"), "{doctor:?}");
-    assert!(home.cynosure(&["requeue", "--damaged"]).err.contains("is not the archive of demo"));
+    assert!(checked.stdout.contains("archive of demo"), "{checked:?}");
+    assert!(doctor.stdout.contains("demo: archive"), "{doctor:?}");
+    assert!(home.cynosure(&["requeue", "--damaged"]).stderr.contains("is not the archive of demo"));
 }

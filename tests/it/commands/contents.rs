@@ -4,42 +4,42 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::commands::home::{Home, Ran};
-use crate::hostile::plain;
-use crate::mailbox::{Mailbox, Served};
+use crate::commands::test_home::{ProgramOutput, TestHome};
+use crate::fake_mailbox::{FakeMailbox, ServedMailbox};
+use crate::hostile_server::plain_response;
 
 /// A mailbox of some mails, and what the program makes of it.
-struct Scene {
-    served: Served,
-    home: Arc<Home>,
+struct MailboxScenario {
+    mailbox: ServedMailbox,
+    home: Arc<TestHome>,
 }
 
-impl Scene {
-    async fn of(mailbox: Mailbox) -> Self {
+impl MailboxScenario {
+    async fn new(mailbox: FakeMailbox) -> Self {
         let served = mailbox.serve().await;
-        let home = Arc::new(Home::at(served.server.url.as_str()));
+        let home = Arc::new(TestHome::with_source_at(served.server.url.as_str()));
         home.configure("attempts = 1\n", "attempts = 1\n[item]\nmax_attempts = 1\n");
-        Self { served, home }
+        Self { mailbox: served, home }
     }
 
     /// Runs the program to its end while the server of the test goes on.
-    async fn cynosure(&self, args: &'static [&'static str]) -> Ran {
+    async fn cynosure(&self, args: &'static [&'static str]) -> ProgramOutput {
         let home = Arc::clone(&self.home);
         tokio::task::spawn_blocking(move || home.cynosure(args)).await.unwrap()
     }
 
     /// Runs one session and returns its account.
-    async fn account(&self, code: i32) -> String {
+    async fn summary_line(&self, code: i32) -> String {
         let ran = self.cynosure(&["run", "--once"]).await;
         assert_eq!(ran.code, Some(code), "{ran:?}");
-        let lines = format!("{}{}", ran.out, ran.err);
+        let lines = format!("{}{}", ran.stdout, ran.stderr);
         let account = lines.lines().rfind(|line| line.contains("listed ") && line.contains(" = "));
         let account = account.unwrap_or_else(|| panic!("no account in {lines}"));
         account[account.find("listed ").unwrap()..].to_owned()
     }
 
     /// What is stored, in the order of the paths, with the file names.
-    fn stored(&self) -> Vec<(String, String)> {
+    fn stored_files(&self) -> Vec<(String, String)> {
         let files = self.home.messages().into_iter();
         let read = |path: std::path::PathBuf| {
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
@@ -49,117 +49,126 @@ impl Scene {
     }
 }
 
-fn pairs(files: &[(&str, &str)]) -> Vec<(String, String)> {
+fn path_and_bytes(files: &[(&str, &str)]) -> Vec<(String, String)> {
     files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
 }
 
 /// Three mails whose arrival is in the log, so that a cursor can be lost.
-fn mailbox() -> Mailbox {
-    let mut mailbox = Mailbox::of(0);
-    ["M0", "M1", "M2"].iter().for_each(|id| mailbox.arrive(id));
+fn mailbox() -> FakeMailbox {
+    let mut mailbox = FakeMailbox::with_emails(0);
+    ["M0", "M1", "M2"].iter().for_each(|id| mailbox.deliver(id));
     mailbox
 }
 
 /// FAULTS 44: same ids and threads, other blobs and sizes, cursor lost.
 #[tokio::test]
-async fn mail_of_a_restored_server_is_fetched_and_the_old_kept() {
-    let scene = Scene::of(mailbox()).await;
-    let account = scene.account(0).await;
+async fn mail_of_a_restored_server_is_stored_beside_the_old() {
+    let scene = MailboxScenario::new(mailbox()).await;
+    let account = scene.summary_line(0).await;
     assert_eq!(account, "listed 3 = stored 3 + gone 0 + quarantined 0");
 
-    scene.served.change(|mailbox| {
+    scene.mailbox.with_mailbox(|mailbox| {
         mailbox.replace("M0", "R0", "restored 0");
         mailbox.replace("M2", "R2", "restored 2");
         mailbox.log.clear();
     });
-    let account = scene.account(0).await;
+    let account = scene.summary_line(0).await;
 
     assert_eq!(account, "listed 2 = stored 2 + gone 0 + quarantined 0; 2 new versions, 0 copies");
     let (old, new) = (
         [("+m0.eml", "M0"), ("+m1.eml", "M1"), ("+m2.eml", "M2")],
         [("+m0.2.eml", "restored 0"), ("+m2.2.eml", "restored 2")],
     );
-    assert_eq!(scene.stored(), [pairs(&old), pairs(&new)].concat());
+    assert_eq!(scene.stored_files(), [path_and_bytes(&old), path_and_bytes(&new)].concat());
     let verified = scene.cynosure(&["verify"]).await;
     assert_eq!(verified.code, Some(0), "{verified:?}");
-    assert!(verified.out.contains("5 documents of 3 items verified"), "{verified:?}");
+    assert!(verified.stdout.contains("5 documents of 3 items verified"), "{verified:?}");
 }
 
 /// FAULTS 44: the blob id of a deleted mail names another content now.
 #[tokio::test]
 async fn a_new_mail_under_a_used_blob_of_another_size_is_fetched() {
-    let scene = Scene::of(mailbox()).await;
-    scene.account(0).await;
+    let scene = MailboxScenario::new(mailbox()).await;
+    scene.summary_line(0).await;
 
-    scene.served.change(|mailbox| {
+    scene.mailbox.with_mailbox(|mailbox| {
         mailbox.destroy(|id| id == "M0");
-        mailbox.arrive("M3");
+        mailbox.deliver("M3");
         mailbox.replace("M3", "BM0", "not what M0 was");
-        mailbox.arrive("M4");
+        mailbox.deliver("M4");
         mailbox.replace("M4", "BM1", "M1");
     });
-    let account = scene.account(0).await;
+    let account = scene.summary_line(0).await;
 
     assert_eq!(account, "listed 2 = stored 2 + gone 0 + quarantined 0; 0 new versions, 1 copy");
-    let stored = scene.stored();
+    let stored = scene.stored_files();
     assert_eq!(stored.len(), 4, "{stored:?}");
-    assert_eq!(stored.last(), pairs(&[("+m3.eml", "not what M0 was")]).last());
+    assert_eq!(stored.last(), path_and_bytes(&[("+m3.eml", "not what M0 was")]).last());
 }
 
 /// FAULTS 48: the listing names a blob that is not there any more.
 #[tokio::test]
-async fn a_blob_that_changed_before_its_download_is_followed() {
+async fn a_blob_changed_before_its_download_is_refetched() {
     let mut mailbox = mailbox();
-    mailbox.bend("Email/get", |arguments| {
+    mailbox.override_method("Email/get", |arguments| {
         let ids = arguments["ids"].as_array().filter(|ids| ids.len() == 3)?;
         let list = ids.iter().map(|id| {
             json!({"id": id, "blobId": "gone", "threadId": id, "size": 99, "mailboxIds": {"in": true}})
         });
         Some(json!({"state": "3", "list": list.collect::<Vec<_>>(), "notFound": []}))
     });
-    let scene = Scene::of(mailbox).await;
+    let scene = MailboxScenario::new(mailbox).await;
 
-    let account = scene.account(0).await;
+    let account = scene.summary_line(0).await;
 
     assert_eq!(account, "listed 3 = stored 3 + gone 0 + quarantined 0");
-    assert_eq!(scene.stored(), pairs(&[("+m0.eml", "M0"), ("+m1.eml", "M1"), ("+m2.eml", "M2")]));
+    assert_eq!(
+        scene.stored_files(),
+        path_and_bytes(&[("+m0.eml", "M0"), ("+m1.eml", "M1"), ("+m2.eml", "M2")])
+    );
 }
 
 /// FAULTS 48: a mail that was quarantined under its old blob.
 #[tokio::test]
 async fn a_requeued_mail_is_fetched_under_its_new_blob() {
     let mut mailbox = mailbox();
-    mailbox.instead = Some(("/get/alice/BM1/", plain("404 None", "", "")));
-    let scene = Scene::of(mailbox).await;
-    let account = scene.account(3).await;
+    mailbox.request_override = Some(("/get/alice/BM1/", plain_response("404 None", "", "")));
+    let scene = MailboxScenario::new(mailbox).await;
+    let account = scene.summary_line(3).await;
     assert!(account.starts_with("listed 3 = stored 2 + gone 0 + quarantined 1"), "{account}");
 
-    scene.served.change(|mailbox| {
-        mailbox.instead = None;
+    scene.mailbox.with_mailbox(|mailbox| {
+        mailbox.request_override = None;
         mailbox.replace("M1", "new", "another content");
     });
     scene.cynosure(&["requeue", "--source", "work"]).await;
-    let account = scene.account(0).await;
+    let account = scene.summary_line(0).await;
 
     assert_eq!(account, "listed 1 = stored 1 + gone 0 + quarantined 0");
-    assert_eq!(scene.stored().last(), pairs(&[("+m1.eml", "another content")]).last());
+    assert_eq!(
+        scene.stored_files().last(),
+        path_and_bytes(&[("+m1.eml", "another content")]).last()
+    );
 }
 
 /// FAULTS 48: the same, where a full listing brings the new blob.
 #[tokio::test]
 async fn a_quarantined_mail_listed_with_a_new_blob_is_fetched() {
     let mut mailbox = mailbox();
-    mailbox.instead = Some(("/get/alice/BM1/", plain("404 None", "", "")));
-    let scene = Scene::of(mailbox).await;
-    scene.account(3).await;
+    mailbox.request_override = Some(("/get/alice/BM1/", plain_response("404 None", "", "")));
+    let scene = MailboxScenario::new(mailbox).await;
+    scene.summary_line(3).await;
 
-    scene.served.change(|mailbox| {
-        mailbox.instead = None;
+    scene.mailbox.with_mailbox(|mailbox| {
+        mailbox.request_override = None;
         mailbox.replace("M1", "new", "another content");
         mailbox.log.clear();
     });
-    let account = scene.account(0).await;
+    let account = scene.summary_line(0).await;
 
     assert_eq!(account, "listed 1 = stored 1 + gone 0 + quarantined 0");
-    assert_eq!(scene.stored().last(), pairs(&[("+m1.eml", "another content")]).last());
+    assert_eq!(
+        scene.stored_files().last(),
+        path_and_bytes(&[("+m1.eml", "another content")]).last()
+    );
 }

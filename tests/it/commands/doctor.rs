@@ -2,19 +2,19 @@
 
 use serde_json::Value;
 
-use crate::bus::{Daemon, Manner, Systemd};
-use crate::commands::home::{Home, Ran, answering};
+use crate::bus::{BusDaemon, FakeSystemd, SystemdBehaviour};
+use crate::commands::test_home::{ProgramOutput, TestHome, fixed_response_server};
 
 /// The finding about something.
-fn finding(ran: &Ran, what: &str) -> Value {
+fn finding(ran: &ProgramOutput, what: &str) -> Value {
     let told = &ran.json_lines()[0];
     let found = told["findings"].as_array().unwrap().iter().find(|found| found["what"] == what);
     found.unwrap_or_else(|| panic!("nothing about {what} in {told}")).clone()
 }
 
 #[test]
-fn it_works_without_configuration_and_without_systemd() {
-    let home = Home::empty();
+fn doctor_works_without_configuration_or_systemd() {
+    let home = TestHome::empty();
 
     let ran = home.cynosure(&["doctor", "--json"]);
 
@@ -23,12 +23,12 @@ fn it_works_without_configuration_and_without_systemd() {
     assert_eq!(finding(&ran, "clock")["mark"], "note");
     let configuration = finding(&ran, "configuration");
     assert_eq!(configuration["mark"], "note", "{configuration}");
-    assert_eq!(ran.err, "");
+    assert_eq!(ran.stderr, "");
 }
 
 #[test]
-fn a_configuration_with_mistakes_is_wrong_and_the_rest_is_looked_at() {
-    let home = Home::of_work();
+fn an_invalid_configuration_fails_and_the_rest_is_checked() {
+    let home = TestHome::with_source_work();
     home.configure("[restart]", "[restrat]");
 
     let ran = home.cynosure(&["doctor", "--json"]);
@@ -39,22 +39,22 @@ fn a_configuration_with_mistakes_is_wrong_and_the_rest_is_looked_at() {
 }
 
 #[test]
-fn a_server_that_lets_us_in_is_sound_and_no_secret_is_shown() {
-    let home = Home::served(3);
+fn an_accepting_server_is_ok_and_no_secret_is_shown() {
+    let home = TestHome::with_demo_server(3);
     let secret = home.read("token");
 
     let ran = home.cynosure(&["doctor", "--json"]);
 
-    assert_eq!(finding(&ran, "demo: server")["mark"], "ok", "{}", ran.out);
+    assert_eq!(finding(&ran, "demo: server")["mark"], "ok", "{}", ran.stdout);
     let credential = finding(&ran, "demo: credential");
     assert!(credential["message"].as_str().unwrap().ends_with("can be read, mode 0600"));
-    assert!(!ran.out.contains(secret.trim()), "{}", ran.out);
+    assert!(!ran.stdout.contains(secret.trim()), "{}", ran.stdout);
     assert!(!home.path("state").exists(), "looking makes nothing");
 }
 
 #[test]
 fn an_offline_source_is_a_finding() {
-    let home = Home::of_work();
+    let home = TestHome::with_source_work();
 
     let ran = home.cynosure(&["doctor", "--json"]);
 
@@ -65,9 +65,12 @@ fn an_offline_source_is_a_finding() {
 }
 
 #[test]
-fn a_refused_credential_is_told_from_a_server_that_is_down() {
+fn a_rejected_credential_differs_from_a_down_server() {
     let refusal = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-    let home = Home::at(&format!("http://{}/.well-known/jmap", answering(refusal)));
+    let home = TestHome::with_source_at(&format!(
+        "http://{}/.well-known/jmap",
+        fixed_response_server(refusal)
+    ));
 
     let ran = home.cynosure(&["doctor", "--json"]);
 
@@ -77,7 +80,7 @@ fn a_refused_credential_is_told_from_a_server_that_is_down() {
 
 #[test]
 fn a_credential_that_others_can_read_is_wrong() {
-    let home = Home::of_work();
+    let home = TestHome::with_source_work();
     rustix::fs::chmod(home.path("token"), rustix::fs::Mode::from_raw_mode(0o644)).unwrap();
 
     let credential = finding(&home.cynosure(&["doctor", "--json"]), "work: credential");
@@ -87,24 +90,24 @@ fn a_credential_that_others_can_read_is_wrong() {
 }
 
 #[test]
-fn a_folder_that_is_there_is_written_to_and_left_as_it_was() {
-    let home = Home::of_work();
+fn an_existing_folder_is_probed_and_left_unchanged() {
+    let home = TestHome::with_source_work();
     fs_err::create_dir_all(home.path("state")).unwrap();
 
     let ran = home.cynosure(&["doctor"]);
 
-    assert!(ran.out.contains("a durable write takes"), "{}", ran.out);
+    assert!(ran.stdout.contains("a durable write takes"), "{}", ran.stdout);
     assert_eq!(fs_err::read_dir(home.path("state")).unwrap().count(), 0);
 }
 
 #[test]
-fn the_unit_is_looked_at_where_there_is_one() {
-    let daemon = Daemon::start();
-    let systemd = Systemd::start(daemon.address(), Manner::Obliging);
-    let home = Home::of_work();
+fn an_installed_unit_is_checked() {
+    let daemon = BusDaemon::start();
+    let systemd = FakeSystemd::start(daemon.address(), SystemdBehaviour::Allow);
+    let home = TestHome::with_source_work();
     let mut command = home.command(&["doctor", "--json"]);
 
-    let ran = home.end(command.env("DBUS_SYSTEM_BUS_ADDRESS", daemon.address()));
+    let ran = home.finish(command.env("DBUS_SYSTEM_BUS_ADDRESS", daemon.address()));
 
     assert_eq!(finding(&ran, "systemd")["message"], "257.1");
     assert_eq!(finding(&ran, "restart over D-Bus")["mark"], "ok");

@@ -7,11 +7,11 @@ use chrono::{DateTime, TimeDelta};
 use cynosure::worker::{Env as _, RealEnv};
 use serde_json::Value;
 
-use crate::commands::home::{Home, Ran, answering};
-use crate::hostile::plain;
-use crate::mailbox::Mailbox;
+use crate::commands::test_home::{ProgramOutput, TestHome, fixed_response_server};
+use crate::fake_mailbox::FakeMailbox;
+use crate::hostile_server::plain_response;
 
-const RULES: &str = "
+const RULES_CONFIG: &str = "
 [[provider.strict.error]]
 status = 403
 body = { pointer = \"/error/code\", value = 7 }
@@ -26,27 +26,27 @@ class = \"not_found\"
 ";
 
 /// A reply that tries to take over the terminal, and repeats the token.
-fn hostile() -> Vec<u8> {
+fn hostile_response() -> Vec<u8> {
     let headers = "Content-Type: text/plain\r\nX-RateLimit-Remaining: 7\r\nSet-Cookie: id=stolen\r\n\
                    Server: evil\u{9b}31m\r\nX-Odd: kept-out\r\nX-Error: disk\r\n";
     let body = "\u{1b}[2Jno\r\nthe token secret is \u{202e}unwelcome\nsecond\u{7} line";
-    plain("403 No", headers, body)
+    plain_response("403 No", headers, body)
 }
 
-fn explained(args: &[&str]) -> Ran {
-    let ran = Home::empty().cynosure(&[&["explain"], args].concat());
-    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{ran:?}");
+fn explain_response(args: &[&str]) -> ProgramOutput {
+    let ran = TestHome::empty().cynosure(&[&["explain"], args].concat());
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
     ran
 }
 
 /// Nothing in the text could do anything to a terminal.
-fn is_tame(text: &str) -> bool {
+fn assert_sanitized(text: &str) -> bool {
     !text.chars().any(|c| (c.is_control() && c != '\n') || ('\u{202a}'..='\u{202e}').contains(&c))
 }
 
 #[test]
-fn a_reset_years_ahead_is_told_as_what_it_is() {
-    let ran = explained(&[
+fn a_reset_years_ahead_is_reported() {
+    let ran = explain_response(&[
         "--status",
         "403",
         "--header",
@@ -55,8 +55,8 @@ fn a_reset_years_ahead_is_told_as_what_it_is() {
         "X-RateLimit-Reset: 4000000000",
     ]);
 
-    let ahead = ran.out.split("(in ").nth(1).unwrap().split(')').next().unwrap();
-    let told = ran.out.replace(ahead, "SPAN");
+    let ahead = ran.stdout.split("(in ").nth(1).unwrap().split(')').next().unwrap();
+    let told = ran.stdout.replace(ahead, "SPAN");
     insta::assert_snapshot!(told, @r"
     reply    403, 2 headers, no body
              judged by the built-in rules
@@ -73,8 +73,8 @@ fn a_reset_years_ahead_is_told_as_what_it_is() {
 }
 
 #[test]
-fn a_forbidden_reply_means_one_thing_for_an_item_and_another_for_the_listing() {
-    insta::assert_snapshot!(explained(&["--status", "403"]).out, @r"
+fn a_403_differs_between_item_and_listing() {
+    insta::assert_snapshot!(explain_response(&["--status", "403"]).stdout, @r"
     reply    403, no header, no body
              judged by the built-in rules
     rule     forbidden (built in): 403 without a word of limits
@@ -90,9 +90,9 @@ fn a_forbidden_reply_means_one_thing_for_an_item_and_another_for_the_listing() {
 }
 
 #[test]
-fn a_failing_server_is_told_with_the_delays_and_their_arithmetic() {
-    let ran = explained(&["--status", "503", "--scope", "listing"]);
-    insta::assert_snapshot!(ran.out, @r"
+fn a_server_error_shows_the_delays_and_their_formula() {
+    let ran = explain_response(&["--status", "503", "--scope", "listing"]);
+    insta::assert_snapshot!(ran.stdout, @r"
     reply    503, no header, no body
              judged by the built-in rules
     rule     server_trouble (built in): 408, 425 or 5xx
@@ -102,8 +102,9 @@ fn a_failing_server_is_told_with_the_delays_and_their_arithmetic() {
              1 min × 2^0, ± 30 % of 1 min by chance, at most 1 h
     quota    the headers say nothing of one
     ");
-    let ran = explained(&["--status", "500", "--header", "retry-after: 30", "--scope", "item"]);
-    insta::assert_snapshot!(ran.out, @r"
+    let ran =
+        explain_response(&["--status", "500", "--header", "retry-after: 30", "--scope", "item"]);
+    insta::assert_snapshot!(ran.stdout, @r"
     reply    500, 1 header, no body
              judged by the built-in rules
     rule     server_trouble (built in): 408, 425 or 5xx
@@ -119,10 +120,10 @@ fn a_failing_server_is_told_with_the_delays_and_their_arithmetic() {
 }
 
 #[test]
-fn a_retry_after_that_is_none_is_told_as_such() {
+fn an_invalid_retry_after_is_reported() {
     for junk in ["0", "-1", "1e30", "soon"] {
         let header = format!("Retry-After: {junk}");
-        let out = explained(&["--status", "429", "--header", &header]).out;
+        let out = explain_response(&["--status", "429", "--header", &header]).stdout;
         assert!(out.contains(&format!("Retry-After: \"{junk}\" is no time to wait")), "{out}");
         assert!(out.contains("no time is told: a first try soon"), "{out}");
     }
@@ -133,7 +134,7 @@ fn a_retry_after_that_is_a_date_counts_from_now_where_the_reply_has_none() {
     let soon = DateTime::from_timestamp_millis(RealEnv.now().0).unwrap() + TimeDelta::minutes(90);
     let header = format!("Retry-After: {}", soon.format("%a, %d %b %Y %H:%M:%S GMT"));
 
-    let out = explained(&["--status", "429", "--header", &header]).out;
+    let out = explain_response(&["--status", "429", "--header", &header]).stdout;
 
     assert!(out.contains("Retry-After: 1 h 29 min"), "{out}");
     assert!(out.contains("the server's word, 1 h 29 min, + 1 s margin"), "{out}");
@@ -141,28 +142,28 @@ fn a_retry_after_that_is_a_date_counts_from_now_where_the_reply_has_none() {
 }
 
 #[test]
-fn a_hold_that_a_person_chose_is_told_as_theirs() {
-    let home = Home::empty();
+fn a_configured_block_is_shown_as_configured() {
+    let home = TestHome::empty();
     home.write("config.toml", "[restart]\nrate_limit_duration = \"20m\"\n");
 
     let ran = home.cynosure(&["explain", "--status", "429"]);
 
     let told = "delay    20 min\n         no time is told: restart.rate_limit_duration\n         \
                 doubling while it says so again, up to 1 h\n";
-    assert!(ran.out.contains(told), "{ran:?}");
+    assert!(ran.stdout.contains(told), "{ran:?}");
 }
 
 #[test]
-fn rules_of_ones_own_are_named_with_their_place_and_note() {
-    let home = Home::empty();
-    home.write("config.toml", RULES);
+fn user_rules_are_shown_with_location_and_note() {
+    let home = TestHome::empty();
+    home.write("config.toml", RULES_CONFIG);
     home.write("body.json", r#"{"error": {"code": 7}}"#);
 
     let mine = home.cynosure(&["explain", "--status", "403", "--body", "body.json"]);
     let header = ["explain", "--status", "500", "--header", "X-ERROR: it is Gone now"];
     let other = home.cynosure(&header);
 
-    insta::assert_snapshot!(mine.out, @r"
+    insta::assert_snapshot!(mine.stdout, @r"
     reply    403, no header, a body of 22 bytes
              judged by 2 rules of provider strict, then by those built in
     for      an item
@@ -180,14 +181,14 @@ fn rules_of_ones_own_are_named_with_their_place_and_note() {
     quota    the headers say nothing of one
     ");
     assert!(
-        other.out.contains("rule     yours at config.toml:10:1\ncause    not_found"),
+        other.stdout.contains("rule     yours at config.toml:10:1\ncause    not_found"),
         "{other:?}"
     );
 }
 
 #[test]
 fn a_body_may_come_from_standard_input_and_json_may_go_out() {
-    let home = Home::empty();
+    let home = TestHome::empty();
     let mut command = home.command(&["explain", "--status", "403", "--body", "-", "--json"]);
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"Quota exceeded for user").unwrap();
@@ -203,8 +204,8 @@ fn a_body_may_come_from_standard_input_and_json_may_go_out() {
 
 /// FAULTS 50: what only sounds like a limit blocks nothing.
 #[test]
-fn words_of_limits_are_told_from_limits() {
-    let home = Home::empty();
+fn text_that_mentions_limits_is_no_limit() {
+    let home = TestHome::empty();
     let session =
         r#"{"capabilities": {"urn:ietf:params:jmap:core": {"maxConcurrentRequests": 4}}}"#;
     let problem =
@@ -215,7 +216,7 @@ fn words_of_limits_are_told_from_limits() {
         let ran = home.cynosure(&args);
         assert_eq!(ran.code, Some(0), "{ran:?}");
         let lines = ran
-            .out
+            .stdout
             .lines()
             .filter(|line| ["rule", "cause", "verdict"].iter().any(|word| line.starts_with(word)));
         lines.map(|line| format!("{line}\n")).collect::<String>()
@@ -260,13 +261,13 @@ fn words_of_limits_are_told_from_limits() {
 }
 
 #[test]
-fn what_is_typed_wrongly_is_answered_with_what_to_type() {
-    let home = Home::empty();
+fn usage_errors_say_what_to_type() {
+    let home = TestHome::empty();
     let refused = |args: &[&str], code: i32| {
         let ran = home.cynosure(&[&["explain"], args].concat());
         assert_eq!(ran.code, Some(code), "{ran:?}");
-        assert!(is_tame(&ran.err), "{ran:?}");
-        ran.err.lines().next().unwrap_or_default().to_owned()
+        assert!(assert_sanitized(&ran.stderr), "{ran:?}");
+        ran.stderr.lines().next().unwrap_or_default().to_owned()
     };
 
     insta::assert_snapshot!(
@@ -293,7 +294,7 @@ fn what_is_typed_wrongly_is_answered_with_what_to_type() {
 }
 
 /// Whether bytes are anywhere in what the source remembers.
-fn remembers(home: &Home, text: &str) -> bool {
+fn is_stored(home: &TestHome, text: &str) -> bool {
     let files = ["ledger.sqlite", "ledger.sqlite-wal", "execution_state.json"];
     files.iter().any(|name| {
         let bytes = fs_err::read(home.path("state/work").join(name)).unwrap_or_default();
@@ -303,39 +304,42 @@ fn remembers(home: &Home, text: &str) -> bool {
 
 #[test]
 fn the_last_reply_of_a_session_is_kept_and_explained() {
-    let home = Home::at(&format!("http://{}/.well-known/jmap", answering(hostile().leak())));
+    let home = TestHome::with_source_at(&format!(
+        "http://{}/.well-known/jmap",
+        fixed_response_server(hostile_response().leak())
+    ));
     let ran = home.cynosure(&["run", "--once"]);
     assert_ne!(ran.code, Some(0), "{ran:?}");
 
     let ran = home.cynosure(&["explain", "--source", "work"]);
 
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(is_tame(&ran.out), "{ran:?}");
-    let lines: Vec<_> = ran.out.lines().collect();
+    assert!(assert_sanitized(&ran.stdout), "{ran:?}");
+    let lines: Vec<_> = ran.stdout.lines().collect();
     assert!(lines[0].starts_with("reply    403, 4 headers, a body of "), "{ran:?}");
     assert!(lines[1].contains("recorded for the session of work, 20"), "{ran:?}");
-    assert!(ran.out.contains("rule     forbidden (built in)"), "{ran:?}");
-    assert!(ran.out.contains("X-RateLimit-*: 7 requests left"), "{ran:?}");
-    assert!(remembers(&home, "evil"));
+    assert!(ran.stdout.contains("rule     forbidden (built in)"), "{ran:?}");
+    assert!(ran.stdout.contains("X-RateLimit-*: 7 requests left"), "{ran:?}");
+    assert!(is_stored(&home, "evil"));
     for unwanted in ["token secret", "stolen", "kept-out"] {
-        assert!(!remembers(&home, unwanted), "{unwanted}");
+        assert!(!is_stored(&home, unwanted), "{unwanted}");
     }
 }
 
 /// A home whose server gives out two mails of three, and refuses one in a hostile way.
-async fn with_a_refused_mail(rules: &str) -> (Home, Ran) {
-    let mut mailbox = Mailbox::of(3);
-    mailbox.instead = Some(("/get/alice/BM1", hostile()));
+async fn home_with_a_rejected_message(rules: &str) -> (TestHome, ProgramOutput) {
+    let mut mailbox = FakeMailbox::with_emails(3);
+    mailbox.request_override = Some(("/get/alice/BM1", hostile_response()));
     let served = mailbox.serve().await;
-    let home = Home::at(served.server.url.as_str());
+    let home = TestHome::with_source_at(served.server.url.as_str());
     home.write("config.toml", &(home.read("config.toml") + rules));
-    let ran = async_cynosure(home, &["run", "--once"]).await;
+    let ran = run_async(home, &["run", "--once"]).await;
     drop(served);
     ran
 }
 
 /// Runs the program while the servers of the test go on.
-async fn async_cynosure(home: Home, args: &'static [&'static str]) -> (Home, Ran) {
+async fn run_async(home: TestHome, args: &'static [&'static str]) -> (TestHome, ProgramOutput) {
     let run = move || {
         let ran = home.cynosure(args);
         (home, ran)
@@ -345,14 +349,18 @@ async fn async_cynosure(home: Home, args: &'static [&'static str]) -> (Home, Ran
 
 #[tokio::test]
 async fn a_quarantined_item_shows_its_last_reply_and_explain_says_why() {
-    let (home, ran) = with_a_refused_mail("").await;
+    let (home, ran) = home_with_a_rejected_message("").await;
     assert_eq!(ran.code, Some(3), "{ran:?}");
 
     let shown = home.cynosure(&["failures", "--item", "TM1"]);
     let told = home.cynosure(&["explain", "--item", "TM1"]);
     let json = home.cynosure(&["failures", "--item", "TM1", "--json"]);
 
-    assert!(is_tame(&shown.out) && is_tame(&told.out) && is_tame(&json.out));
+    assert!(
+        assert_sanitized(&shown.stdout)
+            && assert_sanitized(&told.stdout)
+            && assert_sanitized(&json.stdout)
+    );
     insta::assert_snapshot!(shown.cells(), @r#"
     item | TM1 of work
     state | quarantined after 1 failed attempt
@@ -388,15 +396,15 @@ async fn a_quarantined_item_shows_its_last_reply_and_explain_says_why() {
     );
     assert_eq!((&json["quarantined_in_a_row"], &json["attempts"]), (&1.into(), &1.into()));
     for unwanted in ["token secret", "stolen", "kept-out"] {
-        assert!(!remembers(&home, unwanted), "{unwanted}");
+        assert!(!is_stored(&home, unwanted), "{unwanted}");
     }
 }
 
 #[tokio::test]
-async fn a_rule_of_ones_own_decides_in_the_worker_too() {
+async fn a_user_rule_applies_in_the_worker_too() {
     let rule = "[[provider.\"127.0.0.1\".error]]\nheader = { name = \"X-Error\", equals = \"disk\" }\n\
                 class = \"too_large\"\nscope = \"item\"\n";
-    let (home, ran) = with_a_refused_mail(rule).await;
+    let (home, ran) = home_with_a_rejected_message(rule).await;
 
     assert_eq!(ran.code, Some(3), "{ran:?}");
     let line = &home.cynosure(&["failures", "--json"]).json_lines()[0];
@@ -404,21 +412,21 @@ async fn a_rule_of_ones_own_decides_in_the_worker_too() {
     let names: Vec<_> =
         line["reply"]["headers"].as_array().unwrap().iter().map(|pair| &pair[0]).collect();
     assert!(names.contains(&&Value::from("x-error")), "what a rule looks at is kept: {line}");
-    let told = home.cynosure(&["explain", "--item", "TM1"]).out;
+    let told = home.cynosure(&["explain", "--item", "TM1"]).stdout;
     assert!(told.contains("rule     yours at config.toml:"), "{told}");
     // Without the rule it is what it was before.
     home.configure(rule, "");
-    let told = home.cynosure(&["explain", "--item", "TM1"]).out;
+    let told = home.cynosure(&["explain", "--item", "TM1"]).stdout;
     assert!(told.contains("rule     forbidden (built in)"), "{told}");
     assert!(told.contains("then     it failed as too_large"), "{told}");
 }
 
 #[test]
-fn an_item_that_is_not_there_is_answered_with_what_shows_those_that_are() {
-    let home = Home::of_work();
+fn an_unknown_item_refers_to_the_failures_command() {
+    let home = TestHome::with_source_work();
     for args in [["failures", "--item", "no\u{1b}pe"], ["explain", "--item", "no\u{1b}pe"]] {
         let ran = home.cynosure(&args);
-        assert_eq!((ran.code, is_tame(&ran.err)), (Some(1), true), "{ran:?}");
-        assert!(ran.err.contains("`cynosure failures` shows what has failed"), "{ran:?}");
+        assert_eq!((ran.code, assert_sanitized(&ran.stderr)), (Some(1), true), "{ran:?}");
+        assert!(ran.stderr.contains("`cynosure failures` shows what has failed"), "{ran:?}");
     }
 }

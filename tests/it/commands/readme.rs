@@ -5,7 +5,7 @@ use std::path::Path;
 use cynosure::config::{EnvVars, load};
 use rustix::process::Signal;
 
-use crate::commands::home::{Home, UNCONCERNED};
+use crate::commands::test_home::{NO_HOST_CHECKS_CONFIG, TestHome};
 
 const README: &str = include_str!("../../../README.md");
 
@@ -42,10 +42,10 @@ fn commands() -> Vec<Vec<&'static str>> {
 
 #[test]
 fn every_command_runs() {
-    let home = Home::served(40);
+    let home = TestHome::with_demo_server(40);
     // How busy and how full the machine is, is up to it.
     let text = home.read("config.toml");
-    home.write("config.toml", &format!("{text}\n{UNCONCERNED}"));
+    home.write("config.toml", &format!("{text}\n{NO_HOST_CHECKS_CONFIG}"));
     let mut ran = Vec::new();
     for words in commands() {
         match words.as_slice() {
@@ -64,7 +64,7 @@ fn every_command_runs() {
             // What it finds is up to the machine.
             ["cynosure", "doctor"] => {
                 let end = home.cynosure(&["doctor"]);
-                assert!(matches!(end.code, Some(0 | 1)) && end.err.is_empty(), "{end:?}");
+                assert!(matches!(end.code, Some(0 | 1)) && end.stderr.is_empty(), "{end:?}");
             }
             ["cynosure", args @ ..] => {
                 let end = home.cynosure(args);
@@ -89,7 +89,7 @@ fn every_command_runs() {
 
 #[test]
 fn the_configuration_is_valid() {
-    let home = Home::empty();
+    let home = TestHome::empty();
     let text = blocks("toml").next().unwrap();
     home.write("config.toml", text);
 
@@ -104,7 +104,7 @@ fn the_configuration_is_valid() {
 }
 
 #[test]
-fn the_files_it_points_to_are_there() {
+fn linked_files_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut checked = 0;
     for (folder, text) in DOCUMENTS {

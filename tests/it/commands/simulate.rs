@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::commands::home::{Home, deaf};
+use crate::commands::test_home::{TestHome, closed_stdout};
 
 /// The documentation, whose examples are tried.
 const DOCS: &str = include_str!("../../../docs/simulate.md");
@@ -16,40 +16,48 @@ fn example(language: &str) -> &'static str {
 
 #[test]
 fn without_a_name_it_lists_the_scenarios() {
-    let ran = Home::empty().cynosure(&["simulate"]);
+    let ran = TestHome::empty().cynosure(&["simulate"]);
 
     assert_eq!(ran.code, Some(0), "{ran:?}");
     for name in
         ["fixed-600-per-minute", "bucket-10-per-second", "5000-per-hour", "lock-out", "long-outage"]
     {
-        assert!(ran.out.lines().any(|line| line.starts_with(&format!("{name}  "))), "{}", ran.out);
+        assert!(
+            ran.stdout.lines().any(|line| line.starts_with(&format!("{name}  "))),
+            "{}",
+            ran.stdout
+        );
     }
 }
 
 #[test]
-fn two_policies_are_told_in_a_table_a_plot_and_a_sentence() {
-    let home = Home::empty();
+fn two_policies_give_a_table_a_plot_and_a_comparison() {
+    let home = TestHome::empty();
     for scenario in ["fixed-600-per-minute", "long-outage"] {
         let ran = home.cynosure(&["simulate", scenario, "--svg", "plot.svg"]);
 
         assert_eq!(ran.code, Some(0), "{ran:?}");
-        assert_eq!(ran.err, "The plot is in plot.svg.\n");
-        let lines: Vec<&str> = ran.out.lines().collect();
-        assert!(lines[0].starts_with(&format!("{scenario}: ")), "{}", ran.out);
-        assert!(lines[3].starts_with("POLICY   TIME"), "{}", ran.out);
+        assert_eq!(ran.stderr, "The plot is in plot.svg.\n");
+        let lines: Vec<&str> = ran.stdout.lines().collect();
+        assert!(lines[0].starts_with(&format!("{scenario}: ")), "{}", ran.stdout);
+        assert!(lines[3].starts_with("POLICY   TIME"), "{}", ran.stdout);
         assert!(
             lines[4].starts_with("follow  ") && lines[5].starts_with("backoff  "),
             "{}",
-            ran.out
+            ran.stdout
         );
-        assert!(ran.out.contains('█') && ran.out.contains("▁ the server's quota"), "{}", ran.out);
-        assert_eq!(ran.out.contains("░ outage"), scenario == "long-outage", "{}", ran.out);
-        assert!(lines.last().unwrap().starts_with("follow "), "{}", ran.out);
-        assert!(!ran.out.contains('\x1b'), "a pipe is no terminal");
+        assert!(
+            ran.stdout.contains('█') && ran.stdout.contains("▁ the server's quota"),
+            "{}",
+            ran.stdout
+        );
+        assert_eq!(ran.stdout.contains("░ outage"), scenario == "long-outage", "{}", ran.stdout);
+        assert!(lines.last().unwrap().starts_with("follow "), "{}", ran.stdout);
+        assert!(!ran.stdout.contains('\x1b'), "a pipe is no terminal");
         assert!(
             lines[6..lines.len() - 1].iter().all(|line| line.chars().count() <= 80),
             "{}",
-            ran.out
+            ran.stdout
         );
 
         let svg = home.read("plot.svg");
@@ -63,11 +71,11 @@ fn two_policies_are_told_in_a_table_a_plot_and_a_sentence() {
 }
 
 #[test]
-fn the_same_seed_ends_the_same_way_and_another_one_differently() {
-    let home = Home::empty();
+fn the_result_depends_on_the_seed_only() {
+    let home = TestHome::empty();
     let ran = |seed| {
         let args = ["simulate", "bucket-10-per-second-silent", "--seed", seed, "--json"];
-        home.cynosure(&args).out
+        home.cynosure(&args).stdout
     };
 
     assert_eq!(ran("7"), ran("7"));
@@ -75,11 +83,11 @@ fn the_same_seed_ends_the_same_way_and_another_one_differently() {
 }
 
 #[test]
-fn as_json_it_has_the_figures_of_both() {
+fn json_has_the_results_of_both_policies() {
     let args = ["simulate", "lock-out", "--policy", "fixed=18/min", "--against", "off", "--json"];
-    let ran = Home::empty().cynosure(&args);
+    let ran = TestHome::empty().cynosure(&args);
 
-    let told: Value = serde_json::from_str(&ran.out).unwrap();
+    let told: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(told["scenario"], "lock-out");
     let [fixed, off] = [&told["runs"][0], &told["runs"][1]];
     assert_eq!((&fixed["policy"], &off["policy"]), (&"fixed=18/min".into(), &"off".into()));
@@ -94,10 +102,10 @@ fn as_json_it_has_the_figures_of_both() {
 }
 
 #[test]
-fn a_server_that_is_down_is_left_alone_but_by_who_backs_off_each_for_himself() {
-    let ran = Home::empty().cynosure(&["simulate", "long-outage", "--json"]);
+fn only_per_worker_backoff_keeps_hitting_a_down_server() {
+    let ran = TestHome::empty().cynosure(&["simulate", "long-outage", "--json"]);
 
-    let told: Value = serde_json::from_str(&ran.out).unwrap();
+    let told: Value = serde_json::from_str(&ran.stdout).unwrap();
     let asked = [0, 1].map(|run| told["runs"][run]["during_outages"].as_u64().unwrap());
     assert!((1..100).contains(&asked[0]) && asked[1] > 500, "{told}");
     assert_eq!(
@@ -107,8 +115,8 @@ fn a_server_that_is_down_is_left_alone_but_by_who_backs_off_each_for_himself() {
 }
 
 #[test]
-fn a_scenario_of_ones_own_is_rehearsed() {
-    let home = Home::empty();
+fn a_user_scenario_is_simulated() {
+    let home = TestHome::empty();
     home.write("mine.toml", example("toml"));
 
     let ran =
@@ -116,30 +124,30 @@ fn a_scenario_of_ones_own_is_rehearsed() {
 
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(
-        ran.out.starts_with("mine: 20 requests per second, in the older headers\n"),
+        ran.stdout.starts_with("mine: 20 requests per second, in the older headers\n"),
         "{}",
-        ran.out
+        ran.stdout
     );
-    assert!(ran.out.contains("30,000 requests, 8 at once. The quota is 20/s"), "{}", ran.out);
+    assert!(ran.stdout.contains("30,000 requests, 8 at once. The quota is 20/s"), "{}", ran.stdout);
 }
 
 #[test]
-fn a_trace_is_replayed_and_says_what_it_rests_on() {
-    let home = Home::empty();
+fn a_trace_is_replayed_with_its_inference_basis() {
+    let home = TestHome::empty();
     home.write("trace.jsonl", example("jsonl"));
 
     let ran = home.cynosure(&["simulate", "trace.jsonl"]);
 
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    let told: Vec<&str> = ran.out.lines().take(5).collect();
+    let told: Vec<&str> = ran.stdout.lines().take(5).collect();
     assert_eq!(told[0], "trace: a server like the one in the trace");
     let second = "The trace: 3 answers in 64s; 1 accepted, 1 refused, 1 failed, in 0 outages.";
     assert_eq!(told[2], second);
 }
 
 #[test]
-fn a_broken_scenario_is_answered_with_every_mistake() {
-    let home = Home::empty();
+fn an_invalid_scenario_reports_every_error() {
+    let home = TestHome::empty();
     home.write(
         "broken.toml",
         "about = \"x\"\n[server]\nheaders = \"none\"\nlatncy = \"1s\"\n[limit]\nkind = \"fixed-window\"\n\
@@ -149,8 +157,8 @@ fn a_broken_scenario_is_answered_with_every_mistake() {
     let ran = home.cynosure(&["simulate", "broken.toml"]);
 
     assert_eq!(ran.code, Some(78), "{ran:?}");
-    assert_eq!(ran.out, "");
-    insta::assert_snapshot!(ran.err, @r#"
+    assert_eq!(ran.stdout, "");
+    insta::assert_snapshot!(ran.stderr, @r#"
         cynosure: broken.toml:4:1: unknown key `server.latncy`; did you mean `latency`?
         broken.toml:7:1: `limit.quota` is the text "many"; write a whole number from 1 to 2000000
         broken.toml:9:2: [mailbox] says neither `requests`, how many there are, nor `lasts`, for how long to try; write one
@@ -159,8 +167,8 @@ fn a_broken_scenario_is_answered_with_every_mistake() {
 }
 
 #[test]
-fn what_is_not_there_or_cannot_be_read_is_named() {
-    let home = Home::empty();
+fn missing_and_unreadable_files_are_named() {
+    let home = TestHome::empty();
     home.write("trace.jsonl", "{\"at\": 1, \"status\": \"ok\"}\n");
     home.write("noise.toml", "\u{0}\u{1}");
     fs_err::write(home.path("bytes.toml"), [0xff, 0xfe]).unwrap();
@@ -168,7 +176,7 @@ fn what_is_not_there_or_cannot_be_read_is_named() {
         .map(|what| {
             let ran = home.cynosure(&["simulate", what]);
             assert_eq!(ran.code, Some(78), "{what}: {ran:?}");
-            ran.err
+            ran.stderr
         });
 
     insta::assert_snapshot!(told.concat(), @r#"
@@ -184,8 +192,8 @@ fn what_is_not_there_or_cannot_be_read_is_named() {
 }
 
 #[test]
-fn what_is_typed_wrongly_is_usage() {
-    let home = Home::empty();
+fn wrong_arguments_are_usage_errors() {
+    let home = TestHome::empty();
     for (args, why) in [
         (
             &["lock-out", "--policy", "fast"][..],
@@ -200,54 +208,55 @@ fn what_is_typed_wrongly_is_usage() {
         let ran = home.cynosure(&[&["simulate"], args].concat());
 
         assert_eq!(ran.code, Some(2), "{args:?} {ran:?}");
-        assert!(ran.err.contains(why), "{args:?}: {}", ran.err);
+        assert!(ran.stderr.contains(why), "{args:?}: {}", ran.stderr);
     }
     assert!(!home.path("plot.svg").exists());
 }
 
 #[test]
 fn a_provider_is_one_of_the_configuration() {
-    let home = Home::of_work();
+    let home = TestHome::with_source_work();
 
     let known = home.cynosure(&["simulate", "lock-out", "--provider", "127.0.0.1"]);
     assert_eq!(known.code, Some(0), "{known:?}");
-    assert!(known.out.contains("\n127.0.0.1  4 h"), "{}", known.out);
+    assert!(known.stdout.contains("\n127.0.0.1  4 h"), "{}", known.stdout);
 
     home.configure(
         "[restart]",
         "[provider.mail]\nmode = \"fixed\"\ncap = \"9/min\"\nconcurrency = 2\n[restart]",
     );
     let fixed = home.cynosure(&["simulate", "lock-out", "--provider", "mail", "--json"]);
-    let told: Value = serde_json::from_str(&fixed.out).unwrap();
+    let told: Value = serde_json::from_str(&fixed.stdout).unwrap();
     let run = &told["runs"][0];
     assert_eq!((&run["policy"], &run["in_flight"]), (&"mail".into(), &2.into()));
     assert_eq!(run["done"].as_u64().unwrap().div_ceil(10), 216, "9 a minute in 4 h: {run}");
 
     let unknown = home.cynosure(&["simulate", "lock-out", "--provider", "example"]);
     assert_eq!(unknown.code, Some(78), "{unknown:?}");
-    insta::assert_snapshot!(unknown.err, @r#"
+    insta::assert_snapshot!(unknown.stderr, @r#"
         cynosure: there is no provider "example" in config.toml; the providers there: 127.0.0.1, mail
         "#);
 }
 
 #[test]
-fn the_plot_is_saved_also_when_nobody_reads_the_table() {
-    let home = Home::empty();
+fn the_plot_is_saved_with_a_closed_stdout() {
+    let home = TestHome::empty();
 
-    let ran = home.end(home.command(&["simulate", "lock-out", "--svg", "p.svg"]).stdout(deaf()));
+    let ran = home
+        .finish(home.command(&["simulate", "lock-out", "--svg", "p.svg"]).stdout(closed_stdout()));
 
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(home.read("p.svg").ends_with("</svg>\n"));
 }
 
 #[test]
-fn a_plot_that_cannot_be_written_is_said_after_the_table() {
-    let home = Home::empty();
+fn an_unwritable_plot_is_reported_after_the_table() {
+    let home = TestHome::empty();
     let ran = home.cynosure(&["simulate", "lock-out", "--svg", "nowhere/plot.svg"]);
 
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.out.contains("POLICY"), "{}", ran.out);
-    insta::assert_snapshot!(ran.err, @r#"
+    assert!(ran.stdout.contains("POLICY"), "{}", ran.stdout);
+    insta::assert_snapshot!(ran.stderr, @r#"
         cynosure: cannot write nowhere/plot.svg: No such file or directory (os error 2); name a file in a folder that is there
         "#);
 }

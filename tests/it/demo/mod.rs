@@ -1,14 +1,14 @@
 //! The embedded mailbox service, asked by a plain HTTP client.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-mod caller;
+mod client;
 mod storm;
 
 use cynosure::demo::{DemoOptions, DemoServer, GeneratedMailbox, start};
 use reqwest::{StatusCode, header};
 use serde_json::{Value, json};
 
-use self::caller::{Caller, JsonBody, MAIL};
+use self::client::{DemoClient, JsonBody, MAIL};
 
 fn serve(items: u32) -> DemoServer {
     start(DemoOptions { items, ..DemoOptions::default() }).unwrap()
@@ -17,7 +17,7 @@ fn serve(items: u32) -> DemoServer {
 #[tokio::test]
 async fn the_session_is_found_through_a_redirect_and_its_urls_are_relative() {
     let demo = serve(1);
-    let caller = Caller::new(&demo).await;
+    let caller = DemoClient::new(&demo).await;
 
     let response = caller.get("/.well-known/jmap").await;
 
@@ -32,7 +32,7 @@ async fn the_session_is_found_through_a_redirect_and_its_urls_are_relative() {
 #[tokio::test]
 async fn threads_and_their_messages_are_listed_with_result_references() {
     let demo = serve(700);
-    let caller = Caller::new(&demo).await;
+    let caller = DemoClient::new(&demo).await;
     let from_query = json!({ "resultOf": "0", "name": "Email/query", "path": "/ids" });
     let from_get = json!({ "resultOf": "1", "name": "Email/get", "path": "/list/*/threadId" });
     let from_thread = json!({ "resultOf": "2", "name": "Thread/get", "path": "/list/*/emailIds" });
@@ -65,7 +65,7 @@ async fn threads_and_their_messages_are_listed_with_result_references() {
 #[tokio::test]
 async fn every_download_has_the_length_and_the_octets_the_seed_gives() {
     let demo = serve(2_000);
-    let caller = Caller::new(&demo).await;
+    let caller = DemoClient::new(&demo).await;
     let oracle = GeneratedMailbox::new(DemoOptions::default().seed, 2_000);
     let listed = caller.list().await;
     assert_eq!(listed.len(), 3_200);
@@ -86,9 +86,9 @@ async fn every_download_has_the_length_and_the_octets_the_seed_gives() {
 }
 
 #[tokio::test]
-async fn filters_narrow_and_pages_join_up() {
+async fn filters_apply_and_pages_are_contiguous() {
     let demo = serve(300);
-    let caller = Caller::new(&demo).await;
+    let caller = DemoClient::new(&demo).await;
     let folders = caller.call([("Mailbox/get", json!({ "ids": null }))]).await;
     let folders = folders[0]["list"].as_array().unwrap();
     let roles: Vec<_> = folders.iter().map(|folder| folder["role"].as_str().unwrap()).collect();
@@ -129,9 +129,9 @@ async fn filters_narrow_and_pages_join_up() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_answered_is_refused_in_the_words_of_the_standard() {
+async fn unsupported_requests_get_the_standard_errors() {
     let demo = serve(400);
-    let caller = Caller::new(&demo).await;
+    let caller = DemoClient::new(&demo).await;
     let kind = async |body: String| {
         let response = caller.post(body).await;
         assert_eq!(response.status(), StatusCode::BAD_REQUEST);
@@ -181,9 +181,9 @@ async fn what_cannot_be_answered_is_refused_in_the_words_of_the_standard() {
 }
 
 #[tokio::test]
-async fn a_ninth_request_at_once_is_turned_away() {
+async fn a_ninth_concurrent_request_is_rejected() {
     let demo = serve(2_000);
-    let caller = Caller::new(&demo).await;
+    let caller = DemoClient::new(&demo).await;
     let listed = caller.list().await;
     let (_, large, _) = listed.iter().max_by_key(|(.., size)| size).unwrap();
     let path = caller.download_path(large);
@@ -212,7 +212,7 @@ async fn only_the_right_password_or_token_opens_the_mailbox() {
         ..DemoOptions::default()
     })
     .unwrap();
-    let mut caller = Caller::new(&demo).await;
+    let mut caller = DemoClient::new(&demo).await;
     let url = format!("{}/jmap/session", caller.base);
     let token = std::fs::read_to_string(token_file).unwrap();
 
@@ -229,9 +229,9 @@ async fn only_the_right_password_or_token_opens_the_mailbox() {
 }
 
 #[tokio::test]
-async fn new_and_deleted_mail_is_told_from_any_earlier_state_until_states_expire() {
+async fn changes_are_reported_from_any_state_until_it_expires() {
     let demo = serve(50);
-    let caller = Caller::new(&demo).await;
+    let caller = DemoClient::new(&demo).await;
     let before = caller.list().await;
     let state = caller.call([("Email/get", json!({ "ids": [] }))]).await[0]["state"].clone();
 
@@ -259,9 +259,9 @@ async fn new_and_deleted_mail_is_told_from_any_earlier_state_until_states_expire
 }
 
 #[tokio::test]
-async fn as_many_requests_are_refused_as_a_person_wants() {
+async fn the_fail_command_rejects_the_given_number_of_requests() {
     let demo = serve(5);
-    let caller = Caller::new(&demo).await;
+    let caller = DemoClient::new(&demo).await;
     let status = async || caller.get("/jmap/session").await.status();
 
     caller.command("fail?n=2").await;
@@ -278,7 +278,7 @@ async fn as_many_requests_are_refused_as_a_person_wants() {
 #[tokio::test]
 async fn the_counters_can_be_read_from_another_process() {
     let demo = serve(5);
-    let caller = Caller::new(&demo).await;
+    let caller = DemoClient::new(&demo).await;
     caller.list().await;
 
     let response = caller.http.get(format!("{}/demo/counters", caller.base)).send().await.unwrap();
@@ -290,7 +290,7 @@ async fn the_counters_can_be_read_from_another_process() {
 }
 
 #[test]
-fn an_address_that_is_taken_is_named() {
+fn an_address_in_use_is_named() {
     let demo = serve(1);
 
     let error =

@@ -6,26 +6,26 @@ use std::time::Duration;
 use cynosure::demo::{DemoCounters, DemoOptions, DemoServer, FaultLevel, GeneratedMailbox, start};
 use reqwest::{Client, header};
 
-use super::caller::plain_client;
+use super::client::plain_client;
 
 /// What a simple client met on its way through a storm.
 #[derive(Debug, Default)]
-struct Met {
+struct FaultCounts {
     stored: usize,
     gone: usize,
-    poisoned: usize,
+    always_failing: usize,
     unauthorized: usize,
-    rate_limits_told: Vec<u64>,
-    rate_limits_untold: usize,
+    rate_limits_with_retry_after: Vec<u64>,
+    rate_limits_without_retry_after: usize,
     unavailable: usize,
     broken_connections: usize,
-    cut_bodies: usize,
+    truncated_bodies: usize,
     login_pages: usize,
-    longest_row_of_failures: usize,
+    longest_failure_streak: usize,
 }
 
 /// Downloads everything, one after another, waiting only as told.
-async fn weather_a_storm(items: u32) -> (Met, DemoCounters) {
+async fn download_through_storm(items: u32) -> (FaultCounts, DemoCounters) {
     let dir = tempfile::tempdir().unwrap();
     let token_file = dir.path().join("token");
     let demo = start(DemoOptions {
@@ -38,14 +38,20 @@ async fn weather_a_storm(items: u32) -> (Met, DemoCounters) {
     // The names are those of the oracle: the listing of a storm is another test's concern.
     let oracle = GeneratedMailbox::new(DemoOptions::default().seed, items);
     let http = plain_client();
-    let mut met = Met::default();
+    let mut met = FaultCounts::default();
     for (blob, _) in oracle.blobs() {
         download(&http, &demo, &token_file, &blob, &mut met).await;
     }
     (met, demo.counters())
 }
 
-async fn download(http: &Client, demo: &DemoServer, token_file: &Path, blob: &str, met: &mut Met) {
+async fn download(
+    http: &Client,
+    demo: &DemoServer,
+    token_file: &Path,
+    blob: &str,
+    met: &mut FaultCounts,
+) {
     let url =
         format!("http://{}/jmap/download/u-Demo_1/{blob}/m?type=message/rfc822", demo.address());
     let mut row = 0;
@@ -65,7 +71,7 @@ async fn download(http: &Client, demo: &DemoServer, token_file: &Path, blob: &st
                             met.stored += 1;
                             return;
                         }
-                        Err(_) => met.cut_bodies += 1,
+                        Err(_) => met.truncated_bodies += 1,
                     }
                 }
                 200 => met.login_pages += 1,
@@ -77,14 +83,14 @@ async fn download(http: &Client, demo: &DemoServer, token_file: &Path, blob: &st
                 429 => match response.headers().get(header::RETRY_AFTER) {
                     Some(seconds) => {
                         let seconds = seconds.to_str().unwrap().parse().unwrap();
-                        met.rate_limits_told.push(seconds);
+                        met.rate_limits_with_retry_after.push(seconds);
                         pause = Duration::from_secs(seconds);
                     }
-                    None => met.rate_limits_untold += 1,
+                    None => met.rate_limits_without_retry_after += 1,
                 },
                 503 => met.unavailable += 1,
                 500 if broken == 2 => {
-                    met.poisoned += 1;
+                    met.always_failing += 1;
                     return;
                 }
                 500 => broken += 1,
@@ -92,33 +98,37 @@ async fn download(http: &Client, demo: &DemoServer, token_file: &Path, blob: &st
             },
         }
         row += 1;
-        met.longest_row_of_failures = met.longest_row_of_failures.max(row);
+        met.longest_failure_streak = met.longest_failure_streak.max(row);
         tokio::time::sleep(pause).await;
     }
 }
 
-fn assert_that_all_was_met(met: &Met, messages: usize) {
-    assert_eq!(met.stored + met.gone + met.poisoned, messages, "{met:?}");
-    assert_eq!((met.gone, met.poisoned, met.login_pages), (3, 1, 2));
-    assert_eq!(met.rate_limits_told, [2, 6]);
+fn assert_every_fault_occurred(met: &FaultCounts, messages: usize) {
+    assert_eq!(met.stored + met.gone + met.always_failing, messages, "{met:?}");
+    assert_eq!((met.gone, met.always_failing, met.login_pages), (3, 1, 2));
+    assert_eq!(met.rate_limits_with_retry_after, [2, 6]);
     assert!(10 < met.unauthorized, "the new token comes three seconds late: {met:?}");
-    assert!(0 < met.rate_limits_untold && 0 < met.cut_bodies && 0 < met.broken_connections);
-    assert!(8 <= met.longest_row_of_failures && 8 <= met.unavailable);
+    assert!(
+        0 < met.rate_limits_without_retry_after
+            && 0 < met.truncated_bodies
+            && 0 < met.broken_connections
+    );
+    assert!(8 <= met.longest_failure_streak && 8 <= met.unavailable);
 }
 
 #[tokio::test]
-async fn a_storm_brings_all_its_faults_to_two_hundred_items() {
-    let (met, counters) = weather_a_storm(200).await;
+async fn a_storm_injects_every_fault_into_200_items() {
+    let (met, counters) = download_through_storm(200).await;
 
-    assert_that_all_was_met(&met, 320);
+    assert_every_fault_occurred(&met, 320);
     assert_eq!((counters.token_expiries, counters.token_renewals), (1, 1));
     assert_eq!(counters.messages_served_repeatedly, 0);
     assert!(0 < counters.slow_responses);
 }
 
 #[tokio::test]
-async fn a_storm_brings_all_its_faults_to_two_thousand_items() {
-    let (met, _) = weather_a_storm(2_000).await;
+async fn a_storm_injects_every_fault_into_2000_items() {
+    let (met, _) = download_through_storm(2_000).await;
 
-    assert_that_all_was_met(&met, 3_200);
+    assert_every_fault_occurred(&met, 3_200);
 }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 /// Longer than any limit of the server.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
-pub(crate) struct Reply {
+pub(crate) struct TestResponse {
     pub(crate) status: u16,
     /// By small letters; of several with one name, joined with a comma.
     pub(crate) headers: BTreeMap<String, String>,
@@ -19,16 +19,21 @@ pub(crate) struct Reply {
 }
 
 /// One request on a connection of its own.
-pub(crate) fn ask(server: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Reply {
+pub(crate) fn send_request(
+    server: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> TestResponse {
     let mut stream = connect(server);
     stream.write_all(request(method, path, headers).as_bytes()).unwrap();
-    read(&mut BufReader::new(stream), method)
+    read_response(&mut BufReader::new(stream), method)
 }
 
 pub(crate) fn connect(server: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(server).unwrap();
-    stream.set_read_timeout(Some(SILENCE_MAX)).unwrap();
-    stream.set_write_timeout(Some(SILENCE_MAX)).unwrap();
+    stream.set_read_timeout(Some(READ_TIMEOUT)).unwrap();
+    stream.set_write_timeout(Some(READ_TIMEOUT)).unwrap();
     stream
 }
 
@@ -45,8 +50,8 @@ pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> Str
 }
 
 /// Reads one reply.
-pub(crate) fn read(from: &mut impl BufRead, method: &str) -> Reply {
-    let mut reply = head(from);
+pub(crate) fn read_response(from: &mut impl BufRead, method: &str) -> TestResponse {
+    let mut reply = read_head(from);
     let length = reply.headers.get("content-length").map(|length| length.parse().unwrap());
     if method != "HEAD" {
         let mut body = vec![0; length.unwrap_or(0)];
@@ -57,7 +62,7 @@ pub(crate) fn read(from: &mut impl BufRead, method: &str) -> Reply {
 }
 
 /// Reads the head of a reply.
-pub(crate) fn head(from: &mut impl BufRead) -> Reply {
+pub(crate) fn read_head(from: &mut impl BufRead) -> TestResponse {
     let mut lines = from.by_ref().lines().map(|line| line.expect("the server answers"));
     let first = lines.next().expect("the server answers");
     let status = first.split(' ').nth(1).and_then(|status| status.parse().ok());
@@ -69,10 +74,10 @@ pub(crate) fn head(from: &mut impl BufRead) -> Reply {
         known.push_str(if known.is_empty() { "" } else { ", " });
         known.push_str(value);
     }
-    Reply { status, headers, body: String::new() }
+    TestResponse { status, headers, body: String::new() }
 }
 
-impl Reply {
+impl TestResponse {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }

@@ -1,12 +1,12 @@
 //! Who may ask, and how often.
 
-use super::Stage;
-use super::client::ask;
-use super::scene::calm;
+use super::TestEndpoint;
+use super::client::send_request;
+use super::fake_data::healthy_snapshot;
 
 #[test]
-fn a_minute_has_sixty_requests_and_the_next_is_told_when_to_come_back() {
-    let stage = Stage::with(calm(), None, 60);
+fn the_61st_request_in_a_minute_gets_retry_after() {
+    let stage = TestEndpoint::serving_with(healthy_snapshot(), None, 60);
     for number in 1..=60 {
         let reply = stage.get("/api/health/overview");
         assert_eq!(reply.status, 200, "request {number}");
@@ -27,36 +27,36 @@ fn a_minute_has_sixty_requests_and_the_next_is_told_when_to_come_back() {
 }
 
 #[test]
-fn wrong_guesses_of_the_token_are_counted_and_use_up_nothing_of_the_owner() {
-    let stage = Stage::with(calm(), Some("s3cret"), 5);
+fn wrong_tokens_do_not_use_up_the_owners_limit() {
+    let stage = TestEndpoint::serving_with(healthy_snapshot(), Some("s3cret"), 5);
     for path in ["/", "/health", "/", "/metrics", "/nothing"] {
-        let guess = ask(stage.address, "GET", path, &[("Authorization", "Bearer guess")]);
+        let guess = send_request(stage.address, "GET", path, &[("Authorization", "Bearer guess")]);
         assert_eq!(
             (guess.status, guess.header("ratelimit-policy")),
             (401, "\"stranger\";q=5;w=60")
         );
     }
-    let guess = ask(stage.address, "GET", "/", &[("Authorization", "Bearer guess")]);
+    let guess = send_request(stage.address, "GET", "/", &[("Authorization", "Bearer guess")]);
     assert_eq!(guess.status, 429);
     // Behind a proxy both have one address.
-    let right = ask(stage.address, "GET", "/", &[("Authorization", "Bearer s3cret")]);
+    let right = send_request(stage.address, "GET", "/", &[("Authorization", "Bearer s3cret")]);
     assert_eq!((right.status, right.header("ratelimit-policy")), (200, "\"look\";q=5;w=60"));
     assert!(right.header("ratelimit").starts_with("\"look\";r=4;t="), "{right:?}");
 }
 
 #[test]
-fn a_page_from_elsewhere_uses_up_nothing() {
-    let stage = Stage::with(calm(), None, 5);
+fn cross_site_requests_use_up_nothing() {
+    let stage = TestEndpoint::serving_with(healthy_snapshot(), None, 5);
     let foreign = [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "no-cors")];
     for _ in 0..5 {
-        assert_eq!(ask(stage.address, "GET", "/", &foreign).status, 403);
+        assert_eq!(send_request(stage.address, "GET", "/", &foreign).status, 403);
     }
     assert!(stage.get("/").header("ratelimit").starts_with("\"look\";r=4;t="));
 }
 
 #[test]
-fn with_a_token_nothing_is_told_to_those_who_do_not_know_it() {
-    let stage = Stage::with(calm(), Some("s3cret"), 1000);
+fn nothing_is_served_without_the_token() {
+    let stage = TestEndpoint::serving_with(healthy_snapshot(), Some("s3cret"), 1000);
     for path in
         ["/", "/health", "/metrics", "/style.css", "/events", "/api/openapi.json", "/nothing"]
     {
@@ -69,25 +69,38 @@ fn with_a_token_nothing_is_told_to_those_who_do_not_know_it() {
     // The second is the user "me" with the token as the password, as a browser sends it.
     for proof in ["Bearer s3cret", "Basic bWU6czNjcmV0"] {
         let headers = [("Authorization", proof), ("Host", "cynosure.example.com")];
-        assert_eq!(ask(stage.address, "GET", "/health", &headers).status, 200, "{proof}");
+        assert_eq!(send_request(stage.address, "GET", "/health", &headers).status, 200, "{proof}");
     }
-    let described =
-        ask(stage.address, "GET", "/api/openapi.json", &[("Authorization", "Bearer s3cret")]);
+    let described = send_request(
+        stage.address,
+        "GET",
+        "/api/openapi.json",
+        &[("Authorization", "Bearer s3cret")],
+    );
     assert!(described.json()["security"].is_array());
 }
 
 #[test]
-fn a_page_from_elsewhere_whose_name_leads_here_is_told_nothing() {
-    let stage = Stage::show(calm());
+fn a_dns_rebinding_request_is_rejected() {
+    let stage = TestEndpoint::serving(healthy_snapshot());
     for host in ["evil.example", "evil.example:8080", "10.0.0.1"] {
-        let reply = ask(stage.address, "GET", "/api/health/sources", &[("Host", host)]);
+        let reply = send_request(stage.address, "GET", "/api/health/sources", &[("Host", host)]);
         assert_eq!(reply.status, 421, "{host}");
         assert!(!reply.body.contains("work"), "{}", reply.body);
     }
     let port = stage.address.port();
     for host in [format!("127.0.0.1:{port}"), format!("localhost:{port}"), "[::1]:9".to_owned()] {
-        assert_eq!(ask(stage.address, "GET", "/health", &[("Host", &host)]).status, 200, "{host}");
+        assert_eq!(
+            send_request(stage.address, "GET", "/health", &[("Host", &host)]).status,
+            200,
+            "{host}"
+        );
     }
-    let two = ask(stage.address, "GET", "/health", &[("Host", "localhost"), ("Host", "localhost")]);
+    let two = send_request(
+        stage.address,
+        "GET",
+        "/health",
+        &[("Host", "localhost"), ("Host", "localhost")],
+    );
     assert_eq!(two.status, 400);
 }

@@ -5,24 +5,24 @@ use std::net::TcpStream;
 
 use serde_json::Value;
 
-use super::Stage;
-use super::client::{connect, head, request};
-use super::scene::{calm, source};
+use super::TestEndpoint;
+use super::client::{connect, read_head, request};
+use super::fake_data::{healthy_snapshot, source};
 
 /// A page that listens.
-struct Listener {
+struct EventReader {
     from: BufReader<TcpStream>,
 }
 
 /// The name of an event and what it says.
-type Event = (String, Value);
+type ReceivedEvent = (String, Value);
 
-impl Listener {
-    fn of(stage: &Stage, query: &str) -> Self {
+impl EventReader {
+    fn connect(stage: &TestEndpoint, query: &str) -> Self {
         let mut stream = connect(stage.address);
         stream.write_all(request("GET", &format!("/events{query}"), &[]).as_bytes()).unwrap();
         let mut from = BufReader::new(stream);
-        let reply = head(&mut from);
+        let reply = read_head(&mut from);
         assert_eq!(
             (reply.status, reply.header("content-type")),
             (200, "text/event-stream; charset=utf-8")
@@ -31,7 +31,7 @@ impl Listener {
     }
 
     /// The next event; the sizes of chunks between the lines are passed over.
-    fn next(&mut self) -> Event {
+    fn next_event(&mut self) -> ReceivedEvent {
         let mut name = String::new();
         loop {
             let mut line = String::new();
@@ -45,54 +45,54 @@ impl Listener {
     }
 
     /// Passes over what is sent to every page at first.
-    fn skip_the_beginning(&mut self) {
-        while self.next().1["id"] != "alerts" {}
+    fn skip_initial_events(&mut self) {
+        while self.next_event().1["id"] != "alerts" {}
     }
 }
 
 #[test]
-fn a_page_is_told_everything_once_and_then_what_changes() {
-    let stage = Stage::show(calm());
-    let mut page = Listener::of(&stage, "");
+fn the_stream_sends_everything_once_and_then_changes() {
+    let stage = TestEndpoint::serving(healthy_snapshot());
+    let mut page = EventReader::connect(&stage, "");
     let mut ids = Vec::new();
     while ids.last().map(String::as_str) != Some("alerts") {
-        let (name, said) = page.next();
+        let (name, said) = page.next_event();
         assert_eq!(name, "section");
         ids.push(said["id"].as_str().unwrap().to_owned());
     }
     assert_eq!(ids, ["summary", "checks", "source-work", "providers", "heat", "trends", "alerts"]);
 
-    stage.scene.change(|snapshot| snapshot.sources[0].settled = 10_205);
+    stage.data.update(|snapshot| snapshot.sources[0].settled = 10_205);
 
-    let (name, said) = page.next();
+    let (name, said) = page.next_event();
     assert_eq!((name.as_str(), said["id"].as_str()), ("section", Some("source-work")));
     assert!(said["html"].as_str().unwrap().contains("10,205"), "{said}");
 }
 
 #[test]
-fn a_page_with_other_sections_loads_itself_again() {
-    let stage = Stage::show(calm());
-    let mut page = Listener::of(&stage, "?severity=info");
-    page.skip_the_beginning();
+fn changed_section_ids_reload_the_page() {
+    let stage = TestEndpoint::serving(healthy_snapshot());
+    let mut page = EventReader::connect(&stage, "?severity=info");
+    page.skip_initial_events();
 
-    stage.scene.change(|snapshot| snapshot.sources.push(source("another", "idle")));
+    stage.data.update(|snapshot| snapshot.sources.push(source("another", "idle")));
 
-    assert_eq!(page.next().0, "reload");
+    assert_eq!(page.next_event().0, "reload");
 }
 
 #[test]
-fn a_quiet_server_says_that_it_is_there() {
-    let stage = Stage::show(calm());
-    let mut page = Listener::of(&stage, "");
-    page.skip_the_beginning();
+fn an_unchanged_stream_sends_keep_alives() {
+    let stage = TestEndpoint::serving(healthy_snapshot());
+    let mut page = EventReader::connect(&stage, "");
+    page.skip_initial_events();
 
-    assert_eq!(page.next().0, "alive");
+    assert_eq!(page.next_event().0, "alive");
 }
 
 #[test]
-fn there_are_streams_for_some_pages_and_pages_for_all() {
-    let stage = Stage::show(calm());
-    let pages: Vec<Listener> = (0..16).map(|_| Listener::of(&stage, "")).collect();
+fn streams_are_limited_and_pages_are_not() {
+    let stage = TestEndpoint::serving(healthy_snapshot());
+    let pages: Vec<EventReader> = (0..16).map(|_| EventReader::connect(&stage, "")).collect();
 
     let refused = stage.get("/events");
 

@@ -9,7 +9,7 @@ use cynosure::telemetry::{
 };
 use serde_json::Value;
 
-use crate::metrics::{NOW, input};
+use crate::metrics::{NOW, metrics_input};
 
 const KEY: &str = "00000000-1111-2222-3333-444444444444";
 
@@ -24,7 +24,7 @@ fn with_level(level: HealthLevel) -> MetricsSnapshot {
             .with_subject("work"),
         HealthCheck::new(CheckKind::Service, "active", HealthLevel::Healthy, "runs"),
     ];
-    MetricsSnapshot { report: Some(HealthCheckReport::new(checks, NOW)), ..input(2) }
+    MetricsSnapshot { report: Some(HealthCheckReport::new(checks, NOW)), ..metrics_input(2) }
 }
 
 fn of_type<'a>(envelopes: &'a [Value], base_type: &str) -> Vec<&'a Value> {
@@ -32,8 +32,8 @@ fn of_type<'a>(envelopes: &'a [Value], base_type: &str) -> Vec<&'a Value> {
 }
 
 #[test]
-fn the_metrics_of_health_are_those_that_are_promised() {
-    let envelopes = AzureExporter::default().build_envelopes(&input(2), &connection());
+fn the_documented_health_metrics_are_sent() {
+    let envelopes = AzureExporter::default().build_envelopes(&metrics_input(2), &connection());
 
     let metrics: BTreeMap<_, _> = of_type(&envelopes, "MetricData")
         .iter()
@@ -62,8 +62,8 @@ fn the_metrics_of_health_are_those_that_are_promised() {
 }
 
 #[test]
-fn of_two_units_the_one_that_is_down_is_told_of() {
-    let mut input = input(1);
+fn the_unit_that_is_down_is_reported() {
+    let mut input = metrics_input(1);
     let down = UnitSnapshot { is_active: false, restarts: Some(2), ..input.units[0].clone() };
     input.units.push(down);
 
@@ -80,7 +80,7 @@ fn of_two_units_the_one_that_is_down_is_told_of() {
 }
 
 #[test]
-fn each_turn_to_the_worse_is_one_event() {
+fn each_worsening_is_one_event() {
     let (mut azure, connection) = (AzureExporter::default(), connection());
     let mut events = |level| -> Vec<String> {
         let envelopes = azure.build_envelopes(&with_level(level), &connection);
@@ -106,7 +106,7 @@ fn each_turn_to_the_worse_is_one_event() {
 }
 
 #[test]
-fn an_event_is_told_until_it_is_taken() {
+fn an_event_is_sent_until_acknowledged() {
     let (mut azure, connection) = (AzureExporter::default(), connection());
     let mut events = |level, delivery| -> Vec<String> {
         azure.acknowledge(delivery);
@@ -128,7 +128,7 @@ fn an_event_is_told_until_it_is_taken() {
 }
 
 #[test]
-fn of_many_events_that_nobody_takes_the_newest_are_kept() {
+fn only_the_newest_undelivered_events_are_kept() {
     let (mut azure, connection) = (AzureExporter::default(), connection());
     let mut last = Vec::new();
     for level in [HealthLevel::Critical, HealthLevel::Warning].into_iter().cycle().take(100) {
@@ -141,13 +141,13 @@ fn of_many_events_that_nobody_takes_the_newest_are_kept() {
 }
 
 #[test]
-fn what_is_not_known_is_not_sent() {
+fn unknown_values_are_not_sent() {
     let bare = MetricsSnapshot {
         system: None,
         units: Vec::new(),
         report: None,
         sources: Vec::new(),
-        ..input(0)
+        ..metrics_input(0)
     };
     assert_eq!(AzureExporter::default().build_envelopes(&bare, &connection()), [Value::Null; 0]);
 }

@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::{resource, spans};
-use crate::commands::home::silent;
-use crate::receiver::Receiver;
+use crate::commands::test_home::silent_server;
+use crate::fake_receiver::FakeReceiver;
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG_TIMEOUT: Duration = Duration::from_secs(20);
 
 fn collector(url: &str) -> Collector {
     let mut headers = ExportHeaders::default();
@@ -20,14 +20,14 @@ fn collector(url: &str) -> Collector {
 }
 
 #[test]
-fn spans_are_sent_together_to_where_a_collector_takes_them() {
-    let receiver = Receiver::answering(&[]);
+fn spans_are_sent_in_batches_to_the_traces_path() {
+    let receiver = FakeReceiver::with_statuses(&[]);
     let exporter = Exporter::start(Some(collector(&format!("{}/otel/", receiver.url())))).unwrap();
 
     spans().into_iter().for_each(|span| exporter.queue().send_span(span));
-    exporter.close(LONG);
+    exporter.close(LONG_TIMEOUT);
 
-    let posted = receiver.next();
+    let posted = receiver.next_post();
     assert_eq!(posted.path, "/otel/v1/traces");
     assert_eq!(posted.header("authorization"), Some("Bearer s3cret"));
     assert_eq!(posted.header("content-type"), Some("application/json"));
@@ -37,7 +37,7 @@ fn spans_are_sent_together_to_where_a_collector_takes_them() {
 }
 
 /// What became of it, once that is known.
-fn settled(mut receipt: DeliveryHandle) -> DeliveryStatus {
+fn wait_for_delivery(mut receipt: DeliveryHandle) -> DeliveryStatus {
     loop {
         match receipt.status() {
             DeliveryStatus::Pending => std::thread::yield_now(),
@@ -47,8 +47,8 @@ fn settled(mut receipt: DeliveryHandle) -> DeliveryStatus {
 }
 
 #[test]
-fn what_is_refused_for_now_is_tried_again_and_nothing_else() {
-    let receiver = Receiver::answering(&[503, 200, 400, 302]);
+fn only_temporary_rejections_are_retried() {
+    let receiver = FakeReceiver::with_statuses(&[503, 200, 400, 302]);
     let exporter = Exporter::start(None).unwrap();
     let url: Url = receiver.url().parse().unwrap();
     let post = |name: &str| {
@@ -57,18 +57,18 @@ fn what_is_refused_for_now_is_tried_again_and_nothing_else() {
 
     let receipts = ["first", "second", "third", "fourth"].map(post);
 
-    let names: Vec<_> = (0..5).map(|_| receiver.next().json["name"].clone()).collect();
+    let names: Vec<_> = (0..5).map(|_| receiver.next_post().json["name"].clone()).collect();
     assert_eq!(names, ["first", "first", "second", "third", "fourth"]);
     let (done, dropped) = (DeliveryStatus::Delivered, DeliveryStatus::Dropped);
-    assert_eq!(receipts.map(settled), [done, dropped, dropped, done]);
-    exporter.close(LONG);
+    assert_eq!(receipts.map(wait_for_delivery), [done, dropped, dropped, done]);
+    exporter.close(LONG_TIMEOUT);
     assert!(receiver.is_empty());
 }
 
 /// A hundred times what may wait, to somebody who never answers.
 #[tokio::test]
-async fn a_receiver_that_never_answers_holds_up_nobody() {
-    let listener = silent();
+async fn a_silent_receiver_blocks_nothing() {
+    let listener = silent_server();
     let url: Url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
     let exporter = Exporter::start(Some(collector(url.as_str()))).unwrap();
     let outbox = exporter.queue();
@@ -91,7 +91,7 @@ async fn a_receiver_that_never_answers_holds_up_nobody() {
 }
 
 #[test]
-fn a_header_that_none_can_carry_is_not_quoted() {
+fn an_invalid_header_value_is_not_logged() {
     for (name, value) in [("x", "s3cret\n"), ("s3cret\n", "x"), ("", "s3cret")] {
         let why = ExportHeaders::default().add(name, value).unwrap_err();
         assert!(!why.contains("s3cret"), "{why}");

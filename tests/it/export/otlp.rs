@@ -11,14 +11,14 @@ use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::{AggregationTemporality, number_data_point};
 
 use super::{resource, spans};
-use crate::metrics::{NOW, figures, input};
+use crate::metrics::{NOW, metrics_input, source_metrics};
 
 /// The same moment as collectors write it.
 const NOW_NANOS: u64 = 1_772_874_303_456_000_000;
 
 #[test]
-fn every_metric_arrives_as_what_it_is() {
-    let json = otlp::encode_metrics(&input(2), &resource()).to_string();
+fn every_metric_has_its_otlp_type() {
+    let json = otlp::encode_metrics(&metrics_input(2), &resource()).to_string();
 
     let request: ExportMetricsServiceRequest = serde_json::from_str(&json).unwrap();
 
@@ -31,7 +31,7 @@ fn every_metric_arrives_as_what_it_is() {
         .iter()
         .map(|metric| (metric.name.as_str(), metric.data.as_ref().unwrap()))
         .collect();
-    let families = families(&input(2));
+    let families = families(&metrics_input(2));
     assert_eq!(data.len(), families.len());
     for family in &families {
         let count = match (family.kind, data[family.name]) {
@@ -53,7 +53,7 @@ fn every_metric_arrives_as_what_it_is() {
     let Data::Histogram(duration) = data["cynosure_request_duration_seconds"] else {
         panic!("it is a histogram")
     };
-    let (point, known) = (&duration.data_points[0], figures().requests.latency);
+    let (point, known) = (&duration.data_points[0], source_metrics().requests.latency);
     assert_eq!(point.count, known.count());
     assert_eq!(point.bucket_counts, known.buckets);
     assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1);
@@ -61,7 +61,7 @@ fn every_metric_arrives_as_what_it_is() {
 }
 
 /// Since when everything counts that only grows, by its name; nothing else says so.
-fn beginnings(input: &MetricsSnapshot) -> BTreeMap<String, u64> {
+fn start_times(input: &MetricsSnapshot) -> BTreeMap<String, u64> {
     let json = otlp::encode_metrics(input, &resource()).to_string();
     let mut request: ExportMetricsServiceRequest = serde_json::from_str(&json).unwrap();
     let metrics = std::mem::take(&mut request.resource_metrics[0].scope_metrics[0].metrics);
@@ -81,12 +81,12 @@ fn beginnings(input: &MetricsSnapshot) -> BTreeMap<String, u64> {
 }
 
 #[test]
-fn what_is_counted_of_a_source_says_since_when_where_that_is_known() {
-    let mut input = input(1);
+fn counters_have_a_start_time_where_known() {
+    let mut input = metrics_input(1);
     let mut of = |since: Option<Timestamp>| {
         let figures = input.sources[0].metrics.as_mut().unwrap();
         figures.counting_since = since.map(|since| since.0);
-        beginnings(&input)
+        start_times(&input)
     };
     const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -102,7 +102,7 @@ fn what_is_counted_of_a_source_says_since_when_where_that_is_known() {
 }
 
 #[test]
-fn spans_arrive_with_their_place_in_the_session() {
+fn spans_keep_their_parents() {
     let json = otlp::encode_spans(&spans(), &resource()).to_string();
 
     let request: ExportTraceServiceRequest = serde_json::from_str(&json).unwrap();
@@ -123,8 +123,8 @@ fn spans_arrive_with_their_place_in_the_session() {
 }
 
 #[test]
-fn a_time_before_the_epoch_is_no_reason_to_send_nothing() {
-    let early = MetricsSnapshot { taken_at: Timestamp(-NOW.0), ..input(1) };
+fn a_time_before_the_epoch_is_still_sent() {
+    let early = MetricsSnapshot { taken_at: Timestamp(-NOW.0), ..metrics_input(1) };
     let json = otlp::encode_metrics(&early, &resource()).to_string();
     serde_json::from_str::<ExportMetricsServiceRequest>(&json).unwrap();
 }

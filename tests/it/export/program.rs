@@ -6,17 +6,17 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use rustix::process::Signal;
 
-use crate::commands::home::{Home, Running, silent};
-use crate::receiver::Receiver;
+use crate::commands::test_home::{RunningProgram, TestHome, silent_server};
+use crate::fake_receiver::FakeReceiver;
 
-const OTLP: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-const AZURE: &str = "APPLICATIONINSIGHTS_CONNECTION_STRING";
+const OTLP_CONFIG: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+const AZURE_ENV: &str = "APPLICATIONINSIGHTS_CONNECTION_STRING";
 
 /// All spans that a run sends, until that of its session.
-fn spans_of(receiver: &Receiver) -> Vec<Span> {
+fn spans_of(receiver: &FakeReceiver) -> Vec<Span> {
     let mut spans = Vec::new();
     while !spans.iter().any(|span: &Span| span.name == "session") {
-        let posted = receiver.next();
+        let posted = receiver.next_post();
         assert_eq!(posted.path, "/v1/traces");
         let request: ExportTraceServiceRequest = serde_json::from_value(posted.json).unwrap();
         spans.extend(
@@ -32,13 +32,13 @@ fn spans_of(receiver: &Receiver) -> Vec<Span> {
 
 #[test]
 fn a_run_is_one_trace_of_session_stages_and_requests() {
-    let (home, receiver) = (Home::served(20), Receiver::answering(&[]));
+    let (home, receiver) = (TestHome::with_demo_server(20), FakeReceiver::with_statuses(&[]));
     home.write(
         "config.toml",
         &format!("{}\n[telemetry]\ntrace_share = 1.0\n", home.read("config.toml")),
     );
 
-    let ran = home.end(home.command(&["run", "--once"]).env(OTLP, receiver.url()));
+    let ran = home.finish(home.command(&["run", "--once"]).env(OTLP_CONFIG, receiver.url()));
 
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let spans = spans_of(&receiver);
@@ -64,14 +64,14 @@ fn a_run_is_one_trace_of_session_stages_and_requests() {
 }
 
 #[test]
-fn only_a_share_of_the_items_is_traced() {
-    let (home, receiver) = (Home::served(20), Receiver::answering(&[]));
+fn only_the_sampled_items_are_traced() {
+    let (home, receiver) = (TestHome::with_demo_server(20), FakeReceiver::with_statuses(&[]));
     home.write(
         "config.toml",
         &format!("{}\n[telemetry]\ntrace_share = 0.0\n", home.read("config.toml")),
     );
 
-    let ran = home.end(home.command(&["run", "--once"]).env(OTLP, receiver.url()));
+    let ran = home.finish(home.command(&["run", "--once"]).env(OTLP_CONFIG, receiver.url()));
 
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let spans = spans_of(&receiver);
@@ -79,15 +79,15 @@ fn only_a_share_of_the_items_is_traced() {
 }
 
 #[test]
-fn a_session_that_goes_on_in_another_process_stays_one_trace() {
-    let (home, receiver) = (Home::served(1_000), Receiver::answering(&[]));
+fn a_session_resumed_by_another_process_is_one_trace() {
+    let (home, receiver) = (TestHome::with_demo_server(1_000), FakeReceiver::with_statuses(&[]));
     let mut command = home.command(&["run", "--once"]);
-    let mut first = Running(command.env(OTLP, receiver.url()).spawn().unwrap());
+    let mut first = RunningProgram(command.env(OTLP_CONFIG, receiver.url()).spawn().unwrap());
     first.log_until("started downloading");
     first.signal(Signal::TERM);
     assert_eq!(first.0.wait().unwrap().code(), Some(143));
 
-    let ran = home.end(home.command(&["run", "--once"]).env(OTLP, receiver.url()));
+    let ran = home.finish(home.command(&["run", "--once"]).env(OTLP_CONFIG, receiver.url()));
 
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let spans = spans_of(&receiver);
@@ -102,9 +102,9 @@ fn a_session_that_goes_on_in_another_process_stays_one_trace() {
 }
 
 #[test]
-fn a_collector_that_is_dead_costs_the_work_nothing() {
-    let home = Home::served(60);
-    let dead = silent();
+fn a_dead_collector_does_not_slow_the_worker() {
+    let home = TestHome::with_demo_server(60);
+    let dead = silent_server();
     let url = format!("http://{}", dead.local_addr().unwrap());
     home.write(
         "config.toml",
@@ -117,32 +117,35 @@ fn a_collector_that_is_dead_costs_the_work_nothing() {
     let ran = home.cynosure(&["run", "--once"]);
 
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(ran.out.contains("listed 60 = stored 60"), "{ran:?}");
+    assert!(ran.stdout.contains("listed 60 = stored 60"), "{ran:?}");
 }
 
 #[test]
-fn what_names_no_collector_is_reported_and_nothing_is_sent() {
-    let home = Home::served(3);
+fn an_invalid_collector_is_reported_and_nothing_is_sent() {
+    let home = TestHome::with_demo_server(3);
     for wrong in ["nonsense", "http://collector.example.com:4318", "https://me:s3cret@example.com"]
     {
-        let ran = home.end(home.command(&["run", "--once"]).env(OTLP, wrong));
+        let ran = home.finish(home.command(&["run", "--once"]).env(OTLP_CONFIG, wrong));
         assert_eq!(ran.code, Some(0), "{ran:?}");
-        assert!(ran.err.contains("no telemetry is sent: OTEL_EXPORTER_OTLP_ENDPOINT"), "{ran:?}");
-        assert!(!ran.err.contains("s3cret"), "{ran:?}");
+        assert!(
+            ran.stderr.contains("no telemetry is sent: OTEL_EXPORTER_OTLP_ENDPOINT"),
+            "{ran:?}"
+        );
+        assert!(!ran.stderr.contains("s3cret"), "{ran:?}");
     }
 }
 
 #[test]
 fn the_monitor_sends_metrics_to_collector_and_azure() {
-    let (home, receiver) = (Home::served(5), Receiver::answering(&[]));
+    let (home, receiver) = (TestHome::with_demo_server(5), FakeReceiver::with_statuses(&[]));
     assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
     let azure = format!("InstrumentationKey=k1;IngestionEndpoint={}/", receiver.url());
     let mut command = home.command(&["monitor"]);
-    command.env(OTLP, receiver.url()).env("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=a%20b");
-    command.env(AZURE, azure);
+    command.env(OTLP_CONFIG, receiver.url()).env("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=a%20b");
+    command.env(AZURE_ENV, azure);
 
-    let mut monitor = Running(command.spawn().unwrap());
-    let (first, second) = (receiver.next(), receiver.next());
+    let mut monitor = RunningProgram(command.spawn().unwrap());
+    let (first, second) = (receiver.next_post(), receiver.next_post());
 
     assert_eq!((first.path.as_str(), first.header("x-tenant")), ("/v1/metrics", Some("a b")));
     let text = first.json.to_string();

@@ -1,12 +1,12 @@
 //! The HTTP client against servers that break the rules.
 
-mod answers;
 mod bodies;
-mod figures;
+mod metrics;
 mod proxies;
-mod recording;
-mod tries;
-mod ways;
+mod redirects_and_connections;
+mod responses;
+mod retries;
+mod trace;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -21,13 +21,13 @@ use cynosure::source::http::{
 use cynosure::source::{MetricsHandle, Sink};
 use url::Url;
 
-use crate::hostile::Hostile;
+use crate::hostile_server::HostileServer;
 
 const SECRET: &str = "s3cret-t0ken";
 
 pub(crate) fn limits() -> RequestLimits {
     RequestLimits {
-        retry_policy: attempts(1),
+        retry_policy: request_retries(1),
         connect_timeout: Duration::from_millis(500),
         idle_timeout: Duration::from_secs(1),
         total_timeout: Duration::from_secs(4),
@@ -38,7 +38,7 @@ pub(crate) fn limits() -> RequestLimits {
 }
 
 /// So many attempts, with next to no wait between.
-pub(crate) fn attempts(max_attempts: u32) -> RetryPolicy {
+pub(crate) fn request_retries(max_attempts: u32) -> RetryPolicy {
     let (base_delay, max_delay) = (Duration::from_millis(1), Duration::from_millis(5));
     RetryPolicy::new(
         "request",
@@ -48,12 +48,12 @@ pub(crate) fn attempts(max_attempts: u32) -> RetryPolicy {
 
 /// Keeps a document in memory.
 #[derive(Default)]
-pub(crate) struct Kept {
+pub(crate) struct MemorySink {
     pub(crate) bytes: Vec<u8>,
-    pub(crate) rewound: u32,
+    pub(crate) rewind_count: u32,
 }
 
-impl Sink for Kept {
+impl Sink for MemorySink {
     async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.bytes.extend_from_slice(bytes);
         Ok(())
@@ -61,7 +61,7 @@ impl Sink for Kept {
 
     async fn rewind(&mut self) -> Result<(), Failure> {
         self.bytes.clear();
-        self.rewound += 1;
+        self.rewind_count += 1;
         Ok(())
     }
 }
@@ -77,7 +77,7 @@ fn client(limits: RequestLimits, url: &Url) -> HttpClient {
     .unwrap()
 }
 
-fn pass() -> Authorization {
+fn authorization() -> Authorization {
     Authorization::Bearer { token: SECRET.into() }
 }
 
@@ -87,31 +87,31 @@ async fn get(url: &Url, limits: RequestLimits) -> Result<Bytes, Failure> {
         url: &url,
         json_body: None,
         expected: ExpectedContent::Json,
-        authorization: &pass(),
+        authorization: &authorization(),
     };
     let answered = client(limits, &url).fetch_buffered(&ask).await;
-    answered.map(|answered| answered.body).map_err(|refusal| discreet(refusal.into()))
+    answered.map(|answered| answered.body).map_err(|refusal| assert_no_url_leaked(refusal.into()))
 }
 
-async fn fetch(url: &Url, limits: RequestLimits, size: Option<u64>) -> Result<Kept, Failure> {
+async fn fetch(url: &Url, limits: RequestLimits, size: Option<u64>) -> Result<MemorySink, Failure> {
     let url = url.join("?query=s3cret-query").unwrap();
-    let mut sink = Kept::default();
+    let mut sink = MemorySink::default();
     let ask = HttpRequest {
         url: &url,
         json_body: None,
         expected: ExpectedContent::Document,
-        authorization: &pass(),
+        authorization: &authorization(),
     };
     let fetched = client(limits, &url)
         .fetch_streaming(&ask, size, ThrottleStrikes::default(), AttemptKind::First, &mut sink)
         .await
-        .map_err(discreet)?;
+        .map_err(assert_no_url_leaked)?;
     assert_eq!(usize::try_from(fetched), Ok(sink.bytes.len()));
     Ok(sink)
 }
 
 /// Every failure of these tests comes through here: none tells more than the host.
-fn discreet(failure: Failure) -> Failure {
+fn assert_no_url_leaked(failure: Failure) -> Failure {
     for word in ["s3cret", "query=", "http://", "https://"] {
         let ours = failure.message.contains("allow_hosts");
         assert!(ours || !failure.message.contains(word), "{word} in {failure}");
@@ -120,11 +120,11 @@ fn discreet(failure: Failure) -> Failure {
 }
 
 async fn cause_of_document(bytes: impl Into<Vec<u8>>, size: Option<u64>) -> Cause {
-    let server = Hostile::saying(bytes).await;
+    let server = HostileServer::always_sending(bytes).await;
     fetch(&server.url, limits(), size).await.map(|kept| kept.bytes).unwrap_err().cause
 }
 
 async fn failure_of_json(bytes: impl Into<Vec<u8>>) -> Failure {
-    let server = Hostile::saying(bytes).await;
+    let server = HostileServer::always_sending(bytes).await;
     get(&server.url, limits()).await.unwrap_err()
 }

@@ -9,11 +9,11 @@ use cynosure::source::http::Unlimited;
 use cynosure::source::jmap::{JmapOptions, JmapSource};
 use cynosure::source::{Listing, Source as _};
 
-use super::{fetch, page};
-use crate::mailbox::{Mailbox, Served};
+use super::{fetch, next_page};
+use crate::fake_mailbox::{FakeMailbox, ServedMailbox};
 
 /// Fails if the server was sent anything but questions for its session since `before` calls.
-fn assert_refused(served: &Served, before: usize, failure: &Failure) {
+fn assert_refused(served: &ServedMailbox, before: usize, failure: &Failure) {
     assert_eq!(failure.cause, Cause::AccountChanged, "{failure}");
     assert!(failure.message.contains("was \"alice\" and is \"bob\" now"), "{failure}");
     assert!(failure.message.ends_with("with `cynosure reset work`"), "{failure}");
@@ -24,8 +24,8 @@ fn assert_refused(served: &Served, before: usize, failure: &Failure) {
 /// FAULTS 45.
 #[tokio::test]
 async fn another_account_than_the_ledgers_is_refused() {
-    let mut mailbox = Mailbox::of(3);
-    mailbox.become_account("bob");
+    let mut mailbox = FakeMailbox::with_emails(3);
+    mailbox.switch_account("bob");
     let served = mailbox.serve().await;
     let account = Some(AccountId::new("alice"));
     let source = served.source_with(JmapOptions { account, ..served.options() });
@@ -38,33 +38,33 @@ async fn another_account_than_the_ledgers_is_refused() {
     assert_refused(&served, 0, &source.list_page(&since, None).await.unwrap_err());
     assert_refused(&served, 0, &fetch(&source, "M1").await.unwrap_err());
     let downloads =
-        served.server.asked().iter().filter(|asked| asked.path().starts_with("/get/")).count();
+        served.server.requests().iter().filter(|asked| asked.path().starts_with("/get/")).count();
     assert_eq!((served.calls("Email/get").len(), downloads), (0, 0));
 }
 
 /// FAULTS 45: the account changes in mid-run, and the session is asked for again.
 #[tokio::test]
 async fn an_account_that_changes_in_mid_run_is_refused() {
-    let served = Mailbox::of(9).serve().await;
+    let served = FakeMailbox::with_emails(9).serve().await;
     let source = served.source();
     assert_eq!(source.account().await.unwrap().as_str(), "alice");
-    page(&source, &Listing::Full, None).await.unwrap();
+    next_page(&source, &Listing::Full, None).await.unwrap();
 
-    served.change(|mailbox| mailbox.become_account("bob"));
+    served.with_mailbox(|mailbox| mailbox.switch_account("bob"));
     let before = served.mailbox.lock().unwrap().calls.len();
     // Asked for with the old account's id, the server no longer knows it.
     assert_eq!(source.current_cursor().await.unwrap_err().cause, Cause::NotFound);
     assert_refused(&served, before, &source.current_cursor().await.unwrap_err());
     assert_refused(&served, before, &fetch(&source, "M1").await.unwrap_err());
 
-    served.change(|mailbox| mailbox.become_account("alice"));
+    served.with_mailbox(|mailbox| mailbox.switch_account("alice"));
     assert!(source.current_cursor().await.is_ok());
 }
 
 /// FAULTS 45: a token of another account.
 #[tokio::test]
 async fn a_credential_of_another_account_is_refused() {
-    let served = Mailbox::of(3).serve().await;
+    let served = FakeMailbox::with_emails(3).serve().await;
     let reads = AtomicUsize::new(0);
     let credential = Credential::new(move || {
         let token = if reads.fetch_add(1, Ordering::Relaxed) < 1 { "secret" } else { "other" };
@@ -73,9 +73,9 @@ async fn a_credential_of_another_account_is_refused() {
     let source = JmapSource::new(served.options(), credential, Rc::new(Unlimited)).unwrap();
     source.current_cursor().await.unwrap();
 
-    served.change(|mailbox| {
+    served.with_mailbox(|mailbox| {
         mailbox.token = "other";
-        mailbox.become_account("bob");
+        mailbox.switch_account("bob");
     });
     source.refresh_credential().await.unwrap();
 

@@ -9,22 +9,22 @@ use cynosure::source::jmap::JmapOptions;
 use cynosure::source::{Listing, NextPage, Source as _};
 use serde_json::{Value, json};
 
-use super::{everything, list_whole, names};
-use crate::mailbox::{Mailbox, Served};
+use super::{list_completely, list_everything, names};
+use crate::fake_mailbox::{FakeMailbox, ServedMailbox};
 
 /// For ever, as a number of times.
 const ALWAYS: usize = usize::MAX;
 
 /// Serves a mailbox whose queries are answered by `bend` so many times, where it has an answer.
-async fn bent(
-    mailbox: Mailbox,
+async fn mailbox_with_override(
+    mailbox: FakeMailbox,
     times: usize,
     bend: impl Fn(&Value) -> Option<Value> + Send + Sync + 'static,
-) -> Served {
+) -> ServedMailbox {
     let served = mailbox.serve().await;
     let used = Arc::new(AtomicUsize::new(0));
-    served.change(|mailbox| {
-        mailbox.bend = Some(Box::new(move |name, arguments| {
+    served.with_mailbox(|mailbox| {
+        mailbox.method_override = Some(Box::new(move |name, arguments| {
             let body = (name == "Email/query").then(|| bend(arguments)).flatten()?;
             let is_left = used.fetch_add(1, Ordering::Relaxed) < times;
             is_left.then(|| (name.to_owned(), body))
@@ -34,21 +34,25 @@ async fn bent(
 }
 
 /// No ids, and how many there are if that is asked.
-fn nothing(arguments: &Value, total: usize) -> Value {
+fn empty_query_response(arguments: &Value, total: usize) -> Value {
     let asked = arguments["calculateTotal"] == true;
     if asked { json!({"ids": [], "total": total}) } else { json!({"ids": []}) }
 }
 
 /// FAULTS 46.
 #[tokio::test]
-async fn one_empty_page_in_the_middle_hides_nothing() {
+async fn an_empty_middle_page_loses_nothing() {
     for times in [1, 2, 3] {
-        let served = bent(Mailbox::of(289), times, |arguments| {
-            (arguments["anchor"] == "M99").then(|| nothing(arguments, 289))
+        let served = mailbox_with_override(FakeMailbox::with_emails(289), times, |arguments| {
+            (arguments["anchor"] == "M99").then(|| empty_query_response(arguments, 289))
         })
         .await;
 
-        assert_eq!(everything(&served.source()).await.unwrap(), names(0, 289), "{times} times");
+        assert_eq!(
+            list_everything(&served.source()).await.unwrap(),
+            names(0, 289),
+            "{times} times"
+        );
     }
 }
 
@@ -56,24 +60,25 @@ async fn one_empty_page_in_the_middle_hides_nothing() {
 #[tokio::test]
 async fn a_list_that_always_ends_early_is_not_complete() {
     let ends: [fn(&Value) -> Value; 4] = [
-        |arguments| nothing(arguments, 289),
+        |arguments| empty_query_response(arguments, 289),
         // The last mail is there, and nothing behind it.
         |arguments| match arguments["anchorOffset"].as_u64() {
             Some(0) => json!({"ids": ["M99"], "position": 99, "total": 289}),
             _ => json!({"ids": []}),
         },
         // The total shrinks to what was listed.
-        |arguments| nothing(arguments, 100),
+        |arguments| empty_query_response(arguments, 100),
         // There is no total any more.
         |_| json!({"ids": []}),
     ];
     for (number, end) in ends.into_iter().enumerate() {
-        let served = bent(Mailbox::of(289), ALWAYS, move |arguments| {
-            (arguments["anchor"] == "M99").then(|| end(arguments))
-        })
-        .await;
+        let served =
+            mailbox_with_override(FakeMailbox::with_emails(289), ALWAYS, move |arguments| {
+                (arguments["anchor"] == "M99").then(|| end(arguments))
+            })
+            .await;
 
-        let failure = everything(&served.source()).await.unwrap_err();
+        let failure = list_everything(&served.source()).await.unwrap_err();
 
         assert_eq!(failure.cause, Cause::ListingIncomplete, "{number}: {failure}");
         assert_eq!(failure.message, "the server's list ended after 100 of 289 mails", "{number}");
@@ -86,11 +91,11 @@ async fn an_empty_first_page_is_no_empty_mailbox() {
     let hidden = |arguments: &Value| {
         (arguments["position"] == 0).then(|| json!({"ids": [], "position": 0, "total": 9}))
     };
-    let once = bent(Mailbox::of(9), 1, hidden).await;
-    assert_eq!(everything(&once.source()).await.unwrap(), names(0, 9));
+    let once = mailbox_with_override(FakeMailbox::with_emails(9), 1, hidden).await;
+    assert_eq!(list_everything(&once.source()).await.unwrap(), names(0, 9));
 
-    let always = bent(Mailbox::of(9), ALWAYS, hidden).await;
-    let failure = everything(&always.source()).await.unwrap_err();
+    let always = mailbox_with_override(FakeMailbox::with_emails(9), ALWAYS, hidden).await;
+    let failure = list_everything(&always.source()).await.unwrap_err();
     assert_eq!(failure.cause, Cause::ListingIncomplete);
     assert_eq!(failure.message, "the server's list ended after 0 of 9 mails");
 }
@@ -98,40 +103,42 @@ async fn an_empty_first_page_is_no_empty_mailbox() {
 /// FAULTS 46: two empty answers, where there is no total.
 #[tokio::test]
 async fn a_server_without_totals_must_say_twice_that_it_ends() {
-    let mut mailbox = Mailbox::of(12);
-    mailbox.tells_total = false;
-    let served =
-        bent(mailbox, 1, |arguments| (arguments["anchor"] == "M7").then(|| json!({"ids": []})))
-            .await;
+    let mut mailbox = FakeMailbox::with_emails(12);
+    mailbox.reports_total = false;
+    let served = mailbox_with_override(mailbox, 1, |arguments| {
+        (arguments["anchor"] == "M7").then(|| json!({"ids": []}))
+    })
+    .await;
 
-    assert_eq!(everything(&served.source()).await.unwrap(), names(0, 12));
+    assert_eq!(list_everything(&served.source()).await.unwrap(), names(0, 12));
 }
 
 /// FAULTS 46: by position, too.
 #[tokio::test]
-async fn an_empty_page_hides_nothing_from_who_lists_by_position() {
+async fn an_empty_page_loses_nothing_when_listing_by_position() {
     for (times, is_whole) in [(2, true), (ALWAYS, false)] {
         let used = AtomicUsize::new(0);
-        let served = bent(Mailbox::of(40), ALWAYS, move |arguments| {
-            if arguments.get("anchor").is_some() {
-                return Some(json!({"type": "invalidArguments"}));
-            }
-            let position = usize::try_from(arguments["position"].as_u64()?).unwrap();
-            // Its list ends with M7.
-            let is_cut = 4 < position && used.fetch_add(1, Ordering::Relaxed) < times;
-            let ids = names(position.min(8), 8.min(position + 4));
-            is_cut.then(|| json!({"ids": ids, "position": position, "total": 40}))
-        })
-        .await;
-        served.change(|mailbox| {
-            let mut bend = mailbox.bend.take().unwrap();
-            mailbox.bend = Some(Box::new(move |name, arguments| {
+        let served =
+            mailbox_with_override(FakeMailbox::with_emails(40), ALWAYS, move |arguments| {
+                if arguments.get("anchor").is_some() {
+                    return Some(json!({"type": "invalidArguments"}));
+                }
+                let position = usize::try_from(arguments["position"].as_u64()?).unwrap();
+                // Its list ends with M7.
+                let is_cut = 4 < position && used.fetch_add(1, Ordering::Relaxed) < times;
+                let ids = names(position.min(8), 8.min(position + 4));
+                is_cut.then(|| json!({"ids": ids, "position": position, "total": 40}))
+            })
+            .await;
+        served.with_mailbox(|mailbox| {
+            let mut bend = mailbox.method_override.take().unwrap();
+            mailbox.method_override = Some(Box::new(move |name, arguments| {
                 let (name, body) = bend(name, arguments)?;
                 Some((if body.get("type").is_some() { "error".to_owned() } else { name }, body))
             }));
         });
 
-        let listed = everything(&served.source()).await;
+        let listed = list_everything(&served.source()).await;
 
         match listed {
             Ok(ids) => {
@@ -148,23 +155,23 @@ async fn an_empty_page_hides_nothing_from_who_lists_by_position() {
 /// FAULTS 28, 47.
 #[tokio::test]
 async fn an_id_that_is_named_twice_counts_once() {
-    let served = bent(Mailbox::of(12), ALWAYS, |arguments| {
+    let served = mailbox_with_override(FakeMailbox::with_emails(12), ALWAYS, |arguments| {
         (arguments["position"] == 0).then(|| json!({"ids": ["M0", "M1", "M0", "M1"], "total": 12}))
     })
     .await;
 
-    assert_eq!(everything(&served.source()).await.unwrap(), names(0, 12));
+    assert_eq!(list_everything(&served.source()).await.unwrap(), names(0, 12));
 }
 
 /// FAULTS 47: ids that a query names and a get does not find.
 #[tokio::test]
 async fn ids_not_found_are_asked_for_once_more_at_the_end() {
     for (times, are_there) in [(1, true), (ALWAYS, false)] {
-        let mut mailbox = Mailbox::of(100);
-        mailbox.unfound = names(20, 70).into_iter().map(|id| (id, times)).collect();
+        let mut mailbox = FakeMailbox::with_emails(100);
+        mailbox.not_found_counts = names(20, 70).into_iter().map(|id| (id, times)).collect();
         let served = mailbox.serve().await;
 
-        let outcome = list_whole(&served.source(), &Listing::Full, |_| {}).await.unwrap();
+        let outcome = list_completely(&served.source(), &Listing::Full, |_| {}).await.unwrap();
 
         let late = names(20, 70);
         let mut listed = [names(0, 20), names(70, 100)].concat();
@@ -181,9 +188,9 @@ async fn ids_not_found_are_asked_for_once_more_at_the_end() {
 
 /// FAULTS 47: another program goes on from the place of each page.
 #[tokio::test]
-async fn ids_not_found_outlive_the_program() {
-    let mut mailbox = Mailbox::of(12);
-    mailbox.unfound = [("M2".to_owned(), 1), ("M3".to_owned(), ALWAYS)].into();
+async fn ids_not_found_survive_a_restart() {
+    let mut mailbox = FakeMailbox::with_emails(12);
+    mailbox.not_found_counts = [("M2".to_owned(), 1), ("M3".to_owned(), ALWAYS)].into();
     let served = mailbox.serve().await;
     let (mut place, mut listed, mut missing) = (None, Vec::new(), Vec::new());
     loop {
@@ -204,11 +211,11 @@ async fn ids_not_found_outlive_the_program() {
 /// FAULTS 47: more than are carried along.
 #[tokio::test]
 async fn very_many_ids_not_found_are_asked_for_in_between() {
-    let mut mailbox = Mailbox::of(620);
-    mailbox.unfound = names(0, 610).into_iter().map(|id| (id, ALWAYS)).collect();
+    let mut mailbox = FakeMailbox::with_emails(620);
+    mailbox.not_found_counts = names(0, 610).into_iter().map(|id| (id, ALWAYS)).collect();
     let served = mailbox.serve().await;
 
-    let outcome = list_whole(&served.source(), &Listing::Full, |_| {}).await.unwrap();
+    let outcome = list_completely(&served.source(), &Listing::Full, |_| {}).await.unwrap();
 
     let missing: BTreeSet<String> = outcome.missing.iter().cloned().collect();
     assert_eq!((missing.len(), outcome.missing.len()), (610, 610));
@@ -218,27 +225,27 @@ async fn very_many_ids_not_found_are_asked_for_in_between() {
 /// FAULTS 47: of changes, too.
 #[tokio::test]
 async fn changes_that_name_what_is_not_found_say_so() {
-    let served = Mailbox::of(3).serve().await;
+    let served = FakeMailbox::with_emails(3).serve().await;
     let source = served.source();
     let cursor = source.current_cursor().await.unwrap();
-    served.change(|mailbox| {
-        (0..9).for_each(|n| mailbox.arrive(&format!("N{n}")));
-        mailbox.unfound = [("N1".to_owned(), 1), ("N2".to_owned(), ALWAYS)].into();
+    served.with_mailbox(|mailbox| {
+        (0..9).for_each(|n| mailbox.deliver(&format!("N{n}")));
+        mailbox.not_found_counts = [("N1".to_owned(), 1), ("N2".to_owned(), ALWAYS)].into();
     });
 
-    let outcome = list_whole(&source, &Listing::Since(cursor), |_| {}).await.unwrap();
+    let outcome = list_completely(&source, &Listing::Since(cursor), |_| {}).await.unwrap();
 
     assert_eq!(outcome.listed, ["N0", "N3", "N4", "N5", "N6", "N7", "N8", "N1"]);
     assert_eq!(outcome.missing, ["N2"]);
 }
 
 /// What may happen to a mailbox between two pages.
-fn happen(mailbox: &mut Mailbox, chance: &mut fastrand::Rng, no: &mut usize) {
+fn mutate_mailbox(mailbox: &mut FakeMailbox, chance: &mut fastrand::Rng, no: &mut usize) {
     for _ in 0..chance.usize(0..4) {
         let one = (!mailbox.emails.is_empty()).then(|| chance.usize(0..mailbox.emails.len()));
         let new = format!("N{no}");
         match (chance.u32(0..8), one) {
-            (0..3, _) => mailbox.arrive(&new),
+            (0..3, _) => mailbox.deliver(&new),
             (3, _) => mailbox.insert(chance.usize(0..=mailbox.emails.len()), &new),
             (4..6, Some(one)) => {
                 let doomed = mailbox.emails[one].clone();
@@ -246,7 +253,7 @@ fn happen(mailbox: &mut Mailbox, chance: &mut fastrand::Rng, no: &mut usize) {
             }
             (_, Some(one)) => {
                 let moved = mailbox.emails[one].clone();
-                mailbox.move_over(&moved);
+                mailbox.move_to_other_folder(&moved);
             }
             (_, None) => {}
         }
@@ -256,14 +263,14 @@ fn happen(mailbox: &mut Mailbox, chance: &mut fastrand::Rng, no: &mut usize) {
 
 /// FAULTS 46: a live mailbox is no listing that ends early, and nothing of it is lost.
 #[tokio::test]
-async fn a_mailbox_that_changes_while_it_is_listed_is_listed_whole() {
+async fn a_changing_mailbox_is_listed_completely() {
     for seed in 0..60 {
         let mut chance = fastrand::Rng::with_seed(seed);
-        let served = Mailbox::of(30 + chance.usize(0..20)).serve().await;
+        let served = FakeMailbox::with_emails(30 + chance.usize(0..20)).serve().await;
         let (is_filtered, knows_anchors) = (chance.bool(), 0 < seed % 4);
-        served.change(|mailbox| {
-            mailbox.tells_total = 0 < seed % 5;
-            mailbox.bend("Email/query", move |arguments| {
+        served.with_mailbox(|mailbox| {
+            mailbox.reports_total = 0 < seed % 5;
+            mailbox.override_method("Email/query", move |arguments| {
                 let is_unknown = !knows_anchors && arguments.get("anchor").is_some();
                 is_unknown.then(|| json!({"type": "invalidArguments"}))
             });
@@ -272,19 +279,19 @@ async fn a_mailbox_that_changes_while_it_is_listed_is_listed_whole() {
         let source = served.source_with(JmapOptions { mailboxes, ..served.options() });
         let wanted = || -> BTreeSet<String> {
             let mailbox = served.mailbox.lock().unwrap();
-            let in_inbox = |id: &&String| !is_filtered || !mailbox.filed.contains(*id);
+            let in_inbox = |id: &&String| !is_filtered || !mailbox.in_old_folder.contains(*id);
             mailbox.emails.iter().filter(in_inbox).cloned().collect()
         };
         let cursor = source.current_cursor().await.unwrap();
         let mut no = 0;
 
-        let outcome = list_whole(&source, &Listing::Full, |_| {
-            served.change(|mailbox| happen(mailbox, &mut chance, &mut no));
+        let outcome = list_completely(&source, &Listing::Full, |_| {
+            served.with_mailbox(|mailbox| mutate_mailbox(mailbox, &mut chance, &mut no));
         })
         .await;
 
         let outcome = outcome.unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
-        let since = list_whole(&source, &Listing::Since(cursor), |_| {}).await.unwrap();
+        let since = list_completely(&source, &Listing::Since(cursor), |_| {}).await.unwrap();
         let found: BTreeSet<String> = outcome.listed.into_iter().chain(since.listed).collect();
         let lost: Vec<_> = wanted().difference(&found).cloned().collect();
         assert!(lost.is_empty(), "seed {seed}: {lost:?}");

@@ -3,27 +3,27 @@
 use cynosure::engine::{BlobId, Cause};
 use cynosure::source::{DocumentRef, FetchOutcome, Source as _};
 
-use super::wanted;
-use crate::hostile::plain;
-use crate::http::Kept;
-use crate::mailbox::Mailbox;
+use super::document_ref;
+use crate::fake_mailbox::FakeMailbox;
+use crate::hostile_server::plain_response;
+use crate::http::MemorySink;
 
 /// FAULTS 48.
 #[tokio::test]
 async fn a_mail_under_another_blob_is_named_with_it() {
-    let served = Mailbox::of(3).serve().await;
+    let served = FakeMailbox::with_emails(3).serve().await;
     let source = served.source();
-    served.change(|mailbox| mailbox.replace("M1", "other", "another content"));
-    let mut sink = Kept::default();
+    served.with_mailbox(|mailbox| mailbox.replace("M1", "other", "another content"));
+    let mut sink = MemorySink::default();
 
-    let moved = source.fetch(&wanted("M1"), &mut sink).await.unwrap();
+    let moved = source.fetch(&document_ref("M1"), &mut sink).await.unwrap();
 
     let (blob, size) = (BlobId::new("other"), Some(15));
     assert_eq!(moved, FetchOutcome::Moved { blob: blob.clone(), size });
-    let now = DocumentRef { blob, size, ..wanted("M1") };
+    let now = DocumentRef { blob, size, ..document_ref("M1") };
     assert_eq!(source.fetch(&now, &mut sink).await.unwrap(), FetchOutcome::Complete(15));
     assert_eq!(sink.bytes, b"another content");
-    let sessions = served.server.asked();
+    let sessions = served.server.requests();
     let sessions = sessions.iter().filter(|asked| asked.path() == "/jmap/session").count();
     assert_eq!(sessions, 1, "a blob that changed says nothing of the service");
 }
@@ -31,10 +31,12 @@ async fn a_mail_under_another_blob_is_named_with_it() {
 /// FAULTS 48: under the same blob it is a failure, and no other blob is looked for.
 #[tokio::test]
 async fn a_mail_that_is_refused_under_its_blob_is_a_failure() {
-    let served = Mailbox::of(3).serve().await;
-    served.change(|mailbox| mailbox.instead = Some(("/get/", plain("404 None", "", ""))));
+    let served = FakeMailbox::with_emails(3).serve().await;
+    served.with_mailbox(|mailbox| {
+        mailbox.request_override = Some(("/get/", plain_response("404 None", "", "")))
+    });
 
-    let fetched = served.source().fetch(&wanted("M1"), &mut Kept::default()).await;
+    let fetched = served.source().fetch(&document_ref("M1"), &mut MemorySink::default()).await;
 
     assert_eq!(fetched.unwrap_err().cause, Cause::Server);
 }

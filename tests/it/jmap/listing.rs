@@ -6,12 +6,12 @@ use cynosure::engine::Cause;
 use cynosure::source::{Listing, NextPage, Source as _};
 use serde_json::json;
 
-use super::{everything, fetch, list, names, page};
-use crate::mailbox::Mailbox;
+use super::{fetch, list, list_everything, names, next_page};
+use crate::fake_mailbox::FakeMailbox;
 
 #[tokio::test]
 async fn everything_is_listed_page_by_page_and_fetched() {
-    let served = Mailbox::of(10).serve().await;
+    let served = FakeMailbox::with_emails(10).serve().await;
     let source = served.source();
 
     let first = source.list_page(&Listing::Full, None).await.unwrap();
@@ -19,49 +19,49 @@ async fn everything_is_listed_page_by_page_and_fetched() {
     assert_eq!(first.entries.len(), 4, "as many as the server lets us read at once");
     assert_eq!(first.entries[0].item.as_str(), "TM0");
     assert_eq!(first.entries[0].size, Some(2));
-    assert_eq!(everything(&source).await.unwrap(), names(0, 10));
+    assert_eq!(list_everything(&source).await.unwrap(), names(0, 10));
     assert_eq!(fetch(&source, "M7").await.unwrap(), b"M7");
 }
 
 /// FAULTS 53.
 #[tokio::test]
 async fn a_page_is_cut_where_the_server_ignores_its_limit() {
-    let served = Mailbox { ignores_limits: true, ..Mailbox::of(10) }.serve().await;
+    let served = FakeMailbox { ignores_limits: true, ..FakeMailbox::with_emails(10) }.serve().await;
     let source = served.source();
 
-    let (first, _) = page(&source, &Listing::Full, None).await.unwrap();
+    let (first, _) = next_page(&source, &Listing::Full, None).await.unwrap();
 
     assert_eq!(first, names(0, 4));
-    assert_eq!(everything(&source).await.unwrap(), names(0, 10));
+    assert_eq!(list_everything(&source).await.unwrap(), names(0, 10));
 }
 
 #[tokio::test]
 async fn an_empty_mailbox_is_listed_at_once() {
-    let served = Mailbox::of(0).serve().await;
+    let served = FakeMailbox::with_emails(0).serve().await;
 
-    assert!(everything(&served.source()).await.unwrap().is_empty());
+    assert!(list_everything(&served.source()).await.unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn a_listing_outlives_the_program() {
-    let served = Mailbox::of(10).serve().await;
-    let (_, next) = page(&served.source(), &Listing::Full, None).await.unwrap();
+async fn a_listing_survives_a_restart() {
+    let served = FakeMailbox::with_emails(10).serve().await;
+    let (_, next) = next_page(&served.source(), &Listing::Full, None).await.unwrap();
     let NextPage::More(place) = next else { panic!("there is more") };
 
-    let (ids, _) = page(&served.source(), &Listing::Full, Some(&place)).await.unwrap();
+    let (ids, _) = next_page(&served.source(), &Listing::Full, Some(&place)).await.unwrap();
 
     assert_eq!(ids, names(4, 8));
 }
 
 #[tokio::test]
-async fn mail_that_comes_and_goes_in_mid_listing_hides_nothing() {
-    let served = Mailbox::of(12).serve().await;
+async fn mail_changing_during_a_listing_loses_nothing() {
+    let served = FakeMailbox::with_emails(12).serve().await;
     let (listed, _) = list(&served.source(), &Listing::Full, |pages| {
         if 1 < pages {
             return;
         }
-        served.change(|mailbox| {
-            mailbox.arrive(&format!("N{pages}"));
+        served.with_mailbox(|mailbox| {
+            mailbox.deliver(&format!("N{pages}"));
             // The last one listed, which is the anchor, and one from the beginning.
             let first = mailbox.emails[0].clone();
             mailbox.destroy(|id| id == format!("M{}", 4 * pages + 3) || id == first);
@@ -76,11 +76,11 @@ async fn mail_that_comes_and_goes_in_mid_listing_hides_nothing() {
 }
 
 #[tokio::test]
-async fn a_listing_whose_whole_page_vanished_begins_anew() {
-    let served = Mailbox::of(12).serve().await;
+async fn a_listing_whose_page_vanished_restarts() {
+    let served = FakeMailbox::with_emails(12).serve().await;
     let (listed, _) = list(&served.source(), &Listing::Full, |pages| {
         if pages == 1 {
-            served.change(|mailbox| {
+            served.with_mailbox(|mailbox| {
                 mailbox.destroy(|id| names(4, 8).iter().any(|doomed| doomed == id));
             });
         }
@@ -93,31 +93,31 @@ async fn a_listing_whose_whole_page_vanished_begins_anew() {
 }
 
 #[tokio::test]
-async fn a_listing_that_always_loses_its_way_gives_up() {
-    let served = Mailbox::of(12).serve().await;
-    served.change(|mailbox| {
-        mailbox.bend("Email/query", |arguments| {
+async fn a_listing_that_keeps_losing_its_anchor_gives_up() {
+    let served = FakeMailbox::with_emails(12).serve().await;
+    served.with_mailbox(|mailbox| {
+        mailbox.override_method("Email/query", |arguments| {
             arguments.get("anchor").map(|_| json!({"type": "anchorNotFound"}))
         });
     });
 
-    let failure = everything(&served.source()).await.unwrap_err();
+    let failure = list_everything(&served.source()).await.unwrap_err();
 
     assert_eq!(failure.cause, Cause::CursorExpired);
 }
 
 #[tokio::test]
 async fn a_server_without_anchors_is_listed_by_position() {
-    let served = Mailbox::of(23).serve().await;
-    served.change(|mailbox| {
-        mailbox.bend("Email/query", |arguments| {
+    let served = FakeMailbox::with_emails(23).serve().await;
+    served.with_mailbox(|mailbox| {
+        mailbox.override_method("Email/query", |arguments| {
             arguments.get("anchor").map(|_| json!({"type": "invalidArguments"}))
         });
     });
     let (listed, _) = list(&served.source(), &Listing::Full, |pages| {
         if pages == 2 {
             // Positions move forward by six under our feet.
-            served.change(|mailbox| {
+            served.with_mailbox(|mailbox| {
                 mailbox.destroy(|id| names(0, 6).iter().any(|doomed| doomed == id));
             });
         }
@@ -130,29 +130,29 @@ async fn a_server_without_anchors_is_listed_by_position() {
 
 #[tokio::test]
 async fn a_server_that_cannot_sort_is_listed_in_its_own_order() {
-    let served = Mailbox::of(9).serve().await;
-    served.change(|mailbox| {
-        mailbox.bend("Email/query", |arguments| {
+    let served = FakeMailbox::with_emails(9).serve().await;
+    served.with_mailbox(|mailbox| {
+        mailbox.override_method("Email/query", |arguments| {
             arguments.get("sort").map(|_| json!({"type": "unsupportedSort"}))
         });
     });
 
-    assert_eq!(everything(&served.source()).await.unwrap(), names(0, 9));
+    assert_eq!(list_everything(&served.source()).await.unwrap(), names(0, 9));
 }
 
 #[tokio::test]
-async fn a_list_that_goes_in_circles_is_noticed() {
+async fn a_listing_loop_is_detected() {
     for circle in [1, 3] {
-        let served = Mailbox::of(12).serve().await;
+        let served = FakeMailbox::with_emails(12).serve().await;
         let turns = AtomicUsize::new(0);
-        served.change(|mailbox| {
-            mailbox.bend("Email/query", move |_| {
+        served.with_mailbox(|mailbox| {
+            mailbox.override_method("Email/query", move |_| {
                 let turn = turns.fetch_add(1, Ordering::Relaxed) % circle;
                 Some(json!({"ids": names(turn * 4, turn * 4 + 4)}))
             });
         });
 
-        let failure = everything(&served.source()).await.unwrap_err();
+        let failure = list_everything(&served.source()).await.unwrap_err();
 
         assert_eq!(failure.message, "the server's list goes round in a circle");
     }
@@ -160,15 +160,15 @@ async fn a_list_that_goes_in_circles_is_noticed() {
 
 #[tokio::test]
 async fn an_id_that_the_server_passes_over_is_not_lost() {
-    let served = Mailbox::of(4).serve().await;
-    served.change(|mailbox| {
-        mailbox.bend("Email/get", |arguments| {
+    let served = FakeMailbox::with_emails(4).serve().await;
+    served.with_mailbox(|mailbox| {
+        mailbox.override_method("Email/get", |arguments| {
             let is_asked = arguments["ids"] != json!([]);
             is_asked.then(|| json!({"list": [], "notFound": ["M0"]}))
         });
     });
 
-    let failure = everything(&served.source()).await.unwrap_err();
+    let failure = list_everything(&served.source()).await.unwrap_err();
 
     assert_eq!(failure.cause, Cause::Truncated);
     assert_eq!(failure.message, "the answer to Email/get leaves out 3 of 4 ids");
@@ -176,9 +176,9 @@ async fn an_id_that_the_server_passes_over_is_not_lost() {
 
 #[tokio::test]
 async fn too_many_ids_are_asked_for_in_smaller_portions() {
-    let mut mailbox = Mailbox::of(10);
+    let mut mailbox = FakeMailbox::with_emails(10);
     mailbox.session["capabilities"]["urn:ietf:params:jmap:core"]["maxObjectsInGet"] = json!(500);
     let served = mailbox.serve().await;
 
-    assert_eq!(everything(&served.source()).await.unwrap(), names(0, 10));
+    assert_eq!(list_everything(&served.source()).await.unwrap(), names(0, 10));
 }

@@ -11,13 +11,13 @@ use cynosure::engine::{BlobId, Cause, Cursor, DocumentId, Failure, PageToken, Th
 use cynosure::source::jmap::JmapSource;
 use cynosure::source::{DocumentRef, Listing, NextPage, Source as _};
 
-use crate::http::Kept;
+use crate::http::MemorySink;
 
 /// More pages than any listing of these tests has.
 const PAGES_MAX: usize = 400;
 
 /// One page: the ids on it, and where it goes on.
-async fn page(
+async fn next_page(
     source: &JmapSource,
     listing: &Listing,
     place: Option<&PageToken>,
@@ -29,7 +29,7 @@ async fn page(
 
 /// What a listing came to.
 #[derive(Debug, Default)]
-struct Outcome {
+struct ListingResult {
     listed: Vec<String>,
     missing: Vec<String>,
     cursor: Option<Cursor>,
@@ -41,17 +41,17 @@ async fn list(
     listing: &Listing,
     between: impl FnMut(usize),
 ) -> Result<(Vec<String>, Option<Cursor>), Failure> {
-    let outcome = list_whole(source, listing, between).await?;
+    let outcome = list_completely(source, listing, between).await?;
     Ok((outcome.listed, outcome.cursor))
 }
 
 /// Likewise. An end that is not proved is gone back from once, as the worker does.
-async fn list_whole(
+async fn list_completely(
     source: &JmapSource,
     listing: &Listing,
     mut between: impl FnMut(usize),
-) -> Result<Outcome, Failure> {
-    let mut outcome = Outcome::default();
+) -> Result<ListingResult, Failure> {
+    let mut outcome = ListingResult::default();
     let (mut place, mut has_gone_back) = (None, false);
     for pages in 0..PAGES_MAX {
         let page = source.list_page(listing, place.as_ref()).await?;
@@ -60,7 +60,7 @@ async fn list_whole(
         outcome.missing.extend(page.missing_documents.iter().map(|id| id.as_str().to_owned()));
         let is_proved = !matches!(page.next, NextPage::Unverified { .. });
         match page.next {
-            NextPage::Done(cursor) => return Ok(Outcome { cursor, ..outcome }),
+            NextPage::Done(cursor) => return Ok(ListingResult { cursor, ..outcome }),
             NextPage::More(more) => place = Some(more),
             NextPage::Unverified { reason: why, .. } if has_gone_back => {
                 return Err(Failure::new(Cause::ListingIncomplete, why));
@@ -73,7 +73,7 @@ async fn list_whole(
     panic!("the listing does not end");
 }
 
-async fn everything(source: &JmapSource) -> Result<Vec<String>, Failure> {
+async fn list_everything(source: &JmapSource) -> Result<Vec<String>, Failure> {
     Ok(list(source, &Listing::Full, |_| {}).await?.0)
 }
 
@@ -81,7 +81,7 @@ fn names(from: usize, to: usize) -> Vec<String> {
     (from..to).map(|n| format!("M{n}")).collect()
 }
 
-fn wanted(id: &str) -> DocumentRef {
+fn document_ref(id: &str) -> DocumentRef {
     let size = u64::try_from(id.len()).ok();
     DocumentRef {
         document: DocumentId::new(id),
@@ -93,7 +93,7 @@ fn wanted(id: &str) -> DocumentRef {
 }
 
 async fn fetch(source: &JmapSource, id: &str) -> Result<Vec<u8>, Failure> {
-    let mut sink = Kept::default();
-    source.fetch(&wanted(id), &mut sink).await?;
+    let mut sink = MemorySink::default();
+    source.fetch(&document_ref(id), &mut sink).await?;
     Ok(sink.bytes)
 }

@@ -19,28 +19,28 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::timeout;
 use url::Url;
 
-use super::{everything, fetch};
-use crate::hostile::{Act, Hostile, plain};
-use crate::mailbox::{Mailbox, Served};
+use super::{fetch, list_everything};
+use crate::fake_mailbox::{FakeMailbox, ServedMailbox};
+use crate::hostile_server::{ConnectionAction, HostileServer, plain_response};
 
 #[tokio::test]
 async fn a_session_that_changed_is_asked_for_again_once() {
-    let served = Mailbox::of(10).serve().await;
+    let served = FakeMailbox::with_emails(10).serve().await;
     let source = served.source();
     source.current_cursor().await.unwrap();
     // The answers tell of a state that the session itself never shows.
-    served.change(|mailbox| mailbox.session_state = "1".to_owned());
+    served.with_mailbox(|mailbox| mailbox.session_state = "1".to_owned());
 
-    everything(&source).await.unwrap();
+    list_everything(&source).await.unwrap();
 
     let sessions =
-        served.server.asked().iter().filter(|asked| asked.path() == "/jmap/session").count();
+        served.server.requests().iter().filter(|asked| asked.path() == "/jmap/session").count();
     assert_eq!(sessions, 2);
 }
 
 #[tokio::test]
 async fn a_refused_credential_is_read_again() {
-    let served = Mailbox::of(1).serve().await;
+    let served = FakeMailbox::with_emails(1).serve().await;
     let reads = AtomicUsize::new(0);
     let credential = Credential::new(move || {
         let token = if reads.fetch_add(1, Ordering::Relaxed) < 2 { "old" } else { "secret" };
@@ -55,9 +55,9 @@ async fn a_refused_credential_is_read_again() {
 }
 
 #[tokio::test]
-async fn an_error_in_an_answer_is_judged_by_the_users_rules_and_kept() {
-    let mut mailbox = Mailbox::of(1);
-    mailbox.bend("Email/get", |_| {
+async fn an_error_response_is_classified_by_user_rules_and_kept() {
+    let mut mailbox = FakeMailbox::with_emails(1);
+    mailbox.override_method("Email/get", |_| {
         Some(json!({"type": "serverFail", "description": "daily limit of secret"}))
     });
     let served = mailbox.serve().await;
@@ -87,25 +87,29 @@ async fn an_error_in_an_answer_is_judged_by_the_users_rules_and_kept() {
 
 #[tokio::test]
 async fn only_a_mail_that_was_deleted_is_gone() {
-    let served = Mailbox::of(3).serve().await;
+    let served = FakeMailbox::with_emails(3).serve().await;
     let source = served.source();
     source.current_cursor().await.unwrap();
     assert_eq!(fetch(&source, "M9").await.unwrap_err().cause, Cause::NotFound);
 
     // Downloads have moved: every one of them is a 404.
-    served.change(|mailbox| mailbox.instead = Some(("/get/", plain("404 None", "", ""))));
+    served.with_mailbox(|mailbox| {
+        mailbox.request_override = Some(("/get/", plain_response("404 None", "", "")))
+    });
     let failure = fetch(&source, "M1").await.unwrap_err();
     assert_eq!(failure.cause, Cause::Server);
     assert_eq!(failure.message, "404 from 127.0.0.1, but the mail itself is there");
 
     // So has the whole service.
-    served.change(|mailbox| mailbox.instead = Some(("/", plain("404 None", "", ""))));
+    served.with_mailbox(|mailbox| {
+        mailbox.request_override = Some(("/", plain_response("404 None", "", "")))
+    });
     assert_eq!(fetch(&source, "M1").await.unwrap_err().cause, Cause::Challenge);
 }
 
 #[tokio::test]
-async fn a_wrong_url_is_answered_with_what_to_check() {
-    let nothing = Mailbox::of(0).serve().await;
+async fn a_wrong_url_says_what_to_check() {
+    let nothing = FakeMailbox::with_emails(0).serve().await;
     let with_path = |path: &str| {
         let url = nothing.server.url.join(path).unwrap();
         nothing.source_with(JmapOptions { url, ..nothing.options() })
@@ -114,17 +118,17 @@ async fn a_wrong_url_is_answered_with_what_to_check() {
     let missing = with_path("/wrong?key=s3cret").current_cursor().await.unwrap_err();
     assert_eq!(missing.cause, Cause::NotFound);
     assert!(missing.message.ends_with("/wrong (404): check `url`"), "{missing}");
-    nothing.change(|mailbox| mailbox.session = json!({"hello": "world"}));
+    nothing.with_mailbox(|mailbox| mailbox.session = json!({"hello": "world"}));
     let other = nothing.source().current_cursor().await.unwrap_err();
     assert_eq!(other.cause, Cause::NotFound);
     assert!(other.message.contains("/.well-known/jmap is no JMAP service"), "{other}");
 }
 
 #[tokio::test]
-async fn urls_of_the_server_stay_where_the_configuration_points() {
-    let other = Hostile::saying(plain("200 OK", "", "M1")).await;
+async fn server_urls_stay_within_the_configured_origin() {
+    let other = HostileServer::always_sending(plain_response("200 OK", "", "M1")).await;
     for name in ["apiUrl", "downloadUrl"] {
-        let mut mailbox = Mailbox::of(1);
+        let mut mailbox = FakeMailbox::with_emails(1);
         mailbox.session[name] = json!(other.url.join("x").unwrap().as_str());
         let served = mailbox.serve().await;
 
@@ -133,10 +137,10 @@ async fn urls_of_the_server_stay_where_the_configuration_points() {
         assert!(failure.message.contains(&other.url.origin().ascii_serialization()), "{failure}");
         assert!(failure.message.contains("allow_hosts"), "{failure}");
     }
-    assert!(other.asked().is_empty());
+    assert!(other.requests().is_empty());
 
-    let served: Served = {
-        let mut mailbox = Mailbox::of(2);
+    let served: ServedMailbox = {
+        let mut mailbox = FakeMailbox::with_emails(2);
         mailbox.session["downloadUrl"] = json!(other.url.join("x").unwrap().as_str());
         mailbox.serve().await
     };
@@ -146,16 +150,16 @@ async fn urls_of_the_server_stay_where_the_configuration_points() {
 }
 
 #[tokio::test]
-async fn no_more_is_asked_at_once_than_the_server_and_the_configuration_allow() {
-    let mut mailbox = Mailbox::of(1);
+async fn concurrency_respects_server_and_configuration() {
+    let mut mailbox = FakeMailbox::with_emails(1);
     let core = "urn:ietf:params:jmap:core";
     mailbox.session["capabilities"][core]["maxConcurrentRequests"] = json!(3);
     let session =
-        plain("200 OK", "Content-Type: application/json\r\n", mailbox.session.to_string());
+        plain_response("200 OK", "Content-Type: application/json\r\n", mailbox.session.to_string());
     let served = mailbox.serve().await;
-    let server = Hostile::start(move |_, asked| match asked.path() {
-        "/jmap/session" => vec![Act::Send(session.clone())],
-        _ => vec![Act::Hang],
+    let server = HostileServer::start(move |_, asked| match asked.path() {
+        "/jmap/session" => vec![ConnectionAction::Send(session.clone())],
+        _ => vec![ConnectionAction::StopResponding],
     })
     .await;
     let url = server.url.join("/jmap/session").unwrap();
@@ -165,7 +169,7 @@ async fn no_more_is_asked_at_once_than_the_server_and_the_configuration_allow() 
     let fetches = join_all((0..9).map(|_| fetch(&source, "M0")));
     timeout(Duration::from_millis(300), join(pins, fetches)).await.unwrap_err();
 
-    let asked = server.asked();
+    let asked = server.requests();
     let count = |path: &str| asked.iter().filter(|asked| asked.path().starts_with(path)).count();
     assert_eq!(count("/jmap/session"), 1);
     assert_eq!(count("/jmap/") - 1, 3);
@@ -174,12 +178,12 @@ async fn no_more_is_asked_at_once_than_the_server_and_the_configuration_allow() 
 
 /// A gate with one place.
 #[derive(Debug, Default)]
-struct OnePlace(Arc<Mutex<()>>);
+struct SingleSlotLimiter(Arc<Mutex<()>>);
 
 #[derive(Debug)]
 struct PageToken(#[expect(dead_code, reason = "free when this is dropped")] OwnedMutexGuard<()>);
 
-impl RequestLimiter for OnePlace {
+impl RequestLimiter for SingleSlotLimiter {
     fn acquire<'a>(
         &'a self,
         _request: RequestInfo<'a>,
@@ -210,17 +214,18 @@ impl Permit for PageToken {
 }
 
 #[tokio::test]
-async fn an_answer_gives_up_its_place_before_it_forgets_a_session_that_others_look_for() {
-    let served = Mailbox::of(1).serve().await;
+async fn a_response_frees_its_slot_before_the_session_is_reset() {
+    let served = FakeMailbox::with_emails(1).serve().await;
     let reads = AtomicUsize::new(0);
     let credential = Credential::new(move || {
         let token = if reads.fetch_add(1, Ordering::Relaxed) < 1 { "secret" } else { "Secret" };
         Box::pin(async move { Ok(token.into()) })
     });
     let source =
-        JmapSource::new(served.options(), credential, Rc::new(OnePlace::default())).unwrap();
+        JmapSource::new(served.options(), credential, Rc::new(SingleSlotLimiter::default()))
+            .unwrap();
     source.current_cursor().await.unwrap();
-    served.change(|mailbox| mailbox.session_state = "1".to_owned());
+    served.with_mailbox(|mailbox| mailbox.session_state = "1".to_owned());
 
     // The first is on its way when the second needs a session, and waits for its place.
     let looks_for_session = async {

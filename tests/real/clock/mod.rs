@@ -1,15 +1,15 @@
 //! Whole processes under a clock that is set a day forward, a day back, to 1970, and right again.
 
+mod fake_clock;
 mod monitor;
-mod set;
-mod work;
+mod worker;
 
 #[expect(clippy::unwrap_used, reason = "it fails as loudly as tests")]
 #[path = "../../it/bus/daemon.rs"]
 mod daemon;
 #[expect(clippy::unwrap_used, reason = "it fails as loudly as tests")]
 #[expect(dead_code, reason = "what others ask of it is not asked here")]
-#[path = "../../it/receiver.rs"]
+#[path = "../../it/fake_receiver.rs"]
 mod receiver;
 #[expect(clippy::unwrap_used, clippy::panic, reason = "it fails as loudly as tests")]
 #[path = "../../it/bus/systemd.rs"]
@@ -21,10 +21,10 @@ use std::thread;
 
 use serde_json::Value;
 
-use crate::binary::Workplace;
+use crate::test_program::TestFolder;
 
 /// Answers every request with these bytes, for as long as the test runs.
-fn answering(answer: &'static str) -> SocketAddr {
+fn fixed_response_server(answer: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
     let address = listener.local_addr().expect("a bound socket has an address");
     thread::spawn(move || {
@@ -40,7 +40,7 @@ fn answering(answer: &'static str) -> SocketAddr {
 }
 
 /// What a file of the state folder says; null while there is none.
-fn saved(workplace: &Workplace, file: &str) -> Value {
+fn read_state_file(workplace: &TestFolder, file: &str) -> Value {
     let path = workplace.path().join("state").join(file);
     let Ok(text) = fs_err::read_to_string(path) else { return Value::Null };
     serde_json::from_str(&text).expect("what is there is whole")

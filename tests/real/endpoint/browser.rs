@@ -13,34 +13,34 @@ use base64::engine::general_purpose::STANDARD;
 use fs_err as fs;
 use serde_json::{Value, json};
 
-use crate::premises::Premises;
-use crate::requirement::skip;
+use crate::prerequisites::skip;
+use crate::process_sandbox::ProcessSandbox;
 
 /// How long the browser may take for one answer on a busy machine.
-const ANSWER_MAX: Duration = Duration::from_secs(60);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// It speaks over the files 3 and 4, which a shell puts into the place of what can be piped here.
-const START: &str = "exec chromium \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>&1";
+const LAUNCH_SCRIPT: &str = "exec chromium \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>&1";
 
-pub(crate) struct Browser {
+pub(crate) struct ChromeBrowser {
     child: Child,
-    to: ChildStdin,
-    from: Receiver<Value>,
+    writer: ChildStdin,
+    reader: Receiver<Value>,
     last_id: u64,
     session: Option<String>,
     events: Vec<Value>,
-    _profile: Premises,
+    _profile: ProcessSandbox,
 }
 
 /// How a page is looked at.
 #[derive(Clone, Copy)]
-pub(crate) struct Look {
+pub(crate) struct Viewport {
     pub(crate) width: u32,
     pub(crate) height: u32,
     pub(crate) scheme: &'static str,
 }
 
-impl Browser {
+impl ChromeBrowser {
     /// Starts it with one empty page; `None` where there is none.
     pub(crate) fn start() -> Option<Self> {
         let installed = Command::new("chromium").arg("--version").output();
@@ -51,9 +51,16 @@ impl Browser {
     }
 
     fn launch() -> Self {
-        let profile = Premises::new();
+        let profile = ProcessSandbox::new();
         let mut child = Command::new("sh")
-            .args(["-c", START, "sh", "--headless=new", "--remote-debugging-pipe", "--no-sandbox"])
+            .args([
+                "-c",
+                LAUNCH_SCRIPT,
+                "sh",
+                "--headless=new",
+                "--remote-debugging-pipe",
+                "--no-sandbox",
+            ])
             .args(["--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--mute-audio"])
             .args([
                 "--disable-background-networking",
@@ -87,8 +94,8 @@ impl Browser {
         });
         let mut browser = Self {
             child,
-            to,
-            from,
+            writer: to,
+            reader: from,
             last_id: 0,
             session: None,
             events: Vec::new(),
@@ -117,9 +124,9 @@ impl Browser {
         }
         let mut bytes = message.to_string().into_bytes();
         bytes.push(0);
-        self.to.write_all(&bytes).expect("the browser listens");
+        self.writer.write_all(&bytes).expect("the browser listens");
         loop {
-            let message = self.from.recv_timeout(ANSWER_MAX);
+            let message = self.reader.recv_timeout(RESPONSE_TIMEOUT);
             let mut message = message.unwrap_or_else(|error| panic!("{method}: {error}"));
             if message["id"] == json!(self.last_id) {
                 assert!(message["error"].is_null(), "{method}: {message}");
@@ -134,7 +141,7 @@ impl Browser {
     /// Waits for something to happen, from now on.
     pub(crate) fn wait_for(&mut self, method: &str) {
         loop {
-            let event = self.from.recv_timeout(ANSWER_MAX);
+            let event = self.reader.recv_timeout(RESPONSE_TIMEOUT);
             let event = event.unwrap_or_else(|error| panic!("{method} never came: {error}"));
             let came = event["method"] == method;
             self.events.push(event);
@@ -145,15 +152,15 @@ impl Browser {
     }
 
     /// Loads a page, and returns when it is loaded.
-    pub(crate) fn go(&mut self, url: &str) {
-        let before = self.loads();
+    pub(crate) fn navigate(&mut self, url: &str) {
+        let before = self.load_count();
         self.call("Page.navigate", &json!({ "url": url }));
-        while self.loads() == before {
+        while self.load_count() == before {
             self.wait_for("Page.loadEventFired");
         }
     }
 
-    fn loads(&self) -> usize {
+    fn load_count(&self) -> usize {
         self.events.iter().filter(|event| event["method"] == "Page.loadEventFired").count()
     }
 
@@ -167,7 +174,7 @@ impl Browser {
     }
 
     /// Waits until an expression is true, looked at whenever the page changes.
-    pub(crate) fn until(&mut self, condition: &str) {
+    pub(crate) fn wait_until(&mut self, condition: &str) {
         self.evaluate(&format!(
             "new Promise((resolve) => {{
                 const look = () => {{ if ({condition}) {{ observer.disconnect(); resolve(true); }} }};
@@ -210,8 +217,8 @@ impl Browser {
         self.call("Input.dispatchKeyEvent", &params);
     }
 
-    pub(crate) fn look(&mut self, look: Look) {
-        let Look { width, height, scheme } = look;
+    pub(crate) fn set_viewport(&mut self, look: Viewport) {
+        let Viewport { width, height, scheme } = look;
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
         self.call("Emulation.setDeviceMetricsOverride", &size);
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
@@ -219,7 +226,7 @@ impl Browser {
     }
 
     /// Takes a picture of the whole page.
-    pub(crate) fn picture(&mut self, path: &Path) {
+    pub(crate) fn screenshot(&mut self, path: &Path) {
         let params = json!({ "format": "png", "captureBeyondViewport": true });
         let picture = self.call("Page.captureScreenshot", &params);
         let png =
@@ -229,7 +236,7 @@ impl Browser {
     }
 
     /// What the page complained of: exceptions, errors on the console, refusals of its own policy.
-    pub(crate) fn complaints(&self) -> Vec<&Value> {
+    pub(crate) fn page_errors(&self) -> Vec<&Value> {
         let is_complaint = |event: &&Value| match event["method"].as_str() {
             Some("Runtime.exceptionThrown") => true,
             Some("Runtime.consoleAPICalled") => event["params"]["type"] == "error",
@@ -247,7 +254,7 @@ impl Browser {
     }
 }
 
-impl Drop for Browser {
+impl Drop for ChromeBrowser {
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();

@@ -1,10 +1,10 @@
 //! The endpoint as those meet it for whom it is: a browser, and a program that reads its description.
 
 mod browser;
-mod described;
+#[path = "../../it/endpoint/fake_data.rs"]
+mod fake_data;
+mod openapi;
 mod page;
-#[path = "../../it/endpoint/scene.rs"]
-mod scene;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,21 +12,21 @@ use std::sync::Arc;
 use cynosure::endpoint::view::Snapshot;
 use cynosure::endpoint::{EndpointConfig, HttpServer, Listeners};
 
-use self::scene::Scene;
+use self::fake_data::FakeData;
 
 /// A world and the server that shows it.
-struct Stage {
-    scene: Arc<Scene>,
+struct BrowserTestEndpoint {
+    data: Arc<FakeData>,
     address: SocketAddr,
     server: HttpServer,
 }
 
-impl Stage {
-    fn show(snapshot: Snapshot) -> Self {
-        Self::at(([127, 0, 0, 1], 0).into(), Arc::new(Scene::of(snapshot)))
+impl BrowserTestEndpoint {
+    fn serving(snapshot: Snapshot) -> Self {
+        Self::at_address(([127, 0, 0, 1], 0).into(), Arc::new(FakeData::new(snapshot)))
     }
 
-    fn at(address: SocketAddr, scene: Arc<Scene>) -> Self {
+    fn at_address(address: SocketAddr, scene: Arc<FakeData>) -> Self {
         let listening = Listeners::bind(address).expect("loopback has ports");
         let address = listening.addresses()[0];
         let offer = EndpointConfig {
@@ -35,14 +35,14 @@ impl Stage {
             requests_per_minute: 10_000,
         };
         let server = HttpServer::start(&listening, offer).expect("it can be served");
-        Self { scene, address, server }
+        Self { data: scene, address, server }
     }
 
     /// The same world at the same address, changed while nobody served it.
-    fn away(self, change: impl FnOnce(&mut Snapshot)) -> Self {
+    fn restart_with(self, change: impl FnOnce(&mut Snapshot)) -> Self {
         self.server.shut_down();
-        self.scene.change(change);
-        Self::at(self.address, self.scene)
+        self.data.update(change);
+        Self::at_address(self.address, self.data)
     }
 
     fn url(&self, path: &str) -> String {

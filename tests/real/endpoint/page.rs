@@ -4,24 +4,25 @@ use std::path::Path;
 
 use cynosure::engine::watch::HealthLevel;
 
-use super::Stage;
-use super::browser::{Browser, Look};
-use super::scene::{NOW, calm, crowd, source, storm};
+use super::BrowserTestEndpoint;
+use super::browser::{ChromeBrowser, Viewport};
+use super::fake_data::{NOW, full_snapshot, healthy_snapshot, snapshot_of_many_sources, source};
 
 /// The narrowest phone that is still common, and a desk.
 const SIZES: [(&str, u32, u32); 2] = [("wide", 1280, 900), ("phone", 360, 740)];
 
-const LIVE: &str = "document.querySelector('#live')?.textContent === 'live'";
+const LIVE_CONDITION: &str = "document.querySelector('#live')?.textContent === 'live'";
 
-fn looks() -> impl Iterator<Item = (String, Look)> {
+fn viewports() -> impl Iterator<Item = (String, Viewport)> {
     SIZES.into_iter().flat_map(|(size, width, height)| {
-        ["light", "dark"].map(|scheme| (format!("{size}-{scheme}"), Look { width, height, scheme }))
+        ["light", "dark"]
+            .map(|scheme| (format!("{size}-{scheme}"), Viewport { width, height, scheme }))
     })
 }
 
 /// Nothing went wrong in the page, and it asked nobody but its own server.
-fn is_clean(browser: &Browser, stage: &Stage) {
-    assert!(browser.complaints().is_empty(), "{:#?}", browser.complaints());
+fn assert_no_page_errors(browser: &ChromeBrowser, stage: &BrowserTestEndpoint) {
+    assert!(browser.page_errors().is_empty(), "{:#?}", browser.page_errors());
     let own = stage.url("/");
     let elsewhere: Vec<&str> =
         browser.requests().into_iter().filter(|url| !url.starts_with(&own)).collect();
@@ -29,35 +30,35 @@ fn is_clean(browser: &Browser, stage: &Stage) {
 }
 
 #[test]
-fn it_fits_wide_and_narrow_by_day_and_by_night() {
-    let Some(mut browser) = Browser::start() else { return };
-    let stage = Stage::show(storm());
+fn the_page_fits_all_sizes_and_colour_schemes() {
+    let Some(mut browser) = ChromeBrowser::start() else { return };
+    let stage = BrowserTestEndpoint::serving(full_snapshot());
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/pictures");
-    for (name, look) in looks() {
-        browser.look(look);
+    for (name, look) in viewports() {
+        browser.set_viewport(look);
         for (view, path) in [
             ("page", "/"),
             ("near", "/?source=work"),
             ("filtered", "/?source=old&severity=critical"),
         ] {
-            browser.go(&stage.url(path));
-            browser.until(LIVE);
+            browser.navigate(&stage.url(path));
+            browser.wait_until(LIVE_CONDITION);
 
             let overflow = browser.evaluate(
                 "document.documentElement.scrollWidth - document.documentElement.clientWidth",
             );
             assert_eq!(overflow, 0, "{view} {name} is wider than the screen");
-            browser.picture(&folder.join(format!("{view}-{name}.png")));
+            browser.screenshot(&folder.join(format!("{view}-{name}.png")));
         }
     }
-    is_clean(&browser, &stage);
+    assert_no_page_errors(&browser, &stage);
 }
 
 #[test]
-fn it_says_what_is() {
-    let Some(mut browser) = Browser::start() else { return };
-    let stage = Stage::show(storm());
-    browser.go(&stage.url("/?source=work"));
+fn the_page_shows_the_data() {
+    let Some(mut browser) = ChromeBrowser::start() else { return };
+    let stage = BrowserTestEndpoint::serving(full_snapshot());
+    browser.navigate(&stage.url("/?source=work"));
 
     assert!(browser.text("#summary").contains("old: the credential is refused"));
     assert!(browser.text("#source-work").contains("10,204 of 81,113"));
@@ -80,19 +81,19 @@ fn it_says_what_is() {
     // What a server wrote is text here, and neither picture nor script.
     assert_eq!(browser.evaluate("document.images.length"), 0);
     assert!(browser.text("#near").contains("<img src=x onerror=alert(1)>"));
-    is_clean(&browser, &stage);
+    assert_no_page_errors(&browser, &stage);
 }
 
 #[test]
-fn it_lives_and_keeps_what_a_person_did() {
-    let Some(mut browser) = Browser::start() else { return };
-    let stage = Stage::show(storm());
-    browser.go(&stage.url("/"));
-    browser.until(LIVE);
+fn live_updates_keep_the_users_state() {
+    let Some(mut browser) = ChromeBrowser::start() else { return };
+    let stage = BrowserTestEndpoint::serving(full_snapshot());
+    browser.navigate(&stage.url("/"));
+    browser.wait_until(LIVE_CONDITION);
     browser.evaluate("document.getElementById('checks-well').open = true");
     browser.evaluate("document.getElementById('source-work.link').focus()");
 
-    stage.scene.change(|snapshot| {
+    stage.data.update(|snapshot| {
         let work = snapshot.sources.iter_mut().find(|source| source.name == "work");
         work.expect("it is there").settled = 10_300;
         snapshot.checks.pop();
@@ -100,57 +101,57 @@ fn it_lives_and_keeps_what_a_person_did() {
         snapshot.summary = "it gets better".to_owned();
     });
 
-    browser.until("document.getElementById('source-work').innerText.includes('10,300')");
-    browser.until("document.getElementById('summary').innerText.includes('it gets better')");
-    browser.until("!document.getElementById('checks').innerText.includes('journal')");
+    browser.wait_until("document.getElementById('source-work').innerText.includes('10,300')");
+    browser.wait_until("document.getElementById('summary').innerText.includes('it gets better')");
+    browser.wait_until("!document.getElementById('checks').innerText.includes('journal')");
     assert_eq!(browser.evaluate("document.title"), "WARNING · Cynosure");
     assert_eq!(browser.evaluate("document.getElementById('checks-well').open"), true);
     assert_eq!(browser.evaluate("document.activeElement.id"), "source-work.link");
 
-    stage.scene.change(|snapshot| snapshot.sources.push(source("fresh", "idle")));
+    stage.data.update(|snapshot| snapshot.sources.push(source("fresh", "idle")));
     browser.wait_for("Page.loadEventFired");
     assert!(browser.text("#source-fresh").contains("idle"));
-    is_clean(&browser, &stage);
+    assert_no_page_errors(&browser, &stage);
 }
 
 #[test]
-fn it_says_when_it_is_no_longer_live() {
-    let Some(mut browser) = Browser::start() else { return };
-    let stage = Stage::show(calm());
-    browser.go(&stage.url("/"));
-    browser.until(LIVE);
+fn a_lost_connection_is_shown() {
+    let Some(mut browser) = ChromeBrowser::start() else { return };
+    let stage = BrowserTestEndpoint::serving(healthy_snapshot());
+    browser.navigate(&stage.url("/"));
+    browser.wait_until(LIVE_CONDITION);
 
     stage.server.shut_down();
 
-    browser.until("document.querySelector('#live').textContent.startsWith('not live since ')");
+    browser.wait_until("document.querySelector('#live').textContent.startsWith('not live since ')");
 }
 
 #[test]
-fn it_notices_what_came_and_went_while_nobody_answered() {
-    let Some(mut browser) = Browser::start() else { return };
-    let mut stage = Stage::show(storm());
-    browser.go(&stage.url("/"));
-    browser.until(LIVE);
+fn changes_during_a_disconnect_are_shown() {
+    let Some(mut browser) = ChromeBrowser::start() else { return };
+    let mut stage = BrowserTestEndpoint::serving(full_snapshot());
+    browser.navigate(&stage.url("/"));
+    browser.wait_until(LIVE_CONDITION);
 
     for (change, now_there) in [("removed", false), ("added", true)] {
-        stage = stage.away(|snapshot| match change {
+        stage = stage.restart_with(|snapshot| match change {
             "added" => snapshot.sources.push(source("home", "idle")),
             _ => snapshot.sources.retain(|source| source.name != "home"),
         });
 
         browser.wait_for("Page.loadEventFired");
-        browser.until(LIVE);
+        browser.wait_until(LIVE_CONDITION);
         let is_there = browser.evaluate("document.getElementById('source-home') !== null");
         assert_eq!(is_there, now_there, "{change}");
     }
 }
 
 #[test]
-fn every_part_is_reached_by_keyboard() {
-    let Some(mut browser) = Browser::start() else { return };
-    let stage = Stage::show(storm());
-    browser.go(&stage.url("/"));
-    browser.until(LIVE);
+fn every_part_is_reachable_by_keyboard() {
+    let Some(mut browser) = ChromeBrowser::start() else { return };
+    let stage = BrowserTestEndpoint::serving(full_snapshot());
+    browser.navigate(&stage.url("/"));
+    browser.wait_until(LIVE_CONDITION);
     let focused = "document.activeElement.id || document.activeElement.textContent";
 
     browser.press("Tab");
@@ -175,10 +176,10 @@ fn every_part_is_reached_by_keyboard() {
 }
 
 #[test]
-fn everything_has_a_name_for_those_who_cannot_see_it() {
-    let Some(mut browser) = Browser::start() else { return };
-    let stage = Stage::show(storm());
-    browser.go(&stage.url("/?source=work"));
+fn everything_has_an_accessible_name() {
+    let Some(mut browser) = ChromeBrowser::start() else { return };
+    let stage = BrowserTestEndpoint::serving(full_snapshot());
+    browser.navigate(&stage.url("/?source=work"));
 
     let mut tree = browser.call("Accessibility.getFullAXTree", &serde_json::json!({}));
     let nodes = tree["nodes"].take();
@@ -204,37 +205,37 @@ fn everything_has_a_name_for_those_who_cannot_see_it() {
 }
 
 #[test]
-fn it_works_without_a_script() {
-    let Some(mut browser) = Browser::start() else { return };
-    let stage = Stage::show(storm());
+fn the_page_works_without_a_script() {
+    let Some(mut browser) = ChromeBrowser::start() else { return };
+    let stage = BrowserTestEndpoint::serving(full_snapshot());
     browser.call("Emulation.setScriptExecutionDisabled", &serde_json::json!({ "value": true }));
-    browser.go(&stage.url("/?severity=warning"));
+    browser.navigate(&stage.url("/?severity=warning"));
     assert!(browser.text("#alerts").contains("filling up"));
     assert!(!browser.text("#alerts").contains("refused"));
 
-    stage.scene.change(|snapshot| snapshot.summary = "it is otherwise now".to_owned());
+    stage.data.update(|snapshot| snapshot.summary = "it is otherwise now".to_owned());
 
     // It loads itself again; the address stays.
     browser.wait_for("Page.loadEventFired");
     assert!(browser.text("#summary").contains("it is otherwise now"));
     assert!(browser.text("#content").contains("10,204 of 81,113"));
-    is_clean(&browser, &stage);
+    assert_no_page_errors(&browser, &stage);
 }
 
 #[test]
-fn two_hundred_sources_are_a_page_too() {
-    let Some(mut browser) = Browser::start() else { return };
-    let stage = Stage::show(crowd(200));
-    browser.go(&stage.url("/"));
-    browser.until(LIVE);
+fn the_page_shows_two_hundred_sources() {
+    let Some(mut browser) = ChromeBrowser::start() else { return };
+    let stage = BrowserTestEndpoint::serving(snapshot_of_many_sources(200));
+    browser.navigate(&stage.url("/"));
+    browser.wait_until(LIVE_CONDITION);
     assert_eq!(browser.evaluate("document.querySelectorAll('.card').length"), 200);
 
-    stage.scene.change(|snapshot| {
+    stage.data.update(|snapshot| {
         snapshot.at = NOW.after(std::time::Duration::from_secs(2));
         snapshot.sources[150].settled = 77_777;
     });
 
-    browser.until("document.getElementById('source-source-150').innerText.includes('77,777')");
-    assert!(stage.scene.looks() < 60, "an open page makes nobody look more often");
-    is_clean(&browser, &stage);
+    browser.wait_until("document.getElementById('source-source-150').innerText.includes('77,777')");
+    assert!(stage.data.snapshot_count() < 60, "an open page makes nobody look more often");
+    assert_no_page_errors(&browser, &stage);
 }

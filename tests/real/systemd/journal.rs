@@ -1,35 +1,37 @@
 //! A journal that is down or stuck, which the work must not notice.
 
-use crate::patience::{timed, wait_until};
-use crate::systemd::installed::edit;
-use crate::systemd::scene::Scene;
+use crate::systemd::install::override_service;
+use crate::systemd::test_setup::ServiceSetup;
+use crate::wait::{timed, wait_until};
 
 /// At the level of the test each has several lines, more in all than the queue of a stuck journal has places.
-const MANY: u32 = 500;
+const MANY_THREADS: u32 = 500;
 
 #[test]
-fn a_stuck_journal_holds_up_nothing() {
-    let Some(scene) = Scene::set(MANY) else { return };
-    edit(&scene.machine, "Environment=CYNOSURE_LOG=trace");
+fn a_stuck_journal_blocks_nothing() {
+    let Some(scene) = ServiceSetup::new(MANY_THREADS) else { return };
+    override_service(&scene.machine, "Environment=CYNOSURE_LOG=trace");
     let journal = scene.machine.property("systemd-journald.service", "MainPID");
 
-    scene.machine.succeed(&["kill", "-STOP", &journal]);
+    scene.machine.run_successfully(&["kill", "-STOP", &journal]);
     let ((), started) = timed(|| scene.systemctl("start"));
     let ((), stored) = timed(|| {
-        wait_until("everything is stored", || scene.status()["downloaded_threads"] == MANY);
+        wait_until("everything is stored", || scene.status()["downloaded_threads"] == MANY_THREADS);
     });
-    scene.machine.succeed(&["kill", "-CONT", &journal]);
-    println!("beside a stuck journal: started in {started:?}, {MANY} threads stored in {stored:?}");
+    scene.machine.run_successfully(&["kill", "-CONT", &journal]);
+    println!(
+        "beside a stuck journal: started in {started:?}, {MANY_THREADS} threads stored in {stored:?}"
+    );
 
     assert_eq!(scene.property("Result"), "success");
 }
 
 #[test]
-fn without_a_journal_the_work_goes_on() {
-    let Some(scene) = Scene::set(MANY) else { return };
+fn without_a_journal_the_worker_continues() {
+    let Some(scene) = ServiceSetup::new(MANY_THREADS) else { return };
     scene.systemctl("start");
 
-    scene.machine.succeed(&[
+    scene.machine.run_successfully(&[
         "systemctl",
         "stop",
         "systemd-journald.socket",
@@ -38,6 +40,6 @@ fn without_a_journal_the_work_goes_on() {
         "systemd-journald.service",
     ]);
 
-    wait_until("everything is stored", || scene.status()["downloaded_threads"] == MANY);
+    wait_until("everything is stored", || scene.status()["downloaded_threads"] == MANY_THREADS);
     assert_eq!(scene.property("Result"), "success");
 }

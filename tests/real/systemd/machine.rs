@@ -12,13 +12,13 @@ use fs_err as fs;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tempfile::TempDir;
 
-use crate::patience::wait_until;
-use crate::requirement::skip;
+use crate::prerequisites::skip;
+use crate::wait::wait_until;
 
 const BOOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/systemd/boot.sh");
 
 /// What a machine is made of, as Debian's packages `systemd`, `dbus` and `polkitd` install it.
-const PARTS: [&str; 4] = [
+const MACHINE_FILES: [&str; 4] = [
     "/lib/systemd/systemd",
     "/usr/bin/dbus-daemon",
     "/usr/lib/polkit-1/polkitd",
@@ -26,29 +26,29 @@ const PARTS: [&str; 4] = [
 ];
 
 /// The root of a Debian 13, which `tests/setup/packages` makes.
-const NEWER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/debian13");
+const NEWER_ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/debian13");
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The machine. Dropping it ends every process of it.
-pub(crate) struct Machine {
+pub(crate) struct TestMachine {
     folder: TempDir,
     /// Whose programs it runs; `None` for this machine's own.
     root: Option<&'static Path>,
     /// The control group that is the root of the machine's own.
     group: PathBuf,
-    power: Option<Power>,
+    running_init: Option<RunningInit>,
 }
 
 /// What there is while it is on.
-struct Power {
+struct RunningInit {
     /// `unshare`, the parent of PID 1.
     launcher: Child,
     /// PID 1, by its number outside.
     init: Pid,
 }
 
-impl Machine {
+impl TestMachine {
     /// Makes a machine and boots it, where this one can: as root, with systemd and control groups of version 2.
     pub(crate) fn boot() -> Option<Self> {
         Self::boot_from(None)
@@ -56,7 +56,7 @@ impl Machine {
 
     /// Likewise, with the systemd of the next Debian.
     pub(crate) fn boot_newer() -> Option<Self> {
-        let root = Path::new(NEWER);
+        let root = Path::new(NEWER_ROOT);
         if !root.exists() {
             return skip("target/debian13, which `make setup` makes");
         }
@@ -67,7 +67,7 @@ impl Machine {
         if !geteuid().is_root() {
             return skip("root, to boot a systemd of its own");
         }
-        if let Some(missing) = PARTS.iter().find(|part| !Path::new(part).exists()) {
+        if let Some(missing) = MACHINE_FILES.iter().find(|part| !Path::new(part).exists()) {
             return skip(missing);
         }
         let Some(groups) = control_groups() else {
@@ -77,15 +77,15 @@ impl Machine {
             folder: TempDir::new().expect("a temporary folder"),
             root,
             group: new_group(&groups),
-            power: None,
+            running_init: None,
         };
-        machine.boot_again();
+        machine.reboot();
         Some(machine)
     }
 
     /// Turns it on, with all that was written before.
-    pub(crate) fn boot_again(&mut self) {
-        assert!(self.power.is_none(), "it is on");
+    pub(crate) fn reboot(&mut self) {
+        assert!(self.running_init.is_none(), "it is on");
         let log =
             fs::File::create(self.folder.path().join("boot.log")).expect("the folder is ours");
         let mut launcher = Command::new("/bin/sh")
@@ -104,7 +104,7 @@ impl Machine {
             init = child_of(launcher.id()).filter(|child| name(*child) == "systemd");
             init.is_some()
         });
-        self.power = init.map(|init| Power { launcher, init });
+        self.running_init = init.map(|init| RunningInit { launcher, init });
         wait_until("it has booted", || {
             let output = self.run(&["systemctl", "is-system-running"]);
             ["running\n", "degraded\n"].map(str::as_bytes).contains(&&*output.stdout)
@@ -112,8 +112,8 @@ impl Machine {
     }
 
     /// Ends every process of it at once, with nothing said to any of them.
-    pub(crate) fn cut_the_power(&mut self) {
-        let Some(Power { mut launcher, init }) = self.power.take() else { return };
+    pub(crate) fn kill_all_processes(&mut self) {
+        let Some(RunningInit { mut launcher, init }) = self.running_init.take() else { return };
         // With PID 1 the kernel ends all others, and returns from the wait when the last is gone.
         kill_process(init, Signal::KILL).ok();
         launcher.wait().expect("the launcher is our child");
@@ -137,7 +137,7 @@ impl Machine {
     }
 
     /// Runs a command that has to succeed, and returns its standard output.
-    pub(crate) fn succeed(&self, command: &[&str]) -> String {
+    pub(crate) fn run_successfully(&self, command: &[&str]) -> String {
         let output = self.run(command);
         let [said, complained] =
             [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
@@ -147,14 +147,15 @@ impl Machine {
 
     /// One property of a unit, as `systemctl show` prints it.
     pub(crate) fn property(&self, unit: &str, property: &str) -> String {
-        let shown = self.succeed(&["systemctl", "show", "--value", "--property", property, unit]);
+        let shown =
+            self.run_successfully(&["systemctl", "show", "--value", "--property", property, unit]);
         shown.trim_end().to_owned()
     }
 
     /// What a unit has logged in all boots, a message a line.
     pub(crate) fn journal(&self, unit: &str) -> String {
         self.run(&["journalctl", "--sync"]);
-        self.succeed(&["journalctl", "--quiet", "--output", "cat", "--unit", unit])
+        self.run_successfully(&["journalctl", "--quiet", "--output", "cat", "--unit", unit])
     }
 
     /// Where a file of the machine is, seen from outside while it is on.
@@ -177,14 +178,14 @@ impl Machine {
     /// Writes a file that only its owner may read, a user of the machine.
     pub(crate) fn write_private(&self, path: &str, owner: &str, text: impl AsRef<[u8]>) {
         self.write(path, text);
-        let id = self.succeed(&["id", "--user", owner]);
+        let id = self.run_successfully(&["id", "--user", owner]);
         let id = id.trim_end().parse().expect("a user's number");
         chown(self.path(path), Some(id), Some(id)).expect("root gives away");
-        self.succeed(&["chmod", "600", path]);
+        self.run_successfully(&["chmod", "600", path]);
     }
 
     fn init(&self) -> Pid {
-        self.power.as_ref().expect("it is on").init
+        self.running_init.as_ref().expect("it is on").init
     }
 
     fn boot_log(&self) -> String {
@@ -192,9 +193,9 @@ impl Machine {
     }
 }
 
-impl Drop for Machine {
+impl Drop for TestMachine {
     fn drop(&mut self) {
-        self.cut_the_power();
+        self.kill_all_processes();
         remove_groups(&self.group);
     }
 }

@@ -1,19 +1,19 @@
 //! The units on a real systemd.
 
-mod bounds;
 mod bus;
-mod front;
-mod installed;
+mod install;
 mod journal;
-mod ladder;
 mod machine;
-mod newer;
+mod monitor;
+mod newer_systemd;
 mod package;
-mod scene;
+mod restart_limits;
 mod secrets;
 mod sessions;
 mod signals;
 mod slow;
+mod switchable_proxy;
+mod test_setup;
 mod units;
 mod waits;
-mod watching;
+mod watchdog_escalation;

@@ -7,10 +7,10 @@ use cynosure::demo::{self, DemoServer};
 use fs_err as fs;
 use tempfile::TempDir;
 
-use crate::patience::wait_until;
-use crate::requirement::skip;
-use crate::systemd::installed::{UNIT, configure, cynosure, status};
-use crate::systemd::machine::Machine;
+use crate::prerequisites::skip;
+use crate::systemd::install::{UNIT, configure, cynosure, status};
+use crate::systemd::machine::TestMachine;
+use crate::wait::wait_until;
 
 const CONFIG: &str = "/etc/cynosure/config.toml";
 
@@ -18,18 +18,18 @@ const MONITOR: &str = "cynosure-monitor.service";
 
 #[test]
 fn the_package_is_installed_runs_is_upgraded_removed_and_purged() {
-    let Some(packages) = Packages::make() else { return };
-    let Some(machine) = Machine::boot() else { return };
+    let Some(packages) = PackageVersions::make() else { return };
+    let Some(machine) = TestMachine::boot() else { return };
     let options = demo::DemoOptions { items: 20, ..demo::DemoOptions::default() };
     let demo = demo::start(options).expect("loopback has ports");
 
     packages.install(&machine, "0.1.0-1");
     assert_eq!(machine.property(UNIT, "ActiveState"), "inactive", "nothing starts by itself");
-    machine.succeed(&["cynosure", "config", "check"]);
+    machine.run_successfully(&["cynosure", "config", "check"]);
     let unconfigured = machine.read(CONFIG);
     assert!(unconfigured.contains("\ndir = \"/var/lib/cynosure/downloads\" "), "{unconfigured}");
     for unit in ["cynosure.service", "cynosure@work.service", "cynosure-monitor.service"] {
-        machine.succeed(&["systemd-analyze", "verify", "--man=no", unit]);
+        machine.run_successfully(&["systemd-analyze", "verify", "--man=no", unit]);
     }
 
     extract_all(&machine, &demo);
@@ -53,14 +53,14 @@ fn the_package_is_installed_runs_is_upgraded_removed_and_purged() {
 
     apt(&machine, &["purge", "cynosure"]);
     assert!(!machine.path(CONFIG).exists() && !machine.path("/etc/cynosure/credentials").exists());
-    let mail = machine.succeed(&["find", "/var/lib/cynosure/downloads", "-name", "*.eml"]);
+    let mail = machine.run_successfully(&["find", "/var/lib/cynosure/downloads", "-name", "*.eml"]);
     let stored = u32::try_from(mail.lines().count()).expect("a small mailbox");
     assert_eq!(stored, demo.counters().messages_served, "the mail is nobody's to remove");
 }
 
 #[test]
 fn lintian_finds_no_error_in_the_package() {
-    let Some(packages) = Packages::make() else { return };
+    let Some(packages) = PackageVersions::make() else { return };
     if !Path::new("/usr/bin/lintian").exists() {
         skip::<()>("lintian");
         return;
@@ -76,7 +76,7 @@ fn lintian_finds_no_error_in_the_package() {
 }
 
 #[test]
-fn what_is_installed_without_a_package_is_the_same_elsewhere() {
+fn make_install_gives_the_same_files_elsewhere() {
     let folder = TempDir::new().expect("a temporary folder");
     let made = Command::new("make")
         .arg("install")
@@ -104,15 +104,15 @@ fn what_is_installed_without_a_package_is_the_same_elsewhere() {
 }
 
 #[test]
-fn what_is_installed_without_a_package_runs_and_may_be_restarted() {
-    let Some(machine) = Machine::boot() else { return };
+fn make_install_runs_and_may_be_restarted() {
+    let Some(machine) = TestMachine::boot() else { return };
     let options = demo::DemoOptions { items: 20, ..demo::DemoOptions::default() };
     let demo = demo::start(options).expect("loopback has ports");
     copy_source(&machine);
 
-    machine.succeed(&["make", "-C", SOURCE, "install", "BINARY=./cynosure"]);
+    machine.run_successfully(&["make", "-C", SOURCE_DIR, "install", "BINARY=./cynosure"]);
 
-    let exposed = machine.succeed(&["systemctl", "show", "-P", "FragmentPath", UNIT]);
+    let exposed = machine.run_successfully(&["systemctl", "show", "-P", "FragmentPath", UNIT]);
     assert_eq!(exposed.trim_end(), "/usr/local/lib/systemd/system/cynosure.service");
     extract_all(&machine, &demo);
     let told = cynosure(&machine, "cynosure", &["doctor"]);
@@ -120,9 +120,9 @@ fn what_is_installed_without_a_package_runs_and_may_be_restarted() {
 }
 
 /// Where the parts of the source tree are on a machine that `make install` needs.
-const SOURCE: &str = "/var/tmp/cynosure";
+const SOURCE_DIR: &str = "/var/tmp/cynosure";
 
-fn copy_source(machine: &Machine) {
+fn copy_source(machine: &TestMachine) {
     let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = vec!["Makefile".into(), "config.toml".into(), "packaging/install".into()];
     for folder in ["systemd", "packaging/grafana", "packaging/prometheus"].map(Path::new) {
@@ -132,34 +132,34 @@ fn copy_source(machine: &Machine) {
     }
     for file in &files {
         let text = fs::read(tree.join(file)).expect("the file is in the source tree");
-        machine.write(&format!("{SOURCE}/{}", file.display()), text);
+        machine.write(&format!("{SOURCE_DIR}/{}", file.display()), text);
     }
     let program = fs::read(env!("CARGO_BIN_EXE_cynosure")).expect("the program is built");
-    machine.write(&format!("{SOURCE}/cynosure"), program);
+    machine.write(&format!("{SOURCE_DIR}/cynosure"), program);
     for program in ["cynosure", "packaging/install"] {
-        machine.succeed(&["chmod", "755", &format!("{SOURCE}/{program}")]);
+        machine.run_successfully(&["chmod", "755", &format!("{SOURCE_DIR}/{program}")]);
     }
 }
 
 /// Has apt do something, without any question and without what is only recommended.
-fn apt(machine: &Machine, what: &[&str]) {
+fn apt(machine: &TestMachine, what: &[&str]) {
     let apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--yes"];
-    machine.succeed(&[&apt[..], &["--no-install-recommends"], what].concat());
+    machine.run_successfully(&[&apt[..], &["--no-install-recommends"], what].concat());
 }
 
 /// Writes a configuration, and has the service extract all there is.
-fn extract_all(machine: &Machine, demo: &DemoServer) {
+fn extract_all(machine: &TestMachine, demo: &DemoServer) {
     configure(machine, demo.address(), "");
-    machine.succeed(&["systemctl", "enable", "--now", UNIT, MONITOR]);
+    machine.run_successfully(&["systemctl", "enable", "--now", UNIT, MONITOR]);
     wait_until("everything is stored", || status(machine)["downloaded_threads"] == 20);
 }
 
 /// The same program in two packages, of which one is newer.
-struct Packages {
+struct PackageVersions {
     folder: TempDir,
 }
 
-impl Packages {
+impl PackageVersions {
     fn make() -> Option<Self> {
         let has = |program: &str| Command::new(program).arg("--version").output().is_ok();
         if !has("cargo-deb") {
@@ -184,7 +184,7 @@ impl Packages {
         self.folder.path().join(format!("cynosure_{version}.deb"))
     }
 
-    fn install(&self, machine: &Machine, version: &str) {
+    fn install(&self, machine: &TestMachine, version: &str) {
         let package = fs::read(self.file(version)).expect("the package was made");
         machine.write("/tmp/cynosure.deb", package);
         apt(machine, &["install", "/tmp/cynosure.deb"]);

@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use crate::patience::{let_pass, wait_until};
-use crate::systemd::installed::{SECRET, UNIT};
-use crate::systemd::scene::{PASSWORD, Scene};
+use crate::systemd::install::{SECRET, UNIT};
+use crate::systemd::test_setup::{PASSWORD, ServiceSetup};
+use crate::wait::{sleep, wait_until};
 
 /// Where systemd takes from what it hands to the service.
-pub(super) const HANDED_OVER: &str = "/etc/cynosure/credentials/work";
+pub(super) const CREDENTIALS_DIR: &str = "/etc/cynosure/credentials/work";
 
 #[test]
-fn what_systemd_hands_over_lets_the_worker_in() {
-    let Some(scene) = Scene::set(10) else { return };
-    take_from_systemd(&scene);
-    scene.machine.write_private(HANDED_OVER, "root", PASSWORD);
+fn a_systemd_credential_authenticates_the_worker() {
+    let Some(scene) = ServiceSetup::new(10) else { return };
+    use_systemd_credential(&scene);
+    scene.machine.write_private(CREDENTIALS_DIR, "root", PASSWORD);
 
     scene.systemctl("start");
 
@@ -21,9 +21,9 @@ fn what_systemd_hands_over_lets_the_worker_in() {
 }
 
 #[test]
-fn a_credential_that_is_no_use_is_named_and_makes_no_loop() {
-    let Some(scene) = Scene::set(10) else { return };
-    take_from_systemd(&scene);
+fn an_unusable_credential_is_named_without_a_crash_loop() {
+    let Some(scene) = ServiceSetup::new(10) else { return };
+    use_systemd_credential(&scene);
     let huge = vec![b'x'; 100_000];
     let cases: [(Option<&[u8]>, &str); 5] = [
         (None, "cannot be read"),
@@ -34,32 +34,32 @@ fn a_credential_that_is_no_use_is_named_and_makes_no_loop() {
     ];
     for (secret, reason) in cases {
         match secret {
-            Some(secret) => scene.machine.write_private(HANDED_OVER, "root", secret),
-            None => drop(scene.machine.run(&["rm", "-f", HANDED_OVER])),
+            Some(secret) => scene.machine.write_private(CREDENTIALS_DIR, "root", secret),
+            None => drop(scene.machine.run(&["rm", "-f", CREDENTIALS_DIR])),
         }
-        complains(&scene, reason);
+        assert_fails_with(&scene, reason);
     }
 }
 
 #[test]
 fn a_file_that_others_can_read_is_refused_and_named() {
-    let Some(scene) = Scene::set(10) else { return };
-    scene.machine.succeed(&["chmod", "644", SECRET]);
-    complains(&scene, "others than its owner can read or change it");
+    let Some(scene) = ServiceSetup::new(10) else { return };
+    scene.machine.run_successfully(&["chmod", "644", SECRET]);
+    assert_fails_with(&scene, "others than its owner can read or change it");
 
-    scene.machine.succeed(&["rm", SECRET]);
-    scene.machine.succeed(&["mkdir", SECRET]);
-    complains(&scene, "is not a regular file");
+    scene.machine.run_successfully(&["rm", SECRET]);
+    scene.machine.run_successfully(&["mkdir", SECRET]);
+    assert_fails_with(&scene, "is not a regular file");
 
     // A symlink is followed, and what it leads to is judged.
-    scene.machine.succeed(&["rmdir", SECRET]);
-    scene.machine.succeed(&["ln", "-s", "/etc/hostname", SECRET]);
-    complains(&scene, "others than its owner can read or change it");
+    scene.machine.run_successfully(&["rmdir", SECRET]);
+    scene.machine.run_successfully(&["ln", "-s", "/etc/hostname", SECRET]);
+    assert_fails_with(&scene, "others than its owner can read or change it");
 }
 
 #[test]
-fn what_has_worked_waits_for_its_credential_and_goes_on_by_itself() {
-    let Some(scene) = Scene::set(10) else { return };
+fn a_worker_that_worked_waits_for_a_new_credential() {
+    let Some(scene) = ServiceSetup::new(10) else { return };
     scene.systemctl("start");
     wait_until("everything is stored", || scene.status()["downloaded_threads"] == 10);
     scene.systemctl("stop");
@@ -68,7 +68,7 @@ fn what_has_worked_waits_for_its_credential_and_goes_on_by_itself() {
 
     scene.start_until("auth_failed");
     let (pid, reason) = (scene.pid(), scene.status()["reason"].to_string());
-    let_pass(Duration::from_secs(3));
+    sleep(Duration::from_secs(3));
 
     assert!(reason.contains("is empty"), "{reason}");
     assert_eq!((scene.pid(), scene.restarts()), (pid, 0));
@@ -83,7 +83,7 @@ fn what_has_worked_waits_for_its_credential_and_goes_on_by_itself() {
 
 #[test]
 fn a_wrong_configuration_stays_down_with_its_reason() {
-    let Some(scene) = Scene::set_with(10, "[restart]\nmax_retires = 3\n") else { return };
+    let Some(scene) = ServiceSetup::with_config(10, "[restart]\nmax_retires = 3\n") else { return };
 
     scene.machine.run(&["systemctl", "start", UNIT]);
 
@@ -93,20 +93,20 @@ fn a_wrong_configuration_stays_down_with_its_reason() {
 }
 
 /// Starts the service, which must say this and stay down, without a loop of restarts.
-fn complains(scene: &Scene, reason: &str) {
+fn assert_fails_with(scene: &ServiceSetup, reason: &str) {
     let told = scene.machine.journal(UNIT).matches(reason).count();
     scene.machine.run(&["systemctl", "start", UNIT]);
     wait_until("it has failed", || scene.property("ActiveState") == "failed");
     // Longer than systemd waits before it starts something again.
-    let_pass(Duration::from_secs(3));
+    sleep(Duration::from_secs(3));
     assert_eq!((scene.property("ExecMainStatus").as_str(), scene.restarts()), ("78", 0));
     let told = scene.machine.journal(UNIT).matches(reason).count() - told;
     assert_eq!(told, 1, "{reason}: {}", scene.machine.journal(UNIT));
-    scene.machine.succeed(&["systemctl", "reset-failed", UNIT]);
+    scene.machine.run_successfully(&["systemctl", "reset-failed", UNIT]);
 }
 
 /// Has the source's password come from systemd.
-pub(super) fn take_from_systemd(scene: &Scene) {
+pub(super) fn use_systemd_credential(scene: &ServiceSetup) {
     let config = scene.machine.read("/etc/cynosure/config.toml");
     let config = config.replace(&format!("file = \"{SECRET}\""), "systemd = \"token_work\"");
     scene.machine.write("/etc/cynosure/config.toml", config);

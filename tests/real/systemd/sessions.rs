@@ -1,13 +1,13 @@
 //! Session after session: each ends, the unit starts anew, and the next finds what is new.
 
-use crate::patience::{timed, wait_until};
-use crate::systemd::front::Manner;
-use crate::systemd::installed::edit;
-use crate::systemd::scene::Scene;
+use crate::systemd::install::override_service;
+use crate::systemd::switchable_proxy::ConnectionMode;
+use crate::systemd::test_setup::ServiceSetup;
+use crate::wait::{timed, wait_until};
 
 #[test]
-fn three_sessions_in_a_row_complete_and_each_starts_the_unit_anew() {
-    let Some(scene) = Scene::set(50) else { return };
+fn three_sessions_complete_and_each_restarts_the_unit() {
+    let Some(scene) = ServiceSetup::new(50) else { return };
     scene.systemctl("start");
 
     for session in 1..=3 {
@@ -29,9 +29,9 @@ fn three_sessions_in_a_row_complete_and_each_starts_the_unit_anew() {
 
 #[test]
 fn one_source_alone_runs_in_an_instance_of_its_own() {
-    let Some(scene) = Scene::set(50) else { return };
+    let Some(scene) = ServiceSetup::new(50) else { return };
 
-    scene.machine.succeed(&["systemctl", "start", "cynosure@work.service"]);
+    scene.machine.run_successfully(&["systemctl", "start", "cynosure@work.service"]);
 
     wait_until("everything is stored", || scene.status()["downloaded_threads"] == 50);
     wait_until("the instance is started anew", || {
@@ -41,10 +41,10 @@ fn one_source_alone_runs_in_an_instance_of_its_own() {
 }
 
 #[test]
-fn nobody_who_listens_for_its_state_is_no_reason_not_to_work() {
-    let Some(scene) = Scene::set(50) else { return };
+fn the_worker_runs_without_a_notify_listener() {
+    let Some(scene) = ServiceSetup::new(50) else { return };
     for socket in ["-u NOTIFY_SOCKET", "NOTIFY_SOCKET=/nowhere/notify", "NOTIFY_SOCKET=junk"] {
-        edit(
+        override_service(
             &scene.machine,
             &format!(
                 "Type=exec\nWatchdogSec=0\nExecStart=\nExecStart=/usr/bin/env {socket} \
@@ -67,10 +67,12 @@ fn nobody_who_listens_for_its_state_is_no_reason_not_to_work() {
 }
 
 #[test]
-fn each_cause_of_a_restart_starts_the_unit_anew_and_is_kept() {
+fn each_restart_cause_restarts_the_unit_and_is_kept() {
     let slow = "[provider.\"127.0.0.1\"]\ncap = \"50/s\"\n";
-    let unit_starts_anew = |more: &str, break_it: &dyn Fn(&Scene), cause: &str| {
-        let Some(scene) = Scene::set_with(5_000, &format!("{more}{slow}")) else { return };
+    let unit_starts_anew = |more: &str, break_it: &dyn Fn(&ServiceSetup), cause: &str| {
+        let Some(scene) = ServiceSetup::with_config(5_000, &format!("{more}{slow}")) else {
+            return;
+        };
         scene.start_until("downloading");
         let session = scene.status()["session_id"].clone();
         let ((), took) = timed(|| {
@@ -79,7 +81,7 @@ fn each_cause_of_a_restart_starts_the_unit_anew_and_is_kept() {
         });
         println!("{cause}: started anew after {took:?}");
         wait_until("it is known why", || scene.status()["restart_count"].as_u64() >= Some(1));
-        scene.front.turn(Manner::Through);
+        scene.proxy.set_mode(ConnectionMode::Forward);
         let status = scene.status();
         assert_eq!(status["last_restart"]["cause"], cause, "{status}");
         assert_eq!(status["session_id"], session, "{status}");
@@ -90,7 +92,7 @@ fn each_cause_of_a_restart_starts_the_unit_anew_and_is_kept() {
     let errors = "[restart]\nmax_retries = 0\nrestart_delay_errors = \"1s\"\n";
     let refuse = |with: &str| {
         let answer = format!("HTTP/1.1 {with}\r\n");
-        move |scene: &Scene| scene.front.turn(Manner::Refuse(answer.clone()))
+        move |scene: &ServiceSetup| scene.proxy.set_mode(ConnectionMode::Reject(answer.clone()))
     };
     unit_starts_anew(errors, &refuse("404 Not Found"), "errors");
     let authentication = "[restart]\nrestart_delay_auth = \"1s\"\n";

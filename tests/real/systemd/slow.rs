@@ -1,14 +1,14 @@
 //! Starts and stops that take longer than systemd grants at first: the worker asks for more time.
 
-use crate::patience::timed;
-use crate::systemd::front::Manner;
-use crate::systemd::installed::edit;
-use crate::systemd::scene::Scene;
+use crate::systemd::install::override_service;
+use crate::systemd::switchable_proxy::ConnectionMode;
+use crate::systemd::test_setup::ServiceSetup;
+use crate::wait::timed;
 
 #[test]
 fn a_slow_recovery_is_no_failed_start() {
-    let Some(scene) = Scene::set(10) else { return };
-    edit(&scene.machine, "Environment=FAIL_CYNOSURE=slow_start\nTimeoutStartSec=12s");
+    let Some(scene) = ServiceSetup::new(10) else { return };
+    override_service(&scene.machine, "Environment=FAIL_CYNOSURE=slow_start\nTimeoutStartSec=12s");
 
     let ((), took) = timed(|| scene.systemctl("start"));
 
@@ -19,10 +19,10 @@ fn a_slow_recovery_is_no_failed_start() {
 
 #[test]
 fn a_slow_stop_is_not_cut_short() {
-    let Some(scene) = Scene::set(10) else { return };
-    edit(&scene.machine, "Environment=FAIL_CYNOSURE=slow_stop\nTimeoutStopSec=12s");
+    let Some(scene) = ServiceSetup::new(10) else { return };
+    override_service(&scene.machine, "Environment=FAIL_CYNOSURE=slow_stop\nTimeoutStopSec=12s");
     // Else it may be between two sessions, and not running at all.
-    scene.front.turn(Manner::Silent);
+    scene.proxy.set_mode(ConnectionMode::Silent);
     scene.start_until("collecting");
 
     let ((), took) = timed(|| scene.systemctl("stop"));

@@ -2,8 +2,8 @@
 
 use fs_err as fs;
 
-use crate::systemd::installed::{FILES, install};
-use crate::systemd::machine::Machine;
+use crate::systemd::install::{FILES, install};
+use crate::systemd::machine::TestMachine;
 
 const UNITS: [&str; 3] = ["cynosure.service", "cynosure@work.service", "cynosure-monitor.service"];
 
@@ -11,15 +11,15 @@ const UNITS: [&str; 3] = ["cynosure.service", "cynosure@work.service", "cynosure
 const EXPOSURE_MAX: u32 = 11;
 
 #[test]
-fn systemd_finds_nothing_to_say_about_the_units() {
-    let Some(machine) = Machine::boot() else { return };
+fn systemd_accepts_the_units_without_warnings() {
+    let Some(machine) = TestMachine::boot() else { return };
     install(&machine);
 
     verify(&machine);
 }
 
 /// Has systemd read the units.
-pub(super) fn verify(machine: &Machine) {
+pub(super) fn verify(machine: &TestMachine) {
     let is_unit = |name: &str| name.ends_with(".service") || name.ends_with(".socket");
     for (unit, _) in FILES.iter().filter(|(name, _)| is_unit(name)) {
         // By its path, which all versions take. Manual pages are installed with the package only.
@@ -31,17 +31,17 @@ pub(super) fn verify(machine: &Machine) {
 }
 
 #[test]
-fn the_units_are_as_shut_as_the_best() {
-    let Some(machine) = Machine::boot() else { return };
+fn the_units_are_hardened() {
+    let Some(machine) = TestMachine::boot() else { return };
     install(&machine);
 
     println!("exposure: {:?}", exposures(&machine));
 }
 
 /// How exposed each unit is, by what systemd says of it; none may be more so than it has to.
-pub(super) fn exposures(machine: &Machine) -> Vec<(&'static str, f64)> {
+pub(super) fn exposures(machine: &TestMachine) -> Vec<(&'static str, f64)> {
     let exposure = |unit| {
-        let report = machine.succeed(&["systemd-analyze", "security", unit]);
+        let report = machine.run_successfully(&["systemd-analyze", "security", unit]);
         let last = report.lines().last().unwrap_or_default();
         let figure: Option<f64> = last.split(' ').find_map(|word| word.parse().ok());
         let figure = figure.expect("the last line has the figure");

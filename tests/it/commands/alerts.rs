@@ -1,0 +1,440 @@
+//! `check --alert`, `alert` and the monitor: who is told what, how often, and by receivers of all manners.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cynosure::engine::{Status, Timestamp};
+use cynosure::state::ExecutionState;
+use cynosure::worker::{Env, RealEnv};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::commands::check_and_monitor::{fresh_state, write_state};
+use crate::commands::test_home::{
+    NO_HOST_CHECKS_CONFIG, ProgramOutput, RunningProgram, TestHome, fixed_response_server,
+    silent_server,
+};
+use crate::hostile_server::{ConnectionAction, HostileServer, plain_response};
+
+/// Part of every address of a receiver, and known to nobody.
+const SECRET: &str = "hunter2";
+
+/// A worker whose credential is refused.
+fn state_with_refused_credential() -> ExecutionState {
+    let until = Some(Timestamp(RealEnv.now().0 + 300_000));
+    ExecutionState {
+        status: Status::AuthFailed,
+        state_until: until,
+        reason: "401".to_owned(),
+        ..healthy_state()
+    }
+}
+
+fn healthy_state() -> ExecutionState {
+    ExecutionState { last_updated: RealEnv.now(), ..fresh_state() }
+}
+
+/// A receiver that takes everything.
+async fn accepting_receiver() -> HostileServer {
+    HostileServer::start(|_, _| {
+        vec![ConnectionAction::Send(plain_response("200 OK", "", "")), ConnectionAction::Close]
+    })
+    .await
+}
+
+/// A home that tells these receivers, by name and shape.
+fn home_with_receivers(receivers: &[(&str, &str, &str)]) -> TestHome {
+    let home = TestHome::with_source_work();
+    for (name, shape, url) in receivers {
+        let file = format!("{name}-url");
+        home.write(&file, &format!("{url}{SECRET}\n"));
+        rustix::fs::chmod(home.path(&file), rustix::fs::Mode::RUSR).unwrap();
+        let table = format!(
+            "[alert.webhook.{name}]\nurl = {{ file = \"{file}\" }}\nshape = \"{shape}\"\n[request]"
+        );
+        home.configure("[request]", &table);
+    }
+    home.configure("[request]", "[alert]\ntimeout = \"400ms\"\n[request]");
+    home
+}
+
+async fn cynosure(home: &TestHome, args: &[&str]) -> ProgramOutput {
+    let mut command = home.command(args);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    ProgramOutput {
+        code: output.status.code(),
+        stdout: text(&output.stdout),
+        stderr: text(&output.stderr),
+    }
+}
+
+fn bodies(receiver: &HostileServer) -> Vec<Value> {
+    let asked = receiver.requests();
+    asked.iter().map(|asked| serde_json::from_slice(&asked.body).unwrap()).collect()
+}
+
+/// Everything that was kept or said, where no secret may be.
+fn everything_stored_or_logged(home: &TestHome, ran: &[&ProgramOutput]) -> String {
+    let files = ["outbox.json", "alerts.json"];
+    let kept = files.map(|name| home.path("state").join(name));
+    let kept = kept.iter().filter_map(|path| fs_err::read_to_string(path).ok());
+    let said = ran.iter().map(|ran| format!("{}{}", ran.stdout, ran.stderr));
+    kept.chain(said).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_cause_is_notified_when_raised_and_when_resolved() {
+    let hook = accepting_receiver().await;
+    let home = home_with_receivers(&[("a", "json", hook.url.as_str())]);
+    write_state(&home, "work", &state_with_refused_credential());
+
+    let first = cynosure(&home, &["check", "--alert"]).await;
+    let second = cynosure(&home, &["check", "--alert"]).await;
+    write_state(&home, "work", &healthy_state());
+    let third = cynosure(&home, &["check", "--alert"]).await;
+
+    assert_eq!((first.code, second.code, third.code), (Some(2), Some(2), Some(0)), "{third:?}");
+    assert!(first.stdout.contains("1 alert told\nwebhook a: delivered\n"), "{}", first.stdout);
+    assert!(second.stdout.contains("there is nothing new to tell\n"), "{}", second.stdout);
+    let told = bodies(&hook);
+    let news = |at: usize| &told[at]["alerts"][0];
+    assert_eq!(
+        (told.len(), &news(0)["news"], &news(1)["news"]),
+        (2, &"raised".into(), &"ended".into())
+    );
+    assert_eq!(news(0)["cause"], "execution.credential_refused");
+    assert!(
+        first.stderr.contains("ERROR alert: its credential is refused: 401"),
+        "{}",
+        first.stderr
+    );
+    assert!(
+        third.stderr.contains("alert over, well again: its credential is refused"),
+        "{}",
+        third.stderr
+    );
+    let traces = everything_stored_or_logged(&home, &[&first, &second, &third]);
+    assert!(!traces.contains(SECRET), "{traces}");
+
+    let listed = cynosure(&home, &["alert", "list"]).await;
+    assert!(listed.cells().contains(" | critical | work | over after "), "{}", listed.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failing_receivers_block_nothing_and_get_alerts_later() {
+    let is_up = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&is_up);
+    let broken = HostileServer::start(move |_, _| {
+        let status = if seen.load(Ordering::SeqCst) { "204 Well" } else { "500 No" };
+        vec![ConnectionAction::Send(plain_response(status, "", "")), ConnectionAction::Close]
+    });
+    let (broken, good) = (broken.await, accepting_receiver().await);
+    let slow = silent_server();
+    let slow = format!("http://{}/", slow.local_addr().unwrap());
+    let home = home_with_receivers(&[
+        ("broken", "json", broken.url.as_str()),
+        ("down", "json", "http://127.0.0.1:9/"),
+        ("good", "json", good.url.as_str()),
+        ("slow", "json", &slow),
+    ]);
+    write_state(&home, "work", &state_with_refused_credential());
+
+    let first = cynosure(&home, &["check", "--alert"]).await;
+
+    assert_eq!((first.code, bodies(&good).len()), (Some(2), 1), "{first:?}");
+    for told in [
+        "webhook broken: the answer was 500: it did not take it; it is kept",
+        "webhook down: no connection: ",
+        "webhook good: delivered",
+        "webhook slow: not done within 400 ms; it is kept",
+    ] {
+        assert!(first.stdout.contains(told), "{}", first.stdout);
+    }
+    // Their waits are over, and one of them works again.
+    let outbox = home.read("state/outbox.json");
+    let mut kept: Value = serde_json::from_str(&outbox).unwrap();
+    for channel in kept["channels"].as_object_mut().unwrap().values_mut() {
+        channel["next_at"] = Value::Null;
+    }
+    kept["channels"]["webhook down"]["failures"] = 4.into();
+    home.write("state/outbox.json", &kept.to_string());
+    is_up.store(true, Ordering::SeqCst);
+
+    let second = cynosure(&home, &["check", "--alert"]).await;
+
+    assert!(second.stdout.contains("webhook broken: delivered"), "{}", second.stdout);
+    assert_eq!(bodies(&broken).len(), 2);
+    // What does not take alerts is told to those who do.
+    let told = &bodies(&good)[1]["alerts"][0];
+    assert_eq!((&told["cause"], &told["about"]), (&"channel.dead".into(), &"webhook down".into()));
+    let outbox = home.read("state/outbox.json");
+    let about_itself = |word: &&Value| {
+        let to = word["to"].as_array().unwrap();
+        to.contains(&"webhook down".into()) && word.to_string().contains("channel.dead")
+    };
+    let kept: Value = serde_json::from_str(&outbox).unwrap();
+    assert_eq!(kept["words"].as_array().unwrap().iter().filter(about_itself).count(), 0);
+    let traces = everything_stored_or_logged(&home, &[&first, &second]);
+    assert!(!traces.contains(SECRET), "{traces}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_is_rejected_and_leaks_no_secret() {
+    let elsewhere = accepting_receiver().await;
+    let location = format!("Location: {}stolen\r\n", elsewhere.url);
+    let hook = HostileServer::always_sending(plain_response("307 There", &location, "")).await;
+    let home = home_with_receivers(&[("a", "json", hook.url.as_str())]);
+
+    let ran = cynosure(&home, &["alert", "test"]).await;
+
+    assert_eq!((ran.code, elsewhere.requests().len()), (Some(1), 0), "{ran:?}");
+    assert!(
+        ran.stdout.contains("the answer was 307: a redirect, which is not followed"),
+        "{}",
+        ran.stdout
+    );
+    assert!(!everything_stored_or_logged(&home, &[&ran]).contains(SECRET));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_alert_is_sent_in_the_format_of_every_channel() {
+    let hooks = [
+        accepting_receiver().await,
+        accepting_receiver().await,
+        accepting_receiver().await,
+        accepting_receiver().await,
+    ];
+    let home = home_with_receivers(&[
+        ("a", "json", hooks[0].url.as_str()),
+        ("b", "slack", hooks[1].url.as_str()),
+        ("c", "ntfy", hooks[2].url.as_str()),
+    ]);
+    home.configure("shape = \"ntfy\"", "shape = \"ntfy\"\ntoken = { file = \"token\" }");
+    let ping = format!("[alert]\nping = \"{}ping\"", hooks[3].url);
+    home.configure("[alert]", &ping);
+
+    let ran = cynosure(&home, &["alert", "test"]).await;
+
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    insta::assert_snapshot!(ran.cells(), @"
+    CHANNEL | RESULT | WHY
+    journal | ok | a line was logged
+    ping | ok | it was taken: see whether it arrives
+    webhook a | ok | it was taken: see whether it arrives
+    webhook b | ok | it was taken: see whether it arrives
+    webhook c | ok | it was taken: see whether it arrives
+    ");
+    assert_eq!(bodies(&hooks[0])[0]["test"], true);
+    assert!(bodies(&hooks[1])[0]["text"].as_str().unwrap().starts_with("*cynosure on "));
+    let ntfy = &hooks[2].requests()[0];
+    let head = ntfy.head.to_lowercase();
+    for header in ["authorization: bearer secret\r\n", "priority: 3\r\n", "title: cynosure on "] {
+        assert!(head.contains(header), "{head}");
+    }
+    assert!(String::from_utf8_lossy(&ntfy.body).starts_with("This is a test"));
+    let pinged = &hooks[3].requests()[0];
+    assert_eq!((pinged.head.split(' ').next(), pinged.path()), (Some("GET"), "/ping"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_completed_session_sends_the_ping() {
+    let hook = accepting_receiver().await;
+    let home = home_with_receivers(&[]);
+    home.configure("[alert]", &format!("[alert]\nping = \"{}\"", hook.url));
+    write_state(&home, "work", &healthy_state());
+    let complete = |sessions: u32| {
+        let figures = format!("{{\"schema\":1,\"course\":{{\"sessions_completed\":{sessions}}}}}");
+        home.write("state/work/figures.json", &figures);
+    };
+
+    // Before the first session nothing was counted.
+    cynosure(&home, &["check", "--alert"]).await;
+    let mut pings = vec![hook.requests().len()];
+    for sessions in [1, 1, 2, 2, 5] {
+        complete(sessions);
+        cynosure(&home, &["check", "--alert"]).await;
+        pings.push(hook.requests().len());
+    }
+    assert_eq!(pings, [0, 1, 1, 2, 2, 3], "several between two looks are one");
+
+    home.write("state/work/figures.json", "{\"schema\":");
+    let unreadable = cynosure(&home, &["check", "--alert"]).await;
+    complete(5);
+    cynosure(&home, &["check", "--alert"]).await;
+
+    assert!(unreadable.stdout.contains("figures.json cannot be read"), "{}", unreadable.stdout);
+    assert_eq!((unreadable.code, hook.requests().len()), (Some(3), 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unreadable_data_resolves_no_alert_and_removal_does() {
+    let hook = accepting_receiver().await;
+    let home = home_with_receivers(&[("a", "json", hook.url.as_str())]);
+    write_state(&home, "work", &state_with_refused_credential());
+    cynosure(&home, &["check", "--alert"]).await;
+    for broken in ["{\"schema\":", ""] {
+        home.write("state/work/execution_state.json", broken);
+        assert_eq!(cynosure(&home, &["check", "--alert"]).await.code, Some(3));
+    }
+    fs_err::remove_file(home.path("state/work/execution_state.json")).unwrap();
+    cynosure(&home, &["check", "--alert"]).await;
+    let untold = bodies(&hook);
+    let alerts = |body: &Value| body["alerts"].as_array().unwrap().clone();
+    let ended = |alert: &Value| {
+        alert["news"] == "ended" && alert["cause"] == "execution.credential_refused"
+    };
+    assert!(!untold.iter().flat_map(alerts).any(|alert| ended(&alert)), "{untold:?}");
+
+    home.configure("[source.work]", "[source.other]");
+    let last = cynosure(&home, &["check", "--alert"]).await;
+
+    let told = bodies(&hook).into_iter().flat_map(|body| alerts(&body)).collect::<Vec<_>>();
+    let over = told.iter().find(|alert| ended(alert)).unwrap_or_else(|| panic!("{last:?}"));
+    assert_eq!(over["ended_since"], "it is no longer in the configuration");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_failing_sources_are_one_message() {
+    let hook = accepting_receiver().await;
+    let home = home_with_receivers(&[("a", "json", hook.url.as_str())]);
+    let mut text = home.read("config.toml");
+    for number in 0..199 {
+        text.push_str(&format!(
+            "[source.s{number}]\nkind = \"jmap\"\nurl = \"http://127.0.0.1:9/\"\naccount = \"a\"\n\
+             auth = {{ type = \"bearer\", token = {{ file = \"token\" }} }}\n"
+        ));
+        write_state(&home, &format!("s{number}"), &state_with_refused_credential());
+    }
+    home.write("config.toml", &text);
+    write_state(&home, "work", &state_with_refused_credential());
+
+    let ran = cynosure(&home, &["check", "--alert"]).await;
+
+    let told = bodies(&hook);
+    assert_eq!((ran.code, told.len()), (Some(2), 1), "{}", ran.stderr);
+    assert_eq!(told[0]["alerts"].as_array().unwrap().len(), 200);
+    let host = told[0]["host"].as_str().unwrap();
+    assert_eq!(told[0]["subject"], format!("cynosure on {host}: CRITICAL: 200 alerts"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_monitor_notifies_once_and_publishes_its_findings() {
+    let hook = accepting_receiver().await;
+    let slow = silent_server();
+    let slow = format!("http://{}/", slow.local_addr().unwrap());
+    let home = home_with_receivers(&[("a", "json", hook.url.as_str()), ("slow", "json", &slow)]);
+    home.configure("400ms", "10m");
+    home.configure("max_retries = 0", "max_retries = 0\nhealth_check_interval = \"10ms\"");
+    home.configure("[alert]", "[monitor]\ninterval = \"10ms\"\n[alert]");
+    write_state(&home, "work", &state_with_refused_credential());
+    let mut monitor = home.start(&["monitor"]);
+    let looked = |home: &TestHome| -> Option<Value> {
+        let text = fs_err::read_to_string(home.path("state/health.json")).ok()?;
+        Some(serde_json::from_str::<Value>(&text).unwrap()["report"]["looked_at"].clone())
+    };
+
+    let home = tokio::task::spawn_blocking(move || {
+        monitor.log_until("alerts delivered");
+        let mut looks = std::collections::BTreeSet::new();
+        while looks.len() < 20 {
+            looks.extend(looked(&home).map(|at| at.to_string()));
+            std::thread::yield_now();
+        }
+        write_state(&home, "work", &healthy_state());
+        monitor.log_until("alert over");
+        monitor.log_until("alerts delivered");
+        monitor.signal(Signal::TERM);
+        assert_eq!(monitor.0.wait().unwrap().code(), Some(143), "nobody waits for the slow one");
+        home
+    })
+    .await
+    .unwrap();
+
+    let told = bodies(&hook);
+    assert_eq!(told.len(), 2, "{told:#?}");
+    let health: Value = serde_json::from_str(&home.read("state/health.json")).unwrap();
+    assert_eq!((&health["schema"], &health["report"]["level"]), (&1.into(), &"HEALTHY".into()));
+    assert_eq!(health["providers"][0]["band"], "healthy");
+    let history: Value = serde_json::from_str(&home.read("state/degradation.json")).unwrap();
+    assert_eq!(history["scores"]["127.0.0.1"].as_array().unwrap().len(), 288);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_monitor_that_cannot_write_alerts_once() {
+    let hook = accepting_receiver().await;
+    let home = home_with_receivers(&[("a", "json", hook.url.as_str())]);
+    home.configure("max_retries = 0", "max_retries = 0\nhealth_check_interval = \"10ms\"");
+    home.configure("[alert]", "[monitor]\ninterval = \"10ms\"\n[alert]");
+    write_state(&home, "work", &state_with_refused_credential());
+    std::os::unix::fs::symlink("/nowhere", home.path("state/alerts.lock")).unwrap();
+    let mut command = home.command(&["-v", "monitor"]);
+    let mut monitor = RunningProgram(command.spawn().unwrap());
+
+    tokio::task::spawn_blocking(move || {
+        monitor.log_until("alert: nothing else can be told");
+        for _ in 0..5 {
+            monitor.log_until("still nothing can be written down");
+        }
+    })
+    .await
+    .unwrap();
+
+    let told = bodies(&hook);
+    assert_eq!((told.len(), &told[0]["alerts"][0]["cause"]), (1, &"monitor.cannot_write".into()));
+}
+
+#[test]
+fn undeliverable_alerts_do_not_block_the_worker_and_are_logged() {
+    let broken =
+        fixed_response_server(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let slow = silent_server();
+    let urls = [
+        ("broken", format!("http://{broken}/")),
+        ("down", "http://127.0.0.1:9/".to_owned()),
+        ("slow", format!("http://{}/", slow.local_addr().unwrap())),
+    ];
+    let home = TestHome::with_demo_server(300);
+    let mut text = home.read("config.toml");
+    for (name, url) in &urls {
+        text.push_str(&format!("[alert.webhook.{name}]\nurl = \"{url}\"\nshape = \"json\"\n"));
+    }
+    // There is always something to tell: nobody has this much memory.
+    text.push_str(&NO_HOST_CHECKS_CONFIG.replace("memory = 1.0", "memory = 0.001"));
+    text.push_str("[alert]\ntimeout = \"400ms\"\n[monitor]\ninterval = \"10ms\"\n");
+    home.write("config.toml", &text);
+    home.configure("[restart]", "[restart]\nhealth_check_interval = \"10ms\"");
+    let mut monitor = home.start(&["monitor"]);
+    for _ in &urls {
+        monitor.log_until("alerts not delivered, tried again");
+    }
+
+    let ran = home.cynosure(&["run", "--once"]);
+
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(ran.stdout, "listed 300 = stored 300 + gone 0 + quarantined 0\n");
+    assert_eq!((home.cynosure(&["verify"]).code, home.repeated_downloads()), (Some(0), 0));
+    assert!(monitor.0.try_wait().unwrap().is_none(), "the monitor is still there");
+    monitor.signal(Signal::TERM);
+    assert_eq!(monitor.0.wait().unwrap().code(), Some(143));
+
+    // Two days have passed for what waits.
+    let mut outbox: Value = serde_json::from_str(&home.read("state/outbox.json")).unwrap();
+    let words = outbox["words"].as_array_mut().unwrap();
+    assert!(!words.is_empty());
+    let then = Timestamp(RealEnv.now().0 - 2 * 86_400_000).to_string();
+    words.iter_mut().for_each(|word| word["queued_at"] = then.clone().into());
+    home.write("state/outbox.json", &outbox.to_string());
+    let mut monitor = home.start(&["monitor"]);
+    for _ in &urls {
+        monitor.log_until("alerts could not be delivered and are lost");
+    }
+    monitor.signal(Signal::TERM);
+    monitor.0.wait().unwrap();
+
+    let alerts: Value = serde_json::from_str(&home.read("state/alerts.json")).unwrap();
+    let lost = alerts["alerts"].as_array().unwrap().iter();
+    let lost = lost.filter(|alert| alert["cause"] == "channel.lost" && alert["ended_at"].is_null());
+    let about: Vec<&Value> = lost.map(|alert| &alert["about"]).collect();
+    assert_eq!(about, ["webhook broken", "webhook down", "webhook slow"]);
+}

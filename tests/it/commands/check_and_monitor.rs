@@ -1,0 +1,264 @@
+//! `check` and `monitor`: what is found, what is restarted, and what is told.
+
+use std::time::Duration;
+
+use cynosure::disk::{FileLock, RealDisk};
+use cynosure::engine::{Status, Timestamp};
+use cynosure::state::{ExecutionState, save_state_file};
+use cynosure::worker::{Env, RealEnv};
+use rustix::process::Signal;
+
+use crate::bus::{BusDaemon, FakeSystemd, SystemdBehaviour};
+use crate::commands::status::live_state;
+use crate::commands::test_home::{ProgramOutput, TestHome, dead_pid};
+
+/// A worker, this test, that let its deadline pass an hour ago.
+fn stuck_state() -> ExecutionState {
+    let now = RealEnv.now();
+    let late = Timestamp(now.0 - 3_600_000);
+    ExecutionState {
+        state_until: Some(late),
+        last_progress: late,
+        state_since: late,
+        last_updated: late,
+        ..live_state()
+    }
+}
+
+pub(super) fn write_state(home: &TestHome, source: &str, state: &ExecutionState) {
+    let dir = home.path("state").join(source);
+    fs_err::create_dir_all(&dir).unwrap();
+    save_state_file(&RealDisk, &dir.join("execution_state.json"), state).unwrap();
+}
+
+fn home_of(state: &ExecutionState) -> TestHome {
+    let home = TestHome::with_source_work();
+    write_state(&home, "work", state);
+    home
+}
+
+/// `check` beside a made-up systemd, whose unit runs this test.
+fn check(home: &TestHome, daemon: &BusDaemon, args: &[&str]) -> ProgramOutput {
+    home.finish(home.command(args).env("DBUS_SYSTEM_BUS_ADDRESS", daemon.address()))
+}
+
+fn home_with_systemd(manner: SystemdBehaviour) -> (BusDaemon, FakeSystemd) {
+    let daemon = BusDaemon::start();
+    let systemd = FakeSystemd::start(daemon.address(), manner);
+    systemd.set_main_pid(std::process::id());
+    (daemon, systemd)
+}
+
+#[test]
+fn without_systemd_the_states_are_checked() {
+    let home = home_of(&ExecutionState { last_updated: RealEnv.now(), ..fresh_state() });
+
+    let ran = home.cynosure(&["check"]);
+
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.cells().contains("HEALTHY | execution | work | downloading\n"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("it can neither be seen nor restarted"), "{}", ran.stdout);
+}
+
+pub(super) fn fresh_state() -> ExecutionState {
+    let now = RealEnv.now();
+    ExecutionState { last_progress: now, state_since: now, start_time: Some(now), ..live_state() }
+}
+
+#[test]
+fn a_source_that_never_ran_is_a_warning() {
+    let ran = TestHome::with_source_work().cynosure(&["check"]);
+
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stdout.contains("it has never run; start it with"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_state_that_cannot_be_read_is_unknown() {
+    for text in ["{\"schema\":", "", "{\"schema\": 99}"] {
+        let home = TestHome::with_source_work();
+        home.write("state/work/execution_state.json", text);
+
+        let ran = home.cynosure(&["check"]);
+
+        assert_eq!(ran.code, Some(3), "{ran:?}");
+        assert_eq!(home.read("state/work/execution_state.json"), text, "it is left as it was");
+    }
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_is_unknown() {
+    let home = TestHome::with_source_work();
+    home.configure("[restart]", "[restrat]");
+
+    assert_eq!(home.cynosure(&["check"]).code, Some(3));
+}
+
+#[test]
+fn a_worker_that_died_is_critical() {
+    let home = home_of(&ExecutionState { pid: Some(dead_pid()), ..fresh_state() });
+
+    let ran = home.cynosure(&["check"]);
+
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert!(ran.stdout.contains("is gone without a word"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_worker_that_cannot_write_is_alive_by_its_lock() {
+    let home = home_of(&ExecutionState {
+        pid: Some(dead_pid()),
+        last_updated: RealEnv.now(),
+        ..fresh_state()
+    });
+    let _held = FileLock::acquire(&home.path("state/work/lock")).unwrap();
+
+    let ran = home.cynosure(&["check"]);
+    let status = home.cynosure(&["status"]);
+
+    assert!(!ran.stdout.contains("is gone without a word"), "{}", ran.stdout);
+    assert!(!status.stdout.contains("not running"), "{}", status.stdout);
+}
+
+#[test]
+fn a_stuck_worker_is_restarted_once_then_must_wait() {
+    let (daemon, systemd) = home_with_systemd(SystemdBehaviour::Allow);
+    let home = home_of(&stuck_state());
+
+    let looked = check(&home, &daemon, &["check"]);
+    assert_eq!((looked.code, systemd.restarts().len()), (Some(2), 0), "{looked:?}");
+    let first = check(&home, &daemon, &["check", "--restart", "--json"]);
+    let second = check(&home, &daemon, &["check", "--restart"]);
+
+    assert_eq!((first.code, second.code), (Some(2), Some(2)), "{first:?} {second:?}");
+    assert_eq!(systemd.restarts(), ["cynosure.service"]);
+    let told = &first.json_lines()[0];
+    assert!(told["restart"].as_str().unwrap().contains("restart 1 in a row"), "{told}");
+    assert_eq!(told["monitor"]["restarts"][0]["outcome"], "accepted");
+    assert!(second.stdout.contains("the next restart is allowed at"), "{}", second.stdout);
+    assert!(second.stdout.contains(": restarted, since work: stuck:"), "{}", second.stdout);
+}
+
+#[test]
+fn a_restart_that_is_not_authorised_says_which_rule_is_missing() {
+    let (daemon, _systemd) = home_with_systemd(SystemdBehaviour::Deny);
+    let home = home_of(&stuck_state());
+
+    let ran = check(&home, &daemon, &["check", "--restart"]);
+
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert!(ran.stdout.contains("does not let this user do that"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("/usr/share/polkit-1/rules.d"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("a restart was refused"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_systemd_that_does_not_answer_is_unknown() {
+    let (daemon, _systemd) = home_with_systemd(SystemdBehaviour::Silent);
+    let home = home_of(&ExecutionState { last_updated: RealEnv.now(), ..fresh_state() });
+    home.configure("[restart]", "[monitor]\nbus_timeout = \"300ms\"\n[restart]");
+
+    let ran = check(&home, &daemon, &["check"]);
+
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert!(ran.stdout.contains("no answer within 0.3 s"), "{}", ran.stdout);
+}
+
+#[test]
+fn restarts_can_be_switched_off() {
+    let (daemon, systemd) = home_with_systemd(SystemdBehaviour::Allow);
+    for switch in ["[monitor]\nrestart_stuck = false", "[service]\nenable_auto_restart = false"] {
+        let home = home_of(&stuck_state());
+        home.configure("[restart]", &format!("{switch}\n[restart]"));
+
+        let ran = check(&home, &daemon, &["check", "--restart"]);
+
+        assert!(ran.stdout.contains("a restart would help, and is switched off"), "{}", ran.stdout);
+    }
+    assert_eq!(systemd.restarts(), Vec::<String>::new());
+}
+
+#[test]
+fn removed_sources_are_not_checked() {
+    let home = home_of(&ExecutionState { last_updated: RealEnv.now(), ..fresh_state() });
+    write_state(&home, "old", &stuck_state());
+
+    let ran = home.cynosure(&["check"]);
+
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(!ran.stdout.contains("old"), "{}", ran.stdout);
+}
+
+#[test]
+fn two_hundred_sources_are_each_checked() {
+    let home = TestHome::with_source_work();
+    let mut text = home.read("config.toml");
+    for number in 0..199 {
+        text.push_str(&format!(
+            "[source.s{number}]\nkind = \"jmap\"\nurl = \"http://127.0.0.1:9/\"\naccount = \"a\"\n\
+             auth = {{ type = \"bearer\", token = {{ file = \"token\" }} }}\n"
+        ));
+    }
+    home.write("config.toml", &text);
+
+    let ran = home.cynosure(&["check", "--json"]);
+
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    let told = &ran.json_lines()[0];
+    let of_work = |check: &&serde_json::Value| check["name"] == "execution";
+    assert_eq!(told["checks"].as_array().unwrap().iter().filter(of_work).count(), 200);
+}
+
+#[test]
+fn the_monitor_restarts_a_stuck_unit_and_stops_on_signal() {
+    let (daemon, systemd) = home_with_systemd(SystemdBehaviour::Allow);
+    let home = home_of(&stuck_state());
+    let mut command = home.command(&["monitor"]);
+    command.env("DBUS_SYSTEM_BUS_ADDRESS", daemon.address());
+    let mut monitor = crate::commands::test_home::RunningProgram(command.spawn().unwrap());
+
+    monitor.log_until("asked systemd for a restart (restart 1 in a row)");
+    monitor.signal(Signal::TERM);
+
+    assert_eq!(monitor.0.wait().unwrap().code(), Some(143));
+    assert_eq!(systemd.restarts(), ["cynosure.service"]);
+    assert!(home.read("state/monitor.json").contains("\"outcome\": \"accepted\""));
+}
+
+#[test]
+fn the_monitor_continues_without_systemd() {
+    let home = home_of(&ExecutionState { last_updated: RealEnv.now(), ..fresh_state() });
+    home.configure("[restart]", "[monitor]\ninterval = \"50ms\"\n[restart]");
+    let mut monitor = home.start(&["monitor"]);
+
+    monitor.log_until("it can neither be seen nor restarted");
+    write_state(&home, "work", &ExecutionState { status: Status::Downloading, ..stuck_state() });
+    monitor.log_until("its deadline has passed");
+    home.write("state/work/execution_state.json", "{");
+    monitor.log_until("its state is not known");
+    fs_err::remove_file(home.path("state/work/execution_state.json")).unwrap();
+    monitor.log_until("it has never run");
+    monitor.signal(Signal::INT);
+
+    assert_eq!(monitor.0.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn a_wait_of_hours_is_no_reason_to_restart_anything() {
+    let (daemon, systemd) = home_with_systemd(SystemdBehaviour::Allow);
+    let since = Timestamp(RealEnv.now().0 - 6 * 3_600_000);
+    let home = home_of(&ExecutionState {
+        status: Status::RateLimited,
+        state_since: since,
+        last_progress: since,
+        last_updated: since,
+        start_time: Some(since),
+        state_until: Some(RealEnv.now().after(Duration::from_secs(60))),
+        ..live_state()
+    });
+
+    let ran = check(&home, &daemon, &["check", "--restart"]);
+
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(systemd.restarts(), Vec::<String>::new());
+}

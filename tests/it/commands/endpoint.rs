@@ -1,0 +1,219 @@
+//! The endpoint of a monitor: begun, told, begun anew, refused, and ended.
+
+use std::io::{BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
+use cynosure::state::ExecutionState;
+use cynosure::worker::{Env, RealEnv};
+use rustix::process::Signal;
+
+use crate::commands::check_and_monitor::{fresh_state, write_state};
+use crate::commands::status::live_state;
+use crate::commands::test_home::{RunningProgram, TestHome};
+use crate::endpoint::client::{connect, read_head, request, send_request};
+
+/// A monitor with a watched source, that looks often.
+fn home_with_monitor(endpoint: &str) -> TestHome {
+    let home = TestHome::with_source_work();
+    write_state(&home, "work", &ExecutionState { last_updated: RealEnv.now(), ..fresh_state() });
+    let settings = format!("[monitor]\ninterval = \"200ms\"\n{endpoint}\n[restart]");
+    home.configure("[restart]", &settings);
+    home
+}
+
+const ENDPOINT_CONFIG: &str = "[endpoint]\nlisten = \"127.0.0.1:0\"\nrequests_per_minute = 10000";
+
+/// Where it says that it listens.
+fn listening_address(monitor: &mut RunningProgram) -> SocketAddr {
+    let log = monitor.log_up_to("the endpoint listens on http://");
+    let (_, after) = log.rsplit_once("http://").unwrap();
+    after.split('/').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn the_endpoint_shows_the_state_and_ends_with_the_monitor() {
+    let home = home_with_monitor(ENDPOINT_CONFIG);
+    let mut monitor = home.start(&["monitor"]);
+    let address = listening_address(&mut monitor);
+    let overview = || send_request(address, "GET", "/api/health/overview", &[]).json();
+    crate::endpoint::wait_until(|| overview()["looked_at"].is_string());
+
+    let source = send_request(address, "GET", "/api/sources/work", &[]).json();
+    assert_eq!(source["state"], live_state().status.name());
+    assert_eq!(source["total"], live_state().total_threads);
+    let overview = overview();
+    assert!(!overview["checks"].as_array().unwrap().is_empty(), "{overview}");
+    let metrics = send_request(address, "GET", "/metrics", &[]);
+    assert!(metrics.body.contains("source=\"work\""), "{}", metrics.body);
+    assert_eq!(
+        send_request(address, "GET", "/api/sources/work/history", &[]).json()["history"],
+        serde_json::json!([])
+    );
+    assert!(send_request(address, "GET", "/", &[]).body.contains("id=\"source-work\""));
+
+    // A page that stays open does not hold it up.
+    let mut page = connect(address);
+    page.write_all(request("GET", "/events", &[]).as_bytes()).unwrap();
+    let mut page = BufReader::new(page);
+    assert_eq!(read_head(&mut page).status, 200);
+    monitor.signal(Signal::TERM);
+    assert_eq!(monitor.0.wait().unwrap().code(), Some(143));
+    let mut rest = Vec::new();
+    page.read_to_end(&mut rest).ok();
+}
+
+#[test]
+fn missing_or_truncated_state_files_are_reported() {
+    let home = home_with_monitor(ENDPOINT_CONFIG);
+    let mut monitor = home.start(&["monitor"]);
+    let address = listening_address(&mut monitor);
+
+    home.write("state/work/execution_state.json", "{\"schema\":");
+    home.write("state/quota.json", "{");
+    home.write("state/breakers.json", "[]");
+    home.write("state/health.json", "");
+    home.write("state/alerts.json", "{\"schema\":1,\"alerts\":7}");
+    home.write("state/trends.json", "{}");
+    home.write("state/work/ledger.sqlite", "this is no ledger");
+
+    crate::endpoint::wait_until(|| {
+        send_request(address, "GET", "/api/sources/work", &[]).json()["state"] == "unknown"
+    });
+    for path in ["/", "/?source=work", "/health", "/metrics", "/api/health/overview", "/api/trends"]
+    {
+        let status = send_request(address, "GET", path, &[]).status;
+        assert!(matches!(status, 200 | 503), "{path}: {status}");
+    }
+    assert_eq!(send_request(address, "GET", "/api/sources/work/history", &[]).status, 503);
+
+    fs_err::remove_dir_all(home.path("state/work")).unwrap();
+    crate::endpoint::wait_until(|| {
+        send_request(address, "GET", "/api/sources/work", &[]).json()["state"] == "never_run"
+    });
+    home.configure("[source.work]", "[source.other]");
+    crate::endpoint::wait_until(|| {
+        send_request(address, "GET", "/api/sources/work", &[]).status == 404
+    });
+}
+
+#[test]
+fn changed_settings_restart_it_and_a_token_protects_it() {
+    let home = home_with_monitor(ENDPOINT_CONFIG);
+    let mut monitor = home.start(&["monitor"]);
+    let open = listening_address(&mut monitor);
+    assert_ne!(send_request(open, "GET", "/health", &[]).status, 401);
+
+    home.configure("requests_per_minute = 10000", "token = { file = \"token\" }");
+    let shut = listening_address(&mut monitor);
+
+    assert_eq!(send_request(shut, "GET", "/health", &[]).status, 401);
+    let known =
+        send_request(shut, "GET", "/api/health/overview", &[("Authorization", "Bearer secret")]);
+    assert_eq!(known.status, 200);
+}
+
+#[test]
+fn a_changed_token_is_applied() {
+    let home = home_with_monitor(&format!("{ENDPOINT_CONFIG}\ntoken = {{ file = \"token\" }}"));
+    let mut monitor = home.start(&["monitor"]);
+    let before = listening_address(&mut monitor);
+    let ask = |token: &str| {
+        let proof = format!("Bearer {token}");
+        send_request(before, "GET", "/api/health/overview", &[("Authorization", &proof)]).status
+    };
+    assert_eq!(ask("secret"), 200);
+
+    home.write("token", "another");
+    let after = listening_address(&mut monitor);
+
+    assert_eq!((after, ask("secret"), ask("another")), (before, 401, 200));
+}
+
+#[test]
+fn the_old_address_is_kept_while_the_new_one_is_in_use() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let new = taken.local_addr().unwrap();
+    let home = home_with_monitor(ENDPOINT_CONFIG);
+    let mut monitor = home.start(&["monitor"]);
+    let old = listening_address(&mut monitor);
+
+    home.configure("listen = \"127.0.0.1:0\"", &format!("listen = \"{new}\""));
+    monitor.log_until(&format!("the endpoint stays at http://{old}/: cannot listen on {new}"));
+    assert_eq!(send_request(old, "GET", "/api/health/overview", &[]).status, 200);
+
+    drop(taken);
+    assert_eq!(listening_address(&mut monitor), new);
+    assert_eq!(send_request(new, "GET", "/api/health/overview", &[]).status, 200);
+    assert!(TcpStream::connect(old).is_err(), "nobody listens at the old one any more");
+}
+
+#[test]
+fn a_slow_token_command_does_not_delay_the_monitor() {
+    let slow = "token = { command = [\"sleep\", \"20\"] }";
+    let home = home_with_monitor(&format!("[endpoint]\nlisten = \"127.0.0.1:0\"\n{slow}"));
+    let mut monitor = home.start(&["monitor"]);
+
+    let log = monitor.log_up_to("it can neither be seen nor restarted");
+
+    assert!(!log.contains("the endpoint is not served"), "{log}");
+}
+
+#[test]
+fn unwritable_trends_are_logged_once_and_block_nothing() {
+    let home = home_with_monitor(ENDPOINT_CONFIG);
+    home.write("state/trends.lock/in-the-way", "");
+    let mut monitor = home.start(&["monitor"]);
+    let address = listening_address(&mut monitor);
+    monitor.log_until("the lines of the day have a gap");
+
+    let looked = || send_request(address, "GET", "/health", &[]).json()["looked_at"].clone();
+    for _ in 0..2 {
+        let before = looked();
+        crate::endpoint::wait_until(|| looked() != before);
+    }
+    monitor.signal(Signal::TERM);
+    let mut rest = String::new();
+    monitor.0.stderr.take().unwrap().read_to_string(&mut rest).unwrap();
+
+    assert!(!rest.contains("gap"), "{rest}");
+}
+
+#[test]
+fn an_address_in_use_is_logged_and_the_monitor_continues() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let home = home_with_monitor(&format!("[endpoint]\nlisten = \"{address}\""));
+    let mut monitor = home.start(&["monitor"]);
+
+    // Each is done beside the other, in whatever order.
+    let looked = "it can neither be seen nor restarted";
+    if !monitor.log_up_to("the endpoint is not served: cannot listen on").contains(looked) {
+        monitor.log_until(looked);
+    }
+    drop(taken);
+    monitor.log_until("the endpoint listens on http://");
+}
+
+#[test]
+fn an_unreadable_token_leaves_the_endpoint_closed() {
+    let home =
+        home_with_monitor("[endpoint]\nlisten = \"127.0.0.1:0\"\ntoken = { file = \"nowhere\" }");
+    let mut monitor = home.start(&["monitor"]);
+
+    let log = monitor.log_up_to("the endpoint is not served: ");
+
+    assert!(log.contains("credential file"), "{log}");
+    assert!(!log.contains("listens on"), "{log}");
+}
+
+#[test]
+fn remote_access_requires_a_token() {
+    let home = home_with_monitor("[endpoint]\nlisten = \"0.0.0.0:8080\"");
+    for command in [&["config", "check"][..], &["monitor"]] {
+        let ran = home.cynosure(command);
+
+        assert_eq!(ran.code, Some(78), "{ran:?}");
+        assert!(ran.stderr.contains("`endpoint.listen` lets other machines ask"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("token = { file ="), "{}", ran.stderr);
+    }
+}

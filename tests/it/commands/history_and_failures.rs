@@ -1,0 +1,108 @@
+//! `status`, `history` and `failures` on what `demo` left.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::commands::test_home::TestHome;
+
+#[test]
+fn a_completed_source_is_one_line() {
+    let ran = TestHome::after_demo().cynosure(&["status"]);
+
+    assert_eq!(ran.code, Some(0));
+    insta::assert_snapshot!(ran.cells(), @r"
+    SOURCE | STATE | DONE | RATE | UNTIL | WHY
+    demo | completed | 60 / 60 | – | since TIME | –
+    ");
+}
+
+#[test]
+fn the_history_shows_each_state_with_its_reason() {
+    let home = TestHome::after_demo();
+
+    insta::assert_snapshot!(home.cynosure(&["history"]).cells(), @r"
+    TIME | FROM | TO | WHY
+    TIME | idle | collecting | something new at the source (SESSION)
+    TIME | collecting | downloading | everything is listed
+    TIME | downloading | completed | every listed item is settled
+    ");
+    insta::assert_snapshot!(home.cynosure(&["history", "demo", "-n", "1"]).cells(), @r"
+    TIME | FROM | TO | WHY
+    TIME | downloading | completed | every listed item is settled (SESSION)
+    ");
+}
+
+#[test]
+fn a_storm_passes_every_state_and_completes() {
+    let home = TestHome::after_storm();
+
+    let passed: BTreeSet<String> = home
+        .cynosure(&["history", "--json"])
+        .json_lines()
+        .iter()
+        .map(|step| step["to"].as_str().unwrap().to_owned())
+        .collect();
+    for state in ["collecting", "downloading", "rate_limited", "error", "auth_failed", "completed"]
+    {
+        assert!(passed.contains(state), "{state} is not in {passed:?}");
+    }
+}
+
+#[test]
+fn the_history_as_json_is_a_line_for_each_step() {
+    let lines = TestHome::after_demo().cynosure(&["history", "--json"]).json_lines();
+
+    let steps: Vec<_> = lines.iter().map(|step| (&step["from"], &step["to"])).collect();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(steps[0], (&Value::from("idle"), &Value::from("collecting")));
+    for key in ["source", "at", "reason", "session"] {
+        assert!(lines[0][key].is_string(), "{key} in {}", lines[0]);
+    }
+}
+
+#[test]
+fn status_works_with_a_broken_configuration() {
+    let home = TestHome::after_demo();
+    home.configure("kind = \"jmap\"", "kind = \"jamp\"");
+
+    let ran = home.cynosure(&["status"]);
+
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stderr.contains("config.toml:4:1: `source.demo.kind`"), "{}", ran.stderr);
+    insta::assert_snapshot!(ran.cells(), @r"
+    SOURCE | STATE | DONE | RATE | UNTIL | WHY
+    demo | completed | 60 / 60 | – | since TIME | its configuration cannot be read
+    ");
+    let json: Value = serde_json::from_str(&home.cynosure(&["status", "--json"]).stdout).unwrap();
+    assert_eq!(json["mistakes"].as_array().unwrap().len(), 1);
+    assert_eq!(json["sources"][0]["configured"], Value::Null);
+
+    let without_states = TestHome::with_source_work();
+    without_states.configure("kind = \"jmap\"", "kind = \"jamp\"");
+    assert_eq!(without_states.cynosure(&["status"]).code, Some(78));
+}
+
+#[test]
+fn no_failures_are_reported_as_such() {
+    let ran = TestHome::after_demo().cynosure(&["failures"]);
+
+    assert_eq!(ran.code, Some(0));
+    assert_eq!(
+        ran.stdout,
+        "nothing has failed: every item is stored, or waits for its first try\n"
+    );
+}
+
+#[test]
+fn a_source_that_never_ran_has_neither_history_nor_failures() {
+    let home = TestHome::with_source_work();
+
+    assert_eq!(home.cynosure(&["history"]).stdout, "nothing has happened yet\n");
+    assert_eq!(home.cynosure(&["failures"]).code, Some(0));
+    assert_eq!(
+        home.cynosure(&["verify"]).stdout,
+        "work has never run: there is nothing to verify\n"
+    );
+    assert!(!home.path("state").exists(), "looking makes nothing");
+}

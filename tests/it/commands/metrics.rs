@@ -1,0 +1,138 @@
+//! The figures that a worker leaves behind, and how they go on over its lives.
+
+use std::path::Path;
+
+use cynosure::disk::RealDisk;
+use cynosure::engine::Status;
+use cynosure::engine::metrics::SourceMetrics;
+use cynosure::state::{ExecutionState, MetricsFile, StateFile, read_metrics, read_state_file};
+
+use crate::commands::test_home::TestHome;
+use crate::hostile_server::{ConnectionAction, HostileServer, plain_response};
+
+const METRICS_FILE: &str = "state/demo/figures.json";
+
+fn worker_metrics(home: &TestHome) -> SourceMetrics {
+    let found = read_metrics(&RealDisk, Path::new(&home.path(METRICS_FILE)));
+    let MetricsFile::Read(figures) = found else { panic!("{found:?}") };
+    *figures
+}
+
+#[test]
+fn counters_continue_in_the_next_run() {
+    let home = TestHome::with_demo_server(40);
+    assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
+
+    let first = worker_metrics(&home);
+    let (items, requests) = (&first.items, &first.requests);
+    let messages = u64::try_from(home.messages().len()).unwrap();
+    assert_eq!((items.listed, items.stored, items.gone, items.quarantined), (40, 40, 0, 0));
+    assert_eq!((items.documents_stored, items.fetch_duration.count()), (messages, 40));
+    let bytes: u64 = home.messages().iter().map(|path| fs_err::metadata(path).unwrap().len()).sum();
+    assert_eq!(items.bytes_stored, bytes);
+    assert!(items.commit_duration.count() > 0);
+    assert!(requests.by_outcome.success > messages, "{requests:?}");
+    assert_eq!(requests.latency.count(), requests.by_outcome.success);
+    assert!(requests.bytes_received > bytes);
+    assert_eq!((first.lifecycle.starts, first.lifecycle.sessions_completed), (1, 1));
+    assert_eq!(first.success_rate(), Some(1.0));
+    assert!(
+        first.counting_since.is_some_and(|since| 0 < since && since < first.written_at),
+        "{first:?}"
+    );
+
+    assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
+
+    let second = worker_metrics(&home);
+    assert_eq!((second.items.stored, second.lifecycle.starts), (40, 2));
+    assert!(second.requests.by_outcome.success > first.requests.by_outcome.success);
+    assert!(second.written_at > first.written_at);
+    assert_eq!(second.counting_since, first.counting_since);
+}
+
+/// The figures that were written with a state of `source`, at one moment, once `is_it` says so of them.
+fn metrics_of_transition(
+    home: &TestHome,
+    source: &str,
+    is_it: impl Fn(&ExecutionState, &SourceMetrics) -> bool,
+) -> SourceMetrics {
+    let dir = home.path("state").join(source);
+    loop {
+        let state = read_state_file(&RealDisk, &dir.join("execution_state.json"));
+        let figures = read_metrics(&RealDisk, &dir.join("figures.json"));
+        if let (Ok(StateFile::Read(state)), MetricsFile::Read(figures)) = (state, figures)
+            && is_it(&state, &figures)
+            && state.last_updated.0 == figures.written_at
+        {
+            return *figures;
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_is_counted_when_it_begins() {
+    let busy = plain_response("429 Too Many Requests", "Retry-After: 21600\r\n", "");
+    let server = HostileServer::start(move |_, _| {
+        vec![ConnectionAction::Send(busy.clone()), ConnectionAction::Close]
+    })
+    .await;
+    let home = TestHome::with_source_at(server.url.as_str());
+    let _worker = home.start(&["run"]);
+
+    let is_it = |state: &ExecutionState, _: &SourceMetrics| state.status == Status::RateLimited;
+    let looking = move || metrics_of_transition(&home, "work", is_it);
+    let figures = tokio::task::spawn_blocking(looking).await.unwrap();
+
+    assert_eq!(figures.lifecycle.rate_limit_waits, 1, "{figures:?}");
+}
+
+#[test]
+fn a_session_is_counted_when_it_is_completed() {
+    let home = TestHome::with_demo_server(3);
+    let _worker = home.start(&["run"]);
+
+    // Not the state itself: the next one follows at once.
+    let is_it =
+        |_: &ExecutionState, figures: &SourceMetrics| figures.lifecycle.sessions_completed > 0;
+    let figures = metrics_of_transition(&home, "demo", is_it);
+
+    assert_eq!(figures.lifecycle.sessions_completed, 1, "{figures:?}");
+}
+
+#[test]
+fn an_unusable_metrics_file_is_quarantined() {
+    let home = TestHome::with_demo_server(3);
+    assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
+    home.write(METRICS_FILE, "{\"schema\":99}");
+
+    let ran = home.cynosure(&["run", "--once"]);
+
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stderr.contains("counting begins at zero"), "{ran:?}");
+    let anew = worker_metrics(&home);
+    assert_eq!(anew.lifecycle.starts, 1);
+    assert!(anew.counting_since.is_some(), "{anew:?}");
+    assert_eq!(home.read(&format!("{METRICS_FILE}.unreadable-1")), "{\"schema\":99}");
+}
+
+#[test]
+fn a_recreated_client_is_logged_once_and_counted() {
+    // Nobody listens there.
+    let home = TestHome::with_source_work();
+    home.configure("attempts = 1", "attempts = 4\ndelay = \"1ms\"\nmax_delay = \"2ms\"");
+
+    let ran = home.cynosure(&["run", "--once"]);
+
+    let told =
+        ran.stderr.matches("making the client anew: 3 requests in a row got no reply").count();
+    assert_eq!(told, 1, "{ran:?}");
+    let found = read_metrics(&RealDisk, &home.path("state/work/figures.json"));
+    let figures = found.into_metrics().unwrap();
+    let failed = figures.requests.by_outcome.unreachable;
+    assert!(failed >= 4, "{figures:?}");
+    assert_eq!(u64::from(figures.connection.consecutive_failures), failed);
+    assert_eq!(figures.connection.reconnects, failed / 3);
+    assert_eq!(figures.success_rate(), Some(0.0));
+    assert!(figures.lifecycle.errors >= 1 && figures.requests.retries >= 3);
+}

@@ -1,0 +1,306 @@
+//! `failures`, `requeue` and `reset`: what went wrong, and another try.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use cynosure::engine::{
+    BlobId, Cause, DocumentId, Failure, ItemFailureCounts, ItemId, RecheckPolicy, SessionId,
+    Timestamp,
+};
+use cynosure::ledger::{
+    DueLimits, Ledger, LedgerUpdate, ListingEntry, ListingProgress, NewSession, SessionKind,
+};
+
+use crate::commands::test_home::{TestHome, silent_server};
+
+const NOW: Timestamp = Timestamp(1_772_874_303_456);
+
+/// The first of January 2100.
+const FAR_FUTURE: Timestamp = Timestamp(4_102_444_800_000);
+
+/// A source one item of which is forbidden, one broken, one gone, and one waits.
+fn home_with_failures() -> TestHome {
+    let home = TestHome::with_source_work();
+    let dir = home.path("state/work");
+    fs_err::create_dir_all(&dir).unwrap();
+    fill_ledger(&dir.join("ledger.sqlite"));
+    home
+}
+
+fn fill_ledger(path: &Path) {
+    let mut ledger = Ledger::open(path).unwrap();
+    let (id, kind) = (SessionId::from_unix_seconds(NOW.unix_seconds()), SessionKind::Full);
+    ledger.begin_session(&NewSession { id, kind, started_at: NOW, start_cursor: None }).unwrap();
+    let page = ["forbidden", "broken", "gone", "waiting"].map(|name| ListingEntry {
+        item: ItemId::new(name),
+        document: DocumentId::new(name),
+        blob: BlobId::new(name),
+        size: None,
+    });
+    ledger.record_page(&page, &ListingProgress::Done(None), NOW).unwrap();
+    let work = ledger
+        .due_items(NOW, DueLimits { untried: page.len(), retries: 0 }, &BTreeSet::new())
+        .unwrap();
+    let [forbidden, broken, gone, waiting] = &work[..] else { panic!("{work:?}") };
+    let outcomes = [
+        LedgerUpdate::Failed {
+            document: forbidden.documents[0].row_id,
+            failure: Failure::new(Cause::Forbidden, "403 from mail.example.com"),
+        },
+        LedgerUpdate::Quarantined {
+            item: broken.row_id,
+            failure: Failure::new(Cause::Server, "500 from mail.example.com: \"\u{202e}oops\""),
+        },
+        LedgerUpdate::Gone {
+            document: gone.documents[0].row_id,
+            expected_blob: BlobId::new("gone"),
+        },
+        LedgerUpdate::Retry {
+            item: waiting.row_id,
+            failure_counts: ItemFailureCounts {
+                failed_attempts: 2,
+                ..ItemFailureCounts::default()
+            },
+            next_attempt_at: FAR_FUTURE,
+            failure: Failure::new(Cause::Timeout, "no answer"),
+        },
+    ];
+    let rest = FAR_FUTURE.since(NOW);
+    ledger.commit(&outcomes, RecheckPolicy { interval: rest, max_interval: rest }, NOW).unwrap();
+}
+
+#[test]
+fn failures_are_listed_with_their_next_step() {
+    let ran = home_with_failures().cynosure(&["failures"]);
+
+    assert_eq!(ran.code, Some(0));
+    insta::assert_snapshot!(ran.cells(), @r#"
+    ITEM | STATE | ATTEMPTS | NEXT | CAUSE | WHY
+    forbidden | quarantined | 1 | TIME (in WAIT) | forbidden | 403 from mail.example.com
+    broken | quarantined | 1 | TIME (in WAIT) | server | 500 from mail.example.com: "\u{202e}oops"
+    waiting | waiting | 2 | TIME (in WAIT) | timeout | no answer
+    gone | gone | 0 | – | not_found | the source no longer has 1 of 1 documents
+
+    2 quarantined, 1 waiting for a retry, 1 gone from the source. `cynosure requeue --source work` has what is quarantined fetched again.
+    "#);
+}
+
+#[test]
+fn failures_are_filtered_by_cause_and_limit() {
+    let home = home_with_failures();
+
+    insta::assert_snapshot!(home.cynosure(&["failures", "work", "--cause", "server"]).cells(), @r#"
+    ITEM | STATE | ATTEMPTS | NEXT | CAUSE | WHY
+    broken | quarantined | 1 | TIME (in WAIT) | server | 500 from mail.example.com: "\u{202e}oops"
+
+    1 quarantined. `cynosure requeue --source work` has what is quarantined fetched again.
+    "#);
+    insta::assert_snapshot!(home.cynosure(&["failures", "-n", "1"]).cells(), @r"
+    ITEM | STATE | ATTEMPTS | NEXT | CAUSE | WHY
+    forbidden | quarantined | 1 | TIME (in WAIT) | forbidden | 403 from mail.example.com
+
+    1 quarantined. `cynosure requeue --source work` has what is quarantined fetched again.
+    There are more: -n 10 shows them.
+    ");
+    assert_eq!(
+        home.cynosure(&["failures", "--cause", "tls"]).stdout,
+        "nothing has failed for the cause tls\n"
+    );
+}
+
+#[test]
+fn failures_as_json_are_a_line_each() {
+    let lines = home_with_failures().cynosure(&["failures", "--json"]).json_lines();
+
+    let items: Vec<_> = lines.iter().map(|line| line["item"].as_str().unwrap()).collect();
+    assert_eq!(items, ["forbidden", "broken", "waiting", "gone"]);
+    assert_eq!(lines[2]["next_at"], "2100-01-01T00:00:00.000Z");
+    assert_eq!(lines[2]["attempts"], 2);
+}
+
+#[test]
+fn an_unknown_cause_lists_the_known_ones() {
+    for command in ["failures", "requeue"] {
+        let ran = home_with_failures().cynosure(&[command, "--cause", "weather"]);
+
+        assert_eq!(ran.code, Some(2));
+        assert!(ran.stderr.contains("invalid value 'weather'"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("rate_limit, unauthorized, forbidden"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn quarantined_items_are_requeued_all_by_cause_or_by_item() {
+    let requeued = |args: &[&str]| {
+        let home = home_with_failures();
+        let ran = home.cynosure(args);
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+        let left = home.cynosure(&["failures"]).cells().matches("next look").count();
+        format!("{} {left}", ran.stdout.trim())
+    };
+
+    insta::assert_snapshot!(requeued(&["requeue"]), @r"
+    2 items of work: fetched again by the next `cynosure run work` 2
+    ");
+    insta::assert_snapshot!(requeued(&["requeue", "--cause", "server"]), @r"
+    1 item of work: fetched again by the next `cynosure run work` 1
+    ");
+    insta::assert_snapshot!(requeued(&["requeue", "gone", "forbidden"]), @r"
+    2 items of work: fetched again by the next `cynosure run work` 2
+    ");
+}
+
+#[test]
+fn since_filters_failures_and_requeue() {
+    let home = home_with_failures();
+    let shown = |since: &str| {
+        let ran = home.cynosure(&["failures", "--since", since, "--json"]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        ran.stdout.lines().count()
+    };
+
+    // Three failed at 2026-03-07T09:05:03.456Z, when one was found to be gone.
+    assert_eq!(shown("2026-03-07"), 4);
+    assert_eq!(shown("2026-03-07T09:05:04Z"), 0);
+    let late = home.cynosure(&["requeue", "--cause", "server", "--since", "2026-03-07T09:05:04Z"]);
+    assert_eq!(late.code, Some(1));
+    assert_eq!(
+        late.stderr,
+        "cynosure: nothing of work that failed since then is quarantined for the cause server; \
+         `cynosure failures work` shows what has failed\n"
+    );
+    let ran = home.cynosure(&["requeue", "--cause", "server", "--since", "2026-03-07T09:05:03Z"]);
+    assert_eq!(ran.stdout, "1 item of work: fetched again by the next `cynosure run work`\n");
+    for command in ["failures", "requeue"] {
+        let ran = home.cynosure(&[command, "--since", "soon"]);
+        assert_eq!(ran.code, Some(2));
+        assert!(
+            ran.stderr.contains("--since 'soon' is no time: write '2h' for two hours ago"),
+            "{ran:?}"
+        );
+    }
+}
+
+#[test]
+fn requeuing_unknown_items_changes_nothing_and_says_so() {
+    let home = home_with_failures();
+
+    let unknown = home.cynosure(&["requeue", "nope"]);
+    let some = home.cynosure(&["requeue", "broken", "nope"]);
+    let cause = home.cynosure(&["requeue", "--cause", "tls"]);
+    let never = TestHome::with_source_work().cynosure(&["requeue"]);
+
+    for ran in [&unknown, &some, &cause, &never] {
+        assert_eq!(ran.code, Some(1));
+    }
+    insta::assert_snapshot!([unknown.stderr, some.stdout, some.stderr, cause.stderr, never.stderr].concat(), @r"
+    cynosure: no item nope of work is quarantined or gone
+    cynosure: nothing was changed; `cynosure failures work` shows what has failed
+    1 item of work: fetched again by the next `cynosure run work`
+    cynosure: no item nope of work is quarantined or gone
+    cynosure: nothing of work is quarantined for the cause tls; `cynosure failures work` shows what has failed
+    cynosure: work has never run: there is nothing to requeue
+    ");
+}
+
+#[test]
+fn requeue_requires_a_source_if_there_are_several() {
+    let home = home_with_failures();
+    let other = "[source.other]\nkind = \"jmap\"\nurl = \"https://example.com\"\naccount = \"me\"\n\
+         auth = { type = \"bearer\", token = { env = \"TOKEN\" } }\n[restart]";
+    home.configure("[restart]", other);
+
+    assert_eq!(home.cynosure(&["requeue"]).code, Some(2));
+    assert_eq!(home.cynosure(&["requeue", "--source", "work"]).code, Some(0));
+}
+
+#[test]
+fn requeue_works_beside_a_worker_and_says_when_it_applies() {
+    let home = home_with_failures();
+    let mut worker = home.start(&["run"]);
+    worker.log_until("started downloading");
+    // It is written just after it is logged.
+    crate::endpoint::wait_until(|| home.path("state/work/execution_state.json").exists());
+
+    let ran = home.cynosure(&["requeue"]);
+
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(ran.stdout, "2 items of work: fetched again at the worker's next look\n");
+}
+
+#[test]
+fn a_reset_shows_its_plan_and_needs_confirmation() {
+    let home = TestHome::with_demo_server(30);
+    assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
+    home.write("state/demo/execution_state.json.unreadable-1", "old");
+
+    let shown = home.cynosure(&["reset", "demo"]);
+    assert_eq!(shown.code, Some(0));
+    insta::assert_snapshot!(shown.cells(), @r"
+    REMOVED FROM state/demo | WITH IT GOES
+    execution_state.json | what it was doing, and why
+    execution_state.json.unreadable-1 | a broken state file that was kept
+    figures.json | its counts of requests, items and durations
+    ledger.sqlite | what is listed, stored and failed, and the history
+    HOME/downloads/.cynosure/demo/owner.json | the bond between the archive and its ledger
+
+    The documents in the archive HOME/downloads are kept.
+    The next run lists and fetches everything anew, into a new folder.
+    Nothing is changed yet: `cynosure reset demo --yes` does it.
+    ");
+    assert!(home.path("state/demo/ledger.sqlite").exists());
+
+    let done = home.cynosure(&["reset", "demo", "--yes"]);
+    assert_eq!(done.code, Some(0));
+    assert!(done.stdout.ends_with("demo is forgotten.\n"), "{}", done.stdout);
+    let left: Vec<_> = fs_err::read_dir(home.path("state/demo")).unwrap().collect();
+    assert_eq!(left.len(), 1, "only the lock stays: {left:?}");
+    let again = home.cynosure(&["reset", "demo", "--yes"]);
+    assert_eq!(again.stdout, "demo is as if it had never run: there is nothing to forget\n");
+}
+
+#[test]
+fn after_a_reset_everything_is_refetched_into_a_new_folder() {
+    let home = TestHome::with_demo_server(30);
+    let first = home.cynosure(&["run", "--once"]);
+    let before = home.messages().len();
+
+    home.cynosure(&["reset", "demo", "--yes"]);
+    let second = home.cynosure(&["run", "--once"]);
+
+    assert_eq!(second.code, Some(0), "{second:?}");
+    assert_eq!(second.stdout, first.stdout);
+    assert_eq!(home.sessions().len(), 2);
+    assert_eq!(home.messages().len(), 2 * before);
+    assert_eq!(home.cynosure(&["verify"]).code, Some(0));
+}
+
+#[test]
+fn a_reset_is_rejected_beside_a_worker() {
+    let listener = silent_server();
+    let home = TestHome::with_source_at(&format!("http://{}/", listener.local_addr().unwrap()));
+    let worker = home.start(&["run"]);
+    drop(listener.accept().unwrap());
+
+    let ran = home.cynosure(&["reset", "work", "--yes"]);
+
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains(&format!("process {}", worker.0.id())), "{}", ran.stderr);
+    assert!(home.path("state/work/ledger.sqlite").exists());
+}
+
+#[test]
+fn a_demo_runs_again_after_a_reset() {
+    let home = TestHome::after_demo();
+    home.cynosure(&["reset", "demo", "--yes"]);
+    let dir = home.path("").display().to_string();
+
+    let ran = home.cynosure(&["demo", "--items", "60", "--faults", "none", "--dir", &dir]);
+
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(
+        ran.stdout.starts_with("listed 60 = stored 60 + gone 0 + quarantined 0\n"),
+        "{}",
+        ran.stdout
+    );
+}

@@ -1,0 +1,63 @@
+//! One mail that the server never brings, and the rest of the mailbox beside it.
+
+use serde_json::Value;
+
+use crate::commands::test_home::{ProgramOutput, TestHome};
+use crate::fake_mailbox::FakeMailbox;
+use crate::hostile_server::{ConnectionAction, plain_response};
+
+/// Runs the program to its end while the server of the test goes on.
+async fn run_once(home: TestHome) -> (TestHome, ProgramOutput) {
+    let run = move || {
+        let ran = home.cynosure(&["run", "--once"]);
+        (home, ran)
+    };
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+/// FAULTS 54: its id makes a URL of 70 kB.
+#[tokio::test]
+async fn a_mail_whose_url_is_too_long_is_quarantined_alone() {
+    let mut mailbox = FakeMailbox::with_emails(3);
+    mailbox.emails.push("x".repeat(70_000));
+    let served = mailbox.serve().await;
+
+    let (home, ran) = run_once(TestHome::with_source_at(served.server.url.as_str())).await;
+
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert_eq!(home.messages().len(), 3);
+    let failure = &home.cynosure(&["failures", "--json"]).json_lines()[0];
+    assert_eq!(failure["cause"], "too_large");
+    let why = failure["message"].as_str().unwrap_or_default();
+    assert!(why.contains("a URL of 70") && why.contains("bytes"), "{failure}");
+}
+
+/// FAULTS 50: "too many", for one mail alone and for ever.
+#[tokio::test]
+async fn a_mail_that_is_always_throttled_is_quarantined_alone() {
+    for header in ["", "Retry-After: 1\r\n"] {
+        let served = FakeMailbox::with_emails(12)
+            .serve_with(move |asked| {
+                let refusal = vec![ConnectionAction::Send(plain_response("429 Slow", header, ""))];
+                asked.path().starts_with("/get/alice/BM3/").then_some(refusal)
+            })
+            .await;
+        let home = TestHome::with_source_at(served.server.url.as_str());
+        let patience = "[item]\nretry_delay = \"100ms\"\nmax_retry_delay = \"100ms\"\n";
+        home.write("config.toml", &(home.read("config.toml") + patience));
+
+        let (home, ran) = run_once(home).await;
+
+        assert_eq!(ran.code, Some(3), "{ran:?}");
+        assert_eq!(home.messages().len(), 11);
+        let failure = &home.cynosure(&["failures", "--json"]).json_lines()[0];
+        assert_eq!(failure["cause"], "rate_limit");
+        let why = failure["message"].as_str().unwrap_or_default();
+        assert!(why.ends_with("for this document alone: other requests are let through"), "{why}");
+        let quota: Value = serde_json::from_str(&home.read("state/quota.json")).unwrap();
+        for (name, scope) in quota["scopes"].as_object().unwrap() {
+            let cycles = scope["quota"]["learned"]["cycles"].as_u64();
+            assert!(cycles <= Some(1), "only the first teaches: {name} {scope}");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! `status` in every state that a source can be found in.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use cynosure::disk::RealDisk;
+use cynosure::engine::{Status, Timestamp};
+use cynosure::state::{ExecutionState, RecordedRestart, save_state_file};
+use cynosure::worker::{Env, RealEnv};
+use serde_json::Value;
+
+use crate::commands::test_home::{ProgramOutput, TestHome, dead_pid};
+
+/// The keys that are promised to whoever reads the state, and those that `status` adds.
+const STATUS_KEYS: [&str; 29] = [
+    "schema",
+    "source",
+    "state_since",
+    "until",
+    "reason",
+    "resume_to",
+    "last_progress",
+    "last_error",
+    "restart_count",
+    "last_restart",
+    "gone",
+    "quarantined",
+    "pid",
+    "version",
+    "status",
+    "session_id",
+    "start_time",
+    "completion_time",
+    "error_count",
+    "consecutive_errors",
+    "retry_count",
+    "downloaded_threads",
+    "total_threads",
+    "rate_limited",
+    "rate_limit_until",
+    "last_updated",
+    "configured",
+    "running",
+    "trouble",
+];
+
+/// A state that a worker that is alive, this test, might have written.
+pub(super) fn live_state() -> ExecutionState {
+    let now = RealEnv.now();
+    let state = serde_json::json!({
+        "schema": 1, "source": "work", "account": "me@example.com", "provider": "example.com",
+        "kind": "jmap", "status": "downloading", "state_since": "2026-03-07T09:05:03Z",
+        "until": null, "reason": "everything is listed", "resume_to": null,
+        "restart_when_due": false, "session_id": "session_1772874303",
+        "start_time": "2026-03-07T09:05:03Z", "completion_time": null,
+        "last_look": null, "listing_everything": false, "total_threads": 2000,
+        "downloaded_threads": 811, "gone": 1, "quarantined": 0, "waiting_for_retry": 0,
+        "expected_documents": null, "rate_per_second": 14.2,
+        "last_progress": "2026-03-07T09:05:03Z", "error_count": 0, "consecutive_errors": 0,
+        "retry_count": 0, "restart_count": 0, "last_error": null, "rate_limited": false,
+        "rate_limit_until": null, "rate_limits_in_a_row": 0,
+        "last_updated": "2026-03-07T09:05:03Z", "pid": std::process::id(), "version": "0.1.0",
+    });
+    let state: ExecutionState = serde_json::from_value(state).unwrap();
+    ExecutionState { state_until: Some(now.after(Duration::from_secs(300))), ..state }
+}
+
+/// The line of `status` for a state.
+fn status_line(state: &ExecutionState) -> String {
+    let home = TestHome::with_source_work();
+    fs_err::create_dir_all(home.path("state/work")).unwrap();
+    save_state_file(&RealDisk, &home.path("state/work/execution_state.json"), state).unwrap();
+    last_column(&home.cynosure(&["status"]))
+}
+
+fn last_column(ran: &ProgramOutput) -> String {
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    ran.cells().lines().last().unwrap().to_owned()
+}
+
+fn stuck_state(at: Timestamp) -> RecordedRestart {
+    RecordedRestart { cause: "stuck".to_owned(), at }
+}
+
+#[test]
+fn every_live_state_is_shown_with_its_end_and_reason() {
+    let with = |status| ExecutionState { status, ..live_state() };
+    let states = [
+        with(Status::Collecting),
+        with(Status::Downloading),
+        ExecutionState { waiting_for_retry: 3, quarantined: 1, ..with(Status::Downloading) },
+        ExecutionState {
+            last_restart: Some(stuck_state(RealEnv.now())),
+            ..with(Status::Downloading)
+        },
+        ExecutionState {
+            last_restart: Some(stuck_state(Timestamp(0))),
+            ..with(Status::Downloading)
+        },
+        ExecutionState { state_until: Some(Timestamp(0)), ..with(Status::Downloading) },
+        with(Status::Idle),
+        ExecutionState { state_until: Some(Timestamp(0)), ..with(Status::Idle) },
+        ExecutionState { reason: "retry 2 of 3: 503".to_owned(), ..with(Status::Error) },
+        ExecutionState { reason: "retry after 300 s".to_owned(), ..with(Status::RateLimited) },
+        ExecutionState { reason: "401 from a\u{1b}[2J".to_owned(), ..with(Status::AuthFailed) },
+        ExecutionState { completion_time: Some(RealEnv.now()), ..with(Status::Completed) },
+    ];
+
+    let lines: Vec<String> = states.iter().map(status_line).collect();
+
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    work | collecting | 2,000 listed | – | – | –
+    work | downloading | 812 / 2,000 | 14.2/s | about 1 min 24 s | –
+    work | downloading | 813 / 2,000 | 14.2/s | about 1 min 24 s | 3 waiting for a retry; 1 quarantined
+    work | downloading | 812 / 2,000 | 14.2/s | about 1 min 24 s | started anew at TIME since nothing moved
+    work | downloading | 812 / 2,000 | 14.2/s | about 1 min 24 s | –
+    work | downloading | 812 / 2,000 | 14.2/s | about 1 min 24 s | no progress since TIME
+    work | idle | 812 / 2,000 | – | TIME (in WAIT) | –
+    work | idle | 812 / 2,000 | – | now | looking for something new
+    work | error | 812 / 2,000 | – | TIME (in WAIT) | retry 2 of 3: 503
+    work | rate limited | 812 / 2,000 | – | TIME (in WAIT) | retry after 300 s
+    work | auth failed | 812 / 2,000 | – | TIME or new token | 401 from a\u{1b}[2J; put a fresh token into HOME/token
+    work | completed | 812 / 2,000 | – | since TIME | –
+    ");
+}
+
+#[test]
+fn a_dead_worker_is_not_shown_as_running() {
+    let pid = dead_pid();
+    let gone = Some(pid);
+    let states = [
+        ExecutionState { pid: None, ..live_state() },
+        ExecutionState { pid: None, status: Status::Idle, ..live_state() },
+        ExecutionState { pid: None, status: Status::AuthFailed, ..live_state() },
+        ExecutionState { pid: gone, status: Status::RateLimited, ..live_state() },
+    ];
+    let died = status_line(&ExecutionState { pid: gone, ..live_state() });
+
+    let lines: Vec<String> = states.iter().map(status_line).collect();
+
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    work | downloading (not running) | 812 / 2,000 | – | – | it was stopped; the next run goes on from here
+    work | idle (not running) | 812 / 2,000 | – | – | the next run looks for something new
+    work | auth failed (not running) | 812 / 2,000 | – | new token | everything is listed; put a fresh token into HOME/token
+    work | rate limited (not running) | 812 / 2,000 | – | TIME (in WAIT) | everything is listed
+    ");
+    assert_eq!(
+        died,
+        format!(
+            "work | downloading (not running) | 812 / 2,000 | – | – | its worker (process {pid}) \
+             is gone; the next run goes on from here"
+        )
+    );
+}
+
+#[test]
+fn an_unreadable_state_is_shown_as_such() {
+    let home = TestHome::with_source_work();
+    let mut lines = vec![last_column(&home.cynosure(&["status"]))];
+    for broken in ["", "{\"schema\": 1", "{\"schema\": 9}"] {
+        home.write("state/work/execution_state.json", broken);
+        lines.push(last_column(&home.cynosure(&["status"])));
+    }
+    fs_err::remove_file(home.path("state/work/execution_state.json")).unwrap();
+    home.write("state/work/ledger.sqlite", "something");
+    lines.push(last_column(&home.cynosure(&["status"])));
+
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    work | never run | – | – | – | `cynosure run work` begins
+    work | unknown | – | – | – | its state file cannot be read (EOF while parsing a value at line 1 column 0); the next run rebuilds it from the ledger
+    work | unknown | – | – | – | its state file cannot be read (EOF while parsing an object at line 1 column 12); the next run rebuilds it from the ledger
+    work | unknown | – | – | – | a newer cynosure wrote its state file (schema 9, this one knows 1); use that version
+    work | unknown | – | – | – | its state file is missing; the next run rebuilds it from the ledger
+    ");
+}
+
+#[test]
+fn a_removed_source_is_still_shown() {
+    let home = TestHome::after_demo();
+    home.configure("[source.demo]", "[source.other]\nenabled = false");
+
+    insta::assert_snapshot!(home.cynosure(&["status"]).cells(), @r"
+    SOURCE | STATE | DONE | RATE | UNTIL | WHY
+    demo | completed | 60 / 60 | – | since TIME | not in the configuration; `cynosure reset demo` forgets it
+    other | never run | – | – | – | `cynosure run other` begins; disabled in the configuration
+    ");
+    assert_eq!(home.cynosure(&["history", "demo"]).code, Some(0));
+}
+
+#[test]
+fn a_configuration_without_sources_says_what_to_do() {
+    let home = TestHome::empty();
+    home.write("config.toml", "");
+
+    let ran = home.cynosure(&["status"]);
+
+    assert_eq!(ran.stdout, "no sources yet: add a [source.NAME] table to config.toml\n");
+}
+
+#[test]
+fn as_json_every_source_has_every_key() {
+    let demo = TestHome::after_demo();
+    let (never, broken) = (TestHome::with_source_work(), TestHome::with_source_work());
+    broken.write("state/work/execution_state.json", "{");
+
+    let [demo, never, broken] = [demo, never, broken].map(|home| {
+        let ran = home.cynosure(&["status", "--json"]);
+        let value: Value = serde_json::from_str(&ran.stdout).unwrap();
+        value["sources"][0].clone()
+    });
+
+    let keys = |value: &Value| -> BTreeSet<String> {
+        value.as_object().unwrap().keys().cloned().collect()
+    };
+    for key in STATUS_KEYS {
+        assert!(keys(&demo).contains(key), "{key} in {demo}");
+    }
+    assert_eq!(keys(&demo), keys(&never));
+    assert_eq!(keys(&demo), keys(&broken));
+    assert_eq!((&demo["status"], &demo["total_threads"]), (&"completed".into(), &60.into()));
+    assert_eq!((&never["status"], &never["start_time"]), (&"idle".into(), &Value::Null));
+    assert_eq!(broken["status"], Value::Null);
+    assert!(broken["trouble"].as_str().unwrap().starts_with("its state file cannot be read"));
+}

@@ -1,0 +1,319 @@
+//! A folder with a configuration in it, and the program run there.
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use cynosure::demo::{self, DemoOptions, DemoServer};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// What the surroundings of a test must not change.
+const REMOVED_ENV_VARS: [&str; 13] = [
+    "APPLICATIONINSIGHTS_CONNECTION_STRING",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "CYNOSURE_LOG",
+    "DBUS_SYSTEM_BUS_ADDRESS",
+    "FAIL_CYNOSURE",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+    "INVOCATION_ID",
+    "JOURNAL_STREAM",
+    "NOTIFY_SOCKET",
+    "STATE_DIRECTORY",
+    "CREDENTIALS_DIRECTORY",
+];
+
+/// The end of a configuration: no wait in a test is worth its time.
+const SHORT_WAITS_CONFIG: &str = "
+[restart]
+retry_delay_base = \"1s\"
+max_retries = 0
+[backoff.base]
+transient = \"1s\"
+source_down = \"1s\"
+challenge = \"1s\"
+[request]
+attempts = 1
+";
+
+/// The same, for how busy and how full the machine is that it runs on.
+pub(super) const NO_HOST_CHECKS_CONFIG: &str = "
+[health]
+timeout = \"1m\"
+cpu = 1.0
+memory = 1.0
+disk_warning = 1.0
+disk_critical = 1.0
+disk_free = 0
+inodes = 1.0
+";
+
+pub(crate) struct TestHome {
+    dir: TempDir,
+    demo: Option<DemoServer>,
+}
+
+/// How the program ended, and what it said; the folder's path reads `HOME`.
+#[derive(Debug)]
+pub(crate) struct ProgramOutput {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// A program that is still running; ended with the test.
+pub(crate) struct RunningProgram(pub(crate) Child);
+
+impl TestHome {
+    /// With one source, `work`, which nobody serves.
+    pub(crate) fn with_source_work() -> Self {
+        Self::with_source_at("http://127.0.0.1:9/.well-known/jmap")
+    }
+
+    /// With one source, `work`, at a URL of one's own.
+    pub(crate) fn with_source_at(url: &str) -> Self {
+        let home = Self::empty();
+        home.write("token", "secret\n");
+        rustix::fs::chmod(home.path("token"), rustix::fs::Mode::RUSR).unwrap();
+        let source = format!(
+            "[source.work]\nkind = \"jmap\"\nurl = \"{url}\"\naccount = \"me@example.com\"\n\
+             auth = {{ type = \"bearer\", token = {{ file = \"token\" }} }}\n{SHORT_WAITS_CONFIG}{NO_HOST_CHECKS_CONFIG}"
+        );
+        home.write("config.toml", &source);
+        home
+    }
+
+    /// With the one source of the demo, `demo`, and its server.
+    pub(crate) fn with_demo_server(items: u32) -> Self {
+        let mut home = Self::empty();
+        let token_file = Some(home.path("token"));
+        let demo =
+            demo::start(DemoOptions { items, token_file, ..DemoOptions::default() }).unwrap();
+        home.write("config.toml", &demo::demo_config(&demo, Path::new("downloads")));
+        home.demo = Some(demo);
+        home
+    }
+
+    /// After `demo` has run.
+    pub(crate) fn after_demo() -> Self {
+        let home = Self::empty();
+        let dir = home.path("").display().to_string();
+        let ran = home.cynosure(&["demo", "--items", "60", "--faults", "none", "--dir", &dir]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        home
+    }
+
+    /// After `demo` has run through a storm, which leaves one message in quarantine.
+    pub(crate) fn after_storm() -> Self {
+        let home = Self::empty();
+        let dir = home.path("").display().to_string();
+        let ran = home.cynosure(&["demo", "--items", "40", "--faults", "storm", "--dir", &dir]);
+        assert_eq!(ran.code, Some(3), "one message always fails: {ran:?}");
+        home
+    }
+
+    pub(crate) fn empty() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), demo: None }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(path, text).unwrap();
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs_err::read_to_string(self.path(name)).unwrap()
+    }
+
+    /// Changes a text of the configuration, which must be there.
+    pub(crate) fn configure(&self, from: &str, to: &str) {
+        let text = self.read("config.toml");
+        assert!(text.contains(from), "{text}");
+        self.write("config.toml", &text.replace(from, to));
+    }
+
+    /// The stored messages, in the order of their paths.
+    pub(crate) fn messages(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        for session in self.sessions() {
+            for thread in entries(&session).iter().filter(|path| path.is_dir()) {
+                found.extend(entries(thread));
+            }
+        }
+        found
+    }
+
+    /// The session folders of the archive.
+    pub(crate) fn sessions(&self) -> Vec<PathBuf> {
+        let mut found = entries(&self.path("downloads"));
+        found.retain(|path| !path.ends_with(".cynosure"));
+        found
+    }
+
+    /// How many messages the demo's server was asked for more than once.
+    pub(crate) fn repeated_downloads(&self) -> u64 {
+        self.demo.as_ref().map_or(0, |demo| demo.counters().messages_served_repeatedly)
+    }
+
+    /// The program in the folder, with its arguments and with nothing from outside.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cynosure"));
+        command.args(args).current_dir(self.dir.path()).env("TZ", "UTC");
+        for name in REMOVED_ENV_VARS {
+            command.env_remove(name);
+        }
+        // What systemd of this machine says is no business of a test.
+        command.env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere/bus");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    pub(crate) fn cynosure(&self, args: &[&str]) -> ProgramOutput {
+        self.finish(&mut self.command(args))
+    }
+
+    pub(crate) fn finish(&self, command: &mut Command) -> ProgramOutput {
+        let output = command.output().unwrap();
+        let text = |bytes: &[u8]| {
+            let dir = self.dir.path().display().to_string();
+            String::from_utf8_lossy(bytes).replace(&dir, "HOME")
+        };
+        ProgramOutput {
+            code: output.status.code(),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        }
+    }
+
+    pub(crate) fn start(&self, args: &[&str]) -> RunningProgram {
+        RunningProgram(self.command(args).spawn().unwrap())
+    }
+}
+
+impl ProgramOutput {
+    /// The table's cells, with ` | ` between them and without what changes from run to run.
+    pub(crate) fn cells(&self) -> String {
+        let lines = self.stdout.lines().map(|line| {
+            let cells = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty());
+            mask_times(&cells.collect::<Vec<_>>().join(" | "))
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// Each line of the output as JSON.
+    pub(crate) fn json_lines(&self) -> Vec<Value> {
+        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+impl RunningProgram {
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.0.id().cast_signed()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Reads its log up to a line that says this.
+    pub(crate) fn log_until(&mut self, text: &str) {
+        self.log_up_to(text);
+    }
+
+    /// Reads its log up to and with a line that says this, and nothing beyond.
+    pub(crate) fn log_up_to(&mut self, text: &str) -> String {
+        let stderr = self.0.stderr.as_mut().unwrap();
+        let (mut log, mut byte) = (Vec::new(), [0]);
+        while !(log.ends_with(b"\n") && String::from_utf8_lossy(&log).contains(text)) {
+            let read = std::io::Read::read(stderr, &mut byte).unwrap();
+            let said = String::from_utf8_lossy(&log);
+            assert_eq!(read, 1, "it never said {text:?}: {said}");
+            log.push(byte[0]);
+        }
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// Reads what it prints up to the end of a line.
+    pub(crate) fn first_line(&mut self) -> String {
+        let mut line = String::new();
+        BufReader::new(self.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        line
+    }
+}
+
+impl Drop for RunningProgram {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// Answers every request with the same bytes, for as long as the test runs.
+pub(crate) fn fixed_response_server(answer: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut request = BufReader::new(stream.try_clone().unwrap()).lines();
+            while request.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+            std::io::Write::write_all(&mut stream, answer).ok();
+        }
+    });
+    addr
+}
+
+/// Takes connections and never says anything.
+pub(crate) fn silent_server() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").unwrap()
+}
+
+/// A process number that nobody has any more.
+pub(crate) fn dead_pid() -> u32 {
+    let mut child = Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    child.id()
+}
+
+/// Standard output whose reader has left before the first byte.
+pub(crate) fn closed_stdout() -> Stdio {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    writer.into()
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let found = fs_err::read_dir(folder).unwrap();
+    let mut paths: Vec<PathBuf> = found.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+/// Replaces dates, times, waits and session names.
+fn mask_times(line: &str) -> String {
+    let words = line.split(' ').map(|word| {
+        let inner = word.trim_matches(['(', ')']);
+        let shape: String =
+            inner.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+        let mask = match shape.as_str() {
+            "0000-00-00" => "DATE",
+            "00:00" | "00:00:00" => "TIME",
+            "session_0000000000" => "SESSION",
+            _ => inner,
+        };
+        word.replace(inner, mask)
+    });
+    let line = words.collect::<Vec<_>>().join(" ").replace("DATE TIME", "TIME");
+    match line.split_once("(in ") {
+        Some((before, after)) => {
+            let rest = after.split_once(')').map_or("", |(_, rest)| rest);
+            format!("{before}(in WAIT){rest}")
+        }
+        None => line,
+    }
+}

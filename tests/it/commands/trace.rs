@@ -1,0 +1,257 @@
+//! `--record`: what a server answers becomes a trace, which `simulate` replays.
+
+use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cynosure::engine::Timestamp;
+use cynosure::engine::rate_limit::ResetMeaning;
+use cynosure::simulate::{
+    HeaderMode, LimitAlgorithm, ResetSemantics, ServerLimiter, TRACE_BYTES_MAX,
+};
+use cynosure::worker::{Env as _, RealEnv};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::commands::test_home::TestHome;
+use crate::fake_mailbox::FakeMailbox;
+use crate::hostile_server::{ConnectionAction, HostileServer, plain_response};
+
+/// A limit that none of these tests meets, and that slows none down.
+const QUOTA: u32 = 6000;
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// A mailbox behind a limit that its headers tell of, by these names in place of the usual ones.
+async fn rate_limited_mailbox(
+    speech: HeaderMode,
+    names: &'static [(&'static str, &'static str)],
+) -> HostileServer {
+    // In the middle of a window, whatever the time: a reset soon to come looks like that of a shorter one.
+    let now = RealEnv.now();
+    let phase = now.before(WINDOW / 3).since(Timestamp(0));
+    let shape = LimitAlgorithm::FixedWindow { quota: QUOTA, window: WINDOW, phase };
+    let limiter = Mutex::new(ServerLimiter::new(shape, speech, ResetSemantics::FullQuota, now));
+    let mailbox = Arc::new(Mutex::new(FakeMailbox::with_emails(30)));
+    HostileServer::start(move |_, asked| {
+        let ruling = limiter.lock().unwrap().decide(1, RealEnv.now());
+        let headers = ruling.headers.iter().map(|(name, text)| {
+            let renamed = names.iter().find(|(usual, _)| usual == name);
+            format!("{}: {text}\r\n", renamed.map_or(*name, |(_, own)| own))
+        });
+        let headers: String =
+            headers.chain(["Set-Cookie: session=s3cret\r\n".to_owned()]).collect();
+        let answer = mailbox.lock().unwrap().respond(asked);
+        let start = answer.windows(2).position(|two| two == b"\r\n").unwrap() + 2;
+        vec![ConnectionAction::Send(
+            [&answer[..start], headers.as_bytes(), &answer[start..]].concat(),
+        )]
+    })
+    .await
+}
+
+/// The lines of a trace, each of them an answer.
+fn trace_lines(home: &TestHome, name: &str) -> Vec<Value> {
+    let text = home.read(name);
+    assert!(text.ends_with('\n'), "{text}");
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recorded_trace_replays_and_reveals_the_limit() {
+    for (speech, family) in [
+        (HeaderMode::RateLimit, "RateLimit"),
+        (HeaderMode::RateLimitOld, "RateLimit-*"),
+        (HeaderMode::XRateLimit(ResetMeaning::EpochSeconds), "X-RateLimit-*"),
+    ] {
+        let server = rate_limited_mailbox(speech, &[]).await;
+        let home = TestHome::with_source_at(server.url.as_str());
+
+        let ran = home.cynosure(&["run", "--once", "--record", "trace.jsonl"]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let asked = server.requests().len();
+        let told =
+            format!("recorded {asked} answers; `cynosure simulate trace.jsonl` replays them\n");
+        assert!(ran.stderr.ends_with(&told), "{ran:?}");
+        assert_eq!(trace_lines(&home, "trace.jsonl").len(), asked);
+
+        let ran = home.cynosure(&["simulate", "trace.jsonl"]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let told: Vec<&str> = ran.stdout.lines().take(4).collect();
+        assert!(told[1].contains(&format!("{asked} requests, ")), "{}", ran.stdout);
+        assert!(told[1].contains("The quota is 100/s"), "{}", ran.stdout);
+        let counted = format!("{asked} accepted, 0 refused, 0 failed, in 0 outages.");
+        assert!(told[2].ends_with(&counted), "{}", ran.stdout);
+        assert_eq!(told[3], format!("Its limit is taken from {family}: 6000 in 1m."));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn custom_headers_are_read_with_their_provider() {
+    let names = &[
+        ("x-ratelimit-limit", "X-Most"),
+        ("x-ratelimit-remaining", "X-Left"),
+        ("x-ratelimit-reset", "X-Again"),
+    ];
+    let server =
+        rate_limited_mailbox(HeaderMode::XRateLimit(ResetMeaning::DeltaSeconds), names).await;
+    let home = TestHome::with_source_at(server.url.as_str());
+    let own = "[provider.\"127.0.0.1\"]\nlimit_header = \"X-Most\"\nremaining_header = \"X-Left\"\nreset_header = \"X-Again\"\n[restart]";
+    home.configure("[restart]", own);
+
+    let ran = home.cynosure(&["run", "--once", "--record", "t.jsonl"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let ran = home.cynosure(&["simulate", "t.jsonl", "--provider", "127.0.0.1"]);
+
+    let told = "Its limit is taken from the configured headers: 6000 in ";
+    assert!(ran.stdout.contains(told), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_holds_no_identifying_data() {
+    let server = rate_limited_mailbox(HeaderMode::RateLimit, &[]).await;
+    let port = server.url.port().unwrap().to_string();
+    let home = TestHome::with_source_at(server.url.as_str());
+    let ran = home.cynosure(&["run", "--once", "--record", "t.jsonl"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+
+    for line in trace_lines(&home, "t.jsonl") {
+        let keys: Vec<&String> = line.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["at", "headers", "ms", "status"]);
+        let names: Vec<&String> = line["headers"].as_object().unwrap().keys().collect();
+        assert_eq!(names, ["ratelimit", "ratelimit-policy"]);
+    }
+    let text = home.read("t.jsonl");
+    for word in ["secret", "session", "me@", "127.0.0.1", port.as_str(), "/jmap", "M1"] {
+        assert!(!text.contains(word), "{word}: {text}");
+    }
+}
+
+#[test]
+fn a_trace_is_appended_to_after_dropping_a_partial_line() {
+    let home = TestHome::with_demo_server(5);
+    let record = ["run", "--once", "--record", "t.jsonl"];
+    assert_eq!(home.cynosure(&record).code, Some(0));
+    let first = home.read("t.jsonl");
+    let torn = first.lines().last().unwrap().len() / 2;
+    home.write("t.jsonl", &first[..first.len() - torn]);
+    assert_eq!(home.cynosure(&["simulate", "t.jsonl"]).code, Some(0), "as it is, too");
+
+    let again = home.cynosure(&record);
+
+    assert_eq!(again.code, Some(0), "{again:?}");
+    let (before, all) = (first.lines().count(), home.read("t.jsonl"));
+    let kept: Vec<&str> = first.lines().take(before - 1).collect();
+    assert!(all.starts_with(&format!("{}\n", kept.join("\n"))), "{all}");
+    assert!(trace_lines(&home, "t.jsonl").len() > kept.len());
+    assert_eq!(home.cynosure(&["simulate", "t.jsonl"]).code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_is_flushed_during_waits_and_locked() {
+    let asked = AtomicUsize::new(0);
+    let served = FakeMailbox::with_emails(30)
+        .serve_with(move |_| {
+            let is_refused = asked.fetch_add(1, Ordering::SeqCst) >= 10;
+            let refusal = plain_response("429 Too Many Requests", "Retry-After: 3600\r\n", "");
+            is_refused.then(|| vec![ConnectionAction::Send(refusal)])
+        })
+        .await;
+    let home = TestHome::with_source_at(served.server.url.as_str());
+    let mut running = home.start(&["run", "--record", "t.jsonl"]);
+    running.log_until("rate limited");
+    let recorded = |what: &str| home.read("t.jsonl").matches(what).count();
+    let refused = || recorded("\"status\":429");
+    while refused() == 0 || recorded("\n") - refused() < 10 {
+        std::thread::yield_now();
+    }
+
+    let replayed = home.cynosure(&["simulate", "t.jsonl"]);
+    assert!(replayed.stdout.contains(" 10 accepted, "), "{replayed:?}");
+    let second = home.cynosure(&["run", "--record", "t.jsonl"]);
+    assert_eq!(second.code, Some(1), "{second:?}");
+    insta::assert_snapshot!(second.stderr, @"cynosure: another process records into t.jsonl; name another file");
+
+    running.signal(Signal::TERM);
+    assert_eq!(running.0.wait().unwrap().code(), Some(143));
+    assert_eq!(trace_lines(&home, "t.jsonl").len(), served.server.requests().len());
+}
+
+#[test]
+fn a_full_trace_ends_and_the_worker_continues() {
+    let home = TestHome::with_demo_server(5);
+    home.write("t.jsonl", "{\"at\": \"2026-11-22T06:32:09Z\", \"status\": 200}\n");
+    let length = TRACE_BYTES_MAX - 1;
+    let file = fs_err::OpenOptions::new().write(true).open(home.path("t.jsonl")).unwrap();
+    // Nothing is in between, and so nothing is taken from the disk.
+    file.file().write_all_at(b"\n", length - 1).unwrap();
+
+    let ran = home.cynosure(&["run", "--once", "--record", "t.jsonl"]);
+
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(ran.stdout, "listed 5 = stored 5 + gone 0 + quarantined 0\n");
+    let told = "recording has ended, and the work goes on: `simulate` reads no more than 268.4 MB";
+    assert_eq!(ran.stderr.matches("record").count(), 1, "{ran:?}");
+    assert!(ran.stderr.contains(told), "{ran:?}");
+    assert_eq!(fs_err::metadata(home.path("t.jsonl")).unwrap().len(), length);
+}
+
+#[test]
+fn the_demo_is_recorded_too() {
+    let home = TestHome::empty();
+    let args = ["demo", "--items", "40", "--faults", "none", "--record", "t.jsonl"];
+    assert_eq!(home.cynosure(&args).code, Some(0));
+
+    let replayed = home.cynosure(&["simulate", "t.jsonl"]);
+
+    assert_eq!(replayed.code, Some(0), "{replayed:?}");
+}
+
+#[test]
+fn several_sources_or_a_foreign_file_are_rejected() {
+    let home = TestHome::with_source_work();
+    let second = home.read("config.toml").replace("source.work", "source.home");
+    let second = second.split("[restart]").next().unwrap();
+    home.configure("[restart]", &format!("{second}[restart]"));
+    home.write("other.jsonl", "{\"event\": 1}\n");
+    home.write("seconds.jsonl", "{\"at\": 1, \"status\": 200}\n");
+
+    let refused = [
+        vec!["run", "--record", "t.jsonl"],
+        vec!["run", "work", "--record", "t.csv"],
+        vec!["run", "work", "--record", "other.jsonl"],
+        vec!["run", "work", "--record", "seconds.jsonl"],
+        vec!["run", "work", "--record", "nowhere/t.jsonl"],
+        vec!["demo", "--serve", "--record", "t.jsonl"],
+    ]
+    .map(|args| {
+        let ran = home.cynosure(&args);
+        format!("{:?} {}{}", ran.code, ran.stdout, ran.stderr)
+    });
+
+    insta::assert_snapshot!(refused.join("\n"), @r"
+    Some(2) error: a trace is of one source, and 2 would run; name one, as in `cynosure run home --record t.jsonl`
+
+    Usage: cynosure [OPTIONS] <COMMAND>
+
+    For more information, try '--help'.
+
+    Some(2) error: invalid value 't.csv' for '--record <FILE.jsonl>': `simulate` knows a trace by a name that ends in .jsonl
+
+    For more information, try '--help'.
+
+    Some(1) cynosure: other.jsonl holds something else than what was recorded before; name another file
+
+    Some(1) cynosure: seconds.jsonl holds something else than what was recorded before; name another file
+
+    Some(1) cynosure: cannot record into nowhere/t.jsonl: No such file or directory (os error 2); name a file that can be written
+
+    Some(2) error: the argument '--serve' cannot be used with '--record <FILE.jsonl>'
+
+    Usage: cynosure demo --serve
+
+    For more information, try '--help'.
+    ");
+    assert!(!home.path("t.jsonl").exists());
+    assert_eq!(home.read("other.jsonl"), "{\"event\": 1}\n");
+}

@@ -1,0 +1,152 @@
+//! `verify` on archives that are sound, and on others.
+
+use std::collections::BTreeMap;
+
+use rusqlite::Connection;
+
+use crate::commands::test_home::TestHome;
+
+/// Does something to a demo's archive or ledger, and returns what `verify` says, with its code.
+fn verify_after(harm: impl FnOnce(&TestHome)) -> (Option<i32>, String, String) {
+    let home = TestHome::after_demo();
+    let session = home.sessions().remove(0);
+    harm(&home);
+    let ran = home.cynosure(&["verify"]);
+    let name = session.file_name().unwrap_or_default().to_string_lossy();
+    (ran.code, ran.stdout.replace(&*name, "SESSION"), ran.stderr)
+}
+
+#[test]
+fn an_intact_archive_is_ok() {
+    let (code, out, err) = verify_after(|_| {});
+
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert_eq!(out, "demo: 96 documents of 60 items verified, 862.7 kB: all well\n");
+}
+
+#[test]
+fn each_damaged_document_is_named() {
+    let (code, out, err) = verify_after(|home| {
+        let messages = home.messages();
+        let mut bytes = fs_err::read(&messages[0]).unwrap();
+        bytes[10] ^= 1;
+        fs_err::write(&messages[0], bytes).unwrap();
+        fs_err::remove_file(&messages[1]).unwrap();
+        fs_err::write(&messages[2], "short").unwrap();
+        fs_err::remove_file(&messages[3]).unwrap();
+        fs_err::create_dir(&messages[3]).unwrap();
+    });
+
+    assert_eq!(code, Some(74));
+    let mut lines: Vec<&str> = out.lines().collect();
+    let summary = lines.pop().unwrap();
+    assert_eq!(summary, "demo: 96 documents of 60 items verified, 862.7 kB: 4 missing or damaged");
+    let whats: BTreeMap<&str, usize> = lines.iter().filter_map(|line| line.split_once(": ")).fold(
+        BTreeMap::new(),
+        |mut whats, (path, what)| {
+            assert!(path.starts_with("HOME/downloads/SESSION/"), "{path}");
+            *whats.entry(what).or_default() += 1;
+            whats
+        },
+    );
+    insta::assert_debug_snapshot!(whats, @r#"
+    {
+        "changed: its bytes are not those that were stored": 1,
+        "cut short: 5 of 433 bytes": 1,
+        "missing": 1,
+        "not a plain file": 1,
+    }
+    "#);
+    insta::assert_snapshot!(err, @r"
+    cynosure: 4 findings in demo: put back what is wrong from a copy, or have it fetched again: `cynosure requeue --damaged --source demo`, then `cynosure run demo`
+    ");
+}
+
+#[test]
+fn an_orphan_file_is_reported_without_failure() {
+    let (code, out, _) = verify_after(|home| {
+        let extra = home.messages()[0].with_file_name("extra.eml");
+        fs_err::write(extra, "mine").unwrap();
+        fs_err::write(home.sessions()[0].join("notes.txt"), "mine").unwrap();
+    });
+
+    assert_eq!(code, Some(0));
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines.len(), 3, "{out}");
+    assert!(lines[0].ends_with("/extra.eml: not in the ledger"), "{out}");
+    assert_eq!(lines[1], "HOME/downloads/SESSION/notes.txt: not in the ledger");
+    assert_eq!(
+        lines[2],
+        "demo: 96 documents of 60 items verified, 862.7 kB: all well; 2 files not in the ledger, \
+         left alone"
+    );
+}
+
+#[test]
+fn a_missing_archive_is_reported_once() {
+    let home = TestHome::after_demo();
+    fs_err::rename(home.path("downloads"), home.path("elsewhere")).unwrap();
+
+    let ran = home.cynosure(&["verify"]);
+
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(74), ""));
+    insta::assert_snapshot!(ran.stderr, @r"
+    cynosure: demo: the archive HOME/downloads is not there; mount it, or correct `dir` of [archive] in the configuration
+    ");
+}
+
+#[test]
+fn a_session_folder_that_is_gone_has_each_of_its_documents_named() {
+    let (code, out, _) = verify_after(|home| fs_err::remove_dir_all(&home.sessions()[0]).unwrap());
+
+    assert_eq!(code, Some(74));
+    assert_eq!(out.lines().filter(|line| line.ends_with(".eml: missing")).count(), 96);
+}
+
+#[test]
+fn an_inconsistent_ledger_is_reported() {
+    let (code, out, _) = verify_after(|home| {
+        let ledger = Connection::open(home.path("state/demo/ledger.sqlite")).unwrap();
+        ledger.execute("UPDATE sessions SET stored = stored - 1, gone = gone + 1", []).unwrap();
+    });
+
+    assert_eq!(code, Some(74));
+    insta::assert_snapshot!(out, @r"
+    the ledger says 0 pending, 59 stored, 1 gone, 0 quarantined, and has 0 pending, 60 stored, 0 gone, 0 quarantined
+    demo: 96 documents of 60 items verified, 862.7 kB: the ledger does not agree with itself
+    ");
+}
+
+#[test]
+fn as_json_each_finding_is_a_line_and_the_summary_is_the_last() {
+    let home = TestHome::after_demo();
+    fs_err::remove_file(&home.messages()[0]).unwrap();
+
+    let ran = home.cynosure(&["verify", "--json"]);
+
+    let lines = ran.json_lines();
+    assert_eq!((ran.code, lines.len()), (Some(74), 2));
+    assert_eq!(lines[0]["finding"], "missing");
+    assert!(lines[0]["path"].as_str().unwrap().starts_with("HOME/downloads/"));
+    assert_eq!(lines[1]["summary"]["damaged"], 1);
+    assert_eq!(lines[1]["summary"]["well"], false);
+}
+
+#[test]
+fn verify_beside_a_running_worker_finds_nothing() {
+    let home = TestHome::with_demo_server(1500);
+    let mut worker = home.start(&["run", "--once", "-q"]);
+    let mut looks = 0;
+    while worker.0.try_wait().unwrap().is_none() {
+        let ran = home.cynosure(&["verify"]);
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
+        looks += 1;
+    }
+
+    assert!(looks > 1, "the worker was too quick to be looked at");
+    let last = home.cynosure(&["verify"]).stdout;
+    assert!(
+        last.contains(" of 1,500 items verified, ") && last.ends_with(": all well\n"),
+        "{last}"
+    );
+}

@@ -1,0 +1,176 @@
+//! A server that does exactly what a test says, byte by byte, and remembers what it was asked.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use url::Url;
+
+/// One thing to do on a connection.
+#[derive(Clone, Debug)]
+pub(crate) enum ConnectionAction {
+    Send(Vec<u8>),
+    /// Sends the bytes one by one with a pause before each.
+    SendSlowly(Vec<u8>, Duration),
+    /// Sends the bytes again and again.
+    SendRepeatedly(Vec<u8>),
+    /// Waits until the test lets it go on.
+    Wait(watch::Receiver<bool>),
+    /// Says nothing any more and keeps the connection.
+    StopResponding,
+    /// Closes the connection.
+    Close,
+    /// Closes it as a crashed process does.
+    Reset,
+}
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct ReceivedRequest {
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl ReceivedRequest {
+    pub(crate) fn path(&self) -> &str {
+        self.head.split(' ').nth(1).unwrap_or_default()
+    }
+}
+
+/// The server. It listens until the test's runtime ends.
+pub(crate) struct HostileServer {
+    pub(crate) url: Url,
+    received: Arc<Mutex<Vec<ReceivedRequest>>>,
+}
+
+impl HostileServer {
+    /// Starts a server that answers each request with what `answer` says,
+    /// given how many came before it.
+    pub(crate) async fn start(
+        answer: impl Fn(usize, &ReceivedRequest) -> Vec<ConnectionAction> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (answer, log) = (Arc::new(answer), Arc::clone(&asked));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (answer, log) = (Arc::clone(&answer), Arc::clone(&log));
+                tokio::spawn(async move { serve(stream, &*answer, &log).await });
+            }
+        });
+        Self { url, received: asked }
+    }
+
+    /// Starts a server that sends the same bytes every time and closes.
+    pub(crate) async fn always_sending(bytes: impl Into<Vec<u8>>) -> Self {
+        let acts = vec![ConnectionAction::Send(bytes.into()), ConnectionAction::Close];
+        Self::start(move |_, _| acts.clone()).await
+    }
+
+    /// Starts a server that speaks before it is asked, and closes.
+    pub(crate) async fn sending_before_request(bytes: &'static [u8]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                stream.write_all(bytes).await.unwrap();
+                // What the client says must be read, or closing is a reset.
+                let mut hello = [0; 4096];
+                let _length = stream.read(&mut hello).await.unwrap();
+            }
+        });
+        Self { url, received: Arc::default() }
+    }
+
+    pub(crate) fn requests(&self) -> Vec<ReceivedRequest> {
+        self.received.lock().unwrap().clone()
+    }
+}
+
+/// An answer with a length and nothing odd about it.
+pub(crate) fn plain_response(status: &str, headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
+    let body = body.as_ref();
+    let mut bytes = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n", body.len())
+        .into_bytes();
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+async fn serve(
+    mut stream: TcpStream,
+    answer: &(impl Fn(usize, &ReceivedRequest) -> Vec<ConnectionAction> + Send + Sync),
+    log: &Mutex<Vec<ReceivedRequest>>,
+) {
+    while let Some(asked) = read_request(&mut stream).await {
+        let before = {
+            let mut log = log.lock().unwrap();
+            log.push(asked.clone());
+            log.len() - 1
+        };
+        for act in answer(before, &asked) {
+            let done = match act {
+                ConnectionAction::Send(bytes) => stream.write_all(&bytes).await,
+                ConnectionAction::SendSlowly(bytes, pause) => {
+                    send_slowly(&mut stream, &bytes, pause).await
+                }
+                ConnectionAction::SendRepeatedly(bytes) => {
+                    send_repeatedly(&mut stream, &bytes).await
+                }
+                ConnectionAction::Wait(mut let_go) => {
+                    let_go.wait_for(|goes_on| *goes_on).await.unwrap();
+                    Ok(())
+                }
+                ConnectionAction::StopResponding => std::future::pending().await,
+                ConnectionAction::Close => return,
+                ConnectionAction::Reset => {
+                    stream.set_zero_linger().unwrap();
+                    return;
+                }
+            };
+            if done.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+async fn send_slowly(stream: &mut TcpStream, bytes: &[u8], pause: Duration) -> std::io::Result<()> {
+    for byte in bytes {
+        tokio::time::sleep(pause).await;
+        stream.write_all(&[*byte]).await?;
+    }
+    Ok(())
+}
+
+async fn send_repeatedly(stream: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
+    loop {
+        stream.write_all(bytes).await?;
+    }
+}
+
+async fn read_request(stream: &mut TcpStream) -> Option<ReceivedRequest> {
+    let mut bytes = Vec::new();
+    let end = loop {
+        if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            break end + 4;
+        }
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let mut body = bytes.split_off(end);
+    let head = String::from_utf8(bytes).unwrap();
+    let length = head
+        .lines()
+        .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok())
+        .unwrap_or(0);
+    while body.len() < length {
+        if stream.read_buf(&mut body).await.ok()? == 0 {
+            return None;
+        }
+    }
+    Some(ReceivedRequest { head, body })
+}

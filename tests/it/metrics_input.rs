@@ -1,0 +1,79 @@
+//! What is gathered for metrics from a state folder that a worker has left.
+
+use std::path::Path;
+
+use cynosure::config::{EnvVars, load};
+use cynosure::engine::health::{HealthCheckReport, HostMetrics};
+use cynosure::engine::{Status, Timestamp};
+use cynosure::monitor::{HealthFiles, collect_metrics};
+use cynosure::telemetry::to_prometheus;
+
+use crate::commands::test_home::TestHome;
+
+const AFTER_RUN: Timestamp = Timestamp(4_102_444_800_000);
+
+fn measure_after_run(home: &TestHome) -> cynosure::telemetry::MetricsSnapshot {
+    let loaded = load(&home.path("config.toml"), &EnvVars::default()).unwrap();
+    collect_metrics(&loaded.settings, &home.path("state"), AFTER_RUN)
+}
+
+#[test]
+fn a_run_appears_in_the_metrics() {
+    let home = TestHome::with_demo_server(30);
+    assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
+
+    let files = HealthFiles::new(&home.path("state"));
+    let system = HostMetrics { cpu_ratio: None, memory_ratio: Some(0.5), disks: Vec::new() };
+    files
+        .publish(HealthCheckReport::new(Vec::new(), AFTER_RUN), Vec::new(), Some(system), AFTER_RUN)
+        .unwrap();
+
+    let input = measure_after_run(&home);
+
+    let source = &input.sources[0];
+    let standing = source.state.as_ref().unwrap();
+    assert_eq!((source.name.as_str(), source.kind.as_str()), ("demo", "jmap"));
+    assert_eq!(
+        (standing.status, standing.stored, standing.is_running),
+        (Status::Completed, 30, false)
+    );
+    assert!(input.breakers.iter().any(|breaker| breaker.statistics.calls > 30));
+    let text = to_prometheus(&input);
+    for line in [
+        r#"cynosure_items_stored_total{source="demo"} 30"#,
+        r#"cynosure_item_duration_seconds_count{source="demo"} 30"#,
+        r#"cynosure_source_state{source="demo",state="completed"} 1"#,
+        "cynosure_memory_usage_ratio 0.5",
+        r#"cynosure_breaker_state{breaker="archive",state="closed"} 1"#,
+    ] {
+        assert!(text.lines().any(|is| is == line), "{line} is not in {text}");
+    }
+}
+
+#[test]
+fn unreadable_files_only_drop_their_own_metrics() {
+    let home = TestHome::with_demo_server(3);
+    assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
+    for name in ["demo/execution_state.json", "breakers.json", "quota.json", "health.json"] {
+        home.write(&format!("state/{name}"), "{\"schema\":");
+    }
+
+    let input = measure_after_run(&home);
+
+    assert!(input.sources[0].state.is_none());
+    assert_eq!(input.sources[0].metrics.as_ref().unwrap().items.stored, 3);
+    assert!(input.breakers.is_empty() && input.rate_limits.is_empty() && input.report.is_none());
+    fs_err::remove_dir_all(Path::new(&home.path("state"))).unwrap();
+    assert!(to_prometheus(&measure_after_run(&home)).contains("state=\"unknown\"} 1"));
+}
+
+#[test]
+fn a_removed_source_has_no_metrics() {
+    let home = TestHome::with_demo_server(3);
+    assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
+    home.configure("[source.demo]", "[source.other]");
+
+    let text = to_prometheus(&measure_after_run(&home));
+
+    assert!(!text.contains("source=\"demo\""), "{text}");
+}

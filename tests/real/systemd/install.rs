@@ -1,0 +1,94 @@
+//! Cynosure on a machine, installed and configured as a person would.
+
+use std::net::SocketAddr;
+
+use fs_err as fs;
+use serde_json::Value;
+
+use crate::systemd::machine::TestMachine;
+use crate::systemd::test_setup::PASSWORD;
+
+/// The unit that most tests are about.
+pub(crate) const UNIT: &str = "cynosure.service";
+
+/// Where the password is that the configuration names.
+pub(crate) const SECRET: &str = "/etc/cynosure/password";
+
+/// Every file of `systemd/` that is installed, and where.
+pub(crate) const FILES: [(&str, &str); 7] = [
+    ("cynosure.service", "/usr/lib/systemd/system/cynosure.service"),
+    ("cynosure@.service", "/usr/lib/systemd/system/cynosure@.service"),
+    ("cynosure-monitor.service", "/usr/lib/systemd/system/cynosure-monitor.service"),
+    ("cynosure-monitor.socket", "/usr/lib/systemd/system/cynosure-monitor.socket"),
+    ("cynosure.sysusers", "/usr/lib/sysusers.d/cynosure.conf"),
+    ("cynosure.tmpfiles", "/usr/lib/tmpfiles.d/cynosure.conf"),
+    ("cynosure.rules", "/usr/share/polkit-1/rules.d/50-cynosure.rules"),
+];
+
+/// Puts the program, its units and its user on the machine.
+pub(crate) fn install(machine: &TestMachine) {
+    let program = fs::read(env!("CARGO_BIN_EXE_cynosure")).expect("the program is built");
+    machine.write("/usr/bin/cynosure", program);
+    machine.run_successfully(&["chmod", "755", "/usr/bin/cynosure"]);
+    for (name, place) in FILES {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/").to_owned() + name;
+        machine.write(place, fs::read(file).expect("the file is in the source tree"));
+    }
+    machine.run_successfully(&["systemd-sysusers", "cynosure.conf"]);
+    machine.run_successfully(&["systemd-tmpfiles", "--create", "cynosure.conf"]);
+    machine.run_successfully(&["systemctl", "daemon-reload"]);
+}
+
+/// Configures one source, `work`, whose password is in a file of the service's user.
+pub(crate) fn configure(machine: &TestMachine, service: SocketAddr, more: &str) {
+    let config = format!(
+        r#"
+[source.work]
+kind = "jmap"
+url = "http://{service}/.well-known/jmap"
+account = "me@example.com"
+auth = {{ type = "basic", username = "demo@example.com", password = {{ file = "{SECRET}" }} }}
+poll_interval = "1s"
+
+[archive]
+dir = "/var/lib/cynosure/downloads"
+
+{more}"#
+    );
+    machine.write("/etc/cynosure/config.toml", config);
+    machine.write_private(SECRET, "cynosure", PASSWORD);
+}
+
+/// Lets the service's own settings be overridden, as `systemctl edit` does.
+pub(crate) fn override_service(machine: &TestMachine, lines: &str) {
+    override_unit(machine, UNIT, &format!("[Service]\n{lines}"));
+}
+
+/// Likewise those of any unit, with the section that they are in.
+pub(crate) fn override_unit(machine: &TestMachine, unit: &str, lines: &str) {
+    machine.write(&format!("/etc/systemd/system/{unit}.d/edited.conf"), format!("{lines}\n"));
+    machine.run_successfully(&["systemctl", "daemon-reload"]);
+}
+
+/// Runs the program as this user of the machine, and returns what it says.
+pub(crate) fn cynosure(machine: &TestMachine, user: &str, args: &[&str]) -> String {
+    let who = ["runuser", "-u", user, "--", "cynosure"];
+    let place = ["--config", "/etc/cynosure/config.toml", "--state-dir", "/var/lib/cynosure"];
+    let output = machine.run(&[&who[..], args, &place[..]].concat());
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What the program says of its one source.
+pub(crate) fn status(machine: &TestMachine) -> Value {
+    let text = machine.run_successfully(&[
+        "cynosure",
+        "status",
+        "--json",
+        "--config",
+        "/etc/cynosure/config.toml",
+        "--state-dir",
+        "/var/lib/cynosure",
+    ]);
+    let mut status: Value = serde_json::from_str(&text).expect("the status is JSON");
+    status["sources"][0].take()
+}

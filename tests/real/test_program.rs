@@ -1,0 +1,178 @@
+//! The program as a user runs it: a folder with a configuration, a command line, an exit code, an archive.
+
+use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+
+use fs_err as fs;
+use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+
+use crate::wait::wait_for_the_next_second;
+
+/// Files of the archive that are no mail and stay there.
+const NON_MAIL_FILES: &[&str] = &["owner.json", "lock", "manifest.jsonl"];
+
+/// SHA-256 of a message.
+pub(crate) type Hash = [u8; 32];
+
+/// A folder with a `config.toml`, in which the program keeps its state and its archive.
+pub(crate) struct TestFolder {
+    folder: TempDir,
+}
+
+impl TestFolder {
+    pub(crate) fn new(config: &str) -> Self {
+        Self::in_folder(&std::env::temp_dir(), config)
+    }
+
+    pub(crate) fn in_folder(parent: &Path, config: &str) -> Self {
+        let folder = TempDir::new_in(parent).expect("a temporary folder");
+        fs::write(folder.path().join("config.toml"), config).expect("the folder is ours");
+        Self { folder }
+    }
+
+    /// Writes a credential beside the configuration, which only its owner may read.
+    pub(crate) fn put_secret(&self, name: &str, secret: &str) {
+        let path = self.folder.path().join(name);
+        fs::write(&path, secret).expect("the folder is ours");
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("the file is ours");
+    }
+
+    /// The program with these arguments, untouched by the environment of the tests.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = program();
+        command
+            .arg("--config")
+            .arg(self.folder.path().join("config.toml"))
+            .args(arguments)
+            .current_dir(self.folder.path());
+        command
+    }
+
+    /// Runs the program to its end, which must be a success, and returns what it said.
+    pub(crate) fn run_successfully(&self, arguments: &[&str]) -> Output {
+        let output = self.command(arguments).output().expect("the program starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.lines().rev().take(20).collect::<Vec<_>>();
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}; from the last line: {last:#?}",
+            output.status
+        );
+        output
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Runs one session, however it ends.
+    pub(crate) fn run_once(&self) -> RunResult {
+        let output = self.command(&["run", "--once"]).output().expect("the program starts");
+        let said = [output.stdout, output.stderr].concat();
+        RunResult {
+            code: output.status.code(),
+            output: String::from_utf8_lossy(&said).trim_end().to_owned(),
+        }
+    }
+
+    /// Runs one session, and returns what it said and the messages it stored, sorted.
+    pub(crate) fn extract(&self) -> (String, Vec<Hash>) {
+        let before = self.sessions();
+        let output = self.run_successfully(&["run", "--once"]);
+        wait_for_the_next_second();
+        let mut after = self.sessions();
+        for (name, messages) in &before {
+            assert_eq!(after.remove(name).as_ref(), Some(messages), "{name} changed afterwards");
+        }
+        assert!(after.len() <= 1, "one session made {} folders", after.len());
+
+        let said = [output.stdout, output.stderr].concat();
+        (String::from_utf8_lossy(&said).into_owned(), after.into_values().flatten().collect())
+    }
+
+    /// The messages in each session's folder, sorted.
+    pub(crate) fn sessions(&self) -> BTreeMap<String, Vec<Hash>> {
+        let mut sessions = BTreeMap::<String, Vec<Hash>>::new();
+        for path in self.archive_files() {
+            assert!(
+                path.extension().is_some_and(|kind| kind == "eml"),
+                "left behind: {}",
+                path.display()
+            );
+            let session = path.ancestors().nth(2).and_then(|folder| folder.file_name());
+            let session = session.expect("session/thread/message").to_string_lossy().into_owned();
+            let message = fs::read(&path).expect("the archive can be read");
+            sessions.entry(session).or_default().push(hash(&message));
+        }
+        sessions.values_mut().for_each(|messages| messages.sort_unstable());
+        sessions
+    }
+
+    /// Every file of the archive, without marker, lock and manifests.
+    pub(crate) fn archive_files(&self) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        let mut folders = vec![self.folder.path().join("downloads")];
+        while let Some(folder) = folders.pop() {
+            let Ok(entries) = fs::read_dir(folder) else { continue };
+            for path in entries.map(|entry| entry.expect("the archive can be listed").path()) {
+                if path.is_dir() { folders.push(path) } else { files.push(path) }
+            }
+        }
+        files.retain(|path| !NON_MAIL_FILES.iter().any(|name| path.ends_with(name)));
+        files
+    }
+}
+
+/// How a run ended, and what it said, the last sentence last.
+#[derive(Debug)]
+pub(crate) struct RunResult {
+    pub(crate) code: Option<i32>,
+    pub(crate) output: String,
+}
+
+/// The program at work; dropping it kills it.
+pub(crate) struct RunningProgram(Child);
+
+impl RunningProgram {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        Self(command.spawn().expect("the program starts"))
+    }
+
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// How it ended, if it did by itself.
+    pub(crate) fn try_wait(&mut self) -> Option<ExitStatus> {
+        self.0.try_wait().expect("the program is our child")
+    }
+
+    pub(crate) fn wait(mut self) -> ExitStatus {
+        self.0.wait().expect("the program is our child")
+    }
+}
+
+impl Drop for RunningProgram {
+    fn drop(&mut self) {
+        // Both do nothing to one that was waited for.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// The program under test.
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cynosure"));
+    // What steers the tests, or a person's shell, must not configure the program.
+    command.env_clear().stdin(Stdio::null());
+    command
+}
+
+pub(crate) fn hash(message: &[u8]) -> Hash {
+    Sha256::digest(message).into()
+}

@@ -1,0 +1,73 @@
+//! Days of everything that can happen to a server, a credential, a disk and a clock.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use cynosure::disk::{DiskFault, FaultDuration, MemoryDisk};
+use rustix::io::Errno;
+use tokio::time::sleep;
+
+use crate::server::{ServerCondition, SimServer};
+use crate::virtual_env::SimEnv;
+
+/// Plays the weather of some days, and repairs everything at their end.
+pub(crate) async fn run_random_faults(
+    server: Rc<RefCell<SimServer>>,
+    world: SimEnv,
+    disk: MemoryDisk,
+    days: u64,
+) {
+    let end = world.server_now().after(Duration::from_secs(days * 86_400));
+    while world.server_now() < end {
+        let lasts = Duration::from_secs(600 + world.random_below(6 * 3600));
+        match world.random_below(16) {
+            0 => server.borrow_mut().condition = ServerCondition::Down,
+            1 => server.borrow_mut().condition = ServerCondition::Unreachable,
+            2 | 3 => server.borrow_mut().condition = ServerCondition::Flaky,
+            4 => {
+                server.borrow_mut().condition =
+                    ServerCondition::RateLimited { requests: 20, window: 60 }
+            }
+            5 => {
+                server.borrow_mut().condition =
+                    ServerCondition::RateLimitedSilently { requests: 20 }
+            }
+            6 => server.borrow_mut().condition = ServerCondition::LoginPage,
+            7 => server.borrow_mut().credential += 1,
+            8 => server.borrow_mut().expire_cursors(),
+            9 => {
+                server.borrow_mut().disk_is_full = true;
+                server.borrow_mut().disk_faults += 1;
+                let at = disk.operation_count();
+                disk.set_fault(DiskFault {
+                    at_operation: at,
+                    duration: FaultDuration::Permanent,
+                    errno: Errno::NOSPC,
+                });
+            }
+            10 => {
+                let span = if world.chance_one_in(2) { 86_400 } else { 3600 };
+                world.step_clock(if world.chance_one_in(2) { span } else { -span });
+            }
+            11 => {
+                // A quota for a quarter of a day: the wait is as long.
+                server.borrow_mut().condition =
+                    ServerCondition::RateLimited { requests: 30, window: 6 * 3600 };
+            }
+            _ => {}
+        }
+        server.borrow_mut().deliver(world.random_below(12), &world);
+        if world.chance_one_in(3) {
+            server.borrow_mut().delete_random_message(&world);
+        }
+        sleep(lasts).await;
+        if std::mem::take(&mut server.borrow_mut().disk_is_full) {
+            disk.clear_fault();
+        }
+        let mut server = server.borrow_mut();
+        server.condition = ServerCondition::Healthy;
+        server.credential_file = server.credential;
+    }
+    server.borrow_mut().repair_all();
+}

@@ -1,0 +1,47 @@
+//! The settings of the worker: those of `config.toml`, but for a look every half hour.
+
+use std::time::Duration;
+
+use cynosure::config::{EnvVars, Settings, load_defaults};
+use cynosure::engine::{Backoff, MachineConfig};
+use cynosure::worker::{self, DownloadPolicies, RateLimitConfig};
+
+pub(crate) fn machine_config() -> MachineConfig {
+    let seconds = Duration::from_secs;
+    MachineConfig {
+        backoff: Backoff {
+            transient: seconds(60),
+            rate_limit: seconds(600),
+            proxy: seconds(300),
+            challenge: seconds(900),
+            source_down: seconds(3600),
+            unknown: seconds(300),
+            multiplier: 2.0,
+            max_delay: seconds(3600),
+            jitter: 0.3,
+            max_doublings: 5,
+        },
+        max_retries: 3,
+        max_consecutive_errors: 5,
+        rate_limit_duration: seconds(300),
+        stuck_threshold: seconds(1800),
+        max_execution_time: seconds(86_400),
+        restart_delay_success: seconds(0),
+        restart_delay_auth: seconds(300),
+        restart_delay_errors: seconds(600),
+        recovery_timeout: seconds(60),
+        poll_interval: seconds(1800),
+    }
+}
+
+pub(crate) fn rate_limit_config() -> RateLimitConfig {
+    worker::rate_limit_config(&settings(), "sim")
+}
+
+pub(crate) fn policies() -> DownloadPolicies {
+    worker::download_policies(&settings())
+}
+
+fn settings() -> Settings {
+    load_defaults(&EnvVars::default()).unwrap().settings
+}
