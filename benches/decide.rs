@@ -1,9 +1,9 @@
-//! What following a quota costs per request: admit, read the headers, take the reply in.
+//! Cost of the rate limiter per request: admission, parsing of the headers, recording of the reply.
 //!
 //! ```text
 //! cargo bench --bench decide
 //! ```
-#![expect(clippy::print_stdout, reason = "the table is what it is for")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints a table")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 use std::hint::black_box;
@@ -18,12 +18,12 @@ use cynosure::engine::{RandomSample, Timestamp};
 /// Requests per measurement.
 const REQUESTS: u32 = 200_000;
 
-/// Measurements, of which the best counts: the others were disturbed.
+/// Number of measurements. The best one counts, because the others were disturbed.
 const MEASUREMENTS: u32 = 5;
 
 const START: Timestamp = Timestamp(1_800_000_000_000);
 
-/// What a server sends besides: most headers say nothing of a quota.
+/// Other headers of a server: most headers contain nothing about a rate limit.
 const UNRELATED_HEADERS: [(&str, &str); 8] = [
     ("date", "Fri, 15 Jan 2027 08:00:00 GMT"),
     ("content-type", "application/json; charset=utf-8"),
@@ -65,22 +65,22 @@ fn main() {
     }
 }
 
-/// Sends as fast as it may, in the middle of its virtual time.
+/// Admits requests as fast as the limiter allows, in virtual time.
 fn measure_decisions(signals: &RateLimitHeaders) {
-    let mut quota = RateLimiter::new(RateLimitPolicy::default(), START);
+    let mut limiter = RateLimiter::new(RateLimitPolicy::default(), START);
     let mut now = START;
     let reply = RateLimitReply { outcome: ReplyOutcome::Accepted, headers: signals };
     let mut sent = 0;
     while sent < REQUESTS {
-        match quota.admit(1, now) {
-            SendDecision::Admitted(ticket) => {
+        match limiter.admit(1, now) {
+            SendDecision::Admitted(token) => {
                 sent += 1;
-                black_box(quota.record_reply(ticket, &reply, now, RandomSample(sent)));
+                black_box(limiter.record_reply(token, &reply, now, RandomSample(sent)));
             }
             SendDecision::Wait { until, .. } => now = until,
         }
     }
-    black_box(quota);
+    black_box(limiter);
 }
 
 /// Returns the nanoseconds per request of the best round.

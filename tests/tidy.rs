@@ -1,16 +1,16 @@
-//! Checks that the source tree keeps its shape.
-#![expect(clippy::panic, reason = "helpers of tests fail as loudly as tests")]
+//! Checks of the structure of the source tree.
+#![expect(clippy::panic, reason = "test helpers panic on failure")]
 
 use std::fs;
 use std::path::Path;
 
-/// A layer, and what of the program it may use besides itself.
+/// Layers, each with the other layers that it may use.
 const LAYERS: &[(&str, &[&str])] = &[
     ("engine", &[]),
-    // A library of its own, which whoever calls something that may fail for a moment can use.
+    // A separate library, used by every layer that retries transient failures.
     ("retry", &["engine"]),
     ("disk", &["engine", "retry"]),
-    ("words", &["engine"]),
+    ("human", &["engine"]),
     ("config", &["engine", "retry", "disk"]),
     ("source", &["engine", "retry", "disk"]),
     ("ledger", &["engine", "retry", "disk"]),
@@ -19,8 +19,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("systemd", &["engine", "retry", "disk"]),
     ("telemetry", &["engine", "retry"]),
     ("notify", &["engine"]),
-    ("endpoint", &["engine", "words"]),
-    // Only what is rehearsed, and how files are read: the rehearsal must not need what it is made for.
+    ("endpoint", &["engine", "human"]),
+    // Only the engine, which it simulates, and the parser of the configuration for its input files.
+    // It must not depend on the layers whose work it predicts.
     ("simulate", &["engine", "config"]),
     ("demo", &[]),
     (
@@ -38,7 +39,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    // Beside the worker, of which it uses nothing: it must see what a stuck worker does not.
+    // Independent of the worker, because it must detect a stuck worker.
     ("monitor", &["engine", "retry", "disk", "config", "state", "systemd", "notify", "telemetry"]),
     (
         "cli",
@@ -46,7 +47,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "engine",
             "retry",
             "disk",
-            "words",
+            "human",
             "config",
             "source",
             "ledger",
@@ -64,11 +65,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Crates and modules that only one folder may name, since each has one home.
+/// Crates and functions that only the given folders may use, because each has one home.
 const EXCLUSIVE_CRATES: &[(&str, &[&str])] = &[
     ("rusqlite", &["ledger"]),
-    // Mailboxes are fetched by one client, and people are told by others: they share no limits, no gate
-    // and no proxies, and the monitor must not need what fetches.
+    // Sources, alerts and telemetry have separate clients. They share no limits, no rate limiter
+    // and no proxies, and the monitor must not depend on the client of the sources.
     ("reqwest", &["source", "notify", "telemetry"]),
     ("lettre", &["notify"]),
     ("hyper::", &["demo", "endpoint", "source"]),
@@ -82,7 +83,7 @@ const EXCLUSIVE_CRATES: &[(&str, &[&str])] = &[
     ("indicatif", &["cli"]),
 ];
 
-/// What would make the engine impure.
+/// Names that would make the engine impure.
 const IMPURE_NAMES: &[&str] = &[
     "std::fs",
     "std::net",
@@ -100,7 +101,7 @@ const IMPURE_NAMES: &[&str] = &[
     "Local::now",
 ];
 
-/// A file longer than this no longer fits in the head.
+/// Maximum number of lines of a file, so that it can be understood as a whole.
 const LINES_MAX: usize = 500;
 
 #[test]
@@ -110,7 +111,7 @@ fn each_layer_depends_only_on_the_layers_below_it() {
             for used in used_modules(&text) {
                 assert!(
                     used == *layer || allowed.contains(&used.as_str()),
-                    "{path} uses {used}, which does not stand below {layer}"
+                    "{path} uses {used}, which {layer} may not use"
                 );
             }
         }
@@ -119,10 +120,11 @@ fn each_layer_depends_only_on_the_layers_below_it() {
 
 #[test]
 fn every_layer_is_in_the_table() {
-    for entry in fs::read_dir(repository_root().join("src")).expect("there is a source tree") {
-        let path = entry.expect("it can be read").path();
+    for entry in fs::read_dir(repository_root().join("src")).expect("the source tree exists") {
+        let path = entry.expect("the entry can be read").path();
         if path.is_dir() {
-            let name = path.file_name().expect("it has a name").to_string_lossy().into_owned();
+            let name =
+                path.file_name().expect("a folder has a name").to_string_lossy().into_owned();
             assert!(LAYERS.iter().any(|(layer, _)| *layer == name), "{name} is in no layer");
         }
     }
@@ -131,22 +133,22 @@ fn every_layer_is_in_the_table() {
 #[test]
 fn the_engine_is_pure() {
     for (path, text) in source_files("src/engine") {
-        for word in IMPURE_NAMES {
-            assert!(!text.contains(word), "{path} mentions {word}");
+        for name in IMPURE_NAMES {
+            assert!(!text.contains(name), "{path} contains {name}");
         }
     }
 }
 
 #[test]
 fn each_dependency_is_used_in_one_folder_only() {
-    for (word, homes) in EXCLUSIVE_CRATES {
-        let tests = |path: &str| path.ends_with("tests.rs") || path.contains("/tests/");
-        for (path, text) in source_files("src").into_iter().filter(|(path, _)| !tests(path)) {
-            let home = homes.iter().any(|home| path.contains(&format!("src/{home}/")));
-            let named = text
+    for (name, folders) in EXCLUSIVE_CRATES {
+        let is_test = |path: &str| path.ends_with("tests.rs") || path.contains("/tests/");
+        for (path, text) in source_files("src").into_iter().filter(|(path, _)| !is_test(path)) {
+            let is_home = folders.iter().any(|folder| path.contains(&format!("src/{folder}/")));
+            let is_used = text
                 .lines()
-                .any(|line| !line.trim_start().starts_with("//") && line.contains(word));
-            assert!(home || !named, "{path} names {word}, which belongs to {homes:?}");
+                .any(|line| !line.trim_start().starts_with("//") && line.contains(name));
+            assert!(is_home || !is_used, "{path} uses {name}, which only {folders:?} may use");
         }
     }
 }
@@ -154,19 +156,19 @@ fn each_dependency_is_used_in_one_folder_only() {
 #[test]
 fn every_file_has_a_module_doc_and_few_enough_lines() {
     for (path, text) in source_files("src") {
-        assert!(text.starts_with("//! "), "{path} does not open with a sentence about itself");
+        assert!(text.starts_with("//! "), "{path} does not start with a module doc");
         let lines = text.lines().count();
         assert!(lines <= LINES_MAX, "{path} has {lines} lines");
     }
 }
 
-/// The folders of the program that a file names.
+/// Returns the layers that a file uses.
 fn used_modules(text: &str) -> Vec<String> {
     let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
     code.flat_map(|line| {
         line.match_indices("crate::")
-            .map(|(at, found)| {
-                let rest = &line[at + found.len()..];
+            .map(|(at, matched)| {
+                let rest = &line[at + matched.len()..];
                 let end =
                     rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
                 rest[..end].to_owned()

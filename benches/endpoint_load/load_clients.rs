@@ -1,5 +1,5 @@
-//! Those who besiege: many who ask at once, some who never finish, and one who only wants to know.
-#![expect(clippy::disallowed_methods, reason = "how long an answer takes is what is measured")]
+//! Load clients: many that send requests, some that never finish one, and a probe of the latency.
+#![expect(clippy::disallowed_methods, reason = "the benchmark measures the latency")]
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,32 +12,32 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-/// Connections that ask again and again.
+/// Connections that send requests repeatedly.
 pub(crate) const CONNECTIONS: usize = 1000;
 
-/// Clients that send a letter of their request now and then.
+/// Clients that send a request byte by byte and never finish it.
 pub(crate) const SLOW_CLIENTS: usize = 200;
 
-/// How often each of the many asks: a thousand times a second in all.
+/// Interval between the requests of a connection: a thousand requests a second in total.
 const REQUEST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often the one asks.
+/// Interval between the requests of the probe.
 const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 
 const BYTE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What counts as no answer.
+/// Timeout of a probe, which counts as its latency without a response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 const REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// What they saw.
+/// Responses to the load clients.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LoadStats {
     pub(crate) responses: u64,
-    /// Those that were 200; the others were 429, or 503 before the first look.
+    /// Responses with 200; the others had 429, or 503 before the first health check.
     pub(crate) ok_responses: u64,
-    /// How long the one waited, in milliseconds.
+    /// Latencies of the probe, in milliseconds.
     probe_latencies_ms: Vec<f64>,
 }
 
@@ -51,10 +51,10 @@ impl LoadClients {
     pub(crate) fn start(address: SocketAddr) -> Self {
         let mut limit = getrlimit(Resource::Nofile);
         limit.current = limit.maximum;
-        setrlimit(Resource::Nofile, limit).expect("a process may raise it so far");
+        setrlimit(Resource::Nofile, limit).expect("a process may raise the limit to its maximum");
         let (stop, mut stopped) = watch::channel(false);
-        let tally = Arc::new(Mutex::new(LoadStats::default()));
-        let shared = Arc::clone(&tally);
+        let stats = Arc::new(Mutex::new(LoadStats::default()));
+        let shared = Arc::clone(&stats);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(async {
@@ -68,12 +68,12 @@ impl LoadClients {
                 stopped.changed().await.ok();
             });
         });
-        Self { thread, stop, stats: tally }
+        Self { thread, stop, stats }
     }
 
     pub(crate) fn stop(self) -> LoadStats {
         self.stop.send_replace(true);
-        self.thread.join().expect("they end when they are told");
+        self.thread.join().expect("the clients stop on request");
         self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -86,59 +86,60 @@ impl LoadStats {
         self
     }
 
-    /// How long half of the probes took at most, and the slowest of all, in milliseconds.
+    /// Returns the median and the maximum latency of the probe, in milliseconds.
     pub(crate) fn probe_percentiles(&self) -> Option<(f64, f64)> {
         let mut probes = self.probe_latencies_ms.clone();
         probes.sort_by(f64::total_cmp);
         Some((*probes.get(probes.len() / 2)?, *probes.last()?))
     }
 
-    fn count(&mut self, answer: &[u8]) {
-        if answer.starts_with(b"HTTP/1.1 ") {
+    fn count(&mut self, response: &[u8]) {
+        if response.starts_with(b"HTTP/1.1 ") {
             self.responses += 1;
-            self.ok_responses += u64::from(answer.starts_with(b"HTTP/1.1 200"));
+            self.ok_responses += u64::from(response.starts_with(b"HTTP/1.1 200"));
         }
     }
 }
 
-/// Keeps its connection while it can, and makes a new one when it was pushed out.
-async fn send_repeatedly(address: SocketAddr, tally: Arc<Mutex<LoadStats>>) {
+/// Sends requests on one connection, and reconnects when the server closes it.
+async fn send_repeatedly(address: SocketAddr, stats: Arc<Mutex<LoadStats>>) {
     loop {
         let Ok(mut stream) = TcpStream::connect(address).await else { continue };
-        while let Some(answer) = send_request(&mut stream).await {
-            tally.lock().unwrap_or_else(PoisonError::into_inner).count(&answer);
+        while let Some(response) = send_request(&mut stream).await {
+            stats.lock().unwrap_or_else(PoisonError::into_inner).count(&response);
             sleep(REQUEST_INTERVAL).await;
         }
         sleep(REQUEST_INTERVAL).await;
     }
 }
 
-async fn probe(address: SocketAddr, tally: Arc<Mutex<LoadStats>>) {
+async fn probe(address: SocketAddr, stats: Arc<Mutex<LoadStats>>) {
     loop {
-        let began = Instant::now();
-        let asked = async { send_request(&mut TcpStream::connect(address).await.ok()?).await };
-        let answer = timeout(RESPONSE_TIMEOUT, asked).await;
-        let took = if matches!(answer, Ok(Some(_))) { began.elapsed() } else { RESPONSE_TIMEOUT };
-        let took = took.as_secs_f64() * 1000.0;
-        tally.lock().unwrap_or_else(PoisonError::into_inner).probe_latencies_ms.push(took);
+        let started_at = Instant::now();
+        let request = async { send_request(&mut TcpStream::connect(address).await.ok()?).await };
+        let response = timeout(RESPONSE_TIMEOUT, request).await;
+        let latency =
+            if matches!(response, Ok(Some(_))) { started_at.elapsed() } else { RESPONSE_TIMEOUT };
+        let latency = latency.as_secs_f64() * 1000.0;
+        stats.lock().unwrap_or_else(PoisonError::into_inner).probe_latencies_ms.push(latency);
         sleep(PROBE_INTERVAL).await;
     }
 }
 
-/// The answer, which comes in one piece; `None` where there is none.
+/// Returns the response, which arrives in one piece; `None` without a response.
 async fn send_request(stream: &mut TcpStream) -> Option<Vec<u8>> {
     stream.write_all(REQUEST).await.ok()?;
-    let mut answer = vec![0; 4096];
-    let length = stream.read(&mut answer).await.ok().filter(|length| *length > 0)?;
-    answer.truncate(length);
-    Some(answer)
+    let mut response = vec![0; 4096];
+    let length = stream.read(&mut response).await.ok().filter(|length| *length > 0)?;
+    response.truncate(length);
+    Some(response)
 }
 
 async fn send_slowly(address: SocketAddr) {
     loop {
         let Ok(mut stream) = TcpStream::connect(address).await else { continue };
-        for letter in REQUEST.iter().take(REQUEST.len() - 1) {
-            if stream.write_all(&[*letter]).await.is_err() {
+        for byte in REQUEST.iter().take(REQUEST.len() - 1) {
+            if stream.write_all(&[*byte]).await.is_err() {
                 break;
             }
             sleep(BYTE_INTERVAL).await;

@@ -1,4 +1,4 @@
-//! A bulk downloader as plain as can be: it lists, fetches and writes, and syncs and remembers nothing.
+//! Simplest possible bulk downloader: it lists, fetches and writes, without syncs or saved state.
 
 use std::path::Path;
 use std::time::Instant;
@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 use crate::ExtractionResult;
 
-/// Requests at once, and messages listed at once, as the worker has them.
+/// Concurrent requests, and messages in a page of the listing, as in the worker.
 const CONCURRENCY: usize = 8;
 const PAGE_MESSAGES: usize = 500;
 
-/// Where to ask, and as whom.
+/// HTTP client of one account.
 struct BaselineClient {
     client: Client,
     token: String,
@@ -41,10 +41,10 @@ pub(crate) fn download(config: &Path, folder: &Path) -> ExtractionResult {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
-async fn timed<T>(work: impl Future<Output = T>) -> (T, f64) {
-    let began = Instant::now();
-    let done = work.await;
-    (done, began.elapsed().as_secs_f64())
+async fn timed<T>(future: impl Future<Output = T>) -> (T, f64) {
+    let started_at = Instant::now();
+    let output = future.await;
+    (output, started_at.elapsed().as_secs_f64())
 }
 
 impl BaselineClient {
@@ -58,9 +58,10 @@ impl BaselineClient {
 
         rustls::crypto::ring::default_provider().install_default().ok();
         let client = Client::builder().no_proxy().tls_certs_only([]).build().expect("a client");
-        let answer = client.get(url).bearer_auth(&token).send().await.expect("the service answers");
-        let base = answer.url().clone();
-        let session = json(answer).await;
+        let response =
+            client.get(url).bearer_auth(&token).send().await.expect("the service answers");
+        let base = response.url().clone();
+        let session = json(response).await;
         let text = |name: &str| session[name].as_str().expect("the session has it").to_owned();
         Self {
             client,
@@ -92,8 +93,8 @@ impl BaselineClient {
             });
             let post =
                 self.client.post(self.api.clone()).header("content-type", "application/json");
-            let answer = json(self.send(post.body(request.to_string())).await).await;
-            let list = answer["methodResponses"][1][1]["list"].as_array().expect("a list");
+            let response = json(self.send(post.body(request.to_string())).await).await;
+            let list = response["methodResponses"][1][1]["list"].as_array().expect("a list");
             if list.is_empty() {
                 return blobs;
             }
@@ -102,7 +103,7 @@ impl BaselineClient {
         }
     }
 
-    /// Returns the size of each, in no order.
+    /// Downloads all messages and returns their sizes, in no particular order.
     async fn fetch_all(&self, blobs: &[String], folder: &Path) -> Vec<u64> {
         let fetches = blobs.iter().map(|blob| self.fetch(blob, folder));
         stream::iter(fetches).buffer_unordered(CONCURRENCY).collect().await
@@ -116,19 +117,19 @@ impl BaselineClient {
             .replace("{name}", "message.eml")
             .replace("{type}", "message%2Frfc822");
         let url = self.base.join(&url).expect("a URL");
-        let answer = self.send(self.client.get(url)).await;
-        let message = answer.bytes().await.expect("the message comes whole");
+        let response = self.send(self.client.get(url)).await;
+        let message = response.bytes().await.expect("the message is complete");
         fs::write(folder.join(format!("{blob}.eml")), &message).expect("the folder is ours");
         message.len() as u64
     }
 
     async fn send(&self, request: RequestBuilder) -> reqwest::Response {
-        let answer = request.bearer_auth(&self.token).send().await.expect("the service answers");
-        answer.error_for_status().expect("the service agrees")
+        let response = request.bearer_auth(&self.token).send().await.expect("the service answers");
+        response.error_for_status().expect("the request succeeds")
     }
 }
 
-async fn json(answer: reqwest::Response) -> Value {
-    let body = answer.bytes().await.expect("the answer comes whole");
-    serde_json::from_slice(&body).expect("the answer is JSON")
+async fn json(response: reqwest::Response) -> Value {
+    let body = response.bytes().await.expect("the response is complete");
+    serde_json::from_slice(&body).expect("the response is JSON")
 }

@@ -1,12 +1,13 @@
-//! How fast a mailbox becomes durable, beside a downloader that syncs nothing.
+//! Rate of the durable extraction of a mailbox, compared with a downloader that syncs nothing.
 //!
 //! ```text
 //! cargo bench --bench extract -- [ITEMS…]
 //! ```
 //!
-//! For each size, one `demo --serve` is extracted twice, each time by a process of its own: by
-//! `run --once`, and by the [bare] downloader. The last column is the rate of the first as a share of the second's.
-#![expect(clippy::print_stdout, reason = "the table is what it is for")]
+//! For each size, one `demo --serve` is extracted twice, each time in a new process: by
+//! `run --once`, and by the [baseline] downloader. The last column is the rate of the first as a
+//! share of the rate of the second.
+#![expect(clippy::print_stdout, reason = "a benchmark prints a table")]
 
 mod baseline;
 mod process;
@@ -22,16 +23,16 @@ use crate::process::{
     DemoProcess, ResourceUsage, clean_command, cynosure_command, delete_later, measure,
 };
 
-/// Items of the mailboxes, unless the command line names others.
+/// Items of the mailboxes, unless the command line sets others.
 const ITEMS: [u32; 3] = [2_000, 20_000, 100_000];
 
-/// The first argument of the process that only downloads, before the configuration and the folder.
-const BASELINE_ARG: &str = "bare";
+/// First argument of a baseline process, followed by the configuration and the folder.
+const BASELINE_ARG: &str = "baseline";
 
 const MEGABYTE: f64 = 1e6;
 const MEBIBYTE: f64 = 1024.0 * 1024.0;
 
-/// What an extraction brought, and how long its two parts took, in seconds.
+/// Result of an extraction, with the duration of its two parts in seconds.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 struct ExtractionResult {
     documents: u64,
@@ -49,8 +50,8 @@ fn main() {
     if let [first, config, folder] = arguments.as_slice()
         && first == BASELINE_ARG
     {
-        let outcome = baseline::download(Path::new(config), Path::new(folder));
-        println!("{}", serde_json::json!(outcome));
+        let result = baseline::download(Path::new(config), Path::new(folder));
+        println!("{}", serde_json::json!(result));
         return;
     }
     let sizes: Vec<u32> = match arguments.as_slice() {
@@ -58,9 +59,9 @@ fn main() {
         sizes => sizes.iter().map(|size| size.parse().expect("a number of items")).collect(),
     };
     println!(
-        "{:>7} {:9} {:>9} {:>6} {:>6} {:>8} {:>11} {:>6} {:>8} {:>6} {:>7}",
+        "{:>7} {:9} {:>9} {:>6} {:>6} {:>8} {:>11} {:>6} {:>8} {:>6} {:>11}",
         "items",
-        "by",
+        "client",
         "documents",
         "MB",
         "list s",
@@ -69,7 +70,7 @@ fn main() {
         "MB/s",
         "peak MiB",
         "CPU s",
-        "of bare"
+        "of baseline"
     );
     let folders: Vec<TempDir> = sizes.into_iter().map(compare_with_baseline).collect();
     delete_later(folders);
@@ -80,19 +81,24 @@ fn compare_with_baseline(items: u32) -> TempDir {
     let folder = TempDir::new().expect("a temporary folder");
     let service = DemoProcess::start(items, folder.path());
 
-    // The one that syncs goes first: it would have to wait for what the other left unwritten.
+    // The durable extraction goes first: after the baseline, its syncs would also wait for the data
+    // that the baseline left unwritten.
     let (durable, durable_usage) = extract(&service.config);
-    let (bare, bare_usage) = download(&service.config, &folder.path().join("bare"));
-    assert_eq!((durable.documents, durable.bytes), (bare.documents, bare.bytes), "both bring all");
+    let (baseline, baseline_usage) = download(&service.config, &folder.path().join("baseline"));
+    assert_eq!(
+        (durable.documents, durable.bytes),
+        (baseline.documents, baseline.bytes),
+        "both fetch everything"
+    );
 
     print_row(
         items,
         "cynosure",
         &durable,
         &durable_usage,
-        Some(durable.documents_per_second() / bare.documents_per_second()),
+        Some(durable.documents_per_second() / baseline.documents_per_second()),
     );
-    print_row(items, "bare", &bare, &bare_usage, None);
+    print_row(items, "baseline", &baseline, &baseline_usage, None);
     folder
 }
 
@@ -108,32 +114,32 @@ fn extract(config: &Path) -> (ExtractionResult, ResourceUsage) {
     let history = ledger.transitions(usize::MAX).expect("it can be read");
     let entered = |state: &str| {
         let mut transitions = history.iter().filter(|transition| transition.to == state);
-        transitions.next().expect("it was in every state").at
+        transitions.next().expect("it has been in every state").at
     };
     let seconds = |from: &str, to: &str| entered(to).since(entered(from)).as_secs_f64();
-    let outcome = ExtractionResult {
+    let result = ExtractionResult {
         documents: session.counts.documents,
         bytes: session.counts.bytes,
         listing_seconds: seconds("collecting", "downloading"),
         download_seconds: seconds("downloading", "completed"),
     };
-    (outcome, usage)
+    (result, usage)
 }
 
-/// Downloads with this very program, in a process of its own.
+/// Downloads with this program, in a new process.
 fn download(config: &Path, folder: &PathBuf) -> (ExtractionResult, ResourceUsage) {
     fs::create_dir(folder).expect("the folder is ours");
     let this = std::env::current_exe().expect("this program is a file");
     let mut command = clean_command(&this);
     command.arg(BASELINE_ARG).arg(config).arg(folder);
-    let (said, usage) = measure(&mut command);
-    (serde_json::from_str(&said).expect("it says what it brought"), usage)
+    let (output, usage) = measure(&mut command);
+    (serde_json::from_str(&output).expect("it prints its result"), usage)
 }
 
 fn print_row(
     items: u32,
-    by: &str,
-    outcome: &ExtractionResult,
+    client: &str,
+    result: &ExtractionResult,
     usage: &ResourceUsage,
     share: Option<f64>,
 ) {
@@ -142,12 +148,12 @@ fn print_row(
         bytes,
         listing_seconds: listing,
         download_seconds: downloading,
-    } = *outcome;
+    } = *result;
     let share = share.map_or_else(String::new, |share| format!("{:.0} %", share * 100.0));
     let megabytes = bytes as f64 / MEGABYTE;
     println!(
-        "{items:>7} {by:9} {documents:>9} {megabytes:>6.0} {listing:>6.2} {downloading:>8.2} {:>11.0} {:>6.0} {:>8.1} {:>6.2} {share:>7}",
-        outcome.documents_per_second(),
+        "{items:>7} {client:9} {documents:>9} {megabytes:>6.0} {listing:>6.2} {downloading:>8.2} {:>11.0} {:>6.0} {:>8.1} {:>6.2} {share:>11}",
+        result.documents_per_second(),
         megabytes / downloading,
         usage.peak_bytes as f64 / MEBIBYTE,
         usage.cpu_seconds,
@@ -155,7 +161,7 @@ fn print_row(
 }
 
 impl ExtractionResult {
-    /// Documents per second, the listing apart.
+    /// Returns the documents per second, without the time of the listing.
     fn documents_per_second(&self) -> f64 {
         self.documents as f64 / self.download_seconds
     }

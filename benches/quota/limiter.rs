@@ -1,34 +1,34 @@
-//! The limiters that real servers have, as plain as can be.
+//! Rate limiters of real servers, in their simplest form.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// How a server counts.
+/// Algorithm of a server's rate limiter.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum LimiterKind {
-    /// So many in each window of the clock.
+    /// `quota` requests in each window; the windows follow one another.
     FixedWindow { quota: u32, window: Duration },
-    /// So many in any window.
+    /// `quota` requests in any window.
     SlidingLog { quota: u32, window: Duration },
-    /// So many a second, and some saved up.
+    /// `per_second` requests a second, of which up to `burst` can accumulate.
     TokenBucket { per_second: f64, burst: f64 },
-    /// So many in each window; who asks for more is locked out for a while.
+    /// `quota` requests in each window; one more causes a lockout.
     Lockout { quota: u32, window: Duration, lockout: Duration },
 }
 
-/// What a request is told.
+/// Decision about one request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BenchDecision {
     pub(crate) is_accepted: bool,
     /// Units left.
     pub(crate) remaining: u32,
-    /// Until the quota is full again, or the next unit is there.
+    /// Time until the quota is full again.
     pub(crate) reset: Duration,
-    /// Until a request is accepted again.
+    /// Time until a request is accepted again.
     pub(crate) retry_after: Duration,
 }
 
-/// One limiter at work. Times count from its start.
+/// State of a limiter. Times count from its start.
 #[derive(Debug)]
 pub(crate) struct BenchLimiter {
     kind: LimiterKind,
@@ -48,13 +48,13 @@ impl LimiterKind {
             Self::TokenBucket { per_second, burst } => {
                 format!("token bucket, {per_second}/s and {burst}")
             }
-            Self::Lockout { quota, window, lockout: locked } => {
-                format!("lock-out, {quota} in {window:?}, else {locked:?}")
+            Self::Lockout { quota, window, lockout } => {
+                format!("lock-out, {quota} in {window:?}, else {lockout:?}")
             }
         }
     }
 
-    /// The policy as a server announces it: units, and the seconds in which they are granted.
+    /// Returns the policy as a server advertises it: units, and the seconds of their window.
     pub(crate) fn policy(self) -> (u32, u64) {
         match self {
             Self::FixedWindow { quota, window }
@@ -66,14 +66,14 @@ impl LimiterKind {
         }
     }
 
-    /// The most that a client can have accepted in the first `span`.
-    pub(crate) fn max_accepted(self, span: Duration) -> f64 {
-        let windows = |window: Duration| span.as_secs_f64() / window.as_secs_f64();
+    /// Returns the maximum number of accepted requests within this time from the start.
+    pub(crate) fn max_accepted(self, duration: Duration) -> f64 {
+        let windows = |window: Duration| duration.as_secs_f64() / window.as_secs_f64();
         match self {
             Self::FixedWindow { quota, window }
             | Self::SlidingLog { quota, window }
             | Self::Lockout { quota, window, .. } => f64::from(quota) * windows(window).ceil(),
-            Self::TokenBucket { per_second, burst } => burst + per_second * span.as_secs_f64(),
+            Self::TokenBucket { per_second, burst } => burst + per_second * duration.as_secs_f64(),
         }
     }
 }
@@ -99,21 +99,21 @@ impl BenchLimiter {
             LimiterKind::TokenBucket { per_second, burst } => {
                 self.token_bucket(per_second, burst, now)
             }
-            LimiterKind::Lockout { quota, window, lockout: locked } => {
-                self.lockout(quota, window, locked, now)
+            LimiterKind::Lockout { quota, window, lockout } => {
+                self.lockout(quota, window, lockout, now)
             }
         }
     }
 
     fn fixed_window(&mut self, quota: u32, window: Duration, now: Duration) -> BenchDecision {
-        let number = now.as_nanos() / window.as_nanos();
-        if self.window != number {
-            (self.window, self.used) = (number, 0);
+        let window_number = now.as_nanos() / window.as_nanos();
+        if self.window != window_number {
+            (self.window, self.used) = (window_number, 0);
         }
         let is_accepted = self.used < quota;
         self.used += u32::from(is_accepted);
-        let ends = window * u32::try_from(number + 1).unwrap_or(u32::MAX);
-        let reset = ends.saturating_sub(now);
+        let end = window * u32::try_from(window_number + 1).unwrap_or(u32::MAX);
+        let reset = end.saturating_sub(now);
         BenchDecision { is_accepted, remaining: quota - self.used, reset, retry_after: reset }
     }
 
@@ -158,23 +158,23 @@ impl BenchLimiter {
         &mut self,
         quota: u32,
         window: Duration,
-        locked: Duration,
+        lockout: Duration,
         now: Duration,
     ) -> BenchDecision {
         if now < self.locked_until {
-            let left = self.locked_until.saturating_sub(now);
+            let remaining = self.locked_until.saturating_sub(now);
             return BenchDecision {
                 is_accepted: false,
                 remaining: 0,
-                reset: left,
-                retry_after: left,
+                reset: remaining,
+                retry_after: remaining,
             };
         }
         let decision = self.fixed_window(quota, window, now);
         if decision.is_accepted {
             return decision;
         }
-        self.locked_until = now + locked;
-        BenchDecision { reset: locked, retry_after: locked, ..decision }
+        self.locked_until = now + lockout;
+        BenchDecision { reset: lockout, retry_after: lockout, ..decision }
     }
 }

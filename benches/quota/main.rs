@@ -1,21 +1,21 @@
-//! How much of a server's quota is obtained, and how often it says "too many", beside backoff alone.
+//! Share of a server's quota that is obtained, and its 429s, compared with plain backoff.
 //!
 //! ```text
 //! cargo bench --bench quota -- [SECONDS] [WORD]...
 //! ```
 //!
-//! Words choose cases: those that have all of them in what the table says of them (`sliding`, `none`,
+//! Words select cases: those whose row of the table contains all of them (`sliding`, `none`,
 //! `follow`).
 //!
-//! Every case has a server of its own, a limiter before the embedded mailbox service, and all run at
-//! once, since they mostly wait. `follow` is the real binary, `run --once`, which is killed when the
-//! time is over; `backoff` is a client of this program: eight requests at a time, each tried again
-//! after 1 s, doubling to 64 s with full jitter, whatever the server says.
-#![expect(clippy::print_stdout, reason = "the table is what it is for")]
+//! Every case has a separate server, a limiter in front of the embedded mailbox service, and all
+//! run at once, since they mostly wait. `follow` is the real binary, `run --once`, which is killed
+//! at the end of the time. `backoff` is a client in this program: eight concurrent requests, each
+//! retried after 1 s, doubling to 64 s with full jitter, without regard to the server's headers.
+#![expect(clippy::print_stdout, reason = "a benchmark prints a table")]
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "figures of a limiter are small and positive"
+    reason = "the numbers of a limiter are small and positive"
 )]
 
 mod backoff;
@@ -34,7 +34,7 @@ use tokio::task::JoinSet;
 use crate::limiter::LimiterKind;
 use crate::server::{BenchHeaderMode, LimitedServer, ResponseCounts};
 
-/// How long each case runs, unless the command line says otherwise: what is learned without headers
+/// Duration of each case, unless the command line sets another: without headers, learning the limit
 /// takes some minutes.
 const CASE_DURATION: Duration = Duration::from_secs(600);
 
@@ -59,14 +59,14 @@ fn main() {
     let (seconds, words): (Vec<String>, Vec<String>) =
         arguments.partition(|argument| argument.parse::<u64>().is_ok());
     let seconds = seconds.last().and_then(|seconds| seconds.parse().ok());
-    let span = seconds.map_or(CASE_DURATION, Duration::from_secs);
+    let duration = seconds.map_or(CASE_DURATION, Duration::from_secs);
     rustls::crypto::ring::default_provider().install_default().ok();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(run(span, &words));
+    runtime.expect("a runtime").block_on(run(duration, &words));
 }
 
-async fn run(span: Duration, words: &[String]) {
-    println!("{} s for each case, side by side", span.as_secs());
+async fn run(duration: Duration, words: &[String]) {
+    println!("{} s for each case, all at once", duration.as_secs());
     println!(
         "{:36} {:12} {:>8} {:>8} {:>10} {:>6} {:>8}",
         "limiter", "headers", "policy", "accepted", "of quota", "429s", "of sent"
@@ -80,13 +80,13 @@ async fn run(span: Duration, words: &[String]) {
                 if !words.iter().all(|word| case.contains(word.as_str())) {
                     continue;
                 }
-                let place = number;
+                let index = number;
                 cases.spawn(async move {
                     let counts = match policy {
-                        "follow" => run_worker(kind, headers.0, span).await,
-                        _ => backoff::run(kind, headers.0, span).await,
+                        "follow" => run_worker(kind, headers.0, duration).await,
+                        _ => backoff::run(kind, headers.0, duration).await,
                     };
-                    (place, row(kind, headers.1, policy, counts, span))
+                    (index, row(kind, headers.1, policy, counts, duration))
                 });
                 number += 1;
             }
@@ -104,10 +104,10 @@ fn row(
     headers: &str,
     policy: &str,
     counts: ResponseCounts,
-    span: Duration,
+    duration: Duration,
 ) -> String {
-    let share = f64::from(counts.accepted) / kind.max_accepted(span);
-    let refused =
+    let share = f64::from(counts.accepted) / kind.max_accepted(duration);
+    let throttled =
         f64::from(counts.rate_limited) / f64::from((counts.accepted + counts.rate_limited).max(1));
     format!(
         "{:36} {headers:12} {policy:>8} {:>8} {:>8.1} % {:>6} {:>6.2} %",
@@ -115,28 +115,32 @@ fn row(
         counts.accepted,
         share * 100.0,
         counts.rate_limited,
-        refused * 100.0
+        throttled * 100.0
     )
 }
 
-/// Has the real binary extract a mailbox behind the limiter until the time is over.
-async fn run_worker(kind: LimiterKind, headers: BenchHeaderMode, span: Duration) -> ResponseCounts {
+/// Runs the real binary on a mailbox behind the limiter for this time, and returns the counts.
+async fn run_worker(
+    kind: LimiterKind,
+    headers: BenchHeaderMode,
+    duration: Duration,
+) -> ResponseCounts {
     let folder = TempDir::new().expect("a temporary folder");
-    let server = LimitedServer::start(kind, headers, span).await;
+    let server = LimitedServer::start(kind, headers, duration).await;
     let worker = extract(&server, folder.path());
-    tokio::time::sleep(span).await;
+    tokio::time::sleep(duration).await;
     let counts = server.counts();
     drop(worker);
     counts
 }
 
-/// A worker that is killed when it is dropped.
+/// Worker process, killed when dropped.
 struct WorkerChild(Child);
 
 fn extract(server: &LimitedServer, folder: &Path) -> WorkerChild {
-    let inner = demo_config(&server.demo, &folder.join("downloads"));
-    // With the waits of a real configuration, not those of a demonstration.
-    let source = inner.split("[restart]").next().unwrap_or_default();
+    let text = demo_config(&server.demo, &folder.join("downloads"));
+    // Without the tables that shorten the waits of the demonstration.
+    let source = text.split("[restart]").next().unwrap_or_default();
     let config = source.replace(&server.demo.address().to_string(), &server.address.to_string());
     let file = folder.join("config.toml");
     fs::write(&file, config).expect("the folder is ours");
@@ -156,7 +160,7 @@ fn extract(server: &LimitedServer, folder: &Path) -> WorkerChild {
 
 impl Drop for WorkerChild {
     fn drop(&mut self) {
-        // Both do nothing to one that has ended.
+        // Both have no effect if the process has already ended.
         self.0.kill().ok();
         self.0.wait().ok();
     }

@@ -1,4 +1,4 @@
-//! A limiter before the embedded mailbox service: every request passes the one or is told 429.
+//! Rate limiter in front of the embedded mailbox service: it forwards a request or sends 429.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,27 +17,27 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::limiter::{BenchDecision, BenchLimiter, LimiterKind};
 
-/// Threads of the mailbox: more documents than the fastest limiter lets through in a run.
+/// Threads of the mailbox: more documents than the fastest limiter accepts in a run.
 const ITEMS: u32 = 20_000;
 
-/// What a server says of its limit.
+/// Rate limit headers of a server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum BenchHeaderMode {
     None,
-    /// Retry-After, with a refusal.
+    /// Retry-After, in a 429.
     RetryAfter,
-    /// RateLimit and RateLimit-Policy with everything, and Retry-After with a refusal.
+    /// RateLimit and RateLimit-Policy in each response, and Retry-After in a 429.
     RateLimit,
 }
 
-/// What a client got.
+/// Numbers of responses.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ResponseCounts {
     pub(crate) accepted: u32,
     pub(crate) rate_limited: u32,
 }
 
-/// A mailbox service behind a limiter.
+/// Mailbox service behind a limiter.
 pub(crate) struct LimitedServer {
     pub(crate) address: SocketAddr,
     pub(crate) demo: DemoServer,
@@ -48,7 +48,7 @@ struct LimitingProxy {
     kind: LimiterKind,
     headers: BenchHeaderMode,
     started_at: Instant,
-    /// Nothing counts after this.
+    /// Time after which responses are not counted any more.
     duration: Duration,
     state: Mutex<(BenchLimiter, ResponseCounts)>,
     client: reqwest::Client,
@@ -57,24 +57,28 @@ struct LimitingProxy {
 
 impl LimitedServer {
     /// Starts the service and the limiter, whose time begins now.
-    pub(crate) async fn start(kind: LimiterKind, headers: BenchHeaderMode, span: Duration) -> Self {
+    pub(crate) async fn start(
+        kind: LimiterKind,
+        headers: BenchHeaderMode,
+        duration: Duration,
+    ) -> Self {
         let options =
             demo::DemoOptions { items: ITEMS, faults: FaultLevel::None, ..Default::default() };
         let demo = demo::start(options).expect("the service starts");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it has an address");
         let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build();
-        let counter = Arc::new(LimitingProxy {
+        let proxy = Arc::new(LimitingProxy {
             kind,
             headers,
             started_at: now(),
-            duration: span,
+            duration,
             state: Mutex::new((BenchLimiter::new(kind), ResponseCounts::default())),
             client: client.expect("a client"),
             inner: demo.address(),
         });
-        tokio::spawn(accept_connections(listener, Arc::clone(&counter)));
-        Self { address, demo, limiter: counter }
+        tokio::spawn(accept_connections(listener, Arc::clone(&proxy)));
+        Self { address, demo, limiter: proxy }
     }
 
     pub(crate) fn counts(&self) -> ResponseCounts {
@@ -82,33 +86,33 @@ impl LimitedServer {
     }
 }
 
-async fn accept_connections(listener: TcpListener, counter: Arc<LimitingProxy>) {
+async fn accept_connections(listener: TcpListener, proxy: Arc<LimitingProxy>) {
     loop {
         let (stream, _) = listener.accept().await.expect("a connection");
-        tokio::spawn(serve_connection(stream, Arc::clone(&counter)));
+        tokio::spawn(serve_connection(stream, Arc::clone(&proxy)));
     }
 }
 
-async fn serve_connection(stream: TcpStream, counter: Arc<LimitingProxy>) {
+async fn serve_connection(stream: TcpStream, proxy: Arc<LimitingProxy>) {
     stream.set_nodelay(true).expect("a socket takes options");
-    let answer = service_fn(move |request| respond(Arc::clone(&counter), request));
-    // A client that is killed breaks off in the middle.
-    http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await.ok();
+    let service = service_fn(move |request| respond(Arc::clone(&proxy), request));
+    // A killed client closes its connection in the middle.
+    http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
 }
 
 async fn respond(
-    counter: Arc<LimitingProxy>,
+    proxy: Arc<LimitingProxy>,
     request: Request<Incoming>,
 ) -> hyper::Result<Response<Full<Bytes>>> {
-    let decision = counter.decide_and_count();
+    let decision = proxy.decide_and_count();
     let mut response = if decision.is_accepted {
-        counter.forward(request).await?
+        proxy.forward(request).await?
     } else {
-        let mut refused = Response::new(Full::new(Bytes::from_static(b"slow down")));
-        *refused.status_mut() = StatusCode::TOO_MANY_REQUESTS;
-        refused
+        let mut rejection = Response::new(Full::new(Bytes::from_static(b"slow down")));
+        *rejection.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        rejection
     };
-    counter.add_headers(&decision, &mut response);
+    proxy.add_headers(&decision, &mut response);
     Ok(response)
 }
 
@@ -127,40 +131,40 @@ impl LimitingProxy {
 
     async fn forward(&self, request: Request<Incoming>) -> hyper::Result<Response<Full<Bytes>>> {
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-        let mut passed =
+        let mut forwarded =
             self.client.request(request.method().clone(), format!("http://{}{path}", self.inner));
         for name in [AUTHORIZATION, CONTENT_TYPE] {
             if let Some(value) = request.headers().get(&name) {
-                passed = passed.header(name, value);
+                forwarded = forwarded.header(name, value);
             }
         }
         let body = request.into_body().collect().await?.to_bytes();
         let mut response = Response::new(Full::default());
-        // The service ends with its case, whatever is under way.
-        let Ok(answer) = passed.body(body).send().await else {
+        // The service stops at the end of its case, even during a request.
+        let Ok(forwarded) = forwarded.body(body).send().await else {
             *response.status_mut() = StatusCode::BAD_GATEWAY;
             return Ok(response);
         };
-        *response.status_mut() = answer.status();
-        *response.headers_mut() = answer.headers().clone();
-        *response.body_mut() = Full::new(answer.bytes().await.unwrap_or_default());
+        *response.status_mut() = forwarded.status();
+        *response.headers_mut() = forwarded.headers().clone();
+        *response.body_mut() = Full::new(forwarded.bytes().await.unwrap_or_default());
         Ok(response)
     }
 
     fn add_headers(&self, decision: &BenchDecision, response: &mut Response<Full<Bytes>>) {
         let headers = response.headers_mut();
-        let mut say = |name: &'static str, value: String| {
+        let mut insert = |name: &'static str, value: String| {
             headers.insert(name, HeaderValue::from_str(&value).expect("printable"));
         };
-        let seconds = |span: Duration| span.as_secs_f64().ceil();
+        let seconds = |duration: Duration| duration.as_secs_f64().ceil();
         if self.headers != BenchHeaderMode::None && !decision.is_accepted {
-            say("retry-after", seconds(decision.retry_after).to_string());
+            insert("retry-after", seconds(decision.retry_after).to_string());
         }
         if self.headers == BenchHeaderMode::RateLimit {
             let (quota, window) = self.kind.policy();
-            say("ratelimit-policy", format!("\"default\";q={quota};w={window}"));
-            let (left, reset) = (decision.remaining, seconds(decision.reset));
-            say("ratelimit", format!("\"default\";r={left};t={reset}"));
+            insert("ratelimit-policy", format!("\"default\";q={quota};w={window}"));
+            let (remaining, reset) = (decision.remaining, seconds(decision.reset));
+            insert("ratelimit", format!("\"default\";r={remaining};t={reset}"));
         }
     }
 }

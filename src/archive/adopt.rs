@@ -48,9 +48,9 @@ impl SkipReason {
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
-            Self::UnknownName => "not a name of a document",
-            Self::NameTooLong => "a name too long to be read back, and not in a manifest",
-            Self::WrongLength => "another length than in the manifest",
+            Self::UnknownName => "not the file name of a document",
+            Self::NameTooLong => "name too long to be decoded, and not in the manifest",
+            Self::WrongLength => "length differs from the one in the manifest",
         }
     }
 }
@@ -80,8 +80,8 @@ impl FolderContents {
     /// # Errors
     /// A storage failure.
     pub fn read(disk: &dyn Disk, root: &Path, folder: &FolderName) -> Result<Self, Failure> {
-        let session = root.join(folder.as_str());
-        let path = session.join(MANIFEST_FILE);
+        let session_path = root.join(folder.as_str());
+        let path = session_path.join(MANIFEST_FILE);
         let manifest = match path_kind(disk, &path)? {
             Some(PathKind::File { .. }) => {
                 let bytes = disk.read_file(&path);
@@ -90,8 +90,8 @@ impl FolderContents {
             Some(PathKind::Folder | PathKind::Other) | None => parse_manifest(&[]),
         };
         let mut contents = Self::default();
-        for thread in list_dir(disk, &session)? {
-            let path = session.join(&thread);
+        for thread in list_dir(disk, &session_path)? {
+            let path = session_path.join(&thread);
             if thread == Path::new(MANIFEST_FILE) {
                 continue;
             }
@@ -103,10 +103,15 @@ impl FolderContents {
             files.sort_by_key(|file| version_of_name(&file.to_string_lossy()));
             for file in files {
                 let path = path.join(&file);
-                let below = format!("{}/{}", thread.to_string_lossy(), file.to_string_lossy());
-                match to_found_document(&below, path_kind(disk, &path)?, manifest.get(&below)) {
+                let relative_path =
+                    format!("{}/{}", thread.to_string_lossy(), file.to_string_lossy());
+                match to_found_document(
+                    &relative_path,
+                    path_kind(disk, &path)?,
+                    manifest.get(&relative_path),
+                ) {
                     Ok(document) => contents.documents.push(document),
-                    Err(why) => contents.skipped.push((path, why)),
+                    Err(reason) => contents.skipped.push((path, reason)),
                 }
             }
         }
@@ -115,12 +120,12 @@ impl FolderContents {
 }
 
 fn to_found_document(
-    below: &str,
+    relative_path: &str,
     kind: Option<PathKind>,
     line: Option<&ManifestLine>,
 ) -> Result<FoundDocument, SkipReason> {
     let Some(PathKind::File { bytes }) = kind else { return Err(SkipReason::UnknownName) };
-    let file = below.to_owned();
+    let file = relative_path.to_owned();
     if let Some(line) = line {
         if line.length != bytes {
             return Err(SkipReason::WrongLength);
@@ -129,7 +134,7 @@ fn to_found_document(
         let (blob, size, sha256) = (Some(line.blob()), line.size, line.sha256());
         return Ok(FoundDocument { item, document, blob, size, length: bytes, sha256, file });
     }
-    let (thread, name) = below.split_once('/').unwrap_or_default();
+    let (thread, name) = relative_path.split_once('/').unwrap_or_default();
     match parse_document_path(thread, name) {
         Some((item, document)) => Ok(FoundDocument {
             item,
@@ -140,7 +145,7 @@ fn to_found_document(
             sha256: None,
             file,
         }),
-        None if below.contains('~') => Err(SkipReason::NameTooLong),
+        None if relative_path.contains('~') => Err(SkipReason::NameTooLong),
         None => Err(SkipReason::UnknownName),
     }
 }
@@ -158,5 +163,5 @@ fn list_dir(disk: &dyn Disk, path: &Path) -> Result<Vec<PathBuf>, Failure> {
 }
 
 fn path_kind(disk: &dyn Disk, path: &Path) -> Result<Option<PathKind>, Failure> {
-    disk.path_kind(path).map_err(|error| storage_failure("look at", path, &error))
+    disk.path_kind(path).map_err(|error| storage_failure("access", path, &error))
 }

@@ -70,9 +70,9 @@ impl IntentList {
     }
 
     pub(super) fn documents(&self) -> impl Iterator<Item = IntendedDocument> {
-        self.documents.iter().enumerate().map(|(at, (item, document))| {
+        self.documents.iter().enumerate().map(|(index, (item, document))| {
             let (item, document) = (ItemId::new(item), DocumentId::new(document));
-            let file = self.paths.get(at).cloned();
+            let file = self.paths.get(index).cloned();
             let file = file.unwrap_or_else(|| document_path(&item, &document, FIRST_VERSION));
             IntendedDocument { item, document, file }
         })

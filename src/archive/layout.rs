@@ -63,11 +63,11 @@ impl FolderName {
     /// Parses a stored folder name; `None` unless it is one safe path component.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let safe = !text.is_empty()
+        let is_safe = !text.is_empty()
             && text.len() <= NAME_BYTES_MAX
             && !text.starts_with('.')
             && !text.contains(['/', '\0']);
-        safe.then(|| Self(text.to_owned()))
+        is_safe.then(|| Self(text.to_owned()))
     }
 
     #[must_use]
@@ -83,9 +83,10 @@ impl FolderName {
             .strip_prefix('_')?
             .strip_prefix(&*account_component(account))?;
         let number = rest.strip_prefix('_').map_or(rest, |number| number);
-        let is_ours = rest.is_empty() || number.len() < rest.len() && number.parse::<u32>().is_ok();
+        let is_match =
+            rest.is_empty() || number.len() < rest.len() && number.parse::<u32>().is_ok();
         let time = NaiveDateTime::parse_from_str(time, TIMESTAMP_FORMAT).ok()?;
-        is_ours.then(|| Timestamp(time.and_utc().timestamp_millis()))
+        is_match.then(|| Timestamp(time.and_utc().timestamp_millis()))
     }
 }
 
@@ -96,12 +97,12 @@ impl FolderName {
 /// in ids are encoded.
 #[must_use]
 pub fn document_path(item: &ItemId, document: &DocumentId, version: u32) -> String {
-    let ending = match version {
+    let suffix = match version {
         ..=FIRST_VERSION => EXTENSION.to_owned(),
-        later => format!(".{later}{EXTENSION}"),
+        number => format!(".{number}{EXTENSION}"),
     };
-    let name = encode_with_limit(document.as_str(), NAME_BYTES_MAX - ending.len());
-    format!("{}/{name}{ending}", encode_id(item.as_str()))
+    let name = encode_with_limit(document.as_str(), NAME_BYTES_MAX - suffix.len());
+    format!("{}/{name}{suffix}", encode_id(item.as_str()))
 }
 
 /// Decodes the ids from the two path components of any version of a document.
@@ -113,11 +114,13 @@ pub fn parse_document_path(thread: &str, file: &str) -> Option<(ItemId, Document
     let stem = file.strip_suffix(EXTENSION)?;
     let (name, version) = match stem.split_once('.') {
         None => (stem, FIRST_VERSION),
-        Some((name, number)) => (name, number.parse().ok().filter(|no| *no > FIRST_VERSION)?),
+        Some((name, number)) => {
+            (name, number.parse().ok().filter(|version| *version > FIRST_VERSION)?)
+        }
     };
     let (item, document) = (ItemId::new(decode_name(thread)?), DocumentId::new(decode_name(name)?));
-    let is_ours = document_path(&item, &document, version) == format!("{thread}/{file}");
-    is_ours.then_some((item, document))
+    let is_match = document_path(&item, &document, version) == format!("{thread}/{file}");
+    is_match.then_some((item, document))
 }
 
 /// Encodes an untrusted id as a file name of at most 251 bytes.
@@ -132,11 +135,11 @@ fn encode_with_limit(id: &str, bytes_max: usize) -> String {
     }
     let mut name = String::with_capacity(id.len());
     for (position, byte) in id.bytes().enumerate() {
-        let plain = matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
-        let spelled = position == 0 && (byte == b'-' || is_windows_device(id));
-        if plain && !spelled {
+        let is_plain = matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+        let must_be_encoded = position == 0 && (byte == b'-' || is_windows_device(id));
+        if is_plain && !must_be_encoded {
             name.push(char::from(byte));
-        } else if byte.is_ascii_uppercase() && !spelled {
+        } else if byte.is_ascii_uppercase() && !must_be_encoded {
             name.push('+');
             name.push(char::from(byte.to_ascii_lowercase()));
         } else {
@@ -175,9 +178,9 @@ fn parse_hex_digit(digit: u8) -> Option<u8> {
 /// True if Windows reserves the name for a device, with any extension and in any case.
 fn is_windows_device(id: &str) -> bool {
     let stem = id.strip_suffix(|c: char| c.is_ascii_digit());
-    let words: &[&str] =
+    let names: &[&str] =
         if stem.is_some() { &["com", "lpt"] } else { &["con", "prn", "aux", "nul"] };
-    words.iter().any(|word| stem.unwrap_or(id).eq_ignore_ascii_case(word))
+    names.iter().any(|name| stem.unwrap_or(id).eq_ignore_ascii_case(name))
 }
 
 /// Converts an account to a name component: `me@example.com` becomes `me_example.com`.
@@ -219,8 +222,8 @@ mod tests {
         let name = FolderName::for_session(STARTED, "me@example.com", 1);
 
         assert_eq!(FolderName::parse(name.as_str()), Some(name));
-        for elsewhere in ["", ".", "..", ".cynosure", "a/b", "/a", "a\0"] {
-            assert_eq!(FolderName::parse(elsewhere), None, "{elsewhere:?}");
+        for unsafe_name in ["", ".", "..", ".cynosure", "a/b", "/a", "a\0"] {
+            assert_eq!(FolderName::parse(unsafe_name), None, "{unsafe_name:?}");
         }
     }
 
@@ -282,7 +285,7 @@ mod tests {
         assert_eq!(path, "bf/+eb.eml");
         assert_eq!(parse_document_path("bf", "+eb.eml"), Some((item, document)));
         assert_eq!(parse_document_path("bf", "notes.txt"), None);
-        assert_eq!(parse_document_path("Bf", "b.eml"), None, "not a name of ours");
+        assert_eq!(parse_document_path("Bf", "b.eml"), None, "no id is encoded this way");
     }
 
     #[test]

@@ -121,12 +121,12 @@ mod proptests {
             lengths in proptest::collection::vec(any::<u64>(), 1..5),
             cut in any::<proptest::sample::Index>(),
         ) {
-            let lines = || lengths.iter().enumerate().map(|(no, length)| any_line(&format!("t/{no}.eml"), *length));
-            let whole = to_json_lines(lines());
-            let torn = &whole[..cut.index(whole.len())];
-            let complete = torn.iter().filter(|byte| **byte == b'\n').count();
+            let lines = || lengths.iter().enumerate().map(|(number, length)| any_line(&format!("t/{number}.eml"), *length));
+            let intact = to_json_lines(lines());
+            let truncated = &intact[..cut.index(intact.len())];
+            let complete = truncated.iter().filter(|byte| **byte == b'\n').count();
 
-            let mut bytes = torn.to_vec();
+            let mut bytes = truncated.to_vec();
             bytes.push(b'\n');
             bytes.extend(to_json_lines(std::iter::once(any_line("t/next.eml", 7))));
             let read = parse_manifest(&bytes);

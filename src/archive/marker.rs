@@ -152,14 +152,14 @@ impl ArchiveMarker {
     /// A storage failure whose message gives the problem and the remedy.
     pub fn check_claim(&self, claim: &LedgerClaim) -> Result<ArchiveBinding, Failure> {
         let owner = self.read()?;
-        let found = match &owner {
+        let content = match &owner {
             Some(owner) => MarkerContent::Owned(owner),
             None if self.path_kind(&self.folder)? == Some(PathKind::Folder) => {
                 MarkerContent::FolderOnly
             }
             None => MarkerContent::Absent,
         };
-        decide_binding(found, claim).map_err(|mismatch| self.mismatch_failure(mismatch, claim))
+        decide_binding(content, claim).map_err(|mismatch| self.mismatch_failure(mismatch, claim))
     }
 
     /// Creates the folder of the marker and its missing parents.
@@ -167,13 +167,13 @@ impl ArchiveMarker {
     /// # Errors
     /// A storage failure; also if a link takes the place of a folder below the archive's root.
     pub fn create_folder(&self) -> Result<(), Failure> {
-        let made = |path: &Path| {
+        let ensure = |path: &Path| {
             ensure_folder(&*self.disk, path)
                 .map_err(|error| storage_failure("make the folder", path, &error))
         };
-        made(&self.root)?;
+        ensure(&self.root)?;
         for path in [&self.root.join(STAGING_ROOT), &self.folder] {
-            made(path)?;
+            ensure(path)?;
             if self.path_kind(path)? != Some(PathKind::Folder) {
                 let error = std::io::Error::other(NOT_A_FOLDER_MESSAGE);
                 return Err(storage_failure("use the folder", path, &error));
@@ -246,22 +246,22 @@ impl ArchiveMarker {
             self.disk.list_dir(folder).map_err(|error| storage_failure("list", folder, &error))?;
         for name in names.iter().filter(|name| name.to_string_lossy().starts_with(INTENT_PREFIX)) {
             let path = folder.join(name);
-            let removed = self.disk.remove_file(&path);
-            removed.map_err(|error| storage_failure("remove", &path, &error))?;
+            let result = self.disk.remove_file(&path);
+            result.map_err(|error| storage_failure("remove", &path, &error))?;
         }
         Ok(())
     }
 
     fn path_kind(&self, path: &Path) -> Result<Option<PathKind>, Failure> {
-        self.disk.path_kind(path).map_err(|error| storage_failure("look at", path, &error))
+        self.disk.path_kind(path).map_err(|error| storage_failure("access", path, &error))
     }
 
-    fn unreadable_failure(&self, why: &str) -> Failure {
+    fn unreadable_failure(&self, reason: &str) -> Failure {
         let (path, source) = (self.path(), &self.source);
         Failure::new(
             Cause::Storage,
             format!(
-                "cannot understand {} ({why}): a newer cynosure wrote it, or it is damaged; install \
+                "cannot understand {} ({reason}): a newer cynosure wrote it, or it is damaged; install \
                  that version again, or stop cynosure, remove the file, and run \
                  `cynosure adopt {source}`",
                 path.display()
@@ -278,14 +278,14 @@ impl ArchiveMarker {
             {
                 format!(
                     "{root} is not the archive of {source}: there is no {folder}; mount the archive or \
-                 put it back, and the work goes on by itself (if it is the archive, make that \
+                 put it back, and the work resumes by itself (if it is the archive, make that \
                  folder)"
                 )
             }
             OwnerMismatch::ArchiveMissing => format!(
                 "{root} is not the archive of {source}: there is no {path}; mount the archive or \
-                 put it back, and the work goes on by itself (to go on in a new place, move the \
-                 folder `{STAGING_ROOT}` of the old archive there)"
+                 put it back, and the work resumes by itself (to continue in a new place, move \
+                 the folder `{STAGING_ROOT}` of the old archive there)"
             ),
             OwnerMismatch::LedgerEmpty => format!(
                 "{root} holds documents of {source} that its ledger does not know: put a copy of \
@@ -304,14 +304,14 @@ impl ArchiveMarker {
 }
 
 fn decide_binding(
-    found: MarkerContent<'_>,
+    content: MarkerContent<'_>,
     claim: &LedgerClaim,
 ) -> Result<ArchiveBinding, OwnerMismatch> {
     // The marker is written first, then the ledger gets its id, then documents are stored. So the
     // archive of a ledger with an id and documents has a marker. A ledger of version 0.1.0 has no
     // id, and its archive has only the folder.
     let knows_documents = claim.has_stored_documents;
-    match (found, &claim.ledger) {
+    match (content, &claim.ledger) {
         (MarkerContent::Owned(owner), Some(id)) if owner.ledger == id.as_str() => {
             Ok(ArchiveBinding::Ours(owner.clone()))
         }
@@ -354,11 +354,11 @@ mod tests {
     /// All cases of FAULTS 51.
     #[test]
     fn each_ledger_gets_its_own_archive_and_no_other() {
-        let (ours, full) = (test_owner("a"), test_owner("a").with_documents());
-        let (fresh, full_of_another) = (test_owner("b"), test_owner("b").with_documents());
+        let (own_empty, own_full) = (test_owner("a"), test_owner("a").with_documents());
+        let (other_empty, other_full) = (test_owner("b"), test_owner("b").with_documents());
         let new = test_claim(None, false);
-        let of_old_format = test_claim(None, true);
-        let (begun, working) = (test_claim(Some("a"), false), test_claim(Some("a"), true));
+        let old_format = test_claim(None, true);
+        let (empty, full) = (test_claim(Some("a"), false), test_claim(Some("a"), true));
         let cases = [
             (
                 MarkerContent::Absent,
@@ -370,14 +370,17 @@ mod tests {
                 ],
             ),
             (MarkerContent::FolderOnly, [None, None, None, Some(OwnerMismatch::ArchiveMissing)]),
-            (MarkerContent::Owned(&ours), [None; 4]),
+            (MarkerContent::Owned(&own_empty), [None; 4]),
             (
-                MarkerContent::Owned(&full),
+                MarkerContent::Owned(&own_full),
                 [Some(OwnerMismatch::LedgerEmpty), Some(OwnerMismatch::OtherLedger), None, None],
             ),
-            (MarkerContent::Owned(&fresh), [None, None, None, Some(OwnerMismatch::ArchiveMissing)]),
             (
-                MarkerContent::Owned(&full_of_another),
+                MarkerContent::Owned(&other_empty),
+                [None, None, None, Some(OwnerMismatch::ArchiveMissing)],
+            ),
+            (
+                MarkerContent::Owned(&other_full),
                 [
                     Some(OwnerMismatch::LedgerEmpty),
                     Some(OwnerMismatch::OtherLedger),
@@ -386,9 +389,13 @@ mod tests {
                 ],
             ),
         ];
-        for (found, refusals) in cases {
-            for (claim, refusal) in [&new, &of_old_format, &begun, &working].iter().zip(refusals) {
-                assert_eq!(decide_binding(found, claim).err(), refusal, "{found:?} for {claim:?}");
+        for (content, mismatches) in cases {
+            for (claim, mismatch) in [&new, &old_format, &empty, &full].iter().zip(mismatches) {
+                assert_eq!(
+                    decide_binding(content, claim).err(),
+                    mismatch,
+                    "{content:?} for {claim:?}"
+                );
             }
         }
     }
@@ -397,9 +404,9 @@ mod tests {
     fn checking_a_claim_changes_nothing() {
         let disk = MemoryDisk::default();
 
-        let refused = test_marker(&disk).check_claim(&test_claim(Some("a"), true)).unwrap_err();
+        let error = test_marker(&disk).check_claim(&test_claim(Some("a"), true)).unwrap_err();
 
-        assert_eq!(refused.cause, Cause::Storage);
+        assert_eq!(error.cause, Cause::Storage);
         assert_eq!(disk.path_kind(Path::new(ROOT)).unwrap(), None);
     }
 
@@ -413,8 +420,8 @@ mod tests {
 
         disk.remove_file(&marker.path()).unwrap();
 
-        let missed = marker.verify(&owner).unwrap_err();
-        assert!(missed.message.starts_with("/downloads is not the archive of work"), "{missed}");
+        let error = marker.verify(&owner).unwrap_err();
+        assert!(error.message.starts_with("/downloads is not the archive of work"), "{error}");
     }
 
     #[test]
@@ -424,8 +431,8 @@ mod tests {
         marker.create_folder().unwrap();
         marker.write(&ArchiveOwner { schema: 2, ..test_owner("a") }).unwrap();
 
-        let refused = marker.check_claim(&test_claim(Some("a"), true)).unwrap_err();
+        let error = marker.check_claim(&test_claim(Some("a"), true)).unwrap_err();
 
-        assert!(refused.message.contains("its schema is 2"), "{refused}");
+        assert!(error.message.contains("its schema is 2"), "{error}");
     }
 }

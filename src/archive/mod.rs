@@ -83,9 +83,9 @@ impl Archive {
                 Err(error) => return Err(storage_failure("make the folder", &path, &error)),
             }
         }
-        let taken = self.root.join(FolderName::for_session(started, account, 1).as_str());
-        let error = std::io::Error::other("it and all its numbered names are taken");
-        Err(storage_failure("make the folder", &taken, &error))
+        let first_path = self.root.join(FolderName::for_session(started, account, 1).as_str());
+        let error = std::io::Error::other("this name and all its numbered variants exist already");
+        Err(storage_failure("make the folder", &first_path, &error))
     }
 
     /// Root folder of the archive.

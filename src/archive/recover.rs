@@ -19,7 +19,7 @@ const PERSISTENT_FILES: [&str; 2] = [MARKER_FILE, MARKER_LOCK_FILE];
 
 /// Message about a link or a file in place of a folder.
 pub(super) const NOT_A_FOLDER_MESSAGE: &str =
-    "a link or a file stands there, and links are not followed; remove it";
+    "a link or a file is in its place, and links are not followed; remove it";
 
 /// Location of a stored version of a document.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -59,8 +59,8 @@ impl Archive {
             staging_folder: Arc::new(StagingFolder::new(marker, owner)),
             manifest_state: Mutex::default(),
         };
-        let recovered = archive.clean_up(is_stored)?;
-        Ok((archive, recovered))
+        let report = archive.clean_up(is_stored)?;
+        Ok((archive, report))
     }
 
     fn clean_up(
@@ -73,18 +73,17 @@ impl Archive {
             .list_dir(folder)
             .map_err(|error| storage_failure("list", folder, &error))?;
         names.retain(|name| !PERSISTENT_FILES.map(Path::new).contains(&name.as_path()));
-        let mut recovered =
-            RecoveryReport { removed_documents: 0, removed_staged_files: names.len() };
+        let mut report = RecoveryReport { removed_documents: 0, removed_staged_files: names.len() };
         for name in &names {
             // If this ledger has no documents here, a list is from an earlier ledger and says
             // nothing about this one.
             if self.staging_folder.has_documents()
                 && name.to_string_lossy().starts_with(INTENT_PREFIX)
             {
-                recovered.removed_documents += self.roll_back(&folder.join(name), &is_stored)?;
+                report.removed_documents += self.roll_back(&folder.join(name), &is_stored)?;
             }
         }
-        if recovered.removed_documents > 0 {
+        if report.removed_documents > 0 {
             // The lists may be removed only after the removal of their documents is durable.
             self.disk()
                 .open_filesystem(&self.root)
@@ -92,26 +91,28 @@ impl Archive {
                 .map_err(|error| storage_failure("sync", &self.root, &error))?;
         }
         names.iter().try_for_each(|name| self.remove_file(&folder.join(name)))?;
-        Ok(recovered)
+        Ok(report)
     }
 
     /// Removes the files on a list that the ledger does not have, and returns their number.
     fn roll_back(
         &self,
-        list: &Path,
+        list_path: &Path,
         is_stored: impl Fn(&ItemId, &DocumentId, &ArchiveLocation) -> Result<bool, Failure>,
     ) -> Result<usize, Failure> {
-        let bytes =
-            self.disk().read_file(list).map_err(|error| storage_failure("read", list, &error))?;
+        let bytes = self
+            .disk()
+            .read_file(list_path)
+            .map_err(|error| storage_failure("read", list_path, &error))?;
         // A list is durable before the first of its files is renamed. If it can't be parsed, no
         // file was renamed.
         let Some(list) = IntentList::from_bytes(&bytes) else { return Ok(0) };
-        let Some(session) = list.folder() else { return Ok(0) };
+        let Some(folder) = list.folder() else { return Ok(0) };
         let mut removed = 0;
         for IntendedDocument { item, document, file } in list.documents() {
-            let at = ArchiveLocation { folder: session.as_str().to_owned(), file };
-            if !is_stored(&item, &document, &at)?
-                && let Some(path) = self.find_file(&session, &at.file)?
+            let location = ArchiveLocation { folder: folder.as_str().to_owned(), file };
+            if !is_stored(&item, &document, &location)?
+                && let Some(path) = self.find_file(&folder, &location.file)?
             {
                 self.remove_file(&path)?;
                 removed += 1;
@@ -121,14 +122,14 @@ impl Archive {
     }
 
     /// Returns the path of a document in the archive. `None` if it is missing or behind a link.
-    fn find_file(&self, session: &FolderName, file: &str) -> Result<Option<PathBuf>, Failure> {
-        let mut path = self.root.join(session.as_str());
+    fn find_file(&self, folder: &FolderName, file: &str) -> Result<Option<PathBuf>, Failure> {
+        let mut path = self.root.join(folder.as_str());
         let mut components = Path::new(file).components();
         loop {
             let kind = self
                 .disk()
                 .path_kind(&path)
-                .map_err(|error| storage_failure("look at", &path, &error))?;
+                .map_err(|error| storage_failure("access", &path, &error))?;
             match (kind, components.next()) {
                 (Some(PathKind::Folder), Some(Component::Normal(next))) => path.push(next),
                 (Some(PathKind::File { .. }), None) => return Ok(Some(path)),

@@ -39,9 +39,9 @@ pub(super) struct SpooledFile {
 }
 
 impl SpooledDocument {
-    pub(super) fn new(staging: Arc<StagingFolder>) -> Self {
+    pub(super) fn new(staging_folder: Arc<StagingFolder>) -> Self {
         Self {
-            staging_folder: staging,
+            staging_folder,
             body: SpoolBody::Memory(Vec::new()),
             hasher: Sha256::new(),
             length: 0,
@@ -63,14 +63,14 @@ impl SpooledDocument {
     /// A storage failure. Only [`rewind`](Self::rewind) is useful after it.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let fits = self.fits_in_memory(bytes.len());
-        if let SpoolBody::Memory(held) = &mut self.body {
+        if let SpoolBody::Memory(buffer) = &mut self.body {
             if fits {
-                held.extend_from_slice(bytes);
+                buffer.extend_from_slice(bytes);
             } else {
                 self.staging_folder.verify_owner()?;
-                let (staged, file) = self.staging_folder.create_file("draft")?;
-                let mut spilled = SpooledFile { staged_file: staged, file };
-                spilled.append(held)?;
+                let (staged_file, file) = self.staging_folder.create_file("draft")?;
+                let mut spilled = SpooledFile { staged_file, file };
+                spilled.append(buffer)?;
                 self.body = SpoolBody::Spilled(spilled);
             }
         }

@@ -66,9 +66,9 @@ impl StagingFolder {
         self.verify_owner()?;
         let mut owner = self.lock_owner();
         if !owner.has_documents() {
-            let full = owner.clone().with_documents();
-            self.marker.write(&full)?;
-            *owner = full;
+            let updated = owner.clone().with_documents();
+            self.marker.write(&updated)?;
+            *owner = updated;
         }
         Ok(())
     }

@@ -82,28 +82,28 @@ pub fn list_orphans(
     limit: usize,
     is_stored: impl Fn(&ItemId, &DocumentId, &ArchiveLocation) -> Result<bool, Failure>,
 ) -> Result<Vec<PathBuf>, Failure> {
-    let session = root.join(folder.as_str());
-    let mut found = Vec::new();
-    for thread in list_sorted(disk, &session)? {
-        let path = session.join(&thread);
+    let session_path = root.join(folder.as_str());
+    let mut orphans = Vec::new();
+    for thread in list_sorted(disk, &session_path)? {
+        let path = session_path.join(&thread);
         if thread == Path::new(MANIFEST_FILE) {
             continue;
         }
         if path_kind(disk, &path)? != Some(PathKind::Folder) {
-            found.push(path);
+            orphans.push(path);
             continue;
         }
         for file in list_sorted(disk, &path)? {
-            if found.len() >= limit {
-                return Ok(found);
+            if orphans.len() >= limit {
+                return Ok(orphans);
             }
             if !is_known(folder, &thread, &file, &is_stored)? {
-                found.push(path.join(file));
+                orphans.push(path.join(file));
             }
         }
     }
-    found.truncate(limit);
-    Ok(found)
+    orphans.truncate(limit);
+    Ok(orphans)
 }
 
 fn is_known(
@@ -129,7 +129,7 @@ fn list_sorted(disk: &dyn Disk, path: &Path) -> Result<Vec<PathBuf>, Failure> {
 }
 
 fn path_kind(disk: &dyn Disk, path: &Path) -> Result<Option<PathKind>, Failure> {
-    disk.path_kind(path).map_err(|error| storage_failure("look at", path, &error))
+    disk.path_kind(path).map_err(|error| storage_failure("access", path, &error))
 }
 
 pub(super) fn hash_file(disk: &dyn Disk, path: &Path) -> io::Result<[u8; 32]> {

@@ -131,10 +131,10 @@ impl WriteBatch {
     }
 
     /// Adds a complete document.
-    pub fn push(&mut self, paper: BatchEntry) {
-        self.memory_bytes += paper.spooled.memory_bytes().len();
-        self.spilled_count += usize::from(matches!(paper.spooled.body, SpoolBody::Spilled(_)));
-        self.entries.push(paper);
+    pub fn push(&mut self, entry: BatchEntry) {
+        self.memory_bytes += entry.spooled.memory_bytes().len();
+        self.spilled_count += usize::from(matches!(entry.spooled.body, SpoolBody::Spilled(_)));
+        self.entries.push(entry);
     }
 
     /// True if another document might exceed a limit of the batch.
@@ -161,16 +161,16 @@ impl Archive {
     ///
     /// # Errors
     /// A storage failure; then no file of the batch is left.
-    pub fn stage_batch(&self, mut group: WriteBatch) -> Result<StagedBatch, Failure> {
+    pub fn stage_batch(&self, mut batch: WriteBatch) -> Result<StagedBatch, Failure> {
         self.staging_folder.verify_owner()?;
-        for paper in &mut group.entries {
-            if let SpoolBody::Spilled(spilled) = &mut paper.spooled.body {
+        for entry in &mut batch.entries {
+            if let SpoolBody::Spilled(spilled) = &mut entry.spooled.body {
                 spilled.sync()?;
             }
         }
         // Opened before anything is written, because it only reports errors that occur after that.
         let folder = self.staging_folder.path();
-        let mut filesystem = match group.len() {
+        let mut filesystem = match batch.len() {
             ..=SINGLE_SYNCS_MAX => None,
             _ => Some(
                 self.disk()
@@ -178,8 +178,8 @@ impl Archive {
                     .map_err(|error| storage_failure("open", folder, &error))?,
             ),
         };
-        let staged = self.stage_durably(&group, filesystem.as_mut())?;
-        Ok(StagedBatch { batch: group, staged_files: staged, filesystem })
+        let staged_files = self.stage_durably(&batch, filesystem.as_mut())?;
+        Ok(StagedBatch { batch, staged_files, filesystem })
     }
 
     /// Renames the documents of a batch to their final paths, durably.
@@ -191,22 +191,22 @@ impl Archive {
     /// A storage failure; then no document of the batch counts as stored.
     pub fn publish(
         &self,
-        written: StagedBatch,
+        staged_batch: StagedBatch,
     ) -> Result<(Vec<Result<PublishedFile, Failure>>, Intent), Failure> {
         self.staging_folder.verify_owner()?;
-        let StagedBatch { batch: group, staged_files: staged, mut filesystem } = written;
+        let StagedBatch { batch, staged_files, mut filesystem } = staged_batch;
         // From here on the list stays until the ledger has the batch or the next start cleans up.
-        let intent = Intent { path: staged.intent.keep() };
-        let session = self.ensure_session_folder(&group.folder)?;
+        let intent = Intent { path: staged_files.intent.keep() };
+        let session = self.ensure_session_folder(&batch.folder)?;
         // Includes the session folder. If it already existed, its creator may have crashed before
         // the folder's name was durable.
         let mut folders = BTreeSet::from([session.clone()]);
-        let mut kept = Vec::with_capacity(group.entries.len());
-        for (paper, file) in group.entries.into_iter().zip(staged.files) {
-            kept.push(self.publish_entry(&session, paper, file, &mut folders)?);
+        let mut published = Vec::with_capacity(batch.entries.len());
+        for (entry, staged_file) in batch.entries.into_iter().zip(staged_files.files) {
+            published.push(self.publish_entry(&session, entry, staged_file, &mut folders)?);
         }
         self.sync_folders(&folders, filesystem.as_mut())?;
-        Ok((kept, intent))
+        Ok((published, intent))
     }
 
     /// Removes the intent list of a batch that is in the ledger.
@@ -218,29 +218,29 @@ impl Archive {
 
     fn stage_durably(
         &self,
-        group: &WriteBatch,
+        batch: &WriteBatch,
         filesystem: Option<&mut Box<dyn Filesystem>>,
     ) -> Result<StagedFiles, Failure> {
         let Some(filesystem) = filesystem else {
-            return self.stage_files(group, SyncMode::PerFile);
+            return self.stage_files(batch, SyncMode::PerFile);
         };
-        let staged = self.stage_files(group, SyncMode::WholeFilesystem)?;
+        let staged_files = self.stage_files(batch, SyncMode::WholeFilesystem)?;
         match filesystem.sync() {
-            Ok(()) => Ok(staged),
+            Ok(()) => Ok(staged_files),
             Err(_) => {
                 *self.lock_manifest() = ManifestState::WriteFailed;
-                self.stage_files(group, SyncMode::PerFile)
+                self.stage_files(batch, SyncMode::PerFile)
             }
         }
     }
 
-    fn stage_files(&self, group: &WriteBatch, sync: SyncMode) -> Result<StagedFiles, Failure> {
-        let named =
-            group.entries.iter().map(|paper| (&paper.item, &paper.document, paper.relative_path()));
-        let list = IntentList::new(&group.folder, named);
-        self.append_manifest(group, sync)?;
+    fn stage_files(&self, batch: &WriteBatch, sync: SyncMode) -> Result<StagedFiles, Failure> {
+        let documents =
+            batch.entries.iter().map(|entry| (&entry.item, &entry.document, entry.relative_path()));
+        let list = IntentList::new(&batch.folder, documents);
+        self.append_manifest(batch, sync)?;
         let intent = self.stage_file(INTENT_PREFIX, &list.to_bytes(), sync)?;
-        let files = group.entries.iter().map(|paper| match &paper.spooled.body {
+        let files = batch.entries.iter().map(|entry| match &entry.spooled.body {
             SpoolBody::Memory(bytes) => self.stage_file("draft", bytes, sync).map(Some),
             SpoolBody::Spilled(_) => Ok(None),
         });
@@ -253,20 +253,21 @@ impl Archive {
     }
 
     /// Appends the documents of a batch to the manifest of its folder before they are published.
-    fn append_manifest(&self, group: &WriteBatch, sync: SyncMode) -> Result<(), Failure> {
-        let path = self.ensure_session_folder(&group.folder)?.join(MANIFEST_FILE);
-        let lines = to_json_lines(group.entries.iter().map(BatchEntry::to_manifest_line));
+    fn append_manifest(&self, batch: &WriteBatch, sync: SyncMode) -> Result<(), Failure> {
+        let path = self.ensure_session_folder(&batch.folder)?.join(MANIFEST_FILE);
+        let lines = to_json_lines(batch.entries.iter().map(BatchEntry::to_manifest_line));
         let state = &mut *self.lock_manifest();
-        let known = std::mem::replace(state, ManifestState::WriteFailed);
-        let is_whole = matches!(&known, ManifestState::Complete(folder) if *folder == group.folder);
-        let written = match known {
+        let previous = std::mem::replace(state, ManifestState::WriteFailed);
+        let is_complete =
+            matches!(&previous, ManifestState::Complete(folder) if *folder == batch.folder);
+        let result = match previous {
             ManifestState::WriteFailed => self.rewrite_manifest(&path, &lines),
             ManifestState::Unknown | ManifestState::Complete(_) => {
-                self.extend_manifest(&path, &lines, is_whole, sync)
+                self.extend_manifest(&path, &lines, is_complete, sync)
             }
         };
-        written.map_err(|error| storage_failure("write", &path, &error))?;
-        *state = ManifestState::Complete(group.folder.clone());
+        result.map_err(|error| storage_failure("write", &path, &error))?;
+        *state = ManifestState::Complete(batch.folder.clone());
         Ok(())
     }
 
@@ -274,13 +275,14 @@ impl Archive {
         &self,
         path: &Path,
         lines: &[u8],
-        is_whole: bool,
+        is_complete: bool,
         sync: SyncMode,
     ) -> io::Result<()> {
-        let is_begun = matches!(self.disk().path_kind(path)?, Some(PathKind::File { bytes: 1.. }));
+        let is_nonempty =
+            matches!(self.disk().path_kind(path)?, Some(PathKind::File { bytes: 1.. }));
         let mut bytes = Vec::new();
         // A crash may have truncated the last line.
-        if is_begun && !is_whole {
+        if is_nonempty && !is_complete {
             bytes.push(b'\n');
         }
         bytes.extend(lines);
@@ -313,22 +315,22 @@ impl Archive {
     /// Returns the path of a session folder. Creates the folder if it is missing.
     fn ensure_session_folder(&self, folder: &FolderName) -> Result<PathBuf, Failure> {
         let session = self.root.join(folder.as_str());
-        let made = self.ensure_plain_folder(&session);
-        if made.map_err(|error| storage_failure("use the folder", &session, &error))? {
+        let created = self.ensure_plain_folder(&session);
+        if created.map_err(|error| storage_failure("use the folder", &session, &error))? {
             self.sync_folder(&self.root)?;
         }
         Ok(session)
     }
 
     fn stage_file(&self, kind: &str, bytes: &[u8], sync: SyncMode) -> Result<StagedFile, Failure> {
-        let (staged, mut file) = self.staging_folder.create_file(kind)?;
-        let written = file.append(bytes).and_then(|()| match sync {
+        let (staged_file, mut file) = self.staging_folder.create_file(kind)?;
+        let result = file.append(bytes).and_then(|()| match sync {
             SyncMode::PerFile => file.sync(),
             SyncMode::WholeFilesystem => Ok(()),
         });
-        match written {
-            Ok(()) => Ok(staged),
-            Err(error) => Err(storage_failure("write", staged.path(), &error)),
+        match result {
+            Ok(()) => Ok(staged_file),
+            Err(error) => Err(storage_failure("write", staged_file.path(), &error)),
         }
     }
 
@@ -339,29 +341,29 @@ impl Archive {
     fn publish_entry(
         &self,
         session: &Path,
-        paper: BatchEntry,
-        file: Option<StagedFile>,
+        entry: BatchEntry,
+        staged_file: Option<StagedFile>,
         folders: &mut BTreeSet<PathBuf>,
     ) -> Result<Result<PublishedFile, Failure>, Failure> {
-        let below = paper.relative_path();
-        let path = session.join(&below);
+        let relative_path = entry.relative_path();
+        let path = session.join(&relative_path);
         let thread = path.parent().unwrap_or(session);
-        let kept = PublishedFile {
-            file: below,
-            length: paper.spooled.length(),
-            sha256: paper.spooled.sha256(),
+        let published = PublishedFile {
+            file: relative_path,
+            length: entry.spooled.length(),
+            sha256: entry.spooled.sha256(),
         };
-        let placed = self.ensure_thread_folder(thread, folders).and_then(|()| {
-            match (file, paper.spooled.body) {
-                (Some(staged), _) => staged.persist(&path),
+        let result = self.ensure_thread_folder(thread, folders).and_then(|()| {
+            match (staged_file, entry.spooled.body) {
+                (Some(staged_file), _) => staged_file.persist(&path),
                 (None, SpoolBody::Spilled(spilled)) => spilled.staged_file.persist(&path),
                 (None, SpoolBody::Memory(_)) => Err(io::ErrorKind::NotFound.into()),
             }
         });
-        match placed {
-            Ok(()) => Ok(Ok(kept)),
+        match result {
+            Ok(()) => Ok(Ok(published)),
             Err(error) => {
-                let failure = storage_failure("keep", &path, &error);
+                let failure = storage_failure("store", &path, &error);
                 if is_obstructed(&error) { Ok(Err(failure)) } else { Err(failure) }
             }
         }
@@ -390,7 +392,7 @@ impl Archive {
                     }
                 }
             }
-            made => made.map(|()| true),
+            created => created.map(|()| true),
         }
     }
 

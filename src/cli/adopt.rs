@@ -1,7 +1,7 @@
 //! `adopt`: rebuilds the ledger of a source from its archive.
 //!
-//! It reads first what is there and says what becomes of it; then it writes a new ledger beside the
-//! old one, has the archive's marker name it, and moves it into its place. No document is touched.
+//! Reads the archive and prints a plan. Then writes a new ledger next to the old one, records its
+//! id in the archive's marker, and moves it into place. No document is changed.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,84 +24,95 @@ use crate::human::{format_bytes, format_count, pluralize};
 use crate::ledger::{AdoptedDocument, AdoptionCounts, Ledger, LedgerOpenError, LedgerReader};
 use crate::worker::{RealEnv, new_ledger_id};
 
-/// The ending of the new ledger's name until it is whole.
+/// Suffix of the new ledger's file name until it is complete.
 const UNFINISHED_SUFFIX: &str = ".adopted";
 
-/// Files left alone that are named; a folder may hold any number.
+/// Maximum number of skipped files that are printed, because a folder may contain any number.
 const SKIPPED_SHOWN_MAX: usize = 20;
 
-/// A session's folder, and what of it is taken over.
+/// Session folder with the documents to adopt.
 struct SessionFolder {
     name: FolderName,
     started: Timestamp,
     contents: FolderContents,
 }
 
-/// What is there of the old ledger.
+/// State of the ledger to replace.
 #[derive(Clone, Copy, PartialEq)]
 enum ExistingLedger {
     Absent,
-    /// It is put aside.
+    /// Damaged or without documents. It is quarantined.
     Replaceable,
 }
 
 pub(super) fn adopt(common: &CommonArgs, args: &AdoptArgs) -> Result<ProgramExit, CliError> {
-    let ground = load_context(common)?;
-    for source in select_sources(&ground, Some(&args.source))? {
-        adopt_source(&ground, &source, args)?;
+    let context = load_context(common)?;
+    for source in select_sources(&context, Some(&args.source))? {
+        adopt_source(&context, &source, args)?;
     }
     Ok(ProgramExit::Success)
 }
 
-fn adopt_source(ground: &AppContext, source: &SourceRef, args: &AdoptArgs) -> Result<(), CliError> {
-    let (dir, archive) = (&source.dir, &ground.loaded.settings.archive.dir);
+fn adopt_source(
+    context: &AppContext,
+    source: &SourceRef,
+    args: &AdoptArgs,
+) -> Result<(), CliError> {
+    let (dir, archive) = (&source.dir, &context.loaded.settings.archive.dir);
     let Some(settings) = &source.settings else {
-        let why = format!("{} is not in the configuration, which names its account", source.name);
-        return Err(CliError::new(ProgramExit::Configuration, why));
+        let message = format!(
+            "{} is not in the configuration, so its account is not known; add it to the \
+             configuration",
+            source.name
+        );
+        return Err(CliError::new(ProgramExit::Configuration, message));
     };
     let marker = ArchiveMarker::new(Arc::new(RealDisk), archive, source.name.as_str());
     ensure_folder(&RealDisk, dir)
         .map_err(|error| storage_failure("make the folder", dir, &error))?;
-    // Held to the end, so that no worker starts in the middle.
-    let _alone = FileLock::acquire(&lock_file(dir))?;
-    let _of_archive = match parent_folder(&marker.lock_file()).exists() {
+    // Both locks are held until the end, so that no worker starts meanwhile.
+    let _source_lock = FileLock::acquire(&lock_file(dir))?;
+    let _archive_lock = match parent_folder(&marker.lock_file()).exists() {
         true => Some(FileLock::acquire(&marker.lock_file())?),
         false => None,
     };
-    let old = check_existing_ledger(source)?;
-    let taken = folders_of_other_sources(ground, source)?;
-    let folders = find_session_folders(archive, &settings.account, &taken)?;
+    let existing = check_existing_ledger(source)?;
+    let other_folders = folders_of_other_sources(context, source)?;
+    let folders = find_session_folders(archive, &settings.account, &other_folders)?;
     if folders.is_empty() {
-        let why = format!(
+        let message = format!(
             "there is no session folder of {} in {}: nothing to adopt; correct `dir` of [archive] \
              or `account` of the source",
             settings.account,
             archive.display()
         );
-        return Err(CliError::new(ProgramExit::Other, why));
+        return Err(CliError::new(ProgramExit::Other, message));
     }
     print_result(plan_table(&folders))?;
     print_skipped_files(&folders)?;
     if args.dry_run {
-        print_result(format!("Nothing is changed yet: `cynosure adopt {}` does it.", source.name))?;
+        print_result(format!(
+            "Nothing was changed. Run `cynosure adopt {}` to adopt these documents.",
+            source.name
+        ))?;
         return Ok(());
     }
-    let adoption = rebuild_ledger(source, archive, &marker, old, &folders)?;
-    let AdoptionCounts { documents, versions, copies } = adoption;
-    let also = [
+    let counts = rebuild_ledger(source, archive, &marker, existing, &folders)?;
+    let AdoptionCounts { documents, versions, copies } = counts;
+    let details = [
         (versions > 0).then(|| format!("{} of them", pluralize(versions, "earlier version"))),
-        (copies > 0)
-            .then(|| format!("{} with the same bytes left alone", pluralize(copies, "file"))),
+        (copies > 0).then(|| format!("{} with the same bytes skipped", pluralize(copies, "file"))),
     ];
-    let also: String = also.into_iter().flatten().map(|also| format!(", {also}")).collect();
+    let details: String =
+        details.into_iter().flatten().map(|detail| format!(", {detail}")).collect();
     print_result(format!(
-        "{}: {} adopted{also}; the next run lists everything and fetches what is missing",
+        "{}: {} adopted{details}; the next run lists everything and fetches what is missing",
         source.name,
         pluralize(documents, "document"),
     ))
 }
 
-/// Looks at the ledger that is there. One that knows documents is not replaced.
+/// Checks the existing ledger. One that contains documents is not replaced.
 fn check_existing_ledger(source: &SourceRef) -> Result<ExistingLedger, CliError> {
     let path = ledger_file(&source.dir);
     let reader = match LedgerReader::open(&path) {
@@ -110,63 +121,63 @@ fn check_existing_ledger(source: &SourceRef) -> Result<ExistingLedger, CliError>
         Err(error) => return Err(error.into()),
         Ok(Some(reader)) => reader,
     };
-    let is_damaged = reader.check_integrity().map_or(true, |found| !found.is_empty());
-    let knows_documents = !is_damaged && reader.identity()?.has_stored_documents;
-    if knows_documents {
-        let why = format!(
-            "{} knows documents: there is nothing to rebuild; `cynosure verify {}` compares it with \
-             the archive (if it is the wrong one, move it and its -wal and -shm away first)",
+    let is_damaged = reader.check_integrity().map_or(true, |problems| !problems.is_empty());
+    let has_documents = !is_damaged && reader.identity()?.has_stored_documents;
+    if has_documents {
+        let message = format!(
+            "{} contains documents: there is nothing to rebuild; `cynosure verify {}` compares it \
+             with the archive (if it is the wrong one, move it and its -wal and -shm away first)",
             path.display(),
             source.name
         );
-        return Err(CliError::new(ProgramExit::Other, why));
+        return Err(CliError::new(ProgramExit::Other, message));
     }
     Ok(ExistingLedger::Replaceable)
 }
 
-/// The folders that the ledgers of other sources know, each with the source's name.
+/// Returns the session folders in the ledgers of other sources, each with the source's name.
 fn folders_of_other_sources(
-    ground: &AppContext,
-    ours: &SourceRef,
+    context: &AppContext,
+    source: &SourceRef,
 ) -> Result<BTreeMap<String, String>, CliError> {
-    let mut taken = BTreeMap::new();
-    for other in all_sources(ground)?.iter().filter(|other| other.name != ours.name) {
-        // One that cannot be read keeps nothing from ours.
+    let mut folders = BTreeMap::new();
+    for other in all_sources(context)?.iter().filter(|other| other.name != source.name) {
+        // An unreadable ledger of another source must not prevent the adoption.
         let Ok(Some(ledger)) = other.open_ledger() else { continue };
         for folder in ledger.session_folders()? {
-            taken.insert(folder, other.name.to_string());
+            folders.insert(folder, other.name.to_string());
         }
     }
-    Ok(taken)
+    Ok(folders)
 }
 
-/// Reads the session folders of an account, from the oldest to the newest.
+/// Reads the session folders of an account, oldest first. Skips those of other sources.
 fn find_session_folders(
     archive: &Path,
     account: &str,
-    taken: &BTreeMap<String, String>,
+    other_folders: &BTreeMap<String, String>,
 ) -> Result<Vec<SessionFolder>, CliError> {
     let names = match RealDisk.list_dir(archive) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         names => names.map_err(|error| storage_failure("read the folder", archive, &error))?,
     };
-    let mut found = Vec::new();
+    let mut folders = Vec::new();
     for name in names.iter().filter_map(|name| FolderName::parse(name.to_str()?)) {
         let Some(started) = name.session_start(account) else { continue };
-        if let Some(other) = taken.get(name.as_str()) {
-            print_result(format!("{} is of the source {other}: left alone", name.as_str()))?;
+        if let Some(other) = other_folders.get(name.as_str()) {
+            print_result(format!("{} belongs to the source {other}: skipped", name.as_str()))?;
             continue;
         }
         let contents = FolderContents::read(&RealDisk, archive, &name)?;
-        found.push(SessionFolder { name, started, contents });
+        folders.push(SessionFolder { name, started, contents });
     }
-    found.sort_by(|a, b| (a.started, &a.name).cmp(&(b.started, &b.name)));
-    Ok(found)
+    folders.sort_by(|a, b| (a.started, &a.name).cmp(&(b.started, &b.name)));
+    Ok(folders)
 }
 
 fn plan_table(folders: &[SessionFolder]) -> String {
     let rows = folders.iter().map(|SessionFolder { name, contents, .. }| {
-        let FolderContents { documents, skipped: left_alone } = contents;
+        let FolderContents { documents, skipped } = contents;
         let bytes = documents.iter().map(|document| document.length).sum();
         let in_manifest = documents.iter().filter(|document| document.blob.is_some()).count();
         vec![
@@ -174,24 +185,24 @@ fn plan_table(folders: &[SessionFolder]) -> String {
             format_count(documents.len() as u64),
             format_bytes(bytes),
             format_count(in_manifest as u64),
-            format_count(left_alone.len() as u64),
+            format_count(skipped.len() as u64),
         ]
     });
     let rows: Vec<Vec<String>> = rows.collect();
-    let head = ["FOLDER", "DOCUMENTS", "BYTES", "IN A MANIFEST", "LEFT ALONE"];
-    table(&head, &rows).trim_end().to_owned()
+    let header = ["FOLDER", "DOCUMENTS", "BYTES", "IN MANIFEST", "SKIPPED"];
+    table(&header, &rows).trim_end().to_owned()
 }
 
-/// Names the first files that are left alone, and counts all of them by their reason.
+/// Prints the first skipped files, and the number of skipped files by reason.
 fn print_skipped_files(folders: &[SessionFolder]) -> Result<(), CliError> {
-    let left = || folders.iter().flat_map(|folder| &folder.contents.skipped);
-    for (path, why) in left().take(SKIPPED_SHOWN_MAX) {
-        print_result(format!("{}: left alone: {}", path.display(), why.reason()))?;
+    let skipped = || folders.iter().flat_map(|folder| &folder.contents.skipped);
+    for (path, reason) in skipped().take(SKIPPED_SHOWN_MAX) {
+        print_result(format!("{}: skipped: {}", path.display(), reason.reason()))?;
     }
     let mut counts: BTreeMap<SkipReason, u64> = BTreeMap::new();
-    left().for_each(|(_, why)| *counts.entry(*why).or_default() += 1);
-    for (why, files) in counts {
-        print_result(format!("{} left alone: {}", pluralize(files, "file"), why.reason()))?;
+    skipped().for_each(|(_, reason)| *counts.entry(*reason).or_default() += 1);
+    for (reason, files) in counts {
+        print_result(format!("{} skipped: {}", pluralize(files, "file"), reason.reason()))?;
     }
     Ok(())
 }
@@ -200,7 +211,7 @@ fn rebuild_ledger(
     source: &SourceRef,
     archive: &Path,
     marker: &ArchiveMarker,
-    old: ExistingLedger,
+    existing: ExistingLedger,
     folders: &[SessionFolder],
 ) -> Result<AdoptionCounts, CliError> {
     let path = ledger_file(&source.dir);
@@ -209,24 +220,24 @@ fn rebuild_ledger(
         remove_if_exists(&with_suffix(&unfinished, suffix))?;
     }
     let id = new_ledger_id(&RealEnv);
-    let adoption = write_ledger(&unfinished, archive, &id, folders)?;
-    if old == ExistingLedger::Replaceable {
+    let counts = write_ledger(&unfinished, archive, &id, folders)?;
+    if existing == ExistingLedger::Replaceable {
         for file in [with_suffix(&path, "-wal"), with_suffix(&path, "-shm"), path.clone()] {
             if file.exists() {
-                let kept_as = quarantine_file(&RealDisk, &file)?;
-                print_result(format!("{} is kept as {}", file.display(), kept_as.display()))?;
+                let quarantined = quarantine_file(&RealDisk, &file)?;
+                print_result(format!("{} is kept as {}", file.display(), quarantined.display()))?;
             }
         }
     }
-    // The marker first: if this ends here, the archive is one whose ledger is gone.
+    // The marker first: after a crash here, the archive counts as one whose ledger is missing.
     marker.create_folder()?;
     marker.write(&ArchiveOwner::new(&id, None, source.name.as_str()).with_documents())?;
     marker.remove_intents()?;
-    let moved = RealDisk.rename(&unfinished, &path);
-    moved
+    let result = RealDisk.rename(&unfinished, &path);
+    result
         .and_then(|()| RealDisk.sync_dir(&source.dir))
         .map_err(|error| storage_failure("move the ledger to", &path, &error))?;
-    Ok(adoption)
+    Ok(counts)
 }
 
 fn write_ledger(
@@ -237,28 +248,28 @@ fn write_ledger(
 ) -> Result<AdoptionCounts, CliError> {
     let mut ledger = Ledger::open(path)?;
     ledger.init_id(id)?;
-    let mut all = AdoptionCounts::default();
+    let mut total = AdoptionCounts::default();
     for SessionFolder { name, started, contents } in folders {
-        let documents = contents.documents.iter().map(|found| {
-            let sha256 = found.compute_sha256(&RealDisk, archive, name)?;
+        let documents = contents.documents.iter().map(|document| {
+            let sha256 = document.compute_sha256(&RealDisk, archive, name)?;
             Ok(AdoptedDocument {
-                item: found.item.clone(),
-                document: found.document.clone(),
-                blob: found.blob.clone(),
-                size: found.size,
-                length: found.length,
+                item: document.item.clone(),
+                document: document.document.clone(),
+                blob: document.blob.clone(),
+                size: document.size,
+                length: document.length,
                 sha256,
-                file: found.file.clone(),
+                file: document.file.clone(),
             })
         });
         let documents = documents.collect::<Result<Vec<_>, Failure>>()?;
-        let adoption = ledger.adopt_folder(name.as_str(), *started, &documents)?;
-        all.documents += adoption.documents;
-        all.versions += adoption.versions;
-        all.copies += adoption.copies;
+        let counts = ledger.adopt_folder(name.as_str(), *started, &documents)?;
+        total.documents += counts.documents;
+        total.versions += counts.versions;
+        total.copies += counts.copies;
     }
     ledger.rebuild_session_counts()?;
-    Ok(all)
+    Ok(total)
 }
 
 fn remove_if_exists(path: &Path) -> Result<(), Failure> {

@@ -1,4 +1,4 @@
-//! `alert`: tries the ways in which people are told, and shows what they were told.
+//! `alert`: sends a test alert through every channel, and lists the last alerts.
 
 use serde_json::json;
 
@@ -26,70 +26,69 @@ pub(super) fn alert(common: &CommonArgs, command: &AlertCommand) -> Result<Progr
 }
 
 fn send_test(common: &CommonArgs) -> Result<ProgramExit, CliError> {
-    let ground = load_context(common)?;
-    logging::start(common, &ground.environment, &ProgressBars::new(ShowProgress::No));
+    let context = load_context(common)?;
+    logging::start(common, &context.environment, &ProgressBars::new(ShowProgress::No));
     journal::log_test();
-    let post = alert_delivery(&ground);
-    let tried = block_on_new_runtime(post.send_test(RealEnv.now()))?;
-    let mut rows = vec![alert_row("journal", "ok", "a line was logged")];
-    for tried in &tried {
-        rows.push(match &tried.outcome {
-            Ok(()) => alert_row(&tried.channel, "ok", "it was taken: see whether it arrives"),
-            Err(why) => alert_row(&tried.channel, "failed", &why.to_string()),
+    let delivery = alert_delivery(&context);
+    let attempts = block_on_new_runtime(delivery.send_test(RealEnv.now()))?;
+    let mut rows = vec![channel_row("journal", "ok", "a line was logged")];
+    for attempt in &attempts {
+        rows.push(match &attempt.outcome {
+            Ok(()) => channel_row(&attempt.channel, "ok", "accepted; check that it arrives"),
+            Err(error) => channel_row(&attempt.channel, "failed", &error.to_string()),
         });
     }
-    print_result(table(&["CHANNEL", "RESULT", "WHY"], &rows).trim_end())?;
-    if tried.is_empty() {
-        print_result(
-            "the log is the only channel; others are set up in [alert] of the configuration",
-        )?;
+    print_result(table(&["CHANNEL", "RESULT", "DETAILS"], &rows).trim_end())?;
+    if attempts.is_empty() {
+        print_result("the log is the only channel; configure others in [alert]")?;
     }
-    let all_well = tried.iter().all(|tried| tried.outcome.is_ok());
-    Ok(if all_well { ProgramExit::Success } else { ProgramExit::Other })
+    let all_accepted = attempts.iter().all(|attempt| attempt.outcome.is_ok());
+    Ok(if all_accepted { ProgramExit::Success } else { ProgramExit::Other })
 }
 
-fn alert_row(channel: &str, result: &str, why: &str) -> Vec<String> {
-    [channel, result, why].map(str::to_owned).to_vec()
+fn channel_row(channel: &str, result: &str, details: &str) -> Vec<String> {
+    [channel, result, details].map(str::to_owned).to_vec()
 }
 
 fn list(common: &CommonArgs, args: &AlertListArgs) -> Result<ProgramExit, CliError> {
-    let ground = load_context(common)?;
+    let context = load_context(common)?;
     let now = RealEnv.now();
-    let found = HealthFiles::new(&ground.state_dir).alerts.read()?;
-    let alerts = found.transpose().map_err(|why| {
+    let alerts = HealthFiles::new(&context.state_dir).alerts.read()?;
+    let alerts = alerts.transpose().map_err(|error| {
         CliError::new(
             ProgramExit::Other,
-            format!("alerts.json cannot be read ({why}); the monitor begins it anew"),
+            format!("alerts.json cannot be read ({error}); the monitor creates a new one"),
         )
     })?;
     let alerts = alerts.unwrap_or_default();
-    let shown = alerts.all().len().saturating_sub(args.last);
-    let alerts = &alerts.all()[shown..];
+    let hidden = alerts.all().len().saturating_sub(args.last);
+    let alerts = &alerts.all()[hidden..];
     if args.json {
         for alert in alerts {
             print_result(terminal_safe_json(&json!(alert)))?;
         }
     } else if alerts.is_empty() {
-        print_result("there was no alert so far, or no monitor to raise one")?;
+        print_result("no alerts yet, or the monitor has never run")?;
     } else {
-        let rows: Vec<Vec<String>> =
-            alerts.iter().map(|alert| notification_text(alert, now)).collect();
-        print_result(table(&["SINCE", "SEVERITY", "ABOUT", "STATE", "ALERT"], &rows).trim_end())?;
+        let rows: Vec<Vec<String>> = alerts.iter().map(|alert| alert_row(alert, now)).collect();
+        print_result(table(&["SINCE", "SEVERITY", "SUBJECT", "STATE", "ALERT"], &rows).trim_end())?;
     }
     Ok(ProgramExit::Success)
 }
 
-fn notification_text(alert: &Alert, now: Timestamp) -> Vec<String> {
+fn alert_row(alert: &Alert, now: Timestamp) -> Vec<String> {
     let state = match alert.resolved_at {
-        None => "there".to_owned(),
-        Some(ended) => format!("over after {}", format_duration(ended.since(alert.started_at))),
+        None => "firing".to_owned(),
+        Some(resolved_at) => {
+            format!("resolved after {}", format_duration(resolved_at.since(alert.started_at)))
+        }
     };
-    let mut sentence = sanitize_line(&alert.message);
+    let mut text = sanitize_line(&alert.message);
     if alert.max_severity > alert.severity {
-        sentence.push_str(&format!("; it was {}", alert.max_severity.name()));
+        text.push_str(&format!("; it was {}", alert.max_severity.name()));
     }
-    sentence.extend(alert.resolved_reason.as_ref().map(|why| format!("; over, since {why}")));
-    sentence.extend(
+    text.extend(alert.resolved_reason.as_ref().map(|reason| format!("; resolved: {reason}")));
+    text.extend(
         alert.advice.as_ref().filter(|_| alert.is_firing()).map(|advice| format!("; {advice}")),
     );
     vec![
@@ -101,20 +100,21 @@ fn notification_text(alert: &Alert, now: Timestamp) -> Vec<String> {
             sanitize_line(&alert.subject)
         },
         state,
-        sentence,
+        text,
     ]
 }
 
-/// Runs what needs a runtime, where a command has none.
+/// Runs a future on a new runtime, for a command that has none.
 ///
 /// # Errors
-/// When there is none to be had.
-pub(super) fn block_on_new_runtime<T>(work: impl Future<Output = T>) -> Result<T, CliError> {
+/// If the runtime cannot be created.
+pub(super) fn block_on_new_runtime<T>(future: impl Future<Output = T>) -> Result<T, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime
-        .map_err(|error| CliError::new(ProgramExit::Other, format!("cannot start: {error}")))?;
-    let done = runtime.block_on(work);
-    // A program that prints a secret may still be running.
+    let runtime = runtime.map_err(|error| {
+        CliError::new(ProgramExit::Other, format!("cannot create the runtime: {error}"))
+    })?;
+    let output = runtime.block_on(future);
+    // A command that prints a credential may still be running, and is not waited for.
     runtime.shutdown_background();
-    Ok(done)
+    Ok(output)
 }

@@ -1,4 +1,4 @@
-//! The archive of a source as commands look at it: is it there, and does it belong to the ledger.
+//! Read-only check that the archive of a source exists and belongs to its ledger.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use crate::archive::ArchiveMarker;
 use crate::disk::RealDisk;
 use crate::engine::Failure;
 use crate::ledger::LedgerReader;
-use crate::worker::claim;
+use crate::worker::ledger_claim;
 
-/// Returns the reason why a ledger may not use an archive, if there is one; without a ledger, the reason
-/// why none may be begun for it. Changes nothing.
+/// Returns the reason for which a ledger must not use an archive, if there is one. Without a
+/// ledger, it is the reason for which none may be created for the archive. Changes nothing.
 ///
 /// # Errors
 /// A ledger failure.
@@ -20,12 +20,13 @@ pub(super) fn archive_problem(
     ledger: Option<&LedgerReader>,
 ) -> Result<Option<Failure>, Failure> {
     let identity = ledger.map(|ledger| ledger.identity()).transpose()?;
-    let claim = claim(identity.unwrap_or_default());
+    let claim = ledger_claim(identity.unwrap_or_default());
     let marker = ArchiveMarker::new(Arc::new(RealDisk), archive, source);
     Ok(marker.check_claim(&claim).err())
 }
 
-/// The same by where the ledger is. `None` also where the ledger cannot be read, which others tell.
+/// Opens the ledger of a source and returns its archive problem, as text. `None` also if the ledger
+/// cannot be read, which other checks report.
 #[must_use]
 pub(super) fn archive_mismatch(state_dir: &Path, archive: &Path, source: &str) -> Option<String> {
     let path = super::context::ledger_file(&super::context::source_dir(state_dir, source));

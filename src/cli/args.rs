@@ -1,4 +1,4 @@
-//! What can be typed: the commands and their options.
+//! Command line: the commands and their options. The comments here are the help texts.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::cli::simulate::{NamedPolicy, parse_policy};
 use crate::config::parse_duration;
 use crate::engine::Cause;
 
-/// Extracts every thread of a mailbox, stores each one durably, and keeps going without a person.
+/// Copies mailboxes to disk, one file per message, and keeps running without supervision.
 #[derive(Debug, Parser)]
 #[command(name = "cynosure", version, max_term_width = 100)]
 pub(super) struct Cli {
@@ -21,13 +21,14 @@ pub(super) struct Cli {
     pub command: Command,
 }
 
-/// Options that every command understands.
+/// Options of every command.
 #[derive(Clone, Debug, Args)]
 pub(super) struct CommonArgs {
-    /// The configuration [default: ./config.toml, then /etc/cynosure/config.toml]
+    /// The configuration file [default: ./config.toml, then /etc/cynosure/config.toml]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where progress is kept [default: $STATE_DIRECTORY, then `state` beside the configuration]
+    /// The folder of the progress [default: $STATE_DIRECTORY, then `state` next to the
+    /// configuration file]
     #[arg(long, global = true, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
     /// Log more; twice for everything
@@ -36,7 +37,7 @@ pub(super) struct CommonArgs {
     /// Log errors only, and show no progress
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// How log lines are written
+    /// Format of the log lines
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Auto)]
     pub log_format: LogFormat,
 }
@@ -47,45 +48,47 @@ pub(super) enum LogFormat {
     Auto,
     Text,
     Json,
-    /// Straight to the journal, with fields
+    /// Directly to the journal, with fields
     Journal,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Extract the sources of the configuration
+    /// Extract the configured sources
     Run(RunArgs),
-    /// See the whole job on an embedded mailbox with generated mail
+    /// Extract an embedded mailbox with generated mail, as a demonstration
     Demo(DemoArgs),
     /// Show what each source is doing, and why
     Status(StatusArgs),
-    /// Judge the health of everything once: 0 HEALTHY, 1 WARNING, 2 CRITICAL, 3 UNKNOWN
+    /// Run all health checks once; exit with 0 HEALTHY, 1 WARNING, 2 CRITICAL or 3 UNKNOWN
     Check(CheckArgs),
-    /// Keep watching the workers, have systemd start anew what is stuck or down, and tell people what is amiss
+    /// Watch the workers continuously, restart stuck or stopped ones through systemd, and send
+    /// alerts
     Monitor,
-    /// Try the ways in which people are told what is amiss, or show what they were told
+    /// Send a test alert, or show the last alerts
     #[command(subcommand)]
     Alert(AlertCommand),
-    /// Look for what could keep the worker from its work, with a remedy for each
+    /// Find problems of this machine or configuration that would stop the worker, with a remedy
+    /// for each
     Doctor(DoctorArgs),
-    /// Show the states a source has passed, with the reasons
+    /// Show the state transitions of the sources, with the reasons
     History(HistoryArgs),
     /// Show the items that failed
     Failures(FailuresArgs),
-    /// Say how a server's reply is judged, why, and what follows
+    /// Show how a response of a server is classified, by which rule, and what follows
     Explain(ExplainArgs),
-    /// Have failed items fetched again at the worker's next look, be it running or not
+    /// Schedule failed items to be fetched again at the next poll, even if no worker is running
     Requeue(RequeueArgs),
-    /// Show the circuit breakers, or open and close one by hand
+    /// Show the circuit breakers, or open, close or reset one manually
     #[command(subcommand)]
     Breaker(BreakerCommand),
     /// Check the archive against the ledger, byte for byte
     Verify(VerifyArgs),
     /// Rebuild the ledger of a source from its archive, fetching nothing
     Adopt(AdoptArgs),
-    /// Rehearse a policy against a made-up server, beside another policy
+    /// Test a rate limit policy against a simulated server, and compare it with another policy
     Simulate(SimulateArgs),
-    /// Forget the progress of a source, keeping its archive
+    /// Delete the progress of a source, and keep its archive
     Reset(ResetArgs),
     /// Check or show the configuration
     #[command(subcommand)]
@@ -105,10 +108,10 @@ pub(super) struct RunArgs {
     /// The sources to extract [default: all that are enabled]
     #[arg(value_name = "SOURCE")]
     pub sources: Vec<String>,
-    /// Extract what is new now, then leave
+    /// Extract what is new now, then exit
     #[arg(long)]
     pub once: bool,
-    /// Append what the server of one source answers to this trace, for `simulate FILE.jsonl`
+    /// Append the responses of the server of one source to this trace, for `simulate FILE.jsonl`
     #[arg(long, value_name = "FILE.jsonl", value_parser = parse_trace_path)]
     pub record: Option<PathBuf>,
 }
@@ -118,22 +121,22 @@ pub(super) struct DemoArgs {
     /// Threads in the mailbox
     #[arg(long, default_value_t = 2000, value_name = "N")]
     pub items: u64,
-    /// What goes wrong on the way
+    /// The faults to inject
     #[arg(long, value_enum, default_value_t = FaultsArg::Some)]
     pub faults: FaultsArg,
-    /// Where the demo keeps its configuration, state and archive
+    /// The folder of the configuration, state and archive of the demo
     #[arg(long, default_value = "demo", value_name = "DIR")]
     pub dir: PathBuf,
-    /// Another number makes other mail
+    /// The seed of the generated mail
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub seed: u64,
-    /// Append what the server answers to this trace, for `simulate FILE.jsonl`
+    /// Append the responses of the server to this trace, for `simulate FILE.jsonl`
     #[arg(long, value_name = "FILE.jsonl", value_parser = parse_trace_path, conflicts_with = "serve")]
     pub record: Option<PathBuf>,
     /// Only serve the mailbox, and print a configuration that extracts it
     #[arg(long)]
     pub serve: bool,
-    /// Where to serve it
+    /// The address to serve it on
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR", requires = "serve")]
     pub listen: SocketAddr,
 }
@@ -142,36 +145,38 @@ pub(super) struct DemoArgs {
 pub(super) enum FaultsArg {
     None,
     Some,
-    /// Everything at once
+    /// All faults at once
     Storm,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
-    /// Print JSON: `sources`, a list of the state files' keys, with `configured`, `running` and `trouble`
+    /// Print JSON: `sources`, each with the keys of its state file, and with `configured`,
+    /// `running` and `trouble`
     #[arg(long)]
     pub json: bool,
-    /// Keep showing it until interrupted
+    /// Repeat the output until interrupted
     #[arg(long)]
     pub watch: bool,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    /// Print JSON: `level`, `checks`, `providers`, `restart`, `alerts` that were told, and what the `monitor` did last
+    /// Print JSON: `level`, `checks`, `providers`, `restart`, `alerts` with the results of sending
+    /// them, and `monitor` with its last check
     #[arg(long)]
     pub json: bool,
-    /// Have systemd start anew what is stuck or down, as the monitor would
+    /// Restart stuck or stopped workers through systemd, as the monitor does
     #[arg(long)]
     pub restart: bool,
-    /// Tell people what is amiss, as the monitor would: each cause once, and when it is over
+    /// Send alerts, as the monitor does: one for each cause, and one when it is resolved
     #[arg(long)]
     pub alert: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AlertCommand {
-    /// Send a test through every channel, and say what came of it
+    /// Send a test alert through every channel, and show the results
     Test,
     /// Show the last alerts, the newest last
     List(AlertListArgs),
@@ -179,17 +184,17 @@ pub(super) enum AlertCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct AlertListArgs {
-    /// How many at most
+    /// Maximum number of alerts
     #[arg(short = 'n', long, default_value_t = 20, value_name = "N")]
     pub last: usize,
-    /// Print JSON, a line for each
+    /// Print JSON, one line for each alert
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct DoctorArgs {
-    /// Print JSON: `sound`, and a list of `findings`
+    /// Print JSON: `ok`, and the list `findings`
     #[arg(long)]
     pub json: bool,
 }
@@ -198,10 +203,10 @@ pub(super) struct DoctorArgs {
 pub(super) struct HistoryArgs {
     /// Only this source
     pub source: Option<String>,
-    /// How many transitions, the newest last
+    /// Maximum number of transitions, the newest last
     #[arg(short = 'n', long, default_value_t = 50, value_name = "N")]
     pub last: u32,
-    /// Print JSON, a line for each
+    /// Print JSON, one line for each transition
     #[arg(long)]
     pub json: bool,
 }
@@ -210,35 +215,35 @@ pub(super) struct HistoryArgs {
 pub(super) struct FailuresArgs {
     /// Only this source
     pub source: Option<String>,
-    /// Only failures of this cause
+    /// Only failures with this cause
     #[arg(long, value_parser = parse_cause())]
     pub cause: Option<Cause>,
-    /// Only what failed since then: a date, RFC 3339, or "2h" for two hours ago
+    /// Only failures since then: a date, an RFC 3339 time, or "2h" for two hours ago
     #[arg(long, value_name = "WHEN")]
     pub since: Option<String>,
-    /// One item in full, by its id, with the last reply of the server
+    /// All details of one item, by its id, with the last response of the server
     #[arg(long, value_name = "ID", conflicts_with_all = ["cause", "since", "limit"])]
     pub item: Option<String>,
-    /// How many at most
+    /// Maximum number of items
     #[arg(short = 'n', long, default_value_t = 100, value_name = "N")]
     pub limit: u32,
-    /// Print JSON, a line for each
+    /// Print JSON, one line for each item
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct RequeueArgs {
-    /// The source; may be left out if there is only one
+    /// The source; optional if there is only one
     #[arg(long)]
     pub source: Option<String>,
-    /// Only what failed for this cause
+    /// Only failures with this cause
     #[arg(long, value_parser = parse_cause())]
     pub cause: Option<Cause>,
-    /// Only what failed since then: a date, RFC 3339, or "2h" for two hours ago
+    /// Only failures since then: a date, an RFC 3339 time, or "2h" for two hours ago
     #[arg(long, value_name = "WHEN")]
     pub since: Option<String>,
-    /// Only stored documents whose files are missing or damaged, which are looked for as `verify` does
+    /// Only stored documents whose files are missing or damaged, checked as by `verify`
     #[arg(long, conflicts_with_all = ["cause", "since", "items"])]
     pub damaged: bool,
     /// Only these items, by their ids
@@ -248,25 +253,26 @@ pub(super) struct RequeueArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ExplainArgs {
-    /// The status of the reply; without it, a reply that was recorded is explained
+    /// The HTTP status of the response; without it, a stored response is explained
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(100..=999))]
     pub status: Option<u16>,
-    /// A header of it, as 'Name: value'; may be repeated
+    /// A header of the response, as 'Name: value'; may be repeated
     #[arg(long = "header", value_name = "HEADER", requires = "status")]
     pub headers: Vec<String>,
-    /// A file with its body; - for standard input
+    /// A file with the body of the response; - for standard input
     #[arg(long, value_name = "FILE", requires = "status")]
     pub body: Option<PathBuf>,
-    /// The item whose last reply is explained; without it and --status, that of the session
+    /// The item whose last response is explained; without it and --status, the last response of
+    /// the session is explained
     #[arg(long, value_name = "ID", conflicts_with = "status")]
     pub item: Option<String>,
-    /// The source; may be left out if there is only one
+    /// The source; optional if there is only one
     #[arg(long, value_name = "NAME")]
     pub source: Option<String>,
-    /// The provider whose rules are tried [default: that of the source]
+    /// The provider whose rules are applied [default: the provider of the source]
     #[arg(long, value_name = "NAME")]
     pub provider: Option<String>,
-    /// What was asked for [default: every case]
+    /// The purpose of the request [default: all of them]
     #[arg(long, value_enum)]
     pub scope: Option<ScopeArg>,
     /// Print JSON
@@ -274,14 +280,14 @@ pub(super) struct ExplainArgs {
     pub json: bool,
 }
 
-/// What a request was for.
+/// Purpose of a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(super) enum ScopeArg {
     /// A document of an item
     Item,
-    /// A page of the listing, or of changes
+    /// A page of the listing, or of the changes
     Listing,
-    /// Finding the service, and being let in
+    /// Discovery of the service, and authentication
     Session,
 }
 
@@ -289,75 +295,77 @@ pub(super) enum ScopeArg {
 pub(super) struct VerifyArgs {
     /// Only this source
     pub source: Option<String>,
-    /// Print JSON, a line for each finding, and one for each source at its end
+    /// Print JSON, one line for each finding, and a summary line at the end of each source
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct SimulateArgs {
-    /// The name of a scenario, or the path of a scenario or trace of your own [default: list them]
+    /// The name of a built-in scenario, or the path of a scenario or trace [default: list the
+    /// built-in scenarios]
     pub scenario: Option<String>,
-    /// Rehearse what the configuration says for this provider
+    /// Test the configured policy of this provider
     #[arg(long, value_name = "NAME", conflicts_with = "policy", requires = "scenario")]
     pub provider: Option<String>,
-    /// follow, follow,cap=RATE,reserve=SHARE, fixed=RATE, off or backoff [default: follow]
+    /// The policy to test: follow, follow,cap=RATE,reserve=SHARE, fixed=RATE, off or backoff
+    /// [default: follow]
     #[arg(long, value_name = "POLICY", value_parser = parse_policy, requires = "scenario")]
     pub policy: Option<NamedPolicy>,
-    /// What to compare it with
+    /// The policy to compare with
     #[arg(long, value_name = "POLICY", value_parser = parse_policy, default_value = "backoff")]
     pub against: NamedPolicy,
-    /// Write the plot as SVG, too
+    /// Also write the plot as SVG
     #[arg(long, value_name = "FILE", requires = "scenario")]
     pub svg: Option<PathBuf>,
-    /// Another number makes other latencies and other jitter
+    /// The seed of the latencies and the jitter
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub seed: u64,
-    /// Print JSON: `scenario`, `runs`, one for each policy, and `verdict`
+    /// Print JSON: `scenario`, `runs` with one entry for each policy, and `verdict`
     #[arg(long, requires = "scenario")]
     pub json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct AdoptArgs {
-    /// The source whose ledger is gone or damaged
+    /// The source whose ledger is missing or damaged
     pub source: String,
-    /// Only say what would be adopted
+    /// Only show what would be adopted
     #[arg(long)]
     pub dry_run: bool,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct ResetArgs {
-    /// The source whose progress is forgotten
+    /// The source whose progress is deleted
     pub source: String,
-    /// Do it; without this, only say what would be done
+    /// Delete it; without this option, only show what would be deleted
     #[arg(long)]
     pub yes: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum BreakerCommand {
-    /// Show each breaker: its state, what it has counted up to a minute ago, and what happens next
+    /// Show each breaker: its state, its counts (up to a minute old), and what happens next
     List {
-        /// Print JSON: `breakers`, a list, and the `configuration` that all of them have
+        /// Print JSON: the list `breakers`, and their common `configuration`
         #[arg(long)]
         json: bool,
     },
-    /// Close a breaker and forget what it has counted
+    /// Close a breaker and clear its counts
     Reset {
         /// A provider, `ledger` or `archive`
         name: String,
     },
-    /// Let nothing through until it is closed by hand
+    /// Open a breaker: reject all requests until it is closed manually
     Open {
         /// A provider, `ledger` or `archive`
         name: String,
-        /// Only for so long, such as 90s, 10m or 2h; then one request may try
+        /// Only for this time, such as 90s, 10m or 2h; then one request is sent as a probe
         #[arg(long = "for", value_name = "DURATION", value_parser = parse_open_duration)]
         lasts: Option<Duration>,
     },
-    /// Let everything through again
+    /// Close a breaker: allow requests again
     Close {
         /// A provider, `ledger` or `archive`
         name: String,
@@ -368,30 +376,30 @@ pub(super) enum BreakerCommand {
 pub(super) enum ConfigCommand {
     /// Read the configuration and report every mistake in it
     Check,
-    /// Print what is in effect, and where each value came from
+    /// Print the effective settings, and the origin of each value
     Show,
 }
 
-/// Reads the name of a cause; for any other word, all names are told.
+/// Parses the name of a cause. The error for another word lists all names.
 fn parse_cause() -> impl TypedValueParser<Value = Cause> {
     PossibleValuesParser::new(Cause::ALL.map(Cause::name))
         .map(|name| Cause::from_name(&name).unwrap_or(Cause::Unknown))
 }
 
-/// Reads where a trace is recorded.
+/// Parses the path of the trace to record.
 fn parse_trace_path(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
-    let is_one = path.extension().is_some_and(|extension| extension == "jsonl");
-    is_one
+    let is_trace_name = path.extension().is_some_and(|extension| extension == "jsonl");
+    is_trace_name
         .then_some(path)
-        .ok_or_else(|| "`simulate` knows a trace by a name that ends in .jsonl".to_owned())
+        .ok_or_else(|| "`simulate` requires that the name of a trace ends in .jsonl".to_owned())
 }
 
-/// The longest time a breaker is opened for; longer is until a person closes it.
+/// Longest time to open a breaker for. Without `--for` it stays open until it is closed manually.
 const OPEN_DURATION_MAX: Duration = Duration::from_secs(366 * 86_400);
 
 fn parse_open_duration(text: &str) -> Result<Duration, String> {
     parse_duration(text)
         .filter(|duration| !duration.is_zero() && *duration <= OPEN_DURATION_MAX)
-        .ok_or_else(|| "write a time such as 90s, 10m or 2h, of a year at most".to_owned())
+        .ok_or_else(|| "write a duration such as 90s, 10m or 2h, at most a year".to_owned())
 }

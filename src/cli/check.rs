@@ -1,4 +1,4 @@
-//! `check`: the monitor's judgement, once.
+//! `check`: runs one health evaluation, as the monitor does.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::cli::alert::block_on_new_runtime;
 use crate::cli::args::{CheckArgs, CommonArgs};
 use crate::cli::context::AppContext;
-use crate::cli::error::{CliError, report_error as told_trouble};
+use crate::cli::error::{CliError, report_error};
 use crate::cli::exit::ProgramExit;
 use crate::cli::logging;
 use crate::cli::monitoring::{
@@ -29,15 +29,15 @@ use crate::monitor::{
 };
 use crate::worker::{Env, RealEnv};
 
-/// Restarts that are shown: enough to see a loop.
+/// Maximum number of restarts shown; enough to recognise a crash loop.
 const RESTARTS_SHOWN_MAX: usize = 5;
 
 pub(super) fn check(common: &CommonArgs, args: &CheckArgs) -> ExitCode {
     match run_check(common, args) {
         Ok(level) => ExitCode::from(exit_code(level)),
-        // What cannot be judged may be anything.
-        Err(trouble) => {
-            let _: ProgramExit = told_trouble(Err(trouble));
+        // Without an evaluation the health is unknown.
+        Err(error) => {
+            let _: ProgramExit = report_error(Err(error));
             ExitCode::from(exit_code(HealthLevel::Unknown))
         }
     }
@@ -48,83 +48,85 @@ fn exit_code(level: HealthLevel) -> u8 {
         HealthLevel::Healthy => 0,
         HealthLevel::Warning => 1,
         HealthLevel::Critical => 2,
-        HealthLevel::Unknown => 3,
+        HealthLevel::Skipped | HealthLevel::Unknown => 3,
     }
 }
 
 fn run_check(common: &CommonArgs, args: &CheckArgs) -> Result<HealthLevel, CliError> {
-    let ground = load_context(common)?;
+    let context = load_context(common)?;
     let now = RealEnv.now();
-    let powers = if args.restart {
-        restart_policy(&ground.loaded.settings)
+    let policy = if args.restart {
+        restart_policy(&context.loaded.settings)
     } else {
         RestartPolicy::default()
     };
-    let monitor = build_monitor(&ground, powers)?;
+    let monitor = build_monitor(&context, policy)?;
     let units = if args.restart {
-        let round = monitor.run_cycle(now, || Duration::MAX);
-        if let Some(failure) = round.record_failure {
+        let cycle = monitor.run_cycle(now, || Duration::MAX);
+        if let Some(failure) = cycle.record_failure {
             return Err(failure.into());
         }
-        round.units
+        cycle.units
     } else {
         monitor.evaluate(now)
     };
-    let restart = restart_summary(&units, now);
-    let look = health_evaluation(&ground, Duration::MAX)?;
-    let seen = look.evaluate(
+    let evaluator = health_evaluation(&context, Duration::MAX)?;
+    let snapshot = evaluator.evaluate(
         &Collectors::default(),
         UnitEvaluation::all_findings(&units).cloned().collect(),
         now,
     );
-    let told =
-        if args.alert { send_alerts(common, &ground, &look, &seen, now)? } else { Vec::new() };
-    let checked = CheckReport {
-        health: seen,
-        restart_outcome: restart,
+    let delivery_results = if args.alert {
+        send_alerts(common, &context, &evaluator, &snapshot, now)?
+    } else {
+        Vec::new()
+    };
+    let report = CheckReport {
+        health: snapshot,
+        restart_outcome: restart_summary(&units, now),
         monitor_record: monitor.read_record()?,
-        delivery_results: told,
+        delivery_results,
         now,
     };
     if args.json {
-        print_best_effort(terminal_safe_json(&checked.as_json()));
+        print_best_effort(terminal_safe_json(&report.as_json()));
     } else {
-        print_best_effort(checked.as_text());
+        print_best_effort(report.as_text());
     }
-    Ok(checked.health.report.level)
+    Ok(report.health.report.level)
 }
 
-/// Tells people, and says of each channel what came of it.
+/// Sends notifications, and returns their number and the result of each channel, as text.
 fn send_alerts(
     common: &CommonArgs,
-    ground: &AppContext,
-    look: &HealthEvaluator,
-    seen: &HealthSnapshot,
+    context: &AppContext,
+    evaluator: &HealthEvaluator,
+    snapshot: &HealthSnapshot,
     now: Timestamp,
 ) -> Result<Vec<String>, CliError> {
-    logging::start(common, &ground.environment, &ProgressBars::new(ShowProgress::No));
-    let post = alert_delivery(ground);
-    let notices = look.notify(seen, &post, now)?;
-    let mut told = vec![match notices.len() {
-        0 => "there is nothing new to tell".to_owned(),
-        count => format!("{} told", pluralize(count as u64, "alert")),
+    logging::start(common, &context.environment, &ProgressBars::new(ShowProgress::No));
+    let delivery = alert_delivery(context);
+    let notifications = evaluator.notify(snapshot, &delivery, now)?;
+    let mut results = vec![match notifications.len() {
+        0 => "no new notifications".to_owned(),
+        count => pluralize(count as u64, "new notification"),
     }];
-    match block_on_new_runtime(post.deliver_once(now))?? {
-        Some(tried) => told.extend(tried.iter().map(|tried| match &tried.outcome {
-            Ok(()) => format!("{}: delivered", tried.channel),
-            Err(why) => {
-                format!("{}: {why}; it is kept, and tried again with the next look", tried.channel)
+    match block_on_new_runtime(delivery.deliver_once(now))?? {
+        Some(attempts) => results.extend(attempts.iter().map(|attempt| match &attempt.outcome {
+            Ok(()) => format!("{}: delivered", attempt.channel),
+            Err(error) => {
+                format!("{}: {error}; queued, will retry with the next check", attempt.channel)
             }
         })),
-        None => told.push("the monitor that is running delivers them".to_owned()),
+        None => results.push("the running monitor delivers the queued notifications".to_owned()),
     }
-    Ok(told)
+    Ok(results)
 }
 
-/// All there is to show.
+/// Result of `check`.
 struct CheckReport {
     health: HealthSnapshot,
-    /// What was done about it.
+    /// Restart actions of the units, as text.
     restart_outcome: Option<String>,
     monitor_record: MonitorRecord,
     delivery_results: Vec<String>,
@@ -150,22 +152,22 @@ impl CheckReport {
     fn as_text(&self) -> String {
         let now = self.now;
         let rows: Vec<Vec<String>> = self.health.report.checks.iter().map(check_row).collect();
-        let mut text = table(&["LEVEL", "CHECK", "ABOUT", "FINDING"], &rows);
+        let mut text = table(&["LEVEL", "CHECK", "SUBJECT", "FINDING"], &rows);
         if !self.health.providers.is_empty() {
             let rows: Vec<Vec<String>> = self.health.providers.iter().map(provider_row).collect();
             text.push('\n');
-            text.push_str(&table(&["PROVIDER", "DEGRADED", "SCORE", "P95", "STATUS"], &rows));
+            text.push_str(&table(&["PROVIDER", "DEGRADATION", "SCORE", "P95", "STATUS"], &rows));
             text.push('\n');
         }
-        text.extend(self.restart_outcome.iter().map(|told| format!("{told}\n")));
-        text.extend(self.delivery_results.iter().map(|told| format!("{told}\n")));
-        let shown = self.monitor_record.restarts.len().saturating_sub(RESTARTS_SHOWN_MAX);
-        for restarted in &self.monitor_record.restarts[shown..] {
-            text.push_str(&restart_line(restarted, now));
+        text.extend(self.restart_outcome.iter().map(|action| format!("{action}\n")));
+        text.extend(self.delivery_results.iter().map(|result| format!("{result}\n")));
+        let hidden = self.monitor_record.restarts.len().saturating_sub(RESTARTS_SHOWN_MAX);
+        for restart in &self.monitor_record.restarts[hidden..] {
+            text.push_str(&restart_line(restart, now));
         }
         if let Some(at) = self.monitor_record.checked_at {
             text.push_str(&format!(
-                "the monitor last looked {} ago\n",
+                "the last check of the monitor was {} ago\n",
                 format_duration(now.since(at))
             ));
         }
@@ -174,21 +176,21 @@ impl CheckReport {
 }
 
 fn check_row(check: &HealthCheck) -> Vec<String> {
-    let mut sentence = sanitize_line(&check.message);
+    let mut finding = sanitize_line(&check.message);
     match (&check.value, &check.threshold) {
-        (Some(figure), Some(threshold)) if check.level > HealthLevel::Healthy => {
-            sentence.push_str(&format!(" ({figure}; amiss: {threshold})"));
+        (Some(value), Some(threshold)) if check.level > HealthLevel::Healthy => {
+            finding.push_str(&format!(" ({value}; threshold: {threshold})"));
         }
-        (Some(figure), _) => sentence.push_str(&format!(" ({figure})")),
+        (Some(value), _) => finding.push_str(&format!(" ({value})")),
         (None, _) => {}
     }
-    sentence.extend(check.advice.as_ref().map(|advice| format!("; {advice}")));
-    let about = if check.subject.is_empty() {
+    finding.extend(check.advice.as_ref().map(|advice| format!("; {advice}")));
+    let subject = if check.subject.is_empty() {
         EMPTY_CELL.to_owned()
     } else {
         sanitize_line(&check.subject)
     };
-    vec![check.level.name().to_owned(), check.kind.name().to_owned(), about, sentence]
+    vec![check.level.name().to_owned(), check.kind.name().to_owned(), subject, finding]
 }
 
 fn provider_row(health: &ProviderHealth) -> Vec<String> {
@@ -201,10 +203,10 @@ fn provider_row(health: &ProviderHealth) -> Vec<String> {
     ]
 }
 
-fn restart_line(restarted: &RestartRecord, now: Timestamp) -> String {
-    let (at, why) = (format_clock_time(restarted.at, now), sanitize_line(&restarted.reason));
-    match restarted.outcome {
-        RestartOutcome::Accepted => format!("{at}: restarted, since {why}\n"),
-        RestartOutcome::Rejected => format!("{at}: a restart was refused, wanted since {why}\n"),
+fn restart_line(restart: &RestartRecord, now: Timestamp) -> String {
+    let (at, reason) = (format_clock_time(restart.at, now), sanitize_line(&restart.reason));
+    match restart.outcome {
+        RestartOutcome::Accepted => format!("{at}: restarted, reason: {reason}\n"),
+        RestartOutcome::Rejected => format!("{at}: a restart was rejected, its reason: {reason}\n"),
     }
 }

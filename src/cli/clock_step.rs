@@ -1,5 +1,5 @@
-//! For how long the clock has run on without a break: what is read of a state was written by the
-//! clock of then, and seems late, or early, by as much as it was set.
+//! Time since the last step of the clock. The timestamps in state files were written by the clock
+//! before the step, and seem late or early by the size of the step.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,15 +9,15 @@ use tracing::warn;
 use crate::engine::{ClockStep, Timestamp};
 use crate::worker::{Env, RealEnv};
 
-/// Shared by all who judge by the clock.
+/// Monitor of clock steps. Clones share one state.
 #[derive(Clone, Debug)]
 pub(super) struct ClockStepMonitor(Arc<Mutex<LastReading>>);
 
 #[derive(Debug)]
 struct LastReading {
-    /// The wall clock when the uptime began.
+    /// Wall clock time at which the uptime was zero.
     boot_time: Timestamp,
-    /// The uptime at which a break was noticed.
+    /// Uptime at which the last step was detected.
     last_step_at: Option<Duration>,
 }
 
@@ -26,17 +26,17 @@ impl ClockStepMonitor {
         Self(Arc::new(Mutex::new(LastReading { boot_time: boot_time(), last_step_at: None })))
     }
 
-    /// The time since the clock was set, or the machine awoke; what was before the start is not known,
-    /// and taken for well.
+    /// Returns the time since the clock was set, or the machine was suspended. The time before the
+    /// start is unknown, and assumed to be without steps.
     pub(super) fn stable_for(&self) -> Duration {
-        // It is whole, whoever panicked while holding it.
+        // A panic while it is locked leaves the reading consistent.
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (origin, uptime) = (boot_time(), RealEnv::uptime());
-        if let Some(step) = ClockStep::between(last.boot_time, origin) {
-            warn!(%step, "the clock was set, or the machine was asleep: nothing is late by it");
-            *last = LastReading { boot_time: origin, last_step_at: Some(uptime) };
+        let (boot_time, uptime) = (boot_time(), RealEnv::uptime());
+        if let Some(step) = ClockStep::between(last.boot_time, boot_time) {
+            warn!(%step, "the clock was set or the machine was suspended: delays count from now");
+            *last = LastReading { boot_time, last_step_at: Some(uptime) };
         }
-        last.last_step_at.map_or(Duration::MAX, |broke_at| uptime.saturating_sub(broke_at))
+        last.last_step_at.map_or(Duration::MAX, |step_at| uptime.saturating_sub(step_at))
     }
 }
 

@@ -1,4 +1,4 @@
-//! `demo`: the whole job on the embedded mailbox service, or only the service.
+//! `demo`: runs the complete program against the embedded mailbox service, or only the service.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,20 +18,20 @@ use crate::demo::{self, DemoServer, ITEMS_MAX};
 use crate::disk::{RealDisk, ensure_folder, write_durable};
 use crate::worker::RunMode;
 
-/// The one source of the demo's configuration.
+/// Name of the only source in the demo's configuration.
 const SOURCE_NAME: &str = "demo";
 
 pub(super) fn demo(common: &CommonArgs, args: &DemoArgs) -> ExitCode {
     let outcome = if args.serve { serve(args) } else { serve_and_extract(common, args) };
     match outcome {
         Ok(exit) => exit.into(),
-        Err(why) => print_error(ProgramExit::Other, why).into(),
+        Err(message) => print_error(ProgramExit::Other, message).into(),
     }
 }
 
-/// Serves the mailbox and extracts it, as a person would with a real one.
+/// Serves the mailbox and extracts it, the same way as a real one.
 fn serve_and_extract(common: &CommonArgs, args: &DemoArgs) -> Result<ProgramExit, String> {
-    let recording = args.record.as_deref().map(TraceWriter::start).transpose()?;
+    let trace_writer = args.record.as_deref().map(TraceWriter::start).transpose()?;
     let dir = create_folder(&args.dir)?;
     let demo = start_server(args, &dir)?;
     let config_file = dir.join("config.toml");
@@ -40,19 +40,20 @@ fn serve_and_extract(common: &CommonArgs, args: &DemoArgs) -> Result<ProgramExit
         .map_err(|error| format!("cannot write {}: {error}", config_file.display()))?;
 
     let environment = EnvVars::from_process();
-    let loaded = load(&config_file, &environment).map_err(|mistakes| mistakes.to_string())?;
+    let loaded = load(&config_file, &environment).map_err(|diagnostics| diagnostics.to_string())?;
     let state_dir = common.state_dir.clone().unwrap_or_else(|| dir.join("state"));
     delete_state(&source_dir(&state_dir, SOURCE_NAME))?;
 
-    let screen = ProgressBars::new(if common.quiet { ShowProgress::No } else { ShowProgress::Yes });
-    logging::start(common, &environment, &screen);
+    let progress_bars =
+        ProgressBars::new(if common.quiet { ShowProgress::No } else { ShowProgress::Yes });
+    logging::start(common, &environment, &progress_bars);
     let archive = loaded.settings.archive.dir.clone();
     let name = loaded.settings.find_source(SOURCE_NAME).map(|(name, _)| name.clone());
     let name = name.map_err(|unknown| unknown.to_string())?;
-    let ground = AppContext { config_file, state_dir, environment, loaded, diagnostics: None };
-    let (chosen, mode) = (SourceSelection::Named(vec![name]), RunMode::UntilComplete);
+    let context = AppContext { config_file, state_dir, environment, loaded, diagnostics: None };
+    let (selection, mode) = (SourceSelection::Named(vec![name]), RunMode::UntilComplete);
     let exit = match WorkerProcess::start() {
-        Ok(process) => process.run_sources(ground, chosen, mode, recording, &screen),
+        Ok(process) => process.run_sources(context, selection, mode, trace_writer, &progress_bars),
         Err(exit) => exit,
     };
     demo.shut_down();
@@ -62,14 +63,14 @@ fn serve_and_extract(common: &CommonArgs, args: &DemoArgs) -> Result<ProgramExit
     Ok(exit)
 }
 
-/// Serves the mailbox until a signal comes. The configuration goes to standard output.
+/// Serves the mailbox until SIGINT or SIGTERM. Prints its configuration to standard output.
 fn serve(args: &DemoArgs) -> Result<ProgramExit, String> {
     let dir = create_folder(&args.dir)?;
     let demo = start_server(args, &dir)?;
     print_best_effort(demo::demo_config(&demo, Path::new("downloads")));
-    print_note(format!("serving {} items on {}; Ctrl-C ends it", args.items, demo.address()));
+    print_note(format!("serving {} items on {}; press Ctrl-C to stop", args.items, demo.address()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
+    let runtime = runtime.map_err(|error| format!("cannot create the runtime: {error}"))?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())
             .map_err(|error| format!("cannot listen for signals: {error}"))?;
@@ -101,16 +102,16 @@ fn start_server(args: &DemoArgs, dir: &Path) -> Result<DemoServer, String> {
     demo::start(options).map_err(|error| error.to_string())
 }
 
-/// Makes the demo's folder and returns its absolute path.
+/// Creates the demo's folder and returns its absolute path.
 fn create_folder(dir: &Path) -> Result<PathBuf, String> {
     let absolute = std::path::absolute(dir)
         .map_err(|error| format!("cannot use {}: {error}", dir.display()))?;
     ensure_folder(&RealDisk, &absolute)
-        .map_err(|error| format!("cannot make {}: {error}", absolute.display()))?;
+        .map_err(|error| format!("cannot create {}: {error}", absolute.display()))?;
     Ok(absolute)
 }
 
-/// Every demo begins with an empty ledger, since its server begins anew too.
+/// Deletes the state of an earlier demo, because the server starts with new content each time.
 fn delete_state(state: &Path) -> Result<(), String> {
     match fs_err::remove_dir_all(state) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.to_string()),
@@ -118,7 +119,7 @@ fn delete_state(state: &Path) -> Result<(), String> {
     }
 }
 
-/// Commands to go on with, as they must be typed here.
+/// Returns the next commands to try, as they must be typed in this environment.
 fn next_steps_text(config: &Path) -> String {
     let environment = EnvVars::from_process();
     let program = match (environment.get("CARGO"), std::env::args().next()) {
@@ -127,15 +128,15 @@ fn next_steps_text(config: &Path) -> String {
         (None, Some(program)) => program,
         (None, None) => "cynosure".to_owned(),
     };
-    let line = |command: &str, what: &str| {
-        format!("  {program} --config {} {command:10}  {what}", config.display())
+    let line = |command: &str, description: &str| {
+        format!("  {program} --config {} {command:10}  {description}", config.display())
     };
     [
-        "Look at it with:".to_owned(),
-        line("status", "what it is doing, and why"),
-        line("history", "the states it passed, with reasons"),
-        line("failures", "what could not be had"),
-        line("verify", "every file against the ledger, byte for byte"),
+        "Next steps:".to_owned(),
+        line("status", "show the state and its reason"),
+        line("history", "show the state history, with reasons"),
+        line("failures", "show the failed items"),
+        line("verify", "check every file against the ledger, byte for byte"),
     ]
     .join("\n")
 }

@@ -1,4 +1,4 @@
-//! Why a command did not do what was asked, and how the program then ends.
+//! Errors of commands, and the exit codes that the program then ends with.
 
 use std::io;
 use std::process::ExitCode;
@@ -14,58 +14,59 @@ use crate::disk::LockFileError;
 use crate::engine::Failure;
 use crate::ledger::LedgerOpenError;
 
-/// The exit code for what was typed wrongly, as the parser of arguments has it.
+/// Exit code for wrong usage. clap exits with the same code.
 const USAGE_EXIT_CODE: u8 = 2;
 
+/// Error of a command.
 #[derive(Debug)]
 pub(super) enum CliError {
-    /// A sentence: what, where, what to do.
+    /// Message that says what failed, where, and what to do.
     Message { exit: ProgramExit, message: String },
-    /// Something is missing from what was typed.
+    /// Wrong usage, such as a missing or invalid argument.
     Usage(String),
-    /// The result could not be printed.
+    /// The result could not be written to standard output.
     StdoutFailed(io::Error),
 }
 
 impl CliError {
-    pub(super) fn new(exit: ProgramExit, why: impl Into<String>) -> Self {
-        Self::Message { exit, message: why.into() }
+    pub(super) fn new(exit: ProgramExit, message: impl Into<String>) -> Self {
+        Self::Message { exit, message: message.into() }
     }
 }
 
 impl CliError {
-    /// The same for a reader who is elsewhere.
+    /// Returns the message, for output other than standard error.
     #[must_use]
     pub(super) fn message(&self) -> String {
         match self {
-            Self::Message { message: why, .. } | Self::Usage(why) => why.clone(),
+            Self::Message { message, .. } | Self::Usage(message) => message.clone(),
             Self::StdoutFailed(error) => error.to_string(),
         }
     }
 }
 
-/// Ends a command: says what went wrong, if anything did.
-pub(super) fn to_exit_code(outcome: Result<ProgramExit, CliError>) -> ExitCode {
-    match outcome {
-        // Whoever has read enough leaves; that is no failure.
+/// Prints the error of a command, if there is one, and returns the exit code of the program.
+pub(super) fn to_exit_code(result: Result<ProgramExit, CliError>) -> ExitCode {
+    match result {
+        // The reader of the pipe has exited, as `head` does. That is not a failure.
         Err(CliError::StdoutFailed(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
-        Err(CliError::Usage(why)) => {
-            let error = Cli::command().error(ErrorKind::MissingRequiredArgument, why);
+        Err(CliError::Usage(message)) => {
+            let error = Cli::command().error(ErrorKind::MissingRequiredArgument, message);
             print_note(error.to_string().trim_end());
             ExitCode::from(USAGE_EXIT_CODE)
         }
-        outcome => report_error(outcome).into(),
+        result => report_error(result).into(),
     }
 }
 
-/// Says what went wrong, if anything did, where more is to come.
-pub(super) fn report_error(outcome: Result<ProgramExit, CliError>) -> ProgramExit {
-    match outcome {
+/// Prints the error of one step, if there is one, for a command that then continues.
+pub(super) fn report_error(result: Result<ProgramExit, CliError>) -> ProgramExit {
+    match result {
         Ok(exit) => exit,
-        Err(CliError::Message { exit, message: why }) => print_error(exit, why),
-        Err(CliError::Usage(why)) => print_error(ProgramExit::Other, why),
+        Err(CliError::Message { exit, message }) => print_error(exit, message),
+        Err(CliError::Usage(message)) => print_error(ProgramExit::Other, message),
         Err(CliError::StdoutFailed(error)) => {
             print_error(ProgramExit::Other, format!("cannot print: {error}"))
         }
@@ -99,7 +100,7 @@ impl From<LockFileError> for CliError {
 }
 
 impl From<UnknownSourceError> for CliError {
-    fn from(unknown: UnknownSourceError) -> Self {
-        Self::new(ProgramExit::Configuration, unknown.to_string())
+    fn from(error: UnknownSourceError) -> Self {
+        Self::new(ProgramExit::Configuration, error.to_string())
     }
 }

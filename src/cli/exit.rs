@@ -1,23 +1,24 @@
-//! Every exit code, and what it tells systemd, scripts and people.
+//! Exit codes of the program, for systemd, scripts and users.
 
 use std::process::ExitCode;
 
-/// How the program ended. The numbers above 63 are those of `sysexits.h` where one fits.
+/// Result of the program, with its exit code. Codes above 63 are those of `sysexits.h` where one
+/// fits. The order is that of urgency: of several sources, the last one counts.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum ProgramExit {
     /// Every listed item is stored or gone.
     Success,
-    /// Likewise, but some items are quarantined.
+    /// Every listed item is stored, gone or quarantined, and some are quarantined.
     SomeQuarantined,
-    /// Start me again: completed, a restart is due, or SIGTERM under systemd.
+    /// Request to start the program again: completed, a restart is due, or SIGTERM under systemd.
     Restart,
-    /// Anything without a code of its own.
+    /// Any error without another code.
     Other,
     /// The archive or the ledger cannot be written or read.
     Storage,
     /// The credential is refused.
     Authentication,
-    /// The configuration is wrong, or what it names is not there.
+    /// The configuration is wrong, or names something that does not exist.
     Configuration,
     /// SIGTERM.
     Terminated,
@@ -41,7 +42,7 @@ impl ProgramExit {
         }
     }
 
-    /// Of several sources' ends, the one a person must know about first.
+    /// Returns the most urgent one of the given exits; `Success` if there are none.
     #[must_use]
     pub(super) fn most_severe(exits: impl IntoIterator<Item = Self>) -> Self {
         exits.into_iter().max().unwrap_or(Self::Success)

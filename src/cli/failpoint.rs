@@ -1,5 +1,4 @@
-//! Breaks the program on request, in builds for tests only: what a watchdog is for cannot be
-//! waited for.
+//! Fault injection, in test builds only: tests cannot wait for the faults that a watchdog is for.
 
 use std::time::Duration;
 
@@ -8,21 +7,21 @@ use tokio::sync::watch;
 use crate::config::EnvVars;
 use crate::worker::{Env, RealEnv, StopSignal};
 
-/// The variable that names what is to break: `block_runtime`, `fill_pool`, `break_SOURCE`; or what
-/// is to be slow: `slow_start`, `slow_stop`.
+/// Environment variable that selects a fault: `block_runtime`, `fill_pool`, `break_SOURCE`,
+/// `slow_start` or `slow_stop`.
 const FAILPOINT_VAR: &str = "FAIL_CYNOSURE";
 
 /// Longer than any test.
 const HANG_DURATION: Duration = Duration::from_secs(86_400);
 
-/// What takes this long asks systemd for more time, once at least.
+/// Long enough that systemd is asked for more time at least once.
 const SLOW_DELAY: Duration = Duration::from_secs(15);
 
-/// The blocking threads of a runtime, and more.
+/// More than the blocking threads of a runtime.
 const POOL_THREADS: usize = 600;
 
-/// Breaks the process as a whole once the source has begun, if that is named.
-#[expect(clippy::disallowed_methods, reason = "blocking is the point")]
+/// Blocks the runtime or its thread pool once the source has started, if the fault is selected.
+#[expect(clippy::disallowed_methods, reason = "the fault is a blocked thread")]
 pub(super) async fn inject_process_fault(environment: EnvVars, opened: watch::Receiver<u64>) {
     match active_failpoint(&environment) {
         Some("block_runtime") => {
@@ -39,7 +38,7 @@ pub(super) async fn inject_process_fault(environment: EnvVars, opened: watch::Re
     }
 }
 
-/// Does the work of a source, which breaks once it has begun, or begins late, if that is named.
+/// Runs a source. It panics once it has started, or starts late, if the fault is selected.
 pub(super) async fn with_source_fault<T>(
     work: impl Future<Output = T>,
     source: String,
@@ -51,15 +50,15 @@ pub(super) async fn with_source_fault<T>(
             tokio::time::sleep(SLOW_DELAY).await;
             work.await
         }
-        Some(what) if what == format!("break_{source}") => tokio::select! {
-            done = work => done,
-            () = wait_until_started(opened) => panic!("broken on request"),
+        Some(fault) if fault == format!("break_{source}") => tokio::select! {
+            output = work => output,
+            () = wait_until_started(opened) => panic!("injected fault"),
         },
         Some(_) | None => work.await,
     }
 }
 
-/// Hands on the request to stop: at once, or slowly if that is named.
+/// Forwards the stop request: immediately, or with a delay if the fault is selected.
 pub(super) fn with_slow_shutdown(
     mut stop: watch::Receiver<StopSignal>,
     environment: &EnvVars,
@@ -67,18 +66,18 @@ pub(super) fn with_slow_shutdown(
     if active_failpoint(environment) != Some("slow_stop") {
         return stop;
     }
-    let (late, heard) = watch::channel(StopSignal::Running);
+    let (sender, delayed) = watch::channel(StopSignal::Running);
     tokio::task::spawn_local(async move {
         if stop.wait_for(|stop| *stop == StopSignal::Requested).await.is_ok() {
             tokio::time::sleep(SLOW_DELAY).await;
-            late.send_replace(StopSignal::Requested);
+            sender.send_replace(StopSignal::Requested);
         }
     });
-    heard
+    delayed
 }
 
 fn active_failpoint(environment: &EnvVars) -> Option<&str> {
-    environment.get(FAILPOINT_VAR).and_then(|what| what.to_str())
+    environment.get(FAILPOINT_VAR).and_then(|fault| fault.to_str())
 }
 
 async fn wait_until_started(mut opened: watch::Receiver<u64>) {

@@ -1,4 +1,4 @@
-//! The monitor's looks at the health of everything, and the one who delivers what comes of them.
+//! Periodic health evaluation of the monitor, and the delivery of its alerts.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -19,154 +19,161 @@ use crate::monitor::{
 };
 use crate::worker::{Env, RealEnv};
 
-/// How often people are told that nothing can be written down.
+/// Shortest interval between two alarms that the state folder cannot be written.
 const ALARM_REPEAT_INTERVAL: Duration = Duration::from_secs(3_600);
 
-/// Looks at the health of everything, less often than at unit and sources.
+/// Task that evaluates the health of everything, less often than units and sources are checked.
 #[derive(Debug)]
 pub(super) struct HealthTask {
     collectors: Arc<Collectors>,
     dispatcher: AlertDispatcher,
     last_run: Option<Timestamp>,
-    /// What was found of unit and sources at the last look.
+    /// Findings about units and sources at the last evaluation.
     last_findings: Vec<(String, HealthLevel, &'static str)>,
     persistence_alarm: Arc<PersistenceAlarm>,
 }
 
-/// Nothing can be written down, and so nothing else be told than that.
+/// Alarm that the state folder cannot be written. No other alert can be queued then, so this one
+/// is sent without the queue.
 #[derive(Debug, Default)]
 struct PersistenceAlarm(Mutex<AlarmState>);
 
 #[derive(Debug, Default)]
 struct AlarmState {
-    /// Nothing could be written down the last time.
+    /// True if the last write failed.
     is_failing: bool,
-    /// It stays when something can be: a disk that comes and goes is told of no oftener.
+    /// A successful write does not clear it, so that a disk that fails from time to time does not
+    /// cause more alarms.
     last_alarm_at: Option<Timestamp>,
 }
 
-/// What is to be said of it.
+/// Reaction to the result of a write.
 #[derive(Debug, Eq, PartialEq)]
 enum AlarmAction {
     None,
-    /// To people.
+    /// Send the alarm through the alert channels.
     Send,
-    /// To the journal, at most.
+    /// Log the failure at DEBUG.
     LogOnly,
-    /// To the journal: it is over.
+    /// Log that writes succeed again.
     LogRecovery,
 }
 
 impl HealthTask {
-    /// Begins to deliver.
+    /// Starts the alert dispatcher.
     ///
     /// # Errors
-    /// When no thread can be had for it.
-    pub(super) fn start(ground: &AppContext) -> Result<Self, CliError> {
-        let postman = AlertDispatcher::start(alert_delivery(ground), || RealEnv.now());
-        let postman = postman.map_err(|error| {
-            CliError::new(ProgramExit::Other, format!("cannot start to deliver alerts: {error}"))
+    /// If its thread cannot be started.
+    pub(super) fn start(context: &AppContext) -> Result<Self, CliError> {
+        let dispatcher = AlertDispatcher::start(alert_delivery(context), || RealEnv.now());
+        let dispatcher = dispatcher.map_err(|error| {
+            let message = format!("cannot start the alert delivery thread: {error}");
+            CliError::new(ProgramExit::Other, message)
         })?;
-        let (gatherers, muteness) = (Arc::default(), Arc::default());
         Ok(Self {
-            collectors: gatherers,
-            dispatcher: postman,
+            collectors: Arc::default(),
+            dispatcher,
             last_run: None,
             last_findings: Vec::new(),
-            persistence_alarm: muteness,
+            persistence_alarm: Arc::default(),
         })
     }
 
-    /// When its time has come, and when something about unit or sources is new.
-    pub(super) fn is_due(&self, round: &CycleResult, ground: &AppContext, now: Timestamp) -> bool {
-        let interval = ground.loaded.settings.restart.health_check_interval;
-        let is_time = self.last_run.is_none_or(|last| now < last || now >= last.after(interval));
-        is_time || self.last_findings != finding_keys(round)
+    /// True if the interval has passed, or if the findings about units or sources have changed.
+    pub(super) fn is_due(&self, cycle: &CycleResult, context: &AppContext, now: Timestamp) -> bool {
+        let interval = context.loaded.settings.restart.health_check_interval;
+        let has_interval_passed =
+            self.last_run.is_none_or(|last| now < last || now >= last.after(interval));
+        has_interval_passed || self.last_findings != finding_keys(cycle)
     }
 
-    /// Looks, publishes and has people told, away from the loop.
+    /// Evaluates the health, publishes the report and queues notifications, on a blocking thread.
     ///
     /// # Errors
-    /// When the unit's name cannot be one.
+    /// If the name of the unit is invalid.
     pub(super) fn evaluate(
         &mut self,
-        ground: &AppContext,
-        round: &CycleResult,
-        clock_kept: Duration,
+        context: &AppContext,
+        cycle: &CycleResult,
+        clock_stable_for: Duration,
         now: Timestamp,
     ) -> Result<impl Future<Output = ()> + use<>, CliError> {
-        (self.last_run, self.last_findings) = (Some(now), finding_keys(round));
-        let (look, post) = (health_evaluation(ground, clock_kept)?, alert_delivery(ground));
-        let (gatherers, findings) = (
+        (self.last_run, self.last_findings) = (Some(now), finding_keys(cycle));
+        let evaluator = health_evaluation(context, clock_stable_for)?;
+        let delivery = alert_delivery(context);
+        let (collectors, findings) = (
             Arc::clone(&self.collectors),
-            UnitEvaluation::all_findings(&round.units).cloned().collect(),
+            UnitEvaluation::all_findings(&cycle.units).cloned().collect(),
         );
-        let muteness = Arc::clone(&self.persistence_alarm);
+        let alarm = Arc::clone(&self.persistence_alarm);
         Ok(RealEnv.spawn_blocking(move || {
-            let seen = look.evaluate(&gatherers, findings, now);
-            let published = look.publish(&seen, now);
-            // People are told even where it cannot be published.
-            let told = look.notify(&seen, &post, now).map(drop);
-            let written = published.and(told);
-            match (muteness.update(written.is_ok(), now), written) {
-                (AlarmAction::Send, Err(failure)) => send_alarm(post, &failure, now),
+            let snapshot = evaluator.evaluate(&collectors, findings, now);
+            let published = evaluator.publish(&snapshot, now);
+            // Notifications are sent even if the report cannot be published.
+            let notified = evaluator.notify(&snapshot, &delivery, now).map(drop);
+            let written = published.and(notified);
+            match (alarm.update(written.is_ok(), now), written) {
+                (AlarmAction::Send, Err(failure)) => send_alarm(delivery, &failure, now),
                 (AlarmAction::LogOnly, Err(failure)) => {
-                    debug!(cause = %failure.cause, "still nothing can be written down: {failure}");
+                    let cause = failure.cause;
+                    debug!(%cause, error = %failure, "still cannot write to the state folder");
                 }
-                (AlarmAction::LogRecovery, _) => info!("what is found can be written down again"),
+                (AlarmAction::LogRecovery, _) => info!("the state folder can be written again"),
                 (AlarmAction::None | AlarmAction::Send | AlarmAction::LogOnly, _) => {}
             }
         }))
     }
 
-    /// Delivers what there is now, as the configuration now says.
-    pub(super) fn deliver(&mut self, ground: &AppContext) {
-        self.dispatcher.dispatch(alert_delivery(ground));
+    /// Delivers the queued notifications, with the current configuration.
+    pub(super) fn deliver(&mut self, context: &AppContext) {
+        self.dispatcher.dispatch(alert_delivery(context));
     }
 }
 
 impl PersistenceAlarm {
-    /// Takes in whether something could be written down, and says what is to be said of it.
+    /// Records the result of a write, and returns the reaction to it.
     fn update(&self, is_written: bool, now: Timestamp) -> AlarmAction {
-        // A look that panicked left it whole: it is two values that are set together.
-        let mut muted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let was_mute = std::mem::replace(&mut muted.is_failing, !is_written);
+        // A panic while it is locked leaves the state consistent: its values are set together.
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_failing = std::mem::replace(&mut state.is_failing, !is_written);
         if is_written {
-            return if was_mute { AlarmAction::LogRecovery } else { AlarmAction::None };
+            return if was_failing { AlarmAction::LogRecovery } else { AlarmAction::None };
         }
-        // A clock that was set back must not keep it from being told.
-        let is_recent = |cried: Timestamp| cried <= now && now.since(cried) < ALARM_REPEAT_INTERVAL;
-        if muted.last_alarm_at.is_some_and(is_recent) {
+        // After a backward clock step the last alarm lies in the future, and must not suppress
+        // this one.
+        let is_recent = |last: Timestamp| last <= now && now.since(last) < ALARM_REPEAT_INTERVAL;
+        if state.last_alarm_at.is_some_and(is_recent) {
             return AlarmAction::LogOnly;
         }
-        muted.last_alarm_at = Some(now);
+        state.last_alarm_at = Some(now);
         AlarmAction::Send
     }
 }
 
-/// Tells that nothing can be written down, on a thread of its own, since nobody is to wait for it.
-fn send_alarm(post: AlertDelivery, failure: &Failure, now: Timestamp) {
-    let concern = AlertCondition {
-        key: AlertKey::new("monitor", "cannot_write"),
-        subject: post.state_dir.display().to_string(),
+/// Sends the alarm on a separate thread, because the monitor must not wait for the channels.
+fn send_alarm(delivery: AlertDelivery, failure: &Failure, now: Timestamp) {
+    let condition = AlertCondition {
+        key: AlertKey::new("monitor", "persistence_failed"),
+        subject: delivery.state_dir.display().to_string(),
         severity: Severity::Critical,
-        message: format!("nothing else can be told, since nothing can be written down: {failure}"),
+        message: format!("cannot write the state folder, so no other alert is sent: {failure}"),
         advice: Some("see whether the disk is full, read-only or failing: `dmesg`".to_owned()),
     };
     thread::spawn(move || {
-        let tried = block_on_new_runtime(post.send_immediately(concern, now)).unwrap_or_default();
-        for DeliveryAttempt { channel, outcome } in tried {
-            if let Err(why) = outcome {
-                warn!(channel, "alert not delivered, and not tried again: {why}");
+        let sending = delivery.send_immediately(condition, now);
+        let attempts = block_on_new_runtime(sending).unwrap_or_default();
+        for DeliveryAttempt { channel, outcome } in attempts {
+            if let Err(error) = outcome {
+                warn!(channel, %error, "alert not delivered, will not retry");
             }
         }
     });
 }
 
-fn finding_keys(round: &CycleResult) -> Vec<(String, HealthLevel, &'static str)> {
-    let known =
+fn finding_keys(cycle: &CycleResult) -> Vec<(String, HealthLevel, &'static str)> {
+    let key =
         |finding: &Finding| (finding.subject.name().to_owned(), finding.level, finding.kind.name());
-    UnitEvaluation::all_findings(&round.units).map(known).collect()
+    UnitEvaluation::all_findings(&cycle.units).map(key).collect()
 }
 
 #[cfg(test)]
@@ -181,33 +188,33 @@ mod tests {
 
     #[test]
     fn the_alarm_is_sent_once_an_hour_while_writes_fail() {
-        let muteness = PersistenceAlarm::default();
+        let alarm = PersistenceAlarm::default();
 
-        assert_eq!(muteness.update(false, NOW), AlarmAction::Send);
-        assert_eq!(muteness.update(false, later(60)), AlarmAction::LogOnly);
-        assert_eq!(muteness.update(false, later(3_599)), AlarmAction::LogOnly);
-        assert_eq!(muteness.update(false, later(3_600)), AlarmAction::Send);
-        assert_eq!(muteness.update(false, later(3_601)), AlarmAction::LogOnly);
+        assert_eq!(alarm.update(false, NOW), AlarmAction::Send);
+        assert_eq!(alarm.update(false, later(60)), AlarmAction::LogOnly);
+        assert_eq!(alarm.update(false, later(3_599)), AlarmAction::LogOnly);
+        assert_eq!(alarm.update(false, later(3_600)), AlarmAction::Send);
+        assert_eq!(alarm.update(false, later(3_601)), AlarmAction::LogOnly);
     }
 
     #[test]
     fn an_intermittent_failure_is_alarmed_no_more_often() {
-        let muteness = PersistenceAlarm::default();
-        assert_eq!(muteness.update(false, NOW), AlarmAction::Send);
+        let alarm = PersistenceAlarm::default();
+        assert_eq!(alarm.update(false, NOW), AlarmAction::Send);
 
-        assert_eq!(muteness.update(true, later(60)), AlarmAction::LogRecovery);
-        assert_eq!(muteness.update(true, later(120)), AlarmAction::None);
-        assert_eq!(muteness.update(false, later(180)), AlarmAction::LogOnly);
-        assert_eq!(muteness.update(true, later(240)), AlarmAction::LogRecovery);
-        assert_eq!(muteness.update(false, later(3_600)), AlarmAction::Send);
+        assert_eq!(alarm.update(true, later(60)), AlarmAction::LogRecovery);
+        assert_eq!(alarm.update(true, later(120)), AlarmAction::None);
+        assert_eq!(alarm.update(false, later(180)), AlarmAction::LogOnly);
+        assert_eq!(alarm.update(true, later(240)), AlarmAction::LogRecovery);
+        assert_eq!(alarm.update(false, later(3_600)), AlarmAction::Send);
     }
 
     #[test]
     fn a_backward_clock_step_does_not_suppress_the_alarm() {
-        let muteness = PersistenceAlarm::default();
-        assert_eq!(muteness.update(false, later(86_400)), AlarmAction::Send);
+        let alarm = PersistenceAlarm::default();
+        assert_eq!(alarm.update(false, later(86_400)), AlarmAction::Send);
 
-        assert_eq!(muteness.update(false, NOW), AlarmAction::Send);
-        assert_eq!(muteness.update(false, later(60)), AlarmAction::LogOnly);
+        assert_eq!(alarm.update(false, NOW), AlarmAction::Send);
+        assert_eq!(alarm.update(false, later(60)), AlarmAction::LogOnly);
     }
 }

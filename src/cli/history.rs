@@ -1,4 +1,4 @@
-//! `history`: the states that sources have passed, with the reasons.
+//! `history`: shows the state transitions of sources, with the reasons.
 
 use serde_json::json;
 
@@ -13,70 +13,71 @@ use crate::engine::{SessionId, sanitize_line};
 use crate::human::{format_date_time, format_utc};
 use crate::ledger::TransitionRow;
 
-const HEADER: [&str; 5] = ["TIME", "SOURCE", "FROM", "TO", "WHY"];
+const HEADER: [&str; 5] = ["TIME", "SOURCE", "FROM", "TO", "REASON"];
 
-/// Where the name of the source stands, which a single source does without.
+/// Index of the column with the source, which is hidden for a single source.
 const SOURCE_COLUMN: usize = 1;
 
 pub(super) fn history(common: &CommonArgs, args: &HistoryArgs) -> Result<ProgramExit, CliError> {
-    let ground = load_context(common)?;
-    let sources = select_sources(&ground, args.source.as_deref())?;
+    let context = load_context(common)?;
+    let sources = select_sources(&context, args.source.as_deref())?;
     let last = usize::try_from(args.last).unwrap_or(usize::MAX);
 
-    let mut passed: Vec<(&SourceName, TransitionRow)> = Vec::new();
+    let mut transitions: Vec<(&SourceName, TransitionRow)> = Vec::new();
     for source in &sources {
         if let Some(ledger) = source.open_ledger()? {
             let newest_first = ledger.transitions(last)?;
-            passed.extend(newest_first.into_iter().rev().map(|step| (&source.name, step)));
+            let oldest_first = newest_first.into_iter().rev();
+            transitions.extend(oldest_first.map(|transition| (&source.name, transition)));
         }
     }
-    // Stable, so that those of one source and one millisecond stay in their order.
-    passed.sort_by_key(|(_, step)| step.at);
-    passed.drain(..passed.len().saturating_sub(last));
+    // A stable sort keeps the order of one source within a millisecond.
+    transitions.sort_by_key(|(_, transition)| transition.at);
+    transitions.drain(..transitions.len().saturating_sub(last));
 
     if args.json {
-        for (source, step) in &passed {
-            print_result(history_json(source, step))?;
+        for (source, transition) in &transitions {
+            print_result(history_json(source, transition))?;
         }
-    } else if passed.is_empty() {
-        print_result("nothing has happened yet")?;
+    } else if transitions.is_empty() {
+        print_result("no state changes yet")?;
     } else {
-        let rows = history_rows(&passed);
+        let rows = history_rows(&transitions);
         let hidden = (sources.len() == 1).then_some(SOURCE_COLUMN);
         print_result(table_without_column(hidden, &HEADER, &rows).trim_end())?;
     }
     Ok(ProgramExit::Success)
 }
 
-fn history_json(source: &SourceName, step: &TransitionRow) -> serde_json::Value {
+fn history_json(source: &SourceName, transition: &TransitionRow) -> serde_json::Value {
     json!({
         "source": source.as_str(),
-        "at": format_utc(step.at),
-        "from": step.from,
-        "to": step.to,
-        "reason": step.reason,
-        "session": step.session.as_ref().map(SessionId::as_str),
+        "at": format_utc(transition.at),
+        "from": transition.from,
+        "to": transition.to,
+        "reason": transition.reason,
+        "session": transition.session.as_ref().map(SessionId::as_str),
     })
 }
 
-/// A row each; a session is named where it first appears.
-fn history_rows(passed: &[(&SourceName, TransitionRow)]) -> Vec<Vec<String>> {
-    let mut named = std::collections::BTreeMap::new();
-    let mut rows = Vec::with_capacity(passed.len());
-    for (source, step) in passed {
-        let mut why = sanitize_line(&step.reason);
-        if let Some(session) = &step.session
-            && named.insert(*source, session) != Some(session)
+/// Returns one row per transition. The reason names the session if it differs from the last one.
+fn history_rows(transitions: &[(&SourceName, TransitionRow)]) -> Vec<Vec<String>> {
+    let mut last_sessions = std::collections::BTreeMap::new();
+    let mut rows = Vec::with_capacity(transitions.len());
+    for (source, transition) in transitions {
+        let mut reason = sanitize_line(&transition.reason);
+        if let Some(session) = &transition.session
+            && last_sessions.insert(*source, session) != Some(session)
         {
-            why = format!("{why} ({session})");
+            reason = format!("{reason} ({session})");
         }
-        let word = |state: &str| sanitize_line(&state.replace('_', " "));
+        let label = |state: &str| sanitize_line(&state.replace('_', " "));
         rows.push(vec![
-            format_date_time(step.at),
+            format_date_time(transition.at),
             source.to_string(),
-            word(&step.from),
-            word(&step.to),
-            why,
+            label(&transition.from),
+            label(&transition.to),
+            reason,
         ]);
     }
     rows

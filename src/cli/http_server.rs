@@ -1,4 +1,5 @@
-//! The endpoint beside the monitor: begun, begun anew when its settings change, and ended.
+//! Lifecycle of the monitor's HTTP endpoint: start, restart after a change of its settings, and
+//! shutdown.
 
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
@@ -11,28 +12,28 @@ use crate::config::{self, CredentialRef, EnvVars};
 use crate::endpoint::{EndpointConfig, HttpServer, Listeners, Token};
 use crate::engine::Timestamp;
 
-/// What is served, if anything is.
+/// Manager of the HTTP endpoint, which runs only if it is configured.
 #[derive(Debug)]
 pub(super) struct EndpointManager {
     data_provider: Arc<DashboardProvider>,
     state: Arc<Mutex<EndpointState>>,
-    /// Held by what is done beside a round, so that a slow one is not met by the next.
+    /// Locked by a background task while it runs, so that two of them never run at once.
     trend_writer: Arc<Mutex<TrendWriter>>,
 }
 
 #[derive(Debug, Default)]
 struct TrendWriter {
-    /// Whether it was told that the lines of the day have a gap, so that a log has it once.
-    has_logged_gap: bool,
+    /// True if the last write failed, so that a series of failures is logged once.
+    has_logged_error: bool,
 }
 
 #[derive(Debug)]
 struct EndpointState {
     data_provider: Arc<DashboardProvider>,
-    /// What systemd handed over, which outlives every server on it.
+    /// Sockets passed by systemd, which outlive every server that uses them.
     systemd_listeners: Option<Arc<Listeners>>,
     running: Option<RunningEndpoint>,
-    /// What was last complained of, so that a log has it once.
+    /// Last logged error, so that a repeated one is logged once.
     last_error: Option<String>,
 }
 
@@ -45,187 +46,187 @@ struct RunningEndpoint {
 }
 
 impl EndpointManager {
-    /// Serves nothing yet.
+    /// Creates a manager without a running server.
     #[must_use]
-    pub(super) fn new(ground: &AppContext) -> Self {
-        let (inherited, complaint) = match Listeners::from_systemd() {
-            Ok(inherited) => (inherited.map(Arc::new), None),
-            Err(why) => (None, Some(why.to_string())),
+    pub(super) fn new(context: &AppContext) -> Self {
+        let (systemd_listeners, last_error) = match Listeners::from_systemd() {
+            Ok(listeners) => (listeners.map(Arc::new), None),
+            Err(error) => (None, Some(error.to_string())),
         };
-        if let Some(why) = &complaint {
-            error!("the endpoint is not served there: {why}");
+        if let Some(error) = &last_error {
+            error!(%error, "cannot serve the endpoint on the sockets of systemd");
         }
-        let board = Arc::new(DashboardProvider::new(ground));
-        let served = EndpointState {
-            data_provider: Arc::clone(&board),
-            systemd_listeners: inherited,
+        let data_provider = Arc::new(DashboardProvider::new(context));
+        let state = EndpointState {
+            data_provider: Arc::clone(&data_provider),
+            systemd_listeners,
             running: None,
-            last_error: complaint,
+            last_error,
         };
-        Self {
-            data_provider: board,
-            state: Arc::new(Mutex::new(served)),
-            trend_writer: Arc::default(),
-        }
+        Self { data_provider, state: Arc::new(Mutex::new(state)), trend_writer: Arc::default() }
     }
 
-    /// Returns what is to be done beside a round: it has the endpoint served as a configuration says, and
-    /// writes down the figures of the day for whoever looks at their lines. That blocks, for half a minute
-    /// where a token is given by a command, and does nothing while the one before is still at it. What
-    /// does not work is complained of once, and tried again the next time.
+    /// Returns the background task of a monitor cycle. It applies the endpoint settings and, while
+    /// the endpoint is served, records the current values for the trends of the last day.
+    ///
+    /// The task blocks, for half a minute if the token is provided by a command. It does nothing
+    /// while the previous task is still running. An error is logged once, and the next task
+    /// retries.
     pub(super) fn background_task(
         &self,
-        ground: &AppContext,
+        context: &AppContext,
         now: Timestamp,
     ) -> impl FnOnce() + Send + 'static {
-        self.data_provider.update_config(ground);
-        let (board, served) = (Arc::clone(&self.data_provider), Arc::clone(&self.state));
-        let beside = Arc::clone(&self.trend_writer);
-        let settings = ground.loaded.settings.endpoint.clone();
-        let environment = ground.environment.clone();
+        self.data_provider.update_config(context);
+        let (data_provider, state) = (Arc::clone(&self.data_provider), Arc::clone(&self.state));
+        let trend_writer = Arc::clone(&self.trend_writer);
+        let settings = context.loaded.settings.endpoint.clone();
+        let environment = context.environment.clone();
         move || {
-            let mut beside = match beside.try_lock() {
-                Ok(beside) => beside,
-                Err(TryLockError::Poisoned(left)) => left.into_inner(),
+            let mut trend_writer = match trend_writer.try_lock() {
+                Ok(trend_writer) => trend_writer,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
                 Err(TryLockError::WouldBlock) => return,
             };
-            let mut served = served.lock().unwrap_or_else(PoisonError::into_inner);
-            served.apply_config(&settings, &environment);
-            let is_served = served.running.is_some();
-            drop(served);
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.apply_config(&settings, &environment);
+            let is_served = state.running.is_some();
+            drop(state);
             if is_served {
-                beside.record_day(&board, now);
+                trend_writer.record_day(&data_provider, now);
             }
         }
     }
 
-    /// Ends it: what is being answered has a moment to finish. One that is just being begun answers nobody yet.
+    /// Shuts the server down; responses in progress get a moment to finish. A server that a
+    /// background task is just starting has no requests yet, and is not waited for.
     pub(super) fn shut_down(&self) {
-        if let Ok(mut served) = self.state.try_lock() {
-            served.shut_down();
+        if let Ok(mut state) = self.state.try_lock() {
+            state.shut_down();
         }
     }
 }
 
 impl TrendWriter {
-    fn record_day(&mut self, board: &DashboardProvider, now: Timestamp) {
-        let noted = board.record_day(now);
-        if let Err(trouble) = &noted
-            && !self.has_logged_gap
+    fn record_day(&mut self, data_provider: &DashboardProvider, now: Timestamp) {
+        let recorded = data_provider.record_day(now);
+        if let Err(error) = &recorded
+            && !self.has_logged_error
         {
-            warn!("the lines of the day have a gap: {}", trouble.message());
+            warn!(error = %error.message(), "cannot record the trends of the last day");
         }
-        self.has_logged_gap = noted.is_err();
+        self.has_logged_error = recorded.is_err();
     }
 }
 
 impl EndpointState {
     fn apply_config(&mut self, settings: &config::EndpointSettings, environment: &EnvVars) {
-        self.running.take_if(|at_work| at_work.server.has_stopped());
-        let followed = self.restart_if_changed(settings, environment);
-        if let Err(why) = &followed
-            && self.last_error.as_ref() != Some(why)
+        self.running.take_if(|running| running.server.has_stopped());
+        let applied = self.restart_if_changed(settings, environment);
+        if let Err(error) = &applied
+            && self.last_error.as_ref() != Some(error)
         {
-            error!("the endpoint {why}");
+            error!(%error, "cannot apply the endpoint settings");
         }
-        self.last_error = followed.err();
+        self.last_error = applied.err();
     }
 
-    /// Replaces what is at work where something changed, the new before the old is let go.
+    /// Replaces the server if its settings or its token have changed. The new server starts before
+    /// the old one is shut down.
     fn restart_if_changed(
         &mut self,
         settings: &config::EndpointSettings,
         environment: &EnvVars,
     ) -> Result<(), String> {
-        let kept = self.running.as_ref().filter(|at_work| at_work.settings == *settings);
-        if kept.is_some() && should_read_token_once(settings.token.as_ref()) {
+        let current = self.running.as_ref().filter(|running| running.settings == *settings);
+        if current.is_some() && should_read_token_once(settings.token.as_ref()) {
             return Ok(());
         }
-        let listening = match self.listeners_for(settings) {
-            Ok(Some(listening)) => listening,
+        let listeners = match self.listeners_for(settings) {
+            Ok(Some(listeners)) => listeners,
             Ok(None) => {
                 self.shut_down();
                 return Ok(());
             }
-            Err(why) => return Err(self.keep_previous(settings, &why)),
+            Err(error) => return Err(self.keep_previous(settings, &error)),
         };
         let token = match read_token(settings.token.as_ref(), environment) {
             Ok(token) => token,
-            Err(why) if kept.is_some() => {
-                return Err(format!("goes on with the token it has: {why}"));
+            Err(error) if current.is_some() => {
+                return Err(format!("still served with the previous token: {error}"));
             }
-            Err(why) => {
+            Err(error) => {
                 self.shut_down();
-                return Err(format!("is not served: {why}"));
+                return Err(format!("not served: {error}"));
             }
         };
-        if kept.is_some_and(|at_work| at_work.token == token) {
+        if current.is_some_and(|running| running.token == token) {
             return Ok(());
         }
-        let offer = EndpointConfig {
+        let endpoint_config = EndpointConfig {
             data: Arc::clone(&self.data_provider) as _,
             token: token.clone(),
             requests_per_minute: settings.requests_per_minute,
         };
-        let started = HttpServer::start(&listening, offer);
+        let started = HttpServer::start(&listeners, endpoint_config);
         self.shut_down();
-        let server = started.map_err(|why| format!("is not served: {why}"))?;
-        for address in listening.addresses() {
-            info!("the endpoint listens on http://{address}/");
+        let server = started.map_err(|error| format!("not served: {error}"))?;
+        for address in listeners.addresses() {
+            let url = format!("http://{address}/");
+            info!(%url, "endpoint listening");
         }
-        self.running = Some(RunningEndpoint {
-            settings: settings.clone(),
-            token,
-            listeners: listening,
-            server,
-        });
+        self.running =
+            Some(RunningEndpoint { settings: settings.clone(), token, listeners, server });
         Ok(())
     }
 
-    /// Where it is to listen: an address that is listened on already is kept.
+    /// Returns the sockets for these settings: those of systemd, those of the running server if its
+    /// address is unchanged, or new ones. `None` if no address is configured.
     fn listeners_for(
         &self,
         settings: &config::EndpointSettings,
     ) -> Result<Option<Arc<Listeners>>, String> {
-        if let Some(inherited) = &self.systemd_listeners {
-            return Ok(Some(Arc::clone(inherited)));
+        if let Some(listeners) = &self.systemd_listeners {
+            return Ok(Some(Arc::clone(listeners)));
         }
         let Some(address) = settings.listen else { return Ok(None) };
         match &self.running {
-            Some(at_work) if at_work.settings.listen == settings.listen => {
-                Ok(Some(Arc::clone(&at_work.listeners)))
+            Some(running) if running.settings.listen == settings.listen => {
+                Ok(Some(Arc::clone(&running.listeners)))
             }
             Some(_) | None => {
-                let own = Listeners::bind(address).map_err(|why| why.to_string())?;
-                Ok(Some(Arc::new(own)))
+                let listeners = Listeners::bind(address).map_err(|error| error.to_string())?;
+                Ok(Some(Arc::new(listeners)))
             }
         }
     }
 
-    /// What was served goes on at its old address, unless whoever may ask is to know another token.
-    fn keep_previous(&mut self, settings: &config::EndpointSettings, why: &str) -> String {
+    /// Keeps the server at its old address after an error, and returns the message. Shuts it down
+    /// if the token setting has changed, because the old token must no longer be accepted.
+    fn keep_previous(&mut self, settings: &config::EndpointSettings, error: &str) -> String {
         match &self.running {
-            Some(at_work) if at_work.settings.token == settings.token => {
-                let addresses = at_work.listeners.addresses();
-                let old: Vec<String> =
+            Some(running) if running.settings.token == settings.token => {
+                let addresses = running.listeners.addresses();
+                let urls: Vec<String> =
                     addresses.iter().map(|address| format!("http://{address}/")).collect();
-                format!("stays at {}: {why}", old.join(", "))
+                format!("still served at {}: {error}", urls.join(", "))
             }
             Some(_) | None => {
                 self.shut_down();
-                format!("is not served: {why}")
+                format!("not served: {error}")
             }
         }
     }
 
     fn shut_down(&mut self) {
-        if let Some(at_work) = self.running.take() {
-            at_work.server.shut_down();
+        if let Some(running) = self.running.take() {
+            running.server.shut_down();
         }
     }
 }
 
-/// A command may take long and ask a person, and what is no credential never changes.
+/// True if the token is not read again while the settings are the same. A command may take long
+/// and prompt for input, and a missing token cannot change.
 fn should_read_token_once(token: Option<&CredentialRef>) -> bool {
     match token {
         None | Some(CredentialRef::Command(_)) => true,
@@ -238,6 +239,6 @@ fn read_token(
     environment: &EnvVars,
 ) -> Result<Option<Token>, String> {
     let secret = token.map(|token| token.read(environment)).transpose();
-    let secret = secret.map_err(|why| why.to_string())?;
+    let secret = secret.map_err(|error| error.to_string())?;
     Ok(secret.map(|secret| Token::new(secret.expose_secret())))
 }

@@ -1,7 +1,7 @@
-//! Log lines to the systemd journal, with their fields, never waiting for it.
+//! Tracing layer that sends log lines with their fields to the systemd journal, without blocking.
 //!
-//! The protocol is one datagram per line: <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>. A journal
-//! that is stuck costs lines, which are counted and told later, and no work.
+//! The protocol is one datagram per line: <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>. If the
+//! journal is stuck, lines are dropped, and their number is logged later.
 
 use std::fmt::{Debug, Write as _};
 use std::io;
@@ -19,39 +19,42 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::worker::RealEnv;
 
-/// Where the journal listens.
+/// Path of the journal's socket.
 const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
 
-/// The longest value, in bytes: a datagram has a limit, and a line has readers.
+/// Maximum length of a value, in bytes, because a datagram has a limit and a line must be readable.
 const VALUE_BYTES_MAX: usize = 32 << 10;
 
-/// The longest name of a field that the journal takes, in bytes.
+/// Field with the text of an entry.
+const MESSAGE: &str = "MESSAGE";
+
+/// Maximum length of a field name that the journal accepts, in bytes.
 const NAME_BYTES_MAX: usize = 64;
 
-/// How long the journal is left alone after it did not take a line: each that it refuses takes the
-/// kernel milliseconds, which at a thousand lines a second are all there is.
+/// Pause after the journal has not accepted a line. Each rejected line takes the kernel
+/// milliseconds, which at a thousand lines a second would use all of the time.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// The way to the journal.
+/// Tracing layer with the connection to the journal.
 #[derive(Debug)]
 pub(super) struct JournaldLayer {
     socket: UnixDatagram,
     path: PathBuf,
-    /// Lines that it did not take since it last took one.
+    /// Lines dropped since the last accepted one.
     dropped_lines: AtomicU64,
-    /// When it is tried again, in milliseconds of uptime.
+    /// Time of the next attempt, in milliseconds of uptime.
     retry_at: AtomicU64,
 }
 
-/// The fields of an event or a span, by the names the journal takes.
+/// Fields of an event or a span, under the names that the journal accepts.
 #[derive(Debug, Default)]
 struct JournalFields(Vec<(String, String)>);
 
 impl JournaldLayer {
-    /// Opens the way to the journal of this machine.
+    /// Connects to the journal of this host.
     ///
     /// # Errors
-    /// When nothing listens there.
+    /// An I/O error if nothing listens on the socket.
     pub(super) fn open() -> io::Result<Self> {
         Self::at_path(Path::new(JOURNAL_SOCKET))
     }
@@ -59,33 +62,33 @@ impl JournaldLayer {
     fn at_path(path: &Path) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
-        // An empty datagram is no line; it only finds out whether anybody is there.
+        // Tests that the journal listens. An empty datagram is not logged.
         socket.send_to(&[], path)?;
-        let (lost, again_at) = (AtomicU64::new(0), AtomicU64::new(0));
-        Ok(Self { socket, path: path.to_owned(), dropped_lines: lost, retry_at: again_at })
+        let (dropped_lines, retry_at) = (AtomicU64::new(0), AtomicU64::new(0));
+        Ok(Self { socket, path: path.to_owned(), dropped_lines, retry_at })
     }
 
     fn send(&self, fields: &JournalFields) {
-        let again_at = Duration::from_millis(self.retry_at.load(Ordering::Relaxed));
+        let retry_at = Duration::from_millis(self.retry_at.load(Ordering::Relaxed));
         let now = RealEnv::uptime();
-        if now < again_at || self.socket.send_to(&fields.bytes(), &self.path).is_err() {
+        if now < retry_at || self.socket.send_to(&fields.bytes(), &self.path).is_err() {
             self.dropped_lines.fetch_add(1, Ordering::Relaxed);
-            if again_at <= now {
-                let again_at = now.saturating_add(RETRY_DELAY).as_millis();
-                self.retry_at.store(u64::try_from(again_at).unwrap_or(0), Ordering::Relaxed);
+            if retry_at <= now {
+                let retry_at = now.saturating_add(RETRY_DELAY).as_millis();
+                self.retry_at.store(u64::try_from(retry_at).unwrap_or(0), Ordering::Relaxed);
             }
             return;
         }
-        let lost = self.dropped_lines.swap(0, Ordering::Relaxed);
-        if lost > 0 {
-            let mut told = JournalFields::default();
-            told.with_event_fields(Level::WARN);
-            told.add_unique(
-                "MESSAGE",
-                format!("{lost} log lines are lost: the journal did not take them"),
+        let dropped = self.dropped_lines.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            let mut warning = JournalFields::default();
+            warning.add_level(Level::WARN);
+            warning.add_unique(
+                MESSAGE,
+                format!("{dropped} log lines dropped: the journal did not accept them"),
             );
-            if self.socket.send_to(&told.bytes(), &self.path).is_err() {
-                self.dropped_lines.fetch_add(lost, Ordering::Relaxed);
+            if self.socket.send_to(&warning.bytes(), &self.path).is_err() {
+                self.dropped_lines.fetch_add(dropped, Ordering::Relaxed);
             }
         }
     }
@@ -101,12 +104,13 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for JournaldLayer {
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut fields = JournalFields::default();
-        fields.with_event_fields(*event.metadata().level());
         event.record(&mut fields);
-        // From the inside out: what stands nearer to the event is more true of it.
+        fields.complete_message();
+        fields.add_level(*event.metadata().level());
+        // From the innermost span outwards, because inner fields take precedence.
         for span in context.event_scope(event).into_iter().flatten() {
-            if let Some(JournalFields(outer)) = span.extensions().get::<JournalFields>() {
-                for (name, value) in outer {
+            if let Some(JournalFields(span_fields)) = span.extensions().get::<JournalFields>() {
+                for (name, value) in span_fields {
                     fields.add_unique(name, value.clone());
                 }
             }
@@ -116,7 +120,20 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for JournaldLayer {
 }
 
 impl JournalFields {
-    fn with_event_fields(&mut self, level: Level) {
+    /// Appends the fields to the message, because `journalctl` shows nothing else of an entry.
+    fn complete_message(&mut self) {
+        let message = self.0.iter().position(|(name, _)| name == MESSAGE);
+        let (_, mut line) = message.map_or_else(Default::default, |index| self.0.remove(index));
+        for (name, value) in &self.0 {
+            let separator = if line.is_empty() { "" } else { " " };
+            let needs_quotes = value.is_empty() || value.contains([' ', '"', '\n']);
+            let value = if needs_quotes { &format!("{value:?}") } else { value };
+            line.push_str(&format!("{separator}{}={value}", name.to_ascii_lowercase()));
+        }
+        self.add_unique(MESSAGE, line);
+    }
+
+    fn add_level(&mut self, level: Level) {
         let priority = match level {
             Level::ERROR => "3",
             Level::WARN => "4",
@@ -127,14 +144,14 @@ impl JournalFields {
         self.add_unique("SYSLOG_IDENTIFIER", "cynosure".to_owned());
     }
 
-    /// Adds a field, unless there is one of this name.
+    /// Adds a field, unless one of this name exists.
     fn add_unique(&mut self, name: &str, mut value: String) {
         let name = journal_field_name(name);
         if name.is_empty() || self.0.iter().any(|(other, _)| *other == name) {
             return;
         }
-        let cut = (0..=VALUE_BYTES_MAX).rev().find(|at| value.is_char_boundary(*at));
-        value.truncate(cut.unwrap_or_default());
+        let end = (0..=VALUE_BYTES_MAX).rev().find(|at| value.is_char_boundary(*at));
+        value.truncate(end.unwrap_or_default());
         self.0.push((name, value));
     }
 
@@ -162,18 +179,19 @@ impl Visit for JournalFields {
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         let mut text = String::new();
-        // Writing to a string fails only where a value cannot be shown; then what there is stands.
+        // Fails only if the value's `Debug` fails; the text written so far is then used.
         write!(text, "{value:?}").ok();
         self.add_unique(field.name(), text);
     }
 }
 
-/// `r#type` as `TYPE`: capitals, digits and underscores, none of them in front.
+/// Returns a valid field name, `TYPE` for `r#type`: capitals, digits and underscores, and a capital
+/// first.
 fn journal_field_name(name: &str) -> String {
     let name = name.strip_prefix("r#").unwrap_or(name);
-    let letters =
+    let chars =
         name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' });
-    letters.skip_while(|c| !c.is_ascii_uppercase()).take(NAME_BYTES_MAX).collect()
+    chars.skip_while(|c| !c.is_ascii_uppercase()).take(NAME_BYTES_MAX).collect()
 }
 
 #[cfg(test)]
@@ -206,26 +224,28 @@ mod tests {
 
         tracing::subscriber::with_default(registry().with(journal), || {
             let _source = error_span!("worker", source = "work").entered();
-            let _turn = error_span!("turn", session = "session_1", state = "downloading").entered();
+            let _iteration =
+                error_span!("iteration", session = "session_1", state = "downloading").entered();
             info!(
                 cause = "server",
                 r#type = "TEMPORARY",
                 state = "error",
-                "recorded error: {}",
-                503
+                error = "503 from example.com",
+                "recorded error"
             );
         });
 
-        insta::assert_snapshot!(receive_line(&listener).unwrap().trim_end(), @r"
-        PRIORITY=6
-        SYSLOG_IDENTIFIER=cynosure
-        MESSAGE=recorded error: 503
+        insta::assert_snapshot!(receive_line(&listener).unwrap().trim_end(), @r#"
         CAUSE=server
         TYPE=TEMPORARY
         STATE=error
+        ERROR=503 from example.com
+        MESSAGE=recorded error cause=server type=TEMPORARY state=error error="503 from example.com"
+        PRIORITY=6
+        SYSLOG_IDENTIFIER=cynosure
         SESSION=session_1
         SOURCE=work
-        ");
+        "#);
     }
 
     #[test]
@@ -241,24 +261,24 @@ mod tests {
         let (_home, listener, journal) = fake_journal();
         let journal = std::sync::Arc::new(journal);
 
-        // More than any queue takes; each that waited would wait for ever.
+        // More lines than any socket queue holds; a blocking send would never return.
         for number in 0..5000 {
             let mut fields = JournalFields::default();
             fields.add_unique("MESSAGE", number.to_string());
             journal.send(&fields);
         }
-        let lost = journal.dropped_lines.load(Ordering::Relaxed);
-        assert!(lost > 0);
-        let taken = std::iter::from_fn(|| receive_line(&listener)).count() as u64;
-        assert_eq!(taken + lost, 5000);
+        let dropped = journal.dropped_lines.load(Ordering::Relaxed);
+        assert!(dropped > 0);
+        let received = std::iter::from_fn(|| receive_line(&listener)).count() as u64;
+        assert_eq!(received + dropped, 5000);
 
         journal.send(&JournalFields::default());
-        assert_eq!(receive_line(&listener), None, "it is left alone for a while");
-        let lost = lost + 1;
+        assert_eq!(receive_line(&listener), None, "nothing is sent before retry_at");
+        let dropped = dropped + 1;
         journal.retry_at.store(0, Ordering::Relaxed);
         journal.send(&JournalFields::default());
-        let told: Vec<String> = std::iter::from_fn(|| receive_line(&listener)).collect();
-        assert!(told[1].contains(&format!("MESSAGE={lost} log lines are lost")), "{told:?}");
+        let lines: Vec<String> = std::iter::from_fn(|| receive_line(&listener)).collect();
+        assert!(lines[1].contains(&format!("MESSAGE={dropped} log lines dropped")), "{lines:?}");
     }
 
     #[test]
@@ -267,7 +287,7 @@ mod tests {
         drop(listener);
         fs_err::remove_file(home.path().join("socket")).unwrap();
 
-        tracing::subscriber::with_default(registry().with(journal), || error!("unheard"));
+        tracing::subscriber::with_default(registry().with(journal), || error!("not received"));
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! Facts that line up: a label, and what there is to say of it, perhaps on several lines.
+//! Aligned list of labels and values. A value may have several lines.
 
-/// The gap between the labels and what they label.
+/// Number of spaces between the longest label and its value.
 const COLUMN_GAP: usize = 2;
 
-/// Labelled lines of a report.
+/// List of labels, each with the lines of its value.
 #[derive(Debug, Default)]
 pub(super) struct KeyValueTable(Vec<(&'static str, Vec<String>)>);
 
@@ -13,14 +13,14 @@ impl KeyValueTable {
         self.0.push((label, vec![line.into()]));
     }
 
-    /// Adds several lines under one label; no lines, no label.
+    /// Adds several lines under one label. Adds nothing if there are no lines.
     pub(super) fn add_all(&mut self, label: &'static str, lines: Vec<String>) {
         if !lines.is_empty() {
             self.0.push((label, lines));
         }
     }
 
-    /// Lines everything up.
+    /// Returns the aligned text, with each label on the first line of its value.
     #[must_use]
     pub(super) fn render(&self) -> String {
         let width = self.0.iter().map(|(label, _)| label.len()).max().unwrap_or(0) + COLUMN_GAP;
@@ -43,11 +43,11 @@ mod tests {
 
     #[test]
     fn values_are_aligned_and_labels_printed_once() {
-        let mut facts = KeyValueTable::default();
-        facts.add("cause", "server");
-        facts.add_all("nothing", Vec::new());
-        facts.add_all("delay", vec!["one".to_owned(), "two".to_owned()]);
+        let mut table = KeyValueTable::default();
+        table.add("cause", "server");
+        table.add_all("nothing", Vec::new());
+        table.add_all("delay", vec!["one".to_owned(), "two".to_owned()]);
 
-        assert_eq!(facts.render(), "cause  server\ndelay  one\n       two");
+        assert_eq!(table.render(), "cause  server\ndelay  one\n       two");
     }
 }

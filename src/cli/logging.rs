@@ -1,4 +1,4 @@
-//! Where log lines go: plain text, JSON, or the journal with fields.
+//! Setup of logging: plain text, JSON, or the systemd journal with fields.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -15,57 +15,62 @@ use crate::cli::progress::ProgressBars;
 use crate::config::EnvVars;
 use crate::worker::ITERATION_SPAN;
 
-/// Starts logging to standard error, above the progress lines of `screen` where there are any.
+/// Starts logging to the journal, or to standard error above the progress bars.
 ///
 /// `CYNOSURE_LOG` takes a filter such as `cynosure=debug`.
-pub(super) fn start(common: &CommonArgs, environment: &EnvVars, screen: &ProgressBars) {
-    let under_systemd = environment.get("JOURNAL_STREAM").is_some();
+pub(super) fn start(common: &CommonArgs, environment: &EnvVars, progress_bars: &ProgressBars) {
+    let is_under_systemd = environment.get("JOURNAL_STREAM").is_some();
     let format = match common.log_format {
-        LogFormat::Auto if under_systemd => LogFormat::Journal,
+        LogFormat::Auto if is_under_systemd => LogFormat::Journal,
         LogFormat::Auto => LogFormat::Text,
         format @ (LogFormat::Text | LogFormat::Json | LogFormat::Journal) => format,
     };
-    let colours = io::stderr().is_terminal() && environment.get("NO_COLOR").is_none();
-    let lines = ProgressAwareStderr { progress_bars: screen.clone() };
+    let has_colors = io::stderr().is_terminal() && environment.get("NO_COLOR").is_none();
+    let writer = ProgressAwareStderr { progress_bars: progress_bars.clone() };
     let layer: Box<dyn Layer<Registry> + Send + Sync> = match format {
         LogFormat::Auto | LogFormat::Text => {
-            text_layer(fmt::layer().with_writer(lines).with_ansi(colours).with_target(false))
+            text_layer(fmt::layer().with_writer(writer).with_ansi(has_colors).with_target(false))
         }
-        LogFormat::Json => fmt::layer().with_writer(lines).json().flatten_event(true).boxed(),
+        LogFormat::Json => fmt::layer().with_writer(writer).json().flatten_event(true).boxed(),
         LogFormat::Journal => match JournaldLayer::open() {
             Ok(journal) => journal.boxed(),
-            // Without a journal the lines must go somewhere.
-            Err(_) => text_layer(fmt::layer().with_writer(lines).with_ansi(false)),
+            // Without a journal the lines go to standard error.
+            Err(_) => text_layer(fmt::layer().with_writer(writer).with_ansi(false)),
         },
     };
     tracing_subscriber::registry()
-        .with(layer.with_filter(log_filter(common, environment, screen)))
+        .with(layer.with_filter(log_filter(common, environment, progress_bars)))
         .init();
 }
 
-/// Lines for people name the source they are about; session and state are fields for programs.
+/// Creates a layer for readable text: its lines name the source, and leave out the fields of the
+/// iteration span, which are for programs.
 fn text_layer(layer: impl Layer<Registry> + Send + Sync) -> Box<dyn Layer<Registry> + Send + Sync> {
     layer.with_filter(filter_fn(|metadata| metadata.name() != ITERATION_SPAN)).boxed()
 }
 
-fn log_filter(common: &CommonArgs, environment: &EnvVars, screen: &ProgressBars) -> EnvFilter {
+fn log_filter(
+    common: &CommonArgs,
+    environment: &EnvVars,
+    progress_bars: &ProgressBars,
+) -> EnvFilter {
     let level = match (common.quiet, common.verbose) {
         (true, _) => LevelFilter::ERROR,
-        // Where a progress line tells the story, the log need not.
-        (false, 0) if screen.is_drawing() => LevelFilter::ERROR,
+        // Progress bars already show what an INFO line reports.
+        (false, 0) if progress_bars.is_drawing() => LevelFilter::ERROR,
         (false, 0) => LevelFilter::INFO,
         (false, 1) => LevelFilter::DEBUG,
         (false, _) => LevelFilter::TRACE,
     };
-    let wanted = environment.get("CYNOSURE_LOG").and_then(|text| text.to_str());
+    let filter = environment.get("CYNOSURE_LOG").and_then(|text| text.to_str());
     let builder = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into());
-    match wanted {
-        Some(wanted) => builder.parse_lossy(wanted),
+    match filter {
+        Some(filter) => builder.parse_lossy(filter),
         None => builder.parse_lossy(format!("cynosure={level}")),
     }
 }
 
-/// Standard error, written to without tearing the progress lines.
+/// Standard error, which suspends the progress bars while a line is written.
 #[derive(Clone)]
 struct ProgressAwareStderr {
     progress_bars: ProgressBars,

@@ -1,4 +1,4 @@
-//! `man`: the manual pages, made of what `--help` says, for whoever packages the program.
+//! `man`: generates the manual pages from the help texts, for packaging.
 
 use std::path::Path;
 
@@ -8,11 +8,11 @@ use crate::cli::args::Cli;
 use crate::cli::error::CliError;
 use crate::cli::exit::ProgramExit;
 
-/// Writes a page for the program and one for each command into a folder that is there.
+/// Writes a page for the program and one for each command into an existing folder.
 pub(super) fn write_man_pages(dir: &Path) -> Result<ProgramExit, CliError> {
     clap_mangen::generate_to(Cli::command(), dir).map_err(|error| {
-        let why = format!("cannot write the manual pages into {}: {error}", dir.display());
-        CliError::new(ProgramExit::Other, why)
+        let message = format!("cannot write the manual pages into {}: {error}", dir.display());
+        CliError::new(ProgramExit::Other, message)
     })?;
     Ok(ProgramExit::Success)
 }

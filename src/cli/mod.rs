@@ -1,4 +1,4 @@
-//! The commands, a file each.
+//! Commands of the program, one file or folder each, and the parts that they share.
 
 mod adopt;
 mod alert;
@@ -60,7 +60,7 @@ use self::error::{CliError, to_exit_code};
 use self::exit::ProgramExit;
 use self::print::print_result;
 
-/// Runs what was typed.
+/// Parses the command line and runs its command.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();

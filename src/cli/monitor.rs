@@ -1,4 +1,4 @@
-//! `monitor`: the second process, which looks again and again.
+//! `monitor`: the second process, which checks units, sources and overall health at intervals.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 use crate::cli::args::CommonArgs;
 use crate::cli::clock_step::ClockStepMonitor;
 use crate::cli::context::AppContext;
-use crate::cli::error::{CliError, report_error as told_trouble};
+use crate::cli::error::{CliError, report_error};
 use crate::cli::exit::ProgramExit;
 use crate::cli::health_task::HealthTask;
 use crate::cli::http_server::EndpointManager;
@@ -32,80 +32,82 @@ pub(super) fn monitor(common: &CommonArgs) -> ExitCode {
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
-            return print_error(ProgramExit::Other, format!("cannot start: {error}")).into();
+            let message = format!("cannot create the runtime: {error}");
+            return print_error(ProgramExit::Other, message).into();
         }
     };
-    // Before all else: a SIGHUP must not end a process that is about to read its configuration.
+    // First of all: a SIGHUP must not end a process that is about to read its configuration.
     let hangup = HangupSignal::install(&runtime);
-    let ground = match AppContext::load(common) {
-        Ok(ground) => ground,
-        Err(why) => return print_error(ProgramExit::Configuration, why).into(),
+    let context = match AppContext::load(common) {
+        Ok(context) => context,
+        Err(message) => return print_error(ProgramExit::Configuration, message).into(),
     };
-    let screen = ProgressBars::new(ShowProgress::No);
-    logging::start(common, &ground.environment, &screen);
-    let serving = EndpointManager::new(&ground);
-    let exit = runtime.block_on(run_loop(common.clone(), ground, &serving, hangup));
-    serving.shut_down();
-    // A round that waits for the bus must not hold up the end.
+    let progress_bars = ProgressBars::new(ShowProgress::No);
+    logging::start(common, &context.environment, &progress_bars);
+    let endpoint = EndpointManager::new(&context);
+    let exit = runtime.block_on(run_loop(common.clone(), context, &endpoint, hangup));
+    endpoint.shut_down();
+    // A cycle that waits for D-Bus must not delay the exit.
     runtime.shutdown_background();
-    told_trouble(exit).into()
+    report_error(exit).into()
 }
 
-/// Wait, look, act, tell; until a signal.
+/// Runs monitor cycles, reports their results and waits between them, until a signal arrives.
 async fn run_loop(
     common: CommonArgs,
-    mut ground: AppContext,
-    serving: &EndpointManager,
+    mut context: AppContext,
+    endpoint: &EndpointManager,
     mut hangup: HangupSignal,
 ) -> Result<ProgramExit, CliError> {
     let mut signals = TerminationSignals::new().map_err(|error| {
         CliError::new(ProgramExit::Other, format!("cannot listen for signals: {error}"))
     })?;
-    let notifier = Notifier::new(ground.environment.get("NOTIFY_SOCKET"));
-    let feeding = keep_alive_interval(&ground.environment);
-    let (mut seen, clock) = (LoggedFindings::default(), ClockStepMonitor::start());
-    let mut health = HealthTask::start(&ground)?;
-    let metrics = MetricsExport::start(&ground);
+    let notifier = Notifier::new(context.environment.get("NOTIFY_SOCKET"));
+    let keep_alive = keep_alive_interval(&context.environment);
+    let (mut logged, clock) = (LoggedFindings::default(), ClockStepMonitor::start());
+    let mut health = HealthTask::start(&context)?;
+    let metrics = MetricsExport::start(&context);
     loop {
-        ground = reload_config(&common, ground);
-        metrics.update_config(&ground);
+        context = reload_config(&common, context);
+        metrics.update_config(&context);
         let time = RealEnv.time();
         let now = time.wall;
-        // Neither a look nor a restart waits for those who only want to see.
-        drop(tokio::spawn(RealEnv.spawn_blocking(serving.background_task(&ground, now))));
-        let monitor = build_monitor(&ground, restart_policy(&ground.loaded.settings))?;
-        let watch = clock.clone();
-        let looking = RealEnv.spawn_blocking(move || monitor.run_cycle(now, || watch.stable_for()));
-        let round = tokio::select! {
-            round = looking => round,
+        // Checks and restarts do not wait for the endpoint.
+        drop(tokio::spawn(RealEnv.spawn_blocking(endpoint.background_task(&context, now))));
+        let monitor = build_monitor(&context, restart_policy(&context.loaded.settings))?;
+        let clock_steps = clock.clone();
+        let running =
+            RealEnv.spawn_blocking(move || monitor.run_cycle(now, || clock_steps.stable_for()));
+        let cycle = tokio::select! {
+            cycle = running => cycle,
             exit = signals.recv() => return Ok(notify_stopping(&notifier, exit)),
         };
-        seen.log_changes(&round, now);
-        let status = status_text(&round, ground.loaded.settings.sources.len());
+        logged.log_changes(&cycle, now);
+        let status = status_text(&cycle, context.loaded.settings.sources.len());
         notifier.notify(&[NotifyState::Ready, NotifyState::Status(&status), NotifyState::Watchdog]);
-        if health.is_due(&round, &ground, now) {
-            let looking = health.evaluate(&ground, &round, clock.stable_for(), now)?;
+        if health.is_due(&cycle, &context, now) {
+            let evaluation = health.evaluate(&context, &cycle, clock.stable_for(), now)?;
             tokio::select! {
-                () = looking => {}
+                () = evaluation => {}
                 exit = signals.recv() => return Ok(notify_stopping(&notifier, exit)),
             }
-            health.deliver(&ground);
+            health.deliver(&context);
         }
-        let mut wait = ground.loaded.settings.monitor.interval;
-        for judged in &round.units {
-            if let RestartAction::Delayed { not_before: at, .. } = judged.action {
-                wait = wait.min(at.since(now).max(Duration::from_secs(1)));
+        let mut wait = context.loaded.settings.monitor.interval;
+        for evaluation in &cycle.units {
+            if let RestartAction::Delayed { not_before, .. } = evaluation.action {
+                wait = wait.min(not_before.since(now).max(Duration::from_secs(1)));
             }
         }
         let next = time.after(wait);
-        // Where the clock is set, what was waited for is looked for at once.
+        // A clock step ends the wait: the next cycle starts immediately.
         while next.remaining(RealEnv.time()).is_some() {
-            let fed = feeding.map(|feeding| RealEnv.now().after(feeding));
-            let nap =
-                ClockReading { wall: fed.map_or(next.wall, |fed| fed.min(next.wall)), ..next };
+            let keep_alive_at = keep_alive.map(|interval| RealEnv.now().after(interval));
+            let wall = keep_alive_at.map_or(next.wall, |at| at.min(next.wall));
+            let wake_up = ClockReading { wall, ..next };
             tokio::select! {
-                () = RealEnv.sleep_until(nap) => notifier.notify(&[NotifyState::Watchdog]),
-                // The configuration is read before each look.
+                () = RealEnv.sleep_until(wake_up) => notifier.notify(&[NotifyState::Watchdog]),
+                // Each cycle begins by reading the configuration.
                 () = hangup.recv() => break,
                 exit = signals.recv() => return Ok(notify_stopping(&notifier, exit)),
             }
@@ -113,92 +115,105 @@ async fn run_loop(
     }
 }
 
-/// Half of what the watchdog allows.
+/// Returns half of the watchdog interval of systemd; `None` without a watchdog.
 fn keep_alive_interval(environment: &EnvVars) -> Option<Duration> {
-    let (usec, of) = (environment.get("WATCHDOG_USEC"), environment.get("WATCHDOG_PID"));
-    watchdog_interval(usec, of, std::process::id()).map(|interval| interval / 2)
+    let (usec, pid) = (environment.get("WATCHDOG_USEC"), environment.get("WATCHDOG_PID"));
+    watchdog_interval(usec, pid, std::process::id()).map(|interval| interval / 2)
 }
 
 fn notify_stopping(notifier: &Notifier, exit: ProgramExit) -> ProgramExit {
     info!("stopping");
     notifier.notify(&[NotifyState::Stopping]);
-    // Under systemd whoever stops it by `systemctl` wants it down, and any other signal does not.
+    // Under systemd, `systemctl stop` keeps the unit down whatever the exit code is. After any
+    // other signal the unit has to be started again.
     if notifier.is_connected() { ProgramExit::Restart } else { exit }
 }
 
-/// Reads the configuration again; a broken one is reported and the last good one kept.
-fn reload_config(common: &CommonArgs, ground: AppContext) -> AppContext {
+/// Reads the configuration again. Logs an invalid one and keeps the last valid one.
+fn reload_config(common: &CommonArgs, context: AppContext) -> AppContext {
     match AppContext::load(common) {
-        Ok(fresh) => fresh,
-        Err(mistakes) => {
-            warn!("going on with the last good configuration: {mistakes}");
-            ground
+        Ok(reloaded) => reloaded,
+        Err(errors) => {
+            warn!(%errors, "keeping the last valid configuration");
+            context
         }
     }
 }
 
-/// `watching 2 sources: all healthy`, or the worst of what is not.
-fn status_text(round: &CycleResult, sources: usize) -> String {
-    let worst = UnitEvaluation::worst_level(&round.units);
-    let told = UnitEvaluation::all_findings(&round.units).filter(|finding| finding.level == worst);
+/// Returns `watching 2 sources: all healthy`, or the findings of the worst level.
+fn status_text(cycle: &CycleResult, sources: usize) -> String {
+    let worst = UnitEvaluation::worst_level(&cycle.units);
+    let findings =
+        UnitEvaluation::all_findings(&cycle.units).filter(|finding| finding.level == worst);
     let plural = if sources == 1 { "" } else { "s" };
-    let sentence = match worst {
+    let summary = match worst {
         HealthLevel::Healthy => "all healthy".to_owned(),
-        HealthLevel::Warning | HealthLevel::Unknown | HealthLevel::Critical => {
-            let told: Vec<String> = told
+        HealthLevel::Skipped
+        | HealthLevel::Warning
+        | HealthLevel::Unknown
+        | HealthLevel::Critical => {
+            let texts: Vec<String> = findings
                 .map(|finding| format!("{}: {}", finding.subject.name(), finding.kind))
                 .collect();
-            format!("{}: {}", worst.name(), told.join("; "))
+            format!("{}: {}", worst.name(), texts.join("; "))
         }
     };
-    format!("watching {sources} source{plural}: {sentence}")
+    format!("watching {sources} source{plural}: {summary}")
 }
 
-/// What was told already, so that a log has each thing once.
+/// Findings and restart actions that were logged already, so that each is logged once.
 #[derive(Default)]
 struct LoggedFindings {
     levels: BTreeMap<String, (HealthLevel, &'static str)>,
-    /// What was done about each unit.
+    /// Last action of each unit, as text.
     actions: BTreeMap<String, String>,
     has_logged_error: bool,
 }
 
 impl LoggedFindings {
-    fn log_changes(&mut self, round: &CycleResult, now: Timestamp) {
+    fn log_changes(&mut self, cycle: &CycleResult, now: Timestamp) {
         let mut levels = BTreeMap::new();
-        for finding in UnitEvaluation::all_findings(&round.units) {
+        for finding in UnitEvaluation::all_findings(&cycle.units) {
             let key = (finding.level, finding.kind.name());
-            let name = finding.subject.name().to_owned();
-            if self.levels.get(&name) != Some(&key) {
-                log_finding(finding, !self.levels.contains_key(&name));
+            let subject = finding.subject.name().to_owned();
+            if self.levels.get(&subject) != Some(&key) {
+                log_finding(finding, !self.levels.contains_key(&subject));
             }
-            levels.insert(name, key);
+            levels.insert(subject, key);
         }
         self.levels = levels;
-        for UnitEvaluation { unit, action: act, .. } in &round.units {
-            self.log_action(unit.as_str(), act, now);
+        for UnitEvaluation { unit, action, .. } in &cycle.units {
+            self.log_action(unit.as_str(), action, now);
         }
-        if let Some(failure) = round.record_failure.as_ref().filter(|_| !self.has_logged_error) {
-            error!("cannot write down what was done: {failure}");
+        if let Some(failure) = cycle.record_failure.as_ref().filter(|_| !self.has_logged_error) {
+            error!(error = %failure, "cannot record the monitor cycle");
         }
-        self.has_logged_error = round.record_failure.is_some();
+        self.has_logged_error = cycle.record_failure.is_some();
     }
 
-    fn log_action(&mut self, unit: &str, act: &RestartAction, now: Timestamp) {
-        let Some(told) = restart_action_text(act, now) else {
+    fn log_action(&mut self, unit: &str, action: &RestartAction, now: Timestamp) {
+        let Some(text) = restart_action_text(action, now) else {
             self.actions.remove(unit);
             return;
         };
-        let is_new = self.actions.get(unit) != Some(&told);
-        match act {
-            RestartAction::Requested { .. } => warn!(unit, "{told}"),
-            RestartAction::None | RestartAction::Denied | RestartAction::Delayed { .. }
-                if is_new =>
-            {
-                info!(unit, "{told}");
+        let is_new = self.actions.get(unit) != Some(&text);
+        match action {
+            RestartAction::Requested { grant, reason } => {
+                let (restarts, crash_loop) = (grant.consecutive_restarts, grant.crash_loop);
+                warn!(unit, restarts, ?crash_loop, reason, "asked systemd for a restart");
             }
-            RestartAction::BudgetUnavailable { .. } | RestartAction::Rejected { .. } if is_new => {
-                error!(unit, "{told}");
+            RestartAction::Denied if is_new => {
+                info!(unit, "a restart would help, but automatic restarts are disabled");
+            }
+            RestartAction::Delayed { not_before, reason } if is_new => {
+                info!(unit, %not_before, reason, "restart delayed");
+            }
+            RestartAction::BudgetUnavailable { failure } if is_new => {
+                error!(unit, error = %failure, "no restart, because it cannot be counted");
+            }
+            RestartAction::Rejected { error, reason } if is_new => {
+                let advice = error.advice();
+                error!(unit, %error, advice, reason, "systemd rejected a restart");
             }
             RestartAction::None
             | RestartAction::Denied
@@ -206,18 +221,19 @@ impl LoggedFindings {
             | RestartAction::BudgetUnavailable { .. }
             | RestartAction::Rejected { .. } => {}
         }
-        self.actions.insert(unit.to_owned(), told);
+        self.actions.insert(unit.to_owned(), text);
     }
 }
 
-/// What needs a person is told as an alert.
+/// Logs a finding at INFO at most: a finding that requires manual intervention is also an alert.
 fn log_finding(finding: &Finding, is_first: bool) {
-    let (about, message) = (finding.subject.name(), finding.kind.to_string());
-    let (level, figure) = (finding.level.name(), finding.value().unwrap_or_default());
-    if finding.level == HealthLevel::Healthy && !is_first {
-        info!(about, level, figure, "well again: {message}");
+    let (subject, level) = (finding.subject.name(), finding.level.name());
+    let value = finding.value().unwrap_or_default();
+    let kind = &finding.kind;
+    if finding.level <= HealthLevel::Healthy && !is_first {
+        info!(subject, level, value, finding = %kind, "healthy again");
     } else {
-        info!(about, level, figure, "{message}");
+        info!(subject, level, value, finding = %kind, "new finding");
     }
 }
 

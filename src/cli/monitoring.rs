@@ -1,4 +1,4 @@
-//! What `check` and `monitor` share: who watches, and how what it did is told.
+//! Setup shared by `check` and `monitor`, and the texts of restart actions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,24 +20,24 @@ use crate::monitor::{
 use crate::retry::RetryPolicy;
 use crate::systemd::{Bus, SYSTEM_BUS, UnitName};
 
-/// How long a start or a stop of the unit may take: its own time limits are shorter.
+/// Longest duration of a start or a stop of the unit; the unit's own limits are shorter.
 const UNIT_TRANSITION_MAX: Duration = Duration::from_secs(300);
 
-/// Finds who watches the sources of the configuration.
+/// Creates the monitor of the enabled sources.
 ///
 /// # Errors
-/// When the unit's name cannot be one.
+/// If the name of the unit is invalid.
 pub(super) fn build_monitor(
-    ground: &AppContext,
-    powers: RestartPolicy,
+    context: &AppContext,
+    policy: RestartPolicy,
 ) -> Result<Monitor, CliError> {
-    let settings = &ground.loaded.settings;
-    let lookout = StatusCollector {
+    let settings = &context.loaded.settings;
+    let collector = StatusCollector {
         disk: Arc::new(RealDisk),
-        state_dir: ground.state_dir.clone(),
+        state_dir: context.state_dir.clone(),
         sources: enabled_source_names(settings),
         unit: worker_unit(settings)?,
-        bus: systemd_bus(ground),
+        bus: systemd_bus(context),
     };
     let limits = WatchLimits {
         grace: settings.monitor.grace_period,
@@ -47,121 +47,121 @@ pub(super) fn build_monitor(
         max_starts: settings.health.thresholds.restarts,
         clock_stable_for: Duration::MAX,
     };
-    Ok(Monitor::new(lookout, limits, powers))
+    Ok(Monitor::new(collector, limits, policy))
 }
 
-/// Finds out what a look at the health of everything is to look at.
+/// Creates the health evaluator of the enabled sources.
 ///
 /// # Errors
-/// When the unit's name cannot be one.
+/// If the name of the unit is invalid.
 pub(super) fn health_evaluation(
-    ground: &AppContext,
-    clock_kept: Duration,
+    context: &AppContext,
+    clock_stable_for: Duration,
 ) -> Result<HealthEvaluator, CliError> {
-    let settings = &ground.loaded.settings;
+    let settings = &context.loaded.settings;
     let HealthSettings { thresholds, timeout } = settings.health.clone();
     let enabled = settings.sources.iter().filter(|(_, source)| source.is_enabled);
-    let named = enabled.map(|(name, source)| SourceIdentity {
+    let identities = enabled.map(|(name, source)| SourceIdentity {
         name: name.to_string(),
         provider: source.provider.clone(),
     });
-    let scope = CollectConfig {
-        state_dir: ground.state_dir.clone(),
+    let config = CollectConfig {
+        state_dir: context.state_dir.clone(),
         archive_dir: settings.archive.dir.clone(),
-        sources: named.collect(),
-        archive_mismatch: archive_mismatch,
+        sources: identities.collect(),
+        archive_mismatch,
         unit: worker_unit(settings)?.as_str().to_owned(),
         has_proxy_pool: !settings.proxy.pool.is_empty(),
         journal_window: thresholds.journal_window,
         timeout,
     };
-    let bounds = HealthLimits {
+    let limits = HealthLimits {
         thresholds,
         max_session_age: settings.restart.max_execution_time,
         grace: settings.monitor.grace_period,
-        clock_stable_for: clock_kept,
+        clock_stable_for,
         stuck_threshold: settings.restart.stuck_threshold,
         max_transition: UNIT_TRANSITION_MAX,
     };
-    Ok(HealthEvaluator { config: scope, limits: bounds })
+    Ok(HealthEvaluator { config, limits })
 }
 
-/// Those who are told.
+/// Creates the alert delivery with the configured channels.
 #[must_use]
-pub(super) fn alert_delivery(ground: &AppContext) -> AlertDelivery {
-    let settings = &ground.loaded.settings;
+pub(super) fn alert_delivery(context: &AppContext) -> AlertDelivery {
+    let settings = &context.loaded.settings;
     AlertDelivery {
         disk: Arc::new(RealDisk),
-        state_dir: ground.state_dir.clone(),
+        state_dir: context.state_dir.clone(),
         alert_config: Arc::new(settings.alert.clone()),
-        environment: Arc::new(ground.environment.clone()),
+        environment: Arc::new(context.environment.clone()),
         host_name: host_name(),
         sources: enabled_source_names(settings).into_iter().collect(),
     }
 }
 
-/// What the configuration lets a watcher do.
+/// Returns the restarts that the configuration allows.
 #[must_use]
 pub(super) fn restart_policy(settings: &Settings) -> RestartPolicy {
-    let permit = |switch: bool| {
-        if switch && settings.service.enable_auto_restart {
+    let rule = |is_enabled: bool| {
+        if is_enabled && settings.service.enable_auto_restart {
             RestartRule::Allowed
         } else {
             RestartRule::Denied
         }
     };
     RestartPolicy {
-        stuck_worker: permit(settings.monitor.should_restart_stuck),
-        failed_unit: permit(settings.monitor.should_restart_failed),
+        stuck_worker: rule(settings.monitor.should_restart_stuck),
+        failed_unit: rule(settings.monitor.should_restart_failed),
     }
 }
 
-/// The unit of the worker.
+/// Returns the unit of the worker.
 ///
 /// # Errors
-/// When its name cannot be one.
+/// If its name is invalid.
 pub(super) fn worker_unit(settings: &Settings) -> Result<UnitName, CliError> {
     let name = &settings.service.service_name;
-    name.parse().map_err(|wrong: crate::systemd::InvalidUnitName| {
-        CliError::new(ProgramExit::Configuration, format!("service.service_name: {wrong}"))
+    name.parse().map_err(|error: crate::systemd::InvalidUnitName| {
+        CliError::new(ProgramExit::Configuration, format!("service.service_name: {error}"))
     })
 }
 
-/// The way to systemd.
+/// Creates the D-Bus client for systemd, with the configured timeout of a call.
 #[must_use]
-pub(super) fn systemd_bus(ground: &AppContext) -> Bus {
-    systemd_bus_with_timeout(ground, ground.loaded.settings.monitor.bus_timeout)
+pub(super) fn systemd_bus(context: &AppContext) -> Bus {
+    systemd_bus_with_timeout(context, context.loaded.settings.monitor.bus_timeout)
 }
 
-/// The same, for whoever has no more than this time for a call.
+/// Creates the D-Bus client for systemd, with this timeout of a call.
 #[must_use]
-pub(super) fn systemd_bus_with_timeout(ground: &AppContext, timeout: Duration) -> Bus {
-    let address = ground.environment.get("DBUS_SYSTEM_BUS_ADDRESS");
+pub(super) fn systemd_bus_with_timeout(context: &AppContext, timeout: Duration) -> Bus {
+    let address = context.environment.get("DBUS_SYSTEM_BUS_ADDRESS");
     let address = address.and_then(|address| address.to_str()).filter(|text| !text.is_empty());
-    let again = RetryPolicy::new("bus", ground.loaded.settings.retry.bus);
-    Bus::new(address.unwrap_or(SYSTEM_BUS), timeout, again)
+    let retry_policy = RetryPolicy::new("bus", context.loaded.settings.retry.bus);
+    Bus::new(address.unwrap_or(SYSTEM_BUS), timeout, retry_policy)
 }
 
-/// What was done about the findings, in a sentence for each unit; `None` where nothing was called for.
+/// Returns the restart actions of all units, as text; `None` if no unit needs a restart.
 #[must_use]
 pub(super) fn restart_summary(units: &[UnitEvaluation], now: Timestamp) -> Option<String> {
-    let told: Vec<String> =
-        units.iter().filter_map(|judged| restart_action_text(&judged.action, now)).collect();
-    (!told.is_empty()).then(|| told.join("; "))
+    let texts: Vec<String> =
+        units.iter().filter_map(|unit| restart_action_text(&unit.action, now)).collect();
+    (!texts.is_empty()).then(|| texts.join("; "))
 }
 
-/// What was done about one unit.
+/// Returns the restart action of one unit, as text; `None` if it needs no restart.
 #[must_use]
-pub(super) fn restart_action_text(act: &RestartAction, now: Timestamp) -> Option<String> {
-    Some(match act {
+pub(super) fn restart_action_text(action: &RestartAction, now: Timestamp) -> Option<String> {
+    Some(match action {
         RestartAction::None => return None,
-        RestartAction::Denied => "a restart would help, and is switched off".to_owned(),
-        RestartAction::BudgetUnavailable { failure } => {
-            format!(
-                "a restart would help, and cannot be counted, so that it is left out: {failure}"
-            )
+        RestartAction::Denied => {
+            "a restart would help, but automatic restarts are disabled".to_owned()
         }
-        RestartAction::Requested { grant, reason: why } => {
+        RestartAction::BudgetUnavailable { failure } => {
+            format!("no restart, because it cannot be counted: {failure}")
+        }
+        RestartAction::Requested { grant, reason } => {
             let count = match grant.crash_loop {
                 CrashLoop::NotDetected => {
                     format!("restart {} in a row", grant.consecutive_restarts)
@@ -170,12 +170,15 @@ pub(super) fn restart_action_text(act: &RestartAction, now: Timestamp) -> Option
                     format!("restart {} in a row: a crash loop", grant.consecutive_restarts)
                 }
             };
-            format!("asked systemd for a restart ({count}), since {why}")
+            format!("asked systemd for a restart ({count}), reason: {reason}")
         }
-        RestartAction::Delayed { not_before: at, reason: why } => {
-            format!("the next restart is allowed at {}: {why}", format_deadline(*at, now))
+        RestartAction::Delayed { not_before, reason } => {
+            let deadline = format_deadline(*not_before, now);
+            format!("the next restart is allowed at {deadline}, reason: {reason}")
         }
-        RestartAction::Rejected { error, .. } => format!("{error}; {}", error.advice()),
+        RestartAction::Rejected { error, .. } => {
+            format!("systemd rejected a restart: {error}; {}", error.advice())
+        }
     })
 }
 

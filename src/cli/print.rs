@@ -1,4 +1,4 @@
-//! What commands print: results to standard output, trouble to standard error.
+//! Output of the commands: results to standard output, errors and notes to standard error.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -7,21 +7,21 @@ use crate::cli::error::CliError;
 use crate::cli::exit::ProgramExit;
 use crate::engine::is_unsafe_for_terminal;
 
-/// Prints a result, for a command that has nothing left to do when nobody reads it.
+/// Prints a result, for a command that ends when its output is not read.
 ///
 /// # Errors
-/// [`CliError::Unread`], also where the reader has left, as `head` does.
+/// [`CliError::StdoutFailed`], also if the reader of the pipe has exited, as `head` does.
 pub(super) fn print_result(text: impl Display) -> Result<(), CliError> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(CliError::StdoutFailed)
 }
 
-/// Writes JSON so that a terminal takes nothing of it for a command: what would disturb one is
-/// written as an escape, which every reader of JSON takes back.
+/// Serialises JSON without characters that a terminal would interpret: they are written as `\u`
+/// escapes, which every JSON parser decodes.
 #[must_use]
 pub(super) fn terminal_safe_json(value: &serde_json::Value) -> String {
     let mut text = String::new();
-    // Outside of strings there is only ASCII, and nothing of it that disturbs.
+    // Outside of strings there is only printable ASCII, so escapes are only written in strings.
     for c in value.to_string().chars() {
         if is_unsafe_for_terminal(c) {
             let mut units = [0; 2];
@@ -33,7 +33,7 @@ pub(super) fn terminal_safe_json(value: &serde_json::Value) -> String {
     text
 }
 
-/// Prints a result that is told by the way: the work counts, whoever reads.
+/// Prints a result, for a command whose work must continue even if its output is not read.
 pub(super) fn print_best_effort(text: impl Display) {
     if let Err(CliError::StdoutFailed(error)) = print_result(text)
         && error.kind() != io::ErrorKind::BrokenPipe
@@ -42,15 +42,15 @@ pub(super) fn print_best_effort(text: impl Display) {
     }
 }
 
-/// Prints why something did not work, and returns how the program ends.
-pub(super) fn print_error(exit: ProgramExit, why: impl Display) -> ProgramExit {
-    print_note(format!("cynosure: {why}"));
+/// Prints an error, and returns the given exit.
+pub(super) fn print_error(exit: ProgramExit, message: impl Display) -> ProgramExit {
+    print_note(format!("cynosure: {message}"));
     exit
 }
 
-/// Tells something by the way.
+/// Prints a line to standard error.
 pub(super) fn print_note(text: impl Display) {
-    // Where standard error is closed there is nowhere to say so.
+    // A failure to write to standard error cannot be reported anywhere.
     drop(writeln!(io::stderr(), "{text}"));
 }
 

@@ -1,4 +1,4 @@
-//! The live lines of `run` on a terminal: one per source, what it does, how far it is, and why.
+//! Progress lines of `run` on a terminal: state, progress and reason of each source.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use crate::human::{
 };
 use crate::worker::{Env, RealEnv, SourceProgress};
 
-/// How often the lines are drawn: quick enough to look alive, slow enough to cost nothing.
+/// Redraw interval: short enough to look live, long enough to need almost no CPU time.
 const DRAW_INTERVAL: Duration = Duration::from_millis(250);
 
-/// The cells of a bar.
+/// Width of a bar, in cells.
 const BAR_CELLS: u64 = 18;
 
-/// The terminal, or its absence.
+/// Progress lines on standard error. Not drawn if it is not a terminal, or if they are not wanted.
 #[derive(Clone, Debug)]
 pub(super) struct ProgressBars {
     show_progress: ShowProgress,
@@ -26,12 +26,13 @@ pub(super) struct ProgressBars {
 }
 
 impl ProgressBars {
-    /// Takes the terminal on standard error, if there is one and it is wanted.
+    /// Creates the progress lines. Draws only if standard error is a terminal.
     #[must_use]
-    pub(super) fn new(wanted: ShowProgress) -> Self {
-        let live = wanted == ShowProgress::Yes && std::io::stderr().is_terminal();
-        let lines = live.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
-        Self { show_progress: wanted, bars: lines }
+    pub(super) fn new(show_progress: ShowProgress) -> Self {
+        let is_drawing = show_progress == ShowProgress::Yes && std::io::stderr().is_terminal();
+        let bars =
+            is_drawing.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
+        Self { show_progress, bars }
     }
 
     #[must_use]
@@ -39,29 +40,29 @@ impl ProgressBars {
         self.bars.is_some()
     }
 
-    /// Whether a person wants to be told more than the result.
+    /// True if the user wants more output than the result, on a terminal or elsewhere.
     #[must_use]
     pub(super) fn is_enabled(&self) -> bool {
         self.show_progress == ShowProgress::Yes
     }
 
-    /// Writes something else to the terminal without tearing the lines.
+    /// Runs `write`, which may print, while the lines are hidden.
     pub(super) fn suspend<T>(&self, write: impl FnOnce() -> T) -> T {
         match &self.bars {
-            Some(lines) => lines.suspend(write),
+            Some(bars) => bars.suspend(write),
             None => write(),
         }
     }
 
-    /// Draws one source's line until the sender of its views is gone.
-    pub(super) async fn track(&self, name: String, views: watch::Receiver<SourceProgress>) {
-        let Some(lines) = &self.bars else { return };
-        let bar = lines.add(ProgressBar::no_length());
-        // A template that is a constant is right or wrong for ever; a plain line is still a line.
+    /// Draws the line of one source until the sender of its progress is dropped.
+    pub(super) async fn track(&self, name: String, progress: watch::Receiver<SourceProgress>) {
+        let Some(bars) = &self.bars else { return };
+        let bar = bars.add(ProgressBar::no_length());
+        // Fails only if the constant template is invalid; the default style is then good enough.
         let style = ProgressStyle::with_template("{wide_msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-        while views.has_changed().is_ok() {
-            let line = progress_line(&name, &views.borrow(), RealEnv.now());
+        while progress.has_changed().is_ok() {
+            let line = progress_line(&name, &progress.borrow(), RealEnv.now());
             bar.set_message(line);
             tokio::time::sleep(DRAW_INTERVAL).await;
         }
@@ -69,53 +70,57 @@ impl ProgressBars {
     }
 }
 
-/// Whether a person wants to see progress.
+/// Selects whether progress is shown.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ShowProgress {
     Yes,
     No,
 }
 
-/// One source in one line.
+/// Returns the progress line of one source.
 #[must_use]
-pub(super) fn progress_line(name: &str, view: &SourceProgress, now: Timestamp) -> String {
-    let status = view.status.name().replace('_', " ");
-    let mut parts = match view.status {
-        Status::Downloading => download_parts(view),
-        Status::Collecting => vec![format!("{} listed", format_count(view.listed_items))],
-        Status::Idle if view.until <= now => vec!["looking for something new".to_owned()],
-        Status::Idle => vec![format!("next look {}", format_deadline(view.until, now))],
-        Status::Completed => vec![format!("{} settled", format_count(view.settled_items))],
+pub(super) fn progress_line(name: &str, progress: &SourceProgress, now: Timestamp) -> String {
+    let status = progress.status.name().replace('_', " ");
+    let mut parts = match progress.status {
+        Status::Downloading => download_parts(progress),
+        Status::Collecting => vec![format!("{} listed", format_count(progress.listed_items))],
+        Status::Idle if progress.until <= now => vec!["checking for changes".to_owned()],
+        Status::Idle => vec![format!("next check {}", format_deadline(progress.until, now))],
+        Status::Completed => vec![format!("{} settled", format_count(progress.settled_items))],
         Status::Error | Status::RateLimited | Status::AuthFailed => vec![
-            format!("{}/{}", format_count(view.settled_items), format_count(view.listed_items)),
-            format!("until {}", format_deadline(view.until, now)),
-            view.reason.clone(),
+            format!(
+                "{}/{}",
+                format_count(progress.settled_items),
+                format_count(progress.listed_items)
+            ),
+            format!("until {}", format_deadline(progress.until, now)),
+            progress.reason.clone(),
         ],
     };
-    if view.waiting_items > 0 {
-        parts.push(format!("{} waiting for a retry", format_count(view.waiting_items)));
+    if progress.waiting_items > 0 {
+        parts.push(format!("{} waiting for a retry", format_count(progress.waiting_items)));
     }
     format!("{name}  {status}  {}", parts.join("  "))
 }
 
-fn download_parts(view: &SourceProgress) -> Vec<String> {
+fn download_parts(progress: &SourceProgress) -> Vec<String> {
     let mut parts = vec![
-        bar_text(view.settled_items, view.listed_items),
-        format!("{}/{}", format_count(view.settled_items), format_count(view.listed_items)),
+        bar_text(progress.settled_items, progress.listed_items),
+        format!("{}/{}", format_count(progress.settled_items), format_count(progress.listed_items)),
     ];
-    if let Some(per_second) = view.items_per_second {
+    if let Some(per_second) = progress.items_per_second {
         parts.push(format_rate(per_second));
     }
-    let left = view.listed_items.saturating_sub(view.settled_items);
-    if let Some(left) = estimate_remaining(left, view.items_per_second) {
-        parts.push(format!("{} left", format_duration(left)));
+    let remaining = progress.listed_items.saturating_sub(progress.settled_items);
+    if let Some(duration) = estimate_remaining(remaining, progress.items_per_second) {
+        parts.push(format!("{} left", format_duration(duration)));
     }
     parts
 }
 
 fn bar_text(done: u64, total: u64) -> String {
     let full = (done * BAR_CELLS).checked_div(total).unwrap_or(0).min(BAR_CELLS);
-    let cells = |cell: &str, number: u64| cell.repeat(usize::try_from(number).unwrap_or(0));
+    let cells = |cell: &str, count: u64| cell.repeat(usize::try_from(count).unwrap_or(0));
     cells("█", full) + &cells("░", BAR_CELLS - full)
 }
 
@@ -139,10 +144,10 @@ mod tests {
 
     #[test]
     fn a_download_shows_its_progress_and_time_left() {
-        let view = SourceProgress { waiting_items: 3, ..progress(Status::Downloading) };
+        let downloading = SourceProgress { waiting_items: 3, ..progress(Status::Downloading) };
 
         assert_eq!(
-            progress_line("work", &view, NOW),
+            progress_line("work", &downloading, NOW),
             "work  downloading  ███████░░░░░░░░░░░  812/2,000  14.2/s  1 min 24 s left  \
              3 waiting for a retry"
         );

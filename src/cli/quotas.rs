@@ -1,4 +1,4 @@
-//! What is known of the providers' quotas, for `status`: as read from headers or learned, and the gate.
+//! Rate limits of the providers for `status`: advertised in headers or learned, and their blocks.
 
 use serde_json::{Value, json};
 
@@ -15,48 +15,53 @@ use crate::engine::{Timestamp, sanitize_line};
 use crate::human::{EMPTY_CELL, format_deadline, format_duration, format_utc, pluralize};
 use crate::state::{LIMITERS_FILE, LimiterScope, ScopeState, parse_limiters};
 
-const HEADER: [&str; 5] = ["QUOTA", "RATE", "AS", "LEFT", "GATE"];
+const HEADER: [&str; 5] = ["SCOPE", "RATE", "RATE SOURCE", "REQUESTS LEFT", "STATUS"];
 
-/// One scope and what is known of it.
+/// Row of one scope: the status of its rate limiter.
 pub(super) struct QuotaRow {
     key: LimiterScope,
     status: RateLimitStatus,
     now: Timestamp,
 }
 
-/// Reads what the gates remember. What cannot be read says nothing: its worker complains of it.
+/// Reads the saved states of the rate limiters. Invalid content yields no rows, because the worker
+/// logs it.
 pub(super) fn load_quota_rows(
-    ground: &AppContext,
+    context: &AppContext,
     now: Timestamp,
 ) -> Result<Vec<QuotaRow>, CliError> {
-    let file = LockedFile::new(ground.state_dir.join(LIMITERS_FILE));
-    let remembered = file.read(parse_limiters)?.and_then(Result::ok).unwrap_or_default();
-    let known = remembered.scopes.into_iter().map(|(key, memory)| QuotaRow {
-        status: limiter_status(&ground.loaded.settings, &memory, now),
+    let file = LockedFile::new(context.state_dir.join(LIMITERS_FILE));
+    let saved_states = file.read(parse_limiters)?.and_then(Result::ok).unwrap_or_default();
+    let rows = saved_states.scopes.into_iter().map(|(key, saved_state)| QuotaRow {
+        status: limiter_status(&context.loaded.settings, &saved_state, now),
         key,
         now,
     });
-    Ok(known.filter(QuotaRow::has_data).collect())
+    Ok(rows.filter(QuotaRow::has_data).collect())
 }
 
-fn limiter_status(settings: &Settings, memory: &ScopeState, now: Timestamp) -> RateLimitStatus {
-    let policy = settings.rate_limit_policy(&memory.provider);
-    RateLimiter::restore(policy, &memory.rate_limit, now).status(now)
+fn limiter_status(
+    settings: &Settings,
+    saved_state: &ScopeState,
+    now: Timestamp,
+) -> RateLimitStatus {
+    let policy = settings.rate_limit_policy(&saved_state.provider);
+    RateLimiter::restore(policy, &saved_state.rate_limit, now).status(now)
 }
 
-/// The table of all that is known; `None` where there is nothing to tell.
-pub(super) fn as_table(known: &[QuotaRow]) -> Option<String> {
-    let rows: Vec<Vec<String>> = known.iter().map(QuotaRow::cells).collect();
+/// Returns the table; `None` without rows.
+pub(super) fn as_table(rows: &[QuotaRow]) -> Option<String> {
+    let rows: Vec<Vec<String>> = rows.iter().map(QuotaRow::cells).collect();
     (!rows.is_empty()).then(|| table(&HEADER, &rows))
 }
 
 impl QuotaRow {
-    /// A quota that was never met is none.
+    /// False if no limit is known or configured, and there is no block.
     fn has_data(&self) -> bool {
-        let RateLimitStatus { block: hold, limits, rate_source: basis, .. } = &self.status;
-        hold.is_some()
+        let RateLimitStatus { block, limits, rate_source, .. } = &self.status;
+        block.is_some()
             || !limits.is_empty()
-            || !matches!(basis, RateSource::Unlimited | RateSource::SlowStart)
+            || !matches!(rate_source, RateSource::Unlimited | RateSource::SlowStart)
     }
 
     fn cells(&self) -> Vec<String> {
@@ -65,52 +70,51 @@ impl QuotaRow {
             sanitize_line(&self.key.to_string()),
             rate,
             self.rate_source(),
-            self.remaining().map_or_else(|| EMPTY_CELL.to_owned(), |left| left.to_string()),
+            self.remaining().map_or_else(|| EMPTY_CELL.to_owned(), |units| units.to_string()),
             self.block_text(),
         ]
     }
 
-    /// Where the rate comes from.
+    /// Returns the source of the rate, as text.
     fn rate_source(&self) -> String {
         let RateLimitStatus {
             mode,
             limits,
-            rate_source: basis,
-            estimated_rate: estimate,
-            estimate_cycles: cycles,
-            next_probe_at: next_probe,
+            rate_source,
+            estimated_rate,
+            estimate_cycles,
+            next_probe_at,
             ..
         } = &self.status;
-        let probe = next_probe.filter(|at| self.now < *at).map_or_else(String::new, |at| {
-            format!("; a faster one is tried at {}", format_deadline(at, self.now))
+        let probe = next_probe_at.filter(|at| self.now < *at).map_or_else(String::new, |at| {
+            format!("; next probe at {}", format_deadline(at, self.now))
         });
-        match basis {
-            RateSource::Unlimited if *mode == RateLimitMode::Off => "not followed".to_owned(),
+        match rate_source {
+            RateSource::Unlimited if *mode == RateLimitMode::Off => "rate limiting off".to_owned(),
             RateSource::Unlimited => EMPTY_CELL.to_owned(),
-            RateSource::Cap => "the configured cap".to_owned(),
+            RateSource::Cap => "configured cap".to_owned(),
             RateSource::Headers => {
-                let told: Vec<String> = limits.iter().map(limit_text).collect();
-                format!("the server says: {}", told.join(", "))
+                let advertised: Vec<String> = limits.iter().map(limit_text).collect();
+                format!("the server says: {}", advertised.join(", "))
             }
             RateSource::SlowStart => "no limit met yet".to_owned(),
-            RateSource::Learned => {
-                let estimate = estimate.map_or_else(String::new, |rate| format!("about {rate}, "));
-                format!(
-                    "learned: {estimate}from {}{probe}",
-                    pluralize((*cycles).into(), "throttle")
-                )
+            RateSource::Estimated => {
+                let estimate =
+                    estimated_rate.map_or_else(String::new, |rate| format!("about {rate}, "));
+                let throttles = pluralize((*estimate_cycles).into(), "throttle");
+                format!("learned: {estimate}from {throttles}{probe}")
             }
-            RateSource::Probe => "trying whether more is allowed".to_owned(),
+            RateSource::Probe => "probing a higher rate".to_owned(),
         }
     }
 
     fn block_text(&self) -> String {
         match &self.status.block {
-            Some(hold) if self.now < hold.until => {
-                format!("closed until {}: {hold}", format_deadline(hold.until, self.now))
+            Some(block) if self.now < block.until => {
+                format!("blocked until {}: {block}", format_deadline(block.until, self.now))
             }
-            Some(_) => "open for one request, to see".to_owned(),
-            None => "open".to_owned(),
+            Some(_) => "one request is allowed as a probe".to_owned(),
+            None => "not blocked".to_owned(),
         }
     }
 
@@ -121,15 +125,15 @@ impl QuotaRow {
             rate_source: self.rate_source(),
             remaining: self.remaining(),
             block_status: self.block_text(),
-            blocked_until: self.status.block.as_ref().map(|hold| hold.until),
+            blocked_until: self.status.block.as_ref().map(|block| block.until),
         }
     }
 
-    /// What is left of the tightest limit.
+    /// Returns the remaining units of the tightest limit.
     fn remaining(&self) -> Option<f64> {
         let tightest = self.status.limits.iter().min_by(|a, b| {
-            let left = |limit: &AdvertisedLimit| limit.remaining.unwrap_or(f64::INFINITY);
-            left(a).total_cmp(&left(b))
+            let remaining = |limit: &AdvertisedLimit| limit.remaining.unwrap_or(f64::INFINITY);
+            remaining(a).total_cmp(&remaining(b))
         });
         tightest.and_then(|limit| limit.remaining)
     }
@@ -137,24 +141,24 @@ impl QuotaRow {
     pub(super) fn to_json(&self) -> Value {
         let RateLimitStatus {
             mode,
-            block: hold,
+            block,
             limits,
             rate,
-            rate_source: basis,
-            estimated_rate: estimate,
-            estimate_cycles: cycles,
-            next_probe_at: next_probe,
+            rate_source,
+            estimated_rate,
+            estimate_cycles,
+            next_probe_at,
         } = &self.status;
         json!({
             "scope": self.key,
             "mode": mode_name(*mode),
             "rate_per_second": rate.map(|rate| rate.get()),
-            "basis": rate_source_name(*basis),
-            "estimate_per_second": estimate.map(|rate| rate.get()),
-            "cycles": cycles,
-            "next_probe": next_probe.map(format_utc),
-            "held_until": hold.as_ref().map(|hold| format_utc(hold.until)),
-            "held_because": hold.as_ref().map(ToString::to_string),
+            "basis": rate_source_name(*rate_source),
+            "estimate_per_second": estimated_rate.map(|rate| rate.get()),
+            "cycles": estimate_cycles,
+            "next_probe": next_probe_at.map(format_utc),
+            "held_until": block.as_ref().map(|block| format_utc(block.until)),
+            "held_because": block.as_ref().map(ToString::to_string),
             "limits": limits.iter().map(|limit| json!({
                 "name": limit.name,
                 "from": limit.dialect.to_string(),
@@ -171,7 +175,7 @@ impl QuotaRow {
     }
 }
 
-/// `600 in 1 min`, as far as the server tells.
+/// Returns `600 in 1 min`, as far as the server reports it.
 fn limit_text(limit: &AdvertisedLimit) -> String {
     let unit = limit.unit.as_deref().map(|unit| format!(" {}", sanitize_line(unit)));
     let unit = unit.unwrap_or_default();
@@ -190,13 +194,13 @@ fn mode_name(mode: RateLimitMode) -> &'static str {
     }
 }
 
-fn rate_source_name(basis: RateSource) -> &'static str {
-    match basis {
+fn rate_source_name(rate_source: RateSource) -> &'static str {
+    match rate_source {
         RateSource::Unlimited => "nothing",
         RateSource::Cap => "cap",
         RateSource::Headers => "headers",
         RateSource::SlowStart => "slow_start",
-        RateSource::Learned => "learned",
+        RateSource::Estimated => "learned",
         RateSource::Probe => "probe",
     }
 }

@@ -1,7 +1,7 @@
-//! `requeue`: has failed items fetched again.
+//! `requeue`: schedules failed items to be fetched again.
 //!
-//! It only makes rows of the ledger due, in one transaction each, so that it works beside a
-//! running worker, which finds them at its next look.
+//! It only makes rows of the ledger due, in one transaction each, so it can run at the same time
+//! as the worker, which finds them at its next poll.
 
 use crate::cli::archive_check::archive_problem;
 use crate::cli::args::{CommonArgs, RequeueArgs};
@@ -19,18 +19,18 @@ use crate::ledger::{FailureFilter, Ledger, RequeueFilter};
 use crate::worker::{Env, RealEnv};
 
 pub(super) fn requeue(common: &CommonArgs, args: &RequeueArgs) -> Result<ProgramExit, CliError> {
-    let ground = load_context(common)?;
-    let sources = select_sources(&ground, args.source.as_deref())?;
+    let context = load_context(common)?;
+    let sources = select_sources(&context, args.source.as_deref())?;
     let source = only_source(&sources)?;
-    let archive = &ground.loaded.settings.archive.dir;
-    // Opening it for writing would make one where there is none.
+    let archive = &context.loaded.settings.archive.dir;
+    // Opened read-only first, because opening for writing would create a missing ledger.
     let ledger = source.open_ledger()?;
     if let Some(failure) = archive_problem(archive, source.name.as_str(), ledger.as_ref())? {
         return Err(failure.into());
     }
     if ledger.is_none() {
-        let why = format!("{} has never run: there is nothing to requeue", source.name);
-        return Err(CliError::new(ProgramExit::Other, why));
+        let message = format!("{} has never run: there is nothing to requeue", source.name);
+        return Err(CliError::new(ProgramExit::Other, message));
     }
     let mut ledger = Ledger::open(&ledger_file(&source.dir))?;
     if args.damaged {
@@ -58,14 +58,15 @@ pub(super) fn requeue(common: &CommonArgs, args: &RequeueArgs) -> Result<Program
         print_error(exit, format!("no item {item} of {} is quarantined or gone", source.name));
     }
     if due == 0 {
-        let cause = args.cause.map(|cause| format!(" for the cause {cause}")).unwrap_or_default();
+        let cause = args.cause.map(|cause| format!(" with the cause {cause}")).unwrap_or_default();
         let since = if args.since.is_some() { " that failed since then" } else { "" };
-        let nothing = format!("nothing of {}{since} is quarantined{cause}", source.name);
-        let nothing = if missed.is_empty() { nothing } else { "nothing was changed".to_owned() };
-        print_error(
-            exit,
-            format!("{nothing}; `cynosure failures {}` shows what has failed", source.name),
-        );
+        let result = if missed.is_empty() {
+            format!("{} has no quarantined items{cause}{since}", source.name)
+        } else {
+            "nothing was changed".to_owned()
+        };
+        let advice = format!("`cynosure failures {}` shows the failed items", source.name);
+        print_error(exit, format!("{result}; {advice}"));
     }
     Ok(exit)
 }
@@ -79,12 +80,13 @@ fn only_source(sources: &[SourceRef]) -> Result<&SourceRef, CliError> {
         [source] => Ok(source),
         several => {
             let names: Vec<&str> = several.iter().map(|source| source.name.as_str()).collect();
-            Err(CliError::Usage(format!("--source says which of {}", names.join(", "))))
+            let message = format!("set --source to one of {}", names.join(", "));
+            Err(CliError::Usage(message))
         }
     }
 }
 
-/// Returns how many are due now, and the items that were named and are not.
+/// Returns the number of items that are due now, and the requested items that are not due.
 fn requeue_items<'a>(
     ledger: &mut Ledger,
     args: &'a RequeueArgs,
@@ -95,13 +97,13 @@ fn requeue_items<'a>(
     if args.items.is_empty() {
         let since =
             args.since.as_deref().map(|since| time_arg::parse_time_arg(since, now)).transpose()?;
-        let which = RequeueFilter::Quarantined(FailureFilter { cause: args.cause, since });
-        due = ledger.requeue(&which, now)?;
+        let filter = RequeueFilter::Quarantined(FailureFilter { cause: args.cause, since });
+        due = ledger.requeue(&filter, now)?;
     }
     for item in &args.items {
         match ledger.requeue(&RequeueFilter::Item(ItemId::new(item)), now)? {
             0 => missed.push(item.as_str()),
-            found => due += found,
+            count => due += count,
         }
     }
     Ok((due as u64, missed))
@@ -110,7 +112,7 @@ fn requeue_items<'a>(
 fn next_step_text(source: &SourceRef) -> String {
     match read_status(source).state {
         StateRead::State(_, WorkerLiveness::Running) => {
-            "fetched again at the worker's next look".to_owned()
+            "fetched again at the worker's next poll".to_owned()
         }
         StateRead::State(..) | StateRead::NeverRun | StateRead::Unreadable(_) => {
             format!("fetched again by the next `cynosure run {}`", source.name)

@@ -1,4 +1,5 @@
-//! `requeue --damaged`: has stored documents fetched again whose files are missing or damaged.
+//! `requeue --damaged`: schedules stored documents to be fetched again if their files are missing
+//! or damaged.
 
 use std::path::Path;
 
@@ -13,34 +14,34 @@ use crate::engine::Timestamp;
 use crate::human::pluralize;
 use crate::ledger::{FileRowId, Ledger};
 
-/// Rows that are read at once. Any number would do.
+/// Rows per query. The number is not critical.
 const PAGE_ROWS_MAX: usize = 1000;
 
-/// Looks through the archive as `verify` does, and makes the documents that are damaged wanted
-/// again. An earlier version cannot be fetched again: the server has only the present one.
+/// Checks the archive as `verify` does, and requeues the damaged documents. Earlier versions cannot
+/// be fetched again, because the server has only the current one.
 pub(super) fn requeue_damaged(
     source: &SourceRef,
     archive: &Path,
     ledger: &mut Ledger,
-    outlook: &str,
+    next_step: &str,
     now: Timestamp,
 ) -> Result<ProgramExit, CliError> {
-    let (mut wanted, mut lost, mut after) = (0, 0, None);
+    let (mut requeued, mut lost, mut after) = (0, 0, None);
     loop {
         let page = ledger.stored_files(after, PAGE_ROWS_MAX)?;
         let Some(last) = page.last() else { break };
         after = Some(last.row_id);
         for stored in page {
             let path = archive.join(&stored.folder).join(&stored.file);
-            let finding = check_file(&RealDisk, &path, stored.length, &stored.sha256);
-            if finding == FileCheck::Intact {
+            let check = check_file(&RealDisk, &path, stored.length, &stored.sha256);
+            if check == FileCheck::Intact {
                 continue;
             }
-            let why = format!("the file of a document is {}", finding.name().replace('_', " "));
-            print_result(VerifyProblem::Damaged { path, item: stored.item, check: finding })?;
+            let reason = format!("the file of a document is {}", check.name().replace('_', " "));
+            print_result(VerifyProblem::Damaged { path, item: stored.item, check })?;
             match stored.row_id {
                 FileRowId::Current(document) => {
-                    wanted += u64::from(ledger.requeue_damaged(document, &why, now)?);
+                    requeued += u64::from(ledger.requeue_damaged(document, &reason, now)?);
                 }
                 FileRowId::Superseded(_) => lost += 1,
             }
@@ -51,14 +52,15 @@ pub(super) fn requeue_damaged(
         print_error(
             ProgramExit::Storage,
             format!(
-                "{versions} of {} cannot be fetched again, since the server has only the present \
-                 one; put back what is damaged from a copy",
+                "{versions} of {} cannot be fetched again, because the server has only the current \
+                 one; restore the damaged files from a backup",
                 source.name
             ),
         );
     }
-    if wanted > 0 {
-        print_result(format!("{} of {}: {outlook}", pluralize(wanted, "document"), source.name))?;
+    if requeued > 0 {
+        let documents = pluralize(requeued, "document");
+        print_result(format!("{documents} of {}: {next_step}", source.name))?;
     } else if lost == 0 {
         print_result(format!("{}: no document is missing or damaged", source.name))?;
     }

@@ -1,4 +1,4 @@
-//! `run`: all sources of the configuration, side by side, until there is nothing more to do.
+//! `run`: runs all configured sources in parallel, until nothing is left to do.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -41,50 +41,54 @@ use crate::worker::{
 };
 
 pub(super) fn run(common: &CommonArgs, args: &RunArgs) -> ExitCode {
-    // First of all: a SIGHUP must not end a process that is about to read its configuration.
+    // First, because a SIGHUP must not end a process that is about to read its configuration.
     let process = match WorkerProcess::start() {
         Ok(process) => process,
         Err(exit) => return exit.into(),
     };
-    let ground = match AppContext::load(common) {
-        Ok(ground) => ground,
-        Err(why) => return print_error(ProgramExit::Configuration, why).into(),
+    let context = match AppContext::load(common) {
+        Ok(context) => context,
+        Err(message) => return print_error(ProgramExit::Configuration, message).into(),
     };
-    let chosen = match select_sources(&ground.loaded.settings, &args.sources) {
-        Ok(chosen) => chosen,
-        Err(why) => return print_error(ProgramExit::Configuration, why).into(),
+    let selection = match select_sources(&context.loaded.settings, &args.sources) {
+        Ok(selection) => selection,
+        Err(message) => return print_error(ProgramExit::Configuration, message).into(),
     };
-    let recording = match start_trace_writer(args.record.as_deref(), &chosen) {
-        Ok(recording) => recording,
-        Err(trouble) => return to_exit_code(Err(trouble)),
+    let trace_writer = match start_trace_writer(args.record.as_deref(), &selection) {
+        Ok(trace_writer) => trace_writer,
+        Err(error) => return to_exit_code(Err(error)),
     };
-    let screen = ProgressBars::new(if common.quiet { ShowProgress::No } else { ShowProgress::Yes });
-    logging::start(common, &ground.environment, &screen);
+    let progress_bars =
+        ProgressBars::new(if common.quiet { ShowProgress::No } else { ShowProgress::Yes });
+    logging::start(common, &context.environment, &progress_bars);
     let mode = if args.once { RunMode::Once } else { RunMode::Continuous };
-    process.run_sources(ground, chosen, mode, recording, &screen).into()
+    process.run_sources(context, selection, mode, trace_writer, &progress_bars).into()
 }
 
-/// Begins the trace that was asked for. It tells of one server, as one client finds it.
+/// Starts the trace writer for `--record`, if given. A trace records the responses of one server to
+/// one client, so only one source may run.
 fn start_trace_writer(
     path: Option<&Path>,
-    chosen: &SourceSelection,
+    selection: &SourceSelection,
 ) -> Result<Option<TraceWriter>, CliError> {
     let Some(path) = path else { return Ok(None) };
-    if let [one, _, ..] = chosen.names() {
+    if let [first, _, ..] = selection.names() {
         return Err(CliError::Usage(format!(
-            "a trace is of one source, and {} would run; name one, as in `cynosure run {one} --record {}`",
-            chosen.names().len(),
+            "a trace records one source, but {} would run; name one, such as \
+             `cynosure run {first} --record {}`",
+            selection.names().len(),
             path.display()
         )));
     }
-    TraceWriter::start(path).map(Some).map_err(|why| CliError::new(ProgramExit::Other, why))
+    TraceWriter::start(path).map(Some).map_err(|message| CliError::new(ProgramExit::Other, message))
 }
 
-/// The sources that run.
+/// Sources to run.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum SourceSelection {
-    /// All that are enabled.
+    /// All enabled sources.
     AllEnabled(Vec<SourceName>),
+    /// The sources named on the command line.
     Named(Vec<SourceName>),
 }
 
@@ -96,9 +100,9 @@ impl SourceSelection {
     }
 }
 
-/// The sources that were named, or all that are enabled.
+/// Returns the named sources, or all enabled ones if none is named.
 fn select_sources(settings: &Settings, named: &[String]) -> Result<SourceSelection, String> {
-    let chosen = if named.is_empty() {
+    let selection = if named.is_empty() {
         SourceSelection::AllEnabled(settings.enabled_sources().cloned().collect())
     } else {
         let found =
@@ -107,15 +111,15 @@ fn select_sources(settings: &Settings, named: &[String]) -> Result<SourceSelecti
             found.collect::<Result<_, _>>().map_err(|unknown| unknown.to_string())?,
         )
     };
-    if chosen.names().is_empty() {
+    if selection.names().is_empty() {
         return Err("there is no source to run; add a [source.NAME] table to the configuration, \
                     or enable one"
             .to_owned());
     }
-    Ok(chosen)
+    Ok(selection)
 }
 
-/// The runtime that sources run on, and the signal it listens for from the beginning.
+/// Runtime of the sources, and the SIGHUP handler, which is installed before anything else.
 pub(super) struct WorkerProcess {
     runtime: Runtime,
     hangup_signal: HangupSignal,
@@ -123,96 +127,109 @@ pub(super) struct WorkerProcess {
 
 impl WorkerProcess {
     pub(super) fn start() -> Result<Self, ProgramExit> {
-        // One thread: the work is waiting; what blocks has threads of its own.
+        // One thread, because the work mostly waits; blocking calls have separate threads.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime
-            .map_err(|error| print_error(ProgramExit::Other, format!("cannot start: {error}")))?;
-        let hangup = HangupSignal::install(&runtime);
-        Ok(Self { runtime, hangup_signal: hangup })
+        let runtime = runtime.map_err(|error| {
+            print_error(ProgramExit::Other, format!("cannot create the runtime: {error}"))
+        })?;
+        let hangup_signal = HangupSignal::install(&runtime);
+        Ok(Self { runtime, hangup_signal })
     }
 
-    /// Runs the sources and tells how each ended.
+    /// Runs the sources and reports the outcome of each.
     pub(super) fn run_sources(
         self,
-        ground: AppContext,
-        chosen: SourceSelection,
+        context: AppContext,
+        selection: SourceSelection,
         mode: RunMode,
-        recording: Option<TraceWriter>,
-        screen: &ProgressBars,
+        trace_writer: Option<TraceWriter>,
+        progress_bars: &ProgressBars,
     ) -> ProgramExit {
-        let Self { runtime, hangup_signal: hangup } = self;
-        let supervised = ground.environment.get("INVOCATION_ID").is_some()
-            && ground.environment.get("NOTIFY_SOCKET").is_some();
-        let recorder = recording.as_ref().map(TraceWriter::recorder).unwrap_or_default();
-        let work = run_until_done(ground, chosen, mode, supervised, recorder, hangup, screen);
+        let Self { runtime, hangup_signal } = self;
+        let supervised = context.environment.get("INVOCATION_ID").is_some()
+            && context.environment.get("NOTIFY_SOCKET").is_some();
+        let recorder = trace_writer.as_ref().map(TraceWriter::recorder).unwrap_or_default();
+        let work = run_until_done(
+            context,
+            selection,
+            mode,
+            supervised,
+            recorder,
+            hangup_signal,
+            progress_bars,
+        );
         let exit = LocalSet::new().block_on(&runtime, work);
-        // A credential command that hangs must not hold up the end.
+        // Does not wait for blocking threads: a hanging credential command must not delay the exit.
         runtime.shutdown_background();
-        let recorded = recording.and_then(TraceWriter::finish).filter(|_| screen.is_enabled());
-        recorded.into_iter().for_each(print_note);
+        let note =
+            trace_writer.and_then(TraceWriter::finish).filter(|_| progress_bars.is_enabled());
+        note.into_iter().for_each(print_note);
         exit
     }
 }
 
 async fn run_until_done(
-    ground: AppContext,
-    chosen: SourceSelection,
+    context: AppContext,
+    selection: SourceSelection,
     mode: RunMode,
     supervised: bool,
     recorder: ResponseRecorder,
-    hangup: HangupSignal,
-    screen: &ProgressBars,
+    hangup_signal: HangupSignal,
+    progress_bars: &ProgressBars,
 ) -> ProgramExit {
-    let names = chosen.names();
-    let notifier = Arc::new(Notifier::new(ground.environment.get("NOTIFY_SOCKET")));
-    let (stop, stopping) = watch::channel(StopSignal::Running);
-    let (asked, was_asked) = watch::channel(None);
-    let first = ConfigVersion { number: 1, settings: Rc::new(ground.loaded.settings.clone()) };
-    let (readings, reading) = watch::channel(first);
+    let names = selection.names();
+    let notifier = Arc::new(Notifier::new(context.environment.get("NOTIFY_SOCKET")));
+    let (stop_sender, stop_receiver) = watch::channel(StopSignal::Running);
+    let (reason_sender, shutdown_reason) = watch::channel(None);
+    let first = ConfigVersion { number: 1, settings: Rc::new(context.loaded.settings.clone()) };
+    let (version_sender, config_versions) = watch::channel(first);
     let signals = tokio::task::spawn_local(handle_signals(SignalHandler {
-        shutdown: stop.clone(),
-        shutdown_reason: asked,
-        config_versions: readings,
-        config_file: ground.config_file.clone(),
-        environment: ground.environment.clone(),
+        shutdown: stop_sender.clone(),
+        shutdown_reason: reason_sender,
+        config_versions: version_sender,
+        config_file: context.config_file.clone(),
+        environment: context.environment.clone(),
         reload_strategy: if supervised {
             ReloadStrategy::RestartProcess
         } else {
             ReloadStrategy::Manual
         },
-        selection: chosen.clone(),
+        selection: selection.clone(),
         notifier: Arc::clone(&notifier),
-        hangup_signal: hangup,
+        hangup_signal,
     }));
-    let board = HeartbeatRegistry::default();
-    let ask = if supervised { restart_requester(&ground) } else { None };
+    let heartbeats = HeartbeatRegistry::default();
+    let requester = if supervised { restart_requester(&context) } else { None };
     if supervised {
-        start_watchdog(&ground, &board, &notifier, ask.clone());
+        start_watchdog(&context, &heartbeats, &notifier, requester.clone());
     }
-    let company = RunContext::new(&ground, names, mode, supervised, ask, recorder, screen);
-    let mut followed = Vec::new();
+    let run_context =
+        RunContext::new(&context, names, mode, supervised, requester, recorder, progress_bars);
+    let mut source_watches = Vec::new();
     let sources = FuturesUnordered::new();
     for name in names {
-        let (source, shown) = company.start_source(name, &board, &reading, &stopping);
+        let (source, source_watch) =
+            run_context.start_source(name, &heartbeats, &config_versions, &stop_receiver);
         sources.push(async move { (name, source.await) });
-        followed.push(shown);
+        source_watches.push(source_watch);
     }
     #[cfg(debug_assertions)]
-    if let Some(shown) = followed.first() {
-        let failing = failpoint::inject_process_fault(
-            ground.environment.clone(),
-            shown.opened_version.clone(),
+    if let Some(source_watch) = source_watches.first() {
+        let fault = failpoint::inject_process_fault(
+            context.environment.clone(),
+            source_watch.opened_version.clone(),
         );
-        tokio::task::spawn_local(failing);
+        tokio::task::spawn_local(fault);
     }
-    let story = run_status_task(Arc::clone(&notifier), followed, reading, stopping);
-    let telling = tokio::task::spawn_local(story);
-    let exit = company.join_all(sources, &stop).await;
+    let status_task =
+        run_status_task(Arc::clone(&notifier), source_watches, config_versions, stop_receiver);
+    let status_task = tokio::task::spawn_local(status_task);
+    let exit = run_context.join_all(sources, &stop_sender).await;
     signals.abort();
-    telling.abort();
+    status_task.abort();
     notifier.notify(&[NotifyState::Stopping]);
-    company.trace_export.flush();
-    match *was_asked.borrow() {
+    run_context.trace_export.flush();
+    match *shutdown_reason.borrow() {
         Some(ShutdownReason::SourcesChanged) => ProgramExit::Restart,
         Some(_) if supervised => ProgramExit::Restart,
         Some(ShutdownReason::Interrupt) => ProgramExit::Interrupted,
@@ -221,14 +238,14 @@ async fn run_until_done(
     }
 }
 
-/// What all sources of the process share.
+/// State that all sources of the process share.
 struct RunContext<'a> {
     context: &'a AppContext,
     mode: RunMode,
     supervision: Supervision,
     restart_requester: Option<RestartRequester>,
     rate_limiters: Rc<RateLimiters<RealEnv>>,
-    /// The sources go out by the same proxies, and learn from one another which of them work.
+    /// All sources use the same proxies, and share which of them work.
     proxy_pools: ProxyPoolProvider,
     breakers: Rc<Breakers>,
     trace_export: TraceExport,
@@ -239,48 +256,48 @@ struct RunContext<'a> {
 
 impl<'a> RunContext<'a> {
     fn new(
-        ground: &'a AppContext,
+        context: &'a AppContext,
         names: &[SourceName],
         mode: RunMode,
         supervised: bool,
-        ask: Option<RestartRequester>,
+        requester: Option<RestartRequester>,
         recorder: ResponseRecorder,
-        screen: &'a ProgressBars,
+        progress_bars: &'a ProgressBars,
     ) -> Self {
-        let is_alone = names.len() == 1;
-        let supervision = match (supervised, is_alone) {
+        let is_only_source = names.len() == 1;
+        let supervision = match (supervised, is_only_source) {
             (false, _) => Supervision::InPlace,
             (true, true) => Supervision::SoleSource,
             (true, false) => Supervision::SharedProcess,
         };
-        let quotas = LockedFile::new(ground.state_dir.join(LIMITERS_FILE));
-        let gates = Rc::new(RateLimiters::new(Rc::new(RealEnv), quotas));
-        let (outlet, breakers) = (ProxyPoolProvider::default(), open_breakers(ground));
-        let traces = TraceExport::start(ground);
+        let limiters_file = LockedFile::new(context.state_dir.join(LIMITERS_FILE));
+        let rate_limiters = Rc::new(RateLimiters::new(Rc::new(RealEnv), limiters_file));
+        let (proxy_pools, breakers) = (ProxyPoolProvider::default(), open_breakers(context));
+        let trace_export = TraceExport::start(context);
         Self {
-            context: ground,
+            context,
             mode,
             supervision,
-            restart_requester: ask,
-            rate_limiters: gates,
-            proxy_pools: outlet,
+            restart_requester: requester,
+            rate_limiters,
+            proxy_pools,
             breakers,
-            trace_export: traces,
+            trace_export,
             recorder,
-            progress_bars: screen,
-            is_only_source: is_alone,
+            progress_bars,
+            is_only_source,
         }
     }
 
     fn start_source(
         &self,
         name: &SourceName,
-        board: &HeartbeatRegistry,
-        readings: &watch::Receiver<ConfigVersion>,
-        stopping: &watch::Receiver<StopSignal>,
+        heartbeats: &HeartbeatRegistry,
+        config_versions: &watch::Receiver<ConfigVersion>,
+        stop_receiver: &watch::Receiver<StopSignal>,
     ) -> (JoinHandle<SourceOutcome>, SourceWatch) {
-        let (opened, opening) = watch::channel(0);
-        let task = SourceContext {
+        let (opened_sender, opened_version) = watch::channel(0);
+        let source_context = SourceContext {
             name: name.clone(),
             config_file: self.context.config_file.clone(),
             state_dir: self.context.state_dir.clone(),
@@ -292,50 +309,52 @@ impl<'a> RunContext<'a> {
             rate_limiters: Rc::clone(&self.rate_limiters),
             proxy_pools: self.proxy_pools.clone(),
             breakers: Rc::clone(&self.breakers),
-            config_versions: readings.clone(),
-            opened_version: opened,
-            heartbeat: board.register(name.as_str()),
+            config_versions: config_versions.clone(),
+            opened_version: opened_sender,
+            heartbeat: heartbeats.register(name.as_str()),
             last_credential: LastCredential::default(),
             tracer: self.trace_export.tracer(name.as_str()),
             recorder: self.recorder.clone(),
         };
-        let (view, views) = watch::channel(SourceProgress::unknown());
-        let (lines, shown, seen) = (self.progress_bars.clone(), name.to_string(), views.clone());
-        tokio::task::spawn_local(async move { lines.track(shown, seen).await });
+        let (progress_sender, progress) = watch::channel(SourceProgress::unknown());
+        let (bars, label) = (self.progress_bars.clone(), name.to_string());
+        let bar_progress = progress.clone();
+        tokio::task::spawn_local(async move { bars.track(label, bar_progress).await });
         let span = error_span!("worker", source = %name);
-        let stopping = stopping.clone();
+        let stop_receiver = stop_receiver.clone();
         #[cfg(debug_assertions)]
-        let stopping = failpoint::with_slow_shutdown(stopping, &self.context.environment);
-        let source = run_source(task, stopping, view);
+        let stop_receiver = failpoint::with_slow_shutdown(stop_receiver, &self.context.environment);
+        let work = run_source(source_context, stop_receiver, progress_sender);
         #[cfg(debug_assertions)]
-        let source = {
+        let work = {
             let environment = self.context.environment.clone();
-            failpoint::with_source_fault(source, name.to_string(), environment, opening.clone())
+            let opened_version = opened_version.clone();
+            failpoint::with_source_fault(work, name.to_string(), environment, opened_version)
         };
-        let source = source.instrument(span);
-        (tokio::task::spawn_local(source), SourceWatch { progress: views, opened_version: opening })
+        let work = work.instrument(span);
+        (tokio::task::spawn_local(work), SourceWatch { progress, opened_version })
     }
 
-    /// Tells how each source ended, whichever ends first.
+    /// Reports the outcome of each source as soon as it ends, and returns the exit of the process.
     async fn join_all<'n, F>(
         &self,
         mut sources: FuturesUnordered<F>,
-        stop: &watch::Sender<StopSignal>,
+        stop_sender: &watch::Sender<StopSignal>,
     ) -> ProgramExit
     where
         F: Future<Output = (&'n SourceName, Result<SourceOutcome, JoinError>)>,
     {
         let supervised = self.supervision != Supervision::InPlace;
-        let (mut exits, mut again) = (Vec::new(), false);
-        while let Some((name, end)) = sources.next().await {
-            let end = match end {
-                Ok(end) => end,
-                Err(panic) => {
-                    error!(source = %name, "the worker broke: {panic}");
+        let (mut exits, mut should_restart) = (Vec::new(), false);
+        while let Some((name, result)) = sources.next().await {
+            let outcome = match result {
+                Ok(outcome) => outcome,
+                Err(error) => {
+                    error!(source = %name, %error, "worker panicked");
                     exits.push(ProgramExit::Other);
                     if supervised {
-                        // A source must not go missing beside others that work for weeks.
-                        stop.send_replace(StopSignal::Requested);
+                        // Otherwise the other sources could run on for weeks without this one.
+                        stop_sender.send_replace(StopSignal::Requested);
                     }
                     continue;
                 }
@@ -343,46 +362,46 @@ impl<'a> RunContext<'a> {
             if let (
                 true,
                 SourceOutcome::Finished(LoopResult { exit: worker::LoopExit::Restart(_), .. }),
-            ) = (supervised, &end)
+            ) = (supervised, &outcome)
             {
-                again = true;
-                stop.send_replace(StopSignal::Requested);
+                should_restart = true;
+                stop_sender.send_replace(StopSignal::Requested);
             }
             let label = if self.is_only_source { None } else { Some(name.as_str()) };
-            exits.push(report_outcome(self.progress_bars, label, name, &end));
+            exits.push(report_outcome(self.progress_bars, label, name, &outcome));
         }
-        if again { ProgramExit::Restart } else { ProgramExit::most_severe(exits) }
+        if should_restart { ProgramExit::Restart } else { ProgramExit::most_severe(exits) }
     }
 }
 
-/// The breakers that all sources share.
-fn open_breakers(ground: &AppContext) -> Rc<Breakers> {
-    let file = BreakersFile::new(&ground.state_dir);
-    let policy = breaker_policy(&ground.loaded.settings);
-    let (breakers, note) = Breakers::open(file, policy, || RealEnv.now());
-    if let Some(note) = note {
-        warn!("{note}");
+/// Opens the circuit breakers that all sources share.
+fn open_breakers(context: &AppContext) -> Rc<Breakers> {
+    let file = BreakersFile::new(&context.state_dir);
+    let policy = breaker_policy(&context.loaded.settings);
+    let (breakers, warning) = Breakers::open(file, policy, || RealEnv.now());
+    if let Some(warning) = warning {
+        warn!(%warning, "cannot load the saved circuit breakers");
     }
     breakers
 }
 
-/// Says how a source ended, in one honest sentence.
+/// Prints the outcome of a source in one sentence, and returns its exit.
 fn report_outcome(
-    screen: &ProgressBars,
+    progress_bars: &ProgressBars,
     label: Option<&str>,
     name: &SourceName,
-    end: &SourceOutcome,
+    outcome: &SourceOutcome,
 ) -> ProgramExit {
-    let (exit, sentence) = run_summary::run_summary(name.as_str(), end);
+    let (exit, sentence) = run_summary::run_summary(name.as_str(), outcome);
     let sentence = match label {
         Some(label) => format!("{label}: {sentence}"),
         None => sentence,
     };
-    screen.suspend(|| match exit {
+    progress_bars.suspend(|| match exit {
         ProgramExit::Success | ProgramExit::SomeQuarantined | ProgramExit::Restart => {
-            if let Some(speed) = run_summary::transfer_summary(end).filter(|_| screen.is_enabled())
-            {
-                print_note(speed);
+            let transfer = run_summary::transfer_summary(outcome);
+            if let Some(transfer) = transfer.filter(|_| progress_bars.is_enabled()) {
+                print_note(transfer);
             }
             print_best_effort(sentence);
             exit

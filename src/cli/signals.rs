@@ -1,5 +1,5 @@
-//! Signals: the first that asks to stop is obeyed in good order, the second at once; SIGHUP has
-//! configuration and credentials read again.
+//! Signals: the first SIGINT or SIGTERM stops gracefully, the second immediately. SIGHUP reloads
+//! configuration and credentials.
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -17,25 +17,25 @@ use crate::config::{EnvVars, Settings, SourceName, load};
 use crate::systemd::{Notifier, NotifyState};
 use crate::worker::{ConfigVersion, Env, RealEnv, StopSignal};
 
-/// What asked to stop.
+/// Reason for the shutdown.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ShutdownReason {
     Interrupt,
     Terminate,
-    /// What was read again names other sources than those that run.
+    /// The reloaded configuration enables other sources than those that run.
     SourcesChanged,
 }
 
-/// How other sources than those that run are begun.
+/// Way in which a change of the enabled sources takes effect.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ReloadStrategy {
-    /// By a service manager that starts the process anew.
+    /// A service manager restarts the process.
     RestartProcess,
-    /// By a person.
+    /// The user restarts the program.
     Manual,
 }
 
-/// What a signal sets in motion.
+/// Handler of signals, with everything that a signal changes.
 #[derive(Debug)]
 pub(super) struct SignalHandler {
     pub shutdown: watch::Sender<StopSignal>,
@@ -49,21 +49,22 @@ pub(super) struct SignalHandler {
     pub hangup_signal: HangupSignal,
 }
 
-/// SIGHUP, heard from its making on: one that comes before anyone waits for it is kept.
+/// Receiver of SIGHUP. A signal that arrives before [`HangupSignal::recv`] is called is kept.
 #[derive(Debug)]
 pub(super) struct HangupSignal(Option<Signal>);
 
 impl HangupSignal {
-    /// Has the signal kept in place of ending the process.
+    /// Catches the signal, which otherwise ends the process.
     ///
-    /// On a terminal it means that the terminal is gone, and the program goes with it.
+    /// With standard input on a terminal it is not caught: there it means that the terminal was
+    /// closed, and the process has to end.
     pub(super) fn install(runtime: &Runtime) -> Self {
         let _entered = runtime.enter();
         let is_terminal = io::stdin().is_terminal();
         Self(if is_terminal { None } else { signal(SignalKind::hangup()).ok() })
     }
 
-    /// Waits for the next one; for ever where none is heard.
+    /// Waits for the next signal; forever if the signal is not caught.
     pub(super) async fn recv(&mut self) {
         match &mut self.0 {
             Some(hangup) => {
@@ -79,85 +80,81 @@ enum ReceivedSignal {
     Hangup,
 }
 
-/// Listens for ever.
-#[expect(clippy::exit, reason = "a person who asks twice means it")]
-pub(super) async fn handle_signals(mut ears: SignalHandler) {
+/// Handles signals; never returns, unless they cannot be received.
+#[expect(clippy::exit, reason = "a second signal must end the process immediately")]
+pub(super) async fn handle_signals(mut handler: SignalHandler) {
     let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
     let (Ok(mut interrupt), Ok(mut terminate)) = signals else {
-        error!("cannot listen for signals: a stop will end the work in the middle");
+        error!("cannot listen for signals, so a stop interrupts requests in flight");
         return;
     };
     loop {
-        let heard = tokio::select! {
+        let received = tokio::select! {
             _ = interrupt.recv() => ReceivedSignal::Shutdown(ShutdownReason::Interrupt),
             _ = terminate.recv() => ReceivedSignal::Shutdown(ShutdownReason::Terminate),
-            () = ears.hangup_signal.recv() => ReceivedSignal::Hangup,
+            () = handler.hangup_signal.recv() => ReceivedSignal::Hangup,
         };
-        let signal = match heard {
-            ReceivedSignal::Shutdown(signal) => signal,
+        let reason = match received {
+            ReceivedSignal::Shutdown(reason) => reason,
             ReceivedSignal::Hangup => {
-                reload(&ears).await;
+                reload(&handler).await;
                 continue;
             }
         };
-        let before = *ears.shutdown_reason.borrow();
-        if matches!(before, Some(ShutdownReason::Interrupt | ShutdownReason::Terminate)) {
-            let exit = if signal == ShutdownReason::Interrupt {
+        let previous = *handler.shutdown_reason.borrow();
+        if matches!(previous, Some(ShutdownReason::Interrupt | ShutdownReason::Terminate)) {
+            let exit = if reason == ShutdownReason::Interrupt {
                 ProgramExit::Interrupted
             } else {
                 ProgramExit::Terminated
             };
             std::process::exit(i32::from(exit.code()));
         }
-        info!("stopping: what is in flight may end; a second signal leaves at once");
-        ears.shutdown_reason.send_replace(Some(signal));
-        ears.shutdown.send_replace(StopSignal::Requested);
+        info!("stopping after the requests in flight; a second signal exits immediately");
+        handler.shutdown_reason.send_replace(Some(reason));
+        handler.shutdown.send_replace(StopSignal::Requested);
     }
 }
 
-/// Reads the configuration again and has every source begin anew in its place. One that is broken
-/// is reported, and the last good one kept; credentials are read again all the same.
-async fn reload(ears: &SignalHandler) {
+/// Reads the configuration again, and restarts every source in place. Logs an invalid configuration
+/// and keeps the last valid one; credentials are read again in any case.
+async fn reload(handler: &SignalHandler) {
     info!("reading configuration and credentials again");
-    ears.notifier.notify(&[NotifyState::Reloading { uptime: RealEnv::uptime() }]);
-    let (file, environment) = (ears.config_file.clone(), ears.environment.clone());
+    handler.notifier.notify(&[NotifyState::Reloading { uptime: RealEnv::uptime() }]);
+    let (file, environment) = (handler.config_file.clone(), handler.environment.clone());
     let loaded = RealEnv.spawn_blocking(move || load(&file, &environment)).await;
-    let before = ears.config_versions.borrow().clone();
+    let previous = handler.config_versions.borrow().clone();
     let settings = match loaded {
-        Ok(loaded) if needs_process_restart(ears, &loaded.settings) => {
-            ears.shutdown_reason.send_replace(Some(ShutdownReason::SourcesChanged));
-            ears.shutdown.send_replace(StopSignal::Requested);
+        Ok(loaded) if needs_process_restart(handler, &loaded.settings) => {
+            handler.shutdown_reason.send_replace(Some(ShutdownReason::SourcesChanged));
+            handler.shutdown.send_replace(StopSignal::Requested);
             return;
         }
         Ok(loaded) => Rc::new(loaded.settings),
-        Err(mistakes) => {
-            error!("going on with the last good configuration: {mistakes}");
-            before.settings
+        Err(errors) => {
+            error!(%errors, "keeping the last valid configuration");
+            previous.settings
         }
     };
-    ears.config_versions.send_replace(ConfigVersion { number: before.number + 1, settings });
+    handler.config_versions.send_replace(ConfigVersion { number: previous.number + 1, settings });
 }
 
-/// Whether the process is to be started anew, since all sources are to run and they are others now.
-fn needs_process_restart(ears: &SignalHandler, settings: &Settings) -> bool {
-    let SourceSelection::AllEnabled(running) = &ears.selection else { return false };
+/// True if the process must restart, because it runs all enabled sources and these have changed.
+fn needs_process_restart(handler: &SignalHandler, settings: &Settings) -> bool {
+    let SourceSelection::AllEnabled(running) = &handler.selection else { return false };
     let enabled: Vec<&SourceName> = settings.enabled_sources().collect();
-    let begun = join_names(enabled.iter().copied().filter(|name| !running.contains(name)));
-    let ended = join_names(running.iter().filter(|name| !enabled.contains(name)));
-    if begun.is_empty() && ended.is_empty() {
+    let added = join_names(enabled.iter().copied().filter(|name| !running.contains(name)));
+    let removed = join_names(running.iter().filter(|name| !enabled.contains(name)));
+    if added.is_empty() && removed.is_empty() {
         return false;
     }
-    match ears.reload_strategy {
+    match handler.reload_strategy {
         ReloadStrategy::RestartProcess => {
-            info!(new = begun, gone = ended, "starting anew, since there are other sources now");
+            info!(added, removed, "restarting, because the enabled sources have changed");
             true
         }
         ReloadStrategy::Manual => {
-            warn!(
-                new = begun,
-                gone = ended,
-                "other sources are neither begun nor ended by SIGHUP: stop the program and start it"
-            );
+            warn!(added, removed, "SIGHUP does not change which sources run: restart the program");
             false
         }
     }

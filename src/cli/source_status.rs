@@ -1,4 +1,4 @@
-//! What can be seen of a source from outside: its state file, and whether its worker is alive.
+//! Status of a source as seen by other processes: its state file and the liveness of its worker.
 
 use serde_json::{Value, json};
 
@@ -9,55 +9,56 @@ use crate::disk::{RealDisk, process_exists};
 use crate::engine::{Status, Timestamp};
 use crate::state::{ExecutionState, SCHEMA, StateFile, read_state_file, running_worker_pid};
 
-/// One source at one moment. Looking changes nothing.
+/// Status of one source. Reading it changes nothing.
 #[derive(Debug)]
 pub(super) struct SourceStatus<'a> {
     pub source: &'a SourceRef,
     pub state: StateRead,
 }
 
+/// Result of reading the state file.
 #[derive(Debug)]
 pub(super) enum StateRead {
     NeverRun,
     State(Box<ExecutionState>, WorkerLiveness),
-    /// It has run, and its state file does not tell how far: why, and what to do.
+    /// The source has run, but its state file is missing or unreadable: the reason and the remedy.
     Unreadable(String),
 }
 
-/// The process that writes the state file.
+/// Liveness of the process that writes the state file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum WorkerLiveness {
     Running,
-    /// It has said goodbye.
+    /// The process removed its pid from the state file when it exited.
     Stopped,
-    /// It is gone, and its last word still stands.
+    /// The process no longer exists, but its pid is still in the state file.
     Crashed {
         pid: u32,
     },
 }
 
-/// Looks at a source.
+/// Reads the status of a source.
 #[must_use]
 pub(super) fn read_status(source: &SourceRef) -> SourceStatus<'_> {
-    let seen = match read_state_file(&RealDisk, &state_file(&source.dir)) {
+    let state = match read_state_file(&RealDisk, &state_file(&source.dir)) {
         Ok(StateFile::Read(state)) => {
-            let worker = worker_liveness(running_worker_pid(&source.dir, state.pid));
-            StateRead::State(state, worker)
+            let liveness = worker_liveness(running_worker_pid(&source.dir, state.pid));
+            StateRead::State(state, liveness)
         }
         Ok(StateFile::Absent) if ledger_file(&source.dir).exists() => {
             StateRead::Unreadable(format!("its state file is missing; {REBUILD_HINT}"))
         }
         Ok(StateFile::Absent) => StateRead::NeverRun,
-        Ok(StateFile::Unreadable { reason: why }) => {
-            StateRead::Unreadable(format!("its state file cannot be read ({why}); {REBUILD_HINT}"))
-        }
+        Ok(StateFile::Unreadable { reason }) => StateRead::Unreadable(format!(
+            "its state file cannot be read ({reason}); {REBUILD_HINT}"
+        )),
         Ok(StateFile::Newer { schema }) => StateRead::Unreadable(format!(
             "a newer cynosure wrote its state file (schema {schema}, this one knows {SCHEMA}); \
              use that version"
         )),
         Err(failure) => StateRead::Unreadable(failure.message),
     };
-    SourceStatus { source, state: seen }
+    SourceStatus { source, state }
 }
 
 const REBUILD_HINT: &str = "the next run rebuilds it from the ledger";
@@ -68,34 +69,35 @@ fn worker_liveness(pid: Option<u32>) -> WorkerLiveness {
 }
 
 impl SourceStatus<'_> {
-    /// The state file's keys, whatever was found, and three more: `configured`, `running`, `trouble`.
+    /// Returns the keys of the state file in every case, and three more: `configured`, `running`
+    /// and `trouble`.
     ///
-    /// Before the first run its status is `idle`, its times are null and its counts zero; where
-    /// the state file does not tell, the status is null and `trouble` says why.
+    /// Before the first run the status is `idle`, the times are null and the counts zero. If the
+    /// state file is missing or unreadable, the status is null and `trouble` is the reason.
     #[must_use]
     pub(super) fn to_json(&self) -> Value {
         let mut value = match &self.state {
             StateRead::State(state, _) => json!(state),
             StateRead::NeverRun | StateRead::Unreadable(_) => self.never_run_json(),
         };
-        let trouble = match &self.state {
-            StateRead::Unreadable(why) => Some(why),
+        let unreadable = match &self.state {
+            StateRead::Unreadable(reason) => Some(reason),
             StateRead::NeverRun | StateRead::State(..) => None,
         };
-        if trouble.is_some() {
+        if unreadable.is_some() {
             value["status"] = Value::Null;
         }
         let is_configured = self.source.settings.is_some();
         value["configured"] = (!self.source.is_config_uncertain).then_some(is_configured).into();
         value["running"] =
             matches!(self.state, StateRead::State(_, WorkerLiveness::Running)).into();
-        value["trouble"] = trouble.cloned().into();
+        value["trouble"] = unreadable.cloned().into();
         value
     }
 
     fn never_run_json(&self) -> Value {
         let settings = self.source.settings.as_ref();
-        let never = Timestamp(0);
+        let epoch = Timestamp(0);
         let mut value = json!(ExecutionState {
             schema: SCHEMA,
             source: self.source.name.to_string(),
@@ -107,7 +109,7 @@ impl SourceStatus<'_> {
                 })
                 .unwrap_or_default(),
             status: Status::Idle,
-            state_since: never,
+            state_since: epoch,
             state_until: None,
             reason: "never run before".to_owned(),
             resume_state: None,
@@ -127,7 +129,7 @@ impl SourceStatus<'_> {
             waiting_for_retry: 0,
             expected_documents: None,
             rate_per_second: None,
-            last_progress: never,
+            last_progress: epoch,
             last_success: None,
             error_count: 0,
             consecutive_errors: 0,
@@ -139,17 +141,17 @@ impl SourceStatus<'_> {
             rate_limit_until: None,
             rate_limits_in_a_row: 0,
             incomplete_listings_in_a_row: 0,
-            last_updated: never,
+            last_updated: epoch,
             pid: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         });
-        for time in ["state_since", "last_progress", "last_updated"] {
-            value[time] = Value::Null;
+        for key in ["state_since", "last_progress", "last_updated"] {
+            value[key] = Value::Null;
         }
         value
     }
 
-    /// What a person must renew when the source refuses it.
+    /// Returns the noun for the credential of the source: password, token or credential.
     #[must_use]
     pub(super) fn credential_noun(&self) -> &'static str {
         match self.source.settings.as_ref().map(|source| &source.auth) {

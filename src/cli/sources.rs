@@ -1,4 +1,4 @@
-//! The sources that a command is about: those of the configuration, and those that left a state behind.
+//! Sources that a command can select: configured ones, and removed ones with saved progress.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,77 +13,77 @@ use crate::config::{self, SourceName};
 use crate::disk::{Disk, RealDisk, storage_failure};
 use crate::ledger::LedgerReader;
 
-/// A source that can be asked about.
+/// Source that a command can select.
 #[derive(Debug)]
 pub(super) struct SourceRef {
     pub name: SourceName,
-    /// Where it keeps its progress; not there before its first run.
+    /// Folder of its progress, which does not exist before the first run.
     pub dir: PathBuf,
-    /// What the configuration says of it; `None` where it is no longer in it.
+    /// Settings; `None` if it is not in the configuration.
     pub settings: Option<config::SourceSettings>,
-    /// It may be in the configuration, of which not all can be read.
+    /// True if it may be in an invalid part of the configuration, which was not loaded.
     pub is_config_uncertain: bool,
 }
 
 impl SourceRef {
-    /// Opens its ledger; `None` where it has never run.
+    /// Opens the ledger; `None` if the source has never run.
     ///
     /// # Errors
-    /// When there is one that cannot be read.
+    /// If the ledger exists and cannot be read.
     pub(super) fn open_ledger(&self) -> Result<Option<LedgerReader>, CliError> {
         Ok(LedgerReader::open(&ledger_file(&self.dir))?)
     }
 }
 
-/// Finds the configuration.
+/// Finds and loads the configuration.
 ///
 /// # Errors
-/// A sentence for a person, with the code of a wrong configuration.
+/// A message, with the exit code of an invalid configuration.
 pub(super) fn load_context(common: &CommonArgs) -> Result<AppContext, CliError> {
-    AppContext::load(common).map_err(|why| CliError::new(ProgramExit::Configuration, why))
+    AppContext::load(common).map_err(|message| CliError::new(ProgramExit::Configuration, message))
 }
 
-/// All sources, by name.
+/// Returns all sources, in the order of their names.
 ///
 /// # Errors
-/// When the folder of their states cannot be read.
-pub(super) fn all_sources(ground: &AppContext) -> Result<Vec<SourceRef>, CliError> {
-    let mut found: BTreeMap<SourceName, Option<config::SourceSettings>> =
-        unconfigured_sources(ground)?;
-    for (name, settings) in &ground.loaded.settings.sources {
-        found.insert(name.clone(), Some(settings.clone()));
+/// If the state folder cannot be read.
+pub(super) fn all_sources(context: &AppContext) -> Result<Vec<SourceRef>, CliError> {
+    let mut by_name: BTreeMap<SourceName, Option<config::SourceSettings>> =
+        sources_with_progress(context)?;
+    for (name, settings) in &context.loaded.settings.sources {
+        by_name.insert(name.clone(), Some(settings.clone()));
     }
-    let known = found.into_iter().map(|(name, settings)| {
-        let dir = source_dir(&ground.state_dir, name.as_str());
-        let is_unclear = settings.is_none() && ground.diagnostics.is_some();
-        SourceRef { name, dir, settings, is_config_uncertain: is_unclear }
+    let sources = by_name.into_iter().map(|(name, settings)| {
+        let dir = source_dir(&context.state_dir, name.as_str());
+        let is_config_uncertain = settings.is_none() && context.diagnostics.is_some();
+        SourceRef { name, dir, settings, is_config_uncertain }
     });
-    Ok(known.collect())
+    Ok(sources.collect())
 }
 
-/// The source that was named, or all of them.
+/// Returns the source with this name, or all sources without a name.
 ///
 /// # Errors
-/// When there is none of that name, neither in the configuration nor among the states.
+/// If the source is not in the configuration and has no progress.
 pub(super) fn select_sources(
-    ground: &AppContext,
-    named: Option<&str>,
+    context: &AppContext,
+    name: Option<&str>,
 ) -> Result<Vec<SourceRef>, CliError> {
-    let mut known = all_sources(ground)?;
-    if let Some(name) = named {
-        known.retain(|source| source.name.as_str() == name);
-        if known.is_empty() {
-            ground.loaded.settings.find_source(name)?;
+    let mut sources = all_sources(context)?;
+    if let Some(name) = name {
+        sources.retain(|source| source.name.as_str() == name);
+        if sources.is_empty() {
+            context.loaded.settings.find_source(name)?;
         }
     }
-    Ok(known)
+    Ok(sources)
 }
 
-/// The folders that hold the progress of a source, whoever wrote it.
-fn unconfigured_sources(
-    ground: &AppContext,
+/// Returns the sources that have a folder with progress, configured or not, without settings.
+fn sources_with_progress(
+    context: &AppContext,
 ) -> Result<BTreeMap<SourceName, Option<config::SourceSettings>>, CliError> {
-    let dir = &ground.state_dir;
+    let dir = &context.state_dir;
     let listed = match RealDisk.list_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         listed => listed.map_err(|error| storage_failure("read the folder", dir, &error))?,

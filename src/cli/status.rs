@@ -1,4 +1,4 @@
-//! `status`: what each source is doing, why, and what happens next.
+//! `status`: prints the state of each source, the reason, and the next step.
 
 use std::io::{self, IsTerminal};
 use std::time::Duration;
@@ -25,61 +25,63 @@ use crate::human::{
 use crate::state::ExecutionState;
 use crate::worker::{Env, RealEnv};
 
-/// How often it is shown anew: on a terminal, and where every showing is kept.
+/// Interval of `--watch` on a terminal, which is redrawn.
 const REDRAW_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Interval of `--watch` elsewhere, where all output is kept.
 const REPRINT_INTERVAL: Duration = Duration::from_secs(2);
 
-const HEADER: [&str; 6] = ["SOURCE", "STATE", "DONE", "RATE", "UNTIL", "WHY"];
+const HEADER: [&str; 6] = ["SOURCE", "STATE", "DONE", "RATE", "UNTIL", "REASON"];
 
 pub(super) fn status(common: &CommonArgs, args: &StatusArgs) -> Result<ProgramExit, CliError> {
-    let ground = load_context_partially(common)?;
-    if let Some(mistakes) = &ground.diagnostics {
+    let context = load_context_partially(common)?;
+    if let Some(diagnostics) = &context.diagnostics {
         print_note(format!(
-            "{mistakes}; correct it and try `cynosure config check`. This is what the state files say; \
-             a worker that runs goes on with the last good configuration.\n"
+            "{diagnostics}; correct it and try `cynosure config check`. The output is read from \
+             the state files; a running worker keeps the last valid configuration.\n"
         ));
     }
     if args.watch {
-        return watch_status(&ground, args);
+        return watch_status(&context, args);
     }
     if args.json {
-        print_result(format!("{:#}", status_json(&ground)?))?;
+        print_result(format!("{:#}", status_json(&context)?))?;
     } else {
-        print_result(status_table(&ground, RealEnv.now())?)?;
+        print_result(status_table(&context, RealEnv.now())?)?;
     }
     Ok(ProgramExit::Success)
 }
 
-/// Finds the states. A broken configuration keeps nobody from looking, unless there is nothing else.
+/// Loads the configuration. An invalid one is an error only if no source has a state file.
 fn load_context_partially(common: &CommonArgs) -> Result<AppContext, CliError> {
-    let wrong = |why: String| CliError::new(ProgramExit::Configuration, why);
-    let ground = AppContext::load_partially(common).map_err(wrong)?;
-    match &ground.diagnostics {
-        Some(mistakes)
-            if all_sources(&ground)?.iter().all(|source| !state_file(&source.dir).exists()) =>
+    let config_error = |message: String| CliError::new(ProgramExit::Configuration, message);
+    let context = AppContext::load_partially(common).map_err(config_error)?;
+    match &context.diagnostics {
+        Some(diagnostics)
+            if all_sources(&context)?.iter().all(|source| !state_file(&source.dir).exists()) =>
         {
-            Err(wrong(mistakes.to_string()))
+            Err(config_error(diagnostics.to_string()))
         }
-        Some(_) | None => Ok(ground),
+        Some(_) | None => Ok(context),
     }
 }
 
-/// Shows it again and again until it is interrupted or nobody reads any more.
-fn watch_status(ground: &AppContext, args: &StatusArgs) -> Result<ProgramExit, CliError> {
-    let cannot =
+/// Prints the status repeatedly, until SIGINT or until standard output is closed.
+fn watch_status(context: &AppContext, args: &StatusArgs) -> Result<ProgramExit, CliError> {
+    let watch_error =
         |error: io::Error| CliError::new(ProgramExit::Other, format!("cannot watch: {error}"));
     let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(watch_error)?;
     let redraw = io::stdout().is_terminal() && !args.json;
     runtime.block_on(async {
-        // Heard from before the first showing on.
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
+        // Installed before the first output, so that no SIGINT is missed.
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(watch_error)?;
         loop {
             if args.json {
-                // A line each time, so that a program can tell one from the next.
-                print_result(status_json(ground)?)?;
+                // One line per status, so that programs can separate them.
+                print_result(status_json(context)?)?;
             } else {
-                let text = status_table(ground, RealEnv.now())?;
+                let text = status_table(context, RealEnv.now())?;
                 print_result(if redraw { redraw_text(&text) } else { text })?;
             }
             let interval = if redraw { REDRAW_INTERVAL } else { REPRINT_INTERVAL };
@@ -91,7 +93,7 @@ fn watch_status(ground: &AppContext, args: &StatusArgs) -> Result<ProgramExit, C
     })
 }
 
-/// Writes from the top of the terminal, clearing line by line, which does not flicker.
+/// Returns text that overwrites the screen from the top. Clearing line by line does not flicker.
 fn redraw_text(text: &str) -> String {
     const HOME: &str = "\x1b[H";
     const CLEAR_LINE: &str = "\x1b[K\n";
@@ -99,38 +101,38 @@ fn redraw_text(text: &str) -> String {
     format!("{HOME}{}{CLEAR_LINE}{CLEAR_REST}", text.replace('\n', CLEAR_LINE))
 }
 
-/// One object, whose `sources` are the states, whose `quotas` are what is known of limits, and whose
-/// `mistakes` are those of the configuration.
-fn status_json(ground: &AppContext) -> Result<Value, CliError> {
-    let sources = all_sources(ground)?;
+/// Returns an object with the states as `sources`, the rate limits as `quotas`, and the errors of
+/// the configuration as `mistakes`.
+fn status_json(context: &AppContext) -> Result<Value, CliError> {
+    let sources = all_sources(context)?;
     let states: Vec<Value> = sources.iter().map(|source| read_status(source).to_json()).collect();
-    let quotas = quotas::load_quota_rows(ground, RealEnv.now())?;
+    let quotas = quotas::load_quota_rows(context, RealEnv.now())?;
     let quotas: Vec<Value> = quotas.iter().map(QuotaRow::to_json).collect();
-    let mistakes: Vec<String> =
-        ground.diagnostics.iter().flat_map(Diagnostics::iter).map(ToString::to_string).collect();
-    Ok(json!({ "sources": states, "quotas": quotas, "mistakes": mistakes }))
+    let diagnostics: Vec<String> =
+        context.diagnostics.iter().flat_map(Diagnostics::iter).map(ToString::to_string).collect();
+    Ok(json!({ "sources": states, "quotas": quotas, "mistakes": diagnostics }))
 }
 
-fn status_table(ground: &AppContext, now: Timestamp) -> Result<String, CliError> {
-    let sources = all_sources(ground)?;
+fn status_table(context: &AppContext, now: Timestamp) -> Result<String, CliError> {
+    let sources = all_sources(context)?;
     if sources.is_empty() {
         return Ok(format!(
             "no sources yet: add a [source.NAME] table to {}",
-            ground.config_file.display()
+            context.config_file.display()
         ));
     }
-    let circuits = BreakerNotes::load(ground, now);
+    let breaker_notes = BreakerNotes::load(context, now);
     let rows: Vec<Vec<String>> =
-        sources.iter().map(|source| row_cells(&read_status(source), &circuits, now)).collect();
+        sources.iter().map(|source| row_cells(&read_status(source), &breaker_notes, now)).collect();
     let mut text = table(&HEADER, &rows);
-    if let Some(quotas) = quotas::as_table(&quotas::load_quota_rows(ground, now)?) {
+    if let Some(quotas) = quotas::as_table(&quotas::load_quota_rows(context, now)?) {
         text.push('\n');
         text.push_str(&quotas);
     }
     Ok(text.trim_end().to_owned())
 }
 
-/// A source in words, a text for each column.
+/// Table row of a source, one text per column.
 pub(super) struct StatusRow {
     state: String,
     progress: String,
@@ -139,45 +141,49 @@ pub(super) struct StatusRow {
     pub(super) reason: String,
 }
 
-fn row_cells(standing: &SourceStatus<'_>, circuits: &BreakerNotes, now: Timestamp) -> Vec<String> {
-    let StatusRow { state, progress: done, rate, until, reason: why } =
-        status_row(standing, circuits, now);
-    vec![standing.source.name.to_string(), state, done, rate, until, why]
+fn row_cells(
+    source_status: &SourceStatus<'_>,
+    breaker_notes: &BreakerNotes,
+    now: Timestamp,
+) -> Vec<String> {
+    let StatusRow { state, progress, rate, until, reason } =
+        status_row(source_status, breaker_notes, now);
+    vec![source_status.source.name.to_string(), state, progress, rate, until, reason]
 }
 
 pub(super) fn status_row(
-    standing: &SourceStatus<'_>,
-    circuits: &BreakerNotes,
+    source_status: &SourceStatus<'_>,
+    breaker_notes: &BreakerNotes,
     now: Timestamp,
 ) -> StatusRow {
-    let nothing = || EMPTY_CELL.to_owned();
-    let name = standing.source.name.to_string();
-    match &standing.state {
+    let name = source_status.source.name.to_string();
+    match &source_status.state {
         StateRead::NeverRun => {
-            let next = format!("`cynosure run {name}` begins");
-            let why = with_config_note(with_breaker_note(next, standing, circuits), standing);
-            StatusRow { state: "never run".to_owned(), reason: why, ..StatusRow::empty() }
+            let reason = format!("start it with `cynosure run {name}`");
+            let reason = with_breaker_note(reason, source_status, breaker_notes);
+            let reason = with_config_note(reason, source_status);
+            StatusRow { state: "never run".to_owned(), reason, ..StatusRow::empty() }
         }
-        StateRead::Unreadable(why) => {
-            let why = with_breaker_note(sanitize_line(why), standing, circuits);
-            let why = with_config_note(why, standing);
-            StatusRow { state: "unknown".to_owned(), reason: why, ..StatusRow::empty() }
+        StateRead::Unreadable(reason) => {
+            let reason = with_breaker_note(sanitize_line(reason), source_status, breaker_notes);
+            let reason = with_config_note(reason, source_status);
+            StatusRow { state: "unknown".to_owned(), reason, ..StatusRow::empty() }
         }
         StateRead::State(state, worker) => {
-            let word = state.status.name().replace('_', " ");
-            let at_rest = *worker == WorkerLiveness::Running || state.status == Status::Completed;
-            let word = if at_rest { word } else { format!("{word} (not running)") };
-            let why =
-                with_breaker_note(reason_text(standing, state, *worker, now), standing, circuits);
+            let label = state.status.name().replace('_', " ");
+            let is_plain = *worker == WorkerLiveness::Running || state.status == Status::Completed;
+            let label = if is_plain { label } else { format!("{label} (not running)") };
+            let reason = reason_text(source_status, state, *worker, now);
+            let reason = with_breaker_note(reason, source_status, breaker_notes);
             let per_second = state.rate_per_second.filter(|_| {
                 state.status == Status::Downloading && *worker == WorkerLiveness::Running
             });
             StatusRow {
-                state: word,
+                state: label,
                 progress: progress_text(state),
-                rate: per_second.map_or_else(nothing, format_rate),
-                until: until_text(standing, state, *worker, now),
-                reason: with_config_note(why, standing),
+                rate: per_second.map_or_else(|| EMPTY_CELL.to_owned(), format_rate),
+                until: until_text(source_status, state, *worker, now),
+                reason: with_config_note(reason, source_status),
             }
         }
     }
@@ -185,8 +191,8 @@ pub(super) fn status_row(
 
 impl StatusRow {
     fn empty() -> Self {
-        let [state, done, rate, until, why] = std::array::from_fn(|_| EMPTY_CELL.to_owned());
-        Self { state, progress: done, rate, until, reason: why }
+        let [state, progress, rate, until, reason] = std::array::from_fn(|_| EMPTY_CELL.to_owned());
+        Self { state, progress, rate, until, reason }
     }
 }
 
@@ -196,7 +202,7 @@ fn settled_items(state: &ExecutionState) -> u64 {
 
 fn progress_text(state: &ExecutionState) -> String {
     match state.status {
-        // How many there will be is not known before the list is complete.
+        // The total is not known before the listing is complete.
         Status::Collecting => format!("{} listed", format_count(state.total_threads)),
         Status::Idle
         | Status::Downloading
@@ -214,28 +220,30 @@ fn progress_text(state: &ExecutionState) -> String {
 }
 
 fn until_text(
-    standing: &SourceStatus<'_>,
+    source_status: &SourceStatus<'_>,
     state: &ExecutionState,
     worker: WorkerLiveness,
     now: Timestamp,
 ) -> String {
     let is_running = worker == WorkerLiveness::Running;
-    let left = state.total_threads.saturating_sub(settled_items(state));
+    let remaining = state.total_threads.saturating_sub(settled_items(state));
     let wait = state.state_until.map(|until| format_deadline(until, now));
     let text = match state.status {
-        Status::Downloading if is_running => estimate_remaining(left, state.rate_per_second)
-            .map(|left| format!("about {}", format_duration(left))),
+        Status::Downloading if is_running => estimate_remaining(remaining, state.rate_per_second)
+            .map(|duration| format!("about {}", format_duration(duration))),
         Status::Collecting | Status::Downloading => None,
         Status::Idle if !is_running => None,
         Status::Completed => {
             state.completion_time.map(|at| format!("since {}", format_clock_time(at, now)))
         }
-        Status::AuthFailed if !is_running => Some(format!("new {}", standing.credential_noun())),
+        Status::AuthFailed if !is_running => {
+            Some(format!("new {}", source_status.credential_noun()))
+        }
         Status::AuthFailed => {
             let until = state.state_until.filter(|until| *until > now);
             let clock =
                 until.map_or_else(|| "now".to_owned(), |until| format_clock_time(until, now));
-            Some(format!("{clock} or new {}", standing.credential_noun()))
+            Some(format!("{clock} or new {}", source_status.credential_noun()))
         }
         Status::Idle | Status::Error | Status::RateLimited => wait,
     };
@@ -243,7 +251,7 @@ fn until_text(
 }
 
 fn reason_text(
-    standing: &SourceStatus<'_>,
+    source_status: &SourceStatus<'_>,
     state: &ExecutionState,
     worker: WorkerLiveness,
     now: Timestamp,
@@ -251,7 +259,7 @@ fn reason_text(
     let mut parts = Vec::new();
     match state.status {
         Status::Collecting | Status::Downloading => match worker {
-            // Its deadline is when progress is missed.
+            // The deadline of these states is the time by which progress is expected.
             WorkerLiveness::Running if state.state_until.is_some_and(|until| until <= now) => {
                 parts.push(format!(
                     "no progress since {}",
@@ -260,29 +268,29 @@ fn reason_text(
             }
             WorkerLiveness::Running => {}
             WorkerLiveness::Stopped => {
-                parts.push("it was stopped; the next run goes on from here".to_owned())
+                parts.push("it was stopped; the next run continues from here".to_owned());
             }
             WorkerLiveness::Crashed { pid } => parts.push(format!(
-                "its worker (process {pid}) is gone; the next run goes on from here"
+                "its worker (process {pid}) has died; the next run continues from here"
             )),
         },
         Status::Completed => {}
         Status::Idle => match worker {
             WorkerLiveness::Running if state.state_until.is_some_and(|until| until <= now) => {
-                parts.push("looking for something new".to_owned());
+                parts.push("checking for changes".to_owned());
             }
             WorkerLiveness::Running => {}
             WorkerLiveness::Stopped | WorkerLiveness::Crashed { .. } => {
-                parts.push("the next run looks for something new".to_owned());
+                parts.push("the next run checks for changes".to_owned());
             }
         },
         Status::Error | Status::RateLimited => parts.push(sanitize_line(&state.reason)),
         Status::AuthFailed => {
             parts.push(sanitize_line(&state.reason));
             let cause = state.last_error.as_ref().map(|error| error.cause.as_str());
-            // That sentence has its own remedy.
+            // The reason of a changed account already contains a remedy.
             if cause != Some(Cause::AccountChanged.name()) {
-                parts.extend(credential_hint(standing));
+                parts.extend(credential_hint(source_status));
             }
         }
     }
@@ -296,62 +304,68 @@ fn reason_text(
     if parts.is_empty() { EMPTY_CELL.to_owned() } else { parts.join("; ") }
 }
 
-/// That it was started anew, as long as nothing has moved since.
+/// Returns a note about the last restart, if there was no progress since.
 fn restart_note(state: &ExecutionState, now: Timestamp) -> Option<String> {
     let restart =
         state.last_restart.as_ref().filter(|restart| restart.at >= state.last_progress)?;
-    let why = match RestartCause::from_name(&restart.cause)? {
+    let cause = match RestartCause::from_name(&restart.cause)? {
         RestartCause::Completed => return None,
         RestartCause::Errors => "after too many errors",
-        RestartCause::Authentication => "to read the credential again",
-        RestartCause::Stuck => "since nothing moved",
-        RestartCause::ExecutionTime => "after the longest execution time",
+        RestartCause::Authentication => "with the reloaded credential",
+        RestartCause::Stuck => "after a time without progress",
+        RestartCause::ExecutionTime => "after the maximum execution time",
     };
-    Some(format!("started anew at {} {why}", format_clock_time(restart.at, now)))
+    Some(format!("restarted at {} {cause}", format_clock_time(restart.at, now)))
 }
 
-/// Where a fresh credential is to be put.
-fn credential_hint(standing: &SourceStatus<'_>) -> Option<String> {
-    let what = standing.credential_noun();
-    let place = standing.source.settings.as_ref()?.auth.credential_ref();
-    Some(match place {
-        CredentialRef::File(path) => format!("put a fresh {what} into {}", path.display()),
-        CredentialRef::Env(name) => format!("start it anew with a fresh {what} in {name}"),
+/// Returns the instruction for replacing the credential.
+fn credential_hint(source_status: &SourceStatus<'_>) -> Option<String> {
+    let noun = source_status.credential_noun();
+    let credential_ref = source_status.source.settings.as_ref()?.auth.credential_ref();
+    Some(match credential_ref {
+        CredentialRef::File(path) => format!("put a fresh {noun} into {}", path.display()),
+        CredentialRef::Env(name) => format!("restart it with a fresh {noun} in {name}"),
         CredentialRef::Command(_) | CredentialRef::Systemd(_) => {
-            format!("have the {place} give a fresh {what}")
+            format!("make the {credential_ref} return a fresh {noun}")
         }
     })
 }
 
-/// Adds that a breaker is open, unless that is told as the reason anyhow.
-fn with_breaker_note(why: String, standing: &SourceStatus<'_>, circuits: &BreakerNotes) -> String {
-    let settings = standing.source.settings.as_ref();
-    let (provider, is_told) = match &standing.state {
+/// Adds a note about an open circuit breaker, unless the reason already mentions it.
+fn with_breaker_note(
+    reason: String,
+    source_status: &SourceStatus<'_>,
+    breaker_notes: &BreakerNotes,
+) -> String {
+    let settings = source_status.source.settings.as_ref();
+    let (provider, is_mentioned) = match &source_status.state {
         StateRead::State(state, _) => {
-            let is_told = state.status == Status::Error && why.contains("the circuit of");
-            (Some(state.provider.as_str()), is_told)
+            let is_mentioned =
+                state.status == Status::Error && reason.contains("the circuit breaker");
+            (Some(state.provider.as_str()), is_mentioned)
         }
         StateRead::NeverRun | StateRead::Unreadable(_) => {
             (settings.map(|settings| settings.provider.as_str()), false)
         }
     };
-    match provider.and_then(|provider| circuits.for_provider(provider)).filter(|_| !is_told) {
-        Some(remark) if why == EMPTY_CELL => remark,
-        Some(remark) => format!("{why}; {remark}"),
-        None => why,
+    let note = provider.and_then(|provider| breaker_notes.for_provider(provider));
+    match note.filter(|_| !is_mentioned) {
+        Some(note) if reason == EMPTY_CELL => note,
+        Some(note) => format!("{reason}; {note}"),
+        None => reason,
     }
 }
 
-/// Adds what the configuration says of the source, where that is not as usual.
-fn with_config_note(why: String, standing: &SourceStatus<'_>) -> String {
-    let name = &standing.source.name;
-    let remark = match &standing.source.settings {
-        None if standing.source.is_config_uncertain => {
+/// Adds a note if the source is disabled, or its configuration is missing or unreadable.
+fn with_config_note(reason: String, source_status: &SourceStatus<'_>) -> String {
+    let name = &source_status.source.name;
+    let note = match &source_status.source.settings {
+        None if source_status.source.is_config_uncertain => {
             "its configuration cannot be read".to_owned()
         }
-        None => format!("not in the configuration; `cynosure reset {name}` forgets it"),
+        None => format!("not in the configuration; `cynosure reset {name}` deletes its progress"),
         Some(source) if !source.is_enabled => "disabled in the configuration".to_owned(),
-        Some(_) => return why,
+        Some(_) => return reason,
     };
-    if why == EMPTY_CELL { remark } else { format!("{why}; {remark}") }
+    if reason == EMPTY_CELL { note } else { format!("{reason}; {note}") }
 }

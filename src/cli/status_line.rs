@@ -1,4 +1,4 @@
-//! What the worker does, in one sentence: the status text of the unit.
+//! Status line of the worker, shown by systemd as the `StatusText` of the unit.
 
 use std::time::Duration;
 
@@ -11,81 +11,85 @@ use crate::worker::SourceProgress;
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// One source tells its own story; several are summed up.
+/// Returns the status text of one source, or a summary of several.
 #[must_use]
-pub(super) fn status_line(views: &[SourceProgress], now: Timestamp) -> String {
-    match views {
-        [] => "no source is at work".to_owned(),
-        [view] => source_text(view, now),
-        views => {
-            format!("{}: {}", pluralize(count_u64(views.len()), "source"), group_text(views, now))
+pub(super) fn status_line(sources: &[SourceProgress], now: Timestamp) -> String {
+    match sources {
+        [] => "no source is running".to_owned(),
+        [source] => source_text(source, now),
+        sources => {
+            format!(
+                "{}: {}",
+                pluralize(count_u64(sources.len()), "source"),
+                group_text(sources, now)
+            )
         }
     }
 }
 
-fn source_text(view: &SourceProgress, now: Timestamp) -> String {
-    let until = format_time(view.until, now);
-    let mut text = match view.status {
-        Status::Idle if view.until <= now => "looking for something new".to_owned(),
-        Status::Idle => format!("idle, next look at {until}"),
-        Status::Collecting => format!("collecting, {} listed", format_count(view.listed_items)),
-        Status::Downloading => downloading_text(view),
-        Status::Completed => format!("completed, {} settled", format_count(view.settled_items)),
-        Status::Error => format!("error, going on at {until} ({})", view.reason),
-        Status::RateLimited => format!("rate limited until {until} ({})", view.reason),
+fn source_text(progress: &SourceProgress, now: Timestamp) -> String {
+    let until = format_time(progress.until, now);
+    let mut text = match progress.status {
+        Status::Idle if progress.until <= now => "checking for changes".to_owned(),
+        Status::Idle => format!("idle, next check at {until}"),
+        Status::Collecting => format!("collecting, {} listed", format_count(progress.listed_items)),
+        Status::Downloading => downloading_text(progress),
+        Status::Completed => format!("completed, {} settled", format_count(progress.settled_items)),
+        Status::Error => format!("error, next attempt at {until} ({})", progress.reason),
+        Status::RateLimited => format!("rate limited until {until} ({})", progress.reason),
         Status::AuthFailed => {
-            format!("auth failed until {until} or a new credential ({})", view.reason)
+            format!("auth failed until {until} or a new credential ({})", progress.reason)
         }
     };
-    if view.waiting_items > 0 {
-        text.push_str(&format!(", {} waiting for a retry", format_count(view.waiting_items)));
+    if progress.waiting_items > 0 {
+        text.push_str(&format!(", {} waiting for a retry", format_count(progress.waiting_items)));
     }
     text
 }
 
-fn downloading_text(view: &SourceProgress) -> String {
+fn downloading_text(progress: &SourceProgress) -> String {
     let mut text = format!(
         "downloading {}/{}",
-        format_count(view.settled_items),
-        format_count(view.listed_items)
+        format_count(progress.settled_items),
+        format_count(progress.listed_items)
     );
-    if let Some(per_second) = view.items_per_second {
+    if let Some(per_second) = progress.items_per_second {
         text.push_str(&format!(", {}", format_rate(per_second)));
     }
-    let left = view.listed_items.saturating_sub(view.settled_items);
-    if let Some(left) = estimate_remaining(left, view.items_per_second) {
-        text.push_str(&format!(", about {} left", format_duration(round_for_status(left))));
+    let remaining = progress.listed_items.saturating_sub(progress.settled_items);
+    if let Some(duration) = estimate_remaining(remaining, progress.items_per_second) {
+        text.push_str(&format!(", about {} left", format_duration(round_for_status(duration))));
     }
     text
 }
 
-/// How many sources are in each state, and for how long at least, or how far.
-fn group_text(views: &[SourceProgress], now: Timestamp) -> String {
+/// Returns the number of sources in each state, with their progress or earliest deadline.
+fn group_text(sources: &[SourceProgress], now: Timestamp) -> String {
     let mut parts = Vec::new();
     for status in Status::ALL {
         let group: Vec<&SourceProgress> =
-            views.iter().filter(|view| view.status == status).collect();
-        let Some(next) = group.iter().map(|view| view.until).min() else { continue };
-        let (done, total) = group.iter().fold((0, 0), |(done, total), view| {
-            (done + view.settled_items, total + view.listed_items)
+            sources.iter().filter(|progress| progress.status == status).collect();
+        let Some(deadline) = group.iter().map(|progress| progress.until).min() else { continue };
+        let (settled, listed) = group.iter().fold((0, 0), |(settled, listed), progress| {
+            (settled + progress.settled_items, listed + progress.listed_items)
         });
-        let word = status.name().replace('_', " ");
-        let head = format!("{} {word}", group.len());
+        let state = status.name().replace('_', " ");
+        let label = format!("{} {state}", group.len());
         parts.push(match status {
-            Status::Idle | Status::Completed => head,
-            Status::Collecting => format!("{head} ({} listed)", format_count(total)),
+            Status::Idle | Status::Completed => label,
+            Status::Collecting => format!("{label} ({} listed)", format_count(listed)),
             Status::Downloading => {
-                format!("{head} ({}/{})", format_count(done), format_count(total))
+                format!("{label} ({}/{})", format_count(settled), format_count(listed))
             }
             Status::Error | Status::RateLimited | Status::AuthFailed => {
-                format!("{head} until {}", format_time(next, now))
+                format!("{label} until {}", format_time(deadline, now))
             }
         });
     }
     parts.join(", ")
 }
 
-/// The time of day, to the second only where it is that near.
+/// Formats a time of day, with seconds only if it is less than a minute away.
 fn format_time(at: Timestamp, now: Timestamp) -> String {
     let mut clock = format_clock_time(at, now);
     if at.since(now) >= MINUTE && clock.matches(':').count() == 2 {
@@ -94,16 +98,16 @@ fn format_time(at: Timestamp, now: Timestamp) -> String {
     clock
 }
 
-/// What is told once and stands for a while need not be exact.
-fn round_for_status(left: Duration) -> Duration {
-    let unit = if left < MINUTE {
-        return left;
-    } else if left < HOUR {
+/// Rounds a duration down to minutes or hours, because the text may be shown for a while.
+fn round_for_status(duration: Duration) -> Duration {
+    let unit = if duration < MINUTE {
+        return duration;
+    } else if duration < HOUR {
         MINUTE.as_secs()
     } else {
         HOUR.as_secs()
     };
-    Duration::from_secs(left.as_secs() / unit * unit)
+    Duration::from_secs(duration.as_secs() / unit * unit)
 }
 
 fn count_u64(length: usize) -> u64 {
@@ -128,24 +132,24 @@ mod tests {
         }
     }
 
-    /// In every place of the world alike.
-    fn status_line_in_any_timezone(views: &[SourceProgress]) -> String {
-        let text = status_line(views, NOW);
-        let at = format_time(Timestamp(NOW.0 + 300_000), NOW);
-        text.replace(&at, "TIME")
+    /// Returns the status line without the local time, so that tests pass in every time zone.
+    fn status_line_in_any_timezone(sources: &[SourceProgress]) -> String {
+        let text = status_line(sources, NOW);
+        let time = format_time(Timestamp(NOW.0 + 300_000), NOW);
+        text.replace(&time, "TIME")
     }
 
     #[test]
     fn each_state_has_a_status_line() {
-        let told: Vec<String> =
+        let lines: Vec<String> =
             Status::ALL.map(|status| status_line_in_any_timezone(&[progress(status)])).to_vec();
 
-        insta::assert_snapshot!(told.join("\n"), @r"
-        idle, next look at TIME
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        idle, next check at TIME
         collecting, 2,000 listed
         downloading 812/2,000, 14.2/s, about 1 min left
         completed, 812 settled
-        error, going on at TIME (the server said: retry after 300 s)
+        error, next attempt at TIME (the server said: retry after 300 s)
         rate limited until TIME (the server said: retry after 300 s)
         auth failed until TIME or a new credential (the server said: retry after 300 s)
         ");
@@ -153,7 +157,7 @@ mod tests {
 
     #[test]
     fn several_sources_are_summarised() {
-        let views = [
+        let sources = [
             progress(Status::Downloading),
             SourceProgress { waiting_items: 3, ..progress(Status::Downloading) },
             progress(Status::RateLimited),
@@ -161,9 +165,9 @@ mod tests {
         ];
 
         assert_eq!(
-            status_line_in_any_timezone(&views),
+            status_line_in_any_timezone(&sources),
             "4 sources: 1 idle, 2 downloading (1,624/4,000), 1 rate limited until TIME"
         );
-        assert!(status_line_in_any_timezone(&views[1..2]).ends_with(", 3 waiting for a retry"));
+        assert!(status_line_in_any_timezone(&sources[1..2]).ends_with(", 3 waiting for a retry"));
     }
 }

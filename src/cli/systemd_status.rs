@@ -1,4 +1,5 @@
-//! Tells systemd what the sources do: when all have begun, each change of their story, the end.
+//! Notifications to systemd: ready once all sources have started, each change of the status text,
+//! and the stop.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,74 +12,76 @@ use crate::cli::status_line::status_line;
 use crate::systemd::{Notifier, NotifyState};
 use crate::worker::{ConfigVersion, Env, RealEnv, SourceProgress, StopSignal};
 
-/// How often the status may change: quick enough to look alive, slow enough to cost nothing.
+/// Shortest interval between two status texts: fast enough to appear live, at a negligible cost.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often more time is asked for while the start or the stop takes long, and how much.
+/// Interval at which a slow start or stop asks systemd for more time.
 const EXTEND_TIMEOUT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Time that each of these requests asks for.
 const EXTEND_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How often at most: what takes half an hour never ends.
+/// Largest number of these requests. A start or stop that takes half an hour never ends.
 const EXTEND_TIMEOUTS_MAX: u32 = 180;
 
-/// One source, as the herald sees it.
+/// Channels that report the status of one source.
 #[derive(Debug)]
 pub(super) struct SourceWatch {
     pub progress: watch::Receiver<SourceProgress>,
-    /// The number of the reading that it lives by; 0 before it has begun.
+    /// Number of the configuration version that the source has started with; 0 before its start.
     pub opened_version: watch::Receiver<u64>,
 }
 
-/// What systemd waits for.
+/// Event that systemd waits for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum NotifyPhase {
-    /// Every source has begun to live by this reading.
+    /// Every source has started with this configuration version.
     OpeningVersion(u64),
     Running,
-    /// The end.
     Stopping,
 }
 
-/// Tells until every source has ended.
+/// Notifies systemd until every source has ended.
 pub(super) async fn run_status_task(
     notifier: Arc<Notifier>,
     mut sources: Vec<SourceWatch>,
-    mut readings: watch::Receiver<ConfigVersion>,
+    mut config_versions: watch::Receiver<ConfigVersion>,
     mut stop: watch::Receiver<StopSignal>,
 ) {
-    let mut awaited = NotifyPhase::OpeningVersion(readings.borrow_and_update().number);
-    let mut told = String::new();
+    let mut phase = NotifyPhase::OpeningVersion(config_versions.borrow_and_update().number);
+    let mut sent_text = String::new();
     let mut extensions = 0;
     loop {
         sources.retain(|source| source.progress.has_changed().is_ok());
         if sources.is_empty() {
             return;
         }
-        if is_version_opened(&sources, awaited) {
-            (awaited, extensions) = (NotifyPhase::Running, 0);
-            told = status_text(&sources);
-            notifier.notify(&[NotifyState::Ready, NotifyState::Status(&told)]);
+        if is_version_opened(&sources, phase) {
+            (phase, extensions) = (NotifyPhase::Running, 0);
+            sent_text = status_text(&sources);
+            notifier.notify(&[NotifyState::Ready, NotifyState::Status(&sent_text)]);
         }
-        if awaited == NotifyPhase::Running {
+        if phase == NotifyPhase::Running {
             let text = status_text(&sources);
-            if text != told {
+            if text != sent_text {
                 notifier.notify(&[NotifyState::Status(&text)]);
-                told = text;
+                sent_text = text;
             }
         }
-        let is_stopping = awaited == NotifyPhase::Stopping;
+        let is_stopping = phase == NotifyPhase::Stopping;
         tokio::select! {
             biased;
             Ok(_) = stop.wait_for(|stop| *stop == StopSignal::Requested), if !is_stopping => {
-                awaited = NotifyPhase::Stopping;
-                notifier.notify(&[NotifyState::Stopping, NotifyState::Status("stopping: what is in flight may end")]);
+                phase = NotifyPhase::Stopping;
+                let text = "stopping: waiting for requests in flight";
+                notifier.notify(&[NotifyState::Stopping, NotifyState::Status(text)]);
             }
-            Ok(()) = readings.changed(), if !is_stopping => {
-                awaited = NotifyPhase::OpeningVersion(readings.borrow_and_update().number);
+            Ok(()) = config_versions.changed(), if !is_stopping => {
+                phase = NotifyPhase::OpeningVersion(config_versions.borrow_and_update().number);
             }
-            () = wait_for_change(&mut sources, awaited) => {}
+            () = wait_for_change(&mut sources, phase) => {}
             () = tokio::time::sleep(EXTEND_TIMEOUT_INTERVAL),
-                if awaited != NotifyPhase::Running && extensions < EXTEND_TIMEOUTS_MAX =>
+                if phase != NotifyPhase::Running && extensions < EXTEND_TIMEOUTS_MAX =>
             {
                 extensions += 1;
                 notifier.notify(&[NotifyState::ExtendTimeout(EXTEND_TIMEOUT)]);
@@ -87,15 +90,15 @@ pub(super) async fn run_status_task(
     }
 }
 
-/// The sentence for what all of them do.
+/// Returns the status text of all sources.
 fn status_text(sources: &[SourceWatch]) -> String {
-    let views: Vec<SourceProgress> =
+    let progress: Vec<SourceProgress> =
         sources.iter().map(|source| source.progress.borrow().clone()).collect();
-    status_line(&views, RealEnv.now())
+    status_line(&progress, RealEnv.now())
 }
 
-fn is_version_opened(sources: &[SourceWatch], awaited: NotifyPhase) -> bool {
-    match awaited {
+fn is_version_opened(sources: &[SourceWatch], phase: NotifyPhase) -> bool {
+    match phase {
         NotifyPhase::OpeningVersion(number) => {
             sources.iter().all(|source| *source.opened_version.borrow() >= number)
         }
@@ -103,22 +106,22 @@ fn is_version_opened(sources: &[SourceWatch], awaited: NotifyPhase) -> bool {
     }
 }
 
-/// Returns when a source has something new to tell, not too often, or has ended.
-async fn wait_for_change(sources: &mut [SourceWatch], awaited: NotifyPhase) {
-    // The first word after a start is not held back.
-    if awaited == NotifyPhase::Running {
+/// Waits until the progress of a source changes, or a source has started or ended. In the running
+/// phase it takes [`STATUS_INTERVAL`] at least.
+async fn wait_for_change(sources: &mut [SourceWatch], phase: NotifyPhase) {
+    // The first text after a start is sent without delay.
+    if phase == NotifyPhase::Running {
         tokio::time::sleep(STATUS_INTERVAL).await;
     }
-    let changes =
-        sources.iter_mut().map(|SourceWatch { progress: views, opened_version: opened }| {
-            let change = async move {
-                tokio::select! {
-                    _ = views.changed() => {}
-                    Ok(()) = opened.changed() => {}
-                }
-            };
-            Box::pin(change) as Pin<Box<dyn Future<Output = ()> + '_>>
-        });
+    let changes = sources.iter_mut().map(|SourceWatch { progress, opened_version }| {
+        let change = async move {
+            tokio::select! {
+                _ = progress.changed() => {}
+                Ok(()) = opened_version.changed() => {}
+            }
+        };
+        Box::pin(change) as Pin<Box<dyn Future<Output = ()> + '_>>
+    });
     select_all(changes).await;
 }
 
@@ -131,7 +134,7 @@ mod tests {
 
     use super::*;
 
-    /// A herald of one source, and all that moves it.
+    /// One source with a status task, and the senders that drive the task.
     struct TestSource {
         socket: UnixDatagram,
         _dir: tempfile::TempDir,
@@ -144,27 +147,19 @@ mod tests {
         fn start() -> (Self, impl Future<Output = ()>) {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("notify");
-            let told = UnixDatagram::bind(&path).unwrap();
-            told.set_nonblocking(true).unwrap();
+            let socket = UnixDatagram::bind(&path).unwrap();
+            socket.set_nonblocking(true).unwrap();
             let settings = load_defaults(&EnvVars::default()).unwrap().settings;
             let first = ConfigVersion { number: 1, settings: Rc::new(settings) };
-            let (_, readings) = watch::channel(first);
-            let ((view, views), (opened, opening)) =
-                (watch::channel(SourceProgress::unknown()), watch::channel(0));
-            let (stop, stopping) = watch::channel(StopSignal::Running);
+            let (_, config_versions) = watch::channel(first);
+            let (progress, progress_receiver) = watch::channel(SourceProgress::unknown());
+            let (opened_version, opened_receiver) = watch::channel(0);
+            let (shutdown, stop) = watch::channel(StopSignal::Running);
             let notifier = Arc::new(Notifier::new(Some(path.as_os_str())));
-            let followed = SourceWatch { progress: views, opened_version: opening };
-            let herald = run_status_task(notifier, vec![followed], readings, stopping);
-            (
-                Self {
-                    socket: told,
-                    _dir: dir,
-                    progress: view,
-                    opened_version: opened,
-                    shutdown: stop,
-                },
-                herald,
-            )
+            let watched =
+                SourceWatch { progress: progress_receiver, opened_version: opened_receiver };
+            let task = run_status_task(notifier, vec![watched], config_versions, stop);
+            (Self { socket, _dir: dir, progress, opened_version, shutdown }, task)
         }
 
         fn messages(&self) -> Vec<String> {
@@ -177,53 +172,53 @@ mod tests {
         }
     }
 
-    /// Three extensions and a half pass, and it has not ended.
-    async fn assert_keeps_running(herald: Pin<&mut impl Future<Output = ()>>) {
-        tokio::time::timeout(Duration::from_secs(35), herald).await.unwrap_err();
+    /// Lets the time of three and a half extensions pass; the task must not end.
+    async fn assert_keeps_running(task: Pin<&mut impl Future<Output = ()>>) {
+        tokio::time::timeout(Duration::from_secs(35), task).await.unwrap_err();
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_start_and_stop_extend_the_timeout() {
-        let (scene, herald) = TestSource::start();
-        let mut herald = std::pin::pin!(herald);
+        let (source, task) = TestSource::start();
+        let mut task = std::pin::pin!(task);
 
-        assert_keeps_running(herald.as_mut()).await;
-        assert_eq!(scene.messages(), ["EXTEND_TIMEOUT_USEC=60000000"; 3]);
+        assert_keeps_running(task.as_mut()).await;
+        assert_eq!(source.messages(), ["EXTEND_TIMEOUT_USEC=60000000"; 3]);
 
-        scene.opened_version.send_replace(1);
-        assert_keeps_running(herald.as_mut()).await;
-        assert_eq!(scene.messages(), ["READY=1\nSTATUS=looking for something new"]);
+        source.opened_version.send_replace(1);
+        assert_keeps_running(task.as_mut()).await;
+        assert_eq!(source.messages(), ["READY=1\nSTATUS=checking for changes"]);
 
-        scene.shutdown.send_replace(StopSignal::Requested);
-        assert_keeps_running(herald.as_mut()).await;
-        let told = scene.messages();
-        assert_eq!(told[0], "STOPPING=1\nSTATUS=stopping: what is in flight may end");
-        assert_eq!(told[1..], ["EXTEND_TIMEOUT_USEC=60000000"; 3]);
+        source.shutdown.send_replace(StopSignal::Requested);
+        assert_keeps_running(task.as_mut()).await;
+        let messages = source.messages();
+        assert_eq!(messages[0], "STOPPING=1\nSTATUS=stopping: waiting for requests in flight");
+        assert_eq!(messages[1..], ["EXTEND_TIMEOUT_USEC=60000000"; 3]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn unchanged_status_is_not_sent_again() {
-        let (scene, herald) = TestSource::start();
-        let mut herald = std::pin::pin!(herald);
-        scene.opened_version.send_replace(1);
-        let while_told = async {
-            for done in [1, 2, 2, 2] {
-                scene.progress.send_modify(|view| {
-                    view.status = crate::engine::Status::Completed;
-                    view.settled_items = done;
+        let (source, task) = TestSource::start();
+        let mut task = std::pin::pin!(task);
+        source.opened_version.send_replace(1);
+        let updates = async {
+            for settled in [1, 2, 2, 2] {
+                source.progress.send_modify(|progress| {
+                    progress.status = crate::engine::Status::Completed;
+                    progress.settled_items = settled;
                 });
                 tokio::time::sleep(Duration::from_secs(5)).await;
             }
         };
         tokio::select! {
-            () = while_told => {}
-            () = herald.as_mut() => panic!("its source is still there"),
+            () = updates => {}
+            () = task.as_mut() => panic!("its source is still there"),
         }
-        let told = scene.messages();
-        assert_eq!(told.last().unwrap(), "STATUS=completed, 2 settled");
-        assert!(told.len() <= 3, "{told:?}");
+        let messages = source.messages();
+        assert_eq!(messages.last().unwrap(), "STATUS=completed, 2 settled");
+        assert!(messages.len() <= 3, "{messages:?}");
 
-        drop(scene);
-        herald.await;
+        drop(source);
+        task.await;
     }
 }

@@ -1,17 +1,20 @@
-//! Tables that line up, whatever is in them.
+//! Text tables with aligned columns, by the width of each cell on a terminal.
 
 use unicode_width::UnicodeWidthStr;
 
-/// The gap between two columns.
+/// Separator of two columns.
 const COLUMN_GAP: &str = "  ";
 
-/// Lines up rows under a head; the last column is never padded.
+/// Formats rows under a header. The last column is not padded.
 #[must_use]
-pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
-    let head: Vec<String> = head.iter().map(|&cell| cell.to_owned()).collect();
-    let lines: Vec<&Vec<String>> = std::iter::once(&head).chain(rows).collect();
-    let widths: Vec<usize> = (0..head.len())
-        .map(|column| lines.iter().filter_map(|line| line.get(column)).map(|c| c.width()).max())
+pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let header: Vec<String> = header.iter().map(|&cell| cell.to_owned()).collect();
+    let lines: Vec<&Vec<String>> = std::iter::once(&header).chain(rows).collect();
+    let widths: Vec<usize> = (0..header.len())
+        .map(|column| {
+            let cells = lines.iter().filter_map(|line| line.get(column));
+            cells.map(|cell| cell.width()).max()
+        })
         .map(Option::unwrap_or_default)
         .collect();
     let mut text = String::new();
@@ -31,18 +34,20 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// The same, without one of the columns.
+/// Formats a table without the column `hidden`, if there is one.
 #[must_use]
 pub(super) fn table_without_column(
     hidden: Option<usize>,
-    head: &[&str],
+    header: &[&str],
     rows: &[Vec<String>],
 ) -> String {
     let is_shown = |column: &usize| Some(*column) != hidden;
-    let shown = (0..head.len()).filter(is_shown);
-    let head: Vec<&str> = shown.clone().filter_map(|column| head.get(column).copied()).collect();
-    let cells = |row: &Vec<String>| shown.clone().filter_map(|at| row.get(at).cloned()).collect();
-    table(&head, &rows.iter().map(cells).collect::<Vec<_>>())
+    let shown = (0..header.len()).filter(is_shown);
+    let header: Vec<&str> =
+        shown.clone().filter_map(|column| header.get(column).copied()).collect();
+    let cells =
+        |row: &Vec<String>| shown.clone().filter_map(|column| row.get(column).cloned()).collect();
+    table(&header, &rows.iter().map(cells).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Sends metrics and traces to those who collect them, where the configuration or the environment names one.
+//! Telemetry export: sends metrics and traces to an OTLP collector, and health metrics and events
+//! to Azure Monitor, if the configuration or the environment names one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,34 +19,36 @@ use crate::telemetry::{
 };
 use crate::worker::{Env, RealEnv, Tracer};
 
-/// What OpenTelemetry's own programs go by.
+/// Endpoint variable, standardised by OpenTelemetry.
 const OTLP_ENDPOINT_VAR: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+
+/// Headers variable, standardised by OpenTelemetry.
 const OTLP_HEADERS_VAR: &str = "OTEL_EXPORTER_OTLP_HEADERS";
 
-/// What Azure Monitor's own programs go by.
+/// Connection string variable of the Azure Monitor SDKs.
 const AZURE_CONNECTION_VAR: &str = "APPLICATIONINSIGHTS_CONNECTION_STRING";
 
-/// How long the last telemetry may take when the program ends.
+/// Maximum time to send the last telemetry when the program ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Traces of the worker.
+/// Trace export of the worker.
 #[derive(Debug, Default)]
 pub(super) struct TraceExport {
     exporter: Option<Exporter>,
     sampling_share: f64,
 }
 
-/// Metrics of the monitor: the settings that they are made by.
+/// Metrics export of the monitor. Holds the configuration in use.
 #[derive(Debug)]
 pub(super) struct MetricsExport {
     context: watch::Sender<Arc<AppContext>>,
 }
 
 impl TraceExport {
-    /// Begins to send, if there is someone to send to. What is wrong with that is only reported.
-    pub(super) fn start(ground: &AppContext) -> Self {
-        let telemetry = &ground.loaded.settings.telemetry;
-        let Some(collector) = otlp_collector(ground) else {
+    /// Starts the export, if a collector is configured. Errors are only logged.
+    pub(super) fn start(context: &AppContext) -> Self {
+        let telemetry = &context.loaded.settings.telemetry;
+        let Some(collector) = otlp_collector(context) else {
             return Self::default();
         };
         let exporter = start_exporter(Some(collector));
@@ -59,29 +62,30 @@ impl TraceExport {
         }
     }
 
-    /// Sends what is left, for a moment.
+    /// Sends the remaining spans, for at most [`FLUSH_TIMEOUT`].
     pub(super) fn flush(self) {
         self.exporter.into_iter().for_each(|exporter| exporter.close(FLUSH_TIMEOUT));
     }
 }
 
 impl MetricsExport {
-    /// Begins to send, if there is someone to send to, until the runtime ends.
-    pub(super) fn start(ground: &AppContext) -> Self {
-        let (followed, following) = watch::channel(Arc::new(ground.clone()));
-        let collector = otlp_collector(ground);
-        let azure = azure_connection(&ground.environment).map(|to| (AzureExporter::default(), to));
+    /// Starts the export, if a receiver is configured. It runs until the runtime ends.
+    pub(super) fn start(context: &AppContext) -> Self {
+        let (context_sender, context_receiver) = watch::channel(Arc::new(context.clone()));
+        let collector = otlp_collector(context);
+        let connection = azure_connection(&context.environment);
+        let azure = connection.map(|connection| (AzureExporter::default(), connection));
         if (collector.is_some() || azure.is_some())
             && let Some(exporter) = start_exporter(None)
         {
-            tokio::spawn(export_metrics(exporter, collector, azure, following));
+            tokio::spawn(export_metrics(exporter, collector, azure, context_receiver));
         }
-        Self { context: followed }
+        Self { context: context_sender }
     }
 
-    /// Goes by another configuration from now on; who is sent to is read at the start only.
-    pub(super) fn update_config(&self, ground: &AppContext) {
-        self.context.send_replace(Arc::new(ground.clone()));
+    /// Replaces the configuration. The receivers are read only at the start.
+    pub(super) fn update_config(&self, context: &AppContext) {
+        self.context.send_replace(Arc::new(context.clone()));
     }
 }
 
@@ -89,43 +93,43 @@ async fn export_metrics(
     exporter: Exporter,
     collector: Option<Collector>,
     mut azure: Option<(AzureExporter, AzureConnection)>,
-    following: watch::Receiver<Arc<AppContext>>,
+    context_receiver: watch::Receiver<Arc<AppContext>>,
 ) {
-    let outbox = exporter.queue();
-    let mut receipt: Option<DeliveryHandle> = None;
+    let queue = exporter.queue();
+    let mut events_delivery: Option<DeliveryHandle> = None;
     loop {
-        let (ground, now) = (Arc::clone(&following.borrow()), RealEnv.now());
-        let interval = ground.loaded.settings.telemetry.interval;
-        let measuring = move || collect_metrics(&ground.loaded.settings, &ground.state_dir, now);
-        let input = RealEnv.spawn_blocking(measuring).await;
-        if let Some(to) = &collector {
-            let url = to.url_for(otlp::METRICS_PATH);
-            // What is lost of it is in the next one.
-            let _receipt = outbox.send_json(
+        let (context, now) = (Arc::clone(&context_receiver.borrow()), RealEnv.now());
+        let interval = context.loaded.settings.telemetry.interval;
+        let collect = move || collect_metrics(&context.loaded.settings, &context.state_dir, now);
+        let input = RealEnv.spawn_blocking(collect).await;
+        if let Some(collector) = &collector {
+            let url = collector.url_for(otlp::METRICS_PATH);
+            // Not tracked, because the next export contains all metrics again.
+            let _delivery = queue.send_json(
                 url,
-                to.headers.clone(),
-                &otlp::encode_metrics(&input, &to.resource),
+                collector.headers.clone(),
+                &otlp::encode_metrics(&input, &collector.resource),
             );
         }
-        if let Some((azure, to)) = &mut azure {
-            if let Some(delivery) = receipt.as_mut().map(DeliveryHandle::status)
-                && delivery != DeliveryStatus::Pending
+        if let Some((azure, connection)) = &mut azure {
+            if let Some(status) = events_delivery.as_mut().map(DeliveryHandle::status)
+                && status != DeliveryStatus::Pending
             {
-                azure.acknowledge(delivery);
-                receipt = None;
+                azure.acknowledge(status);
+                events_delivery = None;
             }
-            let envelopes = azure.build_envelopes(&input, to);
-            let posted = outbox.send_json(
-                to.track_url.clone(),
+            let envelopes = azure.build_envelopes(&input, connection);
+            let delivery = queue.send_json(
+                connection.track_url.clone(),
                 ExportHeaders::default(),
                 &Value::from(envelopes),
             );
-            // One for the events: what follows before it is known has none in it.
+            // Only the first delivery has events; later ones have none until it has a status.
             if azure.has_events_in_flight() {
-                receipt.get_or_insert(posted);
+                events_delivery.get_or_insert(delivery);
             }
         }
-        // By uptime: a clock that was set back a day would silence telemetry for that day.
+        // By uptime: a clock that was set back by a day would stop the export for that day.
         tokio::time::sleep(interval).await;
     }
 }
@@ -133,35 +137,35 @@ async fn export_metrics(
 fn start_exporter(collector: Option<Collector>) -> Option<Exporter> {
     match Exporter::start(collector) {
         Ok(exporter) => Some(exporter),
-        Err(why) => {
-            warn!("no telemetry is sent: {why}");
+        Err(error) => {
+            warn!(%error, "cannot export telemetry");
             None
         }
     }
 }
 
-fn otlp_collector(ground: &AppContext) -> Option<Collector> {
-    let (telemetry, environment) = (&ground.loaded.settings.telemetry, &ground.environment);
-    let named = environment.get(OTLP_ENDPOINT_VAR).and_then(|text| text.to_str());
-    let base = match (&telemetry.otlp_endpoint, named.filter(|text| !text.is_empty())) {
+fn otlp_collector(context: &AppContext) -> Option<Collector> {
+    let (telemetry, environment) = (&context.loaded.settings.telemetry, &context.environment);
+    let from_env = environment.get(OTLP_ENDPOINT_VAR).and_then(|text| text.to_str());
+    let base_url = match (&telemetry.otlp_endpoint, from_env.filter(|text| !text.is_empty())) {
         (Some(url), _) => Ok(url.clone()),
-        (None, Some(text)) => {
-            config::parse_otlp_endpoint(text).map_err(|why| format!("{OTLP_ENDPOINT_VAR} {why}"))
-        }
+        (None, Some(text)) => config::parse_otlp_endpoint(text)
+            .map_err(|error| format!("{OTLP_ENDPOINT_VAR} {error}")),
         (None, None) => return None,
     };
-    let made = base.and_then(|base| Ok((base, otlp_headers(telemetry, environment)?)));
-    match made {
-        Ok((base, headers)) => {
-            info!(host = base.host_str().unwrap_or_default(), "telemetry goes to a collector");
-            // The folder may not be there yet, and its name must be the same before and after.
-            let folder = std::path::absolute(&ground.state_dir);
-            let folder = folder.unwrap_or_else(|_| ground.state_dir.clone());
+    let target = base_url.and_then(|url| Ok((url, otlp_headers(telemetry, environment)?)));
+    match target {
+        Ok((base_url, headers)) => {
+            let host = base_url.host_str().unwrap_or_default();
+            info!(host, "exporting telemetry to an OTLP collector");
+            // Not canonicalised, because the folder may not exist yet, and the name must be stable.
+            let folder = std::path::absolute(&context.state_dir);
+            let folder = folder.unwrap_or_else(|_| context.state_dir.clone());
             let resource = TelemetryResource::new(env!("CARGO_PKG_VERSION"), &host_name(), &folder);
-            Some(Collector { base_url: base, headers, resource })
+            Some(Collector { base_url, headers, resource })
         }
-        Err(why) => {
-            warn!("no telemetry is sent: {why}");
+        Err(error) => {
+            warn!(%error, "cannot export telemetry");
             None
         }
     }
@@ -172,14 +176,14 @@ fn otlp_headers(
     environment: &EnvVars,
 ) -> Result<ExportHeaders, String> {
     let mut headers = ExportHeaders::default();
-    let given =
+    let pairs =
         environment.get(OTLP_HEADERS_VAR).and_then(|text| text.to_str()).unwrap_or_default();
-    for pair in given.split(',').filter(|pair| !pair.trim().is_empty()) {
+    for pair in pairs.split(',').filter(|pair| !pair.trim().is_empty()) {
         let Some((name, value)) = pair.split_once('=') else {
-            return Err(format!("{OTLP_HEADERS_VAR} has a part without a sign of equality"));
+            return Err(format!("{OTLP_HEADERS_VAR} has a part without an equals sign"));
         };
         let value = percent_decode_str(value.trim()).decode_utf8_lossy();
-        headers.add(name.trim(), &value).map_err(|why| format!("{OTLP_HEADERS_VAR}: {why}"))?;
+        headers.add(name.trim(), &value).map_err(|error| format!("{OTLP_HEADERS_VAR}: {error}"))?;
     }
     if let Some(token) = &telemetry.otlp_token {
         let token = token.read(environment).map_err(|error| error.to_string())?;
@@ -193,13 +197,12 @@ fn azure_connection(environment: &EnvVars) -> Option<AzureConnection> {
     match AzureConnection::parse(text) {
         Ok(connection) => {
             let host = connection.track_url.host_str().unwrap_or_default();
-            info!(host, "health goes to Azure Monitor");
+            info!(host, "exporting health to Azure Monitor");
             Some(connection)
         }
-        Err(why) => {
-            warn!(
-                "nothing is sent to Azure Monitor: {AZURE_CONNECTION_VAR} is not understood: {why}"
-            );
+        Err(error) => {
+            let variable = AZURE_CONNECTION_VAR;
+            warn!(variable, %error, "cannot export to Azure Monitor, invalid connection string");
             None
         }
     }
@@ -224,11 +227,11 @@ mod tests {
         auth = { type = "bearer", token = { file = "token" } }
     "#;
 
-    /// Somebody on this machine who takes what is posted, and says when something was.
+    /// Starts a local HTTP server that accepts every request and signals each one.
     fn fake_receiver() -> (Collector, mpsc::UnboundedReceiver<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let base = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
-        let (sender, posted) = mpsc::unbounded_channel();
+        let base_url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let (sender, requests) = mpsc::unbounded_channel();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
@@ -242,10 +245,10 @@ mod tests {
             }
         });
         let resource = TelemetryResource::new("1.2.3", "host", std::path::Path::new("/state"));
-        (Collector { base_url: base, headers: ExportHeaders::default(), resource }, posted)
+        (Collector { base_url, headers: ExportHeaders::default(), resource }, requests)
     }
 
-    /// Whoever closes before everything is read is asked again.
+    /// Reads a whole request, because a client retries if the connection is closed before that.
     fn read_request(stream: &TcpStream) {
         let mut reader = BufReader::new(stream);
         let mut length = 0;
@@ -262,7 +265,7 @@ mod tests {
         reader.read_exact(&mut vec![0; length]).unwrap();
     }
 
-    /// In made-up time the clock of the machine stands still, as good as one that is set back.
+    /// Paused time advances while the wall clock does not, which is equivalent to a step back.
     #[tokio::test(start_paused = true)]
     async fn a_backward_clock_step_does_not_stop_exports() {
         let home = tempfile::tempdir().unwrap();
@@ -271,21 +274,21 @@ mod tests {
         let environment = EnvVars::default();
         let loaded = config::load(&config_file, &environment).unwrap();
         let state_dir = home.path().join("state");
-        let ground = AppContext { config_file, state_dir, environment, loaded, diagnostics: None };
-        let (_followed, following) = watch::channel(Arc::new(ground));
-        let (collector, mut posted) = fake_receiver();
+        let context = AppContext { config_file, state_dir, environment, loaded, diagnostics: None };
+        let (_context_sender, context_receiver) = watch::channel(Arc::new(context));
+        let (collector, mut requests) = fake_receiver();
         let exporter = start_exporter(None).unwrap();
 
-        let sending = export_metrics(exporter, Some(collector), None, following);
+        let export = export_metrics(exporter, Some(collector), None, context_receiver);
 
-        let three = async {
+        let three_requests = async {
             for _ in 0..3 {
-                posted.recv().await.unwrap();
+                requests.recv().await.unwrap();
             }
         };
         tokio::select! {
-            () = sending => panic!("it ended"),
-            () = three => {}
+            () = export => panic!("the export ended"),
+            () = three_requests => {}
         }
     }
 }

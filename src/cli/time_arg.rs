@@ -1,4 +1,4 @@
-//! A moment as people name it: a date, a time, or how long ago.
+//! Parser of `--since`: a date, an RFC 3339 time, or an age such as `2h`.
 
 use chrono::{DateTime, Local, NaiveDate, NaiveTime, TimeZone};
 
@@ -6,37 +6,38 @@ use crate::cli::error::CliError;
 use crate::config::parse_duration;
 use crate::engine::{Timestamp, sanitize_line};
 
-/// Reads `2h`, `2026-11-22` (its beginning here) or `2026-11-22T06:00:00Z`.
+/// Parses `2h` (two hours ago), `2026-11-22` (its start in local time) or `2026-11-22T06:00:00Z`.
 ///
 /// # Errors
-/// For anything else, and for what lies ahead.
+/// [`CliError::Usage`] for any other text, and for a time in the future.
 pub(super) fn parse_time_arg(text: &str, now: Timestamp) -> Result<Timestamp, CliError> {
-    let written = sanitize_line(text);
+    let sanitized = sanitize_line(text);
     let since = parse_time(text, now).ok_or_else(|| {
         CliError::Usage(format!(
-            "--since '{written}' is no time: write '2h' for two hours ago, '2026-11-22' or '2026-11-22T06:00:00Z'"
+            "--since '{sanitized}' is not a valid time: write '2h' for two hours ago, '2026-11-22' \
+             or '2026-11-22T06:00:00Z'"
         ))
     })?;
     if now < since {
-        return Err(CliError::Usage(format!("--since '{written}' lies ahead")));
+        return Err(CliError::Usage(format!("--since '{sanitized}' is in the future")));
     }
     Ok(since)
 }
 
 fn parse_time(text: &str, now: Timestamp) -> Option<Timestamp> {
-    if let Some(ago) = parse_duration(text) {
-        return Some(Timestamp(now.0.saturating_sub(i64::try_from(ago.as_millis()).ok()?)));
+    if let Some(age) = parse_duration(text) {
+        return Some(Timestamp(now.0.saturating_sub(i64::try_from(age.as_millis()).ok()?)));
     }
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         return Some(Timestamp(time.timestamp_millis()));
     }
-    let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
-    // Where the clocks skip midnight, the day begins with the hour after it.
+    let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
+    // If a change of the local clock skips midnight, the day starts at 01:00.
     let hours = (0..=1).filter_map(|hour| NaiveTime::from_hms_opt(hour, 0, 0));
-    let begin = hours
-        .map(|hour| day.and_time(hour))
-        .find_map(|begin| Local.from_local_datetime(&begin).earliest())?;
-    Some(Timestamp(begin.timestamp_millis()))
+    let start = hours
+        .map(|hour| date.and_time(hour))
+        .find_map(|start| Local.from_local_datetime(&start).earliest())?;
+    Some(Timestamp(start.timestamp_millis()))
 }
 
 #[cfg(test)]
@@ -51,17 +52,18 @@ mod tests {
         assert_eq!(parse_time("2h", NOW), Some(Timestamp(NOW.0 - 7_200_000)));
         assert_eq!(parse_time("2026-03-07T09:00:00Z", NOW), Some(Timestamp(1_772_874_000_000)));
         let day = parse_time("2026-03-06", NOW).unwrap();
-        let begin = Local.timestamp_millis_opt(day.0).single().unwrap();
-        assert_eq!(begin.format("%Y-%m-%d %H:%M").to_string(), "2026-03-06 00:00");
+        let start = Local.timestamp_millis_opt(day.0).single().unwrap();
+        assert_eq!(start.format("%Y-%m-%d %H:%M").to_string(), "2026-03-06 00:00");
     }
 
     #[test]
     fn invalid_and_future_times_are_rejected() {
         for text in ["", "yesterday", "2026-13-01", "-2h", "\u{1b}[2J"] {
-            let Err(CliError::Usage(why)) = parse_time_arg(text, NOW) else {
-                panic!("{text:?} is taken")
+            let Err(CliError::Usage(message)) = parse_time_arg(text, NOW) else {
+                panic!("{text:?} is accepted")
             };
-            assert!(why.contains("is no time: write '2h'") && !why.contains('\u{1b}'), "{why}");
+            assert!(message.contains("is not a valid time: write '2h'"), "{message}");
+            assert!(!message.contains('\u{1b}'), "{message}");
         }
         assert!(matches!(parse_time_arg("2026-03-08T00:00:00Z", NOW), Err(CliError::Usage(_))));
     }

@@ -1,8 +1,8 @@
-//! Records what a server answers as a trace, which `simulate` replays: from a thread of its own, so that
-//! no disk holds up the work.
+//! Trace writer: records a server's responses as a trace, which `simulate` replays. A separate
+//! thread writes the file, so that a slow disk does not delay the run.
 //!
-//! A trace goes on where an earlier run left it. At the first trouble a run records no more: lines that
-//! are missing in between would tell of another server.
+//! A trace is continued by later runs. After the first error a run records nothing more, because a
+//! trace with missing lines would describe a different server.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -20,27 +20,27 @@ use crate::simulate::{TRACE_BYTES_MAX, Trace};
 use crate::source::{ResponseRecord, ResponseRecorder};
 use crate::worker::{Env, RealEnv};
 
-/// Lines that wait to be written, in bytes: some twenty thousand answers, for a disk that is busy.
+/// Maximum bytes of lines that wait to be written: about 20,000 responses, for a busy disk.
 const PENDING_BYTES_MAX: usize = 4 << 20;
 
-/// How every line begins.
+/// Prefix of every line.
 const LINE_PREFIX: &[u8] = b"{\"at\":\"";
 
-/// No line is longer, with every byte of its headers escaped.
+/// Maximum length of a line, in bytes, with every byte of its headers escaped.
 const LINE_BYTES_MAX: u64 = 16 * 1024;
 
-/// How long the last lines may take when the program ends.
+/// Maximum time to write the last lines when the program ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A trace that is being written.
+/// Writer of one trace file.
 #[derive(Debug)]
 pub(super) struct TraceWriter {
     queue: Arc<LineQueue>,
-    /// How many answers were recorded, once all are written; nothing where they could not be.
+    /// Receives the number of recorded responses once all are written. Closed if writing failed.
     written_count: Receiver<u64>,
 }
 
-/// Where lines are left for the thread.
+/// Queue of lines for the writer thread.
 #[derive(Debug)]
 struct LineQueue {
     path: PathBuf,
@@ -48,60 +48,64 @@ struct LineQueue {
     changed: Condvar,
 }
 
+/// Lines that are not written yet.
 #[derive(Debug, Default)]
 struct PendingLines {
     text: String,
+    /// Number of responses recorded so far, including the written ones.
     records: u64,
-    /// No more is taken.
+    /// True if no more lines are accepted.
     is_closed: bool,
 }
 
 impl TraceWriter {
-    /// Opens the file, or makes it, and starts the thread.
+    /// Opens or creates the file, and starts the writer thread.
     ///
     /// # Errors
-    /// A sentence, where it can't be written or holds something else.
+    /// A message for users if the file cannot be written, or contains anything other than a trace.
     pub(super) fn start(path: &Path) -> Result<Self, String> {
         let (file, length) = open_trace(path)?;
-        Self::spawn(file, length, path).map_err(|error| format!("cannot record: {error}"))
+        Self::spawn(file, length, path)
+            .map_err(|error| format!("cannot start the recording thread: {error}"))
     }
 
     fn spawn(file: File, length: u64, path: &Path) -> io::Result<Self> {
-        let (waiting, news) = (Mutex::default(), Condvar::new());
-        let desk = Arc::new(LineQueue { path: path.to_owned(), pending: waiting, changed: news });
-        let (done, written) = mpsc::channel();
-        let shared = Arc::clone(&desk);
+        let (pending, changed) = (Mutex::default(), Condvar::new());
+        let queue = Arc::new(LineQueue { path: path.to_owned(), pending, changed });
+        let (count_sender, written_count) = mpsc::channel();
+        let shared = Arc::clone(&queue);
         thread::Builder::new().name("recording".to_owned()).spawn(move || {
             match shared.write_all(file, length) {
-                // Whoever ends may have stopped waiting.
-                Ok(answers) => drop(done.send(answers)),
-                Err(why) => shared.fail(shared.lock(), &why),
+                // The receiver may have stopped waiting.
+                Ok(records) => drop(count_sender.send(records)),
+                Err(reason) => shared.fail(shared.lock(), &reason),
             }
         })?;
-        Ok(Self { queue: desk, written_count: written })
+        Ok(Self { queue, written_count })
     }
 
-    /// What hears the answers.
+    /// Returns the recorder that passes responses to this writer.
     pub(super) fn recorder(&self) -> ResponseRecorder {
-        let (desk, began) = (Arc::clone(&self.queue), RealEnv.time());
-        ResponseRecorder::new(move |ResponseRecord { status, latency: took, headers }| {
+        let (queue, started) = (Arc::clone(&self.queue), RealEnv.time());
+        ResponseRecorder::new(move |ResponseRecord { status, latency, headers }| {
             let now = RealEnv.time();
-            // By the clock as it was: one that is set must neither stretch nor fold the trace.
-            let at = began.booted_at.after(now.wall.since(now.booted_at));
-            desk.push(&Trace::to_json_line(at, status, took, headers));
+            // Boot time read at the start, plus uptime: a clock step must not change the intervals.
+            let at = started.booted_at.after(now.wall.since(now.booted_at));
+            queue.push(&Trace::to_json_line(at, status, latency, headers));
         })
     }
 
-    /// Waits for the last lines, and returns what is to be said of them, unless there are none or trouble was told.
+    /// Waits for the last lines, and returns a note for users. `None` if nothing was recorded, or
+    /// if writing failed, which is logged.
     pub(super) fn finish(self) -> Option<String> {
         self.queue.lock().is_closed = true;
         self.queue.changed.notify_one();
-        let answers =
-            self.written_count.recv_timeout(FLUSH_TIMEOUT).ok().filter(|answers| *answers > 0)?;
+        let records =
+            self.written_count.recv_timeout(FLUSH_TIMEOUT).ok().filter(|records| *records > 0)?;
         let path = self.queue.path.display();
         Some(format!(
-            "recorded {} answers; `cynosure simulate {path}` replays them",
-            format_count(answers)
+            "recorded {} responses; `cynosure simulate {path}` replays them",
+            format_count(records)
         ))
     }
 }
@@ -112,98 +116,95 @@ impl LineQueue {
     }
 
     fn push(&self, line: &str) {
-        let mut waiting = self.lock();
-        if waiting.is_closed {
+        let mut pending = self.lock();
+        if pending.is_closed {
             return;
         }
-        if waiting.text.len() + line.len() <= PENDING_BYTES_MAX {
-            waiting.text.push_str(line);
-            waiting.records += 1;
+        if pending.text.len() + line.len() <= PENDING_BYTES_MAX {
+            pending.text.push_str(line);
+            pending.records += 1;
             self.changed.notify_one();
             return;
         }
-        self.fail(waiting, "the disk is too slow");
+        self.fail(pending, "the disk is too slow");
     }
 
-    /// Takes no more, and says why.
-    fn fail(&self, mut waiting: MutexGuard<'_, PendingLines>, why: &str) {
-        waiting.is_closed = true;
-        drop(waiting);
+    /// Closes the queue and logs the reason.
+    fn fail(&self, mut pending: MutexGuard<'_, PendingLines>, reason: &str) {
+        pending.is_closed = true;
+        drop(pending);
         self.changed.notify_one();
-        error!(file = %self.path.display(), "recording has ended, and the work goes on: {why}");
+        error!(file = %self.path.display(), reason, "recording stopped, the run continues");
     }
 
-    /// Writes until it is over, whole lines at a time, and returns how many.
+    /// Writes whole lines until the queue is closed, and returns the number of responses.
     fn write_all(&self, mut file: File, mut length: u64) -> Result<u64, String> {
         loop {
-            let nothing =
-                |waiting: &mut PendingLines| waiting.text.is_empty() && !waiting.is_closed;
-            let waited = self.changed.wait_while(self.lock(), nothing);
-            let mut waiting = waited.unwrap_or_else(PoisonError::into_inner);
-            let (text, answers, is_over) =
-                (std::mem::take(&mut waiting.text), waiting.records, waiting.is_closed);
-            drop(waiting);
-            let longer = length + text.len() as u64;
-            if longer > TRACE_BYTES_MAX {
-                return Err(format!(
-                    "`simulate` reads no more than {}",
-                    format_bytes(TRACE_BYTES_MAX)
-                ));
+            let is_idle =
+                |pending: &mut PendingLines| pending.text.is_empty() && !pending.is_closed;
+            let result = self.changed.wait_while(self.lock(), is_idle);
+            let mut pending = result.unwrap_or_else(PoisonError::into_inner);
+            let (text, records, is_closed) =
+                (std::mem::take(&mut pending.text), pending.records, pending.is_closed);
+            drop(pending);
+            let new_length = length + text.len() as u64;
+            if new_length > TRACE_BYTES_MAX {
+                return Err(format!("`simulate` reads at most {}", format_bytes(TRACE_BYTES_MAX)));
             }
             if let Err(error) = file.write_all(text.as_bytes()) {
-                // A line that broke off would be in the way of what is appended later.
+                // A truncated line must not stay, because later runs append to the file.
                 file.set_len(length).ok();
                 return Err(format!("cannot write: {error}"));
             }
-            length = longer;
-            if is_over {
-                return Ok(answers);
+            length = new_length;
+            if is_closed {
+                return Ok(records);
             }
         }
     }
 }
 
-/// Opens a trace to be gone on with, and returns its length.
+/// Opens a trace for appending, and returns the file and its length in bytes.
 fn open_trace(path: &Path) -> Result<(File, u64), String> {
-    let shown = path.display();
-    let cannot = |error: io::Error| {
-        format!("cannot record into {shown}: {error}; name a file that can be written")
+    let display_path = path.display();
+    let to_message = |error: io::Error| {
+        format!("cannot record into {display_path}: {error}; name a file that can be written")
     };
     let mut options = OpenOptions::new();
     let file = options.read(true).append(true).create(true).mode(0o600).open(path);
-    let mut file = file.map_err(cannot)?;
-    if !file.metadata().map_err(cannot)?.is_file() {
-        return Err(format!("cannot record into {shown}: it is no plain file"));
+    let mut file = file.map_err(to_message)?;
+    if !file.metadata().map_err(to_message)?.is_file() {
+        return Err(format!("cannot record into {display_path}: it is not a regular file"));
     }
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            return Err(format!("another process records into {shown}; name another file"));
+            return Err(format!("another process records into {display_path}; name another file"));
         }
-        Err(TryLockError::Error(error)) => return Err(cannot(error)),
+        Err(TryLockError::Error(error)) => return Err(to_message(error)),
     }
-    let length = file.metadata().map_err(cannot)?.len();
-    let head = read_chunk(&mut file, 0).map_err(cannot)?;
-    let tail = read_chunk(&mut file, length.saturating_sub(LINE_BYTES_MAX)).map_err(cannot)?;
+    let length = file.metadata().map_err(to_message)?.len();
+    let head = read_chunk(&mut file, 0).map_err(to_message)?;
+    let tail = read_chunk(&mut file, length.saturating_sub(LINE_BYTES_MAX)).map_err(to_message)?;
     let first = head.iter().position(|byte| *byte == b'\n').map(|end| &head[..end]);
     let last = tail.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-    let begun = &last[..last.len().min(LINE_PREFIX.len())];
-    if first.is_some_and(|first| !is_trace_line(path, first)) || !LINE_PREFIX.starts_with(begun) {
+    let prefix = &last[..last.len().min(LINE_PREFIX.len())];
+    if first.is_some_and(|first| !is_trace_line(path, first)) || !LINE_PREFIX.starts_with(prefix) {
         return Err(format!(
-            "{shown} holds something else than what was recorded before; name another file"
+            "{display_path} contains something other than a trace; name another file"
         ));
     }
     if is_trace_line(path, last) {
-        file.write_all(b"\n").map_err(cannot)?;
+        file.write_all(b"\n").map_err(to_message)?;
         return Ok((file, length + 1));
     }
-    // What a power cut left of a line.
+    // Removes an incomplete last line, for example after a power failure.
     let length = length - last.len() as u64;
-    file.set_len(length).map_err(cannot)?;
+    file.set_len(length).map_err(to_message)?;
     Ok((file, length))
 }
 
-/// As much of a file as a line may have.
+/// Reads at most [`LINE_BYTES_MAX`] bytes from an offset.
 fn read_chunk(file: &mut File, from: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(from))?;
@@ -211,10 +212,10 @@ fn read_chunk(file: &mut File, from: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Whether a line is one with a date.
+/// True if the line is a trace line with a timestamp.
 fn is_trace_line(path: &Path, line: &[u8]) -> bool {
-    let read = Trace::parse(path, &String::from_utf8_lossy(line));
-    read.is_ok_and(|trace| trace.records().iter().all(|answer| answer.wall_clock_ms.is_some()))
+    let result = Trace::parse(path, &String::from_utf8_lossy(line));
+    result.is_ok_and(|trace| trace.records().iter().all(|record| record.wall_clock_ms.is_some()))
 }
 
 #[cfg(test)]
@@ -228,19 +229,19 @@ mod tests {
     #[test]
     fn a_full_disk_ends_the_recording_without_blocking() {
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let recording = TraceWriter::spawn(full, 0, Path::new("t.jsonl")).unwrap();
+        let writer = TraceWriter::spawn(full, 0, Path::new("t.jsonl")).unwrap();
 
-        recording.queue.push(LINE);
-        assert_eq!(recording.written_count.recv(), Err(RecvError));
-        recording.queue.push(LINE);
+        writer.queue.push(LINE);
+        assert_eq!(writer.written_count.recv(), Err(RecvError));
+        writer.queue.push(LINE);
 
-        assert_eq!(recording.queue.lock().text, "");
-        assert_eq!(recording.finish(), None);
+        assert_eq!(writer.queue.lock().text, "");
+        assert_eq!(writer.finish(), None);
     }
 
     #[test]
     fn a_slow_disk_ends_the_recording_without_a_gap() {
-        let desk = LineQueue {
+        let queue = LineQueue {
             path: PathBuf::from("t.jsonl"),
             pending: Mutex::default(),
             changed: Condvar::new(),
@@ -248,13 +249,13 @@ mod tests {
         let half = "x".repeat(PENDING_BYTES_MAX / 2);
 
         for line in [half.as_str(), &half, LINE, LINE] {
-            desk.push(line);
+            queue.push(line);
         }
-        desk.lock().text.clear();
-        desk.push(LINE);
+        queue.lock().text.clear();
+        queue.push(LINE);
 
-        let waiting = desk.lock();
-        assert_eq!((waiting.text.as_str(), waiting.records, waiting.is_closed), ("", 2, true));
+        let pending = queue.lock();
+        assert_eq!((pending.text.as_str(), pending.records, pending.is_closed), ("", 2, true));
     }
 
     #[test]
@@ -289,7 +290,7 @@ mod tests {
         ] {
             fs_err::write(&path, foreign).unwrap();
 
-            assert!(open_trace(&path).unwrap_err().contains("something else"), "{foreign}");
+            assert!(open_trace(&path).unwrap_err().contains("something other"), "{foreign}");
             assert_eq!(fs_err::read_to_string(&path).unwrap(), foreign);
         }
     }

@@ -1,7 +1,7 @@
-//! `verify`: the archive against the ledger, byte for byte, and the ledger against itself.
+//! `verify`: checks the archive against the ledger, byte for byte, and the ledger's consistency.
 //!
-//! It changes nothing, and works beside a running worker: a file is in its place before its row
-//! is in the ledger, so that what is there too early is told and does no harm.
+//! Changes nothing, and can run next to a worker: a file is in place before its row is in the
+//! ledger, so a new file may be reported as not in the ledger, which is harmless.
 
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
@@ -23,26 +23,26 @@ use crate::disk::{Disk, PathKind, RealDisk, storage_failure};
 use crate::human::{format_bytes, pluralize};
 use crate::ledger::{CounterCheck, LedgerReader};
 
-/// Rows that are read at once. Any number would do.
+/// Rows per read. Any number would do.
 const PAGE_ROWS_MAX: usize = 1000;
 
-/// Counts of the rows that are tried while a worker keeps changing them.
+/// Maximum number of recounts while a worker keeps changing the rows.
 const RECOUNTS_MAX: usize = 10;
 
-/// How often the progress line moves.
+/// Redraw interval of the progress line.
 const DRAW_INTERVAL: Duration = Duration::from_millis(250);
 
 pub(super) fn verify(common: &CommonArgs, args: &VerifyArgs) -> Result<ProgramExit, CliError> {
-    let ground = load_context(common)?;
-    let sources = select_sources(&ground, args.source.as_deref())?;
+    let context = load_context(common)?;
+    let sources = select_sources(&context, args.source.as_deref())?;
     let bar = progress_line(common);
     let mut exits = Vec::new();
     for source in &sources {
-        let archive = &ground.loaded.settings.archive.dir;
+        let archive = &context.loaded.settings.archive.dir;
         let verifier = Verifier { source, archive, as_json: args.json, progress_bar: &bar };
-        // One source that cannot be verified keeps no other from it.
+        // A source that cannot be verified must not prevent checking the others.
         match verifier.verify_source() {
-            Err(trouble @ CliError::StdoutFailed(_)) => return Err(trouble),
+            Err(error @ CliError::StdoutFailed(_)) => return Err(error),
             outcome => exits.push(bar.suspend(|| report_error(outcome))),
         }
     }
@@ -50,7 +50,7 @@ pub(super) fn verify(common: &CommonArgs, args: &VerifyArgs) -> Result<ProgramEx
     Ok(ProgramExit::most_severe(exits))
 }
 
-/// A line that moves, where a person looks at it.
+/// Returns an animated progress line if standard error is a terminal, else a hidden one.
 fn progress_line(common: &CommonArgs) -> ProgressBar {
     if common.quiet || !io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -60,6 +60,7 @@ fn progress_line(common: &CommonArgs) -> ProgressBar {
     bar
 }
 
+/// Verification of one source.
 struct Verifier<'a> {
     source: &'a SourceRef,
     archive: &'a Path,
@@ -89,12 +90,12 @@ impl Verifier<'_> {
         self.print_summary(&summary)
     }
 
-    /// Prints a finding, beside the progress line.
-    fn print_problem(&self, found: &VerifyProblem) -> Result<(), CliError> {
+    /// Prints a problem above the progress line.
+    fn print_problem(&self, problem: &VerifyProblem) -> Result<(), CliError> {
         let line = if self.as_json {
-            found.to_json(&self.source.name).to_string()
+            problem.to_json(&self.source.name).to_string()
         } else {
-            found.to_string()
+            problem.to_string()
         };
         self.progress_bar.suspend(|| print_result(line))
     }
@@ -105,20 +106,20 @@ impl Verifier<'_> {
         summary: &mut VerifySummary,
     ) -> Result<(), CliError> {
         self.progress_bar.set_message("checking the ledger");
-        let mut found: Vec<VerifyProblem> = ledger
+        let mut problems: Vec<VerifyProblem> = ledger
             .check_integrity()?
             .into_iter()
-            .map(|what| VerifyProblem::LedgerDamaged { details: what })
+            .map(|details| VerifyProblem::LedgerDamaged { details })
             .collect();
-        found.extend(stable_recount(ledger)?.map(VerifyProblem::CounterMismatch));
-        for found in &found {
+        problems.extend(stable_recount(ledger)?.map(VerifyProblem::CounterMismatch));
+        for problem in &problems {
             summary.ledger_problems += 1;
-            self.print_problem(found)?;
+            self.print_problem(problem)?;
         }
         Ok(())
     }
 
-    /// Reads every stored document; returns the folders that they are in.
+    /// Checks every stored document, and returns the session folders to search for orphans.
     fn check_documents(
         &self,
         ledger: &LedgerReader,
@@ -133,16 +134,12 @@ impl Verifier<'_> {
             after = Some(last.row_id);
             for stored in page {
                 let path = self.archive.join(&stored.folder).join(&stored.file);
-                let finding = check_file(&RealDisk, &path, stored.length, &stored.sha256);
+                let check = check_file(&RealDisk, &path, stored.length, &stored.sha256);
                 summary.documents += 1;
                 summary.bytes += stored.length;
-                if finding != FileCheck::Intact {
+                if check != FileCheck::Intact {
                     summary.damaged += 1;
-                    self.print_problem(&VerifyProblem::Damaged {
-                        path,
-                        item: stored.item,
-                        check: finding,
-                    })?;
+                    self.print_problem(&VerifyProblem::Damaged { path, item: stored.item, check })?;
                 }
                 folders.insert(stored.folder);
                 self.progress_bar.set_message(format!(
@@ -155,16 +152,16 @@ impl Verifier<'_> {
         }
     }
 
-    /// Says once that the archive is not there, rather than for every document in it.
+    /// Returns one error if the archive does not exist, instead of one for each document in it.
     fn check_archive_exists(&self) -> Result<(), CliError> {
         let archive = self.archive;
         let kind = RealDisk.path_kind(archive);
-        match kind.map_err(|error| storage_failure("look at", archive, &error))? {
+        match kind.map_err(|error| storage_failure("access", archive, &error))? {
             Some(PathKind::Folder | PathKind::Other) => Ok(()),
             Some(PathKind::File { .. }) | None => Err(CliError::new(
                 ProgramExit::Storage,
                 format!(
-                    "{}: the archive {} is not there; mount it, or correct `dir` of [archive] in \
+                    "{}: the archive {} does not exist; mount it, or correct `dir` of [archive] in \
                      the configuration",
                     self.source.name,
                     archive.display()
@@ -173,7 +170,7 @@ impl Verifier<'_> {
         }
     }
 
-    /// Fails where the archive is not the ledger's.
+    /// Returns an error if the archive does not belong to the ledger.
     fn check_archive_owner(&self, ledger: Option<&LedgerReader>) -> Result<(), CliError> {
         match archive_problem(self.archive, self.source.name.as_str(), ledger)? {
             Some(failure) => Err(failure.into()),
@@ -187,20 +184,20 @@ impl Verifier<'_> {
         folders: &BTreeSet<String>,
         summary: &mut VerifySummary,
     ) -> Result<(), CliError> {
-        self.progress_bar.set_message("looking for files that the ledger does not know");
+        self.progress_bar.set_message("checking for files that are not in the ledger");
         for folder in folders.iter().filter_map(|folder| FolderName::parse(folder)) {
             let path = self.archive.join(folder.as_str());
-            // Where the whole folder is gone, each of its documents has been told.
+            // If the whole folder is missing, each of its documents has been reported.
             if RealDisk.path_kind(&path).ok().flatten() != Some(PathKind::Folder) {
                 continue;
             }
-            let room = ORPHANS_SHOWN_MAX - summary.orphans;
-            let found =
-                list_orphans(&RealDisk, self.archive, &folder, room, |item, document, at| {
+            let limit = ORPHANS_SHOWN_MAX - summary.orphans;
+            let orphans =
+                list_orphans(&RealDisk, self.archive, &folder, limit, |item, document, at| {
                     ledger.is_stored_at(item, document, &at.folder, &at.file)
                 })?;
-            summary.orphans += found.len();
-            for path in found {
+            summary.orphans += orphans.len();
+            for path in orphans {
                 self.print_problem(&VerifyProblem::OrphanFile { path })?;
             }
         }
@@ -218,30 +215,30 @@ impl Verifier<'_> {
         if summary.is_ok() {
             return Ok(ProgramExit::Success);
         }
-        let wrong = pluralize(summary.problems(), "finding");
+        let findings = pluralize(summary.problems(), "finding");
         let advice = format!(
-            "{wrong} in {name}: put back what is wrong from a copy, or have it fetched again: \
+            "{findings} in {name}: restore the files from a backup, or fetch them again: \
              `cynosure requeue --damaged --source {name}`, then `cynosure run {name}`"
         );
         Ok(self.progress_bar.suspend(|| print_error(ProgramExit::Storage, advice)))
     }
 }
 
-/// Counts until the rows hold still; returns a count that disagrees with the counters for good.
+/// Compares counters and rows until they agree, and returns a permanent mismatch.
 ///
-/// Counters and rows are read one after the other, so that a worker may move both between. Only
-/// a disagreement that two counts see alike is one.
+/// Counters and rows are read one after the other, so a worker may change both in between. Only a
+/// mismatch that is the same in two successive counts is returned.
 fn stable_recount(ledger: &LedgerReader) -> Result<Option<CounterCheck>, CliError> {
-    let mut last = ledger.check_counters()?;
+    let mut previous = ledger.check_counters()?;
     for _ in 1..RECOUNTS_MAX {
-        if last.is_consistent() {
+        if previous.is_consistent() {
             break;
         }
-        let again = ledger.check_counters()?;
-        if again == last {
-            return Ok(Some(last));
+        let current = ledger.check_counters()?;
+        if current == previous {
+            return Ok(Some(previous));
         }
-        last = again;
+        previous = current;
     }
     Ok(None)
 }

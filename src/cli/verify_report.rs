@@ -1,4 +1,4 @@
-//! What `verify` finds, for people and for programs.
+//! Results of `verify`, as text and as JSON.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,32 +11,33 @@ use crate::engine::{ItemId, sanitize_line};
 use crate::human::{format_bytes, format_count, pluralize};
 use crate::ledger::{CounterCheck, StatusCounts};
 
-/// Files unknown to the ledger that are named, per source; a wrong folder may hold any number.
+/// Maximum number of orphan files reported per source, because a wrong folder may contain any
+/// number.
 pub(super) const ORPHANS_SHOWN_MAX: usize = 100;
 
-/// One thing that is not as it should be, or not known.
+/// Problem or orphan file found by `verify`.
 #[derive(Debug)]
 pub(super) enum VerifyProblem {
-    /// A stored document is not what was stored.
+    /// A stored document is missing or its file has changed.
     Damaged { path: PathBuf, item: ItemId, check: FileCheck },
-    /// A file that the ledger does not know. No harm.
+    /// A file is not in the ledger. Harmless.
     OrphanFile { path: PathBuf },
-    /// SQLite finds fault with the ledger's file.
+    /// SQLite reports that the ledger's file is damaged.
     LedgerDamaged { details: String },
-    /// The ledger's counters and its rows disagree.
+    /// The ledger's counters do not match its rows.
     CounterMismatch(CounterCheck),
 }
 
-/// What was looked at in one source, and what came of it.
+/// Counts of one source's verification.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct VerifySummary {
     pub items: u64,
     pub documents: u64,
     pub bytes: u64,
-    /// Documents.
+    /// Missing or damaged documents.
     pub damaged: u64,
     pub ledger_problems: u64,
-    /// At most as many as are named.
+    /// Orphan files, at most [`ORPHANS_SHOWN_MAX`].
     pub orphans: usize,
 }
 
@@ -44,8 +45,8 @@ impl VerifyProblem {
     #[must_use]
     pub(super) fn to_json(&self, source: &SourceName) -> Value {
         let mut value = match self {
-            Self::Damaged { path, item, check: finding } => json!({
-                "finding": finding.name(),
+            Self::Damaged { path, item, check } => json!({
+                "finding": check.name(),
                 "path": path.to_string_lossy(),
                 "item": item.as_str(),
             }),
@@ -56,19 +57,19 @@ impl VerifyProblem {
             Self::CounterMismatch(_) => json!({ "finding": "ledger_miscounted" }),
         };
         value["source"] = source.as_str().into();
-        value["message"] = self.kind().into();
+        value["message"] = self.message().into();
         value
     }
 
-    fn kind(&self) -> String {
+    fn message(&self) -> String {
         match self {
-            Self::Damaged { check: finding, .. } => damage_text(finding),
+            Self::Damaged { check, .. } => damage_text(check),
             Self::OrphanFile { .. } => "not in the ledger".to_owned(),
-            Self::LedgerDamaged { details: what } => {
-                format!("the ledger is damaged: {}", sanitize_line(what))
+            Self::LedgerDamaged { details } => {
+                format!("the ledger is damaged: {}", sanitize_line(details))
             }
             Self::CounterMismatch(recount) => format!(
-                "the ledger says {}, and has {}",
+                "the counters of the ledger are {}, but its rows are {}",
                 counters_text(recount.recorded),
                 counters_text(recount.counted)
             ),
@@ -80,35 +81,35 @@ impl fmt::Display for VerifyProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Damaged { path, .. } | Self::OrphanFile { path } => {
-                write!(f, "{}: {}", sanitize_line(&path.to_string_lossy()), self.kind())
+                write!(f, "{}: {}", sanitize_line(&path.to_string_lossy()), self.message())
             }
-            Self::LedgerDamaged { .. } | Self::CounterMismatch(_) => f.write_str(&self.kind()),
+            Self::LedgerDamaged { .. } | Self::CounterMismatch(_) => f.write_str(&self.message()),
         }
     }
 }
 
-fn damage_text(finding: &FileCheck) -> String {
-    match finding {
-        FileCheck::Intact => "sound".to_owned(),
+fn damage_text(check: &FileCheck) -> String {
+    match check {
+        FileCheck::Intact => "intact".to_owned(),
         FileCheck::Missing => "missing".to_owned(),
-        FileCheck::NotAFile => "not a plain file".to_owned(),
+        FileCheck::NotAFile => "not a regular file".to_owned(),
         FileCheck::WrongLength { expected, found } if found < expected => {
-            format!("cut short: {} of {}", format_count(*found), pluralize(*expected, "byte"))
+            format!("truncated: {} of {}", format_count(*found), pluralize(*expected, "byte"))
         }
         FileCheck::WrongLength { expected, found } => {
             format!(
-                "grown: {} where {} were stored",
+                "too long: {} instead of {}",
                 pluralize(*found, "byte"),
                 format_count(*expected)
             )
         }
-        FileCheck::WrongHash => "changed: its bytes are not those that were stored".to_owned(),
-        FileCheck::Unreadable { reason: why } => format!("cannot be read: {why}"),
+        FileCheck::WrongHash => "changed: its SHA-256 is not the recorded one".to_owned(),
+        FileCheck::Unreadable { reason } => format!("cannot be read: {reason}"),
     }
 }
 
-fn counters_text(items: StatusCounts) -> String {
-    let StatusCounts { pending, stored, gone, quarantined } = items;
+fn counters_text(counts: StatusCounts) -> String {
+    let StatusCounts { pending, stored, gone, quarantined } = counts;
     format!("{pending} pending, {stored} stored, {gone} gone, {quarantined} quarantined")
 }
 
@@ -140,7 +141,7 @@ impl VerifySummary {
     }
 }
 
-/// `96 documents of 60 items verified, 1.2 MB: all well`.
+/// Formats the summary as `96 documents of 60 items verified, 1.2 MB: OK`.
 impl fmt::Display for VerifySummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -150,21 +151,21 @@ impl fmt::Display for VerifySummary {
             pluralize(self.items, "item"),
             format_bytes(self.bytes)
         )?;
-        let mut told = Vec::new();
+        let mut parts = Vec::new();
         if self.damaged > 0 {
-            told.push(format!("{} missing or damaged", format_count(self.damaged)));
+            parts.push(format!("{} missing or damaged", format_count(self.damaged)));
         }
         if self.ledger_problems > 0 {
-            told.push("the ledger does not agree with itself".to_owned());
+            parts.push("the ledger is damaged or inconsistent".to_owned());
         }
-        if told.is_empty() {
-            told.push("all well".to_owned());
+        if parts.is_empty() {
+            parts.push("OK".to_owned());
         }
         if self.orphans > 0 {
             let files = pluralize(self.orphans as u64, "file");
             let more = if self.orphans == ORPHANS_SHOWN_MAX { " or more" } else { "" };
-            told.push(format!("{files}{more} not in the ledger, left alone"));
+            parts.push(format!("{files}{more} not in the ledger, left unchanged"));
         }
-        f.write_str(&told.join("; "))
+        f.write_str(&parts.join("; "))
     }
 }

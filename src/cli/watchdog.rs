@@ -1,4 +1,4 @@
-//! Sets the watchdog's keeper to work, where systemd runs the program.
+//! Start of the watchdog, for a process that systemd runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,63 +13,68 @@ use crate::worker::{
     HeartbeatRegistry, RestartRequester, WatchdogConfig, run_runtime_heartbeat, watch,
 };
 
-/// Who keeps time for the runtime itself.
+/// Name of the heartbeat of the runtime itself.
 const RUNTIME_HEARTBEAT: &str = "runtime";
 
-/// How long one call over the bus may take: the watchdog goes hungry meanwhile.
+/// Timeout of one D-Bus call, during which no keep-alive is sent to systemd.
 const BUS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Starts the keeper and the beat of the runtime it listens to. `ask` is absent where the worker may
-/// not be started anew.
+/// Starts the watchdog thread and the heartbeat of the runtime. Without a `restart_requester` the
+/// watchdog requests no restarts.
 pub(super) fn start_watchdog(
-    ground: &AppContext,
-    board: &HeartbeatRegistry,
+    context: &AppContext,
+    registry: &HeartbeatRegistry,
     notifier: &Arc<Notifier>,
-    ask: Option<RestartRequester>,
+    restart_requester: Option<RestartRequester>,
 ) {
-    let service = &ground.loaded.settings.service;
-    let interval = watchdog_interval_of(ground);
-    // Without judgement, what is fed is the mere presence of the process.
-    let judged =
-        if service.enable_health_monitoring { board.clone() } else { HeartbeatRegistry::default() };
-    let keeper = WatchdogConfig {
-        heartbeats: judged,
+    let service = &context.loaded.settings.service;
+    let interval = watchdog_interval_of(context);
+    // Without health monitoring no heartbeat can be missed, so the keep-alive only shows that the
+    // process exists.
+    let heartbeats = if service.enable_health_monitoring {
+        registry.clone()
+    } else {
+        HeartbeatRegistry::default()
+    };
+    let config = WatchdogConfig {
+        heartbeats,
         notifier: Arc::clone(notifier),
         interval,
-        restart_requester: ask,
-        state_dir: ground.state_dir.clone(),
-        unit: own_unit_name(ground),
-        exit_process: exit_process,
+        restart_requester,
+        state_dir: context.state_dir.clone(),
+        unit: own_unit_name(context),
+        exit_process,
     };
-    if let Err(error) = watch(keeper) {
-        warn!("cannot watch over the work: there can be no thread for it ({error})");
+    if let Err(error) = watch(config) {
+        warn!(%error, "cannot start the watchdog thread");
         return;
     }
-    tokio::task::spawn_local(run_runtime_heartbeat(board.register(RUNTIME_HEARTBEAT), interval));
+    let heartbeat = registry.register(RUNTIME_HEARTBEAT);
+    tokio::task::spawn_local(run_runtime_heartbeat(heartbeat, interval));
 }
 
-/// The unit that the process runs in, by the kernel's word or else by the configuration's.
-pub(super) fn own_unit_name(ground: &AppContext) -> String {
-    let name = &ground.loaded.settings.service.service_name;
+/// Returns the unit of this process: from its control group, or else from the configuration.
+pub(super) fn own_unit_name(context: &AppContext) -> String {
+    let name = &context.loaded.settings.service.service_name;
     own_unit().unwrap_or_else(|| format!("{name}.service"))
 }
 
-/// How to have systemd restart the unit, where that is allowed.
-pub(super) fn restart_requester(ground: &AppContext) -> Option<RestartRequester> {
-    let (bus, unit) = (systemd_bus_with_timeout(ground, BUS_TIMEOUT), own_unit_name(ground));
-    let ask = move || {
-        let unit: UnitName = unit.parse().map_err(|wrong: InvalidUnitName| wrong.to_string())?;
+/// Returns the requester of restarts by systemd; `None` if automatic restarts are disabled.
+pub(super) fn restart_requester(context: &AppContext) -> Option<RestartRequester> {
+    let (bus, unit) = (systemd_bus_with_timeout(context, BUS_TIMEOUT), own_unit_name(context));
+    let request = move || {
+        let unit: UnitName = unit.parse().map_err(|error: InvalidUnitName| error.to_string())?;
         bus.restart_unit(&unit).map_err(|error| format!("{error}; {}", error.advice()))
     };
-    ground.loaded.settings.service.enable_auto_restart.then(|| RestartRequester::new(ask))
+    context.loaded.settings.service.enable_auto_restart.then(|| RestartRequester::new(request))
 }
 
-fn watchdog_interval_of(ground: &AppContext) -> Option<Duration> {
-    let variable = |name| ground.environment.get(name);
+fn watchdog_interval_of(context: &AppContext) -> Option<Duration> {
+    let variable = |name| context.environment.get(name);
     watchdog_interval(variable("WATCHDOG_USEC"), variable("WATCHDOG_PID"), std::process::id())
 }
 
-#[expect(clippy::exit, reason = "nothing else can end a process whose runtime is blocked")]
+#[expect(clippy::exit, reason = "a process whose runtime is blocked cannot end otherwise")]
 fn exit_process() -> ! {
     std::process::exit(i32::from(ProgramExit::Restart.code()))
 }

@@ -1,4 +1,4 @@
-//! `[alert]`: who is told what is amiss, and how.
+//! Settings of `[alert]`: channels that receive alerts, and the limits of their deliveries.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::credential::CredentialRef;
 use super::file::{Node, Table, Value};
 use super::location::Location;
 use super::mail;
-use super::merge::Variable;
+use super::merge::EnvValueForm;
 use super::reader::{Reader, Section};
 use super::show::{quote, quote_key};
 use super::source::is_plaintext_remote;
@@ -22,41 +22,42 @@ use crate::engine::alert::{MailChannel, Severity, WebhookFormat};
 const SEVERITIES: [(&str, Severity); 3] =
     [("info", Severity::Info), ("warning", Severity::Warning), ("critical", Severity::Critical)];
 
-const SHAPES: [(&str, WebhookFormat); 3] =
+const WEBHOOK_FORMATS: [(&str, WebhookFormat); 3] =
     [("json", WebhookFormat::Json), ("slack", WebhookFormat::Slack), ("ntfy", WebhookFormat::Ntfy)];
 
-/// Longer than this no channel is waited for, so that others have their turn.
+/// Range of the time for one delivery. At most 10 minutes, so that one slow channel does not delay
+/// the others for long.
 const CHANNEL_TIMEOUT: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(600);
 
-/// Everybody who is told, beside the journal.
+/// Alert channels. The journal always receives every alert.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AlertSettings {
-    /// What is less severe is told in the journal alone.
+    /// Lowest severity that is sent to the channels. Alerts below it go to the journal only.
     pub severity: Severity,
-    /// How long an alert that cannot be delivered is tried again.
+    /// Time for which a failed delivery is retried.
     pub expire_after: Duration,
-    /// The time for one delivery.
+    /// Timeout of one delivery.
     pub timeout: Duration,
-    /// Asked for after each completed session.
+    /// Requested after each completed session.
     pub ping_url: Option<UrlOrSecret>,
     pub webhooks: BTreeMap<String, WebhookSettings>,
     pub mail: Option<MailChannel<CredentialRef>>,
 }
 
-/// Where to: an address that may be known, or the place of one that is itself a secret.
+/// URL in the configuration, or a reference to one that is itself a secret.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum UrlOrSecret {
-    /// https, or http to this machine itself.
+    /// `https`, or `http` to a loopback address.
     Url(Url),
     Secret(CredentialRef),
 }
 
-/// Somebody who is told by HTTP.
+/// Channel that receives alerts as HTTP requests.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct WebhookSettings {
     pub url: UrlOrSecret,
-    pub shape: WebhookFormat,
+    pub format: WebhookFormat,
     /// Sent as a bearer token.
     pub token: Option<CredentialRef>,
 }
@@ -75,44 +76,47 @@ pub(super) fn read_alert(reader: &mut Reader<'_>) -> AlertSettings {
         mail: None,
     });
     let mail = mail_table.and_then(|node| {
-        let place = node.place.clone();
+        let location = node.location.clone();
         let table = reader.as_table("alert.mail", node)?;
-        reader.section("alert.mail", table, |table| mail::read_mail(table, &place))
+        reader.section("alert.mail", table, |table| mail::read_mail(table, &location))
     });
     AlertSettings { webhooks: read_webhooks(reader, webhooks.unwrap_or_default()), mail, ..alert }
 }
 
 fn read_ping(table: &mut Section<'_, '_>) -> Option<UrlOrSecret> {
     let fallback = table.reader.folder.clone();
-    let given = table.given("ping", Variable::Toml, |node| parse_address(node, &fallback));
-    let (address, place) = given.unzip();
-    table.enter("ping", address.as_ref().map(write_address), place);
-    address
+    let given =
+        table.given("ping", EnvValueForm::Toml, |node| parse_url_or_secret(node, &fallback));
+    let (url, location) = given.unzip();
+    table.enter("ping", url.as_ref().map(write_url_or_secret), location);
+    url
 }
 
 fn read_webhooks(reader: &mut Reader<'_>, tables: Table) -> BTreeMap<String, WebhookSettings> {
     let mut webhooks = BTreeMap::new();
     for (name, node) in tables {
-        let place = node.place.clone();
+        let location = node.location.clone();
         let table_name = format!("alert.webhook.{}", quote_key(&name));
         let Some(table) = reader.as_table(&table_name, node) else { continue };
-        let read = reader.section(&table_name, table, |table| read_webhook(table, &place));
-        webhooks.extend(read.map(|webhook| (name, webhook)));
+        let webhook = reader.section(&table_name, table, |table| read_webhook(table, &location));
+        webhooks.extend(webhook.map(|webhook| (name, webhook)));
     }
     webhooks
 }
 
-fn read_webhook(table: &mut Section<'_, '_>, place: &Location) -> Option<WebhookSettings> {
+fn read_webhook(table: &mut Section<'_, '_>, location: &Location) -> Option<WebhookSettings> {
     let fallback = table.reader.folder.clone();
-    let help = "write url = \"https://ntfy.example.com/alerts\", or url = { file = \"hook-url\" } where it is a secret";
-    let url =
-        table.required("url", Variable::Toml, place, help, |node| parse_address(node, &fallback));
-    if let Some((url, place)) = &url {
-        table.enter("url", Some(write_address(url)), Some(place.clone()));
+    let help = "write url = \"https://ntfy.example.com/alerts\", \
+                or url = { file = \"hook-url\" } where it is a secret";
+    let url = table.required("url", EnvValueForm::Toml, location, help, |node| {
+        parse_url_or_secret(node, &fallback)
+    });
+    if let Some((url, location)) = &url {
+        table.enter("url", Some(write_url_or_secret(url)), Some(location.clone()));
     }
-    let shape = table.choice("shape", "json", &SHAPES);
+    let shape = table.choice("shape", "json", &WEBHOOK_FORMATS);
     let token = credential_if_given(table, "token");
-    Some(WebhookSettings { url: url?.0, shape, token })
+    Some(WebhookSettings { url: url?.0, format: shape, token })
 }
 
 pub(super) fn credential_if_given(
@@ -120,28 +124,30 @@ pub(super) fn credential_if_given(
     key: &'static str,
 ) -> Option<CredentialRef> {
     let fallback = table.reader.folder.clone();
-    let given = table.given(key, Variable::Toml, |node| {
-        read_credential(node, &node.place.base_folder().unwrap_or(fallback))
+    let given = table.given(key, EnvValueForm::Toml, |node| {
+        read_credential(node, &node.location.base_folder().unwrap_or(fallback))
     });
-    let (credential, place) = given.unzip();
-    table.enter(key, credential.as_ref().map(write_credential), place);
+    let (credential, location) = given.unzip();
+    table.enter(key, credential.as_ref().map(write_credential), location);
     credential
 }
 
-fn parse_address(node: &Node, fallback: &Path) -> Result<UrlOrSecret, String> {
+fn parse_url_or_secret(node: &Node, fallback: &Path) -> Result<UrlOrSecret, String> {
     if let Value::Table(_) = &node.value {
-        let folder = node.place.base_folder().unwrap_or_else(|| fallback.to_owned());
+        let folder = node.location.base_folder().unwrap_or_else(|| fallback.to_owned());
         return read_credential(node, &folder).map(UrlOrSecret::Secret);
     }
-    let help = "write \"https://…\", or { file = \"PATH\" } where the address is itself a secret";
-    // Not quoted: it may be a secret.
-    let url =
-        Url::parse(plain_text(&node.value)?).map_err(|_error| format!("is no address; {help}"))?;
+    let help = "write \"https://…\", or { file = \"PATH\" } where the URL is itself a secret";
+    // The text is not quoted, because it may be a secret.
+    let url = Url::parse(plain_text(&node.value)?)
+        .map_err(|_error| format!("is not a valid URL; {help}"))?;
     if !matches!(url.scheme(), "https" | "http") || url.host().is_none() {
-        return Err(format!("is no address of the web; {help}"));
+        return Err(format!("is not an http or https URL; {help}"));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("holds a user name or a password; put the whole address into a file, and write { file = \"PATH\" }".to_owned());
+        return Err("holds a user name or a password; put the whole URL into a file, \
+                    and write { file = \"PATH\" }"
+            .to_owned());
     }
     if is_plaintext_remote(&url) {
         return Err(
@@ -151,8 +157,8 @@ fn parse_address(node: &Node, fallback: &Path) -> Result<UrlOrSecret, String> {
     Ok(UrlOrSecret::Url(url))
 }
 
-fn write_address(address: &UrlOrSecret) -> String {
-    match address {
+fn write_url_or_secret(url: &UrlOrSecret) -> String {
+    match url {
         UrlOrSecret::Url(url) => quote(url.as_str()),
         UrlOrSecret::Secret(credential) => write_credential(credential),
     }

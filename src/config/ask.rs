@@ -1,4 +1,4 @@
-//! The questions a table can be asked: one per type of setting, with its limits.
+//! Typed getters of a configuration table: one per type of setting, with its range check.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -8,25 +8,25 @@ use chrono::NaiveDate;
 
 use super::file::{Node, Value};
 use super::location::Location;
-use super::merge::Variable;
+use super::merge::EnvValueForm;
 use super::reader::Section;
 use super::show::{quote, quote_list};
 use super::suggest::closest_match;
 use super::units::{duration_literal, parse_duration, parse_size, size_literal};
 use crate::engine::rate_limit::Rate;
 
-/// The longest text of a setting, in bytes: no name or address is longer.
+/// Longest text of a setting, in bytes: no name or address is longer.
 const TEXT_BYTES_MAX: usize = 1024;
 
-/// How much of a wrong value is quoted back, in characters.
+/// Longest text value that an error message quotes, in characters.
 const QUOTED_CHARS_MAX: usize = 40;
 
-/// What a rate looks like.
+/// Description of a valid rate, for error messages.
 const RATE: &str = "a rate such as \"600/min\", \"10/s\", \"5000/h\" or \"100/d\"";
 
 impl Section<'_, '_> {
     pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {
-        let given = self.given(key, Variable::Toml, |node| match node.value {
+        let given = self.given(key, EnvValueForm::Toml, |node| match node.value {
             Value::Flag(flag) => Ok(flag),
             Value::Text(_)
             | Value::Integer(_)
@@ -44,7 +44,7 @@ impl Section<'_, '_> {
         default: u32,
         range: RangeInclusive<u32>,
     ) -> u32 {
-        let given = self.given(key, Variable::Toml, |node| {
+        let given = self.given(key, EnvValueForm::Toml, |node| {
             let count = node.value.integer().and_then(|number| u32::try_from(number).ok());
             count.filter(|count| range.contains(count)).ok_or_else(|| {
                 expected(
@@ -56,19 +56,19 @@ impl Section<'_, '_> {
         self.settle(key, given, default, u32::to_string)
     }
 
-    /// Asks for a number from 0 to 1.
+    /// Reads a number from 0 to 1.
     pub(super) fn share(&mut self, key: &'static str, default: f64) -> f64 {
         self.number(key, default, 0.0..=1.0)
     }
 
-    /// Asks for a number, whole or not.
+    /// Reads an integer or a float.
     pub(super) fn number(
         &mut self,
         key: &'static str,
         default: f64,
         range: RangeInclusive<f64>,
     ) -> f64 {
-        let given = self.given(key, Variable::Toml, |node| {
+        let given = self.given(key, EnvValueForm::Toml, |node| {
             node.value.number().filter(|number| range.contains(number)).ok_or_else(|| {
                 let (least, most) = (range.start(), range.end());
                 expected(&node.value, &format!("a number from {least:?} to {most:?}"))
@@ -87,14 +87,14 @@ impl Section<'_, '_> {
         self.settle(key, given, default, |duration| quote(&duration_literal(*duration)))
     }
 
-    /// Asks for a duration that may be left out.
+    /// Reads an optional duration.
     pub(super) fn duration_if_given(
         &mut self,
         key: &'static str,
         range: RangeInclusive<Duration>,
     ) -> Option<Duration> {
-        let (duration, place) = self.given_duration(key, range).unzip();
-        self.enter(key, duration.map(|duration| quote(&duration_literal(duration))), place);
+        let (duration, location) = self.given_duration(key, range).unzip();
+        self.enter(key, duration.map(|duration| quote(&duration_literal(duration))), location);
         duration
     }
 
@@ -103,7 +103,7 @@ impl Section<'_, '_> {
         key: &'static str,
         range: RangeInclusive<Duration>,
     ) -> Option<(Duration, Location)> {
-        self.given(key, Variable::Toml, |node| {
+        self.given(key, EnvValueForm::Toml, |node| {
             let whole = node.value.integer().and_then(|seconds| u64::try_from(seconds).ok());
             let written = node.value.text().and_then(parse_duration);
             let duration = written.or_else(|| whole.map(Duration::from_secs));
@@ -118,14 +118,14 @@ impl Section<'_, '_> {
         })
     }
 
-    /// Asks for a number of bytes.
+    /// Reads a size in bytes.
     pub(super) fn size(
         &mut self,
         key: &'static str,
         default: u64,
         range: RangeInclusive<u64>,
     ) -> u64 {
-        let given = self.given(key, Variable::Toml, |node| {
+        let given = self.given(key, EnvValueForm::Toml, |node| {
             let whole = node.value.integer().and_then(|bytes| u64::try_from(bytes).ok());
             let size = node.value.text().and_then(parse_size).or(whole);
             size.filter(|size| range.contains(size)).ok_or_else(|| {
@@ -139,64 +139,64 @@ impl Section<'_, '_> {
         self.settle(key, given, default, |size| quote(&size_literal(*size)))
     }
 
-    /// Asks for a text; `check` refuses with what is wrong and what to do.
+    /// Reads a text. An error of `check` states the problem and the remedy.
     pub(super) fn text(
         &mut self,
         key: &'static str,
         default: &str,
         check: impl Fn(&str) -> Result<(), String>,
     ) -> String {
-        let given = self.given(key, Variable::Text, |node| {
+        let given = self.given(key, EnvValueForm::Text, |node| {
             let text = plain_text(&node.value)?;
             check(text).map(|()| text.to_owned())
         });
         self.settle(key, given, default.to_owned(), |text| quote(text))
     }
 
-    /// Asks for one of some words.
+    /// Reads one of the names in `choices`.
     pub(super) fn choice<T: Copy>(
         &mut self,
         key: &'static str,
         default: &'static str,
         choices: &'static [(&'static str, T)],
     ) -> T {
-        let words = || choices.iter().map(|(word, _)| *word);
-        let word = self.text(key, default, |text| {
-            if words().any(|word| word == text) {
+        let names = || choices.iter().map(|(name, _)| *name);
+        let chosen_name = self.text(key, default, |text| {
+            if names().any(|name| name == text) {
                 return Ok(());
             }
-            let all: Vec<String> = words().map(quote).collect();
-            let meant =
-                closest_match(text, words()).map(|word| format!("; did you mean \"{word}\"?"));
+            let all: Vec<String> = names().map(quote).collect();
+            let suggestion =
+                closest_match(text, names()).map(|name| format!("; did you mean \"{name}\"?"));
             Err(format!(
                 "is {}; write one of {}{}",
                 quote(text),
                 all.join(", "),
-                meant.unwrap_or_default()
+                suggestion.unwrap_or_default()
             ))
         });
-        let chosen = choices.iter().find(|(known, _)| *known == word);
+        let chosen = choices.iter().find(|(name, _)| *name == chosen_name);
         chosen.or_else(|| choices.first()).map(|(_, value)| *value).expect("there are choices")
     }
 
-    /// Asks for units per span of time, which may be left out.
+    /// Reads an optional rate, in units per period.
     pub(super) fn rate(&mut self, key: &'static str) -> Option<Rate> {
-        let given = self.given(key, Variable::Text, |node| {
+        let given = self.given(key, EnvValueForm::Text, |node| {
             let rate = plain_text(&node.value).ok().and_then(|text| text.parse::<Rate>().ok());
             rate.ok_or_else(|| expected(&node.value, RATE))
         });
-        let (rate, place) = given.unzip();
-        self.enter(key, rate.map(|rate| quote(&rate.to_string())), place);
+        let (rate, location) = given.unzip();
+        self.enter(key, rate.map(|rate| quote(&rate.to_string())), location);
         rate
     }
 
-    /// Asks for a list of texts, empty by default.
+    /// Reads a list of texts, empty by default.
     pub(super) fn texts(
         &mut self,
         key: &'static str,
         check: impl Fn(&str) -> Result<(), String>,
     ) -> Vec<String> {
-        let given = self.given(key, Variable::Toml, |node| {
+        let given = self.given(key, EnvValueForm::Toml, |node| {
             let Value::List(items) = &node.value else {
                 return Err(expected(&node.value, "a list such as [\"Inbox\", \"Archive\"]"));
             };
@@ -209,31 +209,33 @@ impl Section<'_, '_> {
         self.settle(key, given, Vec::new(), |texts| quote_list(texts))
     }
 
-    /// Asks for a path; a relative one counts from the folder of the file that names it.
+    /// Reads a path. A relative one is resolved against the folder of the file it is written in,
+    /// or against `reader.folder` for an environment variable and the default.
     pub(super) fn path(&mut self, key: &'static str, default: &str) -> PathBuf {
         let folder = self.reader.folder.clone();
         let default = folder.join(default);
-        let given = self.given(key, Variable::Text, |node| {
+        let given = self.given(key, EnvValueForm::Text, |node| {
             plain_text(&node.value)
-                .map(|path| node.place.base_folder().unwrap_or(folder).join(path))
+                .map(|path| node.location.base_folder().unwrap_or(folder).join(path))
         });
         self.settle(key, given, default, |path| quote(&path.to_string_lossy()))
     }
 
-    /// Asks for a date that may be left out.
+    /// Reads an optional date.
     pub(super) fn date(&mut self, key: &'static str) -> Option<NaiveDate> {
-        let given = self.given(key, Variable::Toml, |node| {
+        let given = self.given(key, EnvValueForm::Toml, |node| {
             let written = node.value.date().or_else(|| node.value.text());
             let date = written.and_then(|text| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok());
             date.ok_or_else(|| expected(&node.value, "a date such as 2020-01-31"))
         });
-        let (date, place) = given.unzip();
-        self.enter(key, date.map(|date| date.to_string()), place);
+        let (date, location) = given.unzip();
+        self.enter(key, date.map(|date| date.to_string()), location);
         date
     }
 }
 
-/// Reads a text of the usual kind: not empty, no control characters, not too long.
+/// Returns the text of a value. It must not be empty, have control characters or be longer than
+/// [`TEXT_BYTES_MAX`].
 pub(super) fn plain_text(value: &Value) -> Result<&str, String> {
     let text = value.text().ok_or_else(|| expected(value, "a text in quotes"))?;
     if text.is_empty() {

@@ -1,4 +1,5 @@
-//! Reads `auth` and the credentials in it; whatever is wrong, no value is quoted, since it may be the secret itself.
+//! Readers of `auth` and of the credentials in it. Errors never quote a value, because it may be
+//! the secret itself.
 
 use std::path::Path;
 
@@ -9,39 +10,45 @@ use super::show::{quote, quote_list};
 use super::source::SourceAuth;
 use super::suggest::closest_match;
 
-/// What to write, for a person who wrote something else or nothing.
-pub(super) const AUTH_HELP: &str = "write auth = { type = \"bearer\", token = { file = \"token\" } } or \
-                               auth = { type = \"basic\", username = \"me@example.com\", password = { env = \"PASSWORD\" } }";
-const CREDENTIAL_HELP: &str = "write { file = \"PATH\" }, { env = \"NAME\" }, { command = [\"PROGRAM\", \"ARGUMENT\"] } or { systemd = \"NAME\" }";
+/// Advice in an error about `auth`: both valid forms.
+pub(super) const AUTH_HELP: &str = "write auth = { type = \"bearer\", \
+                               token = { file = \"token\" } } or \
+                               auth = { type = \"basic\", username = \"me@example.com\", \
+                               password = { env = \"PASSWORD\" } }";
+const CREDENTIAL_HELP: &str = "write { file = \"PATH\" }, { env = \"NAME\" }, \
+                               { command = [\"PROGRAM\", \"ARGUMENT\"] } or { systemd = \"NAME\" }";
 const AUTH_KEYS: [&str; 4] = ["type", "username", "password", "token"];
 const CREDENTIAL_KEYS: [&str; 4] = ["file", "env", "command", "systemd"];
 
-/// Reads `auth`; relative paths in it count from `folder`. An error says what is wrong and what to do.
+/// Reads `auth`. Relative paths in it are resolved against `folder`. The error states the problem
+/// and the remedy.
 pub(super) fn read_auth(node: &Node, folder: &Path) -> Result<SourceAuth, String> {
     let Value::Table(table) = &node.value else {
         return Err(format!("is not a table; {AUTH_HELP}"));
     };
-    refuse_unknown_keys(table, &AUTH_KEYS, AUTH_HELP)?;
+    reject_unknown_keys(table, &AUTH_KEYS, AUTH_HELP)?;
     let credential = |key: &str| {
         let node = table.get(key).ok_or_else(|| format!("has no `{key}`; {AUTH_HELP}"))?;
-        read_credential(node, folder).map_err(|complaint| format!("has a `{key}` that {complaint}"))
+        read_credential(node, folder).map_err(|error| format!("has a `{key}` that {error}"))
     };
-    let none_of = |keys: &[&str]| match keys.iter().find(|key| table.contains_key(**key)) {
+    let reject_keys = |keys: &[&str]| match keys.iter().find(|key| table.contains_key(**key)) {
         Some(key) => Err(format!("has a `{key}`, which its type does not use; {AUTH_HELP}")),
         None => Ok(()),
     };
     match required_text(table, "type")? {
         "bearer" => {
-            none_of(&["username", "password"])?;
+            reject_keys(&["username", "password"])?;
             Ok(SourceAuth::Bearer { token: credential("token")? })
         }
         "basic" => {
-            none_of(&["token"])?;
+            reject_keys(&["token"])?;
             let username = required_text(table, "username")?.to_owned();
             // RFC 7617, section 2: the first colon ends the user name.
             if username.contains(':') {
-                return Err("has a `username` with a colon, which basic cannot carry; correct it"
-                    .to_owned());
+                return Err(
+                    "has a `username` with a colon, which basic auth does not allow; correct it"
+                        .to_owned(),
+                );
             }
             Ok(SourceAuth::Basic { username, password: credential("password")? })
         }
@@ -52,13 +59,13 @@ pub(super) fn read_auth(node: &Node, folder: &Path) -> Result<SourceAuth, String
 pub(super) fn read_credential(node: &Node, folder: &Path) -> Result<CredentialRef, String> {
     let Value::Table(table) = &node.value else {
         return Err(format!(
-            "is not a reference; secrets never stand in the configuration: {CREDENTIAL_HELP}"
+            "is not a reference; secrets are never written in the configuration: {CREDENTIAL_HELP}"
         ));
     };
-    refuse_unknown_keys(table, &CREDENTIAL_KEYS, CREDENTIAL_HELP)?;
+    reject_unknown_keys(table, &CREDENTIAL_KEYS, CREDENTIAL_HELP)?;
     let mut entries = table.iter();
     let (Some((key, node)), None) = (entries.next(), entries.next()) else {
-        return Err(format!("does not name exactly one place; {CREDENTIAL_HELP}"));
+        return Err(format!("does not have exactly one key; {CREDENTIAL_HELP}"));
     };
     match key.as_str() {
         "file" => Ok(CredentialRef::File(folder.join(required_text(table, "file")?))),
@@ -70,7 +77,7 @@ pub(super) fn read_credential(node: &Node, folder: &Path) -> Result<CredentialRe
     }
 }
 
-pub(super) fn refuse_unknown_keys(
+pub(super) fn reject_unknown_keys(
     table: &Table,
     known: &[&'static str],
     help: &str,
@@ -79,7 +86,9 @@ pub(super) fn refuse_unknown_keys(
         return Ok(());
     };
     match closest_match(unknown, known.iter().copied()) {
-        Some(meant) => Err(format!("has an unknown key `{unknown}`; did you mean `{meant}`?")),
+        Some(suggestion) => {
+            Err(format!("has an unknown key `{unknown}`; did you mean `{suggestion}`?"))
+        }
         None => Err(format!("has an unknown key `{unknown}`; {help}")),
     }
 }
@@ -87,16 +96,17 @@ pub(super) fn refuse_unknown_keys(
 pub(super) fn required_text<'t>(table: &'t Table, key: &str) -> Result<&'t str, String> {
     match table.get(key).map(|node| &node.value) {
         Some(value @ Value::Text(_)) => {
-            plain_text(value).map_err(|complaint| format!("has a `{key}` that {complaint}"))
+            plain_text(value).map_err(|error| format!("has a `{key}` that {error}"))
         }
-        Some(_) => Err(format!("has a `{key}` that is no text; write one in quotes")),
+        Some(_) => Err(format!("has a `{key}` that is not a text; write one in quotes")),
         None => Err(format!("has no `{key}`; add it")),
     }
 }
 
 fn check_variable_name(name: &str) -> Result<String, String> {
     if name.contains('=') {
-        return Err("names no environment variable; write { env = \"NAME\" }".to_owned());
+        return Err("has an `=` in the name of an environment variable; write { env = \"NAME\" }"
+            .to_owned());
     }
     Ok(name.to_owned())
 }
@@ -104,21 +114,24 @@ fn check_variable_name(name: &str) -> Result<String, String> {
 /// Checks the name of a systemd credential, which is a file name.
 fn check_credential_name(name: &str) -> Result<String, String> {
     if name.contains('/') || matches!(name, "." | "..") {
-        return Err("is no name of a systemd credential; write the name given to LoadCredential="
-            .to_owned());
+        return Err(
+            "is not the name of a systemd credential; write the name given to LoadCredential="
+                .to_owned(),
+        );
     }
     Ok(name.to_owned())
 }
 
-/// Reads a program and its arguments; a program with a relative path counts from `folder`, a bare name is looked up.
+/// Reads a program and its arguments. A relative path of a program is resolved against `folder`; a
+/// name without a slash is searched for in `PATH`.
 fn read_command(node: &Node, folder: &Path) -> Result<Vec<String>, String> {
     let help =
-        "is no command; write { command = [\"PROGRAM\", \"ARGUMENT\"] }, without a shell's quoting";
+        "is not a command; write { command = [\"PROGRAM\", \"ARGUMENT\"] }, without shell quoting";
     let Value::List(items) = &node.value else {
         return Err(help.to_owned());
     };
-    let words = items.iter().map(|item| match &item.value {
-        Value::Text(word) if !word.contains('\0') => Ok(word.clone()),
+    let argv = items.iter().map(|item| match &item.value {
+        Value::Text(argument) if !argument.contains('\0') => Ok(argument.clone()),
         Value::Text(_)
         | Value::Integer(_)
         | Value::Float(_)
@@ -127,12 +140,12 @@ fn read_command(node: &Node, folder: &Path) -> Result<Vec<String>, String> {
         | Value::List(_)
         | Value::Table(_) => Err(help.to_owned()),
     });
-    let mut words = words.collect::<Result<Vec<_>, _>>()?;
-    let program = words.first_mut().filter(|program| !program.is_empty()).ok_or(help)?;
+    let mut argv = argv.collect::<Result<Vec<_>, _>>()?;
+    let program = argv.first_mut().filter(|program| !program.is_empty()).ok_or(help)?;
     if program.contains('/') {
         *program = folder.join(&*program).to_string_lossy().into_owned();
     }
-    Ok(words)
+    Ok(argv)
 }
 
 /// Writes `auth` as TOML on one line.
@@ -152,7 +165,7 @@ pub(super) fn write_credential(credential: &CredentialRef) -> String {
     match credential {
         CredentialRef::File(path) => format!("{{ file = {} }}", quote(&path.to_string_lossy())),
         CredentialRef::Env(name) => format!("{{ env = {} }}", quote(name)),
-        CredentialRef::Command(words) => format!("{{ command = {} }}", quote_list(words)),
+        CredentialRef::Command(argv) => format!("{{ command = {} }}", quote_list(argv)),
         CredentialRef::Systemd(name) => format!("{{ systemd = {} }}", quote(name)),
     }
 }

@@ -1,4 +1,4 @@
-//! Third stage, the building half: every setting with its default and its limits, in the order of `config.toml`.
+//! Third stage: every setting with its default and its range, in the order of `config.toml`.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -11,7 +11,7 @@ use super::endpoint;
 use super::file::{Node, Table};
 use super::health;
 use super::location::Location;
-use super::merge::Variable;
+use super::merge::EnvValueForm;
 use super::provider::{CONCURRENCY_RANGE, read_providers};
 use super::proxy;
 use super::reader::{Reader, Section};
@@ -29,25 +29,28 @@ use super::suggest::closest_match;
 use super::telemetry;
 use url::Url;
 
-/// The longest duration: a longer one is a slip of the unit, and sums with it could overflow.
+/// Longest duration. A longer one has the wrong unit, most likely, and sums with it could overflow.
 pub(super) const MAX_DURATION: Duration = Duration::from_secs(366 * 86_400);
 
-/// How often everything is listed once more, unless a source says otherwise.
+/// Default interval at which all items of a source are listed again.
 const DEFAULT_RECONCILE_INTERVAL: Duration = Duration::from_secs(30 * 86_400);
 
-/// Most durations must not be zero, or the worker would spin.
+/// Range of most durations. They must not be zero, or the worker would loop without a pause.
 pub(super) const POSITIVE_DURATION: RangeInclusive<Duration> =
     Duration::from_millis(1)..=MAX_DURATION;
 const ANY_DURATION: RangeInclusive<Duration> = Duration::ZERO..=MAX_DURATION;
 
-/// Counts of attempts and failures: more is a slip, or a wish for "without end" that the worker does not grant.
+/// Range of counts of attempts and failures. More is a typo, or meant as "unlimited", which
+/// the worker does not support.
 pub(super) const POSITIVE_COUNT: RangeInclusive<u32> = 1..=10_000;
 const ANY_COUNT: RangeInclusive<u32> = 0..=10_000;
 
-/// Calls before a share of them means anything: a breaker looks back at a hundred.
+/// Range of `breaker.min_calls`, below which a failure rate means nothing. At most 100, because a
+/// circuit breaker keeps its last 100 calls.
 const MIN_CALLS_RANGE: RangeInclusive<u32> = 2..=100;
 
-/// Bytes of an answer or a document: less than a KiB holds none, more than a TiB is a slip.
+/// Range of the largest response or document, in bytes. Less than 1 KiB holds none; more than 1 TiB
+/// is a typo.
 const BODY_BYTES: RangeInclusive<u64> = 1 << 10..=1 << 40;
 
 const TABLE_NAMES: [&str; 16] = [
@@ -69,7 +72,7 @@ const TABLE_NAMES: [&str; 16] = [
     "telemetry",
 ];
 
-/// Reads every table; what is wrong is in `reader.mistakes` afterwards, with a default in its place.
+/// Reads every table. Errors are added to `reader.mistakes`; the invalid setting has its default.
 pub(super) fn build_settings(reader: &mut Reader<'_>) -> Settings {
     let restart = read_table(reader, "restart", read_restart);
     let service = read_table(reader, "service", read_service);
@@ -114,10 +117,10 @@ pub(super) fn build_settings(reader: &mut Reader<'_>) -> Settings {
 fn read_table<T>(
     reader: &mut Reader<'_>,
     name: &str,
-    ask: impl FnOnce(&mut Section<'_, '_>) -> T,
+    read: impl FnOnce(&mut Section<'_, '_>) -> T,
 ) -> T {
     let table = reader.table(name);
-    reader.section(name, table, ask)
+    reader.section(name, table, read)
 }
 
 fn read_restart(table: &mut Section<'_, '_>) -> RestartSettings {
@@ -164,7 +167,7 @@ fn read_service(table: &mut Section<'_, '_>) -> ServiceSettings {
 }
 
 fn check_unit_name(name: &str) -> Result<(), String> {
-    // systemd.unit(5): a unit's name with its suffix has at most 255 characters of these.
+    // systemd.unit(5): a unit name, suffix included, has at most 255 characters, all of them these.
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
     if name.len() <= 255 - ".service".len()
         && name.chars().all(is_allowed)
@@ -172,7 +175,7 @@ fn check_unit_name(name: &str) -> Result<(), String> {
     {
         return Ok(());
     }
-    Err("is no name of a unit; write it without .service, in letters, digits and :-_.\\@"
+    Err("is not a valid unit name; write it without .service, in letters, digits and :-_.\\@"
         .to_owned())
 }
 
@@ -261,43 +264,46 @@ pub(super) const fn seconds(seconds: u64) -> Duration {
 fn read_sources(reader: &mut Reader<'_>) -> BTreeMap<SourceName, SourceSettings> {
     let mut sources = BTreeMap::new();
     for (name, node) in reader.table("source") {
-        let place = node.place.clone();
+        let location = node.location.clone();
         let table_name = format!("source.{}", quote_key(&name));
         let Some(table) = reader.as_table(&table_name, node) else { continue };
         match name.parse::<SourceName>() {
             Ok(name) => {
-                let read = reader.section(&table_name, table, |table| read_source(table, &place));
-                sources.extend(read.map(|source| (name, source)));
+                let source =
+                    reader.section(&table_name, table, |table| read_source(table, &location));
+                sources.extend(source.map(|source| (name, source)));
             }
             Err(rule) => reader
-                .refuse(place, format!("`{table_name}` has a name that cannot be used; {rule}")),
+                .refuse(location, format!("`{table_name}` has a name that cannot be used; {rule}")),
         }
     }
     sources
 }
 
-/// Reads one source; `None` when what it cannot do without is missing or wrong, which is then among the mistakes.
-fn read_source(table: &mut Section<'_, '_>, place: &Location) -> Option<SourceSettings> {
+/// Reads one source. Returns `None` if a required setting is missing or invalid; the error is then
+/// recorded.
+fn read_source(table: &mut Section<'_, '_>, location: &Location) -> Option<SourceSettings> {
     let kind = read_required_text(
         table,
         "kind",
-        place,
+        location,
         "write kind = \"jmap\"",
         parse_kind,
         |SourceKind::Jmap| quote("jmap"),
     );
     let help = "write url = \"https://api.example.com/.well-known/jmap\"";
-    let url =
-        read_required_text(table, "url", place, help, parse_url, |url| quote(&without_query(url)));
-    let auth = read_source_auth(table, place);
-    let account = read_account(table, place, auth.as_ref());
+    let url = read_required_text(table, "url", location, help, parse_url, |url| {
+        quote(&without_query(url))
+    });
+    let auth = read_source_auth(table, location);
+    let account = read_account(table, location, auth.as_ref());
     let host = url.as_ref().and_then(|(url, _)| url.host_str()).unwrap_or_default();
     let provider = table.text("provider", host, check_provider_name);
     let poll_interval = table.duration("poll_interval", seconds(300), POSITIVE_DURATION);
     let reconcile_interval =
         table.duration("reconcile_interval", DEFAULT_RECONCILE_INTERVAL, POSITIVE_DURATION);
     let mailboxes = table.texts("mailboxes", |_| Ok(()));
-    let allow_hosts = table.texts("allow_hosts", |host| {
+    let allowed_hosts = table.texts("allow_hosts", |host| {
         let url = Url::parse(&format!("https://{host}/"));
         let is_host = url.is_ok_and(|url| url.host_str() == Some(host));
         is_host.then_some(()).ok_or_else(|| {
@@ -305,17 +311,17 @@ fn read_source(table: &mut Section<'_, '_>, place: &Location) -> Option<SourceSe
         })
     });
     let since = table.date("since");
-    let allow_plaintext = table.flag("allow_plaintext", false);
-    let enabled = table.flag("enabled", true);
+    let allows_plaintext = table.flag("allow_plaintext", false);
+    let is_enabled = table.flag("enabled", true);
 
-    let (url, url_place) = url?;
-    if is_plaintext_remote(&url) && !allow_plaintext {
-        let what = format!(
-            "`{}` is plain http, so password and mail could be read on the way; write https://, or set \
-             allow_plaintext = true in this table if the way is safe",
+    let (url, url_location) = url?;
+    if is_plaintext_remote(&url) && !allows_plaintext {
+        let message = format!(
+            "`{}` is plain http, so password and mail could be read on the way; write https://, \
+             or set allow_plaintext = true in this table if the way is safe",
             table.key("url")
         );
-        table.reader.refuse(url_place, what);
+        table.reader.refuse(url_location, message);
     }
     let (kind, _) = kind?;
     let (auth, account) = (auth?, account?);
@@ -327,36 +333,39 @@ fn read_source(table: &mut Section<'_, '_>, place: &Location) -> Option<SourceSe
         auth,
         poll_interval,
         reconcile_interval,
-        allows_plaintext: allow_plaintext,
-        allowed_hosts: allow_hosts,
+        allows_plaintext,
+        allowed_hosts,
         mailboxes,
         since,
-        is_enabled: enabled,
+        is_enabled,
     })
 }
 
-/// The breakers of what every source shares are called so.
+/// Rejects the names of the circuit breakers of ledger and archive, which all sources share.
 fn check_provider_name(name: &str) -> Result<(), String> {
     match name {
         "ledger" | "archive" => {
-            Err("is the name of a breaker of its own; call the provider otherwise".to_owned())
+            Err("is reserved for a circuit breaker; choose another name for the provider"
+                .to_owned())
         }
         _ => Ok(()),
     }
 }
 
-fn read_source_auth(table: &mut Section<'_, '_>, place: &Location) -> Option<SourceAuth> {
+fn read_source_auth(table: &mut Section<'_, '_>, location: &Location) -> Option<SourceAuth> {
     let fallback = table.reader.folder.clone();
-    let read = |node: &Node| auth::read_auth(node, &node.place.base_folder().unwrap_or(fallback));
-    let (auth, place) = table.required("auth", Variable::Toml, place, auth::AUTH_HELP, read)?;
-    table.enter("auth", Some(auth::write_auth(&auth)), Some(place));
+    let read =
+        |node: &Node| auth::read_auth(node, &node.location.base_folder().unwrap_or(fallback));
+    let (auth, location) =
+        table.required("auth", EnvValueForm::Toml, location, auth::AUTH_HELP, read)?;
+    table.enter("auth", Some(auth::write_auth(&auth)), Some(location));
     Some(auth)
 }
 
-/// Reads the account, by default the user name of basic auth; a bearer token names nobody.
+/// Reads the account. Its default is the user name of basic auth; a bearer token contains none.
 fn read_account(
     table: &mut Section<'_, '_>,
-    place: &Location,
+    location: &Location,
     auth: Option<&SourceAuth>,
 ) -> Option<String> {
     match auth {
@@ -364,18 +373,20 @@ fn read_account(
             Some(table.text("account", username, |_| Ok(())))
         }
         Some(SourceAuth::Bearer { .. }) => {
-            let help = "a bearer token names nobody: write account = \"me@example.com\", which names the folder";
+            let help = "a bearer token contains no user name: \
+                        write account = \"me@example.com\", which names the folder";
             read_required_text(
                 table,
                 "account",
-                place,
+                location,
                 help,
                 |text| Ok(text.to_owned()),
                 |text| quote(text),
             )
             .map(|(account, _)| account)
         }
-        // What is wrong with `auth` is known by now; whether the account may be left out is not.
+        // The error in `auth` is recorded already. Only a valid `auth` shows whether `account` is
+        // required, so its absence is not reported.
         None => Some(table.text("account", "", |_| Ok(()))),
     }
 }
@@ -383,12 +394,12 @@ fn read_account(
 fn read_required_text<T>(
     table: &mut Section<'_, '_>,
     key: &'static str,
-    place: &Location,
+    location: &Location,
     missing: &str,
     read: impl FnOnce(&str) -> Result<T, String>,
     write: impl FnOnce(&T) -> String,
 ) -> Option<(T, Location)> {
-    let given = table.required(key, Variable::Text, place, missing, |node| {
+    let given = table.required(key, EnvValueForm::Text, location, missing, |node| {
         plain_text(&node.value).and_then(read)
     })?;
     table.enter(key, Some(write(&given.0)), Some(given.1.clone()));
@@ -396,12 +407,15 @@ fn read_required_text<T>(
 }
 
 fn reject_unknown_tables(reader: &mut Reader<'_>) {
-    let others: Table = std::mem::take(&mut reader.layers.tree);
-    for (name, node) in others {
+    let unknown: Table = std::mem::take(&mut reader.layers.tree);
+    for (name, node) in unknown {
         let remedy = match closest_match(&name, TABLE_NAMES) {
-            Some(known) => format!("did you mean [{known}]?"),
+            Some(suggestion) => format!("did you mean [{suggestion}]?"),
             None => format!("the tables are {}", TABLE_NAMES.join(", ")),
         };
-        reader.refuse(node.place, format!("unknown table or key `{}`; {remedy}", quote_key(&name)));
+        reader.refuse(
+            node.location,
+            format!("unknown table or key `{}`; {remedy}", quote_key(&name)),
+        );
     }
 }

@@ -1,15 +1,15 @@
-//! What is wrong with a configuration, all of it at once.
+//! Errors in a configuration, all reported at once.
 
 use std::error::Error;
 use std::fmt;
 
 use super::location::Location;
 
-/// One thing that a person has to correct.
+/// One error in the configuration, for a person to correct.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Diagnostic {
     pub location: Location,
-    /// What is wrong and what to do about it, with the dotted key where there is one. Never a secret.
+    /// Problem and remedy, with the dotted key where there is one. Never a secret.
     pub message: String,
 }
 
@@ -19,16 +19,16 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Every mistake of a configuration, at least one, in reading order.
+/// All errors of a configuration, at least one, in reading order.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Diagnostics(Vec<Diagnostic>);
 
 impl Diagnostics {
-    /// Returns the mistakes in reading order, or `None` when nothing is wrong.
-    pub(super) fn collect(mut found: Vec<Diagnostic>) -> Option<Self> {
-        found.sort();
-        found.dedup();
-        (!found.is_empty()).then_some(Self(found))
+    /// Sorts the errors into reading order and removes duplicates. `None` if there are none.
+    pub(super) fn collect(mut diagnostics: Vec<Diagnostic>) -> Option<Self> {
+        diagnostics.sort();
+        diagnostics.dedup();
+        (!diagnostics.is_empty()).then_some(Self(diagnostics))
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
@@ -38,8 +38,8 @@ impl Diagnostics {
 
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for mistake in &self.0 {
-            writeln!(f, "{mistake}")?;
+        for diagnostic in &self.0 {
+            writeln!(f, "{diagnostic}")?;
         }
         match self.0.len() {
             1 => write!(f, "1 mistake in the configuration"),

@@ -1,4 +1,4 @@
-//! `[endpoint]`: where the monitor shows what it sees, and to whom.
+//! Settings of `[endpoint]`: the HTTP endpoint of the monitor.
 
 use std::net::SocketAddr;
 
@@ -6,26 +6,27 @@ use super::ask::plain_text;
 use super::auth::{read_credential, write_credential};
 use super::build::POSITIVE_COUNT;
 use super::credential::CredentialRef;
-use super::merge::Variable;
+use super::merge::EnvValueForm;
 use super::reader::Section;
 use super::show::quote;
 
-/// The setting that needs another one beside it.
+/// Key of the listen address, which needs `token` beside it for other machines.
 const LISTEN_KEY: &str = "listen";
 
+/// Listen address, token and request limit of the HTTP endpoint.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct EndpointSettings {
-    /// Where it listens; nowhere when `None`, unless systemd hands a socket over.
+    /// Listen address. If `None`, the endpoint is off unless systemd passes a socket.
     pub listen: Option<SocketAddr>,
-    /// What whoever asks must know; everyone on this machine may ask when `None`.
+    /// Token that clients must send. If `None`, every client on this machine is allowed.
     pub token: Option<CredentialRef>,
-    /// Requests from one address.
+    /// Largest number of requests per minute from one address.
     pub requests_per_minute: u32,
 }
 
 /// Reads `[endpoint]`.
 pub(super) fn read_endpoint(table: &mut Section<'_, '_>) -> EndpointSettings {
-    let given = table.given(LISTEN_KEY, Variable::Text, |node| {
+    let given = table.given(LISTEN_KEY, EnvValueForm::Text, |node| {
         let text = plain_text(&node.value)?;
         text.parse::<SocketAddr>().map_err(|_error| {
             format!(
@@ -34,31 +35,31 @@ pub(super) fn read_endpoint(table: &mut Section<'_, '_>) -> EndpointSettings {
             )
         })
     });
-    let (listen, place) = given.unzip();
-    table.enter(LISTEN_KEY, listen.map(|listen| quote(&listen.to_string())), place);
+    let (listen, location) = given.unzip();
+    table.enter(LISTEN_KEY, listen.map(|listen| quote(&listen.to_string())), location);
     let endpoint = EndpointSettings {
         listen,
         token: read_token(table),
         requests_per_minute: table.count("requests_per_minute", 60, POSITIVE_COUNT),
     };
     if endpoint.token.is_none() && listen.is_some_and(|listen| !listen.ip().is_loopback()) {
-        let what = format!(
-            "`{}` lets other machines ask, so they must know a token: add token = {{ file = \"endpoint-token\" }}, \
-             or listen on 127.0.0.1",
+        let message = format!(
+            "`{}` accepts requests from other machines, so a token is required: \
+             add token = {{ file = \"endpoint-token\" }}, or listen on 127.0.0.1",
             table.key(LISTEN_KEY)
         );
-        table.refuse_entry(LISTEN_KEY, what);
+        table.refuse_entry(LISTEN_KEY, message);
     }
     endpoint
 }
 
 fn read_token(table: &mut Section<'_, '_>) -> Option<CredentialRef> {
     let fallback = table.reader.folder.clone();
-    let given = table.given("token", Variable::Toml, |node| {
-        let folder = node.place.base_folder().unwrap_or(fallback);
+    let given = table.given("token", EnvValueForm::Toml, |node| {
+        let folder = node.location.base_folder().unwrap_or(fallback);
         read_credential(node, &folder)
     });
-    let (token, place) = given.unzip();
-    table.enter("token", token.as_ref().map(write_credential), place);
+    let (token, location) = given.unzip();
+    table.enter("token", token.as_ref().map(write_credential), location);
     token
 }

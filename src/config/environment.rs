@@ -11,7 +11,7 @@ use std::fmt;
 pub struct EnvVars(BTreeMap<String, OsString>);
 
 impl EnvVars {
-    /// Takes a snapshot of the process's own environment; variables whose name is not UTF-8 are left out.
+    /// Takes a snapshot of the process's environment, without variables whose name is not UTF-8.
     #[must_use]
     pub fn from_process() -> Self {
         let named =

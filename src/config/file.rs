@@ -1,4 +1,4 @@
-//! First stage: TOML as written, every value with its place.
+//! First stage: TOML as written, every value with its location.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,10 +12,10 @@ use super::location::Location;
 /// A table as written, by key.
 pub(crate) type Table = BTreeMap<String, Node>;
 
-/// A value and where it was written: a table's or a value's place is its key, a list item's is its own.
+/// TOML value with its location: that of its key, or its own if it is an item of a list.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
-    pub(crate) place: Location,
+    pub(crate) location: Location,
     pub(crate) value: Value,
 }
 
@@ -23,7 +23,8 @@ pub(crate) struct Node {
 pub(crate) enum Value {
     Text(String),
     Integer(i64),
-    /// Also an integer that does not fit 64 bits: no setting takes one, and it is shown as a number.
+    /// Float, or an integer that does not fit 64 bits: no setting accepts such an integer, and an
+    /// error shows it as a number.
     Float(f64),
     Flag(bool),
     /// A date, a time or both, as TOML writes it.
@@ -41,7 +42,7 @@ impl Value {
         if let Self::Integer(number) = self { Some(*number) } else { None }
     }
 
-    /// A number of either kind; a whole one must fit 32 bits, which every setting does.
+    /// Returns an integer or a float. An integer must fit 32 bits, which holds for every setting.
     pub(super) fn number(&self) -> Option<f64> {
         if let Self::Float(number) = self {
             return Some(*number);
@@ -54,41 +55,41 @@ impl Value {
     }
 }
 
-/// Reads a whole file, adding its syntax errors to `mistakes`, the first of each line.
+/// Parses a whole file and adds its syntax errors to `diagnostics`, the first of each line.
 ///
-/// The parser recovers behind an error, so the table holds the rest of the file.
-pub(crate) fn parse(file: &Arc<Path>, text: &str, mistakes: &mut Vec<Diagnostic>) -> Table {
+/// The parser recovers after an error, so the table holds the rest of the file.
+pub(crate) fn parse(file: &Arc<Path>, text: &str, diagnostics: &mut Vec<Diagnostic>) -> Table {
     let lines = Lines::new(file, text);
     let (document, errors) = DeTable::parse_recoverable(text);
-    let mut wrong: Vec<Diagnostic> = errors
+    let mut syntax_errors: Vec<Diagnostic> = errors
         .iter()
         .map(|error| Diagnostic {
             location: lines.place(error.span().map_or(0, |span| span.start)),
             message: format!("not valid TOML: {}", error.message()),
         })
         .collect();
-    wrong.sort();
-    wrong.dedup_by(|later, first| later.location.is_same_line(&first.location));
-    mistakes.append(&mut wrong);
+    syntax_errors.sort();
+    syntax_errors.dedup_by(|later, first| later.location.is_same_line(&first.location));
+    diagnostics.append(&mut syntax_errors);
     table(document.into_inner(), &|offset| lines.place(offset))
 }
 
-/// Reads one TOML value that was given outside a file, or `None` if it is not TOML.
-pub(super) fn parse_value(text: &str, place: &Location) -> Option<Value> {
+/// Parses one TOML value from outside a file. Returns `None` if it is not TOML.
+pub(super) fn parse_value(text: &str, location: &Location) -> Option<Value> {
     let parsed = DeValue::parse(text).ok()?;
-    Some(value(parsed.into_inner(), &|_| place.clone()))
+    Some(value(parsed.into_inner(), &|_| location.clone()))
 }
 
-fn table(table: DeTable<'_>, place: &dyn Fn(usize) -> Location) -> Table {
+fn table(table: DeTable<'_>, locate: &dyn Fn(usize) -> Location) -> Table {
     let node = |(key, inner): (toml::Spanned<_>, toml::Spanned<_>)| {
-        let place_of_key = place(key.span().start);
+        let key_location = locate(key.span().start);
         let name = toml::de::DeString::into_owned(key.into_inner());
-        (name, Node { place: place_of_key, value: value(inner.into_inner(), place) })
+        (name, Node { location: key_location, value: value(inner.into_inner(), locate) })
     };
     table.into_iter().map(node).collect()
 }
 
-fn value(value: DeValue<'_>, place: &dyn Fn(usize) -> Location) -> Value {
+fn value(value: DeValue<'_>, locate: &dyn Fn(usize) -> Location) -> Value {
     match value {
         DeValue::String(text) => Value::Text(text.into_owned()),
         DeValue::Integer(number) => integer(&number),
@@ -97,12 +98,12 @@ fn value(value: DeValue<'_>, place: &dyn Fn(usize) -> Location) -> Value {
         DeValue::Datetime(date) => Value::Date(date.to_string()),
         DeValue::Array(items) => {
             let node = |item: toml::Spanned<_>| Node {
-                place: place(item.span().start),
-                value: self::value(item.into_inner(), place),
+                location: locate(item.span().start),
+                value: self::value(item.into_inner(), locate),
             };
             Value::List(items.into_iter().map(node).collect())
         }
-        DeValue::Table(inner) => Value::Table(table(inner, place)),
+        DeValue::Table(inner) => Value::Table(table(inner, locate)),
     }
 }
 
@@ -113,7 +114,7 @@ fn integer(number: &DeInteger<'_>) -> Value {
     }
 }
 
-/// Turns byte offsets into lines and columns.
+/// Converter of byte offsets to lines and columns.
 struct Lines<'t> {
     file: &'t Arc<Path>,
     text: &'t str,
@@ -140,38 +141,38 @@ mod tests {
     use proptest::prelude::*;
 
     fn read(text: &str) -> (Table, Vec<Diagnostic>) {
-        let mut mistakes = Vec::new();
-        let table = parse(&Arc::from(Path::new("config.toml")), text, &mut mistakes);
-        (table, mistakes)
+        let mut diagnostics = Vec::new();
+        let table = parse(&Arc::from(Path::new("config.toml")), text, &mut diagnostics);
+        (table, diagnostics)
     }
 
     #[test]
     fn every_key_knows_its_line_and_column() {
-        let (table, mistakes) = read("# note\n[restart]\n  max_retries = 3\n\"ключ\" = 1\n");
+        let (table, diagnostics) = read("# note\n[restart]\n  max_retries = 3\n\"ключ\" = 1\n");
 
-        assert_eq!(mistakes, []);
+        assert_eq!(diagnostics, []);
         let Value::Table(restart) = &table["restart"].value else { panic!("a table") };
-        assert_eq!(restart["max_retries"].place.to_string(), "config.toml:3:3");
-        assert_eq!(restart["ключ"].place.to_string(), "config.toml:4:1");
+        assert_eq!(restart["max_retries"].location.to_string(), "config.toml:3:3");
+        assert_eq!(restart["ключ"].location.to_string(), "config.toml:4:1");
     }
 
     #[test]
     fn a_syntax_error_is_a_mistake_with_its_line() {
-        let (table, mistakes) = read("[restart]\nmax_retries = \n[breaker]\n");
+        let (table, diagnostics) = read("[restart]\nmax_retries = \n[breaker]\n");
 
         assert!(table.contains_key("breaker"), "what follows the error is read");
-        assert_eq!(mistakes.len(), 1);
-        assert!(mistakes[0].to_string().starts_with("config.toml:2:"), "{}", mistakes[0]);
+        assert_eq!(diagnostics.len(), 1);
+        assert!(diagnostics[0].to_string().starts_with("config.toml:2:"), "{}", diagnostics[0]);
     }
 
     #[test]
     fn a_syntax_error_does_not_quote_the_line() {
-        let (_, mistakes) = read("password = hunter2 or so\n");
+        let (_, diagnostics) = read("password = hunter2 or so\n");
 
-        assert!(!mistakes.is_empty());
+        assert!(!diagnostics.is_empty());
         assert!(
-            mistakes.iter().all(|mistake| !mistake.message.contains("hunter2")),
-            "{mistakes:?}"
+            diagnostics.iter().all(|diagnostic| !diagnostic.message.contains("hunter2")),
+            "{diagnostics:?}"
         );
     }
 

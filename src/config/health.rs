@@ -1,4 +1,4 @@
-//! `[health]`: from where on something is amiss.
+//! Settings of `[health]`: thresholds of the health checks.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -7,13 +7,14 @@ use super::build::{POSITIVE_COUNT, POSITIVE_DURATION, seconds};
 use super::reader::Section;
 use crate::engine::health::Thresholds;
 
-/// Bytes: a free disk of more than a PiB is a slip.
+/// Range of `health.disk_free`, in bytes. More than 1 PiB is a typo.
 const FREE_DISK_BYTES: RangeInclusive<u64> = 0..=1 << 50;
 
-/// One check must end while the watchdog still waits.
+/// Range of the time limit of one check. At most 60 s, so that a check ends before the watchdog's
+/// deadline.
 const CHECK_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 
-/// Thresholds, and how long a check may take.
+/// Thresholds of the health checks, and the time limit of one check.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HealthSettings {
     pub thresholds: Thresholds,
@@ -22,30 +23,34 @@ pub struct HealthSettings {
 
 /// Reads `[health]`.
 pub(super) fn read_health(table: &mut Section<'_, '_>) -> HealthSettings {
-    let usual = Thresholds::DEFAULT;
-    let failures = usual.connection_failures;
+    let defaults = Thresholds::DEFAULT;
+    let failures = defaults.connection_failures;
     let thresholds = Thresholds {
-        restarts: table.count("restarts", usual.restarts, POSITIVE_COUNT),
-        heartbeat: table.duration("heartbeat", usual.heartbeat, POSITIVE_DURATION),
-        success_rate: table.share("success_rate", usual.success_rate),
+        restarts: table.count("restarts", defaults.restarts, POSITIVE_COUNT),
+        heartbeat: table.duration("heartbeat", defaults.heartbeat, POSITIVE_DURATION),
+        success_rate: table.share("success_rate", defaults.success_rate),
         connection_failures: table.count("connection_failures", failures, POSITIVE_COUNT),
-        proxies: table.count("proxies", usual.proxies, POSITIVE_COUNT),
-        cpu: table.share("cpu", usual.cpu),
-        memory: table.share("memory", usual.memory),
-        disk_warning: table.share("disk_warning", usual.disk_warning),
-        disk_critical: table.share("disk_critical", usual.disk_critical),
-        disk_free_bytes: table.size("disk_free", usual.disk_free_bytes, FREE_DISK_BYTES),
-        inodes: table.share("inodes", usual.inodes),
-        journal_errors: table.count("journal_errors", usual.journal_errors, POSITIVE_COUNT),
-        journal_window: table.duration("journal_window", usual.journal_window, POSITIVE_DURATION),
+        proxies: table.count("proxies", defaults.proxies, POSITIVE_COUNT),
+        cpu: table.share("cpu", defaults.cpu),
+        memory: table.share("memory", defaults.memory),
+        disk_warning: table.share("disk_warning", defaults.disk_warning),
+        disk_critical: table.share("disk_critical", defaults.disk_critical),
+        disk_free_bytes: table.size("disk_free", defaults.disk_free_bytes, FREE_DISK_BYTES),
+        inodes: table.share("inodes", defaults.inodes),
+        journal_errors: table.count("journal_errors", defaults.journal_errors, POSITIVE_COUNT),
+        journal_window: table.duration(
+            "journal_window",
+            defaults.journal_window,
+            POSITIVE_DURATION,
+        ),
     };
     if thresholds.disk_warning > thresholds.disk_critical {
-        let what = format!(
+        let message = format!(
             "`{}` is larger than `{}`; lower the one or raise the other",
             table.key("disk_warning"),
             table.key("disk_critical")
         );
-        table.refuse_written(&["disk_warning", "disk_critical"], what);
+        table.refuse_written(&["disk_warning", "disk_critical"], message);
     }
     HealthSettings { thresholds, timeout: table.duration("timeout", seconds(10), CHECK_TIMEOUT) }
 }

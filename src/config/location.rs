@@ -1,10 +1,11 @@
-//! Where a value, or a mistake, was written.
+//! Location of a value, or of an error, in the configuration.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A place in the configuration that a person can go to. Places order as a person reads: files first, by line.
+/// Location in the configuration. Locations are ordered as a person reads them: files first, by
+/// line.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Location {
     /// A file as a whole: it is missing, unreadable or not text.
@@ -16,16 +17,17 @@ pub enum Location {
 }
 
 impl Location {
-    /// Whether both places are on one line of one file.
+    /// Returns true if both locations are on one line of one file.
     pub(super) fn is_same_line(&self, other: &Self) -> bool {
-        let line = |place: &Self| match place {
+        let line = |location: &Self| match location {
             Self::Line { file, line, .. } => Some((Arc::clone(file), *line)),
             Self::File(_) | Self::EnvVar(_) => None,
         };
         line(self).is_some_and(|one| line(other) == Some(one))
     }
 
-    /// Returns the folder that relative paths written at this place count from; a variable has none.
+    /// Returns the folder against which relative paths at this location are resolved. `None` for an
+    /// environment variable.
     pub(super) fn base_folder(&self) -> Option<PathBuf> {
         match self {
             Self::File(file) | Self::Line { file, .. } => Some(absolute_folder(file)),
@@ -34,7 +36,8 @@ impl Location {
     }
 }
 
-/// Returns the folder of a file, absolute, so that a later change of the working folder moves nothing.
+/// Returns the absolute folder of a file, so that a later change of the working directory has no
+/// effect on it.
 pub(super) fn absolute_folder(file: &Path) -> PathBuf {
     let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     absolute.parent().map(Path::to_owned).unwrap_or_default()

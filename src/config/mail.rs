@@ -1,4 +1,4 @@
-//! `[alert.mail]`: whoever is told by mail.
+//! Settings of `[alert.mail]`: alerts sent by mail.
 
 use url::Url;
 
@@ -7,7 +7,7 @@ use super::ask::{describe, plain_text};
 use super::credential::CredentialRef;
 use super::file::{Node, Value};
 use super::location::Location;
-use super::merge::Variable;
+use super::merge::EnvValueForm;
 use super::reader::Section;
 use super::show::{quote, quote_list};
 use super::source::is_plaintext_remote;
@@ -16,72 +16,73 @@ use crate::engine::alert::{MailChannel, SmtpTls};
 const TLS_MODES: [(&str, SmtpTls); 3] =
     [("tls", SmtpTls::Implicit), ("starttls", SmtpTls::StartTls), ("none", SmtpTls::None)];
 
-/// RFC 8314 §3.3: submission with TLS from the first byte.
+/// Port of mail submission with TLS from the first byte (RFC 8314, section 3.3).
 const SUBMISSIONS_PORT: u32 = 465;
 
-/// Reads `[alert.mail]`; `None` when what it cannot do without is missing or wrong, which is then among the mistakes.
+/// Reads `[alert.mail]`. Returns `None` if a required setting is missing or invalid; the error is
+/// then recorded.
 pub(super) fn read_mail(
     table: &mut Section<'_, '_>,
-    place: &Location,
+    location: &Location,
 ) -> Option<MailChannel<CredentialRef>> {
     let help = "write server = \"smtp.example.com\"";
-    let server = read_text(table, "server", place, help, check_host);
+    let server = read_text(table, "server", location, help, check_host);
     let port = table.count("port", SUBMISSIONS_PORT, 1..=u32::from(u16::MAX));
-    let protection = table.choice("protection", "tls", &TLS_MODES);
+    let tls = table.choice("protection", "tls", &TLS_MODES);
     let help = "write from = \"cynosure@example.com\"";
-    let from = read_text(table, "from", place, help, check_mailbox);
-    let to = read_recipients(table, place);
+    let from = read_text(table, "from", location, help, check_mailbox);
+    let recipients = read_recipients(table, location);
     let login = read_login(table);
-    if let (Some(server), SmtpTls::None) = (&server, protection)
+    if let (Some(server), SmtpTls::None) = (&server, tls)
         && !is_loopback_host(server)
     {
-        let what = format!(
+        let message = format!(
             "`{}` is \"none\", so password and alerts could be read on the way to {server}; \
              write \"tls\" or \"starttls\"",
             table.key("protection")
         );
-        table.refuse_entry("protection", what);
+        table.refuse_entry("protection", message);
     }
     let port = u16::try_from(port).unwrap_or(u16::MAX);
-    Some(MailChannel { server: server?, port, tls: protection, from: from?, to: to?, login })
+    Some(MailChannel { server: server?, port, tls, from: from?, to: recipients?, login })
 }
 
-fn read_recipients(table: &mut Section<'_, '_>, place: &Location) -> Option<Vec<String>> {
+fn read_recipients(table: &mut Section<'_, '_>, location: &Location) -> Option<Vec<String>> {
     let read = |node: &Node| {
         let Value::List(items) = &node.value else {
-            let what = describe(&node.value);
-            return Err(format!("is {what}; write a list such as [\"me@example.com\"]"));
+            let found = describe(&node.value);
+            return Err(format!("is {found}; write a list such as [\"me@example.com\"]"));
         };
         let read = |item: &Node| {
             let text = plain_text(&item.value)?;
             check_mailbox(text).map(|()| text.to_owned())
         };
-        let to: Vec<String> = items.iter().map(read).collect::<Result<_, _>>()?;
-        match to[..] {
-            [] => Err("names nobody; write [\"me@example.com\"]".to_owned()),
-            [..] => Ok(to),
+        let recipients: Vec<String> = items.iter().map(read).collect::<Result<_, _>>()?;
+        match recipients[..] {
+            [] => Err("is an empty list; write [\"me@example.com\"]".to_owned()),
+            [..] => Ok(recipients),
         }
     };
     let help = "write to = [\"me@example.com\"]";
-    let (to, place) = table.required("to", Variable::Toml, place, help, read)?;
-    table.enter("to", Some(quote_list(&to)), Some(place));
-    Some(to)
+    let (recipients, location) = table.required("to", EnvValueForm::Toml, location, help, read)?;
+    table.enter("to", Some(quote_list(&recipients)), Some(location));
+    Some(recipients)
 }
 
 fn read_login(table: &mut Section<'_, '_>) -> Option<(String, CredentialRef)> {
     let read = |node: &Node| plain_text(&node.value).map(str::to_owned);
-    let (username, place) = table.given("username", Variable::Text, read).unzip();
-    table.enter("username", username.as_deref().map(quote), place);
+    let (username, location) = table.given("username", EnvValueForm::Text, read).unzip();
+    table.enter("username", username.as_deref().map(quote), location);
     match (username, credential_if_given(table, "password")) {
         (Some(username), Some(password)) => Some((username, password)),
         (None, None) => None,
         (Some(_), None) | (None, Some(_)) => {
-            let what = format!(
-                "`{}` and `{}` stand together or not at all; add the other",
+            let message = format!(
+                "`{}` and `{}` must both be set or both be left out; add the other",
                 table.key("username"),
                 table.key("password")
             );
-            table.refuse_written(&["username", "password"], what);
+            table.refuse_written(&["username", "password"], message);
             None
         }
     }
@@ -90,15 +91,15 @@ fn read_login(table: &mut Section<'_, '_>) -> Option<(String, CredentialRef)> {
 fn read_text(
     table: &mut Section<'_, '_>,
     key: &'static str,
-    place: &Location,
+    location: &Location,
     missing: &str,
     check: impl FnOnce(&str) -> Result<(), String>,
 ) -> Option<String> {
-    let (text, place) = table.required(key, Variable::Text, place, missing, |node| {
+    let (text, location) = table.required(key, EnvValueForm::Text, location, missing, |node| {
         let text = plain_text(&node.value)?;
         check(text).map(|()| text.to_owned())
     })?;
-    table.enter(key, Some(quote(&text)), Some(place));
+    table.enter(key, Some(quote(&text)), Some(location));
     Some(text)
 }
 
@@ -107,20 +108,20 @@ fn check_host(server: &str) -> Result<(), String> {
     let is_host = url.is_ok_and(|url| url.host_str() == Some(server) && url.port().is_none());
     is_host.then_some(()).ok_or_else(|| {
         format!(
-            "is {}, which is no host name; write one such as \"smtp.example.com\"",
+            "is {}, which is not a host name; write one such as \"smtp.example.com\"",
             quote(server)
         )
     })
 }
 
-/// An address of RFC 5321 as people write it; the mail library reads it again.
+/// Checks for an address of RFC 5321 as people write it. The mail library parses it again.
 fn check_mailbox(text: &str) -> Result<(), String> {
-    let is_one = text.split_once('@').is_some_and(|(local, domain)| {
-        let is_strange = text.contains([' ', '<', '>', ',', ';']) || !text.is_ascii();
-        !local.is_empty() && !domain.is_empty() && !is_strange
+    let is_address = text.split_once('@').is_some_and(|(local, domain)| {
+        let has_invalid_chars = text.contains([' ', '<', '>', ',', ';']) || !text.is_ascii();
+        !local.is_empty() && !domain.is_empty() && !has_invalid_chars
     });
-    is_one.then_some(()).ok_or_else(|| {
-        format!("holds {}, which is no mail address; write \"me@example.com\"", quote(text))
+    is_address.then_some(()).ok_or_else(|| {
+        format!("holds {}, which is not a mail address; write \"me@example.com\"", quote(text))
     })
 }
 

@@ -1,9 +1,10 @@
-//! Second stage: the layers, laid over each other.
+//! Second stage: the layers of the configuration, merged.
 //!
-//! The file lies over the defaults, then each `config.d/*.toml` beside it by name, then `CYNOSURE_*` variables.
-//! Tables merge key by key. A source's `auth` is one value: half of one way to log in says nothing about another.
-//! The files become one tree at once; variables and defaults join when the third stage asks for a setting by name,
-//! so that the settings are listed in one place only.
+//! From the lowest layer to the highest: the defaults, the file, each `config.d/*.toml` beside it
+//! in the order of their names, the `CYNOSURE_*` variables. Tables merge key by key. A source's
+//! `auth` is replaced as a whole, because the keys of one login method mean nothing for another.
+//! The files are merged into one tree here. Variables and defaults are added when the third stage
+//! reads a setting by name, so that the settings are listed in one place only.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -17,31 +18,34 @@ use super::file::{self, Node, Table, Value};
 use super::location::Location;
 use super::suggest::closest_match;
 
-/// The largest file that is read, in bytes: a thousand sources fit many times, a wrong path does not fill the memory.
+/// Largest file that is read, in bytes. A thousand sources fit many times, and a wrong path does
+/// not fill the memory.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 const VARIABLE_PREFIX: &str = "CYNOSURE_";
 
-/// Variables with our prefix that are no settings: they are read before, or outside, the configuration.
+/// Variables with the prefix that are not settings: they are read before, or outside, the
+/// configuration.
 const RESERVED_VARIABLES: [&str; 3] = ["CYNOSURE_CONFIG", "CYNOSURE_LOG", "CYNOSURE_REQUIRE_REAL"];
 
-/// How the text of a variable becomes a value.
+/// Conversion of a variable's text to a value.
 #[derive(Clone, Copy)]
-pub(super) enum Variable {
-    /// As it is: `CYNOSURE_ARCHIVE_DIR=/srv/mail`.
+pub(super) enum EnvValueForm {
+    /// Unchanged: `CYNOSURE_ARCHIVE_DIR=/srv/mail`.
     Text,
-    /// As TOML if it is TOML, else as it is: `CYNOSURE_RESTART_MAX_RETRIES=5`, `…_POLL_INTERVAL=5m`, `…_MAILBOXES=["Inbox"]`.
+    /// Parsed if it is TOML, else unchanged: `CYNOSURE_RESTART_MAX_RETRIES=5`,
+    /// `…_POLL_INTERVAL=5m`, `…_MAILBOXES=["Inbox"]`.
     Toml,
 }
 
-/// All that was given, by files and by variables.
+/// Merged files, and the environment variables that override them.
 pub(super) struct Layers<'e> {
     pub(super) tree: Table,
-    /// The files that were read, the lowest first.
+    /// Files that were read, the lowest layer first.
     pub(super) files: Vec<PathBuf>,
     pub(super) syntax_errors: Vec<Diagnostic>,
     environment: &'e EnvVars,
-    /// The variables asked for so far, and the setting each one means.
+    /// Variables of the settings read so far, each with the dotted key of its setting.
     variables: BTreeMap<String, String>,
 }
 
@@ -60,12 +64,12 @@ impl<'e> Layers<'e> {
     ///
     /// # Errors
     ///
-    /// When a file cannot be read: what the configuration says, or leaves out, is not known then.
+    /// If a file cannot be read, because its settings are unknown then.
     pub(super) fn read(path: &Path, environment: &'e EnvVars) -> Result<Self, Diagnostics> {
         let mut layers = Self::without_files(environment);
         let mut unreadable = Vec::new();
-        let drop_ins = drop_ins(path).unwrap_or_else(|mistake| {
-            unreadable.push(mistake);
+        let drop_ins = drop_ins(path).unwrap_or_else(|diagnostic| {
+            unreadable.push(diagnostic);
             Vec::new()
         });
         for path in std::iter::once(path.to_owned()).chain(drop_ins) {
@@ -74,55 +78,55 @@ impl<'e> Layers<'e> {
             match bytes.and_then(|bytes| as_text(bytes, &file)) {
                 Ok(text) => {
                     let table = file::parse(&file, &text, &mut layers.syntax_errors);
-                    overlay(&mut layers.tree, table, 0);
+                    merge_tables(&mut layers.tree, table, 0);
                 }
-                Err(mistake) => unreadable.push(mistake),
+                Err(diagnostic) => unreadable.push(diagnostic),
             }
             layers.files.push(path);
         }
         match Diagnostics::collect(unreadable) {
-            Some(mistakes) => Err(mistakes),
+            Some(diagnostics) => Err(diagnostics),
             None => Ok(layers),
         }
     }
 
-    /// Takes what the environment says about the setting `key` (dotted), if it says anything.
+    /// Returns the value of the environment variable of the setting `key` (dotted), if it is set.
     pub(super) fn variable(
         &mut self,
         key: &str,
-        form: Variable,
-        mistakes: &mut Vec<Diagnostic>,
+        form: EnvValueForm,
+        diagnostics: &mut Vec<Diagnostic>,
     ) -> Option<Node> {
         let name = variable_name(key);
         let given = self.environment.get(&name).map(OsStr::to_str);
-        let claimed = self.variables.insert(name.clone(), key.to_owned());
+        let previous_key = self.variables.insert(name.clone(), key.to_owned());
         let text = given?;
-        let place = Location::EnvVar(name);
-        let mut refuse =
-            |what| mistakes.push(Diagnostic { location: place.clone(), message: what });
-        if let Some(other) = claimed {
-            refuse(format!("could mean `{other}` or `{key}`; set them in a file instead"));
+        let location = Location::EnvVar(name);
+        let mut report =
+            |message| diagnostics.push(Diagnostic { location: location.clone(), message });
+        if let Some(other) = previous_key {
+            report(format!("could mean `{other}` or `{key}`; set them in a file instead"));
             return None;
         }
         let Some(text) = text else {
-            refuse(format!("`{key}` is not UTF-8 text"));
+            report(format!("`{key}` is not UTF-8 text"));
             return None;
         };
         let as_text = || Value::Text(text.to_owned());
         let value = match form {
-            Variable::Text => as_text(),
-            Variable::Toml => file::parse_value(text, &place).unwrap_or_else(as_text),
+            EnvValueForm::Text => as_text(),
+            EnvValueForm::Toml => file::parse_value(text, &location).unwrap_or_else(as_text),
         };
-        Some(Node { place, value })
+        Some(Node { location, value })
     }
 
-    /// Reports every variable with our prefix that no setting asked for.
-    pub(super) fn report_unknown_variables(&self, mistakes: &mut Vec<Diagnostic>) {
-        let ours = self.environment.names().filter(|name| name.starts_with(VARIABLE_PREFIX));
-        let unknown = ours.filter(|name| {
+    /// Reports every variable with the prefix that belongs to no setting.
+    pub(super) fn report_unknown_variables(&self, diagnostics: &mut Vec<Diagnostic>) {
+        let prefixed = self.environment.names().filter(|name| name.starts_with(VARIABLE_PREFIX));
+        let unknown = prefixed.filter(|name| {
             !RESERVED_VARIABLES.contains(name) && !self.variables.contains_key(*name)
         });
-        mistakes.extend(unknown.map(|name| {
+        diagnostics.extend(unknown.map(|name| {
             let remedy = match closest_match(name, self.variables.keys().map(String::as_str)) {
                 Some(known) => format!("did you mean {known}?"),
                 None => "the names are CYNOSURE_TABLE_KEY, and a source must be in a file first"
@@ -136,13 +140,15 @@ impl<'e> Layers<'e> {
     }
 }
 
-/// Returns the variable that overrides a setting: `source.my-work.url` is `CYNOSURE_SOURCE_MY_WORK_URL`.
+/// Returns the variable that overrides a setting: `CYNOSURE_SOURCE_MY_WORK_URL` for
+/// `source.my-work.url`.
 fn variable_name(key: &str) -> String {
     let upper = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
     VARIABLE_PREFIX.chars().chain(key.chars().map(upper)).collect()
 }
 
-/// Lists `config.d/*.toml` beside the file, by name; hidden files are an editor's, not ours.
+/// Lists `config.d/*.toml` beside the file, by name. Hidden files are skipped, because they belong
+/// to editors.
 fn drop_ins(path: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
     let folder = path.with_file_name("config.d");
     let list = || -> io::Result<Vec<PathBuf>> {
@@ -172,7 +178,7 @@ fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     Err(io::ErrorKind::FileTooLarge.into())
 }
 
-/// Takes the content of a file as text; the place of a mistake is the first byte that is none.
+/// Decodes the content of a file as UTF-8. The error has the location of the first invalid byte.
 fn as_text(bytes: Vec<u8>, file: &Arc<Path>) -> Result<String, Diagnostic> {
     String::from_utf8(bytes).map_err(|error| {
         let (before, rest) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
@@ -188,33 +194,33 @@ fn as_text(bytes: Vec<u8>, file: &Arc<Path>) -> Result<String, Diagnostic> {
 }
 
 fn cannot_read(file: Arc<Path>, error: &io::Error) -> Diagnostic {
-    // Only the kind is told, since the error's own text repeats the path.
+    // Only the kind is shown, because the error's own text repeats the path.
     let kind = error.kind();
-    let what = if kind == io::ErrorKind::NotFound {
-        "there is no such file; copy the example config.toml there and edit it, name another with --config, \
-         or try `cynosure demo`, which needs none"
+    let message = if kind == io::ErrorKind::NotFound {
+        "there is no such file; copy the example config.toml there and edit it, \
+         name another with --config, or try `cynosure demo`, which needs none"
             .to_owned()
     } else if kind == io::ErrorKind::FileTooLarge {
         format!("larger than {FILE_BYTES_MAX} bytes; is it the right file?")
     } else {
         format!("cannot be read ({kind}); see that it is a file, and that this user may read it")
     };
-    Diagnostic { location: Location::File(file), message: what }
+    Diagnostic { location: Location::File(file), message }
 }
 
-/// The depth at which the keys of `[source.NAME]` lie.
+/// Depth of the keys of `[source.NAME]` in the tree.
 const SOURCE_KEYS_DEPTH: usize = 2;
 
-/// Lays one tree over another: tables merge, anything else replaces.
-fn overlay(below: &mut Table, above: Table, depth: usize) {
+/// Merges `above` into `below`: tables key by key; any other value replaces the one below.
+fn merge_tables(below: &mut Table, above: Table, depth: usize) {
     for (key, upper) in above {
-        let is_whole = depth == SOURCE_KEYS_DEPTH && key == "auth";
+        let is_replaced_whole = depth == SOURCE_KEYS_DEPTH && key == "auth";
         match (below.get_mut(&key), upper) {
             (
                 Some(Node { value: Value::Table(lower), .. }),
                 Node { value: Value::Table(upper), .. },
-            ) if !is_whole => {
-                overlay(lower, upper, depth + 1);
+            ) if !is_replaced_whole => {
+                merge_tables(lower, upper, depth + 1);
             }
             (_, upper) => {
                 below.insert(key, upper);

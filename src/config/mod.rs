@@ -1,7 +1,8 @@
 //! Reads `config.toml`, in three stages: as written, merged, validated.
 //!
-//! A configuration is good as a whole or refused as a whole, with every mistake in it named by place, key and remedy.
-//! Secrets are never in it; a [`CredentialRef`] says where one is, and reads it when asked.
+//! A configuration is accepted or rejected as a whole. Every error in it is reported, with its
+//! location, key and remedy. It holds no secrets: a [`CredentialRef`] names the place of one and
+//! reads it on demand.
 
 mod alert;
 mod ask;
@@ -56,7 +57,7 @@ pub use self::suggest::closest_match;
 pub use self::telemetry::{TelemetrySettings, parse_otlp_endpoint};
 pub use self::units::{duration_literal, parse_duration};
 
-// What other files of ours are read with.
+// Used by the readers of other TOML files, such as scenarios.
 pub(crate) use self::ask::describe;
 pub(crate) use self::file::{Node, Table, Value, parse};
 
@@ -67,49 +68,53 @@ use self::reader::Reader;
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoadedConfig {
     pub settings: Settings,
-    /// The files that were read, the lowest layer first.
+    /// Files that were read, the lowest layer first.
     pub files: Vec<PathBuf>,
     /// Every setting in effect, table by table.
     pub effective_settings: Vec<EffectiveSetting>,
 }
 
 impl LoadedConfig {
-    /// Writes the effective configuration as TOML, each setting with its origin in a comment. It holds no secrets.
+    /// Writes the effective configuration as TOML, each setting with its origin in a comment. It
+    /// holds no secrets.
     #[must_use]
     pub fn to_toml(&self) -> String {
         show::to_toml(&self.effective_settings)
     }
 }
 
-/// Returns what is in effect without any file: the defaults, and the variables of `environment`.
+/// Returns the configuration without any file: the defaults, and the variables of `environment`.
 ///
 /// # Errors
 ///
-/// Every mistake in the variables.
+/// All errors in the variables.
 pub fn load_defaults(environment: &EnvVars) -> Result<LoadedConfig, Diagnostics> {
     load_layers(Layers::without_files(environment), PathBuf::new())
 }
 
-/// Reads the file at `path`, the files of `config.d` beside it, and the `CYNOSURE_*` variables of `environment`.
+/// Reads the file at `path`, the files of `config.d` beside it, and the `CYNOSURE_*` variables of
+/// `environment`.
 ///
-/// A configuration without sources is valid. Relative paths in variables count from the folder of `path`.
+/// A configuration without sources is valid. Relative paths in variables are resolved against the
+/// folder of `path`.
 ///
 /// # Errors
 ///
-/// Every mistake found, at once: an unreadable file, wrong syntax, an unknown key or variable, a value that cannot be.
+/// All errors at once: an unreadable file, wrong syntax, an unknown key or variable, an invalid
+/// value.
 pub fn load(path: &Path, environment: &EnvVars) -> Result<LoadedConfig, Diagnostics> {
     load_layers(Layers::read(path, environment)?, location::absolute_folder(path))
 }
 
-/// Reads the same, and goes past what is wrong: for those who only look. What cannot be used has its default, and a
-/// source that cannot be used is left out.
+/// Reads the same as [`load`] and continues after errors, for commands that only read. An invalid
+/// setting has its default, and an invalid source is left out.
 #[must_use]
 pub fn load_lenient(path: &Path, environment: &EnvVars) -> (LoadedConfig, Option<Diagnostics>) {
     match Layers::read(path, environment) {
         Ok(layers) => load_layers_lenient(layers, location::absolute_folder(path)),
-        Err(mistakes) => {
-            let nothing = Layers::without_files(environment);
-            (load_layers_lenient(nothing, location::absolute_folder(path)).0, Some(mistakes))
+        Err(diagnostics) => {
+            let no_files = Layers::without_files(environment);
+            (load_layers_lenient(no_files, location::absolute_folder(path)).0, Some(diagnostics))
         }
     }
 }
@@ -117,13 +122,13 @@ pub fn load_lenient(path: &Path, environment: &EnvVars) -> (LoadedConfig, Option
 fn load_layers(layers: Layers<'_>, folder: PathBuf) -> Result<LoadedConfig, Diagnostics> {
     match load_layers_lenient(layers, folder) {
         (loaded, None) => Ok(loaded),
-        (_, Some(mistakes)) => Err(mistakes),
+        (_, Some(diagnostics)) => Err(diagnostics),
     }
 }
 
 fn load_layers_lenient(layers: Layers<'_>, folder: PathBuf) -> (LoadedConfig, Option<Diagnostics>) {
     let mut reader = Reader::new(layers, folder);
     let settings = build::build_settings(&mut reader);
-    let (files, entries, mistakes) = reader.finish();
-    (LoadedConfig { settings, files, effective_settings: entries }, mistakes)
+    let (files, effective_settings, diagnostics) = reader.finish();
+    (LoadedConfig { settings, files, effective_settings }, diagnostics)
 }

@@ -1,4 +1,4 @@
-//! What differs for one provider: `[provider.NAME]`.
+//! Settings of one provider: `[provider.NAME]`.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::ask::{describe, plain_text};
 use super::error_rules;
 use super::file::{Node, Table, Value};
-use super::merge::Variable;
+use super::merge::EnvValueForm;
 use super::reader::{Reader, Section};
 use super::settings::RequestSettings;
 use super::show::{quote, quote_key};
@@ -15,10 +15,10 @@ use super::suggest::closest_match;
 use crate::engine::ErrorRule;
 use crate::engine::rate_limit::{HeaderNames, Rate, RateLimitMode, ResetMeaning};
 
-/// Requests in flight: a document of each is in memory in part, and no mail server allows more.
+/// Concurrent requests: each holds part of a document in memory, and no mail server allows more.
 pub(super) const CONCURRENCY_RANGE: RangeInclusive<u32> = 1..=64;
 
-/// What is left to others: with more than nine tenths of it gone, there is nothing to follow.
+/// Largest reserve: with more than 0.9 of the quota left to others, too little remains to adapt to.
 const RESERVE_MAX: f64 = 0.9;
 
 const MAX_WAIT_RANGE: RangeInclusive<Duration> =
@@ -46,29 +46,29 @@ const RESET_MEANINGS: [(&str, Option<ResetMeaning>); 6] = [
 ];
 
 const ROUTE_KEYS: [&str; 3] = ["path", "weight", "budget"];
-const ROUTE_HELP: &str = "write { path = \"/v1/messages/*\", weight = 20 }, and budget = \"6000/min\" \
-                          in it where the route has a budget of its own";
+const ROUTE_HELP: &str = "write { path = \"/v1/messages/*\", weight = 20 }, and add budget = \
+                          \"6000/min\" if the route has a separate budget";
 
-/// What is known of a provider beforehand.
+/// Settings of one provider: rate limits, routes and error rules.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProviderSettings {
     /// Requests in flight at once.
     pub concurrency: u32,
     pub mode: RateLimitMode,
-    /// In units per second; always there when the mode is fixed.
+    /// Highest rate, in units per second; always set if the mode is fixed.
     pub cap: Option<Rate>,
-    /// The share of the quota that is left to others, from 0.0 to 0.9.
+    /// Share of the quota that is left to other programs, from 0.0 to 0.9.
     pub reserve: f64,
     pub max_wait: Duration,
     pub rate_limit_scope: RateLimitScope,
     pub headers: HeaderNames,
-    /// The first whose path matches counts; a request that none matches costs one unit.
+    /// The first route whose path matches applies; a request that matches none costs one unit.
     pub routes: Vec<RouteWeight>,
     /// In the order in which they are tried.
     pub error_rules: Vec<ErrorRule>,
 }
 
-/// Who draws on one quota.
+/// Set of sources that share one quota.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RateLimitScope {
     /// All sources of the provider.
@@ -77,18 +77,18 @@ pub enum RateLimitScope {
     Account,
 }
 
-/// Requests that cost more than one unit, or have a budget of their own.
+/// Cost of the requests to one path, and their separate budget if they have one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteWeight {
-    /// The path of the URL, in which `*` stands for any characters.
+    /// The path of the URL, in which `*` matches any characters.
     pub path: String,
     pub weight: u32,
-    /// A quota apart from the provider's, in units per second.
+    /// A quota separate from the provider's, in units per second.
     pub budget: Option<Rate>,
 }
 
 impl ProviderSettings {
-    /// A provider of which the configuration says nothing.
+    /// Returns the settings of a provider that the configuration does not name.
     #[must_use]
     pub fn with_defaults(request: &RequestSettings) -> Self {
         Self {
@@ -104,14 +104,14 @@ impl ProviderSettings {
         }
     }
 
-    /// Returns the first route that a path is on.
+    /// Returns the first route that matches `path`.
     #[must_use]
     pub fn find_route(&self, path: &str) -> Option<&RouteWeight> {
         self.routes.iter().find(|route| matches_pattern(&route.path, path))
     }
 }
 
-/// Whether `path` is what `pattern` describes, a `*` in it being any characters.
+/// True if `path` matches `pattern`, in which a `*` matches any characters.
 fn matches_pattern(pattern: &str, path: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else { return pattern == path };
     let Some(mut left) = path.strip_prefix(head) else { return false };
@@ -139,34 +139,34 @@ pub(super) fn read_providers(
 }
 
 fn read_provider(table: &mut Section<'_, '_>, request: &RequestSettings) -> ProviderSettings {
-    let unnamed = ProviderSettings::with_defaults(request);
-    let concurrency = table.count("concurrency", unnamed.concurrency, CONCURRENCY_RANGE);
+    let defaults = ProviderSettings::with_defaults(request);
+    let concurrency = table.count("concurrency", defaults.concurrency, CONCURRENCY_RANGE);
     let mode = table.choice("mode", "follow", &MODES);
     let cap = table.rate("cap");
     let reserve = table.number("reserve", 0.0, 0.0..=RESERVE_MAX);
-    let max_wait = table.duration("max_wait", unnamed.max_wait, MAX_WAIT_RANGE);
-    let shared_by = table.choice("quota_of", "provider", &RATE_LIMIT_SCOPES);
+    let max_wait = table.duration("max_wait", defaults.max_wait, MAX_WAIT_RANGE);
+    let rate_limit_scope = table.choice("quota_of", "provider", &RATE_LIMIT_SCOPES);
     let limit = read_header_name(table, "limit_header");
     let remaining = read_header_name(table, "remaining_header");
     let reset = read_header_name(table, "reset_header");
-    let reset_means = table.choice("reset_means", "auto", &RESET_MEANINGS);
+    let reset_meaning = table.choice("reset_means", "auto", &RESET_MEANINGS);
     let routes = read_routes(table);
     let error_rules = error_rules::read_rules(table);
     if mode == RateLimitMode::Fixed && cap.is_none() {
-        let what = format!(
-            "`{}` is \"fixed\", which needs a rate; write cap = \"600/min\" beside it",
+        let message = format!(
+            "`{}` is \"fixed\", which needs a rate; add cap = \"600/min\"",
             table.key("mode")
         );
-        table.refuse_entry("mode", what);
+        table.refuse_entry("mode", message);
     }
-    let headers = HeaderNames { limit, remaining, reset, reset_meaning: reset_means };
+    let headers = HeaderNames { limit, remaining, reset, reset_meaning };
     ProviderSettings {
         concurrency,
         mode,
         cap,
         reserve,
         max_wait,
-        rate_limit_scope: shared_by,
+        rate_limit_scope,
         headers,
         routes,
         error_rules,
@@ -174,22 +174,22 @@ fn read_provider(table: &mut Section<'_, '_>, request: &RequestSettings) -> Prov
 }
 
 fn read_header_name(table: &mut Section<'_, '_>, key: &'static str) -> Option<String> {
-    let given = table.given(key, Variable::Text, |node| {
+    let given = table.given(key, EnvValueForm::Text, |node| {
         let name = plain_text(&node.value)?;
         // RFC 9110, section 5.6.2: a token.
         let is_token =
             name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
         is_token.then(|| name.to_ascii_lowercase()).ok_or_else(|| {
-            format!("{} is no name of a header; write \"X-Quota-Left\"", quote(name))
+            format!("is {}, which is not a header name; write \"X-Quota-Left\"", quote(name))
         })
     });
-    let (name, place) = given.unzip();
-    table.enter(key, name.as_deref().map(quote), place);
+    let (name, location) = given.unzip();
+    table.enter(key, name.as_deref().map(quote), location);
     name
 }
 
 fn read_routes(table: &mut Section<'_, '_>) -> Vec<RouteWeight> {
-    let given = table.given("routes", Variable::Toml, |node| {
+    let given = table.given("routes", EnvValueForm::Toml, |node| {
         let Value::List(items) = &node.value else {
             return Err(format!(
                 "is {}; write routes = [{{ … }}]: {ROUTE_HELP}",
@@ -209,9 +209,9 @@ fn read_route(node: &Node) -> Result<RouteWeight, String> {
         return Err(format!("holds {}; {ROUTE_HELP}", describe(&node.value)));
     };
     if let Some(key) = table.keys().find(|key| !ROUTE_KEYS.contains(&key.as_str())) {
-        let meant = closest_match(key, ROUTE_KEYS).map(|known| format!("did you mean `{known}`?"));
-        let meant = meant.unwrap_or_else(|| ROUTE_HELP.to_owned());
-        return Err(format!("has a route with an unknown key `{}`; {meant}", quote_key(key)));
+        let remedy = closest_match(key, ROUTE_KEYS).map(|known| format!("did you mean `{known}`?"));
+        let remedy = remedy.unwrap_or_else(|| ROUTE_HELP.to_owned());
+        return Err(format!("has a route with an unknown key `{}`; {remedy}", quote_key(key)));
     }
     let path = read_text(table, "path")?
         .ok_or_else(|| format!("has a route without `path`; {ROUTE_HELP}"))?;
@@ -223,7 +223,7 @@ fn read_route(node: &Node) -> Result<RouteWeight, String> {
         Some(Some(weight)) if WEIGHT_RANGE.contains(&weight) => u32::try_from(weight).unwrap_or(1),
         Some(_) => {
             let (least, most) = (WEIGHT_RANGE.start(), WEIGHT_RANGE.end());
-            return Err(format!("has a weight that is no whole number from {least} to {most}"));
+            return Err(format!("has a weight that is not a whole number from {least} to {most}"));
         }
     };
     let budget = read_text(table, "budget")?
@@ -234,8 +234,8 @@ fn read_route(node: &Node) -> Result<RouteWeight, String> {
 
 fn read_text<'t>(table: &'t Table, key: &str) -> Result<Option<&'t str>, String> {
     let node = table.get(key);
-    let text =
-        node.map(|node| plain_text(&node.value).map_err(|what| format!("has a {key} that {what}")));
+    let text = node
+        .map(|node| plain_text(&node.value).map_err(|error| format!("has a {key} that {error}")));
     text.transpose()
 }
 

@@ -1,7 +1,9 @@
-//! Third stage, the reading half: settings are asked for by name, and come typed, checked and with their origin.
+//! Third stage, reading: settings are requested by name, and returned typed, checked and with
+//! their origin.
 //!
-//! Asking is what declares a setting: the names asked for are the known keys and variables, and `config show` lists
-//! what was asked. A wrong value is recorded and the default stands in, so that one run finds every mistake.
+//! A request declares the setting: the requested names are the known keys and variables, and
+//! `config show` lists them. A wrong value is recorded and the default is used instead, so that one
+//! run finds every error.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -11,35 +13,35 @@ use super::ask::describe;
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::file::{Node, Table, Value};
 use super::location::Location;
-use super::merge::{Layers, Variable};
+use super::merge::{EnvValueForm, Layers};
 use super::show::{EffectiveSetting, quote_key};
 use super::suggest::closest_match;
 use super::units::duration_literal;
 
 pub(super) struct Reader<'e> {
     pub(super) layers: Layers<'e>,
-    /// The folder from which relative paths count where no file names them.
+    /// Base folder of relative paths that are not written in a file, but in a variable.
     pub(super) folder: PathBuf,
-    pub(super) entries: Vec<EffectiveSetting>,
-    pub(super) mistakes: Vec<Diagnostic>,
+    pub(super) effective_settings: Vec<EffectiveSetting>,
+    pub(super) diagnostics: Vec<Diagnostic>,
 }
 
 impl<'e> Reader<'e> {
     pub(super) fn new(layers: Layers<'e>, folder: PathBuf) -> Self {
-        Self { layers, folder, entries: Vec::new(), mistakes: Vec::new() }
+        Self { layers, folder, effective_settings: Vec::new(), diagnostics: Vec::new() }
     }
 
-    /// Returns the files read and the settings in effect, unless something is wrong.
+    /// Returns the files read, the settings in effect, and the errors if there are any.
     ///
-    /// A line with a syntax error has no other mistakes: they would only follow from it.
+    /// Other errors on a line with a syntax error are dropped, because they only follow from it.
     pub(super) fn finish(mut self) -> (Vec<PathBuf>, Vec<EffectiveSetting>, Option<Diagnostics>) {
-        self.layers.report_unknown_variables(&mut self.mistakes);
+        self.layers.report_unknown_variables(&mut self.diagnostics);
         let syntax_errors = self.layers.syntax_errors;
-        self.mistakes.retain(|mistake| {
-            !syntax_errors.iter().any(|error| error.location.is_same_line(&mistake.location))
+        self.diagnostics.retain(|diagnostic| {
+            !syntax_errors.iter().any(|error| error.location.is_same_line(&diagnostic.location))
         });
-        self.mistakes.extend(syntax_errors);
-        (self.layers.files, self.entries, Diagnostics::collect(self.mistakes))
+        self.diagnostics.extend(syntax_errors);
+        (self.layers.files, self.effective_settings, Diagnostics::collect(self.diagnostics))
     }
 
     /// Takes the table `name` out of the tree; an absent one is empty.
@@ -53,47 +55,47 @@ impl<'e> Reader<'e> {
             return Some(table);
         }
         self.refuse(
-            node.place,
+            node.location,
             format!("`{name}` is {}; write [{name}] and its keys below it", describe(&node.value)),
         );
         None
     }
 
-    /// Reads one table through `ask`, then reports the keys nothing asked for.
+    /// Reads one table with `read`, then reports the keys that `read` did not request.
     pub(super) fn section<T>(
         &mut self,
         name: &str,
         table: Table,
-        ask: impl FnOnce(&mut Section<'_, '_>) -> T,
+        read: impl FnOnce(&mut Section<'_, '_>) -> T,
     ) -> T {
         let mut section =
             Section { reader: self, name: name.to_owned(), table, known: BTreeSet::new() };
-        let read = ask(&mut section);
+        let value = read(&mut section);
         let Section { table, known, .. } = section;
         self.report_unknown_keys(name, &table, &known);
-        read
+        value
     }
 
-    fn report_unknown_keys(&mut self, table: &str, left: &Table, known: &BTreeSet<&'static str>) {
-        for (key, node) in left {
+    fn report_unknown_keys(&mut self, table: &str, unread: &Table, known: &BTreeSet<&'static str>) {
+        for (key, node) in unread {
             let remedy = match closest_match(key, known.iter().copied()) {
-                Some(known) => format!("did you mean `{known}`?"),
+                Some(suggestion) => format!("did you mean `{suggestion}`?"),
                 None => format!(
                     "the keys here are {}",
                     known.iter().copied().collect::<Vec<_>>().join(", ")
                 ),
             };
-            let what = format!("unknown key `{table}.{}`; {remedy}", quote_key(key));
-            self.refuse(node.place.clone(), what);
+            let message = format!("unknown key `{table}.{}`; {remedy}", quote_key(key));
+            self.refuse(node.location.clone(), message);
         }
     }
 
-    pub(super) fn refuse(&mut self, place: Location, what: String) {
-        self.mistakes.push(Diagnostic { location: place, message: what });
+    pub(super) fn refuse(&mut self, location: Location, message: String) {
+        self.diagnostics.push(Diagnostic { location, message });
     }
 }
 
-/// One table being read. Every method asks for one key, once.
+/// Table being read. Each key is requested once.
 pub(super) struct Section<'r, 'e> {
     pub(super) reader: &'r mut Reader<'e>,
     name: String,
@@ -102,45 +104,48 @@ pub(super) struct Section<'r, 'e> {
 }
 
 impl Section<'_, '_> {
-    /// Asks for a value without a default; its absence is a mistake at `place` that says `missing`.
+    /// Reads a value that has no default. Its absence is an error at `location`; `remedy` says what
+    /// to write.
     pub(super) fn required<T>(
         &mut self,
         key: &'static str,
-        form: Variable,
-        place: &Location,
-        missing: &str,
+        form: EnvValueForm,
+        location: &Location,
+        remedy: &str,
         read: impl FnOnce(&Node) -> Result<T, String>,
     ) -> Option<(T, Location)> {
-        let mistakes = self.reader.mistakes.len();
+        let errors_before = self.reader.diagnostics.len();
         let given = self.given(key, form, read);
-        if given.is_none() && mistakes == self.reader.mistakes.len() {
-            self.reader.refuse(place.clone(), format!("`{}` is missing; {missing}", self.key(key)));
+        if given.is_none() && errors_before == self.reader.diagnostics.len() {
+            let message = format!("`{}` is missing; {remedy}", self.key(key));
+            self.reader.refuse(location.clone(), message);
         }
         given
     }
 
-    /// Looks a key up, variables first. A value that `read` refuses is recorded and counts as not given.
+    /// Reads the value of a key; a variable overrides the files. A value that `read` rejects is
+    /// reported and counts as not given.
     pub(super) fn given<T>(
         &mut self,
         key: &'static str,
-        form: Variable,
+        form: EnvValueForm,
         read: impl FnOnce(&Node) -> Result<T, String>,
     ) -> Option<(T, Location)> {
         self.known.insert(key);
         let name = self.key(key);
         let in_file = self.table.remove(key);
-        let in_environment = self.reader.layers.variable(&name, form, &mut self.reader.mistakes);
+        let in_environment = self.reader.layers.variable(&name, form, &mut self.reader.diagnostics);
         let node = in_environment.or(in_file)?;
         match read(&node) {
-            Ok(value) => Some((value, node.place)),
-            Err(complaint) => {
-                self.reader.refuse(node.place, format!("`{name}` {complaint}"));
+            Ok(value) => Some((value, node.location)),
+            Err(error) => {
+                self.reader.refuse(node.location, format!("`{name}` {error}"));
                 None
             }
         }
     }
 
-    /// Chooses between what was given and the default, and enters it.
+    /// Returns the given value or else the default, and records it for `config show`.
     pub(super) fn settle<T>(
         &mut self,
         key: &'static str,
@@ -148,47 +153,47 @@ impl Section<'_, '_> {
         default: T,
         write: impl FnOnce(&T) -> String,
     ) -> T {
-        let (value, place) = match given {
-            Some((value, place)) => (value, Some(place)),
+        let (value, location) = match given {
+            Some((value, location)) => (value, Some(location)),
             None => (default, None),
         };
-        self.enter(key, Some(write(&value)), place);
+        self.enter(key, Some(write(&value)), location);
         value
     }
 
-    /// Notes a setting's effective value for `config show`.
+    /// Records a setting's effective value for `config show`.
     pub(super) fn enter(
         &mut self,
         key: &'static str,
-        literal: Option<String>,
-        place: Option<Location>,
+        toml_value: Option<String>,
+        location: Option<Location>,
     ) {
-        self.reader.entries.push(EffectiveSetting {
+        self.reader.effective_settings.push(EffectiveSetting {
             table: self.name.clone(),
             key,
-            toml_value: literal,
-            location: place,
+            toml_value,
+            location,
         });
     }
 
-    /// Refuses a setting that was asked for, where it is written.
-    pub(super) fn refuse_entry(&mut self, key: &str, what: String) {
-        self.refuse_written(&[key], what);
+    /// Reports an error in a setting that has been read, at its location.
+    pub(super) fn refuse_entry(&mut self, key: &str, message: String) {
+        self.refuse_written(&[key], message);
     }
 
-    /// Refuses settings that do not go together, where the last of them is written.
-    pub(super) fn refuse_written(&mut self, keys: &[&str], what: String) {
-        if let Some(place) = self.written_at(keys) {
-            self.reader.refuse(place, what);
+    /// Reports settings that contradict each other, at the location of the last one written.
+    pub(super) fn refuse_written(&mut self, keys: &[&str], message: String) {
+        if let Some(location) = self.written_at(keys) {
+            self.reader.refuse(location, message);
         }
     }
 
-    /// Where the last of some settings was written that was written at all.
+    /// Returns the location of the last of `keys` that was read and is written anywhere.
     fn written_at(&self, keys: &[&str]) -> Option<Location> {
-        let mut entries = self.reader.entries.iter().rev();
+        let mut entries = self.reader.effective_settings.iter().rev();
         entries.find_map(|entry| {
-            let is_one = entry.table == self.name && keys.contains(&entry.key);
-            entry.location.clone().filter(|_| is_one)
+            let is_match = entry.table == self.name && keys.contains(&entry.key);
+            entry.location.clone().filter(|_| is_match)
         })
     }
 
@@ -197,18 +202,18 @@ impl Section<'_, '_> {
         format!("{}.{key}", self.name)
     }
 
-    /// Refuses a pair of settings the first of which must not be longer than the second.
+    /// Reports two durations if the first is longer than the second.
     pub(super) fn in_order(&mut self, [shorter, longer]: [(&'static str, Duration); 2]) {
         if shorter.1 <= longer.1 {
             return;
         }
-        let what = format!(
+        let message = format!(
             "`{}` ({}) is longer than `{}` ({}); lower the one or raise the other",
             self.key(shorter.0),
             duration_literal(shorter.1),
             self.key(longer.0),
             duration_literal(longer.1),
         );
-        self.refuse_written(&[shorter.0, longer.0], what);
+        self.refuse_written(&[shorter.0, longer.0], message);
     }
 }

@@ -1,4 +1,4 @@
-//! `[retry]`: the named policies of quick retries, each a preset and what differs from it.
+//! `[retry]`: the named policies of quick retries, each a preset with overrides.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::ask::{expected, plain_text};
 use super::build::{POSITIVE_COUNT, POSITIVE_DURATION};
 use super::file::{Node, Table, Value};
-use super::merge::Variable;
+use super::merge::EnvValueForm;
 use super::reader::{Reader, Section};
 use super::settings::RequestSettings;
 use super::show::{quote, quote_key};
@@ -21,15 +21,15 @@ const PRESETS: [(&str, BackoffConfig); 3] = [
     ("strict", BackoffConfig::STRICT),
 ];
 
-/// Below 1 the waits would shrink, above 10 the second one is the longest already.
+/// Growth per retry: below 1 the delays would shrink, above 10 the second is the longest already.
 const MULTIPLIER_RANGE: RangeInclusive<f64> = 1.0..=10.0;
 
-/// Further from 1, another base says it better.
+/// Scale of all delays: beyond this range, another base delay is clearer.
 const BACKOFF_FACTOR_RANGE: RangeInclusive<f64> = 0.01..=100.0;
 
 const JITTER_HELP: &str = "\"none\", \"full\" or a share from 0.0 to 1.0";
 
-/// `[retry.NAME]`: how often, and how long the waits between are, by what is tried again.
+/// `[retry.NAME]`: number of attempts and the delays between them, per kind of operation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RetrySettings {
     /// An HTTP request.
@@ -42,30 +42,30 @@ pub struct RetrySettings {
     pub bus: BackoffConfig,
 }
 
-/// Reads the four tables; `request` begins from `[request]` where no preset is named.
+/// Reads the four tables. Without a preset, `[retry.request]` starts from `[request]`.
 pub(super) fn read_retry(reader: &mut Reader<'_>, request: &RequestSettings) -> RetrySettings {
     let mut tables = reader.table("retry");
-    let [of_request, of_storage, of_collect, of_bus] =
+    let [request_table, storage_table, collect_table, bus_table] =
         POLICY_NAMES.map(|name| take_policy_table(reader, &mut tables, name));
     for (name, node) in tables {
         let remedy = match closest_match(&name, POLICY_NAMES) {
             Some(known) => format!("did you mean [retry.{known}]?"),
             None => format!("the policies are {}", POLICY_NAMES.join(", ")),
         };
-        let what = format!("unknown policy `retry.{}`; {remedy}", quote_key(&name));
-        reader.refuse(node.place, what);
+        let message = format!("unknown policy `retry.{}`; {remedy}", quote_key(&name));
+        reader.refuse(node.location, message);
     }
-    let asked = BackoffConfig {
+    let request_default = BackoffConfig {
         max_attempts: request.attempts,
         base_delay: request.delay,
         max_delay: request.max_delay,
         ..BackoffConfig::FAST
     };
     RetrySettings {
-        request: read_policy(reader, "request", of_request, ("fast", asked)),
-        storage: read_policy(reader, "storage", of_storage, ("fast", BackoffConfig::FAST)),
-        collect: read_policy(reader, "collect", of_collect, ("strict", BackoffConfig::STRICT)),
-        bus: read_policy(reader, "bus", of_bus, ("fast", BackoffConfig::FAST)),
+        request: read_policy(reader, "request", request_table, ("fast", request_default)),
+        storage: read_policy(reader, "storage", storage_table, ("fast", BackoffConfig::FAST)),
+        collect: read_policy(reader, "collect", collect_table, ("strict", BackoffConfig::STRICT)),
+        bus: read_policy(reader, "bus", bus_table, ("fast", BackoffConfig::FAST)),
     }
 }
 
@@ -74,7 +74,7 @@ fn take_policy_table(reader: &mut Reader<'_>, tables: &mut Table, name: &str) ->
     node.and_then(|node| reader.as_table(&format!("retry.{name}"), node)).unwrap_or_default()
 }
 
-/// Reads one policy; `default` names a preset, and says what holds where none is chosen.
+/// Reads one policy. `default` is the name and the values of the preset used if none is chosen.
 fn read_policy(
     reader: &mut Reader<'_>,
     name: &str,
@@ -82,9 +82,9 @@ fn read_policy(
     default: (&'static str, BackoffConfig),
 ) -> BackoffConfig {
     reader.section(&format!("retry.{name}"), table, |table| {
-        let given = table.given("preset", Variable::Text, parse_preset);
+        let given = table.given("preset", EnvValueForm::Text, parse_preset);
         let (_, base) = table.settle("preset", given, default, |(name, _)| quote(name));
-        let shape = BackoffConfig {
+        let config = BackoffConfig {
             max_attempts: table.count("max_attempts", base.max_attempts, POSITIVE_COUNT),
             base_delay: table.duration("base_delay", base.base_delay, POSITIVE_DURATION),
             max_delay: table.duration("max_delay", base.max_delay, POSITIVE_DURATION),
@@ -96,9 +96,9 @@ fn read_policy(
             ),
             jitter: read_jitter(table, base.jitter),
         };
-        let (base, max): (Duration, Duration) = (shape.base_delay, shape.max_delay);
+        let (base, max): (Duration, Duration) = (config.base_delay, config.max_delay);
         table.in_order([("base_delay", base), ("max_delay", max)]);
-        shape
+        config
     })
 }
 
@@ -111,8 +111,8 @@ fn parse_preset(node: &Node) -> Result<(&'static str, BackoffConfig), String> {
 }
 
 fn read_jitter(table: &mut Section<'_, '_>, default: Jitter) -> Jitter {
-    let given = table.given("jitter", Variable::Toml, |node| {
-        let read = match &node.value {
+    let given = table.given("jitter", EnvValueForm::Toml, |node| {
+        let jitter = match &node.value {
             Value::Text(text) if text == "none" => Some(Jitter::None),
             Value::Text(text) if text == "full" => Some(Jitter::Full),
             Value::Text(_)
@@ -126,7 +126,7 @@ fn read_jitter(table: &mut Section<'_, '_>, default: Jitter) -> Jitter {
                 share.filter(|share| (0.0..=1.0).contains(share)).map(Jitter::Proportional)
             }
         };
-        read.ok_or_else(|| expected(&node.value, JITTER_HELP))
+        jitter.ok_or_else(|| expected(&node.value, JITTER_HELP))
     });
     table.settle("jitter", given, default, |jitter| match jitter {
         Jitter::None => quote("none"),

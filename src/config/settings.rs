@@ -1,4 +1,4 @@
-//! The settings, validated: whoever holds them checks nothing again.
+//! Validated settings: their users need no further checks.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -18,7 +18,7 @@ use super::telemetry::TelemetrySettings;
 use crate::engine::ErrorRule;
 use crate::engine::rate_limit::RateLimitPolicy;
 
-/// Everything that `config.toml` can say. Units and reasons stand in that file, beside each setting.
+/// All settings of `config.toml`. That file gives units and reasons beside each setting.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     pub restart: RestartSettings,
@@ -39,7 +39,7 @@ pub struct Settings {
     pub providers: BTreeMap<String, ProviderSettings>,
 }
 
-/// `[restart]`: when a session tries again, and when the unit starts anew.
+/// `[restart]`: retries of a session, and restarts of the unit.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RestartSettings {
     pub max_retries: u32,
@@ -47,19 +47,19 @@ pub struct RestartSettings {
     pub retry_delay_multiplier: u32,
     /// Never shorter than `retry_delay_base`.
     pub max_retry_delay: Duration,
-    /// May be zero; no other duration may, unless it says so.
+    /// May be zero; other durations may not, unless their comment allows it.
     pub restart_delay_success: Duration,
     pub restart_delay_auth: Duration,
     pub restart_delay_errors: Duration,
     pub max_execution_time: Duration,
     pub max_consecutive_errors: u32,
-    /// `None`: the waits grow until the server's rate is found.
+    /// `None`: the delays grow until the server's rate is found.
     pub rate_limit_duration: Option<Duration>,
     pub stuck_threshold: Duration,
     pub health_check_interval: Duration,
 }
 
-/// `[service]`: what the unit is called, and what the worker may do by itself.
+/// `[service]`: name of the unit, and what the worker may do automatically.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ServiceSettings {
     /// The unit's name without `.service`.
@@ -69,16 +69,16 @@ pub struct ServiceSettings {
     pub enable_retry_logic: bool,
 }
 
-/// `[backoff]`: the shape of growing waits.
+/// `[backoff]`: exponential delays between retries.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BackoffSettings {
     pub base: BackoffDelays,
-    /// The share of the base, from 0 to 1, by which a wait is moved up or down.
+    /// Share of the base delay, from 0 to 1, by which a delay is varied up or down.
     pub jitter: f64,
     pub max_doublings: u32,
 }
 
-/// `[backoff.base]`: the first wait, per cause.
+/// `[backoff.base]`: the first delay, per cause.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct BackoffDelays {
     pub transient: Duration,
@@ -89,7 +89,7 @@ pub struct BackoffDelays {
     pub unknown: Duration,
 }
 
-/// `[request]`: quick retries in flight, and the limits of one request.
+/// `[request]`: quick retries, and the limits of one request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RequestSettings {
     pub attempts: u32,
@@ -99,17 +99,17 @@ pub struct RequestSettings {
     pub connect_timeout: Duration,
     pub idle_timeout: Duration,
     pub total_timeout: Duration,
-    /// Bytes per second, over `idle_timeout`; 0 for none.
+    /// Lowest rate in bytes per second, over `idle_timeout`; 0 for none.
     pub min_rate: u64,
-    /// Bytes of an answer that is held in memory.
+    /// Largest response that is held in memory, in bytes.
     pub max_response: u64,
-    /// Bytes of a document, which is streamed.
+    /// Largest document, in bytes; documents are streamed.
     pub max_document: u64,
-    /// Requests in flight at once, per provider that says nothing else.
+    /// Requests in flight at once, per provider that sets no other number.
     pub concurrency: u32,
 }
 
-/// `[item]`: how often one item is tried before it is set aside.
+/// `[item]`: attempts for one item before it is quarantined, and rechecks after that.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ItemSettings {
     pub max_attempts: u32,
@@ -117,11 +117,11 @@ pub struct ItemSettings {
     /// Never shorter than `retry_delay`.
     pub max_retry_delay: Duration,
     pub recheck_delay: Duration,
-    /// Never shorter than `recheck`.
+    /// Never shorter than `recheck_delay`.
     pub max_recheck_delay: Duration,
 }
 
-/// `[breaker]`: when a provider is left alone.
+/// `[breaker]`: thresholds and timeouts of the circuit breakers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BreakerSettings {
     pub failure_threshold: u32,
@@ -135,38 +135,38 @@ pub struct BreakerSettings {
     pub success_threshold: u32,
 }
 
-/// `[archive]`: where documents are kept.
+/// `[archive]`: storage of the documents.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ArchiveSettings {
-    /// Absolute.
+    /// Absolute path.
     pub dir: PathBuf,
 }
 
-/// `[monitor]`: how the second process watches the workers, and what it may do about them.
+/// `[monitor]`: the second process, which watches the workers and may restart them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MonitorSettings {
     pub interval: Duration,
-    /// How long after a deadline a worker may still be about to act.
+    /// Time after its deadline in which a worker may still act.
     pub grace_period: Duration,
-    /// A worker that is there and decides nothing.
+    /// Restarts a worker that is running but decides nothing.
     pub should_restart_stuck: bool,
-    /// A unit that has failed, or hangs in its start.
+    /// Restarts a unit that has failed, or hangs while it starts.
     pub should_restart_failed: bool,
-    /// The time for one call over D-Bus.
+    /// Time limit of one call over D-Bus.
     pub bus_timeout: Duration,
 }
 
 impl Settings {
-    /// Returns the names of the sources that are to run.
+    /// Returns the names of the enabled sources.
     pub fn enabled_sources(&self) -> impl Iterator<Item = &SourceName> {
         self.sources.iter().filter(|(_, source)| source.is_enabled).map(|(name, _)| name)
     }
 
-    /// Finds a source by the name a person gave.
+    /// Finds a source by name.
     ///
     /// # Errors
     ///
-    /// When no source is so named; the error names those that are.
+    /// If no source has this name. The error suggests a similar name, or lists the known ones.
     pub fn find_source(
         &self,
         name: &str,
@@ -177,7 +177,7 @@ impl Settings {
         })
     }
 
-    /// Returns what is known of a provider, named in the configuration or not.
+    /// Returns the settings of a provider, or the defaults if the configuration does not name it.
     #[must_use]
     pub fn provider_or_default(&self, name: &str) -> ProviderSettings {
         self.providers
@@ -186,7 +186,7 @@ impl Settings {
             .unwrap_or_else(|| ProviderSettings::with_defaults(&self.request))
     }
 
-    /// Returns how the quota of a provider is followed.
+    /// Returns the rate limit policy of a provider.
     #[must_use]
     pub fn rate_limit_policy(&self, provider: &str) -> RateLimitPolicy {
         let provider = self.provider_or_default(provider);
@@ -199,14 +199,14 @@ impl Settings {
         }
     }
 
-    /// Returns the rules by which a provider's errors are judged before the built-in ones.
+    /// Returns a provider's configured error rules, which are tried before the built-in ones.
     #[must_use]
     pub fn error_rules(&self, provider: &str) -> &[ErrorRule] {
         self.providers.get(provider).map_or(&[], |provider| &provider.error_rules)
     }
 }
 
-/// A name that no source of the configuration has.
+/// Error for a name that no source of the configuration has.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct UnknownSourceError {
     name: String,
@@ -218,7 +218,7 @@ impl fmt::Display for UnknownSourceError {
         write!(f, "there is no source {:?} in the configuration; ", self.name)?;
         let known = self.known_sources.iter().map(String::as_str);
         match closest_match(&self.name, known) {
-            Some(meant) => write!(f, "did you mean {meant}?"),
+            Some(suggestion) => write!(f, "did you mean {suggestion}?"),
             None if self.known_sources.is_empty() => {
                 write!(f, "add a [source.NAME] table to it first")
             }

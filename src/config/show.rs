@@ -1,44 +1,46 @@
-//! The effective configuration as a person, or a TOML reader, can read it.
+//! The effective configuration as TOML with comments.
 
 use std::fmt::Write as _;
 
 use super::location::Location;
 
-/// One setting as it is in effect.
+/// Effective value of one setting, with its origin.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct EffectiveSetting {
-    /// The table as its header names it, `restart` or `source.work`.
+    /// Name of the table, such as `restart` or `source.work`.
     pub table: String,
     pub key: &'static str,
-    /// The value as TOML; `None` for a setting that may be left out and is.
+    /// `None` for an optional setting that is not set.
     pub toml_value: Option<String>,
-    /// Where it was written; `None` for a default.
+    /// Origin of the value; `None` for a default.
     pub location: Option<Location>,
 }
 
-/// The widest a line is padded to, in characters, before its comment: longer lines are few and stick out.
+/// Widest padding of a line before its comment, in characters. Few lines are longer.
 const COMMENT_COLUMN_MAX: usize = 60;
 
-/// Writes the entries as TOML, each with the place it came from in a comment, the comments aligned.
+/// Writes the entries as TOML, each with its origin in a comment; the comments are aligned.
 pub(super) fn to_toml(entries: &[EffectiveSetting]) -> String {
     let lines: Vec<String> = entries.iter().map(setting_line).collect();
     let widths = lines.iter().map(|line| line.chars().count());
     let column = widths.filter(|width| *width <= COMMENT_COLUMN_MAX).max().unwrap_or(0);
 
-    let mut shown = String::new();
+    let mut toml = String::new();
     let mut table = "";
     for (entry, line) in entries.iter().zip(&lines) {
         if entry.table != table {
             let gap = if table.is_empty() { "" } else { "\n" };
-            append_text(&mut shown, format_args!("{gap}[{}]\n", entry.table));
+            append_text(&mut toml, format_args!("{gap}[{}]\n", entry.table));
             table = &entry.table;
         }
         match &entry.location {
-            Some(place) => append_text(&mut shown, format_args!("{line:column$}  # {place}\n")),
-            None => append_text(&mut shown, format_args!("{line:column$}  # default\n")),
+            Some(location) => {
+                append_text(&mut toml, format_args!("{line:column$}  # {location}\n"));
+            }
+            None => append_text(&mut toml, format_args!("{line:column$}  # default\n")),
         }
     }
-    shown
+    toml
 }
 
 fn append_text(text: &mut String, more: std::fmt::Arguments<'_>) {
@@ -47,7 +49,7 @@ fn append_text(text: &mut String, more: std::fmt::Arguments<'_>) {
 
 fn setting_line(entry: &EffectiveSetting) -> String {
     match &entry.toml_value {
-        Some(literal) => format!("{} = {literal}", entry.key),
+        Some(value) => format!("{} = {value}", entry.key),
         None => format!("# {} is not set", entry.key),
     }
 }

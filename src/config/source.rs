@@ -11,7 +11,7 @@ use url::{Host, Url};
 
 use super::credential::CredentialRef;
 
-/// The longest name of a source, in letters: it is part of file names and of the terminal's table.
+/// Longest name of a source, in bytes: it is part of file names and of tables in the terminal.
 const NAME_LEN_MAX: usize = 64;
 
 /// The name of a source: `[a-z0-9][a-z0-9_-]{0,63}`.
@@ -30,17 +30,16 @@ impl FromStr for SourceName {
 
     /// # Errors
     ///
-    /// When the text is no such name; the error says what a name is.
+    /// If the text is not a valid name. The error states the rule.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let is_inner =
             |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
-        let starts_well = !text.starts_with(['_', '-']) && !text.is_empty();
-        if starts_well && text.len() <= NAME_LEN_MAX && text.bytes().all(is_inner) {
+        let has_valid_start = !text.starts_with(['_', '-']) && !text.is_empty();
+        if has_valid_start && text.len() <= NAME_LEN_MAX && text.bytes().all(is_inner) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(
-                "a source's name is 1 to 64 of a-z, 0-9, _ and -, and starts with a letter or digit",
-            )
+            Err("a source's name is 1 to 64 of a-z, 0-9, _ and -, \
+                 and starts with a letter or digit")
         }
     }
 }
@@ -57,41 +56,43 @@ impl Borrow<str> for SourceName {
     }
 }
 
-/// Words in the names of parameters that hold a secret.
+/// Parts of the names of query parameters that hold a secret.
 const CREDENTIAL_NAME_PARTS: [&str; 9] =
     ["token", "key", "secret", "pass", "pwd", "auth", "cred", "sig", "jwt"];
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SourceSettings {
     pub kind: SourceKind,
-    /// https, or http to loopback or where `allow_plaintext` is set; without user name, password and fragment.
+    /// `https`; also `http` to a loopback address, or if `allows_plaintext` is set. Without user
+    /// name, password and fragment.
     pub url: Url,
-    /// Whose mail it is; it names the archive's folder.
+    /// Owner of the mail. It names the folder in the archive.
     pub account: String,
-    /// Who is behind it: sources of one provider share its gate and its breaker.
+    /// Operator of the server. Sources of one provider share its rate limiter and circuit breaker.
     pub provider: String,
     pub auth: SourceAuth,
     pub poll_interval: Duration,
-    /// How often everything is listed once more.
+    /// Interval between full listings.
     pub reconcile_interval: Duration,
     pub allows_plaintext: bool,
-    /// Other hosts that the server may send us to, by https; its own need not be named.
+    /// Other hosts to which the server may refer requests, over https. The host of `url` need not
+    /// be listed.
     pub allowed_hosts: Vec<String>,
-    /// The mailboxes to extract, by name; all of them when empty.
+    /// The mailboxes to extract, by name; all of them if empty.
     pub mailboxes: Vec<String>,
-    /// Extract what is as new as this day, or newer; everything when `None`.
+    /// First day to extract; everything is extracted if `None`.
     pub since: Option<NaiveDate>,
     pub is_enabled: bool,
 }
 
-/// How a source is spoken to.
+/// Protocol of a source.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SourceKind {
-    /// RFC 8620 and RFC 8621.
+    /// JMAP (RFC 8620 and RFC 8621).
     Jmap,
 }
 
-/// How a source is logged in to.
+/// Authentication at a source.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SourceAuth {
     /// RFC 7617.
@@ -101,7 +102,7 @@ pub enum SourceAuth {
 }
 
 impl SourceAuth {
-    /// Where the secret is.
+    /// Returns the reference to the secret.
     #[must_use]
     pub fn credential_ref(&self) -> &CredentialRef {
         match self {
@@ -111,47 +112,49 @@ impl SourceAuth {
     }
 }
 
-/// Reads the name of a kind; an error says what is wrong and what to do.
+/// Parses the name of a kind. An error states the problem and the remedy.
 pub(super) fn parse_kind(text: &str) -> Result<SourceKind, String> {
     match text {
         "jmap" => Ok(SourceKind::Jmap),
         "gmail" | "mailru" | "rest" => Err(format!(
             "is \"{text}\", which is not supported by this version; it supports \"jmap\""
         )),
-        _ => Err("names no known kind; write \"jmap\"".to_owned()),
+        _ => Err("is not a known kind; write \"jmap\"".to_owned()),
     }
 }
 
-/// Reads the address of a source; an error says what is wrong and what to do, and never quotes the address,
-/// since people paste addresses with passwords in them.
+/// Parses the URL of a source. An error states the problem and the remedy. It never quotes the URL,
+/// because people paste URLs with passwords.
 pub(super) fn parse_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| {
-        format!("is no address ({error}); write it in full, as in \"https://api.example.com/.well-known/jmap\"")
+        format!(
+            "is not a valid URL ({error}); write it in full, such as \
+             \"https://api.example.com/.well-known/jmap\""
+        )
     })?;
     if !matches!(url.scheme(), "https" | "http") {
-        return Err(
-            "is neither https nor http; write an address that starts with https://".to_owned()
-        );
+        return Err("is neither https nor http; write a URL that starts with https://".to_owned());
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err("holds a user name or a password; move them to `auth`".to_owned());
     }
     if url.query_pairs().any(|(name, _)| is_credential_name(&name)) {
-        return Err("holds what looks like a credential behind its ?; move it to `auth`".to_owned());
+        let message = "has a query parameter that looks like a credential; move it to `auth`";
+        return Err(message.to_owned());
     }
     if url.fragment().is_some() {
-        return Err("has a part after #, which no server sees; remove it".to_owned());
+        return Err("has a fragment (after #), which no server receives; remove it".to_owned());
     }
     Ok(url)
 }
 
-/// Whether a parameter of a query is called as those are that hold secrets.
+/// True if the name of a query parameter suggests that it holds a secret.
 fn is_credential_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    CREDENTIAL_NAME_PARTS.iter().any(|word| name.contains(word))
+    CREDENTIAL_NAME_PARTS.iter().any(|part| name.contains(part))
 }
 
-/// Returns an address without its query, which is never shown: a secret in it may have any name.
+/// Returns a URL with its query hidden, because a parameter of any name may be a secret.
 pub(super) fn without_query(url: &Url) -> String {
     match url.query() {
         Some(query) => url.as_str().replacen(query, "[not shown]", 1),
@@ -159,15 +162,15 @@ pub(super) fn without_query(url: &Url) -> String {
     }
 }
 
-/// Whether what is sent there can be read on the way.
+/// True if requests can be read on the way: plain http to another machine.
 pub(super) fn is_plaintext_remote(url: &Url) -> bool {
     url.scheme() == "http" && !is_loopback(url)
 }
 
-/// Whether it is on this machine.
+/// True if the host of a URL is this machine.
 pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
-        // Under schemes that are not the web's, addresses of four numbers count as domains too.
+        // `Url` parses an IPv4 address as a domain if the scheme is not one of the web's.
         Some(Host::Domain(domain)) => {
             domain == "localhost"
                 || domain.ends_with(".localhost")
@@ -209,8 +212,9 @@ mod tests {
             ("http://localhost.example.com/", true),
             ("http://2130706433/", false),
         ];
-        for (text, exposed) in cases {
-            assert_eq!(parse_url(text).map(|url| is_plaintext_remote(&url)), Ok(exposed), "{text}");
+        for (text, expected) in cases {
+            let found = parse_url(text).map(|url| is_plaintext_remote(&url));
+            assert_eq!(found, Ok(expected), "{text}");
         }
     }
 
@@ -234,8 +238,8 @@ mod tests {
             "https://a/?x=1&API_KEY=hunter2",
             "https://a/?access%5Ftoken=hunter2",
         ] {
-            let complaint = parse_url(text).expect_err("refused");
-            assert!(!complaint.contains("hunter2"), "{complaint}");
+            let error = parse_url(text).expect_err("refused");
+            assert!(!error.contains("hunter2"), "{error}");
         }
     }
 }

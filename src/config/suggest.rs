@@ -1,33 +1,36 @@
 //! Finds the known word that a person most likely meant.
 
-/// The shortest beginning of a word that stands for the word, in letters.
+/// Shortest prefix that matches a word, in characters.
 const PREFIX_LEN_MIN: usize = 3;
 
-/// Returns the known word that is near enough to `word` to be meant by it: a slip of the fingers, or its beginning.
+/// Returns the known word that `word` is most likely meant to be: `word` has typos, or is a prefix.
 ///
-/// A slip is at most a third of the letters, so that `max_retrys` finds `max_retries` and `colour` finds nothing.
+/// At most a third of the characters, rounded up, may be typos, so that `max_retrys` finds
+/// `max_retries` and `colour` finds nothing.
 #[must_use]
 pub fn closest_match<'k>(
     word: &str,
     known: impl IntoIterator<Item = &'k str, IntoIter: Clone>,
 ) -> Option<&'k str> {
     let known = known.into_iter();
-    let letters = word.chars().count();
-    let slips = known.clone().map(|candidate| (edit_distance(word, candidate), candidate));
-    let slip = slips.filter(|(edits, _)| *edits <= letters.div_ceil(3)).min();
-    let begun = || known.clone().find(|candidate| candidate.starts_with(word));
-    slip.map(|(_, candidate)| candidate).or_else(|| begun().filter(|_| letters >= PREFIX_LEN_MIN))
+    let length = word.chars().count();
+    let distances = known.clone().map(|candidate| (edit_distance(word, candidate), candidate));
+    let nearest = distances.filter(|(edits, _)| *edits <= length.div_ceil(3)).min();
+    let by_prefix = || known.clone().find(|candidate| candidate.starts_with(word));
+    let nearest = nearest.map(|(_, candidate)| candidate);
+    nearest.or_else(|| by_prefix().filter(|_| length >= PREFIX_LEN_MIN))
 }
 
-/// Returns how many letters must be inserted, removed or replaced to turn `from` into `to` (Levenshtein's distance).
+/// Returns the Levenshtein distance: the number of characters to insert, remove or replace to turn
+/// `from` into `to`.
 fn edit_distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (removed, letter) in from.chars().enumerate() {
         let mut diagonal = row[0];
         row[0] = removed + 1;
-        for (column, wanted) in to.iter().enumerate() {
-            let replaced = diagonal + usize::from(letter != *wanted);
+        for (column, target) in to.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != *target);
             diagonal = row[column + 1];
             row[column + 1] = replaced.min(row[column] + 1).min(diagonal + 1);
         }

@@ -1,4 +1,4 @@
-//! `[telemetry]`: where metrics and traces are sent, by those who collect them in one place.
+//! `[telemetry]`: export of metrics and traces to an OpenTelemetry collector.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::ask::plain_text;
 use super::auth::{read_credential, write_credential};
 use super::build::{POSITIVE_DURATION, seconds};
 use super::credential::CredentialRef;
-use super::merge::Variable;
+use super::merge::EnvValueForm;
 use super::reader::Section;
 use super::show::quote;
 use super::source::is_plaintext_remote;
@@ -17,12 +17,12 @@ const ENDPOINT_KEY: &str = "otlp_endpoint";
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct TelemetrySettings {
-    /// The address below which an OpenTelemetry collector takes JSON; nowhere when `None`, unless
-    /// the environment names one.
+    /// Base URL of an OpenTelemetry collector that accepts JSON. If `None`, nothing is sent unless
+    /// the environment names a collector.
     pub otlp_endpoint: Option<Url>,
     /// Sent as a bearer token.
     pub otlp_token: Option<CredentialRef>,
-    /// How often metrics are sent.
+    /// Interval at which metrics are sent.
     pub interval: Duration,
     /// The share of items whose requests are traced, from 0 to 1.
     pub trace_share: f64,
@@ -30,10 +30,11 @@ pub struct TelemetrySettings {
 
 /// Reads `[telemetry]`.
 pub(super) fn read_telemetry(table: &mut Section<'_, '_>) -> TelemetrySettings {
-    let given = table
-        .given(ENDPOINT_KEY, Variable::Text, |node| parse_otlp_endpoint(plain_text(&node.value)?));
-    let (otlp_endpoint, place) = given.unzip();
-    table.enter(ENDPOINT_KEY, otlp_endpoint.as_ref().map(|url| quote(url.as_str())), place);
+    let given = table.given(ENDPOINT_KEY, EnvValueForm::Text, |node| {
+        parse_otlp_endpoint(plain_text(&node.value)?)
+    });
+    let (otlp_endpoint, location) = given.unzip();
+    table.enter(ENDPOINT_KEY, otlp_endpoint.as_ref().map(|url| quote(url.as_str())), location);
     TelemetrySettings {
         otlp_endpoint,
         otlp_token: read_token(table),
@@ -42,18 +43,18 @@ pub(super) fn read_telemetry(table: &mut Section<'_, '_>) -> TelemetrySettings {
     }
 }
 
-/// Reads the address of a collector.
+/// Parses the URL of a collector.
 ///
 /// # Errors
-/// What is wrong with it; it is not quoted, since it might hold a secret.
+/// If the URL is not usable. The error does not quote it, because it might hold a secret.
 pub fn parse_otlp_endpoint(text: &str) -> Result<Url, String> {
     let help = "write \"https://…\", or \"http://127.0.0.1:4318\" for a collector on this machine";
-    let url = Url::parse(text).map_err(|_error| format!("is no address; {help}"))?;
+    let url = Url::parse(text).map_err(|_error| format!("is not a valid URL; {help}"))?;
     if !matches!(url.scheme(), "https" | "http") || url.host().is_none() {
-        return Err(format!("is no address of the web; {help}"));
+        return Err(format!("is not an http or https URL; {help}"));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("holds a user name or a password; name a token by otlp_token".to_owned());
+        return Err("holds a user name or a password; set a token with otlp_token".to_owned());
     }
     if is_plaintext_remote(&url) {
         return Err(format!("is plain http, which others can read on the way; {help}"));
@@ -63,10 +64,10 @@ pub fn parse_otlp_endpoint(text: &str) -> Result<Url, String> {
 
 fn read_token(table: &mut Section<'_, '_>) -> Option<CredentialRef> {
     let fallback = table.reader.folder.clone();
-    let given = table.given("otlp_token", Variable::Toml, |node| {
-        read_credential(node, &node.place.base_folder().unwrap_or(fallback))
+    let given = table.given("otlp_token", EnvValueForm::Toml, |node| {
+        read_credential(node, &node.location.base_folder().unwrap_or(fallback))
     });
-    let (token, place) = given.unzip();
-    table.enter("otlp_token", token.as_ref().map(write_credential), place);
+    let (token, location) = given.unzip();
+    table.enter("otlp_token", token.as_ref().map(write_credential), location);
     token
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-/// Units of time, the largest first, with their length in milliseconds.
+/// Units of time, with their length in milliseconds.
 const TIME_UNITS: [(&str, u128); 5] =
     [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("ms", 1), ("s", 1_000)];
 const NANOS_PER_MILLI: u128 = 1_000_000;
 const DAY_SECS: u64 = 86_400;
 
-/// Units of size, the largest first, with their length in bytes.
+/// Units of size, the largest first, with their number of bytes.
 const SIZE_UNITS: [(&str, u64); 9] = [
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),
@@ -21,9 +21,10 @@ const SIZE_UNITS: [(&str, u64); 9] = [
     ("B", 1),
 ];
 
-/// Reads `"90s"`, `"5m"`, `"1.5h"`, `"500ms"` or `"2d"`; a space may stand before the unit.
+/// Reads `"90s"`, `"5m"`, `"1.5h"`, `"500ms"` or `"2d"`; a space may precede the unit.
 ///
-/// Returns `None` for anything else, and for what is finer than a nanosecond or longer than [`Duration::MAX`].
+/// Returns `None` for anything else, and for a value finer than a nanosecond or longer than
+/// [`Duration::MAX`].
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = split_number_and_unit(text)?;
@@ -32,20 +33,21 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 
     let unit_nanos = millis * NANOS_PER_MILLI;
     let whole_nanos = u128::from(parse_digits(whole)?).checked_mul(unit_nanos)?;
-    let parts = 10_u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let divisor = 10_u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
     let fraction_nanos = u128::from(parse_digits(fraction)?).checked_mul(unit_nanos)?;
-    if fraction_nanos % parts != 0 {
+    if fraction_nanos % divisor != 0 {
         return None;
     }
 
-    let nanos = whole_nanos.checked_add(fraction_nanos / parts)?;
+    let nanos = whole_nanos.checked_add(fraction_nanos / divisor)?;
     let seconds = u64::try_from(nanos / 1_000_000_000).ok()?;
     let subsecond = u32::try_from(nanos % 1_000_000_000).ok()?;
     Some(Duration::new(seconds, subsecond))
 }
 
-/// Writes a duration in the largest of days (where it is several), hours, minutes and seconds that needs no fraction, or in milliseconds,
-/// or in fractions of a second. [`parse_duration`] reads it back to the same value.
+/// Writes a duration in the largest unit that needs no fraction: days (two or more), hours,
+/// minutes, seconds, or milliseconds below a second; else in seconds with a fraction.
+/// [`parse_duration`] reads it back to the same value.
 #[must_use]
 pub fn duration_literal(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -68,16 +70,17 @@ pub fn duration_literal(duration: Duration) -> String {
     format!("{seconds}.{}s", fraction.trim_end_matches('0'))
 }
 
-/// Reads `"64MiB"`, `"10MB"` or `"512B"` as a number of bytes; a space may stand before the unit.
+/// Reads `"64MiB"`, `"10MB"` or `"512B"` as a number of bytes; a space may precede the unit.
 ///
-/// Returns `None` for anything else, and for what does not fit 64 bits.
+/// Returns `None` for anything else, and for a size that does not fit 64 bits.
 pub(super) fn parse_size(text: &str) -> Option<u64> {
     let (number, unit) = split_number_and_unit(text)?;
     let (_, bytes) = SIZE_UNITS.iter().find(|(name, _)| *name == unit)?;
     parse_digits(number)?.checked_mul(*bytes)
 }
 
-/// Writes a size in the largest binary unit that needs no fraction. [`parse_size`] reads it back to the same value.
+/// Writes a size in the largest binary unit that needs no fraction. [`parse_size`] reads it back to
+/// the same value.
 pub(super) fn size_literal(bytes: u64) -> String {
     let binary = SIZE_UNITS.iter().filter(|(name, _)| name.ends_with("iB"));
     for (name, unit) in binary {
@@ -94,7 +97,7 @@ fn split_number_and_unit(text: &str) -> Option<(&str, &str)> {
     Some((number, unit.strip_prefix(' ').unwrap_or(unit)))
 }
 
-/// Reads plain digits; `str::parse` alone would take a sign too.
+/// Parses plain digits; `str::parse` alone would accept a sign too.
 fn parse_digits(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }

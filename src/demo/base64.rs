@@ -1,4 +1,4 @@
-//! Base64 (RFC 4648 §4), the writing half.
+//! Base64 encoder (RFC 4648 §4).
 
 pub(super) const ALPHABET: &[u8; 64] =
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -8,9 +8,9 @@ pub(super) fn encode(bytes: &[u8]) -> String {
     for group in bytes.chunks(3) {
         let bits = group.iter().fold(0, |bits, byte| bits << 8 | usize::from(*byte));
         let bits = bits << (8 * (3 - group.len()));
-        for place in 0..4 {
-            let letter = ALPHABET[bits >> (18 - 6 * place) & 0x3f];
-            text.push(if place <= group.len() { char::from(letter) } else { '=' });
+        for index in 0..4 {
+            let character = ALPHABET[bits >> (18 - 6 * index) & 0x3f];
+            text.push(if index <= group.len() { char::from(character) } else { '=' });
         }
     }
     text
@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_vectors_of_the_standard_come_out() {
+    fn the_rfc_4648_test_vectors_are_encoded() {
         let vectors = ["", "f", "fo", "foo", "foob", "fooba", "foobar"];
 
         assert_eq!(

@@ -1,4 +1,4 @@
-//! A set of small numbers at one bit each.
+//! Set of small numbers, stored as one bit each.
 
 #[derive(Debug, Default)]
 pub(super) struct Bitmap {
@@ -6,7 +6,7 @@ pub(super) struct Bitmap {
 }
 
 impl Bitmap {
-    /// Adds a number; returns false if it was there already.
+    /// Adds a number. Returns false if the set already contains it.
     pub(super) fn insert(&mut self, number: u32) -> bool {
         let (word, bit) = ((number / u64::BITS) as usize, 1 << (number % u64::BITS));
         if self.words.len() <= word {

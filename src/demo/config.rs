@@ -1,13 +1,13 @@
-//! The `config.toml` that extracts the embedded mailbox.
+//! Configuration file (`config.toml`) that extracts the embedded mailbox.
 
 use std::path::Path;
 
 use super::DemoServer;
 
-/// Returns a configuration whose waits are seconds, for a service that is over its faults in seconds.
+/// Returns a configuration with waits of seconds, because the service's faults last seconds.
 ///
-/// The archive goes to `archive`. Without a token file, the password is read from the variable
-/// `DEMO_PASSWORD`.
+/// The archive folder is `archive`. Without a token file, the password is read from the environment
+/// variable `DEMO_PASSWORD`.
 #[must_use]
 pub fn demo_config(demo: &DemoServer, archive: &Path) -> String {
     let auth = match demo.token_file() {
@@ -20,7 +20,7 @@ pub fn demo_config(demo: &DemoServer, archive: &Path) -> String {
         ),
     };
     format!(
-        r#"# Extracts the embedded mailbox. Its waits are short because its server's troubles are.
+        r#"# Extracts the embedded mailbox. Its waits are short, as are the server's faults.
 
 [source.demo]
 kind = "jmap"

@@ -1,4 +1,4 @@
-//! The bearer token, and the file from which the extracting side reads it.
+//! Bearer token, and the file from which the client reads it.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use fs_err::os::unix::fs::OpenOptionsExt;
 
 use super::rng::{RngStream, random_u64};
 
-/// Readable by the owner only; the worker refuses anything wider.
+/// Mode of the token file: readable by the owner only. The worker refuses wider permissions.
 const FILE_MODE: u32 = 0o600;
 
-/// The token that is accepted now, if any; each renewal gives another.
+/// Bearer token that is accepted now, if any. Each renewal creates another.
 #[derive(Debug)]
 pub(super) struct DemoCredential {
     seed: u64,
@@ -20,7 +20,7 @@ pub(super) struct DemoCredential {
 }
 
 impl DemoCredential {
-    /// Makes the first token, and writes it to the file if there is one.
+    /// Creates the first token, and writes it to the file if there is one.
     pub(super) fn issue(seed: u64, file: Option<PathBuf>) -> io::Result<Self> {
         let mut credential = Self { seed, renewals: 0, token: None, file };
         credential.renew()?;
@@ -31,12 +31,12 @@ impl DemoCredential {
         self.token.as_deref() == Some(token)
     }
 
-    /// Refuses the token from now on; the file still holds it.
+    /// Refuses the token from now on. The file still contains it.
     pub(super) fn expire(&mut self) {
         self.token = None;
     }
 
-    /// Makes a new token, accepts it, and only then puts it into the file.
+    /// Creates a new token, accepts it, and only then writes it to the file.
     pub(super) fn renew(&mut self) -> io::Result<()> {
         self.renewals += 1;
         let token = format!("demo-{:016x}", random_u64(self.seed, RngStream::Token, self.renewals));
@@ -45,15 +45,16 @@ impl DemoCredential {
     }
 }
 
-/// A reader sees the old text or the new, never a part.
+/// Writes the token with an atomic rename: a reader sees the old text or the new, never a part.
 fn write_atomically(file: &Path, token: &str) -> io::Result<()> {
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(".new");
-    let beside = file.with_file_name(name);
+    let temporary = file.with_file_name(name);
     let mut options = fs_err::File::options();
-    let mut out = options.write(true).create(true).truncate(true).mode(FILE_MODE).open(&beside)?;
+    let mut out =
+        options.write(true).create(true).truncate(true).mode(FILE_MODE).open(&temporary)?;
     writeln!(out, "{token}")?;
-    fs_err::rename(&beside, file)
+    fs_err::rename(&temporary, file)
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
-//! What goes wrong, and when: by how many messages were served, so that every run meets all of it.
+//! Plan of the injected faults, each due at a number of served messages, so that any run meets all.
 //!
-//! Three lists, each in the order of progress. A *closure* refuses every request for some seconds, or so many of them; the
-//! token *expires* once; a *mishap* befalls one download. Nothing here waits or reads the time.
+//! An *outage* refuses all requests for some seconds, or until it has refused a number of them. A
+//! *download fault* affects one download, an *API fault* one request to the API. The token expires
+//! once. Nothing here waits or reads the clock.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,54 +12,54 @@ use tokio::time::Instant;
 use super::mailbox::MessageNumber;
 use super::rng::{RngStream, random_below, seeded_rng};
 
-/// How much goes wrong.
+/// Amount of injected faults.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
 pub enum FaultLevel {
-    /// Nothing.
+    /// No faults.
     #[default]
     None,
-    /// What a good service does on an ordinary day.
+    /// The faults of a reliable service on an ordinary day.
     Some,
-    /// Everything, within three quarters of a minute.
+    /// All kinds of faults within 45 seconds.
     Storm,
 }
 
-/// What a request gets in place of its answer.
+/// Reply that replaces the response to a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum FaultReply {
     /// 429.
     RateLimited { retry_after: Option<Duration> },
     /// 503.
     Unavailable { retry_after: Option<Duration> },
-    /// The connection ends without an answer.
+    /// The connection ends without a response.
     Drop,
     /// A login page, with status 200.
     Html,
-    /// 500, whenever this message is asked for.
+    /// 500, whenever this message is requested.
     ServerError,
 }
 
-/// What happens to one download.
+/// Fault of one download.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum DownloadFault {
     Reply(FaultReply),
-    /// The message is destroyed just before it is asked for.
+    /// The message is destroyed just before its download.
     DestroyMessage,
-    /// The answer comes late.
+    /// The response is delayed.
     Delay(Duration),
-    /// The body comes drop by drop.
+    /// The body is sent slowly, in small parts.
     SlowBody,
-    /// The connection ends in mid-body.
+    /// The connection ends in the middle of the body.
     TruncatedBody,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum DemoOutage {
-    /// 429 with the seconds that remain.
+    /// 429 whose Retry-After gives the remaining time.
     AnnouncedRateLimit(Duration),
-    /// 429 that says nothing.
+    /// 429 without Retry-After.
     SilentRateLimit(Duration),
-    /// 503 and dropped connections in turn, until it is left alone.
+    /// 503, every third time a dropped connection, until [`OUTAGE_QUIET_PERIOD`] without requests.
     Unavailable,
 }
 
@@ -66,42 +67,42 @@ enum DemoOutage {
 struct ActiveOutage {
     kind: DemoOutage,
     until: Instant,
-    /// Requests refused while no answer was under way.
+    /// Refused requests; [`DemoOutage::Unavailable`] counts those while no response is in flight.
     refused_requests: u32,
 }
 
-/// What is still to go wrong, beside the number of served messages at which it does.
+/// Faults still to come, each with the number of served messages at which it is due.
 #[derive(Debug)]
 pub(super) struct FaultPlan {
     outages: VecDeque<(u32, DemoOutage)>,
     active_outage: Option<ActiveOutage>,
     token_expiry: Option<u32>,
     download_faults: VecDeque<(u32, DownloadFault)>,
-    /// By the number of requests to the API.
+    /// Due at a number of requests to the API.
     api_faults: VecDeque<(u32, FaultReply)>,
     api_requests: u32,
     failing_message: Option<MessageNumber>,
-    /// Requests that are still to be refused since a person wants it so.
+    /// Requests still to be refused because of [`Self::inject_failures`].
     injected_failures: u32,
 }
 
-/// Requests that an outage refuses at least, while no other answer is under way: until three downloads have
-/// failed, and a known-good document too, six downloads may have used their two attempts, and the known-good
-/// one its own.
+/// Minimum number of requests that an outage refuses while no other response is in flight. It must
+/// last until three downloads and then a known-good document have failed. By then six downloads may
+/// have used their two attempts each, and the known-good document its two: 6 × 2 + 2.
 const OUTAGE_REFUSALS_MIN: u32 = 14;
 
-/// Requests that it refuses at most: a client may never leave it alone.
+/// Maximum number of requests that an outage refuses, because a client may never pause.
 const OUTAGE_REFUSALS_MAX: u32 = 40;
 
-/// An outage is over once it was left alone for so long, as an open breaker does for a second. Quick retries
-/// come sooner.
+/// Time without requests after which an outage ends. An open circuit breaker sends none for one
+/// second; quick retries come sooner.
 const OUTAGE_QUIET_PERIOD: Duration = Duration::from_millis(700);
 const UNAVAILABLE: FaultReply = FaultReply::Unavailable { retry_after: None };
 const DELAY_MIN_MS: u64 = 100;
 const DELAY_MAX_MS: u64 = 800;
 
 impl FaultPlan {
-    /// Lays out what befalls a mailbox of so many messages.
+    /// Plans the faults for a mailbox of `messages` messages.
     pub(super) fn new(faults: FaultLevel, seed: u64, messages: u32) -> Self {
         let mut plan = Self {
             outages: VecDeque::new(),
@@ -132,7 +133,7 @@ impl FaultPlan {
 
     fn plan_storm(&mut self, seed: u64, messages: u32) {
         let at = |percent| percent_of(messages, percent);
-        // Throttles come late: a client that learns from them is slow from then on.
+        // Rate limits come near the end, because a client that adapts to them is slow from then on.
         self.outages.extend([
             (at(20), DemoOutage::Unavailable),
             (at(78), DemoOutage::AnnouncedRateLimit(Duration::from_secs(2))),
@@ -155,7 +156,7 @@ impl FaultPlan {
         ]);
         self.api_faults.extend([(2, UNAVAILABLE), (5, FaultReply::Drop)]);
         self.spread_download_faults(seed, messages, (messages / 24).clamp(1, 50));
-        // Late, so that most is stored when it is found; not a multiple of anything.
+        // In the middle half, so that much is stored when it is found; not a multiple of anything.
         self.failing_message = (messages != 0).then(|| {
             MessageNumber(
                 random_below(seed, RngStream::Fault, 1, messages.div_ceil(2)) + messages / 4,
@@ -163,110 +164,107 @@ impl FaultPlan {
         });
     }
 
-    /// Spreads the everyday mishaps evenly over nine tenths of the way, each kind as often as the others.
-    fn spread_download_faults(&mut self, seed: u64, messages: u32, every: u32) {
-        let mut chance = seeded_rng(seed, RngStream::Fault, 0);
-        let mut round = Vec::new();
-        for served in (every..percent_of(messages, 90)).step_by(every as usize) {
-            if round.is_empty() {
-                let late = Duration::from_millis(chance.u64(DELAY_MIN_MS..=DELAY_MAX_MS));
-                round = vec![
+    /// Spreads the ordinary download faults evenly over the first 90 % of the messages, each kind
+    /// as often as the others.
+    fn spread_download_faults(&mut self, seed: u64, messages: u32, interval: u32) {
+        let mut rng = seeded_rng(seed, RngStream::Fault, 0);
+        let mut batch = Vec::new();
+        for served in (interval..percent_of(messages, 90)).step_by(interval as usize) {
+            if batch.is_empty() {
+                let delay = Duration::from_millis(rng.u64(DELAY_MIN_MS..=DELAY_MAX_MS));
+                batch = vec![
                     DownloadFault::Reply(FaultReply::Drop),
                     DownloadFault::Reply(UNAVAILABLE),
                     DownloadFault::TruncatedBody,
-                    DownloadFault::Delay(late),
+                    DownloadFault::Delay(delay),
                     DownloadFault::SlowBody,
                 ];
-                chance.shuffle(&mut round);
+                rng.shuffle(&mut batch);
             }
-            self.download_faults.extend(round.pop().map(|mishap| (served, mishap)));
+            self.download_faults.extend(batch.pop().map(|fault| (served, fault)));
         }
     }
 
-    /// Has so many requests refused from now on, before anything else goes wrong; with none the service is open again.
-    pub(super) fn inject_failures(&mut self, refusals: u32) {
-        self.injected_failures = refusals;
+    /// Refuses the next `count` requests before any other fault applies. Zero ends the refusals.
+    pub(super) fn inject_failures(&mut self, count: u32) {
+        self.injected_failures = count;
     }
 
-    /// Tells whether the service is closed to this request, whoever asks for what, while so many
-    /// `answers` to others are under way.
+    /// Returns the reply to a request of any kind if an outage refuses it. `served` is the number
+    /// of messages served so far, `in_flight` that of the other responses in progress.
     pub(super) fn outage_reply(
         &mut self,
         served: u32,
-        answers: u32,
+        in_flight: u32,
         now: Instant,
     ) -> Option<FaultReply> {
-        if let Some(left) = self.injected_failures.checked_sub(1) {
-            self.injected_failures = left;
+        if let Some(remaining) = self.injected_failures.checked_sub(1) {
+            self.injected_failures = remaining;
             return Some(UNAVAILABLE);
         }
         if self.active_outage.is_none()
-            && let Some(by) = take_due(&mut self.outages, served)
+            && let Some(kind) = take_due(&mut self.outages, served)
         {
-            self.active_outage = Some(ActiveOutage {
-                kind: by,
-                until: now + by.min_duration(),
-                refused_requests: 0,
-            });
+            self.active_outage =
+                Some(ActiveOutage { kind, until: now + kind.min_duration(), refused_requests: 0 });
         }
-        let closed = self.active_outage.as_mut()?;
-        let is_due = closed.until <= now && closed.kind.refusals_min() <= closed.refused_requests;
-        if is_due || closed.kind.refusals_max() <= closed.refused_requests {
+        let outage = self.active_outage.as_mut()?;
+        let is_over = outage.until <= now && outage.kind.refusals_min() <= outage.refused_requests;
+        if is_over || outage.kind.refusals_max() <= outage.refused_requests {
             self.active_outage = None;
             return None;
         }
-        if closed.kind == DemoOutage::Unavailable {
-            closed.until = now + OUTAGE_QUIET_PERIOD;
+        if outage.kind == DemoOutage::Unavailable {
+            outage.until = now + OUTAGE_QUIET_PERIOD;
         }
-        // A success that comes in between breaks a row of failures.
-        closed.refused_requests +=
-            u32::from(answers == 0 || closed.kind != DemoOutage::Unavailable);
-        Some(match closed.kind {
+        // A response in flight may succeed, which ends the client's row of consecutive failures.
+        outage.refused_requests +=
+            u32::from(in_flight == 0 || outage.kind != DemoOutage::Unavailable);
+        Some(match outage.kind {
             DemoOutage::AnnouncedRateLimit(_) => {
-                let left = closed.until.saturating_duration_since(now);
-                FaultReply::RateLimited { retry_after: Some(left) }
+                let remaining = outage.until.saturating_duration_since(now);
+                FaultReply::RateLimited { retry_after: Some(remaining) }
             }
             DemoOutage::SilentRateLimit(_) => FaultReply::RateLimited { retry_after: None },
-            DemoOutage::Unavailable if closed.refused_requests % 3 == 0 => FaultReply::Drop,
+            DemoOutage::Unavailable if outage.refused_requests % 3 == 0 => FaultReply::Drop,
             DemoOutage::Unavailable => UNAVAILABLE,
         })
     }
 
-    /// Tells, once, that the token expires now.
+    /// Returns true once, when the token is due to expire.
     pub(super) fn take_token_expiry(&mut self, served: u32) -> bool {
         self.token_expiry.take_if(|at| *at <= served).is_some()
     }
 
-    /// Tells whether the API refuses its next request.
+    /// Returns the fault of the next API request, if one is due.
     pub(super) fn api_fault(&mut self) -> Option<FaultReply> {
         self.api_requests += 1;
         take_due(&mut self.api_faults, self.api_requests)
     }
 
-    /// Tells what befalls the download of a message. Only one that is `alone` in its thread vanishes, so
-    /// that a whole item is gone.
+    /// Returns the fault of a message's download, if one is due. Only a message without others in
+    /// its thread is destroyed, so that a whole item disappears.
     pub(super) fn download_fault(
         &mut self,
         message: MessageNumber,
         served: u32,
-        alone: bool,
+        is_only_in_thread: bool,
     ) -> Option<DownloadFault> {
         if self.failing_message == Some(message) {
             return Some(DownloadFault::Reply(FaultReply::ServerError));
         }
-        let place = self
-            .download_faults
-            .iter()
-            .take_while(|(at, _)| *at <= served)
-            .position(|(_, mishap)| *mishap != DownloadFault::DestroyMessage || alone)?;
-        self.download_faults.remove(place).map(|(_, mishap)| mishap)
+        let index =
+            self.download_faults.iter().take_while(|(at, _)| *at <= served).position(
+                |(_, fault)| *fault != DownloadFault::DestroyMessage || is_only_in_thread,
+            )?;
+        self.download_faults.remove(index).map(|(_, fault)| fault)
     }
 }
 
 impl DemoOutage {
     fn min_duration(self) -> Duration {
         match self {
-            Self::AnnouncedRateLimit(length) | Self::SilentRateLimit(length) => length,
+            Self::AnnouncedRateLimit(duration) | Self::SilentRateLimit(duration) => duration,
             Self::Unavailable => OUTAGE_QUIET_PERIOD,
         }
     }
@@ -302,27 +300,27 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    fn fault_name(mishap: DownloadFault) -> &'static str {
-        match mishap {
+    fn fault_name(fault: DownloadFault) -> &'static str {
+        match fault {
             DownloadFault::Reply(FaultReply::RateLimited { retry_after: Some(_) }) => {
-                "429 with a time"
+                "429 with Retry-After"
             }
             DownloadFault::Reply(FaultReply::RateLimited { retry_after: None }) => "429",
             DownloadFault::Reply(FaultReply::Unavailable { retry_after: Some(_) }) => {
-                "503 with a time"
+                "503 with Retry-After"
             }
             DownloadFault::Reply(FaultReply::Unavailable { retry_after: None }) => "503",
             DownloadFault::Reply(FaultReply::Drop) => "drop",
             DownloadFault::Reply(FaultReply::Html) => "html",
-            DownloadFault::Reply(FaultReply::ServerError) => "poison",
-            DownloadFault::DestroyMessage => "vanish",
-            DownloadFault::Delay(_) => "late",
-            DownloadFault::SlowBody => "drip",
-            DownloadFault::TruncatedBody => "cut",
+            DownloadFault::Reply(FaultReply::ServerError) => "500",
+            DownloadFault::DestroyMessage => "destroyed",
+            DownloadFault::Delay(_) => "delay",
+            DownloadFault::SlowBody => "slow body",
+            DownloadFault::TruncatedBody => "truncated body",
         }
     }
 
-    /// Serves all messages, one request each 100 ms, and counts what befell; the token's expiry too.
+    /// Serves all messages, one request each 100 ms, and counts the faults, token expiry included.
     fn count_faults(faults: FaultLevel, messages: u32) -> BTreeMap<&'static str, u32> {
         let mut plan = FaultPlan::new(faults, 3, messages);
         let (mut now, mut served, mut message) = (Instant::now(), 0, 0);
@@ -332,14 +330,14 @@ mod tests {
             if plan.take_token_expiry(served) {
                 *seen.entry("expiry").or_default() += 1;
             }
-            let mishap = match plan.outage_reply(served, 0, now) {
-                Some(refusal) => Some(DownloadFault::Reply(refusal)),
+            let fault = match plan.outage_reply(served, 0, now) {
+                Some(reply) => Some(DownloadFault::Reply(reply)),
                 None => plan.download_fault(MessageNumber(message), served, message % 2 == 0),
             };
-            if let Some(mishap) = mishap {
-                *seen.entry(fault_name(mishap)).or_default() += 1;
+            if let Some(fault) = fault {
+                *seen.entry(fault_name(fault)).or_default() += 1;
             }
-            match mishap {
+            match fault {
                 None | Some(DownloadFault::Delay(_) | DownloadFault::SlowBody) => {
                     message += 1;
                     served += 1;
@@ -358,7 +356,7 @@ mod tests {
         for messages in [40, 320, 3_200, 160_000] {
             let seen = count_faults(FaultLevel::Storm, messages);
             assert_eq!(seen.len(), 12, "{messages}: {seen:?}");
-            assert_eq!((seen["expiry"], seen["html"], seen["vanish"]), (1, 2, 3));
+            assert_eq!((seen["expiry"], seen["html"], seen["destroyed"]), (1, 2, 3));
             assert!(OUTAGE_REFUSALS_MAX * 2 / 3 < seen["503"]);
         }
     }
@@ -366,8 +364,8 @@ mod tests {
     #[test]
     fn the_outage_of_a_small_mailbox_ends() {
         for messages in 0..40 {
-            let refused: u32 = count_faults(FaultLevel::Storm, messages).values().sum();
-            assert!(refused < 200, "{messages}: {refused}");
+            let faults: u32 = count_faults(FaultLevel::Storm, messages).values().sum();
+            assert!(faults < 200, "{messages}: {faults}");
         }
     }
 
@@ -376,7 +374,7 @@ mod tests {
         let seen = count_faults(FaultLevel::Some, 3_200);
 
         assert!(!seen.contains_key("expiry") && !seen.contains_key("html"));
-        assert!(seen.contains_key("429 with a time") && seen.contains_key("cut"));
+        assert!(seen.contains_key("429 with Retry-After") && seen.contains_key("truncated body"));
         assert!(count_faults(FaultLevel::None, 3_200).is_empty());
     }
 
@@ -384,8 +382,8 @@ mod tests {
     fn retry_after_counts_down_and_then_requests_succeed() {
         let start = Instant::now();
         let mut plan = FaultPlan::new(FaultLevel::Storm, 0, 100);
-        plan.outages.retain(|(_, closure)| *closure != DemoOutage::Unavailable);
-        let mut after =
+        plan.outages.retain(|(_, outage)| *outage != DemoOutage::Unavailable);
+        let mut seconds_at =
             |seconds| match plan.outage_reply(78, 0, start + Duration::from_secs(seconds)) {
                 Some(FaultReply::RateLimited { retry_after }) => {
                     retry_after.map(|wait| wait.as_secs())
@@ -393,14 +391,17 @@ mod tests {
                 _ => None,
             };
 
-        assert_eq!([after(0), after(1), after(2), after(3)], [Some(2), Some(1), None, None]);
+        assert_eq!(
+            [seconds_at(0), seconds_at(1), seconds_at(2), seconds_at(3)],
+            [Some(2), Some(1), None, None]
+        );
     }
 
-    /// Requests refused in a row, one each so many milliseconds, while so many answers are under way.
-    fn count_refusals(plan: &mut FaultPlan, now: &mut Instant, millis: u64, answers: u32) -> u32 {
+    /// Counts the requests refused in a row, one each `millis` ms, with `in_flight` others.
+    fn count_refusals(plan: &mut FaultPlan, now: &mut Instant, millis: u64, in_flight: u32) -> u32 {
         let refusals = std::iter::from_fn(|| {
             *now += Duration::from_millis(millis);
-            plan.outage_reply(20, answers, *now)
+            plan.outage_reply(20, in_flight, *now)
         });
         u32::try_from(refusals.take(100).count()).unwrap()
     }
@@ -412,7 +413,7 @@ mod tests {
         assert_eq!(
             count_refusals(&mut plan, &mut now, 1000, 1),
             100,
-            "what is under way may still succeed"
+            "a response in flight may still succeed"
         );
         assert_eq!(count_refusals(&mut plan, &mut now, 1000, 0), OUTAGE_REFUSALS_MIN);
     }

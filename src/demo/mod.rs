@@ -1,11 +1,11 @@
-//! The embedded mailbox service: a JMAP server on loopback with generated mail and planned faults.
+//! Embedded mailbox service: JMAP server on loopback with generated mail and planned faults.
 //!
 //! ```text
 //! faults ──▶ service ◀── mailbox
 //! ```
 //!
-//! It is what `cynosure demo` extracts, what people play with by hand, and what tests and benchmarks run
-//! against. Mail is generated when it is asked for and never held.
+//! `cynosure demo` extracts it, people can try commands on it by hand, and tests and benchmarks run
+//! against it. Mail is generated when it is requested and never stored.
 
 mod base64;
 mod bitmap;
@@ -34,19 +34,20 @@ pub use self::faults::FaultLevel;
 pub use self::mailbox::{GeneratedMailbox, ITEMS_MAX};
 pub use self::service::DemoCounters;
 
-/// What to serve, where, and to whom.
+/// Options of the demo service: mailbox, faults, address and credentials.
 #[derive(Clone, Debug)]
 pub struct DemoOptions {
-    /// Threads; at most [`ITEMS_MAX`].
+    /// Number of threads; at most [`ITEMS_MAX`].
     pub items: u32,
-    /// The same seed and items give the same mail and the same faults.
+    /// Seed. The same seed and `items` give the same mail and the same faults.
     pub seed: u64,
     pub faults: FaultLevel,
-    /// Port 0 takes a free one.
+    /// Address to listen on. Port 0 selects a free port.
     pub listen: SocketAddr,
-    /// Where the bearer token is put, and each one that follows. Without a file nobody knows the token.
+    /// File that receives the bearer token and each renewed one. Without a file, no client knows
+    /// the token.
     pub token_file: Option<PathBuf>,
-    /// For HTTP Basic, which is always accepted beside the token and never expires.
+    /// User name for HTTP Basic, which is always accepted besides the token and never expires.
     pub username: String,
     pub password: String,
 }
@@ -65,29 +66,30 @@ impl Default for DemoOptions {
     }
 }
 
-/// A running service; it ends when this is dropped.
+/// Running demo service. It stops when this value is dropped.
 #[derive(Debug)]
 pub struct DemoServer {
     address: SocketAddr,
     token_file: Option<PathBuf>,
     username: String,
     service: Arc<DemoService>,
-    /// Dropping it is the signal to end.
+    /// Shutdown signal, given by dropping it.
     shutdown: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Starts the service on a thread and a runtime of its own, so that it slows nobody else's.
+/// Starts the service on a separate thread and runtime, so that it does not slow the caller's.
 ///
 /// # Errors
 ///
-/// If the address can't be listened on, or the token file can't be written.
+/// If `items` exceeds [`ITEMS_MAX`], the address cannot be bound, or the token file cannot be
+/// written.
 pub fn start(options: DemoOptions) -> io::Result<DemoServer> {
     let DemoOptions { items, seed, faults, listen, token_file, username, password } = options;
     if ITEMS_MAX < items {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("a mailbox of {items} threads is too large; {ITEMS_MAX} is the most"),
+            format!("a mailbox of {items} threads is too large; the maximum is {ITEMS_MAX}"),
         ));
     }
     let listener = TcpListener::bind(listen).map_err(|error| {
@@ -102,17 +104,17 @@ pub fn start(options: DemoOptions) -> io::Result<DemoServer> {
     let service = Arc::new(DemoService::new(mailbox, plan, credential, &username, &password));
 
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    let (running, stopped) = oneshot::channel();
+    let (shutdown_sender, shutdown_receiver) = oneshot::channel();
     let thread = std::thread::Builder::new().name("demo".to_owned()).spawn({
         let service = Arc::clone(&service);
-        move || run(&runtime, service, listener, stopped)
+        move || run(&runtime, service, listener, shutdown_receiver)
     })?;
     Ok(DemoServer {
         address,
         token_file,
         username,
         service,
-        shutdown: Some(running),
+        shutdown: Some(shutdown_sender),
         thread: Some(thread),
     })
 }
@@ -124,7 +126,7 @@ impl DemoServer {
         self.address
     }
 
-    /// Locks the mailbox; the service waits for as long as the guard lives.
+    /// Locks the mailbox. The service waits as long as the guard lives.
     pub fn mailbox(&self) -> MutexGuard<'_, GeneratedMailbox> {
         self.service.mailbox()
     }
@@ -134,7 +136,7 @@ impl DemoServer {
         self.service.counters()
     }
 
-    /// Ends all connections and waits for the service's thread.
+    /// Closes all connections and waits for the service's thread.
     pub fn shut_down(self) {
         drop(self);
     }
@@ -163,13 +165,13 @@ fn run(
     runtime: &Runtime,
     service: Arc<DemoService>,
     listener: TcpListener,
-    stopped: oneshot::Receiver<()>,
+    shutdown_receiver: oneshot::Receiver<()>,
 ) {
     runtime.block_on(async {
         match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => tokio::select! {
-                // Either way it ends: nothing is ever sent.
-                _ = stopped => {}
+                // Resolves when the sender is dropped; nothing is ever sent.
+                _ = shutdown_receiver => {}
                 never = service.serve(listener) => match never {},
             },
             Err(error) => tracing::error!(%error, "cannot listen"),

@@ -1,13 +1,13 @@
-//! Chance that repeats: every draw follows from the seed, what it is for, and a number.
+//! Deterministic random numbers: each follows from the seed, its purpose, and an index.
 
-/// What a draw decides, so that two draws for the same number are independent.
+/// Purpose of a random number. Two purposes give independent numbers for the same index.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum RngStream {
     Rotation,
     ReceivedAt,
     Folders,
     Size,
-    Shape,
+    MessageKind,
     Text,
     MessageId,
     Subject,
@@ -21,19 +21,19 @@ pub(super) enum RngStream {
 }
 
 /// Returns 64 bits that depend on every bit of the arguments (the finisher of SplitMix64, twice).
-pub(super) fn random_u64(seed: u64, what: RngStream, number: u64) -> u64 {
-    mix(mix(seed ^ (what as u64) << 56) ^ number)
+pub(super) fn random_u64(seed: u64, stream: RngStream, index: u64) -> u64 {
+    mix(mix(seed ^ (stream as u64) << 56) ^ index)
 }
 
-/// Returns a draw in `0..bound`; a bound of zero gives zero.
-pub(super) fn random_below(seed: u64, what: RngStream, number: u64, bound: u32) -> u32 {
-    let wide = u128::from(random_u64(seed, what, number)) * u128::from(bound);
+/// Returns a random number in `0..bound`, or zero if `bound` is zero.
+pub(super) fn random_below(seed: u64, stream: RngStream, index: u64, bound: u32) -> u32 {
+    let wide = u128::from(random_u64(seed, stream, index)) * u128::from(bound);
     u32::try_from(wide >> 64).unwrap_or(0)
 }
 
-/// Returns a generator for the many draws that one thing needs.
-pub(super) fn seeded_rng(seed: u64, what: RngStream, number: u64) -> fastrand::Rng {
-    fastrand::Rng::with_seed(random_u64(seed, what, number))
+/// Returns a seeded generator, for purposes that need many random numbers.
+pub(super) fn seeded_rng(seed: u64, stream: RngStream, index: u64) -> fastrand::Rng {
+    fastrand::Rng::with_seed(random_u64(seed, stream, index))
 }
 
 fn mix(bits: u64) -> u64 {

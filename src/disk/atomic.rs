@@ -35,10 +35,10 @@ fn write_and_rename(
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the path of a file"));
     };
     let folder = parent_folder(path);
-    let mut hidden = OsString::from(".");
-    hidden.push(name);
-    hidden.push(".tmp");
-    let temporary = folder.join(hidden);
+    let mut temporary_name = OsString::from(".");
+    temporary_name.push(name);
+    temporary_name.push(".tmp");
+    let temporary = folder.join(temporary_name);
 
     // A dead process may have left it, or its fsync failed: such a file is never written again.
     match disk.remove_file(&temporary) {
@@ -50,12 +50,12 @@ fn write_and_rename(
         file.append(bytes)?;
         finish(&mut *file)
     };
-    let written = write().and_then(|()| disk.rename(&temporary, path));
-    if written.is_err() {
+    let result = write().and_then(|()| disk.rename(&temporary, path));
+    if result.is_err() {
         // The next write removes a leftover, so the first error is the one to return.
         disk.remove_file(&temporary).ok();
     }
-    written
+    result
 }
 
 #[cfg(test)]

@@ -9,11 +9,11 @@ use crate::engine::{Cause, Failure};
 const REMEDIES: [(io::ErrorKind, &str); 5] = [
     (
         io::ErrorKind::StorageFull,
-        "the disk is full; free some space, and the work goes on by itself",
+        "the disk is full; free some space, and the work resumes by itself",
     ),
     (
         io::ErrorKind::QuotaExceeded,
-        "the disk quota is used up; free some space, and the work goes on by itself",
+        "the disk quota is used up; free some space, and the work resumes by itself",
     ),
     (
         io::ErrorKind::ReadOnlyFilesystem,
@@ -23,22 +23,19 @@ const REMEDIES: [(io::ErrorKind, &str); 5] = [
         io::ErrorKind::PermissionDenied,
         "permission denied; give the user that runs cynosure access to it",
     ),
-    (
-        io::ErrorKind::WouldBlock,
-        "another process holds it and does not let go; end that one, if it is stuck",
-    ),
+    (io::ErrorKind::WouldBlock, "another process holds the lock; stop that process if it is stuck"),
 ];
 
 /// Returns a failure that names the operation, the path, and the remedy.
 ///
-/// `what` is a verb phrase that the path completes: "write", "make the folder".
+/// `action` is a verb phrase that the path completes: "write", "make the folder".
 #[must_use]
-pub fn storage_failure(what: &str, path: &Path, error: &io::Error) -> Failure {
-    let place = path.display();
-    let named = REMEDIES.iter().find(|(kind, _)| *kind == error.kind());
-    let detail = match named {
-        Some((_, advice)) => format!("cannot {what} {place}: {advice}"),
-        None => format!("cannot {what} {place}: {error}; check the disk and the system's log"),
+pub fn storage_failure(action: &str, path: &Path, error: &io::Error) -> Failure {
+    let path = path.display();
+    let remedy = REMEDIES.iter().find(|(kind, _)| *kind == error.kind());
+    let detail = match remedy {
+        Some((_, advice)) => format!("cannot {action} {path}: {advice}"),
+        None => format!("cannot {action} {path}: {error}; check the disk and the system's log"),
     };
     Failure::new(Cause::Storage, detail)
 }
@@ -56,8 +53,8 @@ mod tests {
             .into();
 
         insta::assert_snapshot!(sentences.join("\n"), @r"
-        cannot write /mail/x: the disk is full; free some space, and the work goes on by itself
-        cannot write /mail/x: the disk quota is used up; free some space, and the work goes on by itself
+        cannot write /mail/x: the disk is full; free some space, and the work resumes by itself
+        cannot write /mail/x: the disk quota is used up; free some space, and the work resumes by itself
         cannot write /mail/x: the filesystem is read-only; check the disk for errors and mount it writable
         cannot write /mail/x: permission denied; give the user that runs cynosure access to it
         cannot write /mail/x: Input/output error (os error 5); check the disk and the system's log

@@ -26,7 +26,7 @@ pub fn ensure_folder(disk: &dyn Disk, path: &Path) -> io::Result<()> {
         Ok(()) => disk.sync_dir(parent),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match disk.sync_dir(parent) {
             // This program did not create a parent that it may traverse but not read.
-            Err(denied) if denied.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             outcome => outcome,
         },
         Err(error) => Err(error),

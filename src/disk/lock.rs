@@ -41,17 +41,17 @@ impl FileLock {
     /// [`LockFileError::Held`], or [`LockFileError::Storage`] if the file can't be created or
     /// locked.
     pub fn acquire(path: &Path) -> Result<Self, LockFileError> {
-        let storage = |error| LockFileError::Storage(storage_failure("lock", path, &error));
-        let mut file = open_lock_file(path).map_err(storage)?;
+        let to_error = |error| LockFileError::Storage(storage_failure("lock", path, &error));
+        let mut file = open_lock_file(path).map_err(to_error)?;
 
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
                 return Err(LockFileError::Held { path: path.to_owned(), pid: read_pid(&file) });
             }
-            Err(error) => return Err(storage(error.into())),
+            Err(error) => return Err(to_error(error.into())),
         }
-        write_pid(&mut file).map_err(storage)?;
+        write_pid(&mut file).map_err(to_error)?;
         Ok(Self { _file: file })
     }
 }
@@ -65,8 +65,8 @@ impl FileLock {
         // If the file names a dead process, the lock is not tried: a worker may be starting, and
         // this short shared lock would make its attempt fail.
         let pid = read_pid(&file).filter(|pid| process_exists(*pid))?;
-        let tried = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
-        (tried == Err(Errno::WOULDBLOCK)).then_some(pid)
+        let result = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
+        (result == Err(Errno::WOULDBLOCK)).then_some(pid)
     }
 }
 
@@ -124,9 +124,9 @@ mod tests {
         let path = home.path().join("lock");
         let _first = FileLock::acquire(&path).unwrap();
 
-        let refused = FileLock::acquire(&path).unwrap_err();
+        let error = FileLock::acquire(&path).unwrap_err();
 
-        let LockFileError::Held { pid, .. } = refused else { panic!("{refused}") };
+        let LockFileError::Held { pid, .. } = error else { panic!("{error}") };
         assert_eq!(pid, Some(std::process::id()));
     }
 
@@ -143,8 +143,8 @@ mod tests {
 
     #[test]
     fn a_missing_folder_is_reported() {
-        let refused = FileLock::acquire(Path::new("/nowhere/lock")).unwrap_err();
+        let error = FileLock::acquire(Path::new("/nowhere/lock")).unwrap_err();
 
-        assert!(refused.to_string().starts_with("cannot lock /nowhere/lock: "), "{refused}");
+        assert!(error.to_string().starts_with("cannot lock /nowhere/lock: "), "{error}");
     }
 }

@@ -79,8 +79,8 @@ impl LockedFile {
     /// Creates a handle of a file on `disk`, a wrapper of the real disk.
     #[must_use]
     pub fn with_disk(disk: Arc<dyn Disk>, path: PathBuf) -> Self {
-        let lock = Some(path.with_extension("lock"));
-        Self { disk, path, lock_path: lock, shared_use: None, is_lock_stuck: AtomicBool::default() }
+        let lock_path = Some(path.with_extension("lock"));
+        Self { disk, path, lock_path, shared_use: None, is_lock_stuck: AtomicBool::default() }
     }
 
     /// Registers this process as a user of the file until this is dropped.
@@ -122,15 +122,15 @@ impl LockedFile {
         &self,
         parse: impl FnOnce(&[u8]) -> Result<C, String>,
     ) -> Result<Option<Result<C, String>>, Failure> {
-        let failed = |error| storage_failure("read", &self.path, &error);
-        Ok(match self.disk.path_kind(&self.path).map_err(failed)? {
+        let to_failure = |error| storage_failure("read", &self.path, &error);
+        Ok(match self.disk.path_kind(&self.path).map_err(to_failure)? {
             None => None,
             Some(PathKind::File { bytes }) if bytes <= FILE_BYTES_MAX => {
                 match self.disk.read_file(&self.path) {
                     Ok(bytes) => Some(parse(&bytes)),
                     // It was quarantined after the check above.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                    Err(error) => return Err(failed(error)),
+                    Err(error) => return Err(to_failure(error)),
                 }
             }
             Some(PathKind::File { bytes }) => {
@@ -152,56 +152,56 @@ impl LockedFile {
     /// A storage failure; then the file has the old content, or the new one but not durably.
     pub fn update<C, T>(
         &self,
-        lasts: Durability,
+        durability: Durability,
         parse: impl FnOnce(&[u8]) -> Result<C, String>,
         change: impl FnOnce(PreviousContent<C>) -> (Option<Vec<u8>>, T),
     ) -> Result<T, Failure> {
         self.ensure_parent_folder()?;
-        let _held = self.lock_path.as_deref().map(|lock| self.acquire_lock(lock)).transpose()?;
-        let standing = match self.read(parse)? {
+        let _lock = self.lock_path.as_deref().map(|path| self.acquire_lock(path)).transpose()?;
+        let previous = match self.read(parse)? {
             None => PreviousContent::Absent,
             Some(Ok(content)) => PreviousContent::Valid(content),
-            Some(Err(why)) => PreviousContent::Quarantined {
+            Some(Err(reason)) => PreviousContent::Quarantined {
                 quarantine_path: quarantine_file(&*self.disk, &self.path)?,
-                reason: why,
+                reason,
             },
         };
-        let (bytes, told) = change(standing);
-        let Some(bytes) = bytes else { return Ok(told) };
-        let written = match lasts {
+        let (bytes, result) = change(previous);
+        let Some(bytes) = bytes else { return Ok(result) };
+        let outcome = match durability {
             Durability::Visible => write_unsynced(&*self.disk, &self.path, &bytes),
             Durability::Durable => write_durable(&*self.disk, &self.path, &bytes),
         };
-        written.map_err(|error| storage_failure("write", &self.path, &error))?;
-        Ok(told)
+        outcome.map_err(|error| storage_failure("write", &self.path, &error))?;
+        Ok(result)
     }
 }
 
 impl LockedFile {
     fn ensure_parent_folder(&self) -> Result<(), Failure> {
         let folder = parent_folder(&self.path);
-        let failed = |error| storage_failure("make the folder", folder, &error);
-        match self.disk.path_kind(folder).map_err(failed)? {
+        let to_failure = |error| storage_failure("make the folder", folder, &error);
+        match self.disk.path_kind(folder).map_err(to_failure)? {
             Some(_) => Ok(()),
-            None => ensure_folder(&*self.disk, folder).map_err(failed),
+            None => ensure_folder(&*self.disk, folder).map_err(to_failure),
         }
     }
 
     /// Waits for the lock. It is released when the returned file is dropped.
     fn acquire_lock(&self, path: &Path) -> Result<File, Failure> {
-        let failed = |error: io::Error| storage_failure("lock", path, &error);
-        let file = open_lock_file(path).map_err(failed)?;
-        let mut had = try_lock(&file);
-        if had == Err(Errno::WOULDBLOCK) && !self.is_lock_stuck.load(Ordering::Relaxed) {
-            let patience = RetryPolicy::new("lock", LOCK_RETRY);
-            let waited = patience.when(|error| *error == Errno::WOULDBLOCK);
-            had = waited.run_blocking(|| try_lock(&file)).map_err(|gave_up: RetryError<Errno>| {
+        let to_failure = |error: io::Error| storage_failure("lock", path, &error);
+        let file = open_lock_file(path).map_err(to_failure)?;
+        let mut result = try_lock(&file);
+        if result == Err(Errno::WOULDBLOCK) && !self.is_lock_stuck.load(Ordering::Relaxed) {
+            let policy = RetryPolicy::new("lock", LOCK_RETRY);
+            let retry = policy.when(|error| *error == Errno::WOULDBLOCK);
+            result = retry.run_blocking(|| try_lock(&file)).map_err(|error: RetryError<Errno>| {
                 // This policy has no circuit breaker that could reject the call.
-                gave_up.into_failure(|_guard| Errno::WOULDBLOCK)
+                error.into_failure(|_breaker| Errno::WOULDBLOCK)
             });
         }
-        self.is_lock_stuck.store(had == Err(Errno::WOULDBLOCK), Ordering::Relaxed);
-        had.map(|()| file).map_err(|error| failed(error.into()))
+        self.is_lock_stuck.store(result == Err(Errno::WOULDBLOCK), Ordering::Relaxed);
+        result.map(|()| file).map_err(|error| to_failure(error.into()))
     }
 }
 
@@ -236,7 +236,7 @@ mod tests {
     }
 
     fn parse_number(bytes: &[u8]) -> Result<u32, String> {
-        String::from_utf8_lossy(bytes).parse().map_err(|_error| "it is no number".to_owned())
+        String::from_utf8_lossy(bytes).parse().map_err(|_error| "it is not a number".to_owned())
     }
 
     fn increment(old: &PreviousContent<u32>) -> Vec<u8> {
@@ -254,8 +254,8 @@ mod tests {
         let holder = open_lock_file(&path.with_extension("lock")).unwrap();
         rustix::fs::flock(&holder, FlockOperation::LockExclusive).unwrap();
 
-        let refused = change().unwrap_err().to_string();
-        assert!(refused.contains("another process holds it and does not let go"), "{refused}");
+        let error = change().unwrap_err().to_string();
+        assert!(error.contains("another process holds the lock"), "{error}");
         assert!(file.is_lock_stuck.load(Ordering::Relaxed));
         change().unwrap_err();
 
@@ -271,19 +271,19 @@ mod tests {
         fs_err::write(&path, "rot").unwrap();
         let file = LockedFile::new(path.clone());
 
-        let told = file
+        let quarantined = file
             .update(Durability::Visible, parse_number, |old| match old {
-                PreviousContent::Quarantined { quarantine_path: kept_as, reason: why } => {
-                    (Some(b"1".to_vec()), Some((kept_as, why)))
+                PreviousContent::Quarantined { quarantine_path, reason } => {
+                    (Some(b"1".to_vec()), Some((quarantine_path, reason)))
                 }
                 PreviousContent::Absent | PreviousContent::Valid(_) => (None, None),
             })
             .unwrap();
 
-        let (kept_as, why) = told.unwrap();
+        let (quarantine_path, reason) = quarantined.unwrap();
         assert_eq!(
-            (fs_err::read(kept_as).unwrap(), why.as_str()),
-            (b"rot".to_vec(), "it is no number")
+            (fs_err::read(quarantine_path).unwrap(), reason.as_str()),
+            (b"rot".to_vec(), "it is not a number")
         );
         assert_eq!(fs_err::read(path).unwrap(), b"1");
     }
@@ -294,9 +294,9 @@ mod tests {
         std::os::unix::fs::symlink("/tmp/elsewhere", home.path().join("count.lock")).unwrap();
         let file = LockedFile::new(home.path().join("count.json"));
 
-        let refused =
+        let error =
             file.update(Durability::Visible, parse_number, |_| (Some(Vec::new()), ())).unwrap_err();
 
-        assert!(refused.to_string().starts_with("cannot lock "), "{refused}");
+        assert!(error.to_string().starts_with("cannot lock "), "{error}");
     }
 }

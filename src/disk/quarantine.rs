@@ -14,17 +14,19 @@ const QUARANTINED_FILES_MAX: u32 = 1000;
 /// # Errors
 /// A storage failure; also if a thousand files of this name are quarantined already.
 pub fn quarantine_file(disk: &dyn Disk, path: &Path) -> Result<PathBuf, Failure> {
-    let failed = |error| storage_failure("put aside", path, &error);
+    let to_failure = |error| storage_failure("quarantine", path, &error);
     for number in 1..=QUARANTINED_FILES_MAX {
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".unreadable-{number}"));
-        let kept_as = PathBuf::from(name);
-        if disk.path_kind(&kept_as).map_err(failed)?.is_none() {
-            disk.rename(path, &kept_as)
+        let quarantine_path = PathBuf::from(name);
+        if disk.path_kind(&quarantine_path).map_err(to_failure)?.is_none() {
+            disk.rename(path, &quarantine_path)
                 .and_then(|()| disk.sync_dir(parent_folder(path)))
-                .map_err(failed)?;
-            return Ok(kept_as);
+                .map_err(to_failure)?;
+            return Ok(quarantine_path);
         }
     }
-    Err(failed(io::Error::other("a thousand broken ones are kept already; look into them")))
+    Err(to_failure(io::Error::other(
+        "1000 quarantined files with this name exist; examine and remove some of them",
+    )))
 }

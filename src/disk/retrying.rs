@@ -28,9 +28,9 @@ impl RetryingDisk {
     }
 
     fn with_retry<T>(&self, call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-        let outcome = self.policy.when(is_transient).run_blocking(call);
-        outcome.map_err(|gave_up: RetryError<io::Error>| {
-            gave_up.into_failure(|guard| io::Error::other(format!("the breaker {guard} is open")))
+        let result = self.policy.when(is_transient).run_blocking(call);
+        result.map_err(|error: RetryError<io::Error>| {
+            error.into_failure(|breaker| io::Error::other(format!("the breaker {breaker} is open")))
         })
     }
 }

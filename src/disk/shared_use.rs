@@ -35,11 +35,12 @@ impl SharedUseLock {
     /// Two holders that check at the same moment may both get false.
     #[must_use]
     pub fn is_sole_holder(&self) -> bool {
-        let alone = rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        let is_sole =
+            rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive).is_ok();
         // The attempt releases the held lock (flock(2)), whether it succeeds or not. Taking it back
         // waits only for another holder in this check, who releases the exclusive lock at once.
-        let back = rustix::fs::flock(&self.file, FlockOperation::LockShared).is_ok();
-        alone && back
+        let is_restored = rustix::fs::flock(&self.file, FlockOperation::LockShared).is_ok();
+        is_sole && is_restored
     }
 }
 

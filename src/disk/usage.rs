@@ -61,10 +61,13 @@ fn ratio(part: u64, whole: u64) -> f64 {
 /// # Errors
 /// The path does not exist, or its filesystem can't be queried.
 pub fn fs_usage(path: &Path) -> io::Result<FsUsage> {
-    let kind = rustix::fs::statfs(path)?.f_type;
+    let fs_type = rustix::fs::statfs(path)?.f_type;
     let space = rustix::fs::statvfs(path)?;
     Ok(FsUsage {
-        fs_type: FILESYSTEM_TYPES.iter().find(|(magic, _)| *magic == kind).map(|(_, name)| *name),
+        fs_type: FILESYSTEM_TYPES
+            .iter()
+            .find(|(magic, _)| *magic == fs_type)
+            .map(|(_, name)| *name),
         free_bytes: space.f_bavail.saturating_mul(space.f_frsize),
         total_bytes: space.f_blocks.saturating_mul(space.f_frsize),
         used_bytes: space.f_blocks.saturating_sub(space.f_bfree).saturating_mul(space.f_frsize),
@@ -82,11 +85,11 @@ mod tests {
     fn free_space_is_at_most_the_total() {
         let home = tempfile::tempdir().unwrap();
 
-        let found = fs_usage(home.path()).unwrap();
+        let usage = fs_usage(home.path()).unwrap();
 
-        assert!(found.free_bytes <= found.total_bytes && found.total_bytes > 0, "{found:?}");
-        assert!((0.0..=1.0).contains(&found.used_share()), "{found:?}");
-        assert!(found.used_inode_share().is_none_or(|share| share <= 1.0), "{found:?}");
+        assert!(usage.free_bytes <= usage.total_bytes && usage.total_bytes > 0, "{usage:?}");
+        assert!((0.0..=1.0).contains(&usage.used_share()), "{usage:?}");
+        assert!(usage.used_inode_share().is_none_or(|share| share <= 1.0), "{usage:?}");
     }
 
     #[test]

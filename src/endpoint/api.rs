@@ -1,4 +1,4 @@
-//! What programs read, as JSON. Each document is described in `openapi.json`.
+//! JSON responses of the API. `openapi.json` describes each of them.
 
 use std::collections::BTreeMap;
 
@@ -12,15 +12,15 @@ use crate::engine::time_series::TimeSeries;
 
 const OPENAPI: &str = include_str!("openapi.json");
 
-/// The description of all of this (OpenAPI 3.0.3), as it is served here.
+/// OpenAPI 3.0.3 description of the API, with the program version and the authentication in use.
 pub(super) fn openapi(needs_token: bool) -> Value {
-    // A test parses it.
-    let mut described: Value = serde_json::from_str(OPENAPI).unwrap_or_default();
-    described["info"]["version"] = env!("CARGO_PKG_VERSION").into();
+    // A test checks that the file parses.
+    let mut document: Value = serde_json::from_str(OPENAPI).unwrap_or_default();
+    document["info"]["version"] = env!("CARGO_PKG_VERSION").into();
     if needs_token {
-        described["security"] = json!([{ "bearer": [] }, { "basic": [] }]);
+        document["security"] = json!([{ "bearer": [] }, { "basic": [] }]);
     }
-    described
+    document
 }
 
 pub(super) fn health(snapshot: &Snapshot) -> Value {
@@ -37,15 +37,15 @@ pub(super) fn overview(snapshot: &Snapshot) -> Value {
     for source in &snapshot.sources {
         *states.entry(&source.state).or_default() += 1;
     }
-    let bands = DegradationLevel::ALL.map(|band| {
-        let number =
-            snapshot.providers.iter().filter(|provider| provider.health.level == band).count();
-        (band.name(), number)
+    let levels = DegradationLevel::ALL.map(|level| {
+        let count =
+            snapshot.providers.iter().filter(|provider| provider.health.level == level).count();
+        (level.name(), count)
     });
-    let standing = snapshot.alerts.iter().filter(|alert| alert.resolved_at.is_none());
-    let standing: Vec<&AlertView> = standing.collect();
+    let firing = snapshot.alerts.iter().filter(|alert| alert.resolved_at.is_none());
+    let firing: Vec<&AlertView> = firing.collect();
     let by_severity = Severity::ALL.map(|severity| {
-        (severity.name(), standing.iter().filter(|alert| alert.severity == severity).count())
+        (severity.name(), firing.iter().filter(|alert| alert.severity == severity).count())
     });
     let sum = |count: fn(&crate::endpoint::view::SourceView) -> u64| {
         snapshot.sources.iter().map(count).fold(0_u64, u64::saturating_add)
@@ -69,22 +69,23 @@ pub(super) fn overview(snapshot: &Snapshot) -> Value {
             "waiting_for_retry": sum(|source| source.waiting_for_retry),
             "rate_per_second": rates.fold(0.0, |sum: f64, rate| sum + rate),
         },
-        "providers": BTreeMap::from(bands),
+        "providers": BTreeMap::from(levels),
         "alerts": BTreeMap::from(by_severity),
-        "alerts_untold": snapshot.alerts_error,
+        "alerts_error": snapshot.alerts_error,
         "checks": snapshot.checks,
     })
 }
 
-/// The newest first.
+/// Alerts, newest first.
 pub(super) fn alerts(snapshot: &Snapshot, limit: usize, severity: Option<Severity>) -> Value {
-    let is_meant = |alert: &&AlertView| severity.is_none_or(|severity| severity == alert.severity);
-    let meant: Vec<&AlertView> = snapshot.alerts.iter().filter(is_meant).collect();
+    let is_selected =
+        |alert: &&AlertView| severity.is_none_or(|severity| severity == alert.severity);
+    let selected: Vec<&AlertView> = snapshot.alerts.iter().filter(is_selected).collect();
     json!({
         "at": snapshot.at,
-        "total": meant.len(),
-        "alerts": &meant[..limit.min(meant.len())],
-        "untold": snapshot.alerts_error,
+        "total": selected.len(),
+        "alerts": &selected[..limit.min(selected.len())],
+        "error": snapshot.alerts_error,
     })
 }
 
@@ -94,7 +95,7 @@ pub(super) fn degradation(snapshot: &Snapshot) -> Value {
         "first": snapshot.degradation.starts_at,
         "slot_seconds": SLOT_DURATION.as_secs(),
         "scores": snapshot.degradation.scores,
-        "untold": snapshot.degradation_error,
+        "error": snapshot.degradation_error,
     })
 }
 
@@ -108,7 +109,7 @@ pub(super) fn trends(snapshot: &Snapshot) -> Value {
         "at": snapshot.at,
         "rates": all(&snapshot.trends.rates),
         "quotas": all(&snapshot.trends.quotas),
-        "untold": snapshot.trends.day_error,
+        "error": snapshot.trends.day_error,
     })
 }
 

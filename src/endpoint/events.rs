@@ -1,6 +1,6 @@
-//! What of the page changes, pushed to it: server-sent events, a section each.
+//! Live updates of an open page: server-sent events (WHATWG HTML), one per changed section.
 //!
-//! An open page costs one request, however long it is open, so that it never uses up its own allowance.
+//! An open page costs a single request, so that live updates never use up its rate limit.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -23,60 +23,61 @@ use crate::endpoint::server::EndpointService;
 
 const EVENT_STREAM_TYPE: &str = "text/event-stream; charset=utf-8";
 
-/// How often a page is looked at for what has changed.
+/// Interval of the checks for changes.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// After so many looks without a change something is said all the same, so that a dead connection is noticed.
+/// Checks without a change after which a keep-alive is sent, so that both sides notice a dead
+/// connection.
 const UNCHANGED_POLLS_MAX: u32 = 7;
 
-/// Said when nothing has changed.
-const KEEP_ALIVE: &[u8] = b"event: alive\ndata: {}\n\n";
+const KEEP_ALIVE: &[u8] = b"event: keep-alive\ndata: {}\n\n";
 
-/// When the browser asks again after the stream ended, in milliseconds.
+/// Delay before the browser reconnects, in milliseconds.
 const RETRY_HINT: &[u8] = b"retry: 3000\n\n";
 
-/// One page that is kept up to date.
+/// State of one event stream.
 struct EventStream {
     service: Arc<EndpointService>,
     filter: PageFilter,
     shutdown: watch::Receiver<bool>,
     next_poll: Instant,
     unchanged_polls: u32,
+    /// HTML by section id, as last sent; `None` before the first event.
     sent_sections: Option<BTreeMap<String, String>>,
     _permit: OwnedSemaphorePermit,
 }
 
-/// Streams a page's changes for as long as somebody listens.
+/// Response that streams the changes of a page until the client disconnects or the server shuts
+/// down.
 pub(super) fn event_stream(
     service: Arc<EndpointService>,
-    focus: PageFilter,
-    place: OwnedSemaphorePermit,
-    stopped: watch::Receiver<bool>,
+    filter: PageFilter,
+    permit: OwnedSemaphorePermit,
+    shutdown: watch::Receiver<bool>,
 ) -> HttpResponse {
-    let next = Instant::now();
-    let watcher = EventStream {
+    let state = EventStream {
         service,
-        filter: focus,
-        shutdown: stopped,
-        next_poll: next,
+        filter,
+        shutdown,
+        next_poll: Instant::now(),
         unchanged_polls: 0,
         sent_sections: None,
-        _permit: place,
+        _permit: permit,
     };
-    let frames = stream::unfold(watcher, |mut watcher| async move {
-        let bytes = watcher.next_chunk().await?;
-        Some((Ok::<_, Infallible>(Frame::data(bytes)), watcher))
+    let frames = stream::unfold(state, |mut state| async move {
+        let bytes = state.next_chunk().await?;
+        Some((Ok::<_, Infallible>(Frame::data(bytes)), state))
     });
     streaming_response(StatusCode::OK, EVENT_STREAM_TYPE, StreamBody::new(frames).boxed_unsync())
 }
 
-/// The head of such an answer alone.
+/// Response to a HEAD request for an event stream.
 pub(super) fn event_stream_head() -> HttpResponse {
     streaming_response(StatusCode::OK, EVENT_STREAM_TYPE, Empty::new().boxed_unsync())
 }
 
 impl EventStream {
-    /// The next thing to say; `None` when it is over.
+    /// Waits for the next bytes to send. `None` ends the stream.
     async fn next_chunk(&mut self) -> Option<Bytes> {
         loop {
             tokio::select! {
@@ -84,33 +85,36 @@ impl EventStream {
                 _ = self.shutdown.changed() => return None,
             }
             self.next_poll = Instant::now() + POLL_INTERVAL;
-            // What cannot be told now may be in two seconds; the page says how old it is.
-            let Ok((snapshot, near)) = self.service.page_data(&self.filter).await else { continue };
-            let sections = page::changing_sections(&snapshot, &self.filter, near.as_ref());
+            // The next poll, in 2 s, may succeed. Until then the page shows how old its data is.
+            let Ok((snapshot, detail)) = self.service.page_data(&self.filter).await else {
+                continue;
+            };
+            let sections = page::changing_sections(&snapshot, &self.filter, detail.as_ref());
             if let Some(bytes) = self.changed_sections(sections) {
                 return Some(bytes);
             }
         }
     }
 
+    /// Returns the events to send for these sections, if any.
     fn changed_sections(&mut self, sections: Vec<PageSection>) -> Option<Bytes> {
-        let Some(shown) = &mut self.sent_sections else {
-            // The page may be older than what is seen now: all of it is sent once, the alerts at the end,
-            // so that it notices what it has too much or too little.
+        let Some(sent) = &mut self.sent_sections else {
+            // The page may be older than this snapshot. All sections are sent once, `alerts` last,
+            // so that the script detects sections that were added or removed.
             let all = sections.iter().map(section_event).collect::<String>();
             self.sent_sections = Some(html_by_id(sections));
             return Some(Bytes::from([RETRY_HINT, all.as_bytes()].concat()));
         };
-        let is_other = |section: &PageSection| shown.get(&section.id) != Some(&section.html);
-        let same_ids = sections.len() == shown.len()
-            && sections.iter().all(|section| shown.contains_key(&section.id));
+        let is_changed = |section: &PageSection| sent.get(&section.id) != Some(&section.html);
+        let same_ids = sections.len() == sent.len()
+            && sections.iter().all(|section| sent.contains_key(&section.id));
         if !same_ids {
             self.sent_sections = Some(html_by_id(sections));
             return Some(Bytes::from_static(b"event: reload\ndata: {}\n\n"));
         }
         let events: String =
-            sections.iter().filter(|section| is_other(section)).map(section_event).collect();
-        *shown = html_by_id(sections);
+            sections.iter().filter(|section| is_changed(section)).map(section_event).collect();
+        *sent = html_by_id(sections);
         if !events.is_empty() {
             self.unchanged_polls = 0;
             return Some(Bytes::from(events));
@@ -128,7 +132,7 @@ fn html_by_id(sections: Vec<PageSection>) -> BTreeMap<String, String> {
     sections.into_iter().map(|section| (section.id, section.html)).collect()
 }
 
-/// As JSON, which has no line breaks.
+/// Encodes the section as JSON, because an event's data must not contain line breaks.
 fn section_event(section: &PageSection) -> String {
     format!("event: section\ndata: {}\n\n", json!({ "id": section.id, "html": section.html }))
 }

@@ -1,15 +1,15 @@
-//! Shows what is, to people and programs, over HTTP: read only, from snapshots, and never at the cost of
-//! whoever makes them.
+//! Read-only HTTP server: dashboard, JSON and metrics, all rendered from snapshots. A slow or busy
+//! client never delays the monitor.
 //!
 //! ```text
-//! Lookout ──Snapshot, once a second at most──▶ Service ──▶ page, JSON, metrics
-//!                                                ▲
-//!             limiter, guard, time limits ───────┘ a thread and a runtime of its own
+//! DashboardData ──Snapshot, at most once a second──▶ EndpointService ──▶ page, JSON, metrics
+//!                                                         ▲
+//!                  auth, limiter, timeouts ───────────────┘ with its own thread and runtime
 //! ```
 //!
-//! [`view`] says what there is to show; whoever serves it implements [`view::DashboardData`]. Each of
-//! the limits has a name where it holds: connections, heads and time in `server`, requests in
-//! `limiter`, streams and ledgers in `service`.
+//! [`view`] holds the data to show; the caller implements [`view::DashboardData`]. Each limit is a
+//! constant next to the code that enforces it: connections, request headers and timeouts in
+//! `server`, requests in `limiter`, event streams and ledger reads in `service`.
 
 mod api;
 mod events;

@@ -1,4 +1,4 @@
-//! The answers, each with the headers that keep a browser from doing more with it than showing it.
+//! HTTP responses. Each has security headers that restrict what a browser may do with it.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 
-/// The body of an answer: all of it at once, or a stream that goes on.
+/// Response body: complete, or a stream.
 pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
 pub(super) type HttpResponse = Response<Body>;
 
@@ -22,7 +22,8 @@ pub(super) const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 /// RFC 9457.
 const PROBLEM_TYPE: &str = "application/problem+json";
 
-/// What every answer says. Scripts and styles are files of our own, and nothing comes from or goes elsewhere.
+/// Headers of every response. Scripts and styles are our own files; nothing is loaded from or sent
+/// to other hosts.
 const SECURITY_HEADERS: [(HeaderName, &str); 7] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -37,7 +38,7 @@ const SECURITY_HEADERS: [(HeaderName, &str); 7] = [
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
 ];
 
-/// An answer of some type.
+/// Response with a complete body.
 pub(super) fn response(
     status: StatusCode,
     media_type: &'static str,
@@ -46,20 +47,20 @@ pub(super) fn response(
     streaming_response(status, media_type, Full::new(body.into()).boxed_unsync())
 }
 
-/// The same, whose body may go on.
+/// Response whose body may be a stream.
 pub(super) fn streaming_response(
     status: StatusCode,
     media_type: &'static str,
     body: Body,
 ) -> HttpResponse {
-    let mut answer = Response::new(body);
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     for (name, value) in SECURITY_HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    answer
+    response
 }
 
 pub(super) fn json_response(status: StatusCode, value: &impl Serialize) -> HttpResponse {
@@ -72,7 +73,7 @@ pub(super) fn json_response(status: StatusCode, value: &impl Serialize) -> HttpR
     }
 }
 
-/// Says what is wrong, for programs and people.
+/// Problem document (RFC 9457).
 pub(super) fn problem_response(status: StatusCode, detail: &str) -> HttpResponse {
     let problem = json!({
         "type": "about:blank",
@@ -83,15 +84,15 @@ pub(super) fn problem_response(status: StatusCode, detail: &str) -> HttpResponse
     response(status, PROBLEM_TYPE, format!("{problem}\n"))
 }
 
-/// Adds a header whose value is put together here.
-pub(super) fn append_header(answer: &mut HttpResponse, name: HeaderName, value: &str) {
-    // Every value is made of numbers and of our own words.
+/// Adds a header with a value that is built at run time.
+pub(super) fn append_header(response: &mut HttpResponse, name: HeaderName, value: &str) {
+    // Always valid: the values contain only numbers and constant ASCII text.
     if let Ok(value) = HeaderValue::from_str(value) {
-        answer.headers_mut().append(name, value);
+        response.headers_mut().append(name, value);
     }
 }
 
-/// Whole seconds of a time that has not passed: never none.
-pub(super) fn ceil_seconds(time: Duration) -> u64 {
-    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+/// Rounds up to whole seconds, so that a remaining time is never reported as 0.
+pub(super) fn ceil_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

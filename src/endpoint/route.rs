@@ -1,20 +1,20 @@
-//! What is asked for: paths and queries, parsed once.
+//! Routes: parsed from the path and query of a request.
 
 use percent_encoding::percent_decode_str;
 
 use crate::engine::alert::Severity;
 
-/// Entries of a list, unless the query says another number.
+/// Entries of a list if the query has no limit.
 const LIMIT_DEFAULT: usize = 50;
 
-/// The most it may say: a page of it is still read by a person.
+/// Largest limit that a query may set, so that a response stays readable.
 pub(super) const LIMIT_MAX: usize = 1000;
 
-/// Everything there is.
+/// A valid request target.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Route {
     Page(PageFilter),
-    /// What of the page changes, as it does.
+    /// Event stream with the changes of the page.
     Events(PageFilter),
     Style,
     Script,
@@ -44,20 +44,20 @@ pub(super) enum Route {
     OpenApi,
 }
 
-/// What of the page a person looks at.
+/// Selection of what the page shows.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct PageFilter {
-    /// Alerts of this severity only.
+    /// Shows only alerts of this severity.
     pub(super) severity: Option<Severity>,
-    /// This source from near.
+    /// Shows the details of this source.
     pub(super) source: Option<String>,
 }
 
-/// Why there is no route.
+/// Error of parsing a route.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum RouteError {
     NotFound,
-    /// A parameter that cannot be: a sentence.
+    /// A query parameter is invalid; holds the reason.
     InvalidParameter(String),
 }
 
@@ -87,13 +87,13 @@ impl Route {
 
     fn parse_source(path: &str, query: &QueryParams<'_>) -> Result<Self, RouteError> {
         let rest = path.strip_prefix("/api/sources/").ok_or(RouteError::NotFound)?;
-        let (name, about) = match rest.split_once('/') {
-            Some((name, about)) => (name, Some(about)),
+        let (name, list) = match rest.split_once('/') {
+            Some((name, list)) => (name, Some(list)),
             None => (rest, None),
         };
         let name = percent_decode_str(name).decode_utf8().map_err(|_error| RouteError::NotFound)?;
         let name = name.into_owned();
-        match about {
+        match list {
             None => Ok(Self::Source { name }),
             Some("history") => Ok(Self::History { source: name, limit: query.limit()? }),
             Some("failures") => Ok(Self::Failures { source: name, limit: query.limit()? }),
@@ -105,7 +105,8 @@ impl Route {
 struct QueryParams<'q>(&'q str);
 
 impl QueryParams<'_> {
-    /// The first value of a parameter. An empty one, as forms send it, counts as left out.
+    /// Returns the first value of a parameter. An empty value, as HTML forms send it, counts as
+    /// missing.
     fn get(&self, key: &str) -> Option<String> {
         let pairs = self.0.split('&').filter_map(|pair| pair.split_once('='));
         let (_, value) = pairs.into_iter().find(|(name, _)| *name == key)?;
@@ -127,12 +128,12 @@ impl QueryParams<'_> {
     fn severity(&self) -> Result<Option<Severity>, RouteError> {
         let Some(text) = self.get("severity") else { return Ok(None) };
         Severity::from_name(&text).map(Some).ok_or_else(|| {
-            let words = Severity::ALL.map(Severity::name).join(", ");
-            RouteError::InvalidParameter(format!("severity must be one of {words}"))
+            let names = Severity::ALL.map(Severity::name).join(", ");
+            RouteError::InvalidParameter(format!("severity must be one of {names}"))
         })
     }
 
-    /// A person with a mistyped address sees the page all the same.
+    /// Ignores an invalid severity, so that a mistyped address still shows the page.
     fn page_filter(&self) -> PageFilter {
         let severity = self.severity().ok().flatten();
         PageFilter { severity, source: self.get("source") }
@@ -165,17 +166,17 @@ mod tests {
     #[test]
     fn bad_parameters_fail_in_the_api_and_not_on_the_page() {
         let alerts = |query| Route::parse("/api/health/alerts", Some(query));
-        let asked = |limit, severity| Ok(Route::Alerts { limit, severity });
-        assert_eq!(alerts(""), asked(LIMIT_DEFAULT, None));
-        assert_eq!(alerts("limit=1000&severity=critical"), asked(1000, Some(Severity::Critical)));
-        assert_eq!(alerts("severity="), asked(LIMIT_DEFAULT, None));
+        let parsed = |limit, severity| Ok(Route::Alerts { limit, severity });
+        assert_eq!(alerts(""), parsed(LIMIT_DEFAULT, None));
+        assert_eq!(alerts("limit=1000&severity=critical"), parsed(1000, Some(Severity::Critical)));
+        assert_eq!(alerts("severity="), parsed(LIMIT_DEFAULT, None));
         for query in
             ["limit=0", "limit=1001", "limit=-1", "limit=%2B5", "limit=1e3", "severity=bad"]
         {
             assert!(matches!(alerts(query), Err(RouteError::InvalidParameter(_))), "{query}");
         }
-        let focus = PageFilter { severity: None, source: Some("my work".to_owned()) };
-        assert_eq!(Route::parse("/", Some("severity=bad&source=my+work")), Ok(Route::Page(focus)));
+        let filter = PageFilter { severity: None, source: Some("my work".to_owned()) };
+        assert_eq!(Route::parse("/", Some("severity=bad&source=my+work")), Ok(Route::Page(filter)));
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is shown, as plain values: filled by whoever knows, and read by page and programs alike.
+//! Data of the dashboard and the JSON API, as plain values.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,48 +12,48 @@ use crate::engine::health::HealthCheck;
 use crate::engine::time_series::TimeSeries;
 use crate::engine::watch::HealthLevel;
 
-/// Everything at one moment.
+/// All data of the dashboard at one time.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pub at: Timestamp,
-    /// The worst of what was found when it was last looked.
+    /// Worst level of the last health check.
     pub level: HealthLevel,
-    /// The same in one sentence.
+    /// Summary of the health, in one sentence.
     pub summary: String,
-    /// When it was last looked; `None` before the first time.
+    /// Time of the last health check; `None` before the first.
     pub checked_at: Option<Timestamp>,
     pub checks: Vec<HealthCheck>,
     pub sources: Vec<SourceView>,
     pub providers: Vec<ProviderView>,
     pub quotas: Vec<QuotaView>,
-    /// The newest first.
+    /// Newest first.
     pub alerts: Vec<AlertView>,
-    /// Why they are missing.
+    /// Reason if the alerts are missing.
     pub alerts_error: Option<String>,
-    /// The degradation of each provider over a day.
+    /// Degradation of each provider over the last day.
     pub degradation: DegradationHistory,
-    /// Why it is missing.
+    /// Reason if the degradation is missing.
     pub degradation_error: Option<String>,
     pub trends: Trends,
 }
 
-/// One source. Counts are of items, and of the present session.
+/// One source. Counts are items of the current session.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SourceView {
     pub name: String,
     pub provider: String,
     pub kind: String,
-    /// `idle`, `collecting` and so on, `never_run`, or `unknown`.
+    /// Name of the state, such as `idle` or `collecting`; `never_run` or `unknown` without a state.
     pub state: String,
-    /// Whether its worker is there.
+    /// True if its worker process exists.
     #[serde(rename = "running")]
     pub is_running: bool,
-    /// The worst of what was last found about it; null where nothing was.
+    /// Worst level of the last checks of this source; null if there were none.
     pub level: Option<HealthLevel>,
-    /// What it does, why, and what happens next, for a person.
+    /// Current activity, its reason and the next step, as text.
     #[serde(rename = "sentence")]
     pub status_text: String,
-    /// When the present state ends or is looked into, for a person.
+    /// Deadline of the current state, as text.
     #[serde(rename = "deadline")]
     pub deadline_text: Option<String>,
     #[serde(rename = "until")]
@@ -61,7 +61,7 @@ pub struct SourceView {
     pub state_since: Option<Timestamp>,
     pub last_progress: Option<Timestamp>,
     pub session: Option<String>,
-    /// How many are listed; it grows while the list is not complete.
+    /// Listed items; grows while the listing is not complete.
     pub total: u64,
     /// Stored, gone or quarantined.
     pub settled: u64,
@@ -71,9 +71,9 @@ pub struct SourceView {
     pub waiting_for_retry: u64,
     #[serde(rename = "rate_per_second")]
     pub items_per_second: Option<f64>,
-    /// Until all are settled, at this rate.
+    /// Time until all items are settled at the current rate.
     pub eta_seconds: Option<u64>,
-    /// Errors of the session since its last progress.
+    /// Errors of the session since the last progress.
     pub consecutive_errors: u32,
     pub restart_count: u32,
     pub last_error: Option<LastErrorView>,
@@ -86,80 +86,76 @@ pub struct LastErrorView {
     pub at: Timestamp,
 }
 
-/// One provider: its health, and what its breaker says.
+/// One provider: its health and the state of its circuit breaker.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ProviderView {
     #[serde(flatten)]
     pub health: ProviderHealth,
-    /// Why its breaker is not closed, for a person.
+    /// Reason why its circuit breaker is not closed, as text.
     #[serde(rename = "breaker_says")]
     pub breaker_note: Option<String>,
 }
 
-/// What is known of one quota.
+/// State of the rate limiter of one scope.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct QuotaView {
-    /// The provider, and the host, account or route where that has one of its own.
+    /// Provider, followed by the host, account or route if that has a separate quota.
     pub scope: String,
-    /// Requests per second that are made at most; null where nothing limits them.
+    /// Maximum requests per second; null if unlimited.
     pub rate_per_second: Option<f64>,
-    /// Where that rate comes from, for a person.
+    /// Source of that rate, as text.
     #[serde(rename = "basis")]
     pub rate_source: String,
-    /// Requests that are left, as the server told last.
+    /// Remaining requests, as last reported by the server.
     pub remaining: Option<f64>,
-    /// Whether the gate is open, for a person.
+    /// State of the block, as text.
     #[serde(rename = "gate")]
     pub block_status: String,
     #[serde(rename = "held_until")]
     pub blocked_until: Option<Timestamp>,
 }
 
-/// Something that needed a person, or still does.
+/// One alert, firing or resolved.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct AlertView {
-    /// As it is, as it was in the end, or, where it was over before it could be told, that of its end.
+    /// Current severity, or the last one before it resolved. If it resolved before a notification
+    /// was sent: the severity of the resolution.
     pub severity: Severity,
-    /// The worst that it was since it last began.
-    #[serde(rename = "worst")]
+    /// Highest severity since it last started firing.
     pub max_severity: Severity,
-    /// The source, provider, unit or folder that it is about.
-    #[serde(rename = "about")]
+    /// Source, provider, unit or folder concerned.
     pub subject: String,
-    /// Two stable words, as in `system.disk_full`.
-    pub cause: String,
+    /// Stable key: component and finding, as in `system.disk_full`.
+    pub key: String,
     pub message: String,
-    #[serde(rename = "raised_at")]
     pub started_at: Timestamp,
-    /// When it was over; null while it lasts.
-    #[serde(rename = "ended_at")]
+    /// Null while it is firing.
     pub resolved_at: Option<Timestamp>,
-    /// How often it began, within an hour of being told each time.
-    #[serde(rename = "times")]
+    /// Times it started firing, each within an hour of the last notification.
     pub occurrences: u32,
-    /// What to do.
+    /// Recommended action.
     pub advice: Option<String>,
 }
 
-/// Figures over time, by name.
+/// Time series, by name.
 #[derive(Clone, Debug, Default)]
 pub struct Trends {
     /// Items per second of each source.
     pub rates: BTreeMap<String, TrendView>,
-    /// Requests left of each quota.
+    /// Remaining requests of each quota.
     pub quotas: BTreeMap<String, TrendView>,
-    /// Why their days are missing.
+    /// Reason if the series of the last day are missing.
     pub day_error: Option<String>,
 }
 
-/// One figure, seen from near and from afar.
+/// One metric over the last half hour and over the last day.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrendView {
     pub recent: TimeSeries,
     pub day: TimeSeries,
 }
 
-/// A change of state of a source.
+/// State transition of a source.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct StateTransition {
     pub at: Timestamp,
@@ -180,61 +176,62 @@ pub struct FailedItem {
     pub cause: Option<String>,
     pub message: String,
     pub failed_at: Option<Timestamp>,
-    /// The status of the server's last reply.
-    pub reply_status: Option<u16>,
+    /// HTTP status of the server's last response.
+    #[serde(rename = "reply_status")]
+    pub response_status: Option<u16>,
 }
 
-/// Why something cannot be told.
+/// Error of a lookup.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum LookupError {
-    /// There is no such source.
     NoSuchSource,
-    /// It cannot be read: one sentence.
+    /// The data cannot be read; holds the reason, one sentence.
     Unreadable(String),
 }
 
-/// Knows what is shown. Every call may block, and changes nothing.
+/// Source of the dashboard's data. Every call may block; none changes anything.
 pub trait DashboardData: fmt::Debug + Send + Sync {
-    /// Looks at everything.
+    /// Collects a snapshot of all data.
     fn snapshot(&self) -> Snapshot;
 
-    /// The newest changes of state of a source, newest first.
+    /// Returns the last `limit` state transitions of a source, newest first.
     ///
     /// # Errors
-    /// [`Untold`].
+    /// Returns a [`LookupError`].
     fn history(&self, source: &str, limit: usize) -> Result<Vec<StateTransition>, LookupError>;
 
-    /// Items of a source that are not stored: what is quarantined, what waits, what is gone.
+    /// Returns at most `limit` items of a source that are not stored: quarantined, waiting, gone.
     ///
     /// # Errors
-    /// [`Untold`].
+    /// Returns a [`LookupError`].
     fn failures(&self, source: &str, limit: usize) -> Result<Vec<FailedItem>, LookupError>;
 
-    /// All metrics in the text format of Prometheus, version 0.0.4.
+    /// Returns all metrics in the text format of Prometheus, version 0.0.4.
     ///
     /// # Errors
-    /// [`Untold`].
+    /// Returns a [`LookupError`].
     fn metrics(&self) -> Result<String, LookupError>;
 
-    /// The same as JSON.
+    /// Returns all metrics as JSON.
     ///
     /// # Errors
-    /// [`Untold`].
+    /// Returns a [`LookupError`].
     fn metrics_json(&self) -> Result<serde_json::Value, LookupError>;
 }
 
 impl Snapshot {
+    /// Returns the source of this name.
     #[must_use]
     pub fn source(&self, name: &str) -> Option<&SourceView> {
         self.sources.iter().find(|source| source.name == name)
     }
 
-    /// Whether it is as it should be: what is not known is not.
+    /// True if the level is healthy or a warning. An unknown level counts as unhealthy.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         match self.level {
             HealthLevel::Healthy | HealthLevel::Warning => true,
-            HealthLevel::Unknown | HealthLevel::Critical => false,
+            HealthLevel::Skipped | HealthLevel::Unknown | HealthLevel::Critical => false,
         }
     }
 }

@@ -34,25 +34,25 @@ impl Backoff {
     ///
     /// `min(base(cause) × multiplier^(attempt − 1), max_delay)`, growing at most
     /// `max_doublings` times, ± `jitter` of the base, never above `max_delay`; and
-    /// never below the server's Retry-After (`told`), however long.
+    /// never below the server's Retry-After, however long.
     #[must_use]
     pub fn delay(
         &self,
         cause: Cause,
         attempt: u32,
-        told: Option<Duration>,
-        draw: RandomSample,
+        retry_after: Option<Duration>,
+        sample: RandomSample,
     ) -> Duration {
         let base = self.base_delay(cause).as_secs_f64();
         let doublings = attempt.saturating_sub(1).min(self.max_doublings);
         let cap = self.max_delay.as_secs_f64();
         let grown = (base * self.multiplier.powf(f64::from(doublings))).min(cap);
-        let jitter = base * self.jitter * (2.0 * draw.fraction() - 1.0);
-        let own = Duration::from_secs_f64((grown + jitter).clamp(0.0, cap));
+        let jitter = base * self.jitter * (2.0 * sample.fraction() - 1.0);
+        let computed = Duration::from_secs_f64((grown + jitter).clamp(0.0, cap));
 
-        match told {
-            Some(told) => own.max(retry_after_with_margin(told, draw)),
-            None => own,
+        match retry_after {
+            Some(retry_after) => computed.max(retry_after_with_margin(retry_after, sample)),
+            None => computed,
         }
     }
 
@@ -84,9 +84,10 @@ impl Backoff {
 
 /// Returns a Retry-After plus margin and jitter, so that the retry is not early.
 #[must_use]
-pub(super) fn retry_after_with_margin(told: Duration, draw: RandomSample) -> Duration {
-    told.saturating_add(RETRY_AFTER_MARGIN)
-        .saturating_add(RETRY_AFTER_JITTER.mul_f64(draw.fraction()))
+pub(super) fn retry_after_with_margin(retry_after: Duration, sample: RandomSample) -> Duration {
+    retry_after
+        .saturating_add(RETRY_AFTER_MARGIN)
+        .saturating_add(RETRY_AFTER_JITTER.mul_f64(sample.fraction()))
 }
 
 #[cfg(test)]
@@ -151,28 +152,34 @@ mod proptests {
     proptest! {
         #[test]
         fn a_delay_is_never_below_retry_after(
-            backoff in backoff(), cause in cause(), attempt: u32, told in 0..u64::MAX, draw: u32
+            backoff in backoff(),
+            cause in cause(),
+            attempt: u32,
+            retry_after in 0..u64::MAX,
+            sample: u32,
         ) {
-            let told = Duration::from_millis(told);
-            prop_assert!(backoff.delay(cause, attempt, Some(told), RandomSample(draw)) >= told);
+            let retry_after = Duration::from_millis(retry_after);
+            let delay = backoff.delay(cause, attempt, Some(retry_after), RandomSample(sample));
+            prop_assert!(delay >= retry_after);
         }
 
         #[test]
         fn a_computed_delay_is_never_above_the_cap(
-            backoff in backoff(), cause in cause(), attempt: u32, draw: u32
+            backoff in backoff(), cause in cause(), attempt: u32, sample: u32
         ) {
-            prop_assert!(backoff.delay(cause, attempt, None, RandomSample(draw)) <= backoff.max_delay);
+            let delay = backoff.delay(cause, attempt, None, RandomSample(sample));
+            prop_assert!(delay <= backoff.max_delay);
         }
 
         #[test]
         fn a_later_attempt_never_waits_less(
-            backoff in backoff(), cause in cause(), attempt in 1..u32::MAX, draw: u32
+            backoff in backoff(), cause in cause(), attempt in 1..u32::MAX, sample: u32
         ) {
-            let (now, then) = (
-                backoff.delay(cause, attempt, None, RandomSample(draw)),
-                backoff.delay(cause, attempt + 1, None, RandomSample(draw)),
+            let (delay, next_delay) = (
+                backoff.delay(cause, attempt, None, RandomSample(sample)),
+                backoff.delay(cause, attempt + 1, None, RandomSample(sample)),
             );
-            prop_assert!(then >= now);
+            prop_assert!(next_delay >= delay);
         }
     }
 

@@ -27,31 +27,27 @@ pub enum MatchedRule<'r> {
 
 /// Classifies a response other than the expected one. Some rule always matches.
 ///
-/// `signals` are the limits found in its headers.
+/// `limits` are the rate limits found in its headers.
 #[must_use]
 pub fn classify_response<'r>(
-    reply: &ResponseView<'_>,
-    signals: &RateLimitHeaders,
+    response: &ResponseView<'_>,
+    limits: &RateLimitHeaders,
     scope: RequestScope,
     rules: &'r [ErrorRule],
 ) -> Classification<'r> {
-    let answer = ResponseFacts {
-        status: reply.status,
-        retry_after: signals.retry_after,
-        is_quota_exhausted: signals.is_exhausted(),
-        body_hint: BodyHint::from_body(reply.status, reply.body),
+    let facts = ResponseFacts {
+        status: response.status,
+        retry_after: limits.retry_after,
+        is_quota_exhausted: limits.is_exhausted(),
+        body_hint: BodyHint::from_body(response.status, response.body),
     };
-    let (matched, cause, wait) = match rules.iter().find(|rule| rule.matches(reply, scope)) {
+    let (matched_rule, cause, wait) = match rules.iter().find(|rule| rule.matches(response, scope))
+    {
         Some(rule) => (MatchedRule::UserDefined(rule), rule.cause, rule.wait),
-        None => (MatchedRule::BuiltIn(answer.rule()), answer.cause(), None),
+        None => (MatchedRule::BuiltIn(facts.rule()), facts.cause(), None),
     };
     // The longer of the two, because a Retry-After is never shortened.
-    Classification {
-        matched_rule: matched,
-        cause,
-        retry_after: signals.retry_after.max(wait),
-        facts: answer,
-    }
+    Classification { matched_rule, cause, retry_after: limits.retry_after.max(wait), facts }
 }
 
 #[cfg(test)]
@@ -74,14 +70,14 @@ mod tests {
 
     fn classify(
         scope: RequestScope,
-        told: Option<Duration>,
+        retry_after: Option<Duration>,
         wait: Option<Duration>,
     ) -> (Cause, Option<Duration>) {
-        let reply = ResponseView { status: 403, headers: &[], body: "" };
-        let signals = RateLimitHeaders { retry_after: told, ..RateLimitHeaders::default() };
+        let response = ResponseView { status: 403, headers: &[], body: "" };
+        let limits = RateLimitHeaders { retry_after, ..RateLimitHeaders::default() };
         let rules = [user_rule(wait)];
-        let judgement = classify_response(&reply, &signals, scope, &rules);
-        (judgement.cause, judgement.retry_after)
+        let classification = classify_response(&response, &limits, scope, &rules);
+        (classification.cause, classification.retry_after)
     }
 
     #[test]
@@ -121,23 +117,26 @@ mod proptests {
             status: u16, headers in headers(), body in "\\PC{0,60}", rules in vec(rule(), 0..3), now: i64,
         ) {
             let pairs: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-            let signals = parse_headers(&pairs, &HeaderNames::default(), Timestamp(now));
-            let reply = ResponseView { status, headers: &pairs, body: &body };
+            let limits = parse_headers(&pairs, &HeaderNames::default(), Timestamp(now));
+            let response = ResponseView { status, headers: &pairs, body: &body };
             for scope in [RequestScope::Item, RequestScope::Listing, RequestScope::Session] {
-                let judgement = classify_response(&reply, &signals, scope, &rules);
+                let classification = classify_response(&response, &limits, scope, &rules);
 
-                match judgement.matched_rule {
+                match classification.matched_rule {
                     MatchedRule::BuiltIn(rule) => {
-                        prop_assert_eq!(judgement.cause, rule.cause());
+                        prop_assert_eq!(classification.cause, rule.cause());
                         prop_assert!(!rule.name().is_empty() && !rule.condition().is_empty());
-                        prop_assert!(!rules.iter().any(|rule| rule.matches(&reply, scope)));
+                        prop_assert!(!rules.iter().any(|rule| rule.matches(&response, scope)));
                     }
                     MatchedRule::UserDefined(rule) => {
-                        prop_assert!(rule.matches(&reply, scope));
-                        prop_assert_eq!(judgement.cause, rule.cause);
+                        prop_assert!(rule.matches(&response, scope));
+                        prop_assert_eq!(classification.cause, rule.cause);
                     }
                 }
-                prop_assert!(judgement.retry_after >= signals.retry_after, "a server's word is never cut short");
+                prop_assert!(
+                    classification.retry_after >= limits.retry_after,
+                    "a Retry-After is never shortened"
+                );
             }
         }
     }

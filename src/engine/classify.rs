@@ -102,11 +102,11 @@ impl BodyHint {
             return Self::RateLimitProblem;
         }
         let text = text.to_ascii_lowercase();
-        let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        let contains_any = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
         match status {
-            403 | 503 if says(RATE_LIMIT_PHRASES) => Self::RateLimitPhrase,
-            401 if says(LOGIN_LIMIT_PHRASES) => Self::RateLimitPhrase,
-            400 | 401 | 403 if says(BAD_CREDENTIAL_PHRASES) => Self::BadCredential,
+            403 | 503 if contains_any(RATE_LIMIT_PHRASES) => Self::RateLimitPhrase,
+            401 if contains_any(LOGIN_LIMIT_PHRASES) => Self::RateLimitPhrase,
+            400 | 401 | 403 if contains_any(BAD_CREDENTIAL_PHRASES) => Self::BadCredential,
             _ => Self::NoHint,
         }
     }
@@ -115,15 +115,15 @@ impl BodyHint {
 /// Returns true if a body is a problem document about a request limit.
 fn is_rate_limit_problem(text: &str) -> bool {
     #[derive(Deserialize)]
-    struct CredentialErrorKind {
+    struct Problem {
         #[serde(rename = "type")]
         kind: String,
         limit: Option<String>,
     }
 
-    let Ok(CredentialErrorKind { kind, limit }) = serde_json::from_str(text) else { return false };
-    let is_of_rate = limit.is_some_and(|limit| JMAP_RATE_LIMIT_NAMES.contains(&limit.as_str()));
-    RATE_LIMIT_PROBLEM_TYPES.contains(&kind.as_str()) || (kind == JMAP_LIMIT_TYPE && is_of_rate)
+    let Ok(Problem { kind, limit }) = serde_json::from_str(text) else { return false };
+    let is_rate_limit = limit.is_some_and(|limit| JMAP_RATE_LIMIT_NAMES.contains(&limit.as_str()));
+    RATE_LIMIT_PROBLEM_TYPES.contains(&kind.as_str()) || (kind == JMAP_LIMIT_TYPE && is_rate_limit)
 }
 
 impl ResponseFacts {
@@ -151,10 +151,10 @@ impl ResponseFacts {
             BodyHint::BadCredential => return BuiltinRule::BadCredentialPhrase,
             BodyHint::NoHint => {}
         }
-        let throttled = self.retry_after.is_some() || self.is_quota_exhausted;
+        let has_rate_limit_hint = self.retry_after.is_some() || self.is_quota_exhausted;
         match self.status {
             429 => BuiltinRule::TooManyRequests,
-            403 | 503 if throttled => BuiltinRule::RefusedWithRateLimitHint,
+            403 | 503 if has_rate_limit_hint => BuiltinRule::RefusedWithRateLimitHint,
             401 => BuiltinRule::Unauthorized,
             403 => BuiltinRule::Forbidden,
             404 | 410 => BuiltinRule::NotFound,
@@ -203,18 +203,18 @@ impl BuiltinRule {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::RateLimitProblem => "problem_is_limit",
-            Self::RateLimitPhrase => "says_too_many",
-            Self::BadCredentialPhrase => "says_bad_credential",
+            Self::RateLimitProblem => "rate_limit_problem",
+            Self::RateLimitPhrase => "rate_limit_phrase",
+            Self::BadCredentialPhrase => "bad_credential_phrase",
             Self::TooManyRequests => "too_many_requests",
-            Self::RefusedWithRateLimitHint => "throttled_refusal",
-            Self::Unauthorized => "credential_refused",
+            Self::RefusedWithRateLimitHint => "refused_with_rate_limit_hint",
+            Self::Unauthorized => "unauthorized",
             Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
-            Self::ProxyAuthRequired => "proxy_refuses",
-            Self::ServerError => "server_trouble",
-            Self::UnexpectedSuccess => "not_what_was_asked",
-            Self::UnlistedStatus => "unlisted",
+            Self::ProxyAuthRequired => "proxy_auth_required",
+            Self::ServerError => "server_error",
+            Self::UnexpectedSuccess => "unexpected_success",
+            Self::UnlistedStatus => "unlisted_status",
         }
     }
 
@@ -223,26 +223,28 @@ impl BuiltinRule {
     pub fn condition(self) -> &'static str {
         match self {
             Self::RateLimitProblem => {
-                "4xx or 5xx with a problem document whose type is a limit of requests"
+                "4xx or 5xx with a problem document whose type is a request limit"
             }
             Self::RateLimitPhrase => {
-                "403 or 503 whose body speaks of too many requests, or 401 of a limit for logins"
+                "403 or 503 whose body mentions too many requests, or 401 whose body mentions a \
+                 login limit"
             }
-            Self::BadCredentialPhrase => "400, 401 or 403 whose body calls the credential wrong",
+            Self::BadCredentialPhrase => "400, 401 or 403 whose body reports a wrong credential",
             Self::TooManyRequests => "429",
             Self::RefusedWithRateLimitHint => {
-                "403 or 503 with a Retry-After, or with nothing remaining"
+                "403 or 503 with a Retry-After, or with an exhausted quota"
             }
             Self::Unauthorized => "401",
-            Self::Forbidden => "403 without a word of limits",
+            Self::Forbidden => "403 without a sign of a rate limit",
             Self::NotFound => "404 or 410",
             Self::ProxyAuthRequired => "407",
             Self::ServerError => "408, 425 or 5xx",
-            Self::UnexpectedSuccess => "2xx or 3xx that is not what was asked for",
-            Self::UnlistedStatus => "a status that no other rule names",
+            Self::UnexpectedSuccess => "2xx or 3xx without the requested content",
+            Self::UnlistedStatus => "any other status",
         }
     }
 }
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -257,19 +259,19 @@ mod tests {
 
     #[test]
     fn remaining_zero_turns_a_403_into_a_rate_limit() {
-        let answer = ResponseFacts { is_quota_exhausted: true, ..ResponseFacts::from_status(403) };
+        let facts = ResponseFacts { is_quota_exhausted: true, ..ResponseFacts::from_status(403) };
 
-        assert_eq!(answer.cause(), Cause::RateLimit);
+        assert_eq!(facts.cause(), Cause::RateLimit);
     }
 
     #[test]
     fn a_401_whose_body_names_a_limit_is_a_rate_limit() {
-        let answer = ResponseFacts {
+        let facts = ResponseFacts {
             body_hint: BodyHint::RateLimitPhrase,
             ..ResponseFacts::from_status(401)
         };
 
-        assert_eq!(answer.cause(), Cause::RateLimit);
+        assert_eq!(facts.cause(), Cause::RateLimit);
     }
 
     /// FAULTS 30, 50: phrases about one message, or about anything but a rate, are no rate limit.
@@ -295,11 +297,11 @@ mod tests {
             (503, "Too many requests, slow down", Cause::RateLimit),
             (503, "maintenance", Cause::Server),
         ] {
-            let answer = ResponseFacts {
+            let facts = ResponseFacts {
                 body_hint: BodyHint::from_body(status, text),
                 ..ResponseFacts::from_status(status)
             };
-            assert_eq!(answer.cause(), cause, "{status} {text}");
+            assert_eq!(facts.cause(), cause, "{status} {text}");
         }
     }
 
@@ -307,37 +309,37 @@ mod tests {
     fn a_problem_type_identifies_a_request_limit() {
         let jmap = |limit| format!(r#"{{"type": "{JMAP_LIMIT_TYPE}", "limit": "{limit}"}}"#);
         let quota = format!(r#"{{"type": "{}", "title": "no"}}"#, RATE_LIMIT_PROBLEM_TYPES[0]);
-        for (status, text, said) in [
+        for (status, text, hint) in [
             (400, jmap("maxConcurrentRequests"), BodyHint::RateLimitProblem),
             (500, quota.clone(), BodyHint::RateLimitProblem),
             (400, jmap("maxSizeRequest"), BodyHint::NoHint),
             (200, jmap("maxConcurrentRequests"), BodyHint::NoHint),
             (200, quota, BodyHint::NoHint),
         ] {
-            assert_eq!(BodyHint::from_body(status, &text), said, "{status} {text}");
+            assert_eq!(BodyHint::from_body(status, &text), hint, "{status} {text}");
         }
     }
 
     #[test]
     fn every_rule_matches_something_and_has_a_unique_name() {
-        let saids = [
+        let hints = [
             BodyHint::NoHint,
             BodyHint::RateLimitPhrase,
             BodyHint::RateLimitProblem,
             BodyHint::BadCredential,
         ];
-        let answers = (100..=999).flat_map(|status| {
-            saids.into_iter().flat_map(move |said| {
-                [false, true].map(|is_exhausted| ResponseFacts {
-                    body_hint: said,
-                    is_quota_exhausted: is_exhausted,
+        let responses = (100..=999).flat_map(|status| {
+            hints.into_iter().flat_map(move |hint| {
+                [false, true].map(|is_quota_exhausted| ResponseFacts {
+                    body_hint: hint,
+                    is_quota_exhausted,
                     ..ResponseFacts::from_status(status)
                 })
             })
         });
-        let deciding: BTreeSet<BuiltinRule> = answers.map(|answer| answer.rule()).collect();
+        let matched: BTreeSet<BuiltinRule> = responses.map(|facts| facts.rule()).collect();
 
-        assert_eq!(deciding, BTreeSet::from(BuiltinRule::ALL));
+        assert_eq!(matched, BTreeSet::from(BuiltinRule::ALL));
         let names: BTreeSet<_> = BuiltinRule::ALL.into_iter().map(BuiltinRule::name).collect();
         assert_eq!(names.len(), BuiltinRule::ALL.len());
     }
@@ -368,12 +370,12 @@ mod tests {
         ];
         let mut table = String::new();
         for (scope_name, scope) in scopes {
-            let hinted = hints.iter().map(|(name, hint)| (*name, *hint, ""));
-            let said =
+            let hint_rows = hints.iter().map(|(name, hint)| (*name, *hint, ""));
+            let body_rows =
                 bodies.iter().map(|(name, body)| (*name, ResponseFacts::from_status(0), *body));
-            for (hint_name, hint, body) in hinted.chain(said) {
+            for (hint_name, hint, body) in hint_rows.chain(body_rows) {
                 table.push_str(&format!("{scope_name}, {hint_name}\n"));
-                for (first, last, judged) in status_ranges(|status| {
+                for (first, last, classification) in status_ranges(|status| {
                     let cause = ResponseFacts {
                         status,
                         body_hint: BodyHint::from_body(status, body),
@@ -382,22 +384,22 @@ mod tests {
                     .cause();
                     format!("{} {cause} → {:?}", cause.category().name(), cause.action(scope))
                 }) {
-                    table.push_str(&format!("  {first}–{last}  {judged}\n"));
+                    table.push_str(&format!("  {first}–{last}  {classification}\n"));
                 }
             }
         }
         table
     }
 
-    fn status_ranges(judge: impl Fn(u16) -> String) -> Vec<(u16, u16, String)> {
-        let mut runs: Vec<(u16, u16, String)> = Vec::new();
+    fn status_ranges(classify: impl Fn(u16) -> String) -> Vec<(u16, u16, String)> {
+        let mut ranges: Vec<(u16, u16, String)> = Vec::new();
         for status in 100..=599 {
-            let judged = judge(status);
-            match runs.last_mut() {
-                Some((_, last, same)) if *same == judged => *last = status,
-                _ => runs.push((status, status, judged)),
+            let classification = classify(status);
+            match ranges.last_mut() {
+                Some((_, last, same)) if *same == classification => *last = status,
+                _ => ranges.push((status, status, classification)),
             }
         }
-        runs
+        ranges
     }
 }

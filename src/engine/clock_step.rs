@@ -30,9 +30,9 @@ impl ClockReading {
     /// set, because then the remaining time is unknown.
     #[must_use]
     pub fn remaining(self, now: Self) -> Option<Duration> {
-        let left = self.wall.since(now.wall);
+        let remaining = self.wall.since(now.wall);
         let is_known = ClockStep::between(self.booted_at, now.booted_at).is_none();
-        (is_known && !left.is_zero()).then_some(left)
+        (is_known && !remaining.is_zero()).then_some(remaining)
     }
 }
 
@@ -90,12 +90,12 @@ mod tests {
 
     #[test]
     fn a_changed_boot_time_is_a_clock_step() {
-        let told = |now| ClockStep::between(BOOT, now).map(|step| step.to_string());
+        let displayed = |now| ClockStep::between(BOOT, now).map(|step| step.to_string());
 
-        assert_eq!(told(BOOT), None);
-        assert_eq!(told(BOOT.after(Duration::from_millis(1999))), None);
-        assert_eq!(told(BOOT.after(DAY)), Some("1 d forward".to_owned()));
-        assert_eq!(told(BOOT.before(DAY)), Some("1 d back".to_owned()));
+        assert_eq!(displayed(BOOT), None);
+        assert_eq!(displayed(BOOT.after(Duration::from_millis(1999))), None);
+        assert_eq!(displayed(BOOT.after(DAY)), Some("1 d forward".to_owned()));
+        assert_eq!(displayed(BOOT.before(DAY)), Some("1 d back".to_owned()));
     }
 
     #[test]

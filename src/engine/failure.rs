@@ -133,9 +133,9 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Creates a failure; `detail` may quote untrusted text and is escaped and truncated.
+    /// Creates a failure; `message` may quote untrusted text and is escaped and truncated.
     #[must_use]
-    pub fn new(cause: Cause, detail: impl AsRef<str>) -> Self {
+    pub fn new(cause: Cause, message: impl AsRef<str>) -> Self {
         Self {
             cause,
             retry_after: None,
@@ -144,23 +144,25 @@ impl Failure {
             is_retry_budget_exhausted: false,
             request_count: 1,
             failing_millis: 0,
-            message: sanitize_line(detail.as_ref()),
+            message: sanitize_line(message.as_ref()),
             response: None,
         }
     }
 
-    /// Creates the failure of a `source` whose account `is` not the one of its ledger (`was`).
+    /// Creates the failure of a `source` whose account is `current`, while its ledger
+    /// belongs to `previous`.
     #[must_use]
-    pub fn account_changed(source: &str, was: &AccountId, is: &AccountId) -> Self {
-        let quoted = |account: &AccountId| {
+    pub fn account_changed(source: &str, previous: &AccountId, current: &AccountId) -> Self {
+        let shorten = |account: &AccountId| {
             account.as_str().chars().take(ACCOUNT_CHARS_MAX).collect::<String>()
         };
-        let (was, is) = (quoted(was), quoted(is));
+        let (previous, current) = (shorten(previous), shorten(current));
         Self::new(
             Cause::AccountChanged,
             format!(
-                "the account behind this source was \"{was}\" and is \"{is}\" now: give \"{is}\" a \
-                 source name of its own, or forget \"{was}\" with `cynosure reset {source}`"
+                "the account changed from \"{previous}\" to \"{current}\": give \"{current}\" \
+                 another source name, or delete the progress of \"{previous}\" with \
+                 `cynosure reset {source}`"
             ),
         )
     }
@@ -172,8 +174,8 @@ impl Failure {
     }
 
     #[must_use]
-    pub fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
-        self.retry_after = wait;
+    pub fn with_retry_after(mut self, retry_after: Option<Duration>) -> Self {
+        self.retry_after = retry_after;
         self
     }
 
@@ -188,7 +190,7 @@ impl Failure {
     pub fn with_strikes(mut self, strikes: Option<ThrottleStrikes>) -> Self {
         self.strikes = strikes;
         if self.is_item_specific_throttle() {
-            self.message.push_str(", for this document alone: other requests are let through");
+            self.message.push_str(", only for this document: other requests succeed");
         }
         self
     }
@@ -201,8 +203,8 @@ impl Failure {
     }
 
     #[must_use]
-    pub fn with_response(mut self, reply: RecordedResponse) -> Self {
-        self.response = Some(Box::new(reply));
+    pub fn with_response(mut self, response: RecordedResponse) -> Self {
+        self.response = Some(Box::new(response));
         self
     }
 
@@ -210,11 +212,11 @@ impl Failure {
     /// refused the request.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        let fleeting = matches!(
+        let has_transient_cause = matches!(
             self.cause,
             Cause::Connection | Cause::Timeout | Cause::Truncated | Cause::Server
         );
-        fleeting && self.retry_after.is_none() && !self.is_retry_budget_exhausted
+        has_transient_cause && self.retry_after.is_none() && !self.is_retry_budget_exhausted
     }
 }
 
@@ -378,19 +380,19 @@ impl ErrorAction {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::WaitForRateLimit => "wait",
-            Self::RefreshCredential => "renew",
+            Self::WaitForRateLimit => "wait_for_rate_limit",
+            Self::RefreshCredential => "refresh_credential",
             Self::Quarantine => "quarantine",
-            Self::MarkGone => "gone",
-            Self::RetryMuchLater => "long_wait",
+            Self::MarkGone => "mark_gone",
+            Self::RetryMuchLater => "retry_much_later",
             Self::Retry => "retry",
-            Self::RetryAsChallenge => "suspect",
+            Self::RetryAsChallenge => "retry_as_challenge",
             Self::SwitchProxy => "switch_proxy",
-            Self::FullResync => "collect_in_full",
-            Self::RestartListing => "list_again",
+            Self::FullResync => "full_resync",
+            Self::RestartListing => "restart_listing",
             Self::WaitForNetwork => "wait_for_network",
             Self::WaitForStorage => "wait_for_storage",
-            Self::RetryConservatively => "retry_cautiously",
+            Self::RetryConservatively => "retry_conservatively",
         }
     }
 }

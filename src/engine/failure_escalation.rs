@@ -57,13 +57,14 @@ impl FailureEscalator {
     /// consecutive retryable failures or challenges.
     #[must_use]
     pub fn would_escalate(&self, policy: EscalationPolicy, item: i64, failure: &Failure) -> bool {
-        let verdict = failure.cause.action(RequestScope::Item);
-        if verdict == ErrorAction::RetryAsChallenge {
+        let action = failure.cause.action(RequestScope::Item);
+        if action == ErrorAction::RetryAsChallenge {
             return self.consecutive_challenges + 1 >= CHALLENGES_THRESHOLD;
         }
-        let failing = self.failing_items.len() + usize::from(!self.failing_items.contains(&item));
-        matches!(verdict, ErrorAction::Retry | ErrorAction::RetryConservatively)
-            && failing >= policy.failure_threshold
+        let failing_count =
+            self.failing_items.len() + usize::from(!self.failing_items.contains(&item));
+        matches!(action, ErrorAction::Retry | ErrorAction::RetryConservatively)
+            && failing_count >= policy.failure_threshold
     }
 
     /// Records an item failure; returns the session failure if it escalates.
@@ -92,11 +93,11 @@ impl FailureEscalator {
             ErrorAction::Quarantine if failure.cause == Cause::Forbidden => {
                 self.forbidden_items.insert(item);
                 (self.forbidden_items.len() >= FORBIDDEN_ITEMS_THRESHOLD).then(|| {
-                    let detail = format!(
+                    let message = format!(
                         "{FORBIDDEN_ITEMS_THRESHOLD} different items in a row are forbidden: {failure}"
                     );
-                    let reply = failure.response.clone();
-                    Failure { response: reply, ..Failure::new(Cause::Unauthorized, detail) }
+                    let response = failure.response.clone();
+                    Failure { response, ..Failure::new(Cause::Unauthorized, message) }
                 })
             }
             ErrorAction::Quarantine => None,
@@ -120,77 +121,77 @@ mod tests {
         EscalationPolicy { failure_threshold: 5, success_threshold: 3 };
 
     fn escalations(
-        bridge: &mut FailureEscalator,
+        escalator: &mut FailureEscalator,
         cause: Cause,
         items: impl Iterator<Item = i64>,
     ) -> Vec<bool> {
         items
-            .map(|item| bridge.record_failure(POLICY, item, &Failure::new(cause, "x")).is_some())
+            .map(|item| escalator.record_failure(POLICY, item, &Failure::new(cause, "x")).is_some())
             .collect()
     }
 
     #[test]
     fn five_distinct_item_failures_escalate_to_the_session() {
-        let crossed = escalations(&mut FailureEscalator::default(), Cause::Server, 1..=5);
+        let escalated = escalations(&mut FailureEscalator::default(), Cause::Server, 1..=5);
 
-        assert_eq!(crossed, [false, false, false, false, true]);
+        assert_eq!(escalated, [false, false, false, false, true]);
     }
 
     #[test]
     fn one_failing_item_never_escalates() {
-        let crossed = escalations(
+        let escalated = escalations(
             &mut FailureEscalator::default(),
             Cause::Server,
             std::iter::repeat_n(7, 100),
         );
 
-        assert!(!crossed.contains(&true));
+        assert!(!escalated.contains(&true));
     }
 
     #[test]
     fn a_success_resets_the_streak() {
-        let mut bridge = FailureEscalator::default();
+        let mut escalator = FailureEscalator::default();
 
-        assert!(!escalations(&mut bridge, Cause::Server, 1..=4).contains(&true));
-        bridge.record_success();
-        assert!(!escalations(&mut bridge, Cause::Server, 5..=8).contains(&true));
+        assert!(!escalations(&mut escalator, Cause::Server, 1..=4).contains(&true));
+        escalator.record_success();
+        assert!(!escalations(&mut escalator, Cause::Server, 5..=8).contains(&true));
     }
 
     #[test]
     fn ten_forbidden_items_in_a_row_are_an_auth_failure() {
-        let mut bridge = FailureEscalator::default();
-        assert!(!escalations(&mut bridge, Cause::Forbidden, 1..=9).contains(&true));
+        let mut escalator = FailureEscalator::default();
+        assert!(!escalations(&mut escalator, Cause::Forbidden, 1..=9).contains(&true));
 
-        let failure = bridge.record_failure(POLICY, 10, &Failure::new(Cause::Forbidden, "403"));
+        let failure = escalator.record_failure(POLICY, 10, &Failure::new(Cause::Forbidden, "403"));
 
         assert_eq!(failure.map(|failure| failure.cause), Some(Cause::Unauthorized));
     }
 
     #[test]
     fn three_challenges_in_a_row_escalate() {
-        let crossed = escalations(
+        let escalated = escalations(
             &mut FailureEscalator::default(),
             Cause::Challenge,
             std::iter::repeat_n(7, 3),
         );
 
-        assert_eq!(crossed, [false, false, true]);
+        assert_eq!(escalated, [false, false, true]);
     }
 
     #[test]
     fn a_session_failure_requires_three_successes() {
-        let mut bridge = FailureEscalator::default();
+        let mut escalator = FailureEscalator::default();
 
-        bridge.enter_half_open(POLICY);
-        let proving: Vec<_> = (0..4)
+        escalator.enter_half_open(POLICY);
+        let half_open: Vec<_> = (0..4)
             .map(|_| {
-                let before = bridge.is_half_open();
-                bridge.record_success();
+                let before = escalator.is_half_open();
+                escalator.record_success();
                 before
             })
             .collect();
 
-        assert_eq!(proving, [true, true, true, false]);
+        assert_eq!(half_open, [true, true, true, false]);
     }
 }
 
@@ -202,9 +203,9 @@ mod proptests {
     /// Generates a success (`None`) or an item failure.
     fn outcome() -> impl Strategy<Value = Option<(i64, Cause)>> {
         let is_counted = |cause: &Cause| {
-            let verdict = cause.action(RequestScope::Item);
+            let action = cause.action(RequestScope::Item);
             matches!(
-                verdict,
+                action,
                 ErrorAction::Retry
                     | ErrorAction::RetryConservatively
                     | ErrorAction::RetryAsChallenge
@@ -219,19 +220,19 @@ mod proptests {
         #[test]
         fn would_escalate_predicts_the_next_failure(
             failure_threshold in 1..=8_usize,
-            ends in prop::collection::vec(outcome(), 0..60),
+            outcomes in prop::collection::vec(outcome(), 0..60),
         ) {
             let policy = EscalationPolicy { failure_threshold, success_threshold: 3 };
-            let mut bridge = FailureEscalator::default();
-            for end in ends {
-                let Some((item, cause)) = end else {
-                    bridge.record_success();
+            let mut escalator = FailureEscalator::default();
+            for outcome in outcomes {
+                let Some((item, cause)) = outcome else {
+                    escalator.record_success();
                     continue;
                 };
                 let failure = Failure::new(cause, "x");
-                let is_on_the_edge = bridge.would_escalate(policy, item, &failure);
-                let crossed = bridge.record_failure(policy, item, &failure);
-                prop_assert_eq!(is_on_the_edge, crossed.is_some(), "{:?}", bridge);
+                let predicted = escalator.would_escalate(policy, item, &failure);
+                let escalated = escalator.record_failure(policy, item, &failure);
+                prop_assert_eq!(predicted, escalated.is_some(), "{:?}", escalator);
             }
         }
     }

@@ -5,11 +5,11 @@ use std::time::Duration;
 /// Formats a duration in its two largest units: `500 ms`, `45 s`, `1 min 24 s`, `3 h 5 min`,
 /// `2 d 4 h`.
 #[must_use]
-pub fn format_duration(span: Duration) -> String {
-    let seconds = span.as_secs();
+pub fn format_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes, seconds % 60) {
-        (0, 0, 0, 0) if !span.is_zero() => format!("{} ms", span.as_millis().max(1)),
+        (0, 0, 0, 0) if !duration.is_zero() => format!("{} ms", duration.as_millis().max(1)),
         (0, 0, 0, seconds) => format!("{seconds} s"),
         (0, 0, minutes, 0) => format!("{minutes} min"),
         (0, 0, minutes, seconds) => format!("{minutes} min {seconds} s"),

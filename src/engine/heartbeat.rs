@@ -81,16 +81,18 @@ impl DualTimestamp {
 /// Returns the heartbeat that has been missed for longest, if any.
 #[must_use]
 pub fn find_missed_heartbeat<'a>(
-    promises: impl IntoIterator<Item = (&'a str, HeartbeatDeadline)>,
+    deadlines: impl IntoIterator<Item = (&'a str, HeartbeatDeadline)>,
     now: DualTimestamp,
 ) -> Option<MissedHeartbeat> {
-    let late = promises.into_iter().map(|(who, promise)| (who, promise, now.since(promise.at)));
-    let (who, promise, late) =
-        late.filter(|(_, _, late)| !late.is_zero()).max_by_key(|(_, _, late)| *late)?;
+    let (loop_name, deadline, overdue_by) = deadlines
+        .into_iter()
+        .map(|(loop_name, deadline)| (loop_name, deadline, now.since(deadline.at)))
+        .filter(|(_, _, overdue_by)| !overdue_by.is_zero())
+        .max_by_key(|(_, _, overdue_by)| *overdue_by)?;
     Some(MissedHeartbeat {
-        loop_name: who.to_owned(),
-        activity: promise.activity,
-        overdue_by: late,
+        loop_name: loop_name.to_owned(),
+        activity: deadline.activity,
+        overdue_by,
     })
 }
 
@@ -98,23 +100,23 @@ impl WatchdogState {
     /// Returns the action for the longest missed heartbeat, if any.
     pub fn evaluate(
         &mut self,
-        overdue: Option<MissedHeartbeat>,
+        missed: Option<MissedHeartbeat>,
         uptime: Duration,
     ) -> WatchdogAction {
-        match (*self, overdue) {
+        match (*self, missed) {
             (Self::Healthy, None) => WatchdogAction::SendKeepAlive,
             (Self::WaitingToRestart(_) | Self::RestartRefused, None) => {
                 *self = Self::Healthy;
                 WatchdogAction::Recovered
             }
-            (Self::Healthy, Some(overdue)) => {
+            (Self::Healthy, Some(missed)) => {
                 *self = Self::WaitingToRestart(uptime);
-                WatchdogAction::ConsultRestartBudget(overdue)
+                WatchdogAction::ConsultRestartBudget(missed)
             }
             (Self::WaitingToRestart(from), Some(_)) if uptime < from => {
                 WatchdogAction::SendKeepAlive
             }
-            (Self::WaitingToRestart(_), Some(overdue)) => WatchdogAction::RequestRestart(overdue),
+            (Self::WaitingToRestart(_), Some(missed)) => WatchdogAction::RequestRestart(missed),
             (Self::RestartRefused, Some(_)) => WatchdogAction::WithholdKeepAlive,
         }
     }
@@ -139,8 +141,8 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const HOUR: Duration = Duration::from_secs(3600);
 
-    fn deadline_at(by: DualTimestamp) -> [(&'static str, HeartbeatDeadline); 1] {
-        [("work", HeartbeatDeadline { at: by, activity: "rate_limited" })]
+    fn deadline_at(at: DualTimestamp) -> [(&'static str, HeartbeatDeadline); 1] {
+        [("work", HeartbeatDeadline { at, activity: "rate_limited" })]
     }
 
     fn missed_heartbeat() -> MissedHeartbeat {
@@ -157,62 +159,66 @@ mod tests {
 
         assert_eq!(find_missed_heartbeat(deadline_at(six_hours), NOW), None);
         assert_eq!(find_missed_heartbeat(deadline_at(six_hours), six_hours), None);
-        let late = find_missed_heartbeat(deadline_at(six_hours), six_hours.after(SECOND)).unwrap();
-        assert_eq!((late.loop_name.as_str(), late.overdue_by), ("work", SECOND));
+        let missed =
+            find_missed_heartbeat(deadline_at(six_hours), six_hours.after(SECOND)).unwrap();
+        assert_eq!((missed.loop_name.as_str(), missed.overdue_by), ("work", SECOND));
     }
 
     #[test]
     fn neither_clock_step_nor_suspend_misses_a_heartbeat() {
-        let by = NOW.after(SECOND);
-        let a_day_on = DualTimestamp { wall: NOW.wall.after(24 * HOUR), ..NOW };
+        let at = NOW.after(SECOND);
+        let next_day = DualTimestamp { wall: NOW.wall.after(24 * HOUR), ..NOW };
         let set_back = DualTimestamp { wall: Timestamp(0), uptime: NOW.uptime + HOUR };
 
-        assert_eq!(find_missed_heartbeat(deadline_at(by), a_day_on), None);
-        assert_eq!(find_missed_heartbeat(deadline_at(by), set_back), None);
+        assert_eq!(find_missed_heartbeat(deadline_at(at), next_day), None);
+        assert_eq!(find_missed_heartbeat(deadline_at(at), set_back), None);
     }
 
     #[test]
     fn the_longest_missed_heartbeat_is_reported() {
-        let promise = |by| HeartbeatDeadline { at: by, activity: "downloading" };
-        let both = [("a", promise(NOW)), ("b", promise(NOW.after(SECOND)))];
+        let deadline = |at| HeartbeatDeadline { at, activity: "downloading" };
+        let both = [("a", deadline(NOW)), ("b", deadline(NOW.after(SECOND)))];
 
         assert_eq!(find_missed_heartbeat(both, NOW.after(HOUR)).unwrap().loop_name, "a");
     }
 
     #[test]
     fn each_escalation_happens_once_then_keep_alives_stop() {
-        let mut keeper = WatchdogState::default();
+        let mut watchdog = WatchdogState::default();
         let at = |seconds| Duration::from_secs(seconds);
-        assert_eq!(keeper.evaluate(None, at(0)), WatchdogAction::SendKeepAlive);
+        assert_eq!(watchdog.evaluate(None, at(0)), WatchdogAction::SendKeepAlive);
 
         assert!(matches!(
-            keeper.evaluate(Some(missed_heartbeat()), at(1)),
+            watchdog.evaluate(Some(missed_heartbeat()), at(1)),
             WatchdogAction::ConsultRestartBudget(_)
         ));
-        keeper.wait_to_restart(at(10), at(1));
-        assert_eq!(keeper.evaluate(Some(missed_heartbeat()), at(5)), WatchdogAction::SendKeepAlive);
+        watchdog.wait_to_restart(at(10), at(1));
+        assert_eq!(
+            watchdog.evaluate(Some(missed_heartbeat()), at(5)),
+            WatchdogAction::SendKeepAlive
+        );
         assert!(matches!(
-            keeper.evaluate(Some(missed_heartbeat()), at(11)),
+            watchdog.evaluate(Some(missed_heartbeat()), at(11)),
             WatchdogAction::RequestRestart(_)
         ));
-        keeper.mark_restart_refused();
+        watchdog.mark_restart_refused();
 
         assert_eq!(
-            keeper.evaluate(Some(missed_heartbeat()), at(12)),
+            watchdog.evaluate(Some(missed_heartbeat()), at(12)),
             WatchdogAction::WithholdKeepAlive
         );
         assert_eq!(
-            keeper.evaluate(Some(missed_heartbeat()), at(13)),
+            watchdog.evaluate(Some(missed_heartbeat()), at(13)),
             WatchdogAction::WithholdKeepAlive
         );
     }
 
     #[test]
     fn keep_alives_resume_after_recovery() {
-        let mut keeper = WatchdogState::RestartRefused;
+        let mut watchdog = WatchdogState::RestartRefused;
 
-        assert_eq!(keeper.evaluate(None, SECOND), WatchdogAction::Recovered);
-        assert_eq!(keeper.evaluate(None, SECOND), WatchdogAction::SendKeepAlive);
+        assert_eq!(watchdog.evaluate(None, SECOND), WatchdogAction::Recovered);
+        assert_eq!(watchdog.evaluate(None, SECOND), WatchdogAction::SendKeepAlive);
     }
 }
 
@@ -225,12 +231,17 @@ mod proptests {
     proptest! {
         #[test]
         fn nothing_is_overdue_until_both_clocks_agree(
-            by in 0..1_000_000_i64, wall in 0..2_000_000_i64, waited in 0..2_000_000_u64,
+            deadline_wall in 0..1_000_000_i64,
+            wall in 0..2_000_000_i64,
+            uptime in 0..2_000_000_u64,
         ) {
-            let promised = DualTimestamp { wall: Timestamp(by), uptime: Duration::from_millis(1000) };
-            let now = DualTimestamp { wall: Timestamp(wall), uptime: Duration::from_millis(waited) };
-            let late = find_missed_heartbeat([("work", HeartbeatDeadline { at: promised, activity: "idle" })], now);
-            prop_assert_eq!(late.is_some(), wall > by && waited > 1000);
+            let instant = |wall, uptime| DualTimestamp {
+                wall: Timestamp(wall),
+                uptime: Duration::from_millis(uptime),
+            };
+            let deadline = HeartbeatDeadline { at: instant(deadline_wall, 1000), activity: "idle" };
+            let missed = find_missed_heartbeat([("work", deadline)], instant(wall, uptime));
+            prop_assert_eq!(missed.is_some(), wall > deadline_wall && uptime > 1000);
         }
     }
 }

@@ -55,14 +55,14 @@ pub enum ItemDecision {
 }
 
 impl ItemRetryPolicy {
-    /// Decides about an item after a failure; `trial` counts its earlier failures.
+    /// Decides about an item after a failure; `counts` are those of its earlier failures.
     #[must_use]
     pub fn on_failure(
         &self,
         failure: &Failure,
-        trial: ItemFailureCounts,
+        counts: ItemFailureCounts,
         now: Timestamp,
-        draw: RandomSample,
+        sample: RandomSample,
     ) -> ItemDecision {
         match failure.cause.action(RequestScope::Item) {
             ErrorAction::MarkGone => ItemDecision::Gone,
@@ -72,41 +72,41 @@ impl ItemRetryPolicy {
             | ErrorAction::RetryConservatively => {
                 // An attempt that was cut short says less about the item than a complete one:
                 // only its requests count, and the item goes to the end of the queue.
-                let attempts = trial
+                let attempts = counts
                     .failed_attempts
                     .saturating_add(u32::from(!failure.is_retry_budget_exhausted));
-                let requests = trial.failed_requests.saturating_add(failure.request_count);
+                let requests = counts.failed_requests.saturating_add(failure.request_count);
                 if attempts >= self.max_attempts || requests >= self.max_requests {
                     return ItemDecision::Quarantine;
                 }
                 let doublings = if failure.is_retry_budget_exhausted { 1 } else { attempts };
-                let since = trial.failing_since.or(Some(now));
-                let trial = ItemFailureCounts {
+                let failing_since = counts.failing_since.or(Some(now));
+                let counts = ItemFailureCounts {
                     failed_attempts: attempts,
                     failed_requests: requests,
-                    failing_since: since,
-                    ..trial
+                    failing_since,
+                    ..counts
                 };
                 ItemDecision::Retry {
-                    failures: trial,
-                    at: now.after(self.backoff_delay(doublings, failure, draw)),
+                    failures: counts,
+                    at: now.after(self.backoff_delay(doublings, failure, sample)),
                 }
             }
             // Only this item waits, and its attempts run out eventually.
             ErrorAction::WaitForRateLimit if failure.is_item_specific_throttle() => {
                 let strikes = failure.strikes.unwrap_or_default();
-                let costs = strikes.costs_attempt();
-                let attempts = trial.failed_attempts.saturating_add(u32::from(costs));
+                let costs_attempt = strikes.costs_attempt();
+                let attempts = counts.failed_attempts.saturating_add(u32::from(costs_attempt));
                 if attempts >= self.max_attempts {
                     return ItemDecision::Quarantine;
                 }
-                let at = now.after(self.backoff_delay(attempts.max(1), failure, draw));
-                let trial = ItemFailureCounts {
+                let at = now.after(self.backoff_delay(attempts.max(1), failure, sample));
+                let counts = ItemFailureCounts {
                     failed_attempts: attempts,
                     strikes: strikes.count(),
-                    ..trial
+                    ..counts
                 };
-                ItemDecision::Retry { failures: trial, at }
+                ItemDecision::Retry { failures: counts, at }
             }
             ErrorAction::WaitForRateLimit
             | ErrorAction::RefreshCredential
@@ -120,10 +120,10 @@ impl ItemRetryPolicy {
     }
 
     /// Returns a doubling delay with jitter over its upper half, never below the Retry-After.
-    fn backoff_delay(&self, attempts: u32, failure: &Failure, draw: RandomSample) -> Duration {
+    fn backoff_delay(&self, attempts: u32, failure: &Failure, sample: RandomSample) -> Duration {
         let doubled = self.retry_delay.saturating_mul(2_u32.saturating_pow(attempts - 1));
         let capped = doubled.min(self.max_retry_delay);
-        capped.mul_f64(0.5 + draw.fraction() / 2.0).max(failure.retry_after.unwrap_or_default())
+        capped.mul_f64(0.5 + sample.fraction() / 2.0).max(failure.retry_after.unwrap_or_default())
     }
 }
 
@@ -184,9 +184,9 @@ mod tests {
     }
 
     fn expected_retry(attempts: u32, requests: u32, at: i64) -> ItemDecision {
-        let since = Some(NOW);
+        let failing_since = Some(NOW);
         ItemDecision::Retry {
-            failures: ItemFailureCounts { failing_since: since, ..failures(attempts, requests) },
+            failures: ItemFailureCounts { failing_since, ..failures(attempts, requests) },
             at: Timestamp(at),
         }
     }
@@ -201,8 +201,8 @@ mod tests {
     #[test]
     fn permanent_failures_recheck_with_backoff_others_daily() {
         let days = |cause| {
-            let looks = (0..5).map(|times| POLICY.recheck.next_recheck_at(cause, times, NOW));
-            looks.map(|look| look.since(NOW).as_secs() / 86_400).collect::<Vec<_>>()
+            let rechecks = (0..5).map(|times| POLICY.recheck.next_recheck_at(cause, times, NOW));
+            rechecks.map(|recheck_at| recheck_at.since(NOW).as_secs() / 86_400).collect::<Vec<_>>()
         };
 
         assert_eq!(days(Cause::Forbidden), [1, 2, 4, 7, 7]);
@@ -225,29 +225,29 @@ mod tests {
     #[test]
     fn an_item_throttled_alone_backs_off_and_is_quarantined() {
         let mut strikes = ThrottleStrikes::default();
-        let mut trial = ItemFailureCounts::default();
-        let steps: Vec<ItemDecision> = (0..5)
+        let mut counts = ItemFailureCounts::default();
+        let decisions: Vec<ItemDecision> = (0..5)
             .map(|round| {
                 // Between two of its throttles another request succeeds.
                 strikes = strikes.with_throttle(2 * round, (2 * round).checked_sub(1));
                 let failure = Failure::new(Cause::RateLimit, "429")
                     .with_retry_after(Some(Duration::from_secs(60)))
                     .with_strikes(Some(strikes));
-                let step = POLICY.on_failure(&failure, trial, NOW, MAX_SAMPLE);
-                if let ItemDecision::Retry { failures: so_far, .. } = step {
-                    trial = so_far;
+                let decision = POLICY.on_failure(&failure, counts, NOW, MAX_SAMPLE);
+                if let ItemDecision::Retry { failures: next, .. } = decision {
+                    counts = next;
                 }
-                step
+                decision
             })
             .collect();
 
         let retry = |attempts, strikes| {
-            let trial = ItemFailureCounts { strikes, ..failures(attempts, 0) };
-            ItemDecision::Retry { failures: trial, at: Timestamp(1_060_000) }
+            let counts = ItemFailureCounts { strikes, ..failures(attempts, 0) };
+            ItemDecision::Retry { failures: counts, at: Timestamp(1_060_000) }
         };
         let quarantine = ItemDecision::Quarantine;
         assert_eq!(
-            steps,
+            decisions,
             [ItemDecision::NotCharged, retry(0, 2), retry(1, 3), retry(2, 4), quarantine]
         );
     }
@@ -264,8 +264,8 @@ mod tests {
             Failure { is_retry_budget_exhausted: true, ..Failure::new(Cause::Server, "x") };
 
         for attempts in [0, 2] {
-            let step = POLICY.on_failure(&failure, failures(attempts, 5), NOW, MAX_SAMPLE);
-            assert_eq!(step, expected_retry(attempts, 6, 1_010_000));
+            let decision = POLICY.on_failure(&failure, failures(attempts, 5), NOW, MAX_SAMPLE);
+            assert_eq!(decision, expected_retry(attempts, 6, 1_010_000));
         }
     }
 
@@ -274,20 +274,20 @@ mod tests {
     fn cut_short_attempts_end_in_quarantine() {
         let failure =
             Failure { is_retry_budget_exhausted: true, ..Failure::new(Cause::Timeout, "x") };
-        let mut trial = ItemFailureCounts::default();
+        let mut counts = ItemFailureCounts::default();
 
         for _ in 1..POLICY.max_requests {
-            match POLICY.on_failure(&failure, trial, NOW, MAX_SAMPLE) {
-                ItemDecision::Retry { failures: next, .. } => trial = next,
-                step @ (ItemDecision::Gone
+            match POLICY.on_failure(&failure, counts, NOW, MAX_SAMPLE) {
+                ItemDecision::Retry { failures: next, .. } => counts = next,
+                decision @ (ItemDecision::Gone
                 | ItemDecision::Quarantine
                 | ItemDecision::NotCharged) => {
-                    panic!("{step:?} after {trial:?}")
+                    panic!("{decision:?} after {counts:?}")
                 }
             }
         }
 
-        assert_eq!(POLICY.on_failure(&failure, trial, NOW, MAX_SAMPLE), ItemDecision::Quarantine);
+        assert_eq!(POLICY.on_failure(&failure, counts, NOW, MAX_SAMPLE), ItemDecision::Quarantine);
     }
 
     #[test]
@@ -295,8 +295,9 @@ mod tests {
         let failure =
             Failure::new(Cause::Server, "x").with_retry_after(Some(Duration::from_secs(100)));
 
-        let step = POLICY.on_failure(&failure, ItemFailureCounts::default(), NOW, RandomSample(0));
+        let decision =
+            POLICY.on_failure(&failure, ItemFailureCounts::default(), NOW, RandomSample(0));
 
-        assert_eq!(step, expected_retry(1, 1, 1_100_000));
+        assert_eq!(decision, expected_retry(1, 1, 1_100_000));
     }
 }

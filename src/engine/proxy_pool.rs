@@ -102,29 +102,30 @@ impl ProxyPool {
     /// one, unless it fails or another is much faster; else the one with the fewest consecutive
     /// failures, and of these the fastest. `None` if all others are dead.
     pub fn choose(&mut self, tried: &BTreeSet<ProxyIndex>, now: Timestamp) -> Option<ProxyIndex> {
-        let is_left = |no: &ProxyIndex| !tried.contains(no);
-        let left: Vec<_> = (0..self.proxies.len()).map(ProxyIndex).filter(is_left).collect();
-        if let Some(no) = left.iter().find(|no| self.is_retry_due(**no, now)) {
-            let until = now.after(self.next_cooldown(*no));
-            let proxy = &mut self.proxies[no.0];
+        let is_untried = |index: &ProxyIndex| !tried.contains(index);
+        let untried: Vec<_> = (0..self.proxies.len()).map(ProxyIndex).filter(is_untried).collect();
+        if let Some(index) = untried.iter().find(|index| self.is_retry_due(**index, now)) {
+            let until = now.after(self.next_cooldown(*index));
+            let proxy = &mut self.proxies[index.0];
             match proxy.state {
                 ProxyState::Alive => proxy.retry_at = Some(until),
                 ProxyState::Dead { .. } | ProxyState::Probing { .. } => {
                     proxy.state = ProxyState::Probing { since: now, until };
                 }
             }
-            return Some(*no);
+            return Some(*index);
         }
-        let is_alive = |no: &ProxyIndex| self.proxies[no.0].state == ProxyState::Alive;
-        let alive: Vec<_> = left.into_iter().filter(is_alive).collect();
-        if let Some(no) = alive.iter().find(|no| self.proxies[no.0].is_untested()) {
-            return Some(*no);
+        let is_alive = |index: &ProxyIndex| self.proxies[index.0].state == ProxyState::Alive;
+        let alive: Vec<_> = untried.into_iter().filter(is_alive).collect();
+        if let Some(index) = alive.iter().find(|index| self.proxies[index.0].is_untested()) {
+            return Some(*index);
         }
-        let best = alive.iter().copied().min_by_key(|no| {
-            let proxy = &self.proxies[no.0];
+        let best = alive.iter().copied().min_by_key(|index| {
+            let proxy = &self.proxies[index.0];
             (proxy.consecutive_failures, proxy.latency.unwrap_or(Duration::MAX))
         })?;
-        let kept = self.current.filter(|no| alive.contains(no) && !self.should_switch(*no, best));
+        let kept =
+            self.current.filter(|index| alive.contains(index) && !self.should_switch(*index, best));
         let chosen = kept.unwrap_or(best);
         self.current = Some(chosen);
         Some(chosen)
@@ -133,20 +134,20 @@ impl ProxyPool {
     /// Records that the response to a request sent at `sent` came through a proxy.
     pub fn record_success(
         &mut self,
-        no: ProxyIndex,
+        index: ProxyIndex,
         sent: Timestamp,
         now: Timestamp,
     ) -> Option<ProxyChange> {
-        let proxy = self.proxies.get_mut(no.0)?;
+        let proxy = self.proxies.get_mut(index.0)?;
         let change = match proxy.state {
             ProxyState::Alive => None,
             ProxyState::Probing { since, .. } if since <= sent => Some(ProxyChange::Recovered),
             // Sent before the proxy died.
             ProxyState::Probing { .. } | ProxyState::Dead { .. } => return None,
         };
-        let newest = now.since(sent);
-        proxy.latency = Some(proxy.latency.map_or(newest, |known| {
-            known.mul_f64(1.0 - LATENCY_WEIGHT) + newest.mul_f64(LATENCY_WEIGHT)
+        let latency = now.since(sent);
+        proxy.latency = Some(proxy.latency.map_or(latency, |average| {
+            average.mul_f64(1.0 - LATENCY_WEIGHT) + latency.mul_f64(LATENCY_WEIGHT)
         }));
         (proxy.state, proxy.retry_at) = (ProxyState::Alive, None);
         (proxy.consecutive_failures, proxy.consecutive_deaths) = (0, 0);
@@ -156,12 +157,12 @@ impl ProxyPool {
     /// Records that a request sent at `sent` failed through the fault of a proxy.
     pub fn record_failure(
         &mut self,
-        no: ProxyIndex,
+        index: ProxyIndex,
         sent: Timestamp,
         now: Timestamp,
     ) -> Option<ProxyChange> {
         let failures_max = self.policy.failure_threshold.max(1);
-        let proxy = self.proxies.get_mut(no.0)?;
+        let proxy = self.proxies.get_mut(index.0)?;
         proxy.consecutive_failures = proxy.consecutive_failures.saturating_add(1);
         proxy.total_failures = proxy.total_failures.saturating_add(1);
         let was_dead = match proxy.state {
@@ -173,8 +174,8 @@ impl ProxyPool {
             }
             ProxyState::Probing { .. } | ProxyState::Dead { .. } => return None,
         };
-        let cooldown = self.next_cooldown(no);
-        let proxy = self.proxies.get_mut(no.0)?;
+        let cooldown = self.next_cooldown(index);
+        let proxy = self.proxies.get_mut(index.0)?;
         proxy.state = ProxyState::Dead { until: now.after(cooldown) };
         proxy.consecutive_deaths = proxy.consecutive_deaths.saturating_add(1);
         Some(match was_dead {
@@ -189,8 +190,8 @@ impl ProxyPool {
         &self.proxies
     }
 
-    fn is_retry_due(&self, no: ProxyIndex, now: Timestamp) -> bool {
-        let proxy = &self.proxies[no.0];
+    fn is_retry_due(&self, index: ProxyIndex, now: Timestamp) -> bool {
+        let proxy = &self.proxies[index.0];
         match proxy.state {
             ProxyState::Alive => proxy.retry_at.is_some_and(|until| until <= now),
             ProxyState::Dead { until } | ProxyState::Probing { until, .. } => until <= now,
@@ -198,20 +199,20 @@ impl ProxyPool {
     }
 
     /// Returns true if the best proxy should replace the current one.
-    fn should_switch(&self, kept: ProxyIndex, best: ProxyIndex) -> bool {
-        let (kept, best) = (&self.proxies[kept.0], &self.proxies[best.0]);
-        let slow = kept.latency.unwrap_or(Duration::MAX);
-        best.consecutive_failures < kept.consecutive_failures
-            || (FAST_ENOUGH_LATENCY < slow
-                && best.latency.is_some_and(|fast| {
-                    fast.as_secs_f64() < slow.as_secs_f64() * MUCH_FASTER_RATIO
+    fn should_switch(&self, current: ProxyIndex, best: ProxyIndex) -> bool {
+        let (current, best) = (&self.proxies[current.0], &self.proxies[best.0]);
+        let current_latency = current.latency.unwrap_or(Duration::MAX);
+        best.consecutive_failures < current.consecutive_failures
+            || (FAST_ENOUGH_LATENCY < current_latency
+                && best.latency.is_some_and(|latency| {
+                    latency.as_secs_f64() < current_latency.as_secs_f64() * MUCH_FASTER_RATIO
                 }))
     }
 
     /// Returns the cooldown of a proxy that dies now.
-    fn next_cooldown(&self, no: ProxyIndex) -> Duration {
-        let doubled = 2_u32.saturating_pow(self.proxies[no.0].consecutive_deaths);
-        self.policy.cooldown.saturating_mul(doubled).min(self.policy.max_cooldown)
+    fn next_cooldown(&self, index: ProxyIndex) -> Duration {
+        let factor = 2_u32.saturating_pow(self.proxies[index.0].consecutive_deaths);
+        self.policy.cooldown.saturating_mul(factor).min(self.policy.max_cooldown)
     }
 }
 
@@ -239,26 +240,26 @@ mod tests {
     /// Creates a pool whose proxies have responded with these latencies in milliseconds.
     fn pool(latencies: &[i64]) -> ProxyPool {
         let mut pool = ProxyPool::new(POLICY, latencies.len());
-        for (no, latency) in latencies.iter().enumerate() {
-            pool.record_success(ProxyIndex(no), START, Timestamp(*latency));
+        for (index, latency) in latencies.iter().enumerate() {
+            pool.record_success(ProxyIndex(index), START, Timestamp(*latency));
         }
         pool
     }
 
     fn choose_first(pool: &mut ProxyPool, now: Timestamp) -> Option<usize> {
-        pool.choose(&BTreeSet::new(), now).map(|no| no.0)
+        pool.choose(&BTreeSet::new(), now).map(|index| index.0)
     }
 
-    fn mark_dead(pool: &mut ProxyPool, no: usize, now: Timestamp) -> Option<ProxyChange> {
-        (0..3).map(|_| pool.record_failure(ProxyIndex(no), now, now)).last().flatten()
+    fn mark_dead(pool: &mut ProxyPool, index: usize, now: Timestamp) -> Option<ProxyChange> {
+        (0..3).map(|_| pool.record_failure(ProxyIndex(index), now, now)).last().flatten()
     }
 
     #[test]
     fn each_proxy_is_tried_once_then_the_fastest_is_used() {
         let mut pool = ProxyPool::new(POLICY, 3);
-        for (no, latency) in [(0, 300), (1, 80), (2, 200)] {
-            assert_eq!(choose_first(&mut pool, START), Some(no));
-            pool.record_success(ProxyIndex(no), START, Timestamp(latency));
+        for (index, latency) in [(0, 300), (1, 80), (2, 200)] {
+            assert_eq!(choose_first(&mut pool, START), Some(index));
+            pool.record_success(ProxyIndex(index), START, Timestamp(latency));
         }
         assert_eq!(choose_first(&mut pool, START), Some(1));
 
@@ -279,7 +280,7 @@ mod tests {
         assert_eq!(choose_first(&mut pool, START), Some(0));
 
         assert_eq!(pool.record_failure(ProxyIndex(0), START, START), None);
-        assert_eq!(choose_first(&mut pool, START), Some(1), "it works better");
+        assert_eq!(choose_first(&mut pool, START), Some(1), "it has no failures");
         pool.record_failure(ProxyIndex(0), START, START);
         let change = pool.record_failure(ProxyIndex(0), START, START);
 
@@ -294,7 +295,7 @@ mod tests {
 
         assert_eq!(choose_first(&mut pool, at(29)), Some(1));
         assert_eq!(choose_first(&mut pool, at(30)), Some(0));
-        assert_eq!(choose_first(&mut pool, at(30)), Some(1), "one request is enough");
+        assert_eq!(choose_first(&mut pool, at(30)), Some(1), "one request is the retry");
         pool.record_success(ProxyIndex(0), at(30), at(30));
         assert_eq!(pool.health()[0].consecutive_failures, 0);
     }
@@ -306,7 +307,7 @@ mod tests {
 
         assert_eq!(choose_first(&mut pool, at(29)), Some(1));
         assert_eq!(choose_first(&mut pool, at(30)), Some(0));
-        assert_eq!(choose_first(&mut pool, at(30)), Some(1), "one is enough");
+        assert_eq!(choose_first(&mut pool, at(30)), Some(1), "one request is the probe");
         assert_eq!(
             pool.record_success(ProxyIndex(0), at(30), at(31)),
             Some(ProxyChange::Recovered)
@@ -378,19 +379,19 @@ mod proptests {
     }
 
     fn pool_events() -> impl Strategy<Value = Vec<PoolEvent>> {
-        let fact = prop_oneof![
+        let event = prop_oneof![
             3 => Just(PoolEvent::RequestSent),
             2 => (0..8_usize).prop_map(|request| PoolEvent::Answered { request }),
             3 => (0..8_usize).prop_map(|request| PoolEvent::Failed { request }),
             1 => (0..100_i64).prop_map(|seconds| PoolEvent::TimePasses { seconds }),
         ];
-        prop::collection::vec(fact, 0..200)
+        prop::collection::vec(event, 0..200)
     }
 
     proptest! {
         #[test]
         fn a_dead_proxy_gets_one_probe_after_its_cooldown(
-            facts in pool_events(), count in 1..4_usize
+            events in pool_events(), count in 1..4_usize
         ) {
             let policy = ProxyPolicy {
                 failure_threshold: 2,
@@ -400,33 +401,34 @@ mod proptests {
             let mut pool = ProxyPool::new(policy, count);
             let mut now = Timestamp(0);
             let mut sent: Vec<(ProxyIndex, Timestamp)> = Vec::new();
-            for fact in facts {
-                match fact {
+            for event in events {
+                match event {
                     PoolEvent::RequestSent => {
                         let before = pool.clone();
-                        if let Some(no) = pool.choose(&BTreeSet::new(), now) {
-                            match before.health()[no.0].state {
+                        if let Some(index) = pool.choose(&BTreeSet::new(), now) {
+                            match before.health()[index.0].state {
                                 ProxyState::Alive => {}
                                 ProxyState::Dead { until } | ProxyState::Probing { until, .. } => {
                                     prop_assert!(until <= now);
-                                    prop_assert_ne!(pool.choose(&BTreeSet::new(), now), Some(no));
+                                    let next = pool.choose(&BTreeSet::new(), now);
+                                    prop_assert_ne!(next, Some(index));
                                 }
                             }
-                            sent.push((no, now));
+                            sent.push((index, now));
                         } else {
                             let alive = |proxy: &ProxyHealth| proxy.state == ProxyState::Alive;
                             prop_assert!(!before.health().iter().any(alive));
                         }
                     }
                     PoolEvent::Answered { request } if request < sent.len() => {
-                        let (no, at) = sent.swap_remove(request);
-                        pool.record_success(no, at, now);
+                        let (index, at) = sent.swap_remove(request);
+                        pool.record_success(index, at, now);
                     }
                     PoolEvent::Failed { request } if request < sent.len() => {
-                        let (no, at) = sent.swap_remove(request);
+                        let (index, at) = sent.swap_remove(request);
                         if let Some(
                             ProxyChange::Dead { cooldown } | ProxyChange::StillDead { cooldown },
-                        ) = pool.record_failure(no, at, now)
+                        ) = pool.record_failure(index, at, now)
                         {
                             prop_assert!(policy.cooldown <= cooldown);
                             prop_assert!(cooldown <= policy.max_cooldown);
@@ -439,8 +441,8 @@ mod proptests {
             // After the longest cooldown, every proxy is chosen again.
             let end = now.after(policy.max_cooldown);
             let mut tried = BTreeSet::new();
-            while let Some(no) = pool.choose(&tried, end) {
-                tried.insert(no);
+            while let Some(index) = pool.choose(&tried, end) {
+                tried.insert(index);
             }
             prop_assert_eq!(tried.len(), count);
         }

@@ -23,9 +23,9 @@ struct SuccessfulRequest {
 impl RecentSuccesses {
     /// Restores the newest success of an earlier process.
     #[must_use]
-    pub fn restore(sent: Option<Timestamp>) -> Self {
+    pub fn restore(sent_at: Option<Timestamp>) -> Self {
         Self {
-            newest: sent.map(|sent| SuccessfulRequest { item: None, sent_at: sent }),
+            newest: sent_at.map(|sent_at| SuccessfulRequest { item: None, sent_at }),
             newest_of_other_item: None,
         }
     }
@@ -36,15 +36,16 @@ impl RecentSuccesses {
         self.newest.map(|success| success.sent_at)
     }
 
-    /// Records that a request for `item`, sent at `sent`, succeeded; `None` for an item that is
+    /// Records that a request for `item`, sent at `sent_at`, succeeded; `None` for an item that is
     /// stored already.
-    pub fn record(&mut self, item: Option<i64>, sent: Timestamp) {
-        let new = SuccessfulRequest { item, sent_at: sent };
+    pub fn record(&mut self, item: Option<i64>, sent_at: Timestamp) {
+        let new = SuccessfulRequest { item, sent_at };
         match self.newest {
             Some(newest) if newest.item == new.item => {
-                self.newest = Some(SuccessfulRequest { sent_at: sent.max(newest.sent_at), ..new });
+                self.newest =
+                    Some(SuccessfulRequest { sent_at: sent_at.max(newest.sent_at), ..new });
             }
-            Some(newest) if sent < newest.sent_at => {
+            Some(newest) if sent_at < newest.sent_at => {
                 self.newest_of_other_item = Some(latest_of(self.newest_of_other_item, new));
             }
             newest => (self.newest, self.newest_of_other_item) = (Some(new), newest),
@@ -61,8 +62,8 @@ impl RecentSuccesses {
     }
 }
 
-fn latest_of(known: Option<SuccessfulRequest>, new: SuccessfulRequest) -> SuccessfulRequest {
-    known.filter(|known| new.sent_at <= known.sent_at).unwrap_or(new)
+fn latest_of(current: Option<SuccessfulRequest>, new: SuccessfulRequest) -> SuccessfulRequest {
+    current.filter(|current| new.sent_at <= current.sent_at).unwrap_or(new)
 }
 
 #[cfg(test)]
@@ -126,15 +127,18 @@ mod proptests {
             item in 0..4_i64,
             failed_at in prop::option::of(0..30_i64),
         ) {
-            let mut kept = RecentSuccesses::default();
-            for (of, sent) in &successes {
-                kept.record(Some(*of), Timestamp(*sent));
+            let mut recent = RecentSuccesses::default();
+            for (success_item, sent_at) in &successes {
+                recent.record(Some(*success_item), Timestamp(*sent_at));
             }
 
-            let is_own = failed_at.is_some_and(|failed_at| {
-                successes.iter().any(|(of, sent)| *of != item && failed_at < *sent)
+            let expected = failed_at.is_some_and(|failed_at| {
+                successes
+                    .iter()
+                    .any(|(success_item, sent_at)| *success_item != item && failed_at < *sent_at)
             });
-            prop_assert_eq!(kept.is_item_specific_failure(item, failed_at.map(Timestamp)), is_own);
+            let failed_at = failed_at.map(Timestamp);
+            prop_assert_eq!(recent.is_item_specific_failure(item, failed_at), expected);
         }
     }
 }

@@ -50,29 +50,29 @@ pub struct RecordedResponse {
 impl RecordedResponse {
     /// Records the permitted part of a response.
     ///
-    /// `named` are further headers that rules test. The `secrets` are masked before
+    /// `rule_headers` are further headers that rules test. The `secrets` are masked before
     /// truncation, so that no part of one remains.
     #[must_use]
-    pub fn capture(reply: &ResponseView<'_>, named: &[&str], secrets: &Secrets) -> Self {
-        let may_keep = |name: &str| {
+    pub fn capture(response: &ResponseView<'_>, rule_headers: &[&str], secrets: &Secrets) -> Self {
+        let may_record = |name: &str| {
             let is_known = RECORDED_HEADERS.contains(&name)
-                || RATE_LIMIT_HEADER_PREFIXES.iter().any(|beginning| name.starts_with(beginning))
-                || named.contains(&name);
+                || RATE_LIMIT_HEADER_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+                || rule_headers.contains(&name);
             is_known && !is_secret_header(name)
         };
-        let kept =
-            reply.headers.iter().filter(|(name, _)| may_keep(name)).take(RECORDED_HEADERS_MAX);
-        let headers = kept.map(|(name, value)| {
+        let recorded =
+            response.headers.iter().filter(|(name, _)| may_record(name)).take(RECORDED_HEADERS_MAX);
+        let headers = recorded.map(|(name, value)| {
             let value = secrets.mask(redact_header_value(name, value));
             ((*name).to_owned(), truncate_to_bytes(&value, RECORDED_HEADER_BYTES_MAX).to_owned())
         });
-        let body = secrets.mask(reply.body);
-        let kept = truncate_to_bytes(&body, RECORDED_BODY_BYTES_MAX);
+        let body = secrets.mask(response.body);
+        let prefix = truncate_to_bytes(&body, RECORDED_BODY_BYTES_MAX);
         Self {
-            status: reply.status,
+            status: response.status,
             headers: headers.collect(),
-            is_truncated: kept.len() < body.len(),
-            body: kept.to_owned(),
+            is_truncated: prefix.len() < body.len(),
+            body: prefix.to_owned(),
         }
     }
 }
@@ -111,13 +111,13 @@ mod tests {
     use super::*;
 
     fn captured(headers: &[(&str, &str)], body: &str) -> RecordedResponse {
-        let reply = ResponseView { status: 403, headers, body };
-        RecordedResponse::capture(&reply, &["x-error", "set-cookie"], &Secrets::new(["hunter2"]))
+        let response = ResponseView { status: 403, headers, body };
+        RecordedResponse::capture(&response, &["x-error", "set-cookie"], &Secrets::new(["hunter2"]))
     }
 
     #[test]
     fn useful_headers_are_recorded_and_secret_ones_are_not() {
-        let reply = captured(
+        let response = captured(
             &[
                 ("retry-after", "30"),
                 ("x-ratelimit-remaining", "0"),
@@ -132,7 +132,7 @@ mod tests {
         );
 
         let headers: Vec<_> =
-            reply.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+            response.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
         assert_eq!(
             headers,
             [
@@ -143,8 +143,8 @@ mod tests {
                 "location: login.example.com",
             ]
         );
-        assert_eq!(reply.body, "no [secret] here");
-        assert!(!reply.is_truncated);
+        assert_eq!(response.body, "no [secret] here");
+        assert!(!response.is_truncated);
     }
 
     #[test]
@@ -152,10 +152,10 @@ mod tests {
         let header = ("via", "é".repeat(1000));
         let headers: Vec<_> = (0..100).map(|_| (header.0, header.1.as_str())).collect();
 
-        let reply = captured(&headers, &"日".repeat(5000));
+        let response = captured(&headers, &"日".repeat(5000));
 
-        assert_eq!((reply.headers.len(), reply.headers[0].1.len()), (32, 256));
-        assert_eq!((reply.body.len(), reply.is_truncated), (2046, true));
+        assert_eq!((response.headers.len(), response.headers[0].1.len()), (32, 256));
+        assert_eq!((response.body.len(), response.is_truncated), (2046, true));
     }
 }
 
@@ -173,13 +173,13 @@ mod proptests {
             let text = format!("{before}{secret}{after}");
             let headers = [(name.as_str(), text.as_str())];
 
-            let reply = ResponseView { status: 500, headers: &headers, body: &text };
-            let kept = RecordedResponse::capture(&reply, &[&name], &Secrets::new([secret]));
+            let response = ResponseView { status: 500, headers: &headers, body: &text };
+            let recorded = RecordedResponse::capture(&response, &[&name], &Secrets::new([secret]));
 
-            let shown = format!("{kept:?}");
+            let printed = format!("{recorded:?}");
             // Not even a part of it, which truncation in its middle would leave.
-            prop_assert!(!shown.contains("s3cr3t"), "{shown}");
-            prop_assert!(kept.body.len() <= RECORDED_BODY_BYTES_MAX);
+            prop_assert!(!printed.contains("s3cr3t"), "{printed}");
+            prop_assert!(recorded.body.len() <= RECORDED_BODY_BYTES_MAX);
         }
     }
 }

@@ -53,37 +53,35 @@ impl RestartBudget {
         if last.is_none_or(|last| last < last_progress) {
             *self = Self::default();
         }
-        let ready = match self.last_restart_ms {
+        let permitted_at = match self.last_restart_ms {
             Some(last) => Timestamp(last).after(restart_delay(self.consecutive_restarts)),
             None => now,
         };
         // A backward clock step must not lengthen the delay.
-        let at = ready.clamp(now, now.after(restart_delay(self.consecutive_restarts)));
+        let not_before =
+            permitted_at.clamp(now, now.after(restart_delay(self.consecutive_restarts)));
         self.consecutive_restarts = self.consecutive_restarts.saturating_add(1);
-        self.last_restart_ms = Some(at.0);
-        let looping = match self.consecutive_restarts {
+        self.last_restart_ms = Some(not_before.0);
+        let crash_loop = match self.consecutive_restarts {
             ..=RESTARTS_MAX => CrashLoop::NotDetected,
-            many if many == RESTARTS_MAX + 1 => CrashLoop::Detected,
+            count if count == RESTARTS_MAX + 1 => CrashLoop::Detected,
             _ => CrashLoop::Ongoing,
         };
-        RestartPermit {
-            not_before: at,
-            consecutive_restarts: self.consecutive_restarts,
-            crash_loop: looping,
-        }
+        RestartPermit { not_before, consecutive_restarts: self.consecutive_restarts, crash_loop }
     }
 
     /// Returns true during a crash loop that no progress has ended since.
     #[must_use]
     pub fn is_crash_looping(&self, last_progress: Timestamp) -> bool {
-        let is_since = self.last_restart_ms.is_some_and(|last| Timestamp(last) >= last_progress);
-        self.consecutive_restarts > RESTARTS_MAX && is_since
+        let is_without_progress =
+            self.last_restart_ms.is_some_and(|last| Timestamp(last) >= last_progress);
+        self.consecutive_restarts > RESTARTS_MAX && is_without_progress
     }
 }
 
 /// Returns the delay after this many consecutive restarts.
-fn restart_delay(in_a_row: u32) -> Duration {
-    let doublings = in_a_row.saturating_sub(1).min(10);
+fn restart_delay(consecutive_restarts: u32) -> Duration {
+    let doublings = consecutive_restarts.saturating_sub(1).min(10);
     RESTART_DELAY_INITIAL.saturating_mul(1 << doublings).min(RESTART_DELAY_MAX)
 }
 
@@ -95,38 +93,38 @@ mod tests {
 
     #[test]
     fn delays_double_to_five_minutes_the_sixth_is_a_crash_loop() {
-        let mut restarts = RestartBudget::default();
+        let mut budget = RestartBudget::default();
         let mut now = NOW;
-        let mut told = Vec::new();
+        let mut permits = Vec::new();
         for _ in 0..8 {
-            let grant = restarts.request_restart(Timestamp(0), now);
-            told.push((grant.not_before.since(now).as_secs(), grant.crash_loop));
-            now = grant.not_before;
+            let permit = budget.request_restart(Timestamp(0), now);
+            permits.push((permit.not_before.since(now).as_secs(), permit.crash_loop));
+            now = permit.not_before;
         }
 
-        let (no, still) = (CrashLoop::NotDetected, CrashLoop::Ongoing);
-        let expected = [(0, no), (10, no), (20, no), (40, no), (80, no)];
-        assert_eq!(told[..5], expected);
-        assert_eq!(told[5..], [(160, CrashLoop::Detected), (300, still), (300, still)]);
+        let (none, ongoing) = (CrashLoop::NotDetected, CrashLoop::Ongoing);
+        let expected = [(0, none), (10, none), (20, none), (40, none), (80, none)];
+        assert_eq!(permits[..5], expected);
+        assert_eq!(permits[5..], [(160, CrashLoop::Detected), (300, ongoing), (300, ongoing)]);
     }
 
     #[test]
     fn a_crash_loop_lasts_until_there_is_progress() {
-        let restarts = RestartBudget { consecutive_restarts: 6, last_restart_ms: Some(NOW.0) };
+        let budget = RestartBudget { consecutive_restarts: 6, last_restart_ms: Some(NOW.0) };
 
-        assert!(restarts.is_crash_looping(NOW));
-        assert!(!restarts.is_crash_looping(Timestamp(NOW.0 + 1)));
-        assert!(!RestartBudget { consecutive_restarts: 5, ..restarts }.is_crash_looping(NOW));
+        assert!(budget.is_crash_looping(NOW));
+        assert!(!budget.is_crash_looping(Timestamp(NOW.0 + 1)));
+        assert!(!RestartBudget { consecutive_restarts: 5, ..budget }.is_crash_looping(NOW));
     }
 
     #[test]
     fn progress_resets_the_count() {
-        let mut restarts = RestartBudget { consecutive_restarts: 6, last_restart_ms: Some(NOW.0) };
+        let mut budget = RestartBudget { consecutive_restarts: 6, last_restart_ms: Some(NOW.0) };
 
-        let grant = restarts.request_restart(Timestamp(NOW.0 + 1), Timestamp(NOW.0 + 2));
+        let permit = budget.request_restart(Timestamp(NOW.0 + 1), Timestamp(NOW.0 + 2));
 
         assert_eq!(
-            grant,
+            permit,
             RestartPermit {
                 not_before: Timestamp(NOW.0 + 2),
                 consecutive_restarts: 1,
@@ -137,13 +135,10 @@ mod tests {
 
     #[test]
     fn a_backward_clock_step_lengthens_no_delay() {
-        let mut restarts = RestartBudget { consecutive_restarts: 2, last_restart_ms: Some(NOW.0) };
+        let mut budget = RestartBudget { consecutive_restarts: 2, last_restart_ms: Some(NOW.0) };
         let past = Timestamp(NOW.0 - 86_400_000);
 
-        assert_eq!(
-            restarts.request_restart(Timestamp(0), past).not_before.since(past).as_secs(),
-            20
-        );
+        assert_eq!(budget.request_restart(Timestamp(0), past).not_before.since(past).as_secs(), 20);
     }
 }
 
@@ -158,17 +153,17 @@ mod proptests {
         fn restarts_without_progress_keep_their_delay(
             steps in proptest::collection::vec(0_u64..1_000_000, 1..40),
         ) {
-            let (mut restarts, mut now) = (RestartBudget::default(), Timestamp(1));
+            let (mut budget, mut now) = (RestartBudget::default(), Timestamp(1));
             let mut last: Option<Timestamp> = None;
             for step in steps {
-                let grant = restarts.request_restart(Timestamp(0), now);
-                prop_assert!(grant.not_before >= now);
-                prop_assert!(grant.not_before.since(now) <= RESTART_DELAY_MAX);
+                let permit = budget.request_restart(Timestamp(0), now);
+                prop_assert!(permit.not_before >= now);
+                prop_assert!(permit.not_before.since(now) <= RESTART_DELAY_MAX);
                 if let Some(last) = last {
-                    prop_assert!(grant.not_before.since(last) >= RESTART_DELAY_INITIAL);
+                    prop_assert!(permit.not_before.since(last) >= RESTART_DELAY_INITIAL);
                 }
-                last = Some(grant.not_before);
-                now = grant.not_before.after(Duration::from_millis(step));
+                last = Some(permit.not_before);
+                now = permit.not_before.after(Duration::from_millis(step));
             }
         }
     }

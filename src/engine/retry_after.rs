@@ -14,21 +14,21 @@ const RETRY_AFTER_SECONDS_MAX: u64 = 31 * 24 * 3600;
 ///
 /// Zero, negative, past, unreadable and absurd values are `None`: the caller's
 /// default applies, so that a broken server never causes a loop without a wait.
-/// `said_at` is the `Date` of the same response if present, since our clock may be wrong.
+/// `sent_at` is the `Date` of the same response if present, since our clock may be wrong.
 #[must_use]
-pub fn parse(value: &str, said_at: Timestamp) -> Option<Duration> {
+pub fn parse(value: &str, sent_at: Timestamp) -> Option<Duration> {
     let value = value.trim();
-    let seconds = match value.parse::<f64>() {
+    let wait = match value.parse::<f64>() {
         Ok(seconds) if seconds.is_finite() && seconds > 0.0 => {
             Duration::try_from_secs_f64(seconds).ok()?
         }
         Ok(_) => return None,
         Err(_) => {
-            let until = DateTime::parse_from_rfc2822(value).ok()?;
-            Timestamp(until.timestamp_millis()).since(said_at)
+            let date = DateTime::parse_from_rfc2822(value).ok()?;
+            Timestamp(date.timestamp_millis()).since(sent_at)
         }
     };
-    (!seconds.is_zero() && seconds.as_secs() <= RETRY_AFTER_SECONDS_MAX).then_some(seconds)
+    (!wait.is_zero() && wait.as_secs() <= RETRY_AFTER_SECONDS_MAX).then_some(wait)
 }
 
 #[cfg(test)]
@@ -45,14 +45,14 @@ mod tests {
         assert_eq!(
             parse("Sun, 06 Nov 1994 08:54:37 GMT", DATE),
             Some(Duration::from_secs(300)),
-            "a date counts from when it was said"
+            "a date is relative to that of the response"
         );
     }
 
     #[test]
     fn invalid_values_are_ignored() {
-        for junk in ["0", "-1", "1e30", "NaN", "inf", "soon", "", "99999999"] {
-            assert_eq!(parse(junk, DATE), None, "{junk:?}");
+        for invalid in ["0", "-1", "1e30", "NaN", "inf", "soon", "", "99999999"] {
+            assert_eq!(parse(invalid, DATE), None, "{invalid:?}");
         }
         assert_eq!(parse("Sun, 06 Nov 1994 08:49:36 GMT", DATE), None, "the past");
     }

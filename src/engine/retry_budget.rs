@@ -66,10 +66,10 @@ impl RetryBudget {
     /// Restores the budget of an earlier process, so that all processes of a crash loop share one
     /// reserve.
     #[must_use]
-    pub fn restore(policy: RetryBudgetPolicy, memory: &RetryBudgetState, now: Timestamp) -> Self {
-        let mut budget = Self::new(policy, Timestamp(memory.refilled_at.min(now.0)));
-        budget.earned = clamp_or_zero(memory.earned, budget.earned_max());
-        budget.reserve = clamp_or_zero(memory.reserve, budget.reserve);
+    pub fn restore(policy: RetryBudgetPolicy, state: &RetryBudgetState, now: Timestamp) -> Self {
+        let mut budget = Self::new(policy, Timestamp(state.refilled_at.min(now.0)));
+        budget.earned = clamp_or_zero(state.earned, budget.earned_max());
+        budget.reserve = clamp_or_zero(state.reserve, budget.reserve);
         budget.refill(now);
         budget
     }
@@ -93,14 +93,14 @@ impl RetryBudget {
     #[must_use]
     pub fn try_take_retry(&mut self, now: Timestamp) -> bool {
         self.refill(now);
-        let purse = if self.earned + ROUNDING_TOLERANCE >= 1.0 {
+        let balance = if self.earned + ROUNDING_TOLERANCE >= 1.0 {
             &mut self.earned
         } else {
             &mut self.reserve
         };
-        let is_enough = *purse + ROUNDING_TOLERANCE >= 1.0;
+        let is_enough = *balance + ROUNDING_TOLERANCE >= 1.0;
         if is_enough {
-            *purse = (*purse - 1.0).max(0.0);
+            *balance = (*balance - 1.0).max(0.0);
         }
         is_enough
     }
@@ -108,17 +108,18 @@ impl RetryBudget {
     /// Returns the number of retries that could be taken at once.
     #[must_use]
     pub fn available_retries(&self, now: Timestamp) -> f64 {
-        let mut then = self.clone();
-        then.refill(now);
-        (then.earned + ROUNDING_TOLERANCE).floor() + (then.reserve + ROUNDING_TOLERANCE).floor()
+        let mut refilled = self.clone();
+        refilled.refill(now);
+        (refilled.earned + ROUNDING_TOLERANCE).floor()
+            + (refilled.reserve + ROUNDING_TOLERANCE).floor()
     }
 
     fn refill(&mut self, now: Timestamp) {
-        let passed = now.since(self.refilled_at).as_secs_f64();
-        let refill = self.policy.refill_interval.as_secs_f64();
-        let gained = if refill > 0.0 { passed / refill } else { f64::INFINITY };
+        let elapsed = now.since(self.refilled_at).as_secs_f64();
+        let interval = self.policy.refill_interval.as_secs_f64();
+        let gained = if interval > 0.0 { elapsed / interval } else { f64::INFINITY };
         // Without elapsed time nothing is gained, even if the refill interval is zero.
-        if passed > 0.0 {
+        if elapsed > 0.0 {
             self.reserve = (self.reserve + gained).min(f64::from(self.policy.reserve));
             self.refilled_at = now;
         }
@@ -129,9 +130,9 @@ impl RetryBudget {
     }
 }
 
-/// Clamps a number from a file to `0..=most`; 0 if it is not finite.
-fn clamp_or_zero(figure: f64, most: f64) -> f64 {
-    if figure.is_finite() { figure.clamp(0.0, most) } else { 0.0 }
+/// Clamps a number from a file to `0..=max`; 0 if it is not finite.
+fn clamp_or_zero(value: f64, max: f64) -> f64 {
+    if value.is_finite() { value.clamp(0.0, max) } else { 0.0 }
 }
 
 #[cfg(test)]
@@ -142,9 +143,9 @@ mod tests {
         Timestamp(seconds * 1000)
     }
 
-    /// Returns the number of granted retries out of `asked`.
-    fn granted_retries(budget: &mut RetryBudget, asked: u32, now: Timestamp) -> usize {
-        (0..asked).filter(|_| budget.try_take_retry(now)).count()
+    /// Returns the number of granted retries out of `requested`.
+    fn granted_retries(budget: &mut RetryBudget, requested: u32, now: Timestamp) -> usize {
+        (0..requested).filter(|_| budget.try_take_retry(now)).count()
     }
 
     #[test]
@@ -199,11 +200,11 @@ mod tests {
         assert_eq!(granted_retries(&mut budget, 10, seconds(100)), 10);
 
         assert_eq!(granted_retries(&mut budget, 10, seconds(0)), 0);
-        let recalled = RetryBudget::restore(budget.policy, &budget.to_state(), seconds(0));
+        let restored = RetryBudget::restore(budget.policy, &budget.to_state(), seconds(0));
         assert_eq!(
-            recalled.available_retries(seconds(10)),
+            restored.available_retries(seconds(10)),
             1.0,
-            "counted from now, not from what lies ahead"
+            "the refill counts from now, not from a future time"
         );
     }
 }
@@ -233,39 +234,40 @@ mod proptests {
     proptest! {
         #[test]
         fn retries_never_exceed_ratio_reserve_and_refill(
-            share in 0.0..=1.0_f64,
+            retry_ratio in 0.0..=1.0_f64,
             reserve in 0..20_u32,
-            refill in 1..100_000_u64,
-            steps in prop::collection::vec(operation(), 0..400),
+            refill_interval in 1..100_000_u64,
+            operations in prop::collection::vec(operation(), 0..400),
         ) {
-            let refill = Duration::from_millis(refill);
-            let policy = RetryBudgetPolicy { retry_ratio: share, reserve, refill_interval: refill };
+            let refill_interval = Duration::from_millis(refill_interval);
+            let policy = RetryBudgetPolicy { retry_ratio, reserve, refill_interval };
             let (mut budget, mut now) = (RetryBudget::new(policy, Timestamp(0)), Timestamp(0));
-            let (mut first, mut retries) = (0.0, 0.0);
-            for step in steps {
-                match step {
+            let (mut first_attempts, mut retries) = (0.0, 0.0);
+            for operation in operations {
+                match operation {
                     BudgetOperation::FirstAttempt => {
                         budget.record_first_attempt();
-                        first += 1.0;
+                        first_attempts += 1.0;
                     }
                     BudgetOperation::Retry if budget.try_take_retry(now) => retries += 1.0,
                     BudgetOperation::Retry => {}
                     BudgetOperation::TimePasses(millis) => now = Timestamp(now.0 + millis),
                     BudgetOperation::Restart => budget = RetryBudget::restore(policy, &budget.to_state(), now),
                 }
-                let refilled = now.since(Timestamp(0)).as_secs_f64() / refill.as_secs_f64();
-                let most = share * first + f64::from(reserve) + refilled;
-                prop_assert!(retries <= most + 1e-6, "{retries} > {most}");
+                let elapsed = now.since(Timestamp(0)).as_secs_f64();
+                let refilled = elapsed / refill_interval.as_secs_f64();
+                let max = retry_ratio * first_attempts + f64::from(reserve) + refilled;
+                prop_assert!(retries <= max + 1e-6, "{retries} > {max}");
             }
         }
 
         #[test]
         fn a_corrupt_state_grants_no_extra_retries(earned: f64, reserve: f64, at: i64, now: i64) {
-            let memory = RetryBudgetState { earned, reserve, refilled_at: at };
+            let state = RetryBudgetState { earned, reserve, refilled_at: at };
             let policy = RetryBudgetPolicy::default();
-            let budget = RetryBudget::restore(policy, &memory, Timestamp(now));
-            let most = policy.retry_ratio * EARNED_ATTEMPTS_MAX + f64::from(policy.reserve);
-            prop_assert!((0.0..=most).contains(&budget.available_retries(Timestamp(now))));
+            let budget = RetryBudget::restore(policy, &state, Timestamp(now));
+            let max = policy.retry_ratio * EARNED_ATTEMPTS_MAX + f64::from(policy.reserve);
+            prop_assert!((0.0..=max).contains(&budget.available_retries(Timestamp(now))));
         }
     }
 }

@@ -27,17 +27,17 @@ impl ThrottleStrikes {
         Self { count, ..Self::default() }
     }
 
-    /// Returns the strikes after the request `sent` was throttled as well. `succeeded` is the
-    /// latest request of its scope that succeeded in this process.
+    /// Returns the strikes after `request` was throttled as well. `last_succeeded` is the latest
+    /// request of its scope that succeeded in this process.
     #[must_use]
-    pub fn with_throttle(self, sent: u64, succeeded: Option<u64>) -> Self {
-        let has_grown = match succeeded {
+    pub fn with_throttle(self, request: u64, last_succeeded: Option<u64>) -> Self {
+        let has_increased = match last_succeeded {
             _ if self.count == 0 => true,
             Some(succeeded) => self.last_throttled.is_none_or(|last| last < succeeded),
             None => false,
         };
-        let count = self.count.saturating_add(u32::from(has_grown));
-        Self { count, last_throttled: Some(sent), has_increased: has_grown }
+        let count = self.count.saturating_add(u32::from(has_increased));
+        Self { count, last_throttled: Some(request), has_increased }
     }
 
     #[must_use]
@@ -72,17 +72,18 @@ mod proptests {
         fn a_throttle_is_a_strike_only_after_a_later_request_succeeded(
             successes in vec(any::<bool>(), 1..30)
         ) {
-            let (mut strikes, mut sent, mut succeeded) = (ThrottleStrikes::default(), 0, None);
+            let mut strikes = ThrottleStrikes::default();
+            let (mut request, mut last_succeeded) = (0, None);
             for (round, has_succeeded) in successes.iter().enumerate() {
                 let before = strikes;
-                strikes = strikes.with_throttle(sent, succeeded);
+                strikes = strikes.with_throttle(request, last_succeeded);
                 let counts = round == 0 || successes[round - 1];
                 prop_assert_eq!(strikes.count(), before.count() + u32::from(counts));
                 prop_assert_eq!(strikes.costs_attempt(), counts && strikes.count() >= 3);
-                sent += 1;
+                request += 1;
                 if *has_succeeded {
-                    succeeded = Some(sent);
-                    sent += 1;
+                    last_succeeded = Some(request);
+                    request += 1;
                 }
             }
         }
@@ -92,20 +93,23 @@ mod proptests {
             documents in 1_usize..20, rounds in 1_usize..20, before in 0_u64..50
         ) {
             // Every earlier request succeeded, and none since.
-            let succeeded = before.checked_sub(1);
+            let last_succeeded = before.checked_sub(1);
             let mut all = vec![ThrottleStrikes::default(); documents];
-            for (sent, turn) in (before..).zip((0..documents).cycle()).take(documents * rounds) {
-                all[turn] = all[turn].with_throttle(sent, succeeded);
+            let order = (0..documents).cycle().take(documents * rounds);
+            for (request, document) in (before..).zip(order) {
+                all[document] = all[document].with_throttle(request, last_succeeded);
             }
 
             prop_assert!(!all.iter().any(|strikes| strikes.is_item_specific()), "{all:?}");
         }
 
         #[test]
-        fn counting_continues_after_a_restart(count in 1_u32..9, sent: u64, succeeded: Option<u64>) {
-            let strikes = ThrottleStrikes::restore(count).with_throttle(sent, succeeded);
+        fn counting_continues_after_a_restart(
+            count in 1_u32..9, request: u64, last_succeeded: Option<u64>
+        ) {
+            let strikes = ThrottleStrikes::restore(count).with_throttle(request, last_succeeded);
 
-            prop_assert_eq!(strikes.count(), count + u32::from(succeeded.is_some()));
+            prop_assert_eq!(strikes.count(), count + u32::from(last_succeeded.is_some()));
         }
     }
 }

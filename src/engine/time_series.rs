@@ -46,9 +46,9 @@ impl TimeSeries {
 
     /// Records a sample. A clock that was set back by more than a step restarts the series, because
     /// the values that now lie in the future have wrong times.
-    pub fn record(&mut self, figure: f32, merge: Aggregation, now: Timestamp) {
+    pub fn record(&mut self, sample: f32, aggregation: Aggregation, now: Timestamp) {
         let step = now.0.div_euclid(self.step_millis);
-        if !figure.is_finite() {
+        if !sample.is_finite() {
             return;
         }
         if step < self.newest_step - 1 || self.values.is_empty() {
@@ -68,8 +68,8 @@ impl TimeSeries {
             *newest = Some(round_to_three_decimals(aggregate(
                 *newest,
                 self.newest_sample_count,
-                figure,
-                merge,
+                sample,
+                aggregation,
             )));
             self.newest_sample_count = self.newest_sample_count.saturating_add(1);
         }
@@ -94,10 +94,10 @@ impl TimeSeries {
         let first = step.saturating_sub(i64::try_from(self.length).unwrap_or(i64::MAX)) + 1;
         let oldest = self.newest_step - i64::try_from(self.values.len()).unwrap_or(0) + 1;
         let value = |step: i64| {
-            let at = usize::try_from(step.checked_sub(oldest)?).ok()?;
-            self.values.get(at).copied().flatten()
+            let index = usize::try_from(step.checked_sub(oldest)?).ok()?;
+            self.values.get(index).copied().flatten()
         };
-        (0_i64..).take(self.length).map(|after| value(first + after)).collect()
+        (0_i64..).take(self.length).map(|offset| value(first + offset)).collect()
     }
 
     /// Returns true if the size and number of steps are the same. A file may have been written by a
@@ -115,18 +115,18 @@ impl TimeSeries {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a mean of a few hundred figures, of three digits")]
-fn aggregate(before: Option<f32>, noted: u32, figure: f32, merge: Aggregation) -> f32 {
-    let Some(before) = before else { return figure };
-    match merge {
-        Aggregation::Mean => before + (figure - before) / (noted as f32 + 1.0),
-        Aggregation::Max => before.max(figure),
+#[expect(clippy::cast_precision_loss, reason = "a mean of a few hundred samples, of three digits")]
+fn aggregate(value: Option<f32>, sample_count: u32, sample: f32, aggregation: Aggregation) -> f32 {
+    let Some(value) = value else { return sample };
+    match aggregation {
+        Aggregation::Mean => value + (sample - value) / (sample_count as f32 + 1.0),
+        Aggregation::Max => value.max(sample),
     }
 }
 
 /// Rounds to three decimals: more are not visible, and make the file larger.
-fn round_to_three_decimals(figure: f32) -> f32 {
-    (figure * 1000.0).round() / 1000.0
+fn round_to_three_decimals(value: f32) -> f32 {
+    (value * 1000.0).round() / 1000.0
 }
 
 #[cfg(test)]
@@ -139,10 +139,10 @@ mod tests {
         Timestamp(1_700_000_000_000 + seconds * 1000)
     }
 
-    fn series(notes: &[(i64, f32)]) -> TimeSeries {
+    fn series(samples: &[(i64, f32)]) -> TimeSeries {
         let mut series = TimeSeries::new(STEP, 4);
-        for (seconds, figure) in notes {
-            series.record(*figure, Aggregation::Mean, at(*seconds));
+        for (seconds, sample) in samples {
+            series.record(*sample, Aggregation::Mean, at(*seconds));
         }
         series
     }
@@ -159,8 +159,8 @@ mod tests {
     #[test]
     fn max_keeps_the_largest_sample_of_a_step() {
         let mut series = TimeSeries::new(STEP, 2);
-        for figure in [0.1, 0.9, 0.4] {
-            series.record(figure, Aggregation::Max, at(0));
+        for sample in [0.1, 0.9, 0.4] {
+            series.record(sample, Aggregation::Max, at(0));
         }
 
         assert_eq!(series.samples_until(at(0)), [None, Some(0.9)]);
@@ -194,16 +194,16 @@ mod proptests {
     proptest! {
         #[test]
         fn it_never_grows_beyond_its_length(
-            notes in prop::collection::vec((any::<i32>(), any::<f32>()), 0..50),
+            samples in prop::collection::vec((any::<i32>(), any::<f32>()), 0..50),
             length in 1..20_usize,
         ) {
             let mut series = TimeSeries::new(Duration::from_secs(1), length);
-            for (at, figure) in notes {
+            for (at, sample) in samples {
                 let now = Timestamp(i64::from(at) * 100);
-                series.record(figure, Aggregation::Mean, now);
+                series.record(sample, Aggregation::Mean, now);
                 prop_assert!(series.values.len() <= length);
                 prop_assert_eq!(series.samples_until(now).len(), length);
-                if figure.is_finite() {
+                if sample.is_finite() {
                     prop_assert!(series.samples_until(now).last().copied().flatten().is_some());
                 }
             }

@@ -33,8 +33,8 @@ impl Timestamp {
 
     /// Returns the same instant by the wall clock after this step.
     #[must_use]
-    pub fn shifted_by(self, by: ClockStep) -> Self {
-        Self(self.0.saturating_add(by.millis()))
+    pub fn shifted_by(self, step: ClockStep) -> Self {
+        Self(self.0.saturating_add(step.millis()))
     }
 
     /// Returns the time passed since `earlier`; zero if it lies ahead.
@@ -54,23 +54,23 @@ impl fmt::Display for Timestamp {
     /// Writes RFC 3339 in UTC, with milliseconds. A time outside its range is written as the
     /// nearest one inside.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let writable = self.0.clamp(RFC3339_MILLIS_RANGE.0, RFC3339_MILLIS_RANGE.1);
-        let time = DateTime::from_timestamp_millis(writable).unwrap_or_default();
+        let clamped = self.0.clamp(RFC3339_MILLIS_RANGE.0, RFC3339_MILLIS_RANGE.1);
+        let time = DateTime::from_timestamp_millis(clamped).unwrap_or_default();
         f.write_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true))
     }
 }
 
 /// Uses the displayed form.
 impl Serialize for Timestamp {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
 /// Accepts any time in RFC 3339.
 impl<'de> Deserialize<'de> for Timestamp {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
         let time = DateTime::parse_from_rfc3339(&text).map_err(Error::custom)?;
         Ok(Self(time.timestamp_millis()))
     }

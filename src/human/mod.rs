@@ -1,4 +1,4 @@
-//! Numbers and times in words, the same everywhere a person reads them.
+//! Formatting of numbers and times for people, the same in all outputs.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use chrono::{DateTime, Local, SecondsFormat, TimeZone};
 use crate::engine::Timestamp;
 pub use crate::engine::{format_bytes, format_duration};
 
-/// Stands in a table where there is nothing to tell.
+/// Table cell without a value.
 pub const EMPTY_CELL: &str = "–";
 
-/// From here on a wait is told in minutes.
+/// Shortest wait whose deadline is shown to the minute, without seconds.
 const MINUTE_PRECISION_FROM: Duration = Duration::from_secs(60);
 
-/// `10204` as `10,204`.
+/// Formats `10204` as `10,204`.
 #[must_use]
 pub fn format_count(number: u64) -> String {
     let digits = number.to_string();
@@ -27,14 +27,14 @@ pub fn format_count(number: u64) -> String {
     text
 }
 
-/// `1 item`, `2,000 items`.
+/// Formats a number with its noun: `1 item`, `2,000 items`.
 #[must_use]
 pub fn pluralize(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{} {noun}{plural}", format_count(number))
 }
 
-/// A moment on the wall clock of this machine: the time, with the date unless it is today's.
+/// Formats a timestamp in local time: `14:05:09` if it is today, else `2024-05-09 14:05`.
 #[must_use]
 pub fn format_clock_time(at: Timestamp, now: Timestamp) -> String {
     let (Some(at), Some(now)) = (to_local_time(at), to_local_time(now)) else {
@@ -47,13 +47,13 @@ pub fn format_clock_time(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// `14:05 (in 4 min)`, to the second where it is that near.
+/// Formats a deadline: `14:05 (in 4 min)`, with seconds if it is less than a minute away.
 #[must_use]
 pub fn format_deadline(at: Timestamp, now: Timestamp) -> String {
     if at <= now {
         return "now".to_owned();
     }
-    // Rounded up: a wait of no seconds is none.
+    // Rounded up, so that a deadline in the future never shows 0 s.
     let wait = at.since(now);
     let wait = Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
     let mut clock = format_clock_time(at, now);
@@ -63,21 +63,22 @@ pub fn format_deadline(at: Timestamp, now: Timestamp) -> String {
     format!("{clock} (in {})", format_duration(wait))
 }
 
-/// The date and time on the wall clock of this machine.
+/// Formats a date and time in local time: `2024-05-09 14:05:09`.
 #[must_use]
 pub fn format_date_time(at: Timestamp) -> String {
     to_local_time(at)
         .map_or_else(|| EMPTY_CELL.to_owned(), |time| time.format("%Y-%m-%d %H:%M:%S").to_string())
 }
 
-/// RFC 3339 in UTC, as the state file has it, for programs.
+/// Formats a timestamp in UTC (RFC 3339), with milliseconds, for programs. The state file has the
+/// same form.
 #[must_use]
 pub fn format_utc(at: Timestamp) -> String {
     let time = DateTime::from_timestamp_millis(at.0).unwrap_or_default();
     time.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-/// `14.2/s`, and slower ones per minute or hour.
+/// Formats a rate: `14.2/s`, and slower ones per minute or hour.
 #[must_use]
 pub fn format_rate(per_second: f64) -> String {
     if per_second >= 0.5 {
@@ -89,12 +90,13 @@ pub fn format_rate(per_second: f64) -> String {
     }
 }
 
-/// The time `left` items take at a rate; `None` where there is no end in sight.
+/// Estimates the time that the remaining items take. `None` if the rate is zero or unknown, or the
+/// time too long for a [`Duration`].
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "an estimate for people")]
-pub fn estimate_remaining(left: u64, per_second: Option<f64>) -> Option<Duration> {
+pub fn estimate_remaining(remaining: u64, per_second: Option<f64>) -> Option<Duration> {
     let per_second = per_second.filter(|rate| *rate > 0.0)?;
-    Duration::try_from_secs_f64((left as f64 / per_second).ceil()).ok()
+    Duration::try_from_secs_f64((remaining as f64 / per_second).ceil()).ok()
 }
 
 fn to_local_time(at: Timestamp) -> Option<DateTime<Local>> {

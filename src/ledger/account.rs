@@ -21,7 +21,7 @@ impl LedgerReader {
     /// # Errors
     /// A ledger failure.
     pub fn reconciled_at(&self) -> Result<Option<Timestamp>, Failure> {
-        self.read("read when all was listed", |connection| {
+        self.read("read the time of the last full listing", |connection| {
             let sql = "SELECT reconciled_at FROM source";
             let at = connection.query_row(sql, [], |row| row.get::<_, Option<i64>>(0))?;
             Ok(at.map(Timestamp))
@@ -36,11 +36,10 @@ impl Ledger {
     /// # Errors
     /// A ledger failure.
     pub fn bind_account(&mut self, account: &AccountId) -> Result<AccountId, Failure> {
-        self.write("note the account", |transaction| {
+        self.write("record the account", |transaction| {
             let sql = "UPDATE source SET account = coalesce(account, ?1) RETURNING account";
-            let settled: String =
-                transaction.query_row(sql, [account.as_str()], |row| row.get(0))?;
-            Ok(AccountId::new(settled))
+            let bound: String = transaction.query_row(sql, [account.as_str()], |row| row.get(0))?;
+            Ok(AccountId::new(bound))
         })
     }
 
@@ -51,7 +50,7 @@ impl Ledger {
     /// # Errors
     /// A ledger failure.
     pub fn init_reconciled_at(&mut self, now: Timestamp) -> Result<(), Failure> {
-        self.write("note when all was listed", |transaction| {
+        self.write("record the time of the last full listing", |transaction| {
             let sql = "UPDATE source SET reconciled_at = coalesce(reconciled_at, ?1)";
             transaction.execute(sql, [now.0])?;
             Ok(())

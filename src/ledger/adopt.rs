@@ -62,11 +62,11 @@ impl Ledger {
                 ],
             )?;
             let session = transaction.last_insert_rowid();
-            let mut adoption = AdoptionCounts::default();
+            let mut counts = AdoptionCounts::default();
             for document in documents {
-                adopt_document(transaction, session, started, document, &mut adoption)?;
+                adopt_document(transaction, session, started, document, &mut counts)?;
             }
-            Ok(adoption)
+            Ok(counts)
         })
     }
 
@@ -75,7 +75,7 @@ impl Ledger {
     /// # Errors
     /// A ledger failure.
     pub fn rebuild_session_counts(&mut self) -> Result<(), Failure> {
-        self.write("count what was adopted", |transaction| {
+        self.write("count the adopted documents", |transaction| {
             transaction.execute_batch(
                 "CREATE TEMP TABLE adopted_items AS
                      SELECT session, count(*) AS items FROM items GROUP BY session;
@@ -102,7 +102,7 @@ fn adopt_document(
     session: i64,
     at: Timestamp,
     adopted: &AdoptedDocument,
-    adoption: &mut AdoptionCounts,
+    counts: &mut AdoptionCounts,
 ) -> Result<(), LedgerError> {
     let item = match find_item(connection, adopted.item.as_str())? {
         Some(item) => {
@@ -126,7 +126,7 @@ fn adopt_document(
             Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, [u8; 32]>(2)?))
         })
         .optional()?;
-    let Some((no, known_length, known_sha256)) = known else {
+    let Some((row_id, known_length, known_sha256)) = known else {
         let sql = "INSERT INTO documents
                        (item, id, blob, size, status, session, file, length, sha256)
                    VALUES (?1, ?2, ?3, ?4, 1, ?5, ?6, ?7, ?8)";
@@ -140,25 +140,25 @@ fn adopt_document(
             length,
             adopted.sha256
         ])?;
-        adoption.documents += 1;
+        counts.documents += 1;
         return Ok(());
     };
     if (known_length, known_sha256) == (length, adopted.sha256) {
         let sql = "UPDATE documents SET blob = ?2, size = ?3 WHERE no = ?1 AND blob = ?4";
-        connection.prepare_cached(sql)?.execute(params![no, blob, size, UNKNOWN_BLOB])?;
-        adoption.copies += 1;
+        connection.prepare_cached(sql)?.execute(params![row_id, blob, size, UNKNOWN_BLOB])?;
+        counts.copies += 1;
         return Ok(());
     }
     connection.execute(
         "INSERT INTO superseded (document, blob, size, session, file, length, sha256, at)
          SELECT no, blob, size, session, file, length, sha256, ?2 FROM documents WHERE no = ?1",
-        [no, at.0],
+        [row_id, at.0],
     )?;
     connection.execute(
         "UPDATE documents SET blob = ?2, size = ?3, session = ?4, file = ?5, length = ?6,
                 sha256 = ?7 WHERE no = ?1",
-        params![no, blob, size, session, adopted.file, length, adopted.sha256],
+        params![row_id, blob, size, session, adopted.file, length, adopted.sha256],
     )?;
-    adoption.versions += 1;
+    counts.versions += 1;
     Ok(())
 }

@@ -11,13 +11,13 @@ impl Ledger {
     /// A ledger failure.
     pub fn shift_deadlines(&mut self, step: ClockStep) -> Result<(), Failure> {
         // One statement for each index. At least 1, because 0 marks an item that was never tried.
-        const MOVES: [&str; 3] = [
+        const UPDATES: [&str; 3] = [
             "UPDATE source SET reconciled_at = reconciled_at + ?1",
             "UPDATE items SET next_at = max(1, next_at + ?1) WHERE status = 0 AND next_at > 0",
             "UPDATE items SET next_at = max(1, next_at + ?1) WHERE status = 3 AND next_at > 0",
         ];
-        self.write("move what waits", |transaction| {
-            for sql in MOVES {
+        self.write("shift the deadlines", |transaction| {
+            for sql in UPDATES {
                 transaction.execute(sql, [step.millis()])?;
             }
             Ok(())

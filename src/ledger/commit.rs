@@ -57,18 +57,18 @@ impl Ledger {
     /// session is open, or something is stored and the session has no folder.
     pub fn commit(
         &mut self,
-        outcomes: &[LedgerUpdate],
+        updates: &[LedgerUpdate],
         recheck: RecheckPolicy,
         now: Timestamp,
     ) -> Result<(), Failure> {
-        self.write("record what was fetched", |transaction| {
-            let mut counting = CounterTransaction::for_open_session(transaction)?;
+        self.write("record the fetched documents", |transaction| {
+            let mut counters = CounterTransaction::for_open_session(transaction)?;
             let mut touched = BTreeSet::new();
-            for outcome in outcomes {
-                touched.extend(apply_update(transaction, &mut counting, outcome, recheck, now)?);
+            for update in updates {
+                touched.extend(apply_update(transaction, &mut counters, update, recheck, now)?);
             }
-            counting.settle_items(touched, recheck, now)?;
-            counting.write_counters()
+            counters.settle_items(touched, recheck, now)?;
+            counters.write_counters()
         })
     }
 }
@@ -76,29 +76,29 @@ impl Ledger {
 /// Records one result; returns the item that may be settled by it.
 fn apply_update(
     connection: &Connection,
-    counting: &mut CounterTransaction<'_>,
-    outcome: &LedgerUpdate,
+    counters: &mut CounterTransaction<'_>,
+    update: &LedgerUpdate,
     recheck: RecheckPolicy,
     now: Timestamp,
 ) -> Result<Option<ItemRowId>, LedgerError> {
-    match outcome {
+    match update {
         LedgerUpdate::Stored {
             document,
-            expected_blob: listed,
+            expected_blob,
             fetched_blob: blob,
             size,
             file,
             length,
             sha256,
         } => {
-            let bytes = FetchedFile { blob, size: *size, file, length: *length, sha256 };
-            store_document(connection, counting, *document, listed, &bytes, now)
+            let fetched = FetchedFile { blob, size: *size, file, length: *length, sha256 };
+            store_document(connection, counters, *document, expected_blob, &fetched, now)
         }
-        LedgerUpdate::Gone { document, expected_blob: listed } => update_pending(
+        LedgerUpdate::Gone { document, expected_blob } => update_pending(
             connection,
             "UPDATE documents SET status = 2 WHERE no = ?1 AND status = 0 AND blob = ?2
              RETURNING item",
-            params![document.0, listed.as_str()],
+            params![document.0, expected_blob.as_str()],
         ),
         LedgerUpdate::Failed { document, failure } => {
             let item = update_pending(
@@ -116,23 +116,30 @@ fn apply_update(
             }
             Ok(item)
         }
-        LedgerUpdate::Retry { item, failure_counts: trial, next_attempt_at: next_at, failure } => {
+        LedgerUpdate::Retry { item, failure_counts: counts, next_attempt_at, failure } => {
             let (cause, message) = (failure.cause.name(), &failure.message);
             let changed = connection.execute(
                 "UPDATE items SET attempts = ?2, next_at = ?3, cause = ?4, message = ?5,
                         failed_at = ?6
                  WHERE no = ?1 AND status = 0",
                 // 0 would mean that it was never tried.
-                params![item.0, trial.failed_attempts, next_at.0.max(1), cause, message, now.0],
+                params![
+                    item.0,
+                    counts.failed_attempts,
+                    next_attempt_at.0.max(1),
+                    cause,
+                    message,
+                    now.0
+                ],
             )?;
             if changed > 0 {
-                failure_counts::store(connection, *item, trial)?;
+                failure_counts::store(connection, *item, counts)?;
                 responses::store_response(connection, ResponseOwner::Item(*item), failure, now)?;
             }
             Ok(None)
         }
         LedgerUpdate::Quarantined { item, failure } => {
-            counting.quarantine(*item, failure, recheck, now)?;
+            counters.quarantine(*item, failure, recheck, now)?;
             Ok(None)
         }
     }
@@ -151,17 +158,17 @@ struct FetchedFile<'a> {
 /// fetch began, the fetched file is kept as an earlier version.
 fn store_document(
     connection: &Connection,
-    counting: &mut CounterTransaction<'_>,
+    counters: &mut CounterTransaction<'_>,
     document: DocumentRowId,
-    listed: &BlobId,
-    bytes: &FetchedFile<'_>,
+    expected_blob: &BlobId,
+    fetched: &FetchedFile<'_>,
     now: Timestamp,
 ) -> Result<Option<ItemRowId>, LedgerError> {
-    if counting.session.folder.is_none() {
+    if counters.session.folder.is_none() {
         return Err(LedgerError::Inconsistent("the session has no folder yet".to_owned()));
     }
-    let FetchedFile { blob, size, file, length, sha256 } = bytes;
-    let (session, blob, length) = (counting.session.row_id, blob.as_str(), to_sql_integer(*length));
+    let FetchedFile { blob, size, file, length, sha256 } = fetched;
+    let (session, blob, length) = (counters.session.row_id, blob.as_str(), to_sql_integer(*length));
     let size = size.map(to_sql_integer);
     let item = update_pending(
         connection,
@@ -170,13 +177,13 @@ fn store_document(
          WHERE no = ?1 AND status = 0
            AND (blob = ?6 AND coalesce(size, ?4) = ?4 OR blob = ?8 AND blob <> ?6)
          RETURNING item",
-        params![document.0, session, file, length, sha256, blob, size, listed.as_str()],
+        params![document.0, session, file, length, sha256, blob, size, expected_blob.as_str()],
     )?;
     if item.is_some() {
-        counting.count_fetched(length);
+        counters.count_fetched(length);
         return Ok(item);
     }
-    let kept = connection.execute(
+    let inserted = connection.execute(
         "INSERT INTO superseded (document, blob, size, session, file, length, sha256, at)
          SELECT no, ?6, ?7, ?2, ?3, ?4, ?5, ?8 FROM documents
          WHERE no = ?1 AND (session IS NOT ?2 OR file IS NOT ?3)
@@ -184,9 +191,9 @@ fn store_document(
                            WHERE document = ?1 AND session = ?2 AND file = ?3)",
         params![document.0, session, file, length, sha256, blob, size, now.0],
     )?;
-    if kept > 0 {
-        counting.count_fetched(length);
-        counting.count_superseded();
+    if inserted > 0 {
+        counters.count_fetched(length);
+        counters.count_superseded();
     }
     Ok(None)
 }

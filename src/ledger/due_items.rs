@@ -79,23 +79,23 @@ impl LedgerReader {
                    coalesce(requests, 0) AS requests, coalesce(strikes, 0) AS strikes
             FROM items LEFT JOIN trials ON item = no
             WHERE status = 0 AND next_at > 0 AND next_at <= ?1 ORDER BY next_at, no";
-        self.read("read what is due", |connection| {
+        self.read("read the due items", |connection| {
             // In one transaction, because each statement would otherwise take and release the read
             // lock.
             let transaction = connection.unchecked_transaction()?;
-            let mut work = Vec::new();
-            append_due(&transaction, FIRST, [], limits.untried.div_ceil(2), skip, &mut work)?;
-            let first = work.len();
-            let taken = skip.iter().copied().chain(work.iter().map(|work| work.row_id)).collect();
-            append_due(&transaction, LAST, [], limits.untried / 2, &taken, &mut work)?;
-            work[first..].reverse();
-            let untried = work.len();
-            append_due(&transaction, RETRIES, [now.0], limits.retries, skip, &mut work)?;
-            work[untried..].iter_mut().for_each(|work| work.is_retry = true);
-            for item in &mut work {
+            let mut items = Vec::new();
+            append_due(&transaction, FIRST, [], limits.untried.div_ceil(2), skip, &mut items)?;
+            let first = items.len();
+            let excluded = skip.iter().copied().chain(items.iter().map(|due| due.row_id)).collect();
+            append_due(&transaction, LAST, [], limits.untried / 2, &excluded, &mut items)?;
+            items[first..].reverse();
+            let untried = items.len();
+            append_due(&transaction, RETRIES, [now.0], limits.retries, skip, &mut items)?;
+            items[untried..].iter_mut().for_each(|due| due.is_retry = true);
+            for item in &mut items {
                 item.documents = pending_documents(&transaction, item.row_id)?;
             }
-            Ok(work)
+            Ok(items)
         })
     }
 
@@ -105,7 +105,7 @@ impl LedgerReader {
     /// # Errors
     /// A ledger failure.
     pub fn next_due_at(&self, skip: &BTreeSet<ItemRowId>) -> Result<Option<Timestamp>, Failure> {
-        self.read("read what is due", |connection| {
+        self.read("read the due items", |connection| {
             let mut pending = connection
                 .prepare("SELECT no, next_at FROM items WHERE status = 0 ORDER BY next_at, no")?;
             let mut rows = pending.query([])?;
@@ -128,7 +128,7 @@ impl LedgerReader {
             WHERE status = 1 AND (no > (SELECT max(no) - ?1 FROM documents)
                 OR no < (SELECT min(no) + ?1 FROM documents))
             ORDER BY length, no DESC LIMIT ?2";
-        self.read("read what is stored", |connection| {
+        self.read("read the stored documents", |connection| {
             let mut statement = connection.prepare_cached(SQL)?;
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let rows = statement.query_map([KNOWN_GOOD_SEARCH_ROWS, limit], read_document)?;
@@ -155,23 +155,23 @@ fn append_due(
     parameters: impl Params,
     limit: usize,
     skip: &BTreeSet<ItemRowId>,
-    work: &mut Vec<DueItem>,
+    items: &mut Vec<DueItem>,
 ) -> Result<(), LedgerError> {
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(parameters)?;
-    let full = work.len() + limit;
-    while work.len() < full
+    let full = items.len() + limit;
+    while items.len() < full
         && let Some(row) = rows.next()?
     {
-        let no = ItemRowId(row.get(0)?);
-        if !skip.contains(&no) {
+        let row_id = ItemRowId(row.get(0)?);
+        if !skip.contains(&row_id) {
             let item = ItemId::new(row.get::<_, String>(1)?);
-            let trial = read_failure_counts(row)?;
-            work.push(DueItem {
-                row_id: no,
+            let failure_counts = read_failure_counts(row)?;
+            items.push(DueItem {
+                row_id,
                 item,
                 is_retry: false,
-                failure_counts: trial,
+                failure_counts,
                 documents: Vec::new(),
             });
         }

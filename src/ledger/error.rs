@@ -8,7 +8,7 @@ use crate::engine::{Cause, Failure};
 
 /// Advice for the SQLite errors that a person can resolve.
 const REMEDIES: [(ErrorCode, &str); 9] = [
-    (ErrorCode::DiskFull, "the disk is full; free some space, and the work goes on by itself"),
+    (ErrorCode::DiskFull, "the disk is full; free some space, and the work resumes by itself"),
     (ErrorCode::DatabaseBusy, LOCKED_REMEDY),
     (ErrorCode::DatabaseLocked, LOCKED_REMEDY),
     (ErrorCode::ReadOnly, "it is read-only; make it and its folder writable"),
@@ -19,7 +19,7 @@ const REMEDIES: [(ErrorCode, &str); 9] = [
     (ErrorCode::SystemIoFailure, "the disk fails; check it and the system's log"),
 ];
 
-const LOCKED_REMEDY: &str = "another program holds it locked; close that program";
+const LOCKED_REMEDY: &str = "another program has locked it; close that program";
 
 const UNREACHABLE_REMEDY: &str =
     "it cannot be opened; give the user that runs cynosure access to it and its folder";
@@ -42,17 +42,17 @@ impl From<rusqlite::Error> for LedgerError {
 }
 
 impl LedgerError {
-    /// Returns a failure that names the operation, the path and the advice. `what` is a verb
-    /// phrase, such as "record a page".
-    pub(super) fn to_failure(&self, what: &str, path: &Path) -> Failure {
-        let why = match self {
-            Self::Inconsistent(why) => why.clone(),
+    /// Returns a failure that names the operation, the path and the advice. `action` is a
+    /// verb phrase, such as "record a page".
+    pub(super) fn to_failure(&self, action: &str, path: &Path) -> Failure {
+        let reason = match self {
+            Self::Inconsistent(reason) => reason.clone(),
             Self::Sql(error) => match remedy(error) {
                 Some(advice) => advice.to_owned(),
                 None => format!("{error}; run `cynosure verify`"),
             },
         };
-        Failure::new(Cause::Ledger, format!("cannot {what} in {}: {why}", path.display()))
+        Failure::new(Cause::Ledger, format!("cannot {action} in {}: {reason}", path.display()))
     }
 }
 

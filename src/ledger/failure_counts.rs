@@ -9,7 +9,7 @@ use crate::ledger::rows::ItemRowId;
 pub(super) fn store(
     connection: &Connection,
     item: ItemRowId,
-    trial: &ItemFailureCounts,
+    counts: &ItemFailureCounts,
 ) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
@@ -18,9 +18,9 @@ pub(super) fn store(
         )?
         .execute(params![
             item.0,
-            trial.failed_requests,
-            trial.strikes,
-            trial.failing_since.map(|since| since.0)
+            counts.failed_requests,
+            counts.strikes,
+            counts.failing_since.map(|since| since.0)
         ])?;
     Ok(())
 }

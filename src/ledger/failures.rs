@@ -67,16 +67,16 @@ impl LedgerReader {
         filter: FailureFilter,
         limit: usize,
     ) -> Result<Vec<FailureRow>, Failure> {
-        const SOUGHT: [(&str, &str); 3] = [
+        const SELECTIONS: [(&str, &str); 3] = [
             ("items.status = 3", "next_at"),
             ("items.status = 0 AND next_at > 0", "next_at"),
             ("items.status = 2", "settled_at"),
         ];
         self.read("read the failures", |connection| {
             let mut found = Vec::new();
-            for (sought, order) in SOUGHT {
+            for (condition, order) in SELECTIONS {
                 let sql = format!(
-                    "{SELECT_FAILURE} WHERE {sought} AND (?1 IS NULL OR cause = ?1)
+                    "{SELECT_FAILURE} WHERE {condition} AND (?1 IS NULL OR cause = ?1)
                      AND (?2 IS NULL OR COALESCE(failed_at, settled_at) >= ?2) ORDER BY {order}, items.no"
                 );
                 let mut statement = connection.prepare(&sql)?;
@@ -129,9 +129,9 @@ impl Ledger {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn requeue(&mut self, which: &RequeueFilter, now: Timestamp) -> Result<usize, Failure> {
-        self.write("requeue", |transaction| {
-            let changed = match which {
+    pub fn requeue(&mut self, filter: &RequeueFilter, now: Timestamp) -> Result<usize, Failure> {
+        self.write("requeue items", |transaction| {
+            let changed = match filter {
                 RequeueFilter::Quarantined(filter) => {
                     let (cause, since) = filter.sql_params();
                     transaction.execute(
@@ -158,10 +158,10 @@ impl Ledger {
     pub fn requeue_damaged(
         &mut self,
         document: DocumentRowId,
-        why: &str,
+        reason: &str,
         now: Timestamp,
     ) -> Result<bool, Failure> {
-        self.write("requeue", |transaction| {
+        self.write("requeue a document", |transaction| {
             let item = transaction.query_row(
                 "UPDATE documents SET status = 0 WHERE no = ?1 AND status = 1 RETURNING item",
                 [document.0],
@@ -173,7 +173,7 @@ impl Ledger {
                 [item],
                 |row| Ok((row.get::<_, ItemStatus>(0)?, row.get::<_, i64>(1)?)),
             )?;
-            let counted = match status {
+            let counter = match status {
                 ItemStatus::Pending => return Ok(true),
                 ItemStatus::Stored => Some("stored"),
                 ItemStatus::Gone => Some("gone"),
@@ -183,9 +183,9 @@ impl Ledger {
                 "UPDATE items SET status = 3, next_at = ?2, quarantines = 0, cause = ?3,
                         message = ?4, failed_at = ?2, settled_at = ?2
                  WHERE no = ?1",
-                params![item, now.0, Cause::Storage.name(), why],
+                params![item, now.0, Cause::Storage.name(), reason],
             )?;
-            if let Some(counter) = counted {
+            if let Some(counter) = counter {
                 let sql = format!(
                     "UPDATE sessions SET {counter} = {counter} - 1, quarantined = quarantined + 1
                      WHERE no = ?1"
@@ -210,10 +210,10 @@ fn requeue_one(
         [item.as_str()],
         |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)),
     );
-    if let Some((no, session)) = gone.optional()? {
-        connection.execute("UPDATE items SET status = 3 WHERE no = ?1", [no])?;
+    if let Some((row_id, session)) = gone.optional()? {
+        connection.execute("UPDATE items SET status = 3 WHERE no = ?1", [row_id])?;
         connection
-            .execute("UPDATE documents SET status = 0 WHERE item = ?1 AND status = 2", [no])?;
+            .execute("UPDATE documents SET status = 0 WHERE item = ?1 AND status = 2", [row_id])?;
         connection.execute(
             "UPDATE sessions SET gone = gone - 1, quarantined = quarantined + 1 WHERE no = ?1",
             [session],

@@ -114,9 +114,9 @@ impl<'a> CounterTransaction<'a> {
         now: Timestamp,
     ) -> Result<(), LedgerError> {
         for item in items {
-            let standing = DocumentCounts::read(self.connection, item)?;
-            if let Some(status) = standing.item_status() {
-                self.set_final_status(item, status, &standing, recheck, now)?;
+            let counts = DocumentCounts::read(self.connection, item)?;
+            if let Some(status) = counts.item_status() {
+                self.set_final_status(item, status, &counts, recheck, now)?;
             }
         }
         Ok(())
@@ -126,21 +126,21 @@ impl<'a> CounterTransaction<'a> {
         &mut self,
         item: ItemRowId,
         status: ItemStatus,
-        standing: &DocumentCounts,
+        counts: &DocumentCounts,
         recheck: RecheckPolicy,
         now: Timestamp,
     ) -> Result<(), LedgerError> {
-        let all = standing.stored + standing.gone;
-        let note = (standing.gone > 0)
-            .then(|| format!("the source no longer has {} of {all} documents", standing.gone));
+        let all = counts.stored + counts.gone;
+        let note = (counts.gone > 0)
+            .then(|| format!("the source no longer has {} of {all} documents", counts.gone));
         let changed = match status {
             ItemStatus::Quarantined => {
-                let next_look = self.next_recheck_at(item, None, recheck, now)?;
+                let next_recheck_at = self.next_recheck_at(item, None, recheck, now)?;
                 self.connection.execute(
                     "UPDATE items SET status = 3, quarantines = quarantines + 1, next_at = ?2,
                             settled_at = ?3
                      WHERE no = ?1 AND status = 0",
-                    [item.0, next_look.0, now.0],
+                    [item.0, next_recheck_at.0, now.0],
                 )?
             }
             ItemStatus::Pending | ItemStatus::Stored | ItemStatus::Gone => {
@@ -167,12 +167,12 @@ impl<'a> CounterTransaction<'a> {
         recheck: RecheckPolicy,
         now: Timestamp,
     ) -> Result<(), LedgerError> {
-        let next_look = self.next_recheck_at(item, Some(failure.cause), recheck, now)?;
+        let next_recheck_at = self.next_recheck_at(item, Some(failure.cause), recheck, now)?;
         let changed = self.connection.execute(
             "UPDATE items SET status = 3, attempts = attempts + 1, quarantines = quarantines + 1,
                     next_at = ?2, cause = ?3, message = ?4, failed_at = ?5, settled_at = ?5
              WHERE no = ?1 AND status = 0",
-            params![item.0, next_look.0, failure.cause.name(), failure.message, now.0],
+            params![item.0, next_recheck_at.0, failure.cause.name(), failure.message, now.0],
         )?;
         if changed > 0 {
             self.delta.quarantined += 1;
@@ -191,13 +191,13 @@ impl<'a> CounterTransaction<'a> {
         now: Timestamp,
     ) -> Result<Timestamp, LedgerError> {
         let sql = "SELECT quarantines, cause FROM items WHERE no = ?1";
-        let (times, last) = self
+        let (quarantine_count, last_cause) = self
             .connection
             .prepare_cached(sql)?
             .query_row([item.0], |row| Ok((row.get(0)?, row.get::<_, Option<String>>(1)?)))?;
-        let last = || last.as_deref().and_then(Cause::from_name);
-        let cause = cause.or_else(last).unwrap_or(Cause::Unknown);
-        Ok(recheck.next_recheck_at(cause, times, now))
+        let last_cause = || last_cause.as_deref().and_then(Cause::from_name);
+        let cause = cause.or_else(last_cause).unwrap_or(Cause::Unknown);
+        Ok(recheck.next_recheck_at(cause, quarantine_count, now))
     }
 
     /// Adds the counted changes to the session's row.
@@ -238,19 +238,19 @@ impl CounterDelta {
 
 impl DocumentCounts {
     fn read(connection: &Connection, item: ItemRowId) -> Result<Self, LedgerError> {
-        let mut standing = Self::default();
-        let mut counts = connection.prepare_cached(COUNT_BY_STATUS)?;
-        let mut rows = counts.query([item.0])?;
+        let mut counts = Self::default();
+        let mut statement = connection.prepare_cached(COUNT_BY_STATUS)?;
+        let mut rows = statement.query([item.0])?;
         while let Some(row) = rows.next()? {
             let count = row.get(1)?;
             match row.get(0)? {
-                DocumentStatus::Pending => standing.pending = count,
-                DocumentStatus::Stored => standing.stored = count,
-                DocumentStatus::Gone => standing.gone = count,
-                DocumentStatus::Failed => standing.failed = count,
+                DocumentStatus::Pending => counts.pending = count,
+                DocumentStatus::Stored => counts.stored = count,
+                DocumentStatus::Gone => counts.gone = count,
+                DocumentStatus::Failed => counts.failed = count,
             }
         }
-        Ok(standing)
+        Ok(counts)
     }
 
     /// Returns the resulting status of the item; `None` while a document is pending.

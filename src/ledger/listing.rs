@@ -64,20 +64,20 @@ impl Ledger {
     pub fn record_page(
         &mut self,
         entries: &[ListingEntry],
-        next: &ListingProgress,
+        progress: &ListingProgress,
         now: Timestamp,
     ) -> Result<PageInserted, Failure> {
         self.write("record a page", |transaction| {
-            let counting = CounterTransaction::for_open_session(transaction)?;
-            if counting.session.is_listing_complete {
+            let counters = CounterTransaction::for_open_session(transaction)?;
+            if counters.session.is_listing_complete {
                 return Err(LedgerError::Inconsistent(
                     "the listing of the session is complete".to_owned(),
                 ));
             }
-            store_progress(transaction, &counting, next, now)?;
+            store_progress(transaction, &counters, progress, now)?;
             let mut page = PageTransaction {
                 connection: transaction,
-                counters: counting,
+                counters,
                 now,
                 maybe_settled: BTreeSet::new(),
                 inserted: PageInserted::default(),
@@ -93,27 +93,27 @@ impl Ledger {
 
 fn store_progress(
     connection: &Connection,
-    counting: &CounterTransaction<'_>,
-    next: &ListingProgress,
+    counters: &CounterTransaction<'_>,
+    progress: &ListingProgress,
     now: Timestamp,
 ) -> Result<(), LedgerError> {
-    match next {
-        ListingProgress::More(place) => connection.execute(
+    match progress {
+        ListingProgress::More(page_token) => connection.execute(
             "UPDATE sessions SET place = ?2 WHERE no = ?1",
-            params![counting.session.row_id, place.as_str()],
+            params![counters.session.row_id, page_token.as_str()],
         )?,
         ListingProgress::Done(cursor) => {
             connection.execute(
                 "UPDATE sessions SET place = NULL, is_listed = 1 WHERE no = ?1",
-                [counting.session.row_id],
+                [counters.session.row_id],
             )?;
-            let cursor = cursor.as_ref().or(counting.session.start_cursor.as_ref());
-            let is_whole =
-                matches!(counting.session.listing, ListingKind::Full | ListingKind::Reconcile);
+            let cursor = cursor.as_ref().or(counters.session.start_cursor.as_ref());
+            let lists_everything =
+                matches!(counters.session.listing, ListingKind::Full | ListingKind::Reconcile);
             connection.execute(
                 "UPDATE source SET cursor = coalesce(?1, cursor),
                         reconciled_at = coalesce(?2, reconciled_at)",
-                params![cursor.map(Cursor::as_str), is_whole.then_some(now.0)],
+                params![cursor.map(Cursor::as_str), lists_everything.then_some(now.0)],
             )?
         }
     };
@@ -188,8 +188,8 @@ impl PageTransaction<'_> {
             Some(known) if !known.has_same_content(entry) => {
                 self.replace_content(item, &known, entry)
             }
-            Some(KnownDocument { row_id: no, status, .. }) => match status {
-                DocumentStatus::Gone => self.refetch_gone(item, no, entry),
+            Some(KnownDocument { row_id, status, .. }) => match status {
+                DocumentStatus::Gone => self.refetch_gone(item, row_id, entry),
                 DocumentStatus::Pending | DocumentStatus::Stored | DocumentStatus::Failed => Ok(()),
             },
         }
@@ -218,20 +218,20 @@ impl PageTransaction<'_> {
 
     fn add_document(&mut self, item: ItemRowId, entry: &ListingEntry) -> Result<(), LedgerError> {
         self.inserted.new_documents += 1;
-        if let Some(bytes) = self.find_stored_content(entry)? {
-            let mut copy = self.connection.prepare_cached(
+        if let Some(content) = self.find_stored_content(entry)? {
+            let mut insert = self.connection.prepare_cached(
                 "INSERT INTO documents (item, id, blob, size, status, session, file, length, sha256)
                  VALUES (?1, ?2, ?3, ?4, 1, ?5, ?6, ?7, ?8)",
             )?;
-            copy.execute(params![
+            insert.execute(params![
                 item.0,
                 entry.document.as_str(),
                 entry.blob.as_str(),
                 entry.size.map(to_sql_integer),
-                bytes.session,
-                bytes.file,
-                bytes.length,
-                bytes.sha256,
+                content.session,
+                content.file,
+                content.length,
+                content.sha256,
             ])?;
             self.counters.count_copy();
             self.maybe_settled.insert(item);
@@ -267,11 +267,12 @@ impl PageTransaction<'_> {
             )?;
             self.counters.count_superseded();
         }
-        let bytes = match self.restore_superseded(known.row_id, entry)? {
+        let content = match self.restore_superseded(known.row_id, entry)? {
             None => self.find_stored_content(entry)?,
-            bytes => bytes,
+            content => content,
         };
-        let status = if bytes.is_some() { DocumentStatus::Stored } else { DocumentStatus::Pending };
+        let status =
+            if content.is_some() { DocumentStatus::Stored } else { DocumentStatus::Pending };
         self.connection.execute(
             "UPDATE documents SET status = ?2, blob = ?3, size = ?4, session = ?5, file = ?6,
                     length = ?7, sha256 = ?8
@@ -281,13 +282,13 @@ impl PageTransaction<'_> {
                 status,
                 entry.blob.as_str(),
                 entry.size.map(to_sql_integer),
-                bytes.as_ref().map(|bytes| bytes.session),
-                bytes.as_ref().map(|bytes| &bytes.file),
-                bytes.as_ref().map(|bytes| bytes.length),
-                bytes.as_ref().map(|bytes| bytes.sha256),
+                content.as_ref().map(|content| content.session),
+                content.as_ref().map(|content| &content.file),
+                content.as_ref().map(|content| content.length),
+                content.as_ref().map(|content| content.sha256),
             ],
         )?;
-        if bytes.is_some() {
+        if content.is_some() {
             self.counters.count_copy();
             if was_stored {
                 // There is nothing to fetch, and the item's status does not change.

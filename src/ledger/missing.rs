@@ -9,7 +9,7 @@ use crate::ledger::item_state::CounterTransaction;
 /// Prefix of the item id of a missing document.
 const MISSING_ID_PREFIX: &str = "missing:";
 
-const MISSING_MESSAGE: &str = "the source listed it, and did not find it when asked for it twice";
+const MISSING_MESSAGE: &str = "the source listed it, but did not find it in two requests";
 
 impl Ledger {
     /// Records documents that were listed and not found. Each becomes a separate item with the
@@ -26,8 +26,8 @@ impl Ledger {
         if missing.is_empty() {
             return Ok(());
         }
-        self.write("record what is missing", |transaction| {
-            let mut counting = CounterTransaction::for_open_session(transaction)?;
+        self.write("record the missing documents", |transaction| {
+            let mut counters = CounterTransaction::for_open_session(transaction)?;
             let mut insert = transaction.prepare_cached(
                 "INSERT OR IGNORE INTO items
                  (id, session, status, attempts, next_at, cause, message, settled_at)
@@ -38,16 +38,16 @@ impl Ledger {
                 let cause = Cause::NotFound.name();
                 let added = insert.execute(params![
                     id,
-                    counting.session.row_id,
+                    counters.session.row_id,
                     cause,
                     MISSING_MESSAGE,
                     now.0
                 ])?;
                 if added > 0 {
-                    counting.count_missing();
+                    counters.count_missing();
                 }
             }
-            counting.write_counters()
+            counters.write_counters()
         })
     }
 }

@@ -102,17 +102,17 @@ impl Ledger {
     /// (sqlite.org/wal.html, "Concurrency"), and an I/O error may be that of a sync.
     pub(super) fn write<T>(
         &mut self,
-        what: &str,
+        action: &str,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, LedgerError>,
     ) -> Result<T, Failure> {
         let LedgerReader { connection, path } = &mut self.reader;
-        let outcome = (|| {
+        let result = (|| {
             let transaction = begin_immediate(connection, self.retry_policy.as_ref())?;
             let value = work(&transaction)?;
             transaction.commit()?;
             Ok(value)
         })();
-        outcome.map_err(|trouble: LedgerError| trouble.to_failure(what, path))
+        result.map_err(|error: LedgerError| error.to_failure(action, path))
     }
 }
 
@@ -135,28 +135,29 @@ impl LedgerReader {
         }
         let connection = open_connection(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         if read_version(&connection, path)? < SCHEMA_VERSION {
-            let why = "it is of an older version; run the worker once, which brings it up to date";
-            let trouble = LedgerError::Inconsistent(why.to_owned());
-            return Err(LedgerOpenError::Failed(trouble.to_failure("read", path)));
+            let reason =
+                "it is of an older version; run the worker once, which brings it up to date";
+            let error = LedgerError::Inconsistent(reason.to_owned());
+            return Err(LedgerOpenError::Failed(error.to_failure("read the ledger", path)));
         }
         Ok(Some(Self { connection, path: path.to_owned() }))
     }
 
     pub(super) fn read<T>(
         &self,
-        what: &str,
+        action: &str,
         work: impl FnOnce(&Connection) -> Result<T, LedgerError>,
     ) -> Result<T, Failure> {
-        work(&self.connection).map_err(|trouble| trouble.to_failure(what, &self.path))
+        work(&self.connection).map_err(|error| error.to_failure(action, &self.path))
     }
 }
 
 impl fmt::Display for LedgerOpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NewerVersion { path, version: found } => write!(
+            Self::NewerVersion { path, version } => write!(
                 f,
-                "{} was written by a newer cynosure (format {found}, this one knows {SCHEMA_VERSION}); \
+                "{} was written by a newer cynosure (format {version}, this one knows {SCHEMA_VERSION}); \
                  install that version again, nothing was changed",
                 path.display()
             ),
@@ -170,14 +171,14 @@ impl std::error::Error for LedgerOpenError {}
 /// Begins a transaction that takes the write lock at once, with retries if there is a policy.
 fn begin_immediate<'c>(
     connection: &'c Connection,
-    retry: Option<&RetryPolicy>,
+    retry_policy: Option<&RetryPolicy>,
 ) -> Result<Transaction<'c>, LedgerError> {
-    let once = || Transaction::new_unchecked(connection, TransactionBehavior::Immediate);
-    let Some(policy) = retry else { return Ok(once()?) };
-    policy.when(is_locked).run_blocking(once).map_err(|gave_up| match gave_up {
+    let begin = || Transaction::new_unchecked(connection, TransactionBehavior::Immediate);
+    let Some(policy) = retry_policy else { return Ok(begin()?) };
+    policy.when(is_locked).run_blocking(begin).map_err(|error| match error {
         RetryError::Failed { failure, .. } => LedgerError::Sql(failure),
-        RetryError::Rejected { breaker: guard } => {
-            LedgerError::Inconsistent(format!("the breaker {guard} is open"))
+        RetryError::Rejected { breaker } => {
+            LedgerError::Inconsistent(format!("the breaker {breaker} is open"))
         }
     })
 }
@@ -188,35 +189,36 @@ fn ledger_exists(path: &Path) -> Result<bool, LedgerOpenError> {
         // SQLite would treat it as a new database, and everything would be listed again unnoticed.
         Ok(Some(PathKind::File { bytes: 0 })) => Err(damaged_error(path)),
         Ok(Some(_)) => Ok(true),
-        Err(error) => Err(LedgerOpenError::Failed(storage_failure("look at", path, &error))),
+        Err(error) => Err(LedgerOpenError::Failed(storage_failure("access", path, &error))),
     }
 }
 
 /// Creates an empty ledger under a temporary name and renames it into place, so that an empty file
 /// at `path` can only be a damaged ledger.
 fn create_empty(path: &Path) -> Result<(), LedgerOpenError> {
-    let storage = |error| LedgerOpenError::Failed(storage_failure("make the ledger", path, &error));
-    let named = |suffix: &str| {
+    let to_error =
+        |error| LedgerOpenError::Failed(storage_failure("make the ledger", path, &error));
+    let with_suffix = |suffix: &str| {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
         PathBuf::from(name)
     };
-    let temporary = named(".new");
-    for leftover in [temporary.clone(), named(".new-wal"), named(".new-shm")] {
+    let temporary = with_suffix(".new");
+    for leftover in [temporary.clone(), with_suffix(".new-wal"), with_suffix(".new-shm")] {
         match RealDisk.remove_file(&leftover) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(storage(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(to_error(error)),
             Ok(()) | Err(_) => {}
         }
     }
     // Created here so that only its owner can access it; SQLite gives its log the same mode.
-    drop(RealDisk.create_file(&temporary).map_err(storage)?);
+    drop(RealDisk.create_file(&temporary).map_err(to_error)?);
     let mut connection = open_connection(&temporary, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     prepare_connection(&mut connection, 0)
         .and_then(|()| connection.close().map_err(|(_, error)| error))
         .map_err(|error| open_error("make the ledger", path, error))?;
 
-    RealDisk.rename(&temporary, path).map_err(storage)?;
-    RealDisk.sync_dir(parent_folder(path)).map_err(storage)
+    RealDisk.rename(&temporary, path).map_err(to_error)?;
+    RealDisk.sync_dir(parent_folder(path)).map_err(to_error)
 }
 
 fn open_connection(path: &Path, mode: OpenFlags) -> Result<Connection, LedgerOpenError> {
@@ -231,20 +233,20 @@ fn open_connection(path: &Path, mode: OpenFlags) -> Result<Connection, LedgerOpe
 fn read_version(connection: &Connection, path: &Path) -> Result<usize, LedgerOpenError> {
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let read = || Ok((pragma("application_id")?, pragma("user_version")?, pragma("page_count")?));
-    let (application, version, pages) =
+    let (application, user_version, pages) =
         read().map_err(|error| open_error("open the ledger", path, error))?;
 
     if pages == 0 {
         return Ok(0);
     }
-    let found = usize::try_from(version).unwrap_or(0);
-    if application != APPLICATION_ID || found == 0 {
+    let version = usize::try_from(user_version).unwrap_or(0);
+    if application != APPLICATION_ID || version == 0 {
         return Err(damaged_error(path));
     }
-    if found > SCHEMA_VERSION {
-        return Err(LedgerOpenError::NewerVersion { path: path.to_owned(), version: found });
+    if version > SCHEMA_VERSION {
+        return Err(LedgerOpenError::NewerVersion { path: path.to_owned(), version });
     }
-    Ok(found)
+    Ok(version)
 }
 
 fn prepare_connection(connection: &mut Connection, version: usize) -> rusqlite::Result<()> {
@@ -264,9 +266,9 @@ fn damaged_error(path: &Path) -> LedgerOpenError {
     )
 }
 
-fn open_error(what: &str, path: &Path, error: rusqlite::Error) -> LedgerOpenError {
+fn open_error(action: &str, path: &Path, error: rusqlite::Error) -> LedgerOpenError {
     let is_damage = is_corrupt(&error);
-    let failure = LedgerError::from(error).to_failure(what, path);
+    let failure = LedgerError::from(error).to_failure(action, path);
     if is_damage { LedgerOpenError::Damaged(failure) } else { LedgerOpenError::Failed(failure) }
 }
 
@@ -293,19 +295,19 @@ mod tests {
         let (_home, path) = temp_ledger();
         assert!(LedgerReader::open(&path).unwrap().is_none());
         let mut ledger = Ledger::open(&path).unwrap();
-        let start = NewSession {
+        let session = NewSession {
             id: SessionId::new("session_1"),
             kind: SessionKind::Full,
             started_at: Timestamp(0),
             start_cursor: None,
         };
-        ledger.begin_session(&start).unwrap();
+        ledger.begin_session(&session).unwrap();
 
         let reader = LedgerReader::open(&path).unwrap().unwrap();
 
-        assert_eq!(reader.open_session().unwrap().unwrap().id, start.id);
+        assert_eq!(reader.open_session().unwrap().unwrap().id, session.id);
         drop(ledger);
-        assert_eq!(Ledger::open(&path).unwrap().open_session().unwrap().unwrap().id, start.id);
+        assert_eq!(Ledger::open(&path).unwrap().open_session().unwrap().unwrap().id, session.id);
     }
 
     #[test]
@@ -327,14 +329,14 @@ mod tests {
     fn a_damaged_ledger_is_reported_and_never_recreated() {
         let (home, path) = temp_ledger();
         drop(Ledger::open(&path).unwrap());
-        let whole = fs::read(&path).unwrap();
-        let damages: [(&str, Vec<u8>); 4] = [
+        let intact = fs::read(&path).unwrap();
+        let damaged_files: [(&str, Vec<u8>); 4] = [
             ("empty", Vec::new()),
             ("junk", b"junk".repeat(2000)),
-            ("cut", whole[..5000].to_vec()),
-            ("zeros", vec![0; whole.len()]),
+            ("cut", intact[..5000].to_vec()),
+            ("zeros", vec![0; intact.len()]),
         ];
-        for (name, bytes) in damages {
+        for (name, bytes) in damaged_files {
             let path = home.path().join(name);
             RealDisk.create_file(&path).unwrap().append(&bytes).unwrap();
 
@@ -366,10 +368,10 @@ mod tests {
         }
 
         fn sleep_blocking(&self, _delay: Duration) {
-            let mut holder = self.0.lock().unwrap();
-            holder.0 -= 1;
-            if holder.0 == 0 {
-                holder.1 = None;
+            let mut state = self.0.lock().unwrap();
+            state.0 -= 1;
+            if state.0 == 0 {
+                state.1 = None;
             }
         }
     }
@@ -380,9 +382,9 @@ mod tests {
         let mut ledger = Ledger::open(&path).unwrap();
         let other = Connection::open(&path).unwrap();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
-        let pauses = LockReleaser(Mutex::new((waits, Some(other))));
+        let timer = LockReleaser(Mutex::new((waits, Some(other))));
         ledger =
-            ledger.with_retry(RetryPolicy::new("storage", BackoffConfig::FAST).with_timer(pauses));
+            ledger.with_retry(RetryPolicy::new("storage", BackoffConfig::FAST).with_timer(timer));
         ledger.connection.busy_timeout(Duration::ZERO).unwrap();
         ledger.restart_listing(None).unwrap_err().message
     }
@@ -390,10 +392,10 @@ mod tests {
     #[test]
     fn a_briefly_locked_ledger_is_retried() {
         // A write that gets the lock fails because there is no session.
-        let (inside, outside) = (write_while_locked(2), write_while_locked(3));
+        let (released_in_time, released_too_late) = (write_while_locked(2), write_while_locked(3));
 
-        assert!(inside.contains("no session is open"), "{inside}");
-        assert!(outside.contains("another program holds it locked"), "{outside}");
+        assert!(released_in_time.contains("no session is open"), "{released_in_time}");
+        assert!(released_too_late.contains("another program has locked it"), "{released_too_late}");
     }
 
     #[test]

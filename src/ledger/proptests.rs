@@ -40,9 +40,9 @@ type EntrySpec = (u8, u8, u8, u8);
 enum FetchResult {
     Stored,
     /// Stored under another blob.
-    Moved,
+    StoredUnderOtherBlob,
     Gone,
-    Refused,
+    Forbidden,
     NoResponse,
 }
 
@@ -54,31 +54,31 @@ enum FailureOutcome {
 
 fn operations() -> impl Strategy<Value = Vec<Operation>> {
     let entry = || (0..6_u8, 0..4_u8, 0..12_u8, 0..3_u8);
-    let answer = prop_oneof![
+    let result = prop_oneof![
         4 => Just(FetchResult::Stored),
-        1 => Just(FetchResult::Moved),
+        1 => Just(FetchResult::StoredUnderOtherBlob),
         1 => Just(FetchResult::Gone),
-        1 => Just(FetchResult::Refused),
+        1 => Just(FetchResult::Forbidden),
         2 => Just(FetchResult::NoResponse),
     ];
-    let answers = || prop::collection::vec(answer.clone(), 1..6);
+    let results = || prop::collection::vec(result.clone(), 1..6);
     let kind = prop_oneof![
         Just(SessionKind::Full),
         Just(SessionKind::Changes),
         Just(SessionKind::Recheck),
     ];
-    let step = prop_oneof![
+    let operation = prop_oneof![
         4 => prop::collection::vec(entry(), 0..8).prop_map(Operation::ListPage),
         1 => Just(Operation::EndListing),
-        4 => answers().prop_map(Operation::Fetch),
-        1 => (answers(), prop::collection::vec(entry(), 0..8))
-            .prop_map(|(answers, page)| Operation::FetchAfterPage(answers, page)),
+        4 => results().prop_map(Operation::Fetch),
+        1 => (results(), prop::collection::vec(entry(), 0..8))
+            .prop_map(|(results, page)| Operation::FetchAfterPage(results, page)),
         1 => prop_oneof![Just(FailureOutcome::Retried), Just(FailureOutcome::Quarantined)].prop_map(Operation::Fail),
         1 => (0..8_u8).prop_map(Operation::Requeue),
         2 => kind.prop_map(Operation::FinishAndBegin),
         1 => Just(Operation::Restart),
     ];
-    prop::collection::vec(step, 1..60)
+    prop::collection::vec(operation, 1..60)
 }
 
 /// Ledger in memory whose content survives restarts, and the facts that it must not lose.
@@ -98,11 +98,11 @@ impl TestLedger {
     fn new() -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let uri = format!("file:laws-{number}?mode=memory&cache=shared");
-        let keeper = connect(&uri);
+        let uri = format!("file:proptests-{number}?mode=memory&cache=shared");
+        let keep_alive = connect(&uri);
         let ledger = Ledger::from_connection(connect(&uri), Path::new("memory")).unwrap();
-        let mut world = Self {
-            _keep_alive: keeper,
+        let mut test_ledger = Self {
+            _keep_alive: keep_alive,
             ledger,
             uri,
             now: Timestamp(1_000_000),
@@ -110,30 +110,30 @@ impl TestLedger {
             stored_files: BTreeSet::new(),
             listed_blobs: BTreeMap::new(),
         };
-        world.begin_session(SessionKind::Full);
-        world
+        test_ledger.begin_session(SessionKind::Full);
+        test_ledger
     }
 
     fn begin_session(&mut self, kind: SessionKind) {
         self.session_count += 1;
         let id = SessionId::new(format!("session_{}", self.session_count));
-        let start = NewSession { id, kind, started_at: self.now, start_cursor: None };
-        self.ledger.begin_session(&start).unwrap();
+        let session = NewSession { id, kind, started_at: self.now, start_cursor: None };
+        self.ledger.begin_session(&session).unwrap();
         self.ledger.set_session_folder("folder").unwrap();
     }
 
-    fn apply(&mut self, step: &Operation) {
+    fn apply(&mut self, operation: &Operation) {
         self.now = Timestamp(self.now.0 + QUARANTINE_MS / 10);
-        match step {
+        match operation {
             Operation::ListPage(entries) => self.record_page(entries),
             Operation::EndListing => {
                 if !self.open_session().is_listing_complete {
                     self.ledger.record_page(&[], &ListingProgress::Done(None), self.now).unwrap();
                 }
             }
-            Operation::Fetch(answers) => self.record_fetches(answers, &[]),
-            Operation::FetchAfterPage(answers, page) => self.record_fetches(answers, page),
-            Operation::Fail(failing) => self.fail_first_due(*failing),
+            Operation::Fetch(results) => self.record_fetches(results, &[]),
+            Operation::FetchAfterPage(results, page) => self.record_fetches(results, page),
+            Operation::Fail(outcome) => self.fail_first_due(*outcome),
             Operation::Requeue(7) => drop(
                 self.ledger
                     .requeue(&RequeueFilter::Quarantined(FailureFilter::default()), self.now)
@@ -145,10 +145,10 @@ impl TestLedger {
             }
             Operation::FinishAndBegin(kind) => {
                 let session = self.open_session();
-                let may_end = session.is_listing_complete && session.counts.pending() == 0;
-                let ended = self.ledger.complete_session(&session.id, self.now);
-                assert_eq!(ended.is_ok(), may_end);
-                if may_end {
+                let can_complete = session.is_listing_complete && session.counts.pending() == 0;
+                let completed = self.ledger.complete_session(&session.id, self.now);
+                assert_eq!(completed.is_ok(), can_complete);
+                if can_complete {
                     self.begin_session(*kind);
                 }
             }
@@ -182,48 +182,48 @@ impl TestLedger {
         for ListingEntry { item, document, blob, .. } in &entries {
             self.listed_blobs.insert((item.to_string(), document.to_string()), blob.clone());
         }
-        let again = self.ledger.record_page(&entries, &next, self.now).unwrap();
-        assert_eq!(again, PageInserted::default(), "a page that comes again changes nothing");
+        let repeated = self.ledger.record_page(&entries, &next, self.now).unwrap();
+        assert_eq!(repeated, PageInserted::default(), "a repeated page changes nothing");
     }
 
-    fn record_fetches(&mut self, answers: &[FetchResult], page: &[EntrySpec]) {
-        let work = self.due_items();
-        let wanted = work.iter().flat_map(|work| &work.documents);
-        let mut outcomes = Vec::new();
-        for (wanted, answer) in wanted.zip(answers.iter().cycle()) {
-            let (document, listed) = (wanted.row_id, wanted.blob.clone());
-            match answer {
+    fn record_fetches(&mut self, results: &[FetchResult], page: &[EntrySpec]) {
+        let items = self.due_items();
+        let documents = items.iter().flat_map(|due| &due.documents);
+        let mut updates = Vec::new();
+        for (pending, result) in documents.zip(results.iter().cycle()) {
+            let (document, expected_blob) = (pending.row_id, pending.blob.clone());
+            match result {
                 FetchResult::Stored => {
-                    outcomes.push(self.stored_update(wanted, &wanted.blob, wanted.size));
+                    updates.push(self.stored_update(pending, &pending.blob, pending.size));
                 }
-                FetchResult::Moved => {
-                    outcomes.push(self.stored_update(wanted, &BlobId::new("moved"), None));
+                FetchResult::StoredUnderOtherBlob => {
+                    updates.push(self.stored_update(pending, &BlobId::new("moved"), None));
                 }
                 FetchResult::Gone => {
-                    outcomes.push(LedgerUpdate::Gone { document, expected_blob: listed });
+                    updates.push(LedgerUpdate::Gone { document, expected_blob });
                 }
-                FetchResult::Refused => {
+                FetchResult::Forbidden => {
                     let failure = Failure::new(Cause::Forbidden, "");
-                    outcomes.push(LedgerUpdate::Failed { document, failure });
+                    updates.push(LedgerUpdate::Failed { document, failure });
                 }
                 FetchResult::NoResponse => {}
             }
         }
         self.record_page(page);
-        self.commit(&outcomes);
+        self.commit(&updates);
     }
 
     fn stored_update(
         &mut self,
-        wanted: &PendingDocument,
+        pending: &PendingDocument,
         blob: &BlobId,
         size: Option<u64>,
     ) -> LedgerUpdate {
-        let file = format!("file-{}-{}", wanted.row_id.0, self.now.0);
+        let file = format!("file-{}-{}", pending.row_id.0, self.now.0);
         self.stored_files.insert(file.clone());
         LedgerUpdate::Stored {
-            document: wanted.row_id,
-            expected_blob: wanted.blob.clone(),
+            document: pending.row_id,
+            expected_blob: pending.blob.clone(),
             fetched_blob: blob.clone(),
             size,
             file,
@@ -232,37 +232,32 @@ impl TestLedger {
         }
     }
 
-    fn fail_first_due(&mut self, failing: FailureOutcome) {
-        let Some(work) = self.due_items().into_iter().next() else { return };
-        let (item, failure) = (work.row_id, Failure::new(Cause::Timeout, ""));
-        let next_at = Timestamp(self.now.0 + 150);
-        self.commit(&[match failing {
+    fn fail_first_due(&mut self, outcome: FailureOutcome) {
+        let Some(due) = self.due_items().into_iter().next() else { return };
+        let (item, failure) = (due.row_id, Failure::new(Cause::Timeout, ""));
+        let next_attempt_at = Timestamp(self.now.0 + 150);
+        self.commit(&[match outcome {
             FailureOutcome::Retried => {
-                let trial = ItemFailureCounts {
-                    failed_attempts: work.failure_counts.failed_attempts + 1,
-                    ..work.failure_counts
+                let failure_counts = ItemFailureCounts {
+                    failed_attempts: due.failure_counts.failed_attempts + 1,
+                    ..due.failure_counts
                 };
-                LedgerUpdate::Retry {
-                    item,
-                    failure_counts: trial,
-                    next_attempt_at: next_at,
-                    failure,
-                }
+                LedgerUpdate::Retry { item, failure_counts, next_attempt_at, failure }
             }
             FailureOutcome::Quarantined => LedgerUpdate::Quarantined { item, failure },
         }]);
     }
 
-    fn commit(&mut self, outcomes: &[LedgerUpdate]) {
-        let rest = Duration::from_millis(QUARANTINE_MS.unsigned_abs());
-        let recheck = RecheckPolicy { interval: rest, max_interval: rest };
-        self.ledger.commit(outcomes, recheck, self.now).unwrap();
+    fn commit(&mut self, updates: &[LedgerUpdate]) {
+        let interval = Duration::from_millis(QUARANTINE_MS.unsigned_abs());
+        let recheck = RecheckPolicy { interval, max_interval: interval };
+        self.ledger.commit(updates, recheck, self.now).unwrap();
         let before = self.ledger.session_counts().unwrap();
-        self.ledger.commit(outcomes, recheck, self.now).unwrap();
+        self.ledger.commit(updates, recheck, self.now).unwrap();
         assert_eq!(
             self.ledger.session_counts().unwrap(),
             before,
-            "outcomes that come again change nothing"
+            "repeated updates change nothing"
         );
     }
 
@@ -273,22 +268,22 @@ impl TestLedger {
     }
 
     fn check_invariants(&self) {
-        let recount = self.ledger.check_counters().unwrap();
-        assert!(recount.is_consistent(), "{recount:?}");
-        for work in self.due_items() {
-            assert!(!work.documents.is_empty(), "{} has nothing to fetch", work.item);
+        let check = self.ledger.check_counters().unwrap();
+        assert!(check.is_consistent(), "{check:?}");
+        for due in self.due_items() {
+            assert!(!due.documents.is_empty(), "{} has nothing to fetch", due.item);
         }
-        let pending = self.ledger.next_due_at(&BTreeSet::new()).unwrap();
-        assert_eq!(pending.is_some(), self.ledger.session_counts().unwrap().pending() > 0);
-        let mut known = BTreeSet::new();
+        let next_due_at = self.ledger.next_due_at(&BTreeSet::new()).unwrap();
+        assert_eq!(next_due_at.is_some(), self.ledger.session_counts().unwrap().pending() > 0);
+        let mut files = BTreeSet::new();
         let mut after = None;
         loop {
             let page = self.ledger.stored_files(after, 7).unwrap();
             let Some(last) = page.last() else { break };
             after = Some(last.row_id);
-            known.extend(page.into_iter().map(|stored| stored.file));
+            files.extend(page.into_iter().map(|stored| stored.file));
         }
-        assert_eq!(known, self.stored_files, "what is stored stays stored");
+        assert_eq!(files, self.stored_files, "what is stored stays stored");
     }
 
     /// Lets every fetch succeed from now on, rechecks the quarantined items, and asserts that every
@@ -334,12 +329,12 @@ fn connect(uri: &str) -> Connection {
 
 proptest! {
     #[test]
-    fn counters_match_the_rows_and_no_listed_item_is_lost(steps in operations()) {
-        let mut world = TestLedger::new();
-        for step in &steps {
-            world.apply(step);
-            world.check_invariants();
+    fn counters_match_the_rows_and_no_listed_item_is_lost(sequence in operations()) {
+        let mut test_ledger = TestLedger::new();
+        for operation in &sequence {
+            test_ledger.apply(operation);
+            test_ledger.check_invariants();
         }
-        world.store_everything();
+        test_ledger.store_everything();
     }
 }

@@ -41,7 +41,7 @@ impl Ledger {
         if failure.response.is_none() {
             return Ok(());
         }
-        self.write("keep a reply", |transaction| {
+        self.write("store a response", |transaction| {
             store_response(transaction, ResponseOwner::Session, failure, now)
         })
     }
@@ -53,7 +53,7 @@ impl LedgerReader {
     /// # Errors
     /// A ledger failure.
     pub fn session_response(&self) -> Result<Option<StoredResponse>, Failure> {
-        self.read("read the last reply", |connection| {
+        self.read("read the last response", |connection| {
             let sql = "SELECT at AS reply_at, status AS reply_status, headers, body, is_cut
                        FROM replies WHERE item = ?1";
             let found =
@@ -67,17 +67,17 @@ impl LedgerReader {
 /// leaves the previous one.
 pub(super) fn store_response(
     connection: &Connection,
-    whose: ResponseOwner,
+    owner: ResponseOwner,
     failure: &Failure,
     now: Timestamp,
 ) -> Result<(), LedgerError> {
-    let Some(reply) = &failure.response else { return Ok(()) };
-    let item = match whose {
+    let Some(response) = &failure.response else { return Ok(()) };
+    let item = match owner {
         ResponseOwner::Item(item) => item.0,
         ResponseOwner::Session => SESSION_ITEM,
     };
     let headers = serde_json::Value::from_iter(
-        reply.headers.iter().map(|(name, value)| vec![name.as_str(), value.as_str()]),
+        response.headers.iter().map(|(name, value)| vec![name.as_str(), value.as_str()]),
     );
     // Replaced, not updated: the new row has a new number, so that the oldest has the lowest.
     connection
@@ -88,10 +88,10 @@ pub(super) fn store_response(
         .execute(params![
             item,
             now.0,
-            reply.status,
+            response.status,
             headers.to_string(),
-            reply.body,
-            reply.is_truncated
+            response.body,
+            response.is_truncated
         ])?;
     let newest = connection.last_insert_rowid();
     connection
@@ -116,12 +116,12 @@ impl StoredResponse {
         let Some(at) = row.get::<_, Option<i64>>("reply_at")? else { return Ok(None) };
         // Headers that cannot be parsed are no reason to hide the rest of the response.
         let headers = serde_json::from_str(&row.get::<_, String>("headers")?).unwrap_or_default();
-        let reply = RecordedResponse {
+        let response = RecordedResponse {
             status: row.get("reply_status")?,
             headers,
             body: row.get("body")?,
             is_truncated: row.get("is_cut")?,
         };
-        Ok(Some(Self { at: Timestamp(at), response: reply }))
+        Ok(Some(Self { at: Timestamp(at), response }))
     }
 }

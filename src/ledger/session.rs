@@ -24,10 +24,10 @@ impl Ledger {
     ///
     /// # Errors
     /// A ledger failure; also while another session is open.
-    pub fn begin_session(&mut self, start: &NewSession) -> Result<(), Failure> {
+    pub fn begin_session(&mut self, new_session: &NewSession) -> Result<(), Failure> {
         self.write("begin a session", |transaction| {
             if let Some(open) = SessionRow::open(transaction)? {
-                if open.id == start.id {
+                if open.id == new_session.id {
                     return Ok(());
                 }
                 return Err(LedgerError::Inconsistent(format!("{} is still open", open.id)));
@@ -36,15 +36,15 @@ impl Ledger {
                 "INSERT INTO sessions (id, kind, listing, started, pinned, is_listed)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                 params![
-                    start.id.as_str(),
-                    start.kind,
-                    start.kind.initial_listing(),
-                    start.started_at.0,
-                    start.start_cursor.as_ref().map(Cursor::as_str),
-                    start.kind == SessionKind::Recheck,
+                    new_session.id.as_str(),
+                    new_session.kind,
+                    new_session.kind.initial_listing(),
+                    new_session.started_at.0,
+                    new_session.start_cursor.as_ref().map(Cursor::as_str),
+                    new_session.kind == SessionKind::Recheck,
                 ],
             )?;
-            assign_due_items(transaction, transaction.last_insert_rowid(), start.started_at)
+            assign_due_items(transaction, transaction.last_insert_rowid(), new_session.started_at)
         })
     }
 
@@ -53,12 +53,12 @@ impl Ledger {
     ///
     /// # Errors
     /// A ledger failure; also when no session is open.
-    pub fn restart_listing(&mut self, pinned: Option<&Cursor>) -> Result<(), Failure> {
-        self.write("begin the listing anew", |transaction| {
+    pub fn restart_listing(&mut self, start_cursor: Option<&Cursor>) -> Result<(), Failure> {
+        self.write("restart the listing", |transaction| {
             let changed = transaction.execute(
                 "UPDATE sessions SET listing = ?2, place = NULL, is_listed = 0, pinned = ?1
                  WHERE no = (SELECT max(no) FROM sessions) AND completed IS NULL",
-                params![pinned.map(Cursor::as_str), ListingKind::Full],
+                params![start_cursor.map(Cursor::as_str), ListingKind::Full],
             )?;
             require_open_session(changed)
         })
@@ -70,7 +70,7 @@ impl Ledger {
     /// # Errors
     /// A ledger failure; also when no session is open.
     pub fn reset_page_token(&mut self) -> Result<(), Failure> {
-        self.write("begin the listing again", |transaction| {
+        self.write("reset the listing to its first page", |transaction| {
             let changed = transaction.execute(
                 "UPDATE sessions SET place = NULL
                  WHERE no = (SELECT max(no) FROM sessions) AND completed IS NULL",
@@ -136,7 +136,7 @@ impl Ledger {
             let pending = session.counts.pending();
             if !session.is_listing_complete || pending > 0 {
                 return Err(LedgerError::Inconsistent(format!(
-                    "{pending} items are pending, or not all is listed"
+                    "{pending} items are pending, or the listing is not complete"
                 )));
             }
             transaction.execute(
@@ -201,7 +201,7 @@ fn assign_due_items(
 ) -> Result<(), LedgerError> {
     let due = "SELECT no FROM items WHERE status = 3 AND next_at <= ?1";
     // Items of this session are already counted as listed and as quarantined.
-    let again = connection.query_row(
+    let already_counted = connection.query_row(
         "SELECT count(*) FROM items WHERE status = 3 AND next_at <= ?1 AND session = ?2",
         [now.0, session],
         |row| row.get::<_, i64>(0),
@@ -211,14 +211,14 @@ fn assign_due_items(
         [now.0],
     )?;
     connection.execute(&format!("DELETE FROM trials WHERE item IN ({due})"), [now.0])?;
-    let taken = connection.execute(
+    let assigned = connection.execute(
         "UPDATE items SET status = 0, session = ?2, attempts = 0, next_at = 0, settled_at = NULL
          WHERE status = 3 AND next_at <= ?1",
         [now.0, session],
     )?;
     connection.execute(
         "UPDATE sessions SET listed = listed + ?2, quarantined = quarantined - ?3 WHERE no = ?1",
-        [session, to_sql_integer(taken as u64) - again, again],
+        [session, to_sql_integer(assigned as u64) - already_counted, already_counted],
     )?;
     Ok(())
 }

@@ -53,9 +53,9 @@ impl CounterCheck {
 }
 
 impl From<SessionCounts> for StatusCounts {
-    fn from(tally: SessionCounts) -> Self {
-        let SessionCounts { stored, gone, quarantined, .. } = tally;
-        Self { pending: tally.pending(), stored, gone, quarantined }
+    fn from(counts: SessionCounts) -> Self {
+        let SessionCounts { stored, gone, quarantined, .. } = counts;
+        Self { pending: counts.pending(), stored, gone, quarantined }
     }
 }
 
@@ -89,10 +89,10 @@ impl LedgerReader {
     ) -> Result<bool, Failure> {
         self.read("find a file", |connection| {
             let parameters = params![item.as_str(), document.as_str(), folder, file];
-            let place = "AND i.id = ?1 AND d.id = ?2 AND s.folder = ?3";
+            let condition = "AND i.id = ?1 AND d.id = ?2 AND s.folder = ?3";
             let sql = format!(
-                "SELECT EXISTS ({SELECT_STORED} {place} AND d.file = ?4)
-                     OR EXISTS ({SELECT_SUPERSEDED} {place} AND v.file = ?4)"
+                "SELECT EXISTS ({SELECT_STORED} {condition} AND d.file = ?4)
+                     OR EXISTS ({SELECT_SUPERSEDED} {condition} AND v.file = ?4)"
             );
             let mut statement = connection.prepare_cached(&sql)?;
             Ok(statement.query_row(parameters, |row| row.get(0))?)
@@ -122,7 +122,7 @@ impl LedgerReader {
         after: Option<FileRowId>,
         limit: usize,
     ) -> Result<Vec<StoredFile>, Failure> {
-        self.read("read what is stored", |connection| {
+        self.read("read the stored documents", |connection| {
             let read = |sql: String, after: i64| -> Result<Vec<StoredFile>, LedgerError> {
                 let mut statement = connection.prepare(&sql)?;
                 let limits = [after, to_sql_integer(limit as u64)];
@@ -134,13 +134,13 @@ impl LedgerReader {
             };
             let after = match after {
                 None => 0,
-                Some(FileRowId::Current(no)) => no.0,
-                Some(FileRowId::Superseded(no)) => return superseded(no),
+                Some(FileRowId::Current(row_id)) => row_id.0,
+                Some(FileRowId::Superseded(row_id)) => return superseded(row_id),
             };
             // Earlier versions come last, so that one superseded between two calls is not missed.
-            let present =
+            let current =
                 read(format!("{SELECT_STORED} AND d.no > ?1 ORDER BY d.no LIMIT ?2"), after)?;
-            if present.is_empty() { superseded(0) } else { Ok(present) }
+            if current.is_empty() { superseded(0) } else { Ok(current) }
         })
     }
 
@@ -189,13 +189,13 @@ impl LedgerReader {
     /// A ledger failure.
     pub fn check_integrity(&self) -> Result<Vec<String>, Failure> {
         self.read("check the ledger", |connection| {
-            let mut found = Vec::new();
+            let mut errors = Vec::new();
             connection.pragma_query(None, "integrity_check", |row| {
-                found.push(row.get::<_, String>(0)?);
+                errors.push(row.get::<_, String>(0)?);
                 Ok(())
             })?;
-            found.retain(|line| line != "ok");
-            Ok(found)
+            errors.retain(|line| line != "ok");
+            Ok(errors)
         })
     }
 }
@@ -215,13 +215,13 @@ const SELECT_SUPERSEDED: &str =
 
 impl StoredFile {
     fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
-        let no = row.get("no")?;
+        let number = row.get("no")?;
         let is_superseded: bool = row.get("is_superseded")?;
         Ok(Self {
             row_id: if is_superseded {
-                FileRowId::Superseded(no)
+                FileRowId::Superseded(number)
             } else {
-                FileRowId::Current(DocumentRowId(no))
+                FileRowId::Current(DocumentRowId(number))
             },
             item: ItemId::new(row.get::<_, String>("item")?),
             document: DocumentId::new(row.get::<_, String>("document")?),

@@ -15,6 +15,7 @@ use crate::engine::alert::{
     AlertCondition, AlertStore, MessagePayload, Notification, Observation, Outbox, QueuedMessage,
 };
 use crate::engine::{Failure, Timestamp};
+use crate::monitor::health_files::ALERTS_SCHEMA;
 use crate::monitor::versioned_file::VersionedFile;
 use crate::notify::{AlertMessage, Channel, DeliveryError, WebhookChannel, journal};
 
@@ -38,7 +39,7 @@ pub struct AlertDelivery {
     pub state_dir: PathBuf,
     pub alert_config: Arc<AlertSettings>,
     pub environment: Arc<EnvVars>,
-    /// The name of this machine.
+    /// Host name of this machine.
     pub host_name: String,
     /// Sources whose completed sessions trigger a ping.
     pub sources: BTreeSet<String>,
@@ -68,8 +69,8 @@ impl AlertDelivery {
     pub(super) fn alert_conditions(&self, now: Timestamp) -> Result<Vec<AlertCondition>, Failure> {
         let outbox = self.outbox_file().read()?.and_then(Result::ok).unwrap_or_default();
         let channels = self.channel_names();
-        let concerns = outbox.alert_conditions(now).into_iter();
-        Ok(concerns.filter(|concern| channels.contains(&concern.subject)).collect())
+        let conditions = outbox.alert_conditions(now).into_iter();
+        Ok(conditions.filter(|condition| channels.contains(&condition.subject)).collect())
     }
 
     /// Queues notifications for all channels that want them, and a ping if a session was completed.
@@ -78,7 +79,7 @@ impl AlertDelivery {
     /// A storage failure; then nothing is queued.
     pub(super) fn enqueue(
         &self,
-        notices: &[Notification],
+        notifications: &[Notification],
         completed: &BTreeMap<String, u64>,
         now: Timestamp,
     ) -> Result<(), Failure> {
@@ -86,24 +87,28 @@ impl AlertDelivery {
         if channels.is_empty() {
             return Ok(());
         }
-        let wanted: Vec<&Notification> = notices
+        let selected: Vec<&Notification> = notifications
             .iter()
-            .filter(|notice| notice.alert.max_severity >= self.alert_config.severity)
+            .filter(|notification| notification.alert.max_severity >= self.alert_config.severity)
             .collect();
         self.outbox_file().change(Durability::Durable, |outbox| {
             outbox.retain_configured(&channels, &self.sources);
-            for notice in &wanted {
-                let wants = |channel: &&String| {
-                    *channel != PING_CHANNEL && !Outbox::is_about_channel(channel, notice)
+            for notification in &selected {
+                let accepts = |channel: &&String| {
+                    *channel != PING_CHANNEL && !Outbox::is_about_channel(channel, notification)
                 };
-                let to = channels.iter().filter(wants).cloned().collect();
-                outbox.enqueue(to, MessagePayload::Notification(Box::new((*notice).clone())), now);
+                let to = channels.iter().filter(accepts).cloned().collect();
+                outbox.enqueue(
+                    to,
+                    MessagePayload::Notification(Box::new((*notification).clone())),
+                    now,
+                );
             }
-            let mut is_news = false;
+            let mut is_completed = false;
             for (source, completed) in completed {
-                is_news |= outbox.record_completed(source, *completed);
+                is_completed |= outbox.record_completed(source, *completed);
             }
-            if is_news && channels.contains(PING_CHANNEL) {
+            if is_completed && channels.contains(PING_CHANNEL) {
                 outbox.enqueue(
                     [PING_CHANNEL.to_owned()].into(),
                     MessagePayload::SessionCompleted,
@@ -123,62 +128,68 @@ impl AlertDelivery {
         now: Timestamp,
     ) -> Result<Option<Vec<DeliveryAttempt>>, Failure> {
         let Some(_delivering) = self.acquire_delivery_lock()? else { return Ok(None) };
-        let deliveries = self.due_messages(now)?.into_iter().map(|(channel, words)| async move {
-            let outcome = self.deliver(&channel, &words, now).await;
-            (channel, words, outcome)
-        });
-        let mut tried = Vec::new();
-        for (channel, words, outcome) in join_all(deliveries).await {
-            self.record_result(&channel, &words, &outcome, now)?;
-            tried.push(DeliveryAttempt { channel, outcome });
+        let deliveries =
+            self.due_messages(now)?.into_iter().map(|(channel, messages)| async move {
+                let outcome = self.deliver(&channel, &messages, now).await;
+                (channel, messages, outcome)
+            });
+        let mut attempts = Vec::new();
+        for (channel, messages, outcome) in join_all(deliveries).await {
+            self.record_result(&channel, &messages, &outcome, now)?;
+            attempts.push(DeliveryAttempt { channel, outcome });
         }
-        Ok(Some(tried))
+        Ok(Some(attempts))
     }
 
     /// Sends an alert immediately and bypasses the outbox, for a condition that prevents all other
     /// alerts. Each channel is tried once.
     pub async fn send_immediately(
         &self,
-        concern: AlertCondition,
+        condition: AlertCondition,
         now: Timestamp,
     ) -> Vec<DeliveryAttempt> {
-        let subjects = [concern.subject.clone()].into();
-        let looked = Observation {
-            conditions: vec![concern],
+        let subjects = [condition.subject.clone()].into();
+        let observation = Observation {
+            conditions: vec![condition],
             known_subjects: subjects,
             ..Observation::default()
         };
-        let notices = AlertStore::default().evaluate(&looked, now);
-        notices.iter().for_each(journal::log_notification);
+        let notifications = AlertStore::default().evaluate(&observation, now);
+        notifications.iter().for_each(journal::log_notification);
         let channels = self.channel_names().into_iter().filter(|channel| channel != PING_CHANNEL);
-        let tries = channels.map(|channel| {
-            let message = AlertMessage::new(&self.host_name, notices.clone(), now);
+        let attempts = channels.map(|channel| {
+            let message = AlertMessage::new(&self.host_name, notifications.clone(), now);
             async move {
                 let outcome = self.send(&channel, &message).await;
                 DeliveryAttempt { channel, outcome }
             }
         });
-        join_all(tries).await
+        join_all(attempts).await
     }
 
     /// Sends a test message to every channel.
     pub async fn send_test(&self, now: Timestamp) -> Vec<DeliveryAttempt> {
-        let trials = self.channel_names().into_iter().map(|channel| async move {
+        let attempts = self.channel_names().into_iter().map(|channel| async move {
             let outcome = self.send(&channel, &AlertMessage::new_test(&self.host_name, now)).await;
             DeliveryAttempt { channel, outcome }
         });
-        join_all(trials).await
+        join_all(attempts).await
     }
 
     pub(super) fn outbox_file(&self) -> VersionedFile<Outbox> {
-        VersionedFile::with_disk(Arc::clone(&self.disk), &self.state_dir, OUTBOX_FILE)
+        VersionedFile::with_disk(
+            Arc::clone(&self.disk),
+            &self.state_dir,
+            OUTBOX_FILE,
+            ALERTS_SCHEMA,
+        )
     }
 
     /// Acquires the delivery lock; `None` if another process holds it. With two delivering
     /// processes, every message would arrive twice.
     pub(super) fn acquire_delivery_lock(&self) -> Result<Option<FileLock>, Failure> {
-        let made = ensure_folder(&RealDisk, &self.state_dir);
-        made.map_err(|error| storage_failure("make the folder", &self.state_dir, &error))?;
+        let created = ensure_folder(&RealDisk, &self.state_dir);
+        created.map_err(|error| storage_failure("create the folder", &self.state_dir, &error))?;
         match FileLock::acquire(&self.state_dir.join(DELIVERY_LOCK)) {
             Ok(lock) => Ok(Some(lock)),
             Err(LockFileError::Held { .. }) => Ok(None),
@@ -205,27 +216,27 @@ impl AlertDelivery {
     pub(super) async fn deliver(
         &self,
         channel: &str,
-        words: &[QueuedMessage],
+        messages: &[QueuedMessage],
         now: Timestamp,
     ) -> Result<(), DeliveryError> {
-        let notices = words.iter().filter_map(|word| match &word.payload {
-            MessagePayload::Notification(notice) => Some(Notification::clone(notice)),
+        let notifications = messages.iter().filter_map(|message| match &message.payload {
+            MessagePayload::Notification(notification) => Some(Notification::clone(notification)),
             MessagePayload::SessionCompleted => None,
         });
-        self.send(channel, &AlertMessage::new(&self.host_name, notices.collect(), now)).await
+        self.send(channel, &AlertMessage::new(&self.host_name, notifications.collect(), now)).await
     }
 
     pub(super) fn record_result(
         &self,
         channel: &str,
-        words: &[QueuedMessage],
+        messages: &[QueuedMessage],
         outcome: &Result<(), DeliveryError>,
         now: Timestamp,
     ) -> Result<(), Failure> {
         self.outbox_file().change(Durability::Durable, |outbox| {
             match outcome {
-                Ok(()) => outbox.on_delivered(channel, words, now),
-                Err(why) => outbox.on_failed(channel, &why.to_string(), now),
+                Ok(()) => outbox.on_delivered(channel, messages, now),
+                Err(error) => outbox.on_failed(channel, &error.to_string(), now),
             }
             Ok(())
         })
@@ -233,10 +244,10 @@ impl AlertDelivery {
 
     async fn send(&self, name: &str, message: &AlertMessage) -> Result<(), DeliveryError> {
         // Reading a credential may run a program, and another channel must not wait for it.
-        let (post, of) = (self.clone(), name.to_owned());
-        let read = tokio::task::spawn_blocking(move || post.resolve_channel(&of)).await;
-        let broke_off = |_panic| DeliveryError::new("reading its credential broke off");
-        read.map_err(broke_off)??.deliver(message, self.alert_config.timeout).await
+        let (delivery, channel) = (self.clone(), name.to_owned());
+        let read = tokio::task::spawn_blocking(move || delivery.resolve_channel(&channel)).await;
+        let panicked = |_panic| DeliveryError::new("reading its credential failed unexpectedly");
+        read.map_err(panicked)??.deliver(message, self.alert_config.timeout).await
     }
 
     /// Creates a channel; its secrets are read at each call.
@@ -257,7 +268,7 @@ impl AlertDelivery {
                 let token =
                     webhook.token.as_ref().map(|token| self.read_secret(token)).transpose()?;
                 let url = self.resolve_address(&webhook.url)?;
-                Ok(Channel::Webhook(WebhookChannel { url, format: webhook.shape, token }))
+                Ok(Channel::Webhook(WebhookChannel { url, format: webhook.format, token }))
             }
         }
     }

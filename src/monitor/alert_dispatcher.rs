@@ -1,4 +1,4 @@
-//! Alert dispatcher: delivers alerts on a separate thread, so that a slow or dead channel delays
+//! Alert dispatcher: delivers alerts on a separate thread, so that a slow or unreachable channel delays
 //! nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,33 +54,31 @@ impl AlertDispatcher {
     ///
     /// # Errors
     /// An error if no thread or runtime can be created.
-    pub fn start(post: AlertDelivery, clock: fn() -> Timestamp) -> io::Result<Self> {
-        let (orders, receiver) = watch::channel(post);
+    pub fn start(delivery: AlertDelivery, clock: fn() -> Timestamp) -> io::Result<Self> {
+        let (sender, receiver) = watch::channel(delivery);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = thread::Builder::new().name("post".to_owned()).spawn(move || {
+        let thread = thread::Builder::new().name("alert-delivery".to_owned()).spawn(move || {
             runtime.block_on(DispatcherLoop::new(receiver, clock).run());
             // The result of a credential that is still being read is no longer needed.
             runtime.shutdown_background();
         })?;
-        Ok(Self { sender: orders, clock, thread })
+        Ok(Self { sender, clock, thread })
     }
 
     /// Wakes the dispatcher, because messages are queued or the configuration has changed. Restarts
     /// the thread if it has died.
-    pub fn dispatch(&mut self, post: AlertDelivery) {
+    pub fn dispatch(&mut self, delivery: AlertDelivery) {
         if !self.thread.is_finished() {
-            self.sender.send_replace(post);
+            self.sender.send_replace(delivery);
             return;
         }
-        match Self::start(post, self.clock) {
-            Ok(anew) => {
-                error!("the thread that delivers alerts has died, and is started anew");
-                *self = anew;
+        match Self::start(delivery, self.clock) {
+            Ok(restarted) => {
+                error!("the alert delivery thread has died and is restarted");
+                *self = restarted;
             }
             Err(error) => {
-                error!(
-                    "the thread that delivers alerts has died, and no other can be had: {error}"
-                );
+                error!(%error, "the alert delivery thread has died and cannot be restarted");
             }
         }
     }
@@ -96,39 +94,39 @@ struct DispatcherLoop {
 }
 
 impl DispatcherLoop {
-    fn new(orders: watch::Receiver<AlertDelivery>, clock: fn() -> Timestamp) -> Self {
-        Self { receiver: orders, clock, delivery_lock: None, unpersisted: BTreeMap::new() }
+    fn new(receiver: watch::Receiver<AlertDelivery>, clock: fn() -> Timestamp) -> Self {
+        Self { receiver, clock, delivery_lock: None, unpersisted: BTreeMap::new() }
     }
 
     async fn run(mut self) {
-        let mut under_way: InFlightDeliveries<'_> = FuturesUnordered::new();
+        let mut in_flight: InFlightDeliveries<'_> = FuturesUnordered::new();
         let mut busy = BTreeSet::new();
-        let mut has_complained = false;
+        let mut is_reported = false;
         loop {
             let now = (self.clock)();
-            let next = match self.start_due(&mut under_way, &mut busy, now) {
+            let next = match self.start_due(&mut in_flight, &mut busy, now) {
                 Ok(next) => {
-                    has_complained = false;
+                    is_reported = false;
                     next
                 }
                 Err(failure) => {
-                    if !has_complained {
-                        warn!(cause = %failure.cause, "cannot deliver alerts: {failure}");
+                    if !is_reported {
+                        warn!(cause = %failure.cause, error = %failure, "cannot deliver alerts");
                     }
-                    has_complained = true;
+                    is_reported = true;
                     RETRY_INTERVAL
                 }
             };
             tokio::select! {
-                ordered = self.receiver.changed() => {
+                changed = self.receiver.changed() => {
                     // The handle was dropped.
-                    if ordered.is_err() {
+                    if changed.is_err() {
                         return;
                     }
                 }
-                Some(back) = under_way.next() => {
-                    busy.remove(&back.channel);
-                    self.on_delivery_done(back, (self.clock)());
+                Some(done) = in_flight.next() => {
+                    busy.remove(&done.channel);
+                    self.on_delivery_done(done, (self.clock)());
                 }
                 () = tokio::time::sleep(next) => {}
             }
@@ -138,85 +136,86 @@ impl DispatcherLoop {
     /// Starts a delivery to every channel that is due, and returns the time until the next check.
     fn start_due(
         &mut self,
-        under_way: &mut InFlightDeliveries<'_>,
+        in_flight: &mut InFlightDeliveries<'_>,
         busy: &mut BTreeSet<String>,
         now: Timestamp,
     ) -> Result<Duration, Failure> {
-        let post = self.receiver.borrow_and_update().clone();
-        let channels = post.channel_names();
+        let delivery = self.receiver.borrow_and_update().clone();
+        let channels = delivery.channel_names();
         self.unpersisted.retain(|channel, _| channels.contains(channel));
         if channels.is_empty() {
             self.delivery_lock = None;
             return Ok(IDLE_MAX);
         }
         if self.delivery_lock.is_none() {
-            self.delivery_lock = post.acquire_delivery_lock()?;
+            self.delivery_lock = delivery.acquire_delivery_lock()?;
         }
         if self.delivery_lock.is_none() {
             return Ok(RETRY_INTERVAL);
         }
-        self.persist_results(&post, now);
-        for (channel, words) in post.due_messages(now)? {
+        self.persist_results(&delivery, now);
+        for (channel, messages) in delivery.due_messages(now)? {
             if !self.unpersisted.contains_key(&channel) && busy.insert(channel.clone()) {
-                let post = post.clone();
-                under_way.push(Box::pin(async move {
-                    let outcome = post.deliver(&channel, &words, now).await;
-                    DeliveryDone { channel, messages: words, outcome }
+                let delivery = delivery.clone();
+                in_flight.push(Box::pin(async move {
+                    let outcome = delivery.deliver(&channel, &messages, now).await;
+                    DeliveryDone { channel, messages, outcome }
                 }));
             }
         }
-        let outbox = post.outbox_file().read()?.and_then(Result::ok).unwrap_or_default();
-        let held = busy.iter().chain(self.unpersisted.keys()).cloned().collect();
-        let next = outbox.next_due_at(&held, now).map(|next| next.since(now));
-        let again = self.unpersisted.values().map(|unnoted| unnoted.retry_at().since(now)).min();
-        let next = next.into_iter().chain(again).min().unwrap_or(IDLE_MAX);
+        let outbox = delivery.outbox_file().read()?.and_then(Result::ok).unwrap_or_default();
+        let excluded = busy.iter().chain(self.unpersisted.keys()).cloned().collect();
+        let next = outbox.next_due_at(&excluded, now).map(|next| next.since(now));
+        let persist_again =
+            self.unpersisted.values().map(|result| result.retry_at().since(now)).min();
+        let next = next.into_iter().chain(persist_again).min().unwrap_or(IDLE_MAX);
         Ok(next.clamp(Duration::from_millis(10), IDLE_MAX))
     }
 
     /// Persists the results that could not be persisted before.
-    fn persist_results(&mut self, post: &AlertDelivery, now: Timestamp) {
-        self.unpersisted.retain(|channel, unnoted| {
-            if now >= unnoted.persist_tried_at && now < unnoted.retry_at() {
+    fn persist_results(&mut self, delivery: &AlertDelivery, now: Timestamp) {
+        self.unpersisted.retain(|channel, result| {
+            if now >= result.persist_tried_at && now < result.retry_at() {
                 return true;
             }
-            unnoted.persist_tried_at = now;
-            let DeliveryDone { messages: words, outcome, .. } = &unnoted.delivery;
-            match post.record_result(channel, words, outcome, unnoted.finished_at) {
+            result.persist_tried_at = now;
+            let DeliveryDone { messages, outcome, .. } = &result.delivery;
+            match delivery.record_result(channel, messages, outcome, result.finished_at) {
                 Ok(()) => {
-                    info!(channel, "what came of delivering alerts is noted at last");
+                    info!(channel, "recorded the result of an alert delivery after a retry");
                     false
                 }
                 Err(failure) => {
-                    debug!(channel, cause = %failure.cause, "still cannot note it: {failure}");
+                    debug!(channel, cause = %failure.cause, error = %failure, "still cannot record the result of an alert delivery");
                     true
                 }
             }
         });
     }
 
-    fn on_delivery_done(&mut self, back: DeliveryDone, now: Timestamp) {
-        let DeliveryDone { channel, messages: words, outcome } = &back;
-        let post = self.receiver.borrow().clone();
+    fn on_delivery_done(&mut self, done: DeliveryDone, now: Timestamp) {
+        let DeliveryDone { channel, messages, outcome } = &done;
+        let delivery = self.receiver.borrow().clone();
         let is_first = || {
-            let outbox = post.outbox_file().read().ok().flatten().and_then(Result::ok);
+            let outbox = delivery.outbox_file().read().ok().flatten().and_then(Result::ok);
             let failures = outbox.and_then(|outbox| {
-                outbox.channel_state(channel).map(|tray| tray.consecutive_failures)
+                outbox.channel_state(channel).map(|state| state.consecutive_failures)
             });
             failures.unwrap_or_default() == 0
         };
         match outcome {
-            Ok(()) => info!(channel, count = words.len(), "alerts delivered"),
-            Err(why) if is_first() => warn!(channel, "alerts not delivered, tried again: {why}"),
-            Err(why) => debug!(channel, "alerts not delivered yet: {why}"),
+            Ok(()) => info!(channel, count = messages.len(), "alerts delivered"),
+            Err(error) if is_first() => warn!(channel, %error, "alerts not delivered, will retry"),
+            Err(error) => debug!(channel, %error, "alerts still not delivered"),
         }
-        if let Err(failure) = post.record_result(channel, words, outcome, now) {
+        if let Err(failure) = delivery.record_result(channel, messages, outcome, now) {
             warn!(
-                channel, cause = %failure.cause,
-                "cannot note what came of delivering alerts, and sends no more there until it is: {failure}"
+                channel, cause = %failure.cause, error = %failure,
+                "cannot record the result of an alert delivery, the channel waits until it is recorded"
             );
-            let unnoted =
-                UnpersistedResult { delivery: back, finished_at: now, persist_tried_at: now };
-            self.unpersisted.insert(unnoted.delivery.channel.clone(), unnoted);
+            let result =
+                UnpersistedResult { delivery: done, finished_at: now, persist_tried_at: now };
+            self.unpersisted.insert(result.delivery.channel.clone(), result);
         }
     }
 }
@@ -320,7 +319,7 @@ mod tests {
             webhooks: BTreeMap::new(),
             mail: None,
         };
-        let post = AlertDelivery {
+        let delivery = AlertDelivery {
             disk: Arc::<UnsyncableDisk>::clone(disk),
             state_dir: state_dir.to_owned(),
             alert_config: Arc::new(alert),
@@ -329,16 +328,16 @@ mod tests {
             sources: ["work".to_owned()].into(),
         };
         for completed in [1, 2] {
-            post.enqueue(&[], &[("work".to_owned(), completed)].into(), NOW).unwrap();
+            delivery.enqueue(&[], &[("work".to_owned(), completed)].into(), NOW).unwrap();
         }
-        post
+        delivery
     }
 
     /// Returns the channels to which a cycle at this time starts a delivery. The deliveries are
     /// never polled.
-    fn started_channels(round: &mut DispatcherLoop, now: Timestamp) -> Vec<String> {
-        let (mut under_way, mut busy) = (InFlightDeliveries::new(), BTreeSet::new());
-        round.start_due(&mut under_way, &mut busy, now).unwrap();
+    fn started_channels(dispatcher_loop: &mut DispatcherLoop, now: Timestamp) -> Vec<String> {
+        let (mut in_flight, mut busy) = (InFlightDeliveries::new(), BTreeSet::new());
+        dispatcher_loop.start_due(&mut in_flight, &mut busy, now).unwrap();
         busy.into_iter().collect()
     }
 
@@ -346,106 +345,106 @@ mod tests {
         NOW.after(Duration::from_secs(seconds))
     }
 
-    fn delivery_done(post: &AlertDelivery, outcome: Result<(), DeliveryError>) -> DeliveryDone {
-        let words = post.due_messages(NOW).unwrap().remove(PING_CHANNEL).unwrap();
-        DeliveryDone { channel: PING_CHANNEL.to_owned(), messages: words, outcome }
+    fn delivery_done(delivery: &AlertDelivery, outcome: Result<(), DeliveryError>) -> DeliveryDone {
+        let messages = delivery.due_messages(NOW).unwrap().remove(PING_CHANNEL).unwrap();
+        DeliveryDone { channel: PING_CHANNEL.to_owned(), messages, outcome }
     }
 
     #[test]
     fn an_unpersisted_delivery_is_not_repeated() {
         let (home, disk) = (tempfile::tempdir().unwrap(), Arc::<UnsyncableDisk>::default());
-        let post = delivery_with_ping(&disk, home.path());
-        let (_orders, following) = watch::channel(post.clone());
-        let mut round = DispatcherLoop::new(following, || NOW);
-        assert_eq!(started_channels(&mut round, NOW), [PING_CHANNEL]);
+        let delivery = delivery_with_ping(&disk, home.path());
+        let (_sender, receiver) = watch::channel(delivery.clone());
+        let mut dispatcher_loop = DispatcherLoop::new(receiver, || NOW);
+        assert_eq!(started_channels(&mut dispatcher_loop, NOW), [PING_CHANNEL]);
 
         disk.is_failing.store(true, Ordering::Relaxed);
-        round.on_delivery_done(delivery_done(&post, Ok(())), NOW);
+        dispatcher_loop.on_delivery_done(delivery_done(&delivery, Ok(())), NOW);
 
         for seconds in [0, 29, 30, 61, 3_600] {
             assert_eq!(
-                started_channels(&mut round, seconds_later(seconds)),
+                started_channels(&mut dispatcher_loop, seconds_later(seconds)),
                 [""; 0],
                 "after {seconds} s"
             );
         }
         disk.is_failing.store(false, Ordering::Relaxed);
         assert_eq!(
-            started_channels(&mut round, seconds_later(3_629)),
+            started_channels(&mut dispatcher_loop, seconds_later(3_629)),
             [""; 0],
-            "it is not tried without pause"
+            "the retry has a delay"
         );
-        assert!(!post.due_messages(NOW).unwrap().is_empty());
+        assert!(!delivery.due_messages(NOW).unwrap().is_empty());
         assert_eq!(
-            started_channels(&mut round, seconds_later(3_630)),
+            started_channels(&mut dispatcher_loop, seconds_later(3_630)),
             [""; 0],
-            "it is noted at last"
+            "the result is recorded"
         );
-        assert!(post.due_messages(NOW).unwrap().is_empty());
+        assert!(delivery.due_messages(NOW).unwrap().is_empty());
     }
 
     #[test]
     fn an_unpersisted_failure_keeps_its_own_time() {
         let (home, disk) = (tempfile::tempdir().unwrap(), Arc::<UnsyncableDisk>::default());
-        let post = delivery_with_ping(&disk, home.path());
-        let (_orders, following) = watch::channel(post.clone());
-        let mut round = DispatcherLoop::new(following, || NOW);
+        let delivery = delivery_with_ping(&disk, home.path());
+        let (_sender, receiver) = watch::channel(delivery.clone());
+        let mut dispatcher_loop = DispatcherLoop::new(receiver, || NOW);
         disk.is_failing.store(true, Ordering::Relaxed);
-        round.on_delivery_done(
-            delivery_done(&post, Err(DeliveryError::new("nobody is there"))),
+        dispatcher_loop.on_delivery_done(
+            delivery_done(&delivery, Err(DeliveryError::new("connection refused"))),
             NOW,
         );
         disk.is_failing.store(false, Ordering::Relaxed);
 
-        assert_eq!(started_channels(&mut round, seconds_later(29)), [""; 0]);
+        assert_eq!(started_channels(&mut dispatcher_loop, seconds_later(29)), [""; 0]);
         assert_eq!(
-            started_channels(&mut round, seconds_later(30)),
+            started_channels(&mut dispatcher_loop, seconds_later(30)),
             [PING_CHANNEL],
-            "its pause of 30 s is over by then"
+            "the delay of 30 s is over"
         );
 
-        let outbox = post.outbox_file().read().unwrap().unwrap().unwrap();
-        let tray = outbox.channel_state(PING_CHANNEL).unwrap();
-        assert_eq!((tray.consecutive_failures, tray.retry_at), (1, Some(seconds_later(30))));
+        let outbox = delivery.outbox_file().read().unwrap().unwrap().unwrap();
+        let state = outbox.channel_state(PING_CHANNEL).unwrap();
+        assert_eq!((state.consecutive_failures, state.retry_at), (1, Some(seconds_later(30))));
     }
 
     #[test]
     fn a_removed_channel_drops_its_unpersisted_result() {
         let (home, disk) = (tempfile::tempdir().unwrap(), Arc::<UnsyncableDisk>::default());
-        let mut post = delivery_with_ping(&disk, home.path());
-        let (orders, following) = watch::channel(post.clone());
-        let mut round = DispatcherLoop::new(following, || NOW);
+        let mut delivery = delivery_with_ping(&disk, home.path());
+        let (sender, receiver) = watch::channel(delivery.clone());
+        let mut dispatcher_loop = DispatcherLoop::new(receiver, || NOW);
         disk.is_failing.store(true, Ordering::Relaxed);
-        round.on_delivery_done(delivery_done(&post, Ok(())), NOW);
-        assert_eq!(round.unpersisted.len(), 1);
+        dispatcher_loop.on_delivery_done(delivery_done(&delivery, Ok(())), NOW);
+        assert_eq!(dispatcher_loop.unpersisted.len(), 1);
 
-        Arc::make_mut(&mut post.alert_config).ping_url = None;
-        orders.send_replace(post);
+        Arc::make_mut(&mut delivery.alert_config).ping_url = None;
+        sender.send_replace(delivery);
 
-        assert_eq!(started_channels(&mut round, NOW), [""; 0]);
-        assert!(round.unpersisted.is_empty());
+        assert_eq!(started_channels(&mut dispatcher_loop, NOW), [""; 0]);
+        assert!(dispatcher_loop.unpersisted.is_empty());
     }
 
     #[test]
     fn a_dead_dispatcher_is_replaced() {
-        static LOOKS: AtomicU32 = AtomicU32::new(0);
-        fn dies_at_first() -> Timestamp {
-            assert!(LOOKS.fetch_add(1, Ordering::SeqCst) > 0, "as the test wants it");
+        static CLOCK_READS: AtomicU32 = AtomicU32::new(0);
+        fn panics_at_first() -> Timestamp {
+            assert!(CLOCK_READS.fetch_add(1, Ordering::SeqCst) > 0, "panic of the test");
             NOW
         }
         let (home, disk) = (tempfile::tempdir().unwrap(), Arc::<UnsyncableDisk>::default());
-        let mut post = delivery_with_ping(&disk, home.path());
-        Arc::make_mut(&mut post.alert_config).ping_url = None;
-        let mut postman = AlertDispatcher::start(post.clone(), dies_at_first).unwrap();
-        while !postman.thread.is_finished() {
+        let mut delivery = delivery_with_ping(&disk, home.path());
+        Arc::make_mut(&mut delivery.alert_config).ping_url = None;
+        let mut dispatcher = AlertDispatcher::start(delivery.clone(), panics_at_first).unwrap();
+        while !dispatcher.thread.is_finished() {
             thread::yield_now();
         }
 
-        postman.dispatch(post);
+        dispatcher.dispatch(delivery);
 
-        while LOOKS.load(Ordering::SeqCst) < 2 {
+        while CLOCK_READS.load(Ordering::SeqCst) < 2 {
             thread::yield_now();
         }
-        assert!(!postman.thread.is_finished());
+        assert!(!dispatcher.thread.is_finished());
     }
 }

@@ -3,12 +3,12 @@
 
 use std::path::Path;
 
-use crate::config::{Settings, SourceName, SourceSettings as Configured};
+use crate::config::{Settings, SourceName, SourceSettings as SourceConfig};
 use crate::disk::{Disk, LockedFile, RealDisk, process_exists};
 use crate::engine::Timestamp;
 use crate::engine::alert::{Alert, Severity};
 use crate::engine::breaker::{BreakerState, PersistedBreaker};
-use crate::engine::rate_limit::{self, RateLimitStatus as QuotaStanding, RateSource};
+use crate::engine::rate_limit::{self, RateLimitStatus, RateSource};
 use crate::monitor::health_files::HealthFiles;
 use crate::monitor::monitor_file::{FindingRecord, MonitorFile, MonitorRecord};
 use crate::state::{
@@ -31,7 +31,7 @@ pub fn collect_metrics(settings: &Settings, state_dir: &Path, now: Timestamp) ->
         taken_at: now,
         version: env!("CARGO_PKG_VERSION"),
         sources: enabled
-            .map(|(name, of)| source_snapshot(&RealDisk, state_dir, name, of))
+            .map(|(name, config)| source_snapshot(&RealDisk, state_dir, name, config))
             .collect(),
         providers: health.providers,
         breakers: breaker_snapshots(state_dir),
@@ -47,7 +47,7 @@ fn source_snapshot(
     disk: &dyn Disk,
     state_dir: &Path,
     name: &SourceName,
-    of: &Configured,
+    config: &SourceConfig,
 ) -> SourceSnapshot {
     let dir = state_dir.join(name.as_str());
     let state = match read_state_file(disk, &dir.join(STATE_FILE)) {
@@ -61,7 +61,7 @@ fn source_snapshot(
     let kind = state.as_ref().map_or_else(String::new, |state| state.kind.clone());
     SourceSnapshot {
         name: name.to_string(),
-        provider: of.provider.clone(),
+        provider: config.provider.clone(),
         kind,
         state: state.as_ref().map(source_state),
         metrics: read_metrics(disk, &dir.join(METRICS_FILE)).into_metrics().map(Box::new),
@@ -87,14 +87,14 @@ fn source_state(state: &ExecutionState) -> SourceStateSnapshot {
 }
 
 fn breaker_snapshots(state_dir: &Path) -> Vec<BreakerSnapshot> {
-    let memories = BreakersFile::new(state_dir).read().ok().and_then(Result::ok);
-    let breaker = |(name, memory): (String, PersistedBreaker)| BreakerSnapshot {
+    let breakers = BreakersFile::new(state_dir).read().ok().and_then(Result::ok);
+    let snapshot = |(name, breaker): (String, PersistedBreaker)| BreakerSnapshot {
         name,
-        state: BreakerState::from_name(&memory.state).unwrap_or(BreakerState::Closed),
-        until: memory.open_until.map(Timestamp),
-        statistics: memory.statistics,
+        state: BreakerState::from_name(&breaker.state).unwrap_or(BreakerState::Closed),
+        until: breaker.open_until.map(Timestamp),
+        statistics: breaker.statistics,
     };
-    memories.unwrap_or_default().into_iter().map(breaker).collect()
+    breakers.unwrap_or_default().into_iter().map(snapshot).collect()
 }
 
 /// Returns the rate limiters that have data; a limiter about which nothing is known is left out.
@@ -104,21 +104,20 @@ fn rate_limit_snapshots(
     now: Timestamp,
 ) -> Vec<RateLimitSnapshot> {
     let file = LockedFile::new(state_dir.join(LIMITERS_FILE));
-    let remembered = file.read(parse_limiters).ok().flatten().and_then(Result::ok);
-    let scopes = remembered.unwrap_or_default().scopes.into_iter();
-    let known = scopes.map(|(scope, memory)| {
-        let policy = settings.rate_limit_policy(&memory.provider);
-        let standing =
-            rate_limit::RateLimiter::restore(policy, &memory.rate_limit, now).status(now);
-        RateLimitSnapshot { scope: scope.to_string(), status: standing }
+    let states = file.read(parse_limiters).ok().flatten().and_then(Result::ok);
+    let scopes = states.unwrap_or_default().scopes.into_iter();
+    let snapshots = scopes.map(|(scope, state)| {
+        let policy = settings.rate_limit_policy(&state.provider);
+        let limiter = rate_limit::RateLimiter::restore(policy, &state.rate_limit, now);
+        RateLimitSnapshot { scope: scope.to_string(), status: limiter.status(now) }
     });
-    known.filter(|quota| has_data(&quota.status)).collect()
+    snapshots.filter(|snapshot| has_data(&snapshot.status)).collect()
 }
 
-fn has_data(QuotaStanding { block: hold, limits, rate_source: basis, .. }: &QuotaStanding) -> bool {
-    hold.is_some()
+fn has_data(RateLimitStatus { block, limits, rate_source, .. }: &RateLimitStatus) -> bool {
+    block.is_some()
         || !limits.is_empty()
-        || !matches!(basis, RateSource::Unlimited | RateSource::SlowStart)
+        || !matches!(rate_source, RateSource::Unlimited | RateSource::SlowStart)
 }
 
 fn count_alerts(alerts: &[Alert]) -> Vec<AlertCount> {
@@ -144,8 +143,10 @@ fn unit_snapshots(record: &MonitorRecord) -> Vec<UnitSnapshot> {
 /// unknown.
 fn unit_is_active(finding: &str) -> Option<bool> {
     match finding {
-        "unit_runs" | "unit_turns" | "crash_loop" => Some(true),
-        "unit_not_loaded" | "unit_failed" | "unit_not_running" | "unit_turning" => Some(false),
+        "unit_running" | "unit_transitioning" | "crash_loop" => Some(true),
+        "unit_not_loaded" | "unit_failed" | "unit_not_running" | "unit_stuck_transitioning" => {
+            Some(false)
+        }
         _ => None,
     }
 }
@@ -160,12 +161,12 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_772_874_303_000);
     const UNIT: &str = "cynosure.service";
 
-    fn finding_record(about: &str, what: &FindingKind) -> FindingRecord {
+    fn finding_record(subject: &str, kind: &FindingKind) -> FindingRecord {
         FindingRecord {
             level: "WARNING".to_owned(),
-            subject: about.to_owned(),
-            finding: what.name().to_owned(),
-            message: what.to_string(),
+            subject: subject.to_owned(),
+            finding: kind.name().to_owned(),
+            message: kind.to_string(),
             value: None,
             advice: None,
         }
@@ -175,9 +176,9 @@ mod tests {
         RestartCountSample { at: NOW, unit: unit.to_owned(), restarts }
     }
 
-    fn snapshot_is_active(what: &FindingKind) -> Option<bool> {
+    fn snapshot_is_active(kind: &FindingKind) -> Option<bool> {
         let findings =
-            vec![finding_record(UNIT, what), finding_record("work", &FindingKind::NeverRun)];
+            vec![finding_record(UNIT, kind), finding_record("work", &FindingKind::NeverRun)];
         let record = MonitorRecord {
             findings,
             restart_counts: vec![restart_count(UNIT, 3)],
@@ -190,40 +191,40 @@ mod tests {
 
     #[test]
     fn a_unit_is_active_according_to_its_finding() {
-        let why = || "why".to_owned();
-        let since = Duration::from_secs(600);
-        for (what, is_active) in [
+        let reason = || "reason".to_owned();
+        let duration = Duration::from_secs(600);
+        for (kind, is_active) in [
             (FindingKind::UnitRunning { uptime: None, restarts: 3 }, Some(true)),
             (FindingKind::UnitTransitioning, Some(true)),
             (FindingKind::UnitNotRunning, Some(false)),
             (FindingKind::UnitNotLoaded { load_state: LoadState::Masked }, Some(false)),
             (
-                FindingKind::UnitFailed { result: why(), exit_status: 1, start_limit: None },
+                FindingKind::UnitFailed { result: reason(), exit_status: 1, start_limit: None },
                 Some(false),
             ),
             (
                 FindingKind::UnitStuckTransitioning {
                     active_state: ActiveState::Activating,
-                    duration: since,
+                    duration,
                 },
                 Some(false),
             ),
             (FindingKind::UnitNotInstalled, None),
-            (FindingKind::NoSystemd { reason: why() }, None),
-            (FindingKind::UnitStateUnknown { reason: why(), advice: why() }, None),
+            (FindingKind::NoSystemd { reason: reason() }, None),
+            (FindingKind::UnitStateUnknown { reason: reason(), advice: reason() }, None),
         ] {
-            assert_eq!(snapshot_is_active(&what), is_active, "{}", what.name());
+            assert_eq!(snapshot_is_active(&kind), is_active, "{}", kind.name());
         }
     }
 
     #[test]
     fn each_unit_has_its_own_restart_count() {
         let instance = "cynosure@home.service";
-        let runs = FindingKind::UnitRunning { uptime: None, restarts: 0 };
+        let running = FindingKind::UnitRunning { uptime: None, restarts: 0 };
         let record = MonitorRecord {
             findings: vec![
                 finding_record(UNIT, &FindingKind::UnitNotRunning),
-                finding_record(instance, &runs),
+                finding_record(instance, &running),
             ],
             restart_counts: vec![restart_count(UNIT, 7), restart_count(instance, 1)],
             ..MonitorRecord::default()
@@ -231,9 +232,9 @@ mod tests {
 
         let units = unit_snapshots(&record);
 
-        let told: Vec<_> =
+        let statuses: Vec<_> =
             units.iter().map(|unit| (unit.name.as_str(), unit.is_active, unit.restarts)).collect();
-        assert_eq!(told, [(UNIT, false, Some(7)), (instance, true, Some(1))]);
+        assert_eq!(statuses, [(UNIT, false, Some(7)), (instance, true, Some(1))]);
     }
 
     #[test]

@@ -80,24 +80,24 @@ pub enum RestartAction {
 
 impl Monitor {
     #[must_use]
-    pub fn new(lookout: StatusCollector, limits: WatchLimits, powers: RestartPolicy) -> Self {
-        let record = MonitorFile::new(&lookout.state_dir);
-        let budget = RestartBudgetFile::new(&lookout.state_dir);
-        Self {
-            status_collector: lookout,
-            limits,
-            restart_policy: powers,
-            monitor_file: record,
-            restart_budget: budget,
-        }
+    pub fn new(
+        status_collector: StatusCollector,
+        limits: WatchLimits,
+        restart_policy: RestartPolicy,
+    ) -> Self {
+        let monitor_file = MonitorFile::new(&status_collector.state_dir);
+        let restart_budget = RestartBudgetFile::new(&status_collector.state_dir);
+        Self { status_collector, limits, restart_policy, monitor_file, restart_budget }
     }
 
     /// Evaluates all units and changes nothing.
     #[must_use]
     pub fn evaluate(&self, now: Timestamp) -> Vec<UnitEvaluation> {
-        let groups = self.collect_units(now).into_iter();
-        groups
-            .map(|group| evaluate_unit(group, &self.limits, now, |_, _| RestartAction::None).0)
+        let monitored_units = self.collect_units(now).into_iter();
+        monitored_units
+            .map(|monitored| {
+                evaluate_unit(monitored, &self.limits, now, |_, _| RestartAction::None).0
+            })
             .collect()
     }
 
@@ -110,23 +110,27 @@ impl Monitor {
     }
 
     /// Runs one cycle: evaluates all units, restarts those that need it as far as the policy
-    /// allows, and records the result. Blocks for a few times the bus timeout at most. `clock_kept`
-    /// returns the time since the last clock step, as far as known; it is called after everything
-    /// is read.
-    pub fn run_cycle(&self, now: Timestamp, clock_kept: impl FnOnce() -> Duration) -> CycleResult {
+    /// allows, and records the result. Blocks for a few times the bus timeout at most.
+    /// `clock_stable_for` returns the time since the last clock step, as far as known; it is called
+    /// after everything is read.
+    pub fn run_cycle(
+        &self,
+        now: Timestamp,
+        clock_stable_for: impl FnOnce() -> Duration,
+    ) -> CycleResult {
         let (mut units, mut counts) = (Vec::new(), Vec::new());
-        let groups = self.collect_units(now);
-        let limits = WatchLimits { clock_stable_for: clock_kept(), ..self.limits };
-        for group in groups {
-            let act = |findings: &[Finding], group: &MonitoredUnit| {
-                self.restart_if_needed(findings, group, now)
+        let monitored_units = self.collect_units(now);
+        let limits = WatchLimits { clock_stable_for: clock_stable_for(), ..self.limits };
+        for monitored in monitored_units {
+            let take_action = |findings: &[Finding], monitored: &MonitoredUnit| {
+                self.restart_if_needed(findings, monitored, now)
             };
-            let (judged, count) = evaluate_unit(group, &limits, now, act);
-            units.push(judged);
+            let (evaluation, count) = evaluate_unit(monitored, &limits, now, take_action);
+            units.push(evaluation);
             counts.extend(count);
         }
-        let unrecorded = self.save_record(&units, counts, now).err();
-        CycleResult { units, record_failure: unrecorded }
+        let record_failure = self.save_record(&units, counts, now).err();
+        CycleResult { units, record_failure }
     }
 
     fn collect_units(&self, now: Timestamp) -> Vec<MonitoredUnit> {
@@ -139,35 +143,36 @@ impl Monitor {
     fn restart_if_needed(
         &self,
         findings: &[Finding],
-        group: &MonitoredUnit,
+        monitored: &MonitoredUnit,
         now: Timestamp,
     ) -> RestartAction {
-        let Some(ill) = findings.iter().find(|finding| finding.remedy == Remedy::Restart) else {
+        let Some(finding) = findings.iter().find(|finding| finding.remedy == Remedy::Restart)
+        else {
             return RestartAction::None;
         };
-        let permit = match ill.subject {
+        let rule = match finding.subject {
             Subject::Source(_) => self.restart_policy.stuck_worker,
             Subject::Unit(_) => self.restart_policy.failed_unit,
         };
-        if permit == RestartRule::Denied {
+        if rule == RestartRule::Denied {
             return RestartAction::Denied;
         }
-        let why = format!("{}: {}", ill.subject.name(), ill.kind);
-        let (unit, progress) = (&group.unit, last_progress(&group.sources));
-        let ready = self.restart_allowed_at(unit, progress, now);
-        if ready > now {
-            return RestartAction::Delayed { not_before: ready, reason: why };
+        let reason = format!("{}: {}", finding.subject.name(), finding.kind);
+        let (unit, progress) = (&monitored.unit, last_progress(&monitored.sources));
+        let not_before = self.restart_allowed_at(unit, progress, now);
+        if not_before > now {
+            return RestartAction::Delayed { not_before, reason };
         }
         // Counted before the restart, so that a monitor that crashes on it does not repeat it
         // forever.
-        let grant = match self.restart_budget.request_restart(unit.as_str(), progress, now) {
-            Ok(grant) => grant,
+        let permit = match self.restart_budget.request_restart(unit.as_str(), progress, now) {
+            Ok(permit) => permit,
             // Without a stored budget nothing would limit restarts, so none is requested.
             Err(failure) => return RestartAction::BudgetUnavailable { failure },
         };
         match self.status_collector.bus.restart_unit(unit) {
-            Ok(()) => RestartAction::Requested { grant, reason: why },
-            Err(error) => RestartAction::Rejected { error, reason: why },
+            Ok(()) => RestartAction::Requested { grant: permit, reason },
+            Err(error) => RestartAction::Rejected { error, reason },
         }
     }
 
@@ -178,9 +183,9 @@ impl Monitor {
         progress: Timestamp,
         now: Timestamp,
     ) -> Timestamp {
-        let counts = self.restart_budget.read_or_default().unwrap_or_default();
-        let mut count = counts.get(unit.as_str()).copied().unwrap_or_default();
-        count.request_restart(progress, now).not_before
+        let budgets = self.restart_budget.read_or_default().unwrap_or_default();
+        let mut budget = budgets.get(unit.as_str()).copied().unwrap_or_default();
+        budget.request_restart(progress, now).not_before
     }
 
     fn save_record(
@@ -192,25 +197,27 @@ impl Monitor {
         self.monitor_file.change(|record| {
             record.record_cycle(units, now);
             counts.into_iter().for_each(|count| record.record_restart_count(count));
-            for UnitEvaluation { unit, action: act, .. } in units {
-                let restarted = |why: &String, outcome, error| RestartRecord {
+            for UnitEvaluation { unit, action, .. } in units {
+                let restart_record = |reason: &String, outcome, error| RestartRecord {
                     at: now,
                     unit: unit.to_string(),
-                    reason: why.clone(),
+                    reason: reason.clone(),
                     outcome,
                     error,
                 };
-                match act {
+                match action {
                     RestartAction::None
                     | RestartAction::Denied
                     | RestartAction::BudgetUnavailable { .. }
                     | RestartAction::Delayed { .. } => {}
-                    RestartAction::Requested { reason: why, .. } => {
-                        record.record_restart(restarted(why, RestartOutcome::Accepted, None));
+                    RestartAction::Requested { reason, .. } => {
+                        let restart = restart_record(reason, RestartOutcome::Accepted, None);
+                        record.record_restart(restart);
                     }
-                    RestartAction::Rejected { error, reason: why } => {
+                    RestartAction::Rejected { error, reason } => {
                         let error = Some(error.to_string());
-                        record.record_restart(restarted(why, RestartOutcome::Rejected, error));
+                        let restart = restart_record(reason, RestartOutcome::Rejected, error);
+                        record.record_restart(restart);
                     }
                 }
             }
@@ -221,32 +228,33 @@ impl Monitor {
 impl UnitEvaluation {
     /// Returns the findings of all units.
     pub fn all_findings(units: &[Self]) -> impl Iterator<Item = &Finding> {
-        units.iter().flat_map(|judged| &judged.findings)
+        units.iter().flat_map(|evaluation| &evaluation.findings)
     }
 
     /// Returns the worst level of all units.
     #[must_use]
     pub fn worst_level(units: &[Self]) -> HealthLevel {
-        let levels = units.iter().map(|judged| worst_level(&judged.findings));
-        levels.max().unwrap_or(HealthLevel::Unknown)
+        let levels = units.iter().map(|evaluation| worst_level(&evaluation.findings));
+        HealthLevel::worst(levels)
     }
 }
 
 fn evaluate_unit(
-    group: MonitoredUnit,
+    monitored: MonitoredUnit,
     limits: &WatchLimits,
     now: Timestamp,
-    act: impl FnOnce(&[Finding], &MonitoredUnit) -> RestartAction,
+    take_action: impl FnOnce(&[Finding], &MonitoredUnit) -> RestartAction,
 ) -> (UnitEvaluation, Option<RestartCountSample>) {
-    let findings = evaluate(group.unit.as_str(), &group.observation, &group.sources, limits, now);
-    let act = act(&findings, &group);
-    let count = match group.observation {
+    let findings =
+        evaluate(monitored.unit.as_str(), &monitored.observation, &monitored.sources, limits, now);
+    let action = take_action(&findings, &monitored);
+    let count = match monitored.observation {
         UnitObservation::Observed { unit, .. } => {
             Some(RestartCountSample { at: now, unit: unit.name, restarts: unit.restarts })
         }
         UnitObservation::NoSystemd { .. } | UnitObservation::Unavailable { .. } => None,
     };
-    (UnitEvaluation { unit: group.unit, findings, action: act }, count)
+    (UnitEvaluation { unit: monitored.unit, findings, action }, count)
 }
 
 /// Returns the oldest count within the window. A manual start resets the count of systemd, so
@@ -260,8 +268,9 @@ fn previous_restart_count(
     let mut recent: Vec<&RestartCountSample> = counts
         .filter(|count| count.at <= now && now.since(count.at) <= CRASH_LOOP_WINDOW)
         .collect();
-    if let Some(anew) = recent.iter().rposition(|count| count.restarts > unit.restarts) {
-        recent.drain(..=anew);
+    let is_before_reset = |count: &&RestartCountSample| count.restarts > unit.restarts;
+    if let Some(last_before_reset) = recent.iter().rposition(is_before_reset) {
+        recent.drain(..=last_before_reset);
     }
     recent.first().map(|count| PreviousRestartCount { at: count.at, restarts: count.restarts })
 }
@@ -270,7 +279,7 @@ fn previous_restart_count(
 /// works.
 fn last_progress(sources: &[WatchedSource]) -> Timestamp {
     let progress = sources.iter().filter_map(|source| match &source.state_file {
-        StateFileContent::Status(course) => Some(course.last_progress),
+        StateFileContent::Status(worker) => Some(worker.last_progress),
         StateFileContent::NeverRun | StateFileContent::Unreadable { .. } => None,
     });
     progress.max().unwrap_or_default()

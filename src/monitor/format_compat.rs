@@ -1,5 +1,4 @@
-//! Compatibility tests: each file of the first released format is read, and written back without
-//! loss.
+//! Compatibility tests: each file of an earlier format is read, and written back without loss.
 //!
 //! Keys added since then are listed here by their paths.
 
@@ -12,6 +11,7 @@ use super::*;
 use crate::disk::Durability;
 use crate::engine::alert::{AlertStore, Outbox};
 use crate::engine::degradation::DegradationHistory;
+use crate::monitor::health_files::{ALERTS_SCHEMA, SCHEMA};
 
 #[path = "../../tests/fixtures/frozen_format.rs"]
 #[expect(clippy::duplicate_mod, reason = "the tests of each layer have it to themselves")]
@@ -26,47 +26,59 @@ const OUTBOX_ADDED: &[&str] = &[];
 const TRENDS_ADDED: &[&str] = &[];
 const MONITOR_ADDED: &[&str] = &[];
 
-/// Reads a file as the monitor does, and writes it back unchanged.
+/// Reads a file as the monitor does, and writes it back unchanged. Returns the written content.
+fn rewrite<C: Default + DeserializeOwned + Serialize>(
+    (frozen, name, schema): (&Path, &str, u64),
+    is_complete: impl FnOnce(&C) -> bool,
+) -> Vec<u8> {
+    let home = tempfile::tempdir().unwrap();
+    fs_err::copy(frozen.join(name), home.path().join(name)).unwrap();
+    let file = VersionedFile::<C>::new(home.path(), name, schema);
+
+    let read = file.change(Durability::Visible, |content| Ok(is_complete(content)));
+
+    assert!(read.unwrap(), "{name}");
+    fs_err::read(home.path().join(name)).unwrap()
+}
+
+/// Checks that a file of the first format, which is still written, is preserved.
 fn assert_round_trip<C: Default + DeserializeOwned + Serialize>(
     name: &str,
     added: &[&str],
-    looks_whole: impl FnOnce(&C) -> bool,
+    is_complete: impl FnOnce(&C) -> bool,
 ) {
-    let home = tempfile::tempdir().unwrap();
-    let (frozen, path) = copy_fixture(name, home.path());
-    let mut is_whole = false;
-
-    let kept = VersionedFile::<C>::new(home.path(), name).change(Durability::Visible, |content| {
-        is_whole = looks_whole(content);
-        Ok(())
-    });
-
-    kept.unwrap();
-    assert!(is_whole, "{name}");
-    assert_format_kept(&frozen, &fs_err::read(path).unwrap(), added);
+    let written = rewrite((&fixtures(1), name, SCHEMA), is_complete);
+    assert_format_kept(&fs_err::read(fixtures(1).join(name)).unwrap(), &written, added);
 }
 
-/// Copies a frozen file into `home`, and returns its content and new path.
-fn copy_fixture(name: &str, home: &Path) -> (Vec<u8>, PathBuf) {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/state-1");
-    let frozen = fs_err::read(fixtures.join(name)).unwrap();
-    let path = home.join(name);
-    fs_err::write(&path, &frozen).unwrap();
-    (frozen, path)
+/// Checks that a file of the first or second format becomes one of the second without loss.
+fn assert_upgrade<C: Default + DeserializeOwned + PartialEq + Serialize>(
+    name: &str,
+    added: &[&str],
+) {
+    let second = fs_err::read(fixtures(2).join(name)).unwrap();
+    for version in [1, 2] {
+        let file = (&*fixtures(version), name, ALERTS_SCHEMA);
+        let written = rewrite(file, |content: &C| *content != C::default());
+        assert_format_kept(&second, &written, added);
+    }
+}
+
+/// Returns the folder with the frozen files of a schema version.
+fn fixtures(version: u64) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/state-{version}"))
 }
 
 #[test]
 fn health_file_of_the_first_format_is_preserved() {
-    let is_whole =
+    let is_complete =
         |health: &HealthDocument| health.report.is_some() && !health.providers.is_empty();
-    assert_round_trip(HEALTH_FILE, HEALTH_ADDED, is_whole);
+    assert_round_trip(HEALTH_FILE, HEALTH_ADDED, is_complete);
 }
 
 #[test]
-fn alerts_file_of_the_first_format_is_preserved() {
-    assert_round_trip(ALERTS_FILE, ALERTS_ADDED, |alerts: &AlertStore| {
-        *alerts != AlertStore::default()
-    });
+fn alerts_file_of_the_first_format_is_upgraded() {
+    assert_upgrade::<AlertStore>(ALERTS_FILE, ALERTS_ADDED);
 }
 
 #[test]
@@ -77,20 +89,22 @@ fn degradation_file_of_the_first_format_is_preserved() {
 }
 
 #[test]
-fn outbox_file_of_the_first_format_is_preserved() {
-    assert_round_trip(OUTBOX_FILE, OUTBOX_ADDED, |outbox: &Outbox| *outbox != Outbox::default());
+fn outbox_file_of_the_first_format_is_upgraded() {
+    assert_upgrade::<Outbox>(OUTBOX_FILE, OUTBOX_ADDED);
 }
 
 #[test]
 fn trends_file_of_the_first_format_is_preserved() {
-    let is_whole = |days: &DailySeries| days.rates.len() == 4;
-    assert_round_trip(TRENDS_FILE, TRENDS_ADDED, is_whole);
+    let is_complete = |days: &DailySeries| days.rates.len() == 4;
+    assert_round_trip(TRENDS_FILE, TRENDS_ADDED, is_complete);
 }
 
 #[test]
 fn monitor_file_of_the_first_format_is_preserved() {
     let home = tempfile::tempdir().unwrap();
-    let (frozen, path) = copy_fixture(MONITOR_FILE, home.path());
+    let frozen = fs_err::read(fixtures(1).join(MONITOR_FILE)).unwrap();
+    let path = home.path().join(MONITOR_FILE);
+    fs_err::write(&path, &frozen).unwrap();
     let mut restarts = 0;
 
     let file = MonitorFile::new(home.path());

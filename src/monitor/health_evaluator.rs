@@ -41,24 +41,24 @@ impl HealthEvaluator {
     #[must_use]
     pub fn evaluate(
         &self,
-        gatherers: &Collectors,
+        collectors: &Collectors,
         findings: Vec<Finding>,
         now: Timestamp,
     ) -> HealthSnapshot {
-        let facts = gatherers.collect_all(&self.config, findings, now);
-        let report = evaluate(&facts, &self.limits, now);
+        let inputs = collectors.collect_all(&self.config, findings, now);
+        let report = evaluate(&inputs, &self.limits, now);
         let providers = degradation::evaluate(
-            &degradation_inputs(&report, &facts.sources),
-            &provider_inputs(&facts),
+            &degradation_inputs(&report, &inputs.sources),
+            &provider_inputs(&inputs),
         );
-        let completed = facts
+        let completed = inputs
             .sources
             .iter()
             .filter_map(|source| Some((source.name.clone(), sessions_completed(source)?)));
         HealthSnapshot {
-            observation: correlate(&facts, &report),
+            observation: correlate(&inputs, &report),
             sessions_completed: completed.collect(),
-            system: facts.system.clone().ok(),
+            system: inputs.system.clone().ok(),
             report,
             providers,
         }
@@ -68,9 +68,10 @@ impl HealthEvaluator {
     ///
     /// # Errors
     /// A storage failure.
-    pub fn publish(&self, seen: &HealthSnapshot, now: Timestamp) -> Result<(), Failure> {
+    pub fn publish(&self, snapshot: &HealthSnapshot, now: Timestamp) -> Result<(), Failure> {
+        let HealthSnapshot { report, providers, system, .. } = snapshot;
         let files = HealthFiles::new(&self.config.state_dir);
-        files.publish(seen.report.clone(), seen.providers.clone(), seen.system.clone(), now)
+        files.publish(report.clone(), providers.clone(), system.clone(), now)
     }
 
     /// Sends notifications, one per cause: to the log immediately, to other channels as soon as
@@ -80,37 +81,39 @@ impl HealthEvaluator {
     /// A storage failure; then nothing is stored as notified, and the next evaluation notifies.
     pub fn notify(
         &self,
-        seen: &HealthSnapshot,
-        post: &AlertDelivery,
+        snapshot: &HealthSnapshot,
+        delivery: &AlertDelivery,
         now: Timestamp,
     ) -> Result<Vec<Notification>, Failure> {
-        let mut looked = seen.observation.clone();
-        post.alert_conditions(now)?.into_iter().for_each(|concern| looked.conditions.push(concern));
-        looked.known_subjects.extend(post.channel_names());
+        let mut observation = snapshot.observation.clone();
+        observation.conditions.extend(delivery.alert_conditions(now)?);
+        observation.known_subjects.extend(delivery.channel_names());
         let files = HealthFiles::new(&self.config.state_dir);
-        let queue = |notices: &[Notification]| post.enqueue(notices, &seen.sessions_completed, now);
-        let notices = files.update_alerts(&looked, queue, now)?;
-        notices.iter().for_each(journal::log_notification);
-        Ok(notices)
+        let enqueue = |notifications: &[Notification]| {
+            delivery.enqueue(notifications, &snapshot.sessions_completed, now)
+        };
+        let notifications = files.update_alerts(&observation, enqueue, now)?;
+        notifications.iter().for_each(journal::log_notification);
+        Ok(notifications)
     }
 }
 
 /// Returns the completed sessions; `None` if the counters are unreadable. A source without counters
 /// has completed 0 sessions, so that its first completed session is detected.
 fn sessions_completed(source: &SourceObservation) -> Option<u64> {
-    let counts = source.counters.as_ref().ok()?;
-    Some(counts.map(|counts| counts.sessions_completed).unwrap_or_default())
+    let counters = source.counters.as_ref().ok()?;
+    Some(counters.map(|counters| counters.sessions_completed).unwrap_or_default())
 }
 
 /// Returns the inputs that concern providers themselves.
-fn provider_inputs(facts: &HealthInputs) -> ProviderInputs {
-    let breakers = facts.breakers.iter().flatten();
+fn provider_inputs(inputs: &HealthInputs) -> ProviderInputs {
+    let breakers = inputs.breakers.iter().flatten();
     let p95 = |source: &SourceObservation| {
         Some((source.provider.clone(), source.known_counters()?.p95_latency?))
     };
     ProviderInputs {
         breaker_states: breakers.map(|breaker| (breaker.name.clone(), breaker.state)).collect(),
-        p95_latencies: facts.sources.iter().filter_map(p95).collect(),
+        p95_latencies: inputs.sources.iter().filter_map(p95).collect(),
     }
 }
 
@@ -122,15 +125,16 @@ mod tests {
     fn unreadable_counters_differ_from_zero_sessions() {
         use crate::engine::health::CounterObservation;
 
-        let source = |counts| SourceObservation {
+        let source = |counters| SourceObservation {
             name: "work".to_owned(),
             provider: "example".to_owned(),
             state: None,
-            counters: counts,
+            counters,
         };
-        let counts = CounterObservation { sessions_completed: 7, ..CounterObservation::default() };
+        let counters =
+            CounterObservation { sessions_completed: 7, ..CounterObservation::default() };
 
-        assert_eq!(sessions_completed(&source(Ok(Some(counts)))), Some(7));
+        assert_eq!(sessions_completed(&source(Ok(Some(counters)))), Some(7));
         assert_eq!(sessions_completed(&source(Ok(None))), Some(0));
         assert_eq!(sessions_completed(&source(Err("EOF".to_owned()))), None);
     }

@@ -18,6 +18,12 @@ pub const HEALTH_FILE: &str = "health.json";
 /// Name of the file with the alerts, in the state folder.
 pub const ALERTS_FILE: &str = "alerts.json";
 
+/// Schema version of `alerts.json` and `outbox.json`. Version 1 had other names for its keys.
+pub(super) const ALERTS_SCHEMA: u64 = 2;
+
+/// Schema version of the other files.
+pub(super) const SCHEMA: u64 = 1;
+
 /// Name of the file with the degradation scores of a day, in the state folder.
 pub const DEGRADATION_FILE: &str = "degradation.json";
 
@@ -45,9 +51,9 @@ impl HealthFiles {
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
         Self {
-            health: VersionedFile::new(state_dir, HEALTH_FILE),
-            alerts: VersionedFile::new(state_dir, ALERTS_FILE),
-            degradation: VersionedFile::new(state_dir, DEGRADATION_FILE),
+            health: VersionedFile::new(state_dir, HEALTH_FILE, SCHEMA),
+            alerts: VersionedFile::new(state_dir, ALERTS_FILE, ALERTS_SCHEMA),
+            degradation: VersionedFile::new(state_dir, DEGRADATION_FILE, SCHEMA),
         }
     }
 

@@ -113,8 +113,8 @@ impl MonitorRecord {
         self.findings = units.iter().flat_map(FindingRecord::from_evaluation).collect();
     }
 
-    pub(super) fn record_restart(&mut self, restarted: RestartRecord) {
-        self.restarts.push(restarted);
+    pub(super) fn record_restart(&mut self, restart: RestartRecord) {
+        self.restarts.push(restart);
         keep_last(&mut self.restarts, RESTARTS_MAX);
     }
 
@@ -124,8 +124,8 @@ impl MonitorRecord {
         self.restart_counts.push(count);
         let units: BTreeSet<&str> =
             self.restart_counts.iter().map(|count| count.unit.as_str()).collect();
-        let kept = COUNTS_PER_UNIT_MAX * units.len();
-        keep_last(&mut self.restart_counts, kept);
+        let count_max = COUNTS_PER_UNIT_MAX * units.len();
+        keep_last(&mut self.restart_counts, count_max);
     }
 
     /// Parses the worst level; `None` if it is absent or unknown to this version.
@@ -137,9 +137,9 @@ impl MonitorRecord {
 
 impl FindingRecord {
     /// Converts all findings about a unit and its sources.
-    pub fn from_evaluation(judged: &UnitEvaluation) -> impl Iterator<Item = Self> {
-        let unit = installed_unit(judged.unit.as_str(), &judged.findings);
-        judged.findings.iter().map(move |finding| Self::from_finding(finding, unit))
+    pub fn from_evaluation(evaluation: &UnitEvaluation) -> impl Iterator<Item = Self> {
+        let unit = installed_unit(evaluation.unit.as_str(), &evaluation.findings);
+        evaluation.findings.iter().map(move |finding| Self::from_finding(finding, unit))
     }
 
     fn from_finding(finding: &Finding, unit: Option<&str>) -> Self {
@@ -174,8 +174,8 @@ impl MonitorFile {
     /// # Errors
     /// A storage failure.
     pub(super) fn change(&self, change: impl FnOnce(&mut MonitorRecord)) -> Result<(), Failure> {
-        self.shared.update(Durability::Visible, parse, |standing| {
-            let mut record = match standing {
+        self.shared.update(Durability::Visible, parse, |previous| {
+            let mut record = match previous {
                 PreviousContent::Valid(record) => record,
                 PreviousContent::Absent | PreviousContent::Quarantined { .. } => {
                     MonitorRecord::default()
@@ -204,6 +204,6 @@ fn serialize(record: &MonitorRecord) -> Vec<u8> {
     json
 }
 
-fn keep_last<T>(list: &mut Vec<T>, kept: usize) {
-    list.drain(..list.len().saturating_sub(kept));
+fn keep_last<T>(list: &mut Vec<T>, count_max: usize) {
+    list.drain(..list.len().saturating_sub(count_max));
 }

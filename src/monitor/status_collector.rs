@@ -42,85 +42,81 @@ pub(super) struct MonitoredUnit {
 }
 
 impl StatusCollector {
-    /// Collects the status of all units and their sources. `earlier` returns the restart count to
-    /// compare with.
+    /// Collects the status of all units and their sources. `previous_count` returns the restart
+    /// count to compare with.
     ///
     /// A source that runs in its own instance, `cynosure@work.service`, belongs to that unit. The
     /// shared unit is left out if every source has an instance and the shared unit is not in use.
     pub(super) fn collect_units(
         &self,
-        earlier: impl Fn(&UnitStatus) -> Option<PreviousRestartCount>,
+        previous_count: impl Fn(&UnitStatus) -> Option<PreviousRestartCount>,
         now: Timestamp,
     ) -> Vec<MonitoredUnit> {
-        let asked = self.bus.unit_status(&self.unit);
+        let shared_status = self.bus.unit_status(&self.unit);
         let mut instances = Vec::new();
-        let mut rest = Vec::new();
+        let mut shared_sources = Vec::new();
         // After one failed query, the remaining instances are not queried.
-        let mut answers = asked.is_ok();
+        let mut bus_responds = shared_status.is_ok();
         for name in &self.sources {
-            let instance = self.unit.instance(name).filter(|_| answers);
-            let seen = instance.map(|unit| (self.bus.unit_status(&unit), unit));
-            answers &= !matches!(seen, Some((Err(_), _)));
+            let instance = self.unit.instance(name).filter(|_| bus_responds);
+            let queried = instance.map(|unit| (self.bus.unit_status(&unit), unit));
+            bus_responds &= !matches!(queried, Some((Err(_), _)));
             let source = WatchedSource {
                 name: name.clone(),
                 state_file: self.read_state_file(&self.state_dir.join(name)),
             };
-            match seen {
+            match queried {
                 Some((Ok(status), unit)) if status.is_in_use() => {
-                    let seen = with_recent_starts(status, &earlier, now);
-                    instances.push(MonitoredUnit {
-                        unit,
-                        observation: seen,
-                        sources: vec![source],
-                    });
+                    let observation = with_recent_starts(status, &previous_count, now);
+                    instances.push(MonitoredUnit { unit, observation, sources: vec![source] });
                 }
-                Some(_) | None => rest.push(source),
+                Some(_) | None => shared_sources.push(source),
             }
         }
-        let is_beside_the_point = !instances.is_empty()
-            && rest.is_empty()
-            && asked.as_ref().is_ok_and(|status| !status.is_in_use());
-        let seen = asked.map_or_else(
-            |error| to_unit_observation(&error),
-            |status| with_recent_starts(status, &earlier, now),
-        );
-        let all = MonitoredUnit { unit: self.unit.clone(), observation: seen, sources: rest };
-        if is_beside_the_point {
-            instances
-        } else {
-            std::iter::once(all).chain(instances).collect()
+        let is_shared_unit_unused = !instances.is_empty()
+            && shared_sources.is_empty()
+            && shared_status.as_ref().is_ok_and(|status| !status.is_in_use());
+        if is_shared_unit_unused {
+            return instances;
         }
+        let observation = shared_status.map_or_else(
+            |error| to_unit_observation(&error),
+            |status| with_recent_starts(status, &previous_count, now),
+        );
+        let shared =
+            MonitoredUnit { unit: self.unit.clone(), observation, sources: shared_sources };
+        std::iter::once(shared).chain(instances).collect()
     }
 
     fn read_state_file(&self, dir: &Path) -> StateFileContent {
-        let nothing = |why: String| StateFileContent::Unreadable { reason: why };
+        let unreadable = |reason: String| StateFileContent::Unreadable { reason };
         match read_state_file(&*self.disk, &dir.join(STATE_FILE)) {
             Ok(StateFile::Read(state)) => {
                 let pid = running_worker_pid(dir, state.pid);
                 StateFileContent::Status(to_worker_status(*state, pid))
             }
             Ok(StateFile::Absent) => StateFileContent::NeverRun,
-            Ok(StateFile::Unreadable { reason: why }) => {
-                nothing(format!("the file is damaged ({why})"))
+            Ok(StateFile::Unreadable { reason }) => {
+                unreadable(format!("the file is damaged ({reason})"))
             }
-            Ok(StateFile::Newer { schema }) => nothing(format!(
+            Ok(StateFile::Newer { schema }) => unreadable(format!(
                 "a newer cynosure wrote the file (schema {schema}, this one knows {SCHEMA})"
             )),
-            Err(failure) => nothing(failure.message),
+            Err(failure) => unreadable(failure.message),
         }
     }
 }
 
 fn with_recent_starts(
     unit: UnitStatus,
-    earlier: impl Fn(&UnitStatus) -> Option<PreviousRestartCount>,
+    previous_count: impl Fn(&UnitStatus) -> Option<PreviousRestartCount>,
     now: Timestamp,
 ) -> UnitObservation {
-    let lately = earlier(&unit).map(|earlier| RecentStarts {
-        starts: unit.restarts.saturating_sub(earlier.restarts),
-        window: now.since(earlier.at),
+    let recent_starts = previous_count(&unit).map(|previous| RecentStarts {
+        starts: unit.restarts.saturating_sub(previous.restarts),
+        window: now.since(previous.at),
     });
-    UnitObservation::Observed { unit, recent_starts: lately }
+    UnitObservation::Observed { unit, recent_starts }
 }
 
 fn to_worker_status(state: ExecutionState, pid: Option<u32>) -> WorkerStatus {

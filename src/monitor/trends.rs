@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::disk::Durability;
 use crate::engine::time_series::{Aggregation, TimeSeries};
 use crate::engine::{Failure, Timestamp};
+use crate::monitor::health_files::SCHEMA;
 use crate::monitor::versioned_file::VersionedFile;
 
 /// File name, in the state folder.
@@ -51,7 +52,7 @@ impl TrendsFile {
     /// Uses the file in a state folder of this machine.
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
-        Self { file: VersionedFile::new(state_dir, TRENDS_FILE) }
+        Self { file: VersionedFile::new(state_dir, TRENDS_FILE, SCHEMA) }
     }
 
     /// Reads the series, which are empty if there is no file yet.
@@ -66,11 +67,11 @@ impl TrendsFile {
     ///
     /// # Errors
     /// A storage failure.
-    pub fn record(&self, measured: &TrendSamples, now: Timestamp) -> Result<(), Failure> {
-        let fresh = || TimeSeries::new(TREND_STEP, TREND_STEPS_PER_DAY);
-        self.file.change(Durability::Visible, |days| {
-            add_samples(&mut days.rates, &measured.rates, fresh, now);
-            add_samples(&mut days.rate_limits, &measured.rate_limits, fresh, now);
+    pub fn record(&self, samples: &TrendSamples, now: Timestamp) -> Result<(), Failure> {
+        let new_series = || TimeSeries::new(TREND_STEP, TREND_STEPS_PER_DAY);
+        self.file.change(Durability::Visible, |series| {
+            add_samples(&mut series.rates, &samples.rates, new_series, now);
+            add_samples(&mut series.rate_limits, &samples.rate_limits, new_series, now);
             Ok(())
         })
     }
@@ -79,20 +80,20 @@ impl TrendsFile {
 /// Adds samples to their series and creates missing series. Drops series of another shape, and
 /// those whose last sample is older than the duration they cover.
 pub fn add_samples(
-    all: &mut BTreeMap<String, TimeSeries>,
-    figures: &BTreeMap<String, f32>,
-    fresh: impl Fn() -> TimeSeries,
+    all_series: &mut BTreeMap<String, TimeSeries>,
+    samples: &BTreeMap<String, f32>,
+    new_series: impl Fn() -> TimeSeries,
     now: Timestamp,
 ) {
-    let pattern = fresh();
-    all.retain(|_, series| {
-        series.has_same_shape(&pattern)
+    let template = new_series();
+    all_series.retain(|_, series| {
+        series.has_same_shape(&template)
             && now.since(series.last_recorded_at()) < series.covered_duration()
     });
-    for (name, figure) in figures {
-        if all.len() < TREND_SERIES_MAX || all.contains_key(name) {
-            let series = all.entry(name.clone()).or_insert_with(&fresh);
-            series.record(*figure, Aggregation::Mean, now);
+    for (name, value) in samples {
+        if all_series.len() < TREND_SERIES_MAX || all_series.contains_key(name) {
+            let series = all_series.entry(name.clone()).or_insert_with(&new_series);
+            series.record(*value, Aggregation::Mean, now);
         }
     }
 }
@@ -103,11 +104,12 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
-    fn samples_of(names: usize) -> TrendSamples {
-        let figures = |kind: &str| (0..names).map(|at| (format!("{kind}-{at}"), 123.456)).collect();
+    fn samples_of(count: usize) -> TrendSamples {
+        let samples =
+            |prefix: &str| (0..count).map(|index| (format!("{prefix}-{index}"), 123.456)).collect();
         TrendSamples {
-            rates: figures("a-source-with-a-name"),
-            rate_limits: figures("a-quota-of-a-host"),
+            rates: samples("a-source-with-a-name"),
+            rate_limits: samples("a-limiter-of-a-host"),
         }
     }
 
@@ -119,29 +121,29 @@ mod tests {
             file.record(&samples_of(300), NOW.after(TREND_STEP * step)).unwrap();
         }
 
-        let days = file.read_or_default().unwrap();
+        let series = file.read_or_default().unwrap();
 
         assert_eq!(
-            (days.rates.len(), days.rate_limits.len()),
+            (series.rates.len(), series.rate_limits.len()),
             (TREND_SERIES_MAX, TREND_SERIES_MAX)
         );
         let values =
-            days.rates["a-source-with-a-name-0"].samples_until(NOW.after(TREND_STEP * 149));
+            series.rates["a-source-with-a-name-0"].samples_until(NOW.after(TREND_STEP * 149));
         assert!(values.iter().all(Option::is_some), "{values:?}");
     }
 
     #[test]
     fn series_a_day_old_or_of_another_step_are_dropped() {
-        let mut all = BTreeMap::from([("odd".to_owned(), TimeSeries::new(TREND_STEP, 7))]);
-        let fresh = || TimeSeries::new(TREND_STEP, TREND_STEPS_PER_DAY);
+        let mut all_series = BTreeMap::from([("odd".to_owned(), TimeSeries::new(TREND_STEP, 7))]);
+        let new_series = || TimeSeries::new(TREND_STEP, TREND_STEPS_PER_DAY);
         let one = |name: &str| BTreeMap::from([(name.to_owned(), 1.0)]);
-        add_samples(&mut all, &one("old"), fresh, NOW);
-        add_samples(&mut all, &one("new"), fresh, NOW.after(TREND_STEP * 143));
-        assert_eq!(all.keys().collect::<Vec<_>>(), ["new", "old"]);
+        add_samples(&mut all_series, &one("old"), new_series, NOW);
+        add_samples(&mut all_series, &one("new"), new_series, NOW.after(TREND_STEP * 143));
+        assert_eq!(all_series.keys().collect::<Vec<_>>(), ["new", "old"]);
 
-        add_samples(&mut all, &one("new"), fresh, NOW.after(TREND_STEP * 145));
+        add_samples(&mut all_series, &one("new"), new_series, NOW.after(TREND_STEP * 145));
 
-        assert_eq!(all.keys().collect::<Vec<_>>(), ["new"]);
+        assert_eq!(all_series.keys().collect::<Vec<_>>(), ["new"]);
     }
 
     #[test]
@@ -149,8 +151,8 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let file = TrendsFile::new(home.path());
         fs_err::write(home.path().join(TRENDS_FILE), "{\"schema\":1,\"rates\":{").unwrap();
-        let why = file.read_or_default().unwrap_err();
-        assert!(why.contains("trends.json cannot be read: EOF"), "{why}");
+        let reason = file.read_or_default().unwrap_err();
+        assert!(reason.contains("trends.json cannot be read: EOF"), "{reason}");
 
         file.record(&samples_of(1), NOW).unwrap();
 

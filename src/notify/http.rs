@@ -52,34 +52,34 @@ async fn send_request(request: RequestBuilder) -> Result<(), DeliveryError> {
     if status.is_success() {
         return Ok(());
     }
-    let why = match status.as_u16() {
-        300..=399 => "a redirect, which is not followed: write the address that it leads to",
-        401 | 403 => "it wants a token, or another one",
-        404 | 410 => "there is nothing at this address",
-        429 => "it has had enough for now",
-        _ => "it did not take it",
+    let explanation = match status.as_u16() {
+        300..=399 => "redirects are not followed: configure the address that it leads to",
+        401 | 403 => "the token is missing or not accepted",
+        404 | 410 => "nothing exists at this address",
+        429 => "too many requests",
+        _ => "the message was not accepted",
     };
-    Err(DeliveryError::new(format!("the answer was {}: {why}", status.as_u16())))
+    Err(DeliveryError::new(format!("status {}: {explanation}", status.as_u16())))
 }
 
 /// Describes an error without the URL, which may be a secret.
 fn connection_error(error: &reqwest::Error) -> DeliveryError {
-    let what = if error.is_timeout() {
-        "no answer in time"
+    let problem = if error.is_timeout() {
+        "timeout"
     } else if error.is_connect() {
         "no connection"
     } else {
-        "the request broke off"
+        "the connection was interrupted"
     };
     let causes = std::iter::successors(std::error::Error::source(error), |link| link.source());
     match causes.last() {
-        Some(cause) => DeliveryError::new(format!("{what}: {cause}")),
-        None => DeliveryError::new(what),
+        Some(cause) => DeliveryError::new(format!("{problem}: {cause}")),
+        None => DeliveryError::new(problem),
     }
 }
 
 fn build_client(url: &Url) -> Result<Client, DeliveryError> {
-    // Fails if a provider is already installed, which is just as good.
+    // Fails if a provider is already installed, and then that one is used.
     let _installed = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()
         .user_agent(concat!("cynosure/", env!("CARGO_PKG_VERSION")))
@@ -91,16 +91,16 @@ fn build_client(url: &Url) -> Result<Client, DeliveryError> {
         // Plain http is only allowed to this machine, past any proxy of the environment.
         builder = builder.tls_certs_only([]).no_proxy();
     }
-    builder.build().map_err(|_error| DeliveryError::new("no secure connections can be made here"))
+    builder.build().map_err(|_error| DeliveryError::new("TLS is unavailable on this machine"))
 }
 
 /// Parses and checks a URL. A secret URL is read only at delivery, so that it can only be checked
 /// now.
 fn parse_address(url: &SecretString) -> Result<Url, DeliveryError> {
-    let wrong = |why: &str| {
-        DeliveryError::new(format!("the address {why}; correct the credential that holds it"))
+    let invalid = |reason: &str| {
+        DeliveryError::new(format!("the address {reason}: correct the credential that holds it"))
     };
-    let url = Url::parse(url.expose_secret()).map_err(|_error| wrong("is none"))?;
+    let url = Url::parse(url.expose_secret()).map_err(|_error| invalid("is not a URL"))?;
     let is_here = match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost",
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
@@ -110,7 +110,7 @@ fn parse_address(url: &SecretString) -> Result<Url, DeliveryError> {
     match url.scheme() {
         "https" => Ok(url),
         "http" if is_here => Ok(url),
-        _ => Err(wrong("is not one of https")),
+        _ => Err(invalid("does not begin with https://")),
     }
 }
 

@@ -1,44 +1,42 @@
-//! Log channel, which under systemd is the journal: it is always used, also beside other channels.
+//! Log channel, which under systemd is the journal: it is always used, in addition to the other channels.
 
 use tracing::{error, info, warn};
 
 use crate::engine::alert::{Notification, NotificationKind, Severity};
 
 /// Logs a notification.
-pub fn log_notification(notice: &Notification) {
-    let alert = &notice.alert;
-    let (cause, about, severity) = (alert.key.as_str(), &alert.subject, notice.severity().name());
+pub fn log_notification(notification: &Notification) {
+    let alert = &notification.alert;
+    let (key, subject) = (alert.key.as_str(), &alert.subject);
+    let severity = notification.severity().name();
+    let (problem, max_severity) = (&alert.message, alert.max_severity.name());
     let advice = alert.advice.as_deref().unwrap_or_default();
-    let (message, worst) = (&alert.message, alert.max_severity.name());
-    let since = alert.resolved_reason.as_deref().unwrap_or("well again");
-    match (notice.kind, alert.severity) {
+    let reason = alert.resolved_reason.as_deref().unwrap_or("the condition no longer holds");
+    match (notification.kind, alert.severity) {
         (NotificationKind::Resolved, _) => {
-            info!(cause, about, severity, worst, "alert over, {since}: {message}");
+            info!(key, subject, severity, max_severity, problem, reason, "alert resolved");
         }
         (NotificationKind::ResolvedUnnotified, _) => {
             let (from, to) = (alert.started_at, alert.resolved_at.unwrap_or_default());
+            let occurrences = alert.occurrences;
             info!(
-                cause,
-                about,
-                severity,
-                worst,
-                times = alert.occurrences,
-                "alert, over by now, {since}: {message} (from {from} to {to})"
+                key, subject, severity, max_severity, problem, reason, occurrences, %from, %to,
+                "alert resolved before it was sent"
             );
         }
         (NotificationKind::Firing | NotificationKind::Escalated, Severity::Info) => {
-            info!(cause, about, severity, advice, "alert: {message}");
+            info!(key, subject, severity, problem, advice, "alert firing");
         }
         (NotificationKind::Firing | NotificationKind::Escalated, Severity::Warning) => {
-            warn!(cause, about, severity, advice, "alert: {message}");
+            warn!(key, subject, severity, problem, advice, "alert firing");
         }
         (NotificationKind::Firing | NotificationKind::Escalated, Severity::Critical) => {
-            error!(cause, about, severity, advice, "alert: {message}");
+            error!(key, subject, severity, problem, advice, "alert firing");
         }
     }
 }
 
 /// Logs a test alert.
 pub fn log_test() {
-    info!("a test of alerts, asked for by a person");
+    info!("test alert requested");
 }

@@ -91,12 +91,12 @@ fn smtp_error(error: &Error) -> DeliveryError {
         std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |link| {
             link.source()
         });
-    let why = innermost.last().map(ToString::to_string).unwrap_or_default();
+    let reason = innermost.last().map(ToString::to_string).unwrap_or_default();
     DeliveryError::new(match error.status() {
-        Some(code) => format!("the server refused it with {code}: {why}"),
+        Some(code) => format!("the server rejected it with {code}: {reason}"),
         None if error.is_timeout() => "no answer in time".to_owned(),
-        None if error.is_tls() => format!("no safe connection: {why}"),
-        None if error.is_client() => why,
-        None => format!("no connection: {why}"),
+        None if error.is_tls() => format!("no TLS connection: {reason}"),
+        None if error.is_client() => reason,
+        None => format!("no connection: {reason}"),
     })
 }

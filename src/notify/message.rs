@@ -6,7 +6,7 @@ use crate::engine::alert::{Alert, Notification, NotificationKind, Severity};
 use crate::engine::{Timestamp, format_duration, sanitize_line};
 
 /// Schema version of the JSON.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// Maximum number of alerts in the text of one message.
 const PARAGRAPHS_MAX: usize = 50;
@@ -25,8 +25,8 @@ pub struct AlertMessage {
 impl AlertMessage {
     /// Creates a message from notifications of the machine `host`.
     #[must_use]
-    pub fn new(host: impl Into<String>, notices: Vec<Notification>, now: Timestamp) -> Self {
-        Self { host: sanitize_line(&host.into()), notifications: notices, is_test: false, now }
+    pub fn new(host: impl Into<String>, notifications: Vec<Notification>, now: Timestamp) -> Self {
+        Self { host: sanitize_line(&host.into()), notifications, is_test: false, now }
     }
 
     /// Creates a test message.
@@ -39,39 +39,44 @@ impl AlertMessage {
     /// refused`.
     #[must_use]
     pub fn subject(&self) -> String {
-        let what = match &self.notifications[..] {
-            [] => "a test".to_owned(),
+        let summary = match &self.notifications[..] {
+            [] => "test".to_owned(),
             [one] => format!("{}: {}", status_label(one), alert_summary(&one.alert)),
             many => {
-                let begun = many.iter().filter(|notice| notice.kind != NotificationKind::Resolved);
-                let begun: Vec<&Notification> = begun.collect();
+                let firing = many
+                    .iter()
+                    .filter(|notification| notification.kind != NotificationKind::Resolved);
+                let firing: Vec<&Notification> = firing.collect();
                 let worst = severity_label(self.severity());
-                match (&begun[..], many.len() - begun.len()) {
-                    ([], over) => format!("OVER: {over} alerts"),
-                    ([one], over) => {
+                match (&firing[..], many.len() - firing.len()) {
+                    ([], resolved) => format!("RESOLVED: {resolved} alerts"),
+                    ([one], resolved) => {
                         format!(
-                            "{}: {}, and {over} over",
+                            "{}: {}, and {resolved} resolved",
                             status_label(one),
                             alert_summary(&one.alert)
                         )
                     }
-                    (begun, 0) => format!("{worst}: {} alerts", begun.len()),
-                    (begun, over) => format!("{worst}: {} alerts, and {over} over", begun.len()),
+                    (firing, 0) => format!("{worst}: {} alerts", firing.len()),
+                    (firing, resolved) => {
+                        format!("{worst}: {} alerts, and {resolved} resolved", firing.len())
+                    }
                 }
             }
         };
-        format!("cynosure on {}: {what}", self.host)
+        format!("cynosure on {}: {summary}", self.host)
     }
 
     /// Returns the full text, for a person.
     #[must_use]
     pub fn to_text(&self) -> String {
         if self.is_test {
-            return "This is a test, asked for with `cynosure alert test`. Alerts come this way."
+            return "This is a test, requested with `cynosure alert test`. Alerts arrive through this channel."
                 .to_owned();
         }
         let shown = self.notifications.iter().take(PARAGRAPHS_MAX);
-        let mut paragraphs: Vec<String> = shown.map(|notice| paragraph(notice, self.now)).collect();
+        let mut paragraphs: Vec<String> =
+            shown.map(|notification| paragraph(notification, self.now)).collect();
         match self.notifications.len().saturating_sub(PARAGRAPHS_MAX) {
             0 => {}
             more => paragraphs.push(format!("And {more} more: see `cynosure alert list`.")),
@@ -101,31 +106,31 @@ impl AlertMessage {
     }
 }
 
-fn notification_json(notice: &Notification) -> Value {
-    let alert = &notice.alert;
+fn notification_json(notification: &Notification) -> Value {
+    let alert = &notification.alert;
     json!({
-        "news": notice.kind,
-        "cause": alert.key,
-        "about": alert.subject,
-        "severity": notice.severity(),
-        "worst": alert.max_severity,
+        "event": notification.kind,
+        "key": alert.key,
+        "subject": alert.subject,
+        "severity": notification.severity(),
+        "max_severity": alert.max_severity,
         "message": alert.message,
         "advice": alert.advice,
-        "raised_at": alert.started_at,
-        "ended_at": alert.resolved_at,
-        "ended_since": alert.resolved_reason,
-        "times": alert.occurrences,
+        "started_at": alert.started_at,
+        "resolved_at": alert.resolved_at,
+        "resolved_reason": alert.resolved_reason,
+        "occurrences": alert.occurrences,
     })
 }
 
-fn paragraph(notice: &Notification, now: Timestamp) -> String {
-    let alert = &notice.alert;
-    let mut lines = vec![format!("{}: {}", status_label(notice), alert_summary(alert))];
+fn paragraph(notification: &Notification, now: Timestamp) -> String {
+    let alert = &notification.alert;
+    let mut lines = vec![format!("{}: {}", status_label(notification), alert_summary(alert))];
     let lasted = alert.resolved_at.unwrap_or(now).since(alert.started_at);
-    match notice.kind {
+    match notification.kind {
         NotificationKind::Resolved => {
-            let why = alert.resolved_reason.as_deref();
-            lines.extend(why.map(|why| format!("Why: {}.", sanitize_line(why))));
+            let reason = alert.resolved_reason.as_deref();
+            lines.extend(reason.map(|reason| format!("Reason: {}.", sanitize_line(reason))));
             lines.push(format!(
                 "It began at {} and lasted {}.",
                 alert.started_at,
@@ -134,12 +139,13 @@ fn paragraph(notice: &Notification, now: Timestamp) -> String {
         }
         NotificationKind::ResolvedUnnotified => {
             let (from, to) = (alert.started_at, alert.resolved_at.unwrap_or(now));
-            let is = alert.resolved_reason.as_deref().unwrap_or("it is well again");
+            let reason =
+                alert.resolved_reason.as_deref().unwrap_or("the condition no longer holds");
             let worst = severity_label(alert.max_severity);
             lines.push(format!(
-                "It was {worst} from {from} to {to} ({}), and is over: {}.",
+                "It was {worst} from {from} to {to} ({}), and is resolved: {}.",
                 format_duration(lasted),
-                sanitize_line(is)
+                sanitize_line(reason)
             ));
         }
         NotificationKind::Firing | NotificationKind::Escalated => {
@@ -153,12 +159,12 @@ fn paragraph(notice: &Notification, now: Timestamp) -> String {
         }
     }
     if alert.occurrences > 1 {
-        let within = if notice.kind == NotificationKind::ResolvedUnnotified {
+        let within = if notification.kind == NotificationKind::ResolvedUnnotified {
             "meanwhile"
         } else {
             "within the hour"
         };
-        lines.push(format!("It came {} times {within}.", alert.occurrences));
+        lines.push(format!("It occurred {} times {within}.", alert.occurrences));
     }
     lines.join("\n")
 }
@@ -172,11 +178,11 @@ fn alert_summary(alert: &Alert) -> String {
     }
 }
 
-fn status_label(notice: &Notification) -> String {
-    let severity = severity_label(notice.severity());
-    match notice.kind {
-        NotificationKind::Resolved => "OVER".to_owned(),
-        NotificationKind::ResolvedUnnotified => format!("{severity}, OVER"),
+fn status_label(notification: &Notification) -> String {
+    let severity = severity_label(notification.severity());
+    match notification.kind {
+        NotificationKind::Resolved => "RESOLVED".to_owned(),
+        NotificationKind::ResolvedUnnotified => format!("{severity}, RESOLVED"),
         NotificationKind::Firing | NotificationKind::Escalated => severity.to_owned(),
     }
 }
@@ -199,7 +205,7 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_772_874_303_000);
 
     fn observe(sources: &[&str]) -> Observation {
-        let concern = |name: &&str| AlertCondition {
+        let condition = |name: &&str| AlertCondition {
             key: AlertKey::new("execution", "credential_refused"),
             subject: (*name).to_owned(),
             severity: Severity::Critical,
@@ -208,7 +214,7 @@ mod tests {
         };
         let subjects = ["work", "home"].map(str::to_owned).into();
         Observation {
-            conditions: sources.iter().map(concern).collect(),
+            conditions: sources.iter().map(condition).collect(),
             known_subjects: subjects,
             ..Observation::default()
         }
@@ -221,21 +227,21 @@ mod tests {
     #[test]
     fn firing_and_resolved_alerts_are_rendered() {
         let mut alerts = AlertStore::default();
-        let raised = alerts.evaluate(&observe(&["work"]), NOW);
+        let firing = alerts.evaluate(&observe(&["work"]), NOW);
         let later = Timestamp(NOW.0 + 11_100_000);
-        let ended = alerts.evaluate(&observe(&[]), later);
+        let resolved = alerts.evaluate(&observe(&[]), later);
 
-        insta::assert_snapshot!(render(&AlertMessage::new("mars", raised, NOW)), @r"
+        insta::assert_snapshot!(render(&AlertMessage::new("mars", firing, NOW)), @r"
         cynosure on mars: CRITICAL: work: its credential is refused: 401 \u{1b}[31m
 
         CRITICAL: work: its credential is refused: 401 \u{1b}[31m
         It began at 2026-03-07T09:05:03.000Z.
         What to do: put a fresh credential in its place.
         ");
-        insta::assert_snapshot!(render(&AlertMessage::new("mars", ended, later)), @r"
-        cynosure on mars: OVER: work: its credential is refused: 401 \u{1b}[31m
+        insta::assert_snapshot!(render(&AlertMessage::new("mars", resolved, later)), @r"
+        cynosure on mars: RESOLVED: work: its credential is refused: 401 \u{1b}[31m
 
-        OVER: work: its credential is refused: 401 \u{1b}[31m
+        RESOLVED: work: its credential is refused: 401 \u{1b}[31m
         It began at 2026-03-07T09:05:03.000Z and lasted 3 h 5 min.
         ");
     }
@@ -243,13 +249,13 @@ mod tests {
     #[test]
     fn several_notifications_share_one_message() {
         let mut alerts = AlertStore::default();
-        let raised = alerts.evaluate(&observe(&["work", "home"]), NOW);
+        let firing = alerts.evaluate(&observe(&["work", "home"]), NOW);
         let mixed = alerts.evaluate(
             &Observation { known_subjects: ["home".to_owned()].into(), ..observe(&[]) },
             NOW,
         );
 
-        insta::assert_snapshot!(render(&AlertMessage::new("mars", raised.clone(), NOW)), @r"
+        insta::assert_snapshot!(render(&AlertMessage::new("mars", firing.clone(), NOW)), @r"
         cynosure on mars: CRITICAL: 2 alerts
 
         CRITICAL: work: its credential is refused: 401 \u{1b}[31m
@@ -261,69 +267,75 @@ mod tests {
         What to do: put a fresh credential in its place.
         ");
         insta::assert_snapshot!(render(&AlertMessage::new("mars", mixed.clone(), NOW)), @r"
-        cynosure on mars: OVER: 2 alerts
+        cynosure on mars: RESOLVED: 2 alerts
 
-        OVER: work: its credential is refused: 401 \u{1b}[31m
-        Why: it is no longer in the configuration.
+        RESOLVED: work: its credential is refused: 401 \u{1b}[31m
+        Reason: it is no longer in the configuration.
         It began at 2026-03-07T09:05:03.000Z and lasted 0 s.
 
-        OVER: home: its credential is refused: 401 \u{1b}[31m
+        RESOLVED: home: its credential is refused: 401 \u{1b}[31m
         It began at 2026-03-07T09:05:03.000Z and lasted 0 s.
         ");
         assert_eq!(
-            AlertMessage::new("mars", [&raised[..1], &mixed[..1]].concat(), NOW).subject(),
-            "cynosure on mars: CRITICAL: work: its credential is refused: 401 \\u{1b}[31m, and 1 over"
+            AlertMessage::new("mars", [&firing[..1], &mixed[..1]].concat(), NOW).subject(),
+            "cynosure on mars: CRITICAL: work: its credential is refused: 401 \\u{1b}[31m, and 1 resolved"
         );
-        let both = [raised, mixed].concat();
+        let both = [firing, mixed].concat();
         assert_eq!(
             AlertMessage::new("mars", both, NOW).subject(),
-            "cynosure on mars: CRITICAL: 2 alerts, and 2 over"
+            "cynosure on mars: CRITICAL: 2 alerts, and 2 resolved"
         );
     }
 
     #[test]
     fn a_missed_episode_shows_its_period_and_severity() {
         let mut alerts = AlertStore::default();
-        let spell = |no: u64, began: i64, since: Option<&str>| Episode {
+        let episode = |sequence: u64, start_ms: i64, reason: Option<&str>| Episode {
             condition: AlertCondition {
                 subject: "example".to_owned(),
                 ..observe(&["work"]).conditions.remove(0)
             },
-            sequence: no,
-            started_at: Timestamp(NOW.0 + began),
+            sequence,
+            started_at: Timestamp(NOW.0 + start_ms),
             resolution: Some(Resolution {
-                resolved_at: Timestamp(NOW.0 + began + 67_000),
+                resolved_at: Timestamp(NOW.0 + start_ms + 67_000),
                 severity: Severity::Info,
-                reason: since.map(str::to_owned),
+                reason: reason.map(str::to_owned),
             }),
             is_inhibited: false,
         };
-        let mut look = |spells: &[Episode], ms: i64| {
-            let looked = Observation { episodes: spells.to_vec(), ..observe(&[]) };
+        let mut evaluate = |episodes: &[Episode], ms: i64| {
+            let observation = Observation { episodes: episodes.to_vec(), ..observe(&[]) };
             let now = Timestamp(NOW.0 + ms);
-            AlertMessage::new("mars", alerts.evaluate(&looked, now), now)
+            AlertMessage::new("mars", alerts.evaluate(&observation, now), now)
         };
-        look(&[], 0);
-        let one = look(&[spell(1, 60_000, None)], 600_000);
-        let by_hand = Some("a person closed its breaker");
-        let two = look(&[spell(4, 7_200_000, None), spell(7, 7_320_000, by_hand)], 9_000_000);
+        evaluate(&[], 0);
+        let one = evaluate(&[episode(1, 60_000, None)], 600_000);
+        let manual_reset = Some("a person closed its breaker");
+        let two = evaluate(
+            &[episode(4, 7_200_000, None), episode(7, 7_320_000, manual_reset)],
+            9_000_000,
+        );
 
         insta::assert_snapshot!([render(&one), render(&two)].join("\n\n"), @r"
-        cynosure on mars: INFO, OVER: example: its credential is refused: 401 \u{1b}[31m
+        cynosure on mars: INFO, RESOLVED: example: its credential is refused: 401 \u{1b}[31m
 
-        INFO, OVER: example: its credential is refused: 401 \u{1b}[31m
-        It was CRITICAL from 2026-03-07T09:06:03.000Z to 2026-03-07T09:07:10.000Z (1 min 7 s), and is over: it is well again.
+        INFO, RESOLVED: example: its credential is refused: 401 \u{1b}[31m
+        It was CRITICAL from 2026-03-07T09:06:03.000Z to 2026-03-07T09:07:10.000Z (1 min 7 s), and is resolved: the condition no longer holds.
 
-        cynosure on mars: INFO, OVER: example: its credential is refused: 401 \u{1b}[31m
+        cynosure on mars: INFO, RESOLVED: example: its credential is refused: 401 \u{1b}[31m
 
-        INFO, OVER: example: its credential is refused: 401 \u{1b}[31m
-        It was CRITICAL from 2026-03-07T11:05:03.000Z to 2026-03-07T11:08:10.000Z (3 min 7 s), and is over: a person closed its breaker.
-        It came 2 times meanwhile.
+        INFO, RESOLVED: example: its credential is refused: 401 \u{1b}[31m
+        It was CRITICAL from 2026-03-07T11:05:03.000Z to 2026-03-07T11:08:10.000Z (3 min 7 s), and is resolved: a person closed its breaker.
+        It occurred 2 times meanwhile.
         ");
         let json = one.to_json();
         let alert = &json["alerts"][0];
         assert_eq!((&json["severity"], &alert["severity"]), (&"info".into(), &"info".into()));
-        assert_eq!((&alert["news"], &alert["worst"]), (&"passed".into(), &"critical".into()));
+        assert_eq!(
+            (&alert["event"], &alert["max_severity"]),
+            (&"resolved_unnotified".into(), &"critical".into())
+        );
     }
 
     #[test]
@@ -334,35 +346,38 @@ mod tests {
         let json = AlertMessage::new("mars", alerts.evaluate(&observe(&[]), NOW), NOW).to_json();
 
         let alert = &json["alerts"][0];
-        assert_eq!((&alert["news"], &alert["worst"]), (&"ended".into(), &"critical".into()));
+        assert_eq!(
+            (&alert["event"], &alert["max_severity"]),
+            (&"resolved".into(), &"critical".into())
+        );
         assert_eq!((&json["severity"], &alert["severity"]), (&"info".into(), &"info".into()));
     }
 
     #[test]
     fn json_contains_every_field() {
-        let raised = AlertStore::default().evaluate(&observe(&["work"]), NOW);
+        let firing = AlertStore::default().evaluate(&observe(&["work"]), NOW);
 
-        let json = AlertMessage::new("mars", raised, NOW).to_json();
+        let json = AlertMessage::new("mars", firing, NOW).to_json();
 
         insta::assert_snapshot!(serde_json::to_string_pretty(&json).unwrap(), @r#"
         {
           "alerts": [
             {
-              "about": "work",
               "advice": "put a fresh credential in its place",
-              "cause": "execution.credential_refused",
-              "ended_at": null,
-              "ended_since": null,
+              "event": "firing",
+              "key": "execution.credential_refused",
+              "max_severity": "critical",
               "message": "its credential is refused: 401 \u001b[31m",
-              "news": "raised",
-              "raised_at": "2026-03-07T09:05:03.000Z",
+              "occurrences": 1,
+              "resolved_at": null,
+              "resolved_reason": null,
               "severity": "critical",
-              "times": 1,
-              "worst": "critical"
+              "started_at": "2026-03-07T09:05:03.000Z",
+              "subject": "work"
             }
           ],
           "host": "mars",
-          "schema": 1,
+          "schema": 2,
           "sent_at": "2026-03-07T09:05:03.000Z",
           "severity": "critical",
           "subject": "cynosure on mars: CRITICAL: work: its credential is refused: 401 \\u{1b}[31m",

@@ -42,8 +42,8 @@ pub struct WebhookChannel {
 pub struct DeliveryError(String);
 
 impl DeliveryError {
-    pub(crate) fn new(why: impl AsRef<str>) -> Self {
-        Self(sanitize_line(why.as_ref()))
+    pub(crate) fn new(reason: impl AsRef<str>) -> Self {
+        Self(sanitize_line(reason.as_ref()))
     }
 }
 

@@ -57,11 +57,16 @@ impl BackoffConfig {
     /// Returns the delay before the `retry`-th retry (from 1).
     ///
     /// It is `min(backoff_factor × base_delay × multiplier^(retry − 1), max_delay)`, spread by the
-    /// jitter but never above `max_delay`. It is never below the server's retry-after `told`,
+    /// jitter but never above `max_delay`. It is never below the server's `retry_after`,
     /// however long. The factor scales the whole series, as `backoff_factor` of urllib3's `Retry`
     /// does.
     #[must_use]
-    pub fn delay(&self, retry: u32, told: Option<Duration>, draw: RandomSample) -> Duration {
+    pub fn delay(
+        &self,
+        retry: u32,
+        retry_after: Option<Duration>,
+        sample: RandomSample,
+    ) -> Duration {
         let cap = self.max_delay.as_secs_f64();
         let exponent = f64::from(retry.saturating_sub(1));
         let grown = self.base_delay.as_secs_f64()
@@ -71,13 +76,13 @@ impl BackoffConfig {
         let grown = grown.min(cap);
         let spread = match self.jitter {
             Jitter::None => grown,
-            Jitter::Full => grown * draw.fraction(),
+            Jitter::Full => grown * sample.fraction(),
             Jitter::Proportional(share) => {
-                grown * (1.0 + share.clamp(0.0, 1.0) * (2.0 * draw.fraction() - 1.0))
+                grown * (1.0 + share.clamp(0.0, 1.0) * (2.0 * sample.fraction() - 1.0))
             }
         };
-        let own = Duration::try_from_secs_f64(spread).unwrap_or(self.max_delay);
-        own.min(self.max_delay).max(told.unwrap_or_default())
+        let computed = Duration::try_from_secs_f64(spread).unwrap_or(self.max_delay);
+        computed.min(self.max_delay).max(retry_after.unwrap_or_default())
     }
 }
 
@@ -87,8 +92,8 @@ mod tests {
 
     const MID_SAMPLE: RandomSample = RandomSample(u32::MAX / 2 + 1);
 
-    fn millis(shape: &BackoffConfig, draw: RandomSample) -> Vec<u128> {
-        (1..=7).map(|retry| shape.delay(retry, None, draw).as_millis()).collect()
+    fn millis(config: &BackoffConfig, sample: RandomSample) -> Vec<u128> {
+        (1..=7).map(|retry| config.delay(retry, None, sample).as_millis()).collect()
     }
 
     #[test]
@@ -106,23 +111,23 @@ mod tests {
             [2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]
         );
         let attempts = [BackoffConfig::FAST, BackoffConfig::MODERATE, BackoffConfig::STRICT]
-            .map(|it| it.max_attempts);
+            .map(|config| config.max_attempts);
         assert_eq!(attempts, [3, 4, 3]);
     }
 
     #[test]
     fn backoff_factor_scales_every_delay() {
-        let shape =
+        let config =
             BackoffConfig { backoff_factor: 0.5, jitter: Jitter::None, ..BackoffConfig::FAST };
 
-        assert_eq!(millis(&shape, MID_SAMPLE), [250, 500, 1000, 2000, 4000, 8000, 10_000]);
+        assert_eq!(millis(&config, MID_SAMPLE), [250, 500, 1000, 2000, 4000, 8000, 10_000]);
     }
 
     #[test]
     fn jitter_spreads_within_its_bounds() {
-        let delay = |jitter, draw| {
+        let delay = |jitter, sample| {
             BackoffConfig { jitter, ..BackoffConfig::FAST }
-                .delay(2, None, RandomSample(draw))
+                .delay(2, None, RandomSample(sample))
                 .as_millis()
         };
 
@@ -165,32 +170,37 @@ mod proptests {
 
     proptest! {
         #[test]
-        fn computed_delay_is_never_above_the_cap(shape in backoff_config(), retry: u32, draw: u32) {
-            prop_assert!(shape.delay(retry, None, RandomSample(draw)) <= shape.max_delay);
+        fn computed_delay_is_never_above_the_cap(
+            config in backoff_config(), retry: u32, sample: u32
+        ) {
+            prop_assert!(config.delay(retry, None, RandomSample(sample)) <= config.max_delay);
         }
 
         #[test]
         fn delay_is_never_below_retry_after(
-            shape in backoff_config(), retry: u32, draw: u32, told: u64
+            config in backoff_config(), retry: u32, sample: u32, retry_after: u64
         ) {
-            let told = Duration::from_millis(told);
-            prop_assert!(shape.delay(retry, Some(told), RandomSample(draw)) >= told);
+            let retry_after = Duration::from_millis(retry_after);
+            let delay = config.delay(retry, Some(retry_after), RandomSample(sample));
+            prop_assert!(delay >= retry_after);
         }
 
         #[test]
         fn later_delays_are_never_shorter(
-            shape in backoff_config(), retry in 1..u32::MAX, draw: u32
+            config in backoff_config(), retry in 1..u32::MAX, sample: u32
         ) {
-            let delay = |retry| shape.delay(retry, None, RandomSample(draw));
+            let delay = |retry| config.delay(retry, None, RandomSample(sample));
             prop_assert!(delay(retry) <= delay(retry + 1));
         }
 
         #[test]
-        fn proportional_jitter_stays_within_its_share(share in 0.0..=1.0_f64, retry in 1..9_u32, draw: u32) {
+        fn proportional_jitter_stays_within_its_share(
+            share in 0.0..=1.0_f64, retry in 1..9_u32, sample: u32
+        ) {
             let plain = BackoffConfig { jitter: Jitter::None, ..BackoffConfig::STRICT };
             let spread = BackoffConfig { jitter: Jitter::Proportional(share), ..BackoffConfig::STRICT };
-            let plain = plain.delay(retry, None, RandomSample(draw)).as_secs_f64();
-            let spread = spread.delay(retry, None, RandomSample(draw)).as_secs_f64();
+            let plain = plain.delay(retry, None, RandomSample(sample)).as_secs_f64();
+            let spread = spread.delay(retry, None, RandomSample(sample)).as_secs_f64();
             prop_assert!((spread - plain).abs() <= plain * share + 1e-6);
         }
     }

@@ -70,11 +70,11 @@ pub enum StopReason {
 }
 
 impl<E> RetryError<E> {
-    /// Returns the last failure. For a rejected call, `refused` creates one from the breaker's
+    /// Returns the last failure. For a rejected call, `on_rejected` creates one from the breaker's
     /// name.
-    pub fn into_failure(self, refused: impl FnOnce(&str) -> E) -> E {
+    pub fn into_failure(self, on_rejected: impl FnOnce(&str) -> E) -> E {
         match self {
-            Self::Rejected { breaker: guard } => refused(&guard),
+            Self::Rejected { breaker } => on_rejected(&breaker),
             Self::Failed { failure, .. } => failure,
         }
     }
@@ -83,7 +83,7 @@ impl<E> RetryError<E> {
 impl<E: fmt::Display> fmt::Display for RetryError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Rejected { breaker: guard } => write!(f, "the breaker {guard} is open"),
+            Self::Rejected { breaker } => write!(f, "the breaker {breaker} is open"),
             Self::Failed { failure, attempts: 1, .. } => failure.fmt(f),
             Self::Failed { failure, attempts, .. } => write!(f, "{failure} ({attempts} attempts)"),
         }

@@ -20,41 +20,41 @@ pub(super) struct Execution<'a> {
 impl<'a> Execution<'a> {
     /// Starts a call with its first attempt, unless the breaker is open.
     pub(super) fn start<E>(policy: &'a RetryPolicy) -> Result<Self, RetryError<E>> {
-        let mut course = Self { policy, attempts: 0, is_attempting: false };
-        if course.try_start_attempt() {
+        let mut execution = Self { policy, attempts: 0, is_attempting: false };
+        if execution.try_start_attempt() {
             policy.record(|statistics| statistics.calls += 1);
-            return Ok(course);
+            return Ok(execution);
         }
         policy.record(|statistics| {
             statistics.calls += 1;
             statistics.rejected_calls += 1;
         });
-        let guard = policy.breaker().map(|guard| guard.name().to_owned()).unwrap_or_default();
-        Err(RetryError::Rejected { breaker: guard })
+        let breaker = policy.breaker().map(|breaker| breaker.name().to_owned()).unwrap_or_default();
+        Err(RetryError::Rejected { breaker })
     }
 
     pub(super) fn record_success(mut self) {
         self.is_attempting = false;
-        if let Some(guard) = self.policy.breaker() {
-            guard.record_success();
+        if let Some(breaker) = self.policy.breaker() {
+            breaker.record_success();
         }
-        let first = self.attempts == 1;
+        let is_first = self.attempts == 1;
         self.policy.record(|statistics| {
-            statistics.first_attempt_successes += u64::from(first);
-            statistics.successes_after_retry += u64::from(!first);
+            statistics.first_attempt_successes += u64::from(is_first);
+            statistics.successes_after_retry += u64::from(!is_first);
         });
     }
 
     /// Records a failure and returns the delay before the next attempt, or the reason to stop.
     pub(super) fn delay_after_failure<E: Display>(
         &mut self,
-        hooks: &mut RetryBuilder<'_, E>,
+        builder: &mut RetryBuilder<'_, E>,
         failure: &E,
     ) -> Result<Duration, StopReason> {
-        let is_retryable = (hooks.is_retryable)(failure);
+        let is_retryable = (builder.is_retryable)(failure);
         self.is_attempting = false;
-        if let Some(guard) = self.policy.breaker() {
-            if is_retryable { guard.record_failure() } else { guard.record_abandoned() }
+        if let Some(breaker) = self.policy.breaker() {
+            if is_retryable { breaker.record_failure() } else { breaker.record_abandoned() }
         }
         let line = sanitize_line(&failure.to_string());
         self.policy.record(|statistics| statistics.last_failure = Some(line));
@@ -68,10 +68,10 @@ impl<'a> Execution<'a> {
         if !self.policy.try_withdraw_retry() {
             return Err(StopReason::BudgetExhausted);
         }
-        let delay = self.policy.delay(self.attempts, (hooks.retry_after)(failure));
+        let delay = self.policy.delay(self.attempts, (builder.retry_after)(failure));
         let name = self.policy.name();
-        debug!(policy = name, attempt = self.attempts, ?delay, "trying again: {failure}");
-        if let Some(on_retry) = &mut hooks.on_retry {
+        debug!(policy = name, attempt = self.attempts, ?delay, %failure, "retrying a failed call");
+        if let Some(on_retry) = &mut builder.on_retry {
             on_retry(&RetryEvent { policy: name, attempt: self.attempts, delay, failure });
         }
         Ok(delay)
@@ -87,13 +87,13 @@ impl<'a> Execution<'a> {
         Ok(())
     }
 
-    pub(super) fn into_error<E>(self, failure: E, why: StopReason) -> RetryError<E> {
+    pub(super) fn into_error<E>(self, failure: E, reason: StopReason) -> RetryError<E> {
         self.policy.record(|statistics| statistics.failed_calls += 1);
-        RetryError::Failed { failure, attempts: self.attempts, reason: why }
+        RetryError::Failed { failure, attempts: self.attempts, reason }
     }
 
     fn try_start_attempt(&mut self) -> bool {
-        let permitted = self.policy.breaker().is_none_or(|guard| guard.try_acquire());
+        let permitted = self.policy.breaker().is_none_or(|breaker| breaker.try_acquire());
         self.is_attempting = permitted;
         self.attempts += u32::from(permitted);
         permitted
@@ -103,9 +103,9 @@ impl<'a> Execution<'a> {
 impl Drop for Execution<'_> {
     fn drop(&mut self) {
         if self.is_attempting
-            && let Some(guard) = self.policy.breaker()
+            && let Some(breaker) = self.policy.breaker()
         {
-            guard.record_abandoned();
+            breaker.record_abandoned();
         }
     }
 }

@@ -50,10 +50,10 @@ impl RetryPolicy {
     /// Creates a policy with real delays and its own statistics, without circuit breaker and
     /// budget.
     #[must_use]
-    pub fn new(name: &str, shape: BackoffConfig) -> Self {
+    pub fn new(name: &str, backoff: BackoffConfig) -> Self {
         Self {
             name: name.into(),
-            backoff: shape,
+            backoff,
             breaker: None,
             budget: None,
             timer: Arc::new(RealTimer),
@@ -63,8 +63,8 @@ impl RetryPolicy {
 
     /// Sets the circuit breaker, which permits every attempt and records its result.
     #[must_use]
-    pub fn with_breaker(mut self, guard: Arc<dyn CircuitBreaker>) -> Self {
-        self.breaker = Some(guard);
+    pub fn with_breaker(mut self, breaker: Arc<dyn CircuitBreaker>) -> Self {
+        self.breaker = Some(breaker);
         self
     }
 
@@ -77,8 +77,8 @@ impl RetryPolicy {
 
     /// Replaces the real timer as the source of delays and random samples.
     #[must_use]
-    pub fn with_timer(mut self, pauses: impl Timer + 'static) -> Self {
-        self.timer = Arc::new(pauses);
+    pub fn with_timer(mut self, timer: impl Timer + 'static) -> Self {
+        self.timer = Arc::new(timer);
         self
     }
 
@@ -105,18 +105,13 @@ impl RetryPolicy {
         self.registry.get(&self.name)
     }
 
-    /// Starts a call that decides with `retryable` which failures are retried.
+    /// Starts a call that decides with `is_retryable` which failures are retried.
     pub fn when<'a, E: fmt::Display + 'a>(
         &'a self,
-        retryable: impl Fn(&E) -> bool + Send + Sync + 'a,
+        is_retryable: impl Fn(&E) -> bool + Send + Sync + 'a,
     ) -> RetryBuilder<'a, E> {
-        let retryable = Box::new(retryable);
-        RetryBuilder {
-            policy: self,
-            is_retryable: retryable,
-            retry_after: Box::new(|_| None),
-            on_retry: None,
-        }
+        let is_retryable = Box::new(is_retryable);
+        RetryBuilder { policy: self, is_retryable, retry_after: Box::new(|_| None), on_retry: None }
     }
 
     /// Starts a call whose failures decide themselves, through [`Retryable`], whether they are
@@ -126,7 +121,7 @@ impl RetryPolicy {
         self.when(E::is_retryable).retry_after(E::retry_after)
     }
 
-    /// Calls `once` until it succeeds or the policy gives up.
+    /// Calls `operation` until it succeeds or the policy gives up.
     ///
     /// The future may be dropped at any await.
     ///
@@ -134,20 +129,20 @@ impl RetryPolicy {
     /// Returns the last failure, or an error if the open breaker permitted no attempt.
     pub async fn run<'a, T, E: Retryable + 'a>(
         &'a self,
-        once: impl AsyncFnMut() -> Result<T, E>,
+        operation: impl AsyncFnMut() -> Result<T, E>,
     ) -> Result<T, RetryError<E>> {
-        self.builder().run(once).await
+        self.builder().run(operation).await
     }
 
-    /// Calls `once` until it succeeds or the policy gives up. Delays block the current thread.
+    /// Calls `operation` until it succeeds or the policy gives up. Delays block the current thread.
     ///
     /// # Errors
     /// Returns the same errors as [`run`](Self::run).
     pub fn run_blocking<'a, T, E: Retryable + 'a>(
         &'a self,
-        once: impl FnMut() -> Result<T, E>,
+        operation: impl FnMut() -> Result<T, E>,
     ) -> Result<T, RetryError<E>> {
-        self.builder().run_blocking(once)
+        self.builder().run_blocking(operation)
     }
 
     pub(super) fn breaker(&self) -> Option<&dyn CircuitBreaker> {
@@ -158,27 +153,30 @@ impl RetryPolicy {
         self.budget.as_ref().is_none_or(|budget| budget.try_withdraw())
     }
 
-    pub(super) fn delay(&self, retry: u32, told: Option<Duration>) -> Duration {
-        self.backoff.delay(retry, told, self.timer.random_sample())
+    pub(super) fn delay(&self, retry: u32, retry_after: Option<Duration>) -> Duration {
+        self.backoff.delay(retry, retry_after, self.timer.random_sample())
     }
 
-    pub(super) fn record(&self, count: impl FnOnce(&mut RetryStatistics)) {
-        self.registry.record(&self.name, count);
+    pub(super) fn record(&self, update: impl FnOnce(&mut RetryStatistics)) {
+        self.registry.record(&self.name, update);
     }
 }
 
 impl<'a, E: fmt::Display> RetryBuilder<'a, E> {
     /// Sets the function that reads the server's retry-after from a failure.
     #[must_use]
-    pub fn retry_after(mut self, told: impl Fn(&E) -> Option<Duration> + Send + Sync + 'a) -> Self {
-        self.retry_after = Box::new(told);
+    pub fn retry_after(
+        mut self,
+        retry_after: impl Fn(&E) -> Option<Duration> + Send + Sync + 'a,
+    ) -> Self {
+        self.retry_after = Box::new(retry_after);
         self
     }
 
     /// Sets a callback that runs before each delay.
     #[must_use]
-    pub fn on_retry(mut self, call: impl FnMut(&RetryEvent<'_, E>) + Send + 'a) -> Self {
-        self.on_retry = Some(Box::new(call));
+    pub fn on_retry(mut self, callback: impl FnMut(&RetryEvent<'_, E>) + Send + 'a) -> Self {
+        self.on_retry = Some(Box::new(callback));
         self
     }
 
@@ -188,24 +186,24 @@ impl<'a, E: fmt::Display> RetryBuilder<'a, E> {
     /// Returns the last failure, or an error if the open breaker permitted no attempt.
     pub async fn run<T>(
         mut self,
-        mut once: impl AsyncFnMut() -> Result<T, E>,
+        mut operation: impl AsyncFnMut() -> Result<T, E>,
     ) -> Result<T, RetryError<E>> {
-        let mut course = Execution::start(self.policy)?;
+        let mut execution = Execution::start(self.policy)?;
         loop {
-            let failure = match once().await {
+            let failure = match operation().await {
                 Ok(value) => {
-                    course.record_success();
+                    execution.record_success();
                     return Ok(value);
                 }
                 Err(failure) => failure,
             };
-            let delay = match course.delay_after_failure(&mut self, &failure) {
+            let delay = match execution.delay_after_failure(&mut self, &failure) {
                 Ok(delay) => delay,
-                Err(why) => return Err(course.into_error(failure, why)),
+                Err(reason) => return Err(execution.into_error(failure, reason)),
             };
             self.policy.timer.sleep(delay).await;
-            if let Err(why) = course.start_next_attempt(delay) {
-                return Err(course.into_error(failure, why));
+            if let Err(reason) = execution.start_next_attempt(delay) {
+                return Err(execution.into_error(failure, reason));
             }
         }
     }
@@ -216,24 +214,24 @@ impl<'a, E: fmt::Display> RetryBuilder<'a, E> {
     /// Returns the last failure, or an error if the open breaker permitted no attempt.
     pub fn run_blocking<T>(
         mut self,
-        mut once: impl FnMut() -> Result<T, E>,
+        mut operation: impl FnMut() -> Result<T, E>,
     ) -> Result<T, RetryError<E>> {
-        let mut course = Execution::start(self.policy)?;
+        let mut execution = Execution::start(self.policy)?;
         loop {
-            let failure = match once() {
+            let failure = match operation() {
                 Ok(value) => {
-                    course.record_success();
+                    execution.record_success();
                     return Ok(value);
                 }
                 Err(failure) => failure,
             };
-            let delay = match course.delay_after_failure(&mut self, &failure) {
+            let delay = match execution.delay_after_failure(&mut self, &failure) {
                 Ok(delay) => delay,
-                Err(why) => return Err(course.into_error(failure, why)),
+                Err(reason) => return Err(execution.into_error(failure, reason)),
             };
             self.policy.timer.sleep_blocking(delay);
-            if let Err(why) = course.start_next_attempt(delay) {
-                return Err(course.into_error(failure, why));
+            if let Err(reason) = execution.start_next_attempt(delay) {
+                return Err(execution.into_error(failure, reason));
             }
         }
     }
@@ -241,10 +239,10 @@ impl<'a, E: fmt::Display> RetryBuilder<'a, E> {
 
 impl fmt::Debug for RetryPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = f.debug_struct("RetryPolicy");
-        shown.field("name", &self.name).field("shape", &self.backoff);
-        shown.field("guard", &self.breaker.as_ref().map(|guard| guard.name()));
-        shown.finish_non_exhaustive()
+        let mut debug = f.debug_struct("RetryPolicy");
+        debug.field("name", &self.name).field("backoff", &self.backoff);
+        debug.field("breaker", &self.breaker.as_ref().map(|breaker| breaker.name()));
+        debug.finish_non_exhaustive()
     }
 }
 

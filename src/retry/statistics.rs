@@ -44,11 +44,11 @@ impl RetryRegistry {
         self.snapshot().remove(name).unwrap_or_default()
     }
 
-    pub(super) fn record(&self, name: &str, count: impl FnOnce(&mut RetryStatistics)) {
-        let mut counted = self.by_policy.lock().unwrap_or_else(PoisonError::into_inner);
-        match counted.get_mut(name) {
-            Some(statistics) => count(statistics),
-            None => count(counted.entry(name.to_owned()).or_default()),
+    pub(super) fn record(&self, name: &str, update: impl FnOnce(&mut RetryStatistics)) {
+        let mut by_policy = self.by_policy.lock().unwrap_or_else(PoisonError::into_inner);
+        match by_policy.get_mut(name) {
+            Some(statistics) => update(statistics),
+            None => update(by_policy.entry(name.to_owned()).or_default()),
         }
     }
 }

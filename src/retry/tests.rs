@@ -18,10 +18,10 @@ fn server_failure() -> Failure {
 
 /// Returns a call that fails this many times and then succeeds.
 fn failing(times: u32) -> impl FnMut() -> Result<u32, Failure> {
-    let mut made = 0;
+    let mut attempts = 0;
     move || {
-        made += 1;
-        if made <= times { Err(server_failure()) } else { Ok(made) }
+        attempts += 1;
+        if attempts <= times { Err(server_failure()) } else { Ok(attempts) }
     }
 }
 
@@ -61,8 +61,8 @@ struct RecordingBreaker {
 }
 
 impl RecordingBreaker {
-    fn record(&self, what: &'static str) {
-        self.events.lock().unwrap().push(what);
+    fn record(&self, event: &'static str) {
+        self.events.lock().unwrap().push(event);
     }
 
     fn events(&self) -> Vec<&'static str> {
@@ -72,7 +72,7 @@ impl RecordingBreaker {
 
 impl CircuitBreaker for RecordingBreaker {
     fn name(&self) -> &'static str {
-        "ward"
+        "test"
     }
 
     fn try_acquire(&self) -> bool {
@@ -98,26 +98,26 @@ impl CircuitBreaker for RecordingBreaker {
 #[test]
 fn async_and_blocking_calls_make_the_same_attempts() {
     for times in 0..5 {
-        let (noted, passed) = (RecordingTimer::default(), RecordingTimer::default());
-        let blocking = RetryPolicy::new("both", BACKOFF).with_timer(noted.clone());
-        let waiting = RetryPolicy::new("both", BACKOFF).with_timer(passed.clone());
+        let (blocking_timer, async_timer) = (RecordingTimer::default(), RecordingTimer::default());
+        let blocking_policy = RetryPolicy::new("both", BACKOFF).with_timer(blocking_timer.clone());
+        let async_policy = RetryPolicy::new("both", BACKOFF).with_timer(async_timer.clone());
         let mut call = failing(times);
 
-        let blocked = blocking.run_blocking(failing(times));
-        let waited = waiting.run(async || call()).now_or_never().unwrap();
+        let blocking_result = blocking_policy.run_blocking(failing(times));
+        let async_result = async_policy.run(async || call()).now_or_never().unwrap();
 
-        assert_eq!(blocked, waited);
-        assert_eq!(noted.millis(), passed.millis());
-        assert_eq!(blocking.statistics(), waiting.statistics());
-        match blocked {
+        assert_eq!(blocking_result, async_result);
+        assert_eq!(blocking_timer.millis(), async_timer.millis());
+        assert_eq!(blocking_policy.statistics(), async_policy.statistics());
+        match blocking_result {
             Ok(attempts) => assert_eq!(attempts, times + 1),
-            Err(gave_up) => {
-                let why = StopReason::AttemptsExhausted;
+            Err(error) => {
+                let reason = StopReason::AttemptsExhausted;
                 assert_eq!(
-                    gave_up,
-                    RetryError::Failed { failure: server_failure(), attempts: 3, reason: why }
+                    error,
+                    RetryError::Failed { failure: server_failure(), attempts: 3, reason }
                 );
-                assert_eq!(noted.millis(), [500, 1000]);
+                assert_eq!(blocking_timer.millis(), [500, 1000]);
             }
         }
     }
@@ -125,110 +125,109 @@ fn async_and_blocking_calls_make_the_same_attempts() {
 
 #[tokio::test(start_paused = true)]
 async fn async_delays_use_virtual_time() {
-    let began = Instant::now();
+    let started = Instant::now();
     let mut call = failing(2);
 
     RetryPolicy::new("virtual", BACKOFF).run(async || call()).await.unwrap();
 
-    assert_eq!(began.elapsed(), Duration::from_millis(1500));
+    assert_eq!(started.elapsed(), Duration::from_millis(1500));
 }
 
 #[test]
 fn retry_after_is_waited_for_in_full() {
-    let noted = RecordingTimer::default();
-    let policy = RetryPolicy::new("told", BACKOFF).with_timer(noted.clone());
-    let mut told = Some(Duration::from_secs(3600));
+    let timer = RecordingTimer::default();
+    let policy = RetryPolicy::new("retry-after", BACKOFF).with_timer(timer.clone());
+    let mut retry_after = Some(Duration::from_secs(3600));
 
-    let outcome = policy
+    let result = policy
         .when(|_: &Failure| true)
         .retry_after(|failure| failure.retry_after)
         .run_blocking(|| {
-            told.take().map_or(Ok(()), |told| Err(server_failure().with_retry_after(Some(told))))
+            retry_after
+                .take()
+                .map_or(Ok(()), |delay| Err(server_failure().with_retry_after(Some(delay))))
         });
 
-    assert_eq!(outcome, Ok(()));
-    assert_eq!(noted.millis(), [3_600_000]);
+    assert_eq!(result, Ok(()));
+    assert_eq!(timer.millis(), [3_600_000]);
 }
 
 #[test]
 fn permanent_failures_are_not_retried() {
-    let policy = RetryPolicy::new("stays", BACKOFF).with_timer(RecordingTimer::default());
-    let gone = || Failure::new(Cause::NotFound, "404");
+    let policy = RetryPolicy::new("permanent", BACKOFF).with_timer(RecordingTimer::default());
+    let not_found = || Failure::new(Cause::NotFound, "404");
 
-    let outcome = policy.run_blocking(|| Err::<(), _>(gone()));
+    let result = policy.run_blocking(|| Err::<(), _>(not_found()));
 
-    let why = StopReason::NotRetryable;
-    assert_eq!(outcome, Err(RetryError::Failed { failure: gone(), attempts: 1, reason: why }));
-    let told = policy.run_blocking(|| {
+    let reason = StopReason::NotRetryable;
+    assert_eq!(result, Err(RetryError::Failed { failure: not_found(), attempts: 1, reason }));
+    let result_with_retry_after = policy.run_blocking(|| {
         Err::<(), _>(server_failure().with_retry_after(Some(Duration::from_secs(1))))
     });
     assert!(
-        matches!(told, Err(RetryError::Failed { attempts: 1, .. })),
-        "left to the engine: {told:?}"
+        matches!(result_with_retry_after, Err(RetryError::Failed { attempts: 1, .. })),
+        "left to the engine: {result_with_retry_after:?}"
     );
 }
 
 #[test]
 fn on_retry_receives_attempt_delay_and_failure() {
-    let policy = RetryPolicy::new("seen", BACKOFF).with_timer(RecordingTimer::default());
-    let mut seen = Vec::new();
+    let policy = RetryPolicy::new("observed", BACKOFF).with_timer(RecordingTimer::default());
+    let mut events = Vec::new();
 
-    let outcome = policy
+    let result = policy
         .builder()
         .on_retry(|retry: &RetryEvent<'_, Failure>| {
-            seen.push((retry.attempt, retry.delay.as_millis(), retry.failure.to_string()));
+            events.push((retry.attempt, retry.delay.as_millis(), retry.failure.to_string()));
         })
         .run_blocking(failing(2));
 
-    assert_eq!(outcome, Ok(3));
-    let words = "500 from example.com".to_owned();
-    assert_eq!(seen, [(1, 500, words.clone()), (2, 1000, words)]);
+    assert_eq!(result, Ok(3));
+    let message = "500 from example.com".to_owned();
+    assert_eq!(events, [(1, 500, message.clone()), (2, 1000, message)]);
 }
 
 #[test]
 fn an_open_breaker_rejects_every_attempt() {
-    let ward = Arc::new(RecordingBreaker {
+    let breaker = Arc::new(RecordingBreaker {
         is_open: AtomicBool::new(true),
         ..RecordingBreaker::default()
     });
-    let policy = RetryPolicy::new("open", BACKOFF).with_breaker(ward);
+    let policy = RetryPolicy::new("open", BACKOFF).with_breaker(breaker);
 
-    let outcome = policy.run_blocking(|| -> Result<(), Failure> { panic!("it was called") });
+    let result = policy.run_blocking(|| -> Result<(), Failure> { panic!("it was called") });
 
-    assert_eq!(outcome, Err(RetryError::Rejected { breaker: "ward".to_owned() }));
-    assert_eq!(outcome.unwrap_err().to_string(), "the breaker ward is open");
+    assert_eq!(result, Err(RetryError::Rejected { breaker: "test".to_owned() }));
+    assert_eq!(result.unwrap_err().to_string(), "the breaker test is open");
     assert_eq!((policy.statistics().calls, policy.statistics().rejected_calls), (1, 1));
 }
 
 #[test]
 fn an_opening_breaker_ends_the_call_after_every_record() {
-    let ward = Arc::new(RecordingBreaker { opens_at: 2, ..RecordingBreaker::default() });
+    let breaker = Arc::new(RecordingBreaker { opens_at: 2, ..RecordingBreaker::default() });
     let policy = RetryPolicy::new("opens", BACKOFF)
-        .with_breaker(ward.clone())
+        .with_breaker(breaker.clone())
         .with_timer(RecordingTimer::default());
 
-    let outcome = policy.run_blocking(failing(9));
+    let result = policy.run_blocking(failing(9));
 
-    let why = StopReason::BreakerOpen;
-    assert_eq!(
-        outcome,
-        Err(RetryError::Failed { failure: server_failure(), attempts: 2, reason: why })
-    );
-    assert_eq!(ward.events(), ["failed", "failed"]);
+    let reason = StopReason::BreakerOpen;
+    assert_eq!(result, Err(RetryError::Failed { failure: server_failure(), attempts: 2, reason }));
+    assert_eq!(breaker.events(), ["failed", "failed"]);
 }
 
 #[test]
 fn the_result_of_each_attempt_is_recorded_at_the_breaker() {
-    let ward = Arc::new(RecordingBreaker::default());
-    let policy = RetryPolicy::new("hears", BACKOFF)
-        .with_breaker(ward.clone())
+    let breaker = Arc::new(RecordingBreaker::default());
+    let policy = RetryPolicy::new("recorded", BACKOFF)
+        .with_breaker(breaker.clone())
         .with_timer(RecordingTimer::default());
 
     policy.run_blocking(failing(1)).unwrap();
     policy.run_blocking(|| Err::<(), _>(Failure::new(Cause::Forbidden, "403"))).unwrap_err();
     drop(policy.run(async || std::future::pending::<Result<(), Failure>>().await).now_or_never());
 
-    assert_eq!(ward.events(), ["failed", "succeeded", "abandoned", "abandoned"]);
+    assert_eq!(breaker.events(), ["failed", "succeeded", "abandoned", "abandoned"]);
 }
 
 #[test]
@@ -241,13 +240,10 @@ fn a_spent_budget_ends_the_call_after_its_first_failure() {
         .with_timer(RecordingTimer::default());
 
     assert_eq!(policy.run_blocking(failing(1)), Ok(2));
-    let outcome = policy.run_blocking(failing(1));
+    let result = policy.run_blocking(failing(1));
 
-    let why = StopReason::BudgetExhausted;
-    assert_eq!(
-        outcome,
-        Err(RetryError::Failed { failure: server_failure(), attempts: 1, reason: why })
-    );
+    let reason = StopReason::BudgetExhausted;
+    assert_eq!(result, Err(RetryError::Failed { failure: server_failure(), attempts: 1, reason }));
 }
 
 #[test]
@@ -303,24 +299,24 @@ mod proptests {
             let take = move || {
                 left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
             };
-            let policy = RetryPolicy::new("law", BackoffConfig { max_attempts, ..BACKOFF })
+            let policy = RetryPolicy::new("proptest", BackoffConfig { max_attempts, ..BACKOFF })
                 .with_budget(take)
                 .with_timer(RecordingTimer::default());
-            let mut made = 0;
+            let mut attempts = 0;
             let mut call = failing(failures);
 
-            let outcome = policy.run_blocking(|| {
-                made += 1;
+            let result = policy.run_blocking(|| {
+                attempts += 1;
                 call()
             });
 
-            prop_assert!(made <= max_attempts.max(1).min(permits + 1));
-            prop_assert_eq!(outcome.is_ok(), made == failures + 1);
-            let counted = policy.statistics();
-            prop_assert_eq!(counted.retries, u64::from(made) - 1);
+            prop_assert!(attempts <= max_attempts.max(1).min(permits + 1));
+            prop_assert_eq!(result.is_ok(), attempts == failures + 1);
+            let statistics = policy.statistics();
+            prop_assert_eq!(statistics.retries, u64::from(attempts) - 1);
             prop_assert_eq!(
-                counted.calls,
-                counted.first_attempt_successes + counted.successes_after_retry + counted.failed_calls + counted.rejected_calls
+                statistics.calls,
+                statistics.first_attempt_successes + statistics.successes_after_retry + statistics.failed_calls + statistics.rejected_calls
             );
         }
     }

@@ -1,4 +1,4 @@
-//! The client's loop in virtual time: some workers, each with one request in flight.
+//! Simulated client in virtual time: some workers, each with at most one request in flight.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -16,25 +16,26 @@ use crate::simulate::{
     SimulationSample,
 };
 
-/// Virtual time begins here: a whole hour in 2027, so that a window's phase is what the server says.
+/// Start of virtual time: a full hour in 2027, so that the server's `phase` is the offset of the
+/// first window.
 const START: Timestamp = Timestamp(1_800_000_000_000);
 
-/// The wait of a worker whose request failed; each further failure in a row doubles it.
+/// Delay of a worker after a failed request. Each further failure in a row doubles it.
 const FAILURE_DELAY: Duration = Duration::from_secs(1);
 
-/// No worker waits longer after a failure.
+/// Maximum delay of a worker after failures.
 const FAILURE_DELAY_MAX: Duration = Duration::from_secs(60);
 
-/// Runs a trial to its end.
+/// Runs a simulation until its goal is reached or its duration is over.
 #[must_use]
-pub fn run(trial: &Simulation) -> SimulationResult {
-    let mut client = SimulatedClient::new(trial);
-    if let Some(neighbour) = trial.server.competing_client {
-        client.schedule_competing_request(neighbour, START);
+pub fn run(simulation: &Simulation) -> SimulationResult {
+    let mut client = SimulatedClient::new(simulation);
+    if let Some(competing_client) = simulation.server.competing_client {
+        client.schedule_competing_request(competing_client, START);
     }
-    // The first request asks for the list; until it is answered there is nothing else to ask for.
+    // The first request fetches the listing. Until its response there is nothing else to request.
     client.schedule(START, SimulationEvent::WorkerReady { worker: 0 });
-    let end = START.after(trial.duration);
+    let end = START.after(simulation.duration);
     while let Some(Reverse(next)) = client.queue.pop() {
         if next.at > end || client.result.is_finished {
             break;
@@ -48,7 +49,7 @@ pub fn run(trial: &Simulation) -> SimulationResult {
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct ScheduledEvent {
     at: Timestamp,
-    /// Events of one moment happen in the order they were planned.
+    /// Order of scheduling, which is also the order of events at the same time.
     sequence: u64,
     event: SimulationEvent,
 }
@@ -57,23 +58,23 @@ struct ScheduledEvent {
 enum SimulationEvent {
     /// A worker is ready to send.
     WorkerReady { worker: u32 },
-    /// Its request reaches the server.
+    /// The worker's request reaches the server.
     RequestArrives { worker: u32 },
-    /// The reply reaches it.
+    /// The response reaches the worker.
     ResponseArrives { worker: u32 },
-    /// The other client's request reaches the server.
+    /// A request of the competing client reaches the server.
     CompetingRequest,
-    /// Those that wait may ask again.
+    /// The waiting workers try again to send.
     WakeWaiters,
 }
 
-/// What a worker knows of its request.
+/// State of one worker and its current request.
 #[derive(Clone, Debug, Default)]
 struct SimulatedWorker {
-    ticket: Option<RequestToken>,
+    token: Option<RequestToken>,
     permit: Option<BreakerPermit>,
-    reply: Option<ServerResponse>,
-    /// Refusals and failures in a row.
+    response: Option<ServerResponse>,
+    /// Throttled and failed requests in a row.
     consecutive_failures: u32,
     latency: Duration,
 }
@@ -95,36 +96,36 @@ struct SimulatedClient<'a> {
     breaker: Option<Breaker>,
     workers: Vec<SimulatedWorker>,
     waiting_workers: Vec<u32>,
-    /// The first request is answered.
+    /// True once the first request has its response.
     has_first_response: bool,
-    /// The wake-up that is planned, so that not every worker plans its own.
+    /// Earliest scheduled wake-up, so that the workers do not schedule one each.
     next_wake: Option<Timestamp>,
     result: SimulationResult,
 }
 
 impl<'a> SimulatedClient<'a> {
-    fn new(trial: &'a Simulation) -> Self {
-        let quota = match &trial.strategy {
+    fn new(simulation: &'a Simulation) -> Self {
+        let rate_limiter = match &simulation.strategy {
             SendStrategy::RateLimiter(policy) => Some(RateLimiter::new(policy.clone(), START)),
             SendStrategy::Backoff { .. } => None,
         };
         let breaker =
-            quota.is_some().then(|| Breaker::new("server", BreakerPolicy::DEFAULT, START));
+            rate_limiter.is_some().then(|| Breaker::new("server", BreakerPolicy::DEFAULT, START));
         Self {
-            simulation: trial,
+            simulation,
             now: START,
             queue: BinaryHeap::new(),
             last_sequence: 0,
-            rng: Rng::with_seed(trial.seed),
+            rng: Rng::with_seed(simulation.seed),
             server_limiter: ServerLimiter::new(
-                trial.server.algorithm.clone(),
-                trial.server.header_mode,
-                trial.server.reset_semantics,
+                simulation.server.algorithm.clone(),
+                simulation.server.header_mode,
+                simulation.server.reset_semantics,
                 START,
             ),
-            rate_limiter: quota,
+            rate_limiter,
             breaker,
-            workers: vec![SimulatedWorker::default(); trial.workers as usize],
+            workers: vec![SimulatedWorker::default(); simulation.workers as usize],
             waiting_workers: Vec::new(),
             has_first_response: false,
             next_wake: None,
@@ -149,10 +150,10 @@ impl<'a> SimulatedClient<'a> {
                 self.send_ready();
             }
             SimulationEvent::CompetingRequest => {
-                let ruling = self.server_limiter.decide(1, self.now);
-                self.result.competing_units += u64::from(ruling.is_accepted);
-                if let Some(neighbour) = self.simulation.server.competing_client {
-                    self.schedule_competing_request(neighbour, self.now);
+                let decision = self.server_limiter.decide(1, self.now);
+                self.result.competing_units += u64::from(decision.is_accepted);
+                if let Some(competing_client) = self.simulation.server.competing_client {
+                    self.schedule_competing_request(competing_client, self.now);
                 }
             }
             SimulationEvent::WakeWaiters => {
@@ -164,7 +165,7 @@ impl<'a> SimulatedClient<'a> {
         }
     }
 
-    /// Sends for as many of the waiting workers as may.
+    /// Sends for the waiting workers until the breaker or the rate limiter admits no more.
     fn send_ready(&mut self) {
         while let Some(&worker) = self.waiting_workers.last() {
             if !self.admit_by_breaker(worker) || !self.admit_by_rate_limiter(worker) {
@@ -179,7 +180,8 @@ impl<'a> SimulatedClient<'a> {
         }
     }
 
-    /// Whether the breaker lets the worker send; if not, the next look is planned.
+    /// True if the circuit breaker admits the worker. Otherwise schedules a wake-up, except while
+    /// a probe is in flight.
     fn admit_by_breaker(&mut self, worker: u32) -> bool {
         let Some(breaker) = &mut self.breaker else { return true };
         match breaker.admit(self.now).0 {
@@ -187,7 +189,7 @@ impl<'a> SimulatedClient<'a> {
                 self.workers[worker as usize].permit = Some(permit);
                 true
             }
-            // The end of the one that tries is the next look.
+            // The response to the probe makes the waiting workers try again.
             breaker::Admission::ProbeInFlight => false,
             breaker::Admission::Rejected { until } => {
                 self.schedule_wake(until.unwrap_or(Timestamp(i64::MAX)));
@@ -196,12 +198,12 @@ impl<'a> SimulatedClient<'a> {
         }
     }
 
-    /// Whether the quota lets the worker send; if not, the next look is planned.
+    /// True if the rate limiter admits the worker. Otherwise schedules a wake-up.
     fn admit_by_rate_limiter(&mut self, worker: u32) -> bool {
-        let Some(quota) = &mut self.rate_limiter else { return true };
-        match quota.admit(self.simulation.weight, self.now) {
-            SendDecision::Admitted(ticket) => {
-                self.workers[worker as usize].ticket = Some(ticket);
+        let Some(rate_limiter) = &mut self.rate_limiter else { return true };
+        match rate_limiter.admit(self.simulation.weight, self.now) {
+            SendDecision::Admitted(token) => {
+                self.workers[worker as usize].token = Some(token);
                 true
             }
             SendDecision::Wait { until, .. } => {
@@ -217,22 +219,24 @@ impl<'a> SimulatedClient<'a> {
     }
 
     fn schedule_wake(&mut self, until: Timestamp) {
-        assert!(until > self.now, "a wait must lie ahead, or it is a busy loop");
+        assert!(until > self.now, "a wake-up must be in the future, or the loop never ends");
         if self.next_wake.is_none_or(|wake| until < wake) {
             self.next_wake = Some(until);
             self.schedule(until, SimulationEvent::WakeWaiters);
         }
     }
 
-    /// Tells the breaker how a request ended. Each is of another item.
+    /// Records the outcome of a request in the circuit breaker. Each failure has a different item
+    /// as its subject.
     fn report_to_breaker(&mut self, index: usize, outcome: rate_limit::ReplyOutcome) {
         let permit = self.workers[index].permit.take();
         let (Some(breaker), Some(permit)) = (&mut self.breaker, permit) else { return };
-        let _change: Option<breaker::BreakerTransition> = match outcome {
+        let _transition: Option<breaker::BreakerTransition> = match outcome {
             rate_limit::ReplyOutcome::Accepted => breaker.record_success(permit, self.now),
             rate_limit::ReplyOutcome::Failed => {
-                let item = CallSubject::Item(self.last_sequence.to_string());
-                breaker.record_failure(permit, &item, &Failure::new(Cause::Server, "503"), self.now)
+                let subject = CallSubject::Item(self.last_sequence.to_string());
+                let failure = Failure::new(Cause::Server, "503");
+                breaker.record_failure(permit, &subject, &failure, self.now)
             }
             rate_limit::ReplyOutcome::Throttled => {
                 breaker.record_neutral(permit);
@@ -242,43 +246,43 @@ impl<'a> SimulatedClient<'a> {
     }
 
     fn on_request_arrived(&mut self, worker: u32) {
-        let since = self.now.since(START);
+        let elapsed = self.now.since(START);
         let outages = &self.simulation.server.outages;
-        let is_down = outages.iter().any(|o| since >= o.start && since < o.start + o.duration);
-        let reply = if is_down {
+        let is_down = outages.iter().any(|o| elapsed >= o.start && elapsed < o.start + o.duration);
+        let response = if is_down {
             self.result.requests_during_outage += 1;
             ServerResponse::Unavailable
         } else {
             ServerResponse::Decided(self.server_limiter.decide(self.simulation.weight, self.now))
         };
         let latency = self.workers[worker as usize].latency;
-        self.workers[worker as usize].reply = Some(reply);
+        self.workers[worker as usize].response = Some(response);
         self.schedule(self.now.after(latency / 2), SimulationEvent::ResponseArrives { worker });
     }
 
     fn on_response(&mut self, worker: u32) {
         let index = worker as usize;
-        let Some(reply) = self.workers[index].reply.take() else { return };
-        let (outcome, headers) = match reply {
-            ServerResponse::Decided(ruling) if ruling.is_accepted => {
-                (rate_limit::ReplyOutcome::Accepted, ruling.headers)
+        let Some(response) = self.workers[index].response.take() else { return };
+        let (outcome, headers) = match response {
+            ServerResponse::Decided(decision) if decision.is_accepted => {
+                (rate_limit::ReplyOutcome::Accepted, decision.headers)
             }
-            ServerResponse::Decided(ruling) => {
-                (rate_limit::ReplyOutcome::Throttled, ruling.headers)
+            ServerResponse::Decided(decision) => {
+                (rate_limit::ReplyOutcome::Throttled, decision.headers)
             }
             ServerResponse::Unavailable => (rate_limit::ReplyOutcome::Failed, Vec::new()),
         };
-        if let (Some(quota), Some(ticket)) =
-            (&mut self.rate_limiter, self.workers[index].ticket.take())
+        if let (Some(rate_limiter), Some(token)) =
+            (&mut self.rate_limiter, self.workers[index].token.take())
         {
-            let headers: Vec<_> = headers.iter().map(|(name, text)| (*name, &**text)).collect();
-            let signals = rate_limit::parse_headers(&headers, &HeaderNames::default(), self.now);
-            let draw = RandomSample(self.rng.u32(..));
-            let _moved: Option<rate_limit::Block> = quota.record_reply(
-                ticket,
-                &RateLimitReply { outcome, headers: &signals },
+            let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, &**value)).collect();
+            let headers = rate_limit::parse_headers(&headers, &HeaderNames::default(), self.now);
+            let sample = RandomSample(self.rng.u32(..));
+            let _block: Option<rate_limit::Block> = rate_limiter.record_reply(
+                token,
+                &RateLimitReply { outcome, headers: &headers },
                 self.now,
-                draw,
+                sample,
             );
         }
         self.report_to_breaker(index, outcome);
@@ -292,7 +296,8 @@ impl<'a> SimulatedClient<'a> {
         self.schedule(self.now.after(delay), SimulationEvent::WorkerReady { worker });
     }
 
-    /// Returns how long the worker waits by itself before it asks to send again.
+    /// Returns the worker's delay until it tries to send again. The breaker and the rate limiter
+    /// may delay it further.
     fn retry_delay(&mut self, index: usize, outcome: rate_limit::ReplyOutcome) -> Duration {
         let doublings = self.workers[index].consecutive_failures.min(16);
         self.workers[index].consecutive_failures = match outcome {
@@ -304,8 +309,8 @@ impl<'a> SimulatedClient<'a> {
             (rate_limit::ReplyOutcome::Throttled, SendStrategy::RateLimiter(_)) => Duration::ZERO,
             (
                 rate_limit::ReplyOutcome::Throttled,
-                SendStrategy::Backoff { initial_delay: first, max_delay: longest },
-            ) => (*first * (1 << doublings)).min(*longest).mul_f64(self.rng.f64()),
+                SendStrategy::Backoff { initial_delay, max_delay },
+            ) => (*initial_delay * (1 << doublings)).min(*max_delay).mul_f64(self.rng.f64()),
             (rate_limit::ReplyOutcome::Failed, _) => {
                 (FAILURE_DELAY * (1 << doublings)).min(FAILURE_DELAY_MAX)
             }
@@ -313,14 +318,15 @@ impl<'a> SimulatedClient<'a> {
     }
 
     fn record_outcome(&mut self, outcome: rate_limit::ReplyOutcome) {
-        let sample = self.simulation.sample_interval.max(Duration::from_millis(1));
-        let since = self.now.since(START);
-        let index = usize::try_from(since.as_millis() / sample.as_millis()).unwrap_or(usize::MAX);
+        let interval = self.simulation.sample_interval.max(Duration::from_millis(1));
+        let elapsed = self.now.since(START);
+        let index =
+            usize::try_from(elapsed.as_millis() / interval.as_millis()).unwrap_or(usize::MAX);
         while self.result.samples.len() <= index {
-            let before = u32::try_from(self.result.samples.len()).unwrap_or(u32::MAX);
+            let number = u32::try_from(self.result.samples.len()).unwrap_or(u32::MAX);
             self.result
                 .samples
-                .push(SimulationSample { start: sample * before, ..SimulationSample::default() });
+                .push(SimulationSample { start: interval * number, ..SimulationSample::default() });
         }
         let weight = u64::from(self.simulation.weight);
         let sample = &mut self.result.samples[index];
@@ -338,35 +344,36 @@ impl<'a> SimulatedClient<'a> {
                 self.result.failed += 1;
             }
         }
-        let done = self.result.accepted / weight.max(1);
-        self.result.is_finished = self.simulation.request_goal.is_some_and(|work| done >= work);
+        let accepted_requests = self.result.accepted / weight.max(1);
+        let goal = self.simulation.request_goal;
+        self.result.is_finished = goal.is_some_and(|goal| accepted_requests >= goal);
     }
 
-    fn schedule_competing_request(&mut self, neighbour: CompetingClient, now: Timestamp) {
-        let gap = neighbour.rate.interval().mul_f64(-(1.0 - self.rng.f64()).ln());
-        let mut at = now.after(gap);
-        let turn = neighbour.active_for + neighbour.idle_for;
-        let into = at.since(START).as_millis() % turn.as_millis().max(1);
-        if into >= neighbour.active_for.as_millis() && !neighbour.idle_for.is_zero() {
-            let rest = turn.as_millis().saturating_sub(into);
-            at = at.after(Duration::from_millis(u64::try_from(rest).unwrap_or(u64::MAX)));
+    fn schedule_competing_request(&mut self, client: CompetingClient, now: Timestamp) {
+        let interval = client.rate.interval().mul_f64(-(1.0 - self.rng.f64()).ln());
+        let mut at = now.after(interval);
+        let cycle = client.active_for + client.idle_for;
+        let offset = at.since(START).as_millis() % cycle.as_millis().max(1);
+        if offset >= client.active_for.as_millis() && !client.idle_for.is_zero() {
+            let idle_ms = cycle.as_millis().saturating_sub(offset);
+            at = at.after(Duration::from_millis(u64::try_from(idle_ms).unwrap_or(u64::MAX)));
         }
         self.schedule(at, SimulationEvent::CompetingRequest);
     }
 
     fn finish(mut self, end: Timestamp) -> SimulationResult {
-        let stopped = if self.result.is_finished { self.now } else { end };
-        self.result.duration = stopped.since(START);
-        let took = self.result.duration;
+        let stopped_at = if self.result.is_finished { self.now } else { end };
+        self.result.duration = stopped_at.since(START);
+        let duration = self.result.duration;
         let outages = self.simulation.server.outages.iter();
-        let down = outages
-            .map(|outage| (outage.start + outage.duration).min(took).saturating_sub(outage.start));
-        let served = took.saturating_sub(down.sum());
-        let granted = self.server_limiter.granted_rate().get() * served.as_secs_f64();
-        #[expect(clippy::cast_precision_loss, reason = "counts of one trial fit in 53 bits")]
-        let (accepted, neighbour) =
+        let downtimes =
+            outages.map(|o| (o.start + o.duration).min(duration).saturating_sub(o.start));
+        let uptime = duration.saturating_sub(downtimes.sum());
+        let granted = self.server_limiter.granted_rate().get() * uptime.as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "counts of one simulation fit in 53 bits")]
+        let (accepted, competing) =
             (self.result.accepted as f64, self.result.competing_units as f64);
-        self.result.utilization = accepted / (granted - neighbour).max(1.0);
+        self.result.utilization = accepted / (granted - competing).max(1.0);
         self.result
     }
 }

@@ -1,14 +1,14 @@
-//! What is wrong with a file that was to be rehearsed.
+//! Errors in a scenario file or a trace.
 
 use std::error::Error;
 use std::fmt;
 
 use crate::config::Diagnostic;
 
-/// More mistakes than this are one mistake made again and again.
+/// Maximum number of errors shown. More than 20 are usually one mistake repeated.
 const DIAGNOSTICS_SHOWN_MAX: usize = 20;
 
-/// Every mistake of a scenario or a trace, at least one, in reading order.
+/// All errors of a scenario or a trace, at least one, in reading order.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ScenarioFileError {
     file_kind: &'static str,
@@ -16,21 +16,21 @@ pub struct ScenarioFileError {
 }
 
 impl ScenarioFileError {
-    pub(super) fn new(noun: &'static str, mut mistakes: Vec<Diagnostic>) -> Self {
-        mistakes.sort();
-        mistakes.dedup();
-        Self { file_kind: noun, diagnostics: mistakes }
+    pub(super) fn new(file_kind: &'static str, mut diagnostics: Vec<Diagnostic>) -> Self {
+        diagnostics.sort();
+        diagnostics.dedup();
+        Self { file_kind, diagnostics }
     }
 }
 
 impl fmt::Display for ScenarioFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for mistake in self.diagnostics.iter().take(DIAGNOSTICS_SHOWN_MAX) {
-            writeln!(f, "{mistake}")?;
+        for diagnostic in self.diagnostics.iter().take(DIAGNOSTICS_SHOWN_MAX) {
+            writeln!(f, "{diagnostic}")?;
         }
         let more = self.diagnostics.len().saturating_sub(DIAGNOSTICS_SHOWN_MAX);
         if more > 0 {
-            writeln!(f, "and {more} more of them")?;
+            writeln!(f, "and {more} more")?;
         }
         match self.diagnostics.len() {
             1 => write!(f, "1 mistake in the {}", self.file_kind),

@@ -1,4 +1,4 @@
-//! Limiters as servers have them, in virtual time.
+//! Server-side rate limiters in virtual time.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,21 +6,21 @@ use std::time::Duration;
 use crate::engine::Timestamp;
 use crate::engine::rate_limit::{Rate, ResetMeaning};
 
-/// How a server counts.
+/// Algorithm by which a server limits requests.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LimitAlgorithm {
-    /// `quota` units in each window; windows begin `phase` after whole multiples of their length.
+    /// `quota` units in each window. Windows begin `phase` after whole multiples of their length.
     FixedWindow { quota: u32, window: Duration, phase: Duration },
-    /// `quota` units in any span of `window`.
+    /// `quota` units in any period of length `window`.
     SlidingLog { quota: u32, window: Duration },
-    /// Tokens come at `rate`, and at most `burst` are kept.
+    /// A bucket that holds at most `burst` tokens and is refilled at `rate`.
     TokenBucket { rate: Rate, burst: u32 },
-    /// A sliding log; the first unit too many locks everything out.
+    /// A sliding log. The first rejected request makes the server reject everything for `lockout`.
     Lockout { quota: u32, window: Duration, lockout: Duration, extension: LockoutExtension },
 }
 
 impl LimitAlgorithm {
-    /// Returns the units per second that are granted in the long run.
+    /// Returns the long-term rate, in units per second.
     #[must_use]
     pub fn granted_rate(&self) -> Rate {
         match *self {
@@ -32,40 +32,40 @@ impl LimitAlgorithm {
     }
 }
 
-/// What a request during a lock-out does.
+/// Effect of a request during a lockout.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LockoutExtension {
-    /// The lock-out ends when it was going to.
+    /// The lockout ends at its original time.
     Never,
-    /// Any request lets it begin anew.
+    /// Any request restarts the lockout.
     ByAnyRequest,
 }
 
-/// What a server says of its limit.
+/// Rate limit headers that a server sends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum HeaderMode {
     None,
     /// Retry-After with each 429.
     RetryAfter,
-    /// `RateLimit` and `RateLimit-Policy` with every reply, Retry-After with each 429.
+    /// `RateLimit` and `RateLimit-Policy` with every response, Retry-After with each 429.
     RateLimit,
-    /// `RateLimit-Limit`, `-Remaining`, `-Reset` with every reply.
-    RateLimitOld,
-    /// `X-RateLimit-*` with every reply, the reset in this form.
+    /// `RateLimit-Limit`, `-Remaining`, `-Reset` with every response.
+    RateLimitLegacy,
+    /// `X-RateLimit-*` with every response, the reset in this form.
     XRateLimit(ResetMeaning),
 }
 
-/// What has come back at the reset that a server names, where units come back one by one.
+/// Quota that is available again at the advertised reset, for a limit that frees units one by one.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum ResetSemantics {
-    /// Everything: the limit is as if nothing had been asked.
+    /// The full quota.
     #[default]
     FullQuota,
-    /// The next unit.
+    /// One more unit.
     NextUnit,
 }
 
-/// A server's answer to one request.
+/// Decision of a limiter on one request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LimitDecision {
     pub is_accepted: bool,
@@ -73,15 +73,15 @@ pub struct LimitDecision {
     pub headers: Vec<(&'static str, String)>,
 }
 
-/// A limiter at work.
+/// Server-side rate limiter with its counters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServerLimiter {
     algorithm: LimitAlgorithm,
     header_mode: HeaderMode,
     reset_semantics: ResetSemantics,
-    /// When each unit still counted was accepted.
+    /// Time at which each unit that still counts was accepted.
     accepted_at: VecDeque<Timestamp>,
-    /// The fixed window that `used` belongs to.
+    /// Number of the fixed window that `used` belongs to.
     window_index: i64,
     used: u32,
     tokens: f64,
@@ -89,35 +89,35 @@ pub struct ServerLimiter {
     locked_until: Option<Timestamp>,
 }
 
-/// What is left of a limit at a moment.
+/// Remaining quota of a limit at one time.
 struct RemainingQuota {
     quota: u32,
     window: Duration,
     remaining: u32,
-    /// Until what the server means by it has come back.
+    /// Time to the reset that the headers advertise; see [`ResetSemantics`].
     reset: Duration,
-    /// Until one more unit is accepted, if none is now.
+    /// Time until one more unit is accepted, if none is accepted now.
     retry_after: Duration,
 }
 
 impl ServerLimiter {
     #[must_use]
     pub fn new(
-        shape: LimitAlgorithm,
-        speech: HeaderMode,
-        renewal: ResetSemantics,
+        algorithm: LimitAlgorithm,
+        header_mode: HeaderMode,
+        reset_semantics: ResetSemantics,
         now: Timestamp,
     ) -> Self {
-        let tokens = match &shape {
+        let tokens = match &algorithm {
             LimitAlgorithm::TokenBucket { burst, .. } => f64::from(*burst),
             LimitAlgorithm::FixedWindow { .. }
             | LimitAlgorithm::SlidingLog { .. }
             | LimitAlgorithm::Lockout { .. } => 0.0,
         };
         Self {
-            algorithm: shape,
-            header_mode: speech,
-            reset_semantics: renewal,
+            algorithm,
+            header_mode,
+            reset_semantics,
             accepted_at: VecDeque::new(),
             window_index: i64::MIN,
             used: 0,
@@ -127,13 +127,13 @@ impl ServerLimiter {
         }
     }
 
-    /// Returns the units per second that the server grants in the long run.
+    /// Returns the long-term rate of the limit, in units per second.
     #[must_use]
     pub fn granted_rate(&self) -> Rate {
         self.algorithm.granted_rate()
     }
 
-    /// Rules on a request of `weight` units. Requests must come in the order of time.
+    /// Accepts or rejects a request of `weight` units. Calls must be in chronological order.
     pub fn decide(&mut self, weight: u32, now: Timestamp) -> LimitDecision {
         self.advance_to(now);
         let is_accepted = self.remaining_quota(now).remaining >= weight;
@@ -150,9 +150,9 @@ impl ServerLimiter {
     fn advance_to(&mut self, now: Timestamp) {
         match self.algorithm {
             LimitAlgorithm::FixedWindow { window, phase, .. } => {
-                let number = (now.0 - millis(phase)).div_euclid(millis(window).max(1));
-                if number != self.window_index {
-                    self.window_index = number;
+                let index = (now.0 - millis(phase)).div_euclid(millis(window).max(1));
+                if index != self.window_index {
+                    self.window_index = index;
                     self.used = 0;
                 }
                 self.accepted_at.clear();
@@ -175,14 +175,11 @@ impl ServerLimiter {
     }
 
     fn update_lockout(&mut self, is_accepted: bool, now: Timestamp) {
-        let LimitAlgorithm::Lockout { lockout: lock, extension: restart, .. } = self.algorithm
-        else {
-            return;
-        };
-        match (self.locked_until, restart) {
+        let LimitAlgorithm::Lockout { lockout, extension, .. } = self.algorithm else { return };
+        match (self.locked_until, extension) {
             _ if is_accepted => {}
             (None, _) | (Some(_), LockoutExtension::ByAnyRequest) => {
-                self.locked_until = Some(now.after(lock));
+                self.locked_until = Some(now.after(lockout));
             }
             (Some(_), LockoutExtension::Never) => {}
         }
@@ -191,34 +188,34 @@ impl ServerLimiter {
     fn remaining_quota(&self, now: Timestamp) -> RemainingQuota {
         match self.algorithm {
             LimitAlgorithm::FixedWindow { quota, window, phase } => {
-                let into = (now.0 - millis(phase)).rem_euclid(millis(window).max(1));
-                let reset = window.saturating_sub(Timestamp(into).since(Timestamp(0)));
+                let offset = (now.0 - millis(phase)).rem_euclid(millis(window).max(1));
+                let reset = window.saturating_sub(Timestamp(offset).since(Timestamp(0)));
                 let remaining = quota.saturating_sub(self.used);
                 RemainingQuota { quota, window, remaining, reset, retry_after: reset }
             }
             LimitAlgorithm::SlidingLog { quota, window }
             | LimitAlgorithm::Lockout { quota, window, .. } => {
                 let counted = u32::try_from(self.accepted_at.len()).unwrap_or(u32::MAX);
-                let left = |at: Option<&Timestamp>| at.map(|at| at.after(window).since(now));
-                let retry = left(self.accepted_at.front()).unwrap_or_default();
-                let all = left(self.accepted_at.back()).unwrap_or_default();
-                let free = RemainingQuota {
+                let expiry = |at: Option<&Timestamp>| at.map(|at| at.after(window).since(now));
+                let next = expiry(self.accepted_at.front()).unwrap_or_default();
+                let all = expiry(self.accepted_at.back()).unwrap_or_default();
+                let unlocked = RemainingQuota {
                     quota,
                     window,
                     remaining: quota.saturating_sub(counted),
-                    reset: self.reset_after(all, retry),
-                    retry_after: retry,
+                    reset: self.reset_after(all, next),
+                    retry_after: next,
                 };
                 match self.locked_until {
                     Some(until) => {
-                        let locked = until.since(now);
-                        RemainingQuota { remaining: 0, reset: locked, retry_after: locked, ..free }
+                        let wait = until.since(now);
+                        RemainingQuota { remaining: 0, reset: wait, retry_after: wait, ..unlocked }
                     }
-                    None => free,
+                    None => unlocked,
                 }
             }
             LimitAlgorithm::TokenBucket { rate, burst } => {
-                let lacking = |units: f64| {
+                let refill_time = |units: f64| {
                     Rate::from_units(rate.get(), Duration::from_secs(1))
                         .interval()
                         .mul_f64((units - self.tokens).max(0.0))
@@ -226,7 +223,7 @@ impl ServerLimiter {
                 #[expect(
                     clippy::cast_possible_truncation,
                     clippy::cast_sign_loss,
-                    reason = "a bucket holds between nothing and its burst"
+                    reason = "a bucket holds between 0 and `burst` tokens"
                 )]
                 let remaining = (self.tokens + 1e-9).max(0.0) as u32;
                 RemainingQuota {
@@ -234,10 +231,10 @@ impl ServerLimiter {
                     window: rate.interval() * burst,
                     remaining,
                     reset: self.reset_after(
-                        lacking(f64::from(burst)),
-                        lacking(f64::from(remaining) + 1.0),
+                        refill_time(f64::from(burst)),
+                        refill_time(f64::from(remaining) + 1.0),
                     ),
-                    retry_after: lacking(1.0),
+                    retry_after: refill_time(1.0),
                 }
             }
         }
@@ -251,58 +248,59 @@ impl ServerLimiter {
     }
 
     fn headers(&self, is_accepted: bool, now: Timestamp) -> Vec<(&'static str, String)> {
-        let level = self.remaining_quota(now);
-        // The window of a bucket is no whole number of nanoseconds.
-        let seconds = |span: Duration| (span.as_secs_f64() - 1e-6).ceil();
+        let limit = self.remaining_quota(now);
+        // The window of a token bucket can be some nanoseconds too long, because `Rate::interval`
+        // is rounded. Without the subtraction it would be rounded up to the next second.
+        let seconds = |duration: Duration| (duration.as_secs_f64() - 1e-6).ceil();
         let mut headers = match self.header_mode {
             HeaderMode::None | HeaderMode::RetryAfter => Vec::new(),
             HeaderMode::RateLimit => vec![
                 (
                     "ratelimit-policy",
-                    format!("\"default\";q={};w={}", level.quota, seconds(level.window)),
+                    format!("\"default\";q={};w={}", limit.quota, seconds(limit.window)),
                 ),
                 (
                     "ratelimit",
-                    format!("\"default\";r={};t={}", level.remaining, seconds(level.reset)),
+                    format!("\"default\";r={};t={}", limit.remaining, seconds(limit.reset)),
                 ),
             ],
-            HeaderMode::RateLimitOld => vec![
-                ("ratelimit-limit", format!("{0}, {0};w={1}", level.quota, seconds(level.window))),
-                ("ratelimit-remaining", level.remaining.to_string()),
-                ("ratelimit-reset", seconds(level.reset).to_string()),
+            HeaderMode::RateLimitLegacy => vec![
+                ("ratelimit-limit", format!("{0}, {0};w={1}", limit.quota, seconds(limit.window))),
+                ("ratelimit-remaining", limit.remaining.to_string()),
+                ("ratelimit-reset", seconds(limit.reset).to_string()),
             ],
             HeaderMode::XRateLimit(meaning) => vec![
-                ("x-ratelimit-limit", level.quota.to_string()),
-                ("x-ratelimit-remaining", level.remaining.to_string()),
-                ("x-ratelimit-reset", format_reset(meaning, level.reset, now)),
+                ("x-ratelimit-limit", limit.quota.to_string()),
+                ("x-ratelimit-remaining", limit.remaining.to_string()),
+                ("x-ratelimit-reset", format_reset(meaning, limit.reset, now)),
             ],
         };
-        let says_when = match self.header_mode {
+        let sends_retry_after = match self.header_mode {
             HeaderMode::RetryAfter | HeaderMode::RateLimit => true,
-            HeaderMode::None | HeaderMode::RateLimitOld | HeaderMode::XRateLimit(_) => false,
+            HeaderMode::None | HeaderMode::RateLimitLegacy | HeaderMode::XRateLimit(_) => false,
         };
-        if says_when && !is_accepted {
-            headers.push(("retry-after", seconds(level.retry_after).max(1.0).to_string()));
+        if sends_retry_after && !is_accepted {
+            headers.push(("retry-after", seconds(limit.retry_after).max(1.0).to_string()));
         }
         headers
     }
 }
 
-/// Writes a reset in one of its meanings, rounded up as servers do.
+/// Formats a reset in one of its units. Seconds are rounded up, because servers do so.
 fn format_reset(meaning: ResetMeaning, reset: Duration, now: Timestamp) -> String {
     let until = now.after(reset);
-    let ceiling = Timestamp(until.0.saturating_add(999)).unix_seconds();
+    let until_seconds = Timestamp(until.0.saturating_add(999)).unix_seconds();
     match meaning {
         ResetMeaning::DeltaSeconds => reset.as_secs_f64().ceil().to_string(),
         ResetMeaning::DeltaMillis => reset.as_millis().to_string(),
-        ResetMeaning::EpochSeconds => ceiling.to_string(),
+        ResetMeaning::EpochSeconds => until_seconds.to_string(),
         ResetMeaning::EpochMillis => until.0.to_string(),
-        ResetMeaning::Date => Timestamp(ceiling.saturating_mul(1000)).to_string(),
+        ResetMeaning::Date => Timestamp(until_seconds.saturating_mul(1000)).to_string(),
     }
 }
 
-fn millis(span: Duration) -> i64 {
-    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -317,9 +315,10 @@ mod tests {
 
     #[test]
     fn a_fixed_window_is_full_again_at_its_end() {
-        let shape = LimitAlgorithm::FixedWindow { quota: 5, window: MINUTE, phase: Duration::ZERO };
+        let algorithm =
+            LimitAlgorithm::FixedWindow { quota: 5, window: MINUTE, phase: Duration::ZERO };
         let mut limiter = ServerLimiter::new(
-            shape,
+            algorithm,
             HeaderMode::None,
             ResetSemantics::FullQuota,
             Timestamp(59_000),
@@ -331,9 +330,13 @@ mod tests {
 
     #[test]
     fn a_sliding_log_counts_any_span() {
-        let shape = LimitAlgorithm::SlidingLog { quota: 5, window: MINUTE };
-        let mut limiter =
-            ServerLimiter::new(shape, HeaderMode::None, ResetSemantics::FullQuota, Timestamp(0));
+        let algorithm = LimitAlgorithm::SlidingLog { quota: 5, window: MINUTE };
+        let mut limiter = ServerLimiter::new(
+            algorithm,
+            HeaderMode::None,
+            ResetSemantics::FullQuota,
+            Timestamp(0),
+        );
 
         assert_eq!(count_accepted(&mut limiter, 9, 59_000), 5);
         assert_eq!(count_accepted(&mut limiter, 9, 118_999), 0);
@@ -342,9 +345,13 @@ mod tests {
 
     #[test]
     fn a_bucket_refills_steadily() {
-        let shape = LimitAlgorithm::TokenBucket { rate: Rate::per_second(10.0), burst: 20 };
-        let mut limiter =
-            ServerLimiter::new(shape, HeaderMode::None, ResetSemantics::FullQuota, Timestamp(0));
+        let algorithm = LimitAlgorithm::TokenBucket { rate: Rate::per_second(10.0), burst: 20 };
+        let mut limiter = ServerLimiter::new(
+            algorithm,
+            HeaderMode::None,
+            ResetSemantics::FullQuota,
+            Timestamp(0),
+        );
 
         assert_eq!(count_accepted(&mut limiter, 30, 0), 20);
         assert_eq!(count_accepted(&mut limiter, 30, 500), 5);
@@ -353,17 +360,17 @@ mod tests {
 
     #[test]
     fn a_lockout_ends_on_time_or_is_extended_by_each_request() {
-        for (restart, after_it) in
+        for (extension, accepted_after) in
             [(LockoutExtension::Never, 5), (LockoutExtension::ByAnyRequest, 0)]
         {
-            let shape = LimitAlgorithm::Lockout {
+            let algorithm = LimitAlgorithm::Lockout {
                 quota: 5,
                 window: MINUTE,
                 lockout: MINUTE * 5,
-                extension: restart,
+                extension,
             };
             let mut limiter = ServerLimiter::new(
-                shape,
+                algorithm,
                 HeaderMode::None,
                 ResetSemantics::FullQuota,
                 Timestamp(0),
@@ -371,31 +378,33 @@ mod tests {
 
             assert_eq!(count_accepted(&mut limiter, 6, 0), 5);
             assert_eq!(count_accepted(&mut limiter, 1, 200_000), 0);
-            assert_eq!(count_accepted(&mut limiter, 5, 300_000), after_it, "{restart:?}");
+            assert_eq!(count_accepted(&mut limiter, 5, 300_000), accepted_after, "{extension:?}");
         }
     }
 
     #[test]
     fn a_reset_names_the_next_unit_or_all_of_them() {
-        for (renewal, told) in [(ResetSemantics::NextUnit, "50"), (ResetSemantics::FullQuota, "60")]
+        for (reset_semantics, expected) in
+            [(ResetSemantics::NextUnit, "50"), (ResetSemantics::FullQuota, "60")]
         {
-            let shape = LimitAlgorithm::SlidingLog { quota: 5, window: MINUTE };
+            let algorithm = LimitAlgorithm::SlidingLog { quota: 5, window: MINUTE };
             let mut limiter =
-                ServerLimiter::new(shape, HeaderMode::RateLimit, renewal, Timestamp(0));
+                ServerLimiter::new(algorithm, HeaderMode::RateLimit, reset_semantics, Timestamp(0));
             count_accepted(&mut limiter, 1, 0);
 
-            let ruling = limiter.decide(1, Timestamp(10_000));
+            let decision = limiter.decide(1, Timestamp(10_000));
 
-            let reset = ("ratelimit", format!("\"default\";r=3;t={told}"));
-            assert!(ruling.headers.contains(&reset), "{renewal:?}: {ruling:?}");
+            let reset = ("ratelimit", format!("\"default\";r=3;t={expected}"));
+            assert!(decision.headers.contains(&reset), "{reset_semantics:?}: {decision:?}");
         }
     }
 
     #[test]
     fn headers_carry_remaining_units_and_retry_after() {
-        let shape = LimitAlgorithm::FixedWindow { quota: 1, window: MINUTE, phase: Duration::ZERO };
+        let algorithm =
+            LimitAlgorithm::FixedWindow { quota: 1, window: MINUTE, phase: Duration::ZERO };
         let mut limiter = ServerLimiter::new(
-            shape,
+            algorithm,
             HeaderMode::RateLimit,
             ResetSemantics::FullQuota,
             Timestamp(0),

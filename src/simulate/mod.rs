@@ -1,6 +1,6 @@
-//! Rehearses a policy against a made-up server, in virtual time.
+//! Simulation of a rate limit policy against a simulated server, in virtual time.
 //!
-//! Pure and seeded: the same trial always ends the same way.
+//! Pure and seeded: the same [`Simulation`] always gives the same result.
 
 mod client;
 mod errors;
@@ -20,100 +20,103 @@ pub use self::limiter::{
 pub use self::scenario::{Scenario, StopCondition, builtin_scenarios, find_builtin};
 pub use self::trace::{InferredScenario, ResponseClass, TRACE_BYTES_MAX, Trace, TraceRecord};
 
-/// A client, a server, and how long they have.
+/// A simulated client and server, and the time they run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Simulation {
     pub server: SimulatedServer,
     pub strategy: SendStrategy,
-    /// Requests in flight at most.
+    /// Maximum number of requests in flight.
     pub workers: u32,
-    /// Units that each request costs.
+    /// Units of the quota that each request costs.
     pub weight: u32,
     pub duration: Duration,
-    /// Requests after whose acceptance the client is done; none: it goes on to the end.
+    /// Number of accepted requests after which the client stops. `None`: it runs for the whole
+    /// `duration`.
     pub request_goal: Option<u64>,
     pub seed: u64,
-    /// How much time each sample of the result covers.
+    /// Time that each sample of the result covers.
     pub sample_interval: Duration,
 }
 
-/// A made-up server.
+/// Simulated server: its limit, its headers, its latency and its outages.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SimulatedServer {
     pub algorithm: LimitAlgorithm,
     pub header_mode: HeaderMode,
     pub reset_semantics: ResetSemantics,
     pub latency: LatencyModel,
-    /// Another client that draws on the same quota.
+    /// Another client that uses the same quota.
     pub competing_client: Option<CompetingClient>,
     pub outages: Vec<SimulatedOutage>,
 }
 
-/// The time from a request to its reply: at least `base`, with a long tail.
+/// Time from a request to its response: at least `base`, with a long tail.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LatencyModel {
     pub base: Duration,
-    /// The mean of what comes on top, exponentially distributed.
+    /// Mean of the exponentially distributed time that is added to `base`.
     pub mean_tail: Duration,
 }
 
-/// Another client. Its requests come at random; it works and rests by turns.
+/// Another client of the same quota. It sends at random times, and is active and idle in turn.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CompetingClient {
-    /// While it works.
+    /// Mean rate while it is active.
     pub rate: Rate,
     pub active_for: Duration,
-    /// Zero: it never rests.
+    /// Zero: it is always active.
     pub idle_for: Duration,
 }
 
-/// A time in which every request fails, counted from the start.
+/// Period in which every request fails. `start` is counted from the start of the simulation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SimulatedOutage {
     pub start: Duration,
     pub duration: Duration,
 }
 
-/// How the client decides when to send.
+/// Rule by which the client decides when to send.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SendStrategy {
-    /// By the quota, in any of its modes.
+    /// Rate limiter in any of its modes and a circuit breaker, shared by all workers.
     RateLimiter(RateLimitPolicy),
-    /// Each worker on its own: at once, and after each 429 a delay that doubles, with full jitter.
+    /// Each worker alone: at once, and after each 429 a delay that doubles, with full jitter.
     Backoff { initial_delay: Duration, max_delay: Duration },
 }
 
-/// What came of a trial.
+/// Result of a simulation.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SimulationResult {
-    /// Units accepted.
+    /// Accepted units.
     pub accepted: u64,
-    /// Requests answered with "too many".
+    /// Requests rejected with 429.
     pub throttled: u64,
-    /// Requests that failed otherwise.
+    /// Requests that failed for another reason.
     pub failed: u64,
-    /// Requests sent while the server was down.
+    /// Requests that reached the server during an outage.
     pub requests_during_outage: u64,
-    /// Units that the other client got.
+    /// Units that the server accepted from the competing client.
     pub competing_units: u64,
-    /// Units accepted, of those the server granted in the long run and the other client left.
-    /// Who begins or ends in the middle of a window gets more than its share of it: up to one window above 1.
+    /// Accepted units as a fraction of those that the server grants in the long run, without
+    /// outages and the units of the competing client. It can exceed 1 by up to one window, because
+    /// a simulation that begins or ends within a window can use that window's whole quota.
     pub utilization: f64,
-    /// Until the work was done, or the time was over.
+    /// Time until `request_goal` was reached, or the whole duration.
     pub duration: Duration,
     pub is_finished: bool,
     pub samples: Vec<SimulationSample>,
 }
 
-/// What happened in one span of a trial, by the time of the reply.
+/// Counts of one interval of a simulation, by the time of the response.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SimulationSample {
-    /// When the span began, from the start of the trial.
+    /// Start of the interval, counted from the start of the simulation.
     pub start: Duration,
-    /// Units.
+    /// Accepted units.
     pub accepted: u64,
-    /// Requests.
+    /// Requests rejected with 429.
     pub throttled: u64,
+    /// Requests that failed for another reason.
     pub failed: u64,
 }
 

@@ -20,9 +20,9 @@ pub struct Credential {
 }
 
 impl Credential {
-    /// Creates a credential that calls `reader` at its first use and not before.
-    pub fn new(reader: impl Fn() -> SecretFuture + Send + Sync + 'static) -> Self {
-        Self { read_secret: Box::new(reader), cached: Mutex::new(None) }
+    /// Creates a credential that calls `read_secret` at its first use and not before.
+    pub fn new(read_secret: impl Fn() -> SecretFuture + Send + Sync + 'static) -> Self {
+        Self { read_secret: Box::new(read_secret), cached: Mutex::new(None) }
     }
 
     /// Returns the secret, and reads it if it was not read yet.
@@ -30,12 +30,12 @@ impl Credential {
     /// # Errors
     /// Returns [`Cause::Unauthorized`] with the reader's sentence.
     pub async fn current(&self) -> Result<SecretString, Failure> {
-        let mut kept = self.cached.lock().await;
-        if let Some(secret) = &*kept {
+        let mut cached = self.cached.lock().await;
+        if let Some(secret) = &*cached {
             return Ok(secret.clone());
         }
         let secret = self.read_from_source().await?;
-        *kept = Some(secret.clone());
+        *cached = Some(secret.clone());
         Ok(secret)
     }
 
@@ -44,15 +44,16 @@ impl Credential {
     /// # Errors
     /// Returns [`Cause::Unauthorized`] with the reader's sentence.
     pub async fn refresh(&self) -> Result<CredentialChange, Failure> {
-        let mut kept = self.cached.lock().await;
+        let mut cached = self.cached.lock().await;
         let secret = self.read_from_source().await?;
-        let same = kept.as_ref().is_some_and(|old| old.expose_secret() == secret.expose_secret());
-        *kept = Some(secret);
-        Ok(if same { CredentialChange::Unchanged } else { CredentialChange::Changed })
+        let is_unchanged =
+            cached.as_ref().is_some_and(|old| old.expose_secret() == secret.expose_secret());
+        *cached = Some(secret);
+        Ok(if is_unchanged { CredentialChange::Unchanged } else { CredentialChange::Changed })
     }
 
     async fn read_from_source(&self) -> Result<SecretString, Failure> {
-        (self.read_secret)().await.map_err(|why| Failure::new(Cause::Unauthorized, why))
+        (self.read_secret)().await.map_err(|message| Failure::new(Cause::Unauthorized, message))
     }
 }
 

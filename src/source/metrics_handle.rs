@@ -14,13 +14,13 @@ impl MetricsHandle {
     /// Continues from earlier metrics. They are boxed because they are too large to be held across
     /// an await.
     #[must_use]
-    pub fn new(figures: Box<SourceMetrics>) -> Self {
-        Self(Rc::new(RefCell::new(*figures)))
+    pub fn new(metrics: Box<SourceMetrics>) -> Self {
+        Self(Rc::new(RefCell::new(*metrics)))
     }
 
-    /// Updates the metrics with `note`, which must be quick and must not call `update` itself.
-    pub fn update<T>(&self, note: impl FnOnce(&mut SourceMetrics) -> T) -> T {
-        note(&mut self.0.borrow_mut())
+    /// Updates the metrics with `change`, which must be quick and must not call `update` itself.
+    pub fn update<T>(&self, change: impl FnOnce(&mut SourceMetrics) -> T) -> T {
+        change(&mut self.0.borrow_mut())
     }
 
     /// Returns a copy of the metrics.

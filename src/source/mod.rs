@@ -44,7 +44,7 @@ pub trait Source {
     fn list_page(
         &self,
         listing: &Listing,
-        place: Option<&PageToken>,
+        page_token: Option<&PageToken>,
     ) -> impl Future<Output = Result<Page, Failure>>;
 
     /// Writes the bytes of one document to `sink`, or returns the document's new blob id if that

@@ -32,9 +32,9 @@ pub struct ResponseRecorder {
 }
 
 impl ResponseRecorder {
-    /// Creates a recorder that calls `to` with each record. It must return quickly.
-    pub fn new(to: impl Fn(ResponseRecord) + 'static) -> Self {
-        Self { callback: Some(Rc::new(to)), header_names: HeaderNames::default() }
+    /// Creates a recorder that calls `callback` with each record. It must return quickly.
+    pub fn new(callback: impl Fn(ResponseRecord) + 'static) -> Self {
+        Self { callback: Some(Rc::new(callback)), header_names: HeaderNames::default() }
     }
 
     /// Returns the same recorder for a server with custom names for some headers.
@@ -48,27 +48,27 @@ impl ResponseRecorder {
     pub(super) fn record_response(
         &self,
         status: u16,
-        took: Duration,
+        latency: Duration,
         headers: &[(&str, &str)],
         secrets: impl FnOnce() -> Secrets,
     ) {
-        let Some(to) = &self.callback else { return };
+        let Some(callback) = &self.callback else { return };
         let secrets = secrets();
-        let mut left = HEADER_BYTES_MAX;
+        let mut remaining = HEADER_BYTES_MAX;
         let headers =
             redact_headers(headers, &self.header_names).into_iter().filter_map(|(name, text)| {
                 let text = secrets.mask(&text);
                 // Dropped rather than truncated: a truncated number is a different number.
-                left = left.checked_sub(name.len() + text.len())?;
+                remaining = remaining.checked_sub(name.len() + text.len())?;
                 Some((name, text))
             });
-        to(ResponseRecord { status, latency: Some(took), headers: headers.collect() });
+        callback(ResponseRecord { status, latency: Some(latency), headers: headers.collect() });
     }
 
     /// Records that a request to the server got no response.
     pub(super) fn record_no_response(&self) {
-        if let Some(to) = &self.callback {
-            to(ResponseRecord::default());
+        if let Some(callback) = &self.callback {
+            callback(ResponseRecord::default());
         }
     }
 }
@@ -76,7 +76,7 @@ impl ResponseRecorder {
 impl fmt::Debug for ResponseRecorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseRecorder")
-            .field("is_wanted", &self.callback.is_some())
+            .field("has_callback", &self.callback.is_some())
             .finish_non_exhaustive()
     }
 }

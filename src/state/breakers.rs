@@ -73,38 +73,39 @@ impl BreakersFile {
         &self,
         change: impl FnOnce(&mut BreakerStates) -> T,
     ) -> Result<(T, Option<String>), Failure> {
-        self.file.update(Durability::Durable, parse, |standing| {
-            let (mut memories, note) = match standing {
+        self.file.update(Durability::Durable, parse, |previous| {
+            let (mut states, note) = match previous {
                 PreviousContent::Absent => (BreakerStates::new(), None),
-                PreviousContent::Valid(memories) => (memories, None),
-                PreviousContent::Quarantined { quarantine_path: kept_as, reason: why } => {
-                    let (path, kept_as) = (self.path().display(), kept_as.display());
+                PreviousContent::Valid(states) => (states, None),
+                PreviousContent::Quarantined { quarantine_path, reason } => {
                     let note = format!(
-                        "{path} cannot be read ({why}) and is kept as {kept_as}; every breaker begins closed"
+                        "{} cannot be read ({reason}) and is kept as {}; every breaker begins closed",
+                        self.path().display(),
+                        quarantine_path.display()
                     );
                     (BreakerStates::new(), Some(note))
                 }
             };
-            let told = change(&mut memories);
-            (Some(to_json(memories)), (told, note))
+            let result = change(&mut states);
+            (Some(to_json(states)), (result, note))
         })
     }
 }
 
 fn parse(bytes: &[u8]) -> Result<BreakerStates, String> {
-    let wrong = |error: serde_json::Error| sanitize_line(&error.to_string());
-    let BreakersFileHeader { schema } = serde_json::from_slice(bytes).map_err(wrong)?;
+    let to_reason = |error: serde_json::Error| sanitize_line(&error.to_string());
+    let BreakersFileHeader { schema } = serde_json::from_slice(bytes).map_err(to_reason)?;
     if schema > SCHEMA {
         return Err(format!("a newer cynosure wrote it: schema {schema}, this one knows {SCHEMA}"));
     }
-    let BreakersFileContent { breakers, .. } = serde_json::from_slice(bytes).map_err(wrong)?;
+    let BreakersFileContent { breakers, .. } = serde_json::from_slice(bytes).map_err(to_reason)?;
     Ok(breakers)
 }
 
 fn to_json(breakers: BreakerStates) -> Vec<u8> {
     // Serialization cannot fail: all keys are strings, and there are no fractions.
-    let format = BreakersFileContent { schema: SCHEMA, breakers };
-    let mut json = serde_json::to_vec_pretty(&format).unwrap_or_default();
+    let content = BreakersFileContent { schema: SCHEMA, breakers };
+    let mut json = serde_json::to_vec_pretty(&content).unwrap_or_default();
     json.push(b'\n');
     json
 }
@@ -131,20 +132,21 @@ mod tests {
     fn an_update_survives_a_power_cut() {
         let disk = MemoryDisk::default();
         assert_eq!(breakers_file(&disk).read().unwrap(), Ok(BreakerStates::new()));
-        let memory = PersistedBreaker { generation: 7, ..PersistedBreaker::default() };
+        let breaker = PersistedBreaker { generation: 7, ..PersistedBreaker::default() };
 
-        let insert = |all: &mut BreakerStates| all.insert("example".to_owned(), memory.clone());
+        let insert = |all: &mut BreakerStates| all.insert("example".to_owned(), breaker.clone());
         assert_eq!(breakers_file(&disk).update(insert).unwrap(), (None, None));
         disk.power_cut(0);
 
         let found = breakers_file(&disk).read().unwrap().unwrap();
-        assert_eq!(found, BreakerStates::from([("example".to_owned(), memory)]));
+        assert_eq!(found, BreakerStates::from([("example".to_owned(), breaker)]));
     }
 
     #[test]
     fn an_unreadable_file_is_quarantined_and_reported() {
-        let many = [b' '; 1_100_000];
-        for broken in [&b""[..], b"{}", b"junk", b"{\"schema\": 2}", b"{\"schema\": 1}", &many] {
+        let oversized = [b' '; 1_100_000];
+        for broken in [&b""[..], b"{}", b"junk", b"{\"schema\": 2}", b"{\"schema\": 1}", &oversized]
+        {
             let disk = disk_with(broken);
             assert!(breakers_file(&disk).read().unwrap().is_err());
             assert_eq!(disk.read_file(Path::new(PATH)).unwrap(), broken, "a reader moves nothing");

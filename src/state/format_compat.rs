@@ -80,9 +80,9 @@ fn metrics_of_the_first_format_round_trip() {
     let json = include_str!("../../tests/fixtures/state-1/figures.json");
     let path = Path::new("/state").join(METRICS_FILE);
     let disk = disk_with(&path, json);
-    let figures = read_metrics(&disk, &path).into_metrics().unwrap();
+    let metrics = read_metrics(&disk, &path).into_metrics().unwrap();
 
-    save_metrics(&disk, &path, &figures, Timestamp(figures.written_at)).unwrap();
+    save_metrics(&disk, &path, &metrics, Timestamp(metrics.written_at)).unwrap();
 
     assert_format_kept(json.as_bytes(), &disk.read_file(&path).unwrap(), METRICS_ADDED_KEYS);
 }
@@ -104,8 +104,8 @@ fn breakers_of_the_first_format_round_trip() {
 fn limiters_of_the_first_format_round_trip() {
     let json = include_str!("../../tests/fixtures/state-1/quota.json");
 
-    let quotas = parse_limiters(json.as_bytes()).unwrap();
+    let limiters = parse_limiters(json.as_bytes()).unwrap();
 
-    assert_eq!(quotas.scopes.len(), 3);
-    assert_format_kept(json.as_bytes(), &quotas.into_json().unwrap(), LIMITERS_ADDED_KEYS);
+    assert_eq!(limiters.scopes.len(), 3);
+    assert_format_kept(json.as_bytes(), &limiters.into_json().unwrap(), LIMITERS_ADDED_KEYS);
 }

@@ -47,13 +47,13 @@ impl LimiterStates {
 /// # Errors
 /// One sentence on why it cannot be understood.
 pub fn parse_limiters(bytes: &[u8]) -> Result<LimiterStates, String> {
-    let remembered: LimiterStates =
+    let states: LimiterStates =
         serde_json::from_slice(bytes).map_err(|error| format!("it cannot be read: {error}"))?;
-    if SCHEMA < remembered.schema {
-        let newer = remembered.schema;
-        return Err(format!("a newer version wrote it (schema {newer}, this one knows {SCHEMA})"));
+    if SCHEMA < states.schema {
+        let schema = states.schema;
+        return Err(format!("a newer version wrote it (schema {schema}, this one knows {SCHEMA})"));
     }
-    Ok(remembered)
+    Ok(states)
 }
 
 /// Key of a scope: provider, host if its name differs from the provider's, account and route,
@@ -72,9 +72,9 @@ impl LimiterScope {
             key.push(' ');
             key.push_str(host);
         }
-        for more in [account, route].into_iter().flatten() {
+        for part in [account, route].into_iter().flatten() {
             key.push(' ');
-            key.push_str(more);
+            key.push_str(part);
         }
         Self(key)
     }

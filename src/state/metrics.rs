@@ -31,7 +31,7 @@ impl MetricsFile {
     #[must_use]
     pub fn into_metrics(self) -> Option<SourceMetrics> {
         match self {
-            Self::Read(figures) => Some(*figures),
+            Self::Read(metrics) => Some(*metrics),
             Self::Absent | Self::Unusable { .. } => None,
         }
     }
@@ -44,13 +44,13 @@ impl MetricsFile {
 pub fn save_metrics(
     disk: &dyn Disk,
     path: &Path,
-    figures: &SourceMetrics,
+    metrics: &SourceMetrics,
     now: Timestamp,
 ) -> Result<(), Failure> {
-    let failed = |error| storage_failure("write", path, &error);
-    let figures = SourceMetrics { schema: METRICS_SCHEMA, written_at: now.0, ..figures.clone() };
-    let json = serde_json::to_vec(&figures).map_err(|error| failed(error.into()))?;
-    write_unsynced(disk, path, &json).map_err(failed)
+    let to_failure = |error| storage_failure("write", path, &error);
+    let metrics = SourceMetrics { schema: METRICS_SCHEMA, written_at: now.0, ..metrics.clone() };
+    let json = serde_json::to_vec(&metrics).map_err(|error| to_failure(error.into()))?;
+    write_unsynced(disk, path, &json).map_err(to_failure)
 }
 
 /// Reads the metrics file and changes nothing.
@@ -75,7 +75,7 @@ pub fn read_metrics(disk: &dyn Disk, path: &Path) -> MetricsFile {
 
 fn parse(bytes: &[u8]) -> MetricsFile {
     match serde_json::from_slice::<SourceMetrics>(bytes) {
-        Ok(figures) if figures.schema == METRICS_SCHEMA => MetricsFile::Read(Box::new(figures)),
+        Ok(metrics) if metrics.schema == METRICS_SCHEMA => MetricsFile::Read(Box::new(metrics)),
         Ok(SourceMetrics { schema, .. }) => unusable(&format!(
             "another version wrote it (schema {schema}, this one knows {METRICS_SCHEMA})"
         )),
@@ -83,8 +83,8 @@ fn parse(bytes: &[u8]) -> MetricsFile {
     }
 }
 
-fn unusable(why: &str) -> MetricsFile {
-    MetricsFile::Unusable { reason: sanitize_line(why) }
+fn unusable(reason: &str) -> MetricsFile {
+    MetricsFile::Unusable { reason: sanitize_line(reason) }
 }
 
 #[cfg(test)]
@@ -107,10 +107,10 @@ mod tests {
     fn saved_metrics_are_read_with_their_write_time() {
         let disk = MemoryDisk::default();
         assert_eq!(read_metrics(&disk, Path::new(PATH)), MetricsFile::Absent);
-        let mut figures = SourceMetrics::default();
-        figures.items.stored = 7;
+        let mut metrics = SourceMetrics::default();
+        metrics.items.stored = 7;
 
-        save_metrics(&disk, Path::new(PATH), &figures, NOW).unwrap();
+        save_metrics(&disk, Path::new(PATH), &metrics, NOW).unwrap();
 
         let read = read_metrics(&disk, Path::new(PATH)).into_metrics().unwrap();
         assert_eq!((read.items.stored, read.written_at, read.schema), (7, NOW.0, METRICS_SCHEMA));
@@ -127,21 +127,21 @@ mod tests {
 
     #[test]
     fn an_unusable_file_is_reported_and_left_in_place() {
-        let many = [b' '; 70_000];
+        let oversized = [b' '; 70_000];
         let damaged = [
             (&b""[..], "EOF"),
             (b"{\"schema\":1", "EOF"),
             (b"{\"schema\":2}", "another version wrote it (schema 2, this one knows 1)"),
             (b"{\"schema\":1,\"items\":{\"stored\":-1}}", "invalid value"),
             (b"{}", "another version"),
-            (&many, "far too many"),
+            (&oversized, "far too many"),
         ];
         for (bytes, expected) in damaged {
             let disk = disk_with(bytes);
-            let MetricsFile::Unusable { reason: why } = read_metrics(&disk, Path::new(PATH)) else {
+            let MetricsFile::Unusable { reason } = read_metrics(&disk, Path::new(PATH)) else {
                 panic!("{expected}")
             };
-            assert!(why.contains(expected), "{why}");
+            assert!(reason.contains(expected), "{reason}");
             assert_eq!(disk.read_file(Path::new(PATH)).unwrap(), bytes);
         }
     }
@@ -161,8 +161,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_truncated_file_is_unusable(cut in any::<prop::sample::Index>()) {
-            let figures = SourceMetrics { schema: METRICS_SCHEMA, ..SourceMetrics::default() };
-            let json = serde_json::to_vec(&figures).unwrap();
+            let metrics = SourceMetrics { schema: METRICS_SCHEMA, ..SourceMetrics::default() };
+            let json = serde_json::to_vec(&metrics).unwrap();
             let is_unusable =
                 matches!(parse(&json[..cut.index(json.len())]), MetricsFile::Unusable { .. });
             prop_assert!(is_unusable);

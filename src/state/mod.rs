@@ -29,11 +29,11 @@ pub use self::limiters::{LIMITERS_FILE, LimiterScope, LimiterStates, ScopeState,
 pub const LOCK_FILE: &str = "lock";
 
 /// Returns the process id of the worker of the source in `source_dir`: the holder of its lock, else
-/// `written`, the one in its state file. A worker whose disk is full holds the lock and cannot
+/// `recorded_pid`, the one in its state file. A worker whose disk is full holds the lock and cannot
 /// write the state file.
 #[must_use]
-pub fn running_worker_pid(source_dir: &Path, written: Option<u32>) -> Option<u32> {
-    FileLock::holder_pid(&source_dir.join(LOCK_FILE)).or(written)
+pub fn running_worker_pid(source_dir: &Path, recorded_pid: Option<u32>) -> Option<u32> {
+    FileLock::holder_pid(&source_dir.join(LOCK_FILE)).or(recorded_pid)
 }
 
 /// Name of the state file, in the folder of its source.

@@ -9,12 +9,17 @@ pub(crate) mod timestamp {
     use crate::engine::Timestamp;
 
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-    pub(crate) fn serialize<S: Serializer>(value: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(value)
+    pub(crate) fn serialize<S: Serializer>(
+        value: &Timestamp,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
-        parse(&String::deserialize(from)?)
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Timestamp, D::Error> {
+        parse(&String::deserialize(deserializer)?)
     }
 
     pub(super) fn parse<E: Error>(text: &str) -> Result<Timestamp, E> {
@@ -33,15 +38,15 @@ pub(crate) mod optional_timestamp {
     #[expect(clippy::ref_option, reason = "serde passes references")]
     pub(crate) fn serialize<S: Serializer>(
         value: &Option<Timestamp>,
-        to: S,
+        serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        value.map(|moment| moment.to_string()).serialize(to)
+        value.map(|timestamp| timestamp.to_string()).serialize(serializer)
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
+        deserializer: D,
     ) -> Result<Option<Timestamp>, D::Error> {
-        Option::<String>::deserialize(from)?.as_deref().map(timestamp::parse).transpose()
+        Option::<String>::deserialize(deserializer)?.as_deref().map(timestamp::parse).transpose()
     }
 }
 
@@ -54,15 +59,15 @@ pub(super) mod optional_session_id {
     #[expect(clippy::ref_option, reason = "serde passes references")]
     pub(crate) fn serialize<S: Serializer>(
         value: &Option<SessionId>,
-        to: S,
+        serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        value.as_ref().map(SessionId::as_str).serialize(to)
+        value.as_ref().map(SessionId::as_str).serialize(serializer)
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
+        deserializer: D,
     ) -> Result<Option<SessionId>, D::Error> {
-        Ok(Option::<String>::deserialize(from)?.map(SessionId::new))
+        Ok(Option::<String>::deserialize(deserializer)?.map(SessionId::new))
     }
 }
 
@@ -74,17 +79,21 @@ pub(super) mod status {
     use crate::engine::Status;
 
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-    pub(crate) fn serialize<S: Serializer>(value: &Status, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(value.name())
+    pub(crate) fn serialize<S: Serializer>(
+        value: &Status,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(value.name())
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Status, D::Error> {
-        parse(&String::deserialize(from)?)
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Status, D::Error> {
+        parse(&String::deserialize(deserializer)?)
     }
 
-    pub(super) fn parse<E: Error>(word: &str) -> Result<Status, E> {
-        Status::from_name(word)
-            .ok_or_else(|| E::custom(format_args!("no status is called {word:?}")))
+    pub(super) fn parse<E: Error>(name: &str) -> Result<Status, E> {
+        Status::from_name(name).ok_or_else(|| E::custom(format_args!("unknown status {name:?}")))
     }
 }
 
@@ -98,14 +107,14 @@ pub(super) mod optional_status {
     #[expect(clippy::ref_option, reason = "serde passes references")]
     pub(crate) fn serialize<S: Serializer>(
         value: &Option<Status>,
-        to: S,
+        serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        value.map(Status::name).serialize(to)
+        value.map(Status::name).serialize(serializer)
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
+        deserializer: D,
     ) -> Result<Option<Status>, D::Error> {
-        Option::<String>::deserialize(from)?.as_deref().map(status::parse).transpose()
+        Option::<String>::deserialize(deserializer)?.as_deref().map(status::parse).transpose()
     }
 }

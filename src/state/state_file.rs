@@ -62,10 +62,10 @@ pub fn save_state_file(
     path: &Path,
     state: &ExecutionState,
 ) -> Result<(), Failure> {
-    let failed = |error| storage_failure("write", path, &error);
-    let mut json = serde_json::to_vec_pretty(state).map_err(|error| failed(error.into()))?;
+    let to_failure = |error| storage_failure("write", path, &error);
+    let mut json = serde_json::to_vec_pretty(state).map_err(|error| to_failure(error.into()))?;
     json.push(b'\n');
-    write_durable(disk, path, &json).map_err(failed)
+    write_durable(disk, path, &json).map_err(to_failure)
 }
 
 /// Reads the state file and changes nothing: for all programs except its worker.
@@ -73,15 +73,15 @@ pub fn save_state_file(
 /// # Errors
 /// A storage failure.
 pub fn read_state_file(disk: &dyn Disk, path: &Path) -> Result<StateFile, Failure> {
-    let failed = |error| storage_failure("read", path, &error);
-    match disk.path_kind(path).map_err(failed)? {
+    let to_failure = |error| storage_failure("read", path, &error);
+    match disk.path_kind(path).map_err(to_failure)? {
         None => Ok(StateFile::Absent),
         Some(PathKind::File { bytes }) if bytes <= FILE_BYTES_MAX => {
             match disk.read_file(path) {
                 Ok(bytes) => Ok(parse(&bytes)),
                 // Replaced or removed since its size was read.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(StateFile::Absent),
-                Err(error) => Err(failed(error)),
+                Err(error) => Err(to_failure(error)),
             }
         }
         Some(PathKind::File { bytes }) => {
@@ -101,8 +101,8 @@ pub fn load_state_file(disk: &dyn Disk, path: &Path) -> Result<LoadedState, Fail
     Ok(match read_state_file(disk, path)? {
         StateFile::Absent => LoadedState::Fresh,
         StateFile::Read(state) => LoadedState::Read(state),
-        StateFile::Unreadable { reason: why } => {
-            LoadedState::Unreadable { quarantine_path: quarantine_file(disk, path)?, reason: why }
+        StateFile::Unreadable { reason } => {
+            LoadedState::Unreadable { quarantine_path: quarantine_file(disk, path)?, reason }
         }
         StateFile::Newer { schema } => {
             LoadedState::Newer { quarantine_path: quarantine_file(disk, path)?, schema }
@@ -160,18 +160,22 @@ mod tests {
     fn an_unreadable_file_is_quarantined_and_reported() {
         let json = state_json();
         let half = &json.as_bytes()[..json.len() / 2];
-        let many = [b' '; 300_000];
-        for broken in [&b""[..], &[0; 500], b"{}", b"[]", half, b"{\"schema\":1}", &many] {
+        let oversized = [b' '; 300_000];
+        for broken in [&b""[..], &[0; 500], b"{}", b"[]", half, b"{\"schema\":1}", &oversized] {
             let disk = disk_with(broken);
             write_durable(&disk, Path::new("/execution_state.json.unreadable-1"), b"x").unwrap();
 
             let loaded = load_state_file(&disk, Path::new(PATH)).unwrap();
 
-            let LoadedState::Unreadable { quarantine_path: kept_as, reason: why } = loaded else {
+            let LoadedState::Unreadable { quarantine_path, reason } = loaded else {
                 panic!("{loaded:?}")
             };
-            assert_eq!(kept_as, Path::new("/execution_state.json.unreadable-2"), "{why}");
-            assert_eq!(disk.read_file(&kept_as).unwrap(), broken);
+            assert_eq!(
+                quarantine_path,
+                Path::new("/execution_state.json.unreadable-2"),
+                "{reason}"
+            );
+            assert_eq!(disk.read_file(&quarantine_path).unwrap(), broken);
             assert_eq!(load_state_file(&disk, Path::new(PATH)).unwrap(), LoadedState::Fresh);
         }
     }
@@ -226,15 +230,15 @@ mod proptests {
     use crate::state::format::tests::example_state;
 
     fn any_state() -> impl Strategy<Value = ExecutionState> {
-        let moments = || (-62_167_219_200_000..=253_402_300_799_999_i64).prop_map(Timestamp);
-        let optional = move || prop::option::of(moments());
+        let timestamps = || (-62_167_219_200_000..=253_402_300_799_999_i64).prop_map(Timestamp);
+        let optional = move || prop::option::of(timestamps());
         let status = || prop::sample::select(Status::ALL.to_vec());
-        let times = (moments(), optional(), optional(), optional(), optional(), moments());
-        let error = prop::option::of((any::<String>(), moments()));
-        let words =
+        let times = (timestamps(), optional(), optional(), optional(), optional(), timestamps());
+        let error = prop::option::of((any::<String>(), timestamps()));
+        let texts =
             (status(), prop::option::of(status()), any::<String>(), any::<Option<String>>());
-        (times, error, words, any::<(u64, Option<u64>, bool)>()).prop_map(
-            |(times, error, words, (count, total, rate_limited))| ExecutionState {
+        (times, error, texts, any::<(u64, Option<u64>, bool)>()).prop_map(
+            |(times, error, texts, (count, total, rate_limited))| ExecutionState {
                 state_since: times.0,
                 state_until: times.1,
                 start_time: times.2,
@@ -247,10 +251,10 @@ mod proptests {
                     message,
                     at,
                 }),
-                status: words.0,
-                resume_state: words.1,
-                reason: words.2,
-                session_id: words.3.map(SessionId::new),
+                status: texts.0,
+                resume_state: texts.1,
+                reason: texts.2,
+                session_id: texts.3.map(SessionId::new),
                 total_threads: count,
                 expected_documents: total,
                 is_rate_limited: rate_limited,

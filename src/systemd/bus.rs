@@ -30,30 +30,31 @@ pub(super) struct MethodCall<'a> {
 }
 
 impl Bus {
-    /// Creates a client for an address. Each attempt of a call takes `timeout` at most; `again` is
+    /// Creates a client for an address. Each attempt of a call takes `timeout` at most; `retry` is
     /// the retry policy for calls whose connection breaks.
     #[must_use]
-    pub fn new(address: impl Into<String>, timeout: Duration, again: RetryPolicy) -> Self {
-        Self { address: address.into(), timeout, retry: again }
+    pub fn new(address: impl Into<String>, timeout: Duration, retry: RetryPolicy) -> Self {
+        Self { address: address.into(), timeout, retry }
     }
 
     /// Makes a call on a separate connection and runtime.
     pub(super) fn call<T>(
         &self,
         call: &MethodCall<'_>,
-        mut ask: impl AsyncFnMut(&Connection) -> Result<T, zbus::Error>,
+        mut request: impl AsyncFnMut(&Connection) -> Result<T, zbus::Error>,
     ) -> Result<T, BusError> {
-        let broke_off = |error: &BusError| matches!(error.kind, BusErrorKind::Disconnected { .. });
-        let outcome = self.retry.when(broke_off).run_blocking(|| {
-            let asked = self.call_once(call, &mut ask);
-            asked.map_err(|trouble| BusError { operation: call.operation.clone(), kind: trouble })
+        let is_disconnected =
+            |error: &BusError| matches!(error.kind, BusErrorKind::Disconnected { .. });
+        let outcome = self.retry.when(is_disconnected).run_blocking(|| {
+            let result = self.call_once(call, &mut request);
+            result.map_err(|kind| BusError { operation: call.operation.clone(), kind })
         });
-        outcome.map_err(|gave_up| match gave_up {
+        outcome.map_err(|error| match error {
             RetryError::Failed { failure, .. } => failure,
-            RetryError::Rejected { breaker: guard } => {
-                let trouble =
-                    BusErrorKind::Failed { reason: format!("the breaker {guard} is open") };
-                BusError { operation: call.operation.clone(), kind: trouble }
+            RetryError::Rejected { breaker } => {
+                let kind =
+                    BusErrorKind::Failed { reason: format!("the breaker {breaker} is open") };
+                BusError { operation: call.operation.clone(), kind }
             }
         })
     }
@@ -61,28 +62,29 @@ impl Bus {
     fn call_once<T>(
         &self,
         call: &MethodCall<'_>,
-        ask: &mut impl AsyncFnMut(&Connection) -> Result<T, zbus::Error>,
+        request: &mut impl AsyncFnMut(&Connection) -> Result<T, zbus::Error>,
     ) -> Result<T, BusErrorKind> {
         let runtime = self.build_runtime()?;
-        let asked = runtime.block_on(async {
-            let answer = tokio::time::timeout(self.timeout, self.connect_and_call(call, ask)).await;
-            answer.unwrap_or(Err(BusErrorKind::Timeout { after: self.timeout }))
+        let result = runtime.block_on(async {
+            let call = self.connect_and_call(call, request);
+            let result = tokio::time::timeout(self.timeout, call).await;
+            result.unwrap_or(Err(BusErrorKind::Timeout { after: self.timeout }))
         });
         // A task that hangs must not delay the caller.
         runtime.shutdown_background();
-        asked
+        result
     }
 
     async fn connect_and_call<T>(
         &self,
         call: &MethodCall<'_>,
-        ask: &mut impl AsyncFnMut(&Connection) -> Result<T, zbus::Error>,
+        request: &mut impl AsyncFnMut(&Connection) -> Result<T, zbus::Error>,
     ) -> Result<T, BusErrorKind> {
         let connection = connection::Builder::address(self.address.as_str())
             .build()
             .await
             .map_err(|error| BusErrorKind::from_connect_error(&self.address, &error))?;
-        ask(&connection)
+        request(&connection)
             .await
             .map_err(|error| BusErrorKind::from_call_error(&error, call.service, call.unit))
     }

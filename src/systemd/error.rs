@@ -55,30 +55,33 @@ impl BusError {
     pub fn advice(&self) -> String {
         match &self.kind {
             BusErrorKind::BusUnavailable { .. } => {
-                "start dbus (`systemctl start dbus.socket`), or let the service's own sandbox reach \
-                 its socket"
+                "start dbus (`systemctl start dbus.socket`), or allow its socket in the sandbox of \
+                 the service"
                     .to_owned()
             }
             BusErrorKind::Disconnected { .. } => "see why with `journalctl -b -u dbus`".to_owned(),
             BusErrorKind::ServiceNotFound { service } if service == SYSTEMD_SERVICE => {
-                "it needs systemd as the first process; elsewhere restart the worker by the means \
-                 you started it"
+                "this needs systemd as the init process; without it, restart the worker the way it \
+                 was started"
                     .to_owned()
             }
             BusErrorKind::ServiceNotFound { service } => format!("install or start {service}"),
             BusErrorKind::NotAuthorised { .. } => {
-                "install polkit and the rule that lets the user cynosure restart exactly its own \
-                 units: the package puts it at /usr/share/polkit-1/rules.d/50-cynosure.rules, \
-                 `make install` below /etc/polkit-1/rules.d; or ask as root"
+                "install polkit and the rule that allows the user cynosure to restart its own \
+                 units: the package installs it at /usr/share/polkit-1/rules.d/50-cynosure.rules, \
+                 `make install` in /etc/polkit-1/rules.d; or run the command as root"
                     .to_owned()
             }
             BusErrorKind::UnknownUnit { .. } => {
                 "install the unit, or set service.service_name to the name it has".to_owned()
             }
             BusErrorKind::Timeout { .. } => {
-                "see whether systemd and dbus are alive: `systemctl status`, `busctl status`".to_owned()
+                "see whether systemd and dbus are alive: `systemctl status`, `busctl status`"
+                    .to_owned()
             }
-            BusErrorKind::Failed { .. } => "see `journalctl -b -u dbus -u polkit _PID=1`".to_owned(),
+            BusErrorKind::Failed { .. } => {
+                "see `journalctl -b -u dbus -u polkit _PID=1`".to_owned()
+            }
         }
     }
 }
@@ -92,29 +95,29 @@ impl fmt::Display for BusError {
 impl fmt::Display for BusErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::BusUnavailable { address, reason: why } => {
+            Self::BusUnavailable { address, reason } => {
                 write!(
                     f,
                     "there is no D-Bus at {} ({})",
                     sanitize_line(address),
-                    sanitize_line(why)
+                    sanitize_line(reason)
                 )
             }
-            Self::Disconnected { reason: why } => {
-                write!(f, "D-Bus broke off ({})", sanitize_line(why))
+            Self::Disconnected { reason } => {
+                write!(f, "the connection to D-Bus failed ({})", sanitize_line(reason))
             }
             Self::ServiceNotFound { service } if service == SYSTEMD_SERVICE => {
                 f.write_str("systemd is not on the bus")
             }
             Self::ServiceNotFound { service } => write!(f, "{service} is not on the bus"),
-            Self::NotAuthorised { reason: why } => {
-                write!(f, "systemd does not let this user do that ({})", sanitize_line(why))
+            Self::NotAuthorised { reason } => {
+                write!(f, "systemd does not allow this user to do that ({})", sanitize_line(reason))
             }
             Self::UnknownUnit { unit } => write!(f, "there is no unit {unit}"),
             Self::Timeout { after } => {
                 write!(f, "no answer within {} s", after.as_secs_f32())
             }
-            Self::Failed { reason: why } => f.write_str(&sanitize_line(why)),
+            Self::Failed { reason } => f.write_str(&sanitize_line(reason)),
         }
     }
 }
@@ -129,13 +132,13 @@ impl BusErrorKind {
     pub(super) fn from_call_error(error: &zbus::Error, service: &str, unit: Option<&str>) -> Self {
         // One `if` per variant, because the enum of the library may grow.
         if let zbus::Error::FDO(standard) = error {
-            let why = DBusError::description(standard.as_ref()).unwrap_or_default();
-            return Self::from_error_name(standard.name().as_str(), why, service, unit);
+            let message = DBusError::description(standard.as_ref()).unwrap_or_default();
+            return Self::from_error_name(standard.name().as_str(), message, service, unit);
         }
-        if let zbus::Error::MethodError(name, why, _) = error {
+        if let zbus::Error::MethodError(name, message, _) = error {
             return Self::from_error_name(
                 name.as_str(),
-                why.as_deref().unwrap_or_default(),
+                message.as_deref().unwrap_or_default(),
                 service,
                 unit,
             );
@@ -148,32 +151,32 @@ impl BusErrorKind {
 
     /// Classifies the error of a connection attempt.
     pub(super) fn from_connect_error(address: &str, error: &zbus::Error) -> Self {
-        let passes = [io::ErrorKind::ConnectionRefused, io::ErrorKind::ConnectionReset];
-        let mut why = error.to_string();
+        let transient = [io::ErrorKind::ConnectionRefused, io::ErrorKind::ConnectionReset];
+        let mut reason = error.to_string();
         if let zbus::Error::Connection(cause, _) | zbus::Error::InputOutput(cause) = error {
-            if passes.contains(&cause.kind()) {
-                return Self::Disconnected { reason: why };
+            if transient.contains(&cause.kind()) {
+                return Self::Disconnected { reason };
             }
             // Without the address, which the error shows separately.
-            why = cause.to_string();
+            reason = cause.to_string();
         }
-        Self::BusUnavailable { address: address.to_owned(), reason: why }
+        Self::BusUnavailable { address: address.to_owned(), reason }
     }
 
-    fn from_error_name(name: &str, why: &str, service: &str, unit: Option<&str>) -> Self {
-        let word = name.rsplit('.').next().unwrap_or(name);
-        match word {
+    fn from_error_name(name: &str, message: &str, service: &str, unit: Option<&str>) -> Self {
+        let short_name = name.rsplit('.').next().unwrap_or(name);
+        match short_name {
             "ServiceUnknown" | "NameHasNoOwner" | "UnknownObject" => {
                 Self::ServiceNotFound { service: service.to_owned() }
             }
             // Starting a service on demand can fail in as many ways as starting a process.
             _ if name.contains(".Spawn.") => Self::ServiceNotFound { service: service.to_owned() },
             "AccessDenied" | "InteractiveAuthorizationRequired" | "AuthFailed" => {
-                Self::NotAuthorised { reason: why.to_owned() }
+                Self::NotAuthorised { reason: message.to_owned() }
             }
             "NoSuchUnit" => Self::UnknownUnit { unit: unit.unwrap_or_default().to_owned() },
-            _ if why.is_empty() => Self::Failed { reason: word.to_owned() },
-            _ => Self::Failed { reason: format!("{why} ({word})") },
+            _ if message.is_empty() => Self::Failed { reason: short_name.to_owned() },
+            _ => Self::Failed { reason: format!("{message} ({short_name})") },
         }
     }
 }

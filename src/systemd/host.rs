@@ -29,10 +29,10 @@ impl Bus {
     /// # Errors
     /// A bus error; then the permission is unknown.
     pub fn check_restart_permission(&self, unit: &UnitName) -> Result<RestartPermission, BusError> {
-        let what = format!("ask whether {unit} may be restarted");
-        match self.restart_in_mode(unit, "isolate", what) {
-            Err(BusError { kind: BusErrorKind::Failed { reason: why }, .. })
-                if why.contains("(InvalidArgs)") =>
+        let operation = format!("check whether {unit} may be restarted");
+        match self.restart_in_mode(unit, "isolate", operation) {
+            Err(BusError { kind: BusErrorKind::Failed { reason }, .. })
+                if reason.contains("(InvalidArgs)") =>
             {
                 Ok(RestartPermission::Granted)
             }
@@ -49,8 +49,8 @@ impl Bus {
     /// # Errors
     /// A bus error, mostly because polkit is not installed.
     pub fn polkit_version(&self) -> Result<String, BusError> {
-        let what = "ask for the version of polkit".to_owned();
-        let call = MethodCall { operation: what, service: POLKIT_SERVICE, unit: None };
+        let operation = "query the version of polkit".to_owned();
+        let call = MethodCall { operation, service: POLKIT_SERVICE, unit: None };
         self.get_property(&call, POLKIT_PATH, POLKIT_INTERFACE, "BackendVersion")
     }
 
@@ -59,8 +59,8 @@ impl Bus {
     /// # Errors
     /// A bus error.
     pub fn is_clock_synchronised(&self) -> Result<bool, BusError> {
-        let what = "ask whether the clock is synchronised".to_owned();
-        let call = MethodCall { operation: what, service: TIMEDATE_SERVICE, unit: None };
+        let operation = "query the clock synchronisation".to_owned();
+        let call = MethodCall { operation, service: TIMEDATE_SERVICE, unit: None };
         self.get_property(&call, TIMEDATE_PATH, TIMEDATE_SERVICE, "NTPSynchronized")
     }
 }

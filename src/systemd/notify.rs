@@ -51,17 +51,17 @@ impl Notifier {
     /// notifications are discarded.
     #[must_use]
     pub fn new(socket: Option<&OsStr>) -> Self {
-        let way = match socket.filter(|name| !name.is_empty()).map(open_socket).transpose() {
-            Ok(way) => way,
+        let socket = match socket.filter(|name| !name.is_empty()).map(open_socket).transpose() {
+            Ok(socket) => socket,
             Err(error) => {
-                warn!("NOTIFY_SOCKET cannot be used ({error}); going on without telling systemd");
+                warn!(%error, "cannot use NOTIFY_SOCKET; systemd is not notified");
                 None
             }
         };
-        if way.is_none() {
-            debug!("there is no service manager to tell");
+        if socket.is_none() {
+            debug!("no service manager to notify");
         }
-        Self { socket: way, has_warned: AtomicBool::new(false) }
+        Self { socket, has_warned: AtomicBool::new(false) }
     }
 
     /// True if there is a service manager to notify.
@@ -71,14 +71,14 @@ impl Notifier {
     }
 
     /// Sends all states in one datagram. A failure is only logged, the first time as a warning.
-    pub fn notify(&self, words: &[NotifyState<'_>]) {
-        let Some((socket, to)) = &self.socket else { return };
-        let message = words.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-        let Err(error) = socket.send_to_addr(message.as_bytes(), to) else { return };
+    pub fn notify(&self, states: &[NotifyState<'_>]) {
+        let Some((socket, address)) = &self.socket else { return };
+        let message = states.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        let Err(error) = socket.send_to_addr(message.as_bytes(), address) else { return };
         if self.has_warned.swap(true, Ordering::Relaxed) {
-            debug!("cannot tell systemd: {error}");
+            debug!(%error, "cannot notify systemd");
         } else {
-            warn!("cannot tell systemd how the service is ({error}); going on without");
+            warn!(%error, "cannot notify systemd");
         }
     }
 }
@@ -104,26 +104,30 @@ impl fmt::Display for NotifyState<'_> {
 /// Returns the maximum interval between two keep-alives, from the values of `WATCHDOG_USEC` and
 /// `WATCHDOG_PID` (sd_watchdog_enabled(3)); `None` if none are expected of process `pid`.
 #[must_use]
-pub fn watchdog_interval(usec: Option<&OsStr>, of: Option<&OsStr>, pid: u32) -> Option<Duration> {
+pub fn watchdog_interval(
+    usec: Option<&OsStr>,
+    watchdog_pid: Option<&OsStr>,
+    pid: u32,
+) -> Option<Duration> {
     let number = |value: &OsStr| value.to_str()?.parse::<u64>().ok();
-    if of.is_some_and(|of| number(of) != Some(u64::from(pid))) {
+    if watchdog_pid.is_some_and(|value| number(value) != Some(u64::from(pid))) {
         return None;
     }
     usec.and_then(number).filter(|usec| *usec > 0).map(Duration::from_micros)
 }
 
 fn open_socket(name: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
-    let to = match name.as_bytes() {
+    let address = match name.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         [b'/', ..] => SocketAddr::from_pathname(name)?,
         _ => {
-            let what = format!("{} is neither a path nor an abstract name", name.display());
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+            let message = format!("{} is neither a path nor an abstract name", name.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
     };
     let socket = UnixDatagram::unbound()?;
     socket.set_write_timeout(Some(SEND_TIMEOUT))?;
-    Ok((socket, to))
+    Ok((socket, address))
 }
 
 #[cfg(test)]
@@ -159,9 +163,9 @@ mod tests {
     fn an_absent_invalid_or_full_socket_does_not_block() {
         let home = tempfile::tempdir().unwrap();
         let full = home.path().join("full");
-        let _nobody_reads = UnixDatagram::bind(&full).unwrap();
-        for place in [None, Some(""), Some("notify"), Some("/nowhere/notify")] {
-            Notifier::new(place.map(OsStr::new)).notify(&[NotifyState::Watchdog]);
+        let _unread_socket = UnixDatagram::bind(&full).unwrap();
+        for name in [None, Some(""), Some("notify"), Some("/nowhere/notify")] {
+            Notifier::new(name.map(OsStr::new)).notify(&[NotifyState::Watchdog]);
         }
 
         // The socket queues some hundred datagrams at most; after that, each send would block
@@ -178,8 +182,8 @@ mod tests {
 
     #[test]
     fn the_watchdog_applies_only_to_its_process() {
-        let interval = |usec: &str, of: Option<&str>| {
-            watchdog_interval(Some(usec.as_ref()), of.map(OsStr::new), 4711)
+        let interval = |usec: &str, watchdog_pid: Option<&str>| {
+            watchdog_interval(Some(usec.as_ref()), watchdog_pid.map(OsStr::new), 4711)
         };
 
         assert_eq!(interval("30000000", None), Some(Duration::from_secs(30)));
@@ -192,16 +196,16 @@ mod tests {
 
     #[test]
     fn each_state_is_written_as_sd_notify_expects() {
-        let words = [
+        let states = [
             NotifyState::Reloading { uptime: Duration::from_secs(2) },
             NotifyState::Stopping,
             NotifyState::Watchdog,
             NotifyState::ExtendTimeout(Duration::from_secs(60)),
         ];
 
-        let told = words.map(|word| word.to_string()).join("; ");
+        let text = states.map(|state| state.to_string()).join("; ");
         assert_eq!(
-            told,
+            text,
             "RELOADING=1\nMONOTONIC_USEC=2000000; STOPPING=1; WATCHDOG=1; \
              EXTEND_TIMEOUT_USEC=60000000"
         );

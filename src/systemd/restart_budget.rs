@@ -18,7 +18,7 @@ const SCHEMA: u64 = 1;
 /// Access to the file; changes exclude those of other processes.
 #[derive(Debug)]
 pub struct RestartBudgetFile {
-    shared: LockedFile,
+    file: LockedFile,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -37,41 +37,42 @@ impl RestartBudgetFile {
     /// Uses the file in a state folder of this machine.
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
-        Self { shared: LockedFile::new(state_dir.join(RESTARTS_FILE)) }
+        Self { file: LockedFile::new(state_dir.join(RESTARTS_FILE)) }
     }
 
-    /// Counts one more restart of `what`, a source or a unit, and returns when it may happen. An
+    /// Counts one more restart of `name`, a source or a unit, and returns when it may happen. An
     /// unreadable file is moved aside, and counting restarts from zero.
     ///
     /// # Errors
     /// A storage failure.
     pub fn request_restart(
         &self,
-        what: &str,
+        name: &str,
         last_progress: Timestamp,
         now: Timestamp,
     ) -> Result<RestartPermit, Failure> {
-        self.shared.update(Durability::Durable, parse, |standing| {
-            let mut all = match standing {
+        self.file.update(Durability::Durable, parse, |previous| {
+            let mut all = match previous {
                 PreviousContent::Valid(all) => all,
                 PreviousContent::Absent | PreviousContent::Quarantined { .. } => BTreeMap::new(),
             };
-            let grant = all.entry(what.to_owned()).or_default().request_restart(last_progress, now);
-            (Some(serialize(all)), grant)
+            let permit =
+                all.entry(name.to_owned()).or_default().request_restart(last_progress, now);
+            (Some(serialize(all)), permit)
         })
     }
 
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.shared.path()
+        self.file.path()
     }
 
-    /// Reads the counts and changes nothing; `Ok(Err(why))` if the file is unreadable.
+    /// Reads the counts and changes nothing; `Ok(Err(reason))` if the file is unreadable.
     ///
     /// # Errors
     /// A storage failure.
     pub fn read(&self) -> Result<Result<BTreeMap<String, RestartBudget>, String>, Failure> {
-        Ok(self.shared.read(parse)?.unwrap_or_else(|| Ok(BTreeMap::new())))
+        Ok(self.file.read(parse)?.unwrap_or_else(|| Ok(BTreeMap::new())))
     }
 
     /// Reads the counts and changes nothing; empty without a readable file. An unreadable file is
@@ -85,19 +86,20 @@ impl RestartBudgetFile {
 }
 
 fn parse(bytes: &[u8]) -> Result<BTreeMap<String, RestartBudget>, String> {
-    let wrong = |error: serde_json::Error| sanitize_line(&error.to_string());
-    let RestartBudgetSchema { schema } = serde_json::from_slice(bytes).map_err(wrong)?;
+    let to_reason = |error: serde_json::Error| sanitize_line(&error.to_string());
+    let RestartBudgetSchema { schema } = serde_json::from_slice(bytes).map_err(to_reason)?;
     if schema > SCHEMA {
         return Err(format!("a newer cynosure wrote it: schema {schema}, this one knows {SCHEMA}"));
     }
-    let RestartBudgetDocument { restarts, .. } = serde_json::from_slice(bytes).map_err(wrong)?;
+    let RestartBudgetDocument { restarts, .. } =
+        serde_json::from_slice(bytes).map_err(to_reason)?;
     Ok(restarts)
 }
 
 fn serialize(restarts: BTreeMap<String, RestartBudget>) -> Vec<u8> {
     // Serialization cannot fail: all keys are strings, and there are no floats.
-    let format = RestartBudgetDocument { schema: SCHEMA, restarts };
-    let mut json = serde_json::to_vec_pretty(&format).unwrap_or_default();
+    let document = RestartBudgetDocument { schema: SCHEMA, restarts };
+    let mut json = serde_json::to_vec_pretty(&document).unwrap_or_default();
     json.push(b'\n');
     json
 }
@@ -129,13 +131,13 @@ mod tests {
     #[test]
     fn the_count_is_persisted_per_name() {
         let home = tempfile::tempdir().unwrap();
-        let ask = |what| {
-            RestartBudgetFile::new(home.path()).request_restart(what, Timestamp(0), NOW).unwrap()
+        let request = |name| {
+            RestartBudgetFile::new(home.path()).request_restart(name, Timestamp(0), NOW).unwrap()
         };
 
-        assert_eq!(ask("cynosure.service").not_before, NOW);
-        assert_eq!(ask("cynosure.service").not_before.since(NOW).as_secs(), 10);
-        assert_eq!(ask("work").not_before, NOW);
+        assert_eq!(request("cynosure.service").not_before, NOW);
+        assert_eq!(request("cynosure.service").not_before.since(NOW).as_secs(), 10);
+        assert_eq!(request("work").not_before, NOW);
         let counts = RestartBudgetFile::new(home.path()).read_or_default().unwrap();
         assert_eq!(counts["cynosure.service"].consecutive_restarts, 2);
     }

@@ -73,7 +73,7 @@ impl fmt::Display for UnitName {
 
 impl fmt::Display for InvalidUnitName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is no name of a service; write it in letters, digits and :-_.\\@", self.0)
+        write!(f, "{:?} is not a valid service name; use only letters, digits and :-_.\\@", self.0)
     }
 }
 
@@ -93,10 +93,9 @@ impl Bus {
         &self,
         unit: &UnitName,
         mode: &str,
-        what: String,
+        operation: String,
     ) -> Result<(), BusError> {
-        let call =
-            MethodCall { operation: what, service: SYSTEMD_SERVICE, unit: Some(unit.as_str()) };
+        let call = MethodCall { operation, service: SYSTEMD_SERVICE, unit: Some(unit.as_str()) };
         self.call(&call, async |connection| {
             let body = (unit.as_str(), mode);
             let (path, interface) = (MANAGER_PATH, Some(MANAGER_INTERFACE));
@@ -113,9 +112,8 @@ impl Bus {
     /// # Errors
     /// A bus error.
     pub fn unit_status(&self, unit: &UnitName) -> Result<UnitStatus, BusError> {
-        let what = format!("ask for the state of {unit}");
-        let call =
-            MethodCall { operation: what, service: SYSTEMD_SERVICE, unit: Some(unit.as_str()) };
+        let operation = format!("query the state of {unit}");
+        let call = MethodCall { operation, service: SYSTEMD_SERVICE, unit: Some(unit.as_str()) };
         self.call(&call, async |connection| {
             let body = unit.as_str();
             let (path, interface) = (MANAGER_PATH, Some(MANAGER_INTERFACE));
@@ -124,9 +122,9 @@ impl Bus {
                 .await?;
             let loaded = loaded.body();
             let path: OwnedObjectPath = loaded.deserialize()?;
-            let mut known = get_all_properties(connection, &path, UNIT_INTERFACE).await?;
-            known.extend(get_all_properties(connection, &path, SERVICE_INTERFACE).await?);
-            Ok(to_unit_status(unit, &mut UnitProperties(known)))
+            let mut properties = get_all_properties(connection, &path, UNIT_INTERFACE).await?;
+            properties.extend(get_all_properties(connection, &path, SERVICE_INTERFACE).await?);
+            Ok(to_unit_status(unit, &mut UnitProperties(properties)))
         })
     }
 
@@ -136,7 +134,7 @@ impl Bus {
     /// A bus error.
     pub fn systemd_version(&self) -> Result<String, BusError> {
         let call = MethodCall {
-            operation: "ask for the version of systemd".to_owned(),
+            operation: "query the version of systemd".to_owned(),
             service: SYSTEMD_SERVICE,
             unit: None,
         };
@@ -158,10 +156,10 @@ impl Bus {
         let service = call.service;
         self.call(call, async |connection| {
             let body = (interface, name);
-            let told = connection
+            let reply = connection
                 .call_method(Some(service), path, Some(PROPERTIES_INTERFACE), "Get", &body)
                 .await?;
-            let value: OwnedVariant = told.body().deserialize()?;
+            let value: OwnedVariant = reply.body().deserialize()?;
             T::try_from(value).map_err(Into::into)
         })
     }
@@ -172,10 +170,10 @@ async fn get_all_properties(
     path: &ObjectPath<'_>,
     interface: &str,
 ) -> Result<BTreeMap<String, OwnedVariant>, zbus::Error> {
-    let told = connection
+    let reply = connection
         .call_method(Some(SYSTEMD_SERVICE), path, Some(PROPERTIES_INTERFACE), "GetAll", &interface)
         .await?;
-    told.body().deserialize()
+    reply.body().deserialize()
 }
 
 /// Properties by name. A missing property, or one of another type, reads as absent, because
@@ -207,25 +205,25 @@ impl UnitProperties {
     }
 }
 
-fn to_unit_status(unit: &UnitName, known: &mut UnitProperties) -> UnitStatus {
+fn to_unit_status(unit: &UnitName, properties: &mut UnitProperties) -> UnitStatus {
     UnitStatus {
         name: unit.to_string(),
-        load_state: LoadState::from_name(&known.string("LoadState")),
-        active_state: ActiveState::from_name(&known.string("ActiveState")),
-        sub_state: known.string("SubState"),
-        result: known.string("Result"),
-        main_pid: known.take("MainPID").filter(|pid: &u32| *pid != 0),
-        restarts: known.take("NRestarts").unwrap_or_default(),
-        exit_status: known.take("ExecMainStatus").unwrap_or_default(),
-        active_since: known.timestamp("ActiveEnterTimestamp"),
-        state_changed_at: known.timestamp("StateChangeTimestamp"),
-        status_text: known.string("StatusText"),
-        watchdog_timeout: known.duration("WatchdogUSec"),
+        load_state: LoadState::from_name(&properties.string("LoadState")),
+        active_state: ActiveState::from_name(&properties.string("ActiveState")),
+        sub_state: properties.string("SubState"),
+        result: properties.string("Result"),
+        main_pid: properties.take("MainPID").filter(|pid: &u32| *pid != 0),
+        restarts: properties.take("NRestarts").unwrap_or_default(),
+        exit_status: properties.take("ExecMainStatus").unwrap_or_default(),
+        active_since: properties.timestamp("ActiveEnterTimestamp"),
+        state_changed_at: properties.timestamp("StateChangeTimestamp"),
+        status_text: properties.string("StatusText"),
+        watchdog_timeout: properties.duration("WatchdogUSec"),
         start_limit: StartLimit {
-            interval: known.duration("StartLimitIntervalUSec").unwrap_or_default(),
-            burst: known.take("StartLimitBurst").unwrap_or_default(),
+            interval: properties.duration("StartLimitIntervalUSec").unwrap_or_default(),
+            burst: properties.take("StartLimitBurst").unwrap_or_default(),
         },
-        unit_file_state: known.string("UnitFileState"),
+        unit_file_state: properties.string("UnitFileState"),
     }
 }
 

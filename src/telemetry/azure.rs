@@ -51,7 +51,7 @@ impl AzureConnection {
         let (mut key, mut endpoint, mut suffix, mut location) = (None, None, None, None);
         for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
             let Some((name, value)) = part.split_once('=') else {
-                return Err("it has a part without a sign of equality".to_owned());
+                return Err("it has a part without an equals sign".to_owned());
             };
             let value = Some(value.trim()).filter(|value| !value.is_empty());
             match name.trim().to_ascii_lowercase().as_str() {
@@ -63,21 +63,21 @@ impl AzureConnection {
                 _ => {}
             }
         }
-        let Some(key) = key else { return Err("it names no InstrumentationKey".to_owned()) };
-        let place = location.map(|location| format!("{location}.")).unwrap_or_default();
-        let of_suffix = suffix.map(|suffix| format!("https://{place}dc.{suffix}/"));
-        let endpoint = endpoint.map(str::to_owned).or(of_suffix);
+        let Some(key) = key else { return Err("it has no InstrumentationKey".to_owned()) };
+        let location_prefix = location.map(|location| format!("{location}.")).unwrap_or_default();
+        let suffix_endpoint = suffix.map(|suffix| format!("https://{location_prefix}dc.{suffix}/"));
+        let endpoint = endpoint.map(str::to_owned).or(suffix_endpoint);
         let mut endpoint = endpoint.unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned());
         if !endpoint.ends_with('/') {
             endpoint.push('/');
         }
-        let track = Url::parse(&endpoint).and_then(|base| base.join(TRACK_PATH));
-        match track {
-            Ok(track) if is_secure(&track) => {
-                Ok(Self { track_url: track, instrumentation_key: key.to_owned() })
+        let track_url = Url::parse(&endpoint).and_then(|base| base.join(TRACK_PATH));
+        match track_url {
+            Ok(track_url) if is_secure(&track_url) => {
+                Ok(Self { track_url, instrumentation_key: key.to_owned() })
             }
             Ok(_) => Err("its IngestionEndpoint is not https".to_owned()),
-            Err(_) => Err("its IngestionEndpoint is no address".to_owned()),
+            Err(_) => Err("its IngestionEndpoint is not a valid URL".to_owned()),
         }
     }
 }
@@ -155,7 +155,7 @@ impl AzureExporter {
         let name = match report.level {
             HealthLevel::Critical => "health_critical",
             HealthLevel::Warning => "health_warning",
-            HealthLevel::Healthy | HealthLevel::Unknown => return None,
+            HealthLevel::Skipped | HealthLevel::Healthy | HealthLevel::Unknown => return None,
         };
         let data = json!({ "ver": 2, "name": name, "properties": failing_checks(report) });
         Some(build_envelope(input, connection, "Event", "EventData", &data))
@@ -168,7 +168,7 @@ fn health_metrics(input: &MetricsSnapshot) -> [(&'static str, Option<f64>); 5] {
     let system = input.system.as_ref();
     let disks = system.iter().flat_map(|system| &system.disks).map(|disk| disk.used_ratio * 100.0);
     // Of several units, one that is down must show.
-    let active = input.units.iter().map(|unit| unit.is_active).reduce(|all, is| all && is);
+    let active = input.units.iter().map(|unit| unit.is_active).reduce(|all, active| all && active);
     let restarts = input.units.iter().filter_map(|unit| unit.restarts).reduce(u64::saturating_add);
     [
         ("health.disk_usage", disks.reduce(f64::max)),
@@ -178,41 +178,41 @@ fn health_metrics(input: &MetricsSnapshot) -> [(&'static str, Option<f64>); 5] {
         ),
         ("health.heartbeat_age", max_heartbeat_age(input)),
         ("health.crash_count", restarts.map(|restarts| restarts as f64)),
-        ("health.service_active", active.map(|is| f64::from(u8::from(is)))),
+        ("health.service_active", active.map(|active| f64::from(u8::from(active)))),
     ]
 }
 
 /// Returns the largest time since a worker last wrote its state, in seconds.
 fn max_heartbeat_age(input: &MetricsSnapshot) -> Option<f64> {
-    let standings = input.sources.iter().filter_map(|source| source.state.as_ref());
-    let ages = standings.map(|standing| input.taken_at.since(standing.last_updated).as_secs_f64());
+    let states = input.sources.iter().filter_map(|source| source.state.as_ref());
+    let ages = states.map(|state| input.taken_at.since(state.last_updated).as_secs_f64());
     ages.reduce(f64::max)
 }
 
 /// Returns the failing checks, one property for each.
 fn failing_checks(report: &HealthCheckReport) -> Map<String, Json> {
     let mut checks: Vec<_> =
-        report.checks.iter().filter(|check| check.level != HealthLevel::Healthy).collect();
+        report.checks.iter().filter(|check| check.level > HealthLevel::Healthy).collect();
     checks.sort_by_key(|check| std::cmp::Reverse(check.level));
-    let told = checks.into_iter().take(EVENT_CHECKS_MAX).map(|check| {
+    let properties = checks.into_iter().take(EVENT_CHECKS_MAX).map(|check| {
         let key = format!("{} {}", check.kind.name(), check.subject);
         (sanitize_line(key.trim_end()), Json::from(sanitize_line(&check.message)))
     });
-    told.collect()
+    properties.collect()
 }
 
 fn build_envelope(
     input: &MetricsSnapshot,
-    to: &AzureConnection,
-    what: &str,
+    connection: &AzureConnection,
+    kind: &str,
     base_type: &str,
     data: &Json,
 ) -> Json {
     json!({
         "ver": 1,
-        "name": format!("Microsoft.ApplicationInsights.{what}"),
+        "name": format!("Microsoft.ApplicationInsights.{kind}"),
         "time": input.taken_at.to_string(),
-        "iKey": to.instrumentation_key,
+        "iKey": connection.instrumentation_key,
         "tags": {
             "ai.cloud.role": "cynosure",
             "ai.application.ver": input.version,
@@ -230,8 +230,8 @@ mod tests {
     fn a_connection_string_yields_the_track_url() {
         let track =
             |text| AzureConnection::parse(text).map(|connection| connection.track_url.to_string());
-        let here = "InstrumentationKey=k; ingestionendpoint=https://we-5.in.example.com/;LiveEndpoint=https://l/";
-        assert_eq!(track(here).as_deref(), Ok("https://we-5.in.example.com/v2.1/track"));
+        let full = "InstrumentationKey=k; ingestionendpoint=https://we-5.in.example.com/;LiveEndpoint=https://l/";
+        assert_eq!(track(full).as_deref(), Ok("https://we-5.in.example.com/v2.1/track"));
         let plain = "InstrumentationKey=k;IngestionEndpoint=http://127.0.0.1:9";
         assert_eq!(track(plain).as_deref(), Ok("http://127.0.0.1:9/v2.1/track"));
         let usual = "https://dc.services.visualstudio.com/v2.1/track";
@@ -250,8 +250,8 @@ mod tests {
             "InstrumentationKey=s3cret;IngestionEndpoint=http://in.example.com/",
             "InstrumentationKey=s3cret;IngestionEndpoint=nowhere",
         ] {
-            let why = AzureConnection::parse(text).unwrap_err();
-            assert!(!why.contains("s3cret"), "{why}");
+            let reason = AzureConnection::parse(text).unwrap_err();
+            assert!(!reason.contains("s3cret"), "{reason}");
         }
     }
 }

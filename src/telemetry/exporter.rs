@@ -120,9 +120,7 @@ impl ExportHeaders {
                 self.0.insert(name, value);
                 Ok(())
             }
-            (Err(_), _) | (_, Err(_)) => {
-                Err("a header has characters that none can carry".to_owned())
-            }
+            (Err(_), _) | (_, Err(_)) => Err("a header contains invalid characters".to_owned()),
         }
     }
 }
@@ -144,29 +142,30 @@ impl Exporter {
     /// One sentence, if the thread or the TLS clients cannot be created.
     pub fn start(collector: Option<Collector>) -> Result<Self, String> {
         let (sender, receiver) = channel(QUEUE_MAX);
-        let (ended, done) = mpsc::channel();
-        let made = build_client(ProxyUse::None)
-            .and_then(|near| Ok((near, build_client(ProxyUse::Environment)?)));
-        let (near, far) = made.map_err(|error| format!("no connections can be made: {error}"))?;
-        let waiting = Arc::new(AtomicUsize::new(0));
+        let (done_sender, done) = mpsc::channel();
+        let clients = build_client(ProxyUse::None)
+            .and_then(|local| Ok((local, build_client(ProxyUse::Environment)?)));
+        let (local_client, remote_client) =
+            clients.map_err(|error| format!("cannot create the HTTP clients: {error}"))?;
+        let queued_bytes = Arc::new(AtomicUsize::new(0));
         let runtime = Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| format!("it cannot start: {error}"))?;
-        let carrier = ExportWorker {
-            local_client: near,
-            remote_client: far,
+        let runtime = runtime.map_err(|error| format!("cannot create the runtime: {error}"))?;
+        let worker = ExportWorker {
+            local_client,
+            remote_client,
             collector,
-            queued_bytes: Arc::clone(&waiting),
+            queued_bytes: Arc::clone(&queued_bytes),
             backoff: BackoffConfig::FAST,
             spans: Vec::new(),
             has_warned: false,
         };
         let run = move || {
-            runtime.block_on(carrier.run(receiver));
-            drop(ended);
+            runtime.block_on(worker.run(receiver));
+            drop(done_sender);
         };
         let thread = thread::Builder::new().name("telemetry".to_owned()).spawn(run);
-        thread.map_err(|error| format!("it cannot start: {error}"))?;
-        Ok(Self { queue: ExportQueue { sender, queued_bytes: waiting }, done })
+        thread.map_err(|error| format!("cannot start the thread: {error}"))?;
+        Ok(Self { queue: ExportQueue { sender, queued_bytes }, done })
     }
 
     #[must_use]
@@ -179,7 +178,7 @@ impl Exporter {
     pub fn close(self, limit: Duration) {
         drop(self.queue);
         if self.done.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-            debug!("telemetry that is not delivered yet is given up");
+            debug!("undelivered telemetry dropped");
         }
     }
 }
@@ -203,17 +202,17 @@ impl ExportQueue {
         headers: ExportHeaders,
         json: &serde_json::Value,
     ) -> DeliveryHandle {
-        let (delivered, receipt) = oneshot::channel();
-        let receipt = DeliveryHandle(receipt);
+        let (ack, receiver) = oneshot::channel();
+        let handle = DeliveryHandle(receiver);
         let json = serde_json::to_vec(json).unwrap_or_default();
         let bytes = json.len();
         if self.queued_bytes.load(Ordering::Relaxed).saturating_add(bytes) > QUEUE_BYTES_MAX {
-            debug!("telemetry dropped: too much of it waits");
-            return receipt;
+            debug!("telemetry dropped, the queue is full");
+            return handle;
         }
         self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.enqueue(ExportItem::Post { url, headers: Box::new(headers), json, ack: delivered });
-        receipt
+        self.enqueue(ExportItem::Post { url, headers: Box::new(headers), json, ack });
+        handle
     }
 
     /// Queues a span for the next batch, or drops it if the queue is full.
@@ -221,14 +220,13 @@ impl ExportQueue {
         self.enqueue(ExportItem::Span(Box::new(span)));
     }
 
-    fn enqueue(&self, parcel: ExportItem) {
-        let Err(TrySendError::Full(parcel) | TrySendError::Closed(parcel)) =
-            self.sender.try_send(parcel)
+    fn enqueue(&self, item: ExportItem) {
+        let Err(TrySendError::Full(item) | TrySendError::Closed(item)) = self.sender.try_send(item)
         else {
             return;
         };
-        self.queued_bytes.fetch_sub(parcel.bytes(), Ordering::Relaxed);
-        debug!("telemetry dropped: too much of it waits");
+        self.queued_bytes.fetch_sub(item.bytes(), Ordering::Relaxed);
+        debug!("telemetry dropped, the queue is full");
     }
 }
 
@@ -266,25 +264,25 @@ struct ExportWorker {
 }
 
 impl ExportWorker {
-    async fn run(mut self, mut parcels: Receiver<ExportItem>) {
+    async fn run(mut self, mut items: Receiver<ExportItem>) {
         let mut due = Instant::now();
         loop {
             let is_waiting = !self.spans.is_empty();
-            let parcel = tokio::select! {
-                parcel = parcels.recv() => parcel,
+            let item = tokio::select! {
+                item = items.recv() => item,
                 () = tokio::time::sleep_until(due), if is_waiting => {
                     self.send_spans().await;
                     continue;
                 }
             };
-            if let Some(parcel) = &parcel {
-                self.queued_bytes.fetch_sub(parcel.bytes(), Ordering::Relaxed);
+            if let Some(item) = &item {
+                self.queued_bytes.fetch_sub(item.bytes(), Ordering::Relaxed);
             }
-            match parcel {
-                Some(ExportItem::Post { url, headers, json, ack: delivered }) => {
+            match item {
+                Some(ExportItem::Post { url, headers, json, ack }) => {
                     if self.send(&url, &headers, json).await == DeliveryStatus::Delivered {
                         // Most callers have dropped the handle.
-                        delivered.send(()).ok();
+                        ack.send(()).ok();
                     }
                 }
                 Some(ExportItem::Span(span)) => {
@@ -327,9 +325,13 @@ impl ExportWorker {
                 self.has_warned = false;
                 return DeliveryStatus::Delivered;
             }
-            Err(gave_up) if self.has_warned => debug!(host, "telemetry dropped: {gave_up}"),
-            Err(gave_up) => {
-                warn!(host, "telemetry is not delivered, and dropped until it is: {gave_up}");
+            Err(error) if self.has_warned => debug!(host, %error, "telemetry dropped"),
+            Err(error) => {
+                warn!(
+                    host,
+                    %error,
+                    "cannot deliver telemetry; it is dropped until the receiver accepts it"
+                );
                 self.has_warned = true;
             }
         }
@@ -350,10 +352,11 @@ async fn post_once(
     if status.is_success() {
         return Ok(());
     }
-    let told = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-    let told = told.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+    let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let retry_after =
+        retry_after.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
     Err(ExportError {
-        reason: format!("the receiver says {status}"),
+        reason: format!("the receiver responded with {status}"),
         // The statuses that the OTLP specification names as retryable.
         is_retryable: matches!(
             status,
@@ -362,16 +365,16 @@ async fn post_once(
                 | StatusCode::SERVICE_UNAVAILABLE
                 | StatusCode::GATEWAY_TIMEOUT
         ),
-        retry_after: told.map(|told| told.min(RETRY_AFTER_MAX)),
+        retry_after: retry_after.map(|delay| delay.min(RETRY_AFTER_MAX)),
     })
 }
 
 /// Describes an error without the URL. Only the innermost cause never contains it.
 fn connection_error(error: &reqwest::Error) -> ExportError {
     let causes = std::iter::successors(Error::source(error), |&link| link.source());
-    let why = causes.last().map_or_else(|| "no reason given".to_owned(), ToString::to_string);
-    let what = if error.is_timeout() { "no answer in time" } else { "no connection" };
-    ExportError { reason: format!("{what}: {why}"), is_retryable: true, retry_after: None }
+    let cause = causes.last().map_or_else(|| "no reason given".to_owned(), ToString::to_string);
+    let summary = if error.is_timeout() { "no answer in time" } else { "no connection" };
+    ExportError { reason: format!("{summary}: {cause}"), is_retryable: true, retry_after: None }
 }
 
 impl Retryable for ExportError {

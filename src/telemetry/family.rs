@@ -58,18 +58,18 @@ impl MetricFamily {
         self.series.push(MetricSeries { labels, value });
     }
 
-    /// Adds a series for each word: 1 for the current one, 0 for the others.
+    /// Adds a series for each state: 1 for the current one, 0 for the others.
     pub(super) fn push_state_set<'a>(
         &mut self,
         labels: &[(&'static str, &str)],
         label: &'static str,
-        words: impl Iterator<Item = &'a str>,
-        is: &str,
+        states: impl Iterator<Item = &'a str>,
+        current: &str,
     ) {
-        for word in words {
+        for state in states {
             let mut labels = labels.to_vec();
-            labels.push((label, word));
-            self.push(&labels, MetricValue::from(word == is));
+            labels.push((label, state));
+            self.push(&labels, MetricValue::from(state == current));
         }
     }
 }
@@ -91,10 +91,10 @@ impl MetricValue {
     pub fn count(&self) -> Option<u64> {
         match self {
             Self::Number(_) => None,
-            Self::Histogram { buckets, overflow: beyond, .. } => {
+            Self::Histogram { buckets, overflow, .. } => {
                 let within =
                     buckets.iter().fold(0_u64, |all, (_, count)| all.saturating_add(*count));
-                Some(within.saturating_add(*beyond))
+                Some(within.saturating_add(*overflow))
             }
         }
     }

@@ -6,7 +6,8 @@ use crate::engine::watch::HealthLevel;
 use crate::telemetry::{MetricFamily, MetricValue, MetricsSnapshot, UnitSnapshot};
 
 pub(super) fn families(input: &MetricsSnapshot) -> Vec<MetricFamily> {
-    let mut build = MetricFamily::gauge("cynosure_build_info", "Always 1: the version that runs.");
+    let mut build =
+        MetricFamily::gauge("cynosure_build_info", "Always 1; the label is the running version.");
     build.push(&[("version", input.version)], 1.0.into());
     let mut families = vec![build, alerts(input)];
     families.extend(input.report.iter().flat_map(health));
@@ -16,50 +17,48 @@ pub(super) fn families(input: &MetricsSnapshot) -> Vec<MetricFamily> {
 }
 
 fn alerts(input: &MetricsSnapshot) -> MetricFamily {
-    let mut active =
-        MetricFamily::gauge("cynosure_alerts_active", "Alerts that last, by severity.");
+    let mut active = MetricFamily::gauge("cynosure_alerts_active", "Firing alerts, by severity.");
     for severity in [Severity::Info, Severity::Warning, Severity::Critical] {
-        let of = input.alerts.iter().filter(|count| count.severity == severity);
-        let count = of.fold(0_u64, |all, count| all.saturating_add(count.active));
+        let counts = input.alerts.iter().filter(|count| count.severity == severity);
+        let count = counts.fold(0_u64, |all, count| all.saturating_add(count.active));
         active.push(&[("severity", severity.name())], count.into());
     }
     active
 }
 
 fn health(report: &HealthCheckReport) -> [MetricFamily; 3] {
-    let words = || HealthLevel::ALL.into_iter().map(level_label);
+    let labels = || HealthLevel::ALL.into_iter().map(level_label);
     let mut overall = MetricFamily::gauge(
         "cynosure_health_level",
-        "1 for the worst that a check found, 0 for the other levels.",
+        "1 for the worst level of all checks, 0 for the other levels.",
     );
-    overall.push_state_set(&[], "level", words(), level_label(report.level));
+    overall.push_state_set(&[], "level", labels(), level_label(report.level));
     let mut level = MetricFamily::gauge(
         "cynosure_health_check_level",
-        "1 for the worst that was found in one area, 0 for the other levels.",
+        "1 for the worst level of a kind of check, 0 for the other levels.",
     );
-    for area in CheckKind::ALL {
-        let of = |check: &&HealthCheck| check.kind == area;
-        let Some(worst) = report.checks.iter().filter(of).map(|check| check.level).max() else {
+    for kind in CheckKind::ALL {
+        let of_kind = |check: &&HealthCheck| check.kind == kind;
+        let Some(worst) = report.checks.iter().filter(of_kind).map(|check| check.level).max()
+        else {
             continue;
         };
-        level.push_state_set(&[("check", area.name())], "level", words(), level_label(worst));
+        level.push_state_set(&[("check", kind.name())], "level", labels(), level_label(worst));
     }
-    let mut looked = MetricFamily::gauge(
+    let mut checked_at = MetricFamily::gauge(
         "cynosure_health_looked_timestamp_seconds",
-        "When the monitor last looked at everything, as Unix time.",
+        "Unix time of the last health evaluation.",
     );
-    looked.push(&[], report.checked_at.into());
-    [overall, level, looked]
+    checked_at.push(&[], report.checked_at.into());
+    [overall, level, checked_at]
 }
 
 fn units(units: &[UnitSnapshot]) -> [MetricFamily; 2] {
-    let mut active = MetricFamily::gauge(
-        "cynosure_unit_active",
-        "1 if a unit of workers is active, 0 if it is not.",
-    );
+    let mut active =
+        MetricFamily::gauge("cynosure_unit_active", "1 if a worker unit is active, 0 otherwise.");
     let mut restarts = MetricFamily::counter(
         "cynosure_unit_restarts_total",
-        "Starts of a unit by systemd, since somebody last started it by hand.",
+        "Starts of a unit by systemd since its last manual start.",
     );
     for unit in units {
         let labels = [("unit", unit.name.as_str())];
@@ -77,29 +76,31 @@ fn system(system: &HostMetrics) -> Vec<MetricFamily> {
     };
     let mut used = MetricFamily::gauge(
         "cynosure_disk_usage_ratio",
-        "Share of a filesystem that we write to which is used.",
+        "Used share of a filesystem that is written to.",
     );
     let mut free = MetricFamily::gauge(
         "cynosure_disk_free_bytes",
-        "Bytes that may still be written to a filesystem.",
+        "Free bytes of a filesystem that is written to.",
     );
-    let mut inodes =
-        MetricFamily::gauge("cynosure_disk_inode_usage_ratio", "Share of its inodes that is used.");
+    let mut inodes = MetricFamily::gauge(
+        "cynosure_disk_inode_usage_ratio",
+        "Used share of the inodes of a filesystem that is written to.",
+    );
     for disk in &system.disks {
         let path = [("path", disk.path.as_str())];
         used.push(&path, disk.used_ratio.into());
         free.push(&path, disk.free_bytes.into());
-        disk.inode_ratio.into_iter().for_each(|share| inodes.push(&path, MetricValue::from(share)));
+        disk.inode_ratio.into_iter().for_each(|ratio| inodes.push(&path, MetricValue::from(ratio)));
     }
     vec![
         one(
             "cynosure_cpu_usage_ratio",
-            "Share of the time of all processors that was spent lately.",
+            "Used share of the CPU time of all processors.",
             system.cpu_ratio,
         ),
         one(
             "cynosure_memory_usage_ratio",
-            "Share of the memory of the machine that cannot be had.",
+            "Share of the memory of the host that is not available.",
             system.memory_ratio,
         ),
         used,
@@ -110,6 +111,7 @@ fn system(system: &HostMetrics) -> Vec<MetricFamily> {
 
 fn level_label(level: HealthLevel) -> &'static str {
     match level {
+        HealthLevel::Skipped => "skipped",
         HealthLevel::Healthy => "healthy",
         HealthLevel::Warning => "warning",
         HealthLevel::Unknown => "unknown",

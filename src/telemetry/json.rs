@@ -24,11 +24,11 @@ fn series_to_json(MetricSeries { labels, value }: &MetricSeries) -> Json {
         .collect();
     match value {
         MetricValue::Number(number) => json!({ "labels": labels, "value": number }),
-        MetricValue::Histogram { buckets, overflow: beyond, sum } => json!({
+        MetricValue::Histogram { buckets, overflow, sum } => json!({
             "labels": labels,
             "count": value.count(),
             "sum": sum,
-            "beyond": beyond,
+            "beyond": overflow,
             "buckets": buckets
                 .iter()
                 .map(|(bound, count)| json!({ "up_to": bound, "count": count }))

@@ -18,14 +18,14 @@ pub(super) fn families(input: &MetricsSnapshot) -> Vec<MetricFamily> {
 fn degradation(input: &MetricsSnapshot) -> Vec<MetricFamily> {
     let mut score = MetricFamily::gauge(
         "cynosure_provider_degradation_score",
-        "How degraded a provider is, from 0, all well, to 1.",
+        "Degradation score of a provider, from 0 (healthy) to 1.",
     );
     let mut rate = MetricFamily::gauge(
         "cynosure_provider_success_ratio",
-        "Mean share of the last attempts that succeeded, over the sources of a provider.",
+        "Mean success rate of the last attempts, over the sources of a provider.",
     );
     let mut sources =
-        MetricFamily::gauge("cynosure_provider_sources", "Sources of a provider, by how they are.");
+        MetricFamily::gauge("cynosure_provider_sources", "Sources of a provider, by health.");
     for health in &input.providers {
         let provider = ("provider", health.provider.as_str());
         score.push(&[provider], health.score.into());
@@ -33,10 +33,11 @@ fn degradation(input: &MetricsSnapshot) -> Vec<MetricFamily> {
             rate.push(&[provider], success.into());
         }
         let counts = health.sources;
-        let well = counts.total.saturating_sub(counts.degraded).saturating_sub(counts.failed);
-        let standings = [("well", well), ("degraded", counts.degraded), ("failed", counts.failed)];
-        for (standing, count) in standings {
-            sources.push(&[provider, ("standing", standing)], count.into());
+        let healthy = counts.total.saturating_sub(counts.degraded).saturating_sub(counts.failed);
+        let by_health =
+            [("well", healthy), ("degraded", counts.degraded), ("failed", counts.failed)];
+        for (label, count) in by_health {
+            sources.push(&[provider, ("standing", label)], count.into());
         }
     }
     vec![score, rate, sources]
@@ -45,24 +46,22 @@ fn degradation(input: &MetricsSnapshot) -> Vec<MetricFamily> {
 fn breakers(breakers: &[BreakerSnapshot]) -> [MetricFamily; 4] {
     let mut state = MetricFamily::gauge(
         "cynosure_breaker_state",
-        "1 for the state that a circuit breaker is in, 0 for the others.",
+        "1 for the current state of a circuit breaker, 0 for the other states.",
     );
     let mut until = MetricFamily::gauge(
         "cynosure_breaker_until_timestamp_seconds",
-        "When an open breaker lets a call try, as Unix time; absent where a person must close it.",
+        "Unix time at which an open breaker allows a probe; absent if it must be closed manually.",
     );
     let mut opened =
         MetricFamily::counter("cynosure_breaker_opened_total", "Times that a breaker has opened.");
-    let mut rejected = MetricFamily::counter(
-        "cynosure_breaker_rejected_total",
-        "Calls that a breaker has not let through.",
-    );
+    let mut rejected =
+        MetricFamily::counter("cynosure_breaker_rejected_total", "Calls that a breaker rejected.");
     for breaker in breakers {
         let name = ("breaker", breaker.name.as_str());
-        let words = [BreakerState::Closed, BreakerState::Open, BreakerState::HalfOpen]
+        let states = [BreakerState::Closed, BreakerState::Open, BreakerState::HalfOpen]
             .into_iter()
             .map(BreakerState::name);
-        state.push_state_set(&[name], "state", words, breaker.state.name());
+        state.push_state_set(&[name], "state", states, breaker.state.name());
         if let (BreakerState::Open, Some(at)) = (breaker.state, breaker.until) {
             until.push(&[name], at.into());
         }
@@ -72,73 +71,73 @@ fn breakers(breakers: &[BreakerSnapshot]) -> [MetricFamily; 4] {
     [state, until, opened, rejected]
 }
 
-fn rate_limit_blocks(quotas: &[RateLimitSnapshot], now: Timestamp) -> [MetricFamily; 2] {
-    let mut closed = MetricFamily::gauge(
+fn rate_limit_blocks(rate_limits: &[RateLimitSnapshot], now: Timestamp) -> [MetricFamily; 2] {
+    let mut blocked = MetricFamily::gauge(
         "cynosure_gate_closed",
-        "1 while no request may go out to a provider, since it said so or its quota is used up.",
+        "1 while requests to a provider are blocked by its rate limiter, 0 otherwise.",
     );
     let mut until = MetricFamily::gauge(
         "cynosure_gate_closed_until_timestamp_seconds",
-        "Until when a gate is closed, as Unix time, and why.",
+        "Unix time until which requests to a provider are blocked, by reason.",
     );
-    for RateLimitSnapshot { scope, status: standing } in quotas {
+    for RateLimitSnapshot { scope, status } in rate_limits {
         let scope = ("scope", scope.as_str());
-        let hold = standing.block.as_ref().filter(|hold| now < hold.until);
-        closed.push(&[scope], hold.is_some().into());
-        if let Some(hold) = hold {
-            until.push(&[scope, ("reason", block_reason(hold))], hold.until.into());
+        let block = status.block.as_ref().filter(|block| now < block.until);
+        blocked.push(&[scope], block.is_some().into());
+        if let Some(block) = block {
+            until.push(&[scope, ("reason", block_reason(block))], block.until.into());
         }
     }
-    [closed, until]
+    [blocked, until]
 }
 
-fn rate_limits(quotas: &[RateLimitSnapshot]) -> Vec<MetricFamily> {
+fn rate_limits(rate_limits: &[RateLimitSnapshot]) -> Vec<MetricFamily> {
     let mut rate = MetricFamily::gauge(
         "cynosure_quota_rate_per_second",
-        "Requests per second that are made at most; absent where nothing limits them.",
+        "Maximum number of requests per second; absent without a limit.",
     );
     let mut estimate = MetricFamily::gauge(
         "cynosure_quota_estimate_per_second",
-        "What a server allows per second, as learned from its refusals.",
+        "Requests per second that a server allows, estimated from its rejections.",
     );
-    let mut granted = MetricFamily::gauge(
+    let mut allowed = MetricFamily::gauge(
         "cynosure_quota_limit",
-        "Units that a server grants in each window, as it told last.",
+        "Units that a server allows per window, as last advertised.",
     );
     let mut remaining = MetricFamily::gauge(
         "cynosure_quota_remaining",
-        "Units that are left, as the server told last.",
+        "Remaining units, as last advertised by the server.",
     );
-    for RateLimitSnapshot { scope, status: standing } in quotas {
+    for RateLimitSnapshot { scope, status } in rate_limits {
         let scope = ("scope", scope.as_str());
-        if let Some(in_force) = standing.rate {
-            rate.push(&[scope], in_force.get().into());
+        if let Some(current) = status.rate {
+            rate.push(&[scope], current.get().into());
         }
-        if let Some(learned) = standing.estimated_rate {
-            estimate.push(&[scope], learned.get().into());
+        if let Some(estimated) = status.estimated_rate {
+            estimate.push(&[scope], estimated.get().into());
         }
-        for (name, limit) in numbered_limits(&standing.limits) {
+        for (name, limit) in numbered_limits(&status.limits) {
             let labels = [scope, ("limit", name.as_str())];
             if let Some(quota) = limit.quota {
-                granted.push(&labels, MetricValue::Number(quota));
+                allowed.push(&labels, MetricValue::Number(quota));
             }
-            if let Some(left) = limit.remaining {
-                remaining.push(&labels, MetricValue::Number(left));
+            if let Some(count) = limit.remaining {
+                remaining.push(&labels, MetricValue::Number(count));
             }
         }
     }
-    vec![rate, estimate, granted, remaining]
+    vec![rate, estimate, allowed, remaining]
 }
 
 /// Numbers the limits by their position in the response. A server could send a new name in each
 /// response, and each name would be a permanent series. The engine tracks sixteen limits of a scope
 /// at most.
 fn numbered_limits(limits: &[AdvertisedLimit]) -> impl Iterator<Item = (String, &AdvertisedLimit)> {
-    limits.iter().enumerate().map(|(no, limit)| ((no + 1).to_string(), limit))
+    limits.iter().enumerate().map(|(index, limit)| ((index + 1).to_string(), limit))
 }
 
-fn block_reason(hold: &Block) -> &'static str {
-    match hold.reason {
+fn block_reason(block: &Block) -> &'static str {
+    match block.reason {
         BlockReason::RetryAfter(_) => "told",
         BlockReason::Exhausted { .. } => "used_up",
         BlockReason::NoTimeGiven { .. } => "unexplained",

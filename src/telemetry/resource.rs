@@ -22,12 +22,12 @@ impl TelemetryResource {
     /// 9562, section 5.8): a hash without random bits.
     #[must_use]
     pub fn new(version: &'static str, host: &str, state_dir: &Path) -> Self {
-        let named = Sha256::new_with_prefix("cynosure instance\0")
+        let hash = Sha256::new_with_prefix("cynosure instance\0")
             .chain_update(host)
             .chain_update([0])
             .chain_update(state_dir.as_os_str().as_bytes());
         let mut bytes = [0; 16];
-        bytes.iter_mut().zip(named.finalize()).for_each(|(byte, hashed)| *byte = hashed);
+        bytes.iter_mut().zip(hash.finalize()).for_each(|(byte, hashed)| *byte = hashed);
         let bits = u128::from_be_bytes(bytes) & !(0xf << 76) & !(0b11 << 62);
         let hex = format!("{:032x}", bits | (8 << 76) | (0b10 << 62));
         let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &hex[part]);
@@ -45,11 +45,11 @@ mod tests {
 
     #[test]
     fn an_instance_is_one_state_folder_of_one_host() {
-        let here = instance_id("host", "/var/lib/cynosure");
+        let id = instance_id("host", "/var/lib/cynosure");
 
-        assert_eq!(here, instance_id("host", "/var/lib/cynosure"));
-        assert_ne!(here, instance_id("host", "/srv/cynosure"));
-        assert_ne!(here, instance_id("other", "/var/lib/cynosure"));
+        assert_eq!(id, instance_id("host", "/var/lib/cynosure"));
+        assert_ne!(id, instance_id("host", "/srv/cynosure"));
+        assert_ne!(id, instance_id("other", "/var/lib/cynosure"));
     }
 
     #[test]

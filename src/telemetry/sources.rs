@@ -25,25 +25,25 @@ pub(super) fn families(input: &MetricsSnapshot) -> Vec<MetricFamily> {
 fn states(sources: &[SourceSnapshot]) -> [MetricFamily; 3] {
     let mut info = MetricFamily::gauge(
         "cynosure_source_info",
-        "Always 1: the provider of a source, and how it is spoken to.",
+        "Always 1; the labels are the provider and the kind of a source.",
     );
     let mut state = MetricFamily::gauge(
         "cynosure_source_state",
-        "1 for the state that a source is in, 0 for the others.",
+        "1 for the current state of a source, 0 for the other states.",
     );
     let mut running = MetricFamily::gauge(
         "cynosure_source_running",
-        "1 if the process is there that works on a source, 0 if not.",
+        "1 if the worker process of a source is running, 0 otherwise.",
     );
     for source in sources {
         let name = source.name.as_str();
-        let facts = [("source", name), ("provider", &source.provider), ("kind", &source.kind)];
-        info.push(&facts, 1.0.into());
-        let words = Status::ALL.into_iter().map(Status::name).chain([UNKNOWN]);
-        let standing = source.state.as_ref();
-        let is = standing.map_or(UNKNOWN, |standing| standing.status.name());
-        state.push_state_set(&[("source", name)], "state", words, is);
-        let is_running = standing.is_some_and(|standing| standing.is_running);
+        let labels = [("source", name), ("provider", &source.provider), ("kind", &source.kind)];
+        info.push(&labels, 1.0.into());
+        let states = Status::ALL.into_iter().map(Status::name).chain([UNKNOWN]);
+        let snapshot = source.state.as_ref();
+        let current = snapshot.map_or(UNKNOWN, |snapshot| snapshot.status.name());
+        state.push_state_set(&[("source", name)], "state", states, current);
+        let is_running = snapshot.is_some_and(|snapshot| snapshot.is_running);
         running.push(&[("source", name)], is_running.into());
     }
     [info, state, running]
@@ -54,26 +54,26 @@ fn timestamps(sources: &[SourceSnapshot]) -> [MetricFamily; 4] {
         state_gauge(
             sources,
             "cynosure_source_state_since_timestamp_seconds",
-            "When a source came into its state, as Unix time.",
-            |standing| Some(standing.state_since.into()),
+            "Unix time at which a source entered its state.",
+            |state| Some(state.state_since.into()),
         ),
         state_gauge(
             sources,
             "cynosure_source_deadline_timestamp_seconds",
-            "When the state of a source ends or is looked into at the latest, as Unix time.",
-            |standing| standing.until.map(MetricValue::from),
+            "Unix time at which the state of a source ends or is checked at the latest.",
+            |state| state.until.map(MetricValue::from),
         ),
         state_gauge(
             sources,
             "cynosure_source_last_progress_timestamp_seconds",
-            "When the work of a source last went on, as Unix time.",
-            |standing| Some(standing.last_progress.into()),
+            "Unix time of the last progress of a source.",
+            |state| Some(state.last_progress.into()),
         ),
         state_gauge(
             sources,
             "cynosure_source_last_update_timestamp_seconds",
-            "When the worker of a source last wrote its state, as Unix time.",
-            |standing| Some(standing.last_updated.into()),
+            "Unix time at which the worker of a source last wrote its state.",
+            |state| Some(state.last_updated.into()),
         ),
     ]
 }
@@ -81,15 +81,15 @@ fn timestamps(sources: &[SourceSnapshot]) -> [MetricFamily; 4] {
 fn session(sources: &[SourceSnapshot]) -> [MetricFamily; 4] {
     let mut items = MetricFamily::gauge(
         "cynosure_session_items",
-        "Items of the present session that are settled, or wait for a retry, by what became of them.",
+        "Items of the current session that are settled or wait for a retry, by outcome.",
     );
-    for SourceSnapshot { name, state: standing, .. } in sources {
-        let Some(standing) = standing else { continue };
+    for SourceSnapshot { name, state, .. } in sources {
+        let Some(state) = state else { continue };
         let counts = [
-            ("stored", standing.stored),
-            ("gone", standing.gone),
-            ("quarantined", standing.quarantined),
-            ("waiting_for_retry", standing.waiting_for_retry),
+            ("stored", state.stored),
+            ("gone", state.gone),
+            ("quarantined", state.quarantined),
+            ("waiting_for_retry", state.waiting_for_retry),
         ];
         for (outcome, count) in counts {
             items.push(&[("source", name), ("outcome", outcome)], count.into());
@@ -100,96 +100,94 @@ fn session(sources: &[SourceSnapshot]) -> [MetricFamily; 4] {
         state_gauge(
             sources,
             "cynosure_session_items_listed",
-            "Items that the present session has listed so far.",
-            |standing| Some(standing.listed.into()),
+            "Items listed so far by the current session.",
+            |state| Some(state.listed.into()),
         ),
         state_gauge(
             sources,
             "cynosure_source_items_per_second",
             "Items settled per second, over the last half minute.",
-            |standing| standing.items_per_second.map(MetricValue::from),
+            |state| state.items_per_second.map(MetricValue::from),
         ),
         state_gauge(
             sources,
             "cynosure_source_consecutive_errors",
             "Errors of the session of a source since its last progress.",
-            |standing| Some(standing.consecutive_errors.into()),
+            |state| Some(state.consecutive_errors.into()),
         ),
     ]
 }
 
 fn items(sources: &[SourceSnapshot]) -> Vec<MetricFamily> {
     vec![
-        source_counter(sources, "cynosure_items_listed_total", "Items listed.", |figures| {
-            figures.items.listed
+        source_counter(sources, "cynosure_items_listed_total", "Items listed.", |metrics| {
+            metrics.items.listed
         }),
         source_counter(
             sources,
             "cynosure_items_stored_total",
-            "Items stored, durably and whole.",
-            |figures| figures.items.stored,
+            "Items stored completely and durably.",
+            |metrics| metrics.items.stored,
         ),
         source_counter(
             sources,
             "cynosure_items_gone_total",
             "Items that were deleted before they were fetched.",
-            |figures| figures.items.gone,
+            |metrics| metrics.items.gone,
         ),
         source_counter(
             sources,
             "cynosure_items_quarantined_total",
-            "Items set aside for a person.",
-            |figures| figures.items.quarantined,
+            "Items quarantined for manual intervention.",
+            |metrics| metrics.items.quarantined,
         ),
         source_counter(
             sources,
             "cynosure_item_attempts_failed_total",
-            "Attempts at items that failed.",
-            |figures| figures.items.failed_attempts,
+            "Failed attempts to fetch an item.",
+            |metrics| metrics.items.failed_attempts,
         ),
         source_counter(
             sources,
             "cynosure_documents_stored_total",
-            "Documents stored, of which an item has one or more.",
-            |figures| figures.items.documents_stored,
+            "Documents stored; an item has one or more.",
+            |metrics| metrics.items.documents_stored,
         ),
         source_counter(
             sources,
             "cynosure_stored_bytes_total",
-            "Bytes of the documents stored.",
-            |figures| figures.items.bytes_stored,
+            "Bytes of stored documents.",
+            |metrics| metrics.items.bytes_stored,
         ),
         source_family(
             MetricFamily::new(
                 MetricKind::Histogram,
                 "cynosure_item_duration_seconds",
-                "Time from the first request for an item to the last answer.",
+                "Time from the first request for an item to the last response.",
             ),
             sources,
-            |figures| Some((&figures.items.fetch_duration).into()),
+            |metrics| Some((&metrics.items.fetch_duration).into()),
         ),
         source_family(
             MetricFamily::new(
                 MetricKind::Histogram,
                 "cynosure_commit_duration_seconds",
-                "Time to make a group of documents durable.",
+                "Time to make a batch of documents durable.",
             ),
             sources,
-            |figures| Some((&figures.items.commit_duration).into()),
+            |metrics| Some((&metrics.items.commit_duration).into()),
         ),
     ]
 }
 
 fn requests(sources: &[SourceSnapshot]) -> Vec<MetricFamily> {
-    let mut requests = MetricFamily::counter(
-        "cynosure_requests_total",
-        "HTTP requests, one by one, by how they ended.",
-    );
-    for SourceSnapshot { name, metrics: figures, .. } in sources {
-        let Some(figures) = figures else { continue };
-        for class in RequestOutcome::ALL {
-            let labels = [("source", name.as_str()), ("outcome", class.name())];
-            requests.push(&labels, figures.requests.by_outcome.count(class).into());
+    let mut requests =
+        MetricFamily::counter("cynosure_requests_total", "HTTP requests, by outcome.");
+    for SourceSnapshot { name, metrics, .. } in sources {
+        let Some(metrics) = metrics else { continue };
+        for outcome in RequestOutcome::ALL {
+            let labels = [("source", name.as_str()), ("outcome", outcome.name())];
+            requests.push(&labels, metrics.requests.by_outcome.count(outcome).into());
         }
     }
     vec![
@@ -197,59 +195,58 @@ fn requests(sources: &[SourceSnapshot]) -> Vec<MetricFamily> {
         source_counter(
             sources,
             "cynosure_request_retries_total",
-            "HTTP requests that repeated one which had just failed.",
-            |figures| figures.requests.retries,
+            "HTTP requests that retried a request that had just failed.",
+            |metrics| metrics.requests.retries,
         ),
         source_counter(
             sources,
             "cynosure_received_bytes_total",
-            "Bytes of the bodies of replies that were complete.",
-            |figures| figures.requests.bytes_received,
+            "Bytes of complete response bodies.",
+            |metrics| metrics.requests.bytes_received,
         ),
         source_family(
             MetricFamily::new(
                 MetricKind::Histogram,
                 "cynosure_request_duration_seconds",
-                "Time from sending a request to the head of its reply.",
+                "Time from sending a request to the head of its response.",
             ),
             sources,
-            |figures| Some((&figures.requests.latency).into()),
+            |metrics| Some((&metrics.requests.latency).into()),
         ),
         source_family(
             MetricFamily::gauge(
                 "cynosure_attempts_success_ratio",
-                "Share of the last ten attempts to get something that succeeded.",
+                "Success rate of the last ten attempts to fetch something.",
             ),
             sources,
-            |figures| figures.success_rate().map(MetricValue::from),
+            |metrics| metrics.success_rate().map(MetricValue::from),
         ),
         source_family(
             MetricFamily::gauge(
                 "cynosure_client_connection_failures",
-                "Requests in a row that got no reply.",
+                "Consecutive requests without a response.",
             ),
             sources,
-            |figures| Some(figures.connection.consecutive_failures.into()),
+            |metrics| Some(metrics.connection.consecutive_failures.into()),
         ),
         source_counter(
             sources,
             "cynosure_client_rebuilds_total",
-            "Times that the HTTP client was made anew, since nobody answered.",
-            |figures| figures.connection.reconnects,
+            "Times that the HTTP client was recreated because no response arrived.",
+            |metrics| metrics.connection.reconnects,
         ),
     ]
 }
 
 fn lifecycle(sources: &[SourceSnapshot]) -> Vec<MetricFamily> {
-    let mut waits =
-        MetricFamily::counter("cynosure_waits_total", "Waits begun, by what they are for.");
-    for SourceSnapshot { name, metrics: figures, .. } in sources {
-        let Some(figures) = figures else { continue };
-        let course = &figures.lifecycle;
+    let mut waits = MetricFamily::counter("cynosure_waits_total", "Waits begun, by reason.");
+    for SourceSnapshot { name, metrics, .. } in sources {
+        let Some(metrics) = metrics else { continue };
+        let lifecycle = &metrics.lifecycle;
         let counts = [
-            ("rate_limit", course.rate_limit_waits),
-            ("error", course.error_waits),
-            ("authentication", course.auth_waits),
+            ("rate_limit", lifecycle.rate_limit_waits),
+            ("error", lifecycle.error_waits),
+            ("authentication", lifecycle.auth_waits),
         ];
         for (reason, count) in counts {
             waits.push(&[("source", name), ("reason", reason)], count.into());
@@ -260,37 +257,34 @@ fn lifecycle(sources: &[SourceSnapshot]) -> Vec<MetricFamily> {
         source_counter(
             sources,
             "cynosure_source_starts_total",
-            "Times that a worker began with a source.",
-            |figures| figures.lifecycle.starts,
+            "Starts of a source by its worker.",
+            |metrics| metrics.lifecycle.starts,
         ),
         source_counter(
             sources,
             "cynosure_source_restarts_total",
-            "Restarts that the worker of a source asked for.",
-            |figures| figures.lifecycle.restarts,
+            "Restarts requested by the worker of a source.",
+            |metrics| metrics.lifecycle.restarts,
         ),
         source_counter(
             sources,
             "cynosure_sessions_completed_total",
-            "Sessions of a source that were completed.",
-            |figures| figures.lifecycle.sessions_completed,
+            "Completed sessions of a source.",
+            |metrics| metrics.lifecycle.sessions_completed,
         ),
         source_counter(
             sources,
             "cynosure_source_errors_total",
-            "Failures of sessions, not of items.",
-            |figures| figures.lifecycle.errors,
+            "Failures of sessions, without failures of items.",
+            |metrics| metrics.lifecycle.errors,
         ),
     ]
 }
 
 fn proxies(sources: &[SourceSnapshot]) -> [MetricFamily; 2] {
-    let mut proxies = MetricFamily::gauge(
-        "cynosure_proxies",
-        "Proxies that a source goes out by, by how they are.",
-    );
-    for SourceSnapshot { name, metrics: figures, .. } in sources {
-        let Some(pool) = figures.as_ref().and_then(|figures| figures.proxies) else { continue };
+    let mut proxies = MetricFamily::gauge("cynosure_proxies", "Proxies of a source, by state.");
+    for SourceSnapshot { name, metrics, .. } in sources {
+        let Some(pool) = metrics.as_ref().and_then(|metrics| metrics.proxies) else { continue };
         let counts = [("healthy", pool.healthy), ("doubted", pool.failing), ("dead", pool.dead)];
         for (state, count) in counts {
             proxies.push(&[("source", name), ("state", state)], count.into());
@@ -299,11 +293,11 @@ fn proxies(sources: &[SourceSnapshot]) -> [MetricFamily; 2] {
     let latency = source_family(
         MetricFamily::gauge(
             "cynosure_proxy_latency_seconds",
-            "Mean time from sending to the head of the reply, over the proxies that are alive.",
+            "Mean time from sending a request to the head of its response, over the alive proxies.",
         ),
         sources,
-        |figures| {
-            let millis = figures.proxies?.mean_latency_millis?;
+        |metrics| {
+            let millis = metrics.proxies?.mean_latency_millis?;
             Some(Duration::from_millis(millis).as_secs_f64().into())
         },
     );
@@ -333,7 +327,7 @@ fn source_counter(
     help: &'static str,
     count: impl Fn(&SourceMetrics) -> u64,
 ) -> MetricFamily {
-    source_family(MetricFamily::counter(name, help), sources, |figures| Some(count(figures).into()))
+    source_family(MetricFamily::counter(name, help), sources, |metrics| Some(count(metrics).into()))
 }
 
 /// Adds one value from the metrics of each source.

@@ -53,10 +53,10 @@ impl SpanId {
         Self(hash_parts(&[b"stage", &trace.0, status.name().as_bytes(), &since.0.to_be_bytes()]))
     }
 
-    /// Returns the ID of one request within a stage. `what` is the requested object.
+    /// Returns the ID of one request within a stage. `object` is what it requests.
     #[must_use]
-    pub fn of_request(stage: Self, what: &str, from: Timestamp) -> Self {
-        Self(hash_parts(&[b"request", &stage.0, what.as_bytes(), &from.0.to_be_bytes()]))
+    pub fn of_request(stage: Self, object: &str, started_at: Timestamp) -> Self {
+        Self(hash_parts(&[b"request", &stage.0, object.as_bytes(), &started_at.0.to_be_bytes()]))
     }
 }
 
@@ -69,15 +69,15 @@ fn hash_parts<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
         hash.update(part);
     }
     let hash = hash.finalize();
-    std::array::from_fn(|at| hash[at])
+    std::array::from_fn(|index| hash[index])
 }
 
 /// Returns true if `name` belongs to the traced `share`, in `0.0..=1.0`. The result is the same
 /// every time, so that an item is traced through all its attempts.
 #[must_use]
 pub fn is_sampled(name: &str, share: f64) -> bool {
-    let draw = u32::from_be_bytes(hash_parts(&[b"sample", name.as_bytes()]));
-    f64::from(draw) < share * (f64::from(u32::MAX) + 1.0)
+    let sample = u32::from_be_bytes(hash_parts(&[b"sample", name.as_bytes()]));
+    f64::from(sample) < share * (f64::from(u32::MAX) + 1.0)
 }
 
 impl fmt::Display for TraceId {
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn sampling_is_deterministic_and_matches_its_ratio() {
         let sampled =
-            |share| (0..10_000).filter(|no| is_sampled(&format!("item{no}"), share)).count();
+            |share| (0..10_000).filter(|index| is_sampled(&format!("item{index}"), share)).count();
 
         assert_eq!((sampled(0.0), sampled(1.0)), (0, 10_000));
         assert!((900..1_100).contains(&sampled(0.1)), "{}", sampled(0.1));

@@ -23,7 +23,7 @@ pub(super) fn lock_archive(
     ledger: &Ledger,
 ) -> Result<FileLock, StartError> {
     let marker = ArchiveMarker::new(Arc::clone(disk), archive_dir, source);
-    marker.check_claim(&claim(ledger.identity()?)).map_err(StartError::StorageUnusable)?;
+    marker.check_claim(&ledger_claim(ledger.identity()?)).map_err(StartError::StorageUnusable)?;
     marker.create_folder()?;
     Ok(FileLock::acquire(&marker.lock_file())?)
 }
@@ -40,12 +40,12 @@ pub(super) fn open_archive(
     new_id: &LedgerId,
 ) -> Result<(Archive, RecoveryReport), StartError> {
     let marker = ArchiveMarker::new(Arc::clone(disk), archive_dir, source);
-    let claim = claim(ledger.identity()?);
+    let claim = ledger_claim(ledger.identity()?);
     let binding = marker.check_claim(&claim).map_err(StartError::StorageUnusable)?;
     marker.create_folder()?;
     let id = claim.ledger.as_ref().unwrap_or(new_id);
     let mut owner = ArchiveOwner::new(id, claim.account.clone(), source);
-    let written = match binding {
+    let recorded_owner = match binding {
         ArchiveBinding::Ours(found) => Some(found),
         ArchiveBinding::Unclaimed => {
             marker.write(&owner)?;
@@ -53,36 +53,36 @@ pub(super) fn open_archive(
             Some(owner.clone())
         }
     };
-    let holds_documents = written.as_ref().is_some_and(ArchiveOwner::has_documents);
+    let holds_documents = recorded_owner.as_ref().is_some_and(ArchiveOwner::has_documents);
     if claim.has_stored_documents || holds_documents {
         owner = owner.with_documents();
     }
-    if written.as_ref() != Some(&owner) {
+    if recorded_owner.as_ref() != Some(&owner) {
         marker.write(&owner)?;
     }
-    let opened = Archive::open(marker, owner, |item, document, at| {
-        ledger.is_stored_at(item, document, &at.folder, &at.file)
+    let opened = Archive::open(marker, owner, |item, document, location| {
+        ledger.is_stored_at(item, document, &location.folder, &location.file)
     })?;
     Ok(opened)
 }
 
 /// Returns the identity that a ledger presents to an archive.
 #[must_use]
-pub fn claim(identity: LedgerIdentity) -> LedgerClaim {
-    let LedgerIdentity { id, account, has_stored_documents: has_stored } = identity;
-    LedgerClaim { ledger: id, account, has_stored_documents: has_stored }
+pub fn ledger_claim(identity: LedgerIdentity) -> LedgerClaim {
+    let LedgerIdentity { id, account, has_stored_documents } = identity;
+    LedgerClaim { ledger: id, account, has_stored_documents }
 }
 
 /// Writes into the state file that a source waits until `until` for its archive or ledger. Returns
 /// the waiting machine.
 pub(super) fn save_waiting_state(
     dir: &Path,
-    facts: &SourceInfo,
+    info: &SourceInfo,
     failure: &Failure,
     until: Timestamp,
     now: Timestamp,
 ) -> Result<StateMachine, Failure> {
-    let _alone = match FileLock::acquire(&dir.join(LOCK_FILE)) {
+    let _lock = match FileLock::acquire(&dir.join(LOCK_FILE)) {
         Ok(lock) => lock,
         Err(LockFileError::Held { .. }) => {
             return Ok(StateMachine::new(now).with_store_error(failure, until, now));
@@ -90,7 +90,7 @@ pub(super) fn save_waiting_state(
         Err(LockFileError::Storage(failure)) => return Err(failure),
     };
     let file = dir.join(STATE_FILE);
-    let (saved, progress) = match state::read_state_file(&RealDisk, &file)? {
+    let (saved_machine, progress) = match state::read_state_file(&RealDisk, &file)? {
         state::StateFile::Read(state) => {
             (state_mapping::to_machine(&state, now), saved_progress(&state))
         }
@@ -100,10 +100,9 @@ pub(super) fn save_waiting_state(
             return Ok(StateMachine::new(now).with_store_error(failure, until, now));
         }
     };
-    let machine = saved.with_store_error(failure, until, now);
+    let machine = saved_machine.with_store_error(failure, until, now);
     let pid = Some(std::process::id());
-    let state =
-        state_mapping::to_execution_state(&machine, Some(until), &progress, facts, pid, now);
+    let state = state_mapping::to_execution_state(&machine, Some(until), &progress, info, pid, now);
     state::save_state_file(&RealDisk, &file, &state)?;
     Ok(machine)
 }

@@ -102,28 +102,28 @@ impl CommitBatch {
 
     /// Returns the statistics that are counted once the batch is committed.
     pub(super) fn stats(&self) -> BatchStats {
-        let mut weight = BatchStats::default();
+        let mut stats = BatchStats::default();
         for outcome in &self.outcomes {
             match outcome {
-                DownloadOutcome::Stored { spooled: draft, .. } => {
-                    weight.documents += 1;
-                    weight.bytes = weight.bytes.saturating_add(draft.length());
+                DownloadOutcome::Stored { spooled, .. } => {
+                    stats.documents += 1;
+                    stats.bytes = stats.bytes.saturating_add(spooled.length());
                 }
                 DownloadOutcome::Retry { .. } | DownloadOutcome::Quarantined { .. } => {
-                    weight.failed_items += 1;
+                    stats.failed_items += 1;
                 }
                 DownloadOutcome::Gone { .. }
                 | DownloadOutcome::Failed { .. }
                 | DownloadOutcome::Completed { .. } => {}
             }
         }
-        weight
+        stats
     }
 
     /// Returns the earliest retry in the batch.
     pub(super) fn earliest_retry(&self) -> Option<Timestamp> {
         let retries = self.outcomes.iter().filter_map(|outcome| match outcome {
-            DownloadOutcome::Retry { retry_at: at, .. } => Some(*at),
+            DownloadOutcome::Retry { retry_at, .. } => Some(*retry_at),
             DownloadOutcome::Stored { .. }
             | DownloadOutcome::Gone { .. }
             | DownloadOutcome::Failed { .. }
@@ -147,7 +147,7 @@ impl DownloadOutcome {
 
     pub(super) fn shift_by(&mut self, step: ClockStep) {
         match self {
-            Self::Retry { retry_at: at, .. } => *at = at.shifted_by(step),
+            Self::Retry { retry_at, .. } => *retry_at = retry_at.shifted_by(step),
             Self::Stored { .. }
             | Self::Gone { .. }
             | Self::Failed { .. }
@@ -159,8 +159,8 @@ impl DownloadOutcome {
     /// Returns the memory that the outcome takes in its batch, in bytes.
     fn memory_bytes(&self) -> usize {
         match self {
-            Self::Stored { spooled: draft, .. } if draft.fits_in_memory(0) => {
-                usize::try_from(draft.length()).unwrap_or(usize::MAX)
+            Self::Stored { spooled, .. } if spooled.fits_in_memory(0) => {
+                usize::try_from(spooled.length()).unwrap_or(usize::MAX)
             }
             Self::Stored { .. } => SPILLED_DOCUMENT_SHARE,
             Self::Gone { .. }

@@ -26,21 +26,21 @@ impl<W: Env> DocumentWriter<W> {
 
     /// Appends the buffered bytes, without a blocking thread if that touches only memory.
     async fn flush_buffer(&mut self) -> Result<(), Failure> {
-        let mut draft = self.spooled.take().ok_or_else(interrupted_write)?;
-        let gathered = std::mem::take(&mut self.buffer);
-        let (draft, appended) = if draft.fits_in_memory(gathered.len()) {
-            let appended = draft.append(&gathered);
-            (draft, appended)
+        let mut spooled = self.spooled.take().ok_or_else(interrupted_write)?;
+        let bytes = std::mem::take(&mut self.buffer);
+        let (spooled, result) = if spooled.fits_in_memory(bytes.len()) {
+            let result = spooled.append(&bytes);
+            (spooled, result)
         } else {
             self.env
                 .spawn_blocking(move || {
-                    let appended = draft.append(&gathered);
-                    (draft, appended)
+                    let result = spooled.append(&bytes);
+                    (spooled, result)
                 })
                 .await
         };
-        self.spooled = Some(draft);
-        appended
+        self.spooled = Some(spooled);
+        result
     }
 }
 
@@ -72,5 +72,5 @@ impl<W: Env> Sink for DocumentWriter<W> {
 
 /// Failure for a sink that is used after a write was cancelled: a bug in the source.
 fn interrupted_write() -> Failure {
-    Failure::new(Cause::Unknown, "the document was let go while it was written")
+    Failure::new(Cause::Unknown, "an interrupted write left the document incomplete")
 }

@@ -52,10 +52,10 @@ impl Env for RealEnv {
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         // This clock cannot be set, and it advances during a suspend, as the wall clock does.
         let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        let at = Timestamp(0).after(since_epoch);
+        let wall = Timestamp(0).after(since_epoch);
         ClockReading {
-            wall: at,
-            booted_at: at.before(Duration::try_from(since_boot).unwrap_or_default()),
+            wall,
+            booted_at: wall.before(Duration::try_from(since_boot).unwrap_or_default()),
         }
     }
 
@@ -64,8 +64,8 @@ impl Env for RealEnv {
     }
 
     async fn sleep_until(&self, end: ClockReading) {
-        while let Some(left) = end.remaining(self.time()) {
-            tokio::time::sleep(left.min(SLEEP_MAX)).await;
+        while let Some(remaining) = end.remaining(self.time()) {
+            tokio::time::sleep(remaining.min(SLEEP_MAX)).await;
         }
     }
 
@@ -74,8 +74,8 @@ impl Env for RealEnv {
         job: impl FnOnce() -> T + Send + 'static,
     ) -> T {
         match tokio::task::spawn_blocking(job).await {
-            Ok(done) => done,
-            Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+            Ok(output) => output,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
 }

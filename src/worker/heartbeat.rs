@@ -56,9 +56,9 @@ impl HeartbeatRegistry {
     /// Returns the heartbeat that has been overdue for longest, if any is.
     #[must_use]
     pub fn most_overdue(&self) -> Option<MissedHeartbeat> {
-        let seats = self.lock();
+        let entries = self.lock();
         find_missed_heartbeat(
-            seats.iter().map(|(name, entry)| (name.as_str(), entry.deadline)),
+            entries.iter().map(|(name, entry)| (name.as_str(), entry.deadline)),
             read_clocks(),
         )
     }
@@ -84,24 +84,22 @@ impl Heartbeat {
 
     /// Sets the deadline: the loop waits for at most `wait`, then is busy for at most
     /// `ITERATION_MAX`.
-    pub fn beat_within(&self, wait: Duration, doing: &'static str) {
-        let by = read_clocks().after(wait.saturating_add(ITERATION_MAX));
-        self.set_deadline(
-            HeartbeatDeadline { at: by, activity: doing },
-            RestartImpact::InterruptsWork,
-        );
+    pub fn beat_within(&self, wait: Duration, activity: &'static str) {
+        let at = read_clocks().after(wait.saturating_add(ITERATION_MAX));
+        self.set_deadline(HeartbeatDeadline { at, activity }, RestartImpact::InterruptsWork);
     }
 
     /// Sets the deadline of the runtime to exactly `wait` from now.
     pub(super) fn runtime_beat(&self, wait: Duration) {
-        let promise = HeartbeatDeadline { at: read_clocks().after(wait), activity: "keeping time" };
-        self.set_deadline(promise, RestartImpact::RuntimeOnly);
+        let deadline =
+            HeartbeatDeadline { at: read_clocks().after(wait), activity: "running timers" };
+        self.set_deadline(deadline, RestartImpact::RuntimeOnly);
     }
 
     /// Takes the last progress and the effect of a restart from the machine.
     pub(super) fn update_from_machine(&self, machine: &StateMachine) {
-        let Some(board) = &self.registry else { return };
-        if let Some(entry) = board.lock().get_mut(&self.name) {
+        let Some(registry) = &self.registry else { return };
+        if let Some(entry) = registry.lock().get_mut(&self.name) {
             entry.last_progress_at = machine.last_progress;
             entry.restart_impact = match machine.state {
                 State::Error { after_wait: AfterWait::Restart, .. }
@@ -119,34 +117,34 @@ impl Heartbeat {
     /// interrupts no work.
     #[must_use]
     pub(super) fn is_last_active(&self) -> bool {
-        let Some(board) = &self.registry else { return false };
-        let others_at_work = board.lock().iter().any(|(name, entry)| {
+        let Some(registry) = &self.registry else { return false };
+        let is_other_working = registry.lock().iter().any(|(name, entry)| {
             *name != self.name && entry.restart_impact == RestartImpact::InterruptsWork
         });
-        !others_at_work
+        !is_other_working
     }
 
     /// Removes the heartbeat: nothing more is expected of this loop.
     pub fn unregister(&self) {
-        if let Some(board) = &self.registry {
-            board.lock().remove(&self.name);
+        if let Some(registry) = &self.registry {
+            registry.lock().remove(&self.name);
         }
     }
 
-    /// Renews the deadline. `standing` is used for the first one only; later ones keep what
+    /// Renews the deadline. `restart_impact` is used for the first one only; later ones keep what
     /// [`Self::update_from_machine`] has set.
-    fn set_deadline(&self, promise: HeartbeatDeadline, standing: RestartImpact) {
-        let Some(board) = &self.registry else { return };
-        let mut seats = board.lock();
-        match seats.get_mut(&self.name) {
-            Some(entry) => entry.deadline = promise,
+    fn set_deadline(&self, deadline: HeartbeatDeadline, restart_impact: RestartImpact) {
+        let Some(registry) = &self.registry else { return };
+        let mut entries = registry.lock();
+        match entries.get_mut(&self.name) {
+            Some(entry) => entry.deadline = deadline,
             None => {
                 let new = HeartbeatEntry {
-                    deadline: promise,
+                    deadline,
                     last_progress_at: Timestamp::default(),
-                    restart_impact: standing,
+                    restart_impact,
                 };
-                seats.insert(self.name.clone(), new);
+                entries.insert(self.name.clone(), new);
             }
         }
     }
@@ -162,32 +160,35 @@ mod tests {
 
     #[test]
     fn a_loop_that_panics_leaves_its_heartbeat_overdue() {
-        let board = HeartbeatRegistry::default();
+        let registry = HeartbeatRegistry::default();
         {
-            let lost = board.register("lost");
+            let lost = registry.register("lost");
             lost.runtime_beat(Duration::ZERO);
-            board.register("kept").beat_within(Duration::from_secs(6 * 3600), "rate_limited");
+            registry.register("kept").beat_within(Duration::from_secs(6 * 3600), "rate_limited");
         }
         let before = RealEnv::uptime();
         while RealEnv::uptime() < before + Duration::from_millis(5) {
             std::hint::spin_loop();
         }
 
-        assert_eq!(board.most_overdue().map(|overdue| overdue.loop_name), Some("lost".to_owned()));
+        assert_eq!(
+            registry.most_overdue().map(|overdue| overdue.loop_name),
+            Some("lost".to_owned())
+        );
 
-        board.register("lost").unregister();
-        assert_eq!(board.most_overdue(), None);
+        registry.register("lost").unregister();
+        assert_eq!(registry.most_overdue(), None);
     }
 
     #[test]
     fn process_may_restart_once_all_other_sources_await_it() {
-        let board = HeartbeatRegistry::default();
-        let [one, other] = ["one", "other"].map(|name| board.register(name));
-        board.register("runtime").runtime_beat(Duration::from_secs(60));
+        let registry = HeartbeatRegistry::default();
+        let [one, other] = ["one", "other"].map(|name| registry.register(name));
+        registry.register("runtime").runtime_beat(Duration::from_secs(60));
         let mut machine = StateMachine::new(Timestamp(0));
-        for seat in [&one, &other] {
-            seat.beat_within(Duration::from_secs(60), "idle");
-            seat.update_from_machine(&machine);
+        for heartbeat in [&one, &other] {
+            heartbeat.beat_within(Duration::from_secs(60), "idle");
+            heartbeat.update_from_machine(&machine);
         }
 
         assert!(!one.is_last_active());

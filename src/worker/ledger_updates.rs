@@ -37,11 +37,14 @@ impl LedgerUpdates {
     /// documents.
     pub(super) fn into_outcomes(
         self,
-        kept: Vec<Result<PublishedFile, Failure>>,
+        results: Vec<Result<PublishedFile, Failure>>,
     ) -> Vec<ledger::LedgerUpdate> {
-        let stored = self.documents.into_iter().zip(kept);
+        let documents = self.documents.into_iter().zip(results);
         // The documents come first, because the state of the items is derived from them.
-        stored.map(|(document, kept)| document_outcome(document, kept)).chain(self.others).collect()
+        documents
+            .map(|(document, result)| document_outcome(document, result))
+            .chain(self.others)
+            .collect()
     }
 }
 
@@ -49,13 +52,13 @@ impl LedgerUpdates {
 /// own item aside; the others are stored.
 fn document_outcome(
     fetched: FetchedDocument,
-    kept: Result<PublishedFile, Failure>,
+    result: Result<PublishedFile, Failure>,
 ) -> ledger::LedgerUpdate {
-    let FetchedDocument { document, expected_blob: listed, blob, size } = fetched;
-    match kept {
+    let FetchedDocument { document, expected_blob, blob, size } = fetched;
+    match result {
         Ok(PublishedFile { file, length, sha256 }) => ledger::LedgerUpdate::Stored {
             document,
-            expected_blob: listed,
+            expected_blob,
             fetched_blob: blob,
             size,
             file,
@@ -71,17 +74,17 @@ fn ledger_outcome(outcome: DownloadOutcome) -> Option<ledger::LedgerUpdate> {
         // Stored in the archive first, then recorded with its location.
         DownloadOutcome::Stored { .. } => None,
         DownloadOutcome::Completed { .. } => None,
-        DownloadOutcome::Gone { document, expected_blob: listed } => {
-            Some(ledger::LedgerUpdate::Gone { document, expected_blob: listed })
+        DownloadOutcome::Gone { document, expected_blob } => {
+            Some(ledger::LedgerUpdate::Gone { document, expected_blob })
         }
         DownloadOutcome::Failed { document, failure } => {
             Some(ledger::LedgerUpdate::Failed { document, failure })
         }
-        DownloadOutcome::Retry { item, failure_counts: trial, retry_at: at, failure } => {
+        DownloadOutcome::Retry { item, failure_counts, retry_at, failure } => {
             Some(ledger::LedgerUpdate::Retry {
                 item,
-                failure_counts: trial,
-                next_attempt_at: at,
+                failure_counts,
+                next_attempt_at: retry_at,
                 failure,
             })
         }

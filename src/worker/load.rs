@@ -14,20 +14,21 @@ pub(super) fn load_state(
     disk: &dyn Disk,
     state_file: &Path,
     ledger: &Ledger,
-    notes: &mut Vec<String>,
+    warnings: &mut Vec<String>,
 ) -> Result<Option<ExecutionState>, StartError> {
     let read = state::load_state_file(disk, state_file)?;
-    let (state, trouble) = match read {
+    let (state, problem) = match read {
         state::LoadedState::Read(state) => (Some(*state), None),
         state::LoadedState::Fresh => (None, None),
-        state::LoadedState::Unreadable { quarantine_path: kept_as, reason: why } => {
-            (None, Some(format!("cannot be read ({why}) and is kept as {}", kept_as.display())))
-        }
-        state::LoadedState::Newer { quarantine_path: kept_as, schema } => (
+        state::LoadedState::Unreadable { quarantine_path, reason } => (
+            None,
+            Some(format!("cannot be read ({reason}) and is kept as {}", quarantine_path.display())),
+        ),
+        state::LoadedState::Newer { quarantine_path, schema } => (
             None,
             Some(format!(
                 "was written by a newer cynosure (schema {schema}) and is kept as {}",
-                kept_as.display()
+                quarantine_path.display()
             )),
         ),
     };
@@ -35,15 +36,16 @@ pub(super) fn load_state(
         return Ok(state);
     }
     let rebuilt = ledger.state_snapshot()?.and_then(|text| ExecutionState::from_json(&text));
-    match (trouble, &rebuilt) {
-        (Some(trouble), Some(_)) => {
-            notes.push(format!("{} {trouble}; rebuilt from the ledger", state_file.display()));
+    match (problem, &rebuilt) {
+        (Some(problem), Some(_)) => {
+            warnings.push(format!("{} {problem}; rebuilt from the ledger", state_file.display()));
         }
-        (Some(trouble), None) => {
-            notes.push(format!("{} {trouble}; going on from the ledger", state_file.display()));
+        (Some(problem), None) => {
+            warnings
+                .push(format!("{} {problem}; continuing from the ledger", state_file.display()));
         }
         (None, Some(_)) => {
-            notes.push(format!("{} is missing; rebuilt from the ledger", state_file.display()));
+            warnings.push(format!("{} is missing; rebuilt from the ledger", state_file.display()));
         }
         (None, None) => {}
     }
@@ -55,19 +57,19 @@ pub(super) fn load_metrics(
     disk: &dyn Disk,
     file: &Path,
     now: Timestamp,
-    notes: &mut Vec<String>,
+    warnings: &mut Vec<String>,
 ) -> Box<SourceMetrics> {
-    let why = match state::read_metrics(disk, file) {
-        MetricsFile::Read(figures) => return figures,
+    let reason = match state::read_metrics(disk, file) {
+        MetricsFile::Read(metrics) => return metrics,
         MetricsFile::Absent => return Box::new(SourceMetrics::counting_from(now)),
-        MetricsFile::Unusable { reason: why } => why,
+        MetricsFile::Unusable { reason } => reason,
     };
-    let told = match quarantine_file(disk, file) {
-        Ok(kept_as) => format!("is kept as {}", kept_as.display()),
-        Err(failure) => format!("cannot be put aside ({failure})"),
+    let outcome = match quarantine_file(disk, file) {
+        Ok(quarantine_path) => format!("it is kept as {}", quarantine_path.display()),
+        Err(failure) => format!("it cannot be moved aside ({failure})"),
     };
-    notes.push(format!(
-        "counting begins at zero: {} cannot be used ({why}), and {told}",
+    warnings.push(format!(
+        "the metrics start at zero: {} cannot be used ({reason}); {outcome}",
         file.display()
     ));
     Box::new(SourceMetrics::counting_from(now))

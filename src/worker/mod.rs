@@ -31,7 +31,7 @@ mod throughput;
 mod tracer;
 mod watchdog;
 
-pub use self::archive_binding::claim;
+pub use self::archive_binding::ledger_claim;
 pub use self::breakers::{
     ARCHIVE, BreakerStates, Breakers, BreakersFile, CommandResult, LEDGER, SourceBreakers,
     apply_command,
@@ -44,7 +44,7 @@ pub use self::event_loop::{
 };
 pub use self::heartbeat::{Heartbeat, HeartbeatRegistry};
 pub use self::policies::{
-    breaker_policy, download_policies, machine_rules, rate_limit_config, session_backoff,
+    breaker_policy, download_policies, machine_config, rate_limit_config, session_backoff,
 };
 pub use self::probe::probe;
 pub use self::proxy_pool::ProxyPoolProvider;

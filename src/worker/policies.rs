@@ -13,7 +13,7 @@ const RATE_LIMIT_WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// Returns the configuration of a source's state machine.
 #[must_use]
-pub fn machine_rules(settings: &Settings, source: &SourceSettings) -> MachineConfig {
+pub fn machine_config(settings: &Settings, source: &SourceSettings) -> MachineConfig {
     let restart = &settings.restart;
     MachineConfig {
         backoff: session_backoff(settings),
@@ -101,7 +101,7 @@ mod tests {
     use crate::config::{EnvVars, load_defaults};
 
     #[test]
-    fn breaker_defaults_match_the_rehearsed_ones() {
+    fn breaker_defaults_match_the_simulated_ones() {
         let settings = load_defaults(&EnvVars::default()).unwrap().settings;
 
         assert_eq!(breaker_policy(&settings), BreakerPolicy::DEFAULT);

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{EnvVars, Settings, SourceName, SourceSettings as Configured};
+use crate::config::{EnvVars, Settings, SourceName, SourceSettings as SourceConfig};
 use crate::disk::{LockedFile, MemoryDisk};
 use crate::engine::{AccountId, Cause, Failure};
 use crate::source::{MetricsHandle, ResponseRecorder, Source};
@@ -23,40 +23,41 @@ use crate::worker::source_run::{LastCredential, SourceAccount, SourceDeps, build
 /// The failure of the source, or a timeout if it took longer than `limit`.
 pub async fn probe(
     settings: &Settings,
-    (name, source): (&SourceName, &Configured),
+    (name, source): (&SourceName, &SourceConfig),
     account: Option<AccountId>,
     environment: &EnvVars,
     limit: Duration,
 ) -> Result<(), Failure> {
-    let outlet = ProxyPoolProvider::default();
-    let egress = outlet.transport(&settings.proxy, environment)?;
+    let proxy_pools = ProxyPoolProvider::default();
+    let proxy_mode = proxy_pools.transport(&settings.proxy, environment)?;
     // The probe must not change the persisted state of the rate limiters.
-    let quotas = LockedFile::without_lock(Arc::new(MemoryDisk::default()), PathBuf::from("/quota"));
-    let gates = RateLimiters::new(Rc::new(RealEnv), quotas);
+    let limiters_file =
+        LockedFile::without_lock(Arc::new(MemoryDisk::default()), PathBuf::from("/quota"));
+    let rate_limiters = RateLimiters::new(Rc::new(RealEnv), limiters_file);
     let secret = LastCredential::default();
-    let (meter, recorder) = (MetricsHandle::default(), ResponseRecorder::default());
-    let access = SourceDeps {
+    let (metrics, recorder) = (MetricsHandle::default(), ResponseRecorder::default());
+    let deps = SourceDeps {
         environment,
-        secret: &secret,
-        rate_limiters: &gates,
-        metrics: &meter,
+        last_credential: &secret,
+        rate_limiters: &rate_limiters,
+        metrics: &metrics,
         recorder: &recorder,
     };
     let identity = SourceAccount { name: name.as_str(), account };
     let client = build_jmap_source(
         identity,
-        access,
+        deps,
         settings,
         source,
         &RetryPolicies::new(settings),
-        egress,
+        proxy_mode,
     );
-    let client = client.map_err(|refusal| Failure::new(Cause::Unknown, refusal.to_string()))?;
+    let client = client.map_err(|error| Failure::new(Cause::Unknown, error.to_string()))?;
     match tokio::time::timeout(limit, client.current_cursor()).await {
-        Ok(pinned) => pinned.map(drop),
+        Ok(result) => result.map(drop),
         Err(_) => {
-            let why = format!("no answer within {} s", limit.as_secs());
-            Err(Failure::new(Cause::Timeout, why))
+            let message = format!("no answer within {} s", limit.as_secs());
+            Err(Failure::new(Cause::Timeout, message))
         }
     }
 }

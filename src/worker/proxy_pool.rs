@@ -38,9 +38,9 @@ impl ProxyPoolProvider {
     }
 
     fn pool_for(&self, settings: &config::ProxySettings) -> Arc<ProxyPoolHealth> {
-        let mut known = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, health)) = &*known
-            && of == settings
+        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((pool_settings, health)) = &*cached
+            && pool_settings == settings
         {
             return Arc::clone(health);
         }
@@ -51,7 +51,7 @@ impl ProxyPoolProvider {
         };
         let urls: Vec<_> = settings.pool.iter().map(|proxy| proxy.url.clone()).collect();
         let health = Arc::new(ProxyPoolHealth::new(policy, &urls));
-        *known = Some((settings.clone(), Arc::clone(&health)));
+        *cached = Some((settings.clone(), Arc::clone(&health)));
         health
     }
 }
@@ -61,7 +61,7 @@ fn with_credentials(proxy: &PoolProxy, environment: &EnvVars) -> Result<Proxy, F
         None => None,
         Some((username, password)) => {
             let secret = password.read(environment).map_err(|error| {
-                Failure::new(Cause::Proxy, format!("a proxy has no login: {error}"))
+                Failure::new(Cause::Proxy, format!("cannot read the password of a proxy: {error}"))
             })?;
             Some((username.clone(), secret))
         }

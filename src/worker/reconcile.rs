@@ -15,34 +15,34 @@ pub(super) fn reconcile(
     let open = newest.filter(|newest| newest.completed_at.is_none());
     if let Some(open) = open {
         // No other session can begin before this one is completed.
-        let (id, started) = (open.id.clone(), open.started_at);
-        machine.session = Some(Session { id, started_at: started, completed_at: None });
+        let (id, started_at) = (open.id.clone(), open.started_at);
+        machine.session = Some(Session { id, started_at, completed_at: None });
     }
     let id = machine.session.as_ref().map(|session| &session.id);
-    let known = newest.filter(|newest| Some(&newest.id) == id);
-    let is_listed = known.is_some_and(|session| session.is_listing_complete);
-    let allowed = |work| match work {
+    let current = newest.filter(|newest| Some(&newest.id) == id);
+    let is_listed = current.is_some_and(|session| session.is_listing_complete);
+    let allowed_phase = |phase| match phase {
         SyncPhase::Polling if open.is_some() => SyncPhase::Collecting,
         SyncPhase::Collecting | SyncPhase::Downloading if id.is_none() => SyncPhase::Polling,
         // The listing is not complete in the ledger, so it is done again.
         SyncPhase::Downloading if !is_listed => SyncPhase::Collecting,
-        SyncPhase::Polling | SyncPhase::Collecting | SyncPhase::Downloading => work,
+        SyncPhase::Polling | SyncPhase::Collecting | SyncPhase::Downloading => phase,
     };
     machine.state = match machine.state {
         State::Idle { .. } | State::Completed if open.is_some() => {
             State::Working(SyncPhase::Collecting)
         }
-        State::Completed if known.is_none() => State::Idle { until: now },
+        State::Completed if current.is_none() => State::Idle { until: now },
         State::Idle { .. } | State::Completed => machine.state,
-        State::Working(work) => State::Working(allowed(work)),
-        State::Error { until, resume_phase: resume, after_wait: then } => {
-            State::Error { until, resume_phase: allowed(resume), after_wait: then }
+        State::Working(phase) => State::Working(allowed_phase(phase)),
+        State::Error { until, resume_phase, after_wait } => {
+            State::Error { until, resume_phase: allowed_phase(resume_phase), after_wait }
         }
-        State::RateLimited { until, resume_phase: resume } => {
-            State::RateLimited { until, resume_phase: allowed(resume) }
+        State::RateLimited { until, resume_phase } => {
+            State::RateLimited { until, resume_phase: allowed_phase(resume_phase) }
         }
-        State::AuthFailed { until, resume_phase: resume } => {
-            State::AuthFailed { until, resume_phase: allowed(resume) }
+        State::AuthFailed { until, resume_phase } => {
+            State::AuthFailed { until, resume_phase: allowed_phase(resume_phase) }
         }
     };
     machine

@@ -18,7 +18,7 @@ impl RetryPolicies {
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
         let (retry, registry) = (&settings.retry, RetryRegistry::default());
-        let policy = |name, shape| RetryPolicy::new(name, shape).with_registry(&registry);
+        let policy = |name, backoff| RetryPolicy::new(name, backoff).with_registry(&registry);
         Self {
             request: policy("request", retry.request),
             storage: policy("storage", retry.storage),

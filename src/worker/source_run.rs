@@ -21,7 +21,7 @@ use crate::worker::event_loop::{
     EventLoopConfig, LoopResult, StartMode, StopSignal, run_event_loop,
 };
 use crate::worker::policies::{
-    breaker_policy, download_policies, machine_rules, rate_limit_config,
+    breaker_policy, download_policies, machine_config, rate_limit_config,
 };
 use crate::worker::rate_limit::RateLimiters;
 use crate::worker::retry_policies::RetryPolicies;
@@ -68,17 +68,17 @@ pub struct LastCredential(Arc<Mutex<Option<Secret>>>);
 impl LastCredential {
     fn read(
         &self,
-        place: &CredentialRef,
+        credential_ref: &CredentialRef,
         environment: &EnvVars,
     ) -> Result<Secret, config::CredentialError> {
-        let secret = place.read(environment)?;
+        let secret = credential_ref.read(environment)?;
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(secret.clone());
         Ok(secret)
     }
 
-    /// Returns true if a credential is at `place` and differs from the one last read.
-    fn is_replaced(&self, place: &CredentialRef, environment: &EnvVars) -> bool {
-        let Ok(secret) = place.read(environment) else { return false };
+    /// Returns true if a credential is at `credential_ref` and differs from the one last read.
+    fn is_replaced(&self, credential_ref: &CredentialRef, environment: &EnvVars) -> bool {
+        let Ok(secret) = credential_ref.read(environment) else { return false };
         let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         last.as_ref().is_none_or(|last| !config::secrets_equal(last, &secret))
     }
@@ -86,88 +86,88 @@ impl LastCredential {
 
 /// Opens the store, builds the source, and runs the event loop once.
 pub(super) async fn run_once(
-    task: &SourceContext,
+    context: &SourceContext,
     settings: &Settings,
     source: &SourceSettings,
-    birth: StartReason,
+    start_reason: StartReason,
     stop: &watch::Receiver<StopSignal>,
-    view: &watch::Sender<SourceProgress>,
+    source_progress: &watch::Sender<SourceProgress>,
 ) -> Result<LoopResult, StartError> {
-    let world = Rc::new(RealEnv);
+    let env = Rc::new(RealEnv);
     // Read before any other time, so that a later clock step is detected.
-    let booted = world.time().booted_at;
-    task.heartbeat.beat_within(OPEN_TIME_MAX, "opening");
-    let facts = source_info(task, source);
-    let dir = task.state_dir.join(task.name.as_str());
-    let (archive_dir, now) = (settings.archive.dir.clone(), world.now());
-    let retries = RetryPolicies::new(settings);
-    let (storage, new_id) = (retries.storage.clone(), new_ledger_id(&*world));
-    let open = move || Store::open(&dir, &archive_dir, facts, &storage, &new_id, now);
-    let opened = world.spawn_blocking(open).await?;
+    let booted_at = env.time().booted_at;
+    context.heartbeat.beat_within(OPEN_TIME_MAX, "opening the store");
+    let info = source_info(context, source);
+    let dir = context.state_dir.join(context.name.as_str());
+    let (archive_dir, now) = (settings.archive.dir.clone(), env.now());
+    let retry_policies = RetryPolicies::new(settings);
+    let (storage, new_id) = (retry_policies.storage.clone(), new_ledger_id(&*env));
+    let open = move || Store::open(&dir, &archive_dir, info, &storage, &new_id, now);
+    let opened = env.spawn_blocking(open).await?;
     let OpenedStore {
         mut store,
         mut machine,
-        counts: tally,
+        counts,
         account,
-        last_success_at: succeeded_at,
+        last_success_at,
         is_new,
-        metrics: figures,
-        warnings: notes,
+        metrics: saved_metrics,
+        warnings,
     } = opened;
     store.set_reconcile_interval(source.reconcile_interval);
-    notes.iter().for_each(|note| warn!("{note}"));
-    task.opened_version.send_replace(task.config_versions.borrow().number);
-    if birth == StartReason::ProcessStart {
-        if is_new && tally.listed == 0 {
-            check_credential(task, source).await?;
+    warnings.iter().for_each(|warning| warn!(%warning, "the store was opened with a warning"));
+    context.opened_version.send_replace(context.config_versions.borrow().number);
+    if start_reason == StartReason::ProcessStart {
+        if is_new && counts.listed == 0 {
+            check_credential(context, source).await?;
         }
-        if let Some(at) = last_external_restart(task).await {
+        if let Some(at) = last_external_restart(context).await {
             machine.record_external_restart(at);
         }
     }
-    let opening = start_mode(task, source, birth, &machine).await;
-    let egress = open_transport(task, settings).await?;
-    let (meter, proxies) = (MetricsHandle::new(figures), egress.pool_health());
-    let access = SourceDeps::from_context(task, &meter);
-    let identity = SourceAccount { name: task.name.as_str(), account };
-    let client = build_jmap_source(identity, access, settings, source, &retries, egress)?;
-    task.breakers.set_policy(breaker_policy(settings));
+    let start_mode = start_mode(context, source, start_reason, &machine).await;
+    let proxy_mode = open_transport(context, settings).await?;
+    let (metrics, proxies) = (MetricsHandle::new(saved_metrics), proxy_mode.pool_health());
+    let deps = SourceDeps::from_context(context, &metrics);
+    let identity = SourceAccount { name: context.name.as_str(), account };
+    let client = build_jmap_source(identity, deps, settings, source, &retry_policies, proxy_mode)?;
+    context.breakers.set_policy(breaker_policy(settings));
     let concurrency =
         usize::try_from(settings.provider_or_default(&source.provider).concurrency).unwrap_or(1);
-    let parts = EventLoopConfig {
+    let config = EventLoopConfig {
         source: client,
-        env: Rc::clone(&world),
-        store: StoreHandle::new(world, store),
+        env: Rc::clone(&env),
+        store: StoreHandle::new(env, store),
         machine,
-        booted_at: booted,
-        counts: tally,
-        last_success_at: succeeded_at,
+        booted_at,
+        counts,
+        last_success_at,
         is_new,
-        rules: machine_rules(settings, source),
+        machine_config: machine_config(settings, source),
         policies: download_policies(settings),
-        listing_retry: retries.listing.clone(),
-        metrics: meter,
-        tracer: task.tracer.clone(),
+        listing_retry: retry_policies.listing.clone(),
+        metrics,
+        tracer: context.tracer.clone(),
         proxies,
-        breakers: SourceBreakers::new(&task.breakers, &source.provider, task.name.as_str()),
+        breakers: SourceBreakers::new(&context.breakers, &source.provider, context.name.as_str()),
         concurrency,
-        mode: task.mode,
+        mode: context.mode,
         stop: stop.clone(),
-        source_progress: view.clone(),
-        heartbeat: task.heartbeat.clone(),
-        start_mode: opening,
+        source_progress: source_progress.clone(),
+        heartbeat: context.heartbeat.clone(),
+        start_mode,
     };
-    let ended = run_event_loop(parts).await;
-    for (policy, counted) in retries.registry.snapshot() {
-        debug!(policy, ?counted, "retry statistics");
+    let result = run_event_loop(config).await;
+    for (policy, statistics) in retry_policies.registry.snapshot() {
+        debug!(policy, ?statistics, "retry statistics");
     }
-    Ok(ended)
+    Ok(result)
 }
 
 /// Returns the description of a source that is shown with its state.
-pub(super) fn source_info(task: &SourceContext, source: &SourceSettings) -> SourceInfo {
+pub(super) fn source_info(context: &SourceContext, source: &SourceSettings) -> SourceInfo {
     SourceInfo {
-        source: task.name.to_string(),
+        source: context.name.to_string(),
         kind: "jmap",
         account: source.account.clone(),
         provider: source.provider.clone(),
@@ -176,30 +176,30 @@ pub(super) fn source_info(task: &SourceContext, source: &SourceSettings) -> Sour
 
 /// Returns a random id for a ledger that has none.
 #[must_use]
-pub fn new_ledger_id(world: &impl Env) -> LedgerId {
+pub fn new_ledger_id(env: &impl Env) -> LedgerId {
     LedgerId::from_samples([
-        world.random_sample(),
-        world.random_sample(),
-        world.random_sample(),
-        world.random_sample(),
+        env.random_sample(),
+        env.random_sample(),
+        env.random_sample(),
+        env.random_sample(),
     ])
 }
 
 /// Returns the transport: the proxies of the configuration, or a direct connection if it has none.
 async fn open_transport(
-    task: &SourceContext,
+    context: &SourceContext,
     settings: &Settings,
 ) -> Result<ProxyMode, StartError> {
-    let (outlet, proxy) = (task.proxy_pools.clone(), settings.proxy.clone());
-    let environment = task.environment.clone();
-    let opened = RealEnv.spawn_blocking(move || outlet.transport(&proxy, &environment)).await;
-    opened.map_err(StartError::Failed)
+    let (proxy_pools, proxy) = (context.proxy_pools.clone(), settings.proxy.clone());
+    let environment = context.environment.clone();
+    let result = RealEnv.spawn_blocking(move || proxy_pools.transport(&proxy, &environment)).await;
+    result.map_err(StartError::Failed)
 }
 
 /// Returns the time at which the watchdog or the monitor last requested a restart of the unit. A
 /// stuck worker could not record it itself.
-async fn last_external_restart(task: &SourceContext) -> Option<Timestamp> {
-    let (unit, file) = (task.unit.clone()?, RestartBudgetFile::new(&task.state_dir));
+async fn last_external_restart(context: &SourceContext) -> Option<Timestamp> {
+    let (unit, file) = (context.unit.clone()?, RestartBudgetFile::new(&context.state_dir));
     // An unreadable file is reported when the next restart is counted.
     let counts = RealEnv.spawn_blocking(move || file.read_or_default()).await.unwrap_or_default();
     counts.get(&unit)?.last_restart_ms.map(Timestamp)
@@ -209,14 +209,18 @@ async fn last_external_restart(task: &SourceContext) -> Option<Timestamp> {
 /// Called for a source that has never worked: its user has just set it up and sees the error. A
 /// source that has worked waits for another credential instead, as it does when a server rejects
 /// it.
-async fn check_credential(task: &SourceContext, source: &SourceSettings) -> Result<(), StartError> {
-    if task.supervision == Supervision::SharedProcess {
+async fn check_credential(
+    context: &SourceContext,
+    source: &SourceSettings,
+) -> Result<(), StartError> {
+    if context.supervision == Supervision::SharedProcess {
         return Ok(());
     }
-    let (place, environment) = (source.auth.credential_ref().clone(), task.environment.clone());
-    match RealEnv.spawn_blocking(move || place.read(&environment)).await {
+    let (credential_ref, environment) =
+        (source.auth.credential_ref().clone(), context.environment.clone());
+    match RealEnv.spawn_blocking(move || credential_ref.read(&environment)).await {
         Err(error) if error.is_permanent() => {
-            Err(StartError::Configuration(format!("source {}: {error}", task.name)))
+            Err(StartError::Configuration(format!("source {}: {error}", context.name)))
         }
         Ok(_) | Err(_) => Ok(()),
     }
@@ -225,29 +229,34 @@ async fn check_credential(task: &SourceContext, source: &SourceSettings) -> Resu
 /// Returns the mode in which a run starts. A reload ends the wait after an error or a rejected
 /// credential if it changed what caused it; a wait that the server asked for is not shortened.
 async fn start_mode(
-    task: &SourceContext,
+    context: &SourceContext,
     source: &SourceSettings,
-    birth: StartReason,
+    start_reason: StartReason,
     machine: &StateMachine,
 ) -> StartMode {
-    let StartReason::ConfigReload(changed) = birth else { return StartMode::Resume };
-    let is_mended = match machine.state {
+    let StartReason::ConfigReload(diff) = start_reason else { return StartMode::Resume };
+    let has_cause_changed = match machine.state {
         State::AuthFailed { .. } => {
-            let (secret, place) =
-                (task.last_credential.clone(), source.auth.credential_ref().clone());
-            let environment = task.environment.clone();
-            RealEnv.spawn_blocking(move || secret.is_replaced(&place, &environment)).await
-                || changed == ReloadDiff::SettingsChanged
+            let (last_credential, credential_ref) =
+                (context.last_credential.clone(), source.auth.credential_ref().clone());
+            let environment = context.environment.clone();
+            RealEnv
+                .spawn_blocking(move || last_credential.is_replaced(&credential_ref, &environment))
+                .await
+                || diff == ReloadDiff::SettingsChanged
         }
-        State::Error { .. } => changed == ReloadDiff::SettingsChanged,
+        State::Error { .. } => diff == ReloadDiff::SettingsChanged,
         State::Idle { .. } | State::Working(_) | State::Completed | State::RateLimited { .. } => {
             false
         }
     };
-    if !is_mended {
+    if !has_cause_changed {
         return StartMode::Resume;
     }
-    info!(state = machine.status().name(), "trying again, with what was read");
+    info!(
+        state = machine.status().name(),
+        "retrying now: the configuration or the credential has changed"
+    );
     StartMode::RunNow
 }
 
@@ -255,20 +264,20 @@ async fn start_mode(
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SourceDeps<'a> {
     pub(super) environment: &'a EnvVars,
-    pub(super) secret: &'a LastCredential,
+    pub(super) last_credential: &'a LastCredential,
     pub(super) rate_limiters: &'a RateLimiters<RealEnv>,
     pub(super) metrics: &'a MetricsHandle,
     pub(super) recorder: &'a ResponseRecorder,
 }
 
 impl<'a> SourceDeps<'a> {
-    fn from_context(task: &'a SourceContext, meter: &'a MetricsHandle) -> Self {
+    fn from_context(context: &'a SourceContext, metrics: &'a MetricsHandle) -> Self {
         Self {
-            environment: &task.environment,
-            secret: &task.last_credential,
-            rate_limiters: &task.rate_limiters,
-            metrics: meter,
-            recorder: &task.recorder,
+            environment: &context.environment,
+            last_credential: &context.last_credential,
+            rate_limiters: &context.rate_limiters,
+            metrics,
+            recorder: &context.recorder,
         }
     }
 }
@@ -283,11 +292,11 @@ pub(super) struct SourceAccount<'a> {
 
 pub(super) fn build_jmap_source(
     identity: SourceAccount<'_>,
-    access: SourceDeps<'_>,
+    deps: SourceDeps<'_>,
     settings: &Settings,
     source: &SourceSettings,
-    retries: &RetryPolicies,
-    egress: ProxyMode,
+    retry_policies: &RetryPolicies,
+    proxy_mode: ProxyMode,
 ) -> Result<JmapSource, StartError> {
     let (request, provider) = (&settings.request, settings.provider_or_default(&source.provider));
     let (auth, secret) = match &source.auth {
@@ -307,7 +316,7 @@ pub(super) fn build_jmap_source(
         page_size_max: PAGE_SIZE_MAX,
         concurrency: provider.concurrency,
         request_limits: RequestLimits {
-            retry_policy: retries.request.clone(),
+            retry_policy: retry_policies.request.clone(),
             connect_timeout: request.connect_timeout,
             idle_timeout: request.idle_timeout,
             total_timeout: request.total_timeout,
@@ -316,22 +325,24 @@ pub(super) fn build_jmap_source(
             max_document: request.max_document,
         },
         error_rules: settings.error_rules(&source.provider).to_vec(),
-        proxy_mode: egress,
-        metrics: access.metrics.clone(),
-        recorder: access.recorder.with_header_names(&provider.headers),
+        proxy_mode,
+        metrics: deps.metrics.clone(),
+        recorder: deps.recorder.with_header_names(&provider.headers),
     };
-    let (last, environment) = (access.secret.clone(), access.environment.clone());
+    let (last_credential, environment) = (deps.last_credential.clone(), deps.environment.clone());
     let credential = Credential::new(move || {
-        let (last, secret) = (last.clone(), secret.clone());
+        let (last_credential, secret) = (last_credential.clone(), secret.clone());
         let environment = environment.clone();
         Box::pin(async move {
-            let read = move || last.read(&secret, &environment).map_err(|error| error.to_string());
+            let read = move || {
+                last_credential.read(&secret, &environment).map_err(|error| error.to_string())
+            };
             RealEnv.spawn_blocking(read).await
         })
     });
-    let rules = rate_limit_config(settings, &source.provider);
-    let gate = access.rate_limiters.handle_for(&source.provider, &source.account, rules);
-    JmapSource::new(options, credential, gate).map_err(StartError::Failed)
+    let limiter_config = rate_limit_config(settings, &source.provider);
+    let limiter = deps.rate_limiters.handle_for(&source.provider, &source.account, limiter_config);
+    JmapSource::new(options, credential, limiter).map_err(StartError::Failed)
 }
 
 fn allowed_origins(source: &SourceSettings) -> Vec<Origin> {

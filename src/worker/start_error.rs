@@ -29,17 +29,17 @@ impl fmt::Display for StartError {
         match self {
             Self::Locked { pid: Some(pid), path } => write!(
                 f,
-                "another worker (process {pid}) is at work on this source and holds {}; \
-                 stop it, or leave the work to it",
+                "another worker (process {pid}) runs this source and holds the lock {}; \
+                 stop that worker, or let it continue",
                 path.display()
             ),
             Self::Locked { pid: None, path } => write!(
                 f,
-                "another worker is at work on this source and holds {}; stop it, or leave the \
-                 work to it",
+                "another worker runs this source and holds the lock {}; stop that worker, or let \
+                 it continue",
                 path.display()
             ),
-            Self::NewerFormat(why) | Self::Configuration(why) => f.write_str(why),
+            Self::NewerFormat(message) | Self::Configuration(message) => f.write_str(message),
             Self::StorageUnusable(failure) | Self::Failed(failure) => failure.fmt(f),
         }
     }

@@ -12,24 +12,24 @@ pub(super) fn to_execution_state(
     machine: &StateMachine,
     until: Option<Timestamp>,
     progress: &SessionProgress,
-    facts: &SourceInfo,
+    info: &SourceInfo,
     pid: Option<u32>,
     now: Timestamp,
 ) -> ExecutionState {
     let session = machine.session.as_ref();
-    let tally = progress.counts;
-    let rate_limited = machine.status() == Status::RateLimited;
+    let counts = progress.counts;
+    let is_rate_limited = machine.status() == Status::RateLimited;
     ExecutionState {
         schema: SCHEMA,
-        source: facts.source.clone(),
-        account: facts.account.clone(),
-        provider: facts.provider.clone(),
-        kind: facts.kind.to_owned(),
+        source: info.source.clone(),
+        account: info.account.clone(),
+        provider: info.provider.clone(),
+        kind: info.kind.to_owned(),
         status: machine.status(),
         state_since: machine.state_since,
         state_until: until,
         reason: machine.reason.clone(),
-        resume_state: resumable_work(&machine.state).map(status_for_work),
+        resume_state: resumable_phase(&machine.state).map(status_for_phase),
         should_restart_when_due: matches!(
             machine.state,
             State::Error { after_wait: AfterWait::Restart, .. }
@@ -40,12 +40,12 @@ pub(super) fn to_execution_state(
         last_poll: machine.last_poll,
         is_full_listing: machine.is_full_resync,
         is_listing_changes: machine.is_listing_changes,
-        total_threads: tally.listed,
-        downloaded_threads: tally.stored,
-        gone: tally.gone,
-        quarantined: tally.quarantined,
-        versions: tally.versions,
-        copies: tally.copies,
+        total_threads: counts.listed,
+        downloaded_threads: counts.stored,
+        gone: counts.gone,
+        quarantined: counts.quarantined,
+        versions: counts.versions,
+        copies: counts.copies,
         waiting_for_retry: progress.waiting_items,
         expected_documents: progress.expected_documents,
         rate_per_second: progress.items_per_second,
@@ -65,8 +65,8 @@ pub(super) fn to_execution_state(
             message: error.message.clone(),
             at: error.at,
         }),
-        is_rate_limited: rate_limited,
-        rate_limit_until: until.filter(|_| rate_limited),
+        is_rate_limited,
+        rate_limit_until: until.filter(|_| is_rate_limited),
         rate_limits_in_a_row: machine.consecutive_rate_limits,
         incomplete_listings_in_a_row: machine.incomplete_listings,
         last_updated: now,
@@ -114,7 +114,7 @@ pub(super) fn to_machine(state: &ExecutionState, now: Timestamp) -> StateMachine
 
 fn to_machine_state(state: &ExecutionState, now: Timestamp) -> State {
     let until = state.state_until.unwrap_or(now);
-    let resume = state.resume_state.map_or(SyncPhase::Polling, work_for_status);
+    let resume_phase = state.resume_state.map_or(SyncPhase::Polling, phase_for_status);
     match state.status {
         // A poll that was running is started again at once.
         Status::Idle => State::Idle { until },
@@ -122,29 +122,29 @@ fn to_machine_state(state: &ExecutionState, now: Timestamp) -> State {
         Status::Downloading => State::Working(SyncPhase::Downloading),
         Status::Completed => State::Completed,
         Status::Error => {
-            let then =
+            let after_wait =
                 if state.should_restart_when_due { AfterWait::Restart } else { AfterWait::Resume };
-            State::Error { until, resume_phase: resume, after_wait: then }
+            State::Error { until, resume_phase, after_wait }
         }
-        Status::RateLimited => State::RateLimited { until, resume_phase: resume },
-        Status::AuthFailed => State::AuthFailed { until, resume_phase: resume },
+        Status::RateLimited => State::RateLimited { until, resume_phase },
+        Status::AuthFailed => State::AuthFailed { until, resume_phase },
     }
 }
 
-fn resumable_work(state: &State) -> Option<SyncPhase> {
+fn resumable_phase(state: &State) -> Option<SyncPhase> {
     match state {
-        State::Error { resume_phase: resume, .. }
-        | State::RateLimited { resume_phase: resume, .. }
-        | State::AuthFailed { resume_phase: resume, .. } => Some(*resume),
+        State::Error { resume_phase, .. }
+        | State::RateLimited { resume_phase, .. }
+        | State::AuthFailed { resume_phase, .. } => Some(*resume_phase),
         State::Idle { .. } | State::Working(_) | State::Completed => None,
     }
 }
 
-fn status_for_work(work: SyncPhase) -> Status {
-    State::Working(work).status()
+fn status_for_phase(phase: SyncPhase) -> Status {
+    State::Working(phase).status()
 }
 
-fn work_for_status(status: Status) -> SyncPhase {
+fn phase_for_status(status: Status) -> SyncPhase {
     match status {
         Status::Collecting => SyncPhase::Collecting,
         Status::Downloading => SyncPhase::Downloading,

@@ -19,7 +19,7 @@ use crate::worker::breakers::Breakers;
 use crate::worker::env::{Env, RealEnv};
 use crate::worker::event_loop::{LoopExit, LoopResult, RunMode, StopSignal, wait_for_stop};
 use crate::worker::heartbeat::Heartbeat;
-use crate::worker::policies::machine_rules;
+use crate::worker::policies::machine_config;
 use crate::worker::proxy_pool::ProxyPoolProvider;
 use crate::worker::rate_limit::RateLimiters;
 use crate::worker::source_progress::SourceProgress;
@@ -94,87 +94,89 @@ pub enum SourceOutcome {
 
 /// Runs one source, with all its restarts, until it ends for good.
 pub async fn run_source(
-    mut task: SourceContext,
+    mut context: SourceContext,
     mut stop: watch::Receiver<StopSignal>,
-    view: watch::Sender<SourceProgress>,
+    progress: watch::Sender<SourceProgress>,
 ) -> SourceOutcome {
     // Boxed because it holds the whole state of a run.
-    let end = Box::pin(supervise(&mut task, &mut stop, &view)).await;
-    clear_pid(&task).await;
-    task.heartbeat.unregister();
-    end
+    let outcome = Box::pin(supervise(&mut context, &mut stop, &progress)).await;
+    clear_pid(&context).await;
+    context.heartbeat.unregister();
+    outcome
 }
 
 async fn supervise(
-    task: &mut SourceContext,
+    context: &mut SourceContext,
     stop: &mut watch::Receiver<StopSignal>,
-    view: &watch::Sender<SourceProgress>,
+    progress: &watch::Sender<SourceProgress>,
 ) -> SourceOutcome {
-    let mut reading = task.config_versions.borrow_and_update().clone();
-    let mut settings = (*reading.settings).clone();
-    let mut birth = StartReason::ProcessStart;
-    let mut has_lived = false;
+    let mut version = context.config_versions.borrow_and_update().clone();
+    let mut settings = (*version.settings).clone();
+    let mut start_reason = StartReason::ProcessStart;
+    let mut has_run = false;
     loop {
-        let Some(source) = settings.sources.get(&task.name).cloned() else {
+        let Some(source) = settings.sources.get(&context.name).cloned() else {
             return SourceOutcome::NotStarted(StartError::Configuration(format!(
                 "source {} is no longer in the configuration",
-                task.name
+                context.name
             )));
         };
-        let ended = match run_until_stopped(task, &settings, &source, birth, stop, view).await {
-            Ok(ended) => Some(ended),
+        let run = run_until_stopped(context, &settings, &source, start_reason, stop, progress);
+        let result = match run.await {
+            Ok(result) => Some(result),
             // Waits, since no user may be there to fix a full disk or a lock at once.
             Err(StartError::StorageUnusable(failure)) => {
-                match wait_for_storage(task, &settings, &source, &failure, stop, view).await {
+                match wait_for_storage(context, &settings, &source, &failure, stop, progress).await
+                {
                     StopSignal::Requested => {
                         return SourceOutcome::NotStarted(StartError::StorageUnusable(failure));
                     }
                     StopSignal::Running => None,
                 }
             }
-            Err(refusal @ (StartError::Failed(_) | StartError::Locked { .. }))
-                if has_lived && task.mode != RunMode::Once =>
+            Err(error @ (StartError::Failed(_) | StartError::Locked { .. }))
+                if has_run && context.mode != RunMode::Once =>
             {
-                error!("cannot start anew yet: {refusal}");
-                clear_pid(task).await;
-                let again = RealEnv.now().after(settings.restart.retry_delay_base);
-                if wait_until(task, again, stop).await == StopSignal::Requested {
-                    return SourceOutcome::NotStarted(refusal);
+                error!(%error, "cannot restart yet");
+                clear_pid(context).await;
+                let retry_at = RealEnv.now().after(settings.restart.retry_delay_base);
+                if wait_until(context, retry_at, stop).await == StopSignal::Requested {
+                    return SourceOutcome::NotStarted(error);
                 }
                 None
             }
-            Err(refusal) => return SourceOutcome::NotStarted(refusal),
+            Err(error) => return SourceOutcome::NotStarted(error),
         };
-        has_lived |= ended.is_some();
-        if task.config_versions.borrow().number != reading.number {
-            reading = task.config_versions.borrow_and_update().clone();
-            let before = std::mem::replace(&mut settings, (*reading.settings).clone());
-            birth = StartReason::ConfigReload(ReloadDiff::between(&before, &settings));
-            if ended.as_ref().is_none_or(|ended| ended.exit == LoopExit::Stopped)
+        has_run |= result.is_some();
+        if context.config_versions.borrow().number != version.number {
+            version = context.config_versions.borrow_and_update().clone();
+            let before = std::mem::replace(&mut settings, (*version.settings).clone());
+            start_reason = StartReason::ConfigReload(ReloadDiff::between(&before, &settings));
+            if result.as_ref().is_none_or(|result| result.exit == LoopExit::Stopped)
                 && *stop.borrow() == StopSignal::Running
             {
                 continue;
             }
-        } else if has_lived {
-            birth = StartReason::Restart;
+        } else if has_run {
+            start_reason = StartReason::Restart;
         }
-        let Some(ended) = ended else { continue };
-        let LoopExit::Restart(cause) = ended.exit else { return SourceOutcome::Finished(ended) };
+        let Some(result) = result else { continue };
+        let LoopExit::Restart(cause) = result.exit else { return SourceOutcome::Finished(result) };
         if !settings.service.enable_auto_restart {
-            warn!(why = cause.reason(), "a restart is due, and auto-restart is off");
-            return SourceOutcome::RestartDisabled(ended);
+            warn!(reason = cause.reason(), "a restart is due, but automatic restarts are disabled");
+            return SourceOutcome::RestartDisabled(result);
         }
         if cause == RestartCause::Stuck
-            && wait_for_restart_permit(task, &ended, stop).await == StopSignal::Requested
+            && wait_for_restart_permit(context, &result, stop).await == StopSignal::Requested
         {
-            return SourceOutcome::Finished(LoopResult { exit: LoopExit::Stopped, ..ended });
+            return SourceOutcome::Finished(LoopResult { exit: LoopExit::Stopped, ..result });
         }
-        if should_exit_process(task, &source, cause) {
-            return SourceOutcome::Finished(ended);
+        if should_exit_process(context, &source, cause) {
+            return SourceOutcome::Finished(result);
         }
-        info!(why = cause.reason(), "starting anew in place");
-        if birth == StartReason::Restart {
-            settings = reload_config(task, settings);
+        info!(reason = cause.reason(), "restarting in place");
+        if start_reason == StartReason::Restart {
+            settings = reload_config(context, settings);
         }
     }
 }
@@ -182,128 +184,135 @@ async fn supervise(
 /// Waits, in the state `error`, until the archive or the ledger is checked again. Ends at once for
 /// [`RunMode::Once`], or when the process must stop.
 async fn wait_for_storage(
-    task: &mut SourceContext,
+    context: &mut SourceContext,
     settings: &Settings,
     source: &SourceSettings,
     failure: &Failure,
     stop: &mut watch::Receiver<StopSignal>,
-    view: &watch::Sender<SourceProgress>,
+    progress: &watch::Sender<SourceProgress>,
 ) -> StopSignal {
     let now = RealEnv.now();
     let until = now.after(settings.restart.retry_delay_base);
-    let (dir, facts) = (task.state_dir.join(task.name.as_str()), source_info(task, source));
-    let waited_for = failure.clone();
-    let save = move || archive_binding::save_waiting_state(&dir, &facts, &waited_for, until, now);
+    let (dir, info) = (context.state_dir.join(context.name.as_str()), source_info(context, source));
+    let store_failure = failure.clone();
+    let save = move || archive_binding::save_waiting_state(&dir, &info, &store_failure, until, now);
     let machine = match RealEnv.spawn_blocking(save).await {
         Ok(machine) => machine,
-        Err(unsaved) => {
-            warn!(cause = %unsaved.cause, "the state is not saved: {unsaved}");
+        Err(save_failure) => {
+            warn!(cause = %save_failure.cause, error = %save_failure, "cannot save the state");
             StateMachine::new(now).with_store_error(failure, until, now)
         }
     };
-    view.send_replace(SourceProgress::new(
+    progress.send_replace(SourceProgress::new(
         &machine,
-        &machine_rules(settings, source),
+        &machine_config(settings, source),
         &SessionProgress::default(),
     ));
-    if task.mode == RunMode::Once {
+    if context.mode == RunMode::Once {
         return StopSignal::Requested;
     }
-    error!(cause = %failure.cause, %until, "waiting for the archive: {failure}");
+    error!(cause = %failure.cause, %until, error = %failure, "waiting for archive or ledger");
     // The start counts as finished, since only a person can say how long this wait takes.
-    task.opened_version.send_replace(task.config_versions.borrow().number);
-    wait_until(task, until, stop).await
+    context.opened_version.send_replace(context.config_versions.borrow().number);
+    wait_until(context, until, stop).await
 }
 
 /// Removes the pid from the state file, so that readers see that no worker runs. A normal restart
 /// in place keeps the pid, since the worker has not exited.
-async fn clear_pid(task: &SourceContext) {
-    let dir = task.state_dir.join(task.name.as_str());
+async fn clear_pid(context: &SourceContext) {
+    let dir = context.state_dir.join(context.name.as_str());
     if let Err(failure) = RealEnv.spawn_blocking(move || store::clear_pid(&dir)).await {
-        error!(cause = %failure.cause, "the state still names this process: {failure}");
+        error!(
+            cause = %failure.cause, error = %failure,
+            "cannot remove the process id from the state file"
+        );
     }
 }
 
 /// Runs the source once. The run ends early when the process must stop or the configuration is
 /// reloaded.
 async fn run_until_stopped(
-    task: &SourceContext,
+    context: &SourceContext,
     settings: &Settings,
     source: &SourceSettings,
-    birth: StartReason,
+    start_reason: StartReason,
     stop: &mut watch::Receiver<StopSignal>,
-    view: &watch::Sender<SourceProgress>,
+    progress: &watch::Sender<SourceProgress>,
 ) -> Result<LoopResult, StartError> {
-    let (halt, halted) = watch::channel(StopSignal::Running);
-    let mut readings = task.config_versions.clone();
-    let mut life = pin!(run_once(task, settings, source, birth, &halted, view));
+    let (stop_run, run_stop) = watch::channel(StopSignal::Running);
+    let mut config_versions = context.config_versions.clone();
+    let mut run = pin!(run_once(context, settings, source, start_reason, &run_stop, progress));
     tokio::select! {
         biased;
-        ended = &mut life => return ended,
+        result = &mut run => return result,
         () = wait_for_stop(stop) => {}
-        Ok(()) = readings.changed() => {}
+        Ok(()) = config_versions.changed() => {}
     }
-    halt.send_replace(StopSignal::Requested);
-    life.await
+    stop_run.send_replace(StopSignal::Requested);
+    run.await
 }
 
 /// Waits until `until`. Ends early when the process must stop or the configuration is reloaded.
 async fn wait_until(
-    task: &mut SourceContext,
+    context: &mut SourceContext,
     until: Timestamp,
     stop: &mut watch::Receiver<StopSignal>,
 ) -> StopSignal {
-    task.heartbeat.beat_within(until.since(RealEnv.now()), "waiting to start anew");
+    context.heartbeat.beat_within(until.since(RealEnv.now()), "waiting to restart");
     tokio::select! {
         biased;
         () = wait_for_stop(stop) => StopSignal::Requested,
-        Ok(()) = task.config_versions.changed() => StopSignal::Running,
-        () = RealEnv.sleep_until(ClockReading { wall: until, ..RealEnv.time() }) => StopSignal::Running,
+        Ok(()) = context.config_versions.changed() => StopSignal::Running,
+        () = RealEnv.sleep_until(ClockReading { wall: until, ..RealEnv.time() }) => {
+            StopSignal::Running
+        }
     }
 }
 
 /// Waits until the restart budget permits the restart of a stuck source. If exiting has not helped
 /// before, asks systemd to restart the unit, which stops this process.
 async fn wait_for_restart_permit(
-    task: &mut SourceContext,
-    ended: &LoopResult,
+    context: &mut SourceContext,
+    result: &LoopResult,
     stop: &mut watch::Receiver<StopSignal>,
 ) -> StopSignal {
-    let grant = request_restart(task, ended.machine.last_progress).await;
-    if wait_until(task, grant.not_before, stop).await == StopSignal::Requested {
+    let permit = request_restart(context, result.machine.last_progress).await;
+    if wait_until(context, permit.not_before, stop).await == StopSignal::Requested {
         return StopSignal::Requested;
     }
-    let Some(ask) =
-        task.restart_requester.clone().filter(|_| grant.consecutive_restarts > PROCESS_EXITS_MAX)
+    let Some(requester) = context
+        .restart_requester
+        .clone()
+        .filter(|_| permit.consecutive_restarts > PROCESS_EXITS_MAX)
     else {
         return StopSignal::Running;
     };
-    error!("stuck: leaving has not helped; asking systemd to restart the unit");
-    match RealEnv.spawn_blocking(move || ask.request()).await {
-        Ok(()) => wait_until(task, RealEnv.now().after(UNIT_RESTART_TIMEOUT), stop).await,
-        Err(why) => {
-            error!("stuck: systemd does not restart the unit ({why}); leaving once more");
+    error!("stuck: exiting has not helped; asking systemd to restart the unit");
+    match RealEnv.spawn_blocking(move || requester.request()).await {
+        Ok(()) => wait_until(context, RealEnv.now().after(UNIT_RESTART_TIMEOUT), stop).await,
+        Err(reason) => {
+            error!(%reason, "stuck: systemd does not restart the unit; exiting again");
             StopSignal::Running
         }
     }
 }
 
 /// Requests a restart of a stuck source from the restart budget.
-async fn request_restart(task: &SourceContext, last_progress: Timestamp) -> RestartPermit {
-    let (file, now) = (RestartBudgetFile::new(&task.state_dir), RealEnv.now());
-    let name = task.name.to_string();
+async fn request_restart(context: &SourceContext, last_progress: Timestamp) -> RestartPermit {
+    let (file, now) = (RestartBudgetFile::new(&context.state_dir), RealEnv.now());
+    let name = context.name.to_string();
     match RealEnv.spawn_blocking(move || file.request_restart(&name, last_progress, now)).await {
-        Ok(grant) => {
-            if grant.crash_loop == CrashLoop::Detected {
+        Ok(permit) => {
+            if permit.crash_loop == CrashLoop::Detected {
                 error!(
-                    restarts = grant.consecutive_restarts,
-                    "a person is needed: restarts do not help, nothing moves between them"
+                    restarts = permit.consecutive_restarts,
+                    "manual intervention required: restarts have not helped"
                 );
             }
-            grant
+            permit
         }
         Err(failure) => {
-            warn!(cause = %failure.cause, "restarts cannot be counted: {failure}");
+            warn!(cause = %failure.cause, error = %failure, "cannot count the restart");
             RestartPermit {
                 not_before: now,
                 consecutive_restarts: 1,
@@ -315,25 +324,29 @@ async fn request_restart(task: &SourceContext, last_progress: Timestamp) -> Rest
 
 /// Returns true if the process is to be restarted rather than the source in place: if that
 /// interrupts no other source, or if a restart in place does not suffice.
-fn should_exit_process(task: &SourceContext, source: &SourceSettings, cause: RestartCause) -> bool {
-    match task.supervision {
+fn should_exit_process(
+    context: &SourceContext,
+    source: &SourceSettings,
+    cause: RestartCause,
+) -> bool {
+    match context.supervision {
         Supervision::InPlace => false,
         Supervision::SoleSource => true,
         Supervision::SharedProcess => {
             // systemd copies the credentials of a process when it starts.
-            let reads_anew = cause == RestartCause::Authentication
+            let reloads_credential = cause == RestartCause::Authentication
                 && matches!(source.auth.credential_ref(), CredentialRef::Systemd(_));
-            reads_anew || cause == RestartCause::Stuck || task.heartbeat.is_last_active()
+            reloads_credential || cause == RestartCause::Stuck || context.heartbeat.is_last_active()
         }
     }
 }
 
 /// Reloads the configuration. An invalid one is reported, and the last valid one is kept.
-fn reload_config(task: &SourceContext, settings: Settings) -> Settings {
-    match config::load(&task.config_file, &task.environment) {
+fn reload_config(context: &SourceContext, settings: Settings) -> Settings {
+    match config::load(&context.config_file, &context.environment) {
         Ok(loaded) => loaded.settings,
-        Err(mistakes) => {
-            warn!("going on with the last good configuration: {mistakes}");
+        Err(errors) => {
+            warn!(%errors, "keeping the last valid configuration");
             settings
         }
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
-use tokio::sync::{Mutex as Turn, OnceCell};
+use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use crate::archive::{Archive, SpooledDocument, StagedBatch};
 use crate::engine::{
@@ -38,7 +38,7 @@ const BLOB_CHANGES_MAX: u32 = 2;
 pub(super) const KNOWN_GOOD_CANDIDATES_MAX: usize = 8;
 
 /// Result of a task.
-#[expect(clippy::large_enum_variant, reason = "nearly all are the largest")]
+#[expect(clippy::large_enum_variant, reason = "nearly all values are of the largest variant")]
 pub(super) enum TaskResult {
     Polled(Result<PollResult, Failure>),
     /// The source was not polled, because a reconcile is due: everything is listed again.
@@ -82,8 +82,8 @@ pub struct StoreHandle<W> {
 /// published and recorded. Each lock goes to the task that has waited longest.
 #[derive(Debug, Default)]
 struct CommitPipeline {
-    write_lock: Turn<()>,
-    publish_lock: Turn<()>,
+    write_lock: AsyncMutex<()>,
+    publish_lock: AsyncMutex<()>,
 }
 
 impl<W> Clone for StoreHandle<W> {
@@ -100,10 +100,10 @@ impl<W> Clone for StoreHandle<W> {
 
 impl<W: Env> StoreHandle<W> {
     #[must_use]
-    pub fn new(world: Rc<W>, store: Store) -> Self {
+    pub fn new(env: Rc<W>, store: Store) -> Self {
         let archive = store.archive();
-        let (store, turns) = (Arc::new(Mutex::new(store)), Rc::default());
-        Self { env: world, store, archive, pipeline: turns, account_check: Rc::default() }
+        let (store, pipeline) = (Arc::new(Mutex::new(store)), Rc::default());
+        Self { env, store, archive, pipeline, account_check: Rc::default() }
     }
 
     pub(super) async fn with_store<T: Send + 'static>(
@@ -129,29 +129,29 @@ impl<W: Env> StoreHandle<W> {
     /// rows. Batches finish in their order, including those that fail early.
     async fn commit(
         &self,
-        group: CommitBatch,
+        batch: CommitBatch,
         recheck: RecheckPolicy,
         now: Timestamp,
     ) -> Result<SessionCounts, Failure> {
-        let writing = self.pipeline.write_lock.lock().await;
-        let written = self.write_batch(group).await;
-        let _placing = self.pipeline.publish_lock.lock().await;
-        drop(writing);
-        let (written, rows) = written?;
+        let write_lock = self.pipeline.write_lock.lock().await;
+        let written = self.write_batch(batch).await;
+        let _publish_lock = self.pipeline.publish_lock.lock().await;
+        drop(write_lock);
+        let (staged, updates) = written?;
         let archive = Arc::clone(&self.archive);
-        let place = move || written.map(|written| archive.publish(written)).transpose();
-        let placed = self.env.spawn_blocking(place).await?;
-        self.with_store(move |store| store.record_batch(rows, placed, recheck, now)).await
+        let publish = move || staged.map(|staged| archive.publish(staged)).transpose();
+        let published = self.env.spawn_blocking(publish).await?;
+        self.with_store(move |store| store.record_batch(updates, published, recheck, now)).await
     }
 
     async fn write_batch(
         &self,
-        group: CommitBatch,
+        batch: CommitBatch,
     ) -> Result<(Option<StagedBatch>, LedgerUpdates), Failure> {
-        let (papers, rows) = self.with_store(|store| store.split_batch(group)).await?;
+        let (documents, updates) = self.with_store(|store| store.split_batch(batch)).await?;
         let archive = Arc::clone(&self.archive);
-        let write = move || papers.map(|papers| archive.stage_batch(papers)).transpose();
-        Ok((self.env.spawn_blocking(write).await?, rows))
+        let stage = move || documents.map(|documents| archive.stage_batch(documents)).transpose();
+        Ok((self.env.spawn_blocking(stage).await?, updates))
     }
 }
 
@@ -160,71 +160,71 @@ type TaskFuture = LocalBoxFuture<'static, TaskResult>;
 /// Polls for changes: of the source, and of quarantined items whose recheck is due.
 pub(super) fn poll_changes<S: Source + 'static, W: Env>(
     source: &Rc<S>,
-    shared: &StoreHandle<W>,
-    circuits: &SourceBreakers,
+    handle: &StoreHandle<W>,
+    breakers: &SourceBreakers,
     not_before: ClockReading,
 ) -> TaskFuture {
-    let (source, shared, circuits) = (Rc::clone(source), shared.clone(), circuits.clone());
+    let (source, handle, breakers) = (Rc::clone(source), handle.clone(), breakers.clone());
     Box::pin(async move {
-        shared.env.sleep_until(not_before).await;
-        let now = shared.env.now();
-        match shared.with_store(move |store| store.is_reconcile_due(now)).await {
+        handle.env.sleep_until(not_before).await;
+        let now = handle.env.now();
+        match handle.with_store(move |store| store.is_reconcile_due(now)).await {
             Ok(true) => return TaskResult::ReconcileDue,
             Ok(false) => {}
             Err(failure) => return TaskResult::Polled(Err(failure)),
         }
-        let known = shared.with_store(move |store| store.local_changes(now)).await;
-        let looked = match known {
+        let changes = handle.with_store(move |store| store.local_changes(now)).await;
+        let result = match changes {
             Ok((true, _) | (false, None)) => Ok(PollResult::Changed),
             Ok((false, Some(cursor))) => {
-                let look = async {
-                    shared.check_account(&*source).await?;
+                let poll = async {
+                    handle.check_account(&*source).await?;
                     source.poll_changes(&cursor).await
                 };
-                circuits.call(RequestScope::Listing, look).await
+                breakers.call(RequestScope::Listing, poll).await
             }
             Err(failure) => Err(CallError::Failed(failure)),
         };
-        split_rejected(looked).map_or_else(TaskResult::BreakerOpen, TaskResult::Polled)
+        split_rejected(result).map_or_else(TaskResult::BreakerOpen, TaskResult::Polled)
     })
 }
 
 /// Lists one page and records it. Begins the listing of the session if necessary.
 pub(super) fn list_page<S: Source + 'static, W: Env>(
     source: &Rc<S>,
-    shared: &StoreHandle<W>,
-    circuits: &SourceBreakers,
+    handle: &StoreHandle<W>,
+    breakers: &SourceBreakers,
     session: &Session,
-    wants: ListingNeeds,
+    needs: ListingNeeds,
     not_before: ClockReading,
     retry: &RetryPolicy,
 ) -> TaskFuture {
-    let (source, shared, session) = (Rc::clone(source), shared.clone(), session.clone());
-    let (circuits, retry) = (circuits.clone(), retry.clone());
+    let (source, handle, session) = (Rc::clone(source), handle.clone(), session.clone());
+    let (breakers, retry) = (breakers.clone(), retry.clone());
     Box::pin(async move {
-        shared.env.sleep_until(not_before).await;
-        let paged =
-            list_and_record_page(&*source, &shared, &circuits, session, wants, &retry).await;
-        split_rejected(paged).map_or_else(TaskResult::BreakerOpen, TaskResult::PageListed)
+        handle.env.sleep_until(not_before).await;
+        let result =
+            list_and_record_page(&*source, &handle, &breakers, session, needs, &retry).await;
+        split_rejected(result).map_or_else(TaskResult::BreakerOpen, TaskResult::PageListed)
     })
 }
 
 async fn list_and_record_page<S: Source, W: Env>(
     source: &S,
-    shared: &StoreHandle<W>,
-    circuits: &SourceBreakers,
+    handle: &StoreHandle<W>,
+    breakers: &SourceBreakers,
     session: Session,
-    wants: ListingNeeds,
+    needs: ListingNeeds,
     retry: &RetryPolicy,
 ) -> Result<RecordedPage, CallError> {
     let id = session.id.clone();
-    let now = shared.env.now();
-    let collection = shared.with_store(move |store| store.listing_state(&id, wants, now)).await?;
-    let (listing, place) = match collection {
-        ListingState::Open { listing, page_token: place } => (listing, place),
-        ListingState::Complete { counts: tally } => {
+    let now = handle.env.now();
+    let state = handle.with_store(move |store| store.listing_state(&id, needs, now)).await?;
+    let (listing, page_token) = match state {
+        ListingState::Open { listing, page_token } => (listing, page_token),
+        ListingState::Complete { counts } => {
             return Ok(RecordedPage {
-                counts: tally,
+                counts,
                 total: None,
                 is_listing_complete: true,
                 reconciled: None,
@@ -232,63 +232,63 @@ async fn list_and_record_page<S: Source, W: Env>(
         }
         ListingState::NotStarted { kind, listing } => {
             // Taken before the listing, so that the next poll misses no change.
-            let pinned = match &listing {
+            let cursor = match &listing {
                 Listing::Full => {
-                    let pin = async {
-                        shared.check_account(source).await?;
+                    let read_cursor = async {
+                        handle.check_account(source).await?;
                         source.current_cursor().await
                     };
-                    Some(circuits.call(RequestScope::Listing, pin).await?)
+                    Some(breakers.call(RequestScope::Listing, read_cursor).await?)
                 }
                 Listing::Since(_) => None,
             };
             let session = session.clone();
-            shared
-                .with_store(move |store| store.begin_listing(&session, kind, pinned, now))
+            handle
+                .with_store(move |store| store.begin_listing(&session, kind, cursor, now))
                 .await?;
             (listing, None)
         }
     };
-    let ask = async |place: Option<&PageToken>| {
+    let request_page = async |page_token: Option<&PageToken>| {
         let page = retry.when(should_retry_at_once).run(async || {
-            let page = async {
-                shared.check_account(source).await?;
-                source.list_page(&listing, place).await
+            let request = async {
+                handle.check_account(source).await?;
+                source.list_page(&listing, page_token).await
             };
-            circuits.call(RequestScope::Listing, page).await
+            breakers.call(RequestScope::Listing, request).await
         });
-        page.await.map_err(|gave_up| {
-            gave_up.into_failure(|guard| {
-                Failure::new(Cause::Server, format!("{guard} is left alone")).into()
+        page.await.map_err(|error| {
+            error.into_failure(|breaker| {
+                Failure::new(Cause::Server, format!("the circuit breaker {breaker} is open")).into()
             })
         })
     };
-    let mut page = ask(place.as_ref()).await?;
-    if let NextPage::Unverified { resume_from: back, .. } = &page.next {
-        page = ask(Some(back)).await?;
+    let mut page = request_page(page_token.as_ref()).await?;
+    if let NextPage::Unverified { resume_from, .. } = &page.next {
+        page = request_page(Some(resume_from)).await?;
     }
-    if let NextPage::Unverified { reason: why, .. } = &page.next {
+    if let NextPage::Unverified { reason, .. } = &page.next {
         // The next attempt counts and lists everything from the first page.
-        shared.with_store(|store| store.restart_listing()).await?;
-        return Err(Failure::new(Cause::ListingIncomplete, why).into());
+        handle.with_store(|store| store.restart_listing()).await?;
+        return Err(Failure::new(Cause::ListingIncomplete, reason).into());
     }
-    let now = shared.env.now();
-    Ok(shared.with_store(move |store| store.record_page(&page, now)).await?)
+    let now = handle.env.now();
+    Ok(handle.with_store(move |store| store.record_page(&page, now)).await?)
 }
 
 /// Separates a failed call from one that a breaker rejected.
-fn split_rejected<T>(end: Result<T, CallError>) -> Result<Result<T, Failure>, OpenBreaker> {
-    match end {
-        Ok(brought) => Ok(Ok(brought)),
+fn split_rejected<T>(result: Result<T, CallError>) -> Result<Result<T, Failure>, OpenBreaker> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
         Err(CallError::Failed(failure)) => Ok(Err(failure)),
-        Err(CallError::Rejected(shut)) => Err(shut),
+        Err(CallError::Rejected(breaker)) => Err(breaker),
     }
 }
 
 /// Returns true if a page may be requested again at once. The session waits after a timeout
 /// instead, because several of them would look as if the worker were stuck.
-fn should_retry_at_once(halt: &CallError) -> bool {
-    match halt {
+fn should_retry_at_once(error: &CallError) -> bool {
+    match error {
         CallError::Failed(failure) => failure.is_transient() && failure.cause != Cause::Timeout,
         CallError::Rejected(_) => false,
     }
@@ -297,73 +297,77 @@ fn should_retry_at_once(halt: &CallError) -> bool {
 /// Probes the source with one request that changes nothing.
 pub(super) fn probe_source<S: Source + 'static>(
     source: &Rc<S>,
-    circuits: &SourceBreakers,
+    breakers: &SourceBreakers,
 ) -> TaskFuture {
-    let (source, circuits) = (Rc::clone(source), circuits.clone());
+    let (source, breakers) = (Rc::clone(source), breakers.clone());
     Box::pin(async move {
-        let proved = circuits.call(RequestScope::Session, source.current_cursor()).await.map(drop);
-        split_rejected(proved).map_or_else(TaskResult::BreakerOpen, TaskResult::Probed)
+        let result = breakers.call(RequestScope::Session, source.current_cursor()).await.map(drop);
+        split_rejected(result).map_or_else(TaskResult::BreakerOpen, TaskResult::Probed)
     })
 }
 
 /// Loads due items from the ledger.
 pub(super) fn load_due_items<W: Env>(
-    shared: &StoreHandle<W>,
-    wish: RefillRequest,
+    handle: &StoreHandle<W>,
+    request: RefillRequest,
     now: Timestamp,
 ) -> TaskFuture {
-    let shared = shared.clone();
+    let handle = handle.clone();
     Box::pin(async move {
-        TaskResult::DueItemsLoaded(shared.with_store(move |store| store.due_items(wish, now)).await)
+        TaskResult::DueItemsLoaded(
+            handle.with_store(move |store| store.due_items(request, now)).await,
+        )
     })
 }
 
 /// Fetches one document, and follows changes of its blob id.
 pub(super) fn fetch_document<S: Source + 'static, W: Env>(
     source: &Rc<S>,
-    shared: &StoreHandle<W>,
-    pass: CallPermit,
-    mut errand: FetchTask,
+    handle: &StoreHandle<W>,
+    permit: CallPermit,
+    mut task: FetchTask,
 ) -> TaskFuture {
-    let (source, world) = (Rc::clone(source), Rc::clone(&shared.env));
-    let draft = shared.archive.spool_document();
+    let (source, env) = (Rc::clone(source), Rc::clone(&handle.env));
+    let spooled = handle.archive.spool_document();
     Box::pin(async move {
-        let mut sink = DocumentWriter { env: world, spooled: Some(draft), buffer: Vec::new() };
-        let brought = match send_control_request(&*source, &mut errand).await {
-            Ok(()) => fetch_following_blob(&*source, &mut errand.document_ref, &mut sink).await,
+        let mut sink = DocumentWriter { env, spooled: Some(spooled), buffer: Vec::new() };
+        let fetched = match send_control_request(&*source, &mut task).await {
+            Ok(()) => fetch_following_blob(&*source, &mut task.document_ref, &mut sink).await,
             Err(failure) => Err(failure),
         };
-        let answer = match brought {
+        let result = match fetched {
             Ok(()) => sink.finish().await,
             Err(failure) => Err(failure),
         };
-        TaskResult::Fetched { task: errand, permit: pass, result: answer }
+        TaskResult::Fetched { task, permit, result }
     })
 }
 
 /// Fetches a document that is stored already, to distinguish failing items from a failing provider.
 pub(super) fn fetch_known_good<S: Source + 'static, W: Env>(
     source: &Rc<S>,
-    shared: &StoreHandle<W>,
+    handle: &StoreHandle<W>,
     served: Vec<DocumentRef>,
 ) -> TaskFuture {
-    let (source, shared) = (Rc::clone(source), shared.clone());
+    let (source, handle) = (Rc::clone(source), handle.clone());
     Box::pin(async move {
         // An error of the ledger occurs again where it is handled.
-        let mut known = shared
+        let mut candidates = handle
             .with_store(|store| store.known_good_documents(KNOWN_GOOD_CANDIDATES_MAX))
             .await
             .unwrap_or_default();
-        if known.is_empty() {
-            known = served;
+        if candidates.is_empty() {
+            candidates = served;
         }
-        while !known.is_empty() {
-            let at = shared.env.random_sample().index_below(known.len());
-            let wanted = known.swap_remove(at);
+        while !candidates.is_empty() {
+            let index = handle.env.random_sample().index_below(candidates.len());
+            let document_ref = candidates.swap_remove(index);
             // Later than any failure within the same millisecond.
-            let sent = shared.env.now().after(Duration::from_millis(1));
-            match source.fetch(&wanted, &mut DiscardSink).await {
-                Ok(FetchOutcome::Complete(_)) => return TaskResult::KnownGoodFetched(Some(sent)),
+            let sent_at = handle.env.now().after(Duration::from_millis(1));
+            match source.fetch(&document_ref, &mut DiscardSink).await {
+                Ok(FetchOutcome::Complete(_)) => {
+                    return TaskResult::KnownGoodFetched(Some(sent_at));
+                }
                 // The document was deleted or changed meanwhile.
                 Ok(FetchOutcome::Moved { .. }) => {}
                 Err(failure) if failure.cause == Cause::NotFound => {}
@@ -374,32 +378,37 @@ pub(super) fn fetch_known_good<S: Source + 'static, W: Env>(
     })
 }
 
-/// Fetches a document into the sink. `wanted` names the fetched blob in the end.
+/// Fetches a document into the sink. `document_ref` names the fetched blob in the end.
 async fn fetch_following_blob(
     source: &impl Source,
-    wanted: &mut DocumentRef,
+    document_ref: &mut DocumentRef,
     sink: &mut impl Sink,
 ) -> Result<(), Failure> {
     for _ in 0..=BLOB_CHANGES_MAX {
-        match source.fetch(wanted, sink).await? {
+        match source.fetch(document_ref, sink).await? {
             FetchOutcome::Complete(_) => return Ok(()),
-            FetchOutcome::Moved { blob, size } => (wanted.blob, wanted.size) = (blob, size),
+            FetchOutcome::Moved { blob, size } => {
+                (document_ref.blob, document_ref.size) = (blob, size);
+            }
         }
         sink.rewind().await?;
     }
-    let why = format!("its blob id changed {} times in one attempt", BLOB_CHANGES_MAX + 1);
-    Err(Failure::new(Cause::Server, why))
+    let message = format!(
+        "the blob id of the document changed {} times in one attempt",
+        BLOB_CHANGES_MAX + 1
+    );
+    Err(Failure::new(Cause::Server, message))
 }
 
 /// Sends a request for something other than a document, if the task needs it. If it succeeds, a
 /// throttle of the document that follows is specific to that document.
-async fn send_control_request(source: &impl Source, errand: &mut FetchTask) -> Result<(), Failure> {
-    if errand.control != ControlRequest::Needed {
+async fn send_control_request(source: &impl Source, task: &mut FetchTask) -> Result<(), Failure> {
+    if task.control != ControlRequest::Needed {
         return Ok(());
     }
     match source.current_cursor().await {
         Ok(_cursor) => {
-            errand.control = ControlRequest::Succeeded;
+            task.control = ControlRequest::Succeeded;
             Ok(())
         }
         // A refusal of the whole service must not count as a refusal of the document.
@@ -416,30 +425,30 @@ async fn send_control_request(source: &impl Source, errand: &mut FetchTask) -> R
 }
 
 pub(super) fn commit_batch<W: Env>(
-    shared: &StoreHandle<W>,
-    group: CommitBatch,
+    handle: &StoreHandle<W>,
+    batch: CommitBatch,
     recheck: RecheckPolicy,
     now: Timestamp,
 ) -> TaskFuture {
-    let shared = shared.clone();
+    let handle = handle.clone();
     Box::pin(async move {
-        let (items, retry_at, weight) = (group.items(), group.earliest_retry(), group.stats());
-        let result = shared.commit(group, recheck, now).await;
-        let took = shared.env.now().since(now);
-        TaskResult::Committed { items, retry_at, stats: weight, duration: took, result }
+        let (items, retry_at, stats) = (batch.items(), batch.earliest_retry(), batch.stats());
+        let result = handle.commit(batch, recheck, now).await;
+        let duration = handle.env.now().since(now);
+        TaskResult::Committed { items, retry_at, stats, duration, result }
     })
 }
 
 /// Closes the session in the ledger.
 pub(super) fn finish_session<W: Env>(
-    shared: &StoreHandle<W>,
+    handle: &StoreHandle<W>,
     session: &SessionId,
     now: Timestamp,
 ) -> TaskFuture {
-    let (shared, id) = (shared.clone(), session.clone());
+    let (handle, id) = (handle.clone(), session.clone());
     Box::pin(async move {
         TaskResult::SessionFinished(
-            shared.with_store(move |store| store.finish_session(&id, now)).await,
+            handle.with_store(move |store| store.finish_session(&id, now)).await,
         )
     })
 }
@@ -452,12 +461,12 @@ pub(super) fn refresh_credential<S: Source + 'static>(source: &Rc<S>) -> TaskFut
 /// Waits until the credential has changed.
 pub(super) fn watch_credential<S: Source + 'static, W: Env>(
     source: &Rc<S>,
-    world: &Rc<W>,
+    env: &Rc<W>,
 ) -> TaskFuture {
-    let (source, world) = (Rc::clone(source), Rc::clone(world));
+    let (source, env) = (Rc::clone(source), Rc::clone(env));
     Box::pin(async move {
         loop {
-            world.sleep_until(world.time().after(CREDENTIAL_CHECK_INTERVAL)).await;
+            env.sleep_until(env.time().after(CREDENTIAL_CHECK_INTERVAL)).await;
             // An error here occurs again when the wait of the session is over.
             if let Ok(CredentialChange::Changed) = source.refresh_credential().await {
                 return TaskResult::CredentialRefreshed(Ok(CredentialChange::Changed));

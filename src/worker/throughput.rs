@@ -9,7 +9,7 @@ use crate::engine::Timestamp;
 const WINDOW: Duration = Duration::from_secs(30);
 
 /// Shortest time for which a rate is shown; over less, it is noise.
-const MEASURED_SPAN_MIN: Duration = Duration::from_millis(500);
+const MEASURED_DURATION_MIN: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Default)]
 pub(super) struct Throughput {
@@ -34,12 +34,13 @@ impl Throughput {
     }
 
     /// Returns the items per second; `None` until enough time is measured.
-    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+    #[expect(clippy::cast_precision_loss, reason = "the rate is only shown")]
     pub(super) fn per_second(&self, now: Timestamp) -> Option<f64> {
         let (first_at, first) = *self.samples.front()?;
         let (_, last) = *self.samples.back()?;
-        let span = now.since(first_at);
-        (span >= MEASURED_SPAN_MIN).then(|| last.saturating_sub(first) as f64 / span.as_secs_f64())
+        let duration = now.since(first_at);
+        (duration >= MEASURED_DURATION_MIN)
+            .then(|| last.saturating_sub(first) as f64 / duration.as_secs_f64())
     }
 }
 

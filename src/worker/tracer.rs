@@ -27,8 +27,8 @@ pub(super) struct FinishedRequest<'a> {
 impl Tracer {
     /// Exports the requests of a `share` of the items, in `0.0..=1.0`, and all other spans.
     #[must_use]
-    pub fn new(to: ExportQueue, source: &str, share: f64) -> Self {
-        Self { exporter: Some(to), source: Rc::from(source), sample_share: share }
+    pub fn new(exporter: ExportQueue, source: &str, share: f64) -> Self {
+        Self { exporter: Some(exporter), source: Rc::from(source), sample_share: share }
     }
 
     /// Exports the span of the state that the source has left; with the session's end, also the
@@ -39,14 +39,16 @@ impl Tracer {
         after: &StateMachine,
         now: Timestamp,
     ) {
-        let (Some(to), Some(session)) = (&self.exporter, open_session(before)) else { return };
+        let (Some(exporter), Some(session)) = (&self.exporter, open_session(before)) else {
+            return;
+        };
         if before.status() == after.status() {
             return;
         }
-        let trace = TraceId::of_session(&self.source, &session.id);
-        to.send_span(self.state_span(trace, before, now));
+        let trace_id = TraceId::of_session(&self.source, &session.id);
+        exporter.send_span(self.state_span(trace_id, before, now));
         if after.status() == Status::Completed {
-            to.send_span(self.session_span(trace, session, now));
+            exporter.send_span(self.session_span(trace_id, session, now));
         }
     }
 
@@ -54,35 +56,37 @@ impl Tracer {
     pub(super) fn record_request(
         &self,
         machine: &StateMachine,
-        asked: FinishedRequest<'_>,
+        request: FinishedRequest<'_>,
         now: Timestamp,
     ) {
-        let (Some(to), Some(session)) = (&self.exporter, open_session(machine)) else { return };
-        if asked.item.is_some_and(|(item, _)| !is_sampled(item, self.sample_share)) {
+        let (Some(exporter), Some(session)) = (&self.exporter, open_session(machine)) else {
+            return;
+        };
+        if request.item.is_some_and(|(item, _)| !is_sampled(item, self.sample_share)) {
             return;
         }
-        let trace = TraceId::of_session(&self.source, &session.id);
-        let stage = SpanId::of_stage(trace, machine.status(), machine.state_since);
+        let trace_id = TraceId::of_session(&self.source, &session.id);
+        let parent = SpanId::of_stage(trace_id, machine.status(), machine.state_since);
         // Several documents of one item may be requested in the same millisecond.
-        let what = asked.item.map_or(asked.name, |(_, document)| document);
-        let item = asked.item.map(|(item, _)| ("item", sanitize_line(item)));
-        to.send_span(Span {
-            trace_id: trace,
-            id: SpanId::of_request(stage, what, asked.started_at),
-            parent: Some(stage),
-            name: asked.name,
+        let subject = request.item.map_or(request.name, |(_, document)| document);
+        let item = request.item.map(|(item, _)| ("item", sanitize_line(item)));
+        exporter.send_span(Span {
+            trace_id,
+            id: SpanId::of_request(parent, subject, request.started_at),
+            parent: Some(parent),
+            name: request.name,
             is_request: true,
-            started_at: asked.started_at,
+            started_at: request.started_at,
             ended_at: now,
             attributes: [self.source_attribute()].into_iter().chain(item).collect(),
-            failure: asked.failure.map(|failure| failure.cause.name().to_owned()),
+            failure: request.failure.map(|failure| failure.cause.name().to_owned()),
         });
     }
 
-    fn session_span(&self, trace: TraceId, session: &Session, now: Timestamp) -> Span {
+    fn session_span(&self, trace_id: TraceId, session: &Session, now: Timestamp) -> Span {
         Span {
-            trace_id: trace,
-            id: SpanId::of_session(trace),
+            trace_id,
+            id: SpanId::of_session(trace_id),
             parent: None,
             name: "session",
             is_request: false,
@@ -93,7 +97,7 @@ impl Tracer {
         }
     }
 
-    fn state_span(&self, trace: TraceId, machine: &StateMachine, now: Timestamp) -> Span {
+    fn state_span(&self, trace_id: TraceId, machine: &StateMachine, now: Timestamp) -> Span {
         let status = machine.status();
         let cause = match machine.state {
             State::Error { .. } | State::AuthFailed { .. } => {
@@ -105,9 +109,9 @@ impl Tracer {
             | State::RateLimited { .. } => None,
         };
         Span {
-            trace_id: trace,
-            id: SpanId::of_stage(trace, status, machine.state_since),
-            parent: Some(SpanId::of_session(trace)),
+            trace_id,
+            id: SpanId::of_stage(trace_id, status, machine.state_since),
+            parent: Some(SpanId::of_session(trace_id)),
             name: status.name(),
             is_request: false,
             started_at: machine.state_since,

@@ -47,101 +47,116 @@ pub struct WatchdogConfig {
 ///
 /// # Errors
 /// An IO error if the thread cannot be started.
-pub fn start(watch: WatchdogConfig) -> std::io::Result<()> {
-    thread::Builder::new().name("watchdog".to_owned()).spawn(move || run_watchdog(&watch)).map(drop)
+pub fn start(config: WatchdogConfig) -> std::io::Result<()> {
+    thread::Builder::new()
+        .name("watchdog".to_owned())
+        .spawn(move || run_watchdog(&config))
+        .map(drop)
 }
 
 /// Sends the heartbeat of the runtime through its pool of blocking threads, so that both a blocked
 /// runtime and a dead pool are detected.
-pub async fn run_runtime_heartbeat(seat: Heartbeat, interval: Option<Duration>) {
-    let pause = check_interval(interval);
+pub async fn run_runtime_heartbeat(heartbeat: Heartbeat, interval: Option<Duration>) {
+    let interval = check_interval(interval);
     loop {
-        seat.runtime_beat(pause.saturating_mul(BEAT_INTERVALS_MAX));
-        tokio::time::sleep(pause).await;
+        heartbeat.runtime_beat(interval.saturating_mul(BEAT_INTERVALS_MAX));
+        tokio::time::sleep(interval).await;
         RealEnv.spawn_blocking(|| ()).await;
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a thread of its own may sleep")]
-fn run_watchdog(watch: &WatchdogConfig) {
-    let pause = check_interval(watch.interval);
-    let mut keeper = WatchdogState::default();
+#[expect(clippy::disallowed_methods, reason = "a dedicated thread may sleep")]
+fn run_watchdog(config: &WatchdogConfig) {
+    let interval = check_interval(config.interval);
+    let mut watchdog = WatchdogState::default();
     loop {
-        check(watch, &mut keeper);
-        thread::sleep(pause);
+        check(config, &mut watchdog);
+        thread::sleep(interval);
     }
 }
 
-fn check(watch: &WatchdogConfig, keeper: &mut WatchdogState) {
+fn check(config: &WatchdogConfig, watchdog: &mut WatchdogState) {
     let uptime = RealEnv::uptime();
-    let keep = keeper.evaluate(watch.heartbeats.most_overdue(), uptime);
-    if keep != WatchdogAction::WithholdKeepAlive && watch.interval.is_some() {
-        watch.notifier.notify(&[NotifyState::Watchdog]);
+    let action = watchdog.evaluate(config.heartbeats.most_overdue(), uptime);
+    if action != WatchdogAction::WithholdKeepAlive && config.interval.is_some() {
+        config.notifier.notify(&[NotifyState::Watchdog]);
     }
-    match keep {
+    match action {
         WatchdogAction::SendKeepAlive | WatchdogAction::WithholdKeepAlive => {}
-        WatchdogAction::Recovered => info!("what was stuck moves again"),
+        WatchdogAction::Recovered => info!("recovered: no heartbeat is overdue"),
         WatchdogAction::ConsultRestartBudget(overdue) => {
             error!(
                 source = overdue.loop_name,
                 state = overdue.activity,
                 late_s = overdue.overdue_by.as_secs(),
-                "stuck: the work does not come back to its loop"
+                "stuck: the loop has missed its heartbeat deadline"
             );
-            keeper.wait_to_restart(restart_delay(watch), uptime);
+            watchdog.wait_to_restart(restart_delay(config), uptime);
         }
-        WatchdogAction::RequestRestart(overdue) => request_restart(watch, keeper, &overdue),
+        WatchdogAction::RequestRestart(overdue) => request_restart(config, watchdog, &overdue),
     }
 }
 
 /// Returns the delay that the restart budget requires before the request for a restart.
-fn restart_delay(watch: &WatchdogConfig) -> Duration {
-    let (now, progress) = (RealEnv.now(), watch.heartbeats.last_progress_at());
-    match RestartBudgetFile::new(&watch.state_dir).request_restart(&watch.unit, progress, now) {
-        Ok(grant) => {
-            if grant.crash_loop == CrashLoop::Detected {
+fn restart_delay(config: &WatchdogConfig) -> Duration {
+    let (now, last_progress) = (RealEnv.now(), config.heartbeats.last_progress_at());
+    match RestartBudgetFile::new(&config.state_dir).request_restart(
+        &config.unit,
+        last_progress,
+        now,
+    ) {
+        Ok(permit) => {
+            if permit.crash_loop == CrashLoop::Detected {
                 error!(
-                    restarts = grant.consecutive_restarts,
-                    "a person is needed: restarts do not help, nothing moves between them"
+                    restarts = permit.consecutive_restarts,
+                    "manual intervention required: restarts have not helped"
                 );
             }
-            grant.not_before.since(now)
+            permit.not_before.since(now)
         }
         Err(failure) => {
-            warn!(cause = %failure.cause, "restarts cannot be counted: {failure}");
+            warn!(cause = %failure.cause, error = %failure, "cannot count the restart");
             Duration::ZERO
         }
     }
 }
 
-fn request_restart(watch: &WatchdogConfig, keeper: &mut WatchdogState, overdue: &MissedHeartbeat) {
-    let Some(ask) = &watch.restart_requester else {
+fn request_restart(
+    config: &WatchdogConfig,
+    watchdog: &mut WatchdogState,
+    overdue: &MissedHeartbeat,
+) {
+    let Some(requester) = &config.restart_requester else {
         error!(
             source = overdue.loop_name,
-            "stuck: not asking for a restart, since auto-restart is off"
+            "stuck: not requesting a restart, since automatic restarts are disabled"
         );
-        return keeper.mark_restart_refused();
+        return watchdog.mark_restart_refused();
     };
     error!(
         source = overdue.loop_name,
-        unit = watch.unit,
+        unit = config.unit,
         "stuck: asking systemd to restart the unit"
     );
-    match ask.request() {
+    match requester.request() {
         Ok(()) => {
             // systemd would only wait for this process to exit, which its stuck loops no longer do.
-            debug!("the restart is granted");
-            (watch.exit_process)()
+            debug!("systemd has granted the restart");
+            (config.exit_process)()
         }
-        Err(why) if watch.interval.is_some() => {
-            error!("stuck: systemd does not restart the unit ({why}); leaving it to the watchdog");
-            keeper.mark_restart_refused();
-        }
-        Err(why) => {
+        Err(reason) if config.interval.is_some() => {
             error!(
-                "stuck: systemd does not restart the unit ({why}), and no watchdog is set; leaving"
+                %reason,
+                "stuck: systemd does not restart the unit; leaving it to the watchdog of systemd"
             );
-            (watch.exit_process)()
+            watchdog.mark_restart_refused();
+        }
+        Err(reason) => {
+            error!(
+                %reason,
+                "stuck: systemd does not restart the unit, and no watchdog is set; exiting"
+            );
+            (config.exit_process)()
         }
     }
 }
@@ -152,8 +167,8 @@ fn check_interval(interval: Option<Duration>) -> Duration {
 }
 
 impl RestartRequester {
-    pub fn new(ask: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(ask))
+    pub fn new(request: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(request))
     }
 
     pub(super) fn request(&self) -> Result<(), String> {

@@ -1,4 +1,4 @@
-//! A small made-up JMAP mailbox that follows the RFC, but for what a test bends.
+//! Fake JMAP mailbox that follows the RFC, except for the responses that a test overrides.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -13,37 +13,38 @@ use serde_json::{Value, json};
 use crate::hostile_server::{ConnectionAction, HostileServer, ReceivedRequest, plain_response};
 use crate::http::limits;
 
-/// What takes the place of the mailbox's own answer to a method: its name and body.
+/// Override of the mailbox's response to a method: returns the name and body to send instead.
 type MethodOverride = Box<dyn FnMut(&str, &Value) -> Option<(String, Value)> + Send>;
 
-/// The mailbox. Mails are named by their order of arrival.
+/// Fake mailbox. Mails are named in the order of their arrival.
 pub(crate) struct FakeMailbox {
     pub(crate) emails: Vec<String>,
-    /// Those that lie in the folder `old`; all others are in the inbox.
+    /// Mails in the folder `old`; all others are in the inbox.
     pub(crate) in_old_folder: BTreeSet<String>,
-    /// The blob id and the bytes of those mails that differ from all others, where these are "B" and
-    /// the id, and the id.
+    /// Blob id and bytes of mails with a special content. By default, the blob id is "B" and the
+    /// mail's id, and the bytes are the id.
     pub(crate) contents: BTreeMap<String, (String, String)>,
-    /// What has happened to mails, in order; the state is how much.
+    /// Changes of mails, in order; the JMAP state is their number.
     pub(crate) log: Vec<(EmailChange, String)>,
-    /// Mails that are not found when they are asked for, and so many times yet.
+    /// Mails that the next requests do not find, each with the number of these requests.
     pub(crate) not_found_counts: BTreeMap<String, usize>,
-    /// Whether it tells how many mails there are.
+    /// True if queries return the total number of mails.
     pub(crate) reports_total: bool,
-    /// Whose mail it is.
+    /// Id of the account that owns the mails.
     pub(crate) account: &'static str,
     pub(crate) session: Value,
     pub(crate) session_state: String,
     pub(crate) token: &'static str,
-    /// Answers a whole request in place of the mailbox, by path.
+    /// Response to all requests with this path prefix, instead of the mailbox's own.
     pub(crate) request_override: Option<(&'static str, Vec<u8>)>,
     pub(crate) method_override: Option<MethodOverride>,
-    /// It names all ids at once, however few are asked for.
+    /// True if it returns all ids at once, whatever limit is requested.
     pub(crate) ignores_limits: bool,
-    /// What each method call was, with its arguments.
+    /// Method name and arguments of each call.
     pub(crate) calls: Vec<(String, Value)>,
 }
 
+/// Kind of a change of a mail.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum EmailChange {
     Created,
@@ -51,6 +52,7 @@ pub(crate) enum EmailChange {
     Destroyed,
 }
 
+/// Fake mailbox and the HTTP server in front of it.
 pub(crate) struct ServedMailbox {
     pub(crate) mailbox: Arc<Mutex<FakeMailbox>>,
     pub(crate) server: HostileServer,
@@ -90,49 +92,53 @@ impl FakeMailbox {
         self.serve_with(|_| None).await
     }
 
-    /// Serves the mailbox, but for the requests that `instead` answers.
+    /// Serves the mailbox, except for the requests for which `override_request` returns actions.
     pub(crate) async fn serve_with(
         self,
-        instead: impl Fn(&ReceivedRequest) -> Option<Vec<ConnectionAction>> + Send + Sync + 'static,
+        override_request: impl Fn(&ReceivedRequest) -> Option<Vec<ConnectionAction>>
+        + Send
+        + Sync
+        + 'static,
     ) -> ServedMailbox {
         let mailbox = Arc::new(Mutex::new(self));
         let shared = Arc::clone(&mailbox);
-        let server = HostileServer::start(move |_, asked| {
-            instead(asked).unwrap_or_else(|| {
-                vec![ConnectionAction::Send(shared.lock().unwrap().respond(asked))]
+        let server = HostileServer::start(move |_, request| {
+            override_request(request).unwrap_or_else(|| {
+                vec![ConnectionAction::Send(shared.lock().unwrap().respond(request))]
             })
         })
         .await;
         ServedMailbox { mailbox, server }
     }
 
-    /// Bends the answer to one method.
+    /// Overrides the response to one method, where `respond` returns a body.
     pub(crate) fn override_method(
         &mut self,
         method: &'static str,
-        mut answer: impl FnMut(&Value) -> Option<Value> + Send + 'static,
+        mut respond: impl FnMut(&Value) -> Option<Value> + Send + 'static,
     ) {
         self.method_override = Some(Box::new(move |name, arguments| {
-            let body = answer(arguments).filter(|_| name == method)?;
+            let body = respond(arguments).filter(|_| name == method)?;
             let name = if body.get("type").is_some() { "error" } else { name };
             Some((name.to_owned(), body))
         }));
     }
 
+    /// Adds a mail as the newest one.
     pub(crate) fn deliver(&mut self, id: &str) {
         self.insert(self.emails.len(), id);
     }
 
-    /// Adds a mail, perhaps among older ones.
+    /// Adds a mail at a position in the order of arrival.
     pub(crate) fn insert(&mut self, at: usize, id: &str) {
         self.emails.insert(at, id.to_owned());
         self.log.push((EmailChange::Created, id.to_owned()));
     }
 
-    /// Deletes mails for good.
-    pub(crate) fn destroy(&mut self, is_doomed: impl Fn(&str) -> bool) {
-        let doomed = self.emails.extract_if(.., |id| is_doomed(id));
-        self.log.extend(doomed.map(|id| (EmailChange::Destroyed, id)));
+    /// Destroys all mails for which `is_destroyed` returns true.
+    pub(crate) fn destroy(&mut self, is_destroyed: impl Fn(&str) -> bool) {
+        let destroyed = self.emails.extract_if(.., |id| is_destroyed(id));
+        self.log.extend(destroyed.map(|id| (EmailChange::Destroyed, id)));
     }
 
     /// Moves a mail from one folder to the other.
@@ -143,29 +149,29 @@ impl FakeMailbox {
         self.log.push((EmailChange::Updated, id.to_owned()));
     }
 
-    /// Shows another account from now on.
+    /// Replaces the account by another one.
     pub(crate) fn switch_account(&mut self, account: &'static str) {
         self.account = account;
         self.session["accounts"] = json!({account: {"accountCapabilities": null}});
         self.session["primaryAccounts"] = json!({"urn:ietf:params:jmap:mail": account});
     }
 
-    pub(crate) fn respond(&mut self, asked: &ReceivedRequest) -> Vec<u8> {
-        if let Some((path, answer)) = &self.request_override
-            && asked.path().starts_with(path)
+    pub(crate) fn respond(&mut self, request: &ReceivedRequest) -> Vec<u8> {
+        if let Some((path, response)) = &self.request_override
+            && request.path().starts_with(path)
         {
-            return answer.clone();
+            return response.clone();
         }
-        if !asked.head.to_ascii_lowercase().contains(&format!("bearer {}\r\n", self.token)) {
+        if !request.head.to_ascii_lowercase().contains(&format!("bearer {}\r\n", self.token)) {
             return plain_response("401 Unauthorized", "", "");
         }
         let json = |value: &Value| {
             plain_response("200 OK", "Content-Type: application/json\r\n", value.to_string())
         };
-        match asked.path() {
+        match request.path() {
             "/.well-known/jmap" => plain_response("301 Moved", "Location: /jmap/session\r\n", ""),
             "/jmap/session" => json(&self.session),
-            "/jmap/" => json(&self.call(&serde_json::from_slice(&asked.body).unwrap())),
+            "/jmap/" => json(&self.call(&serde_json::from_slice(&request.body).unwrap())),
             path => self.bytes(path),
         }
     }
@@ -183,13 +189,13 @@ impl FakeMailbox {
         }
     }
 
-    /// The blob id and the bytes of a mail.
+    /// Returns the blob id and the bytes of a mail.
     fn content(&self, id: &str) -> (String, String) {
         let content = self.contents.get(id).cloned();
         content.unwrap_or_else(|| (format!("B{id}"), id.to_owned()))
     }
 
-    /// Gives a mail another content under its id.
+    /// Replaces the content of a mail and keeps its id.
     pub(crate) fn replace(&mut self, id: &str, blob: &str, bytes: &str) {
         self.contents.insert(id.to_owned(), (blob.to_owned(), bytes.to_owned()));
     }
@@ -201,11 +207,16 @@ impl FakeMailbox {
         };
         let method = method.as_str().unwrap();
         self.calls.push((method.to_owned(), arguments.clone()));
-        let is_known = arguments["accountId"] == self.account;
-        let bent = self.method_override.as_mut().and_then(|bend| bend(method, arguments));
-        let stranger = || ("error".to_owned(), json!({"type": "accountNotFound"}));
-        let answer = || if is_known { self.method(method, arguments) } else { stranger() };
-        let (name, body) = bent.unwrap_or_else(answer);
+        let is_own_account = arguments["accountId"] == self.account;
+        let overridden =
+            self.method_override.as_mut().and_then(|respond| respond(method, arguments));
+        let (name, body) = overridden.unwrap_or_else(|| {
+            if is_own_account {
+                self.method(method, arguments)
+            } else {
+                ("error".to_owned(), json!({"type": "accountNotFound"}))
+            }
+        });
         json!({"methodResponses": [[name, body, id]], "sessionState": self.session_state})
     }
 
@@ -224,7 +235,7 @@ impl FakeMailbox {
         (name.to_owned(), body)
     }
 
-    /// Whether a query with this filter finds a mail. All are of one day.
+    /// Returns true if a query with this filter finds a mail. All mails have the same date.
     fn matches(&self, id: &str, filter: &Value) -> bool {
         let folder = filter["inMailbox"].as_str();
         folder.is_none_or(|folder| (folder == "old") == self.in_old_folder.contains(id))
@@ -258,11 +269,11 @@ impl FakeMailbox {
     }
 
     fn get(&mut self, arguments: &Value) -> Value {
-        let asked = arguments["ids"].as_array().unwrap();
-        if 4 < asked.len() {
+        let ids = arguments["ids"].as_array().unwrap();
+        if 4 < ids.len() {
             return json!({"type": "requestTooLarge"});
         }
-        let (list, not_found): (Vec<&Value>, Vec<&Value>) = asked.iter().partition(|id| {
+        let (list, not_found): (Vec<&Value>, Vec<&Value>) = ids.iter().partition(|id| {
             let id = id.as_str().unwrap();
             let left = self.not_found_counts.get_mut(id).filter(|left| **left > 0);
             let is_hidden = left.is_some();
@@ -292,20 +303,21 @@ impl FakeMailbox {
         let max = self.truncated_ids(&arguments["maxChanges"]);
         let new = self.log.len().min(since.saturating_add(max));
         let entries = &self.log[since..new];
-        let ids = |wanted: EmailChange| -> BTreeSet<&String> {
-            entries.iter().filter(|(change, _)| *change == wanted).map(|(_, id)| id).collect()
+        let ids = |kind: EmailChange| -> BTreeSet<&String> {
+            entries.iter().filter(|(change, _)| *change == kind).map(|(_, id)| id).collect()
         };
         let (created, destroyed) = (ids(EmailChange::Created), ids(EmailChange::Destroyed));
         let updated = ids(EmailChange::Updated);
-        // As the RFC wants it: what came and went is not told of, what came and changed has come.
+        // As the RFC requires: a mail that was created and destroyed is omitted, and one that was
+        // created and updated is only listed as created.
         let updated: Vec<_> = updated
             .iter()
             .filter(|id| !created.contains(*id) && !destroyed.contains(*id))
             .collect();
-        let gone: Vec<_> = destroyed.iter().filter(|id| !created.contains(*id)).collect();
-        let came: Vec<_> = created.iter().filter(|id| !destroyed.contains(*id)).collect();
+        let only_destroyed: Vec<_> = destroyed.iter().filter(|id| !created.contains(*id)).collect();
+        let only_created: Vec<_> = created.iter().filter(|id| !destroyed.contains(*id)).collect();
         json!({"newState": new.to_string(), "hasMoreChanges": new < self.log.len(),
-            "created": came, "updated": updated, "destroyed": gone})
+            "created": only_created, "updated": updated, "destroyed": only_destroyed})
     }
 }
 
@@ -342,10 +354,10 @@ impl ServedMailbox {
         change(&mut self.mailbox.lock().unwrap());
     }
 
-    /// The arguments of all calls of one method so far.
+    /// Returns the arguments of all calls of one method so far.
     pub(crate) fn calls(&self, method: &str) -> Vec<Value> {
         let mailbox = self.mailbox.lock().unwrap();
-        let of_it = mailbox.calls.iter().filter(|(name, _)| name == method);
-        of_it.map(|(_, arguments)| arguments.clone()).collect()
+        let matching = mailbox.calls.iter().filter(|(name, _)| name == method);
+        matching.map(|(_, arguments)| arguments.clone()).collect()
     }
 }

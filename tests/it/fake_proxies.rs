@@ -1,4 +1,4 @@
-//! Tiny proxies that do as they are told, and remember what they were asked.
+//! Fake HTTP and SOCKS5 proxies that record each request.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -10,31 +10,31 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy, copy_bidirectional}
 use tokio::net::{TcpListener, TcpStream};
 use url::Url;
 
-/// What a proxy adds to each request that it can read.
+/// Header added to each unencrypted request.
 pub(crate) const VIA_HEADER: &str = "via: 1.1 tiny";
 
-/// What a proxy does when it is asked.
+/// Behaviour of a proxy on each request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ProxyBehaviour {
-    /// Leads to the one server it knows, whatever that is called.
+    /// Forwards to this server, whatever host is requested.
     Forward(SocketAddr),
-    /// Answers by itself: HTTP with these bytes, SOCKS with this code.
+    /// Responds itself: over HTTP with these bytes, over SOCKS with the first byte as reply code.
     Reply(&'static [u8]),
 }
 
-/// A proxy. It listens until the test's runtime ends.
+/// Fake proxy. It listens until the test's runtime ends.
 pub(crate) struct FakeProxy {
     pub(crate) url: Url,
     received: Arc<Mutex<Vec<String>>>,
 }
 
 impl FakeProxy {
-    pub(crate) async fn http(manner: ProxyBehaviour) -> Self {
-        Self::start("http", move |stream, log| serve_http(stream, manner, log)).await
+    pub(crate) async fn http(behaviour: ProxyBehaviour) -> Self {
+        Self::start("http", move |stream, log| serve_http(stream, behaviour, log)).await
     }
 
-    pub(crate) async fn socks(manner: ProxyBehaviour) -> Self {
-        Self::start("socks5", move |stream, log| serve_socks(stream, manner, log)).await
+    pub(crate) async fn socks(behaviour: ProxyBehaviour) -> Self {
+        Self::start("socks5", move |stream, log| serve_socks(stream, behaviour, log)).await
     }
 
     async fn start<F: Future<Output = Option<()>> + Send + 'static>(
@@ -43,29 +43,29 @@ impl FakeProxy {
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("{scheme}://{}", listener.local_addr().unwrap()).parse().unwrap();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&asked);
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&received);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(serve(stream, Arc::clone(&log)));
             }
         });
-        Self { url, received: asked }
+        Self { url, received }
     }
 
-    /// The head of each request, or the host and port of each SOCKS connection.
+    /// Returns the head of each request, or the host and port of each SOCKS connection.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.received.lock().unwrap().clone()
     }
 }
 
-/// A URL at which nobody listens.
+/// Returns a URL at which nothing listens.
 pub(crate) async fn unreachable_url(scheme: &str) -> Url {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     format!("{scheme}://{}", listener.local_addr().unwrap()).parse().unwrap()
 }
 
-/// The pool of these proxies, and its health.
+/// Returns a pool of these proxies, and its health.
 pub(crate) fn proxy_pool(urls: &[&Url]) -> (ProxyMode, Arc<ProxyPoolHealth>) {
     let policy = ProxyPolicy {
         failure_threshold: 2,
@@ -78,14 +78,14 @@ pub(crate) fn proxy_pool(urls: &[&Url]) -> (ProxyMode, Arc<ProxyPoolHealth>) {
     (ProxyMode::Pool { proxies, health: Arc::clone(&health) }, health)
 }
 
-/// How often each proxy was blamed.
+/// Returns the number of failures of each proxy.
 pub(crate) fn failure_counts(health: &ProxyPoolHealth) -> Vec<u64> {
     health.snapshot().into_iter().map(|(_, proxy)| proxy.total_failures).collect()
 }
 
 async fn serve_http(
     mut stream: TcpStream,
-    manner: ProxyBehaviour,
+    behaviour: ProxyBehaviour,
     log: Arc<Mutex<Vec<String>>>,
 ) -> Option<()> {
     let mut bytes = Vec::new();
@@ -100,49 +100,50 @@ async fn serve_http(
     let rest = bytes.split_off(end);
     let head = String::from_utf8(bytes).unwrap();
     log.lock().unwrap().push(head.clone());
-    let address = match manner {
+    let address = match behaviour {
         ProxyBehaviour::Forward(address) => address,
-        ProxyBehaviour::Reply(answer) => return stream.write_all(answer).await.ok(),
+        ProxyBehaviour::Reply(response) => return stream.write_all(response).await.ok(),
     };
     let mut server = TcpStream::connect(address).await.ok()?;
     if head.starts_with("CONNECT ") {
-        stream.write_all(b"HTTP/1.1 200 Go on\r\n\r\n").await.ok()?;
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.ok()?;
         copy_bidirectional(&mut stream, &mut server).await.ok()?;
         return Some(());
     }
-    // From the absolute form to the one of origins (RFC 9112 §3.2).
+    // Converts the request target from absolute form to origin form (RFC 9112 §3.2).
     let (method, url) = head.split_once(' ').unwrap();
     let path = url.splitn(4, '/').nth(3).unwrap();
     let head = format!("{method} /{path}").replacen("\r\n", &format!("\r\n{VIA_HEADER}\r\n"), 1);
     server.write_all(head.as_bytes()).await.ok()?;
     server.write_all(&rest).await.ok()?;
 
-    let ((mut asking, mut answering), (mut from, mut to)) = (stream.split(), server.split());
-    let (_asked, answered) = tokio::join!(
+    let (mut client_reader, mut client_writer) = stream.split();
+    let (mut server_reader, mut server_writer) = server.split();
+    let (_request, response) = tokio::join!(
         async {
-            copy(&mut asking, &mut to).await.ok();
-            to.shutdown().await.ok()
+            copy(&mut client_reader, &mut server_writer).await.ok();
+            server_writer.shutdown().await.ok()
         },
         async {
-            // One request per connection: the next one has another absolute form to be read.
-            let mut head = vec![0; "HTTP/1.1 200".len()];
-            from.read_exact(&mut head).await.ok()?;
+            // One request per connection, because the next one has an absolute form to convert too.
+            let mut status = vec![0; "HTTP/1.1 200".len()];
+            server_reader.read_exact(&mut status).await.ok()?;
             let mut reason = Vec::new();
             while !reason.ends_with(b"\r\n") {
-                reason.push(from.read_u8().await.ok()?);
+                reason.push(server_reader.read_u8().await.ok()?);
             }
-            let head = [&head[..], &reason, b"Connection: close\r\n"].concat();
-            answering.write_all(&head).await.ok()?;
-            copy(&mut from, &mut answering).await.ok()
+            let head = [&status[..], &reason, b"Connection: close\r\n"].concat();
+            client_writer.write_all(&head).await.ok()?;
+            copy(&mut server_reader, &mut client_writer).await.ok()
         }
     );
-    answered.map(drop)
+    response.map(drop)
 }
 
-/// SOCKS5 without a login, to a name (RFC 1928).
+/// Serves one SOCKS5 connection without a login, to a host name or an IPv4 address (RFC 1928).
 async fn serve_socks(
     mut stream: TcpStream,
-    manner: ProxyBehaviour,
+    behaviour: ProxyBehaviour,
     log: Arc<Mutex<Vec<String>>>,
 ) -> Option<()> {
     let mut greeting = [0; 2];
@@ -170,8 +171,8 @@ async fn serve_socks(
     log.lock().unwrap().push(format!("{host}:{port}"));
 
     let reply = |code: u8| [5, code, 0, 1, 0, 0, 0, 0, 0, 0];
-    match manner {
-        ProxyBehaviour::Reply(answer) => stream.write_all(&reply(answer[0])).await.ok(),
+    match behaviour {
+        ProxyBehaviour::Reply(code) => stream.write_all(&reply(code[0])).await.ok(),
         ProxyBehaviour::Forward(address) => {
             let mut server = TcpStream::connect(address).await.ok()?;
             stream.write_all(&reply(0)).await.ok()?;

@@ -1,4 +1,4 @@
-//! Somebody who takes what is posted, and remembers it; or does not.
+//! Fake HTTP receiver that records each POST request, and responds with given statuses.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,18 +7,19 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// Thirty seconds: a busy machine is slow.
+/// Maximum wait for a request: 30 s, because a busy machine is slow.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// One request that came whole.
+/// One complete request.
 #[derive(Debug)]
 pub(crate) struct ReceivedPost {
     pub(crate) path: String,
-    /// In lower case but for the values.
+    /// Names in lower case, and values.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) json: Value,
 }
 
+/// HTTP server that listens until the test process ends.
 pub(crate) struct FakeReceiver {
     pub(crate) address: SocketAddr,
     received: Queue<ReceivedPost>,
@@ -32,44 +33,44 @@ impl ReceivedPost {
 }
 
 impl FakeReceiver {
-    /// Answers the requests with these statuses, and those that follow with 200.
+    /// Responds to the first requests with these statuses, and to all further ones with 200.
     pub(crate) fn with_statuses(statuses: &'static [u16]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (sender, posted) = channel();
+        let (sender, received) = channel();
         let mut statuses = statuses.iter();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
                 let Some(request) = read_request(&mut stream) else { continue };
                 let status = statuses.next().unwrap_or(&200);
-                let reply = format!(
+                let response = format!(
                     "HTTP/1.1 {status} So\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}"
                 );
-                // Whoever asked may be gone, and the test over.
-                if stream.write_all(reply.as_bytes()).is_err() || sender.send(request).is_err() {
+                // Fails if the client has disconnected or the test has ended.
+                if stream.write_all(response.as_bytes()).is_err() || sender.send(request).is_err() {
                     return;
                 }
             }
         });
-        Self { address, received: posted }
+        Self { address, received }
     }
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The next request.
+    /// Waits for the next request and returns it.
     pub(crate) fn next_post(&self) -> ReceivedPost {
-        self.received.recv_timeout(TIMEOUT).expect("something is posted")
+        self.received.recv_timeout(TIMEOUT).expect("a request arrives in time")
     }
 
-    /// The next request, if there is one already.
+    /// Returns the next request if it has arrived already.
     pub(crate) fn try_next(&self) -> Option<ReceivedPost> {
         self.received.try_recv().ok()
     }
 
-    /// Whether there is none that was not looked at.
+    /// Returns true if no further request has arrived. Consumes one that has.
     pub(crate) fn is_empty(&self) -> bool {
         self.try_next().is_none()
     }

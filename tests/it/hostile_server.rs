@@ -1,4 +1,4 @@
-//! A server that does exactly what a test says, byte by byte, and remembers what it was asked.
+//! HTTP server that sends exactly the bytes of a test, and records each request.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,25 +8,25 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use url::Url;
 
-/// One thing to do on a connection.
+/// One action on a connection.
 #[derive(Clone, Debug)]
 pub(crate) enum ConnectionAction {
     Send(Vec<u8>),
-    /// Sends the bytes one by one with a pause before each.
+    /// Sends the bytes one by one, with a pause before each.
     SendSlowly(Vec<u8>, Duration),
-    /// Sends the bytes again and again.
+    /// Sends the bytes repeatedly, without end.
     SendRepeatedly(Vec<u8>),
-    /// Waits until the test lets it go on.
+    /// Waits until the test sends `true`.
     Wait(watch::Receiver<bool>),
-    /// Says nothing any more and keeps the connection.
+    /// Sends nothing more and keeps the connection open.
     StopResponding,
     /// Closes the connection.
     Close,
-    /// Closes it as a crashed process does.
+    /// Resets the connection, as a crashed process does.
     Reset,
 }
 
-/// A request as it came.
+/// Received request.
 #[derive(Clone, Debug)]
 pub(crate) struct ReceivedRequest {
     pub(crate) head: String,
@@ -39,45 +39,45 @@ impl ReceivedRequest {
     }
 }
 
-/// The server. It listens until the test's runtime ends.
+/// Hostile server. It listens until the test's runtime ends.
 pub(crate) struct HostileServer {
     pub(crate) url: Url,
     received: Arc<Mutex<Vec<ReceivedRequest>>>,
 }
 
 impl HostileServer {
-    /// Starts a server that answers each request with what `answer` says,
-    /// given how many came before it.
+    /// Starts a server that performs the actions of `respond` for each request. Its first argument
+    /// is the number of requests received before.
     pub(crate) async fn start(
-        answer: impl Fn(usize, &ReceivedRequest) -> Vec<ConnectionAction> + Send + Sync + 'static,
+        respond: impl Fn(usize, &ReceivedRequest) -> Vec<ConnectionAction> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let (answer, log) = (Arc::new(answer), Arc::clone(&asked));
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let (respond, log) = (Arc::new(respond), Arc::clone(&received));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (answer, log) = (Arc::clone(&answer), Arc::clone(&log));
-                tokio::spawn(async move { serve(stream, &*answer, &log).await });
+                let (respond, log) = (Arc::clone(&respond), Arc::clone(&log));
+                tokio::spawn(async move { serve(stream, &*respond, &log).await });
             }
         });
-        Self { url, received: asked }
+        Self { url, received }
     }
 
-    /// Starts a server that sends the same bytes every time and closes.
+    /// Starts a server that responds to each request with the same bytes, and closes.
     pub(crate) async fn always_sending(bytes: impl Into<Vec<u8>>) -> Self {
-        let acts = vec![ConnectionAction::Send(bytes.into()), ConnectionAction::Close];
-        Self::start(move |_, _| acts.clone()).await
+        let actions = vec![ConnectionAction::Send(bytes.into()), ConnectionAction::Close];
+        Self::start(move |_, _| actions.clone()).await
     }
 
-    /// Starts a server that speaks before it is asked, and closes.
+    /// Starts a server that sends these bytes before it has a request, and closes.
     pub(crate) async fn sending_before_request(bytes: &'static [u8]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://{}/", listener.local_addr().unwrap()).parse().unwrap();
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 stream.write_all(bytes).await.unwrap();
-                // What the client says must be read, or closing is a reset.
+                // Closing with unread data would reset the connection.
                 let mut hello = [0; 4096];
                 let _length = stream.read(&mut hello).await.unwrap();
             }
@@ -90,7 +90,7 @@ impl HostileServer {
     }
 }
 
-/// An answer with a length and nothing odd about it.
+/// Returns a valid response with a Content-Length.
 pub(crate) fn plain_response(status: &str, headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
     let mut bytes = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n", body.len())
@@ -101,17 +101,17 @@ pub(crate) fn plain_response(status: &str, headers: &str, body: impl AsRef<[u8]>
 
 async fn serve(
     mut stream: TcpStream,
-    answer: &(impl Fn(usize, &ReceivedRequest) -> Vec<ConnectionAction> + Send + Sync),
+    respond: &(impl Fn(usize, &ReceivedRequest) -> Vec<ConnectionAction> + Send + Sync),
     log: &Mutex<Vec<ReceivedRequest>>,
 ) {
-    while let Some(asked) = read_request(&mut stream).await {
-        let before = {
+    while let Some(request) = read_request(&mut stream).await {
+        let requests_before = {
             let mut log = log.lock().unwrap();
-            log.push(asked.clone());
+            log.push(request.clone());
             log.len() - 1
         };
-        for act in answer(before, &asked) {
-            let done = match act {
+        for action in respond(requests_before, &request) {
+            let result = match action {
                 ConnectionAction::Send(bytes) => stream.write_all(&bytes).await,
                 ConnectionAction::SendSlowly(bytes, pause) => {
                     send_slowly(&mut stream, &bytes, pause).await
@@ -119,8 +119,8 @@ async fn serve(
                 ConnectionAction::SendRepeatedly(bytes) => {
                     send_repeatedly(&mut stream, &bytes).await
                 }
-                ConnectionAction::Wait(mut let_go) => {
-                    let_go.wait_for(|goes_on| *goes_on).await.unwrap();
+                ConnectionAction::Wait(mut resume) => {
+                    resume.wait_for(|is_resumed| *is_resumed).await.unwrap();
                     Ok(())
                 }
                 ConnectionAction::StopResponding => std::future::pending().await,
@@ -130,7 +130,7 @@ async fn serve(
                     return;
                 }
             };
-            if done.is_err() {
+            if result.is_err() {
                 return;
             }
         }

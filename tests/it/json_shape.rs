@@ -1,19 +1,20 @@
-//! Shapes of what programs read: each key of a JSON document with the types of its values. They are
-//! kept in `tests/fixtures/shapes`, so that no change of names on the inside changes one of them.
+//! Shapes of JSON documents: each key with the types of its values. The snapshots in
+//! `tests/fixtures/shapes` fail if an internal rename changes a key that other programs read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-/// The types of the values at each path.
+/// Types of the values at each path.
 type TypesByPath = BTreeMap<String, BTreeSet<&'static str>>;
 
-/// Returns a line for each path of the documents, with the types of the values that are found there.
-/// `is_name` tells the objects whose keys are names of things, by their path.
-pub(crate) fn json_shape(documents: &[Value], is_name: impl Fn(&str) -> bool) -> String {
+/// Returns one line for each path of the documents, with the types of the values found there.
+/// `has_name_keys` is true for the path of an object whose keys are names; the shape has `NAME` in
+/// their place.
+pub(crate) fn json_shape(documents: &[Value], has_name_keys: impl Fn(&str) -> bool) -> String {
     let mut types = TypesByPath::new();
     for document in documents {
-        record_type(&mut types, "", document, &is_name);
+        record_type(&mut types, "", document, &has_name_keys);
     }
     let line = |(path, types): (&String, &BTreeSet<&str>)| {
         let types: Vec<&str> = types.iter().copied().collect();
@@ -26,7 +27,7 @@ fn record_type(
     types: &mut TypesByPath,
     path: &str,
     value: &Value,
-    is_name: &impl Fn(&str) -> bool,
+    has_name_keys: &impl Fn(&str) -> bool,
 ) {
     let kind = match value {
         Value::Null => "null",
@@ -39,21 +40,21 @@ fn record_type(
     types.entry(path.to_owned()).or_default().insert(kind);
     match value {
         Value::Array(values) => {
-            values
-                .iter()
-                .for_each(|value| record_type(types, &format!("{path}[]"), value, is_name));
+            for value in values {
+                record_type(types, &format!("{path}[]"), value, has_name_keys);
+            }
         }
         Value::Object(values) => {
             for (key, value) in values {
-                let key = if is_name(path) { "NAME" } else { key };
-                record_type(types, &format!("{path}.{key}"), value, is_name);
+                let key = if has_name_keys(path) { "NAME" } else { key };
+                record_type(types, &format!("{path}.{key}"), value, has_name_keys);
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
-/// Compares a text with the one that is kept under this name.
+/// Asserts that a text equals the snapshot of this name.
 pub(crate) fn assert_matches_snapshot(name: &str, text: &str) {
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path("../fixtures/shapes");

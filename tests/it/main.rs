@@ -1,5 +1,5 @@
 //! Tests that need sockets, files or processes, in one binary.
-#![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail as loudly as tests")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "test helpers panic on failure")]
 
 mod bus;
 mod commands;

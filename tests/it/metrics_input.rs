@@ -1,4 +1,4 @@
-//! What is gathered for metrics from a state folder that a worker has left.
+//! Metrics collected from the state folder of a worker that has exited.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::commands::test_home::TestHome;
 
 const AFTER_RUN: Timestamp = Timestamp(4_102_444_800_000);
 
-fn measure_after_run(home: &TestHome) -> cynosure::telemetry::MetricsSnapshot {
+fn collect_after_run(home: &TestHome) -> cynosure::telemetry::MetricsSnapshot {
     let loaded = load(&home.path("config.toml"), &EnvVars::default()).unwrap();
     collect_metrics(&loaded.settings, &home.path("state"), AFTER_RUN)
 }
@@ -28,15 +28,12 @@ fn a_run_appears_in_the_metrics() {
         .publish(HealthCheckReport::new(Vec::new(), AFTER_RUN), Vec::new(), Some(system), AFTER_RUN)
         .unwrap();
 
-    let input = measure_after_run(&home);
+    let input = collect_after_run(&home);
 
     let source = &input.sources[0];
-    let standing = source.state.as_ref().unwrap();
+    let state = source.state.as_ref().unwrap();
     assert_eq!((source.name.as_str(), source.kind.as_str()), ("demo", "jmap"));
-    assert_eq!(
-        (standing.status, standing.stored, standing.is_running),
-        (Status::Completed, 30, false)
-    );
+    assert_eq!((state.status, state.stored, state.is_running), (Status::Completed, 30, false));
     assert!(input.breakers.iter().any(|breaker| breaker.statistics.calls > 30));
     let text = to_prometheus(&input);
     for line in [
@@ -46,7 +43,7 @@ fn a_run_appears_in_the_metrics() {
         "cynosure_memory_usage_ratio 0.5",
         r#"cynosure_breaker_state{breaker="archive",state="closed"} 1"#,
     ] {
-        assert!(text.lines().any(|is| is == line), "{line} is not in {text}");
+        assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
     }
 }
 
@@ -58,13 +55,13 @@ fn unreadable_files_only_drop_their_own_metrics() {
         home.write(&format!("state/{name}"), "{\"schema\":");
     }
 
-    let input = measure_after_run(&home);
+    let input = collect_after_run(&home);
 
     assert!(input.sources[0].state.is_none());
     assert_eq!(input.sources[0].metrics.as_ref().unwrap().items.stored, 3);
     assert!(input.breakers.is_empty() && input.rate_limits.is_empty() && input.report.is_none());
     fs_err::remove_dir_all(Path::new(&home.path("state"))).unwrap();
-    assert!(to_prometheus(&measure_after_run(&home)).contains("state=\"unknown\"} 1"));
+    assert!(to_prometheus(&collect_after_run(&home)).contains("state=\"unknown\"} 1"));
 }
 
 #[test]
@@ -73,7 +70,7 @@ fn a_removed_source_has_no_metrics() {
     assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
     home.configure("[source.demo]", "[source.other]");
 
-    let text = to_prometheus(&measure_after_run(&home));
+    let text = to_prometheus(&collect_after_run(&home));
 
     assert!(!text.contains("source=\"demo\""), "{text}");
 }

@@ -1,4 +1,4 @@
-//! Metrics, as they are written for those who collect them.
+//! Metrics in the exported formats: Prometheus text and JSON.
 
 use std::collections::BTreeSet;
 
@@ -7,11 +7,11 @@ use cynosure::telemetry::{MetricFamily, MetricKind, families, to_json, to_promet
 use crate::json_shape::assert_matches_snapshot;
 use crate::metrics::{metrics_input, source_metrics};
 
-/// The lines of one metric.
+/// Returns the lines of one metric.
 fn lines<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
-    let rest = |line: &'a str| line.strip_prefix(name);
-    let of = |line: &&'a str| rest(line).is_some_and(|rest| rest.starts_with(['{', ' ']));
-    text.lines().filter(of).collect()
+    let is_of_metric =
+        |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+    text.lines().filter(is_of_metric).collect()
 }
 
 #[test]
@@ -33,8 +33,9 @@ fn histogram_buckets_are_cumulative() {
 
     let buckets = lines(&text, "cynosure_request_duration_seconds_bucket");
     let count = |bound: &str| {
-        let mut of = buckets.iter().filter(|line| line.contains(&format!("le=\"{bound}\"")));
-        of.next().and_then(|line| line.rsplit(' ').next()).unwrap_or_default().to_owned()
+        let label = format!("le=\"{bound}\"");
+        let line = buckets.iter().find(|line| line.contains(&label));
+        line.and_then(|line| line.rsplit(' ').next()).unwrap_or_default().to_owned()
     };
     assert_eq!(buckets.len(), 15);
     assert_eq!(
@@ -51,9 +52,9 @@ fn histogram_buckets_are_cumulative() {
 fn label_values_are_escaped() {
     let text = to_prometheus(&metrics_input(1));
 
-    let closed = lines(&text, "cynosure_gate_closed");
-    assert_eq!(closed, [r#"cynosure_gate_closed{scope="example.com me\"@\\home\nline"} 1"#]);
-    assert!(!text.contains("burst"), "a name that a server makes up is no label");
+    let blocked = lines(&text, "cynosure_gate_closed");
+    assert_eq!(blocked, [r#"cynosure_gate_closed{scope="example.com me\"@\\home\nline"} 1"#]);
+    assert!(!text.contains("burst"), "a limit name chosen by the server is not a label");
 }
 
 #[test]
@@ -61,16 +62,16 @@ fn names_follow_the_conventions() {
     let families = families(&metrics_input(2));
 
     let names: BTreeSet<_> = families.iter().map(|family| family.name).collect();
-    assert_eq!(names.len(), families.len(), "each is there once");
+    assert_eq!(names.len(), families.len(), "each name occurs once");
     for family in families {
         let name = family.name;
         assert!(name.starts_with("cynosure_"), "{name}");
         assert_eq!(family.kind == MetricKind::Counter, name.ends_with("_total"), "{name}");
         assert!(family.help.ends_with('.') && !family.help.contains('\n'), "{name}");
-        let names: BTreeSet<_> = family.series[0].labels.iter().map(|(name, _)| name).collect();
+        let labels: BTreeSet<_> = family.series[0].labels.iter().map(|(name, _)| name).collect();
         for series in &family.series {
-            let same: BTreeSet<_> = series.labels.iter().map(|(name, _)| name).collect();
-            assert_eq!(same, names, "{name}");
+            let series_labels: BTreeSet<_> = series.labels.iter().map(|(name, _)| name).collect();
+            assert_eq!(series_labels, labels, "{name}");
         }
     }
 }

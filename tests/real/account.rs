@@ -1,4 +1,4 @@
-//! A second opinion: the fewest lines that read a JMAP mailbox, independent of the code under test.
+//! Minimal JMAP client that reads a mailbox, independent of the code under test.
 
 use std::collections::BTreeSet;
 
@@ -10,20 +10,20 @@ use crate::http::TestHttpClient;
 const CORE: &str = "urn:ietf:params:jmap:core";
 const MAIL: &str = "urn:ietf:params:jmap:mail";
 
-/// Ids in one call: no server takes fewer, see `maxObjectsInGet` in RFC 8620 §2.
+/// Ids per call. Every server accepts this many: see `maxObjectsInGet` in RFC 8620 §2.
 const PAGE_IDS: usize = 500;
 
-/// A mailbox as its server shows it.
+/// Mailbox, as returned by its server.
 pub(crate) struct JmapAccount {
     http: TestHttpClient,
     user: String,
     password: String,
-    /// What the URLs of the session are relative to.
+    /// URL to which the URLs of the session are relative.
     base: Url,
     session: Value,
 }
 
-/// One message, as `Email/get` tells it.
+/// Message, as returned by `Email/get`.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct JmapEmail {
     pub(crate) blob: String,
@@ -33,20 +33,20 @@ pub(crate) struct JmapEmail {
 impl JmapAccount {
     pub(crate) fn open(url: &str, user: &str, password: &str) -> Self {
         let http = TestHttpClient::new();
-        let answer = http.send(|client| client.get(url).basic_auth(user, Some(password)));
-        let (session, base) = (answer.json(), answer.url);
+        let response = http.send(|client| client.get(url).basic_auth(user, Some(password)));
+        let (session, base) = (response.json(), response.url);
         Self { http, user: user.into(), password: password.into(), base, session }
     }
 
-    /// Every message of the mailbox, which must not change meanwhile.
+    /// Returns every message of the mailbox, which must not change meanwhile.
     pub(crate) fn emails(&self) -> BTreeSet<JmapEmail> {
         let mut emails = BTreeSet::new();
         let mut position = 0;
         loop {
             let page = self.call("Email/query", json!({ "position": position, "limit": PAGE_IDS }));
-            let wanted = json!({ "ids": page["ids"], "properties": ["blobId", "threadId"] });
-            let got = self.call("Email/get", wanted);
-            let list = got["list"].as_array().expect("messages are a list");
+            let arguments = json!({ "ids": page["ids"], "properties": ["blobId", "threadId"] });
+            let response = self.call("Email/get", arguments);
+            let list = response["list"].as_array().expect("messages are a list");
             if list.is_empty() {
                 return emails;
             }
@@ -58,18 +58,19 @@ impl JmapAccount {
         }
     }
 
-    /// The state that changes can be asked from (RFC 8620 §5.1).
+    /// Returns the state from which changes can be queried (RFC 8620 §5.1).
     pub(crate) fn state(&self) -> String {
         text(&self.call("Email/get", json!({ "ids": [] }))["state"])
     }
 
-    /// Why the server can't tell what changed since `state`, if it can't (RFC 8620 §5.2).
+    /// Returns the error type if the server cannot calculate the changes since `state` (RFC 8620
+    /// §5.2).
     pub(crate) fn changes_error(&self, state: &str) -> Option<String> {
-        let answer = self.call("Email/changes", json!({ "sinceState": state }));
-        answer["type"].as_str().map(str::to_owned)
+        let response = self.call("Email/changes", json!({ "sinceState": state }));
+        response["type"].as_str().map(str::to_owned)
     }
 
-    /// The raw octets of a message.
+    /// Returns the raw octets of a message.
     pub(crate) fn download(&self, email: &JmapEmail) -> Vec<u8> {
         let path = text(&self.session["downloadUrl"])
             .replace("{accountId}", &self.account_id())
@@ -80,17 +81,17 @@ impl JmapAccount {
         self.http.send(|client| self.authenticated(client.get(url))).body.to_vec()
     }
 
-    /// The arguments of the answer to one method call (RFC 8620 §3.4).
+    /// Calls one method, and returns the arguments of its response (RFC 8620 §3.4).
     fn call(&self, method: &str, mut arguments: Value) -> Value {
         arguments["accountId"] = self.account_id().into();
         let request = json!({ "using": [CORE, MAIL], "methodCalls": [[method, arguments, "0"]] });
         let url = self.base.join(&text(&self.session["apiUrl"])).expect("the server gives URLs");
-        let answer = self.http.send(|client| {
+        let response = self.http.send(|client| {
             self.authenticated(client.post(url))
                 .header("Content-Type", "application/json")
                 .body(request.to_string())
         });
-        answer.json()["methodResponses"][0][1].take()
+        response.json()["methodResponses"][0][1].take()
     }
 
     fn authenticated(&self, request: RequestBuilder) -> RequestBuilder {

@@ -1,4 +1,5 @@
-//! The mail the tests put in: 6,046 messages that were really sent, and some that break careless readers.
+//! Mail of the tests: 6,046 messages that were really sent, and crafted ones that break careless
+//! parsers.
 
 use std::path::Path;
 
@@ -8,16 +9,17 @@ use crate::prerequisites::skip;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/corpus");
 
-/// Messages in the corpus; fewer would be a broken download.
+/// Number of messages in the corpus; fewer are a broken download.
 pub(crate) const MAILS: usize = 6_046;
 
-/// A line far over the 998 octets that RFC 5322 §2.1.1 allows.
+/// Length of a line far over the 998 octets that RFC 5322 §2.1.1 allows.
 const LONG_LINE_BYTES: usize = 200 << 10;
 
-/// Sizes of large mails: over the ten million octets at which some clients cut, and over usual limits.
+/// Sizes of large mails: over the ten million octets at which some clients truncate, and over usual
+/// limits.
 const LARGE_BYTES: [usize; 2] = [12 << 20, 30 << 20];
 
-/// The first `count` real mails, or nothing when the corpus is not here.
+/// Returns the first `count` real mails; `None` without the corpus.
 pub(crate) fn real_mails(count: usize) -> Option<Vec<Vec<u8>>> {
     let Ok(groups) = fs::read_dir(FOLDER) else {
         return skip("the mail corpus (make setup, npm)");
@@ -31,13 +33,14 @@ pub(crate) fn real_mails(count: usize) -> Option<Vec<Vec<u8>>> {
                 .map(|mail| mail.expect("a group can be listed").path()),
         );
     }
-    assert_eq!(paths.len(), MAILS, "the corpus in {FOLDER} is not whole");
+    assert_eq!(paths.len(), MAILS, "the corpus in {FOLDER} is incomplete");
     paths.sort();
 
     Some(paths.iter().take(count).map(|path| normalize_line_ends(path)).collect())
 }
 
-/// A mail as a server holds it: without the mbox `From ` line, its lines ended by CRLF.
+/// Reads a mail in the form in which a server stores it: without the mbox `From ` line, and with
+/// CRLF line ends.
 fn normalize_line_ends(path: &Path) -> Vec<u8> {
     let file = fs::read(path).expect("the corpus can be read");
     assert!(!file.contains(&0), "IMAP carries no NUL, and {} has one", path.display());
@@ -57,7 +60,7 @@ fn normalize_line_ends(path: &Path) -> Vec<u8> {
     mail
 }
 
-/// Mails with what a careless reader trips over.
+/// Returns mails whose content careless parsers handle wrongly.
 pub(crate) fn crafted_mails() -> Vec<Vec<u8>> {
     let mut mails = vec![
         mail("empty body", b""),

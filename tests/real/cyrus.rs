@@ -1,4 +1,4 @@
-//! A private Cyrus on loopback: a JMAP server of another make, with one user, for one test.
+//! Private Cyrus on loopback: an independent JMAP server, with one user, for one test.
 
 use std::ffi::OsString;
 use std::fs::Permissions;
@@ -19,22 +19,22 @@ use crate::wait::wait_until;
 pub(crate) const USER: &str = "alice";
 pub(crate) const PASSWORD: &str = "secret";
 
-/// May create mailboxes.
+/// User that may create mailboxes.
 const ADMIN: &str = "cyrus";
 
-/// Also the realm of the users.
+/// Name of the server, and the realm of its users.
 const SERVER_NAME: &str = "mail.example.com";
 
-/// Its name below `target/real`.
+/// Name of its folder in `target/real`.
 const SETUP_NAME: &str = "cyrus";
 
-/// Where its package has the programs, and the libraries of its own beside them.
+/// Paths of the programs and of Cyrus's private libraries in the unpacked package.
 const PROGRAMS: &str = "usr/lib/cyrus/bin";
 const LIBRARIES: &str = "usr/lib";
 
 const SASLPASSWD: &str = "/usr/sbin/saslpasswd2";
 
-/// Folders of the user, and the role each has.
+/// Folders of the user, each with its role.
 const FOLDERS: [(&str, &str); 5] = [
     ("Archive", r"\Archive"),
     ("Drafts", r"\Drafts"),
@@ -43,7 +43,7 @@ const FOLDERS: [(&str, &str); 5] = [
     ("Trash", r"\Trash"),
 ];
 
-/// A running server; dropping it ends it and removes its mail.
+/// Running server. Dropping it stops it and removes its mail.
 pub(crate) struct CyrusServer {
     folder: TempDir,
     master: Child,
@@ -51,11 +51,12 @@ pub(crate) struct CyrusServer {
     http_port: u16,
 }
 
-/// Holds every process of a server still until dropped.
+/// Guard that keeps every process of a server stopped until it is dropped.
 pub(crate) struct FrozenProcesses<'server>(&'server CyrusServer);
 
 impl CyrusServer {
-    /// Starts a server whose user has an empty mailbox, or says what is missing here.
+    /// Starts a server whose user has an empty mailbox. Reports the test as skipped, and returns
+    /// `None`, if something is missing.
     pub(crate) fn start() -> Option<Self> {
         let unpacked = unpacked_root(SETUP_NAME);
         let programs =
@@ -70,7 +71,7 @@ impl CyrusServer {
             return skip("user cyrus (make setup as root)");
         }
 
-        // Not the temporary folder of the environment: user cyrus must be able to reach it.
+        // Not in the temporary folder of the environment, because user cyrus must have access.
         let folder = tempfile::Builder::new()
             .prefix("cynosure-cyrus-")
             .permissions(Permissions::from_mode(0o755))
@@ -89,17 +90,18 @@ impl CyrusServer {
         Some(server)
     }
 
-    /// Where JMAP clients start (RFC 8620 §2.2).
+    /// Returns the URL at which JMAP clients start (RFC 8620 §2.2).
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}/.well-known/jmap", self.http_port)
     }
 
-    /// A session of the user.
+    /// Opens an IMAP session of the user.
     pub(crate) fn imap(&self) -> ImapSession {
         ImapSession::login(self.imap_port, USER, PASSWORD)
     }
 
-    /// Forgets what was expunged, and with it how to tell what changed since then.
+    /// Deletes the records of expunged messages. The server can then no longer calculate the
+    /// changes since the time before.
     pub(crate) fn expire_history(&self) {
         let folder = self.folder.path();
         let status = cyrus_command(folder, "cyr_expire")
@@ -110,7 +112,7 @@ impl CyrusServer {
         assert!(status.expect("cyr_expire starts").success(), "cyr_expire failed");
     }
 
-    /// Stops every process of the server in its tracks: connections stay open, and nothing answers.
+    /// Stops every process of the server with SIGSTOP: connections stay open, and nothing responds.
     pub(crate) fn freeze(&self) -> FrozenProcesses<'_> {
         kill_process_group(self.pid(), Signal::STOP).expect("the server runs");
         FrozenProcesses(self)
@@ -126,7 +128,7 @@ impl CyrusServer {
         }
     }
 
-    /// Of the master, which leads the process group of the server.
+    /// Returns the pid of the master, which leads the process group of the server.
     fn pid(&self) -> Pid {
         Pid::from_child(&self.master)
     }
@@ -140,19 +142,19 @@ impl Drop for FrozenProcesses<'_> {
 
 impl Drop for CyrusServer {
     fn drop(&mut self) {
-        // The master ends its services; whatever outlives it must not outlive the test.
+        // The master stops its services; a process that is left must not outlive the test.
         kill_process(self.pid(), Signal::TERM).expect("the master is not waited for yet");
         self.master.wait().expect("the master is our child");
         kill_process_group(self.pid(), Signal::KILL).ok();
     }
 }
 
-/// The path of a program, where `root` is laid out like `/`.
+/// Returns the path of a program; `root` is laid out like `/`.
 fn program(root: &Path, name: &str) -> PathBuf {
     root.join(PROGRAMS).join(name)
 }
 
-/// The folders in which its own libraries are, one per architecture.
+/// Returns the folders of Cyrus's private libraries, one per architecture.
 fn libraries(root: &Path) -> OsString {
     let folders = fs::read_dir(root.join(LIBRARIES)).expect("Cyrus is unpacked");
     let paths = folders.map(|entry| entry.expect("the folder can be listed").path());
@@ -164,8 +166,8 @@ fn user_exists() -> bool {
     status.expect("getent is part of every Debian").success()
 }
 
-/// A program in the folder of a server, run as user cyrus, who ends with the thread that started it,
-/// however that ends.
+/// Returns the command of a program in the folder of a server. It runs as user cyrus, and ends with
+/// the thread that started it, however that thread ends.
 fn cyrus_command(folder: &Path, name: &str) -> Command {
     let root = folder.join(SETUP_NAME);
     let mut command = Command::new("setpriv");
@@ -192,15 +194,15 @@ fn start_master(folder: &Path) -> Child {
         .expect("setpriv is part of every Debian")
 }
 
-/// Nobody listens there at the moment.
+/// Returns a port on which nothing listens at the moment.
 fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has free ports");
     listener.local_addr().expect("a bound socket has an address").port()
 }
 
-/// Writes configuration and users, and gives the folder to the server.
+/// Writes the configuration and the users, and makes the server's user the owner of the folder.
 fn write_config(folder: &Path, imap_port: u16, http_port: u16) {
-    // Without `conf/db` the server runs, at a fiftieth of its speed.
+    // Without `conf/db` the server works, but at a fiftieth of its speed.
     for part in ["conf/db", "conf/log", "conf/msg", "conf/proc", "conf/socket", "run", "spool"] {
         fs::create_dir_all(folder.join(part)).expect("the folder is ours");
     }

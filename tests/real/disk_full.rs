@@ -1,4 +1,5 @@
-//! A disk that is really full: one sentence, the right code, nothing lost, and on it goes once there is room.
+//! Disks that are really full: the run ends with one sentence and the right exit code, loses
+//! nothing, and continues once there is room.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,10 +9,10 @@ use cynosure::demo::{self, DemoOptions, DemoServer};
 use crate::prerequisites::skip;
 use crate::test_program::TestFolder;
 
-/// The mailbox: some 1,600 messages, 15 MB.
+/// Items of the mailbox: about 1,600 messages, 15 MB.
 const ITEMS: u32 = 1_000;
 
-/// Room for all of it.
+/// Mount option with room for all of them.
 const ROOMY_BYTES: &str = "size=200m";
 
 #[test]
@@ -27,21 +28,21 @@ fn a_full_ledger_disk_stops_the_run_and_loses_nothing() {
 fn assert_fills_up(folder: &str, size: &str) {
     let demo =
         demo::start(DemoOptions { items: ITEMS, ..DemoOptions::default() }).expect("it starts");
-    let workplace = TestFolder::new(&configuration(&demo));
-    let Some(mut small) = TmpfsMount::new(workplace.path().join(folder), size) else { return };
+    let test_folder = TestFolder::new(&configuration(&demo));
+    let Some(mut mount) = TmpfsMount::new(test_folder.path().join(folder), size) else { return };
 
-    let full = workplace.run_once();
+    let full = test_folder.run_once();
     assert_eq!(full.code, Some(74), "{full:?}");
     let sentence = full.output.lines().last().unwrap_or_default();
     assert!(sentence.contains("full") && sentence.contains("free"), "{sentence}");
-    assert!(sentence.contains(&*small.0.to_string_lossy()), "it names the place: {sentence}");
+    assert!(sentence.contains(&*mount.0.to_string_lossy()), "it names the folder: {sentence}");
 
-    small.resize(ROOMY_BYTES);
-    let done = workplace.run_once();
+    mount.resize(ROOMY_BYTES);
+    let done = test_folder.run_once();
     assert_eq!(done.code, Some(0), "{done:?}");
     let all = format!("listed {ITEMS} = stored {ITEMS} + gone 0 + quarantined 0");
     assert!(done.output.contains(&all), "{done:?}");
-    workplace.run_successfully(&["verify"]);
+    test_folder.run_successfully(&["verify"]);
 }
 
 fn configuration(demo: &DemoServer) -> String {
@@ -49,7 +50,7 @@ fn configuration(demo: &DemoServer) -> String {
         .replace("{ env = \"DEMO_PASSWORD\" }", "{ command = [\"echo\", \"demo\"] }")
 }
 
-/// A filesystem in memory, gone with the test.
+/// Filesystem in memory, unmounted at the end of the test.
 struct TmpfsMount(PathBuf);
 
 impl TmpfsMount {

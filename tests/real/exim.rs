@@ -1,4 +1,4 @@
-//! A private Exim on loopback: a mail server that takes alerts, with one mailbox, for one test.
+//! Private Exim on loopback: a mail server that accepts alerts, with one mailbox, for one test.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -14,28 +14,29 @@ use crate::wait::wait_until;
 const USER: &str = "me";
 pub(crate) const PASSWORD: &str = "hunter2-of-the-mail";
 
-/// Its name below `target/real`.
+/// Name of its folder in `target/real`.
 const SETUP_NAME: &str = "exim";
 
-/// Where its package has the program.
+/// Path of the program in the unpacked package.
 const EXIM: &str = "usr/sbin/exim4";
 const OPENSSL: &str = "/usr/bin/openssl";
 
-/// What it runs as, besides root.
+/// User that it runs as, besides root.
 const SERVER_USER: &str = "Debian-exim";
 
-/// A running server; dropping it ends it and removes its mail.
+/// Running server. Dropping it stops it and removes its mail.
 pub(crate) struct EximServer {
     folder: ProcessSandbox,
     daemon: Child,
-    /// TLS from the first byte.
+    /// Port with TLS from the first byte.
     pub(crate) tls_port: u16,
-    /// TLS after a word in the clear, and nothing without.
+    /// Port that starts in plain text, and accepts mail only after STARTTLS.
     pub(crate) starttls_port: u16,
 }
 
 impl EximServer {
-    /// Starts a server with an empty mailbox, or says what is missing here.
+    /// Starts a server with an empty mailbox. Reports the test as skipped, and returns `None`, if
+    /// something is missing.
     pub(crate) fn start() -> Option<Self> {
         if !unpacked_root(SETUP_NAME).join(EXIM).exists() || !Path::new(OPENSSL).exists() {
             return skip("Exim and openssl (make setup as root, on Debian)");
@@ -61,12 +62,12 @@ impl EximServer {
         Some(server)
     }
 
-    /// The certificate that proves it.
+    /// Returns the path of the server's certificate.
     pub(crate) fn certificate(&self) -> PathBuf {
         self.folder.path().join("cert.pem")
     }
 
-    /// Every mail in the mailbox, with its headers, in the order in which they came.
+    /// Returns every mail in the mailbox, with its headers, in the order of arrival.
     pub(crate) fn mailbox_messages(&self) -> Vec<String> {
         let new = self.folder.path().join("mail/new");
         let Ok(entries) = fs::read_dir(new) else { return Vec::new() };
@@ -77,7 +78,7 @@ impl EximServer {
         paths.iter().map(read).collect()
     }
 
-    /// What it says of each delivery, refusals included.
+    /// Returns the log of the server, with every delivery and every rejection.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log/main")).unwrap_or_default()
     }
@@ -85,13 +86,13 @@ impl EximServer {
 
 impl Drop for EximServer {
     fn drop(&mut self) {
-        // It may have ended by itself, which a test would have noticed.
+        // An error means that it has ended by itself, which the test would have noticed.
         self.daemon.kill().ok();
         self.daemon.wait().ok();
     }
 }
 
-/// The table that has alerts sent to the mailbox.
+/// Returns the configuration table that sends alerts to the mailbox.
 pub(crate) fn alert_mail(port: u16, protection: &str, password_file: &str) -> String {
     format!(
         "[alert.mail]\nserver = \"127.0.0.1\"\nport = {port}\nprotection = \"{protection}\"\n\
@@ -100,7 +101,7 @@ pub(crate) fn alert_mail(port: u16, protection: &str, password_file: &str) -> St
     )
 }
 
-/// A certificate that nobody signed but itself, for whoever is told to trust it.
+/// Creates a self-signed certificate, for clients that are configured to trust it.
 fn make_certificate(folder: &Path) {
     let status = Command::new(OPENSSL)
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
@@ -115,7 +116,7 @@ fn make_certificate(folder: &Path) {
     chown_to_server(&folder.join("key.pem"));
 }
 
-/// Lets the server's user have it.
+/// Makes the server's user the owner.
 fn chown_to_server(path: &Path) {
     let status =
         Command::new("chown").arg(format!("{SERVER_USER}:{SERVER_USER}")).arg(path).status();

@@ -1,4 +1,4 @@
-//! Plain HTTP for the tests' own questions, one at a time.
+//! HTTP client for the requests that tests send themselves, one at a time.
 
 use bytes::Bytes;
 use reqwest::{Client, RequestBuilder, Url};
@@ -11,33 +11,33 @@ pub(crate) struct TestHttpClient {
 }
 
 pub(crate) struct TestHttpResponse {
-    /// Where the answer came from, after redirects.
+    /// URL of the response, after redirects.
     pub(crate) url: Url,
     pub(crate) body: Bytes,
 }
 
 impl TestHttpClient {
     pub(crate) fn new() -> Self {
-        // A second client of this process finds it installed.
+        // Fails for a second client of this process, because a provider is installed already.
         rustls::crypto::ring::default_provider().install_default().ok();
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let client = Client::builder().no_proxy().build().expect("a client without wishes");
+        let client = Client::builder().no_proxy().build().expect("a client with default settings");
         Self { runtime, client }
     }
 
-    /// Returns the answer to a request that has to succeed.
+    /// Sends a request, which has to succeed, and returns the response.
     pub(crate) fn send(&self, request: impl FnOnce(&Client) -> RequestBuilder) -> TestHttpResponse {
         self.runtime.block_on(async {
-            let answer = request(&self.client).send().await.expect("the server answers");
-            let answer = answer.error_for_status().expect("the server agrees");
-            let url = answer.url().clone();
-            TestHttpResponse { url, body: answer.bytes().await.expect("the answer comes whole") }
+            let response = request(&self.client).send().await.expect("the server responds");
+            let response = response.error_for_status().expect("the status is a success");
+            let url = response.url().clone();
+            TestHttpResponse { url, body: response.bytes().await.expect("the body is complete") }
         })
     }
 }
 
 impl TestHttpResponse {
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).expect("the answer is JSON")
+        serde_json::from_slice(&self.body).expect("the body is JSON")
     }
 }

@@ -1,9 +1,10 @@
-//! A small IMAP client (RFC 9051), enough to fill a mailbox and to change it.
+//! Small IMAP client (RFC 9051), sufficient to fill and change a mailbox.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 
-/// Messages in one APPEND (MULTIAPPEND, RFC 3502): a round trip for each would be most of the time.
+/// Messages per APPEND (MULTIAPPEND, RFC 3502). A round trip for each message would take most of
+/// the time.
 const APPEND_BATCH: usize = 200;
 
 pub(crate) struct ImapSession {
@@ -24,7 +25,7 @@ impl ImapSession {
         self.command(&format!("CREATE {mailbox}"));
     }
 
-    /// Makes a folder the one for `role`, such as `\Archive` (RFC 6154, RFC 5464).
+    /// Assigns a role to a folder, such as `\Archive` (RFC 6154, RFC 5464).
     pub(crate) fn set_role(&mut self, folder: &str, role: &str) {
         let quoted = role.replace('\\', r"\\");
         self.command(&format!(r#"SETMETADATA {folder} (/private/specialuse "{quoted}")"#));
@@ -34,8 +35,8 @@ impl ImapSession {
         for batch in mails.chunks(APPEND_BATCH) {
             let mut command = format!("APPEND {folder}").into_bytes();
             for mail in batch {
-                // Literals the server is not asked about first (RFC 7888). Cyrus takes a bare LF only in
-                // one that is said to be binary (RFC 3516), in which it rewrites some other mails.
+                // Non-synchronizing literals (RFC 7888). Cyrus accepts a bare LF only in a literal
+                // that is declared binary (RFC 3516), in which it rewrites some other mails.
                 let binary = if has_bare_lf(mail) { "~" } else { "" };
                 let literal = format!(" {binary}{{{}+}}\r\n", mail.len());
                 command.extend_from_slice(literal.as_bytes());
@@ -49,12 +50,12 @@ impl ImapSession {
         self.command(&format!("SELECT {folder}"));
     }
 
-    /// The UIDs of the selected folder, oldest first.
+    /// Returns the UIDs of the selected folder, oldest first.
     pub(crate) fn uids(&mut self) -> Vec<u32> {
-        let answer = self.command("UID SEARCH ALL");
-        let found = answer.iter().find_map(|line| line.strip_prefix("* SEARCH"));
-        let words = found.expect("a search is answered").split_whitespace();
-        words.map(|uid| uid.parse().expect("UIDs are numbers")).collect()
+        let lines = self.command("UID SEARCH ALL");
+        let found = lines.iter().find_map(|line| line.strip_prefix("* SEARCH"));
+        let numbers = found.expect("a search has a result").split_whitespace();
+        numbers.map(|uid| uid.parse().expect("UIDs are numbers")).collect()
     }
 
     pub(crate) fn flag(&mut self, uids: &[u32]) {
@@ -78,17 +79,17 @@ impl ImapSession {
         self.send(command.as_bytes())
     }
 
-    /// Sends one command and returns the untagged lines of its answer.
+    /// Sends one command and returns the untagged lines of its response.
     fn send(&mut self, command: &[u8]) -> Vec<String> {
-        let whole = [b"a ", command, b"\r\n"].concat();
-        self.stream.get_mut().write_all(&whole).expect("the server reads");
+        let tagged = [b"a ", command, b"\r\n"].concat();
+        self.stream.get_mut().write_all(&tagged).expect("the server reads");
         let mut untagged = Vec::new();
         loop {
             let line = self.line();
-            if let Some(verdict) = line.strip_prefix("a ") {
+            if let Some(status) = line.strip_prefix("a ") {
                 assert!(
-                    verdict.starts_with("OK"),
-                    "{} was answered {verdict}",
+                    status.starts_with("OK"),
+                    "the response to {} is {status}",
                     response_summary(command)
                 );
                 return untagged;
@@ -99,8 +100,8 @@ impl ImapSession {
 
     fn line(&mut self) -> String {
         let mut line = String::new();
-        let length = self.stream.read_line(&mut line).expect("the server answers in ASCII");
-        assert!(length > 0, "the server hung up");
+        let length = self.stream.read_line(&mut line).expect("the server responds in ASCII");
+        assert!(length > 0, "the server closed the connection");
         line.truncate(line.trim_end().len());
         line
     }

@@ -1,4 +1,4 @@
-//! A mailbox of real mail on a JMAP server of another make, extracted session after session.
+//! Extraction of real mail from an independent JMAP server, in successive sessions.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::cyrus::{CyrusServer, PASSWORD, USER};
 use crate::test_program::{Hash, RunningProgram, TestFolder, hash};
 use crate::wait::{sleep, wait_until};
 
-/// Long enough to be noticed, shorter than any deadline of a request.
+/// Duration of the freeze: long enough to be noticed, shorter than any timeout of a request.
 const FREEZE_DURATION: Duration = Duration::from_secs(4);
 
 #[test]
@@ -33,15 +33,15 @@ fn every_message_of_a_mailbox_is_stored_byte_for_byte() {
     server.imap().append("Archive", &mails[..1]);
     let emails = account(&server).emails();
     assert_eq!(emails.len(), hashes(&mails).len());
-    let workplace = test_folder(&server);
+    let test_folder = test_folder(&server);
 
-    let (said, stored) = workplace.extract();
+    let (output, stored) = test_folder.extract();
 
     assert_holds(stored, &mails);
     let threads = emails.iter().map(|email| &email.thread).collect::<BTreeSet<_>>().len();
-    let closing = format!("listed {threads} = stored {threads} + gone 0 + quarantined 0");
-    assert!(said.contains(&closing), "{closing} is not in: {said}");
-    let folders = workplace.sessions().into_keys().map(|name| digits_as_zeros(&name));
+    let summary = format!("listed {threads} = stored {threads} + gone 0 + quarantined 0");
+    assert!(output.contains(&summary), "{summary} is not in: {output}");
+    let folders = test_folder.sessions().into_keys().map(|name| digits_as_zeros(&name));
     assert_eq!(folders.collect::<Vec<_>>(), ["0000-00-00_000000_alice_example.com"]);
 }
 
@@ -49,10 +49,10 @@ fn every_message_of_a_mailbox_is_stored_byte_for_byte() {
 fn a_later_session_stores_just_the_new_mail() {
     let Some((server, mails)) = prepare(650) else { return };
     let (old, new) = mails.split_at(600);
-    let workplace = test_folder(&server);
+    let test_folder = test_folder(&server);
     let mut imap = server.imap();
     imap.append("INBOX", old);
-    assert_holds(workplace.extract().1, old);
+    assert_holds(test_folder.extract().1, old);
 
     imap.select("INBOX");
     let uids = imap.uids();
@@ -63,20 +63,20 @@ fn a_later_session_stores_just_the_new_mail() {
     imap.append("INBOX", &new[..40]);
     imap.append("Sent", &new[40..]);
 
-    assert_holds(workplace.extract().1, new);
-    assert_eq!(workplace.extract().1.len(), 0, "a session without new mail stored some");
+    assert_holds(test_folder.extract().1, new);
+    assert_eq!(test_folder.extract().1.len(), 0, "a session without new mail stored some");
 }
 
 #[test]
 fn an_expired_cursor_costs_a_listing_and_no_download() {
     let Some((server, mails)) = prepare(640) else { return };
     let (old, new) = mails.split_at(600);
-    let workplace = test_folder(&server);
+    let test_folder = test_folder(&server);
     let mut imap = server.imap();
     imap.append("INBOX", old);
-    assert_holds(workplace.extract().1, old);
+    assert_holds(test_folder.extract().1, old);
     imap.append("INBOX", &new[..20]);
-    assert_holds(workplace.extract().1, &new[..20]);
+    assert_holds(test_folder.extract().1, &new[..20]);
     let account = account(&server);
     let cursor = account.state();
 
@@ -87,31 +87,31 @@ fn an_expired_cursor_costs_a_listing_and_no_download() {
     imap.append("INBOX", &new[20..]);
     assert_eq!(account.changes_error(&cursor).as_deref(), Some("cannotCalculateChanges"));
 
-    assert_holds(workplace.extract().1, &new[20..]);
-    assert_eq!(workplace.extract().1.len(), 0, "the new cursor was not kept");
+    assert_holds(test_folder.extract().1, &new[20..]);
+    assert_eq!(test_folder.extract().1.len(), 0, "the new cursor was not saved");
 }
 
 #[test]
 fn a_frozen_server_is_waited_for() {
     let Some((server, mails)) = prepare(corpus::MAILS) else { return };
     server.imap().append("INBOX", &mails);
-    let workplace = test_folder(&server);
-    let mut run = RunningProgram::start(&mut workplace.command(&["run", "--once"]));
+    let test_folder = test_folder(&server);
+    let mut run = RunningProgram::start(&mut test_folder.command(&["run", "--once"]));
 
     wait_until("the first messages are stored", || {
         assert_eq!(run.try_wait(), None, "the run ended before it stored a message");
-        !workplace.archive_files().is_empty()
+        !test_folder.archive_files().is_empty()
     });
     let frozen = server.freeze();
     sleep(FREEZE_DURATION);
-    assert_eq!(run.try_wait(), None, "the run ended while its server stood still");
+    assert_eq!(run.try_wait(), None, "the run ended while its server was frozen");
     drop(frozen);
 
     assert!(run.wait().success());
-    assert_holds(workplace.sessions().into_values().flatten().collect(), &mails);
+    assert_holds(test_folder.sessions().into_values().flatten().collect(), &mails);
 }
 
-/// A server with an empty mailbox, and real mail to put in.
+/// Starts a server with an empty mailbox, and reads real mail to import.
 fn prepare(mails: usize) -> Option<(CyrusServer, Vec<Vec<u8>>)> {
     Some((CyrusServer::start()?, corpus::real_mails(mails)?))
 }
@@ -121,7 +121,7 @@ fn account(server: &CyrusServer) -> JmapAccount {
 }
 
 fn test_folder(server: &CyrusServer) -> TestFolder {
-    let workplace = TestFolder::new(&format!(
+    let test_folder = TestFolder::new(&format!(
         r#"[source.work]
 kind = "jmap"
 url = "{}"
@@ -130,11 +130,11 @@ auth = {{ type = "basic", username = "{USER}", password = {{ file = "password" }
 "#,
         server.url()
     ));
-    workplace.put_secret("password", PASSWORD);
-    workplace
+    test_folder.put_secret("password", PASSWORD);
+    test_folder
 }
 
-/// Checks that each of these mails is there once and unchanged, and nothing else.
+/// Asserts that the messages are exactly these mails, each once and unchanged.
 fn assert_holds(messages: Vec<Hash>, mails: &[Vec<u8>]) {
     let expected = hashes(mails);
     let all = messages.len();
@@ -145,7 +145,7 @@ fn assert_holds(messages: Vec<Hash>, mails: &[Vec<u8>]) {
     assert_eq!((missing, foreign, repeated), (0, 0, 0), "(missing, foreign, repeated) of {all}");
 }
 
-/// The distinct contents: a server may show equal ones as one message.
+/// Returns the distinct contents, because a server may show equal ones as one message.
 fn hashes(mails: &[Vec<u8>]) -> BTreeSet<Hash> {
     mails.iter().map(|mail| hash(mail)).collect()
 }

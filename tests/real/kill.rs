@@ -1,4 +1,4 @@
-//! One extraction, killed a hundred times at random instants.
+//! Extraction that is killed a hundred times, at random instants.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -15,21 +15,23 @@ use crate::wait::{sleep, wait_until};
 /// Items of the mailbox, each a thread of one or more documents.
 const ITEMS: u64 = 20_000;
 
-/// Their documents, roughly; the pace of the kills hangs on it, no check does.
+/// Approximate number of their documents. The pace of the kills depends on it, but no assertion.
 const DOCUMENTS: u64 = 32_000;
 
 const KILLS: u64 = 100;
 
-/// The pace aims at the end of the extraction a little after the last kill.
+/// Number of kills over which the extraction is spread, so that it ends a little after the last
+/// kill.
 const KILLS_PLANNED: u64 = KILLS + KILLS / 4;
 
-/// What one group commit holds at most, and so what a kill may cost.
+/// Maximum number of items in one batch commit, and so the maximum that a kill can cost.
 const BATCH_ITEMS_MAX: u64 = 512;
 
-/// The draws are the same in every run; the instants they hit are not.
+/// Seed of the random run times. They are the same in every execution of the test, but the work
+/// that a kill interrupts is not.
 const SEED: u64 = 20_000;
 
-/// The longest life the pace starts with, and the bounds it stays within: in the shortest, nothing is fetched.
+/// First value of the maximum run time, and its bounds. In the shortest run nothing is fetched.
 const RUN_TIME_START: Duration = Duration::from_millis(400);
 const RUN_TIME_MIN: Duration = Duration::from_millis(5);
 const RUN_TIME_MAX: Duration = Duration::from_millis(1_500);
@@ -37,50 +39,55 @@ const RUN_TIME_MAX: Duration = Duration::from_millis(1_500);
 #[test]
 fn a_hundred_kills_lose_nothing_and_store_nothing_twice() {
     let service = DemoProcess::start();
-    let workplace = TestFolder::new(&service.config());
+    let test_folder = TestFolder::new(&service.config());
 
-    kill_repeatedly(&service, &workplace);
-    workplace.run_successfully(&["run", "--once"]);
+    kill_repeatedly(&service, &test_folder);
+    test_folder.run_successfully(&["run", "--once"]);
 
-    workplace.run_successfully(&["verify"]);
-    let status = status(&workplace);
+    test_folder.run_successfully(&["verify"]);
+    let status = status(&test_folder);
     assert_eq!(number_at(&status, "total_threads"), Some(ITEMS), "{status}");
     assert_eq!(number_at(&status, "downloaded_threads"), Some(ITEMS), "{status}");
 
     let counters = service.counters();
-    let documents = number_at(&counters, "messages_served").expect("it counts what it served");
-    let again = number_at(&counters, "messages_served_again").expect("and what it served again");
-    let stored: usize = workplace.sessions().values().map(Vec::len).sum();
-    assert_eq!(u64::try_from(stored).ok(), Some(documents), "a document is missing or there twice");
-    println!("{KILLS} kills had {again} of {documents} documents fetched again");
-    assert!(again <= KILLS * BATCH_ITEMS_MAX, "a kill costs more than a group: {again} in all");
+    let documents = number_at(&counters, "messages_served").expect("it counts served messages");
+    let refetched = number_at(&counters, "messages_served_again").expect("and those served again");
+    let stored: usize = test_folder.sessions().values().map(Vec::len).sum();
+    assert_eq!(
+        u64::try_from(stored).ok(),
+        Some(documents),
+        "a document is missing or stored twice"
+    );
+    println!("after {KILLS} kills, {refetched} of {documents} documents were fetched again");
+    let refetched_max = KILLS * BATCH_ITEMS_MAX;
+    assert!(refetched <= refetched_max, "a kill costs more than a batch: {refetched} in all");
 }
 
 /// Kills run after run, so that the kills spread over the whole extraction.
-fn kill_repeatedly(service: &DemoProcess, workplace: &TestFolder) {
-    let mut draws = fastrand::Rng::with_seed(SEED);
-    let mut life_max = RUN_TIME_START;
+fn kill_repeatedly(service: &DemoProcess, test_folder: &TestFolder) {
+    let mut random = fastrand::Rng::with_seed(SEED);
+    let mut run_time_max = RUN_TIME_START;
     for kills in 1..=KILLS {
-        let mut command = workplace.command(&["run", "--once"]);
+        let mut command = test_folder.command(&["run", "--once"]);
         let mut run = RunningProgram::start(command.stdout(Stdio::null()).stderr(Stdio::null()));
-        sleep(life_max.mul_f64(draws.f64()));
+        sleep(run_time_max.mul_f64(random.f64()));
         assert_eq!(run.try_wait(), None, "run {kills} of seed {SEED} ended before it was killed");
         drop(run);
 
-        // What was served is nearly what is stored, and known at once, whatever was killed.
+        // Nearly the number of stored messages, and available at once after a kill.
         let served = number_at(&service.counters(), "messages_served").unwrap_or(0);
         let ahead = served * KILLS_PLANNED > DOCUMENTS * kills;
-        life_max =
-            life_max.mul_f64(if ahead { 0.6 } else { 1.1 }).clamp(RUN_TIME_MIN, RUN_TIME_MAX);
+        run_time_max =
+            run_time_max.mul_f64(if ahead { 0.6 } else { 1.1 }).clamp(RUN_TIME_MIN, RUN_TIME_MAX);
     }
 }
 
-fn status(workplace: &TestFolder) -> Value {
-    let output = workplace.run_successfully(&["status", "--json"]);
+fn status(test_folder: &TestFolder) -> Value {
+    let output = test_folder.run_successfully(&["status", "--json"]);
     serde_json::from_slice(&output.stdout).expect("the status is JSON")
 }
 
-/// The number under this key, wherever it stands.
+/// Returns the number under this key, at any depth.
 fn number_at(value: &Value, key: &str) -> Option<u64> {
     match value {
         Value::Object(fields) => fields
@@ -92,7 +99,7 @@ fn number_at(value: &Value, key: &str) -> Option<u64> {
     }
 }
 
-/// The embedded mailbox service, in a process of its own.
+/// Embedded mailbox service, in a separate process.
 struct DemoProcess {
     folder: TempDir,
     _process: RunningProgram,
@@ -110,7 +117,7 @@ impl DemoProcess {
                 .stdout(create("config.toml").into_file())
                 .stderr(create("log").into_file()),
         );
-        wait_until("the service says that it is serving", || {
+        wait_until("the service is serving", || {
             let log = fs::read_to_string(folder.path().join("log")).expect("the log is UTF-8");
             assert_eq!(process.try_wait(), None, "{log}");
             log.contains("serving")
@@ -118,7 +125,7 @@ impl DemoProcess {
         Self { folder, _process: process }
     }
 
-    /// What it printed: a configuration that extracts it.
+    /// Returns the configuration that it printed, which extracts its mailbox.
     fn config(&self) -> String {
         fs::read_to_string(self.folder.path().join("config.toml")).expect("TOML is UTF-8")
     }

@@ -1,4 +1,4 @@
-//! A JMAP service of a few very long messages, which it makes up while it sends them.
+//! JMAP service with a few very long messages, which it generates while it sends them.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -6,33 +6,33 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-/// One line of a message's body, sent again and again.
+/// Line of a message's body, sent repeatedly.
 const LINE: &[u8] =
     b"All work and no play makes a very long message, line by line by line by line.\r\n";
 
 /// Bytes written at once.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// The service. Its threads end with the test's process.
+/// Running service. Its threads end with the process of the test.
 pub(crate) struct LargeMessageServer {
     address: SocketAddr,
 }
 
 impl LargeMessageServer {
-    /// Serves `count` messages of `bytes` bytes, each a thread of its own.
+    /// Serves `count` messages of `bytes` bytes, each in a separate mail thread.
     pub(crate) fn start(count: usize, bytes: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it has an address");
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                // A client that hangs up ends the conversation.
+                // Fails if the client closes the connection.
                 thread::spawn(move || serve_connection(&stream, count, bytes).ok());
             }
         });
         Self { address }
     }
 
-    /// A configuration that extracts it with the credential in the file `token`.
+    /// Returns a configuration that extracts it, with the credential in the file `token`.
     pub(crate) fn config(&self) -> String {
         format!(
             r#"[source.large]
@@ -60,7 +60,7 @@ fn serve_connection(stream: &TcpStream, count: usize, bytes: usize) -> io::Resul
     Ok(())
 }
 
-/// Reads the path and the body of the next request.
+/// Reads the path and the body of the next request; `None` at the end of the connection.
 fn read_request(reader: &mut BufReader<&TcpStream>) -> io::Result<Option<(String, Vec<u8>)>> {
     let mut first = String::new();
     if reader.read_line(&mut first)? == 0 {
@@ -101,27 +101,26 @@ fn session() -> Value {
 fn call(request: &Value, count: usize, bytes: usize) -> Value {
     let call = &request["methodCalls"][0];
     let (method, arguments) = (&call[0], &call[1]);
-    let answer = match method.as_str() {
+    let result = match method.as_str() {
         Some("Email/query") => {
-            let all = if arguments["anchor"].is_null() { 0..count } else { 0..0 };
-            let ids: Vec<_> = all.map(|number| format!("m{number}")).collect();
+            let numbers = if arguments["anchor"].is_null() { 0..count } else { 0..0 };
+            let ids: Vec<_> = numbers.map(|number| format!("m{number}")).collect();
             json!({"ids": ids, "queryState": "0", "position": 0, "total": count})
         }
         Some("Email/get") => {
-            let asked = arguments["ids"].as_array().expect("it names the messages");
-            let list = asked
-                .iter()
-                .map(|id| json!({"id": id, "blobId": id, "threadId": id, "size": bytes}));
+            let ids = arguments["ids"].as_array().expect("it names the messages");
+            let list =
+                ids.iter().map(|id| json!({"id": id, "blobId": id, "threadId": id, "size": bytes}));
             json!({"state": "0", "list": list.collect::<Vec<_>>(), "notFound": []})
         }
-        _not_for_listing => json!({"type": "unknownMethod"}),
+        _unsupported => json!({"type": "unknownMethod"}),
     };
-    let name = if answer["type"].is_null() { method.clone() } else { json!("error") };
-    json!({"methodResponses": [[name, answer, call[2]]], "sessionState": "0"})
+    let name = if result["type"].is_null() { method.clone() } else { json!("error") };
+    json!({"methodResponses": [[name, result, call[2]]], "sessionState": "0"})
 }
 
-fn send(mut stream: &TcpStream, answer: &Value) -> io::Result<()> {
-    let body = answer.to_string();
+fn send(mut stream: &TcpStream, response: &Value) -> io::Result<()> {
+    let body = response.to_string();
     let length = body.len();
     write!(
         stream,
@@ -134,12 +133,12 @@ fn send_message(mut stream: &TcpStream, bytes: usize) -> io::Result<()> {
         stream,
         "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: {bytes}\r\n\r\n"
     )?;
-    let piece: Vec<u8> = LINE.iter().copied().cycle().take(CHUNK_BYTES).collect();
-    let mut left = bytes;
-    while left > 0 {
-        let some = left.min(CHUNK_BYTES);
-        stream.write_all(&piece[..some])?;
-        left -= some;
+    let chunk: Vec<u8> = LINE.iter().copied().cycle().take(CHUNK_BYTES).collect();
+    let mut remaining = bytes;
+    while remaining > 0 {
+        let length = remaining.min(CHUNK_BYTES);
+        stream.write_all(&chunk[..length])?;
+        remaining -= length;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Alerts in a real mailbox, and never without TLS.
+//! Alerts by mail to a real server, never without TLS.
 
 use std::process::Output;
 
@@ -6,20 +6,20 @@ use crate::exim::{EximServer, PASSWORD, alert_mail};
 use crate::test_program::TestFolder;
 use crate::wait::wait_until;
 
-/// Somebody who is told by mail.
+/// Creates a folder whose configuration sends alerts by mail.
 fn folder_with_mail_alerts(port: u16, protection: &str) -> TestFolder {
-    let workplace = TestFolder::new(&alert_mail(port, protection, "mail-password"));
-    workplace.put_secret("mail-password", PASSWORD);
-    workplace
+    let test_folder = TestFolder::new(&alert_mail(port, protection, "mail-password"));
+    test_folder.put_secret("mail-password", PASSWORD);
+    test_folder
 }
 
-fn alert_test(workplace: &TestFolder, exim: &EximServer) -> (Option<i32>, String) {
-    let mut command = workplace.command(&["alert", "test"]);
+fn alert_test(test_folder: &TestFolder, exim: &EximServer) -> (Option<i32>, String) {
+    let mut command = test_folder.command(&["alert", "test"]);
     let Output { status, stdout, stderr } =
         command.env("SSL_CERT_FILE", exim.certificate()).output().expect("the program starts");
-    let said = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
-    assert!(!said.contains(PASSWORD), "the password is in what it says");
-    (status.code(), said)
+    let output = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
+    assert!(!output.contains(PASSWORD), "the password is in the output");
+    (status.code(), output)
 }
 
 #[test]
@@ -27,8 +27,8 @@ fn a_test_arrives_by_tls_and_by_starttls() {
     let Some(exim) = EximServer::start() else { return };
 
     for (port, protection) in [(exim.tls_port, "tls"), (exim.starttls_port, "starttls")] {
-        let (code, said) = alert_test(&folder_with_mail_alerts(port, protection), &exim);
-        assert_eq!(code, Some(0), "{said}{}", exim.log());
+        let (code, output) = alert_test(&folder_with_mail_alerts(port, protection), &exim);
+        assert_eq!(code, Some(0), "{output}{}", exim.log());
     }
 
     wait_until("both are delivered", || exim.mailbox_messages().len() == 2);
@@ -42,18 +42,18 @@ fn a_test_arrives_by_tls_and_by_starttls() {
 #[test]
 fn an_untrusted_server_or_wrong_password_gets_nothing() {
     let Some(exim) = EximServer::start() else { return };
-    let workplace = folder_with_mail_alerts(exim.tls_port, "tls");
+    let test_folder = folder_with_mail_alerts(exim.tls_port, "tls");
 
-    let mut command = workplace.command(&["alert", "test"]);
+    let mut command = test_folder.command(&["alert", "test"]);
     let untrusted = command.output().expect("the program starts");
-    workplace.put_secret("mail-password", "another");
-    let (code, refused) = alert_test(&workplace, &exim);
+    test_folder.put_secret("mail-password", "another");
+    let (code, rejected) = alert_test(&test_folder, &exim);
 
     let untrusted = String::from_utf8_lossy(&untrusted.stdout).into_owned();
     assert!(untrusted.contains("mail     failed"), "{untrusted}");
     assert!(untrusted.contains("certificate"), "{untrusted}");
-    assert_eq!(code, Some(1), "{refused}");
-    assert!(refused.contains("the server refused it with 535"), "{refused}");
+    assert_eq!(code, Some(1), "{rejected}");
+    assert!(rejected.contains("the server rejected it with 535"), "{rejected}");
     assert!(exim.mailbox_messages().is_empty());
     assert!(!exim.log().contains("<="), "{}", exim.log());
 }

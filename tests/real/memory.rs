@@ -1,4 +1,4 @@
-//! How much memory a worker takes, whatever the number and the size of the messages.
+//! Peak memory of a worker, which depends neither on the number nor on the size of the messages.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -12,20 +12,21 @@ use crate::large_messages::LargeMessageServer;
 use crate::test_program::{RunningProgram, TestFolder};
 use crate::wait::{sleep, timed};
 
-/// What a worker may have resident, in KiB: 64 MiB.
+/// Maximum resident memory of a worker, in KiB: 64 MiB.
 const PEAK_KIB_MAX: u64 = 64 * 1024;
 
 const ITEMS: u32 = 100_000;
 
-/// A filesystem in memory, and the room that the items need there, with some to spare.
+/// Filesystem in memory, and the space that the items need there, with a margin.
 const TMPFS: &str = "/dev/shm";
 const ROOM_BYTES: u64 = 4_000_000_000;
 
-/// As many at once as the worker fetches.
+/// Number of messages: as many as the worker fetches at once.
 const LARGE_MESSAGES: usize = 8;
 const LARGE_BYTES: usize = 50_000_000;
 
-/// How often the peak is read. The kernel keeps it, so that only what comes after the last look is missed.
+/// Interval at which the peak is read. The kernel records it, so only an increase after the last
+/// reading is missed.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 #[test]
@@ -38,9 +39,9 @@ fn a_hundred_thousand_threads_fit_into_64_mib() {
     });
     let demo = demo.expect("the service starts");
     let config = demo::demo_config(&demo, Path::new("downloads"));
-    let workplace = TestFolder::in_folder(&large_folder(), &config);
+    let test_folder = TestFolder::in_folder(&large_folder(), &config);
 
-    let (peak, took) = timed(|| peak_memory_of_run(&workplace));
+    let (peak, took) = timed(|| peak_memory_of_run(&test_folder));
 
     let documents = f64::from(demo.counters().messages_served);
     let rate = documents / took.as_secs_f64();
@@ -51,13 +52,13 @@ fn a_hundred_thousand_threads_fit_into_64_mib() {
 #[test]
 fn eight_messages_of_50_mb_at_once_fit_into_64_mib() {
     let server = LargeMessageServer::start(LARGE_MESSAGES, LARGE_BYTES);
-    let workplace = TestFolder::new(&server.config());
-    workplace.put_secret("token", "secret");
+    let test_folder = TestFolder::new(&server.config());
+    test_folder.put_secret("token", "secret");
 
-    let (peak, took) = timed(|| peak_memory_of_run(&workplace));
+    let (peak, took) = timed(|| peak_memory_of_run(&test_folder));
 
     println!("{LARGE_MESSAGES} messages of {LARGE_BYTES} bytes: {took:.1?}, peak {peak} KiB");
-    let sizes = workplace.archive_files().into_iter().map(|path| {
+    let sizes = test_folder.archive_files().into_iter().map(|path| {
         let entry = fs::metadata(path).expect("the archive can be read");
         entry.len()
     });
@@ -65,32 +66,32 @@ fn eight_messages_of_50_mb_at_once_fit_into_64_mib() {
     assert!(peak <= PEAK_KIB_MAX, "long messages take {peak} KiB");
 }
 
-/// Where 160,000 files are removed in a second. A disk that is told of each, by the mount option
-/// `discard`, takes minutes.
+/// Returns a folder in which 160,000 files are removed in a second. A disk with the mount option
+/// `discard`, which is notified of each removal, takes minutes.
 fn large_folder() -> PathBuf {
     let has_room = rustix::fs::statvfs(TMPFS)
-        .is_ok_and(|found| found.f_bavail.saturating_mul(found.f_frsize) >= ROOM_BYTES);
+        .is_ok_and(|stats| stats.f_bavail.saturating_mul(stats.f_frsize) >= ROOM_BYTES);
     if has_room { PathBuf::from(TMPFS) } else { std::env::temp_dir() }
 }
 
-/// Runs one session to its end, which must be a success; returns the most it had resident, in KiB.
-fn peak_memory_of_run(workplace: &TestFolder) -> u64 {
-    let mut command = workplace.command(&["run", "--once"]);
+/// Runs one session, which must succeed, and returns its peak resident memory, in KiB.
+fn peak_memory_of_run(test_folder: &TestFolder) -> u64 {
+    let mut command = test_folder.command(&["run", "--once"]);
     let mut run = RunningProgram::start(command.stdout(Stdio::null()).stderr(Stdio::null()));
     let status = format!("/proc/{}/status", run.id());
     let mut peak = 0;
     let ended = loop {
         let text = fs::read_to_string(&status).unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let figure = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        let value = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
         // A process that has ended has no memory any more.
-        peak = figure.unwrap_or(peak);
+        peak = value.unwrap_or(peak);
         match run.try_wait() {
             Some(ended) => break ended,
             None => sleep(POLL_INTERVAL),
         }
     };
     assert!(ended.success(), "the run ended with {ended}");
-    assert_ne!(peak, 0, "the kernel tells no peak");
+    assert_ne!(peak, 0, "the kernel reported no peak");
     peak
 }

@@ -1,4 +1,4 @@
-//! A folder of a program that starts others, and what becomes of them when it is removed.
+//! Temporary folder of a program that starts other processes, which are killed with it.
 
 use std::fs::Permissions;
 use std::os::unix::ffi::OsStrExt as _;
@@ -11,8 +11,8 @@ use tempfile::TempDir;
 
 use crate::wait::wait_until;
 
-/// A temporary folder. Dropping it ends every process that names it on its command line, as one that
-/// is still at work would bring back what is removed, and then removes it.
+/// Temporary folder. Dropping it first kills every process that names it on its command line,
+/// because a running process could recreate removed files, and then removes it.
 pub(crate) struct ProcessSandbox(TempDir);
 
 impl ProcessSandbox {
@@ -20,7 +20,8 @@ impl ProcessSandbox {
         Self(TempDir::new().expect("a temporary folder"))
     }
 
-    /// One in `/tmp` that every user of this machine can reach, wherever the environment wants ours.
+    /// Creates one in `/tmp` that every user of this machine can access, whatever temporary folder
+    /// the environment names.
     pub(crate) fn world_accessible() -> Self {
         let permissions = Permissions::from_mode(0o755);
         let folder = tempfile::Builder::new().permissions(permissions).tempdir_in("/tmp");
@@ -33,14 +34,16 @@ impl ProcessSandbox {
 
     fn processes(&self) -> Vec<Pid> {
         let folder = self.path().as_os_str().as_bytes();
-        let is_named =
+        let names_folder =
             |command_line: &[u8]| command_line.windows(folder.len()).any(|part| part == folder);
         let processes = fs::read_dir("/proc").expect("the kernel lists its processes");
         let pid = |name: &str| name.parse().ok().and_then(Pid::from_raw);
         processes
             .filter_map(|entry| entry.ok())
-            // One that has ended meanwhile names nothing.
-            .filter(|entry| fs::read(entry.path().join("cmdline")).is_ok_and(|all| is_named(&all)))
+            // A process that has ended meanwhile has no command line.
+            .filter(|entry| {
+                fs::read(entry.path().join("cmdline")).is_ok_and(|all| names_folder(&all))
+            })
             .filter_map(|entry| pid(&entry.file_name().to_string_lossy()))
             .collect()
     }
@@ -48,13 +51,13 @@ impl ProcessSandbox {
 
 impl Drop for ProcessSandbox {
     fn drop(&mut self) {
-        wait_until("nobody is left on the premises", || {
-            let residents = self.processes();
-            for pid in &residents {
-                // It may have ended by itself.
+        wait_until("every process of the folder has ended", || {
+            let processes = self.processes();
+            for pid in &processes {
+                // Fails if it has ended by itself.
                 kill_process(*pid, Signal::KILL).ok();
             }
-            residents.is_empty()
+            processes.is_empty()
         });
     }
 }

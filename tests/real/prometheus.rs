@@ -1,4 +1,4 @@
-//! Metrics, alert rules and dashboard, judged by Prometheus itself.
+//! Metrics, alert rules and dashboard, checked by Prometheus itself.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write as _};
@@ -23,7 +23,7 @@ const RULES: &str = "packaging/prometheus/cynosure.rules.yml";
 const RULE_TESTS: &str = "tests/fixtures/cynosure.rules.test.yml";
 const DASHBOARD: &str = "packaging/grafana/cynosure.json";
 
-/// How every name of ours begins.
+/// Prefix of every metric name.
 const PREFIX: &str = "cynosure_";
 
 fn path_of(path: &str) -> PathBuf {
@@ -38,17 +38,18 @@ fn promtool(arguments: &[&str], stdin: Option<&str>) -> Option<()> {
     Some(())
 }
 
-/// Waits for its verdict, which must be good; of metrics it must not say a word.
+/// Waits for promtool, which must succeed. With metrics as input it must also print nothing.
 fn assert_promtool_accepts(promtool: &mut Child, stdin: Option<&str>) {
     let mut pipe = promtool.stdin.take().expect("it is piped");
     pipe.write_all(stdin.unwrap_or_default().as_bytes()).expect("it reads");
     drop(pipe);
-    let mut said = String::new();
-    let mut read = |from: &mut dyn Read| from.read_to_string(&mut said).expect("it writes UTF-8");
+    let mut output = String::new();
+    let mut read =
+        |stream: &mut dyn Read| stream.read_to_string(&mut output).expect("it writes UTF-8");
     read(promtool.stdout.as_mut().expect("it is piped"));
     read(promtool.stderr.as_mut().expect("it is piped"));
-    assert!(promtool.wait().expect("it is our child").success(), "{said}");
-    assert!(stdin.is_none() || said.is_empty(), "{said}");
+    assert!(promtool.wait().expect("it is our child").success(), "{output}");
+    assert!(stdin.is_none() || output.is_empty(), "{output}");
 }
 
 #[test]
@@ -84,13 +85,13 @@ fn rules_and_dashboard_only_use_existing_metrics() {
         .collect();
     let rules = fs::read_to_string(path_of(RULES)).expect("it is shipped");
     let rules = rules.lines().filter(|line| !line.trim_start().starts_with('#'));
-    let mut asked = Vec::new();
-    rules.for_each(|line| asked.extend(names(line)));
-    let of_rules = asked.len();
-    expressions(&dashboard()).iter().for_each(|expression| asked.extend(names(expression)));
+    let mut used = Vec::new();
+    rules.for_each(|line| used.extend(names(line)));
+    let in_rules = used.len();
+    expressions(&dashboard()).iter().for_each(|expression| used.extend(names(expression)));
 
-    assert!(15 < of_rules && of_rules + 25 < asked.len(), "{of_rules} and {}", asked.len());
-    for name in asked {
+    assert!(15 < in_rules && in_rules + 25 < used.len(), "{in_rules} and {}", used.len());
+    for name in used {
         assert!(known.contains(&name), "there is no {name}");
     }
 }
@@ -100,12 +101,12 @@ fn dashboard() -> Value {
     serde_json::from_str(&text).expect("it is JSON")
 }
 
-/// Every query of the dashboard, as Grafana would send it for all sources.
+/// Returns every query of the dashboard, as Grafana sends it for all sources.
 fn expressions(dashboard: &Value) -> Vec<String> {
     let panels = dashboard["panels"].as_array().expect("there are panels");
     let targets = panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten();
-    let written = targets.map(|target| target["expr"].as_str().expect("each has a query"));
-    written.map(|text| text.replace("$source", ".*").replace("$__rate_interval", "5m")).collect()
+    let queries = targets.map(|target| target["expr"].as_str().expect("each has a query"));
+    queries.map(|text| text.replace("$source", ".*").replace("$__rate_interval", "5m")).collect()
 }
 
 fn names(text: &str) -> Vec<String> {
@@ -118,7 +119,7 @@ fn names(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Shows the metrics to whoever asks, until the test ends.
+/// Starts a server of the metrics, which runs until the test ends.
 fn serve() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let address = listener.local_addr().expect("it has one");
@@ -134,18 +135,18 @@ fn serve() -> SocketAddr {
             }
             let body = to_prometheus(&metrics_input(2));
             let length = body.len();
-            let reply = format!(
+            let response = format!(
                 "HTTP/1.1 200 OK\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {length}\r\n\
                  Connection: close\r\n\r\n{body}"
             );
-            // Whoever asked may be gone.
-            drop(stream.write_all(reply.as_bytes()));
+            // Fails if the client has closed the connection.
+            drop(stream.write_all(response.as_bytes()));
         }
     });
     address
 }
 
-/// A Prometheus of our own, which asks a server of the test every second.
+/// Private Prometheus, which scrapes a server of the test every second.
 struct PrometheusServer {
     _process: RunningProgram,
     _home: TempDir,
@@ -185,12 +186,12 @@ impl PrometheusServer {
 
     fn get(&self, path: &str, query: &[(&str, &str)]) -> Value {
         let url = Url::parse_with_params(&format!("{}{path}", self.url), query).expect("a URL");
-        let answer = self.http.send(|client| client.get(url)).json();
-        assert_eq!(answer["status"], "success", "{answer}");
-        answer["data"].clone()
+        let response = self.http.send(|client| client.get(url)).json();
+        assert_eq!(response["status"], "success", "{response}");
+        response["data"].clone()
     }
 
-    /// The series that a query gives, each with its labels and its value.
+    /// Returns the series of a query, each with its labels and its value.
     fn query(&self, query: &str) -> Vec<Value> {
         let data = self.get("query", &[("query", query)]);
         data["result"].as_array().cloned().unwrap_or_default()
@@ -202,13 +203,13 @@ impl PrometheusServer {
     }
 }
 
-/// It listens before it answers questions.
+/// Returns true if it is ready; it listens before that.
 fn is_ready(address: SocketAddr) -> bool {
     let Ok(mut stream) = TcpStream::connect(address) else { return false };
-    let asked = stream.write_all(b"GET /-/ready HTTP/1.0\r\n\r\n");
-    let mut answer = Vec::new();
-    asked.and_then(|()| stream.read_to_end(&mut answer)).is_ok()
-        && answer.starts_with(b"HTTP/1.0 200")
+    let sent = stream.write_all(b"GET /-/ready HTTP/1.0\r\n\r\n");
+    let mut response = Vec::new();
+    sent.and_then(|()| stream.read_to_end(&mut response)).is_ok()
+        && response.starts_with(b"HTTP/1.0 200")
 }
 
 #[test]
@@ -252,17 +253,17 @@ fn a_real_prometheus_shows_what_a_run_stored() {
     let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     let address = free.expect("a port is free");
     let config = demo::demo_config(&demo, Path::new("downloads"));
-    let workplace = TestFolder::new(&format!("{config}\n[endpoint]\nlisten = \"{address}\"\n"));
-    let ran = workplace.command(&["run", "--once"]).env("DEMO_PASSWORD", "demo").output();
-    assert!(ran.expect("the program starts").status.success());
-    let mut command = workplace.command(&["monitor"]);
+    let test_folder = TestFolder::new(&format!("{config}\n[endpoint]\nlisten = \"{address}\"\n"));
+    let output = test_folder.command(&["run", "--once"]).env("DEMO_PASSWORD", "demo").output();
+    assert!(output.expect("the program starts").status.success());
+    let mut command = test_folder.command(&["monitor"]);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let _monitor = RunningProgram::start(command.env("DEMO_PASSWORD", "demo"));
     wait_until("the monitor listens", || TcpStream::connect(address).is_ok());
     let Some(prometheus) = PrometheusServer::start(address) else { return };
 
     let stored = || prometheus.number("cynosure_items_stored_total{source=\"demo\"}");
-    wait_until("what is stored is seen", || stored().as_deref() == Some("40"));
+    wait_until("the stored items are scraped", || stored().as_deref() == Some("40"));
 
     let completed = "cynosure_source_state{source=\"demo\",state=\"completed\"}";
     assert_eq!(prometheus.number(completed).as_deref(), Some("1"));

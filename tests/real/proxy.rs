@@ -1,4 +1,4 @@
-//! Out by real proxies, of which one after the other is killed, and never past them.
+//! Extraction through real proxies, which are killed one after the other, and never without them.
 
 use std::cmp::Reverse;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -14,16 +14,17 @@ use crate::tcp_proxy::TcpProxy;
 use crate::test_program::{RunningProgram, TestFolder};
 use crate::wait::wait_until;
 
-/// The mailbox: some 1,300 messages, 12 MB. The proxies delay small packets, and make 200 messages a second of it.
+/// Items of the mailbox: about 1,300 messages, 12 MB. The proxies delay small packets, which limits
+/// the rate to 200 messages a second.
 const ITEMS: u32 = 800;
 
-/// So much by one proxy in a row is no remainder of what was under way.
+/// Amount of data through one proxy that cannot be the rest of responses in flight.
 const ALLOW_LARGE_BYTES: usize = 256 * 1024;
 
-/// What is let through in one look, while it is waited for something.
+/// Amount of data that is allowed per poll, while the test waits for something.
 const ALLOW_SMALL_BYTES: usize = 64 * 1024;
 
-/// From where each proxy asks the server; whoever asks it straight comes from 127.0.0.1.
+/// Address from which each proxy connects to the server. A direct connection comes from 127.0.0.1.
 const TINYPROXY_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 const MICROSOCKS_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const PROXY_ADDRESSES: [Ipv4Addr; 2] = [MICROSOCKS_ADDRESS, TINYPROXY_ADDRESS];
@@ -31,7 +32,7 @@ const PROXY_ADDRESSES: [Ipv4Addr; 2] = [MICROSOCKS_ADDRESS, TINYPROXY_ADDRESS];
 const USER: &str = "me";
 const PASSWORD: &str = "s3cret-of-the-proxy";
 
-/// An environment that would lead past the pool in two ways, were it asked.
+/// Environment that would bypass the pool in two ways, if the program used it.
 const PROXY_ENV_VARS: [(&str, &str); 4] = [
     ("http_proxy", "http://127.0.0.1:9"),
     ("all_proxy", "http://127.0.0.1:9"),
@@ -44,60 +45,61 @@ fn work_continues_by_the_remaining_proxy_and_never_directly() {
     let Some(proxies) = InstalledProxies::find() else { return };
     let demo =
         demo::start(DemoOptions { items: ITEMS, ..DemoOptions::default() }).expect("it starts");
-    let door = TcpProxy::in_front_of(demo.address());
-    let workplace = TestFolder::new(&proxies.config(&demo, &door));
-    workplace.put_secret("proxy-password", PASSWORD);
-    let mut running = PROXY_ADDRESSES.map(|by| (by, Some(proxies.start(by, workplace.path()))));
+    let tcp_proxy = TcpProxy::in_front_of(demo.address());
+    let test_folder = TestFolder::new(&proxies.config(&demo, &tcp_proxy));
+    test_folder.put_secret("proxy-password", PASSWORD);
+    let mut running =
+        PROXY_ADDRESSES.map(|address| (address, Some(proxies.start(address, test_folder.path()))));
 
-    let log = workplace.path().join("log");
-    let mut command = workplace.command(&["--log-format", "json", "run", "--once"]);
+    let log = test_folder.path().join("log");
+    let mut command = test_folder.command(&["--log-format", "json", "run", "--once"]);
     command.envs(PROXY_ENV_VARS).env("DEMO_PASSWORD", "demo");
     command
         .stdout(Stdio::null())
         .stderr(fs::File::create(&log).expect("the folder is ours").into_file());
     let mut run = RunningProgram::start(&mut command);
-    let mut flowing = |what: &str, happened: &mut dyn FnMut() -> bool| {
-        wait_until(what, || {
-            let said = || fs::read_to_string(&log).expect("the log is UTF-8");
-            assert_eq!(run.try_wait(), None, "too soon: {}", said());
-            door.allow_bytes(ALLOW_SMALL_BYTES);
-            happened()
+    let log_text = || fs::read_to_string(&log).expect("the log is UTF-8");
+    let mut wait_for = |condition: &str, is_met: &mut dyn FnMut() -> bool| {
+        wait_until(condition, || {
+            assert_eq!(run.try_wait(), None, "the run ended too soon: {}", log_text());
+            tcp_proxy.allow_bytes(ALLOW_SMALL_BYTES);
+            is_met()
         });
     };
-    let passed = |address| door.traffic_to(address).bytes;
-    let says =
-        |what: &str| fs::read_to_string(&log).expect("the log is UTF-8").matches(what).count();
-    flowing("both proxies were used", &mut || PROXY_ADDRESSES.iter().all(|by| 0 < passed(*by)));
-    let before = PROXY_ADDRESSES.map(passed);
-    flowing("one of them is kept to", &mut || {
-        running.sort_by_key(|(by, _)| Reverse(passed(*by)));
-        before.iter().sum::<usize>() + ALLOW_LARGE_BYTES < PROXY_ADDRESSES.map(passed).iter().sum()
+    let bytes = |address| tcp_proxy.traffic_to(address).bytes;
+    let is_logged = |message: &str| log_text().contains(message);
+    wait_for("both proxies were used", &mut || {
+        PROXY_ADDRESSES.iter().all(|address| 0 < bytes(*address))
+    });
+    let before = PROXY_ADDRESSES.map(bytes);
+    wait_for("one of them is preferred", &mut || {
+        running.sort_by_key(|(address, _)| Reverse(bytes(*address)));
+        before.iter().sum::<usize>() + ALLOW_LARGE_BYTES < PROXY_ADDRESSES.map(bytes).iter().sum()
     });
     let [(used, used_proxy), (other, other_proxy)] = &mut running;
 
     *used_proxy = None;
-    let before = passed(*other);
-    flowing("the other does the work alone", &mut || before + ALLOW_LARGE_BYTES < passed(*other));
-    flowing("the one that was killed is called dead", &mut || 0 < says("proxy dead"));
+    let before = bytes(*other);
+    wait_for("the other does the work alone", &mut || before + ALLOW_LARGE_BYTES < bytes(*other));
+    wait_for("the killed one is reported dead", &mut || is_logged("\"proxy dead\""));
 
-    *used_proxy = Some(proxies.start(*used, workplace.path()));
-    flowing("it is found to be back", &mut || 0 < says("proxy back"));
+    *used_proxy = Some(proxies.start(*used, test_folder.path()));
+    wait_for("its recovery is reported", &mut || is_logged("\"proxy recovered\""));
     *other_proxy = None;
-    let before = passed(*used);
-    flowing("it does the work alone", &mut || before + ALLOW_LARGE_BYTES < passed(*used));
+    let before = bytes(*used);
+    wait_for("it does the work alone", &mut || before + ALLOW_LARGE_BYTES < bytes(*used));
 
-    door.allow_bytes(usize::MAX);
+    tcp_proxy.allow_bytes(usize::MAX);
     let status = run.wait();
-    let said = fs::read_to_string(&log).expect("the log is UTF-8");
-    assert!(status.success(), "{status}: {said}");
-    assert!(!said.contains(PASSWORD), "the password is in the log");
-    workplace.run_successfully(&["verify"]);
-    assert_eq!(stored_items(&workplace), Some(u64::from(ITEMS)));
-    let came_from: Vec<_> = door.traffic().into_keys().collect();
+    assert!(status.success(), "{status}: {}", log_text());
+    assert!(!log_text().contains(PASSWORD), "the password is in the log");
+    test_folder.run_successfully(&["verify"]);
+    assert_eq!(stored_items(&test_folder), Some(u64::from(ITEMS)));
+    let clients: Vec<_> = tcp_proxy.traffic().into_keys().collect();
     assert_eq!(
-        came_from,
+        clients,
         [MICROSOCKS_ADDRESS, TINYPROXY_ADDRESS],
-        "somebody went past the proxies"
+        "a connection bypassed the proxies"
     );
 }
 
@@ -105,24 +107,24 @@ fn work_continues_by_the_remaining_proxy_and_never_directly() {
 fn nothing_is_sent_without_a_working_proxy() {
     let Some(proxies) = InstalledProxies::find() else { return };
     let demo = demo::start(DemoOptions { items: 1, ..DemoOptions::default() }).expect("it starts");
-    let door = TcpProxy::in_front_of(demo.address());
-    door.allow_bytes(usize::MAX);
-    let workplace = TestFolder::new(&proxies.config(&demo, &door));
-    workplace.put_secret("proxy-password", "another");
-    // One is not there, and the other does not know this password.
-    let _microsocks = proxies.start(MICROSOCKS_ADDRESS, workplace.path());
+    let tcp_proxy = TcpProxy::in_front_of(demo.address());
+    tcp_proxy.allow_bytes(usize::MAX);
+    let test_folder = TestFolder::new(&proxies.config(&demo, &tcp_proxy));
+    test_folder.put_secret("proxy-password", "another");
+    // One does not run, and the other rejects this password.
+    let _microsocks = proxies.start(MICROSOCKS_ADDRESS, test_folder.path());
 
-    let mut command = workplace.command(&["run", "--once"]);
+    let mut command = test_folder.command(&["run", "--once"]);
     command.envs(PROXY_ENV_VARS).env("DEMO_PASSWORD", "demo");
     let output = command.output().expect("the program starts");
 
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("proxy"), "{said}");
-    assert!(door.traffic().is_empty(), "{:?}", door.traffic());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("proxy"), "{stderr}");
+    assert!(tcp_proxy.traffic().is_empty(), "{:?}", tcp_proxy.traffic());
 }
 
-/// The programs, and the ports they are to listen at.
+/// Installed proxy programs, and the ports on which they will listen.
 struct InstalledProxies {
     tinyproxy_port: u16,
     microsocks_port: u16,
@@ -130,18 +132,17 @@ struct InstalledProxies {
 
 impl InstalledProxies {
     fn find() -> Option<Self> {
-        let there =
-            ["/usr/bin/tinyproxy", "/usr/bin/microsocks"].map(|path| Path::new(path).exists());
-        if there != [true, true] {
+        let mut paths = ["/usr/bin/tinyproxy", "/usr/bin/microsocks"].into_iter();
+        if !paths.all(|path| Path::new(path).exists()) {
             return skip("tinyproxy and microsocks (make setup as root, on Debian)");
         }
         Some(Self { tinyproxy_port: free_port(), microsocks_port: free_port() })
     }
 
-    /// What extracts the mailbox behind the door, by the proxies.
-    fn config(&self, demo: &DemoServer, door: &TcpProxy) -> String {
+    /// Returns a configuration that extracts the mailbox behind `tcp_proxy`, through the proxies.
+    fn config(&self, demo: &DemoServer, tcp_proxy: &TcpProxy) -> String {
         let config = demo::demo_config(demo, Path::new("downloads"));
-        let config = config.replace(&demo.address().to_string(), &door.address().to_string());
+        let config = config.replace(&demo.address().to_string(), &tcp_proxy.address().to_string());
         let Self { tinyproxy_port, microsocks_port } = self;
         format!(
             r#"{config}
@@ -157,9 +158,9 @@ max_cooldown = "200ms"
         )
     }
 
-    /// Starts the proxy that asks from this address.
-    fn start(&self, by: Ipv4Addr, folder: &Path) -> RunningProgram {
-        let (mut command, port) = if by == TINYPROXY_ADDRESS {
+    /// Starts the proxy that connects from this address.
+    fn start(&self, address: Ipv4Addr, folder: &Path) -> RunningProgram {
+        let (mut command, port) = if address == TINYPROXY_ADDRESS {
             (self.tinyproxy(folder), self.tinyproxy_port)
         } else {
             (self.microsocks(), self.microsocks_port)
@@ -195,9 +196,9 @@ max_cooldown = "200ms"
     }
 }
 
-/// How many items the state says are stored.
-fn stored_items(workplace: &TestFolder) -> Option<u64> {
-    let output = workplace.run_successfully(&["status", "--json"]);
+/// Returns the number of stored items, according to the state.
+fn stored_items(test_folder: &TestFolder) -> Option<u64> {
+    let output = test_folder.run_successfully(&["status", "--json"]);
     let status: Value = serde_json::from_slice(&output.stdout).expect("the status is JSON");
     status.pointer("/sources/0/downloaded_threads")?.as_u64()
 }

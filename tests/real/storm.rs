@@ -1,4 +1,5 @@
-//! A storm of failures at a real worker beside a real monitor: one mail for its cause, one for its end.
+//! Storm of failures for a real worker, with a real monitor: one mail when the alert fires, and one
+//! when it is resolved.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,26 +15,27 @@ use crate::http::TestHttpClient;
 use crate::test_program::{RunningProgram, TestFolder};
 use crate::wait::wait_until;
 
-/// Requests that the server refuses at least.
+/// Minimum number of requests that the server rejects.
 const FAILURES: u64 = 1_000;
 
-/// They share one provider, and here one mailbox.
+/// Number of sources. They share one provider, and here one mailbox.
 const SOURCES: usize = 2;
 
-/// The mailbox: what is there before, and what comes just before the storm.
+/// Items of the mailbox at the start, and messages that arrive just before the storm.
 const ITEMS: u32 = 100;
 const NEW_MESSAGES: u32 = 2_000;
 
-/// Where a worker that starts anew a thousand times waits for no disk.
+/// Filesystem in memory, so that a worker that restarts a thousand times does not wait for a disk.
 const TMPFS: &str = "/dev/shm";
 
-/// Looks of the monitor after which nothing more is expected.
+/// Evaluations of the monitor after which no further mail is expected.
 const EVALUATIONS: u32 = 20;
 
-/// What the log says of a session that came to its end.
+/// Log message of a completed session.
 const COMPLETED_LOG_TEXT: &str = "execution completed";
 
-/// Every limit is the usual one; only the waits are short.
+/// Configuration with short waits. All limits have their defaults, except those of the host's
+/// resources.
 const SHORT_WAITS_CONFIG: &str = r#"
 [restart]
 health_check_interval = "50ms"
@@ -66,44 +68,45 @@ fn a_storm_of_a_thousand_failures_is_one_mail_and_its_end_another() {
     let Some(exim) = EximServer::start() else { return };
     let storm = StormTest::prepare(&exim);
     let worker = storm.start("run");
-    wait_until("what there was is stored", || storm.completed_sessions() == SOURCES);
+    wait_until("the first messages are stored", || storm.completed_sessions() == SOURCES);
     let monitor = storm.start("monitor");
-    wait_until("all is well", || storm.last_evaluation().is_some());
+    wait_until("the monitor has evaluated once", || storm.last_evaluation().is_some());
     let served = storm.demo.counters().messages_served;
 
     storm.send_command(&format!("deliver?n={NEW_MESSAGES}"));
     wait_until("new mail is fetched", || storm.demo.counters().messages_served > served);
     storm.send_command(&format!("fail?n={}", u32::MAX));
-    wait_until("it is told", || !exim.mailbox_messages().is_empty());
+    wait_until("the alert is sent", || !exim.mailbox_messages().is_empty());
     wait_until("a thousand requests failed", || storm.demo.counters().unavailable >= FAILURES);
     let during = exim.mailbox_messages().len();
     storm.send_command("fail?n=0");
-    wait_until("its end is told", || exim.mailbox_messages().len() > during);
+    wait_until("the resolution is sent", || exim.mailbox_messages().len() > during);
     wait_until("all is stored", || storm.completed_sessions() == 2 * SOURCES);
     for _ in 0..EVALUATIONS {
         let last = storm.last_evaluation();
-        wait_until("the monitor looks again", || storm.last_evaluation() != last);
+        wait_until("the monitor evaluates again", || storm.last_evaluation() != last);
     }
     drop((monitor, worker));
 
     let mailbox = exim.mailbox_messages();
     assert_eq!((during, mailbox.len()), (1, 2), "{mailbox:#?}");
     assert!(mailbox[0].contains("\nCRITICAL: 127.0.0.1: "), "{}", mailbox[0]);
-    assert!(mailbox[1].contains("\nOVER: 127.0.0.1: "), "{}", mailbox[1]);
-    let book = &storm.json("alerts.json")["alerts"];
-    let alerts: Vec<_> = book.as_array().into_iter().flatten().collect();
-    assert_eq!(alerts.len(), 1, "{book:#}");
-    assert_eq!((&alerts[0]["cause"], &alerts[0]["times"]), (&"provider.unwell".into(), &1.into()));
+    assert!(mailbox[1].contains("\nRESOLVED: 127.0.0.1: "), "{}", mailbox[1]);
+    let stored = &storm.json("alerts.json")["alerts"];
+    let alerts: Vec<_> = stored.as_array().into_iter().flatten().collect();
+    assert_eq!(alerts.len(), 1, "{stored:#}");
+    assert_eq!(alerts[0]["key"], "provider.degraded", "{stored:#}");
+    assert_eq!(alerts[0]["occurrences"], 1, "{stored:#}");
     storm.assert_all_stored();
     storm.assert_no_secrets();
 }
 
-/// A server, and a worker and a monitor who speak to it and to a mail server.
+/// JMAP server and mail server, and the folder of a worker and a monitor that use both.
 struct StormTest<'a> {
     demo: DemoServer,
     exim: &'a EximServer,
     folder: TestFolder,
-    /// The folder of the token that opens the mailbox.
+    /// Folder of the token for the mailbox.
     token: TempDir,
 }
 
@@ -115,15 +118,15 @@ impl<'a> StormTest<'a> {
         let demo = demo.expect("the service starts");
         let config = demo::demo_config(&demo, Path::new("downloads"));
         let twin = config.replace("[source.demo]", "[source.twin]");
-        let (twin, _rest) = twin.split_once("[archive]").expect("the source stands first");
-        let workplace = TestFolder::in_folder(Path::new(TMPFS), &config);
-        workplace.put_secret("mail-password", PASSWORD);
+        let (twin, _rest) = twin.split_once("[archive]").expect("the source is the first table");
+        let test_folder = TestFolder::in_folder(Path::new(TMPFS), &config);
+        test_folder.put_secret("mail-password", PASSWORD);
         let mail = alert_mail(exim.starttls_port, "starttls", "../mail-password");
-        let folder = workplace.path().join("config.d");
-        fs::create_dir(&folder).expect("the folder is ours");
+        let overrides_dir = test_folder.path().join("config.d");
+        fs::create_dir(&overrides_dir).expect("the folder is ours");
         let overrides = format!("{twin}{SHORT_WAITS_CONFIG}{mail}");
-        fs::write(folder.join("storm.toml"), overrides).expect("the folder is ours");
-        Self { demo, exim, folder: workplace, token }
+        fs::write(overrides_dir.join("storm.toml"), overrides).expect("the folder is ours");
+        Self { demo, exim, folder: test_folder, token }
     }
 
     fn start(&self, name: &str) -> RunningProgram {
@@ -139,18 +142,18 @@ impl<'a> StormTest<'a> {
         self.folder.path().join(format!("{name}.log"))
     }
 
-    /// What both said.
+    /// Returns the logs of both processes.
     fn combined_log(&self) -> String {
         let read = |name| fs::read_to_string(self.log(name)).unwrap_or_default();
         ["run", "monitor"].map(read).concat()
     }
 
-    /// Sessions that came to their end.
+    /// Returns the number of completed sessions.
     fn completed_sessions(&self) -> usize {
         self.combined_log().matches(COMPLETED_LOG_TEXT).count()
     }
 
-    /// When the monitor last looked.
+    /// Returns the time of the last evaluation of the monitor.
     fn last_evaluation(&self) -> Option<String> {
         self.json("health.json")["report"]["looked_at"].as_str().map(str::to_owned)
     }
@@ -160,11 +163,12 @@ impl<'a> StormTest<'a> {
         text.ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
     }
 
-    /// Each session adds up, and each source holds every message of the mailbox.
+    /// Asserts that the counts of each session add up, and that each source has stored every
+    /// message of the mailbox.
     fn assert_all_stored(&self) {
         for line in self.combined_log().lines().filter(|line| line.contains(COMPLETED_LOG_TEXT)) {
-            let figure = |name: &str| line.split(name).nth(1)?.split_whitespace().next();
-            let [listed, stored] = ["listed=", "stored="].map(figure);
+            let field = |name: &str| line.split(name).nth(1)?.split_whitespace().next();
+            let [listed, stored] = ["listed=", "stored="].map(field);
             assert_eq!(listed, stored, "{line}");
             assert!(line.contains(" gone=0 quarantined=0"), "{line}");
         }
@@ -175,15 +179,15 @@ impl<'a> StormTest<'a> {
         self.folder.run_successfully(&["verify"]);
     }
 
-    /// Neither the token nor the password is in what was said, or in what is kept.
+    /// Asserts that neither the token nor the password is in the logs or in the saved state.
     fn assert_no_secrets(&self) {
-        let token = fs::read_to_string(self.token.path().join("token")).expect("it was put there");
-        let kept = ["alerts.json", "health.json"].map(|name| self.json(name).to_string()).concat();
-        let all = self.combined_log() + &kept;
+        let token = fs::read_to_string(self.token.path().join("token")).expect("the token exists");
+        let saved = ["alerts.json", "health.json"].map(|name| self.json(name).to_string()).concat();
+        let all = self.combined_log() + &saved;
         assert!(![PASSWORD, token.trim_end()].iter().any(|secret| all.contains(secret)));
     }
 
-    /// Has the server do something.
+    /// Sends a command to the server.
     fn send_command(&self, command: &str) {
         let url = format!("http://{}/demo/{command}", self.demo.address());
         TestHttpClient::new().send(|client| client.post(url));

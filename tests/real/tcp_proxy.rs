@@ -1,4 +1,5 @@
-//! A door in front of a server: it notes from which address each connection comes, and opens only so far.
+//! TCP proxy in front of a server: it records the address of each client, and forwards no more data
+//! than the test allows.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -8,7 +9,7 @@ use std::thread;
 
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// The door. It stands as long as the process.
+/// TCP proxy. It runs until the process ends.
 #[derive(Clone)]
 pub(crate) struct TcpProxy {
     address: SocketAddr,
@@ -23,12 +24,12 @@ struct TcpProxyState {
 
 #[derive(Default)]
 struct ProxyCounts {
-    /// What may still pass from the server, in bytes.
+    /// Bytes that may still be forwarded from the server.
     allowed_bytes: usize,
     traffic: BTreeMap<IpAddr, Traffic>,
 }
 
-/// What passed to one address.
+/// Traffic of one client address.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Traffic {
     pub(crate) connections: u64,
@@ -36,38 +37,38 @@ pub(crate) struct Traffic {
 }
 
 impl TcpProxy {
-    /// Puts a door, shut, before a server.
+    /// Starts a proxy in front of a server. It forwards no bytes from the server yet.
     pub(crate) fn in_front_of(server: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has ports");
         let address = listener.local_addr().expect("a bound socket has an address");
-        let door = Self { address, state: Arc::default() };
-        let inside = Arc::clone(&door.state);
+        let proxy = Self { address, state: Arc::default() };
+        let state = Arc::clone(&proxy.state);
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let inside = Arc::clone(&inside);
-                thread::spawn(move || inside.forward_connection(client, server));
+                let state = Arc::clone(&state);
+                thread::spawn(move || state.forward_connection(client, server));
             }
         });
-        door
+        proxy
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Lets so many bytes more pass from the server.
+    /// Allows so many more bytes from the server.
     pub(crate) fn allow_bytes(&self, bytes: usize) {
-        let mut count = self.state.lock_counts();
-        count.allowed_bytes = count.allowed_bytes.saturating_add(bytes);
+        let mut counts = self.state.lock_counts();
+        counts.allowed_bytes = counts.allowed_bytes.saturating_add(bytes);
         self.state.allowed_changed.notify_all();
     }
 
-    /// What passed so far, by the address it went to.
+    /// Returns the traffic so far, by client address.
     pub(crate) fn traffic(&self) -> BTreeMap<IpAddr, Traffic> {
         self.state.lock_counts().traffic.clone()
     }
 
-    /// What passed so far to one address.
+    /// Returns the traffic so far of one client address.
     pub(crate) fn traffic_to(&self, address: Ipv4Addr) -> Traffic {
         self.traffic().get(&IpAddr::from(address)).copied().unwrap_or_default()
     }
@@ -82,24 +83,25 @@ impl TcpProxyState {
         let (Ok(peer), Ok(mut server)) = (client.peer_addr(), TcpStream::connect(server)) else {
             return;
         };
-        // A door adds no wait of its own.
+        // The proxy must not delay small packets itself.
         client.set_nodelay(true).ok();
         server.set_nodelay(true).ok();
         self.lock_counts().traffic.entry(peer.ip()).or_default().connections += 1;
-        let (Ok(mut asks), Ok(mut asked)) = (client.try_clone(), server.try_clone()) else {
+        let (Ok(mut from_client), Ok(mut to_server)) = (client.try_clone(), server.try_clone())
+        else {
             return;
         };
-        let asking = thread::spawn(move || {
-            std::io::copy(&mut asks, &mut asked).ok();
-            asked.shutdown(Shutdown::Write).ok();
+        let requests = thread::spawn(move || {
+            std::io::copy(&mut from_client, &mut to_server).ok();
+            to_server.shutdown(Shutdown::Write).ok();
         });
         self.forward_response(&mut server, &mut client, peer.ip());
         client.shutdown(Shutdown::Both).ok();
         server.shutdown(Shutdown::Both).ok();
-        asking.join().ok();
+        requests.join().ok();
     }
 
-    /// Passes what the server answers, as far as the door is open.
+    /// Forwards the responses of the server, as far as bytes are allowed.
     fn forward_response(&self, server: &mut TcpStream, client: &mut TcpStream, peer: IpAddr) {
         let mut buffer = [0; BUFFER_BYTES];
         loop {
@@ -109,12 +111,12 @@ impl TcpProxyState {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(_) => return,
             };
-            let mut count = self.lock_counts();
-            while count.allowed_bytes < length {
-                count = self.allowed_changed.wait(count).unwrap_or_else(PoisonError::into_inner);
+            let mut counts = self.lock_counts();
+            while counts.allowed_bytes < length {
+                counts = self.allowed_changed.wait(counts).unwrap_or_else(PoisonError::into_inner);
             }
-            count.allowed_bytes -= length;
-            drop(count);
+            counts.allowed_bytes -= length;
+            drop(counts);
             if client.write_all(&buffer[..length]).is_err() {
                 return;
             }

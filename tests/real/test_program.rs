@@ -1,4 +1,5 @@
-//! The program as a user runs it: a folder with a configuration, a command line, an exit code, an archive.
+//! Program under test, as a user runs it: a folder with a configuration, a command line, an exit
+//! code and an archive.
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
@@ -12,13 +13,13 @@ use tempfile::TempDir;
 
 use crate::wait::wait_for_the_next_second;
 
-/// Files of the archive that are no mail and stay there.
+/// Permanent files of the archive that are not mail.
 const NON_MAIL_FILES: &[&str] = &["owner.json", "lock", "manifest.jsonl"];
 
 /// SHA-256 of a message.
 pub(crate) type Hash = [u8; 32];
 
-/// A folder with a `config.toml`, in which the program keeps its state and its archive.
+/// Folder with a `config.toml`, in which the program stores its state and its archive.
 pub(crate) struct TestFolder {
     folder: TempDir,
 }
@@ -34,14 +35,15 @@ impl TestFolder {
         Self { folder }
     }
 
-    /// Writes a credential beside the configuration, which only its owner may read.
+    /// Writes a credential next to the configuration, which only its owner may read.
     pub(crate) fn put_secret(&self, name: &str, secret: &str) {
         let path = self.folder.path().join(name);
         fs::write(&path, secret).expect("the folder is ours");
         fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("the file is ours");
     }
 
-    /// The program with these arguments, untouched by the environment of the tests.
+    /// Returns the command of the program with these arguments, without the environment of the
+    /// tests.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = program();
         command
@@ -52,11 +54,11 @@ impl TestFolder {
         command
     }
 
-    /// Runs the program to its end, which must be a success, and returns what it said.
+    /// Runs the program, which must succeed, and returns its output.
     pub(crate) fn run_successfully(&self, arguments: &[&str]) -> Output {
         let output = self.command(arguments).output().expect("the program starts");
-        let said = String::from_utf8_lossy(&output.stderr);
-        let last = said.lines().rev().take(20).collect::<Vec<_>>();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let last = stderr.lines().rev().take(20).collect::<Vec<_>>();
         assert!(
             output.status.success(),
             "{arguments:?}: {}; from the last line: {last:#?}",
@@ -69,17 +71,18 @@ impl TestFolder {
         self.folder.path()
     }
 
-    /// Runs one session, however it ends.
+    /// Runs one session, and returns its result even if it failed.
     pub(crate) fn run_once(&self) -> RunResult {
         let output = self.command(&["run", "--once"]).output().expect("the program starts");
-        let said = [output.stdout, output.stderr].concat();
+        let text = [output.stdout, output.stderr].concat();
         RunResult {
             code: output.status.code(),
-            output: String::from_utf8_lossy(&said).trim_end().to_owned(),
+            output: String::from_utf8_lossy(&text).trim_end().to_owned(),
         }
     }
 
-    /// Runs one session, and returns what it said and the messages it stored, sorted.
+    /// Runs one session, and returns its output and the hashes of the messages that it stored,
+    /// sorted.
     pub(crate) fn extract(&self) -> (String, Vec<Hash>) {
         let before = self.sessions();
         let output = self.run_successfully(&["run", "--once"]);
@@ -90,16 +93,16 @@ impl TestFolder {
         }
         assert!(after.len() <= 1, "one session made {} folders", after.len());
 
-        let said = [output.stdout, output.stderr].concat();
-        (String::from_utf8_lossy(&said).into_owned(), after.into_values().flatten().collect())
+        let text = [output.stdout, output.stderr].concat();
+        (String::from_utf8_lossy(&text).into_owned(), after.into_values().flatten().collect())
     }
 
-    /// The messages in each session's folder, sorted.
+    /// Returns the hashes of the messages in each session's folder, sorted.
     pub(crate) fn sessions(&self) -> BTreeMap<String, Vec<Hash>> {
         let mut sessions = BTreeMap::<String, Vec<Hash>>::new();
         for path in self.archive_files() {
             assert!(
-                path.extension().is_some_and(|kind| kind == "eml"),
+                path.extension().is_some_and(|extension| extension == "eml"),
                 "left behind: {}",
                 path.display()
             );
@@ -112,7 +115,7 @@ impl TestFolder {
         sessions
     }
 
-    /// Every file of the archive, without marker, lock and manifests.
+    /// Returns every file of the archive, without marker, lock and manifests.
     pub(crate) fn archive_files(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();
         let mut folders = vec![self.folder.path().join("downloads")];
@@ -127,14 +130,14 @@ impl TestFolder {
     }
 }
 
-/// How a run ended, and what it said, the last sentence last.
+/// Exit code of a run, and its output, which ends with the last sentence.
 #[derive(Debug)]
 pub(crate) struct RunResult {
     pub(crate) code: Option<i32>,
     pub(crate) output: String,
 }
 
-/// The program at work; dropping it kills it.
+/// Running program. Dropping it kills it.
 pub(crate) struct RunningProgram(Child);
 
 impl RunningProgram {
@@ -142,12 +145,12 @@ impl RunningProgram {
         Self(command.spawn().expect("the program starts"))
     }
 
-    /// The number of its process.
+    /// Returns its pid.
     pub(crate) fn id(&self) -> u32 {
         self.0.id()
     }
 
-    /// How it ended, if it did by itself.
+    /// Returns its exit status if it has ended by itself.
     pub(crate) fn try_wait(&mut self) -> Option<ExitStatus> {
         self.0.try_wait().expect("the program is our child")
     }
@@ -159,16 +162,16 @@ impl RunningProgram {
 
 impl Drop for RunningProgram {
     fn drop(&mut self) {
-        // Both do nothing to one that was waited for.
+        // Both do nothing if the process was waited for.
         self.0.kill().ok();
         self.0.wait().ok();
     }
 }
 
-/// The program under test.
+/// Returns the command of the program under test.
 pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cynosure"));
-    // What steers the tests, or a person's shell, must not configure the program.
+    // The environment of the tests or of a user's shell must not configure the program.
     command.env_clear().stdin(Stdio::null());
     command
 }

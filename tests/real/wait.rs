@@ -1,48 +1,52 @@
-//! Waiting for other processes, the only thing here that has to look again and again or needs a clock.
-#![expect(clippy::disallowed_methods, reason = "another process tells nobody when it is ready")]
+//! Waiting for other processes. Nothing else in these tests polls or needs a clock.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "another process does not announce that it is ready"
+)]
 
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Thirty seconds in all: a busy machine is slow, a dead server is silent for ever.
+/// Thirty seconds in all: a busy machine is slow, and a dead server never responds.
 const POLLS_MAX: u32 = 3_000;
 
-/// Returns as soon as `ready` says yes.
+/// Returns as soon as `ready` returns true.
 ///
 /// # Panics
 ///
-/// When it never does.
-pub(crate) fn wait_until(what: &str, mut ready: impl FnMut() -> bool) {
-    let came = (0..POLLS_MAX).any(|_| {
-        let yes = ready();
-        if !yes {
+/// If it never does.
+pub(crate) fn wait_until(condition: &str, mut ready: impl FnMut() -> bool) {
+    let is_met = (0..POLLS_MAX).any(|_| {
+        let is_ready = ready();
+        if !is_ready {
             thread::sleep(POLL_INTERVAL);
         }
-        yes
+        is_ready
     });
-    assert!(came, "waited in vain until {what}");
+    assert!(is_met, "timed out waiting until {condition}");
 }
 
-/// Lets another process live for this long.
+/// Waits for this long while another process runs.
 pub(crate) fn sleep(time: Duration) {
     thread::sleep(time);
 }
 
-/// Does something, and says how long it took.
+/// Runs `work`, and returns its result and its duration.
 pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
-    let began = Instant::now();
-    let done = work();
-    (done, began.elapsed())
+    let started = Instant::now();
+    let result = work();
+    (result, started.elapsed())
 }
 
-/// Returns in the next second of the wall clock: a session is named by the second it starts in.
+/// Waits for the next second of the wall clock, because a session is named by the second of its
+/// start.
 pub(crate) fn wait_for_the_next_second() {
     let now = || {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         since_epoch.expect("the clock is set").as_secs()
     };
-    let called_in = now();
-    wait_until("the clock ticks", || now() != called_in);
+    let start = now();
+    wait_until("the clock ticks", || now() != start);
 }

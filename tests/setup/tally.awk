@@ -1,18 +1,18 @@
 # Counts tests by kind from the output of `cargo test` and from nextest's JUnit report.
 #
-#   property      any test in a module named `proptests` or `laws`
+#   property      any test in a module named `proptests`
 #   unit          the others in src/
 #   simulation    the test binary `simulation`
 #   real          the test binary `real`
 #   integration   every other test binary
 #   doc           examples in the documentation
 #
-# A test that can't run on this machine prints `SKIPPED: ` and the reason, and returns: it counts as skipped.
+# A test that can't run on this machine prints `SKIPPED: ` and the reason, and returns. It is counted as skipped.
 
 function kind(binary, test) {
     if (binary == "doc") return "doc"
     if (binary == "real" || binary == "simulation") return binary
-    if (test ~ /(^|::)(proptests|laws)::/) return "property"
+    if (test ~ /(^|::)proptests::/) return "property"
     return binary == "" ? "unit" : "integration"
 }
 
@@ -37,7 +37,7 @@ function attribute(name,    value) {
 
 FNR == 1 { junit = /^<\?xml/ }
 
-# cargo test: a heading for each binary, a verdict for each test, then what the tests printed.
+# cargo test: a heading for each binary, a result for each test, then the output of the tests.
 !junit && /^ +Running unittests / { binary = "" }
 !junit && /^ +Running tests\// { binary = $2; sub(/^tests\//, "", binary); sub(/(\/main)?\.rs$/, "", binary) }
 !junit && /^ +Doc-tests / { binary = "doc" }

@@ -1,4 +1,4 @@
-//! Messages that fail for ever, and new mail beside them.
+//! Scenarios with messages that always fail, and new messages that must be stored nevertheless.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use crate::driver::{CONCURRENT_DOWNLOADS, Harness, run_scenario};
 use crate::server::{BadMessage, PAGE_ENTRIES};
 use crate::test_config::policies;
 
-/// New messages that arrive when only bad ones are left.
+/// Number of new messages that arrive when only bad ones are left.
 const NEW_MESSAGES: u64 = 20;
 
-/// The longest answer of a good message.
+/// Longest duration of a request for a good message.
 const REQUEST_DURATION_MAX: Duration = Duration::from_millis(205);
 
-/// So many bad messages among all.
+/// Number, fault and positions of the bad messages in a mailbox.
 #[derive(Clone, Copy, Debug)]
 struct BadMessages {
     bad: u64,
@@ -25,7 +25,7 @@ struct BadMessages {
     layout: BadPositions,
 }
 
-/// Where the bad messages are in the mailbox.
+/// Positions of the bad messages in the mailbox.
 #[derive(Clone, Copy, Debug)]
 enum BadPositions {
     Spread,
@@ -37,28 +37,28 @@ enum BadPositions {
 impl BadPositions {
     const ALL: [Self; 4] = [Self::Spread, Self::First, Self::Middle, Self::Last];
 
-    /// Whether the message `no` is bad, of the messages from 1 on.
-    fn is_bad(self, no: u64, bad: u64, of: u64) -> bool {
+    /// Returns true if message `number`, from 1 on, is one of the `bad` of `total` messages.
+    fn is_bad(self, number: u64, bad: u64, total: u64) -> bool {
         match self {
-            Self::Spread => (no * bad) / of != ((no - 1) * bad) / of,
-            Self::First => no <= bad,
-            Self::Middle => ((of - bad) / 2 + 1..=(of + bad) / 2).contains(&no),
-            Self::Last => no > of - bad,
+            Self::Spread => (number * bad) / total != ((number - 1) * bad) / total,
+            Self::First => number <= bad,
+            Self::Middle => ((total - bad) / 2 + 1..=(total + bad) / 2).contains(&number),
+            Self::Last => number > total - bad,
         }
     }
 }
 
 impl Harness {
-    /// Fills the mailbox: each message is an item of its own.
-    fn fill(&self, leftovers: BadMessages) {
-        let BadMessages { bad, total: of, failure: how, layout } = leftovers;
+    /// Fills the mailbox. Each message is a separate item.
+    fn fill(&self, mailbox: BadMessages) {
+        let BadMessages { bad, total, failure, layout } = mailbox;
         let mut server = self.server.borrow_mut();
         server.messages.clear();
-        server.deliver(of, &self.env);
-        for (no, mail) in &mut server.messages {
-            (mail.item, mail.always_fails) = (format!("T{no}"), false);
-            mail.bytes.truncate(100);
-            mail.bad = layout.is_bad(*no, bad, of).then_some(how);
+        server.deliver(total, &self.env);
+        for (id, message) in &mut server.messages {
+            (message.item, message.always_fails) = (format!("T{id}"), false);
+            message.bytes.truncate(100);
+            message.bad = layout.is_bad(*id, bad, total).then_some(failure);
         }
     }
 
@@ -66,8 +66,8 @@ impl Harness {
         let mut server = self.server.borrow_mut();
         let before = server.messages.len() as u64;
         server.deliver(NEW_MESSAGES, &self.env);
-        for (no, mail) in server.messages.range_mut(before + 1..) {
-            (mail.item, mail.always_fails) = (format!("T{no}"), false);
+        for (id, message) in server.messages.range_mut(before + 1..) {
+            (message.item, message.always_fails) = (format!("T{id}"), false);
         }
     }
 
@@ -75,76 +75,81 @@ impl Harness {
         self.count("SELECT count(*) FROM items WHERE status = 1")
     }
 
-    /// Waits for it to be so, at most for `limit`.
-    async fn wait_until(&self, limit: Duration, what: &str, is_so: impl Fn() -> bool) {
-        let waiting = async {
-            while !is_so() {
+    /// Waits until `is_reached`, at most for `limit`.
+    async fn wait_until(&self, limit: Duration, event: &str, is_reached: impl Fn() -> bool) {
+        let reached = async {
+            while !is_reached() {
                 sleep(Duration::from_secs(1)).await;
             }
         };
-        let waited = timeout(limit, waiting).await;
-        assert!(waited.is_ok(), "{what} took longer than {limit:?}: {:?}", self.stored_state());
+        let result = timeout(limit, reached).await;
+        assert!(result.is_ok(), "{event} took longer than {limit:?}: {:?}", self.stored_state());
     }
 
-    /// Lives until the new messages are stored, and the bad ones in quarantine.
-    async fn run_until_done(&self, leftovers: BadMessages) {
-        let (good, bound) = (leftovers.total - leftovers.bad, leftovers.time_limit());
-        let living = async {
+    /// Runs the process until the new messages are stored and the bad ones are quarantined.
+    async fn run_until_done(&self, mailbox: BadMessages) {
+        let (good_count, limit) = (mailbox.total - mailbox.bad, mailbox.time_limit());
+        let running = async {
             loop {
                 self.run_process(RunMode::Continuous).await;
                 sleep(Duration::from_secs(1)).await;
             }
         };
         let arriving = async {
-            self.wait_until(bound, "what is good", || self.stored() == good).await;
+            self.wait_until(limit, "storing the good messages", || self.stored() == good_count)
+                .await;
             self.deliver_new();
-            let soon = self.machine_config.poll_interval + Duration::from_secs(60);
-            self.wait_until(soon, "new mail", || self.stored() == good + NEW_MESSAGES).await;
+            let poll_limit = self.machine_config.poll_interval + Duration::from_secs(60);
+            self.wait_until(poll_limit, "storing the new messages", || {
+                self.stored() == good_count + NEW_MESSAGES
+            })
+            .await;
         };
         let quarantined = || self.count("SELECT count(*) FROM items WHERE status = 3");
-        let ending = self.wait_until(bound, "quarantine", || quarantined() == leftovers.bad);
+        let quarantining = self
+            .wait_until(limit, "quarantining the bad messages", || quarantined() == mailbox.bad);
         tokio::select! {
-            () = living => unreachable!("it lives for ever"),
-            _ = async { tokio::join!(arriving, ending) } => {}
+            () = running => unreachable!("the loop is endless"),
+            _ = async { tokio::join!(arriving, quarantining) } => {}
         }
     }
 }
 
 impl BadMessages {
-    /// How long it may take until all bad ones are in quarantine: their own delays, the time that
-    /// their requests take on half of the slots, and two minutes; and before that, the time in which
-    /// all are listed, and what is good is fetched.
+    /// Returns the longest time until all bad messages are quarantined. It is the time to list all
+    /// messages and to fetch the good ones, then the delays of the bad messages, their requests on
+    /// half of the slots, and two minutes.
     fn time_limit(self) -> Duration {
         let policy = policies().item;
         let slots = u32::try_from(CONCURRENT_DOWNLOADS).unwrap();
-        let [bad, of] = [self.bad, self.total].map(|count| u32::try_from(count).unwrap());
-        let one = REQUEST_DURATION_MAX + self.failure.extra_latency();
-        let listed = REQUEST_DURATION_MAX * of.div_ceil(PAGE_ENTRIES);
-        let fetched = REQUEST_DURATION_MAX * of.div_ceil(slots);
-        let tried = one * policy.max_requests * bad.div_ceil(slots / 2);
+        let [bad, total] = [self.bad, self.total].map(|count| u32::try_from(count).unwrap());
+        let per_request = REQUEST_DURATION_MAX + self.failure.extra_latency();
+        let listing = REQUEST_DURATION_MAX * total.div_ceil(PAGE_ENTRIES);
+        let fetching = REQUEST_DURATION_MAX * total.div_ceil(slots);
+        let retrying = per_request * policy.max_requests * bad.div_ceil(slots / 2);
         let delays = policy.retry_delay * policy.max_attempts;
-        listed + fetched + tried + delays + Duration::from_secs(120)
+        listing + fetching + retrying + delays + Duration::from_secs(120)
     }
 }
 
-fn check_all_positions(leftovers: BadMessages) {
-    run_scenario(async |stage| {
-        stage.request_retry = BackoffConfig::FAST;
-        // Shorter than the delays of one item, so that it passes while leftovers wait.
-        stage.machine_config.poll_interval = Duration::from_secs(20);
-        stage.fill(leftovers);
+fn check_all_positions(mailbox: BadMessages) {
+    run_scenario(async |harness| {
+        harness.request_retry = BackoffConfig::FAST;
+        // Shorter than the delays of one item, so that it ends while bad messages wait.
+        harness.machine_config.poll_interval = Duration::from_secs(20);
+        harness.fill(mailbox);
 
-        stage.run_until_done(leftovers).await;
+        harness.run_until_done(mailbox).await;
     });
 }
 
 /// FAULTS 49.
 #[test]
 fn bad_messages_block_neither_new_mail_nor_each_other() {
-    for how in BadMessage::ALL {
-        for (bad, of) in [(1, 60), (5, 100), (40, 300)] {
+    for failure in BadMessage::ALL {
+        for (bad, total) in [(1, 60), (5, 100), (40, 300)] {
             for layout in BadPositions::ALL {
-                check_all_positions(BadMessages { bad, total: of, failure: how, layout });
+                check_all_positions(BadMessages { bad, total, failure, layout });
             }
         }
     }
@@ -153,11 +158,11 @@ fn bad_messages_block_neither_new_mail_nor_each_other() {
 /// FAULTS 49.
 #[test]
 fn a_thousand_bad_messages_block_no_other_mail() {
-    for how in BadMessage::ALL {
+    for failure in BadMessage::ALL {
         check_all_positions(BadMessages {
             bad: 1000,
             total: 10_000,
-            failure: how,
+            failure,
             layout: BadPositions::Spread,
         });
     }

@@ -1,4 +1,4 @@
-//! Scenes in which a server has another content under an id that is known.
+//! Scenarios in which the content of a known message id changes on the server.
 
 use std::rc::Rc;
 
@@ -8,88 +8,94 @@ use crate::driver::{Harness, run_scenario};
 use crate::reference_model::all_items_stored;
 use crate::server::SimServer;
 
-/// Lists everything once, until all of it is settled.
-async fn run_to_completion(stage: &Harness) {
-    let ended = stage.run_process(RunMode::Once).await.unwrap();
-    assert_eq!(ended.exit, LoopExit::Completed, "{ended:?}");
-    stage.check_all_stored();
+/// Runs one session to its end and asserts that everything is stored.
+async fn run_to_completion(harness: &Harness) {
+    let result = harness.run_process(RunMode::Once).await.unwrap();
+    assert_eq!(result.exit, LoopExit::Completed, "{result:?}");
+    harness.check_all_stored();
 }
 
-/// Every file that the ledger knows, by its bytes.
-fn stored_contents(stage: &Harness) -> usize {
-    all_items_stored(&stage.reader()).len()
+/// Returns the number of stored contents in the ledger.
+fn stored_contents(harness: &Harness) -> usize {
+    all_items_stored(&harness.reader()).len()
 }
 
-/// How often bytes were given out.
-fn times_served(stage: &Harness) -> u32 {
-    stage.server.borrow().messages.values().map(|mail| mail.served_count).sum()
+/// Returns how often the bytes of any message were sent.
+fn times_served(harness: &Harness) -> u32 {
+    harness.server.borrow().messages.values().map(|message| message.served_count).sum()
 }
 
 /// FAULTS 44.
 #[test]
 fn a_restored_server_has_old_and_new_contents_stored() {
-    run_scenario(async |stage| {
-        stage.server.borrow_mut().messages.values_mut().for_each(|mail| mail.always_fails = false);
-        run_to_completion(stage).await;
-        let old = stored_contents(stage);
+    run_scenario(async |harness| {
+        harness
+            .server
+            .borrow_mut()
+            .messages
+            .values_mut()
+            .for_each(|message| message.always_fails = false);
+        run_to_completion(harness).await;
+        let old_contents = stored_contents(harness);
 
-        stage.server.borrow_mut().restore_from_backup(&stage.env);
-        run_to_completion(stage).await;
+        harness.server.borrow_mut().restore_from_backup(&harness.env);
+        run_to_completion(harness).await;
 
-        assert_eq!(stored_contents(stage), 2 * old + 1);
-        let tally = stage.reader().session_counts().unwrap();
-        assert_eq!((tally.versions, tally.stored), (old as u64, tally.listed));
-        let served = times_served(stage);
+        assert_eq!(stored_contents(harness), 2 * old_contents + 1);
+        let counts = harness.reader().session_counts().unwrap();
+        assert_eq!((counts.versions, counts.stored), (old_contents as u64, counts.listed));
+        let served_before = times_served(harness);
 
-        // Once more, and nothing of it is fetched twice.
-        stage.server.borrow_mut().deliver(1, &stage.env);
-        stage.server.borrow_mut().expire_cursors();
-        run_to_completion(stage).await;
-        assert_eq!(self::times_served(stage), served + 1);
+        // A further full listing fetches nothing twice.
+        harness.server.borrow_mut().deliver(1, &harness.env);
+        harness.server.borrow_mut().expire_cursors();
+        run_to_completion(harness).await;
+        assert_eq!(times_served(harness), served_before + 1);
     });
 }
 
-/// FAULTS 44: also where the cursor is lost in the midst of a session.
+/// FAULTS 44: the cursor expires during a session.
 #[test]
 fn a_server_restored_in_mid_download_loses_no_content() {
-    run_scenario(async |stage| {
-        let server = Rc::clone(&stage.server);
-        server.borrow_mut().messages.values_mut().for_each(|mail| mail.always_fails = false);
-        let world = stage.env.clone();
-        let restoring = async {
+    run_scenario(async |harness| {
+        let server = Rc::clone(&harness.server);
+        server.borrow_mut().messages.values_mut().for_each(|message| message.always_fails = false);
+        let env = harness.env.clone();
+        let restore = async {
             SimServer::wait_until_served(&server, 20).await;
-            server.borrow_mut().restore_from_backup(&world);
+            server.borrow_mut().restore_from_backup(&env);
         };
-        let (ended, ()) = tokio::join!(stage.run_process(RunMode::Once), restoring);
-        assert_eq!(ended.map(|ended| ended.exit), Some(LoopExit::Completed));
+        let (result, ()) = tokio::join!(harness.run_process(RunMode::Once), restore);
+        assert_eq!(result.map(|result| result.exit), Some(LoopExit::Completed));
 
-        run_to_completion(stage).await;
+        run_to_completion(harness).await;
 
-        let tally = stage.reader().session_counts().unwrap();
-        assert!(tally.versions > 0, "what was stored before is kept: {tally:?}");
+        let counts = harness.reader().session_counts().unwrap();
+        assert!(counts.versions > 0, "the earlier contents are kept: {counts:?}");
     });
 }
 
 /// FAULTS 48.
 #[test]
 fn a_blob_changed_before_its_download_is_refetched() {
-    run_scenario(async |stage| {
-        let server = Rc::clone(&stage.server);
-        server.borrow_mut().messages.values_mut().for_each(|mail| mail.always_fails = false);
-        let changing = async {
+    run_scenario(async |harness| {
+        let server = Rc::clone(&harness.server);
+        server.borrow_mut().messages.values_mut().for_each(|message| message.always_fails = false);
+        let change = async {
             SimServer::wait_until_served(&server, 5).await;
             let mut server = server.borrow_mut();
-            for mail in server.messages.values_mut().filter(|mail| mail.served_count == 0) {
-                let bytes = mail.bytes.iter().rev().copied().chain([1]).collect();
-                mail.replace(bytes);
+            for message in server.messages.values_mut().filter(|message| message.served_count == 0)
+            {
+                let bytes = message.bytes.iter().rev().copied().chain([1]).collect();
+                message.replace(bytes);
             }
         };
 
-        let (ended, ()) = tokio::join!(stage.run_process(RunMode::Once), changing);
+        let (result, ()) = tokio::join!(harness.run_process(RunMode::Once), change);
 
-        assert_eq!(ended.map(|ended| ended.exit), Some(LoopExit::Completed));
-        stage.check_all_stored();
-        let tally = stage.reader().session_counts().unwrap();
-        assert_eq!((tally.stored, tally.versions), (tally.listed, 0));
+        assert_eq!(result.map(|result| result.exit), Some(LoopExit::Completed));
+        harness.check_all_stored();
+        let counts = harness.reader().session_counts().unwrap();
+        assert_eq!((counts.stored, counts.versions), (counts.listed, 0));
     });
 }

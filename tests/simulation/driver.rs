@@ -1,4 +1,4 @@
-//! The lives of one worker: started, killed, started again, until the case is over.
+//! Driver of a case: starts one worker, kills it, and starts it again until the case is over.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -38,60 +38,59 @@ use crate::virtual_timer::retry_policy;
 
 const STATE_DIR: &str = "/state/sim";
 const STATE_FILE: &str = "/state/sim/execution_state.json";
-const QUOTA_FILE: &str = "/state/quota.json";
+const LIMITER_FILE: &str = "/state/quota.json";
 const ARCHIVE: &str = "/downloads";
 const STAGING: &str = "/downloads/.cynosure/sim";
 const MARKER: &str = "/downloads/.cynosure/sim/owner.json";
 
-/// How long the worker gets at most, once everything is well, to make up for all that went wrong:
-/// the daily second look at what is quarantined, a day later for a clock that was set back,
-/// and then some.
+/// Longest recovery of the worker after the last fault. It includes the daily recheck of
+/// quarantined items, a day more because the clock may have been set back, and a margin.
 const RECOVERY_MAX: Duration = Duration::from_secs(5 * 86_400);
 
-/// Documents that are fetched at once.
+/// Maximum number of concurrent downloads.
 pub(crate) const CONCURRENT_DOWNLOADS: usize = 8;
 
-/// How often it is looked whether it has.
+/// Interval at which the recovery is checked.
 const RECOVERY_POLL_INTERVAL: Duration = Duration::from_secs(3 * 3600);
 
-/// Tells databases in memory apart.
+/// Number of the next in-memory database, so that each has its own name.
 static CASE_NUMBER: AtomicU64 = AtomicU64::new(0);
 
-/// One case: what happens, and when the process is killed.
+/// Simulation case: seed, faults, and the point at which the process is killed.
 #[derive(Clone, Debug)]
 pub(crate) struct SimulationCase {
     seed: u64,
     scenario: FaultScenario,
-    /// The first life's end; later ones end well.
+    /// Kill of the first process in a case of one session; later processes are not killed.
     first_kill: Option<(KillPoint, KillMode)>,
-    /// The call to the disk that fails, and how.
+    /// Disk call that fails once, and its error.
     disk_fault: Option<(u64, Errno)>,
-    /// How long a job on the disk takes, at most.
+    /// Maximum duration of a blocking job.
     disk_latency_max: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum FaultScenario {
-    /// One session on a server that is well.
+    /// One session on a healthy server.
     NoFaults,
-    /// Days of everything, killed now and then.
+    /// Days of random faults; the process is killed at random points.
     RandomFaults { days: u64 },
-    /// The server is down for a while.
+    /// The server is down for `duration`.
     Outage { duration: Duration },
-    /// The server throttles, and the process is killed while it waits.
+    /// The server throttles, and the process is killed during its waits.
     Throttled,
 }
 
-/// How a process ends.
+/// Kind of a crash.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum KillMode {
-    /// By SIGKILL: what was written is there.
+    /// SIGKILL: everything that was written is kept.
     Sigkill,
-    /// With the power: what was not synced is gone.
+    /// Power cut: writes that were not synced are lost.
     PowerCut,
 }
 
-/// What a case was like.
+/// Statistics of a case.
 #[derive(Debug, Default)]
 pub(crate) struct CaseReport {
     pub(crate) days: u64,
@@ -101,21 +100,21 @@ pub(crate) struct CaseReport {
     pub(crate) requests_in_outage: u64,
     pub(crate) requests_while_blocked: u64,
     pub(crate) throttled: u64,
-    /// Quick retries of calls on the disk and the ledger, and of pages.
+    /// Quick retries of calls to the disk and the ledger.
     pub(crate) storage_retries: u64,
     pub(crate) page_retries: u64,
     pub(crate) clock_steps: u64,
-    /// Groups that a crash found under way, at most.
+    /// Most batches that were in flight at a crash.
     pub(crate) batches_at_crash: usize,
-    /// The statuses that were passed through.
+    /// Statuses in the recorded transitions.
     pub(crate) statuses: BTreeSet<String>,
 }
 
 impl SimulationCase {
-    fn new(seed: u64, plot: FaultScenario) -> Self {
+    fn new(seed: u64, scenario: FaultScenario) -> Self {
         Self {
             seed,
-            scenario: plot,
+            scenario,
             first_kill: None,
             disk_fault: None,
             disk_latency_max: Duration::ZERO,
@@ -130,27 +129,27 @@ impl SimulationCase {
         Self::new(seed, FaultScenario::RandomFaults { days })
     }
 
-    pub(crate) fn with_outage(seed: u64, lasts: Duration) -> Self {
-        Self::new(seed, FaultScenario::Outage { duration: lasts })
+    pub(crate) fn with_outage(seed: u64, duration: Duration) -> Self {
+        Self::new(seed, FaultScenario::Outage { duration })
     }
 
     pub(crate) fn throttled_and_killed(seed: u64) -> Self {
         Self::new(seed, FaultScenario::Throttled)
     }
 
-    /// On a disk so slow that one group is written while another is placed and recorded.
+    /// Uses a disk so slow that one batch is written while another is published and recorded.
     pub(crate) fn with_slow_disk(mut self) -> Self {
         self.disk_latency_max = Duration::from_millis(800);
         self
     }
 
-    pub(crate) fn killed_at_step(mut self, step: u64, ending: KillMode) -> Self {
-        self.first_kill = Some((KillPoint::Step(step), ending));
+    pub(crate) fn killed_at_step(mut self, step: u64, mode: KillMode) -> Self {
+        self.first_kill = Some((KillPoint::Step(step), mode));
         self
     }
 
-    pub(crate) fn killed_at_disk_call(mut self, call: u64, ending: KillMode) -> Self {
-        self.first_kill = Some((KillPoint::DiskCall(call), ending));
+    pub(crate) fn killed_at_disk_call(mut self, call: u64, mode: KillMode) -> Self {
+        self.first_kill = Some((KillPoint::DiskCall(call), mode));
         self
     }
 
@@ -166,60 +165,60 @@ impl SimulationCase {
                 (self.scenario, self.first_kill),
                 (FaultScenario::NoFaults, None | Some((KillPoint::Step(_), _)))
             );
-        let ears = LogCapture::default();
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            tracing::subscriber::with_default(ears.clone(), || {
+        let log = LogCapture::default();
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            tracing::subscriber::with_default(log.clone(), || {
                 run_in_virtual_time(async { Harness::new(self).run_case().await })
             })
         }));
-        let report = outcome.unwrap_or_else(|_| panic!("the case that failed is {case}"));
-        assert!(has_faults || ears.errors().is_empty(), "{case}: {:?}", ears.errors());
-        let rebuilds = ears.no_progress_count() as u64;
-        assert!(rebuilds <= report.clock_steps, "{case} was called stuck {rebuilds} times");
+        let report = result.unwrap_or_else(|_| panic!("the failed case is {case}"));
+        assert!(has_faults || log.errors().is_empty(), "{case}: {:?}", log.errors());
+        let stuck = log.no_progress_count() as u64;
+        assert!(stuck <= report.clock_steps, "{case} was reported stuck {stuck} times");
         assert!(
             report.clock_steps > 0 || report.requests_while_blocked <= report.kills,
-            "{case} asked too early: {report:?}"
+            "{case} sent requests while blocked: {report:?}"
         );
         report
     }
 }
 
-/// Plays a scene that is not made of chance.
-pub(crate) fn run_scenario(scene: impl AsyncFnOnce(&mut Harness)) {
+/// Runs a hand-written scenario.
+pub(crate) fn run_scenario(scenario: impl AsyncFnOnce(&mut Harness)) {
     run_in_virtual_time(async {
-        scene(&mut Harness::new(SimulationCase::without_faults(5))).await
+        scenario(&mut Harness::new(SimulationCase::without_faults(5))).await;
     });
 }
 
-fn run_in_virtual_time<T>(play: impl Future<Output = T>) -> T {
+fn run_in_virtual_time<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .unwrap();
-    LocalSet::new().block_on(&runtime, play)
+    LocalSet::new().block_on(&runtime, future)
 }
 
-/// Everything there is in a case.
+/// Everything that a case runs on: environment, disk, server, database and configuration.
 pub(crate) struct Harness {
     case: SimulationCase,
     pub(crate) env: SimEnv,
     pub(crate) disk: MemoryDisk,
     pub(crate) server: Rc<RefCell<SimServer>>,
-    /// Breakers that are shared with another source; else each life has its own.
-    pub(crate) breakers_of_source: Option<SourceBreakers>,
-    /// Gates that are shared with another source; else each life has its own.
+    /// Breakers shared with another source; if `None`, each process has its own.
+    pub(crate) shared_breakers: Option<SourceBreakers>,
+    /// Rate limiters shared with another source; if `None`, each process has its own.
     pub(crate) rate_limiters: Option<Rc<RateLimiters<SimEnv>>>,
     database: String,
-    /// Keeps the database alive while no worker has it open.
+    /// Keeps the in-memory database alive while no worker has it open.
     keep_alive_connection: Connection,
     pub(crate) machine_config: MachineConfig,
     pub(crate) rate_limit_config: RateLimitConfig,
-    /// How often everything is listed once more; never by itself.
+    /// Interval of the reconciliations, which list everything again; `None` disables them.
     pub(crate) reconcile_interval: Option<Duration>,
-    /// How a document is asked for again at once.
+    /// Backoff of the quick retries of a document request.
     pub(crate) request_retry: BackoffConfig,
-    may_not_refetch: bool,
+    expects_consistent_state: bool,
     retries: RetryRegistry,
     report: CaseReport,
 }
@@ -232,25 +231,25 @@ impl Harness {
         }
         disk.sync_dir(Path::new("/")).unwrap();
         let database = new_database();
-        let anchor = connect(&database);
-        let world = SimEnv::new(case.seed, disk.clone());
-        world.set_disk_latency(case.disk_latency_max);
+        let keep_alive_connection = connect(&database);
+        let env = SimEnv::new(case.seed, disk.clone());
+        env.set_disk_latency(case.disk_latency_max);
         let server = Rc::new(RefCell::new(SimServer::new()));
-        server.borrow_mut().deliver(60, &world);
+        server.borrow_mut().deliver(60, &env);
         Self {
             case,
-            env: world,
+            env,
             disk,
             server,
-            breakers_of_source: None,
+            shared_breakers: None,
             rate_limiters: None,
             database,
-            keep_alive_connection: anchor,
+            keep_alive_connection,
             machine_config: machine_config(),
             rate_limit_config: rate_limit_config(),
             reconcile_interval: None,
             request_retry: BackoffConfig { max_attempts: 1, ..BackoffConfig::FAST },
-            may_not_refetch: true,
+            expects_consistent_state: true,
             retries: RetryRegistry::default(),
             report: CaseReport::default(),
         }
@@ -260,38 +259,38 @@ impl Harness {
         match self.case.scenario {
             FaultScenario::NoFaults => self.run_one_session().await,
             FaultScenario::RandomFaults { days } => {
-                let weather = run_random_faults(
+                let faults = run_random_faults(
                     Rc::clone(&self.server),
                     self.env.clone(),
                     self.disk.clone(),
                     days,
                 );
-                self.run_until_recovered(weather).await;
+                self.run_until_recovered(faults).await;
             }
-            FaultScenario::Outage { duration: lasts } => {
+            FaultScenario::Outage { duration } => {
                 let (server, database) = (Rc::clone(&self.server), connect(&self.database));
-                let counted = Rc::new(RefCell::new(0));
-                let told = Rc::clone(&counted);
+                let outage_requests = Rc::new(RefCell::new(0));
+                let recorded_requests = Rc::clone(&outage_requests);
                 self.run_until_recovered(async move {
                     SimServer::wait_until_served(&server, 10).await;
                     let before = server.borrow().requests;
                     server.borrow_mut().condition = ServerCondition::Down;
-                    sleep(lasts).await;
-                    *told.borrow_mut() = server.borrow().requests - before;
+                    sleep(duration).await;
+                    *recorded_requests.borrow_mut() = server.borrow().requests - before;
                     reference_model::check_no_item_blamed(&database);
                     server.borrow_mut().repair_all();
                 })
                 .await;
-                self.report.requests_in_outage = *counted.borrow();
+                self.report.requests_in_outage = *outage_requests.borrow();
             }
             FaultScenario::Throttled => {
-                let (server, world) = (Rc::clone(&self.server), self.env.clone());
+                let (server, env) = (Rc::clone(&self.server), self.env.clone());
                 self.run_until_recovered(async move {
                     server.borrow_mut().condition =
                         ServerCondition::RateLimited { requests: 10, window: 60 };
                     for _ in 0..10 {
                         sleep(Duration::from_secs(25)).await;
-                        world.kill_now();
+                        env.kill_now();
                     }
                     server.borrow_mut().repair_all();
                 })
@@ -301,11 +300,11 @@ impl Harness {
         self.finish_and_report()
     }
 
-    /// Lives until one session is over.
+    /// Runs the process, again after each crash, until one session is completed.
     async fn run_one_session(&mut self) {
-        let mut fuse = self.case.first_kill;
+        let mut kill = self.case.first_kill;
         loop {
-            self.env.start_process(fuse.map(|(fuse, _)| fuse));
+            self.env.start_process(kill.map(|(point, _)| point));
             if let Some((at, errno)) = self.case.disk_fault.take() {
                 self.disk.set_fault(DiskFault {
                     at_operation: at,
@@ -314,87 +313,87 @@ impl Harness {
                 });
                 self.server.borrow_mut().disk_faults += 1;
             }
-            let ended = self.run_process(RunMode::Once).await;
-            match ended {
-                Some(ended)
-                    if matches!(ended.exit, LoopExit::Completed | LoopExit::NothingToDo) =>
+            let result = self.run_process(RunMode::Once).await;
+            match result {
+                Some(result)
+                    if matches!(result.exit, LoopExit::Completed | LoopExit::NothingToDo) =>
                 {
                     return;
                 }
-                Some(ended) => assert!(
-                    matches!(ended.exit, LoopExit::Restart(_) | LoopExit::GaveUp),
-                    "an end for no reason: {ended:?}"
+                Some(result) => assert!(
+                    matches!(result.exit, LoopExit::Restart(_) | LoopExit::GaveUp),
+                    "unexpected exit: {result:?}"
                 ),
-                None => self.crash(fuse.map_or(KillMode::Sigkill, |(_, ending)| ending)),
+                None => self.crash(kill.map_or(KillMode::Sigkill, |(_, mode)| mode)),
             }
-            fuse = None;
+            kill = None;
             sleep(Duration::from_secs(10)).await;
         }
     }
 
-    /// Lives through a plot, then until there was time to make up for it.
-    async fn run_until_recovered(&mut self, plot: impl Future<Output = ()>) {
+    /// Runs the process during `faults`, then until it has recovered or [`RECOVERY_MAX`] is over.
+    async fn run_until_recovered(&mut self, faults: impl Future<Output = ()>) {
         let (server, database) = (Rc::clone(&self.server), self.database.clone());
-        let mut plot = std::pin::pin!(async move {
-            plot.await;
-            let mut recovering = Duration::ZERO;
-            while recovering < RECOVERY_MAX
+        let mut until_recovered = std::pin::pin!(async move {
+            faults.await;
+            let mut recovery_time = Duration::ZERO;
+            while recovery_time < RECOVERY_MAX
                 && !reference_model::has_recovered(&reader(&database), &server)
             {
                 sleep(RECOVERY_POLL_INTERVAL).await;
-                recovering += RECOVERY_POLL_INTERVAL;
+                recovery_time += RECOVERY_POLL_INTERVAL;
             }
         });
-        let mut killing = matches!(self.case.scenario, FaultScenario::RandomFaults { .. });
+        let mut will_be_killed = matches!(self.case.scenario, FaultScenario::RandomFaults { .. });
         loop {
-            let fuse = killing.then(|| match self.env.random_below(3) {
+            let kill_point = will_be_killed.then(|| match self.env.random_below(3) {
                 0 => KillPoint::DiskCall(self.env.random_below(600)),
                 _ => KillPoint::Step(self.env.random_below(3000)),
             });
-            killing = matches!(self.case.scenario, FaultScenario::RandomFaults { .. })
+            will_be_killed = matches!(self.case.scenario, FaultScenario::RandomFaults { .. })
                 && self.server.borrow().condition != ServerCondition::HealthyForGood;
-            self.env.start_process(fuse);
-            if self.disk_is_full() && !matches!(fuse, Some(KillPoint::DiskCall(_))) {
+            self.env.start_process(kill_point);
+            if self.disk_is_full() && !matches!(kill_point, Some(KillPoint::DiskCall(_))) {
                 self.fill_disk();
             }
-            let ended = tokio::select! {
+            let result = tokio::select! {
                 biased;
-                () = &mut plot => return,
-                ended = self.run_process(RunMode::Continuous) => ended,
+                () = &mut until_recovered => return,
+                result = self.run_process(RunMode::Continuous) => result,
             };
-            if ended.is_none() {
-                let ending =
+            if result.is_none() {
+                let mode =
                     if self.env.chance_one_in(2) { KillMode::Sigkill } else { KillMode::PowerCut };
-                self.crash(ending);
+                self.crash(mode);
             }
             tokio::select! {
                 biased;
-                () = &mut plot => return,
+                () = &mut until_recovered => return,
                 () = sleep(Duration::from_secs(10)) => {}
             }
         }
     }
 
-    /// One life of the process; `None` if it was killed.
+    /// Runs the process once; returns `None` if it was killed or could not start.
     pub(crate) async fn run_process(&self, mode: RunMode) -> Option<LoopResult> {
         let (_stop, stopping) = watch::channel(StopSignal::Running);
         self.run_process_until(mode, stopping).await
     }
 
-    /// One life of the process, in which it may be asked to stop.
+    /// Runs the process once, until `stop` requests a shutdown; returns `None` like `run_process`.
     pub(crate) async fn run_process_until(
         &self,
         mode: RunMode,
         stop: watch::Receiver<StopSignal>,
     ) -> Option<LoopResult> {
-        let booted = self.env.time().booted_at;
+        let booted_at = self.env.time().booted_at;
         let opened = match self.open() {
             Ok(opened) => opened,
-            // Killed, or without a disk, before it had begun.
+            // The process was killed during its start, because its disk calls failed.
             Err(_) if self.env.is_being_killed() => return None,
-            Err(refusal) => {
+            Err(error) => {
                 let has_cause = self.server.borrow().disk_faults > 0;
-                assert!(has_cause, "refused to begin: {refusal}");
+                assert!(has_cause, "the process cannot start: {error}");
                 sleep(Duration::from_secs(60)).await;
                 return None;
             }
@@ -403,74 +402,72 @@ impl Harness {
         if let Some(interval) = self.reconcile_interval {
             store.set_reconcile_interval(interval);
         }
-        if self.may_not_refetch {
-            let agree = !warnings.iter().any(|note| note.contains("did not agree"));
-            assert!(agree, "no crash comes between state and ledger: {warnings:?}");
+        if self.expects_consistent_state {
+            let is_consistent = !warnings.iter().any(|warning| warning.contains("did not agree"));
+            assert!(is_consistent, "a crash made state and ledger disagree: {warnings:?}");
         }
-        let (view, _views) = watch::channel(SourceProgress::unknown());
-        let circuits = self.breakers_of_source.clone();
-        let circuits =
-            circuits.unwrap_or_else(|| SourceBreakers::new(&self.new_breakers(), "example", "sim"));
-        let world = Rc::new(self.env.clone());
-        let gates = self.rate_limiters.clone().unwrap_or_else(|| self.new_rate_limiters());
-        let gate = gates.handle_for("sim", "me@example.com", self.rate_limit_config.clone());
-        let parts = EventLoopConfig {
-            source: SimSource::new(&self.server, &self.env, account, gate, self.request_policy()),
-            store: StoreHandle::new(Rc::clone(&world), store),
-            env: world,
+        let (source_progress, _progress_receiver) = watch::channel(SourceProgress::unknown());
+        let breakers = self.shared_breakers.clone();
+        let breakers =
+            breakers.unwrap_or_else(|| SourceBreakers::new(&self.new_breakers(), "example", "sim"));
+        let env = Rc::new(self.env.clone());
+        let limiters = self.rate_limiters.clone().unwrap_or_else(|| self.new_rate_limiters());
+        let limiter = limiters.handle_for("sim", "me@example.com", self.rate_limit_config.clone());
+        let request_retry = self.request_policy();
+        let listing_retry =
+            retry_policy("collect", BackoffConfig::STRICT, self.case.seed, &self.retries);
+        let config = EventLoopConfig {
+            source: SimSource::new(&self.server, &self.env, account, limiter, request_retry),
+            store: StoreHandle::new(Rc::clone(&env), store),
+            env,
             machine: opened.machine,
-            booted_at: booted,
+            booted_at,
             counts,
             last_success_at: opened.last_success_at,
             is_new: opened.is_new,
-            rules: self.machine_config.clone(),
+            machine_config: self.machine_config.clone(),
             policies: policies(),
-            listing_retry: retry_policy(
-                "collect",
-                BackoffConfig::STRICT,
-                self.case.seed,
-                &self.retries,
-            ),
+            listing_retry,
             metrics: MetricsHandle::new(opened.metrics),
             tracer: Tracer::default(),
             proxies: None,
-            breakers: circuits,
+            breakers,
             concurrency: CONCURRENT_DOWNLOADS,
             mode,
             stop,
-            source_progress: view,
+            source_progress,
             heartbeat: Heartbeat::noop(),
             start_mode: StartMode::Resume,
         };
-        let ended = tokio::select! {
+        let result = tokio::select! {
             biased;
             () = self.env.wait_until_killed() => {
-                // Who is killed writes no more.
-                std::mem::forget(gates);
+                // A killed process does not save the state of its limiters.
+                std::mem::forget(limiters);
                 return None;
             }
-            ended = run_event_loop(parts) => ended,
+            result = run_event_loop(config) => result,
         };
-        if let LoopExit::Restart(cause) = ended.exit {
+        if let LoopExit::Restart(cause) = result.exit {
             let saved = self.stored_status();
-            assert_eq!(saved, Some(ended.machine.status()), "{cause:?} would happen again");
-            let hangs = self.server.borrow().extra_latency > self.machine_config.stuck_threshold;
-            assert_eq!(cause == RestartCause::Stuck, hangs, "{ended:?}");
+            assert_eq!(saved, Some(result.machine.status()), "{cause:?} would be repeated");
+            let is_stuck = self.server.borrow().extra_latency > self.machine_config.stuck_threshold;
+            assert_eq!(cause == RestartCause::Stuck, is_stuck, "{result:?}");
         }
-        Some(ended)
+        Some(result)
     }
 
-    /// The gates of a process that has just started.
+    /// Creates the rate limiters of a new process.
     pub(crate) fn new_rate_limiters(&self) -> Rc<RateLimiters<SimEnv>> {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
-        let quotas = LockedFile::without_lock(disk, PathBuf::from(QUOTA_FILE));
-        Rc::new(RateLimiters::new(Rc::new(self.env.clone()), quotas))
+        let file = LockedFile::without_lock(disk, PathBuf::from(LIMITER_FILE));
+        Rc::new(RateLimiters::new(Rc::new(self.env.clone()), file))
     }
 
-    /// The breakers of a process that has just started.
+    /// Creates the breakers of a new process.
     pub(crate) fn new_breakers(&self) -> Rc<Breakers> {
-        let world = self.env.clone();
-        Breakers::open(self.breakers_file(), BreakerPolicy::DEFAULT, move || world.now()).0
+        let env = self.env.clone();
+        Breakers::open(self.breakers_file(), BreakerPolicy::DEFAULT, move || env.now()).0
     }
 
     pub(crate) fn breakers_file(&self) -> BreakersFile {
@@ -478,26 +475,26 @@ impl Harness {
         BreakersFile::without_lock(disk, Path::new("/state"))
     }
 
-    /// Another source with a store and a server of its own, in the same time.
+    /// Creates another source with a separate store and server, in the same virtual time.
     pub(crate) fn another_source() -> Self {
         Self::new(SimulationCase::without_faults(7))
     }
 
-    /// What the state file says; `None` before there is one.
+    /// Returns the status in the state file; `None` if there is no file.
     fn stored_status(&self) -> Option<Status> {
         self.stored_state().map(|state| state.status)
     }
 
     pub(crate) fn stored_state(&self) -> Option<ExecutionState> {
         let json = self.disk.files().remove(Path::new(STATE_FILE))?;
-        Some(serde_json::from_slice(&json).expect("it is whole"))
+        Some(serde_json::from_slice(&json).expect("the state file is valid"))
     }
 
     fn open(&self) -> Result<OpenedStore, StartError> {
         let storage = retry_policy("storage", BackoffConfig::FAST, self.case.seed, &self.retries);
         let ledger = Ledger::from_connection(connect(&self.database), Path::new("/ledger"))?;
         let ledger = ledger.with_retry(storage.clone());
-        let facts = SourceInfo {
+        let info = SourceInfo {
             source: "sim".to_owned(),
             kind: "simulated",
             account: "me@example.com".to_owned(),
@@ -507,46 +504,46 @@ impl Harness {
         let disk: Arc<dyn Disk> = Arc::new(RetryingDisk::new(disk, storage));
         let (dir, archive) = (Path::new(STATE_DIR), Path::new(ARCHIVE));
         let id = LedgerId::new(&*self.database);
-        Store::open_with(disk, ledger, dir, archive, facts, &id, self.env.now())
+        Store::open_with(disk, ledger, dir, archive, info, &id, self.env.now())
     }
 
-    /// Loses the ledger, as when it was damaged and moved aside, and has all fetched again, as
-    /// `reset` does. Without it, an archive that holds documents is refused.
+    /// Deletes the ledger, as if damaged and moved aside, and the archive's marker, like `reset`,
+    /// to fetch all again. A new ledger is refused if the marker says that there are documents.
     pub(crate) fn delete_ledger(&mut self) {
-        self.may_not_refetch = false;
+        self.expects_consistent_state = false;
         self.database = new_database();
         self.keep_alive_connection = connect(&self.database);
         let Some(marker) = self.disk.files().remove(Path::new(MARKER)) else { return };
         if String::from_utf8_lossy(&marker).contains("\"holds_documents\": true") {
-            let refused = self.open().expect_err("the archive is of another ledger");
-            assert!(matches!(refused, StartError::StorageUnusable(_)), "{refused}");
+            let error = self.open().expect_err("the archive belongs to another ledger");
+            assert!(matches!(error, StartError::StorageUnusable(_)), "{error}");
         }
         self.disk.remove_file(Path::new(MARKER)).unwrap();
     }
 
     pub(crate) fn delete_state_file(&mut self) {
-        self.may_not_refetch = false;
+        self.expects_consistent_state = false;
         self.disk.remove_file(Path::new(STATE_FILE)).unwrap();
     }
 
-    /// What the ledger says of sessions and of the last listing of everything.
-    pub(crate) fn session_and_reconcile_times<T: rusqlite::types::FromSql>(&self, sql: &str) -> T {
+    /// Returns the single value of a query on the ledger.
+    pub(crate) fn query_value<T: rusqlite::types::FromSql>(&self, sql: &str) -> T {
         self.keep_alive_connection.query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
-    /// Leaves the ledger as one that was written before accounts were noted.
+    /// Clears account and last reconciliation, as in a ledger of a version that recorded neither.
     pub(crate) fn clear_account(&self) {
         let sql = "UPDATE source SET account = NULL, reconciled_at = NULL";
         self.keep_alive_connection.execute(sql, []).unwrap();
     }
 
-    /// Loses the state that the ledger keeps for when the file is lost.
+    /// Makes the ledger's copy of the state unreadable. It is used if the state file is lost.
     pub(crate) fn delete_snapshot(&self) {
-        // Before its first life there is nothing to lose.
+        // Before the first run there is no table.
         self.keep_alive_connection.execute("UPDATE source SET snapshot = 'junk'", []).ok();
     }
 
-    /// Everything that the server holds is stored, once.
+    /// Asserts that everything on the server is stored once.
     pub(crate) fn check_all_stored(&self) {
         let (reader, server) = (self.reader(), self.server.borrow());
         reference_model::check_stored_contents_exist(&self.disk, &reader, &server);
@@ -557,14 +554,14 @@ impl Harness {
         retry_policy("request", self.request_retry, self.case.seed, &self.retries)
     }
 
-    /// The number that a statement finds in the ledger.
+    /// Returns the number that a query on the ledger yields.
     pub(crate) fn count(&self, sql: &str) -> u64 {
-        let found = self.keep_alive_connection.query_row(sql, [], |row| row.get::<_, i64>(0));
-        // Before the first life there are no tables.
-        found.unwrap_or_default().unsigned_abs()
+        let value = self.keep_alive_connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+        // Before the first run there are no tables.
+        value.unwrap_or_default().unsigned_abs()
     }
 
-    /// Groups that have a list of what is intended.
+    /// Returns the number of batches with an intent file.
     fn batches_in_flight(&self) -> usize {
         let files = self.disk.files().into_keys();
         let names = files.filter_map(|path| Some(path.strip_prefix(STAGING).ok()?.to_owned()));
@@ -584,11 +581,11 @@ impl Harness {
         self.server.borrow().disk_is_full
     }
 
-    fn crash(&mut self, ending: KillMode) {
+    fn crash(&mut self, mode: KillMode) {
         self.report.kills += 1;
         self.env.start_process(None);
         self.report.batches_at_crash = self.report.batches_at_crash.max(self.batches_in_flight());
-        if ending == KillMode::PowerCut {
+        if mode == KillMode::PowerCut {
             self.disk.power_cut(self.env.random_below(4));
         }
         let reader = self.reader();
@@ -602,7 +599,7 @@ impl Harness {
     }
 
     fn retries_of(&self, name: &str) -> u64 {
-        self.retries.snapshot().get(name).map_or(0, |counted| counted.retries)
+        self.retries.snapshot().get(name).map_or(0, |statistics| statistics.retries)
     }
 
     fn finish_and_report(mut self) -> CaseReport {

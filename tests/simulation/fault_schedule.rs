@@ -1,4 +1,4 @@
-//! Days of everything that can happen to a server, a credential, a disk and a clock.
+//! Schedule of random faults of server, credential, disk and clock.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -11,17 +11,17 @@ use tokio::time::sleep;
 use crate::server::{ServerCondition, SimServer};
 use crate::virtual_env::SimEnv;
 
-/// Plays the weather of some days, and repairs everything at their end.
+/// Injects random faults for `days` days, then repairs everything.
 pub(crate) async fn run_random_faults(
     server: Rc<RefCell<SimServer>>,
-    world: SimEnv,
+    env: SimEnv,
     disk: MemoryDisk,
     days: u64,
 ) {
-    let end = world.server_now().after(Duration::from_secs(days * 86_400));
-    while world.server_now() < end {
-        let lasts = Duration::from_secs(600 + world.random_below(6 * 3600));
-        match world.random_below(16) {
+    let end = env.server_now().after(Duration::from_secs(days * 86_400));
+    while env.server_now() < end {
+        let duration = Duration::from_secs(600 + env.random_below(6 * 3600));
+        match env.random_below(16) {
             0 => server.borrow_mut().condition = ServerCondition::Down,
             1 => server.borrow_mut().condition = ServerCondition::Unreachable,
             2 | 3 => server.borrow_mut().condition = ServerCondition::Flaky,
@@ -47,21 +47,21 @@ pub(crate) async fn run_random_faults(
                 });
             }
             10 => {
-                let span = if world.chance_one_in(2) { 86_400 } else { 3600 };
-                world.step_clock(if world.chance_one_in(2) { span } else { -span });
+                let seconds = if env.chance_one_in(2) { 86_400 } else { 3600 };
+                env.step_clock(if env.chance_one_in(2) { seconds } else { -seconds });
             }
             11 => {
-                // A quota for a quarter of a day: the wait is as long.
+                // A rate limit per quarter of a day, so that the wait is as long.
                 server.borrow_mut().condition =
                     ServerCondition::RateLimited { requests: 30, window: 6 * 3600 };
             }
             _ => {}
         }
-        server.borrow_mut().deliver(world.random_below(12), &world);
-        if world.chance_one_in(3) {
-            server.borrow_mut().delete_random_message(&world);
+        server.borrow_mut().deliver(env.random_below(12), &env);
+        if env.chance_one_in(3) {
+            server.borrow_mut().delete_random_message(&env);
         }
-        sleep(lasts).await;
+        sleep(duration).await;
         if std::mem::take(&mut server.borrow_mut().disk_is_full) {
             disk.clear_fault();
         }

@@ -1,4 +1,4 @@
-//! Listens to what the worker says when a person is needed, or when it is stuck.
+//! Capture of the log events that require manual intervention, or report that the worker is stuck.
 
 use std::fmt::{self, Write};
 use std::sync::{Arc, Mutex};
@@ -7,7 +7,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// What was said at the levels ERROR and WARN, oldest first.
+/// Events of the levels ERROR and WARN, oldest first.
 #[derive(Clone, Default)]
 pub(crate) struct LogCapture {
     events: Arc<Mutex<Vec<(Level, String)>>>,
@@ -15,15 +15,15 @@ pub(crate) struct LogCapture {
 
 impl LogCapture {
     pub(crate) fn errors(&self) -> Vec<String> {
-        let heard = self.events.lock().unwrap();
-        let errors = heard.iter().filter(|(level, _)| *level == Level::ERROR);
-        errors.map(|(_, said)| said.clone()).collect()
+        let events = self.events.lock().unwrap();
+        let errors = events.iter().filter(|(level, _)| *level == Level::ERROR);
+        errors.map(|(_, text)| text.clone()).collect()
     }
 
-    /// How often work was begun anew because nothing moved.
+    /// Returns the number of events that report a lack of progress.
     pub(crate) fn no_progress_count(&self) -> usize {
-        let heard = self.events.lock().unwrap();
-        heard.iter().filter(|(_, said)| said.contains("no progress")).count()
+        let events = self.events.lock().unwrap();
+        events.iter().filter(|(_, text)| text.contains("no progress")).count()
     }
 }
 
@@ -33,9 +33,9 @@ impl Subscriber for LogCapture {
     }
 
     fn event(&self, event: &Event<'_>) {
-        let mut said = EventText(String::new());
-        event.record(&mut said);
-        self.events.lock().unwrap().push((*event.metadata().level(), said.0));
+        let mut text = EventText(String::new());
+        event.record(&mut text);
+        self.events.lock().unwrap().push((*event.metadata().level(), text.0));
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -48,6 +48,7 @@ impl Subscriber for LogCapture {
     fn exit(&self, _: &Id) {}
 }
 
+/// Text of an event: `name=value` for each field.
 struct EventText(String);
 
 impl Visit for EventText {

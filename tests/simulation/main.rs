@@ -1,9 +1,10 @@
-//! The real engine and the real worker on virtual time, against a made-up server, disk and
-//! credential, killed again and again, beside the truth.
+//! Simulation of the real engine and worker in virtual time.
 //!
-//! A failing case prints its seed; put it into `SEEDS_KEPT` so that it is tried for ever.
-#![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail as loudly as tests")]
-#![expect(clippy::print_stdout, reason = "the report counts the days")]
+//! Server, disk and credential are simulated, the process is killed again and again, and disk and
+//! ledger are compared with a reference model. A failing case prints its seed; add it to
+//! `REGRESSION_SEEDS`, so that every run tests it again.
+#![expect(clippy::panic, clippy::unwrap_used, reason = "test helpers panic on failure")]
+#![expect(clippy::print_stdout, reason = "the report of each case is printed")]
 
 mod bad_messages;
 mod breaker_scenarios;
@@ -28,25 +29,26 @@ use rustix::io::Errno;
 
 use driver::{KillMode, SimulationCase};
 
-/// Seeds that failed once, or that lead somewhere rare.
+/// Seeds that failed once, or that reach a rare state.
 const REGRESSION_SEEDS: &[u64] = &[];
 
-/// Days of weather in one case.
+/// Days of random faults in one case.
 const DAYS_PER_CASE: u64 = 10;
 
-/// Cases in one run: with [`DAYS`] of weather and some of recovery, three hundred days and more.
+/// Cases in one run. Each has [`DAYS_PER_CASE`] days of faults and a recovery, so that one run
+/// simulates more than 300 days.
 const CASES_DEFAULT: u64 = 30;
 
-/// The variable that asks for more cases, as `make test` and `make soak` do.
+/// Environment variable with the number of cases; `make test` and `make soak` set it.
 const CASES_VARIABLE: &str = "SIMULATION_CASES";
 
-#[expect(clippy::disallowed_methods, reason = "how long a run is comes from the outside")]
+#[expect(clippy::disallowed_methods, reason = "the number of cases is configurable")]
 fn case_count() -> u64 {
-    let asked = std::env::var(CASES_VARIABLE);
-    asked.map_or(CASES_DEFAULT, |count| count.parse().expect("a number of cases"))
+    let value = std::env::var(CASES_VARIABLE);
+    value.map_or(CASES_DEFAULT, |count| count.parse().expect("a number of cases"))
 }
 
-/// Splits the cases over several tests, so that they run side by side.
+/// Runs one of `parts` parts of the cases, so that several tests run them in parallel.
 fn run_cases(part: u64, parts: u64) {
     let (mut days, mut page_retries) = (0, 0);
     let mut statuses = BTreeSet::new();
@@ -58,27 +60,27 @@ fn run_cases(part: u64, parts: u64) {
         page_retries += report.page_retries;
         statuses.extend(report.statuses);
     }
-    let missed = Status::ALL.iter().find(|status| !statuses.contains(status.name()));
-    assert_eq!(missed, None, "the weather is too mild");
-    assert!(page_retries > 0, "no page was ever asked for again");
+    let missing = Status::ALL.iter().find(|status| !statuses.contains(status.name()));
+    assert_eq!(missing, None, "the random faults never led to this status");
+    assert!(page_retries > 0, "no page was ever requested again");
     println!("{days} days simulated");
 }
 
 #[test]
-fn weeks_of_weather_and_crashes_lose_nothing_first_part() {
+fn random_faults_and_crashes_lose_nothing_part_1() {
     run_cases(0, 2);
 }
 
 #[test]
-fn weeks_of_weather_and_crashes_lose_nothing_second_part() {
+fn random_faults_and_crashes_lose_nothing_part_2() {
     run_cases(1, 2);
 }
 
-/// Kills the process at every single step of a small extraction, and again while it recovers.
+/// Kills the process at every step of a small extraction: once by SIGKILL, once by a power cut.
 #[test]
 fn a_crash_at_every_effect_loses_nothing_and_repeats_little() {
     let steps = SimulationCase::without_faults(1).run().steps;
-    assert!(steps > 50, "{steps} steps are too few to mean anything");
+    assert!(steps > 50, "{steps} steps are too few for a meaningful test");
     for step in 0..steps {
         SimulationCase::without_faults(1).killed_at_step(step, KillMode::Sigkill).run();
         SimulationCase::without_faults(1).killed_at_step(step, KillMode::PowerCut).run();
@@ -88,25 +90,25 @@ fn a_crash_at_every_effect_loses_nothing_and_repeats_little() {
 #[test]
 fn a_crash_at_every_call_to_the_disk_loses_nothing() {
     let calls = SimulationCase::without_faults(2).run().disk_calls;
-    assert!(calls > 100, "{calls} calls are too few to mean anything");
+    assert!(calls > 100, "{calls} calls are too few for a meaningful test");
     for call in 0..calls {
         SimulationCase::without_faults(2).killed_at_disk_call(call, KillMode::PowerCut).run();
     }
 }
 
-/// Cuts the power at every step and every call to the disk of an extraction in which one group is
-/// written while another is placed and recorded.
+/// Cuts the power at every step and every disk call of an extraction in which one batch is written
+/// while another one is published and recorded.
 #[test]
 fn a_crash_with_two_batches_in_flight_loses_nothing() {
-    let slow = || SimulationCase::without_faults(11).with_slow_disk();
-    let whole = slow().run();
-    let steps = (0..whole.steps).map(|step| slow().killed_at_step(step, KillMode::PowerCut));
-    let calls =
-        (0..whole.disk_calls).map(|call| slow().killed_at_disk_call(call, KillMode::PowerCut));
+    let slow_case = || SimulationCase::without_faults(11).with_slow_disk();
+    let report = slow_case().run();
+    let steps = (0..report.steps).map(|step| slow_case().killed_at_step(step, KillMode::PowerCut));
+    let calls = (0..report.disk_calls)
+        .map(|call| slow_case().killed_at_disk_call(call, KillMode::PowerCut));
 
-    let under_way = steps.chain(calls).map(|case| case.run().batches_at_crash).max();
+    let batches = steps.chain(calls).map(|case| case.run().batches_at_crash).max();
 
-    assert_eq!(under_way, Some(2), "that is how many may be");
+    assert_eq!(batches, Some(2), "at most two batches may be in flight");
 }
 
 #[test]
@@ -130,7 +132,7 @@ fn a_single_emfile_is_mostly_retried_at_once() {
     });
     let retries: u64 = retries.sum();
 
-    // Syncs, appends and removals are the others, and are not to be asked again.
+    // The other calls are syncs, appends and removals, which are not retried.
     assert!(calls / 4 < retries && retries < calls, "{retries} retries of {calls} calls");
 }
 

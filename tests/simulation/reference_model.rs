@@ -1,4 +1,4 @@
-//! The reference: what must be true of disk and ledger, given what the server holds.
+//! Reference model: checks disk and ledger against the messages on the server.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -12,27 +12,27 @@ use sha2::{Digest, Sha256};
 
 use crate::server::{ServerMessage, SimServer};
 
-/// Every content that the ledger calls stored is a whole file, and there once.
+/// Asserts that every content stored according to the ledger is one complete file.
 pub(crate) fn check_stored_contents_exist(
     disk: &MemoryDisk,
     ledger: &LedgerReader,
     server: &SimServer,
 ) {
     let files = disk.files();
-    let mut seen = BTreeSet::new();
+    let mut contents = BTreeSet::new();
     for stored in all_items_stored(ledger) {
         let path = Path::new("/downloads").join(&stored.folder).join(&stored.file);
         let bytes = files.get(&path);
         let bytes = bytes.unwrap_or_else(|| panic!("{} is missing", path.display()));
-        let mail = &server.messages[&number(&stored.document)];
-        let is_whole = *bytes == mail.bytes || mail.previous_contents.contains(bytes);
-        assert!(is_whole, "{} is torn", path.display());
+        let message = &server.messages[&number(&stored.document)];
+        let is_known = *bytes == message.bytes || message.previous_contents.contains(bytes);
+        assert!(is_known, "{} has none of the message's contents", path.display());
         assert_eq!(stored.length, bytes.len() as u64);
         let content = (stored.document.clone(), bytes);
-        assert!(seen.insert(content), "{} is there twice", stored.document);
+        assert!(contents.insert(content), "{} is stored twice", stored.document);
     }
-    let recount = ledger.check_counters().unwrap();
-    assert!(recount.is_consistent(), "the counters are wrong: {recount:?}");
+    let counters = ledger.check_counters().unwrap();
+    assert!(counters.is_consistent(), "the counters are wrong: {counters:?}");
 }
 
 pub(crate) fn all_items_stored(ledger: &LedgerReader) -> Vec<StoredFile> {
@@ -45,88 +45,94 @@ pub(crate) fn all_items_stored(ledger: &LedgerReader) -> Vec<StoredFile> {
     }
 }
 
-/// Whether the content that the server has of a mail now is the one that is stored.
-fn is_stored(ledger: &LedgerReader, no: u64, mail: &ServerMessage) -> bool {
-    let (item, document) = (ItemId::new(&*mail.item), DocumentId::new(format!("D{no}")));
+/// Returns true if the present content of a message is the stored one.
+fn is_stored(ledger: &LedgerReader, id: u64, message: &ServerMessage) -> bool {
+    let (item, document) = (ItemId::new(&*message.item), DocumentId::new(format!("D{id}")));
     let stored = ledger.stored_file(&item, &document).unwrap();
-    stored.is_some_and(|stored| stored.sha256 == *Sha256::digest(&mail.bytes))
+    stored.is_some_and(|stored| stored.sha256 == *Sha256::digest(&message.bytes))
 }
 
-/// Whether the worker has made up for all that went wrong.
+/// Returns true if no item is pending and every message that is not deleted is stored.
 pub(crate) fn has_recovered(ledger: &LedgerReader, server: &RefCell<SimServer>) -> bool {
     let server = server.borrow();
-    let mut mails = server.messages.iter();
+    let mut messages = server.messages.iter();
     ledger.session_counts().unwrap().pending() == 0
-        && mails.all(|(no, mail)| mail.is_deleted || is_stored(ledger, *no, mail))
+        && messages.all(|(id, message)| message.is_deleted || is_stored(ledger, *id, message))
 }
 
-/// Once all is well again, every content that the server holds is stored, and the account is even.
+/// Asserts that after a recovery no item is pending, every message is stored or settled otherwise,
+/// and no message was fetched more often than crashes and disk faults explain.
 pub(crate) fn check_everything_settled(ledger: &LedgerReader, server: &SimServer, kills: u64) {
-    let tally = ledger.session_counts().unwrap();
-    assert_eq!(tally.pending(), 0, "a session was left open: {tally:?}");
-    assert!(ledger.cursor().unwrap().is_some(), "everything would be listed again at each look");
-    for (no, mail) in &server.messages {
+    let counts = ledger.session_counts().unwrap();
+    assert_eq!(counts.pending(), 0, "a session was left open: {counts:?}");
+    assert!(
+        ledger.cursor().unwrap().is_some(),
+        "without a cursor, every poll would list everything"
+    );
+    for (id, message) in &server.messages {
         assert!(
-            is_stored(ledger, *no, mail)
-                || mail.is_deleted
-                || mail.always_fails && is_quarantined(ledger, mail)
-                || is_recorded_as_gone(ledger, *no),
-            "mail {no} is neither stored nor deleted, nor poison in quarantine, nor called gone"
+            is_stored(ledger, *id, message)
+                || message.is_deleted
+                || message.always_fails && is_quarantined(ledger, message)
+                || is_recorded_as_gone(ledger, *id),
+            "message {id} is not stored, deleted, quarantined or recorded as gone"
         );
-        // A fetch is repeated only where its result was lost.
-        let contents = 1 + mail.previous_contents.len() as u64;
+        // A fetch is repeated only if its result was lost.
+        let contents = 1 + message.previous_contents.len() as u64;
         assert!(
-            u64::from(mail.served_count) <= contents + kills + server.disk_faults,
-            "mail {no} was fetched {} times in {kills} crashes",
-            mail.served_count
+            u64::from(message.served_count) <= contents + kills + server.disk_faults,
+            "message {id} was fetched {} times, with {kills} crashes",
+            message.served_count
         );
     }
 }
 
-fn is_quarantined(ledger: &LedgerReader, mail: &ServerMessage) -> bool {
-    let row = ledger.item_failure(&ItemId::new(&*mail.item)).unwrap();
+fn is_quarantined(ledger: &LedgerReader, message: &ServerMessage) -> bool {
+    let row = ledger.item_failure(&ItemId::new(&*message.item)).unwrap();
     row.is_some_and(|row| row.status == ItemStatus::Quarantined)
 }
 
-/// Whether the account has a row for a mail that was named and never found.
-fn is_recorded_as_gone(ledger: &LedgerReader, no: u64) -> bool {
-    let row = ledger.item_failure(&ItemId::new(format!("missing:D{no}"))).unwrap();
+/// Returns true if the ledger has a row for a message that was listed and never found.
+fn is_recorded_as_gone(ledger: &LedgerReader, id: u64) -> bool {
+    let row = ledger.item_failure(&ItemId::new(format!("missing:D{id}"))).unwrap();
     row.is_some_and(|row| row.status == ItemStatus::Gone)
 }
 
-/// Every session that is completed accounts for each item it took on.
+/// Asserts that the totals of every completed session add up, and that only the last one is open.
 pub(crate) fn check_session_totals(database: &Connection) {
-    let uneven = "SELECT count(*) FROM sessions
+    let unbalanced = "SELECT count(*) FROM sessions
                   WHERE completed IS NOT NULL AND listed <> stored + gone + quarantined";
-    let open = "SELECT count(*) FROM sessions WHERE completed IS NULL AND no < (SELECT max(no) FROM sessions)";
-    for sql in [uneven, open] {
-        let wrong: i64 = database.query_row(sql, [], |row| row.get(0)).unwrap();
-        assert_eq!(wrong, 0, "{sql}");
+    let incomplete = "SELECT count(*) FROM sessions
+                      WHERE completed IS NULL AND no < (SELECT max(no) FROM sessions)";
+    for sql in [unbalanced, incomplete] {
+        let count: i64 = database.query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(count, 0, "{sql}");
     }
 }
 
-/// An outage costs an item one attempt at most: the one by which it was noticed.
+/// Asserts that an outage costs an item at most one attempt, the one that detects the outage.
 pub(crate) fn check_no_item_blamed(database: &Connection) {
     let sql = "SELECT max(attempts) FROM items";
     let attempts: i64 = database.query_row(sql, [], |row| row.get(0)).unwrap();
     assert!(attempts <= 1, "an item failed {attempts} times in an outage");
 }
 
-/// Every transition is an edge of the drawing in the docs. Returns the statuses passed through.
+/// Asserts that every transition is an edge of the diagram in `docs/machine.md`, and returns the
+/// statuses that were entered.
 pub(crate) fn check_transitions(ledger: &LedgerReader) -> BTreeSet<String> {
-    let drawing = include_str!("../../docs/machine.md");
-    let edges: BTreeSet<_> = drawing
+    let diagram = include_str!("../../docs/machine.md");
+    let edges: BTreeSet<_> = diagram
         .lines()
         .filter_map(|line| line.trim().split_once(": ")?.0.split_once(" --> "))
         .collect();
     let history = ledger.transitions(usize::MAX).unwrap();
-    for step in &history {
-        let edge = (step.from.as_str(), step.to.as_str());
-        // A restart in the midst of work comes back to the same work.
+    for transition in &history {
+        let edge = (transition.from.as_str(), transition.to.as_str());
+        // A restart during a phase enters the same phase again.
         let is_known = edge.0 == edge.1 || edges.contains(&edge);
-        assert!(is_known, "docs/machine.md has no such edge: {step:?}");
+        assert!(is_known, "docs/machine.md has no such edge: {transition:?}");
     }
-    history.into_iter().map(|step| step.to).collect()
+    history.into_iter().map(|transition| transition.to).collect()
 }
 
 fn number(document: &DocumentId) -> u64 {

@@ -1,4 +1,4 @@
-//! A made-up mailbox service with moods, and the truth about what it holds.
+//! Simulated mailbox service with faults, and the source that talks to it.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -20,50 +20,50 @@ use sha2::{Digest, Sha256};
 
 use crate::virtual_env::SimEnv;
 
-/// Entries on a page of a listing.
+/// Number of entries on a page of a listing.
 pub(crate) const PAGE_ENTRIES: u32 = 7;
 
-/// What the service is like at the moment.
+/// Current condition of the service.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum ServerCondition {
     Healthy,
-    /// Everything answers 503.
+    /// Every response is 503.
     Down,
-    /// No route to it.
+    /// There is no route to the service.
     Unreachable,
-    /// One in three requests fails, in all the ways there are.
+    /// One in three requests fails, with a random cause.
     Flaky,
-    /// So many requests per window of so many seconds, then 429 with the time told.
+    /// `requests` requests per window of `window` seconds, then 429 with a retry time.
     RateLimited {
         requests: u32,
         window: i64,
     },
-    /// So many per minute, then 429 without a time told.
+    /// `requests` requests per minute, then 429 without a retry time.
     RateLimitedSilently {
         requests: u32,
     },
-    /// Every answer is a login page.
+    /// Every response is a login page.
     LoginPage,
-    /// Two in three documents fail, whichever are asked for.
+    /// Two in three requests for documents fail, at random.
     MostDocumentsFail,
-    /// Well, and will be for the rest of the case.
+    /// Healthy for the rest of the case.
     HealthyForGood,
 }
 
-/// How a message fails whenever it is asked for.
+/// Fault of a message, the same for each request for it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum BadMessage {
-    /// 404, though the listing has it.
+    /// 404, although the listing contains it.
     Missing,
-    /// 500.
+    /// The response is 500.
     ServerError,
-    /// The body breaks off.
+    /// The body is truncated.
     Truncated,
-    /// The body has another length than was listed.
+    /// The body has another length than listed.
     WrongSize,
-    /// The connection breaks.
+    /// The connection is reset.
     ConnectionReset,
-    /// No answer, until the client has had enough.
+    /// There is no response until the client times out.
     NoResponse,
 }
 
@@ -86,7 +86,7 @@ impl BadMessage {
         }
     }
 
-    /// How much longer than others its answer takes.
+    /// Returns the additional latency of its response.
     pub(crate) fn extra_latency(self) -> Duration {
         match self {
             Self::NoResponse => Duration::from_secs(30),
@@ -99,74 +99,74 @@ impl BadMessage {
     }
 }
 
-/// One message.
-#[expect(clippy::struct_excessive_bools, reason = "each is a fault of its own")]
+/// Message on the server.
+#[expect(clippy::struct_excessive_bools, reason = "each is a separate fault")]
 #[derive(Clone, Debug)]
 pub(crate) struct ServerMessage {
     pub(crate) item: String,
     pub(crate) bytes: Vec<u8>,
-    /// Contents that it had before.
+    /// Earlier contents.
     pub(crate) previous_contents: Vec<Vec<u8>>,
-    /// Deleted: still in no listing, and 404 when asked for.
+    /// Deleted: absent from listings, and requests for it return 404.
     pub(crate) is_deleted: bool,
-    /// Always 500.
+    /// Every request for it returns 500.
     pub(crate) always_fails: bool,
-    /// Named by listings, and never found.
+    /// Reported by listings as missing: listed, but never found.
     pub(crate) is_never_found: bool,
-    /// Always 429.
+    /// Every request for it returns 429.
     pub(crate) is_always_throttled: bool,
     pub(crate) bad: Option<BadMessage>,
-    /// How often it was asked for.
+    /// Number of requests for it.
     pub(crate) request_count: u32,
-    /// How often its bytes were given out in full.
+    /// Number of times its bytes were sent in full.
     pub(crate) served_count: u32,
 }
 
 impl ServerMessage {
-    /// The id of its content.
+    /// Returns the id of its content.
     fn blob(&self) -> BlobId {
         let hash = Sha256::digest(&self.bytes);
         BlobId::new(hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
     }
 
-    /// Puts another content in the place of the present one.
+    /// Replaces the content and keeps the present one as an earlier one.
     pub(crate) fn replace(&mut self, bytes: Vec<u8>) {
         let replaced = std::mem::replace(&mut self.bytes, bytes);
         self.previous_contents.push(replaced);
     }
 }
 
-/// The truth.
+/// Simulated server. The reference model compares ledger and disk with its messages.
 pub(crate) struct SimServer {
     pub(crate) messages: BTreeMap<u64, ServerMessage>,
     pub(crate) condition: ServerCondition,
-    /// Whose mail it shows.
+    /// Account whose mail it returns.
     pub(crate) account: &'static str,
-    /// Requests that carry a cursor, a place or an id, by the account that they were sent to.
+    /// Requests with a cursor, a page token or a document id, by the account that received them.
     pub(crate) identifying_requests: BTreeMap<&'static str, u64>,
-    /// So many pages of listings come without ids, wherever they are.
+    /// Number of listing pages that will be returned without entries, at any position.
     pub(crate) empty_pages: u32,
     pub(crate) credential: u32,
-    /// What is in the worker's credential file.
+    /// Credential in the worker's file.
     pub(crate) credential_file: u32,
-    /// How long it takes to read it.
+    /// Duration of a read of that file.
     pub(crate) credential_read_duration: Duration,
-    /// Requests with a credential that is not valid.
+    /// Requests with an invalid credential.
     pub(crate) unauthorized_requests: u64,
-    /// Cursors before this one are forgotten.
+    /// Earlier cursors are expired.
     oldest_valid_cursor: u64,
     rate_limit: RateLimitWindow,
     pub(crate) requests: u64,
-    /// Requests that are not answered yet.
+    /// Requests without a response so far.
     pub(crate) in_flight: u64,
-    /// How much longer than usual an answer takes.
+    /// Additional latency of every response.
     pub(crate) extra_latency: Duration,
     pub(crate) requests_while_blocked: u64,
     pub(crate) rate_limited_requests: u64,
-    /// How long the 429 of one mail says to stay away.
+    /// Retry-After of the 429 for a throttled message.
     pub(crate) retry_after: Option<Duration>,
     pub(crate) disk_is_full: bool,
-    /// How often the disk was full: what was being stored is then fetched again.
+    /// Disk faults so far. After each, the documents that were being stored are fetched again.
     pub(crate) disk_faults: u64,
 }
 
@@ -203,55 +203,54 @@ impl SimServer {
         }
     }
 
-    /// Delivers `number` messages, some into threads that are there.
-    pub(crate) fn deliver(&mut self, number: u64, world: &SimEnv) {
-        for _ in 0..number {
-            let no = self.messages.len() as u64 + 1;
+    /// Delivers `count` messages, some of them into existing threads.
+    pub(crate) fn deliver(&mut self, count: u64, env: &SimEnv) {
+        for _ in 0..count {
+            let id = self.messages.len() as u64 + 1;
             let thread =
-                if world.chance_one_in(3) && no > 1 { 1 + world.random_below(no - 1) } else { no };
-            let length =
-                if world.chance_one_in(200) { 300_000 } else { 1 + world.random_below(400) };
-            let bytes = (0..length).map(|at| (at * 31 + no * 7).to_le_bytes()[0]).collect();
-            let mail = ServerMessage {
+                if env.chance_one_in(3) && id > 1 { 1 + env.random_below(id - 1) } else { id };
+            let length = if env.chance_one_in(200) { 300_000 } else { 1 + env.random_below(400) };
+            let bytes = (0..length).map(|at| (at * 31 + id * 7).to_le_bytes()[0]).collect();
+            let message = ServerMessage {
                 item: format!("T{thread}"),
                 bytes,
                 previous_contents: Vec::new(),
                 is_deleted: false,
-                always_fails: world.chance_one_in(150),
+                always_fails: env.chance_one_in(150),
                 is_never_found: false,
                 is_always_throttled: false,
                 bad: None,
                 request_count: 0,
                 served_count: 0,
             };
-            self.messages.insert(no, mail);
+            self.messages.insert(id, message);
         }
     }
 
-    /// Waits until so many messages were given out: the download is under way.
-    pub(crate) async fn wait_until_served(server: &RefCell<Self>, number: usize) {
-        let served =
-            || server.borrow().messages.values().filter(|mail| mail.served_count > 0).count();
-        while served() < number {
+    /// Waits until `count` messages were sent, so that the download is in progress.
+    pub(crate) async fn wait_until_served(server: &RefCell<Self>, count: usize) {
+        let served_count =
+            || server.borrow().messages.values().filter(|message| message.served_count > 0).count();
+        while served_count() < count {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
-    pub(crate) fn delete_random_message(&mut self, world: &SimEnv) {
+    pub(crate) fn delete_random_message(&mut self, env: &SimEnv) {
         if !self.messages.is_empty() {
-            let no = 1 + world.random_below(self.messages.len() as u64);
-            self.messages.entry(no).and_modify(|mail| mail.is_deleted = true);
+            let id = 1 + env.random_below(self.messages.len() as u64);
+            self.messages.entry(id).and_modify(|message| message.is_deleted = true);
         }
     }
 
-    /// Is restored from a backup: every mail has another content under its old id, one is new, and
-    /// no cursor from before is known any more.
-    pub(crate) fn restore_from_backup(&mut self, world: &SimEnv) {
-        self.deliver(1, world);
-        for mail in self.messages.values_mut() {
-            let mut bytes = mail.bytes.clone();
+    /// Restores the server from a backup: every message has another content under its old id, one
+    /// message is new, and all earlier cursors are expired.
+    pub(crate) fn restore_from_backup(&mut self, env: &SimEnv) {
+        self.deliver(1, env);
+        for message in self.messages.values_mut() {
+            let mut bytes = message.bytes.clone();
             bytes.extend_from_slice(b", restored");
-            mail.replace(bytes);
+            message.replace(bytes);
         }
         self.expire_cursors();
     }
@@ -260,12 +259,12 @@ impl SimServer {
         self.oldest_valid_cursor = self.messages.len() as u64;
     }
 
-    /// Everything is repaired.
+    /// Ends the faults for the rest of the case.
     pub(crate) fn repair_all(&mut self) {
         self.condition = ServerCondition::HealthyForGood;
         self.credential_file = self.credential;
-        for mail in self.messages.values_mut() {
-            (mail.always_fails, mail.is_always_throttled) = (false, false);
+        for message in self.messages.values_mut() {
+            (message.always_fails, message.is_always_throttled) = (false, false);
         }
     }
 
@@ -273,31 +272,31 @@ impl SimServer {
         self.messages.len() as u64
     }
 
-    fn error_for_request(
+    fn check_request(
         &mut self,
-        sent: Timestamp,
-        known: u32,
-        world: &SimEnv,
+        sent_at: Timestamp,
+        credential: u32,
+        env: &SimEnv,
     ) -> Result<(), Failure> {
         self.requests += 1;
-        let now = world.server_now();
-        if self.rate_limit.blocked_at < sent && sent < self.rate_limit.blocked_until {
+        let now = env.server_now();
+        if self.rate_limit.blocked_at < sent_at && sent_at < self.rate_limit.blocked_until {
             self.requests_while_blocked += 1;
         }
-        if known != self.credential {
+        if credential != self.credential {
             self.unauthorized_requests += 1;
-            return Err(Failure::new(Cause::Unauthorized, "401 from the made-up service"));
+            return Err(Failure::new(Cause::Unauthorized, "401 from the simulated service"));
         }
         match self.condition {
             ServerCondition::Healthy
             | ServerCondition::MostDocumentsFail
             | ServerCondition::HealthyForGood => Ok(()),
             ServerCondition::Down => {
-                Err(Failure::new(Cause::Server, "503 from the made-up service"))
+                Err(Failure::new(Cause::Server, "503 from the simulated service"))
             }
             ServerCondition::Unreachable => Err(Failure::new(Cause::LocalNetwork, "no route")),
             ServerCondition::LoginPage => Err(Failure::new(Cause::Challenge, "a login page")),
-            ServerCondition::Flaky if world.chance_one_in(3) => {
+            ServerCondition::Flaky if env.chance_one_in(3) => {
                 const RANDOM_CAUSES: [Cause; 5] = [
                     Cause::Server,
                     Cause::Connection,
@@ -305,7 +304,7 @@ impl SimServer {
                     Cause::Truncated,
                     Cause::Unknown,
                 ];
-                let cause = RANDOM_CAUSES[world.random_index(RANDOM_CAUSES.len())];
+                let cause = RANDOM_CAUSES[env.random_index(RANDOM_CAUSES.len())];
                 Err(Failure::new(cause, "flaky"))
             }
             ServerCondition::Flaky => Ok(()),
@@ -318,12 +317,12 @@ impl SimServer {
         }
     }
 
-    /// Answers "too many" for one mail.
-    fn error_for_message(&self, no: u64) -> Result<(), Failure> {
-        if self.messages.get(&no).is_none_or(|mail| !mail.is_always_throttled) {
+    /// Returns the 429 of a message that is always throttled.
+    fn check_message(&self, id: u64) -> Result<(), Failure> {
+        if self.messages.get(&id).is_none_or(|message| !message.is_always_throttled) {
             return Ok(());
         }
-        Err(Failure::new(Cause::RateLimit, "429 from the made-up service")
+        Err(Failure::new(Cause::RateLimit, "429 from the simulated service")
             .with_retry_after(self.retry_after))
     }
 
@@ -332,7 +331,7 @@ impl SimServer {
         requests: u32,
         seconds: i64,
         now: Timestamp,
-        tells: bool,
+        sends_retry_after: bool,
     ) -> Result<(), Failure> {
         let window = now.0.div_euclid(seconds * 1000);
         if self.rate_limit.window != window {
@@ -343,8 +342,8 @@ impl SimServer {
             return Ok(());
         }
         self.rate_limited_requests += 1;
-        let failure = Failure::new(Cause::RateLimit, "429 from the made-up service");
-        if !tells {
+        let failure = Failure::new(Cause::RateLimit, "429 from the simulated service");
+        if !sends_retry_after {
             return Err(failure);
         }
         let until = Timestamp((window + 1) * seconds * 1000);
@@ -355,47 +354,50 @@ impl SimServer {
     }
 }
 
-/// The way to the service: what the worker holds.
+/// Source that the worker uses to talk to the server.
 pub(crate) struct SimSource {
     pub(crate) server: Rc<RefCell<SimServer>>,
     pub(crate) env: SimEnv,
-    /// The credential as it was last read.
+    /// Credential as last read from the file.
     pub(crate) cached_credential: std::cell::Cell<u32>,
-    /// The one account that it speaks to.
+    /// The only account that it accepts.
     account: RefCell<Option<AccountId>>,
     limiter: Rc<dyn RequestLimiter>,
-    /// How a document is asked for again at once.
+    /// Policy of the quick retries of a document request.
     retry: RetryPolicy,
 }
 
 impl SimSource {
     pub(crate) fn new(
         server: &Rc<RefCell<SimServer>>,
-        world: &SimEnv,
+        env: &SimEnv,
         account: Option<AccountId>,
-        gate: Rc<dyn RequestLimiter>,
+        limiter: Rc<dyn RequestLimiter>,
         retry: RetryPolicy,
     ) -> Self {
-        let known = std::cell::Cell::new(server.borrow().credential_file);
+        let cached_credential = std::cell::Cell::new(server.borrow().credential_file);
         let account = RefCell::new(account);
         Self {
             server: Rc::clone(server),
-            env: world.clone(),
-            cached_credential: known,
+            env: env.clone(),
+            cached_credential,
             account,
-            limiter: gate,
+            limiter,
             retry,
         }
     }
 
-    /// Finds out whose mail there is, and refuses another's.
+    /// Returns the account of the server, or an error if it is not the recorded one.
     fn discover(&self) -> Result<AccountId, Failure> {
-        let is = AccountId::new(self.server.borrow().account);
-        let was = self.account.borrow_mut().get_or_insert_with(|| is.clone()).clone();
-        if was == is { Ok(is) } else { Err(Failure::account_changed("sim", &was, &is)) }
+        let current = AccountId::new(self.server.borrow().account);
+        let previous = self.account.borrow_mut().get_or_insert_with(|| current.clone()).clone();
+        if previous != current {
+            return Err(Failure::account_changed("sim", &previous, &current));
+        }
+        Ok(current)
     }
 
-    /// Tells the server something that it told before.
+    /// Checks the account and counts a request with a cursor, a page token or a document id.
     fn record_identifying_request(&self) -> Result<(), Failure> {
         self.discover()?;
         let account = self.server.borrow().account;
@@ -403,113 +405,111 @@ impl SimSource {
         Ok(())
     }
 
-    /// One request that tells the server something it told before.
+    /// Sends a request with a cursor or a page token.
     async fn identifying_request(&self) -> Result<(), Failure> {
         self.record_identifying_request()?;
         self.request().await
     }
 
-    /// One request for something that is as it should be.
+    /// Sends a request that is not for a message.
     async fn request(&self) -> Result<(), Failure> {
         self.send(AttemptKind::First, None).await
     }
 
-    /// One request, for a mail if one is given: it passes the gate, takes a while, and may be
-    /// refused.
+    /// Sends one attempt of a request, for a message if one is given: waits for the rate limiter,
+    /// takes a random time, and may fail.
     async fn send(
         &self,
         attempt: AttemptKind,
-        mail: Option<(u64, ThrottleStrikes)>,
+        message: Option<(u64, ThrottleStrikes)>,
     ) -> Result<(), Failure> {
-        let strikes = mail.map(|(_, strikes)| strikes);
-        let bad = mail.and_then(|(no, _)| self.server.borrow().messages[&no].bad);
-        let mut passage =
+        let strikes = message.map(|(_, strikes)| strikes);
+        let bad = message.and_then(|(id, _)| self.server.borrow().messages[&id].bad);
+        let mut permit =
             self.limiter.acquire(RequestInfo { strikes, ..request_info(attempt) }).await?;
         self.env.kill_point().await;
-        let sent = self.env.server_now();
-        let flight = InFlightGuard::start(&self.server);
-        let slowness = self.server.borrow().extra_latency
+        let sent_at = self.env.server_now();
+        let in_flight = InFlightGuard::start(&self.server);
+        let extra_latency = self.server.borrow().extra_latency
             + bad.map(BadMessage::extra_latency).unwrap_or_default();
-        let latency = slowness + Duration::from_millis(5 + self.env.random_below(200));
+        let latency = extra_latency + Duration::from_millis(5 + self.env.random_below(200));
         tokio::time::sleep(latency).await;
-        drop(flight);
-        let answer = self.server.borrow_mut().error_for_request(
-            sent,
+        drop(in_flight);
+        let result = self.server.borrow_mut().check_request(
+            sent_at,
             self.cached_credential.get(),
             &self.env,
         );
-        let answer = match mail {
-            Some((no, _)) => answer.and_then(|()| self.server.borrow().error_for_message(no)),
-            None => answer,
+        let result = match message {
+            Some((id, _)) => result.and_then(|()| self.server.borrow().check_message(id)),
+            None => result,
         };
-        let answer = answer.and_then(|()| match bad {
+        let result = result.and_then(|()| match bad {
             Some(bad) => Err(Failure::new(bad.cause(), format!("{bad:?}"))),
             None => Ok(()),
         });
-        let told = answer.as_ref().err().and_then(|failure| failure.retry_after);
-        passage.record_head(
-            RateLimitHeaders { retry_after: told, ..RateLimitHeaders::default() },
-            latency,
-        );
-        let held_until = passage.record_outcome(match &answer {
+        let retry_after = result.as_ref().err().and_then(|failure| failure.retry_after);
+        let headers = RateLimitHeaders { retry_after, ..RateLimitHeaders::default() };
+        permit.record_head(headers, latency);
+        let blocked_until = permit.record_outcome(match &result {
             Ok(()) => ReplyOutcome::Accepted,
             Err(failure) if failure.cause == Cause::RateLimit => ReplyOutcome::Throttled,
             Err(_) => ReplyOutcome::Failed,
         });
-        let strikes = passage.strikes();
-        drop(passage);
+        let strikes = permit.strikes();
+        drop(permit);
         self.env.kill_point().await;
-        answer.map_err(|failure| failure.with_blocked_until(held_until).with_strikes(strikes))
+        result.map_err(|failure| failure.with_blocked_until(blocked_until).with_strikes(strikes))
     }
 
     fn missing_messages(&self, from: u64, to: u64) -> Vec<DocumentId> {
         let server = self.server.borrow();
-        let named = server.messages.range(from + 1..to.max(from) + 1);
-        let vanished = named.filter(|(_, mail)| mail.is_never_found && !mail.is_deleted);
-        vanished.map(|(no, _)| DocumentId::new(format!("D{no}"))).collect()
+        let in_range = server.messages.range(from + 1..to.max(from) + 1);
+        let missing = in_range.filter(|(_, message)| message.is_never_found && !message.is_deleted);
+        missing.map(|(id, _)| DocumentId::new(format!("D{id}"))).collect()
     }
 
-    /// Asks for a document, and at once again where that may help and the budget allows it: what
+    /// Requests a document. Retries transient failures quickly while the retry budget allows it, as
     /// the HTTP client does.
     async fn fetch_with_retries(
         &self,
-        mail: (u64, ThrottleStrikes),
+        message: (u64, ThrottleStrikes),
         first: AttemptKind,
     ) -> Result<(), Failure> {
-        let bad = self.server.borrow().messages[&mail.0].bad;
-        let mut tries = AttemptTracker::default();
-        let most = self.retry.backoff().max_attempts;
+        let bad = self.server.borrow().messages[&message.0].bad;
+        let mut tracker = AttemptTracker::default();
+        let max_attempts = self.retry.backoff().max_attempts;
         let outcome = self.retry.when(|failure: &Failure| failure.is_transient()).run(async || {
-            let attempt = tries.start_attempt(first);
+            let attempt = tracker.start_attempt(first);
             self.server
                 .borrow_mut()
                 .messages
-                .entry(mail.0)
-                .and_modify(|mail| mail.request_count += 1);
-            let answer = self.send(attempt, Some(mail)).await;
-            if let Err(failure) = &answer {
-                tries.record_failure(failure);
+                .entry(message.0)
+                .and_modify(|message| message.request_count += 1);
+            let result = self.send(attempt, Some(message)).await;
+            if let Err(failure) = &result {
+                tracker.record_failure(failure);
             }
-            match answer {
-                // A client that asks for the message in another way finds that it is there.
+            match result {
+                // As the JMAP source if the message exists: no quick retry (`retry_after` is set).
                 Err(failure) if bad == Some(BadMessage::Missing) => {
                     Err(Failure { is_retry_budget_exhausted: false, ..failure }
                         .with_retry_after(Some(Duration::ZERO)))
                 }
                 Err(failure)
                     if failure.is_transient()
-                        && tries.attempts() < most
+                        && tracker.attempts() < max_attempts
                         && !self.limiter.try_take_retry(request_info(AttemptKind::Retry)) =>
                 {
                     Err(Failure { is_retry_budget_exhausted: true, ..failure })
                 }
-                answer => answer,
+                result => result,
             }
         });
         let outcome = outcome.await;
-        outcome.map_err(|gave_up| {
-            let failure = gave_up.into_failure(|guard| Failure::new(Cause::Server, guard));
-            tries.annotate(failure)
+        outcome.map_err(|error| {
+            let failure = error.into_failure(|breaker| Failure::new(Cause::Server, breaker));
+            tracker.annotate(failure)
         })
     }
 
@@ -518,13 +518,13 @@ impl SimSource {
         let listed = server
             .messages
             .range(from + 1..to.max(from) + 1)
-            .filter(|(_, mail)| !mail.is_deleted && !mail.is_never_found);
+            .filter(|(_, message)| !message.is_deleted && !message.is_never_found);
         listed
-            .map(|(no, mail)| ListedDocument {
-                item: ItemId::new(&*mail.item),
-                document: DocumentId::new(format!("D{no}")),
-                blob: mail.blob(),
-                size: Some(mail.bytes.len() as u64),
+            .map(|(id, message)| ListedDocument {
+                item: ItemId::new(&*message.item),
+                document: DocumentId::new(format!("D{id}")),
+                blob: message.blob(),
+                size: Some(message.bytes.len() as u64),
             })
             .collect()
     }
@@ -554,14 +554,14 @@ impl Source for SimSource {
     async fn list_page(
         &self,
         listing: &Listing,
-        place: Option<&PageToken>,
+        page_token: Option<&PageToken>,
     ) -> Result<Page, Failure> {
         self.identifying_request().await?;
-        // What comes after the first page is in no listing: it is found by the next look.
+        // A message that arrives after the first page is not listed: the next poll finds it.
         let newest = self.server.borrow().newest();
-        let (from, end) = match (place, listing) {
-            (Some(place), _) => {
-                let (from, end) = place.as_str().split_once(" of ").expect("a place of ours");
+        let (from, end) = match (page_token, listing) {
+            (Some(token), _) => {
+                let (from, end) = token.as_str().split_once(" of ").expect("the server's token");
                 (number(from), number(end))
             }
             (None, Listing::Full) => (0, newest),
@@ -570,12 +570,12 @@ impl Source for SimSource {
         if matches!(listing, Listing::Since(_)) && from < self.server.borrow().oldest_valid_cursor {
             return Err(Failure::new(Cause::CursorExpired, "cannot calculate changes"));
         }
-        let left = self.server.borrow().empty_pages.checked_sub(1).filter(|_| from < end);
-        if let Some(left) = left {
-            self.server.borrow_mut().empty_pages = left;
-            let back = PageToken::new(format!("{from} of {end}"));
-            let why = format!("the list ended after {from} of {end} mails");
-            let next = NextPage::Unverified { resume_from: back, reason: why };
+        let empty_pages = self.server.borrow().empty_pages.checked_sub(1).filter(|_| from < end);
+        if let Some(empty_pages) = empty_pages {
+            self.server.borrow_mut().empty_pages = empty_pages;
+            let resume_from = PageToken::new(format!("{from} of {end}"));
+            let reason = format!("the list ended after {from} of {end} messages");
+            let next = NextPage::Unverified { resume_from, reason };
             return Ok(Page {
                 entries: Vec::new(),
                 missing_documents: Vec::new(),
@@ -584,11 +584,11 @@ impl Source for SimSource {
             });
         }
         let to = end.min(from + u64::from(PAGE_ENTRIES));
-        let begin = match listing {
+        let start = match listing {
             Listing::Full => 0,
             Listing::Since(cursor) => number(cursor.as_str()),
         };
-        let missing = if to < end { Vec::new() } else { self.missing_messages(begin, end) };
+        let missing = if to < end { Vec::new() } else { self.missing_messages(start, end) };
         let next = if to < end {
             NextPage::More(PageToken::new(format!("{to} of {end}")))
         } else {
@@ -607,42 +607,42 @@ impl Source for SimSource {
 
     async fn fetch(
         &self,
-        wanted: &DocumentRef,
+        document: &DocumentRef,
         sink: &mut impl Sink,
     ) -> Result<FetchOutcome, Failure> {
-        let no = number(&wanted.document.as_str()[1..]);
+        let id = number(&document.document.as_str()[1..]);
         self.record_identifying_request()?;
-        let first = if wanted.is_suspect { AttemptKind::Suspect } else { AttemptKind::First };
-        self.fetch_with_retries((no, wanted.strikes), first).await?;
-        let mail = self.server.borrow().messages[&no].clone();
-        if mail.is_deleted {
-            return Err(Failure::new(Cause::NotFound, "404 from the made-up service"));
+        let first = if document.is_suspect { AttemptKind::Suspect } else { AttemptKind::First };
+        self.fetch_with_retries((id, document.strikes), first).await?;
+        let message = self.server.borrow().messages[&id].clone();
+        if message.is_deleted {
+            return Err(Failure::new(Cause::NotFound, "404 from the simulated service"));
         }
         if self.server.borrow().condition == ServerCondition::MostDocumentsFail
             && self.env.random_below(3) > 0
         {
-            return Err(Failure::new(Cause::Timeout, "no answer in time"));
+            return Err(Failure::new(Cause::Timeout, "no response in time"));
         }
-        if mail.always_fails {
-            return Err(Failure::new(Cause::Server, "500 from the made-up service"));
+        if message.always_fails {
+            return Err(Failure::new(Cause::Server, "500 from the simulated service"));
         }
-        if mail.blob() != wanted.blob {
-            let size = Some(mail.bytes.len() as u64);
-            return Ok(FetchOutcome::Moved { blob: mail.blob(), size });
+        if message.blob() != document.blob {
+            let size = Some(message.bytes.len() as u64);
+            return Ok(FetchOutcome::Moved { blob: message.blob(), size });
         }
-        for chunk in mail.bytes.chunks(64 * 1024) {
+        for chunk in message.bytes.chunks(64 * 1024) {
             sink.write(chunk).await?;
         }
-        self.server.borrow_mut().messages.entry(no).and_modify(|mail| mail.served_count += 1);
-        Ok(FetchOutcome::Complete(mail.bytes.len() as u64))
+        self.server.borrow_mut().messages.entry(id).and_modify(|message| message.served_count += 1);
+        Ok(FetchOutcome::Complete(message.bytes.len() as u64))
     }
 
     async fn refresh_credential(&self) -> Result<CredentialChange, Failure> {
         self.env.kill_point().await;
-        let takes = self.server.borrow().credential_read_duration;
-        tokio::time::sleep(takes).await;
-        let file = self.server.borrow().credential_file;
-        let changed = self.cached_credential.replace(file) != file;
+        let duration = self.server.borrow().credential_read_duration;
+        tokio::time::sleep(duration).await;
+        let credential = self.server.borrow().credential_file;
+        let changed = self.cached_credential.replace(credential) != credential;
         Ok(if changed { CredentialChange::Changed } else { CredentialChange::Unchanged })
     }
 
@@ -651,7 +651,7 @@ impl Source for SimSource {
     }
 }
 
-/// A request on its way, also where it is given up.
+/// Counts a request as in flight until it is dropped, also if the request is cancelled.
 struct InFlightGuard<'a>(&'a RefCell<SimServer>);
 
 impl<'a> InFlightGuard<'a> {
@@ -672,5 +672,5 @@ fn request_info(attempt: AttemptKind) -> RequestInfo<'static> {
 }
 
 fn number(text: &str) -> u64 {
-    text.parse().expect("the worker gives back what it was given")
+    text.parse().expect("the worker returns cursors, page tokens and ids unchanged")
 }

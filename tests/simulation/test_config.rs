@@ -1,4 +1,4 @@
-//! The settings of the worker: those of `config.toml`, but for a look every half hour.
+//! Settings of the simulated worker: the defaults of `config.toml`, except a poll every half hour.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! A world in which a day passes in a moment, and which can end at any point.
+//! Runtime environment in virtual time, where a day takes a moment and the process can be killed at
+//! any point.
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
@@ -11,16 +12,16 @@ use cynosure::worker::Env;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Where the made-up time begins.
+/// Start of the virtual time.
 const EPOCH: Timestamp = Timestamp(1_750_000_000_000);
 
-/// The longest single sleep, as in the world outside: a clock that is set forward is seen then.
+/// Longest single sleep. A forward clock step is noticed at most this much later.
 const SLEEP_MAX: Duration = Duration::from_secs(300);
 
-/// More steps than any case needs: a worker that takes them runs in circles.
+/// Upper limit for the steps of a case. No case needs as many, so a worker that reaches it loops.
 const STEPS_MAX: u64 = 1_000_000;
 
-/// Virtual time, seeded chance, and a process that can be killed. Shared by server, worker and test.
+/// Virtual clock, seeded random generator and kill switch. Shared by server, worker and test.
 #[derive(Clone)]
 pub(crate) struct SimEnv {
     inner: Rc<SimEnvState>,
@@ -28,16 +29,16 @@ pub(crate) struct SimEnv {
 
 struct SimEnvState {
     started_at: Instant,
-    /// How far the worker's clock is ahead of the true time, in milliseconds.
+    /// Milliseconds by which the worker's clock is ahead of the true time.
     clock_offset_ms: Cell<i64>,
     clock_steps: Cell<u64>,
     rng: RefCell<fastrand::Rng>,
     disk: MemoryDisk,
-    /// Steps until the process is killed.
+    /// Remaining steps until the process is killed.
     steps_until_kill: Cell<Option<u64>>,
-    /// Calls to the disk after which the process is killed in the middle of its work.
+    /// Number of the disk call at which the process is killed.
     kill_at_disk_call: Cell<Option<u64>>,
-    /// How long the disk takes for a job, at most.
+    /// Maximum duration of a blocking job.
     disk_latency_max: Cell<Duration>,
     killed: Cell<bool>,
     kill_notify: Notify,
@@ -62,13 +63,13 @@ impl SimEnv {
         Self { inner: Rc::new(inner) }
     }
 
-    /// Starts a new life of the process, killed at the `fuse`-th step if one is given.
-    pub(crate) fn start_process(&self, fuse: Option<KillPoint>) {
+    /// Starts the process again. It is killed at `kill_point`, if one is given.
+    pub(crate) fn start_process(&self, kill_point: Option<KillPoint>) {
         self.inner.killed.set(false);
         self.inner.steps_until_kill.set(None);
         self.inner.kill_at_disk_call.set(None);
         self.inner.disk.clear_fault();
-        match fuse {
+        match kill_point {
             Some(KillPoint::Step(step)) => self.inner.steps_until_kill.set(Some(step)),
             Some(KillPoint::DiskCall(call)) => {
                 let at = self.inner.disk.operation_count() + call;
@@ -79,17 +80,17 @@ impl SimEnv {
         }
     }
 
-    /// The time that the server and the test go by.
+    /// Returns the true time, which server and test use.
     pub(crate) fn server_now(&self) -> Timestamp {
         EPOCH.after(self.inner.started_at.elapsed())
     }
 
-    /// How many days were simulated.
+    /// Returns the number of simulated days.
     pub(crate) fn days(&self) -> u64 {
         self.inner.started_at.elapsed().as_secs() / 86_400
     }
 
-    /// Sets the worker's clock forward by `seconds`, or back.
+    /// Steps the worker's clock by `seconds`: forward if positive, backward if negative.
     pub(crate) fn step_clock(&self, seconds: i64) {
         self.inner.clock_offset_ms.set(self.inner.clock_offset_ms.get() + seconds * 1000);
         self.inner.clock_steps.set(self.inner.clock_steps.get() + 1);
@@ -99,27 +100,27 @@ impl SimEnv {
         self.inner.clock_steps.get()
     }
 
-    /// Has each job on the disk take up to so long, so that others come between.
-    pub(crate) fn set_disk_latency(&self, to: Duration) {
-        self.inner.disk_latency_max.set(to);
+    /// Sets the maximum duration of a blocking job, so that other tasks run in the meantime.
+    pub(crate) fn set_disk_latency(&self, max: Duration) {
+        self.inner.disk_latency_max.set(max);
     }
 
-    /// Kills the process, wherever it is.
+    /// Kills the process at its current point.
     pub(crate) fn kill_now(&self) {
         self.inner.killed.set(true);
-        // Who is killed tidies up nothing.
+        // A killed process does no cleanup, so all its disk calls fail from now on.
         self.inner.disk.set_fault(DiskFault::stop_at(0));
         self.inner.kill_notify.notify_one();
     }
 
-    /// Whether the process is killed, or about to be at its next step.
+    /// Returns true if the process is killed, or will be at its next step.
     pub(crate) fn is_being_killed(&self) -> bool {
-        let stopped = self
+        let is_past_kill = self
             .inner
             .kill_at_disk_call
             .get()
             .is_some_and(|at| self.inner.disk.operation_count() > at);
-        self.inner.killed.get() || stopped
+        self.inner.killed.get() || is_past_kill
     }
 
     /// Resolves when the process is killed.
@@ -129,11 +130,11 @@ impl SimEnv {
         }
     }
 
-    /// A point at which the process may be killed: it goes no further.
+    /// Counts a step, and never returns if the process is killed at it.
     pub(crate) async fn kill_point(&self) {
         self.inner.steps.set(self.inner.steps.get() + 1);
-        assert!(self.inner.steps.get() < STEPS_MAX, "a loop without a wait, at {}", self.now());
-        let burnt = match self.inner.steps_until_kill.get() {
+        assert!(self.inner.steps.get() < STEPS_MAX, "a loop without a wait at {}", self.now());
+        let is_due = match self.inner.steps_until_kill.get() {
             Some(0) => true,
             Some(left) => {
                 self.inner.steps_until_kill.set(Some(left - 1));
@@ -141,7 +142,7 @@ impl SimEnv {
             }
             None => false,
         };
-        if burnt || self.is_being_killed() {
+        if is_due || self.is_being_killed() {
             self.kill_now();
             pending::<()>().await;
         }
@@ -151,7 +152,7 @@ impl SimEnv {
         self.inner.steps.get()
     }
 
-    /// A number below `limit`, from the seed.
+    /// Returns a random number below `limit`.
     pub(crate) fn random_below(&self, limit: u64) -> u64 {
         self.inner.rng.borrow_mut().u64(..limit)
     }
@@ -165,21 +166,21 @@ impl SimEnv {
     }
 }
 
-/// When the process is killed.
+/// Point at which the process is killed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum KillPoint {
-    /// Between two effects: a request sent, an answer taken in, a transaction made.
+    /// Step between two effects, such as a sent request, a received response or a transaction.
     Step(u64),
-    /// In the middle of one: at a call to the disk.
+    /// Disk call, in the middle of an effect.
     DiskCall(u64),
 }
 
 impl Env for SimEnv {
     fn time(&self) -> ClockReading {
-        let ahead = self.inner.clock_offset_ms.get();
+        let offset_ms = self.inner.clock_offset_ms.get();
         ClockReading {
-            wall: Timestamp(self.server_now().0 + ahead),
-            booted_at: Timestamp(EPOCH.0 + ahead),
+            wall: Timestamp(self.server_now().0 + offset_ms),
+            booted_at: Timestamp(EPOCH.0 + offset_ms),
         }
     }
 
@@ -198,13 +199,13 @@ impl Env for SimEnv {
         job: impl FnOnce() -> T + Send + 'static,
     ) -> T {
         self.kill_point().await;
-        let done = job();
+        let result = job();
         let max = self.inner.disk_latency_max.get();
         if !max.is_zero() {
-            let share = self.inner.rng.borrow_mut().f64();
-            tokio::time::sleep(max.mul_f64(share)).await;
+            let fraction = self.inner.rng.borrow_mut().f64();
+            tokio::time::sleep(max.mul_f64(fraction)).await;
         }
         self.kill_point().await;
-        done
+        result
     }
 }

@@ -1,4 +1,4 @@
-//! Waits of quick retries in virtual time, and chance from the seed.
+//! Timer of the quick retries: delays in virtual time, jitter from the seed.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -18,17 +18,17 @@ impl Timer for VirtualTimer {
         Box::pin(tokio::time::sleep(delay))
     }
 
-    /// A call that blocks takes no time here, and so does its waiting.
+    /// Returns at once, because a blocking call takes no virtual time.
     fn sleep_blocking(&self, _delay: Duration) {}
 }
 
-/// The policy of this name, as `config.toml` has it.
+/// Creates the retry policy of this name, with a timer in virtual time.
 pub(crate) fn retry_policy(
     name: &str,
-    shape: BackoffConfig,
+    backoff: BackoffConfig,
     seed: u64,
     registry: &RetryRegistry,
 ) -> RetryPolicy {
-    let pauses = VirtualTimer(Mutex::new(fastrand::Rng::with_seed(seed)));
-    RetryPolicy::new(name, shape).with_registry(registry).with_timer(pauses)
+    let timer = VirtualTimer(Mutex::new(fastrand::Rng::with_seed(seed)));
+    RetryPolicy::new(name, backoff).with_registry(registry).with_timer(timer)
 }

@@ -18,27 +18,30 @@ fn a_real_archive_stores_verifies_and_refuses_a_link() {
     RealDisk.create_dir(&outside).unwrap();
     symlink(&outside, session.join(layout::encode_id("T1-0"))).unwrap();
 
-    let mut group = WriteBatch::new(folder.clone());
+    let mut batch = WriteBatch::new(folder.clone());
     for (item, document) in documents_of_batch(1) {
-        let mut draft = archive.spool_document();
-        draft.append(&document_bytes(&document)).unwrap();
-        group.push(batch_entry(&item, &document, FIRST_VERSION, draft));
+        let mut spooled = archive.spool_document();
+        spooled.append(&document_bytes(&document)).unwrap();
+        batch.push(batch_entry(&item, &document, FIRST_VERSION, spooled));
     }
-    let (answers, intent) = archive.publish(archive.stage_batch(group).unwrap()).unwrap();
+    let (results, intent) = archive.publish(archive.stage_batch(batch).unwrap()).unwrap();
     archive.clear_intent(intent);
 
-    let (kept, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
-    assert_eq!((kept.len(), refused.len()), (11, 1), "the others are kept");
+    let (published, failed): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+    assert_eq!((published.len(), failed.len()), (11, 1), "the others are kept");
     assert_eq!(RealDisk.list_dir(&outside).unwrap().len(), 0, "nothing went through the link");
-    for kept in kept.into_iter().flatten() {
-        let path = session.join(&kept.file);
-        assert_eq!(check_file(&RealDisk, &path, kept.length, &kept.sha256), FileCheck::Intact);
+    for published in published.into_iter().flatten() {
+        let path = session.join(&published.file);
+        assert_eq!(
+            check_file(&RealDisk, &path, published.length, &published.sha256),
+            FileCheck::Intact
+        );
     }
-    let known = list_orphans(&RealDisk, &root, &folder, 100, |item, document, at| {
+    let orphans = list_orphans(&RealDisk, &root, &folder, 100, |item, document, location| {
         let file = layout::document_path(item, document, FIRST_VERSION);
-        Ok(*at == ArchiveLocation { folder: folder.as_str().into(), file })
+        Ok(*location == ArchiveLocation { folder: folder.as_str().into(), file })
     });
-    assert_eq!(known.unwrap(), [session.join("+t1-0")], "only the link is unknown");
+    assert_eq!(orphans.unwrap(), [session.join("+t1-0")], "only the link is unknown");
     assert_eq!(open().1, RecoveryReport::default());
 }
 

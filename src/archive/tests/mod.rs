@@ -60,7 +60,7 @@ fn batch_entry(
     item: &ItemId,
     document: &DocumentId,
     version: u32,
-    draft: SpooledDocument,
+    spooled: SpooledDocument,
 ) -> BatchEntry {
     let blob = BlobId::new(document.as_str());
     BatchEntry {
@@ -69,7 +69,7 @@ fn batch_entry(
         blob,
         size: None,
         version,
-        spooled: draft,
+        spooled,
     }
 }
 
@@ -81,27 +81,27 @@ impl TestWorker {
 
     /// Runs a worker from its start to the end of all batches, or to its first failure.
     fn run_to_end(&mut self) -> Result<RecoveryReport, Failure> {
-        let (archive, recovered) = self.open_archive()?;
+        let (archive, report) = self.open_archive()?;
         self.store_batches(&archive)?;
-        Ok(recovered)
+        Ok(report)
     }
 
     fn open_archive(&self) -> Result<(Archive, RecoveryReport), Failure> {
         let disk = Arc::new(self.disk.clone());
         let (marker, owner) = write_marker(disk, "/downloads", self.ledger.folder.is_some())?;
-        Archive::open(marker, owner, |item, document, at| {
+        Archive::open(marker, owner, |item, document, location| {
             let stored = self.ledger.stored.get(&(item.clone(), document.clone()));
-            Ok(stored.is_some_and(|(stored_at, _)| stored_at == at))
+            Ok(stored.is_some_and(|(stored_location, _)| stored_location == location))
         })
     }
 
     /// Lists the files except manifests, the marker and the marker's temporary file.
     fn files(&self) -> Vec<PathBuf> {
-        let is_ours = |path: &PathBuf| {
+        let is_relevant = |path: &PathBuf| {
             let path = path.to_string_lossy();
             !path.contains(MARKER_FILE) && !path.ends_with(MANIFEST_FILE)
         };
-        self.disk.files().into_keys().filter(is_ours).collect()
+        self.disk.files().into_keys().filter(is_relevant).collect()
     }
 
     /// Asserts that the manifest and the files alone yield the documents of the ledger.
@@ -109,21 +109,21 @@ impl TestWorker {
     /// After a kill a document may be missing from the manifest: this disk treats a call that a
     /// kill prevents as a failed sync, after which the file is never durable. Its name then gives
     /// its ids.
-    fn assert_adoptable(&self, is_in_manifest: bool, when: &str) {
+    fn assert_adoptable(&self, is_in_manifest: bool, context: &str) {
         let Some(folder) = &self.ledger.folder else { return };
         let root = Path::new("/downloads");
         let contents = FolderContents::read(&self.disk, root, folder).unwrap();
-        assert_eq!(contents.skipped, [], "{when}");
-        assert_eq!(contents.documents.len(), self.ledger.stored.len(), "{when}");
-        let kept: BTreeMap<&str, &PublishedFile> =
-            self.ledger.stored.values().map(|(_, kept)| (&*kept.file, kept)).collect();
+        assert_eq!(contents.skipped, [], "{context}");
+        assert_eq!(contents.documents.len(), self.ledger.stored.len(), "{context}");
+        let files: BTreeMap<&str, &PublishedFile> =
+            self.ledger.stored.values().map(|(_, file)| (&*file.file, file)).collect();
         for found in &contents.documents {
             let sha256 = found.compute_sha256(&self.disk, root, folder).unwrap();
-            let kept = kept[&*found.file];
-            assert_eq!((found.length, sha256), (kept.length, kept.sha256), "{when}");
+            let file = files[&*found.file];
+            assert_eq!((found.length, sha256), (file.length, file.sha256), "{context}");
             assert!(
                 found.blob.is_some() || !is_in_manifest,
-                "{when}: {} is in no manifest",
+                "{context}: {} is in no manifest",
                 found.file
             );
         }
@@ -137,21 +137,21 @@ impl TestWorker {
         self.ledger.folder = Some(folder.clone());
         let mut pending: Option<StagedDocuments> = None;
         for number in 0..BATCHES.len() {
-            let wanted: Vec<_> = documents_of_batch(number)
+            let documents: Vec<_> = documents_of_batch(number)
                 .filter(|key| !self.ledger.stored.contains_key(key))
                 .collect();
-            if wanted.is_empty() {
+            if documents.is_empty() {
                 continue;
             }
-            let written = self.stage_batch(archive, &folder, &wanted);
+            let staged = self.stage_batch(archive, &folder, &documents);
             // The previous batch is committed even if this one failed.
-            if let Some(before) = pending.take() {
-                self.publish_and_commit(archive, &folder, before)?;
+            if let Some(previous) = pending.take() {
+                self.publish_and_commit(archive, &folder, previous)?;
             }
-            let written = (wanted, written?);
+            let staged = (documents, staged?);
             match self.order {
-                BatchOrder::Sequential => self.publish_and_commit(archive, &folder, written)?,
-                BatchOrder::Overlapping => pending = Some(written),
+                BatchOrder::Sequential => self.publish_and_commit(archive, &folder, staged)?,
+                BatchOrder::Overlapping => pending = Some(staged),
             }
         }
         pending.map_or(Ok(()), |last| self.publish_and_commit(archive, &folder, last))
@@ -161,65 +161,67 @@ impl TestWorker {
         &self,
         archive: &Archive,
         folder: &FolderName,
-        wanted: &[(ItemId, DocumentId)],
+        documents: &[(ItemId, DocumentId)],
     ) -> Result<StagedBatch, Failure> {
-        let mut group = WriteBatch::new(folder.clone());
-        for (item, document) in wanted {
-            let mut draft = archive.spool_document();
+        let mut batch = WriteBatch::new(folder.clone());
+        for (item, document) in documents {
+            let mut spooled = archive.spool_document();
             for chunk in document_bytes(document).chunks(100_000) {
-                draft.append(chunk)?;
+                spooled.append(chunk)?;
             }
             self.fetch_count.set(self.fetch_count.get() + 1);
-            group.push(batch_entry(item, document, FIRST_VERSION, draft));
+            batch.push(batch_entry(item, document, FIRST_VERSION, spooled));
         }
-        archive.stage_batch(group)
+        archive.stage_batch(batch)
     }
 
     fn publish_and_commit(
         &mut self,
         archive: &Archive,
         folder: &FolderName,
-        (wanted, written): StagedDocuments,
+        (documents, staged): StagedDocuments,
     ) -> Result<(), Failure> {
-        let (answers, intent) = archive.publish(written)?;
+        let (results, intent) = archive.publish(staged)?;
         // An extra operation, so that a fault can occur between the archive and the ledger.
         self.disk
             .path_kind(Path::new("/"))
             .map_err(|e| storage_failure("commit", archive.root(), &e))?;
-        let mut refused = None;
-        for (key, answer) in wanted.into_iter().zip(answers) {
-            match answer {
-                Ok(kept) => {
-                    let at =
-                        ArchiveLocation { folder: folder.as_str().into(), file: kept.file.clone() };
-                    self.ledger.stored.insert(key, (at, kept));
+        let mut last_failure = None;
+        for (key, result) in documents.into_iter().zip(results) {
+            match result {
+                Ok(published) => {
+                    let location = ArchiveLocation {
+                        folder: folder.as_str().into(),
+                        file: published.file.clone(),
+                    };
+                    self.ledger.stored.insert(key, (location, published));
                 }
-                Err(failure) => refused = Some(failure),
+                Err(failure) => last_failure = Some(failure),
             }
         }
         archive.clear_intent(intent);
-        refused.map_or(Ok(()), Err)
+        last_failure.map_or(Ok(()), Err)
     }
 
-    fn assert_stored_intact(&self, when: &str) {
-        for (key, (at, kept)) in &self.ledger.stored {
-            let path = Path::new("/downloads").join(&at.folder).join(&at.file);
-            let finding = check_file(&self.disk, &path, kept.length, &kept.sha256);
-            assert_eq!(finding, FileCheck::Intact, "{when}: {key:?}");
+    fn assert_stored_intact(&self, context: &str) {
+        for (key, (location, published)) in &self.ledger.stored {
+            let path = Path::new("/downloads").join(&location.folder).join(&location.file);
+            let check = check_file(&self.disk, &path, published.length, &published.sha256);
+            assert_eq!(check, FileCheck::Intact, "{context}: {key:?}");
         }
     }
 
     /// Asserts that the ledger knows every file on the disk.
-    fn assert_no_orphans(&self, when: &str) {
+    fn assert_no_orphans(&self, context: &str) {
         let files = self.files();
-        assert_eq!(files.len(), self.ledger.stored.len(), "{when}: {files:?}");
+        assert_eq!(files.len(), self.ledger.stored.len(), "{context}: {files:?}");
     }
 
     /// Asserts that all documents are stored and intact, and that there are no other files.
-    fn assert_complete(&self, when: &str) {
-        self.assert_stored_intact(when);
-        assert_eq!(self.ledger.stored.len(), total_documents(), "{when}");
-        self.assert_no_orphans(when);
+    fn assert_complete(&self, context: &str) {
+        self.assert_stored_intact(context);
+        assert_eq!(self.ledger.stored.len(), total_documents(), "{context}");
+        self.assert_no_orphans(context);
     }
 }
 
@@ -247,11 +249,11 @@ fn write_marker(
     Ok((marker, owner))
 }
 
-fn documents_of_batch(group: usize) -> impl Iterator<Item = (ItemId, DocumentId)> {
-    let (threads, messages) = BATCHES[group];
+fn documents_of_batch(batch: usize) -> impl Iterator<Item = (ItemId, DocumentId)> {
+    let (threads, messages) = BATCHES[batch];
     (0..messages).map(move |message| {
-        let item = ItemId::new(format!("T{group}-{}", message % threads));
-        (item, DocumentId::new(format!("m-{group}-{message}")))
+        let item = ItemId::new(format!("T{batch}-{}", message % threads));
+        (item, DocumentId::new(format!("m-{batch}-{message}")))
     })
 }
 
@@ -280,10 +282,10 @@ fn document_bytes(document: &DocumentId) -> Vec<u8> {
 }
 
 fn operation_count(order: BatchOrder) -> u64 {
-    let mut world = TestWorker::new(order);
-    world.run_to_end().unwrap();
-    let operations = world.disk.operation_count();
-    world.assert_complete("undisturbed");
+    let mut worker = TestWorker::new(order);
+    worker.run_to_end().unwrap();
+    let operations = worker.disk.operation_count();
+    worker.assert_complete("undisturbed");
     operations
 }
 
@@ -292,26 +294,26 @@ fn a_power_cut_at_any_operation_loses_nothing() {
     for order in BATCH_ORDERS {
         for at in 0..=operation_count(order) {
             for seed in 0..6 {
-                let mut world = TestWorker::new(order);
-                world.disk.set_fault(DiskFault::stop_at(at));
-                drop(world.run_to_end());
-                world.disk.power_cut(seed);
-                let when = format!("{order:?}, operation {at}, seed {seed}");
-                world.assert_stored_intact(&when);
+                let mut worker = TestWorker::new(order);
+                worker.disk.set_fault(DiskFault::stop_at(at));
+                drop(worker.run_to_end());
+                worker.disk.power_cut(seed);
+                let context = format!("{order:?}, operation {at}, seed {seed}");
+                worker.assert_stored_intact(&context);
 
-                drop(world.open_archive().unwrap());
-                world.assert_no_orphans(&when);
-                world.assert_adoptable(true, &when);
-                world.run_to_end().unwrap();
+                drop(worker.open_archive().unwrap());
+                worker.assert_no_orphans(&context);
+                worker.assert_adoptable(true, &context);
+                worker.run_to_end().unwrap();
 
-                world.assert_complete(&format!("{when}, resumed"));
-                world.assert_adoptable(true, &format!("{when}, resumed"));
+                worker.assert_complete(&format!("{context}, resumed"));
+                worker.assert_adoptable(true, &format!("{context}, resumed"));
                 assert!(
-                    world.fetch_count.get() <= total_documents() + max_refetched(order),
-                    "{when}"
+                    worker.fetch_count.get() <= total_documents() + max_refetched(order),
+                    "{context}"
                 );
-                world.disk.power_cut(seed);
-                world.assert_stored_intact(&format!("{when}, cut again"));
+                worker.disk.power_cut(seed);
+                worker.assert_stored_intact(&format!("{context}, cut again"));
             }
         }
     }
@@ -322,23 +324,23 @@ fn a_kill_and_a_power_cut_during_recovery_lose_nothing() {
     for order in BATCH_ORDERS {
         for at in 0..=operation_count(order) {
             for later in (0..40).step_by(3) {
-                let mut world = TestWorker::new(order);
-                world.disk.set_fault(DiskFault::stop_at(at));
-                drop(world.run_to_end());
+                let mut worker = TestWorker::new(order);
+                worker.disk.set_fault(DiskFault::stop_at(at));
+                drop(worker.run_to_end());
                 // Unlike a power cut, a kill loses no unsynced writes.
-                world.disk.set_fault(DiskFault::stop_at(world.disk.operation_count() + later));
-                drop(world.run_to_end());
-                world.disk.power_cut(later % 5);
-                let when = format!("{order:?}, operations {at} and {later}");
-                world.assert_stored_intact(&when);
+                worker.disk.set_fault(DiskFault::stop_at(worker.disk.operation_count() + later));
+                drop(worker.run_to_end());
+                worker.disk.power_cut(later % 5);
+                let context = format!("{order:?}, operations {at} and {later}");
+                worker.assert_stored_intact(&context);
 
-                drop(world.open_archive().unwrap());
-                world.assert_no_orphans(&when);
-                world.assert_adoptable(false, &when);
-                world.run_to_end().unwrap();
+                drop(worker.open_archive().unwrap());
+                worker.assert_no_orphans(&context);
+                worker.assert_adoptable(false, &context);
+                worker.run_to_end().unwrap();
 
-                world.assert_complete(&format!("{when}, resumed"));
-                world.assert_adoptable(false, &format!("{when}, resumed"));
+                worker.assert_complete(&format!("{context}, resumed"));
+                worker.assert_adoptable(false, &format!("{context}, resumed"));
             }
         }
     }
@@ -349,11 +351,8 @@ fn a_failed_operation_stores_nothing_wrong_and_work_resumes() {
     for order in BATCH_ORDERS {
         for at in 0..operation_count(order) {
             for errno in [Errno::NOSPC, Errno::IO, Errno::ROFS] {
-                for lasting in [FaultDuration::Once, FaultDuration::Permanent] {
-                    fail_temporarily(
-                        order,
-                        DiskFault { at_operation: at, duration: lasting, errno },
-                    );
+                for duration in [FaultDuration::Once, FaultDuration::Permanent] {
+                    fail_temporarily(order, DiskFault { at_operation: at, duration, errno });
                 }
             }
         }
@@ -361,61 +360,61 @@ fn a_failed_operation_stores_nothing_wrong_and_work_resumes() {
 }
 
 fn fail_temporarily(order: BatchOrder, fault: DiskFault) {
-    let when = format!("{order:?}, {fault:?}");
-    let mut world = TestWorker::new(order);
-    world.disk.set_fault(fault);
-    let Ok((archive, _)) = world.open_archive() else {
-        assert!(world.ledger.stored.is_empty());
+    let context = format!("{order:?}, {fault:?}");
+    let mut worker = TestWorker::new(order);
+    worker.disk.set_fault(fault);
+    let Ok((archive, _)) = worker.open_archive() else {
+        assert!(worker.ledger.stored.is_empty());
         return;
     };
-    let outcome = world.store_batches(&archive);
-    world.disk.clear_fault();
-    if let Err(failure) = outcome {
+    let result = worker.store_batches(&archive);
+    worker.disk.clear_fault();
+    if let Err(failure) = result {
         assert_eq!(failure.cause, Cause::Storage);
-        world.store_batches(&archive).unwrap();
+        worker.store_batches(&archive).unwrap();
     }
 
-    world.disk.power_cut(0);
+    worker.disk.power_cut(0);
 
-    world.assert_stored_intact(&when);
-    world.run_to_end().unwrap();
-    world.assert_complete(&when);
+    worker.assert_stored_intact(&context);
+    worker.run_to_end().unwrap();
+    worker.assert_complete(&context);
 }
 
 #[test]
 fn a_failed_batch_does_not_affect_the_previous_one() {
-    let mut world = TestWorker::new(BatchOrder::Overlapping);
-    let (archive, _) = world.open_archive().unwrap();
+    let mut worker = TestWorker::new(BatchOrder::Overlapping);
+    let (archive, _) = worker.open_archive().unwrap();
     let folder = archive.create_session_folder(STARTED, ACCOUNT).unwrap();
-    let wanted: [Vec<_>; 2] = [1, 2].map(|number| documents_of_batch(number).collect());
-    let first = world.stage_batch(&archive, &folder, &wanted[0]).unwrap();
+    let documents: [Vec<_>; 2] = [1, 2].map(|number| documents_of_batch(number).collect());
+    let first = worker.stage_batch(&archive, &folder, &documents[0]).unwrap();
 
-    let at = world.disk.operation_count();
-    world.disk.set_fault(DiskFault {
+    let at = worker.disk.operation_count();
+    worker.disk.set_fault(DiskFault {
         at_operation: at,
         duration: FaultDuration::Permanent,
         errno: Errno::NOSPC,
     });
-    world.stage_batch(&archive, &folder, &wanted[1]).unwrap_err();
-    world.disk.clear_fault();
-    world.publish_and_commit(&archive, &folder, (wanted[0].clone(), first)).unwrap();
-    world.disk.power_cut(0);
+    worker.stage_batch(&archive, &folder, &documents[1]).unwrap_err();
+    worker.disk.clear_fault();
+    worker.publish_and_commit(&archive, &folder, (documents[0].clone(), first)).unwrap();
+    worker.disk.power_cut(0);
 
-    assert_eq!(world.ledger.stored.len(), wanted[0].len());
-    world.assert_stored_intact("the first");
-    drop(world.open_archive().unwrap());
-    world.assert_no_orphans("the second");
+    assert_eq!(worker.ledger.stored.len(), documents[0].len());
+    worker.assert_stored_intact("the first");
+    drop(worker.open_archive().unwrap());
+    worker.assert_no_orphans("the second");
 }
 
 #[test]
 fn opening_twice_removes_nothing_more() {
-    let mut world = TestWorker::new(BatchOrder::Sequential);
-    world.disk.set_fault(DiskFault::stop_at(operation_count(BatchOrder::Sequential) - 2));
-    drop(world.run_to_end());
-    world.disk.clear_fault();
+    let mut worker = TestWorker::new(BatchOrder::Sequential);
+    worker.disk.set_fault(DiskFault::stop_at(operation_count(BatchOrder::Sequential) - 2));
+    drop(worker.run_to_end());
+    worker.disk.clear_fault();
 
-    let (_, first) = world.open_archive().unwrap();
-    let (_, second) = world.open_archive().unwrap();
+    let (_, first) = worker.open_archive().unwrap();
+    let (_, second) = worker.open_archive().unwrap();
 
     assert!(first.removed_documents > 0 && first.removed_staged_files > 0, "{first:?}");
     assert_eq!(second, RecoveryReport::default());
@@ -434,30 +433,30 @@ fn sessions_that_start_together_never_share_a_folder() {
 
 #[test]
 fn a_rewound_or_dropped_spool_leaves_no_files() {
-    let world = TestWorker::new(BatchOrder::Sequential);
-    let (archive, _) = world.open_archive().unwrap();
-    let mut draft = archive.spool_document();
+    let worker = TestWorker::new(BatchOrder::Sequential);
+    let (archive, _) = worker.open_archive().unwrap();
+    let mut spooled = archive.spool_document();
 
-    draft.append(&vec![b'x'; SPOOL_MEMORY_BYTES_MAX]).unwrap();
-    assert!(!draft.fits_in_memory(1));
-    draft.append(b"x").unwrap();
-    assert_eq!(world.files().len(), 1, "spilled");
-    draft.rewind();
+    spooled.append(&vec![b'x'; SPOOL_MEMORY_BYTES_MAX]).unwrap();
+    assert!(!spooled.fits_in_memory(1));
+    spooled.append(b"x").unwrap();
+    assert_eq!(worker.files().len(), 1, "spilled");
+    spooled.rewind();
 
-    assert_eq!((draft.length(), world.files().len()), (0, 0));
+    assert_eq!((spooled.length(), worker.files().len()), (0, 0));
 }
 
 #[test]
 fn a_batch_is_full_before_exceeding_its_limits() {
     let (archive, _) = TestWorker::new(BatchOrder::Sequential).open_archive().unwrap();
-    let mut group = WriteBatch::new(archive.create_session_folder(STARTED, ACCOUNT).unwrap());
+    let mut batch = WriteBatch::new(archive.create_session_folder(STARTED, ACCOUNT).unwrap());
 
-    while !group.is_full() {
-        let mut draft = archive.spool_document();
-        draft.append(&vec![b'x'; SPOOL_MEMORY_BYTES_MAX]).unwrap();
-        let document = DocumentId::new(group.len().to_string());
-        group.push(batch_entry(&ItemId::new("t"), &document, FIRST_VERSION, draft));
+    while !batch.is_full() {
+        let mut spooled = archive.spool_document();
+        spooled.append(&vec![b'x'; SPOOL_MEMORY_BYTES_MAX]).unwrap();
+        let document = DocumentId::new(batch.len().to_string());
+        batch.push(batch_entry(&ItemId::new("t"), &document, FIRST_VERSION, spooled));
     }
 
-    assert_eq!(group.len() * SPOOL_MEMORY_BYTES_MAX, BATCH_BYTES_MAX);
+    assert_eq!(batch.len() * SPOOL_MEMORY_BYTES_MAX, BATCH_BYTES_MAX);
 }

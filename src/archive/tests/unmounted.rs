@@ -11,40 +11,40 @@ fn nothing_is_written_where_the_archive_was_unmounted() {
     let (marker, owner) = write_marker(Arc::new(RealDisk), root.to_str().unwrap(), false).unwrap();
     let (archive, _) = Archive::open(marker, owner, |_, _, _| Ok(false)).unwrap();
     let folder = archive.create_session_folder(STARTED, ACCOUNT).unwrap();
-    let group = || {
-        let mut group = WriteBatch::new(folder.clone());
+    let batch = || {
+        let mut batch = WriteBatch::new(folder.clone());
         for (item, document) in documents_of_batch(0) {
-            let mut draft = archive.spool_document();
-            draft.append(&document_bytes(&document)).unwrap();
-            group.push(batch_entry(&item, &document, FIRST_VERSION, draft));
+            let mut spooled = archive.spool_document();
+            spooled.append(&document_bytes(&document)).unwrap();
+            batch.push(batch_entry(&item, &document, FIRST_VERSION, spooled));
         }
-        group
+        batch
     };
-    let written = archive.stage_batch(group()).unwrap();
-    let away = home.path().join("away");
-    RealDisk.rename(&root, &away).unwrap();
+    let staged = archive.stage_batch(batch()).unwrap();
+    let moved = home.path().join("away");
+    RealDisk.rename(&root, &moved).unwrap();
     RealDisk.create_dir(&root).unwrap();
     // An earlier version may have left these below the mount point.
     RealDisk.create_dir(&root.join(".cynosure")).unwrap();
     RealDisk.create_dir(&root.join(".cynosure/work")).unwrap();
 
-    let mut long = archive.spool_document();
-    let refused = [
-        archive.publish(written).unwrap_err(),
-        archive.stage_batch(group()).unwrap_err(),
+    let mut long_document = archive.spool_document();
+    let failures = [
+        archive.publish(staged).unwrap_err(),
+        archive.stage_batch(batch()).unwrap_err(),
         archive.create_session_folder(STARTED, ACCOUNT).unwrap_err(),
-        long.append(&vec![b'x'; SPOOL_MEMORY_BYTES_MAX + 1]).unwrap_err(),
+        long_document.append(&vec![b'x'; SPOOL_MEMORY_BYTES_MAX + 1]).unwrap_err(),
     ];
 
-    for failure in refused {
+    for failure in failures {
         assert_eq!(failure.cause, Cause::Storage);
         assert!(failure.message.contains("is not the archive of work"), "{failure}");
     }
     assert_eq!(RealDisk.list_dir(&root).unwrap(), [PathBuf::from(".cynosure")]);
     assert!(RealDisk.list_dir(&root.join(".cynosure/work")).unwrap().is_empty());
     fs_err::remove_dir_all(&root).unwrap();
-    RealDisk.rename(&away, &root).unwrap();
-    let (kept, intent) = archive.publish(archive.stage_batch(group()).unwrap()).unwrap();
+    RealDisk.rename(&moved, &root).unwrap();
+    let (results, intent) = archive.publish(archive.stage_batch(batch()).unwrap()).unwrap();
     archive.clear_intent(intent);
-    assert!(kept.iter().all(Result::is_ok));
+    assert!(results.iter().all(Result::is_ok));
 }

@@ -1,4 +1,4 @@
-//! `breaker list`: the breakers as a person wants them at three in the morning.
+//! `breaker list`: state, counts, next step and configuration of each circuit breaker.
 
 use serde_json::{Value, json};
 
@@ -21,23 +21,23 @@ const COUNTS_HEADER: [&str; 7] =
     ["NAME", "CALLS", "FAILED", "REJECTED", "OPENED", "COUNTED SINCE", "LAST CHANGE"];
 
 pub(super) fn list(
-    ground: &AppContext,
+    context: &AppContext,
     as_json: bool,
     now: Timestamp,
 ) -> Result<ProgramExit, CliError> {
-    let policy = breaker_policy(&ground.loaded.settings);
-    let file = BreakersFile::new(&ground.state_dir);
-    let memories = file.read()?.unwrap_or_else(|why| {
+    let policy = breaker_policy(&context.loaded.settings);
+    let file = BreakersFile::new(&context.state_dir);
+    let states = file.read()?.unwrap_or_else(|reason| {
         let path = file.path().display();
         print_note(format!(
-            "{path} cannot be read ({why}); the next run puts it aside and begins anew"
+            "{path} cannot be read ({reason}); the next run moves it aside and creates a new one"
         ));
         BreakerStates::new()
     });
-    let breakers: Vec<Breaker> = breaker_names(ground, &memories)?
+    let breakers: Vec<Breaker> = breaker_names(context, &states)?
         .iter()
-        .map(|name| match memories.get(name) {
-            Some(memory) => Breaker::restore(name, policy, memory, now),
+        .map(|name| match states.get(name) {
+            Some(state) => Breaker::restore(name, policy, state, now),
             None => Breaker::new(name, policy, now),
         })
         .collect();
@@ -53,7 +53,7 @@ pub(super) fn list(
     print_result(table(&HEADER, &rows))?;
     let rows: Vec<_> = breakers
         .iter()
-        .filter(|breaker| memories.contains_key(breaker.name()))
+        .filter(|breaker| states.contains_key(breaker.name()))
         .map(|breaker| counts_row(breaker, now))
         .collect();
     if !rows.is_empty() {
@@ -64,7 +64,7 @@ pub(super) fn list(
 }
 
 fn breaker_row(breaker: &Breaker, now: Timestamp) -> Vec<String> {
-    let last = breaker.last_failure().map(|failure| {
+    let last_failure = breaker.last_failure().map(|failure| {
         format!("{} {}", format_clock_time(failure.at, now), sanitize_line(&failure.message))
     });
     vec![
@@ -72,22 +72,22 @@ fn breaker_row(breaker: &Breaker, now: Timestamp) -> Vec<String> {
         state_name(breaker.state()).to_owned(),
         failures_text(breaker, now),
         next_text(breaker, now),
-        last.unwrap_or_else(|| EMPTY_CELL.to_owned()),
+        last_failure.unwrap_or_else(|| EMPTY_CELL.to_owned()),
     ]
 }
 
-/// How near it is to another state.
+/// Returns the progress towards the next state: failures if closed, successes if half-open.
 fn failures_text(breaker: &Breaker, now: Timestamp) -> String {
     let policy = breaker.policy();
     match breaker.state() {
         BreakerState::Closed => {
-            let share = breaker.failure_rate(now);
-            let row = breaker.consecutive_failures();
-            let row = format!("{row} of {} in a row", policy.failure_threshold);
-            if share.failed == 0 {
-                return row;
+            let rate = breaker.failure_rate(now);
+            let consecutive = breaker.consecutive_failures();
+            let text = format!("{consecutive} of {} in a row", policy.failure_threshold);
+            if rate.failed == 0 {
+                return text;
             }
-            format!("{row}, {} of {}", share.failed, share.calls)
+            format!("{text}, {} of {} calls", rate.failed, rate.calls)
         }
         BreakerState::HalfOpen => {
             let successes = breaker.consecutive_successes();
@@ -102,8 +102,8 @@ fn next_text(breaker: &Breaker, now: Timestamp) -> String {
         BreakerState::Closed => EMPTY_CELL.to_owned(),
         BreakerState::HalfOpen => "one request at a time".to_owned(),
         BreakerState::Open => match breaker.rejecting_until(now) {
-            None => "the next request may try".to_owned(),
-            Some(Some(until)) => format!("one may try {}", format_deadline(until, now)),
+            None => "the next request is a probe".to_owned(),
+            Some(Some(until)) => format!("probe {}", format_deadline(until, now)),
             Some(None) => format!("cynosure breaker close {}", sanitize_line(breaker.name())),
         },
     }
@@ -111,9 +111,9 @@ fn next_text(breaker: &Breaker, now: Timestamp) -> String {
 
 fn counts_row(breaker: &Breaker, now: Timestamp) -> Vec<String> {
     let statistics = breaker.statistics();
-    let change = breaker.last_transition().map(|change| {
-        let (at, to) = (format_clock_time(change.at, now), state_name(change.to));
-        format!("{at} {to}: {}", sanitize_line(&change.reason))
+    let transition = breaker.last_transition().map(|transition| {
+        let (at, to) = (format_clock_time(transition.at, now), state_name(transition.to));
+        format!("{at} {to}: {}", sanitize_line(&transition.reason))
     });
     vec![
         sanitize_line(breaker.name()),
@@ -122,17 +122,19 @@ fn counts_row(breaker: &Breaker, now: Timestamp) -> Vec<String> {
         format_count(statistics.rejected),
         format_count(statistics.times_opened),
         format_date_time(breaker.statistics_since()),
-        change.unwrap_or_else(|| EMPTY_CELL.to_owned()),
+        transition.unwrap_or_else(|| EMPTY_CELL.to_owned()),
     ]
 }
 
-/// The configuration in two sentences.
+/// Returns the configuration in two sentences.
 fn policy_text(policy: BreakerPolicy) -> String {
-    let [window, first, longest] =
+    let [window, timeout, max_timeout] =
         [policy.window, policy.recovery_timeout, policy.max_recovery_timeout].map(format_duration);
     format!(
-        "Each opens after {} failures in a row, or when {:.0} % of {} calls or more failed in {window}.\n\
-         It stays open for {first}, doubling to {longest}; then {} successes in a row close it.",
+        "A breaker opens after {} failures in a row, or when {:.0} % of at least {} calls failed \
+         within {window}.\n\
+         It stays open for {timeout}, doubling up to {max_timeout}; then {} successes in a row \
+         close it.",
         policy.failure_threshold,
         policy.failure_rate * 100.0,
         policy.min_calls,
@@ -141,7 +143,7 @@ fn policy_text(policy: BreakerPolicy) -> String {
 }
 
 fn breaker_json(breaker: &Breaker, now: Timestamp) -> Value {
-    let (statistics, share) = (breaker.statistics(), breaker.failure_rate(now));
+    let (statistics, rate) = (breaker.statistics(), breaker.failure_rate(now));
     json!({
         "name": breaker.name(),
         "state": breaker.state().name(),
@@ -150,20 +152,21 @@ fn breaker_json(breaker: &Breaker, now: Timestamp) -> Value {
         "until_closed_by_hand": breaker.rejecting_until(now) == Some(None),
         "failures_in_a_row": breaker.consecutive_failures(),
         "successes_in_a_row": breaker.consecutive_successes(),
-        "window": { "calls": share.calls, "failed": share.failed },
+        "window": { "calls": rate.calls, "failed": rate.failed },
         "statistics": statistics,
         "counted_since": format_utc(breaker.statistics_since()),
         "last_failure": breaker.last_failure().map(|failure| json!({
             "cause": failure.cause.name(), "message": failure.message, "at": format_utc(failure.at),
         })),
-        "last_change": breaker.last_transition().map(|change| json!({
-            "from": change.from.name(), "to": change.to.name(),
-            "severity": change.severity.name(), "at": format_utc(change.at), "why": change.reason,
+        "last_change": breaker.last_transition().map(|transition| json!({
+            "from": transition.from.name(), "to": transition.to.name(),
+            "severity": transition.severity.name(), "at": format_utc(transition.at),
+            "why": transition.reason,
         })),
     })
 }
 
-/// Durations in seconds.
+/// Returns the configuration as JSON, with durations in seconds.
 fn policy_json(policy: BreakerPolicy) -> Value {
     json!({
         "failure_threshold": policy.failure_threshold,

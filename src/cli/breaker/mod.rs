@@ -1,7 +1,7 @@
-//! `breaker`: what the circuit breakers do, and what a person wants of them.
+//! `breaker`: shows the circuit breakers, and opens, closes or resets one manually.
 //!
-//! An order is written into the file that the workers share, so that it works beside running ones
-//! and without any.
+//! A command is written to the file that the workers share, so that it has an effect with running
+//! workers and without any.
 
 mod list;
 mod notes;
@@ -27,65 +27,68 @@ pub(super) fn breaker(
     common: &CommonArgs,
     command: &BreakerCommand,
 ) -> Result<ProgramExit, CliError> {
-    let ground = load_context(common)?;
+    let context = load_context(common)?;
     let now = RealEnv.now();
     match command {
-        BreakerCommand::List { json } => list::list(&ground, *json, now),
+        BreakerCommand::List { json } => list::list(&context, *json, now),
         BreakerCommand::Reset { name } => {
-            run_command(&ground, name, ManualCommand::Reset, now)?;
+            run_command(&context, name, ManualCommand::Reset, now)?;
             print_result(format!(
-                "{name} is closed, and its counts are forgotten; {}",
-                propagation_note(&ground, name)?
+                "{name} is closed and its counts are cleared; {}",
+                propagation_note(&context, name)?
             ))?;
             Ok(ProgramExit::Success)
         }
         BreakerCommand::Close { name } => {
-            let breaker = run_command(&ground, name, ManualCommand::Close, now)?;
-            let is = if breaker.state_since() == now { "is closed" } else { "was closed already" };
-            print_result(format!("{name} {is}; {}", propagation_note(&ground, name)?))?;
+            let breaker = run_command(&context, name, ManualCommand::Close, now)?;
+            let state =
+                if breaker.state_since() == now { "is closed" } else { "was closed already" };
+            print_result(format!("{name} {state}; {}", propagation_note(&context, name)?))?;
             Ok(ProgramExit::Success)
         }
-        BreakerCommand::Open { name, lasts } => {
-            let until = lasts.map(|lasts| now.after(lasts));
-            run_command(&ground, name, ManualCommand::Open { until }, now)?;
+        BreakerCommand::Open { name, lasts: duration } => {
+            let until = duration.map(|duration| now.after(duration));
+            run_command(&context, name, ManualCommand::Open { until }, now)?;
             let end = match until {
                 Some(until) => format!(
-                    "until {}, then one request may try; `cynosure breaker close {name}` ends it sooner",
+                    "until {}, then one request is sent as a probe; \
+                     `cynosure breaker close {name}` closes it sooner",
                     format_deadline(until, now)
                 ),
                 None => format!("until `cynosure breaker close {name}`"),
             };
-            print_result(format!("{name} is open {end}; {}", propagation_note(&ground, name)?))?;
+            print_result(format!("{name} is open {end}; {}", propagation_note(&context, name)?))?;
             Ok(ProgramExit::Success)
         }
     }
 }
 
-/// Writes an order down where the workers find it.
+/// Writes a command to the file that the workers share.
 fn run_command(
-    ground: &AppContext,
+    context: &AppContext,
     name: &str,
-    wanted: ManualCommand,
+    command: ManualCommand,
     now: Timestamp,
 ) -> Result<Breaker, CliError> {
-    let file = BreakersFile::new(&ground.state_dir);
-    // A file that cannot be read is put aside by the order itself.
-    let memories = file.read()?.unwrap_or_default();
-    reject_unknown(&breaker_names(ground, &memories)?, name)?;
-    let policy = breaker_policy(&ground.loaded.settings);
-    let ordered = apply_command(&file, name, wanted, policy, now)?;
-    if let Some(found) = ordered.warning {
-        print_note(found);
+    let file = BreakersFile::new(&context.state_dir);
+    // The command itself moves an unreadable file aside.
+    let states = file.read()?.unwrap_or_default();
+    reject_unknown(&breaker_names(context, &states)?, name)?;
+    let policy = breaker_policy(&context.loaded.settings);
+    let result = apply_command(&file, name, command, policy, now)?;
+    if let Some(warning) = result.warning {
+        print_note(warning);
     }
-    Ok(ordered.breaker)
+    Ok(result.breaker)
 }
 
-/// Every breaker there is or can be: of what all sources share, and of each provider.
-fn breaker_names(ground: &AppContext, memories: &BreakerStates) -> Result<Vec<String>, CliError> {
-    let sources = all_sources(ground)?;
+/// Returns the names of all breakers: one for each provider, and those of the archive and the
+/// ledger, which all sources share.
+fn breaker_names(context: &AppContext, states: &BreakerStates) -> Result<Vec<String>, CliError> {
+    let sources = all_sources(context)?;
     let providers = sources.iter().filter_map(|source| source.settings.as_ref());
     let mut names: Vec<String> = providers.map(|source| source.provider.clone()).collect();
-    names.extend(memories.keys().cloned());
+    names.extend(states.keys().cloned());
     names.retain(|name| name != LEDGER && name != ARCHIVE);
     names.sort();
     names.dedup();
@@ -98,8 +101,8 @@ fn reject_unknown(names: &[String], name: &str) -> Result<(), CliError> {
         return Ok(());
     }
     let remedy = match closest_match(name, names.iter().map(String::as_str)) {
-        Some(meant) => format!("did you mean {meant}?"),
-        None => format!("there are {}", names.join(", ")),
+        Some(suggestion) => format!("did you mean {suggestion}?"),
+        None => format!("the breakers are {}", names.join(", ")),
     };
     Err(CliError::new(
         ProgramExit::Configuration,
@@ -107,29 +110,29 @@ fn reject_unknown(names: &[String], name: &str) -> Result<(), CliError> {
     ))
 }
 
-/// Who notices, and when.
-fn propagation_note(ground: &AppContext, name: &str) -> Result<String, CliError> {
-    let sources = all_sources(ground)?;
-    let concerned = sources.iter().filter(|source| {
+/// Returns a sentence that says which workers apply the command, and when.
+fn propagation_note(context: &AppContext, name: &str) -> Result<String, CliError> {
+    let sources = all_sources(context)?;
+    let affected = sources.iter().filter(|source| {
         let provider = source.settings.as_ref().map(|settings| settings.provider.as_str());
         name == LEDGER || name == ARCHIVE || provider == Some(name)
     });
-    let at_work = concerned
+    let running = affected
         .filter(|source| {
             matches!(read_status(source).state, StateRead::State(_, WorkerLiveness::Running))
         })
         .map(|source| source.name.to_string());
-    let at_work: Vec<String> = at_work.collect();
-    Ok(match at_work.as_slice() {
-        [] => "no worker is running: the next one begins with it".to_owned(),
-        [one] => format!("the worker of {one} heeds it within seconds"),
-        several => format!("the workers of {} heed it within seconds", several.join(", ")),
+    let running: Vec<String> = running.collect();
+    Ok(match running.as_slice() {
+        [] => "no worker is running: the next one applies it when it starts".to_owned(),
+        [one] => format!("the worker of {one} applies it within seconds"),
+        several => format!("the workers of {} apply it within seconds", several.join(", ")),
     })
 }
 
-/// The state in a word for people.
-fn state_name(phase: BreakerState) -> &'static str {
-    match phase {
+/// Returns the state as shown in tables.
+fn state_name(state: BreakerState) -> &'static str {
+    match state {
         BreakerState::Closed => "closed",
         BreakerState::Open => "open",
         BreakerState::HalfOpen => "half-open",

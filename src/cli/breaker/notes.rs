@@ -1,4 +1,4 @@
-//! What `status` says of the breakers that a source depends on.
+//! Notes in `status` and the dashboard about the circuit breakers that a source depends on.
 
 use crate::cli::context::AppContext;
 use crate::engine::breaker::{Breaker, BreakerState};
@@ -6,7 +6,7 @@ use crate::engine::{Timestamp, sanitize_line};
 use crate::human::format_deadline;
 use crate::worker::{ARCHIVE, BreakersFile, LEDGER, breaker_policy};
 
-/// The breakers at one moment.
+/// All persisted breakers, as of one time.
 #[derive(Debug)]
 pub(in crate::cli) struct BreakerNotes {
     breakers: Vec<Breaker>,
@@ -14,26 +14,24 @@ pub(in crate::cli) struct BreakerNotes {
 }
 
 impl BreakerNotes {
-    /// Looks at the breakers. What cannot be read is told by `breaker list`.
+    /// Reads the breakers. An unreadable file is treated as empty: `breaker list` reports it.
     #[must_use]
-    pub(in crate::cli) fn load(ground: &AppContext, now: Timestamp) -> Self {
-        let policy = breaker_policy(&ground.loaded.settings);
-        let memories = BreakersFile::new(&ground.state_dir).read();
-        let memories = memories.ok().and_then(Result::ok).unwrap_or_default();
-        let breakers = memories
-            .iter()
-            .map(|(name, memory)| Breaker::restore(name, policy, memory, now))
-            .collect();
+    pub(in crate::cli) fn load(context: &AppContext, now: Timestamp) -> Self {
+        let policy = breaker_policy(&context.loaded.settings);
+        let states = BreakersFile::new(&context.state_dir).read();
+        let states = states.ok().and_then(Result::ok).unwrap_or_default();
+        let breakers =
+            states.iter().map(|(name, state)| Breaker::restore(name, policy, state, now)).collect();
         Self { breakers, now }
     }
 
-    /// What to say of a source of this provider; nothing while all is well.
+    /// Returns the note for a source of this provider. `None` if all its breakers are closed.
     #[must_use]
     pub(in crate::cli) fn for_provider(&self, provider: &str) -> Option<String> {
-        let concerns = |name: &str| name == provider || name == LEDGER || name == ARCHIVE;
-        let remarks = self.breakers.iter().filter(|breaker| concerns(breaker.name()));
-        let remarks: Vec<String> = remarks.filter_map(|breaker| self.note(breaker)).collect();
-        (!remarks.is_empty()).then(|| remarks.join("; "))
+        let is_relevant = |name: &str| name == provider || name == LEDGER || name == ARCHIVE;
+        let breakers = self.breakers.iter().filter(|breaker| is_relevant(breaker.name()));
+        let notes: Vec<String> = breakers.filter_map(|breaker| self.note(breaker)).collect();
+        (!notes.is_empty()).then(|| notes.join("; "))
     }
 
     fn note(&self, breaker: &Breaker) -> Option<String> {
@@ -42,16 +40,16 @@ impl BreakerNotes {
             (BreakerState::Closed, _) => None,
             (BreakerState::Open, Some(Some(until))) => {
                 let until = format_deadline(until, self.now);
-                Some(format!("the circuit of {name} is open until {until}"))
+                Some(format!("the circuit breaker {name} is open until {until}"))
             }
-            (BreakerState::Open, Some(None)) => {
-                Some(format!("the circuit of {name} is open until `cynosure breaker close {name}`"))
-            }
+            (BreakerState::Open, Some(None)) => Some(format!(
+                "the circuit breaker {name} is open until `cynosure breaker close {name}`"
+            )),
             (BreakerState::Open, None) => {
-                Some(format!("the circuit of {name} is open; the next request may try"))
+                Some(format!("the circuit breaker {name} is open; the next request is a probe"))
             }
             (BreakerState::HalfOpen, _) => {
-                Some(format!("the circuit of {name} is half-open: one request at a time"))
+                Some(format!("the circuit breaker {name} is half-open: one request at a time"))
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What the monitor found when it last looked, and whether that is still worth something.
+//! Last health report of the monitor, and the check that it is not stale.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,38 +10,38 @@ use crate::engine::{Timestamp, format_duration, sanitize_line};
 use crate::human::pluralize;
 use crate::monitor::{FindingRecord, MonitorFile, MonitorRecord};
 
-/// How many rounds may be missing before what was found counts for nothing.
+/// Number of monitor intervals that may pass without a check before the report is stale.
 const CYCLES_MISSED_MAX: u32 = 3;
 
-/// What a round takes at most, beside the wait for it: it may meet a bus that hangs.
+/// Longest duration of one monitor cycle, without the wait before it: D-Bus may hang.
 const CYCLE_DURATION_MAX: Duration = Duration::from_secs(60);
 
-/// The last judgement of all.
+/// Health report: the findings of the last monitor cycle, and the slower health checks.
 #[derive(Debug)]
 pub(super) struct HealthReport {
     pub(super) level: HealthLevel,
     pub(super) checked_at: Option<Timestamp>,
     pub(super) checks: Vec<HealthCheck>,
     levels_by_subject: BTreeMap<String, HealthLevel>,
-    /// Why nothing of it counts any more.
+    /// Reason if the report is stale or there is none yet.
     stale_reason: Option<String>,
 }
 
 impl HealthReport {
-    /// Puts together what the rounds and the slower checks of health found; the error says why
-    /// the latter is not known.
+    /// Combines the findings of the last monitor cycle with the slower health checks. An error is
+    /// the reason why the latter are unknown.
     pub(super) fn new(
-        ground: &AppContext,
+        context: &AppContext,
         report: Result<Option<HealthCheckReport>, String>,
         now: Timestamp,
     ) -> Self {
-        let record = MonitorFile::new(&ground.state_dir).read_or_default().unwrap_or_default();
-        let longest =
-            ground.loaded.settings.monitor.interval * CYCLES_MISSED_MAX + CYCLE_DURATION_MAX;
-        Self::from_parts(&record, report, longest, now)
+        let record = MonitorFile::new(&context.state_dir).read_or_default().unwrap_or_default();
+        let max_age =
+            context.loaded.settings.monitor.interval * CYCLES_MISSED_MAX + CYCLE_DURATION_MAX;
+        Self::from_parts(&record, report, max_age, now)
     }
 
-    /// What is known before anything was looked at.
+    /// Returns the report before the first check.
     pub(super) fn not_evaluated() -> Self {
         Self::from_parts(&MonitorRecord::default(), Ok(None), Duration::ZERO, Timestamp::default())
     }
@@ -49,48 +49,48 @@ impl HealthReport {
     fn from_parts(
         record: &MonitorRecord,
         report: Result<Option<HealthCheckReport>, String>,
-        longest: Duration,
+        max_age: Duration,
         now: Timestamp,
     ) -> Self {
         let mut levels = BTreeMap::new();
-        let mut worsen = |about: &str, level: HealthLevel| {
-            let known = levels.entry(about.to_owned()).or_insert(level);
-            *known = level.max(*known);
+        let mut raise_level = |subject: &str, level: HealthLevel| {
+            let worst = levels.entry(subject.to_owned()).or_insert(level);
+            *worst = level.max(*worst);
         };
         for entry in &record.findings {
-            worsen(&entry.subject, finding_level(entry));
+            raise_level(&entry.subject, finding_level(entry));
         }
-        let mut worst = record.parse_level().unwrap_or(HealthLevel::Unknown);
-        let found = || record.findings.iter().map(to_check);
+        let mut level = record.parse_level().unwrap_or(HealthLevel::Unknown);
+        let finding_checks = || record.findings.iter().map(to_check);
         let checks = match report {
             Ok(Some(report)) => {
-                worst = worst.max(report.level);
-                report.checks.iter().for_each(|check| worsen(&check.subject, check.level));
+                level = level.max(report.level);
+                report.checks.iter().for_each(|check| raise_level(&check.subject, check.level));
                 report.checks.into_iter().map(sanitized).collect()
             }
-            Ok(None) => found().collect(),
-            Err(why) => {
-                worst = worst.max(HealthLevel::Unknown);
-                found()
+            Ok(None) => finding_checks().collect(),
+            Err(reason) => {
+                level = level.max(HealthLevel::Unknown);
+                finding_checks()
                     .chain([HealthCheck::new(
                         CheckKind::System,
-                        "not_known",
+                        "unknown",
                         HealthLevel::Unknown,
-                        why,
+                        reason,
                     )])
                     .collect()
             }
         };
-        let stale = stale_reason(record.checked_at, longest, now);
-        if stale.is_some() {
-            worst = worst.max(HealthLevel::Unknown);
+        let stale_reason = stale_reason(record.checked_at, max_age, now);
+        if stale_reason.is_some() {
+            level = level.max(HealthLevel::Unknown);
         }
         Self {
-            level: worst,
+            level,
             checked_at: record.checked_at,
             checks,
             levels_by_subject: levels,
-            stale_reason: stale,
+            stale_reason,
         }
     }
 
@@ -98,17 +98,17 @@ impl HealthReport {
         self.levels_by_subject.get(source).copied()
     }
 
-    /// How all is, with the worst of what is not well.
+    /// Returns one sentence: that all is healthy, or the first check with the worst level.
     pub(super) fn summary(&self, sources: usize) -> String {
-        if let Some(stale) = &self.stale_reason {
-            return stale.clone();
+        if let Some(reason) = &self.stale_reason {
+            return reason.clone();
         }
-        let ill = self.checks.iter().filter(|check| check.level == self.level);
-        let ill: Vec<&HealthCheck> = ill.collect();
-        match (self.level, ill.as_slice()) {
+        let worst = self.checks.iter().filter(|check| check.level == self.level);
+        let worst: Vec<&HealthCheck> = worst.collect();
+        match (self.level, worst.as_slice()) {
             (HealthLevel::Healthy, _) => {
                 let sources = pluralize(u64::try_from(sources).unwrap_or(u64::MAX), "source");
-                format!("all is well with {sources}")
+                format!("all healthy ({sources})")
             }
             (_, [first, rest @ ..]) => {
                 let more = if rest.is_empty() {
@@ -116,21 +116,25 @@ impl HealthReport {
                 } else {
                     format!("; and {} more", rest.len())
                 };
-                let about =
+                let subject =
                     if first.subject.is_empty() { first.kind.name() } else { &first.subject };
-                format!("{about}: {}{more}", first.message)
+                format!("{subject}: {}{more}", first.message)
             }
-            (_, []) => "something was amiss when it was last looked".to_owned(),
+            (_, []) => "the last check found a problem".to_owned(),
         }
     }
 }
 
-/// Why what was found then counts for nothing now.
-fn stale_reason(looked_at: Option<Timestamp>, longest: Duration, now: Timestamp) -> Option<String> {
-    match looked_at {
-        None => Some("the monitor has not looked yet".to_owned()),
-        Some(at) if now.since(at) > longest => Some(format!(
-            "the monitor last looked {} ago, so that nothing is known",
+/// Returns the reason if a report of that time is stale, or if there is none.
+fn stale_reason(
+    checked_at: Option<Timestamp>,
+    max_age: Duration,
+    now: Timestamp,
+) -> Option<String> {
+    match checked_at {
+        None => Some("the monitor has not completed a check yet".to_owned()),
+        Some(at) if now.since(at) > max_age => Some(format!(
+            "the last check of the monitor was {} ago; the current health is unknown",
             format_duration(now.since(at))
         )),
         Some(_) => None,
@@ -143,9 +147,9 @@ fn finding_level(entry: &FindingRecord) -> HealthLevel {
 
 fn to_check(entry: &FindingRecord) -> HealthCheck {
     let is_unit = entry.subject.ends_with(".service");
-    let area = if is_unit { CheckKind::Service } else { CheckKind::Execution };
+    let kind = if is_unit { CheckKind::Service } else { CheckKind::Execution };
     let mut check = HealthCheck::new(
-        area,
+        kind,
         &sanitize_line(&entry.finding),
         finding_level(entry),
         sanitize_line(&entry.message),
@@ -156,7 +160,7 @@ fn to_check(entry: &FindingRecord) -> HealthCheck {
     check
 }
 
-/// The file may say anything.
+/// Sanitizes all texts of a check: the file may have any content.
 fn sanitized(mut check: HealthCheck) -> HealthCheck {
     for text in [&mut check.finding, &mut check.subject, &mut check.message] {
         *text = sanitize_line(text);
@@ -174,7 +178,7 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
     const MAX_AGE: Duration = Duration::from_secs(240);
 
-    fn record(level: HealthLevel, looked: Duration) -> MonitorRecord {
+    fn record(level: HealthLevel, age: Duration) -> MonitorRecord {
         let entry = FindingRecord {
             level: level.name().to_owned(),
             subject: "work".to_owned(),
@@ -184,7 +188,7 @@ mod tests {
             advice: None,
         };
         MonitorRecord {
-            checked_at: Some(NOW.before(looked)),
+            checked_at: Some(NOW.before(age)),
             level: Some(level.name().to_owned()),
             findings: vec![entry],
             ..MonitorRecord::default()
@@ -201,14 +205,14 @@ mod tests {
         );
         assert_eq!(
             (fresh.level, fresh.summary(2)),
-            (HealthLevel::Healthy, "all is well with 2 sources".to_owned())
+            (HealthLevel::Healthy, "all healthy (2 sources)".to_owned())
         );
 
         let late = record(HealthLevel::Healthy, MAX_AGE + Duration::from_secs(1));
         let stale = HealthReport::from_parts(&late, Ok(None), MAX_AGE, NOW);
         assert_eq!(stale.level, HealthLevel::Unknown);
         assert!(
-            stale.summary(2).starts_with("the monitor last looked 4 min 1 s ago"),
+            stale.summary(2).starts_with("the last check of the monitor was 4 min 1 s ago"),
             "{}",
             stale.summary(2)
         );
@@ -216,13 +220,13 @@ mod tests {
         let never = HealthReport::not_evaluated();
         assert_eq!(
             (never.level, never.summary(0).as_str()),
-            (HealthLevel::Unknown, "the monitor has not looked yet")
+            (HealthLevel::Unknown, "the monitor has not completed a check yet")
         );
     }
 
     #[test]
     fn an_unreadable_report_is_unknown_and_findings_remain() {
-        for (level, shown, sentence) in [
+        for (level, shown, summary) in [
             (
                 HealthLevel::Healthy,
                 HealthLevel::Unknown,
@@ -230,12 +234,12 @@ mod tests {
             ),
             (HealthLevel::Critical, HealthLevel::Critical, "work: stuck"),
         ] {
-            let why = "health.json cannot be read: it is cut short".to_owned();
+            let reason = "health.json cannot be read: it is cut short".to_owned();
 
-            let judged =
-                HealthReport::from_parts(&record(level, Duration::ZERO), Err(why), MAX_AGE, NOW);
+            let health =
+                HealthReport::from_parts(&record(level, Duration::ZERO), Err(reason), MAX_AGE, NOW);
 
-            assert_eq!((judged.level, judged.summary(1).as_str()), (shown, sentence));
+            assert_eq!((health.level, health.summary(1).as_str()), (shown, summary));
         }
     }
 
@@ -253,19 +257,19 @@ mod tests {
             ],
             NOW,
         );
-        let judged = HealthReport::from_parts(
+        let health = HealthReport::from_parts(
             &record(HealthLevel::Warning, Duration::ZERO),
             Ok(Some(report.clone())),
             MAX_AGE,
             NOW,
         );
-        assert_eq!(judged.level, HealthLevel::Critical);
-        assert_eq!(judged.summary(1), "/mail: the disk is full");
-        assert_eq!(judged.source_level("work"), Some(HealthLevel::Warning));
+        assert_eq!(health.level, HealthLevel::Critical);
+        assert_eq!(health.summary(1), "/mail: the disk is full");
+        assert_eq!(health.source_level("work"), Some(HealthLevel::Warning));
 
         report.checks.push(report.checks[0].clone());
-        let judged =
+        let health =
             HealthReport::from_parts(&MonitorRecord::default(), Ok(Some(report)), MAX_AGE, NOW);
-        assert_eq!(judged.summary(1), "the monitor has not looked yet");
+        assert_eq!(health.summary(1), "the monitor has not completed a check yet");
     }
 }

@@ -1,4 +1,4 @@
-//! What the endpoint shows: everything that the files of the state folder tell, gathered by whoever can read them.
+//! Data provider of the HTTP endpoint: reads everything from the files of the state folder.
 
 mod health_report;
 mod source_view;
@@ -33,11 +33,12 @@ use crate::monitor::{
 use crate::telemetry::{self, MetricsSnapshot};
 use crate::worker::{Env, RealEnv};
 
-/// The steps in which the last half hour is remembered, and how many there are.
+/// Step of the recent trends, which cover the last half hour.
 const RECENT_STEP: Duration = Duration::from_secs(10);
+/// Number of steps of the recent trends.
 const RECENT_STEPS: usize = 180;
 
-/// The board of one monitor.
+/// Data provider of one monitor.
 #[derive(Debug)]
 pub(super) struct DashboardProvider {
     context: Mutex<Arc<AppContext>>,
@@ -46,27 +47,27 @@ pub(super) struct DashboardProvider {
 
 impl DashboardProvider {
     #[must_use]
-    pub(super) fn new(ground: &AppContext) -> Self {
-        Self { context: Mutex::new(Arc::new(ground.clone())), recent_trends: Mutex::default() }
+    pub(super) fn new(context: &AppContext) -> Self {
+        Self { context: Mutex::new(Arc::new(context.clone())), recent_trends: Mutex::default() }
     }
 
-    /// Goes by another configuration from now on.
-    pub(super) fn update_config(&self, ground: &AppContext) {
-        let mut followed = self.context.lock().unwrap_or_else(PoisonError::into_inner);
-        *followed = Arc::new(ground.clone());
+    /// Replaces the configuration after a reload.
+    pub(super) fn update_config(&self, context: &AppContext) {
+        let mut current = self.context.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::new(context.clone());
     }
 
-    /// Writes down what is measured now, for the lines of the day.
+    /// Records the current samples in the trends of the last day.
     ///
     /// # Errors
-    /// When it cannot be measured or written.
+    /// If the state of the sources cannot be read, or the file cannot be written.
     pub(super) fn record_day(&self, now: Timestamp) -> Result<(), CliError> {
-        let ground = self.context();
-        let circuits = BreakerNotes::load(&ground, now);
+        let context = self.context();
+        let breaker_notes = BreakerNotes::load(&context, now);
         let LiveStatus { sources, quotas } =
-            LiveStatus::read(&ground, &circuits, &HealthReport::not_evaluated(), now)?;
-        let measured = current_samples(&sources, &quotas);
-        Ok(TrendsFile::new(&ground.state_dir).record(&measured, now)?)
+            LiveStatus::read(&context, &breaker_notes, &HealthReport::not_evaluated(), now)?;
+        let samples = current_samples(&sources, &quotas);
+        Ok(TrendsFile::new(&context.state_dir).record(&samples, now)?)
     }
 
     fn context(&self) -> Arc<AppContext> {
@@ -74,54 +75,55 @@ impl DashboardProvider {
     }
 
     fn collect(&self, now: Timestamp) -> Result<Snapshot, CliError> {
-        let ground = self.context();
-        let files = HealthFiles::new(&ground.state_dir);
+        let context = self.context();
+        let files = HealthFiles::new(&context.state_dir);
         let health = files.health.read_or_default();
-        let (alerts, alerts_untold) = split_error(files.alerts.read_or_default());
-        let (degradation, degradation_untold) = split_error(files.degradation.read_or_default());
+        let (alerts, alerts_error) = split_error(files.alerts.read_or_default());
+        let (degradation, degradation_error) = split_error(files.degradation.read_or_default());
         let (providers, report) = match health {
             Ok(HealthDocument { providers, report, .. }) => (providers, Ok(report)),
-            Err(why) => (Vec::new(), Err(why)),
+            Err(reason) => (Vec::new(), Err(reason)),
         };
-        let judged = HealthReport::new(&ground, report, now);
-        let circuits = BreakerNotes::load(&ground, now);
-        let LiveStatus { sources, quotas } = LiveStatus::read(&ground, &circuits, &judged, now)?;
-        let trends = self.collect_trends(&ground, &current_samples(&sources, &quotas), now);
+        let health_report = HealthReport::new(&context, report, now);
+        let breaker_notes = BreakerNotes::load(&context, now);
+        let LiveStatus { sources, quotas } =
+            LiveStatus::read(&context, &breaker_notes, &health_report, now)?;
+        let trends = self.collect_trends(&context, &current_samples(&sources, &quotas), now);
         let provider = |health: ProviderHealth| ProviderView {
-            breaker_note: circuits.for_provider(&health.provider),
+            breaker_note: breaker_notes.for_provider(&health.provider),
             health,
         };
         Ok(Snapshot {
             at: now,
-            level: judged.level,
-            summary: judged.summary(sources.len()),
-            checked_at: judged.checked_at,
-            checks: judged.checks,
+            level: health_report.level,
+            summary: health_report.summary(sources.len()),
+            checked_at: health_report.checked_at,
+            checks: health_report.checks,
             sources,
             providers: providers.into_iter().map(provider).collect(),
             quotas,
             alerts: alerts.all().iter().rev().map(alert_view).collect(),
-            alerts_error: alerts_untold,
+            alerts_error,
             degradation,
-            degradation_error: degradation_untold,
+            degradation_error,
             trends,
         })
     }
 
     fn collect_trends(
         &self,
-        ground: &AppContext,
-        measured: &TrendSamples,
+        context: &AppContext,
+        samples: &TrendSamples,
         now: Timestamp,
     ) -> Trends {
-        let day = load_day(&TrendsFile::new(&ground.state_dir), now);
+        let day = load_day(&TrendsFile::new(&context.state_dir), now);
         let mut recent = self.recent_trends.lock().unwrap_or_else(PoisonError::into_inner);
-        update_trends(&mut recent, day, measured, now)
+        update_trends(&mut recent, day, samples, now)
     }
 
     fn metrics_input(&self) -> MetricsSnapshot {
-        let ground = self.context();
-        collect_metrics(&ground.loaded.settings, &ground.state_dir, RealEnv.now())
+        let context = self.context();
+        collect_metrics(&context.loaded.settings, &context.state_dir, RealEnv.now())
     }
 
     fn read_source<T>(
@@ -129,30 +131,29 @@ impl DashboardProvider {
         name: &str,
         read: impl FnOnce(&SourceRef) -> Result<T, CliError>,
     ) -> Result<T, LookupError> {
-        let known =
-            configured_sources(&self.context()).map_err(|trouble| lookup_error(&trouble))?;
-        let source = known.iter().find(|source| source.name.as_str() == name);
-        read(source.ok_or(LookupError::NoSuchSource)?).map_err(|trouble| lookup_error(&trouble))
+        let sources = configured_sources(&self.context()).map_err(|error| lookup_error(&error))?;
+        let source = sources.iter().find(|source| source.name.as_str() == name);
+        read(source.ok_or(LookupError::NoSuchSource)?).map_err(|error| lookup_error(&error))
     }
 }
 
 impl DashboardData for DashboardProvider {
     fn snapshot(&self) -> Snapshot {
         let now = RealEnv.now();
-        self.collect(now).unwrap_or_else(|trouble| unavailable_snapshot(&trouble.message(), now))
+        self.collect(now).unwrap_or_else(|error| unavailable_snapshot(&error.message(), now))
     }
 
     fn history(&self, source: &str, limit: usize) -> Result<Vec<StateTransition>, LookupError> {
         self.read_source(source, |source| {
             let Some(ledger) = source.open_ledger()? else { return Ok(Vec::new()) };
-            let passed = ledger.transitions(limit)?.into_iter().map(|step| StateTransition {
-                at: step.at,
-                from: sanitize_line(&step.from),
-                to: sanitize_line(&step.to),
-                reason: sanitize_line(&step.reason),
-                session: step.session.as_ref().map(SessionId::as_str).map(sanitize_line),
+            let transitions = ledger.transitions(limit)?.into_iter().map(|entry| StateTransition {
+                at: entry.at,
+                from: sanitize_line(&entry.from),
+                to: sanitize_line(&entry.to),
+                reason: sanitize_line(&entry.reason),
+                session: entry.session.as_ref().map(SessionId::as_str).map(sanitize_line),
             });
-            Ok(passed.collect())
+            Ok(transitions.collect())
         })
     }
 
@@ -168,7 +169,7 @@ impl DashboardData for DashboardProvider {
                 cause: row.cause.map(|cause| Cause::name(cause).to_owned()),
                 message: sanitize_line(&row.message),
                 failed_at: row.failed_at,
-                reply_status: row.last_response.map(|replied| replied.response.status),
+                response_status: row.last_response.map(|stored| stored.response.status),
             });
             Ok(failed.collect())
         })
@@ -183,7 +184,7 @@ impl DashboardData for DashboardProvider {
     }
 }
 
-/// What can be counted.
+/// Current status of the sources and the quotas.
 struct LiveStatus {
     sources: Vec<SourceView>,
     quotas: Vec<QuotaView>,
@@ -191,21 +192,21 @@ struct LiveStatus {
 
 impl LiveStatus {
     fn read(
-        ground: &AppContext,
-        circuits: &BreakerNotes,
-        judged: &HealthReport,
+        context: &AppContext,
+        breaker_notes: &BreakerNotes,
+        health_report: &HealthReport,
         now: Timestamp,
     ) -> Result<Self, CliError> {
-        let known = configured_sources(ground)?;
-        let sources = known.iter().map(|source| {
+        let configured = configured_sources(context)?;
+        let sources = configured.iter().map(|source| {
             source_view::source_view(
                 &read_status(source),
-                circuits,
-                judged.source_level(source.name.as_str()),
+                breaker_notes,
+                health_report.source_level(source.name.as_str()),
                 now,
             )
         });
-        let quotas = quotas::load_quota_rows(ground, now)?;
+        let quotas = quotas::load_quota_rows(context, now)?;
         Ok(Self {
             sources: sources.collect(),
             quotas: quotas.iter().map(quotas::QuotaRow::to_quota_view).collect(),
@@ -213,65 +214,68 @@ impl LiveStatus {
     }
 }
 
-/// The sources of the configuration: what others left behind is nobody's work any more.
-fn configured_sources(ground: &AppContext) -> Result<Vec<SourceRef>, CliError> {
-    let mut known = all_sources(ground)?;
-    known.retain(|source| source.settings.is_some());
-    Ok(known)
+/// Returns the configured sources. The state folders of removed sources are ignored.
+fn configured_sources(context: &AppContext) -> Result<Vec<SourceRef>, CliError> {
+    let mut sources = all_sources(context)?;
+    sources.retain(|source| source.settings.is_some());
+    Ok(sources)
 }
 
-/// Rates of what is there, zero where nothing moves; and what is left of the quotas that tell.
+/// Returns the rate of each source that has a state, zero if it is not downloading, and the
+/// remaining requests of each quota that has them.
 fn current_samples(sources: &[SourceView], quotas: &[QuotaView]) -> TrendSamples {
-    let told = sources.iter().filter(|source| source.state_since.is_some());
+    let with_state = sources.iter().filter(|source| source.state_since.is_some());
     let rate = |source: &SourceView| source.items_per_second.unwrap_or_default();
-    let left = |quota: &QuotaView| Some((quota.scope.clone(), to_f32(quota.remaining?)));
+    let remaining = |quota: &QuotaView| Some((quota.scope.clone(), to_f32(quota.remaining?)));
     TrendSamples {
-        rates: told.map(|source| (source.name.clone(), to_f32(rate(source)))).collect(),
-        rate_limits: quotas.iter().filter_map(left).collect(),
+        rates: with_state.map(|source| (source.name.clone(), to_f32(rate(source)))).collect(),
+        rate_limits: quotas.iter().filter_map(remaining).collect(),
     }
 }
 
-/// Three digits are shown of it.
+/// Converts a sample to `f32`. Only three digits of it are shown.
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "what is too large becomes infinite, and is left out"
+    reason = "a too large value becomes infinite, and is left out"
 )]
 fn to_f32(number: f64) -> f32 {
     number as f32
 }
 
-/// What was told, or nothing and why.
-fn split_error<T: Default>(told: Result<T, String>) -> (T, Option<String>) {
-    match told {
-        Ok(told) => (told, None),
-        Err(why) => (T::default(), Some(why)),
+/// Returns the value without an error, or the default with the error.
+fn split_error<T: Default>(result: Result<T, String>) -> (T, Option<String>) {
+    match result {
+        Ok(value) => (value, None),
+        Err(reason) => (T::default(), Some(reason)),
     }
 }
 
-/// The lines of everything that is measured now. Those of the day may be missing, for a reason that is told.
+/// Adds the samples and returns the trends of everything that has one. The values of the day may
+/// be missing; `day_error` is then the reason.
 fn update_trends(
     recent: &mut DailySeries,
     day: Result<DailySeries, String>,
-    measured: &TrendSamples,
+    samples: &TrendSamples,
     now: Timestamp,
 ) -> Trends {
     let fresh = || TimeSeries::new(RECENT_STEP, RECENT_STEPS);
-    add_samples(&mut recent.rates, &measured.rates, fresh, now);
-    add_samples(&mut recent.rate_limits, &measured.rate_limits, fresh, now);
-    let (day, untold) = split_error(day);
+    add_samples(&mut recent.rates, &samples.rates, fresh, now);
+    add_samples(&mut recent.rate_limits, &samples.rate_limits, fresh, now);
+    let (day, day_error) = split_error(day);
     Trends {
         rates: join_trends(&recent.rates, day.rates),
         quotas: join_trends(&recent.rate_limits, day.rate_limits),
-        day_error: untold,
+        day_error,
     }
 }
 
-/// The lines of the last day, without those that cannot be of it: the file may say anything.
+/// Reads the series of the last day. Drops series of another shape, and those without a sample in
+/// that day, since the file may have any content.
 fn load_day(file: &TrendsFile, now: Timestamp) -> Result<DailySeries, String> {
     let mut days = file.read_or_default()?;
-    let nothing = BTreeMap::new();
-    add_samples(&mut days.rates, &nothing, empty_day_series, now);
-    add_samples(&mut days.rate_limits, &nothing, empty_day_series, now);
+    let no_samples = BTreeMap::new();
+    add_samples(&mut days.rates, &no_samples, empty_day_series, now);
+    add_samples(&mut days.rate_limits, &no_samples, empty_day_series, now);
     Ok(days)
 }
 
@@ -297,7 +301,7 @@ fn alert_view(alert: &alert::Alert) -> AlertView {
         severity: alert.severity,
         max_severity: alert.max_severity,
         subject: sanitize_line(&alert.subject),
-        cause: sanitize_line(alert.key.as_str()),
+        key: sanitize_line(alert.key.as_str()),
         message: sanitize_line(&alert.message),
         started_at: alert.started_at,
         resolved_at: alert.resolved_at,
@@ -306,12 +310,12 @@ fn alert_view(alert: &alert::Alert) -> AlertView {
     }
 }
 
-/// Nothing can be seen, and that is said.
-fn unavailable_snapshot(why: &str, now: Timestamp) -> Snapshot {
+/// Returns an empty snapshot whose summary is the reason.
+fn unavailable_snapshot(reason: &str, now: Timestamp) -> Snapshot {
     Snapshot {
         at: now,
         level: HealthLevel::Unknown,
-        summary: format!("nothing can be told: {}", sanitize_line(why)),
+        summary: format!("the data cannot be read: {}", sanitize_line(reason)),
         checked_at: None,
         checks: Vec::new(),
         sources: Vec::new(),
@@ -325,8 +329,8 @@ fn unavailable_snapshot(why: &str, now: Timestamp) -> Snapshot {
     }
 }
 
-fn lookup_error(trouble: &CliError) -> LookupError {
-    LookupError::Unreadable(sanitize_line(&trouble.message()))
+fn lookup_error(error: &CliError) -> LookupError {
+    LookupError::Unreadable(sanitize_line(&error.message()))
 }
 
 #[cfg(test)]
@@ -338,26 +342,26 @@ mod tests {
 
     #[test]
     fn an_unreadable_day_is_reported_and_hides_nothing_else() {
-        let measured =
+        let samples =
             TrendSamples { rates: [("work".to_owned(), 1.5)].into(), rate_limits: BTreeMap::new() };
-        let told = "cannot read trends.json: input/output error";
+        let reason = "cannot read trends.json: input/output error";
 
         let trends =
-            update_trends(&mut DailySeries::default(), Err(told.to_owned()), &measured, NOW);
+            update_trends(&mut DailySeries::default(), Err(reason.to_owned()), &samples, NOW);
 
         let work = &trends.rates["work"];
         assert_eq!(work.recent.samples_until(NOW).last(), Some(&Some(1.5)));
         assert_eq!(work.day.samples_until(NOW), vec![None; TREND_STEPS_PER_DAY]);
-        assert_eq!(trends.day_error.as_deref(), Some(told));
+        assert_eq!(trends.day_error.as_deref(), Some(reason));
     }
 
     #[test]
     fn series_outside_the_last_day_are_not_shown() {
         let home = tempfile::tempdir().unwrap();
         let file = TrendsFile::new(home.path());
-        let measured =
+        let samples =
             TrendSamples { rates: [("good".to_owned(), 1.5)].into(), rate_limits: BTreeMap::new() };
-        file.record(&measured, NOW).unwrap();
+        file.record(&samples, NOW).unwrap();
         let path = home.path().join(TRENDS_FILE);
         let mut content: Value = serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
         let good = content["rates"]["good"].clone();
@@ -365,8 +369,8 @@ mod tests {
             ("no-step", "step_millis", 0),
             ("step-back", "step_millis", -1),
             ("endless", "length", i64::MAX),
-            ("of-ever-after", "newest", i64::MAX),
-            ("of-before-all", "newest", i64::MIN),
+            ("in-the-future", "newest", i64::MAX),
+            ("in-the-past", "newest", i64::MIN),
         ] {
             content["rates"][name] = good.clone();
             content["rates"][name][field] = value.into();
@@ -376,10 +380,10 @@ mod tests {
 
         let days = load_day(&file, NOW).unwrap();
 
-        assert_eq!(days.rates.keys().collect::<Vec<_>>(), ["good", "of-ever-after"]);
-        assert_eq!(days.rate_limits.keys().collect::<Vec<_>>(), ["of-ever-after"]);
-        // What is of the future is not seen now, and does no harm.
-        assert_eq!(days.rates["of-ever-after"].samples_until(NOW), vec![None; TREND_STEPS_PER_DAY]);
+        assert_eq!(days.rates.keys().collect::<Vec<_>>(), ["good", "in-the-future"]);
+        assert_eq!(days.rate_limits.keys().collect::<Vec<_>>(), ["in-the-future"]);
+        // A series that ends in the future has no samples until now.
+        assert_eq!(days.rates["in-the-future"].samples_until(NOW), vec![None; TREND_STEPS_PER_DAY]);
         assert_eq!(days.rates["good"].samples_until(NOW).last(), Some(&Some(1.5)));
     }
 }

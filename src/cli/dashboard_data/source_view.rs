@@ -1,4 +1,4 @@
-//! One source as the endpoint shows it, in the words of `status`.
+//! View of one source for the dashboard, with the texts of the command `status`.
 
 use crate::cli::breaker::BreakerNotes;
 use crate::cli::source_status::{SourceStatus, StateRead, WorkerLiveness};
@@ -11,47 +11,43 @@ use crate::human::{EMPTY_CELL, estimate_remaining, format_clock_time};
 use crate::state::ExecutionState;
 
 pub(super) fn source_view(
-    standing: &SourceStatus<'_>,
-    circuits: &BreakerNotes,
+    source_status: &SourceStatus<'_>,
+    breaker_notes: &BreakerNotes,
     level: Option<HealthLevel>,
     now: Timestamp,
 ) -> SourceView {
-    let told = status::status_row(standing, circuits, now);
-    let blank = empty_view(standing, level);
-    match &standing.state {
+    let row = status::status_row(source_status, breaker_notes, now);
+    let empty = empty_view(source_status, level);
+    match &source_status.state {
         StateRead::NeverRun => {
-            SourceView { state: "never_run".to_owned(), status_text: told.reason, ..blank }
+            SourceView { state: "never_run".to_owned(), status_text: row.reason, ..empty }
         }
         StateRead::Unreadable(_) => {
-            SourceView { state: "unknown".to_owned(), status_text: told.reason, ..blank }
+            SourceView { state: "unknown".to_owned(), status_text: row.reason, ..empty }
         }
         StateRead::State(state, worker) => {
-            let sentence = if told.reason == EMPTY_CELL {
+            let status_text = if row.reason == EMPTY_CELL {
                 default_status_text(state.status)
             } else {
-                told.reason
+                row.reason
             };
-            let deadline = deadline_text(state, *worker, &told.until, now);
-            with_state(
-                state,
-                *worker,
-                SourceView { status_text: sentence, deadline_text: deadline, ..blank },
-            )
+            let deadline_text = deadline_text(state, *worker, &row.until, now);
+            with_state(state, *worker, SourceView { status_text, deadline_text, ..empty })
         }
     }
 }
 
-fn with_state(state: &ExecutionState, worker: WorkerLiveness, blank: SourceView) -> SourceView {
+fn with_state(state: &ExecutionState, worker: WorkerLiveness, empty: SourceView) -> SourceView {
     let settled = state.downloaded_threads + state.gone + state.quarantined;
     let is_running = worker == WorkerLiveness::Running;
     let is_moving = is_running && state.status == Status::Downloading;
     let rate = state.rate_per_second.filter(|_| is_moving);
-    let left = state.total_threads.saturating_sub(settled);
+    let remaining = state.total_threads.saturating_sub(settled);
     SourceView {
         provider: sanitize_line(&state.provider),
         kind: sanitize_line(&state.kind),
         state: state.status.name().to_owned(),
-        is_running: is_running,
+        is_running,
         deadline_at: state.state_until,
         state_since: Some(state.state_since),
         last_progress: Some(state.last_progress),
@@ -63,7 +59,9 @@ fn with_state(state: &ExecutionState, worker: WorkerLiveness, blank: SourceView)
         quarantined: state.quarantined,
         waiting_for_retry: state.waiting_for_retry,
         items_per_second: rate,
-        eta_seconds: estimate_remaining(left, rate).map(|left| left.as_secs()).filter(|_| left > 0),
+        eta_seconds: estimate_remaining(remaining, rate)
+            .map(|eta| eta.as_secs())
+            .filter(|_| remaining > 0),
         consecutive_errors: state.consecutive_errors,
         restart_count: state.restart_count,
         last_error: state.last_error.as_ref().map(|error| LastErrorView {
@@ -71,18 +69,18 @@ fn with_state(state: &ExecutionState, worker: WorkerLiveness, blank: SourceView)
             message: sanitize_line(&error.message),
             at: error.at,
         }),
-        ..blank
+        ..empty
     }
 }
 
-/// What is known of a source that says nothing.
-fn empty_view(standing: &SourceStatus<'_>, level: Option<HealthLevel>) -> SourceView {
-    let settings = standing.source.settings.as_ref();
+/// Returns the view of a source without a state.
+fn empty_view(source_status: &SourceStatus<'_>, level: Option<HealthLevel>) -> SourceView {
+    let settings = source_status.source.settings.as_ref();
     let kind = settings.map(|settings| match settings.kind {
         SourceKind::Jmap => "jmap",
     });
     SourceView {
-        name: standing.source.name.to_string(),
+        name: source_status.source.name.to_string(),
         provider: settings.map(|settings| settings.provider.clone()).unwrap_or_default(),
         kind: kind.unwrap_or_default().to_owned(),
         state: String::new(),
@@ -108,33 +106,33 @@ fn empty_view(standing: &SourceStatus<'_>, level: Option<HealthLevel>) -> Source
     }
 }
 
-/// What is to be said where all is as usual.
+/// Returns the text of a state for which `status` has no reason to report.
 fn default_status_text(status: Status) -> String {
-    let sentence = match status {
-        Status::Idle => "waits for its next look for something new",
-        Status::Collecting => "lists what there is",
-        Status::Downloading => "fetches and stores what was listed",
-        Status::Completed => "everything that was listed is settled",
-        Status::Error | Status::RateLimited | Status::AuthFailed => "waits",
+    let text = match status {
+        Status::Idle => "waiting for the next poll",
+        Status::Collecting => "listing the items of the source",
+        Status::Downloading => "downloading the listed items",
+        Status::Completed => "all listed items are settled",
+        Status::Error | Status::RateLimited | Status::AuthFailed => "waiting",
     };
-    sentence.to_owned()
+    text.to_owned()
 }
 
-/// When the present state ends; for work, when progress is missed.
+/// Returns the end of the current state. For work, it is the time at which progress is overdue.
 fn deadline_text(
     state: &ExecutionState,
     worker: WorkerLiveness,
-    told: &str,
+    until: &str,
     now: Timestamp,
 ) -> Option<String> {
     match state.status {
         Status::Collecting | Status::Downloading => {
-            let until = state.state_until.filter(|_| worker == WorkerLiveness::Running)?;
-            Some(format_clock_time(until, now))
+            let deadline = state.state_until.filter(|_| worker == WorkerLiveness::Running)?;
+            Some(format_clock_time(deadline, now))
         }
         Status::Completed => state.completion_time.map(|at| format_clock_time(at, now)),
         Status::Idle | Status::Error | Status::RateLimited | Status::AuthFailed => {
-            (told != EMPTY_CELL).then(|| told.to_owned())
+            (until != EMPTY_CELL).then(|| until.to_owned())
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Folders, their filesystems, and the credentials.
+//! Checks of the folders, their filesystems, and the credentials.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -12,123 +12,128 @@ use crate::disk::{Disk, FsUsage, RealDisk, fs_usage, write_durable};
 use crate::human::format_bytes;
 use crate::worker::{Env, RealEnv};
 
-/// Less free space than this fills up before a person notices.
+/// Minimum free space. Less would fill up before an operator notices.
 const FREE_BYTES_MIN: u64 = 1_000_000_000;
 
-/// How often a small file is written durably to see how long that takes.
+/// Number of durable writes of a small file whose mean duration is measured.
 const WRITE_PROBES: u32 = 8;
 
-/// A write slower than this makes a large mailbox take days.
+/// Maximum duration of a durable write. With slower ones a large mailbox takes days.
 const WRITE_DURATION_MAX: Duration = Duration::from_millis(200);
 
-/// The file that is written for it.
+/// Name of the small file.
 const PROBE_FILE: &str = ".doctor";
 
-pub(super) fn check_filesystem(ground: &AppContext) -> Vec<DoctorCheck> {
-    let archive = &ground.loaded.settings.archive.dir;
-    let mut found = check_folder("state folder", &ground.state_dir);
-    let mismatches = check_archives(ground);
-    // The first start does not make an archive that a source has lost.
+pub(super) fn check_filesystem(context: &AppContext) -> Vec<DoctorCheck> {
+    let archive = &context.loaded.settings.archive.dir;
+    let mut checks = check_folder("state folder", &context.state_dir);
+    let mismatches = check_archives(context);
+    // The first start does not create an archive that a source has lost.
     if mismatches.is_empty() || archive.is_dir() {
-        found.extend(check_folder("archive", archive));
+        checks.extend(check_folder("archive", archive));
     }
-    found.extend(mismatches);
-    found.extend(check_credentials(ground));
-    found
+    checks.extend(mismatches);
+    checks.extend(check_credentials(context));
+    checks
 }
 
-/// Each source whose archive is not there, or belongs to another ledger.
-fn check_archives(ground: &AppContext) -> Vec<DoctorCheck> {
-    let settings = &ground.loaded.settings;
-    let found = settings.enabled_sources().filter_map(|name| {
-        let why = archive_mismatch(&ground.state_dir, &settings.archive.dir, name.as_str())?;
-        let (told, remedy) = why.split_once("; ").or_else(|| why.split_once(": "))?;
-        Some(DoctorCheck::failed(format!("{name}: archive"), told, remedy))
+/// Returns a failure for each source whose archive is missing or belongs to another ledger.
+fn check_archives(context: &AppContext) -> Vec<DoctorCheck> {
+    let settings = &context.loaded.settings;
+    let checks = settings.enabled_sources().filter_map(|name| {
+        let text = archive_mismatch(&context.state_dir, &settings.archive.dir, name.as_str())?;
+        let (message, remedy) = text.split_once("; ").or_else(|| text.split_once(": "))?;
+        Some(DoctorCheck::failed(format!("{name}: archive"), message, remedy))
     });
-    found.collect()
+    checks.collect()
 }
 
-fn check_folder(what: &str, path: &Path) -> Vec<DoctorCheck> {
-    // The first start makes what is missing.
-    let Some(standing) = path.ancestors().find(|path| path.is_dir()) else {
+fn check_folder(subject: &str, path: &Path) -> Vec<DoctorCheck> {
+    // The first start creates the missing folders.
+    let Some(existing) = path.ancestors().find(|path| path.is_dir()) else {
         return vec![DoctorCheck::note(
-            what,
-            format!("{}: nothing of it is there", path.display()),
+            subject,
+            format!("{}: no part of this path exists", path.display()),
         )];
     };
-    let mut found = match fs_usage(standing) {
-        Ok(room) => vec![check_free_space(what, path, &room)],
+    let mut checks = match fs_usage(existing) {
+        Ok(usage) => vec![check_free_space(subject, path, &usage)],
         Err(error) => vec![DoctorCheck::failed(
-            what,
+            subject,
             format!("{}: {error}", path.display()),
-            "let this user into it",
+            "allow this user to access it",
         )],
     };
-    if standing == path {
-        found.push(timed_write(what, path));
+    if existing == path {
+        checks.push(timed_write(subject, path));
     } else {
-        let told = format!("{}: not there yet; the first start makes it", path.display());
-        found.push(DoctorCheck::note(what, told));
+        let message = format!("{}: does not exist yet; the first start creates it", path.display());
+        checks.push(DoctorCheck::note(subject, message));
     }
-    found
+    checks
 }
 
-fn check_free_space(what: &str, path: &Path, room: &FsUsage) -> DoctorCheck {
-    let kind = room.fs_type.unwrap_or("an unusual filesystem");
-    let told = format!("{}: {kind}, {} free", path.display(), format_bytes(room.free_bytes));
-    match room.fs_type {
+fn check_free_space(subject: &str, path: &Path, usage: &FsUsage) -> DoctorCheck {
+    let fs_type = usage.fs_type.unwrap_or("unknown filesystem type");
+    let message = format!("{}: {fs_type}, {} free", path.display(), format_bytes(usage.free_bytes));
+    match usage.fs_type {
         Some("tmpfs" | "ramfs") => DoctorCheck::failed(
-            what,
-            format!("{told}: gone at the next boot"),
-            "put it onto a disk",
+            subject,
+            format!("{message}: lost at the next boot"),
+            "move it to a disk",
         ),
         Some("nfs" | "cifs" | "smb2") => DoctorCheck::failed(
-            what,
-            format!("{told}: locks and syncs of a network filesystem do not always hold"),
-            "put it onto a disk of this machine",
+            subject,
+            format!("{message}: locks and syncs are not reliable on a network filesystem"),
+            "move it to a disk of this machine",
         ),
-        Some(_) | None if room.free_bytes < FREE_BYTES_MIN => {
-            DoctorCheck::failed(what, told, "make room, or move it to a larger disk")
+        Some(_) | None if usage.free_bytes < FREE_BYTES_MIN => {
+            DoctorCheck::failed(subject, message, "free some space, or move it to a larger disk")
         }
-        Some(_) | None => DoctorCheck::ok(what, told),
+        Some(_) | None => DoctorCheck::ok(subject, message),
     }
 }
 
-/// Writes a small file durably a few times.
-fn timed_write(what: &str, path: &Path) -> DoctorCheck {
+/// Writes a small file durably a few times, and checks the mean duration.
+fn timed_write(subject: &str, path: &Path) -> DoctorCheck {
     let probe = path.join(PROBE_FILE);
-    let began = RealEnv.now();
+    let started_at = RealEnv.now();
     let written = (0..WRITE_PROBES).try_for_each(|_| write_durable(&RealDisk, &probe, b"x"));
-    let each = RealEnv.now().since(began) / WRITE_PROBES;
+    let mean = RealEnv.now().since(started_at) / WRITE_PROBES;
     let removed = RealDisk.remove_file(&probe);
     match written.and(removed) {
         Err(error) => DoctorCheck::failed(
-            what,
+            subject,
             format!("{}: cannot be written ({error})", path.display()),
-            "let this user write there, and see that the disk is neither full nor read-only",
+            "allow this user to write there, and check that the disk is not full or read-only",
         ),
-        Ok(()) if each > WRITE_DURATION_MAX => DoctorCheck::failed(
-            what,
-            format!("a durable write takes {} ms", each.as_millis()),
-            "put it onto a faster disk",
+        Ok(()) if mean > WRITE_DURATION_MAX => DoctorCheck::failed(
+            subject,
+            format!("a durable write takes {} ms", mean.as_millis()),
+            "move it to a faster disk",
         ),
-        Ok(()) => DoctorCheck::ok(what, format!("a durable write takes {} ms", each.as_millis())),
+        Ok(()) => {
+            DoctorCheck::ok(subject, format!("a durable write takes {} ms", mean.as_millis()))
+        }
     }
 }
 
-/// Whether each credential can be read. What it says is never looked at.
-fn check_credentials(ground: &AppContext) -> Vec<DoctorCheck> {
-    let sources = &ground.loaded.settings.sources;
+/// Checks that each credential can be read. Its value is not used.
+fn check_credentials(context: &AppContext) -> Vec<DoctorCheck> {
+    let sources = &context.loaded.settings.sources;
     let enabled = sources.iter().filter(|(_, source)| source.is_enabled);
-    let found = enabled.map(|(name, source)| {
-        let (what, place) = (format!("{name}: credential"), source.auth.credential_ref());
-        match place.read(&ground.environment) {
+    let checks = enabled.map(|(name, source)| {
+        let (subject, credential) = (format!("{name}: credential"), source.auth.credential_ref());
+        match credential.read(&context.environment) {
             Ok(_secret) => {
-                DoctorCheck::ok(what, format!("{place}: can be read{}", check_file_mode(place)))
+                let mode = check_file_mode(credential);
+                DoctorCheck::ok(subject, format!("{credential}: can be read{mode}"))
             }
             Err(error) => match error.kind {
-                // It is there only within the unit.
-                CredentialErrorKind::NotUnderSystemd => DoctorCheck::note(what, error.to_string()),
+                // It exists only inside the unit.
+                CredentialErrorKind::NotUnderSystemd => {
+                    DoctorCheck::note(subject, error.to_string())
+                }
                 CredentialErrorKind::Unreadable(_)
                 | CredentialErrorKind::NotAFile
                 | CredentialErrorKind::OpenToOthers { .. }
@@ -140,18 +145,19 @@ fn check_credentials(ground: &AppContext) -> Vec<DoctorCheck> {
                 | CredentialErrorKind::Empty
                 | CredentialErrorKind::NotText
                 | CredentialErrorKind::SeveralLines => {
-                    let told = error.to_string();
-                    let (told, remedy) = told.rsplit_once("; ").unwrap_or((&told, "correct it"));
-                    DoctorCheck::failed(what, told, remedy)
+                    let text = error.to_string();
+                    let (message, remedy) = text.rsplit_once("; ").unwrap_or((&text, "correct it"));
+                    DoctorCheck::failed(subject, message, remedy)
                 }
             },
         }
     });
-    found.collect()
+    checks.collect()
 }
 
-fn check_file_mode(place: &CredentialRef) -> String {
-    let path = match place {
+/// Returns the mode of a credential file as text. Empty for other credentials.
+fn check_file_mode(credential: &CredentialRef) -> String {
+    let path = match credential {
         CredentialRef::File(path) => path,
         CredentialRef::Env(_) | CredentialRef::Command(_) | CredentialRef::Systemd(_) => {
             return String::new();

@@ -1,4 +1,4 @@
-//! systemd, polkit, the unit, the clock, what is built in.
+//! Checks of the host: systemd, polkit, the units, the clock, SQLite and the terminal.
 
 use std::io::{self, IsTerminal};
 
@@ -12,57 +12,58 @@ use crate::ledger::sqlite_version;
 use crate::systemd::{Bus, BusError, BusErrorKind, RestartPermission, UnitName};
 use crate::worker::{Env, RealEnv};
 
-/// The first day of the year in which this was written: an earlier clock is not set.
+/// Earliest plausible time, 2026-01-01 UTC, when this was written: an earlier clock is not set.
 const CLOCK_MIN_PLAUSIBLE: Timestamp = Timestamp(1_767_225_600_000);
 
-pub(super) fn check_host(ground: &AppContext) -> Vec<DoctorCheck> {
-    let bus = systemd_bus(ground);
-    let mut found = check_systemd(ground, &bus);
-    found.push(check_clock(&bus));
-    found.push(DoctorCheck::ok("SQLite", format!("{}, built in", sqlite_version())));
-    found.push(check_terminal());
-    found
+pub(super) fn check_host(context: &AppContext) -> Vec<DoctorCheck> {
+    let bus = systemd_bus(context);
+    let mut checks = check_systemd(context, &bus);
+    checks.push(check_clock(&bus));
+    checks.push(DoctorCheck::ok("SQLite", format!("{}, built in", sqlite_version())));
+    checks.push(check_terminal());
+    checks
 }
 
-fn check_systemd(ground: &AppContext, bus: &Bus) -> Vec<DoctorCheck> {
+fn check_systemd(context: &AppContext, bus: &Bus) -> Vec<DoctorCheck> {
     let version = match bus.systemd_version() {
         Ok(version) => version,
         Err(error) => return vec![unavailable("systemd", &error)],
     };
-    let mut found = vec![DoctorCheck::ok("systemd", version)];
-    found.push(match bus.polkit_version() {
+    let mut checks = vec![DoctorCheck::ok("systemd", version)];
+    checks.push(match bus.polkit_version() {
         Ok(version) => DoctorCheck::ok("polkit", version),
         Err(error) => unavailable("polkit", &error),
     });
-    match worker_unit(&ground.loaded.settings) {
+    match worker_unit(&context.loaded.settings) {
         Ok(name) => {
-            found.extend(check_unit(bus, &name));
-            let sources = ground.loaded.settings.enabled_sources();
+            checks.extend(check_unit(bus, &name));
+            let sources = context.loaded.settings.enabled_sources();
             let instances = sources.filter_map(|source| name.instance(source.as_str()));
-            let in_use = |unit: &UnitName| bus.unit_status(unit).is_ok_and(|it| it.is_in_use());
+            let in_use =
+                |unit: &UnitName| bus.unit_status(unit).is_ok_and(|status| status.is_in_use());
             for unit in instances.filter(in_use) {
-                found.extend(check_unit(bus, &unit));
+                checks.extend(check_unit(bus, &unit));
             }
         }
         Err(_) => {
-            found.push(DoctorCheck::note("unit", "service.service_name is no name of a unit"))
+            checks.push(DoctorCheck::note("unit", "service.service_name is not a valid unit name"));
         }
     }
-    found
+    checks
 }
 
-/// What is not here is no fault; what is here and silent is one.
-fn unavailable(what: &str, error: &BusError) -> DoctorCheck {
+/// Returns a note for a service that is not present, and a failure for one that does not respond.
+fn unavailable(subject: &str, error: &BusError) -> DoctorCheck {
     match &error.kind {
         BusErrorKind::BusUnavailable { .. } | BusErrorKind::ServiceNotFound { .. } => {
-            DoctorCheck::note(what, format!("not here: {}", error.kind))
+            DoctorCheck::note(subject, format!("not available: {}", error.kind))
         }
         BusErrorKind::Disconnected { .. }
         | BusErrorKind::NotAuthorised { .. }
         | BusErrorKind::UnknownUnit { .. }
         | BusErrorKind::Timeout { .. }
         | BusErrorKind::Failed { .. } => {
-            DoctorCheck::failed(what, error.to_string(), error.advice())
+            DoctorCheck::failed(subject, error.to_string(), error.advice())
         }
     }
 }
@@ -84,9 +85,9 @@ fn check_unit(bus: &Bus, name: &UnitName) -> Vec<DoctorCheck> {
             return vec![DoctorCheck::failed(name.as_str(), "systemd cannot read it", remedy)];
         }
     }
-    let doing = format!("{} ({})", status.active_state.name(), status.sub_state);
+    let state = format!("{} ({})", status.active_state.name(), status.sub_state);
     vec![
-        DoctorCheck::ok(name.as_str(), format!("installed, {}, {doing}", status.unit_file_state)),
+        DoctorCheck::ok(name.as_str(), format!("installed, {}, {state}", status.unit_file_state)),
         check_restart_permission(bus, name),
         check_start_limit(&status),
         check_watchdog(&status),
@@ -94,75 +95,77 @@ fn check_unit(bus: &Bus, name: &UnitName) -> Vec<DoctorCheck> {
 }
 
 fn check_restart_permission(bus: &Bus, name: &UnitName) -> DoctorCheck {
-    const WHAT: &str = "restart over D-Bus";
+    const SUBJECT: &str = "restart over D-Bus";
     match bus.check_restart_permission(name) {
         Ok(RestartPermission::Granted) => {
-            DoctorCheck::ok(WHAT, format!("this user may restart {name}"))
+            DoctorCheck::ok(SUBJECT, format!("this user may restart {name}"))
         }
         Ok(RestartPermission::Denied(error)) | Err(error) => {
-            DoctorCheck::failed(WHAT, error.to_string(), error.advice())
+            DoctorCheck::failed(SUBJECT, error.to_string(), error.advice())
         }
     }
 }
 
 fn check_start_limit(status: &UnitStatus) -> DoctorCheck {
-    const WHAT: &str = "start limit";
+    const SUBJECT: &str = "start limit";
     let limit = status.start_limit;
     if limit.interval.is_zero() || limit.burst == 0 {
-        return DoctorCheck::ok(WHAT, "none: systemd never gives up");
+        return DoctorCheck::ok(SUBJECT, "none: systemd restarts it without limit");
     }
-    let told = format!(
-        "after {} starts within {} systemd leaves it down, restarts over D-Bus included",
+    let message = format!(
+        "after {} starts within {}, systemd refuses to start it again, also over D-Bus",
         limit.burst,
         format_duration(limit.interval)
     );
     DoctorCheck::failed(
-        WHAT,
-        told,
-        "set StartLimitIntervalSec=0 in [Unit]: `systemctl edit` the unit",
+        SUBJECT,
+        message,
+        "set StartLimitIntervalSec=0 in [Unit] of the unit with `systemctl edit`",
     )
 }
 
 fn check_watchdog(status: &UnitStatus) -> DoctorCheck {
-    const WHAT: &str = "watchdog";
+    const SUBJECT: &str = "watchdog";
     match status.watchdog_timeout {
         Some(limit) => {
-            DoctorCheck::ok(WHAT, format!("ends it after {} of silence", format_duration(limit)))
+            let limit = format_duration(limit);
+            DoctorCheck::ok(SUBJECT, format!("kills it after {limit} without a keep-alive"))
         }
         None => DoctorCheck::failed(
-            WHAT,
-            "off: a worker that hangs is not ended",
-            "set WatchdogSec= in [Service]: `systemctl edit` the unit",
+            SUBJECT,
+            "off: a worker that hangs is not killed",
+            "set WatchdogSec= in [Service] of the unit with `systemctl edit`",
         ),
     }
 }
 
 fn check_clock(bus: &Bus) -> DoctorCheck {
-    const WHAT: &str = "clock";
-    const REMEDY: &str = "have it follow a server: `timedatectl set-ntp true`";
+    const SUBJECT: &str = "clock";
+    const REMEDY: &str = "synchronise it with a time server: `timedatectl set-ntp true`";
     let now = RealEnv.now();
     if now < CLOCK_MIN_PLAUSIBLE {
-        return DoctorCheck::failed(WHAT, format!("it says {}", format_date_time(now)), REMEDY);
+        let message = format!("{}, which is in the past", format_date_time(now));
+        return DoctorCheck::failed(SUBJECT, message, REMEDY);
     }
     match bus.is_clock_synchronised() {
-        Ok(true) => DoctorCheck::ok(WHAT, format!("{}, synchronised", format_date_time(now))),
+        Ok(true) => DoctorCheck::ok(SUBJECT, format!("{}, synchronised", format_date_time(now))),
         Ok(false) => DoctorCheck::failed(
-            WHAT,
-            format!("{}, follows no server", format_date_time(now)),
+            SUBJECT,
+            format!("{}, not synchronised", format_date_time(now)),
             REMEDY,
         ),
         Err(_) => DoctorCheck::note(
-            WHAT,
-            format!("{}; nobody here knows whether it is right", format_date_time(now)),
+            SUBJECT,
+            format!("{}; cannot check whether it is synchronised", format_date_time(now)),
         ),
     }
 }
 
 fn check_terminal() -> DoctorCheck {
-    let told = if io::stderr().is_terminal() {
-        "a person looks on: progress is a line that moves"
+    let message = if io::stderr().is_terminal() {
+        "present: progress is shown as a progress bar"
     } else {
-        "none: what happens goes to the log"
+        "none: progress is written to the log"
     };
-    DoctorCheck::note("terminal", told)
+    DoctorCheck::note("terminal", message)
 }

@@ -1,8 +1,8 @@
-//! `doctor`: what could keep the worker from its work, on this machine, now.
+//! `doctor`: checks this machine and the configuration for problems that would stop the worker.
 //!
-//! Everything is looked at, whatever fails, with or without a configuration and with or without
-//! systemd. It writes one small file into the state folder and removes it, and asks each source
-//! what the worker asks first; nothing else is touched.
+//! All checks run even if some fail, with or without a configuration and with or without systemd.
+//! It writes a small file into the state folder and the archive, if they exist, and removes it. It
+//! sends each source the first requests of a worker. Nothing else is changed.
 
 mod filesystem;
 mod host;
@@ -19,40 +19,50 @@ use crate::cli::table::table;
 use crate::config::{EnvVars, load_defaults};
 use crate::engine::{sanitize_line, sanitize_lines};
 
-/// One thing that was looked at.
+/// Result of one check.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct DoctorCheck {
     pub level: CheckLevel,
-    /// What was looked at, in a word or two.
+    /// Short name of what was checked.
     pub subject: String,
     pub message: String,
     pub remedy: Option<String>,
 }
 
+/// Level of a result.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum CheckLevel {
     Ok,
-    /// It could not be looked at here, or does no harm.
+    /// The check is not possible here, or its result is harmless.
     Note,
-    /// It keeps the worker from its work, now or some day.
+    /// A problem that stops the worker, now or later.
     Failed,
 }
 
 impl DoctorCheck {
-    pub(super) fn ok(what: impl Into<String>, told: impl Into<String>) -> Self {
-        Self { level: CheckLevel::Ok, subject: what.into(), message: told.into(), remedy: None }
+    pub(super) fn ok(subject: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            level: CheckLevel::Ok,
+            subject: subject.into(),
+            message: message.into(),
+            remedy: None,
+        }
     }
 
-    pub(super) fn note(what: impl Into<String>, told: impl Into<String>) -> Self {
-        Self { level: CheckLevel::Note, ..Self::ok(what, told) }
+    pub(super) fn note(subject: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { level: CheckLevel::Note, ..Self::ok(subject, message) }
     }
 
     pub(super) fn failed(
-        what: impl Into<String>,
-        told: impl Into<String>,
+        subject: impl Into<String>,
+        message: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        Self { level: CheckLevel::Failed, remedy: Some(remedy.into()), ..Self::ok(what, told) }
+        Self {
+            level: CheckLevel::Failed,
+            remedy: Some(remedy.into()),
+            ..Self::ok(subject, message)
+        }
     }
 
     fn to_json(&self) -> Value {
@@ -65,9 +75,9 @@ impl DoctorCheck {
     }
 
     fn row(&self) -> Vec<String> {
-        let mut told = sanitize_line(&self.message);
-        told.extend(self.remedy.as_deref().map(|remedy| format!("; {}", sanitize_line(remedy))));
-        vec![self.level.name().to_owned(), self.subject.clone(), told]
+        let mut text = sanitize_line(&self.message);
+        text.extend(self.remedy.as_deref().map(|remedy| format!("; {}", sanitize_line(remedy))));
+        vec![self.level.name().to_owned(), self.subject.clone(), text]
     }
 }
 
@@ -82,54 +92,55 @@ impl CheckLevel {
 }
 
 pub(super) fn doctor(common: &CommonArgs, args: &DoctorArgs) -> Result<ProgramExit, CliError> {
-    let (ground, mut found) = check_config(common)?;
-    found.extend(host::check_host(&ground));
-    found.extend(filesystem::check_filesystem(&ground));
-    found.extend(servers::check_servers(&ground));
-    let is_sound = found.iter().all(|found| found.level != CheckLevel::Failed);
+    let (context, mut checks) = check_config(common)?;
+    checks.extend(host::check_host(&context));
+    checks.extend(filesystem::check_filesystem(&context));
+    checks.extend(servers::check_servers(&context));
+    let is_ok = checks.iter().all(|check| check.level != CheckLevel::Failed);
     if args.json {
-        let findings: Vec<Value> = found.iter().map(DoctorCheck::to_json).collect();
-        print_result(terminal_safe_json(&json!({ "sound": is_sound, "findings": findings })))?;
+        let findings: Vec<Value> = checks.iter().map(DoctorCheck::to_json).collect();
+        print_result(terminal_safe_json(&json!({ "ok": is_ok, "findings": findings })))?;
     } else {
-        let rows: Vec<Vec<String>> = found.iter().map(DoctorCheck::row).collect();
-        print_result(table(&["MARK", "WHAT", "FINDING"], &rows).trim_end())?;
+        let rows: Vec<Vec<String>> = checks.iter().map(DoctorCheck::row).collect();
+        print_result(table(&["RESULT", "CHECK", "FINDING"], &rows).trim_end())?;
     }
-    Ok(if is_sound { ProgramExit::Success } else { ProgramExit::Other })
+    Ok(if is_ok { ProgramExit::Success } else { ProgramExit::Other })
 }
 
-/// The configuration, or the defaults where there is none that can be used.
+/// Loads the configuration; the defaults if there is none, or if it cannot be used.
 fn check_config(common: &CommonArgs) -> Result<(AppContext, Vec<DoctorCheck>), CliError> {
-    const WHAT: &str = "configuration";
-    let ground = match AppContext::load(common) {
-        Ok(ground) => {
-            let sources = ground.loaded.settings.sources.len();
-            let told = format!("{}, sources: {sources}", ground.config_file.display());
-            return Ok((ground, vec![DoctorCheck::ok(WHAT, told)]));
+    const SUBJECT: &str = "configuration";
+    let error = match AppContext::load(common) {
+        Ok(context) => {
+            let sources = context.loaded.settings.sources.len();
+            let message = format!("{}, sources: {sources}", context.config_file.display());
+            return Ok((context, vec![DoctorCheck::ok(SUBJECT, message)]));
         }
-        Err(why) => (why, find_config_file(common)),
+        Err(error) => error,
     };
-    let (why, file) = ground;
-    let found = match &file {
+    let file = find_config_file(common);
+    let check = match &file {
         Ok(path) if path.exists() => {
-            let told = sanitize_lines(&why).into_iter().next().unwrap_or_default();
+            let message = sanitize_lines(&error).into_iter().next().unwrap_or_default();
             DoctorCheck::failed(
-                WHAT,
-                told,
-                "correct it: `cynosure config check` names every mistake",
+                SUBJECT,
+                message,
+                "correct it: `cynosure config check` lists every mistake",
             )
         }
         Ok(path) => DoctorCheck::failed(
-            WHAT,
-            format!("there is no {}", path.display()),
-            "name one that is there with --config FILE",
+            SUBJECT,
+            format!("{} does not exist", path.display()),
+            "name an existing file with --config FILE",
         ),
-        Err(why) => DoctorCheck::note(WHAT, why.clone()),
+        Err(message) => DoctorCheck::note(SUBJECT, message.clone()),
     };
     let environment = EnvVars::default();
     let loaded = load_defaults(&environment)
-        .map_err(|why| CliError::new(ProgramExit::Other, why.to_string()))?;
+        .map_err(|error| CliError::new(ProgramExit::Other, error.to_string()))?;
     let environment = EnvVars::from_process();
     let config_file = file.unwrap_or_default();
     let state_dir = find_state_dir(common, &config_file, &environment);
-    Ok((AppContext { config_file, state_dir, environment, loaded, diagnostics: None }, vec![found]))
+    let context = AppContext { config_file, state_dir, environment, loaded, diagnostics: None };
+    Ok((context, vec![check]))
 }

@@ -1,4 +1,4 @@
-//! What follows from a judgement: in words, and how long it takes.
+//! Consequences of a classification: the action as text, and the delay before the next attempt.
 
 use std::time::Duration;
 
@@ -15,45 +15,51 @@ use crate::engine::{
 };
 use crate::human::format_duration;
 
-/// Chance at both its ends.
+/// Random sample that gives the shortest delay.
 const LOWEST_SAMPLE: RandomSample = RandomSample(0);
+/// Random sample that gives the longest delay.
 const HIGHEST_SAMPLE: RandomSample = RandomSample(u32::MAX);
 
-/// How many further waits are told beside the first.
+/// Number of further delays shown after the first.
 const NEXT_DELAYS_MAX: u32 = 2;
 
-/// What a reply means for requests of some scopes.
+/// Consequence of a response for requests of some scopes.
 #[derive(Debug)]
 pub(super) struct Consequence {
     pub scopes: Vec<RequestScope>,
-    pub verdict: ErrorAction,
-    /// What will happen, in words.
+    pub action: ErrorAction,
+    /// Description of the action, as text.
     pub description: String,
     pub delay: Option<DelayRange>,
 }
 
-/// How long until something is tried again.
+/// Time until the next attempt, with the range of its jitter.
 #[derive(Debug, PartialEq)]
 pub(super) struct DelayRange {
     pub shortest: Duration,
     pub longest: Duration,
-    /// How it was computed.
+    /// Parts of the computation, as text.
     pub reasons: Vec<String>,
-    /// The waits after it, if nothing changes.
+    /// Shortest and longest of each delay after it, if the attempts keep failing.
     pub next_delays: Vec<(Duration, Duration)>,
 }
 
 impl Consequence {
-    /// Whether it says the same of other scopes.
+    /// True if it differs from `other` in nothing but its scopes.
     pub(super) fn has_same_effect(&self, other: &Self) -> bool {
-        (self.verdict, &self.description, &self.delay)
-            == (other.verdict, &other.description, &other.delay)
+        (self.action, &self.description, &self.delay)
+            == (other.action, &other.description, &other.delay)
     }
 }
 
 impl DelayRange {
     pub(super) fn to_json(&self) -> Value {
-        let seconds = |(shortest, longest): &(Duration, Duration)| json!({ "shortest_seconds": shortest.as_secs_f64(), "longest_seconds": longest.as_secs_f64() });
+        let seconds = |(shortest, longest): &(Duration, Duration)| {
+            json!({
+                "shortest_seconds": shortest.as_secs_f64(),
+                "longest_seconds": longest.as_secs_f64(),
+            })
+        };
         json!({
             "shortest_seconds": self.shortest.as_secs_f64(),
             "longest_seconds": self.longest.as_secs_f64(),
@@ -63,27 +69,29 @@ impl DelayRange {
     }
 }
 
-/// Works out what follows for a request of one scope.
+/// Determines the consequence for a request of one scope.
 pub(super) fn consequence(
-    judgement: &Classification<'_>,
+    classification: &Classification<'_>,
     scope: RequestScope,
-    asked: &ExplainInput,
-    basis: &ExplainPolicies,
-    signals: &RateLimitHeaders,
+    input: &ExplainInput,
+    policies: &ExplainPolicies,
+    limit_headers: &RateLimitHeaders,
 ) -> Consequence {
-    let verdict = judgement.cause.action(scope);
-    let delay = match verdict {
-        ErrorAction::WaitForRateLimit => block_delay(judgement, asked, basis, signals),
-        ErrorAction::Quarantine => Some(recheck_delay(judgement.cause, asked, basis)),
+    let action = classification.cause.action(scope);
+    let delay = match action {
+        ErrorAction::WaitForRateLimit => {
+            block_delay(classification, input, policies, limit_headers)
+        }
+        ErrorAction::Quarantine => Some(recheck_delay(classification.cause, input, policies)),
         ErrorAction::MarkGone => None,
         ErrorAction::RefreshCredential => Some(fixed_delay(
-            basis.settings.restart.restart_delay_auth,
+            policies.settings.restart.restart_delay_auth,
             "restart.restart_delay_auth, unless the credential changes sooner".to_owned(),
         )),
         ErrorAction::Retry | ErrorAction::RetryAsChallenge | ErrorAction::RetryConservatively
             if scope == RequestScope::Item =>
         {
-            Some(item_retry_delay(judgement, asked, basis))
+            Some(item_retry_delay(classification, input, policies))
         }
         ErrorAction::Retry
         | ErrorAction::RetryAsChallenge
@@ -93,179 +101,207 @@ pub(super) fn consequence(
         | ErrorAction::FullResync
         | ErrorAction::RestartListing
         | ErrorAction::WaitForNetwork
-        | ErrorAction::WaitForStorage => Some(session_retry_delay(judgement, basis)),
+        | ErrorAction::WaitForStorage => Some(session_retry_delay(classification, policies)),
     };
-    let means =
-        quick_retry_note(judgement, basis) + &describe(verdict, judgement, scope, asked, basis);
-    Consequence { scopes: vec![scope], verdict, description: means, delay }
+    let description = quick_retry_note(classification, policies)
+        + &describe(action, classification, scope, input, policies);
+    Consequence { scopes: vec![scope], action, description, delay }
 }
 
-/// What comes before the verdict, where a second try may do.
-fn quick_retry_note(judgement: &Classification<'_>, basis: &ExplainPolicies) -> String {
-    let failure = Failure::new(judgement.cause, "").with_retry_after(judgement.retry_after);
-    match basis.settings.retry.request.max_attempts {
+/// Returns the beginning of the description if quick retries precede the action, else nothing.
+fn quick_retry_note(classification: &Classification<'_>, policies: &ExplainPolicies) -> String {
+    let failure =
+        Failure::new(classification.cause, "").with_retry_after(classification.retry_after);
+    match policies.settings.retry.request.max_attempts {
         tries if tries > 1 && failure.is_transient() => format!("after {tries} quick tries, "),
         _ => String::new(),
     }
 }
 
 fn describe(
-    verdict: ErrorAction,
-    judgement: &Classification<'_>,
+    action: ErrorAction,
+    classification: &Classification<'_>,
     scope: RequestScope,
-    asked: &ExplainInput,
-    basis: &ExplainPolicies,
+    input: &ExplainInput,
+    policies: &ExplainPolicies,
 ) -> String {
-    let retries = basis.settings.restart.max_retries;
-    let again = format!("the session waits and tries again, {retries} times, then starts anew");
-    let attempts = basis.item_policy.max_attempts;
-    let attempt = asked.attempt.min(attempts);
+    let retries = policies.settings.restart.max_retries;
+    let retry = format!("the session waits and retries, up to {retries} times, then restarts");
+    let attempts = policies.item_policy.max_attempts;
+    let attempt = input.attempt.min(attempts);
     let item = format!("attempt {attempt} of {attempts} failed; after the last it is quarantined");
-    match verdict {
+    match action {
         ErrorAction::WaitForRateLimit => {
-            "nothing is sent to the provider until the wait is over; it costs no attempt until one \
-             item alone was throttled three times"
+            "no request is sent to the provider until the wait ends; it costs no attempt, except \
+             from the third time that one item alone is throttled"
                 .to_owned()
         }
         ErrorAction::RefreshCredential => {
-            "the credential is read again; refused again, all waits for another, and a person is told"
+            "the credential is reloaded; if it is refused again, an alert is sent and all requests \
+             wait for another credential"
                 .to_owned()
         }
-        ErrorAction::Quarantine if judgement.cause == Cause::Forbidden => {
+        ErrorAction::Quarantine if classification.cause == Cause::Forbidden => {
             "quarantined at once; ten different items in a row count as a refused credential"
                 .to_owned()
         }
         ErrorAction::Quarantine => "quarantined at once".to_owned(),
-        ErrorAction::MarkGone => "deleted at the source: it counts as gone, and is settled".to_owned(),
+        ErrorAction::MarkGone => {
+            "deleted at the source: the item is marked as gone, and is settled".to_owned()
+        }
         ErrorAction::RetryMuchLater => {
-            format!("the source is not where it was: a person is told; {again}")
+            format!("the source was not found at its address: an alert is sent; {retry}")
         }
         ErrorAction::RetryAsChallenge if scope == RequestScope::Item => {
-            format!("{item}; three such replies in a row fail the session, and a person is told, \
-                     unless a stored document can still be fetched")
+            format!(
+                "{item}; three such responses in a row fail the session and send an alert, unless \
+                 a stored document can still be fetched"
+            )
         }
-        ErrorAction::RetryAsChallenge => format!("something keeps us out: a person is told; {again}"),
+        ErrorAction::RetryAsChallenge => {
+            format!("the source may be blocking this client: an alert is sent; {retry}")
+        }
         ErrorAction::Retry | ErrorAction::RetryConservatively if scope == RequestScope::Item => {
-            let row = basis.settings.breaker.failure_threshold;
-            format!("{item}; {row} different items in a row fail the session, unless a stored document \
-                     can still be fetched")
+            let threshold = policies.settings.breaker.failure_threshold;
+            format!(
+                "{item}; {threshold} different items in a row fail the session, unless a stored \
+                 document can still be fetched"
+            )
         }
-        ErrorAction::Retry | ErrorAction::RetryConservatively => again,
-        ErrorAction::SwitchProxy => format!("the way out is closed, no item is to blame; {again}"),
+        ErrorAction::Retry | ErrorAction::RetryConservatively => retry,
+        ErrorAction::SwitchProxy => {
+            format!("the proxy failed, and no item is charged an attempt; {retry}")
+        }
         ErrorAction::FullResync => {
-            "not a failure: everything is listed once more; again at once, it is one".to_owned()
+            "not a failure: everything is listed again; twice in a row is a failure".to_owned()
         }
-        ErrorAction::RestartListing => format!("the listing is begun again: {again}"),
-        ErrorAction::WaitForNetwork => "the network here is waited for; no one is to blame".to_owned(),
-        ErrorAction::WaitForStorage => "the disk here is waited for, and a person is told".to_owned(),
+        ErrorAction::RestartListing => format!("the listing is restarted: {retry}"),
+        ErrorAction::WaitForNetwork => {
+            "waits for the network of this machine; neither source nor item is charged".to_owned()
+        }
+        ErrorAction::WaitForStorage => {
+            "waits for the disk of this machine, and an alert is sent".to_owned()
+        }
     }
 }
 
-/// How long the gate stays closed because of a reply, whatever its cause. The quota decides
-/// it, as in the worker.
+/// Returns how long the rate limiter blocks all requests because of a response, whatever its
+/// cause. The block is computed by a real [`RateLimiter`], as in the worker.
 pub(super) fn block_delay(
-    judgement: &Classification<'_>,
-    asked: &ExplainInput,
-    basis: &ExplainPolicies,
-    signals: &RateLimitHeaders,
+    classification: &Classification<'_>,
+    input: &ExplainInput,
+    policies: &ExplainPolicies,
+    limit_headers: &RateLimitHeaders,
 ) -> Option<DelayRange> {
-    let signals = RateLimitHeaders { retry_after: judgement.retry_after, ..signals.clone() };
-    let held = |draw| {
-        let mut quota = RateLimiter::new(basis.rate_limit_policy.clone(), asked.at);
-        let SendDecision::Admitted(ticket) = quota.admit(1, asked.at) else { return None };
-        let reply =
-            RateLimitReply { outcome: judgement.cause.rate_limit_signal(), headers: &signals };
-        quota.record_reply(ticket, &reply, asked.at, draw)
+    let limit_headers =
+        RateLimitHeaders { retry_after: classification.retry_after, ..limit_headers.clone() };
+    let block = |sample| {
+        let mut limiter = RateLimiter::new(policies.rate_limit_policy.clone(), input.at);
+        let SendDecision::Admitted(ticket) = limiter.admit(1, input.at) else { return None };
+        let reply = RateLimitReply {
+            outcome: classification.cause.rate_limit_signal(),
+            headers: &limit_headers,
+        };
+        limiter.record_reply(ticket, &reply, input.at, sample)
     };
-    let (soonest, latest) = (held(LOWEST_SAMPLE)?, held(HIGHEST_SAMPLE)?);
+    let (soonest, latest) = (block(LOWEST_SAMPLE)?, block(HIGHEST_SAMPLE)?);
     Some(DelayRange {
-        shortest: soonest.until.since(asked.at),
-        longest: latest.until.since(asked.at),
-        reasons: block_reasons(&soonest, judgement, &signals, asked.at, basis),
+        shortest: soonest.until.since(input.at),
+        longest: latest.until.since(input.at),
+        reasons: block_reasons(&soonest, classification, &limit_headers, input.at, policies),
         next_delays: Vec::new(),
     })
 }
 
 fn block_reasons(
-    hold: &Block,
-    judgement: &Classification<'_>,
-    signals: &RateLimitHeaders,
+    block: &Block,
+    classification: &Classification<'_>,
+    limit_headers: &RateLimitHeaders,
     at: Timestamp,
-    basis: &ExplainPolicies,
+    policies: &ExplainPolicies,
 ) -> Vec<String> {
-    let late = margin_text();
-    let max = format_duration(basis.rate_limit_policy.max_wait);
+    let margin = margin_text();
+    let max = format_duration(policies.rate_limit_policy.max_wait);
     let mut lines = Vec::new();
-    match &hold.reason {
-        BlockReason::RetryAfter(told) => {
-            lines.push(format!("{}, {late}", retry_after_text(*told, judgement)));
-            if hold.exceeds_max_wait {
-                lines.push(format!("longer than max_wait, {max}: a person is told"));
+    match &block.reason {
+        BlockReason::RetryAfter(retry_after) => {
+            lines.push(format!("{}, {margin}", retry_after_text(*retry_after, classification)));
+            if block.exceeds_max_wait {
+                lines.push(format!("longer than max_wait, {max}: an alert is sent"));
             }
         }
-        BlockReason::Exhausted { reset_at: resets, .. } if hold.exceeds_max_wait => {
-            let ahead = format_duration(resets.since(at));
-            lines.push(format!("not the {ahead} to the reset, but max_wait, {max}, {late}"));
-            lines.push("one request then tries, and a person is told".to_owned());
-        }
-        BlockReason::Exhausted { reset_at: resets, .. } => {
+        BlockReason::Exhausted { reset_at, .. } if block.exceeds_max_wait => {
+            let until_reset = format_duration(reset_at.since(at));
             lines.push(format!(
-                "nothing remains until the reset in {}, {late}",
-                format_duration(resets.since(at))
+                "max_wait, {max}, instead of the {until_reset} to the reset, {margin}"
+            ));
+            lines.push("then one request is sent as a probe, and an alert is sent".to_owned());
+        }
+        BlockReason::Exhausted { reset_at, .. } => {
+            lines.push(format!(
+                "no requests remain until the reset in {}, {margin}",
+                format_duration(reset_at.since(at))
             ));
         }
         BlockReason::NoTimeGiven { .. } => {
-            lines.extend(unexplained_block_reasons(signals, &basis.rate_limit_policy))
+            lines.extend(unexplained_block_reasons(limit_headers, &policies.rate_limit_policy));
         }
     }
     lines
 }
 
-/// Why a wait is as long as it is where the server names none that could be kept.
-fn unexplained_block_reasons(signals: &RateLimitHeaders, quota: &RateLimitPolicy) -> [String; 2] {
-    let is_far = signals.limits.iter().any(|limit| limit.reset.is_some_and(|it| it.is_too_far()));
-    let why = if is_far { "the reset is too far off to count" } else { "no time is told" };
-    let longest = format_duration(quota.max_wait.max(quota.initial_block.unwrap_or_default()));
-    match (quota.initial_block, quota.mode) {
+/// Explains the length of a block for which the server gave no usable time.
+fn unexplained_block_reasons(
+    limit_headers: &RateLimitHeaders,
+    policy: &RateLimitPolicy,
+) -> [String; 2] {
+    let mut resets = limit_headers.limits.iter().filter_map(|limit| limit.reset);
+    let is_far = resets.any(|reset| reset.is_too_far());
+    let reason = if is_far { "the reset is too far away" } else { "no retry time is given" };
+    let longest = format_duration(policy.max_wait.max(policy.initial_block.unwrap_or_default()));
+    match (policy.initial_block, policy.mode) {
         (Some(_), _) => [
-            format!("{why}: restart.rate_limit_duration"),
-            format!("doubling while it says so again, up to {longest}"),
+            format!("{reason}: restart.rate_limit_duration"),
+            format!("doubles with each further throttle, up to {longest}"),
         ],
         (None, RateLimitMode::Adaptive) => [
-            format!("{why}: a first try soon, since most limits end soon"),
-            format!("longer holds follow while it says so again, up to {longest}"),
+            format!("{reason}: the first wait is short, since most limits end soon"),
+            format!("further throttles make it longer, up to {longest}"),
         ],
         (None, RateLimitMode::Fixed | RateLimitMode::Off) => [
-            format!("{why}: a first hold"),
-            format!("doubling while it says so again, up to {longest}"),
+            format!("{reason}: the default wait"),
+            format!("doubles with each further throttle, up to {longest}"),
         ],
     }
 }
 
-/// Whose word a wait is.
-fn retry_after_text(told: Duration, judgement: &Classification<'_>) -> String {
-    let whose =
-        if judgement.facts.retry_after == Some(told) { "the server's word" } else { "your rule" };
-    format!("{whose}, {}", format_duration(told))
+/// Returns the origin of a wait, the server or the user's rule, and its length.
+fn retry_after_text(retry_after: Duration, classification: &Classification<'_>) -> String {
+    let origin = if classification.facts.retry_after == Some(retry_after) {
+        "the server's Retry-After"
+    } else {
+        "the wait of your rule"
+    };
+    format!("{origin}, {}", format_duration(retry_after))
 }
 
-/// What is added to a server's word.
+/// Returns the margin and the jitter added to a Retry-After, as text.
 fn margin_text() -> String {
     format!(
-        "+ {} margin, + up to {} by chance",
+        "+ {} margin, + up to {} jitter",
         format_duration(RETRY_AFTER_MARGIN),
         format_duration(RETRY_AFTER_JITTER)
     )
 }
 
-/// How long a quarantined item rests.
-fn recheck_delay(cause: Cause, asked: &ExplainInput, basis: &ExplainPolicies) -> DelayRange {
-    let recheck = basis.item_policy.recheck;
-    let rest = |times: u32| {
-        let times = asked.quarantine_count.saturating_add(times);
-        recheck.next_recheck_at(cause, times, asked.at).since(asked.at)
+/// Returns the time until a quarantined item is rechecked.
+fn recheck_delay(cause: Cause, input: &ExplainInput, policies: &ExplainPolicies) -> DelayRange {
+    let recheck = policies.item_policy.recheck;
+    let delay_after = |further_quarantines: u32| {
+        let quarantines = input.quarantine_count.saturating_add(further_quarantines);
+        recheck.next_recheck_at(cause, quarantines, input.at).since(input.at)
     };
-    let because = match cause.category() {
+    let reason = match cause.category() {
         ErrorCategory::Permanent => format!(
             "item.recheck, {}, doubling up to item.max_recheck, {}",
             format_duration(recheck.interval),
@@ -278,72 +314,77 @@ fn recheck_delay(cause: Cause, asked: &ExplainInput, basis: &ExplainPolicies) ->
             format!("item.recheck, {}", format_duration(recheck.interval))
         }
     };
-    let then = (1..=NEXT_DELAYS_MAX).map(|times| (rest(times), rest(times))).collect();
-    DelayRange { next_delays: then, ..fixed_delay(rest(0), because) }
+    let next_delays =
+        (1..=NEXT_DELAYS_MAX).map(|count| (delay_after(count), delay_after(count))).collect();
+    DelayRange { next_delays, ..fixed_delay(delay_after(0), reason) }
 }
 
-/// When an item is tried again; its rest, if this was its last attempt.
+/// Returns the time until an item is retried, or rechecked if this was its last attempt.
 fn item_retry_delay(
-    judgement: &Classification<'_>,
-    asked: &ExplainInput,
-    basis: &ExplainPolicies,
+    classification: &Classification<'_>,
+    input: &ExplainInput,
+    policies: &ExplainPolicies,
 ) -> DelayRange {
-    let before = asked.attempt.saturating_sub(1);
+    let before = input.attempt.saturating_sub(1);
     let range = |attempts: u32| {
-        // What the server told holds for the next attempt only.
-        let told = judgement.retry_after.filter(|_| attempts == before);
-        let failure = Failure::new(judgement.cause, "").with_retry_after(told);
-        let trial = ItemFailureCounts { failed_attempts: attempts, ..ItemFailureCounts::default() };
-        let wait = |draw| match basis.item_policy.on_failure(&failure, trial, asked.at, draw) {
-            ItemDecision::Retry { at, .. } => Some(at.since(asked.at)),
-            ItemDecision::Gone | ItemDecision::Quarantine | ItemDecision::NotCharged => None,
-        };
+        // The server's Retry-After applies to the next attempt only.
+        let retry_after = classification.retry_after.filter(|_| attempts == before);
+        let failure = Failure::new(classification.cause, "").with_retry_after(retry_after);
+        let counts =
+            ItemFailureCounts { failed_attempts: attempts, ..ItemFailureCounts::default() };
+        let wait =
+            |sample| match policies.item_policy.on_failure(&failure, counts, input.at, sample) {
+                ItemDecision::Retry { at, .. } => Some(at.since(input.at)),
+                ItemDecision::Gone | ItemDecision::Quarantine | ItemDecision::NotCharged => None,
+            };
         wait(LOWEST_SAMPLE).zip(wait(HIGHEST_SAMPLE))
     };
     let Some((shortest, longest)) = range(before) else {
-        return recheck_delay(judgement.cause, asked, basis);
+        return recheck_delay(classification.cause, input, policies);
     };
-    let mut because = vec![format!(
-        "item.retry_delay, {} × 2^{before}, at most {}, its upper half by chance",
-        format_duration(basis.item_policy.retry_delay),
-        format_duration(basis.item_policy.max_retry_delay),
+    let mut reasons = vec![format!(
+        "item.retry_delay, {} × 2^{before}, at most {}, jitter over the upper half",
+        format_duration(policies.item_policy.retry_delay),
+        format_duration(policies.item_policy.max_retry_delay),
     )];
-    let told = judgement.retry_after;
-    because.extend(
-        told.map(|told| format!("never sooner than {}", retry_after_text(told, judgement))),
-    );
-    let then = (before + 1..=before + NEXT_DELAYS_MAX).map_while(range).collect();
-    DelayRange { shortest, longest, reasons: because, next_delays: then }
+    reasons.extend(classification.retry_after.map(|retry_after| {
+        format!("never sooner than {}", retry_after_text(retry_after, classification))
+    }));
+    let next_delays = (before + 1..=before + NEXT_DELAYS_MAX).map_while(range).collect();
+    DelayRange { shortest, longest, reasons, next_delays }
 }
 
-/// When a session is tried again.
-fn session_retry_delay(judgement: &Classification<'_>, basis: &ExplainPolicies) -> DelayRange {
-    let backoff = &basis.backoff;
+/// Returns the time until a session is retried.
+fn session_retry_delay(
+    classification: &Classification<'_>,
+    policies: &ExplainPolicies,
+) -> DelayRange {
+    let backoff = &policies.backoff;
     let range = |attempt| {
-        let told = judgement.retry_after.filter(|_| attempt == 1);
-        let delay = |draw| backoff.delay(judgement.cause, attempt, told, draw);
+        let retry_after = classification.retry_after.filter(|_| attempt == 1);
+        let delay = |sample| backoff.delay(classification.cause, attempt, retry_after, sample);
         (delay(LOWEST_SAMPLE), delay(HIGHEST_SAMPLE))
     };
-    let base = format_duration(backoff.base_delay(judgement.cause));
-    let mut because = vec![format!(
-        "{base} × {}^0, ± {:.0} % of {base} by chance, at most {}",
+    let base = format_duration(backoff.base_delay(classification.cause));
+    let mut reasons = vec![format!(
+        "{base} × {}^0, jitter ± {:.0} % of {base}, at most {}",
         backoff.multiplier,
         backoff.jitter * 100.0,
         format_duration(backoff.max_delay),
     )];
-    let told = judgement.retry_after;
-    because.extend(told.map(|told| {
-        format!("never sooner than {}, {}", retry_after_text(told, judgement), margin_text())
+    reasons.extend(classification.retry_after.map(|retry_after| {
+        let text = retry_after_text(retry_after, classification);
+        format!("never sooner than {text}, {}", margin_text())
     }));
     let (shortest, longest) = range(1);
     DelayRange {
         shortest,
         longest,
-        reasons: because,
+        reasons,
         next_delays: (2..=1 + NEXT_DELAYS_MAX).map(range).collect(),
     }
 }
 
-fn fixed_delay(delay: Duration, because: String) -> DelayRange {
-    DelayRange { shortest: delay, longest: delay, reasons: vec![because], next_delays: Vec::new() }
+fn fixed_delay(delay: Duration, reason: String) -> DelayRange {
+    DelayRange { shortest: delay, longest: delay, reasons: vec![reason], next_delays: Vec::new() }
 }

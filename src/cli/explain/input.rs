@@ -1,4 +1,4 @@
-//! What is to be explained, from the command line or from a ledger, and by which settings.
+//! Input of `explain`: a response from the command line or a ledger, and the policies for it.
 
 use std::io::Read;
 use std::path::Path;
@@ -17,47 +17,47 @@ use crate::engine::{
 use crate::ledger::StoredResponse;
 use crate::worker::{download_policies, rate_limit_config, session_backoff};
 
-/// How much of a body is read, in bytes: as much as the worker reads of a refusal.
+/// Maximum size of a body, in bytes: the worker reads as much of an error response.
 const BODY_BYTES_MAX: u64 = 64 * 1024;
 
-/// What is read from standard input.
+/// Path that stands for standard input.
 const STDIN_ARG: &str = "-";
 
-/// A reply to be explained.
+/// Response to explain.
 #[derive(Debug)]
 pub(super) struct ExplainInput {
     pub status: u16,
-    /// Names in lower case.
+    /// Names are in lower case.
     pub headers: Vec<(String, String)>,
     pub body: String,
     pub scopes: Vec<RequestScope>,
-    /// When it came.
+    /// Time at which it arrived.
     pub at: Timestamp,
-    /// How often the item had failed, this time included.
+    /// Number of failed attempts at the item, this one included.
     pub attempt: u32,
-    /// How often the item had been given up before.
+    /// Number of earlier quarantines of the item.
     pub quarantine_count: u32,
-    pub origin: Option<ReplyOrigin>,
+    pub origin: Option<ResponseOrigin>,
 }
 
-/// Where a reply was recorded.
+/// Origin of a recorded response.
 #[derive(Debug)]
-pub(super) struct ReplyOrigin {
+pub(super) struct ResponseOrigin {
     pub source: String,
-    /// None for the reply to the listing or the session.
+    /// `None` for a response to the listing or the session.
     pub item: Option<String>,
-    /// What it was judged to be then.
+    /// Cause determined when it was recorded.
     pub cause: Option<Cause>,
-    /// Not all of the body was kept.
+    /// True if only the beginning of the body was stored.
     pub is_truncated: bool,
 }
 
-/// What it is judged by.
+/// Settings and policies that determine the classification and its consequences.
 #[derive(Debug)]
 pub(super) struct ExplainPolicies {
     pub settings: Settings,
     pub provider: Option<String>,
-    /// The provider was not named, and there are several.
+    /// True if several providers could apply, none was named, and some have error rules.
     pub is_provider_ambiguous: bool,
     pub rules: Vec<ErrorRule>,
     pub backoff: Backoff,
@@ -71,57 +71,59 @@ impl ExplainInput {
         self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
     }
 
-    /// What the headers say about limits.
-    pub(super) fn rate_limit_headers(&self, basis: &ExplainPolicies) -> RateLimitHeaders {
-        parse_headers(&self.header_pairs(), &basis.header_names, self.at)
+    /// Parses the rate-limit headers.
+    pub(super) fn rate_limit_headers(&self, policies: &ExplainPolicies) -> RateLimitHeaders {
+        parse_headers(&self.header_pairs(), &policies.header_names, self.at)
     }
 }
 
-/// Gathers what was typed, or recorded, and what it is judged by.
+/// Returns the response from the command line or the ledger, and the policies for it.
 ///
 /// # Errors
-/// A sentence that says what is wrong with what was typed, or that nothing was recorded.
+/// An invalid argument or configuration, or no recorded response.
 pub(super) fn collect_input(
     common: &CommonArgs,
     args: &ExplainArgs,
     now: Timestamp,
 ) -> Result<(ExplainInput, ExplainPolicies), CliError> {
-    let ground = find_context(common)?;
+    let context = find_context(common)?;
     match args.status {
         Some(status) => {
-            let asked = input_from_args(status, args, now)?;
+            let input = input_from_args(status, args, now)?;
             let environment = EnvVars::from_process();
-            let settings = match &ground {
-                Some(ground) => ground.loaded.settings.clone(),
+            let settings = match &context {
+                Some(context) => context.loaded.settings.clone(),
                 None => {
                     let loaded = config::load_defaults(&environment);
                     loaded
-                        .map_err(|why| CliError::new(ProgramExit::Configuration, why.to_string()))?
+                        .map_err(|error| {
+                            CliError::new(ProgramExit::Configuration, error.to_string())
+                        })?
                         .settings
                 }
             };
-            let basis = select_policies(settings, args)?;
-            Ok((asked, basis))
+            let policies = select_policies(settings, args)?;
+            Ok((input, policies))
         }
         None => {
-            let Some(ground) = ground else {
-                let why = "without a configuration there is nothing recorded: name one with --config FILE, or give \
-                           a reply with --status";
-                return Err(CliError::new(ProgramExit::Configuration, why));
+            let Some(context) = context else {
+                let message = "there is no configuration, and so no recorded response: name one \
+                               with --config FILE, or give a response with --status";
+                return Err(CliError::new(ProgramExit::Configuration, message));
             };
-            recorded_input(&ground, args)
+            recorded_input(&context, args)
         }
     }
 }
 
-/// Finds the configuration; none is needed for a reply that was typed.
+/// Loads the configuration. `None` if there is none: a response from the command line needs none.
 fn find_context(common: &CommonArgs) -> Result<Option<AppContext>, CliError> {
     if common.config.is_none() && find_config_file(common).is_err() {
         return Ok(None);
     }
-    let found =
-        AppContext::load(common).map_err(|why| CliError::new(ProgramExit::Configuration, why))?;
-    Ok(Some(found))
+    let context = AppContext::load(common)
+        .map_err(|message| CliError::new(ProgramExit::Configuration, message))?;
+    Ok(Some(context))
 }
 
 fn input_from_args(
@@ -156,11 +158,11 @@ fn to_request_scope(scope: args::ScopeArg) -> RequestScope {
     }
 }
 
-/// Reads `Name: value`.
+/// Parses `Name: value`.
 fn parse_header(text: &str) -> Result<(String, String), CliError> {
-    let refuse = |what: &str| {
+    let refuse = |problem: &str| {
         Err(CliError::Usage(format!(
-            "--header '{}' {what}: write 'Name: value'",
+            "--header '{}' {problem}: write 'Name: value'",
             sanitize_line(text)
         )))
     };
@@ -168,7 +170,7 @@ fn parse_header(text: &str) -> Result<(String, String), CliError> {
     // A token, RFC 9110 §5.6.2.
     let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     if name.is_empty() || !name.chars().all(is_token) {
-        return refuse("has a name that no header can have");
+        return refuse("has an invalid header name");
     }
     if value.chars().any(|c| is_unsafe_for_terminal(c) && c != '\t') {
         return refuse("has a control character in its value");
@@ -178,54 +180,52 @@ fn parse_header(text: &str) -> Result<(String, String), CliError> {
 
 fn read_body(path: &Path) -> Result<String, CliError> {
     let mut bytes = Vec::new();
-    let read = if path == Path::new(STDIN_ARG) {
+    let result = if path == Path::new(STDIN_ARG) {
         std::io::stdin().lock().take(BODY_BYTES_MAX).read_to_end(&mut bytes)
     } else {
         fs_err::File::open(path).and_then(|file| file.take(BODY_BYTES_MAX).read_to_end(&mut bytes))
     };
-    match read {
+    match result {
         Ok(_) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error) => {
-            let why = format!("cannot read the body: {}", sanitize_line(&error.to_string()));
-            Err(CliError::new(ProgramExit::Other, why))
+            let message = format!("cannot read the body: {}", sanitize_line(&error.to_string()));
+            Err(CliError::new(ProgramExit::Other, message))
         }
     }
 }
 
-/// Finds the reply that was recorded of an item, or of the session.
+/// Returns the recorded response of an item, or of the session.
 fn recorded_input(
-    ground: &AppContext,
+    context: &AppContext,
     args: &ExplainArgs,
 ) -> Result<(ExplainInput, ExplainPolicies), CliError> {
-    let sources = select_sources(ground, args.source.as_deref())?;
+    let sources = select_sources(context, args.source.as_deref())?;
     let found = match &args.item {
-        Some(item) => last_item_reply(&sources, item)?,
-        None => last_session_reply(&sources)?,
+        Some(item) => last_item_response(&sources, item)?,
+        None => last_session_response(&sources)?,
     };
-    let Some((source, mut asked)) = found else {
-        let why = match &args.item {
+    let Some((source, mut input)) = found else {
+        let message = match &args.item {
             Some(item) => format!(
-                "no reply is kept of an item {item}: it did not fail, or the server did not answer; \
-                 `cynosure failures` shows what has failed",
+                "no response is stored for item {item}: it did not fail, or the server did not \
+                 respond; `cynosure failures` shows what has failed",
                 item = sanitize_line(item)
             ),
-            None => {
-                "no reply of a failed session is kept; --item explains that of an item, --status \
-                     one of your own"
-                    .to_owned()
-            }
+            None => "no response of a failed session is stored; use --item to explain that of an \
+                     item, or --status to give one"
+                .to_owned(),
         };
-        return Err(CliError::new(ProgramExit::Other, why));
+        return Err(CliError::new(ProgramExit::Other, message));
     };
     if let Some(scope) = args.scope {
-        asked.scopes = vec![to_request_scope(scope)];
+        input.scopes = vec![to_request_scope(scope)];
     }
     let named = args.provider.clone();
     let provider = named.or_else(|| source.settings.as_ref().map(|source| source.provider.clone()));
-    Ok((asked, ExplainPolicies::new(ground.loaded.settings.clone(), provider)))
+    Ok((input, ExplainPolicies::new(context.loaded.settings.clone(), provider)))
 }
 
-fn last_item_reply<'s>(
+fn last_item_response<'s>(
     sources: &'s [SourceRef],
     item: &str,
 ) -> Result<Option<(&'s SourceRef, ExplainInput)>, CliError> {
@@ -233,38 +233,38 @@ fn last_item_reply<'s>(
     for source in sources {
         let Some(ledger) = source.open_ledger()? else { continue };
         let Some(row) = ledger.item_failure(&id)? else { continue };
-        let Some(replied) = row.last_response else { continue };
-        let recorded = ReplyOrigin {
+        let Some(stored) = row.last_response else { continue };
+        let origin = ResponseOrigin {
             source: source.name.to_string(),
             item: Some(row.item.as_str().to_owned()),
             cause: row.cause,
-            is_truncated: replied.response.is_truncated,
+            is_truncated: stored.response.is_truncated,
         };
-        let mut asked = ExplainInput::from_recorded(replied, vec![RequestScope::Item], recorded);
-        asked.attempt = row.attempts.max(1);
-        asked.quarantine_count = row.quarantine_count.saturating_sub(1);
-        return Ok(Some((source, asked)));
+        let mut input = ExplainInput::from_recorded(stored, vec![RequestScope::Item], origin);
+        input.attempt = row.attempts.max(1);
+        input.quarantine_count = row.quarantine_count.saturating_sub(1);
+        return Ok(Some((source, input)));
     }
     Ok(None)
 }
 
-/// Of several sources, the one that failed last.
-fn last_session_reply(
+/// Returns the newest response of a failed session, of any of the sources.
+fn last_session_response(
     sources: &[SourceRef],
 ) -> Result<Option<(&SourceRef, ExplainInput)>, CliError> {
     let mut newest: Option<(&SourceRef, ExplainInput)> = None;
     for source in sources {
         let Some(ledger) = source.open_ledger()? else { continue };
-        let Some(replied) = ledger.session_response()? else { continue };
-        if newest.as_ref().is_none_or(|(_, newest)| newest.at < replied.at) {
-            let recorded = ReplyOrigin {
+        let Some(stored) = ledger.session_response()? else { continue };
+        if newest.as_ref().is_none_or(|(_, newest)| newest.at < stored.at) {
+            let origin = ResponseOrigin {
                 source: source.name.to_string(),
                 item: None,
                 cause: None,
-                is_truncated: replied.response.is_truncated,
+                is_truncated: stored.response.is_truncated,
             };
             let scopes = vec![RequestScope::Listing, RequestScope::Session];
-            newest = Some((source, ExplainInput::from_recorded(replied, scopes, recorded)));
+            newest = Some((source, ExplainInput::from_recorded(stored, scopes, origin)));
         }
     }
     Ok(newest)
@@ -272,25 +272,25 @@ fn last_session_reply(
 
 impl ExplainInput {
     fn from_recorded(
-        replied: StoredResponse,
+        stored: StoredResponse,
         scopes: Vec<RequestScope>,
-        recorded: ReplyOrigin,
+        origin: ResponseOrigin,
     ) -> Self {
-        let StoredResponse { at, response: reply } = replied;
+        let StoredResponse { at, response } = stored;
         Self {
-            status: reply.status,
-            headers: reply.headers,
-            body: reply.body,
+            status: response.status,
+            headers: response.headers,
+            body: response.body,
             scopes,
             at,
             attempt: 1,
             quarantine_count: 0,
-            origin: Some(recorded),
+            origin: Some(origin),
         }
     }
 }
 
-/// Finds by whose rules a reply is judged: the provider named, that of the source, or the only one.
+/// Selects the provider whose rules apply: the named one, that of the source, or the only one.
 fn select_policies(settings: Settings, args: &ExplainArgs) -> Result<ExplainPolicies, CliError> {
     if let Some(source) = &args.source {
         let provider = settings.find_source(source)?.1.provider.clone();
@@ -302,20 +302,19 @@ fn select_policies(settings: Settings, args: &ExplainArgs) -> Result<ExplainPoli
     known.dedup();
     if let Some(named) = &args.provider {
         if !known.contains(named) {
-            let all = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            let why = format!(
-                "no provider {} is in the configuration; it has {all}",
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let message = format!(
+                "there is no provider {} in the configuration; known providers: {known}",
                 sanitize_line(named)
             );
-            return Err(CliError::new(ProgramExit::Configuration, why));
+            return Err(CliError::new(ProgramExit::Configuration, message));
         }
         return Ok(ExplainPolicies::new(settings, Some(named.clone())));
     }
     let has_rules = settings.providers.values().any(|provider| !provider.error_rules.is_empty());
     let only = (known.len() == 1).then(|| known.remove(0));
-    let is_undecided = only.is_none() && has_rules;
     Ok(ExplainPolicies {
-        is_provider_ambiguous: is_undecided,
+        is_provider_ambiguous: only.is_none() && has_rules,
         ..ExplainPolicies::new(settings, only)
     })
 }
@@ -323,14 +322,14 @@ fn select_policies(settings: Settings, args: &ExplainArgs) -> Result<ExplainPoli
 impl ExplainPolicies {
     pub(super) fn new(settings: Settings, provider: Option<String>) -> Self {
         let rules = provider.as_deref().map_or(&[][..], |provider| settings.error_rules(provider));
-        let gate = rate_limit_config(&settings, provider.as_deref().unwrap_or_default());
+        let limiter_config = rate_limit_config(&settings, provider.as_deref().unwrap_or_default());
         Self {
             is_provider_ambiguous: false,
             rules: rules.to_vec(),
             backoff: session_backoff(&settings),
             item_policy: download_policies(&settings).item,
-            rate_limit_policy: gate.policy,
-            header_names: gate.provider.headers,
+            rate_limit_policy: limiter_config.policy,
+            header_names: limiter_config.provider.headers,
             provider,
             settings,
         }

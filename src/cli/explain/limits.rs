@@ -1,4 +1,4 @@
-//! What was understood of the headers about limits.
+//! Rate-limit headers of the response, as text and JSON.
 
 use serde_json::{Value, json};
 
@@ -8,42 +8,42 @@ use crate::engine::rate_limit::{AdvertisedLimit, RateLimitHeaders, Reset, ResetM
 use crate::engine::{Timestamp, sanitize_line};
 use crate::human::{format_count, format_duration, format_utc};
 
-/// A moment this far from any real one is written as a figure only: the calendar ends.
+/// End of the year 9999, in Unix milliseconds. A later reset has no date.
 const LAST_TIMESTAMP_MS: i64 = 253_402_300_799_999;
 
-/// Says what the limits are, a line or two for each.
+/// Describes each limit in one to three lines.
 pub(super) fn limit_lines(
-    asked: &ExplainInput,
-    signals: &RateLimitHeaders,
+    input: &ExplainInput,
+    limit_headers: &RateLimitHeaders,
     now: Timestamp,
 ) -> Vec<String> {
     let mut lines = Vec::new();
-    let retry_after = asked.headers.iter().find(|(name, _)| name == "retry-after");
-    match (signals.retry_after, retry_after) {
-        (Some(told), _) => lines.push(format!("Retry-After: {}", format_duration(told))),
+    let retry_after = input.headers.iter().find(|(name, _)| name == "retry-after");
+    match (limit_headers.retry_after, retry_after) {
+        (Some(delay), _) => lines.push(format!("Retry-After: {}", format_duration(delay))),
         (None, Some((_, value))) => {
             lines.push(format!(
-                "Retry-After: \"{}\" is no time to wait, and counts for nothing",
+                "Retry-After: \"{}\" is not a valid delay and is ignored",
                 sanitize_line(value)
             ));
         }
         (None, None) => {}
     }
-    for limit in &signals.limits {
+    for limit in &limit_headers.limits {
         lines.push(limit_text(limit));
-        lines.extend(limit.reset.map(|reset| reset_text(&reset, asked.at, now)));
+        lines.extend(limit.reset.map(|reset| reset_text(&reset, input.at, now)));
         if limit.reset.is_some_and(|reset| reset.is_too_far()) {
-            lines.push("no quota lasts that long: the reset counts for nothing".to_owned());
+            lines.push("no known window is that long: the reset is ignored".to_owned());
         }
     }
-    if signals.is_cached {
-        lines.push("the reply comes from a cache: its figures are not counted".to_owned());
+    if limit_headers.is_cached {
+        lines.push("the response comes from a cache: its values are ignored".to_owned());
     }
     lines
 }
 
 fn limit_text(limit: &AdvertisedLimit) -> String {
-    let units = |figure: f64| match (&limit.unit, format_number(figure).as_str()) {
+    let unit = |number: f64| match (&limit.unit, format_number(number).as_str()) {
         (Some(unit), _) => sanitize_line(unit),
         (None, "1") => "request".to_owned(),
         (None, _) => "requests".to_owned(),
@@ -53,17 +53,17 @@ fn limit_text(limit: &AdvertisedLimit) -> String {
         line.push_str(&format!(" \"{}\"", sanitize_line(&limit.name)));
     }
     match (limit.remaining, limit.quota) {
-        (Some(left), Some(quota)) => {
-            let (left, all) = (format_number(left), format_number(quota));
-            line.push_str(&format!(": {left} of {all} {} left", units(quota)));
+        (Some(remaining), Some(quota)) => {
+            let (remaining, total) = (format_number(remaining), format_number(quota));
+            line.push_str(&format!(": {remaining} of {total} {} left", unit(quota)));
         }
-        (Some(left), None) => {
-            line.push_str(&format!(": {} {} left", format_number(left), units(left)))
+        (Some(remaining), None) => {
+            line.push_str(&format!(": {} {} left", format_number(remaining), unit(remaining)));
         }
         (None, Some(quota)) => {
-            line.push_str(&format!(": {} {} allowed", format_number(quota), units(quota)));
+            line.push_str(&format!(": {} {} allowed", format_number(quota), unit(quota)));
         }
-        (None, None) => line.push_str(": no count that can be read"),
+        (None, None) => line.push_str(": no readable count"),
     }
     if let Some(window) = limit.window {
         line.push_str(&format!(" in each {}", format_duration(window)));
@@ -74,43 +74,43 @@ fn limit_text(limit: &AdvertisedLimit) -> String {
     line
 }
 
-/// A figure as a server writes it, whole ones grouped by thousands.
-fn format_number(figure: f64) -> String {
+/// Formats a number; whole ones with thousands separators.
+fn format_number(number: f64) -> String {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is checked")]
-    if figure.fract() == 0.0 && (0.0..1e15).contains(&figure) {
-        format_count(figure as u64)
+    if number.fract() == 0.0 && (0.0..1e15).contains(&number) {
+        format_count(number as u64)
     } else {
-        figure.to_string()
+        number.to_string()
     }
 }
 
 fn reset_text(reset: &Reset, at: Timestamp, now: Timestamp) -> String {
-    let certainty = if reset.is_certain { "" } else { ", by its size" };
-    let read = format!("reset {}, read as {}{certainty}", reset.value, reset.meaning);
+    let certainty = if reset.is_certain { "" } else { ", guessed from its size" };
+    let text = format!("reset {}, read as {}{certainty}", reset.value, reset.meaning);
     match reset_time(reset, at) {
-        None => format!("{read}: a moment that no calendar has"),
-        Some(resets) if resets <= now => {
-            format!("{read}: {}, which is past", format_timestamp(resets))
+        None => format!("{text}: not a valid date"),
+        Some(reset_at) if reset_at <= now => {
+            format!("{text}: {}, in the past", format_timestamp(reset_at))
         }
-        Some(resets) => {
+        Some(reset_at) => {
             format!(
-                "{read}: {} (in {})",
-                format_timestamp(resets),
-                format_duration(resets.since(now))
+                "{text}: {} (in {})",
+                format_timestamp(reset_at),
+                format_duration(reset_at.since(now))
             )
         }
     }
 }
 
-/// The moment of a reset, as the server meant it.
+/// Returns the time of a reset. `None` if it has no date.
 fn reset_time(reset: &Reset, at: Timestamp) -> Option<Timestamp> {
-    #[expect(clippy::cast_possible_truncation, reason = "what does not fit is out of the calendar")]
-    let moment = match reset.meaning {
+    #[expect(clippy::cast_possible_truncation, reason = "the cast saturates, beyond the last date")]
+    let reset_at = match reset.meaning {
         ResetMeaning::DeltaSeconds | ResetMeaning::DeltaMillis => at.after(reset.delay),
         ResetMeaning::EpochSeconds | ResetMeaning::Date => Timestamp((reset.value * 1000.0) as i64),
         ResetMeaning::EpochMillis => Timestamp(reset.value as i64),
     };
-    (-LAST_TIMESTAMP_MS..=LAST_TIMESTAMP_MS).contains(&moment.0).then_some(moment)
+    (-LAST_TIMESTAMP_MS..=LAST_TIMESTAMP_MS).contains(&reset_at.0).then_some(reset_at)
 }
 
 pub(super) fn limit_json(limit: &AdvertisedLimit, at: Timestamp) -> Value {

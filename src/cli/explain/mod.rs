@@ -1,7 +1,7 @@
-//! `explain`: how a reply of a server is judged, why, and what follows.
+//! `explain`: the classification of a response, the rule that matched, and the consequences.
 //!
-//! Nothing is decided here: the reply goes through the same rules, waits and quotas as in the
-//! worker, with chance at both its ends, and what they return is put into words.
+//! No decision is made here. The response passes the same rules, retry policies and rate limiter as
+//! in the worker, with the smallest and the largest jitter, and the results are printed.
 
 mod consequence;
 mod input;
@@ -27,79 +27,89 @@ use crate::worker::{Env, RealEnv};
 use self::consequence::{Consequence, DelayRange, block_delay, consequence};
 use self::input::{ExplainInput, ExplainPolicies};
 
-/// A judgement, and what it means for each of the scopes it holds for.
+/// Classification of a response, and its consequence for each scope with this classification.
 #[derive(Debug)]
-struct ExplainedReply<'r> {
+struct ExplainedResponse<'r> {
     classification: Classification<'r>,
     consequences: Vec<Consequence>,
-    /// How long the gate stays closed, where that does not follow from the verdict.
+    /// Block of all requests by the rate limiter. `None` for a rate limit: its delay is the block.
     block: Option<DelayRange>,
 }
 
 pub(super) fn explain(common: &CommonArgs, args: &ExplainArgs) -> Result<ProgramExit, CliError> {
     let now = RealEnv.now();
-    let (asked, basis) = input::collect_input(common, args, now)?;
-    let signals = asked.rate_limit_headers(&basis);
-    let judged = explain_reply(&asked, &basis, &signals);
+    let (input, policies) = input::collect_input(common, args, now)?;
+    let limit_headers = input.rate_limit_headers(&policies);
+    let replies = explain_response(&input, &policies, &limit_headers);
     if args.json {
-        print_result(terminal_safe_json(&explain_json(&asked, &basis, &signals, &judged)))?;
+        print_result(terminal_safe_json(&explain_json(
+            &input,
+            &policies,
+            &limit_headers,
+            &replies,
+        )))?;
     } else {
-        print_result(text::explain_text(&asked, &basis, &signals, &judged, now))?;
+        print_result(text::explain_text(&input, &policies, &limit_headers, &replies, now))?;
     }
     Ok(ProgramExit::Success)
 }
 
-/// Judges the reply for each scope; scopes that are judged alike stand together.
-fn explain_reply<'r>(
-    asked: &ExplainInput,
-    basis: &'r ExplainPolicies,
-    signals: &RateLimitHeaders,
-) -> Vec<ExplainedReply<'r>> {
-    let headers = asked.header_pairs();
-    let reply = ResponseView { status: asked.status, headers: &headers, body: &asked.body };
-    let mut all: Vec<ExplainedReply<'r>> = Vec::new();
-    for scope in &asked.scopes {
-        let judgement = classify_response(&reply, signals, *scope, &basis.rules);
-        let outlook = consequence(&judgement, *scope, asked, basis, signals);
-        match all.iter_mut().find(|judged| judged.classification == judgement) {
-            Some(judged) => judged.add_consequence(outlook),
+/// Classifies the response for each scope. Scopes with the same classification share an entry.
+fn explain_response<'r>(
+    input: &ExplainInput,
+    policies: &'r ExplainPolicies,
+    limit_headers: &RateLimitHeaders,
+) -> Vec<ExplainedResponse<'r>> {
+    let headers = input.header_pairs();
+    let response = ResponseView { status: input.status, headers: &headers, body: &input.body };
+    let mut replies: Vec<ExplainedResponse<'r>> = Vec::new();
+    for scope in &input.scopes {
+        let classification = classify_response(&response, limit_headers, *scope, &policies.rules);
+        let scope_consequence =
+            consequence(&classification, *scope, input, policies, limit_headers);
+        match replies.iter_mut().find(|reply| reply.classification == classification) {
+            Some(reply) => reply.add_consequence(scope_consequence),
             None => {
-                let is_told = judgement.cause == Cause::RateLimit;
-                let gate =
-                    if is_told { None } else { block_delay(&judgement, asked, basis, signals) };
-                all.push(ExplainedReply {
-                    classification: judgement,
-                    consequences: vec![outlook],
-                    block: gate,
+                // The consequence of a rate limit is already this block.
+                let is_rate_limit = classification.cause == Cause::RateLimit;
+                let block = if is_rate_limit {
+                    None
+                } else {
+                    block_delay(&classification, input, policies, limit_headers)
+                };
+                replies.push(ExplainedResponse {
+                    classification,
+                    consequences: vec![scope_consequence],
+                    block,
                 });
             }
         }
     }
-    all
+    replies
 }
 
-impl ExplainedReply<'_> {
-    fn add_consequence(&mut self, outlook: Consequence) {
-        match self.consequences.iter_mut().find(|known| known.has_same_effect(&outlook)) {
-            Some(known) => known.scopes.extend(outlook.scopes),
-            None => self.consequences.push(outlook),
+impl ExplainedResponse<'_> {
+    fn add_consequence(&mut self, new: Consequence) {
+        match self.consequences.iter_mut().find(|known| known.has_same_effect(&new)) {
+            Some(known) => known.scopes.extend(new.scopes),
+            None => self.consequences.push(new),
         }
     }
 
     fn scopes(&self) -> Vec<RequestScope> {
-        self.consequences.iter().flat_map(|outlook| outlook.scopes.iter().copied()).collect()
+        self.consequences.iter().flat_map(|each| each.scopes.iter().copied()).collect()
     }
 }
 
-/// What a rule is called: a word for a built-in one, its place for a user's.
+/// Returns the rule as JSON: name and condition of a built-in rule, location and note of a user's.
 fn rule_json(matched: &MatchedRule<'_>) -> Value {
     match matched {
         MatchedRule::BuiltIn(rule) => {
             json!({ "built_in": true, "name": rule.name(), "condition": rule.condition() })
         }
-        MatchedRule::UserDefined(ErrorRule { location: place, note, wait, .. }) => json!({
+        MatchedRule::UserDefined(ErrorRule { location, note, wait, .. }) => json!({
             "built_in": false,
-            "place": place,
+            "place": location,
             "note": note,
             "wait_seconds": wait.map(|wait| wait.as_secs_f64()),
         }),
@@ -107,51 +117,55 @@ fn rule_json(matched: &MatchedRule<'_>) -> Value {
 }
 
 fn explain_json(
-    asked: &ExplainInput,
-    basis: &ExplainPolicies,
-    signals: &RateLimitHeaders,
-    judged: &[ExplainedReply<'_>],
+    input: &ExplainInput,
+    policies: &ExplainPolicies,
+    limit_headers: &RateLimitHeaders,
+    replies: &[ExplainedResponse<'_>],
 ) -> Value {
     let names =
         |scopes: &[RequestScope]| scopes.iter().map(|scope| scope.name()).collect::<Vec<_>>();
-    let judged = judged.iter().map(|judged| {
-        let cause = judged.classification.cause;
+    let replies = replies.iter().map(|reply| {
+        let cause = reply.classification.cause;
         json!({
-            "scopes": names(&judged.scopes()),
-            "rule": rule_json(&judged.classification.matched_rule),
+            "scopes": names(&reply.scopes()),
+            "rule": rule_json(&reply.classification.matched_rule),
             "cause": cause.name(),
             "type": cause.category().name(),
-            "gate": judged.block.as_ref().map(DelayRange::to_json),
-            "outlooks": judged.consequences.iter().map(|outlook| json!({
-                "scopes": names(&outlook.scopes),
-                "verdict": outlook.verdict.name(),
-                "means": outlook.description,
-                "delay": outlook.delay.as_ref().map(DelayRange::to_json),
+            "gate": reply.block.as_ref().map(DelayRange::to_json),
+            "outlooks": reply.consequences.iter().map(|consequence| json!({
+                "scopes": names(&consequence.scopes),
+                "verdict": consequence.action.name(),
+                "means": consequence.description,
+                "delay": consequence.delay.as_ref().map(DelayRange::to_json),
             })).collect::<Vec<_>>(),
         })
     });
     json!({
-        "status": asked.status,
-        "headers": asked.headers.len(),
-        "body_bytes": asked.body.len(),
-        "recorded": asked.origin.as_ref().map(|recorded| json!({
-            "source": recorded.source,
-            "item": recorded.item,
-            "at": format_utc(asked.at),
-            "cause": recorded.cause.map(Cause::name),
+        "status": input.status,
+        "headers": input.headers.len(),
+        "body_bytes": input.body.len(),
+        "recorded": input.origin.as_ref().map(|origin| json!({
+            "source": origin.source,
+            "item": origin.item,
+            "at": format_utc(input.at),
+            "cause": origin.cause.map(Cause::name),
         })),
-        "provider": basis.provider,
-        "user_rules": basis.rules.len(),
-        "judged": judged.collect::<Vec<_>>(),
-        "retry_after_seconds": signals.retry_after.map(|told| told.as_secs_f64()),
-        "limits": signals.limits.iter().map(|limit| limits::limit_json(limit, asked.at)).collect::<Vec<_>>(),
+        "provider": policies.provider,
+        "user_rules": policies.rules.len(),
+        "judged": replies.collect::<Vec<_>>(),
+        "retry_after_seconds": limit_headers.retry_after.map(|delay| delay.as_secs_f64()),
+        "limits": limit_headers
+            .limits
+            .iter()
+            .map(|limit| limits::limit_json(limit, input.at))
+            .collect::<Vec<_>>(),
     })
 }
 
-/// A moment as a person and a program read it: in UTC, and here where that differs.
+/// Formats a timestamp in UTC, followed by the local time if that differs.
 fn format_timestamp(at: Timestamp) -> String {
     let utc = format_utc(at);
     let utc = utc.get(..19).unwrap_or(&utc).replace('T', " ");
-    let here = crate::human::format_date_time(at);
-    if utc == here { format!("{utc} UTC") } else { format!("{utc} UTC, {here} here") }
+    let local = crate::human::format_date_time(at);
+    if utc == local { format!("{utc} UTC") } else { format!("{utc} UTC, {local} local time") }
 }

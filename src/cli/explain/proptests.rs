@@ -1,9 +1,9 @@
-//! What holds of every explanation, whatever the reply.
+//! Property tests of the output for arbitrary responses.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::input::ReplyOrigin;
+use super::input::ResponseOrigin;
 use super::*;
 use crate::config::{EnvVars, load_defaults};
 use crate::engine::is_unsafe_for_terminal;
@@ -34,7 +34,7 @@ fn explain_input(
         at: Timestamp(at),
         attempt: 2,
         quarantine_count: 1,
-        origin: Some(ReplyOrigin {
+        origin: Some(ResponseOrigin {
             source: "work".to_owned(),
             item: Some("\u{1b}[2J\u{202e}".to_owned()),
             cause: Some(Cause::TooLarge),
@@ -48,20 +48,21 @@ proptest! {
     fn every_explanation_is_sanitized_and_holds_no_secret(
         status: u16, headers in headers(), body: String, at in 0..4_102_444_800_000_i64,
     ) {
-        let asked = explain_input(status, headers, body, at);
+        let input = explain_input(status, headers, body, at);
         let settings = load_defaults(&EnvVars::default()).unwrap().settings;
-        let basis = ExplainPolicies::new(settings, None);
-        let signals = asked.rate_limit_headers(&basis);
-        let judged = explain_reply(&asked, &basis, &signals);
+        let policies = ExplainPolicies::new(settings, None);
+        let limit_headers = input.rate_limit_headers(&policies);
+        let replies = explain_response(&input, &policies, &limit_headers);
 
-        let text = text::explain_text(&asked, &basis, &signals, &judged, Timestamp(1_900_000_000_000));
-        let json = terminal_safe_json(&explain_json(&asked, &basis, &signals, &judged));
+        let now = Timestamp(1_900_000_000_000);
+        let text = text::explain_text(&input, &policies, &limit_headers, &replies, now);
+        let json = terminal_safe_json(&explain_json(&input, &policies, &limit_headers, &replies));
 
         for line in text.lines().chain([json.as_str()]) {
             prop_assert!(!line.chars().any(is_unsafe_for_terminal), "{line:?}");
             prop_assert!(!line.contains("s3cr3t"), "{line}");
         }
         prop_assert!(text.contains("\nrule ") && text.contains("\ncause "), "{text}");
-        prop_assert!(judged.iter().all(|judged| !judged.scopes().is_empty()));
+        prop_assert!(replies.iter().all(|reply| !reply.scopes().is_empty()));
     }
 }

@@ -1,104 +1,113 @@
-//! The explanation in a few lines.
+//! Text output of `explain`: labelled lines.
 
 use super::consequence::DelayRange;
 use super::input::{ExplainInput, ExplainPolicies};
-use super::{ExplainedReply, format_timestamp, limits};
+use super::{ExplainedResponse, format_timestamp, limits};
 use crate::cli::key_values::KeyValueTable;
 use crate::engine::rate_limit::RateLimitHeaders;
 use crate::engine::{MatchedRule, RequestScope, Timestamp, sanitize_line};
 use crate::human::{format_duration, pluralize};
 
 pub(super) fn explain_text(
-    asked: &ExplainInput,
-    basis: &ExplainPolicies,
-    signals: &RateLimitHeaders,
-    judged: &[ExplainedReply<'_>],
+    input: &ExplainInput,
+    policies: &ExplainPolicies,
+    limit_headers: &RateLimitHeaders,
+    replies: &[ExplainedResponse<'_>],
     now: Timestamp,
 ) -> String {
-    let mut facts = KeyValueTable::default();
-    facts.add_all("reply", reply_lines(asked, basis));
-    for each in judged {
-        if judged.len() > 1 {
-            facts.add("for", scopes_text(&each.scopes()));
+    let mut table = KeyValueTable::default();
+    table.add_all("response", response_lines(input, policies));
+    for reply in replies {
+        if replies.len() > 1 {
+            table.add("for", scopes_text(&reply.scopes()));
         }
-        facts.add("rule", rule_text(&each.classification.matched_rule));
-        let cause = each.classification.cause;
-        facts.add("cause", format!("{cause} ({})", cause.category().name()));
-        let then = asked.origin.as_ref().and_then(|recorded| recorded.cause);
-        if let Some(then) = then.filter(|then| *then != cause) {
-            facts.add("then", format!("it failed as {then}: of another reply, or by other rules"));
+        table.add("rule", rule_text(&reply.classification.matched_rule));
+        let cause = reply.classification.cause;
+        table.add("cause", format!("{cause} ({})", cause.category().name()));
+        let recorded = input.origin.as_ref().and_then(|origin| origin.cause);
+        if let Some(recorded) = recorded.filter(|recorded| *recorded != cause) {
+            table.add(
+                "earlier",
+                format!("failed as {recorded}: the response or the rules were different"),
+            );
         }
-        for outlook in &each.consequences {
-            let of = match each.consequences.len() {
+        for consequence in &reply.consequences {
+            let prefix = match reply.consequences.len() {
                 1 => String::new(),
-                _ => format!("{}: ", scopes_text(&outlook.scopes)),
+                _ => format!("{}: ", scopes_text(&consequence.scopes)),
             };
-            facts.add("verdict", format!("{of}{}", outlook.description));
-            if let Some(delay) = &outlook.delay {
-                facts.add_all("delay", delay_lines(delay));
+            table.add("action", format!("{prefix}{}", consequence.description));
+            if let Some(delay) = &consequence.delay {
+                table.add_all("delay", delay_lines(delay));
             }
         }
-        if let Some(gate) = &each.block {
-            let mut lines = delay_lines(gate);
+        if let Some(block) = &reply.block {
+            let mut lines = delay_lines(block);
             if let Some(first) = lines.first_mut() {
-                *first = format!("closed to every request for {first}");
+                *first = format!("all requests are blocked for {first}");
             }
-            facts.add_all("gate", lines);
+            table.add_all("block", lines);
         }
     }
-    let limits = limits::limit_lines(asked, signals, now);
+    let limits = limits::limit_lines(input, limit_headers, now);
     if limits.is_empty() {
-        facts.add("quota", "the headers say nothing of one");
+        table.add("quota", "the headers contain no limit");
     }
-    facts.add_all("quota", limits);
-    facts.render()
+    table.add_all("quota", limits);
+    table.render()
 }
 
-fn reply_lines(asked: &ExplainInput, basis: &ExplainPolicies) -> Vec<String> {
-    let headers = match asked.headers.len() {
+fn response_lines(input: &ExplainInput, policies: &ExplainPolicies) -> Vec<String> {
+    let headers = match input.headers.len() {
         0 => "no header".to_owned(),
-        several => pluralize(several as u64, "header"),
+        count => pluralize(count as u64, "header"),
     };
-    let body = match asked.body.len() {
+    let body = match input.body.len() {
         0 => "no body".to_owned(),
         bytes => format!("a body of {}", pluralize(bytes as u64, "byte")),
     };
-    let mut lines = vec![format!("{}, {headers}, {body}", asked.status)];
-    if (200..300).contains(&asked.status) {
-        lines.push("a success, unless it is not what was asked for: then this follows".to_owned());
+    let mut lines = vec![format!("{}, {headers}, {body}", input.status)];
+    if (200..300).contains(&input.status) {
+        lines.push("a success; this applies only if its content is unexpected".to_owned());
     }
-    if let Some(recorded) = &asked.origin {
-        let whose = match &recorded.item {
+    if let Some(origin) = &input.origin {
+        let subject = match &origin.item {
             Some(item) => format!("the item {}", sanitize_line(item)),
             None => "the session".to_owned(),
         };
         lines.push(format!(
-            "recorded for {whose} of {}, {}",
-            recorded.source,
-            format_timestamp(asked.at)
+            "recorded for {subject} of {}, {}",
+            origin.source,
+            format_timestamp(input.at)
         ));
-        if recorded.is_truncated {
+        if origin.is_truncated {
             lines.push(
-                "only the beginning of the body was kept: rules that read the rest may differ"
+                "only the beginning of the body was stored: a rule that matches the rest has no \
+                 effect here"
                     .to_owned(),
             );
         }
     }
-    lines.push(match &basis.provider {
-        Some(provider) if basis.rules.is_empty() => {
-            format!("judged by the built-in rules: provider {} has none", sanitize_line(provider))
-        }
-        Some(provider) => {
-            let rules = pluralize(basis.rules.len() as u64, "rule");
+    lines.push(match &policies.provider {
+        Some(provider) if policies.rules.is_empty() => {
             format!(
-                "judged by {rules} of provider {}, then by those built in",
+                "classified by the built-in rules: provider {} has no error rules",
                 sanitize_line(provider)
             )
         }
-        None if basis.is_provider_ambiguous => {
-            "judged by the built-in rules only: --provider says whose rules to try".to_owned()
+        Some(provider) => {
+            let rules = pluralize(policies.rules.len() as u64, "rule");
+            format!(
+                "classified by {rules} of provider {}, then by the built-in rules",
+                sanitize_line(provider)
+            )
         }
-        None => "judged by the built-in rules".to_owned(),
+        None if policies.is_provider_ambiguous => {
+            "classified by the built-in rules only: name a provider with --provider to apply its \
+             rules"
+                .to_owned()
+        }
+        None => "classified by the built-in rules".to_owned(),
     });
     lines
 }
@@ -108,26 +117,26 @@ fn rule_text(matched: &MatchedRule<'_>) -> String {
         MatchedRule::BuiltIn(rule) => format!("{} (built in): {}", rule.name(), rule.condition()),
         MatchedRule::UserDefined(rule) => {
             let note = rule.note.as_ref().map(|note| format!(": {}", sanitize_line(note)));
-            format!("yours at {}{}", sanitize_line(&rule.location), note.unwrap_or_default())
+            format!("your rule at {}{}", sanitize_line(&rule.location), note.unwrap_or_default())
         }
     }
 }
 
-/// How long, then why.
+/// Returns the delay and the delays after it on one line, then the reasons.
 fn delay_lines(delay: &DelayRange) -> Vec<String> {
     let range = |(shortest, longest): &(_, _)| {
         let (shortest, longest) = (format_duration(*shortest), format_duration(*longest));
         if shortest == longest { longest } else { format!("{shortest} to {longest}") }
     };
-    let mut words = range(&(delay.shortest, delay.longest));
+    let mut line = range(&(delay.shortest, delay.longest));
     if !delay.next_delays.is_empty() {
-        let then: Vec<_> = delay.next_delays.iter().map(range).collect();
-        words.push_str(&format!(", then {}", then.join(", ")));
+        let next_delays: Vec<_> = delay.next_delays.iter().map(range).collect();
+        line.push_str(&format!(", then {}", next_delays.join(", ")));
     }
-    std::iter::once(words).chain(delay.reasons.iter().cloned()).collect()
+    std::iter::once(line).chain(delay.reasons.iter().cloned()).collect()
 }
 
-/// `an item`, `the listing and the session`.
+/// Joins scopes, such as `an item` or `the listing and the session`.
 fn scopes_text(scopes: &[RequestScope]) -> String {
     let names = scopes.iter().map(|scope| match scope {
         RequestScope::Item => "an item",

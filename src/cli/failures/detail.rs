@@ -1,4 +1,4 @@
-//! One item in full, with the last reply of the server.
+//! `failures --item`: all details of one item, with the last response of the server.
 
 use crate::cli::error::CliError;
 use crate::cli::exit::ProgramExit;
@@ -11,7 +11,7 @@ use crate::human::{format_date_time, format_deadline, pluralize};
 use crate::ledger::{FailureRow, ItemStatus, StoredResponse};
 use crate::worker::{Env, RealEnv};
 
-/// Shows how the item stands in each source that knows it.
+/// Prints the state of the item in each source that has listed it.
 pub(super) fn print_item(
     sources: &[SourceRef],
     item: &str,
@@ -31,47 +31,47 @@ pub(super) fn print_item(
             if exit == ProgramExit::Success {
                 print_result("")?;
             }
-            print_result(item_facts(&source.name, &row, RealEnv.now()).render())?;
+            print_result(item_table(&source.name, &row, RealEnv.now()).render())?;
         }
         exit = ProgramExit::Success;
     }
     if exit == ProgramExit::Success {
         return Ok(exit);
     }
-    let why = format!(
-        "no item {} was ever listed; `cynosure failures` shows what has failed",
+    let message = format!(
+        "item {} was never listed; `cynosure failures` shows the failed items",
         sanitize_line(item)
     );
-    Err(CliError::new(ProgramExit::Other, why))
+    Err(CliError::new(ProgramExit::Other, message))
 }
 
-fn item_facts(source: &SourceName, row: &FailureRow, now: Timestamp) -> KeyValueTable {
-    let mut facts = KeyValueTable::default();
-    facts.add("item", format!("{} of {source}", sanitize_line(row.item.as_str())));
-    facts.add("state", state_text(row));
+fn item_table(source: &SourceName, row: &FailureRow, now: Timestamp) -> KeyValueTable {
+    let mut table = KeyValueTable::default();
+    table.add("item", format!("{} of {source}", sanitize_line(row.item.as_str())));
+    table.add("state", state_text(row));
     if let Some(at) = row.failed_at {
-        facts.add("failed", format_date_time(at));
+        table.add("failed", format_date_time(at));
     }
     if let Some(at) = row.next_attempt_at.filter(|_| has_pending_retry(row.status)) {
-        facts.add(
-            "next",
-            if at <= now { "at the next look".to_owned() } else { format_deadline(at, now) },
+        table.add(
+            "next attempt",
+            if at <= now { "at the next poll".to_owned() } else { format_deadline(at, now) },
         );
     }
     if let Some(cause) = row.cause {
-        facts.add("cause", format!("{cause} ({})", cause.category().name()));
+        table.add("cause", format!("{cause} ({})", cause.category().name()));
     }
     if !row.message.is_empty() {
-        facts.add("why", sanitize_line(&row.message));
+        table.add("message", sanitize_line(&row.message));
     }
     match &row.last_response {
-        Some(replied) => facts.add_all("reply", reply_text(replied)),
+        Some(stored) => table.add_all("response", response_text(stored)),
         None if row.cause.is_some() => {
-            facts.add("reply", "none was kept: the server did not answer, or it was long ago");
+            table.add("response", "none stored: the server did not respond, or it was long ago");
         }
         None => {}
     }
-    facts
+    table
 }
 
 fn has_pending_retry(status: ItemStatus) -> bool {
@@ -92,19 +92,19 @@ fn state_text(row: &FailureRow) -> String {
     state
 }
 
-/// The reply as it came, as far as it was kept, fit to be printed.
-fn reply_text(replied: &StoredResponse) -> Vec<String> {
-    let reply = &replied.response;
-    let mut lines = vec![format!("{}, on {}", reply.status, format_date_time(replied.at))];
+/// Returns the lines of a stored response: status, headers and body, sanitized for a terminal.
+fn response_text(stored: &StoredResponse) -> Vec<String> {
+    let response = &stored.response;
+    let mut lines = vec![format!("{}, on {}", response.status, format_date_time(stored.at))];
     lines.extend(
-        reply.headers.iter().map(|(name, value)| sanitize_line(&format!("{name}: {value}"))),
+        response.headers.iter().map(|(name, value)| sanitize_line(&format!("{name}: {value}"))),
     );
-    if !reply.body.is_empty() {
+    if !response.body.is_empty() {
         lines.push(String::new());
-        lines.extend(sanitize_lines(&reply.body));
+        lines.extend(sanitize_lines(&response.body));
     }
-    if reply.is_truncated {
-        lines.push("… (the rest was not kept)".to_owned());
+    if response.is_truncated {
+        lines.push("… (the rest was not stored)".to_owned());
     }
     lines
 }

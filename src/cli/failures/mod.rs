@@ -1,4 +1,4 @@
-//! `failures`: the items that are not stored, or not whole, and what becomes of them.
+//! `failures`: items that failed, with their state, the next attempt and the cause.
 
 mod detail;
 
@@ -17,14 +17,15 @@ use crate::human::{EMPTY_CELL, format_count, format_deadline, format_utc};
 use crate::ledger::{FailureFilter, FailureRow, ItemStatus, StoredResponse};
 use crate::worker::{Env, RealEnv};
 
-const HEADER: [&str; 7] = ["SOURCE", "ITEM", "STATE", "ATTEMPTS", "NEXT", "CAUSE", "WHY"];
+const HEADER: [&str; 7] =
+    ["SOURCE", "ITEM", "STATE", "ATTEMPTS", "NEXT ATTEMPT", "CAUSE", "MESSAGE"];
 
-/// Where the name of the source stands, which a single source does without.
+/// Column with the name of the source, which is hidden if there is only one source.
 const SOURCE_COLUMN: usize = 0;
 
 pub(super) fn failures(common: &CommonArgs, args: &FailuresArgs) -> Result<ProgramExit, CliError> {
-    let ground = load_context(common)?;
-    let sources = select_sources(&ground, args.source.as_deref())?;
+    let context = load_context(common)?;
+    let sources = select_sources(&context, args.source.as_deref())?;
     if let Some(item) = &args.item {
         return detail::print_item(&sources, item, args.json);
     }
@@ -34,39 +35,39 @@ pub(super) fn failures(common: &CommonArgs, args: &FailuresArgs) -> Result<Progr
     let filter = FailureFilter { cause: args.cause, since };
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
 
-    let mut found: Vec<(&SourceName, FailureRow)> = Vec::new();
+    let mut failures: Vec<(&SourceName, FailureRow)> = Vec::new();
     for source in &sources {
         if let Some(ledger) = source.open_ledger()? {
-            // One more than is shown, to know whether there are more.
-            let room = limit.saturating_add(1) - found.len();
-            let rows = ledger.failures(filter, room)?;
-            found.extend(rows.into_iter().map(|row| (&source.name, row)));
+            // One more than is shown, to detect that there are more.
+            let remaining = limit.saturating_add(1) - failures.len();
+            let rows = ledger.failures(filter, remaining)?;
+            failures.extend(rows.into_iter().map(|row| (&source.name, row)));
         }
     }
-    let has_more = found.len() > limit;
-    found.truncate(limit);
+    let has_more = failures.len() > limit;
+    failures.truncate(limit);
 
     if args.json {
-        for (source, row) in &found {
+        for (source, row) in &failures {
             print_result(terminal_safe_json(&failure_json(source, row)))?;
         }
-    } else if found.is_empty() && !has_more {
+    } else if failures.is_empty() && !has_more {
         print_result(match (args.cause, &args.since) {
-            (Some(cause), None) => format!("nothing has failed for the cause {cause}"),
+            (Some(cause), None) => format!("no failed items with the cause {cause}"),
             (Some(cause), Some(_)) => {
-                format!("nothing has failed for the cause {cause} since then")
+                format!("no failed items with the cause {cause} since then")
             }
-            (None, Some(_)) => "nothing has failed since then".to_owned(),
+            (None, Some(_)) => "no failed items since then".to_owned(),
             (None, None) => {
-                "nothing has failed: every item is stored, or waits for its first try".to_owned()
+                "no failed items: every item is stored or waits for its first attempt".to_owned()
             }
         })?;
     } else {
         let rows: Vec<_> =
-            found.iter().map(|(source, row)| failure_cells(source, row, now)).collect();
+            failures.iter().map(|(source, row)| failure_cells(source, row, now)).collect();
         let hidden = (sources.len() == 1).then_some(SOURCE_COLUMN);
         print_result(table_without_column(hidden, &HEADER, &rows))?;
-        print_result(summary_text(&found, &sources))?;
+        print_result(summary_text(&failures, &sources))?;
         if has_more {
             print_result(format!(
                 "There are more: -n {} shows them.",
@@ -77,14 +78,14 @@ pub(super) fn failures(common: &CommonArgs, args: &FailuresArgs) -> Result<Progr
     Ok(ProgramExit::Success)
 }
 
-pub(super) fn reply_json(replied: &StoredResponse) -> serde_json::Value {
-    let reply = &replied.response;
+pub(super) fn response_json(stored: &StoredResponse) -> serde_json::Value {
+    let response = &stored.response;
     json!({
-        "at": format_utc(replied.at),
-        "status": reply.status,
-        "headers": reply.headers,
-        "body": reply.body,
-        "body_is_cut": reply.is_truncated,
+        "at": format_utc(stored.at),
+        "status": response.status,
+        "headers": response.headers,
+        "body": response.body,
+        "body_is_cut": response.is_truncated,
     })
 }
 
@@ -99,14 +100,14 @@ fn failure_json(source: &SourceName, row: &FailureRow) -> serde_json::Value {
         "message": row.message,
         "failed_at": row.failed_at.map(format_utc),
         "quarantined_in_a_row": row.quarantine_count,
-        "reply": row.last_response.as_ref().map(reply_json),
+        "reply": row.last_response.as_ref().map(response_json),
     })
 }
 
 fn failure_cells(source: &SourceName, row: &FailureRow, now: Timestamp) -> Vec<String> {
     let next = match row.next_attempt_at {
         None => EMPTY_CELL.to_owned(),
-        Some(at) if at <= now && row.status == ItemStatus::Quarantined => "next look".to_owned(),
+        Some(at) if at <= now && row.status == ItemStatus::Quarantined => "next poll".to_owned(),
         Some(at) => format_deadline(at, now),
     };
     vec![
@@ -129,26 +130,26 @@ pub(super) fn status_name(status: ItemStatus) -> &'static str {
     }
 }
 
-/// How many stand where, and what a person can do about it.
-fn summary_text(found: &[(&SourceName, FailureRow)], sources: &[SourceRef]) -> String {
-    let number = |status| found.iter().filter(|(_, row)| row.status == status).count() as u64;
-    let quarantined = number(ItemStatus::Quarantined);
-    let told = [
+/// Returns the number of items in each state, and the command that requeues quarantined ones.
+fn summary_text(failures: &[(&SourceName, FailureRow)], sources: &[SourceRef]) -> String {
+    let count = |status| failures.iter().filter(|(_, row)| row.status == status).count() as u64;
+    let quarantined = count(ItemStatus::Quarantined);
+    let counts = [
         (quarantined, "quarantined"),
-        (number(ItemStatus::Pending), "waiting for a retry"),
-        (number(ItemStatus::Gone), "gone from the source"),
+        (count(ItemStatus::Pending), "waiting for a retry"),
+        (count(ItemStatus::Gone), "gone from the source"),
     ];
-    let told = told.into_iter().filter(|(number, _)| *number > 0);
-    let told: Vec<String> =
-        told.map(|(number, what)| format!("{} {what}", format_count(number))).collect();
-    let mut summary = format!("{}.", told.join(", "));
+    let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+    let counts: Vec<String> =
+        counts.map(|(count, label)| format!("{} {label}", format_count(count))).collect();
+    let mut summary = format!("{}.", counts.join(", "));
     if quarantined > 0 {
         let name = match sources {
             [source] => source.name.as_str(),
             _ => "NAME",
         };
         summary.push_str(&format!(
-            " `cynosure requeue --source {name}` has what is quarantined fetched again."
+            " `cynosure requeue --source {name}` fetches the quarantined items again."
         ));
     }
     summary

@@ -1,8 +1,8 @@
-//! The elements of an SVG that plots are made of, a line each.
+//! SVG elements of the plots, each written on one line.
 
 use std::ops::Range;
 
-/// Where a text stands by its place.
+/// Alignment of a text relative to its x coordinate.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Anchor {
     Start,
@@ -18,7 +18,7 @@ pub(super) fn rect(class: &str, x: Range<f64>, y: Range<f64>) -> String {
     translucent_rect(class, x, y, 1.0)
 }
 
-/// A rectangle that lets what is below it shine through.
+/// Returns a rectangle with the given opacity, from 0 to 1.
 pub(super) fn translucent_rect(class: &str, x: Range<f64>, y: Range<f64>, opacity: f64) -> String {
     let (width, height) = (x.end - x.start, y.end - y.start);
     let opacity =
@@ -29,7 +29,7 @@ pub(super) fn translucent_rect(class: &str, x: Range<f64>, y: Range<f64>, opacit
     )
 }
 
-/// A line of text, its base line at `y`.
+/// Returns a line of text with its baseline at `y`.
 pub(super) fn text(class: &str, anchor: Anchor, [x, y]: [f64; 2], text: &str) -> String {
     let anchor = match anchor {
         Anchor::Start => "start",

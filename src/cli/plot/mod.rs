@@ -1,4 +1,4 @@
-//! Plots of how fast requests were answered over time: what is drawn, and its scales.
+//! Plots of the rate of accepted requests over time: their data, in bins of equal length.
 
 mod element;
 mod scale;
@@ -16,31 +16,31 @@ use crate::simulate::SimulationSample;
 pub(super) use self::svg::render_svg;
 pub(super) use self::terminal::{ColourMode, TerminalOptions, render_terminal};
 
-/// What is plotted: one panel for each run, all of them on the same scales.
+/// Data of a plot. Each series has a panel; all panels have the same scales.
 #[derive(Clone, Debug)]
 pub(super) struct Chart {
     pub title: String,
     pub series: Vec<PlotSeries>,
-    /// Drawn as a line: what the server grants in the long run.
+    /// Rate that the server grants in the long run; drawn as a line.
     pub quota: Option<Rate>,
-    /// Spans in which the server served nobody.
+    /// Periods in which every request failed.
     pub outages: Vec<Range<Duration>>,
 }
 
-/// What came of one policy.
+/// Result of one policy over time.
 #[derive(Clone, Debug)]
 pub(super) struct PlotSeries {
     pub name: String,
-    /// What is said beside the name.
+    /// Text beside the name.
     pub subtitle: String,
-    /// What happened, in spans of `step`, in order.
+    /// Samples of `sample_interval` each, in order.
     pub samples: Vec<SimulationSample>,
     pub sample_interval: Duration,
-    /// When it was done, or given up.
+    /// Time at which the policy finished or was given up.
     pub end: Duration,
 }
 
-/// What happened in one of the even parts of the time axis.
+/// Responses in one of the equal parts of the time axis.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Bin {
     accepted: f64,
@@ -48,40 +48,41 @@ struct Bin {
 }
 
 impl Chart {
-    /// The whole time axis; never empty.
+    /// Returns the length of the time axis: at least 1 s.
     fn duration(&self) -> Duration {
-        let longest = self.series.iter().map(|run| run.end).max().unwrap_or_default();
+        let longest = self.series.iter().map(|series| series.end).max().unwrap_or_default();
         longest.max(Duration::from_secs(1))
     }
 
-    /// The runs in bins of `width` each, to the end of the axis.
+    /// Returns `count` bins of each series, up to the end of the axis, and their width in seconds.
     fn bins(&self, count: usize) -> (Vec<Vec<Bin>>, f64) {
         let width = self.duration().as_secs_f64() / index_f64(count);
-        (self.series.iter().map(|run| run.bins(count, width)).collect(), width)
+        (self.series.iter().map(|series| series.bins(count, width)).collect(), width)
     }
 }
 
 impl PlotSeries {
-    /// What was answered well, all in all.
+    /// Returns the total number of accepted units.
     fn total_accepted(&self) -> u64 {
         self.samples.iter().map(|sample| sample.accepted).sum()
     }
 
-    /// Spreads each sample evenly over the bins it lies in, so that an even pace looks even.
+    /// Spreads each sample evenly over the bins it overlaps, so that a constant rate is drawn as
+    /// constant.
     fn bins(&self, count: usize, width: f64) -> Vec<Bin> {
         let mut bins = vec![Bin::default(); count];
         for sample in &self.samples {
             let from = sample.start.as_secs_f64() / width;
             let to = (sample.start + self.sample_interval).min(self.end).as_secs_f64() / width;
-            // A sample of no length still lies somewhere.
+            // A sample without length still belongs to a bin.
             let to = to.max(from + 1e-6);
             let last = floor_to_usize(to).min(count.saturating_sub(1));
             for (index, bin) in
                 bins.iter_mut().enumerate().take(last + 1).skip(floor_to_usize(from).min(last))
             {
                 let end = if index == last { f64::INFINITY } else { index_f64(index + 1) };
-                let inside = to.min(end) - from.max(index_f64(index)).min(to);
-                let share = (inside / (to - from)).clamp(0.0, 1.0);
+                let overlap = to.min(end) - from.max(index_f64(index)).min(to);
+                let share = (overlap / (to - from)).clamp(0.0, 1.0);
                 bin.accepted += to_f64(sample.accepted) * share;
                 bin.throttled += to_f64(sample.throttled) * share;
             }
@@ -91,29 +92,29 @@ impl PlotSeries {
 }
 
 impl Bin {
-    /// The share of 429s among the answers.
+    /// Returns the share of 429s in the responses, from 0 to 1.
     fn throttled_share(self) -> f64 {
-        let all = self.accepted + self.throttled;
-        if all > 0.0 { self.throttled / all } else { 0.0 }
+        let total = self.accepted + self.throttled;
+        if total > 0.0 { self.throttled / total } else { 0.0 }
     }
 }
 
-/// The whole number below a figure of a plot; the cast saturates at both ends.
+/// Rounds down to a whole number. The cast saturates at both ends.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "rounds down as wanted"
+    reason = "rounding down is intended"
 )]
-fn floor_to_usize(figure: f64) -> usize {
-    figure as usize
+fn floor_to_usize(value: f64) -> usize {
+    value as usize
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a drawing is no more exact than that")]
+#[expect(clippy::cast_precision_loss, reason = "a plot needs less precision")]
 fn to_f64(count: u64) -> f64 {
     count as f64
 }
 
-#[expect(clippy::cast_precision_loss, reason = "plots have thousands of places, not 2^53")]
+#[expect(clippy::cast_precision_loss, reason = "plots have thousands of columns, not 2^53")]
 fn index_f64(index: usize) -> f64 {
     index as f64
 }

@@ -1,4 +1,4 @@
-//! Plots as SVG: one file that needs no other, readable on white and on black.
+//! Plots as SVG: one self-contained file, readable on a white and on a black background.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -9,37 +9,40 @@ use super::{Bin, Chart, PlotSeries, index_f64, to_f64};
 use crate::human::format_count;
 
 const WIDTH: f64 = 960.0;
-/// Left and right of what is said above the panels.
+/// Left and right margin of the title and the legend.
 const MARGIN: f64 = 24.0;
-/// The plots' left and right edge; labels stand left of them.
+/// Left and right edge of the plots. The labels are left of it.
 const PLOT: Range<f64> = 76.0..936.0;
 const PANEL_HEIGHT: f64 = 140.0;
-/// From the upper edge of a panel to that of the next: its title, the plot, the 429s, the time axis.
+/// Distance between the upper edges of two panels: title, plot, 429s and time axis.
 const PANEL_PITCH: f64 = 226.0;
 const TOP: f64 = 108.0;
-/// The first line of the legend, and the height of each.
+/// Baseline of the first line of the legend.
 const LEGEND: f64 = 60.0;
+/// Height of a line of the legend.
 const LEGEND_PITCH: f64 = 20.0;
-/// What the last panel does not need of its pitch.
+/// Unused part of the pitch of the last panel.
 const BOTTOM_CUT: f64 = 34.0;
-/// The width of a letter of the legend, with some to spare: what draws it knows its fonts, we do not.
+/// Estimated width of a letter of the legend, rather too wide, because the font is not known.
 const LETTER: f64 = 6.9;
-/// The size of the title, and of one that would not fit; and the width of its letters, as a share of it.
+/// Smallest and largest font size of the title. A long title is smaller.
 const TITLE: Range<f64> = 10.0..17.0;
+/// Width of a letter of the title, as a fraction of the font size.
 const TITLE_LETTER: f64 = 0.6;
-/// The strip of 429s below each plot.
+/// Upper and lower edge of the strip of 429s, below the plot.
 const STRIP: Range<f64> = 8.0..16.0;
-/// The lid on what is cut.
-const CUT_HEIGHT: f64 = 3.0;
+/// Height of the mark above a clipped rate.
+const CLIP_MARK_HEIGHT: f64 = 3.0;
 const TICK_HEIGHT: f64 = 5.0;
-/// From the strip to the base line of the times.
+/// Distance from the strip to the baseline of the time labels.
 const TIME_LABEL_GAP: f64 = 16.0;
-/// Parts of the time axis, each a step of the line.
+/// Number of bins of the time axis. Each is a step of the line.
 const BINS: usize = 430;
 const TIME_TICKS_MAX: usize = 8;
 
-/// Colours for white and, where the reader wants it, for black; the colour-blind tell them apart, too
-/// (after Okabe and Ito). No variables: not every viewer knows them.
+/// Style sheet for a white background and, if the reader prefers it, a black one. Colour-blind
+/// readers can distinguish the colours (after Okabe and Ito). It has no variables, because some
+/// viewers do not support them.
 const STYLE: &str = "
   text { font: 12px system-ui, -apple-system, 'Segoe UI', 'Noto Sans', 'DejaVu Sans', sans-serif; fill: #1c2024; }
   .title { font-weight: 600; }
@@ -69,7 +72,7 @@ const STYLE: &str = "
   }
 ";
 
-/// Draws every run in a panel of its own, and what was done by when in a last one.
+/// Draws each series in a separate panel, and the requests done over time in a last one.
 #[must_use]
 pub(in crate::cli) fn render_svg(chart: &Chart) -> String {
     let (bins, width) = chart.bins(BINS);
@@ -79,14 +82,14 @@ pub(in crate::cli) fn render_svg(chart: &Chart) -> String {
     let (legend, lines) = drawing.legend();
     drawing.top += LEGEND_PITCH * index_f64(lines.saturating_sub(1));
     let mut body = legend;
-    for (number, (run, bins)) in chart.series.iter().zip(&bins).enumerate() {
-        body.push_str(&drawing.rate_panel(number, run, bins));
+    for (index, (series, bins)) in chart.series.iter().zip(&bins).enumerate() {
+        body.push_str(&drawing.rate_panel(index, series, bins));
     }
     body.push_str(&drawing.done_panel(&bins));
     let height = drawing.top + PANEL_PITCH * index_f64(chart.series.len() + 1) - BOTTOM_CUT;
     let title = escape_xml(&chart.title);
-    let letters = index_f64(chart.title.chars().count().max(1));
-    let size = ((WIDTH - 2.0 * MARGIN) / (letters * TITLE_LETTER)).clamp(TITLE.start, TITLE.end);
+    let char_count = index_f64(chart.title.chars().count().max(1));
+    let size = ((WIDTH - 2.0 * MARGIN) / (char_count * TITLE_LETTER)).clamp(TITLE.start, TITLE.end);
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
          width=\"{WIDTH}\" height=\"{height}\" role=\"img\" aria-label=\"{title}\">\n\
@@ -99,23 +102,25 @@ pub(in crate::cli) fn render_svg(chart: &Chart) -> String {
 struct Drawing<'c> {
     chart: &'c Chart,
     axis: RateAxis,
-    /// Seconds in a bin.
+    /// Width of a bin in seconds.
     width: f64,
-    /// The upper edge of the first panel.
+    /// Upper edge of the first panel.
     top: f64,
 }
 
 impl Drawing<'_> {
-    fn rate_panel(&self, number: usize, run: &PlotSeries, bins: &[Bin]) -> String {
-        let top = self.top + PANEL_PITCH * index_f64(number);
+    fn rate_panel(&self, index: usize, series: &PlotSeries, bins: &[Bin]) -> String {
+        let top = self.top + PANEL_PITCH * index_f64(index);
         let bottom = top + PANEL_HEIGHT;
-        let mut panel = heading(top, &format!("run{}", number.min(1)), &run.name, &run.subtitle);
+        let class = format!("run{}", index.min(1));
+        let mut panel = heading(top, &class, &series.name, &series.subtitle);
         panel.push_str(&self.outages(top));
-        for share in [0.5, 1.0] {
-            panel.push_str(&grid_line(bottom - share * PANEL_HEIGHT, &self.axis.label(share)));
+        for fraction in [0.5, 1.0] {
+            let label = self.axis.label(fraction);
+            panel.push_str(&grid_line(bottom - fraction * PANEL_HEIGHT, &label));
         }
         panel.push_str(&grid_line(bottom, "0"));
-        panel.push_str(&self.rate_line(number, run, bins, bottom));
+        panel.push_str(&self.rate_line(index, series, bins, bottom));
         panel.push_str(&self.refused_strip(bins, bottom));
         if let Some(quota) = self.chart.quota {
             let y = bottom - self.axis.fraction(quota.get()) * PANEL_HEIGHT;
@@ -126,99 +131,101 @@ impl Drawing<'_> {
         panel
     }
 
-    /// The rate as steps over a tinted area; what is cut ends at the frame.
-    fn rate_line(&self, number: usize, run: &PlotSeries, bins: &[Bin], bottom: f64) -> String {
-        let number = number.min(1);
-        let end = run.end.as_secs_f64();
+    /// Draws the rate as steps above a tinted area. A clipped rate ends at the frame.
+    fn rate_line(&self, index: usize, series: &PlotSeries, bins: &[Bin], bottom: f64) -> String {
+        let colour = index.min(1);
+        let end = series.end.as_secs_f64();
         let top = bottom - PANEL_HEIGHT;
-        let (mut steps, mut cuts, mut last) = (String::new(), String::new(), String::new());
-        let lived =
-            bins.iter().enumerate().take_while(|(index, _)| index_f64(*index) * self.width < end);
-        for (index, bin) in lived {
+        let (mut steps, mut clip_marks, mut last) = (String::new(), String::new(), String::new());
+        let before_end = bins
+            .iter()
+            .enumerate()
+            .take_while(|(bin_index, _)| index_f64(*bin_index) * self.width < end);
+        for (bin_index, bin) in before_end {
             let rate = bin.accepted / self.width;
             let y = format!("{:.1}", bottom - self.axis.fraction(rate).min(1.0) * PANEL_HEIGHT);
-            let from = self.x(index_f64(index) * self.width);
-            let to = self.x((index_f64(index + 1) * self.width).min(end));
-            // A step that stays at its height is the last one made longer.
+            let from = self.x(index_f64(bin_index) * self.width);
+            let to = self.x((index_f64(bin_index + 1) * self.width).min(end));
+            // A step of unchanged height extends the previous one.
             if last != y {
                 steps.push_str(&format!("H{from:.1}V{y}"));
             }
             if self.axis.is_clipped(rate) {
-                cuts.push_str(&rect(&format!("run{number}"), from..to, top - CUT_HEIGHT..top));
+                let class = format!("run{colour}");
+                clip_marks.push_str(&rect(&class, from..to, top - CLIP_MARK_HEIGHT..top));
             }
             last = y;
         }
         let steps = format!("M{} {bottom}{steps}H{:.1}V{bottom}", PLOT.start, self.x(end));
-        path(&format!("run{number} area"), &format!("{steps}Z"))
-            + &path(&format!("line{number}"), &steps)
-            + &cuts
+        path(&format!("run{colour} area"), &format!("{steps}Z"))
+            + &path(&format!("line{colour}"), &steps)
+            + &clip_marks
     }
 
-    /// A strip below the plot, the redder the more of the answers were 429s.
+    /// Draws a strip below the plot. Its red is stronger where more of the responses were 429s.
     fn refused_strip(&self, bins: &[Bin], bottom: f64) -> String {
         if bins.iter().all(|bin| bin.throttled <= 0.0) {
             return String::new();
         }
         let strip = bottom + STRIP.start..bottom + STRIP.end;
-        let mut drawn = text("faint", Anchor::End, [PLOT.start - 8.0, strip.end], "429s");
+        let mut elements = text("faint", Anchor::End, [PLOT.start - 8.0, strip.end], "429s");
         let mut from = 0;
-        for part in bins.chunk_by(|one, other| shade(*one) == shade(*other)) {
-            let to = from + part.len();
+        for chunk in bins.chunk_by(|one, other| shade(*one) == shade(*other)) {
+            let to = from + chunk.len();
             let x = self.x(index_f64(from) * self.width)..self.x(index_f64(to) * self.width);
-            let shade = shade(part[0]);
-            if shade > 0.0 {
-                drawn.push_str(&translucent_rect("refused", x, strip.clone(), shade));
+            let opacity = shade(chunk[0]);
+            if opacity > 0.0 {
+                elements.push_str(&translucent_rect("refused", x, strip.clone(), opacity));
             }
             from = to;
         }
-        drawn
+        elements
     }
 
-    /// What each run had done by when, and what the quota alone would have allowed.
+    /// Draws the requests done over time by each series, and those that the quota would allow.
     fn done_panel(&self, bins: &[Vec<Bin>]) -> String {
         let top = self.top + PANEL_PITCH * index_f64(self.chart.series.len());
         let bottom = top + PANEL_HEIGHT;
-        let most =
+        let max =
             self.chart.series.iter().map(PlotSeries::total_accepted).max().unwrap_or(0).max(1);
-        let height = |done: f64| bottom - done / to_f64(most) * PANEL_HEIGHT;
+        let y_of = |done: f64| bottom - done / to_f64(max) * PANEL_HEIGHT;
         let mut panel = heading(top, "", "Requests done", "");
         panel.push_str(&self.outages(top));
-        for tick in count_ticks(most, 3) {
-            let y = height(to_f64(tick));
-            panel.push_str(&grid_line(y, &format_count(tick)));
+        for tick in count_ticks(max, 3) {
+            panel.push_str(&grid_line(y_of(to_f64(tick)), &format_count(tick)));
         }
-        panel.push_str(&self.granted(most, bottom));
-        for (number, (run, bins)) in self.chart.series.iter().zip(bins).enumerate().rev() {
+        panel.push_str(&self.granted(max, bottom));
+        for (index, (series, bins)) in self.chart.series.iter().zip(bins).enumerate().rev() {
             let mut line = format!("M{} {bottom}", PLOT.start);
             let mut done = 0.0;
-            for (index, bin) in bins.iter().enumerate() {
-                let end = (index_f64(index + 1) * self.width).min(run.end.as_secs_f64());
+            for (bin_index, bin) in bins.iter().enumerate() {
+                let end = (index_f64(bin_index + 1) * self.width).min(series.end.as_secs_f64());
                 done += bin.accepted;
-                line.push_str(&format!("L{:.1} {:.1}", self.x(end), height(done)));
-                if end >= run.end.as_secs_f64() {
+                line.push_str(&format!("L{:.1} {:.1}", self.x(end), y_of(done)));
+                if end >= series.end.as_secs_f64() {
                     break;
                 }
             }
-            panel.push_str(&path(&format!("done line{}", number.min(1)), &line));
+            panel.push_str(&path(&format!("done line{}", index.min(1)), &line));
         }
         panel.push_str(&self.time_axis(bottom));
         panel
     }
 
-    /// What the quota alone would allow by when: nothing in an outage.
-    fn granted(&self, most: u64, bottom: f64) -> String {
+    /// Draws the requests that the quota would allow over time: none during an outage.
+    fn granted(&self, max: u64, bottom: f64) -> String {
         let Some(quota) = self.chart.quota else { return String::new() };
         let (mut line, mut at, mut done) = (format!("M{} {bottom}", PLOT.start), 0.0, 0.0);
-        let outages =
-            self.chart.outages.iter().map(|out| (out.start.as_secs_f64(), out.end.as_secs_f64()));
+        let outages = self.chart.outages.iter();
+        let outages = outages.map(|outage| (outage.start.as_secs_f64(), outage.end.as_secs_f64()));
         let end = self.chart.duration().as_secs_f64();
         for (from, to) in outages.chain([(end, end)]) {
-            let served = (from.min(end) - at).clamp(0.0, (to_f64(most) - done) / quota.get());
-            done += served * quota.get();
-            at += served;
-            let height = bottom - done / to_f64(most) * PANEL_HEIGHT;
-            line.push_str(&format!("L{:.1} {height:.1}", self.x(at)));
-            if done >= to_f64(most) || from >= end {
+            let serving = (from.min(end) - at).clamp(0.0, (to_f64(max) - done) / quota.get());
+            done += serving * quota.get();
+            at += serving;
+            let y = bottom - done / to_f64(max) * PANEL_HEIGHT;
+            line.push_str(&format!("L{:.1} {y:.1}", self.x(at)));
+            if done >= to_f64(max) || from >= end {
                 break;
             }
             at = to.min(end);
@@ -229,12 +236,12 @@ impl Drawing<'_> {
 
     fn outages(&self, top: f64) -> String {
         let end = self.chart.duration();
-        let seen = self.chart.outages.iter().filter(|outage| outage.start < end);
+        let visible = self.chart.outages.iter().filter(|outage| outage.start < end);
         let band = |outage: &Range<Duration>| {
             let to = outage.end.min(end).as_secs_f64();
             rect("out", self.x(outage.start.as_secs_f64())..self.x(to), top..top + PANEL_HEIGHT)
         };
-        seen.map(band).collect()
+        visible.map(band).collect()
     }
 
     fn time_axis(&self, bottom: f64) -> String {
@@ -248,10 +255,10 @@ impl Drawing<'_> {
         axis
     }
 
-    /// What each colour and sign means, below the title; and on how many lines.
+    /// Draws the legend below the title. Returns it with its number of lines.
     fn legend(&self) -> (String, usize) {
         let (mut legend, mut x, mut lines) = (String::new(), MARGIN, 1);
-        for (drawn, meaning) in self.signs() {
+        for (symbol, meaning) in self.signs() {
             let width = 24.0 + LETTER * index_f64(meaning.chars().count()) + 24.0;
             if x + width > WIDTH {
                 (x, lines) = (MARGIN, lines + 1);
@@ -259,42 +266,42 @@ impl Drawing<'_> {
             let y = LEGEND + LEGEND_PITCH * index_f64(lines - 1);
             let meaning = text("ink", Anchor::Start, [24.0, 0.0], &meaning);
             legend.push_str(&format!(
-                "<g transform=\"translate({x:.0} {y})\">\n{drawn}{meaning}</g>\n"
+                "<g transform=\"translate({x:.0} {y})\">\n{symbol}{meaning}</g>\n"
             ));
             x += width;
         }
         (legend, lines)
     }
 
-    /// The signs that are drawn, each on the base line of its meaning.
+    /// Returns the symbols that the plot contains, drawn at the baseline, with their meanings.
     fn signs(&self) -> Vec<(String, String)> {
-        let sign = |class: &str, y: Range<f64>| rect(class, 0.0..16.0, y);
-        let runs = self.chart.series.iter().enumerate();
-        let runs = runs.map(|(number, run)| {
-            (sign(&format!("run{}", number.min(1)), -10.0..1.0), run.name.clone())
+        let symbol = |class: &str, y: Range<f64>| rect(class, 0.0..16.0, y);
+        let series = self.chart.series.iter().enumerate();
+        let series = series.map(|(index, series)| {
+            (symbol(&format!("run{}", index.min(1)), -10.0..1.0), series.name.clone())
         });
-        let mut signs: Vec<_> = runs.collect();
+        let mut entries: Vec<_> = series.collect();
         if let Some(quota) = self.chart.quota {
-            signs.push((path("quota", "M0 -4h18"), format!("the server's quota, {quota}")));
+            entries.push((path("quota", "M0 -4h18"), format!("the server's quota, {quota}")));
         }
         if !self.chart.outages.is_empty() {
-            signs.push((sign("out", -10.0..1.0), "outage".to_owned()));
+            entries.push((symbol("out", -10.0..1.0), "outage".to_owned()));
         }
-        let mut samples = self.chart.series.iter().flat_map(|run| &run.samples);
+        let mut samples = self.chart.series.iter().flat_map(|series| &series.samples);
         if samples.any(|sample| sample.throttled > 0) {
-            let meaning = "429s, the stronger the more of the answers";
-            signs.push((sign("refused", -8.0..0.0), meaning.to_owned()));
+            let meaning = "429s, stronger for a larger share of all responses";
+            entries.push((symbol("refused", -8.0..0.0), meaning.to_owned()));
         }
         if self.axis.peak > self.axis.max * (1.0 + 1e-9) {
             let meaning = format!("beyond the axis, up to {}", self.axis.peak_label());
-            signs.push((sign("faint", -6.0..-3.0), meaning));
+            entries.push((symbol("faint", -6.0..-3.0), meaning));
         }
-        signs
+        entries
     }
 
     fn x(&self, seconds: f64) -> f64 {
-        let share = (seconds / self.chart.duration().as_secs_f64()).clamp(0.0, 1.0);
-        PLOT.start + share * (PLOT.end - PLOT.start)
+        let fraction = (seconds / self.chart.duration().as_secs_f64()).clamp(0.0, 1.0);
+        PLOT.start + fraction * (PLOT.end - PLOT.start)
     }
 }
 
@@ -313,7 +320,7 @@ fn grid_line(y: f64, label: &str) -> String {
         + &text("faint", Anchor::End, [PLOT.start - 8.0, y + 4.0], label)
 }
 
-/// The share of 429s in tenths, never too pale to be seen.
+/// Returns the opacity for the share of 429s: in tenths, and at least 0.3 so that it is visible.
 fn shade(bin: Bin) -> f64 {
     let share = bin.throttled_share();
     if share > 0.0 { ((share * 10.0).ceil() / 10.0).max(0.3) } else { 0.0 }

@@ -1,4 +1,4 @@
-//! Plots of made-up runs.
+//! Tests of the plots, with constructed series.
 
 use super::*;
 
@@ -6,12 +6,12 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Ten minutes at an even pace, with a hole where the server is out.
+/// Returns ten minutes at a constant rate, with a gap during an outage.
 fn steady_run() -> PlotSeries {
     run("follow", |second| if (120..180).contains(&second) { (0, 0) } else { (10, 0) })
 }
 
-/// A part of each minute at full speed, the rest of it refused.
+/// Returns a series with a burst at the start of each minute, and 429s for the rest of it.
 fn bursty_run() -> PlotSeries {
     run("backoff", |second| if second % 60 < 12 { (50, 0) } else { (0, 50) })
 }
@@ -23,17 +23,17 @@ fn run(name: &str, in_second: impl Fn(u64) -> (u64, u64)) -> PlotSeries {
     });
     PlotSeries {
         name: name.to_owned(),
-        subtitle: "what came of it".to_owned(),
+        subtitle: "the subtitle".to_owned(),
         samples: samples.collect(),
         sample_interval: seconds(1),
         end: seconds(600),
     }
 }
 
-fn chart(runs: Vec<PlotSeries>) -> Chart {
+fn chart(series: Vec<PlotSeries>) -> Chart {
     Chart {
         title: "600 requests in each minute".to_owned(),
-        series: runs,
+        series,
         quota: Some(Rate::per_second(10.0)),
         outages: vec![seconds(120)..seconds(180)],
     }
@@ -44,7 +44,7 @@ const PLAIN: TerminalOptions = TerminalOptions { columns: 80, colour_mode: Colou
 #[test]
 fn two_series_share_one_scale() {
     insta::assert_snapshot!(render_terminal(&chart(vec![steady_run(), bursty_run()]), PLAIN), @r#"
-        follow  what came of it
+        follow  the subtitle
            30/s ┤              ░░░░░░░
                 │              ░░░░░░░
                 │              ░░░░░░░
@@ -54,7 +54,7 @@ fn two_series_share_one_scale() {
               0 └──────────────┬─────────────┬─────────────┬─────────────┬──────────────
                  0             2 min         4 min         6 min         8 min
 
-        backoff  what came of it
+        backoff  the subtitle
            30/s ┤▲      ▲▂     ▲▲░░░░░▲▲     █▲      ▲      ▲      ▲      ▲      ▲
                 │█▂     ██     ██░░░░░██     ██     ██      █      █      █      █
                 │██     ██     ██░░░░░██     ██     ██     ██      █      █      █▂
@@ -66,20 +66,20 @@ fn two_series_share_one_scale() {
            429s   ▅█████▁▄█████▂▃█████▂▂█████▃▁█████▄▁█████▅ █████▆ ▇████▆ ▆████▇ ▅█████
 
                  ▁ the server's quota, 10/s   ░ outage
-                 █ 429s, by their share of the answers
+                 █ 429s, by their share of all responses
                  ▲ beyond the axis, up to 50/s
         "#);
 }
 
 #[test]
 fn a_narrow_terminal_gets_a_narrow_plot() {
-    let look = TerminalOptions { columns: 46, colour_mode: ColourMode::Plain };
+    let options = TerminalOptions { columns: 46, colour_mode: ColourMode::Plain };
 
-    let plot = render_terminal(&chart(vec![bursty_run()]), look);
+    let plot = render_terminal(&chart(vec![bursty_run()]), options);
 
     assert!(plot.lines().filter(|line| line.contains('┤')).all(|line| line.chars().count() <= 46));
     insta::assert_snapshot!(plot, @r#"
-        backoff  what came of it
+        backoff  the subtitle
            30/s ┤▲      █░░░▲   ▃      ▲   ▲      ▲
                 │█   ▃  █░░░█   █  █   █   █      █
                 │█   █  █░░░█   █  █   █   █  █▃  █
@@ -92,7 +92,7 @@ fn a_narrow_terminal_gets_a_narrow_plot() {
 
                  ▁ the server's quota, 10/s
                  ░ outage
-                 █ 429s, by their share of the answers
+                 █ 429s, by their share of all responses
                  ▲ beyond the axis, up to 37/s
         "#);
 }
@@ -113,12 +113,12 @@ fn colours_are_reset_and_only_used_when_enabled() {
 
 #[test]
 fn an_empty_series_is_an_empty_plot() {
-    let nothing = PlotSeries { samples: Vec::new(), end: Duration::ZERO, ..steady_run() };
-    let chart = Chart { quota: None, outages: Vec::new(), ..chart(vec![nothing]) };
+    let empty = PlotSeries { samples: Vec::new(), end: Duration::ZERO, ..steady_run() };
+    let chart = Chart { quota: None, outages: Vec::new(), ..chart(vec![empty]) };
 
     assert!(render_svg(&chart).ends_with("</svg>\n"));
     insta::assert_snapshot!(render_terminal(&chart, PLAIN), @r#"
-        follow  what came of it
+        follow  the subtitle
          60/min ┤
                 │
                 │
@@ -139,10 +139,10 @@ fn the_svg_is_self_contained_and_escapes_text() {
     assert!(svg.contains("a &lt;b&gt; &amp; &quot;c&quot;"), "{svg}");
     assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
     let links: Vec<_> = svg.match_indices("http").collect();
-    assert_eq!(links.len(), 1, "the name space, and nothing to load");
+    assert_eq!(links.len(), 1, "only the namespace, no external resource");
     assert_eq!(svg.matches("<text").count(), svg.matches("</text>").count());
-    for said in ["follow", "backoff", "10 min", "quota, 10/s", "outage", "429s", "30/s"] {
-        assert!(svg.contains(said), "{said}");
+    for text in ["follow", "backoff", "10 min", "quota, 10/s", "outage", "429s", "30/s"] {
+        assert!(svg.contains(text), "{text}");
     }
 }
 
@@ -174,7 +174,7 @@ mod proptests {
                 start: step * number, accepted, throttled, failed: 0,
             };
             let samples: Vec<_> = (0..).zip(counts).map(sample).collect();
-            // The last one need not be a whole one.
+            // The last sample may be incomplete.
             let end = samples.last().map_or(Duration::ZERO, |last| last.start + step.mul_f64(cut));
             PlotSeries { name: "a".to_owned(), subtitle: String::new(), samples, sample_interval: step, end }
         }
@@ -184,13 +184,13 @@ mod proptests {
         #[test]
         fn every_series_can_be_drawn(
             run in run(), other in run(), columns in 0..300_usize,
-            quota in prop::option::of(1e-9..1e5_f64), out in 0..100_000_u64,
+            quota in prop::option::of(1e-9..1e5_f64), outage in 0..100_000_u64,
         ) {
             let chart = Chart {
                 title: String::new(),
                 series: vec![run, other],
                 quota: quota.map(Rate::per_second),
-                outages: vec![seconds(out)..seconds(out + 1000)],
+                outages: vec![seconds(outage)..seconds(outage + 1000)],
             };
             let plot = render_terminal(&chart, TerminalOptions { columns, colour_mode: ColourMode::Plain });
             let width = columns.clamp(40, 160);
@@ -201,11 +201,11 @@ mod proptests {
 
         #[test]
         fn bins_sum_to_the_samples(run in run(), count in 1..500_usize) {
-            let all: u64 = run.samples.iter().map(|sample| sample.accepted + sample.throttled).sum();
+            let total: u64 = run.samples.iter().map(|sample| sample.accepted + sample.throttled).sum();
             let chart = chart(vec![run]);
             let (bins, _) = chart.bins(count);
-            let held: f64 = bins[0].iter().map(|bin| bin.accepted + bin.throttled).sum();
-            prop_assert!((held - to_f64(all)).abs() < 1e-6 * (1.0 + to_f64(all)), "{held} of {all}");
+            let sum: f64 = bins[0].iter().map(|bin| bin.accepted + bin.throttled).sum();
+            prop_assert!((sum - to_f64(total)).abs() < 1e-6 * (1.0 + to_f64(total)), "{sum} of {total}");
         }
     }
 }

@@ -1,98 +1,108 @@
-//! What the difference between two policies means, in a sentence or two.
+//! Comparison of two simulated policies, as text with a recommendation.
 
 use std::cmp::Ordering;
 use std::time::Duration;
 
 use crate::cli::simulate::report::{PolicyResult, SimulationReport, format_percent};
-use crate::human::{format_count, format_duration};
+use crate::human::{format_count, format_duration, pluralize};
 use crate::simulate::{SimulationResult, StopCondition};
 
-/// Differences in speed below this share are chance.
+/// Relative difference in speed up to which two policies count as equally fast.
 const SPEED_TOLERANCE: f64 = 0.02;
 
-/// Says how the first policy did beside the second, and what follows from it.
+/// Compares the first policy with the second, and recommends one.
 #[must_use]
 pub(super) fn compare(report: &SimulationReport) -> String {
-    let [ours, theirs] = &report.results;
-    if ours.name == theirs.name {
-        return format!("Both are {}: name another policy with --against.", ours.name);
+    let [first, second] = &report.results;
+    if first.name == second.name {
+        return format!("Both policies are {}: choose another one with --against.", first.name);
     }
-    let speed = compare_speed(&ours.result, &theirs.result);
+    let speed = compare_speed(&first.result, &second.result);
     let done = match report.scenario.stop_condition {
-        StopCondition::Requests(_) => compare_times(ours, theirs, speed),
-        StopCondition::Elapsed(_) => compare_shares(ours, theirs),
+        StopCondition::Requests(_) => compare_times(first, second, speed),
+        StopCondition::Elapsed(_) => compare_shares(first, second),
     };
-    let told = compare_throttling(ours, theirs);
-    format!("{done}{told}. {}", recommendation(ours, theirs, speed))
+    let throttling = compare_throttling(first, second);
+    format!("{done}{throttling}. {}", recommendation(first, second, speed))
 }
 
-/// Whether the first is faster (`Greater`), slower or alike.
-fn compare_speed(ours: &SimulationResult, theirs: &SimulationResult) -> Ordering {
-    let speed = |outcome: &SimulationResult| {
-        #[expect(clippy::cast_precision_loss, reason = "a comparison to the per cent")]
-        let accepted = outcome.accepted as f64;
-        accepted / outcome.duration.as_secs_f64().max(1e-3)
+/// Returns `Greater` if the first policy is faster, and `Equal` within the tolerance.
+fn compare_speed(first: &SimulationResult, second: &SimulationResult) -> Ordering {
+    let speed = |result: &SimulationResult| {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a comparison within 2 % needs less precision"
+        )]
+        let accepted = result.accepted as f64;
+        accepted / result.duration.as_secs_f64().max(1e-3)
     };
-    if ours.is_finished != theirs.is_finished {
-        return ours.is_finished.cmp(&theirs.is_finished);
+    if first.is_finished != second.is_finished {
+        return first.is_finished.cmp(&second.is_finished);
     }
-    let (ours, theirs) = (speed(ours), speed(theirs));
-    if (ours - theirs).abs() <= SPEED_TOLERANCE * ours.max(theirs) {
+    let (first, second) = (speed(first), speed(second));
+    if (first - second).abs() <= SPEED_TOLERANCE * first.max(second) {
         Ordering::Equal
     } else {
-        ours.total_cmp(&theirs)
+        first.total_cmp(&second)
     }
 }
 
-fn compare_times(ours: &PolicyResult, theirs: &PolicyResult, speed: Ordering) -> String {
-    let (name, other) = (&ours.name, &theirs.name);
-    let apart = format_duration(Duration::abs_diff(ours.result.duration, theirs.result.duration));
-    match (ours.result.is_finished, theirs.result.is_finished, speed) {
+fn compare_times(first: &PolicyResult, second: &PolicyResult, speed: Ordering) -> String {
+    let (name, other) = (&first.name, &second.name);
+    let difference =
+        format_duration(Duration::abs_diff(first.result.duration, second.result.duration));
+    match (first.result.is_finished, second.result.is_finished, speed) {
         (true, true, Ordering::Equal) => format!("{name} takes as long as {other}"),
-        (true, true, Ordering::Greater) => format!("{name} is done {apart} sooner than {other}"),
-        (true, true, Ordering::Less) => format!("{name} is done {apart} later than {other}"),
-        (true, false, _) => format!("{name} gets done, {other} never"),
-        (false, true, _) => format!("{name} never gets done, {other} does"),
-        (false, false, _) => format!("Neither gets done: {}", compare_shares(ours, theirs)),
+        (true, true, Ordering::Greater) => {
+            format!("{name} finishes {difference} sooner than {other}")
+        }
+        (true, true, Ordering::Less) => format!("{name} finishes {difference} later than {other}"),
+        (true, false, _) => format!("{name} finishes, {other} does not"),
+        (false, true, _) => format!("{name} does not finish, {other} does"),
+        (false, false, _) => format!("Neither finishes: {}", compare_shares(first, second)),
     }
 }
 
-fn compare_shares(ours: &PolicyResult, theirs: &PolicyResult) -> String {
-    let [got, other_got] = [ours, theirs].map(|run| format_percent(run.result.utilization));
-    format!("{} gets {got} of the quota, {} {other_got}", ours.name, theirs.name)
+fn compare_shares(first: &PolicyResult, second: &PolicyResult) -> String {
+    let [share, other_share] = [first, second].map(|run| format_percent(run.result.utilization));
+    format!("{} gets {share} of the quota, {} {other_share}", first.name, second.name)
 }
 
-/// How often each was told off, and asked a server that was down.
-fn compare_throttling(ours: &PolicyResult, theirs: &PolicyResult) -> String {
-    let other = &theirs.name;
-    let (mine, others) = (ours.result.throttled, theirs.result.throttled);
-    let mut told = match (mine, others) {
-        (0, 0) => "; neither is ever told to slow down".to_owned(),
-        (0, others) => format!("; it is never told to slow down, {other} {}", format_times(others)),
-        (mine, others) => {
+/// Compares the numbers of 429s, and those of requests during outages if their
+/// [buckets](log2_bucket) differ.
+fn compare_throttling(first: &PolicyResult, second: &PolicyResult) -> String {
+    let other = &second.name;
+    let (count, other_count) = (first.result.throttled, second.result.throttled);
+    let mut text = match (count, other_count) {
+        (0, 0) => "; neither is ever throttled".to_owned(),
+        (0, other_count) => {
+            format!("; it is never throttled, {other} {}", format_times(other_count))
+        }
+        (count, other_count) => {
             format!(
-                "; it is told to slow down {}, {other} {}",
-                format_times(mine),
-                format_times(others)
+                "; it is throttled {}, {other} {}",
+                format_times(count),
+                format_times(other_count)
             )
         }
     };
-    let (mine, others) = (ours.result.requests_during_outage, theirs.result.requests_during_outage);
-    if log2_bucket(mine) != log2_bucket(others) {
-        told.push_str(&format!(
-            ", and asks a server that is down {}, {other} {}",
-            format_times(mine),
-            format_times(others)
+    let (count, other_count) =
+        (first.result.requests_during_outage, second.result.requests_during_outage);
+    if log2_bucket(count) != log2_bucket(other_count) {
+        text.push_str(&format!(
+            ", and it sends {} during outages, {other} {}",
+            pluralize(count, "request"),
+            format_count(other_count)
         ));
     }
-    told
+    text
 }
 
-/// What to do about it.
-fn recommendation(ours: &PolicyResult, theirs: &PolicyResult, speed: Ordering) -> String {
-    let (name, other) = (&ours.name, &theirs.name);
-    let insistence = request_pressure(&ours.result).cmp(&request_pressure(&theirs.result));
-    match (speed, insistence) {
+/// Recommends a policy by speed and request pressure.
+fn recommendation(first: &PolicyResult, second: &PolicyResult, speed: Ordering) -> String {
+    let (name, other) = (&first.name, &second.name);
+    let pressure = request_pressure(&first.result).cmp(&request_pressure(&second.result));
+    match (speed, pressure) {
         (Ordering::Equal, Ordering::Equal) => {
             "Against such a server it makes no difference which you take.".to_owned()
         }
@@ -109,21 +119,22 @@ fn recommendation(ours: &PolicyResult, theirs: &PolicyResult, speed: Ordering) -
     }
 }
 
-/// The slower one insists less, and servers take note of who insists.
-fn trade_off(patient: &str) -> String {
+/// Recommends the slower policy, because it sends fewer rejected requests.
+fn trade_off(slower: &str) -> String {
     format!(
-        "The slower one is the better guest: many servers lock out who goes on asking. Take \
-         {patient} unless you know that this one does not."
+        "The slower one sends fewer requests that are rejected, and many servers lock out clients \
+         that keep sending. Choose {slower}, unless you know that this server does not."
     )
 }
 
-/// How much a client insists, in steps that matter: its 429s and vain requests to a thousand that are accepted.
-fn request_pressure(outcome: &SimulationResult) -> u32 {
-    let vain = outcome.throttled + outcome.requests_during_outage;
-    log2_bucket(vain.saturating_mul(1000) / outcome.accepted.max(1))
+/// Returns the number of 429s and requests during outages per 1000 accepted ones, as a
+/// [bucket](log2_bucket).
+fn request_pressure(result: &SimulationResult) -> u32 {
+    let rejected = result.throttled + result.requests_during_outage;
+    log2_bucket(rejected.saturating_mul(1000) / result.accepted.max(1))
 }
 
-/// Numbers of one power of two are alike.
+/// Returns the number of binary digits. Numbers with the same result count as about equal.
 fn log2_bucket(number: u64) -> u32 {
     number.checked_ilog2().map_or(0, |log| log + 1)
 }
@@ -143,32 +154,32 @@ mod tests {
     use super::*;
     use crate::simulate::Scenario;
 
-    /// What is said of two policies by their minutes and 429s; no minutes: it never got done.
-    fn comparison_of(mailbox: &str, runs: [(u64, u64); 2]) -> String {
+    /// Returns the comparison of two policies by their minutes and 429s. 0 minutes: not finished.
+    fn comparison_of(mailbox: &str, counts: [(u64, u64); 2]) -> String {
         let text = format!(
             "about = \"x\"\n[server]\nheaders = \"none\"\n[limit]\nkind = \"fixed-window\"\n\
              quota = 600\nwindow = \"1m\"\n[mailbox]\n{mailbox}\n"
         );
-        let rehearsal = |name: &str, (minutes, throttled): (u64, u64)| {
+        let policy_result = |name: &str, (minutes, throttled): (u64, u64)| {
             let is_finished = minutes > 0;
-            let took = Duration::from_secs(60 * if is_finished { minutes } else { 1000 });
+            let duration = Duration::from_secs(60 * if is_finished { minutes } else { 1000 });
             let accepted = if is_finished { 20_000 } else { 100 * (throttled + 1) };
-            let share = if is_finished { 33.0 / minutes as f64 } else { 0.01 };
-            let outcome = SimulationResult {
+            let utilization = if is_finished { 33.0 / minutes as f64 } else { 0.01 };
+            let result = SimulationResult {
                 accepted,
                 throttled,
-                duration: took,
+                duration,
                 is_finished,
-                utilization: share,
+                utilization,
                 ..SimulationResult::default()
             };
-            PolicyResult { name: name.to_owned(), workers: 8, result: outcome }
+            PolicyResult { name: name.to_owned(), workers: 8, result }
         };
         compare(&SimulationReport {
             name: "x".to_owned(),
             scenario: Scenario::parse(Path::new("x.toml"), &text).unwrap(),
             notes: Vec::new(),
-            results: [rehearsal("follow", runs[0]), rehearsal("backoff", runs[1])],
+            results: [policy_result("follow", counts[0]), policy_result("backoff", counts[1])],
             sample_interval: Duration::from_secs(1),
         })
     }
@@ -186,25 +197,25 @@ mod tests {
             [(0, 9), (34, 9)],
             [(0, 9), (0, 9)],
         ];
-        let said = cases.map(|runs| comparison_of("requests = 20000", runs));
+        let texts = cases.map(|counts| comparison_of("requests = 20000", counts));
 
-        insta::assert_snapshot!(said.join("\n"), @r#"
-            follow takes as long as backoff; neither is ever told to slow down. Against such a server it makes no difference which you take.
-            follow takes as long as backoff; it is never told to slow down, backoff 9,000 times. Against such a server follow is the better choice.
-            follow is done 16 min sooner than backoff; it is told to slow down once, backoff 9,000 times. Against such a server follow is the better choice.
-            follow is done 16 min later than backoff; it is never told to slow down, backoff 9,000 times. The slower one is the better guest: many servers lock out who goes on asking. Take follow unless you know that this one does not.
-            follow is done 16 min sooner than backoff; it is told to slow down 9,000 times, backoff once. The slower one is the better guest: many servers lock out who goes on asking. Take backoff unless you know that this one does not.
-            follow is done 16 min later than backoff; it is told to slow down 9,000 times, backoff once. Against such a server backoff is the better choice.
-            follow gets done, backoff never; it is never told to slow down, backoff 9,000 times. Against such a server follow is the better choice.
-            follow never gets done, backoff does; it is told to slow down 9 times, backoff 9 times. Against such a server backoff is the better choice.
-            Neither gets done: follow gets 1 % of the quota, backoff 1 %; it is told to slow down 9 times, backoff 9 times. Against such a server it makes no difference which you take.
+        insta::assert_snapshot!(texts.join("\n"), @r#"
+            follow takes as long as backoff; neither is ever throttled. Against such a server it makes no difference which you take.
+            follow takes as long as backoff; it is never throttled, backoff 9,000 times. Against such a server follow is the better choice.
+            follow finishes 16 min sooner than backoff; it is throttled once, backoff 9,000 times. Against such a server follow is the better choice.
+            follow finishes 16 min later than backoff; it is never throttled, backoff 9,000 times. The slower one sends fewer requests that are rejected, and many servers lock out clients that keep sending. Choose follow, unless you know that this server does not.
+            follow finishes 16 min sooner than backoff; it is throttled 9,000 times, backoff once. The slower one sends fewer requests that are rejected, and many servers lock out clients that keep sending. Choose backoff, unless you know that this server does not.
+            follow finishes 16 min later than backoff; it is throttled 9,000 times, backoff once. Against such a server backoff is the better choice.
+            follow finishes, backoff does not; it is never throttled, backoff 9,000 times. Against such a server follow is the better choice.
+            follow does not finish, backoff does; it is throttled 9 times, backoff 9 times. Against such a server backoff is the better choice.
+            Neither finishes: follow gets 1 % of the quota, backoff 1 %; it is throttled 9 times, backoff 9 times. Against such a server it makes no difference which you take.
             "#);
     }
 
     #[test]
     fn with_a_fixed_duration_the_quota_share_is_compared() {
         insta::assert_snapshot!(comparison_of("lasts = \"1h\"", [(40, 2), (66, 9000)]), @r#"
-            follow gets 82.5 % of the quota, backoff 50 %; it is told to slow down 2 times, backoff 9,000 times. Against such a server follow is the better choice.
+            follow gets 82.5 % of the quota, backoff 50 %; it is throttled 2 times, backoff 9,000 times. Against such a server follow is the better choice.
             "#);
     }
 }

@@ -1,4 +1,4 @@
-//! What is rehearsed: a shipped scenario, a file of one's own, or a trace.
+//! Scenario to simulate: a built-in one, the user's file, or one inferred from a trace.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,63 +10,66 @@ use crate::config::closest_match;
 use crate::engine::rate_limit::HeaderNames;
 use crate::human::format_bytes;
 use crate::simulate::{
-    InferredScenario, Scenario, TRACE_BYTES_MAX, Trace, builtin_scenarios,
-    find_builtin as find_shipped,
+    InferredScenario, Scenario, TRACE_BYTES_MAX, Trace, builtin_scenarios, find_builtin,
 };
 
-/// A scenario that is larger is something else.
+/// Maximum size of a scenario file, in bytes. A larger file is not a scenario.
 const SCENARIO_BYTES_MAX: u64 = 64 * 1024;
 
 pub(super) struct SimulationInput {
     pub(super) name: String,
     pub(super) scenario: Scenario,
-    /// What a person should know of how it came about.
+    /// Notes about the origin of the scenario, a sentence each.
     pub(super) notes: Vec<String>,
 }
 
-/// Finds what was named, by name or by path. In a trace, headers may have `names` of their own.
+/// Loads a scenario by its name or path. The headers of a trace are parsed with `header_names`.
 ///
 /// # Errors
-/// When there is none, or it is wrong: every mistake in it.
-pub(super) fn load(what: &str, names: &HeaderNames) -> Result<SimulationInput, CliError> {
-    let wrong = |why: String| CliError::new(ProgramExit::Configuration, why);
-    if let Some(scenario) = find_shipped(what) {
-        let scenario = scenario.map_err(|mistakes| wrong(mistakes.to_string()))?;
-        return Ok(SimulationInput { name: what.to_owned(), scenario, notes: Vec::new() });
+/// A scenario that does not exist, or all mistakes in it.
+pub(super) fn load(
+    name_or_path: &str,
+    header_names: &HeaderNames,
+) -> Result<SimulationInput, CliError> {
+    let config_error = |message: String| CliError::new(ProgramExit::Configuration, message);
+    if let Some(scenario) = find_builtin(name_or_path) {
+        let scenario = scenario.map_err(|error| config_error(error.to_string()))?;
+        return Ok(SimulationInput { name: name_or_path.to_owned(), scenario, notes: Vec::new() });
     }
-    let path = Path::new(what);
+    let path = Path::new(name_or_path);
     if !path.exists() {
-        let names = builtin_scenarios().map(|(name, _)| name);
-        let remedy = match closest_match(what, names) {
-            Some(meant) => format!("did you mean {meant}?"),
+        let builtin_names = builtin_scenarios().map(|(name, _)| name);
+        let remedy = match closest_match(name_or_path, builtin_names) {
+            Some(suggestion) => format!("did you mean {suggestion}?"),
             None => "`cynosure simulate` lists the scenarios".to_owned(),
         };
-        return Err(wrong(format!("there is no scenario or file {what:?}; {remedy}")));
+        let message = format!("there is no scenario or file {name_or_path:?}; {remedy}");
+        return Err(config_error(message));
     }
     let name = path
         .file_stem()
-        .map_or_else(|| what.to_owned(), |stem| stem.to_string_lossy().into_owned());
+        .map_or_else(|| name_or_path.to_owned(), |stem| stem.to_string_lossy().into_owned());
     if Trace::has_trace_extension(path) {
-        let text = read_file(path, TRACE_BYTES_MAX).map_err(wrong)?;
-        let trace = Trace::parse(path, &text).map_err(|mistakes| wrong(mistakes.to_string()))?;
-        let InferredScenario { scenario, explanations: told } = trace.infer_scenario(names);
-        return Ok(SimulationInput { name, scenario, notes: told });
+        let text = read_file(path, TRACE_BYTES_MAX).map_err(config_error)?;
+        let trace = Trace::parse(path, &text).map_err(|error| config_error(error.to_string()))?;
+        let InferredScenario { scenario, explanations } = trace.infer_scenario(header_names);
+        return Ok(SimulationInput { name, scenario, notes: explanations });
     }
-    let text = read_file(path, SCENARIO_BYTES_MAX).map_err(wrong)?;
-    let scenario = Scenario::parse(path, &text).map_err(|mistakes| wrong(mistakes.to_string()))?;
+    let text = read_file(path, SCENARIO_BYTES_MAX).map_err(config_error)?;
+    let scenario = Scenario::parse(path, &text).map_err(|error| config_error(error.to_string()))?;
     Ok(SimulationInput { name, scenario, notes: Vec::new() })
 }
 
-fn read_file(path: &Path, most: u64) -> Result<String, String> {
-    let cannot = |error: io::Error| format!("cannot read {}: {error}", path.display());
+fn read_file(path: &Path, max_bytes: u64) -> Result<String, String> {
+    let read_error = |error: io::Error| format!("cannot read {}: {error}", path.display());
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(cannot)?;
-    file.take(most + 1).read_to_end(&mut bytes).map_err(cannot)?;
-    if bytes.len() as u64 > most {
+    let file = File::open(path).map_err(read_error)?;
+    file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(read_error)?;
+    if bytes.len() as u64 > max_bytes {
         return Err(format!(
-            "{} is larger than {}, which none is",
+            "{} is larger than {}, the maximum",
             path.display(),
-            format_bytes(most)
+            format_bytes(max_bytes)
         ));
     }
     String::from_utf8(bytes)

@@ -1,4 +1,4 @@
-//! `simulate`: how a policy does against a made-up server, beside another one.
+//! `simulate`: comparison of two rate limit policies against a simulated server.
 
 mod comparison;
 mod input;
@@ -23,41 +23,42 @@ use self::report::{PolicyResult, SimulationReport};
 
 pub(super) use self::policy::{NamedPolicy, parse_policy};
 
-/// The width of a plot where there is no terminal, in columns.
+/// Width of a plot without a terminal, in columns.
 const COLUMNS_DEFAULT: usize = 80;
 
-/// So many samples make a plot that shows what there is, and a short list.
+/// Number of samples of a simulation: enough detail for a plot, and a short list.
 const SAMPLES_TARGET: u32 = 4000;
 
-/// Who is not done after so many times the time that the quota takes is given up.
+/// A simulation is given up after this multiple of the time that the quota requires.
 const TIME_LIMIT_FACTOR: u32 = 20;
 
-/// No trial is shorter, so that a small mailbox outlives a hold, or longer.
+/// Minimum of that time limit, so that a small mailbox is finished even after a block.
 const DURATION_MIN: Duration = Duration::from_secs(3600);
+/// Maximum of that time limit.
 const DURATION_MAX: Duration = Duration::from_secs(31 * 86_400);
 
 pub(super) fn simulate(common: &CommonArgs, args: &SimulateArgs) -> Result<ProgramExit, CliError> {
-    let Some(what) = &args.scenario else {
+    let Some(scenario) = &args.scenario else {
         print_result(scenario_list())?;
         return Ok(ProgramExit::Success);
     };
     let (chosen, header_names) = policy::select_policy(common, args)?;
-    let input = input::load(what, &header_names)?;
+    let input = input::load(scenario, &header_names)?;
     let policies = [chosen, args.against.clone()];
-    let step = sample_interval(&input.scenario);
-    let runs = policies.map(|NamedPolicy { name, strategy, workers }| {
+    let interval = sample_interval(&input.scenario);
+    let results = policies.map(|NamedPolicy { name, strategy, workers }| {
         let workers = workers.unwrap_or(input.scenario.workers);
-        let trial = build_simulation(&input.scenario, strategy, workers, args.seed, step);
-        PolicyResult { name, workers, result: run(&trial) }
+        let simulation = build_simulation(&input.scenario, strategy, workers, args.seed, interval);
+        PolicyResult { name, workers, result: run(&simulation) }
     });
     let report = SimulationReport {
         name: input.name,
         scenario: input.scenario,
         notes: input.notes,
-        results: runs,
-        sample_interval: step,
+        results,
+        sample_interval: interval,
     };
-    // First, since whoever reads the rest may leave early.
+    // Before the output, since printing ends the command early if stdout is closed.
     let saved = args.svg.as_ref().map(|path| save_svg(path, &render_svg(&report.to_chart())));
     if args.json {
         print_result(format!("{:#}", report.to_json()))?;
@@ -75,34 +76,35 @@ pub(super) fn simulate(common: &CommonArgs, args: &SimulateArgs) -> Result<Progr
     Ok(ProgramExit::Success)
 }
 
-/// The scenarios that need no file, a line each.
+/// Returns the table of the built-in scenarios.
 fn scenario_list() -> String {
     let rows: Vec<Vec<String>> = builtin_scenarios()
         .map(|(name, text)| {
-            let about = Scenario::parse(Path::new(name), text).map(|scenario| scenario.description);
-            vec![name.to_owned(), about.unwrap_or_else(|mistakes| mistakes.to_string())]
+            let description =
+                Scenario::parse(Path::new(name), text).map(|scenario| scenario.description);
+            vec![name.to_owned(), description.unwrap_or_else(|error| error.to_string())]
         })
         .collect();
     format!(
-        "{}\n`cynosure simulate NAME` rehearses one. A file of your own, or a trace of what a server did, \
-         is named by its path.",
+        "{}\n`cynosure simulate NAME` runs one of them. For your own scenario, or a trace of a \
+         server, give the path of its file.",
         table(&["SCENARIO", "THE SERVER"], &rows)
     )
 }
 
-/// Sets up one policy before the server of the scenario.
+/// Creates the simulation of one policy in a scenario.
 fn build_simulation(
     scenario: &Scenario,
     strategy: SendStrategy,
     workers: u32,
     seed: u64,
-    sample: Duration,
+    sample_interval: Duration,
 ) -> Simulation {
-    let (lasts, work) = match scenario.stop_condition {
-        StopCondition::Elapsed(lasts) => (lasts, None),
+    let (duration, request_goal) = match scenario.stop_condition {
+        StopCondition::Elapsed(duration) => (duration, None),
         StopCondition::Requests(requests) => {
-            let patience = scenario.min_duration(requests).saturating_mul(TIME_LIMIT_FACTOR);
-            (patience.clamp(DURATION_MIN, DURATION_MAX), Some(requests))
+            let time_limit = scenario.min_duration(requests).saturating_mul(TIME_LIMIT_FACTOR);
+            (time_limit.clamp(DURATION_MIN, DURATION_MAX), Some(requests))
         }
     };
     Simulation {
@@ -110,42 +112,42 @@ fn build_simulation(
         strategy,
         workers,
         weight: scenario.weight,
-        duration: lasts,
-        request_goal: work,
+        duration,
+        request_goal,
         seed,
-        sample_interval: sample,
+        sample_interval,
     }
 }
 
-/// The time that a sample covers.
+/// Returns the time that each sample covers.
 fn sample_interval(scenario: &Scenario) -> Duration {
-    let whole = match scenario.stop_condition {
-        StopCondition::Elapsed(lasts) => lasts,
+    let duration = match scenario.stop_condition {
+        StopCondition::Elapsed(duration) => duration,
         StopCondition::Requests(requests) => scenario.min_duration(requests).min(DURATION_MAX),
     };
-    (whole / SAMPLES_TARGET).max(Duration::from_secs(1))
+    (duration / SAMPLES_TARGET).max(Duration::from_secs(1))
 }
 
-/// What the plot is drawn on: a terminal as wide as it is, or 80 columns of plain text.
+/// Returns the width and colours of the terminal, or 80 columns without colours if there is none.
 fn terminal_options(environment: &EnvVars) -> TerminalOptions {
     let stdout = io::stdout();
     let is_terminal = stdout.is_terminal();
     let no_color = environment.get("NO_COLOR").is_some_and(|value| !value.is_empty());
     let size = rustix::termios::tcgetwinsize(&stdout).ok().filter(|_| is_terminal);
     let columns = size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0);
-    let paint = if is_terminal && !no_color { ColourMode::Colour } else { ColourMode::Plain };
-    TerminalOptions { columns: columns.unwrap_or(COLUMNS_DEFAULT), colour_mode: paint }
+    let colour_mode = if is_terminal && !no_color { ColourMode::Colour } else { ColourMode::Plain };
+    TerminalOptions { columns: columns.unwrap_or(COLUMNS_DEFAULT), colour_mode }
 }
 
-/// Writes the plot, and returns what is said of it.
+/// Writes the plot, and returns a note with its path.
 fn save_svg(path: &Path, text: &str) -> Result<String, CliError> {
     match write_durable(&RealDisk, path, text.as_bytes()) {
         Ok(()) => Ok(format!("The plot is in {}.", path.display())),
         Err(error) => {
             let path = path.display();
-            let why =
-                format!("cannot write {path}: {error}; name a file in a folder that is there");
-            Err(CliError::new(ProgramExit::Other, why))
+            let message =
+                format!("cannot write {path}: {error}; choose a file in an existing folder");
+            Err(CliError::new(ProgramExit::Other, message))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which policies are rehearsed, as they are typed.
+//! Policies to simulate: parsed from arguments, or read from the configuration.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -12,22 +12,22 @@ use crate::engine::rate_limit::{HeaderNames, Rate, RateLimitMode, RateLimitPolic
 use crate::simulate::SendStrategy;
 use crate::worker::rate_limit_config;
 
-/// The plain exponential back-off that others do.
+/// Plain exponential backoff, as in most other clients.
 const BACKOFF: SendStrategy = SendStrategy::Backoff {
     initial_delay: Duration::from_millis(500),
     max_delay: Duration::from_secs(60),
 };
 
-/// The most of a quota that may be left to others.
+/// Largest share of a quota that can be left to other clients.
 const RESERVE_MAX: f64 = 0.9;
 
-/// One way to behave.
+/// Policy to simulate, with its name.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::cli) struct NamedPolicy {
-    /// What it is called in the table: what was typed, or the provider whose policy it is.
+    /// Name in the table: the argument as given, or the provider of the policy.
     pub(super) name: String,
     pub(super) strategy: SendStrategy,
-    /// Requests side by side at most; where it says nothing, the scenario does.
+    /// Maximum number of requests in flight. `None`: the scenario sets it.
     pub(super) workers: Option<u32>,
 }
 
@@ -37,54 +37,54 @@ impl NamedPolicy {
     }
 }
 
-/// Reads a policy that was typed.
+/// Parses a policy argument.
 ///
 /// # Errors
-/// What can be typed instead.
+/// An invalid policy; the message contains the valid ones.
 pub(in crate::cli) fn parse_policy(text: &str) -> Result<NamedPolicy, String> {
-    let (word, rest) = text.split_at(text.find([',', '=']).unwrap_or(text.len()));
-    let mut quota = RateLimitPolicy::default();
-    let options = match (word, rest.strip_prefix('=')) {
+    let (kind, rest) = text.split_at(text.find([',', '=']).unwrap_or(text.len()));
+    let mut policy = RateLimitPolicy::default();
+    let options = match (kind, rest.strip_prefix('=')) {
         ("backoff", None) if rest.is_empty() => {
             return Ok(NamedPolicy::new(text, BACKOFF));
         }
         ("follow", None) => rest,
         ("off", None) => {
-            quota.mode = RateLimitMode::Off;
+            policy.mode = RateLimitMode::Off;
             rest
         }
         ("fixed", Some(rest)) => {
             let (rate, options) = rest.split_at(rest.find(',').unwrap_or(rest.len()));
-            quota.mode = RateLimitMode::Fixed;
-            quota.cap = Some(parse_rate(rate)?);
+            policy.mode = RateLimitMode::Fixed;
+            policy.cap = Some(parse_rate(rate)?);
             options
         }
         ("fixed", None) => {
-            return Err("a fixed policy names its rate, such as fixed=600/min".to_owned());
+            return Err("a fixed policy needs a rate, such as fixed=600/min".to_owned());
         }
         _ => return Err("the policies are follow, fixed=RATE, off and backoff".to_owned()),
     };
     for option in options.split(',').skip(1) {
         match option.split_once('=') {
-            Some(("cap", rate)) if quota.mode == RateLimitMode::Adaptive => {
-                quota.cap = Some(parse_rate(rate)?);
+            Some(("cap", rate)) if policy.mode == RateLimitMode::Adaptive => {
+                policy.cap = Some(parse_rate(rate)?);
             }
-            Some(("reserve", share)) if quota.mode == RateLimitMode::Adaptive => {
-                quota.reserve = parse_reserve(share)?;
+            Some(("reserve", share)) if policy.mode == RateLimitMode::Adaptive => {
+                policy.reserve = parse_reserve(share)?;
             }
             _ => {
                 return Err(format!(
-                    "`{option}` is no option of {word}; follow has cap=RATE and reserve=SHARE, \
+                    "`{option}` is not an option of {kind}; follow has cap=RATE and reserve=SHARE, \
                      the others have none"
                 ));
             }
         }
     }
-    Ok(NamedPolicy::new(text, SendStrategy::RateLimiter(quota)))
+    Ok(NamedPolicy::new(text, SendStrategy::RateLimiter(policy)))
 }
 
-/// The policy that is rehearsed: what was typed, else what is configured, else to follow. With it, what
-/// the configured provider calls its headers.
+/// Selects the policy to simulate: the argument, else that of the configured provider, else
+/// `follow`. Returns it with the header names of the provider.
 pub(super) fn select_policy(
     common: &CommonArgs,
     args: &SimulateArgs,
@@ -97,10 +97,10 @@ pub(super) fn select_policy(
             NamedPolicy::new("follow", SendStrategy::RateLimiter(RateLimitPolicy::default()));
         return Ok((follow, HeaderNames::default()));
     };
-    let ground = load_context(common)?;
-    let settings = &ground.loaded.settings;
-    let used = settings.sources.values().map(|source| &source.provider);
-    let known: Vec<&String> = settings.providers.keys().chain(used).collect();
+    let context = load_context(common)?;
+    let settings = &context.loaded.settings;
+    let of_sources = settings.sources.values().map(|source| &source.provider);
+    let known: Vec<&String> = settings.providers.keys().chain(of_sources).collect();
     if known.contains(&name) {
         return Ok(configured_policy(settings, name));
     }
@@ -108,19 +108,19 @@ pub(super) fn select_policy(
     known.sort_unstable();
     known.dedup();
     let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-    let why = format!(
-        "there is no provider {name:?} in {}; the providers there: {known}",
-        ground.config_file.display()
+    let message = format!(
+        "there is no provider {name:?} in {}; known providers: {known}",
+        context.config_file.display()
     );
-    Err(CliError::new(ProgramExit::Configuration, why))
+    Err(CliError::new(ProgramExit::Configuration, message))
 }
 
-/// What the configuration says for a provider.
+/// Returns the policy and the header names of a provider in the configuration.
 fn configured_policy(settings: &Settings, name: &str) -> (NamedPolicy, HeaderNames) {
-    let rules = rate_limit_config(settings, name);
-    let workers = Some(rules.provider.concurrency);
-    let strategy = SendStrategy::RateLimiter(rules.policy);
-    (NamedPolicy { name: name.to_owned(), strategy, workers }, rules.provider.headers)
+    let config = rate_limit_config(settings, name);
+    let workers = Some(config.provider.concurrency);
+    let strategy = SendStrategy::RateLimiter(config.policy);
+    (NamedPolicy { name: name.to_owned(), strategy, workers }, config.provider.headers)
 }
 
 fn parse_rate(text: &str) -> Result<Rate, String> {
@@ -129,7 +129,9 @@ fn parse_rate(text: &str) -> Result<Rate, String> {
 
 fn parse_reserve(text: &str) -> Result<f64, String> {
     let share = text.parse().ok().filter(|share| (0.0..=RESERVE_MAX).contains(share));
-    share.ok_or_else(|| format!("`{text}` is no reserve; write a share from 0.0 to {RESERVE_MAX}"))
+    share.ok_or_else(|| {
+        format!("`{text}` is not a valid reserve; write a share from 0.0 to {RESERVE_MAX}")
+    })
 }
 
 #[cfg(test)]
@@ -141,31 +143,31 @@ mod tests {
         let (minute, default) = (Duration::from_secs(60), RateLimitPolicy::default());
         let (cap, fixed) =
             (Rate::from_units(500.0, minute), Some(Rate::from_units(5000.0, minute * 60)));
-        let quota = |policy| SendStrategy::RateLimiter(policy);
-        for (typed, strategy) in [
-            ("follow", quota(default.clone())),
+        let limiter = |policy| SendStrategy::RateLimiter(policy);
+        for (text, strategy) in [
+            ("follow", limiter(default.clone())),
             (
                 "follow,cap=500/min,reserve=0.1",
-                quota(RateLimitPolicy { cap: Some(cap), reserve: 0.1, ..default.clone() }),
+                limiter(RateLimitPolicy { cap: Some(cap), reserve: 0.1, ..default.clone() }),
             ),
             (
                 "fixed=5000/h",
-                quota(RateLimitPolicy {
+                limiter(RateLimitPolicy {
                     mode: RateLimitMode::Fixed,
                     cap: fixed,
                     ..default.clone()
                 }),
             ),
-            ("off", quota(RateLimitPolicy { mode: RateLimitMode::Off, ..default })),
+            ("off", limiter(RateLimitPolicy { mode: RateLimitMode::Off, ..default })),
             ("backoff", BACKOFF),
         ] {
-            assert_eq!(parse_policy(typed), Ok(NamedPolicy::new(typed, strategy)));
+            assert_eq!(parse_policy(text), Ok(NamedPolicy::new(text, strategy)));
         }
     }
 
     #[test]
     fn an_unknown_policy_lists_the_known_ones() {
-        let told = [
+        let errors = [
             "",
             "folow",
             "fixed",
@@ -175,17 +177,17 @@ mod tests {
             "follow,cap",
             "follow,reserve=1",
         ]
-        .map(|typed| parse_policy(typed).expect_err(typed));
+        .map(|text| parse_policy(text).expect_err(text));
 
-        insta::assert_snapshot!(told.join("\n"), @r#"
+        insta::assert_snapshot!(errors.join("\n"), @r#"
             the policies are follow, fixed=RATE, off and backoff
             the policies are follow, fixed=RATE, off and backoff
-            a fixed policy names its rate, such as fixed=600/min
+            a fixed policy needs a rate, such as fixed=600/min
             `` is not a rate: write it as `600/min`, `10/s`, `5000/h` or `100/d`
             the policies are follow, fixed=RATE, off and backoff
             the policies are follow, fixed=RATE, off and backoff
-            `cap` is no option of follow; follow has cap=RATE and reserve=SHARE, the others have none
-            `1` is no reserve; write a share from 0.0 to 0.9
+            `cap` is not an option of follow; follow has cap=RATE and reserve=SHARE, the others have none
+            `1` is not a valid reserve; write a share from 0.0 to 0.9
             "#);
     }
 }

@@ -1,4 +1,4 @@
-//! What came of the rehearsals, as a table, a chart and JSON.
+//! Result of the simulations, as a table, a chart and JSON.
 
 use std::time::Duration;
 
@@ -13,29 +13,29 @@ use crate::simulate::{Scenario, SimulationResult, StopCondition};
 pub(super) struct SimulationReport {
     pub(super) name: String,
     pub(super) scenario: Scenario,
-    /// How the scenario came about, where that needs telling.
+    /// Notes about the origin of the scenario, a sentence each.
     pub(super) notes: Vec<String>,
-    /// The policy in question, and the one it is compared with.
+    /// Result of the policy, and of the one that it is compared with.
     pub(super) results: [PolicyResult; 2],
-    /// The time that each sample covers.
+    /// Time that each sample covers.
     pub(super) sample_interval: Duration,
 }
 
-/// What came of one policy.
+/// Result of one policy.
 pub(super) struct PolicyResult {
     pub(super) name: String,
-    /// Requests side by side at most.
+    /// Maximum number of requests in flight.
     pub(super) workers: u32,
     pub(super) result: SimulationResult,
 }
 
 impl SimulationReport {
-    /// What is rehearsed, and what came of it, a line for each policy.
+    /// Returns a description of the scenario, and a table with a line for each policy.
     pub(super) fn summary_table(&self) -> String {
         let scenario = &self.scenario;
-        let at_once = match self.results.each_ref().map(|run| run.workers) {
-            [ours, theirs] if ours == theirs => format!("{ours} at once"),
-            [ours, theirs] => format!("{ours} and {theirs} at once"),
+        let at_once = match self.results.each_ref().map(|policy| policy.workers) {
+            [first, second] if first == second => format!("{first} at once"),
+            [first, second] => format!("{first} and {second} at once"),
         };
         let quota = scenario.server.algorithm.granted_rate();
         let job = match scenario.stop_condition {
@@ -44,93 +44,93 @@ impl SimulationReport {
                 pluralize(requests, "request"),
                 format_duration(scenario.min_duration(requests))
             ),
-            StopCondition::Elapsed(lasts) => {
+            StopCondition::Elapsed(duration) => {
                 format!(
-                    "As many requests as {} allow, {at_once}. The quota is {quota}.",
-                    format_duration(lasts)
+                    "As many requests as possible in {}, {at_once}. The quota is {quota}.",
+                    format_duration(duration)
                 )
             }
         };
-        let mut head = format!("{}: {}\n{job}\n", self.name, scenario.description);
-        for line in &self.notes {
-            head.push_str(&format!("{line}\n"));
+        let mut heading = format!("{}: {}\n{job}\n", self.name, scenario.description);
+        for note in &self.notes {
+            heading.push_str(&format!("{note}\n"));
         }
-        let rows: Vec<Vec<String>> = self.results.iter().map(|run| self.result_row(run)).collect();
+        let rows: Vec<Vec<String>> =
+            self.results.iter().map(|policy| self.result_row(policy)).collect();
         format!(
-            "{head}\n{}",
+            "{heading}\n{}",
             table(&["POLICY", "TIME", "DONE", "OF THE QUOTA", "429S", "IN OUTAGES"], &rows)
         )
     }
 
-    fn result_row(&self, PolicyResult { name, result: outcome, .. }: &PolicyResult) -> Vec<String> {
+    fn result_row(&self, PolicyResult { name, result, .. }: &PolicyResult) -> Vec<String> {
         let in_outages = if self.scenario.server.outages.is_empty() {
             EMPTY_CELL.to_owned()
         } else {
-            format_count(outcome.requests_during_outage)
+            format_count(result.requests_during_outage)
         };
         vec![
             name.clone(),
-            self.duration_text(outcome),
-            format_count(self.accepted_requests(outcome)),
-            format_percent(outcome.utilization),
-            format_count(outcome.throttled),
+            self.duration_text(result),
+            format_count(self.accepted_requests(result)),
+            format_percent(result.utilization),
+            format_count(result.throttled),
             in_outages,
         ]
     }
 
-    /// How long it took, or that it was given up.
-    fn duration_text(&self, outcome: &SimulationResult) -> String {
+    /// Returns the duration, marked if the policy did not finish.
+    fn duration_text(&self, result: &SimulationResult) -> String {
         match self.scenario.stop_condition {
-            StopCondition::Requests(_) if !outcome.is_finished => {
-                format!("given up after {}", format_duration(outcome.duration))
+            StopCondition::Requests(_) if !result.is_finished => {
+                format!("given up after {}", format_duration(result.duration))
             }
             StopCondition::Requests(_) | StopCondition::Elapsed(_) => {
-                format_duration(outcome.duration)
+                format_duration(result.duration)
             }
         }
     }
 
-    /// Requests answered well.
-    fn accepted_requests(&self, outcome: &SimulationResult) -> u64 {
-        outcome.accepted / u64::from(self.scenario.weight.max(1))
+    /// Returns the number of accepted requests.
+    fn accepted_requests(&self, result: &SimulationResult) -> u64 {
+        result.accepted / u64::from(self.scenario.weight.max(1))
     }
 
     pub(super) fn to_chart(&self) -> Chart {
-        let runs =
-            self.results.iter().map(|PolicyResult { name, result: outcome, .. }| PlotSeries {
-                name: name.clone(),
-                subtitle: format!(
-                    "{} in {}, {} of the quota, {}",
-                    pluralize(self.accepted_requests(outcome), "request"),
-                    format_duration(outcome.duration),
-                    format_percent(outcome.utilization),
-                    pluralize(outcome.throttled, "429")
-                ),
-                samples: outcome.samples.clone(),
-                sample_interval: self.sample_interval,
-                end: outcome.duration,
-            });
+        let series = self.results.iter().map(|PolicyResult { name, result, .. }| PlotSeries {
+            name: name.clone(),
+            subtitle: format!(
+                "{} in {}, {} of the quota, {}",
+                pluralize(self.accepted_requests(result), "request"),
+                format_duration(result.duration),
+                format_percent(result.utilization),
+                pluralize(result.throttled, "429")
+            ),
+            samples: result.samples.clone(),
+            sample_interval: self.sample_interval,
+            end: result.duration,
+        });
         let outages = self.scenario.server.outages.iter();
         Chart {
             title: format!("{}: {}", self.name, self.scenario.description),
-            series: runs.collect(),
+            series: series.collect(),
             quota: Some(self.scenario.server.algorithm.granted_rate()),
             outages: outages.map(|outage| outage.start..outage.start + outage.duration).collect(),
         }
     }
 
     pub(super) fn to_json(&self) -> Value {
-        let runs = self.results.iter().map(|PolicyResult { name, workers, result: outcome }| {
+        let runs = self.results.iter().map(|PolicyResult { name, workers, result }| {
             json!({
                 "policy": name,
                 "in_flight": workers,
-                "seconds": outcome.duration.as_secs_f64(),
-                "finished": outcome.is_finished,
-                "done": self.accepted_requests(outcome),
-                "share_of_quota": outcome.utilization,
-                "throttled": outcome.throttled,
-                "failed": outcome.failed,
-                "during_outages": outcome.requests_during_outage,
+                "seconds": result.duration.as_secs_f64(),
+                "finished": result.is_finished,
+                "done": self.accepted_requests(result),
+                "share_of_quota": result.utilization,
+                "throttled": result.throttled,
+                "failed": result.failed,
+                "during_outages": result.requests_during_outage,
             })
         });
         json!({
@@ -143,8 +143,8 @@ impl SimulationReport {
     }
 }
 
-/// A share of the quota in per cent. Who begins and ends within a window can get more than its share of it,
-/// which is all that there is.
+/// Formats a share of the quota in per cent, at most 100. The share can exceed 1, because a
+/// simulation that begins or ends within a window can use that window's whole quota.
 pub(super) fn format_percent(share: f64) -> String {
     let percent = (share.min(1.0) * 1000.0).floor() / 10.0;
     format!("{percent} %")

@@ -10,23 +10,25 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::{CredentialErrorKind, SECRET_BYTES_MAX, read_capped};
 
-/// How long a program may take: a password manager that asks the network answers sooner, one that asks a person never.
+/// Time limit of a program. A password manager that uses the network is faster; one that prompts a
+/// person never finishes.
 pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often, and how many times, a program that has closed its output is asked whether it has ended.
+/// Interval and number of the checks for the exit of a program that has closed its output.
 const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(10);
 const EXIT_POLLS_MAX: u32 = 100;
 
-/// Runs a program with its arguments and returns what it printed, at most a byte more than a secret may have.
+/// Runs a program with its arguments and returns its output, at most
+/// [`SECRET_BYTES_MAX`] bytes.
 ///
-/// It gets no input and its complaints are dropped, as they may hold the secret. The program and its children are one
-/// process group, so that all of them end when the time is up.
-pub(super) fn run_command(words: &[String]) -> Result<Vec<u8>, CredentialErrorKind> {
-    run_with_timeout(words, COMMAND_TIMEOUT)
+/// It gets no input, and its error output is dropped, because it may hold the secret. The program
+/// and its children are one process group, so that all of them are killed at the time limit.
+pub(super) fn run_command(argv: &[String]) -> Result<Vec<u8>, CredentialErrorKind> {
+    run_with_timeout(argv, COMMAND_TIMEOUT)
 }
 
-fn run_with_timeout(words: &[String], limit: Duration) -> Result<Vec<u8>, CredentialErrorKind> {
-    let (program, arguments) = words.split_first().ok_or(CredentialErrorKind::Empty)?;
+fn run_with_timeout(argv: &[String], timeout: Duration) -> Result<Vec<u8>, CredentialErrorKind> {
+    let (program, arguments) = argv.split_first().ok_or(CredentialErrorKind::Empty)?;
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
@@ -35,29 +37,30 @@ fn run_with_timeout(words: &[String], limit: Duration) -> Result<Vec<u8>, Creden
         .process_group(0)
         .spawn()
         .map_err(CredentialErrorKind::CommandNotStarted)?;
-    let printed = read_output(&mut child, limit).and_then(|output| {
+    let result = read_output(&mut child, timeout).and_then(|output| {
         if output.len() > SECRET_BYTES_MAX {
             return Err(CredentialErrorKind::TooLarge);
         }
         wait_for_success(&mut child).map(|()| output)
     });
-    // One that failed has ended, and its number may be another's by now.
-    if !matches!(printed, Ok(_) | Err(CredentialErrorKind::CommandFailed(_))) {
+    // A program that exited is not killed: its process id may belong to another process by now.
+    if !matches!(result, Ok(_) | Err(CredentialErrorKind::CommandFailed(_))) {
         kill_process_tree(&mut child);
     }
-    printed
+    result
 }
 
-/// Reads on a thread of its own, as a pipe cannot be read with a time limit; the thread ends with the pipe.
-fn read_output(child: &mut Child, limit: Duration) -> Result<Vec<u8>, CredentialErrorKind> {
+/// Reads the output on a separate thread, because reading a pipe has no timeout. The thread ends
+/// when the pipe is closed.
+fn read_output(child: &mut Child, timeout: Duration) -> Result<Vec<u8>, CredentialErrorKind> {
     let (sender, receiver) = mpsc::sync_channel(1);
     let Some(mut output) = child.stdout.take() else { return Err(CredentialErrorKind::Empty) };
     thread::spawn(move || {
-        // Nobody listens any more once the time is up.
+        // After the timeout there is no receiver.
         drop(sender.send(read_capped(&mut output)));
     });
-    match receiver.recv_timeout(limit) {
-        Ok(read) => read.map_err(CredentialErrorKind::Unreadable),
+    match receiver.recv_timeout(timeout) {
+        Ok(result) => result.map_err(CredentialErrorKind::Unreadable),
         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
             Err(CredentialErrorKind::CommandTimedOut)
         }
@@ -75,7 +78,7 @@ fn wait_for_success(child: &mut Child) -> Result<(), CredentialErrorKind> {
     Err(CredentialErrorKind::CommandTimedOut)
 }
 
-/// Kills what is left of the program and its children; that some have ended by themselves is fine.
+/// Kills the program and its children. Those that have already exited cause no error.
 fn kill_process_tree(child: &mut Child) {
     if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         kill_process_group(group, Signal::KILL).ok();
@@ -102,9 +105,9 @@ mod tests {
 
     #[test]
     fn arguments_are_passed_unchanged() {
-        let words = ["printf", "%s", "$HOME; `id` *"].map(str::to_owned);
+        let argv = ["printf", "%s", "$HOME; `id` *"].map(str::to_owned);
 
-        assert_eq!(run_command(&words).expect("it succeeds"), b"$HOME; `id` *");
+        assert_eq!(run_command(&argv).expect("it succeeds"), b"$HOME; `id` *");
     }
 
     #[test]
@@ -137,7 +140,7 @@ mod tests {
         let mode = Mode::RUSR | Mode::WUSR;
         rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, mode, 0).expect("pipes can be made");
         let script = format!("exec 3>{}; sleep 600 & yes", pipe.display());
-        // The pipe ends when the last program that holds it has ended.
+        // Reading the pipe ends when the last process that has it open has exited.
         let all_ended = thread::spawn(move || fs_err::read(pipe));
 
         assert!(matches!(run_command(&shell_command(&script)), Err(CredentialErrorKind::TooLarge)));

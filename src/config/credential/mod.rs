@@ -1,4 +1,4 @@
-//! Where a secret is, and how it is read from there.
+//! References to secrets, and how the secrets are read.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -18,16 +18,18 @@ use super::environment::EnvVars;
 /// A password or a token. It is wiped when dropped, and its debug form hides it.
 pub use secrecy::SecretString as Secret;
 
-/// The largest secret, in bytes: tokens have some kilobytes at most, a wrong path does not fill the memory.
+/// Largest secret, in bytes. Tokens have some kilobytes at most, and a wrong path does not fill the
+/// memory.
 const SECRET_BYTES_MAX: usize = 64 << 10;
 
-/// The variable in which systemd names the folder of a service's credentials (systemd.exec(5), `LoadCredential=`).
+/// Variable in which systemd names the folder of a service's credentials (systemd.exec(5),
+/// `LoadCredential=`).
 const CREDENTIALS_DIRECTORY_VAR: &str = "CREDENTIALS_DIRECTORY";
 
-/// The permission bits that let others than the owner read or change a file.
+/// Permission bits that let users other than the owner read or change a file.
 const OTHERS_MODE_BITS: u32 = 0o066;
 
-/// Where a secret is. It names the place and never holds the secret, so it may be shown.
+/// Reference to a secret. It never holds the secret itself, so it may be shown.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum CredentialRef {
     /// A file that only its owner can read.
@@ -41,15 +43,16 @@ pub enum CredentialRef {
 }
 
 impl CredentialRef {
-    /// Reads the secret. It blocks, up to half a minute where a command is run.
+    /// Reads the secret. Blocks, for up to half a minute if a command is run.
     ///
     /// # Errors
     ///
-    /// When there is no usable secret there. The error says what, where and what to do, and holds nothing of the secret.
+    /// If there is no usable secret. The error names the credential, the problem and the remedy. It
+    /// holds nothing of the secret.
     pub fn read(&self, environment: &EnvVars) -> Result<Secret, CredentialError> {
         self.read_bytes(environment)
             .and_then(parse_secret)
-            .map_err(|problem| CredentialError { credential: self.clone(), kind: problem })
+            .map_err(|kind| CredentialError { credential: self.clone(), kind })
     }
 
     fn read_bytes(&self, environment: &EnvVars) -> Result<Vec<u8>, CredentialErrorKind> {
@@ -59,7 +62,7 @@ impl CredentialRef {
                 let value = environment.get(name).ok_or(CredentialErrorKind::NotSet)?;
                 Ok(value.as_encoded_bytes().to_vec())
             }
-            Self::Command(words) => command::run_command(words),
+            Self::Command(argv) => command::run_command(argv),
             Self::Systemd(name) => {
                 let folder = environment.get(CREDENTIALS_DIRECTORY_VAR).unwrap_or_default();
                 if folder == OsStr::new("") {
@@ -76,34 +79,34 @@ impl fmt::Display for CredentialRef {
         match self {
             Self::File(path) => write!(f, "credential file {}", path.display()),
             Self::Env(name) => write!(f, "credential variable {name}"),
-            // Arguments are left out: people put secrets there.
-            Self::Command(words) => {
-                write!(f, "credential command {}", words.first().map_or("", String::as_str))
+            // Arguments are left out, because people put secrets there.
+            Self::Command(argv) => {
+                write!(f, "credential command {}", argv.first().map_or("", String::as_str))
             }
             Self::Systemd(name) => write!(f, "systemd credential {name}"),
         }
     }
 }
 
-/// Whether two readings of a credential gave the same secret.
+/// True if two reads of a credential returned the same secret.
 #[must_use]
 pub fn secrets_equal(one: &Secret, other: &Secret) -> bool {
     one.expose_secret() == other.expose_secret()
 }
 
-/// A credential that gives no usable secret.
+/// Error of a credential that gives no usable secret.
 #[derive(Debug)]
 pub struct CredentialError {
     pub credential: CredentialRef,
     pub kind: CredentialErrorKind,
 }
 
-/// Why a credential gives no usable secret.
+/// Reason that a credential gives no usable secret.
 #[derive(Debug)]
 pub enum CredentialErrorKind {
     Unreadable(io::Error),
     NotAFile,
-    /// Others than the owner can read or change the file, whose permission bits these are.
+    /// Users other than the owner can read or change the file. `mode` is its permission bits.
     OpenToOthers {
         mode: u32,
     },
@@ -119,7 +122,7 @@ pub enum CredentialErrorKind {
 }
 
 impl CredentialError {
-    /// Whether only a person can mend it, and not what a command gives the next time.
+    /// True if the error lasts until a person corrects it. A command may succeed the next time.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
         match &self.kind {
@@ -164,14 +167,15 @@ impl fmt::Display for CredentialError {
             }
             CredentialErrorKind::NotUnderSystemd => write!(
                 f,
-                "${CREDENTIALS_DIRECTORY_VAR} is not set; run under systemd with LoadCredential=, or name a file instead"
+                "${CREDENTIALS_DIRECTORY_VAR} is not set; \
+                 run under systemd with LoadCredential=, or name a file instead"
             ),
             CredentialErrorKind::CommandNotStarted(error) => {
                 write!(f, "cannot be started ({error}); correct the program's path")
             }
             CredentialErrorKind::CommandTimedOut => write!(
                 f,
-                "gave no answer within {} s and was ended; it must not ask a person",
+                "did not finish within {} s and was killed; it must not prompt for input",
                 command::COMMAND_TIMEOUT.as_secs()
             ),
             CredentialErrorKind::CommandFailed(status) => {
@@ -186,7 +190,8 @@ impl fmt::Display for CredentialError {
             }
             CredentialErrorKind::SeveralLines => write!(
                 f,
-                "holds a line break or another control character inside; put only the password or token there, on one line"
+                "holds a line break or another control character inside; \
+                 put only the password or token there, on one line"
             ),
         }
     }
@@ -211,17 +216,19 @@ impl std::error::Error for CredentialError {
     }
 }
 
-/// Who may be able to read a credential's file.
+/// Check of the permission bits of a credential's file.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum FileModePolicy {
     OwnerOnly,
-    /// systemd guards its folder itself, in some versions with access lists that look like mode 0440.
+    /// No check. systemd protects its folder itself, in some versions with access lists that look
+    /// like mode 0440.
     SystemdManaged,
 }
 
-/// Reads a regular file, or what a symlink to one leads to. All checks are on the open file, which nobody can swap.
-fn read_file(path: &Path, readers: FileModePolicy) -> Result<Vec<u8>, CredentialErrorKind> {
-    // Without NONBLOCK the opening of a pipe would wait for somebody to write to it.
+/// Reads a regular file, also through a symlink. All checks are on the open file, which cannot be
+/// replaced in between.
+fn read_file(path: &Path, policy: FileModePolicy) -> Result<Vec<u8>, CredentialErrorKind> {
+    // Without NONBLOCK, opening a pipe would wait for a writer.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let opened = rustix::fs::open(path, flags, Mode::empty());
     let mut file =
@@ -231,26 +238,26 @@ fn read_file(path: &Path, readers: FileModePolicy) -> Result<Vec<u8>, Credential
         return Err(CredentialErrorKind::NotAFile);
     }
     let mode = metadata.permissions().mode() & 0o7777;
-    if readers == FileModePolicy::OwnerOnly && mode & OTHERS_MODE_BITS != 0 {
+    if policy == FileModePolicy::OwnerOnly && mode & OTHERS_MODE_BITS != 0 {
         return Err(CredentialErrorKind::OpenToOthers { mode });
     }
     read_capped(&mut file).map_err(CredentialErrorKind::Unreadable)
 }
 
-/// Reads at most one byte more than a secret may have, which is enough to refuse it.
-fn read_capped(from: &mut impl Read) -> io::Result<Vec<u8>> {
+/// Reads at most one byte more than a secret may have, which is enough to reject it.
+fn read_capped(reader: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let cap = u64::try_from(SECRET_BYTES_MAX).unwrap_or(u64::MAX);
-    from.take(cap.saturating_add(1)).read_to_end(&mut bytes)?;
+    reader.take(cap.saturating_add(1)).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Makes a secret of what was read: one line of text, whose line break is not part of it.
+/// Parses a secret: one line of text, without its line break.
 fn parse_secret(bytes: Vec<u8>) -> Result<Secret, CredentialErrorKind> {
     if bytes.len() > SECRET_BYTES_MAX {
         return Err(CredentialErrorKind::TooLarge);
     }
-    // The conversion's own error would hold the secret.
+    // The error of the conversion would hold the secret.
     let text = String::from_utf8(bytes).ok().ok_or(CredentialErrorKind::NotText)?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
     let line = line.strip_suffix('\r').unwrap_or(line);

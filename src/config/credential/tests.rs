@@ -1,4 +1,4 @@
-//! What a credential may be, and what is refused.
+//! Accepted and rejected credentials.
 
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::symlink;
@@ -169,9 +169,9 @@ fn a_systemd_credential_is_accepted_with_any_mode() {
 
 #[test]
 fn a_failed_command_is_reported_without_arguments() {
-    let words = ["sh", "-c", "echo hunter2 >&2; exit 1"].map(str::to_owned).to_vec();
+    let argv = ["sh", "-c", "echo hunter2 >&2; exit 1"].map(str::to_owned).to_vec();
 
-    let error = read_secret(&CredentialRef::Command(words)).expect_err("refused");
+    let error = read_secret(&CredentialRef::Command(argv)).expect_err("refused");
     assert!(error.starts_with("credential command sh: failed (exit status: 1)"), "{error}");
     assert!(!error.contains("hunter2"), "{error}");
 }

@@ -1,6 +1,6 @@
-//! The conditions of a rule, and what else stands in it.
+//! Readers of the keys of a rule: its conditions, class, scope and wait.
 //!
-//! Each function reads the value of one key; an error says what is wrong and what to write.
+//! Each function reads the value of one key. An error states the problem and the remedy.
 
 use std::time::Duration;
 
@@ -15,17 +15,17 @@ use crate::engine::{
     BodyCondition, Cause, HeaderCondition, HeaderTest, RULE_CAUSES, RuleScope, Scalar, StatusRange,
 };
 
-/// What HTTP can carry (RFC 9110 §15); servers invent some beyond 599.
+/// Status codes with three digits (RFC 9110 §15). Some servers send codes above 599.
 const STATUS_RANGE: std::ops::RangeInclusive<u16> = 100..=999;
 
 const HEADER_KEYS: [&str; 4] = ["name", "equals", "contains", "exists"];
 const BODY_KEYS: [&str; 3] = ["contains", "pointer", "value"];
 
 const STATUS_HELP: &str = "write 403, \"4xx\" or [403, 503]";
-const HEADER_HELP: &str = "write { name = \"x-error\", contains = \"quota\" }, with `equals` for the whole value, or \
-                           exists = true for any";
+const HEADER_HELP: &str = "write { name = \"x-error\", contains = \"quota\" }, \
+                           with `equals` for the whole value, or exists = true for any";
 const BODY_HELP: &str =
-    "write \"a text in it\" or { pointer = \"/error/code\", value = \"quotaExceeded\" }";
+    "write \"a text in the body\" or { pointer = \"/error/code\", value = \"quotaExceeded\" }";
 
 pub(super) fn read_statuses(node: &Node) -> Result<Vec<StatusRange>, String> {
     match &node.value {
@@ -68,7 +68,7 @@ pub(super) fn read_header(node: &Node) -> Result<HeaderCondition, String> {
     let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     if !name.chars().all(is_token) {
         return Err(format!(
-            "names {}, which no header can be called; {HEADER_HELP}",
+            "names {}, which is not a valid header name; {HEADER_HELP}",
             quote(&name)
         ));
     }
@@ -88,7 +88,9 @@ pub(super) fn read_header(node: &Node) -> Result<HeaderCondition, String> {
     }
     match <[HeaderTest; 1]>::try_from(tests) {
         Ok([test]) => Ok(HeaderCondition { name, test }),
-        Err(_) => Err(format!("does not say exactly one thing of {}; {HEADER_HELP}", quote(&name))),
+        Err(_) => {
+            Err(format!("does not have exactly one condition on {}; {HEADER_HELP}", quote(&name)))
+        }
     }
 }
 
@@ -111,16 +113,14 @@ pub(super) fn read_body(node: &Node) -> Result<BodyCondition, String> {
             check_pointer(&pointer)?;
             Ok(BodyCondition::JsonPointerEquals { pointer, value: read_scalar(table)? })
         }
-        (false, true, false) => {
-            Err(format!("has a `pointer` and no `value` to find there; {BODY_HELP}"))
-        }
+        (false, true, false) => Err(format!("has a `pointer` without a `value`; {BODY_HELP}")),
         (false, false, _) | (true, _, _) => {
-            Err(format!("has neither one `contains` nor a `pointer` with its `value`; {BODY_HELP}"))
+            Err(format!("needs either `contains`, or a `pointer` with its `value`; {BODY_HELP}"))
         }
     }
 }
 
-/// Checks a JSON pointer: empty, or parts that each begin with a slash (RFC 6901 §3).
+/// Checks a JSON pointer: parts that each begin with a slash (RFC 6901 §3).
 fn check_pointer(pointer: &str) -> Result<(), String> {
     if !pointer.starts_with('/') {
         return Err(format!(
@@ -131,7 +131,8 @@ fn check_pointer(pointer: &str) -> Result<(), String> {
     let is_escape = |rest: &str| rest.starts_with('0') || rest.starts_with('1');
     if pointer.split('~').skip(1).any(|rest| !is_escape(rest)) {
         return Err(format!(
-            "has a `pointer` {} with a bare tilde; write ~0 for a tilde, ~1 for a slash in a name",
+            "has a `pointer` {} with an unescaped tilde; \
+             write ~0 for a tilde, ~1 for a slash in a name",
             quote(pointer)
         ));
     }
@@ -160,10 +161,10 @@ pub(super) fn read_class(node: &Node) -> Result<Cause, String> {
         return Ok(class);
     }
     let remedy = match closest_match(name, known.iter().copied()) {
-        Some(meant) => format!("did you mean {}?", quote(meant)),
+        Some(suggestion) => format!("did you mean {}?", quote(suggestion)),
         None => format!("the classes are {}", known.join(", ")),
     };
-    Err(format!("is {}, which is no class; {remedy}", quote(name)))
+    Err(format!("is {}, which is not a class; {remedy}", quote(name)))
 }
 
 pub(super) fn class_names() -> Vec<&'static str> {
@@ -171,7 +172,7 @@ pub(super) fn class_names() -> Vec<&'static str> {
 }
 
 pub(super) fn read_scope(node: &Node) -> Result<RuleScope, String> {
-    let found = RuleScope::ALL.into_iter().find(|reach| node.value.text() == Some(reach.name()));
+    let found = RuleScope::ALL.into_iter().find(|scope| node.value.text() == Some(scope.name()));
     found.ok_or_else(|| {
         format!("is {}; write \"item\", \"listing\" or \"any\"", describe(&node.value))
     })
@@ -183,7 +184,7 @@ pub(super) fn read_wait(node: &Node) -> Result<Duration, String> {
         node.value.text().and_then(parse_duration).or_else(|| seconds.map(Duration::from_secs));
     wait.filter(|wait| !wait.is_zero() && *wait <= MAX_DURATION).ok_or_else(|| {
         format!(
-            "is {}; write \"90s\", \"5m\", \"1h\" or whole seconds, more than none and at most {}",
+            "is {}; write \"90s\", \"5m\", \"1h\" or whole seconds, more than 0 and at most {}",
             describe(&node.value),
             duration_literal(MAX_DURATION)
         )
@@ -200,7 +201,7 @@ fn reject_unknown_keys(table: &Table, known: &[&'static str]) -> Result<(), Stri
 fn required_text<'t>(table: &'t Table, key: &str, help: &str) -> Result<&'t str, String> {
     match table.get(key) {
         Some(node) => {
-            plain_text(&node.value).map_err(|complaint| format!("has a `{key}` that {complaint}"))
+            plain_text(&node.value).map_err(|error| format!("has a `{key}` that {error}"))
         }
         None => Err(format!("has no `{key}`; {help}")),
     }

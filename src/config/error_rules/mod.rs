@@ -1,7 +1,7 @@
-//! Reads `[[provider.NAME.error]]`: what a user knows of a provider's errors, one rule each.
+//! Reads `[[provider.NAME.error]]`: the user's rules for classifying a provider's errors.
 //!
-//! Every mistake of every rule is reported at its own key. A rule with a mistake is left out, so
-//! that nothing follows from it.
+//! Every error in every rule is reported at its own key. A rule with an error is left out, so that
+//! it causes no further errors.
 
 mod conditions;
 mod write;
@@ -10,7 +10,7 @@ use super::ask::{describe, plain_text};
 use super::diagnostic::Diagnostic;
 use super::file::{Node, Table, Value};
 use super::location::Location;
-use super::merge::Variable;
+use super::merge::EnvValueForm;
 use super::reader::Section;
 use super::show::quote_key;
 use super::suggest::closest_match;
@@ -21,16 +21,17 @@ use self::conditions::{
 };
 use self::write::write_rule;
 
-/// More rules than this are a program's, not a person's; each is tried on every failure.
+/// Maximum number of rules of a provider. Each is tried on every failure, and people write fewer.
 const RULES_MAX: usize = 100;
 
 const RULE_KEYS: [&str; 7] = ["status", "header", "body", "class", "scope", "wait", "note"];
+
 /// Reads the rules of one provider, none by default.
 pub(super) fn read_rules(table: &mut Section<'_, '_>) -> Vec<ErrorRule> {
     let key = table.key("error");
-    let given = table.given("error", Variable::Toml, |node| match &node.value {
+    let given = table.given("error", EnvValueForm::Toml, |node| match &node.value {
         Value::List(items) if items.len() > RULES_MAX => {
-            Err(format!("has {} rules; {RULES_MAX} is the most there may be", items.len()))
+            Err(format!("has {} rules; at most {RULES_MAX} are allowed", items.len()))
         }
         Value::List(items) => Ok(items.clone()),
         Value::Text(_)
@@ -42,37 +43,37 @@ pub(super) fn read_rules(table: &mut Section<'_, '_>) -> Vec<ErrorRule> {
             Err(format!("is {}; write [[{key}]] above each rule", describe(&node.value)))
         }
     });
-    let Some((items, place)) = given else { return Vec::new() };
-    let mut mistakes = Vec::new();
+    let Some((items, location)) = given else { return Vec::new() };
+    let mut diagnostics = Vec::new();
     let mut rules: Vec<(ErrorRule, Location)> = Vec::new();
     for node in &items {
-        let found = mistakes.len();
-        let rule = RuleReader { key: &key, node, mistakes: &mut mistakes }.read();
-        if let Some(rule) = rule.filter(|_| mistakes.len() == found) {
+        let errors_before = diagnostics.len();
+        let rule = RuleReader { key: &key, node, mistakes: &mut diagnostics }.read();
+        if let Some(rule) = rule.filter(|_| diagnostics.len() == errors_before) {
             match rules.iter().find(|(earlier, _)| earlier.shadows(&rule)) {
-                Some((earlier, _)) => mistakes.push(Diagnostic {
-                    location: node.place.clone(),
+                Some((earlier, _)) => diagnostics.push(Diagnostic {
+                    location: node.location.clone(),
                     message: format!(
-                        "`{key}` can never match: the rule at {} matches all that it would, and comes \
-                         first; put this one before it, or remove it",
+                        "`{key}` can never match: the earlier rule at {} matches everything that \
+                         this one would; put this one before it, or remove it",
                         earlier.location
                     ),
                 }),
-                None => rules.push((rule, node.place.clone())),
+                None => rules.push((rule, node.location.clone())),
             }
         }
     }
-    for Diagnostic { location: place, message: what } in mistakes {
-        table.reader.refuse(place, what);
+    for Diagnostic { location, message } in diagnostics {
+        table.reader.refuse(location, message);
     }
     let written: Vec<String> = rules.iter().map(|(rule, _)| write_rule(rule)).collect();
-    table.enter("error", Some(format!("[{}]", written.join(", "))), Some(place));
+    table.enter("error", Some(format!("[{}]", written.join(", "))), Some(location));
     rules.into_iter().map(|(rule, _)| rule).collect()
 }
 
-/// One rule while it is read.
+/// Reader of one rule.
 struct RuleReader<'a> {
-    /// The dotted key of the list it is in.
+    /// Dotted key of the list that contains the rule.
     key: &'a str,
     node: &'a Node,
     mistakes: &'a mut Vec<Diagnostic>,
@@ -81,40 +82,41 @@ struct RuleReader<'a> {
 impl RuleReader<'_> {
     fn read(mut self) -> Option<ErrorRule> {
         let Value::Table(table) = &self.node.value else {
-            let what = format!(
+            let message = format!(
                 "is {}; write [[{}]] and its keys below it",
                 describe(&self.node.value),
                 self.key
             );
-            self.report(&self.node.place, "", &what);
+            self.report(&self.node.location, "", &message);
             return None;
         };
         self.report_unknown_keys(table, "", &RULE_KEYS);
         let statuses = self.read_key(table, "status", read_statuses).unwrap_or_default();
         let header = self.read_key(table, "header", read_header);
         let body = self.read_key(table, "body", read_body);
-        let reach = self.read_key(table, "scope", read_scope).unwrap_or(RuleScope::Any);
+        let scope = self.read_key(table, "scope", read_scope).unwrap_or(RuleScope::Any);
         let wait = self.read_key(table, "wait", read_wait);
         let note = self.read_key(table, "note", |node| plain_text(&node.value).map(str::to_owned));
         let class = self.read_key(table, "class", read_class);
         if !table.contains_key("class") {
-            let what = format!("is missing; write one of {}", class_names().join(", "));
-            self.report(&self.node.place, ".class", &what);
+            let message = format!("is missing; write one of {}", class_names().join(", "));
+            self.report(&self.node.location, ".class", &message);
         }
         let rule = ErrorRule {
             statuses,
             header,
             body,
-            scope: reach,
+            scope,
             cause: class?,
             wait,
             note,
-            location: self.node.place.to_string(),
+            location: self.node.location.to_string(),
         };
         let has_condition = ["status", "header", "body"].iter().any(|key| table.contains_key(*key));
         if !has_condition {
-            let what = "is a rule without a condition, which would match every failure; add status, header or body";
-            self.report(&self.node.place, "", what);
+            let message = "is a rule without a condition, which would match every failure; \
+                           add status, header or body";
+            self.report(&self.node.location, "", message);
         }
         Some(rule)
     }
@@ -128,8 +130,8 @@ impl RuleReader<'_> {
         let node = table.get(key)?;
         match read(node) {
             Ok(value) => Some(value),
-            Err(complaint) => {
-                self.report(&node.place, &format!(".{key}"), &complaint);
+            Err(error) => {
+                self.report(&node.location, &format!(".{key}"), &error);
                 None
             }
         }
@@ -137,20 +139,20 @@ impl RuleReader<'_> {
 
     fn report_unknown_keys(&mut self, table: &Table, within: &str, known: &[&'static str]) {
         for (key, node) in table.iter().filter(|(key, _)| !known.contains(&key.as_str())) {
-            let remedy = unknown_key_message(key, known);
-            self.report(&node.place, &format!("{within}.{}", quote_key(key)), &remedy);
+            let message = unknown_key_message(key, known);
+            self.report(&node.location, &format!("{within}.{}", quote_key(key)), &message);
         }
     }
 
-    fn report(&mut self, place: &Location, key: &str, complaint: &str) {
-        let what = format!("`{}{key}` {complaint}", self.key);
-        self.mistakes.push(Diagnostic { location: place.clone(), message: what });
+    fn report(&mut self, location: &Location, key: &str, error: &str) {
+        let message = format!("`{}{key}` {error}", self.key);
+        self.mistakes.push(Diagnostic { location: location.clone(), message });
     }
 }
 
 fn unknown_key_message(key: &str, known: &[&'static str]) -> String {
     match closest_match(key, known.iter().copied()) {
-        Some(meant) => format!("is no key of a rule; did you mean `{meant}`?"),
-        None => format!("is no key of a rule; the keys here are {}", known.join(", ")),
+        Some(suggestion) => format!("is not a key of a rule; did you mean `{suggestion}`?"),
+        None => format!("is not a key of a rule; the keys here are {}", known.join(", ")),
     }
 }

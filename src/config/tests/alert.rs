@@ -1,4 +1,4 @@
-//! `[health]` and `[alert]`: who is told, and where their secrets are.
+//! `[health]` and `[alert]`: alert channels and their secrets.
 
 use super::*;
 use crate::engine::alert::{SmtpTls, WebhookFormat};
@@ -26,10 +26,10 @@ fn channels_are_read_and_absent_by_default() {
     let mail = alert.mail.expect("there is one");
     assert_eq!((mail.port, mail.tls), (465, SmtpTls::Implicit));
     assert!(matches!(alert.ping_url, Some(UrlOrSecret::Secret(CredentialRef::File(_)))));
-    assert_eq!(alert.webhooks["a"].shape, WebhookFormat::Json);
+    assert_eq!(alert.webhooks["a"].format, WebhookFormat::Json);
     let hook = UrlOrSecret::Secret(CredentialRef::Env("HOOK".to_owned()));
     assert_eq!(
-        (&alert.webhooks["b"].url, alert.webhooks["b"].shape),
+        (&alert.webhooks["b"].url, alert.webhooks["b"].format),
         (&hook, WebhookFormat::Slack)
     );
 }
@@ -61,15 +61,15 @@ token = "hunter2"
     insta::assert_snapshot!(error, @r#"
     config.toml:3:1: `health.disk_warning` is larger than `health.disk_critical`; lower the one or raise the other
     config.toml:5:1: `alert.severity` is "loud"; write one of "info", "warning", "critical"
-    config.toml:6:1: `alert.ping` holds a user name or a password; put the whole address into a file, and write { file = "PATH" }
-    config.toml:8:1: `alert.mail.server` is "smtp.example.com:25", which is no host name; write one such as "smtp.example.com"
+    config.toml:6:1: `alert.ping` holds a user name or a password; put the whole URL into a file, and write { file = "PATH" }
+    config.toml:8:1: `alert.mail.server` is "smtp.example.com:25", which is not a host name; write one such as "smtp.example.com"
     config.toml:9:1: `alert.mail.protection` is "plain"; write one of "tls", "starttls", "none"
-    config.toml:10:1: `alert.mail.from` holds "me", which is no mail address; write "me@example.com"
-    config.toml:11:1: `alert.mail.to` names nobody; write ["me@example.com"]
-    config.toml:12:1: `alert.mail.username` and `alert.mail.password` stand together or not at all; add the other
+    config.toml:10:1: `alert.mail.from` holds "me", which is not a mail address; write "me@example.com"
+    config.toml:11:1: `alert.mail.to` is an empty list; write ["me@example.com"]
+    config.toml:12:1: `alert.mail.username` and `alert.mail.password` must both be set or both be left out; add the other
     config.toml:14:1: `alert.webhook.a.url` is plain http, so that alerts could be read on the way; write https://
     config.toml:15:16: `alert.webhook.b.url` is missing; write url = "https://ntfy.example.com/alerts", or url = { file = "hook-url" } where it is a secret
-    config.toml:17:1: `alert.webhook.b.token` is not a reference; secrets never stand in the configuration: write { file = "PATH" }, { env = "NAME" }, { command = ["PROGRAM", "ARGUMENT"] } or { systemd = "NAME" }
+    config.toml:17:1: `alert.webhook.b.token` is not a reference; secrets are never written in the configuration: write { file = "PATH" }, { env = "NAME" }, { command = ["PROGRAM", "ARGUMENT"] } or { systemd = "NAME" }
     11 mistakes in the configuration
     "#);
 }
@@ -79,6 +79,6 @@ fn plaintext_smtp_to_a_remote_server_is_rejected() {
     let error = load_errors(&format!("{MAIL_TABLE}protection = \"none\"\n"));
     assert!(error.contains("could be read on the way to smtp.example.com"), "{error}");
 
-    let here = MAIL_TABLE.replace("smtp.example.com", "127.0.0.1");
-    assert!(load_text(&format!("{here}protection = \"none\"\n")).is_ok());
+    let loopback = MAIL_TABLE.replace("smtp.example.com", "127.0.0.1");
+    assert!(load_text(&format!("{loopback}protection = \"none\"\n")).is_ok());
 }

@@ -1,4 +1,4 @@
-//! `[[provider.NAME.error]]`: rules as people write them, and what is wrong with them.
+//! `[[provider.NAME.error]]`: valid and invalid rules.
 
 use super::*;
 use crate::engine::{
@@ -49,19 +49,20 @@ fn rules_are_read_in_order_with_their_locations() {
     assert_eq!(rules[0].note.as_deref(), Some("2,000 a day"));
     assert_eq!(rules[1].body, Some(BodyCondition::Contains("try again tomorrow".to_owned())));
     assert_eq!((rules[1].cause, rules[1].scope), (Cause::Server, RuleScope::Any));
-    let places: Vec<_> = rules.iter().map(|rule| rule.location.as_str()).collect();
-    assert_eq!(places, ["config.toml:2:1", "config.toml:11:1"]);
+    let locations: Vec<_> = rules.iter().map(|rule| rule.location.as_str()).collect();
+    assert_eq!(locations, ["config.toml:2:1", "config.toml:11:1"]);
 }
 
 #[test]
 fn rules_round_trip_through_config_show() {
     let shown = load_text(VALID_RULES).expect("it is valid").to_toml();
-    let blank = |mut rules: Vec<ErrorRule>| {
+    let without_locations = |mut rules: Vec<ErrorRule>| {
         rules.iter_mut().for_each(|rule| rule.location.clear());
         rules
     };
 
-    assert_eq!(blank(load_rules(&shown)), blank(load_rules(VALID_RULES)));
+    let expected = without_locations(load_rules(VALID_RULES));
+    assert_eq!(without_locations(load_rules(&shown)), expected);
 }
 
 #[test]
@@ -108,22 +109,22 @@ error = ["no", { status = true, class = 1 }]
 "#;
     insta::assert_snapshot!(load_errors(text), @r#"
     config.toml:3:1: `provider.x.error.status` is 4033; a status is from 100 to 999
-    config.toml:4:1: `provider.x.error.class` is "rate_limt", which is no class; did you mean "rate_limit"?
+    config.toml:4:1: `provider.x.error.class` is "rate_limt", which is not a class; did you mean "rate_limit"?
     config.toml:6:1: `provider.x.error` is a rule without a condition, which would match every failure; add status, header or body
     config.toml:9:1: `provider.x.error.class` is missing; write one of rate_limit, unauthorized, forbidden, not_found, server, challenge, proxy, cursor_expired, too_large, unknown
     config.toml:10:1: `provider.x.error.status` is the text "40x"; write 403, "4xx" or [403, 503]
-    config.toml:11:1: `provider.x.error.header` names "x error", which no header can be called; write { name = "x-error", contains = "quota" }, with `equals` for the whole value, or exists = true for any
+    config.toml:11:1: `provider.x.error.header` names "x error", which is not a valid header name; write { name = "x-error", contains = "quota" }, with `equals` for the whole value, or exists = true for any
     config.toml:12:1: `provider.x.error.body` has a `pointer` "error" that does not begin with a slash; write it like "/error/code"
-    config.toml:13:1: `provider.x.error.statsu` is no key of a rule; did you mean `status`?
+    config.toml:13:1: `provider.x.error.statsu` is not a key of a rule; did you mean `status`?
     config.toml:16:1: `provider.x.error.status` is an empty list; write 403, "4xx" or [403, 503], or leave it out for any
-    config.toml:17:1: `provider.x.error.header` does not say exactly one thing of "x-error"; write { name = "x-error", contains = "quota" }, with `equals` for the whole value, or exists = true for any
-    config.toml:18:1: `provider.x.error.body` has a `pointer` "/a~b" with a bare tilde; write ~0 for a tilde, ~1 for a slash in a name
-    config.toml:19:1: `provider.x.error.class` is "disk", which is no class; the classes are rate_limit, unauthorized, forbidden, not_found, server, challenge, proxy, cursor_expired, too_large, unknown
+    config.toml:17:1: `provider.x.error.header` does not have exactly one condition on "x-error"; write { name = "x-error", contains = "quota" }, with `equals` for the whole value, or exists = true for any
+    config.toml:18:1: `provider.x.error.body` has a `pointer` "/a~b" with an unescaped tilde; write ~0 for a tilde, ~1 for a slash in a name
+    config.toml:19:1: `provider.x.error.class` is "disk", which is not a class; the classes are rate_limit, unauthorized, forbidden, not_found, server, challenge, proxy, cursor_expired, too_large, unknown
     config.toml:20:1: `provider.x.error.scope` is the text "everything"; write "item", "listing" or "any"
-    config.toml:21:1: `provider.x.error.wait` is 0; write "90s", "5m", "1h" or whole seconds, more than none and at most 366d
+    config.toml:21:1: `provider.x.error.wait` is 0; write "90s", "5m", "1h" or whole seconds, more than 0 and at most 366d
     config.toml:22:1: `provider.x.error.note` is 3; write a text in quotes
-    config.toml:25:1: `provider.x.error.header` has a key `nam`, which is no key of a rule; did you mean `name`?
-    config.toml:26:1: `provider.x.error.body` has a `pointer` and no `value` to find there; write "a text in it" or { pointer = "/error/code", value = "quotaExceeded" }
+    config.toml:25:1: `provider.x.error.header` has a key `nam`, which is not a key of a rule; did you mean `name`?
+    config.toml:26:1: `provider.x.error.body` has a `pointer` without a `value`; write "a text in the body" or { pointer = "/error/code", value = "quotaExceeded" }
     config.toml:30:1: `provider.y.error` is the text "no"; write [[provider.y.error]] above each rule
     config.toml:33:10: `provider.z.error` is the text "no"; write [[provider.z.error]] and its keys below it
     config.toml:33:18: `provider.z.error.status` is true; write 403, "4xx" or [403, 503]
@@ -149,7 +150,7 @@ status = [404, 500]
 class = "not_found"
 "#;
     insta::assert_snapshot!(load_errors(text), @r"
-    config.toml:6:1: `provider.x.error` can never match: the rule at config.toml:2:1 matches all that it would, and comes first; put this one before it, or remove it
+    config.toml:6:1: `provider.x.error` can never match: the earlier rule at config.toml:2:1 matches everything that this one would; put this one before it, or remove it
     1 mistake in the configuration
     ");
 }
@@ -158,9 +159,9 @@ class = "not_found"
 fn too_many_rules_are_rejected() {
     let text = "[[provider.x.error]]\nstatus = 403\nclass = \"server\"\n".repeat(101);
 
-    let complaint = load_errors(&text);
+    let error = load_errors(&text);
 
-    assert!(complaint.contains("`provider.x.error` has 101 rules; 100 is the most"), "{complaint}");
+    assert!(error.contains("`provider.x.error` has 101 rules; at most 100 are allowed"), "{error}");
 }
 
 proptest! {

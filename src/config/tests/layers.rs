@@ -1,4 +1,4 @@
-//! Which layer wins, and from where its paths count.
+//! Precedence of the layers, and base folders of their relative paths.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Whole configurations, as people write them, from files and variables to settings or mistakes.
+//! Whole configurations, from files and variables to settings or errors.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ url = "https://api.example.com/.well-known/jmap"
 auth = { type = "basic", username = "me@example.com", password = { env = "WORK_PASSWORD" } }
 "#;
 
-/// A folder with a configuration in it.
+/// Temporary folder with a configuration.
 struct ConfigFolder(tempfile::TempDir);
 
 impl ConfigFolder {
@@ -46,14 +46,14 @@ impl ConfigFolder {
         self.load_with_vars([])
     }
 
-    /// Loads with these variables; the folder's own path is left out of the mistakes.
+    /// Loads with these variables. The folder's own path is removed from the errors.
     fn load_with_vars<const N: usize>(
         &self,
         variables: [(&str, &str); N],
     ) -> Result<LoadedConfig, String> {
         let environment = variables.into_iter().collect();
-        load(&self.path("config.toml"), &environment).map_err(|mistakes| {
-            mistakes.to_string().replace(&format!("{}/", self.0.path().display()), "")
+        load(&self.path("config.toml"), &environment).map_err(|errors| {
+            errors.to_string().replace(&format!("{}/", self.0.path().display()), "")
         })
     }
 }
@@ -158,8 +158,8 @@ fn an_unreadable_or_binary_file_is_rejected() {
     let folder = ConfigFolder::new("");
     fs_err::write(folder.path("config.toml"), b"# \xc3\xa9\n# \xc3\xa9\xff\xfe")
         .expect("the folder is writable");
-    let refused = folder.load().expect_err("refused");
-    assert!(refused.starts_with("config.toml:2:4: not UTF-8 text (byte 0xFF)"), "{refused}");
+    let error = folder.load().expect_err("refused");
+    assert!(error.starts_with("config.toml:2:4: not UTF-8 text (byte 0xFF)"), "{error}");
 
     fs_err::write(folder.path("config.toml"), vec![b'#'; (1 << 20) + 1])
         .expect("the disk has room");
@@ -185,9 +185,9 @@ fn the_transient_delay_defaults_to_retry_delay_base() {
 #[test]
 fn contradicting_delays_are_rejected() {
     let error = load_errors("[request]\ndelay = \"20s\"\n");
-    let what = "`request.delay` (20s) is longer than `request.max_delay` (10s); lower the one or raise the other";
+    let message = "`request.delay` (20s) is longer than `request.max_delay` (10s); lower the one or raise the other";
 
-    assert_eq!(error.lines().next(), Some(format!("config.toml:2:1: {what}").as_str()));
+    assert_eq!(error.lines().next(), Some(format!("config.toml:2:1: {message}").as_str()));
 }
 
 #[test]
@@ -207,10 +207,7 @@ fn contradicting_breaker_settings_are_rejected() {
 fn a_provider_cannot_use_a_reserved_breaker_name() {
     let error = load_errors(&format!("{SOURCE_TABLE}provider = \"ledger\"\n"));
 
-    assert!(
-        error.contains("`source.work.provider` is the name of a breaker of its own"),
-        "{error}"
-    );
+    assert!(error.contains("`source.work.provider` is reserved for a circuit breaker"), "{error}");
 }
 
 #[test]
@@ -226,13 +223,13 @@ fn a_provider_may_have_its_own_concurrency() {
 fn an_unknown_source_error_lists_the_known_ones() {
     let empty = load_text("").expect("it is valid").settings;
     let settings = load_text(SOURCE_TABLE).expect("it is valid").settings;
-    let refusal = |settings: &Settings, name: &str| {
+    let lookup_error = |settings: &Settings, name: &str| {
         settings.find_source(name).expect_err("unknown").to_string()
     };
 
-    assert!(refusal(&settings, "wrok").ends_with("did you mean work?"));
-    assert!(refusal(&settings, "private").ends_with("it has work"));
-    assert!(refusal(&empty, "work").ends_with("add a [source.NAME] table to it first"));
+    assert!(lookup_error(&settings, "wrok").ends_with("did you mean work?"));
+    assert!(lookup_error(&settings, "private").ends_with("it has work"));
+    assert!(lookup_error(&empty, "work").ends_with("add a [source.NAME] table to it first"));
 }
 
 #[test]

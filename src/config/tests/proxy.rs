@@ -41,27 +41,27 @@ fn an_invalid_proxy_is_rejected_without_quoting_it() {
         "[{ url = \"http://127.0.0.1:3128\", user = \"hunter2\" }]",
         "[{ url = \"http://127.0.0.1:3128\", username = \"me:hunter2\", password = { env = \"P\" } }]",
     ];
-    let told: Vec<String> =
+    let errors: Vec<String> =
         cases.iter().map(|pool| load_errors(&format!("[proxy]\npool = {pool}\n"))).collect();
 
-    assert!(told.iter().all(|told| told.lines().count() == 2), "{told:#?}");
-    assert!(told.iter().all(|told| !told.contains("hunter2")), "{told:#?}");
-    let firsts: Vec<&str> = told.iter().filter_map(|told| told.lines().next()).collect();
-    insta::assert_snapshot!(firsts.join("\n"), @r#"
-    config.toml:2:1: `proxy.pool` is no list; write one such as ["http://127.0.0.1:3128"]
+    assert!(errors.iter().all(|error| error.lines().count() == 2), "{errors:#?}");
+    assert!(errors.iter().all(|error| !error.contains("hunter2")), "{errors:#?}");
+    let first_lines: Vec<&str> = errors.iter().filter_map(|error| error.lines().next()).collect();
+    insta::assert_snapshot!(first_lines.join("\n"), @r#"
+    config.toml:2:1: `proxy.pool` is not a list; write one such as ["http://127.0.0.1:3128"]
     config.toml:2:1: `proxy.pool` has entry 1 that is 5; write a text in quotes
-    config.toml:2:1: `proxy.pool` has entry 1 that is no address (relative URL without a base); write "http://127.0.0.1:3128" or "socks5://127.0.0.1:1080"
-    config.toml:2:1: `proxy.pool` has entry 2 that holds a user name or a password; secrets never stand in the configuration: write { url = "http://127.0.0.1:3128", username = "me", password = { file = "proxy-password" } }
+    config.toml:2:1: `proxy.pool` has entry 1 that is not a valid URL (relative URL without a base); write "http://127.0.0.1:3128" or "socks5://127.0.0.1:1080"
+    config.toml:2:1: `proxy.pool` has entry 2 that holds a user name or a password; secrets are never written in the configuration: write { url = "http://127.0.0.1:3128", username = "me", password = { file = "proxy-password" } }
     config.toml:2:1: `proxy.pool` has entry 1 that is neither http nor socks5; write "http://127.0.0.1:3128" or "socks5://127.0.0.1:1080"
     config.toml:2:1: `proxy.pool` has entry 1 that is 5; write a text in quotes; it has entry 3 that is neither http nor socks5; write "http://127.0.0.1:3128" or "socks5://127.0.0.1:1080"
-    config.toml:2:1: `proxy.pool` has entry 1 that is socks5h, which socks5 means here anyway; write socks5://
-    config.toml:2:1: `proxy.pool` has entry 1 that is more or less than a host and a port; write "http://127.0.0.1:3128" or "socks5://127.0.0.1:1080"
-    config.toml:2:1: `proxy.pool` has entry 1 that is more or less than a host and a port; write "http://127.0.0.1:3128" or "socks5://127.0.0.1:1080"
+    config.toml:2:1: `proxy.pool` has entry 1 that is socks5h; write socks5://, which resolves names at the proxy too
+    config.toml:2:1: `proxy.pool` has entry 1 that has no host, or more than a host and a port; write "http://127.0.0.1:3128" or "socks5://127.0.0.1:1080"
+    config.toml:2:1: `proxy.pool` has entry 1 that has no host, or more than a host and a port; write "http://127.0.0.1:3128" or "socks5://127.0.0.1:1080"
     config.toml:2:1: `proxy.pool` has entry 1 that has no `password`; write { url = "http://127.0.0.1:3128", username = "me", password = { file = "proxy-password" } }
     config.toml:2:1: `proxy.pool` has entry 1 that has no `username`; write { url = "http://127.0.0.1:3128", username = "me", password = { file = "proxy-password" } }
-    config.toml:2:1: `proxy.pool` has entry 1 that has a `password` that is not a reference; secrets never stand in the configuration: write { file = "PATH" }, { env = "NAME" }, { command = ["PROGRAM", "ARGUMENT"] } or { systemd = "NAME" }
+    config.toml:2:1: `proxy.pool` has entry 1 that has a `password` that is not a reference; secrets are never written in the configuration: write { file = "PATH" }, { env = "NAME" }, { command = ["PROGRAM", "ARGUMENT"] } or { systemd = "NAME" }
     config.toml:2:1: `proxy.pool` has entry 1 that has an unknown key `user`; did you mean `username`?
-    config.toml:2:1: `proxy.pool` has entry 1 that has a `username` with a colon or of more than 255 bytes, which proxies cannot take; correct it
+    config.toml:2:1: `proxy.pool` has entry 1 that has a `username` with a colon or of more than 255 bytes, which proxies do not accept; correct it
     "#);
 }
 

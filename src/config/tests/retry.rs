@@ -11,9 +11,9 @@ fn load_retry(text: &str) -> RetrySettings {
 fn each_policy_has_a_preset_of_its_own() {
     let retry = load_retry("");
 
-    let shapes = [retry.request, retry.storage, retry.collect, retry.bus];
+    let policies = [retry.request, retry.storage, retry.collect, retry.bus];
     assert_eq!(
-        shapes,
+        policies,
         [BackoffConfig::FAST, BackoffConfig::FAST, BackoffConfig::STRICT, BackoffConfig::FAST]
     );
 }
@@ -43,19 +43,22 @@ fn a_policy_is_its_preset_with_overrides() {
 
 #[test]
 fn request_retry_defaults_to_the_request_table() {
-    let older = "[request]\nattempts = 7\ndelay = \"2s\"\nmax_delay = \"20s\"\n";
-    let of_older = BackoffConfig {
+    let request_table = "[request]\nattempts = 7\ndelay = \"2s\"\nmax_delay = \"20s\"\n";
+    let from_request = BackoffConfig {
         max_attempts: 7,
         base_delay: Duration::from_secs(2),
         max_delay: Duration::from_secs(20),
         ..BackoffConfig::FAST
     };
 
-    assert_eq!(load_retry(older).request, of_older);
-    let newer = format!("{older}[retry.request]\nmax_attempts = 2\n");
-    assert_eq!(load_retry(&newer).request, BackoffConfig { max_attempts: 2, ..of_older });
-    let preset = format!("{older}[retry.request]\npreset = \"strict\"\n");
-    assert_eq!(load_retry(&preset).request, BackoffConfig::STRICT);
+    assert_eq!(load_retry(request_table).request, from_request);
+    let with_override = format!("{request_table}[retry.request]\nmax_attempts = 2\n");
+    assert_eq!(
+        load_retry(&with_override).request,
+        BackoffConfig { max_attempts: 2, ..from_request }
+    );
+    let with_preset = format!("{request_table}[retry.request]\npreset = \"strict\"\n");
+    assert_eq!(load_retry(&with_preset).request, BackoffConfig::STRICT);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The `config.toml` that is shipped says exactly what the code does.
+//! The shipped `config.toml` agrees with the code.
 
 use super::*;
 use crate::engine::rate_limit::HeaderNames;
@@ -66,7 +66,7 @@ fn the_shipped_config_documents_every_setting() {
     let loaded = load_text(&with_examples()).expect("it is valid");
     for entry in &loaded.effective_settings {
         let line = match entry.key {
-            // A list of tables, each with a header of its own.
+            // A list of tables, each with its own header.
             "error" => format!("[[{}.error]]", entry.table),
             key => format!("{key} = "),
         };

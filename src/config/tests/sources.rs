@@ -1,4 +1,4 @@
-//! What a `[source.NAME]` may say, and how it may log in.
+//! `[source.NAME]`: its settings and its authentication.
 
 use super::*;
 
@@ -22,7 +22,7 @@ fn a_source_error_names_the_missing_settings() {
     config.toml:1:9: `source.work.auth` is missing; write auth = { type = "bearer", token = { file = "token" } } or auth = { type = "basic", username = "me@example.com", password = { env = "PASSWORD" } }
     config.toml:1:9: `source.work.kind` is missing; write kind = "jmap"
     config.toml:1:9: `source.work.url` is missing; write url = "https://api.example.com/.well-known/jmap"
-    config.toml:2:9: `source.home.account` is missing; a bearer token names nobody: write account = "me@example.com", which names the folder
+    config.toml:2:9: `source.home.account` is missing; a bearer token contains no user name: write account = "me@example.com", which names the folder
     4 mistakes in the configuration
     "#);
 }
@@ -58,30 +58,30 @@ fn invalid_auth_is_rejected_without_quoting_it() {
     ];
     let head =
         "[source.work]\nkind = \"jmap\"\nurl = \"https://a.example.com\"\naccount = \"me\"\n";
-    let told: Vec<String> =
+    let errors: Vec<String> =
         cases.iter().map(|auth| load_errors(&format!("{head}auth = {auth}\n"))).collect();
 
     assert!(
-        told.iter().all(|told| !told.contains("hunter2") && told.lines().count() == 2),
-        "{told:#?}"
+        errors.iter().all(|error| !error.contains("hunter2") && error.lines().count() == 2),
+        "{errors:#?}"
     );
-    let firsts: Vec<&str> = told.iter().filter_map(|told| told.lines().next()).collect();
-    insta::assert_snapshot!(firsts.join("\n"), @r#"
+    let first_lines: Vec<&str> = errors.iter().filter_map(|error| error.lines().next()).collect();
+    insta::assert_snapshot!(first_lines.join("\n"), @r#"
     config.toml:5:1: `source.work.auth` is not a table; write auth = { type = "bearer", token = { file = "token" } } or auth = { type = "basic", username = "me@example.com", password = { env = "PASSWORD" } }
     config.toml:5:1: `source.work.auth` has a `type` that is neither "basic" nor "bearer"; write auth = { type = "bearer", token = { file = "token" } } or auth = { type = "basic", username = "me@example.com", password = { env = "PASSWORD" } }
-    config.toml:5:1: `source.work.auth` has a `password` that is not a reference; secrets never stand in the configuration: write { file = "PATH" }, { env = "NAME" }, { command = ["PROGRAM", "ARGUMENT"] } or { systemd = "NAME" }
+    config.toml:5:1: `source.work.auth` has a `password` that is not a reference; secrets are never written in the configuration: write { file = "PATH" }, { env = "NAME" }, { command = ["PROGRAM", "ARGUMENT"] } or { systemd = "NAME" }
     config.toml:5:1: `source.work.auth` has an unknown key `pasword`; did you mean `password`?
-    config.toml:5:1: `source.work.auth` has a `username` with a colon, which basic cannot carry; correct it
+    config.toml:5:1: `source.work.auth` has a `username` with a colon, which basic auth does not allow; correct it
     config.toml:5:1: `source.work.auth` has no `username`; add it
-    config.toml:5:1: `source.work.auth` has a `password` that does not name exactly one place; write { file = "PATH" }, { env = "NAME" }, { command = ["PROGRAM", "ARGUMENT"] } or { systemd = "NAME" }
-    config.toml:5:1: `source.work.auth` has a `password` that does not name exactly one place; write { file = "PATH" }, { env = "NAME" }, { command = ["PROGRAM", "ARGUMENT"] } or { systemd = "NAME" }
+    config.toml:5:1: `source.work.auth` has a `password` that does not have exactly one key; write { file = "PATH" }, { env = "NAME" }, { command = ["PROGRAM", "ARGUMENT"] } or { systemd = "NAME" }
+    config.toml:5:1: `source.work.auth` has a `password` that does not have exactly one key; write { file = "PATH" }, { env = "NAME" }, { command = ["PROGRAM", "ARGUMENT"] } or { systemd = "NAME" }
     config.toml:5:1: `source.work.auth` has a `username`, which its type does not use; write auth = { type = "bearer", token = { file = "token" } } or auth = { type = "basic", username = "me@example.com", password = { env = "PASSWORD" } }
     config.toml:5:1: `source.work.auth` has a `token` that has an unknown key `enw`; did you mean `env`?
-    config.toml:5:1: `source.work.auth` has a `token` that is no name of a systemd credential; write the name given to LoadCredential=
-    config.toml:5:1: `source.work.auth` has a `token` that names no environment variable; write { env = "NAME" }
-    config.toml:5:1: `source.work.auth` has a `token` that is no command; write { command = ["PROGRAM", "ARGUMENT"] }, without a shell's quoting
-    config.toml:5:1: `source.work.auth` has a `token` that is no command; write { command = ["PROGRAM", "ARGUMENT"] }, without a shell's quoting
-    config.toml:5:1: `source.work.auth` has a `token` that has a `file` that is no text; write one in quotes
+    config.toml:5:1: `source.work.auth` has a `token` that is not the name of a systemd credential; write the name given to LoadCredential=
+    config.toml:5:1: `source.work.auth` has a `token` that has an `=` in the name of an environment variable; write { env = "NAME" }
+    config.toml:5:1: `source.work.auth` has a `token` that is not a command; write { command = ["PROGRAM", "ARGUMENT"] }, without shell quoting
+    config.toml:5:1: `source.work.auth` has a `token` that is not a command; write { command = ["PROGRAM", "ARGUMENT"] }, without shell quoting
+    config.toml:5:1: `source.work.auth` has a `token` that has a `file` that is not a text; write one in quotes
     "#);
 }
 
@@ -89,20 +89,20 @@ fn invalid_auth_is_rejected_without_quoting_it() {
 fn a_relative_command_resolves_against_its_file() {
     let head =
         "[source.work]\nkind = \"jmap\"\nurl = \"https://a.example.com\"\naccount = \"me\"\n";
-    let words = |command: &str| {
+    let read_command = |command: &str| {
         let folder = ConfigFolder::new(&format!(
             "{head}auth = {{ type = \"bearer\", token = {{ command = {command} }} }}\n"
         ));
         let loaded = folder.load().expect("it is valid");
-        let SourceAuth::Bearer { token: CredentialRef::Command(words) } =
+        let SourceAuth::Bearer { token: CredentialRef::Command(argv) } =
             load_source(&loaded).auth.clone()
         else {
             panic!("a bearer token from a command");
         };
-        words.join("|").replace(&folder.0.path().display().to_string(), "FOLDER")
+        argv.join("|").replace(&folder.0.path().display().to_string(), "FOLDER")
     };
 
-    assert_eq!(words(r#"["pass", "show", ""]"#), "pass|show|");
-    assert_eq!(words(r#"["bin/token", "-x"]"#), "FOLDER/bin/token|-x");
-    assert_eq!(words(r#"["/usr/bin/pass"]"#), "/usr/bin/pass");
+    assert_eq!(read_command(r#"["pass", "show", ""]"#), "pass|show|");
+    assert_eq!(read_command(r#"["bin/token", "-x"]"#), "FOLDER/bin/token|-x");
+    assert_eq!(read_command(r#"["/usr/bin/pass"]"#), "/usr/bin/pass");
 }

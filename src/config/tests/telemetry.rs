@@ -1,4 +1,4 @@
-//! Where metrics and traces are sent.
+//! `[telemetry]`: export of metrics and traces.
 
 use super::*;
 
@@ -36,19 +36,18 @@ fn an_address_and_a_token_are_read_and_shown() {
 fn a_plaintext_or_secret_endpoint_url_is_rejected() {
     for (line, remedy) in [
         ("otlp_endpoint = \"http://otel.example.com:4318\"", "is plain http"),
-        ("otlp_endpoint = \"https://me:hunter2@otel.example.com\"", "name a token by otlp_token"),
-        ("otlp_endpoint = \"hunter2\"", "is no address"),
-        ("otlp_endpoint = \"ftp://otel.example.com\"", "is no address of the web"),
-        ("otlp_token = \"hunter2\"", "secrets never stand in the configuration"),
+        ("otlp_endpoint = \"https://me:hunter2@otel.example.com\"", "set a token with otlp_token"),
+        ("otlp_endpoint = \"hunter2\"", "is not a valid URL"),
+        ("otlp_endpoint = \"ftp://otel.example.com\"", "is not an http or https URL"),
+        ("otlp_token = \"hunter2\"", "secrets are never written in the configuration"),
         ("trace_share = 1.5", "from 0.0 to 1.0"),
         ("interval = 0", "interval"),
         ("endpoint = \"x\"", "otlp_endpoint"),
     ] {
-        let mistakes = load_text(&format!("[telemetry]\n{line}\n")).expect_err("refused");
-        let told = mistakes.to_string();
-        assert!(told.contains(remedy) && !told.contains("hunter2"), "{told}");
+        let error = load_errors(&format!("[telemetry]\n{line}\n"));
+        assert!(error.contains(remedy) && !error.contains("hunter2"), "{error}");
     }
-    for own in ["http://127.0.0.1:4318", "http://[::1]:4318/", "http://localhost:4318"] {
-        load_text(&format!("[telemetry]\notlp_endpoint = \"{own}\"\n")).expect("it is valid");
+    for loopback in ["http://127.0.0.1:4318", "http://[::1]:4318/", "http://localhost:4318"] {
+        load_text(&format!("[telemetry]\notlp_endpoint = \"{loopback}\"\n")).expect("it is valid");
     }
 }

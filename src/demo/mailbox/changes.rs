@@ -1,4 +1,4 @@
-//! What changed since a state the client knows (RFC 8620 §5.2).
+//! Change log of the mailbox, and the changes since a state that a client knows (RFC 8620 §5.2).
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ pub(super) enum ChangeKind {
     Destroyed,
 }
 
-/// One message that came or went, and what that did to its thread.
+/// Creation or destruction of one message, with the resulting change of its thread.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ChangeLogEntry {
     pub(super) message: MessageNumber,
@@ -20,16 +20,16 @@ pub(super) struct ChangeLogEntry {
     pub(super) thread_change: ChangeKind,
 }
 
-/// Why the changes can't be told.
+/// Error for a state from which changes cannot be calculated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum ChangesError {
-    /// The server never gave out such a state.
+    /// The text has a form that the server never issues.
     MalformedState,
-    /// The state is too old, or of another mailbox.
+    /// The state is too old, or belongs to another mailbox.
     StateExpired,
 }
 
-/// The changes from one state to another; each number once.
+/// Net changes from one state to another. Each object is listed once.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) struct ChangesSince<T> {
     pub(crate) created: Vec<T>,
@@ -39,7 +39,7 @@ pub(crate) struct ChangesSince<T> {
     pub(crate) has_more: bool,
 }
 
-/// Every change since the mailbox was made; a state is a place in it.
+/// All changes since the mailbox was created. A state is a position in this log.
 #[derive(Debug, Default)]
 pub(super) struct ChangeLog {
     entries: Vec<ChangeLogEntry>,
@@ -59,12 +59,12 @@ impl ChangeLog {
         state_at(self.entries.len())
     }
 
-    /// Forgets the way from every state but the present one.
+    /// Expires every state except the current one.
     pub(super) fn expire_states(&mut self) {
         self.oldest_state = self.entries.len();
     }
 
-    /// Returns what at most `entries_max` entries after the state `since` amount to.
+    /// Returns the net changes of at most `entries_max` entries after the state `since`.
     pub(super) fn changes_since<T: Copy + Ord>(
         &self,
         since: &str,
@@ -73,7 +73,7 @@ impl ChangeLog {
     ) -> Result<ChangesSince<T>, ChangesError> {
         let start = since
             .strip_prefix('s')
-            .and_then(|place| place.parse::<usize>().ok())
+            .and_then(|position| position.parse::<usize>().ok())
             .ok_or(ChangesError::MalformedState)?;
         if start < self.oldest_state || self.entries.len() < start {
             return Err(ChangesError::StateExpired);
@@ -84,7 +84,7 @@ impl ChangeLog {
         for (number, change) in self.entries[start..end].iter().map(view) {
             net.entry(number).or_insert((change, change)).1 = change;
         }
-        let mut delta = ChangesSince {
+        let mut changes = ChangesSince {
             created: Vec::new(),
             updated: Vec::new(),
             destroyed: Vec::new(),
@@ -93,28 +93,28 @@ impl ChangeLog {
         };
         for (number, (first, last)) in net {
             match (first, last) {
-                // It came and went between the two states: the client need not know.
+                // Created and destroyed between the two states: not reported to the client.
                 (ChangeKind::Created, ChangeKind::Destroyed) => {}
                 (ChangeKind::Created, ChangeKind::Created | ChangeKind::Updated) => {
-                    delta.created.push(number)
+                    changes.created.push(number);
                 }
                 (ChangeKind::Updated | ChangeKind::Destroyed, ChangeKind::Destroyed) => {
-                    delta.destroyed.push(number);
+                    changes.destroyed.push(number);
                 }
                 (
                     ChangeKind::Updated | ChangeKind::Destroyed,
                     ChangeKind::Created | ChangeKind::Updated,
                 ) => {
-                    delta.updated.push(number);
+                    changes.updated.push(number);
                 }
             }
         }
-        Ok(delta)
+        Ok(changes)
     }
 }
 
-fn state_at(place: usize) -> String {
-    format!("s{place}")
+fn state_at(position: usize) -> String {
+    format!("s{position}")
 }
 
 #[cfg(test)]
@@ -125,13 +125,13 @@ mod tests {
 
     fn log(changes: &[(u32, ChangeKind, ChangeKind)]) -> ChangeLog {
         let mut log = ChangeLog::default();
-        for (message, on_message, on_thread) in changes {
-            let (on_message, on_thread) = (*on_message, *on_thread);
+        for (message, message_change, thread_change) in changes {
+            let (message_change, thread_change) = (*message_change, *thread_change);
             log.push(ChangeLogEntry {
                 message: MessageNumber(*message),
-                message_change: on_message,
+                message_change,
                 thread: THREAD,
-                thread_change: on_thread,
+                thread_change,
             });
         }
         log
@@ -153,17 +153,17 @@ mod tests {
             (5, ChangeKind::Destroyed, ChangeKind::Updated),
         ]);
 
-        let delta = log.changes_since("s0", 10, messages).unwrap();
-        assert_eq!((delta.created, delta.destroyed), (vec![MessageNumber(6)], vec![]));
+        let changes = log.changes_since("s0", 10, messages).unwrap();
+        assert_eq!((changes.created, changes.destroyed), (vec![MessageNumber(6)], vec![]));
 
-        let delta = log.changes_since("s1", 10, messages).unwrap();
+        let changes = log.changes_since("s1", 10, messages).unwrap();
         assert_eq!(
-            (delta.created, delta.destroyed),
+            (changes.created, changes.destroyed),
             (vec![MessageNumber(6)], vec![MessageNumber(5)])
         );
 
-        let delta = log.changes_since("s1", 10, threads).unwrap();
-        assert_eq!((delta.created, delta.updated), (vec![], vec![THREAD]));
+        let changes = log.changes_since("s1", 10, threads).unwrap();
+        assert_eq!((changes.created, changes.updated), (vec![], vec![THREAD]));
     }
 
     #[test]
@@ -174,10 +174,10 @@ mod tests {
         let (mut state, mut seen) = ("s0".to_owned(), Vec::new());
 
         loop {
-            let delta = log.changes_since(&state, 3, messages).unwrap();
-            seen.extend(delta.created);
-            state = delta.new_state;
-            if !delta.has_more {
+            let page = log.changes_since(&state, 3, messages).unwrap();
+            seen.extend(page.created);
+            state = page.new_state;
+            if !page.has_more {
                 break;
             }
         }

@@ -1,7 +1,7 @@
-//! How each message looks: its size, its headers, its parts.
+//! Composition of a message: its size, its headers, its parts.
 //!
-//! The size is drawn first, and text is then filled in until the message has it. So the size is known
-//! without the message.
+//! The size is chosen first, and text is then added until the message has that size. So the size is
+//! known without generating the message.
 
 use chrono::{DateTime, Utc};
 
@@ -11,20 +11,21 @@ use super::{MessageNumber, ThreadNumber};
 use crate::demo::base64;
 use crate::demo::rng::{RngStream, random_below, random_u64, seeded_rng};
 
-/// One message of so many is large: one per 2,000 threads.
+/// One message of this many is large, which is one per 2,000 threads.
 const LARGE_MESSAGE_EVERY: u32 = 3_200;
 const LARGE_BYTES: usize = 12 * 1024 * 1024;
-/// One message of so many has an attachment of middling size.
+/// One message of this many has an attachment of medium size.
 const MEDIUM_MESSAGE_EVERY: u32 = 200;
 const MEDIUM_BYTES_MIN: usize = 100 * 1024;
 const MEDIUM_BYTES_SPREAD: u32 = 300 * 1024;
-/// Headers and the ends of parts fit into this, whatever is drawn.
+/// Minimum size of an ordinary message. Any headers and part delimiters fit into it.
 const USUAL_BYTES_MIN: usize = 2_048;
 const MINIMAL_BYTES_MIN: usize = 160;
 const MINIMAL_BYTES_SPREAD: u32 = 700;
-/// Text before an attachment, at least.
+/// Minimum length of the text before an attachment.
 const TEXT_BYTES_MIN: usize = 240;
-/// Ancestors named in References; RFC 5322 §3.6.4 sets no limit, but ours keeps the size known.
+/// Maximum number of ancestors named in References. RFC 5322 §3.6.4 sets no limit; this one ensures
+/// that the headers fit into the size.
 const REFERENCES_MAX: usize = 8;
 
 const BOUNDARY: &str = "=_part_7f3a";
@@ -38,7 +39,7 @@ const SENDERS: &[&str] = &[
     "=?UTF-8?Q?B=C3=BCrgerb=C3=BCro?= <buero@stadt.example>",
 ];
 
-/// What a message is made from.
+/// Inputs from which a message is composed.
 #[derive(Debug)]
 pub(super) struct MessageSpec {
     pub(super) seed: u64,
@@ -58,13 +59,13 @@ enum MessageKind {
     EightBit,
     QuotedPrintable,
     OddHeaders,
-    /// Hardly a header.
+    /// Almost no headers.
     MinimalHeaders,
-    /// All header: the body is empty.
+    /// Only headers; the body is empty.
     EmptyBody,
 }
 
-/// A message that is being filled up to its size.
+/// Message under construction, which is filled up to its size.
 struct MessageBuilder {
     size: usize,
     head: Vec<u8>,
@@ -72,15 +73,15 @@ struct MessageBuilder {
     rng: fastrand::Rng,
 }
 
-/// Returns the octets of the message.
+/// Returns the size of the message in octets.
 pub(super) fn size(seed: u64, message: MessageNumber) -> usize {
     let number = u64::from(message.0);
     if is_large(seed, message) {
         return LARGE_BYTES;
     }
     if is_medium(seed, message) {
-        let more = random_below(seed, RngStream::Size, number, MEDIUM_BYTES_SPREAD);
-        return MEDIUM_BYTES_MIN + more as usize;
+        let extra = random_below(seed, RngStream::Size, number, MEDIUM_BYTES_SPREAD);
+        return MEDIUM_BYTES_MIN + extra as usize;
     }
     match message_kind(seed, message) {
         MessageKind::MinimalHeaders | MessageKind::EmptyBody => {
@@ -93,117 +94,118 @@ pub(super) fn size(seed: u64, message: MessageNumber) -> usize {
         | MessageKind::EightBit
         | MessageKind::QuotedPrintable
         | MessageKind::OddHeaders => {
-            // The cube makes small ones common: 2 KiB to 12 KiB, 4.5 KiB in the mean.
-            let draw = random_below(seed, RngStream::Size, number, 1 << 10) as usize;
-            USUAL_BYTES_MIN + 10 * draw * draw * draw / (1 << 20)
+            // The cube makes small messages common: 2 KiB to 12 KiB, 4.5 KiB on average.
+            let sample = random_below(seed, RngStream::Size, number, 1 << 10) as usize;
+            USUAL_BYTES_MIN + 10 * sample * sample * sample / (1 << 20)
         }
     }
 }
 
-/// Writes the message; of a large attachment, only its beginning is made yet.
-pub(super) fn compose(outline: &MessageSpec) -> RawMessage {
-    let size = size(outline.seed, outline.message);
-    let mut draft = MessageBuilder {
+/// Composes the message. The lines of an attachment are generated later, when they are read.
+pub(super) fn compose(spec: &MessageSpec) -> RawMessage {
+    let size = size(spec.seed, spec.message);
+    let mut builder = MessageBuilder {
         size,
         head: Vec::with_capacity(size.min(USUAL_BYTES_MIN * 6)),
         tail: Vec::new(),
-        rng: seeded_rng(outline.seed, RngStream::Text, u64::from(outline.message.0)),
+        rng: seeded_rng(spec.seed, RngStream::Text, u64::from(spec.message.0)),
     };
     let mut lines = 0;
-    match message_kind(outline.seed, outline.message) {
-        MessageKind::Plain => plain(&mut draft, outline),
-        MessageKind::Alternative => alternative(&mut draft, outline),
-        MessageKind::Attachment => lines = attachment(&mut draft, outline),
-        MessageKind::EightBit => eight_bit(&mut draft, outline),
-        MessageKind::QuotedPrintable => quoted_printable(&mut draft, outline),
-        MessageKind::OddHeaders => odd_headers(&mut draft, outline),
+    match message_kind(spec.seed, spec.message) {
+        MessageKind::Plain => plain(&mut builder, spec),
+        MessageKind::Alternative => alternative(&mut builder, spec),
+        MessageKind::Attachment => lines = attachment(&mut builder, spec),
+        MessageKind::EightBit => eight_bit(&mut builder, spec),
+        MessageKind::QuotedPrintable => quoted_printable(&mut builder, spec),
+        MessageKind::OddHeaders => odd_headers(&mut builder, spec),
         MessageKind::MinimalHeaders => {
-            draft.push("From: cron@example.com\r\n\r\n");
-            draft.fill_rest(filler_text::TEXT);
+            builder.push("From: cron@example.com\r\n\r\n");
+            builder.fill_rest(filler_text::TEXT);
         }
         MessageKind::EmptyBody => {
-            draft.push("Date: Thu, 1 Jan 1970 00:00:00 +0000\r\nX-Note: all of this is header\r\n");
-            draft.tail.extend_from_slice(b"\r\n");
-            draft.fill_rest(filler_text::FOLDED);
+            builder
+                .push("Date: Thu, 1 Jan 1970 00:00:00 +0000\r\nX-Note: all of this is header\r\n");
+            builder.tail.extend_from_slice(b"\r\n");
+            builder.fill_rest(filler_text::FOLDED);
         }
     }
-    RawMessage { head: draft.head, lines, letter_rng: draft.rng, tail: draft.tail }
+    RawMessage { head: builder.head, lines, letter_rng: builder.rng, tail: builder.tail }
 }
 
-fn plain(draft: &mut MessageBuilder, outline: &MessageSpec) {
-    draft.headers(outline);
-    draft.push("Content-Type: text/plain; charset=us-ascii; format=flowed\r\n\r\n");
-    if !outline.ancestors.is_empty() {
-        draft.push("On the day before, it was written:\r\n");
-        draft.fill(draft.remaining() / 3, filler_text::QUOTED);
-        draft.push("\r\n");
+fn plain(builder: &mut MessageBuilder, spec: &MessageSpec) {
+    builder.headers(spec);
+    builder.push("Content-Type: text/plain; charset=us-ascii; format=flowed\r\n\r\n");
+    if !spec.ancestors.is_empty() {
+        builder.push("On the day before, it was written:\r\n");
+        builder.fill(builder.remaining() / 3, filler_text::QUOTED);
+        builder.push("\r\n");
     }
-    draft.fill_rest(filler_text::TEXT);
+    builder.fill_rest(filler_text::TEXT);
 }
 
-fn alternative(draft: &mut MessageBuilder, outline: &MessageSpec) {
-    draft.headers(outline);
-    draft.multipart("alternative");
-    draft.push("Content-Type: text/plain; charset=utf-8\r\n\r\n");
-    draft.fill(draft.remaining() / 3, filler_text::TEXT);
-    draft.push(&format!(
+fn alternative(builder: &mut MessageBuilder, spec: &MessageSpec) {
+    builder.headers(spec);
+    builder.multipart("alternative");
+    builder.push("Content-Type: text/plain; charset=utf-8\r\n\r\n");
+    builder.fill(builder.remaining() / 3, filler_text::TEXT);
+    builder.push(&format!(
         "\r\n--{BOUNDARY}\r\nContent-Type: text/html; charset=\"utf-8\"\r\n\
          Content-Transfer-Encoding: quoted-printable\r\n\r\n<!DOCTYPE html><html><body>\r\n"
     ));
-    draft.tail.extend_from_slice(b"</body></html>\r\n");
-    draft.end_parts();
-    draft.fill_rest(filler_text::MARKUP);
+    builder.tail.extend_from_slice(b"</body></html>\r\n");
+    builder.end_parts();
+    builder.fill_rest(filler_text::MARKUP);
 }
 
 /// Returns how many lines the attachment has.
-fn attachment(draft: &mut MessageBuilder, outline: &MessageSpec) -> usize {
+fn attachment(builder: &mut MessageBuilder, spec: &MessageSpec) -> usize {
     let header = format!(
         "\r\n--{BOUNDARY}\r\nContent-Type: application/octet-stream; name=\"table.bin\"\r\n\
          Content-Disposition: attachment; filename*=UTF-8''%E2%82%AC%20table.bin\r\n\
          Content-Transfer-Encoding: base64\r\n\r\n"
     );
-    draft.headers(outline);
-    draft.multipart("mixed");
-    draft.push("Content-Type: text/plain; charset=us-ascii\r\n\r\n");
-    draft.end_parts();
-    let left = draft.remaining() - header.len();
-    let lines = left.saturating_sub(TEXT_BYTES_MIN) / LINE_BYTES;
-    draft.fill(left - lines * LINE_BYTES, filler_text::TEXT);
-    draft.push(&header);
+    builder.headers(spec);
+    builder.multipart("mixed");
+    builder.push("Content-Type: text/plain; charset=us-ascii\r\n\r\n");
+    builder.end_parts();
+    let remaining = builder.remaining() - header.len();
+    let lines = remaining.saturating_sub(TEXT_BYTES_MIN) / LINE_BYTES;
+    builder.fill(remaining - lines * LINE_BYTES, filler_text::TEXT);
+    builder.push(&header);
     lines
 }
 
-fn eight_bit(draft: &mut MessageBuilder, outline: &MessageSpec) {
-    draft.headers(outline);
-    let note = non_ascii_phrase(4, &mut draft.rng);
-    draft.push(&format!("Comments: {note}\r\n"));
-    draft.head.extend_from_slice(b"X-Latin: Stra\xdfe, \xe9t\xe9\r\n");
-    draft
+fn eight_bit(builder: &mut MessageBuilder, spec: &MessageSpec) {
+    builder.headers(spec);
+    let note = non_ascii_phrase(4, &mut builder.rng);
+    builder.push(&format!("Comments: {note}\r\n"));
+    builder.head.extend_from_slice(b"X-Latin: Stra\xdfe, \xe9t\xe9\r\n");
+    builder
         .push("Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n");
-    draft.fill_rest(filler_text::EIGHT_BIT);
+    builder.fill_rest(filler_text::EIGHT_BIT);
 }
 
-fn quoted_printable(draft: &mut MessageBuilder, outline: &MessageSpec) {
-    draft.headers(outline);
-    let keywords = base64::encode(non_ascii_phrase(3, &mut draft.rng).as_bytes());
-    draft.push(&format!(
+fn quoted_printable(builder: &mut MessageBuilder, spec: &MessageSpec) {
+    builder.headers(spec);
+    let keywords = base64::encode(non_ascii_phrase(3, &mut builder.rng).as_bytes());
+    builder.push(&format!(
         "Keywords: =?utf-8?B?{keywords}?=\r\n =?iso-8859-1?q?caf=E9_au_lait?=\r\n\
          Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
     ));
-    draft.tail.extend_from_slice(b"end\r\n");
-    draft.fill_rest(filler_text::PRINTABLE);
+    builder.tail.extend_from_slice(b"end\r\n");
+    builder.fill_rest(filler_text::PRINTABLE);
 }
 
-/// Legal or not, all of this is met in old mailboxes.
-fn odd_headers(draft: &mut MessageBuilder, outline: &MessageSpec) {
-    draft.push("X-Loop:one\r\nX-LOOP:  two  \r\nX-Empty:\r\nX-Blank: \r\nX-Trace:\r\n");
-    draft.fill(300, filler_text::FOLDED);
-    draft.headers(outline);
-    draft.push(
+/// Writes unusual headers, valid or not, as they occur in old mailboxes.
+fn odd_headers(builder: &mut MessageBuilder, spec: &MessageSpec) {
+    builder.push("X-Loop:one\r\nX-LOOP:  two  \r\nX-Empty:\r\nX-Blank: \r\nX-Trace:\r\n");
+    builder.fill(300, filler_text::FOLDED);
+    builder.headers(spec);
+    builder.push(
         "subject: a second one\r\nDate : (a comment) 1 Jan 99 0:00 GMT\r\nnot a header\r\n\r\n",
     );
-    draft.tail.extend_from_slice(b"the last line has no end");
-    draft.fill_rest(filler_text::BARE_LINE_FEEDS);
+    builder.tail.extend_from_slice(b"the last line has no end");
+    builder.fill_rest(filler_text::BARE_LINE_FEEDS);
 }
 
 impl MessageBuilder {
@@ -223,10 +225,10 @@ impl MessageBuilder {
         self.size - self.head.len() - self.tail.len()
     }
 
-    /// Writes what nearly every message carries, its place in the thread included.
-    fn headers(&mut self, outline: &MessageSpec) {
-        let seed = outline.seed;
-        let date = DateTime::<Utc>::from_timestamp(outline.received_at, 0).unwrap_or_default();
+    /// Writes the headers that nearly every message has, those that link it to its thread included.
+    fn headers(&mut self, spec: &MessageSpec) {
+        let seed = spec.seed;
+        let date = DateTime::<Utc>::from_timestamp(spec.received_at, 0).unwrap_or_default();
         let date = date.format("%a, %d %b %Y %H:%M:%S +0000");
         let sender = pick(SENDERS, &mut self.rng);
         let hop = self.rng.u32(..);
@@ -237,28 +239,28 @@ impl MessageBuilder {
              \tfor <demo@example.com>; {date}\r\n\
              Date: {date}\r\nFrom: {sender}\r\nTo: demo@example.com\r\nMessage-ID: {}\r\n",
             hop % 5,
-            message_id(seed, outline.message),
+            message_id(seed, spec.message),
         ));
-        self.references(outline);
-        let mut subject = seeded_rng(seed, RngStream::Subject, u64::from(outline.thread.0));
-        let answer = if outline.ancestors.is_empty() { "" } else { "Re: " };
-        if subject.u8(..8) == 0 {
-            let words = non_ascii_phrase(3, &mut subject);
+        self.references(spec);
+        let mut subject_rng = seeded_rng(seed, RngStream::Subject, u64::from(spec.thread.0));
+        let prefix = if spec.ancestors.is_empty() { "" } else { "Re: " };
+        if subject_rng.u8(..8) == 0 {
+            let words = non_ascii_phrase(3, &mut subject_rng);
             let words = base64::encode(words.as_bytes());
-            self.push(&format!("Subject: {answer}=?UTF-8?B?{words}?=\r\n"));
+            self.push(&format!("Subject: {prefix}=?UTF-8?B?{words}?=\r\n"));
         } else {
-            self.push(&format!("Subject: {answer}{}\r\n", phrase(5, &mut subject)));
+            self.push(&format!("Subject: {prefix}{}\r\n", phrase(5, &mut subject_rng)));
         }
         self.push("MIME-Version: 1.0\r\n");
     }
 
-    fn references(&mut self, outline: &MessageSpec) {
-        let Some(parent) = outline.ancestors.last() else { return };
-        let parent = message_id(outline.seed, *parent);
+    fn references(&mut self, spec: &MessageSpec) {
+        let Some(parent) = spec.ancestors.last() else { return };
+        let parent = message_id(spec.seed, *parent);
         self.push(&format!("In-Reply-To: {parent}\r\nReferences:"));
-        let skipped = outline.ancestors.len().saturating_sub(REFERENCES_MAX);
-        for ancestor in &outline.ancestors[skipped..] {
-            self.push(&format!("\r\n {}", message_id(outline.seed, *ancestor)));
+        let skipped = spec.ancestors.len().saturating_sub(REFERENCES_MAX);
+        for ancestor in &spec.ancestors[skipped..] {
+            self.push(&format!("\r\n {}", message_id(spec.seed, *ancestor)));
         }
         self.push("\r\n");
     }
@@ -284,7 +286,7 @@ fn message_kind(seed: u64, message: MessageNumber) -> MessageKind {
     if is_large(seed, message) || is_medium(seed, message) {
         return MessageKind::Attachment;
     }
-    match random_below(seed, RngStream::Shape, u64::from(message.0), 100) {
+    match random_below(seed, RngStream::MessageKind, u64::from(message.0), 100) {
         0..36 => MessageKind::Plain,
         36..66 => MessageKind::Alternative,
         66..75 => MessageKind::Attachment,

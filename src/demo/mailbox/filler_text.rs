@@ -1,6 +1,6 @@
-//! Text out of a list of words, to the exact byte.
+//! Filler text of an exact number of bytes, made from lists of words.
 
-/// How a run of text looks.
+/// Words and line format of a filler text.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FillerStyle {
     words: &'static [&'static str],
@@ -10,9 +10,9 @@ pub(super) struct FillerStyle {
     end: &'static str,
 }
 
-/// Bytes of a line, its end not counted, at which it is broken (RFC 5322 §2.1.1 wants 78 at most).
+/// Bytes of a line, without its ending, at which it is broken (RFC 5322 §2.1.1: at most 78).
 const LINE_BYTES: usize = 72;
-/// The fewest bytes that can be filled: a prefix and an end, at their longest.
+/// Minimum number of bytes to fill, enough for the longest prefix and the longest line ending.
 pub(super) const FILL_BYTES_MIN: usize = 8;
 
 pub(super) const TEXT: FillerStyle = FillerStyle { words: WORDS, prefix: "", end: "\r\n" };
@@ -24,30 +24,25 @@ pub(super) const PRINTABLE: FillerStyle = FillerStyle { words: ENCODED, prefix: 
 pub(super) const MARKUP: FillerStyle = FillerStyle { words: TAGGED, prefix: "", end: "=\r\n" };
 
 /// Appends exactly `bytes` bytes of lines; at least [`FILL_BYTES_MIN`].
-pub(super) fn fill(
-    out: &mut Vec<u8>,
-    bytes: usize,
-    style: FillerStyle,
-    chance: &mut fastrand::Rng,
-) {
-    let goal = out.len() + bytes;
+pub(super) fn fill(out: &mut Vec<u8>, bytes: usize, style: FillerStyle, rng: &mut fastrand::Rng) {
+    let target_len = out.len() + bytes;
     loop {
-        let left = goal - out.len();
-        let is_last = left <= LINE_BYTES + FILL_BYTES_MIN;
-        let line_bytes = if is_last { left - style.end.len() } else { LINE_BYTES };
-        let line_goal = out.len() + line_bytes;
+        let remaining = target_len - out.len();
+        let is_last = remaining <= LINE_BYTES + FILL_BYTES_MIN;
+        let line_bytes = if is_last { remaining - style.end.len() } else { LINE_BYTES };
+        let line_end = out.len() + line_bytes;
 
         out.extend_from_slice(style.prefix.as_bytes());
         loop {
-            let word = pick(style.words, chance).as_bytes();
-            if line_goal < out.len() + word.len() + 1 {
+            let word = pick(style.words, rng).as_bytes();
+            if line_end < out.len() + word.len() + 1 {
                 break;
             }
             out.extend_from_slice(word);
             out.push(b' ');
         }
         if is_last {
-            out.resize(line_goal, b'.');
+            out.resize(line_end, b'.');
         }
         out.extend_from_slice(style.end.as_bytes());
         if is_last {
@@ -57,17 +52,17 @@ pub(super) fn fill(
 }
 
 /// Returns a few words in plain ASCII.
-pub(super) fn phrase(words: usize, chance: &mut fastrand::Rng) -> String {
-    (0..words).map(|_| pick(WORDS, chance)).collect::<Vec<_>>().join(" ")
+pub(super) fn phrase(words: usize, rng: &mut fastrand::Rng) -> String {
+    (0..words).map(|_| pick(WORDS, rng)).collect::<Vec<_>>().join(" ")
 }
 
 /// Returns a few words that need an encoding in a header.
-pub(super) fn non_ascii_phrase(words: usize, chance: &mut fastrand::Rng) -> String {
-    (0..words).map(|_| pick(NON_ASCII_WORDS, chance)).collect::<Vec<_>>().join(" ")
+pub(super) fn non_ascii_phrase(words: usize, rng: &mut fastrand::Rng) -> String {
+    (0..words).map(|_| pick(NON_ASCII_WORDS, rng)).collect::<Vec<_>>().join(" ")
 }
 
-pub(super) fn pick<'a>(list: &[&'a str], chance: &mut fastrand::Rng) -> &'a str {
-    list[chance.usize(..list.len())]
+pub(super) fn pick<'a>(list: &[&'a str], rng: &mut fastrand::Rng) -> &'a str {
+    list[rng.usize(..list.len())]
 }
 
 const WORDS: &[&str] = &[
@@ -230,12 +225,12 @@ mod tests {
 
     #[test]
     fn text_fills_the_exact_size_with_bounded_lines() {
-        let mut chance = fastrand::Rng::with_seed(5);
+        let mut rng = fastrand::Rng::with_seed(5);
         for style in [TEXT, QUOTED, FOLDED, BARE_LINE_FEEDS, EIGHT_BIT, PRINTABLE, MARKUP] {
             for bytes in (FILL_BYTES_MIN..400).chain([10_000]) {
                 let mut out = b"before".to_vec();
 
-                fill(&mut out, bytes, style, &mut chance);
+                fill(&mut out, bytes, style, &mut rng);
 
                 assert_eq!(out.len(), "before".len() + bytes);
                 assert!(out.ends_with(style.end.as_bytes()));

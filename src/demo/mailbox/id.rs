@@ -1,20 +1,20 @@
-//! Ids as real servers give them, each hiding a number, so that no table of ids is needed.
+//! Ids in the form that real servers use. Each encodes a number, so that no table of ids is needed.
 //!
-//! Eight letters of `[A-Za-z0-9_-]` (RFC 8620 §1.2) carry 48 bits: a number, scrambled by a keyed
-//! Feistel network, which is a bijection whatever its round function is.
+//! Eight characters of `[A-Za-z0-9_-]` (RFC 8620 §1.2) carry 48 bits: a number, scrambled by a
+//! keyed Feistel network, which is a bijection for any round function.
 
 use crate::demo::rng::{RngStream, random_u64};
 
-const LETTERS: usize = 8;
-const BITS_PER_LETTER: usize = 6;
+const ID_CHARACTERS: usize = 8;
+const BITS_PER_CHARACTER: usize = 6;
 const HALF_BITS: u32 = 24;
 const HALF_MASK: u64 = (1 << HALF_BITS) - 1;
 const ROUNDS: u64 = 4;
 
-/// RFC 4648 §5.
+/// Base64url alphabet (RFC 4648 §5).
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// What an id names; the same number has unlike ids as different kinds.
+/// Kind of object that an id names. The same number has a different id in each kind.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum IdKind {
     Email,
@@ -29,20 +29,20 @@ pub(super) fn encode(seed: u64, kind: IdKind, number: u32) -> String {
         (left, right) = (right, left ^ scramble(seed, kind, round, right));
     }
     let bits = left << HALF_BITS | right;
-    (0..LETTERS)
+    (0..ID_CHARACTERS)
         .rev()
-        .map(|place| char::from(ALPHABET[(bits >> (place * BITS_PER_LETTER) & 0x3f) as usize]))
+        .map(|index| char::from(ALPHABET[(bits >> (index * BITS_PER_CHARACTER) & 0x3f) as usize]))
         .collect()
 }
 
 /// Returns the number in an id, or `None` if no number has this id.
 pub(super) fn decode(seed: u64, kind: IdKind, id: &str) -> Option<u32> {
-    if id.len() != LETTERS {
+    if id.len() != ID_CHARACTERS {
         return None;
     }
     let mut bits = 0;
-    for letter in id.bytes() {
-        bits = bits << BITS_PER_LETTER | value(letter)?;
+    for character in id.bytes() {
+        bits = bits << BITS_PER_CHARACTER | value(character)?;
     }
     let (mut left, mut right) = (bits >> HALF_BITS, bits & HALF_MASK);
     for round in (0..ROUNDS).rev() {
@@ -55,8 +55,8 @@ fn scramble(seed: u64, kind: IdKind, round: u64, half: u64) -> u64 {
     random_u64(seed, RngStream::Id, (kind as u64) << 40 | round << 32 | half) & HALF_MASK
 }
 
-fn value(letter: u8) -> Option<u64> {
-    let (first, offset) = match letter {
+fn value(character: u8) -> Option<u64> {
+    let (first, offset) = match character {
         b'A'..=b'Z' => (b'A', 0),
         b'a'..=b'z' => (b'a', 26),
         b'0'..=b'9' => (b'0', 52),
@@ -64,7 +64,7 @@ fn value(letter: u8) -> Option<u64> {
         b'_' => return Some(63),
         _ => return None,
     };
-    Some(u64::from(letter - first + offset))
+    Some(u64::from(character - first + offset))
 }
 
 #[cfg(test)]
@@ -82,7 +82,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_decodes_to_nothing_or_to_the_number_it_is_the_id_of(seed: u64, id: String) {
+        fn a_decoded_id_encodes_to_the_same_text(seed: u64, id: String) {
             if let Some(number) = decode(seed, IdKind::Email, &id) {
                 assert_eq!(encode(seed, IdKind::Email, number), id);
             }

@@ -1,7 +1,7 @@
-//! Which message belongs to which thread, and when it came: arithmetic, not a table.
+//! Thread and time of receipt of each message, calculated without a table.
 //!
-//! Every twenty threads hold thirty-two messages. The lengths of the twenty follow one pattern, turned
-//! by a draw per block. Messages are numbered in the order they were received.
+//! Every block of twenty threads holds thirty-two messages. The lengths of the twenty follow one
+//! pattern, rotated by a random number per block. Messages are numbered in the order of receipt.
 
 use std::ops::Range;
 
@@ -11,19 +11,20 @@ use crate::demo::rng::{RngStream, random_below};
 const BLOCK_THREADS: u32 = 20;
 const BLOCK_MESSAGES: u32 = 32;
 
-/// Messages per thread over one block; 1.6 in the mean.
+/// Messages per thread over one block; 1.6 on average.
 const THREAD_LENGTHS: [u32; BLOCK_THREADS as usize] =
     [1, 2, 1, 1, 1, 4, 1, 1, 3, 1, 1, 1, 6, 1, 1, 2, 1, 1, 1, 1];
 
-/// First message of each thread, over the pattern laid twice in a row, so that a turn needs no wrapping.
+/// First message of each thread, over two repetitions of the pattern, so that a rotation needs no
+/// wrap-around.
 const THREAD_STARTS: [u32; 2 * BLOCK_THREADS as usize + 1] = starts();
 
-/// Thread of each message, over the same two patterns.
+/// Thread of each message, over the same two repetitions.
 const MESSAGE_THREADS: [u32; 2 * BLOCK_MESSAGES as usize] = owners();
 
 /// 2015-01-01T00:00:00Z.
 const FIRST_SECOND: i64 = 1_420_070_400;
-/// 2026-01-01T00:00:00Z: what the mailbox starts with was received before.
+/// 2026-01-01T00:00:00Z. All initial messages were received before it.
 const LAST_SECOND: i64 = 1_767_225_600;
 /// Seconds between messages that are delivered while the mailbox is served.
 const DELIVERY_STEP_SECONDS: u32 = 60;
@@ -40,12 +41,12 @@ impl MailboxLayout {
     pub(super) fn new(seed: u64, threads: u32) -> Self {
         let mut layout = Self { seed, threads, messages: 0, step_seconds: 1 };
         layout.messages = layout.first_message(threads);
-        let span = u32::try_from(LAST_SECOND - FIRST_SECOND).unwrap_or(u32::MAX);
-        layout.step_seconds = (span / layout.messages.max(1)).max(1);
+        let duration_seconds = u32::try_from(LAST_SECOND - FIRST_SECOND).unwrap_or(u32::MAX);
+        layout.step_seconds = (duration_seconds / layout.messages.max(1)).max(1);
         layout
     }
 
-    /// Returns the messages that the thread starts with; none if it is delivered later.
+    /// Returns the initial messages of the thread; none if the thread was delivered later.
     pub(super) fn messages_of(&self, thread: ThreadNumber) -> Range<u32> {
         if self.threads <= thread.0 {
             return 0..0;
@@ -53,30 +54,31 @@ impl MailboxLayout {
         self.first_message(thread.0)..self.first_message(thread.0 + 1)
     }
 
-    /// Returns the thread of one of the messages the mailbox starts with.
+    /// Returns the thread of an initial message.
     pub(super) fn thread_of(&self, message: MessageNumber) -> ThreadNumber {
         let block = message.0 / BLOCK_MESSAGES;
-        let turn = self.turn(block);
-        let place = THREAD_STARTS[turn as usize] + message.0 % BLOCK_MESSAGES;
-        ThreadNumber(block * BLOCK_THREADS + MESSAGE_THREADS[place as usize] - turn)
+        let rotation = self.turn(block);
+        let index = THREAD_STARTS[rotation as usize] + message.0 % BLOCK_MESSAGES;
+        ThreadNumber(block * BLOCK_THREADS + MESSAGE_THREADS[index as usize] - rotation)
     }
 
-    /// Returns the Unix second at which the message was received; never before that of a lower number.
+    /// Returns the Unix second at which the message was received. It is never earlier than that of
+    /// a message with a lower number.
     pub(super) fn received_at(&self, message: MessageNumber) -> i64 {
         let (start, number, step) = if message.0 < self.messages {
             (FIRST_SECOND, message.0, self.step_seconds)
         } else {
             (LAST_SECOND, message.0 - self.messages, DELIVERY_STEP_SECONDS)
         };
-        let late = random_below(self.seed, RngStream::ReceivedAt, u64::from(message.0), step);
-        start + i64::from(number) * i64::from(step) + i64::from(late)
+        let offset = random_below(self.seed, RngStream::ReceivedAt, u64::from(message.0), step);
+        start + i64::from(number) * i64::from(step) + i64::from(offset)
     }
 
     fn first_message(&self, thread: u32) -> u32 {
         let block = thread / BLOCK_THREADS;
-        let turn = self.turn(block) as usize;
-        let place = turn + (thread % BLOCK_THREADS) as usize;
-        block * BLOCK_MESSAGES + THREAD_STARTS[place] - THREAD_STARTS[turn]
+        let rotation = self.turn(block) as usize;
+        let index = rotation + (thread % BLOCK_THREADS) as usize;
+        block * BLOCK_MESSAGES + THREAD_STARTS[index] - THREAD_STARTS[rotation]
     }
 
     fn turn(&self, block: u32) -> u32 {
@@ -96,16 +98,16 @@ const fn starts() -> [u32; 2 * BLOCK_THREADS as usize + 1] {
 }
 
 const fn owners() -> [u32; 2 * BLOCK_MESSAGES as usize] {
-    let mut owners = [0; 2 * BLOCK_MESSAGES as usize];
+    let mut threads = [0; 2 * BLOCK_MESSAGES as usize];
     let (mut message, mut thread) = (0, 0);
-    while message < owners.len() {
+    while message < threads.len() {
         while THREAD_STARTS[thread as usize + 1] as usize <= message {
             thread += 1;
         }
-        owners[message] = thread;
+        threads[message] = thread;
         message += 1;
     }
-    owners
+    threads
 }
 
 #[cfg(test)]
@@ -141,12 +143,12 @@ mod tests {
     fn messages_are_received_in_the_order_of_their_numbers_also_when_delivered_later() {
         let layout = MailboxLayout::new(7, 500);
 
-        let moments: Vec<_> = (0..layout.messages + 50)
+        let timestamps: Vec<_> = (0..layout.messages + 50)
             .map(|number| layout.received_at(MessageNumber(number)))
             .collect();
 
-        assert!(moments.is_sorted());
-        assert!(FIRST_SECOND <= moments[0]);
-        assert!(moments[layout.messages as usize - 1] < LAST_SECOND);
+        assert!(timestamps.is_sorted());
+        assert!(FIRST_SECOND <= timestamps[0]);
+        assert!(timestamps[layout.messages as usize - 1] < LAST_SECOND);
     }
 }

@@ -1,28 +1,28 @@
-//! One message on its way out, in pieces, so that neither side holds a large one.
+//! Raw message, generated in chunks, so that a large message is never in memory as a whole.
 
 use bytes::Bytes;
 
 use crate::demo::base64::ALPHABET;
 
-/// Bytes of a piece of a large message.
+/// Bytes of a chunk of a large message.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// Letters in a line of an attachment (RFC 2045 §6.8), which are 57 octets without padding.
-const LINE_LETTERS: usize = 76;
-/// Bytes of such a line with its end.
-pub(super) const LINE_BYTES: usize = LINE_LETTERS + 2;
-/// Letters drawn from one 64-bit number.
-const LETTERS_PER_DRAW: usize = 10;
+/// Characters in a line of an attachment (RFC 2045 §6.8), which are 57 octets without padding.
+const LINE_CHARACTERS: usize = 76;
+/// Bytes of such a line with its CRLF.
+pub(super) const LINE_BYTES: usize = LINE_CHARACTERS + 2;
+/// Characters taken from one random 64-bit number.
+const CHARACTERS_PER_RANDOM_NUMBER: usize = 10;
 
-/// The rest of a raw message (RFC 5322), as pieces of bounded length.
+/// Iterator over the rest of a raw message (RFC 5322), in chunks of bounded length.
 #[derive(Debug)]
 pub(crate) struct RawMessage {
-    /// All before the attachment.
+    /// Bytes before the attachment.
     pub(super) head: Vec<u8>,
-    /// Lines of the attachment.
+    /// Remaining lines of the attachment.
     pub(super) lines: usize,
-    /// Where the attachment's letters come from.
+    /// Source of the attachment's characters.
     pub(super) letter_rng: fastrand::Rng,
-    /// All behind the attachment.
+    /// Bytes after the attachment.
     pub(super) tail: Vec<u8>,
 }
 
@@ -30,32 +30,32 @@ impl Iterator for RawMessage {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {
-        let mut piece = std::mem::take(&mut self.head);
+        let mut chunk = std::mem::take(&mut self.head);
         if self.lines != 0 {
-            let room = CHUNK_BYTES.saturating_sub(piece.len()) / LINE_BYTES;
+            let room = CHUNK_BYTES.saturating_sub(chunk.len()) / LINE_BYTES;
             let lines = self.lines.min(room.max(1));
-            piece.reserve_exact(lines * LINE_BYTES + self.tail.len());
+            chunk.reserve_exact(lines * LINE_BYTES + self.tail.len());
             for _ in 0..lines {
-                push_line(&mut piece, &mut self.letter_rng);
+                push_line(&mut chunk, &mut self.letter_rng);
             }
             self.lines -= lines;
         }
         if self.lines == 0 {
-            piece.append(&mut self.tail);
+            chunk.append(&mut self.tail);
         }
-        (!piece.is_empty()).then(|| piece.into())
+        (!chunk.is_empty()).then(|| chunk.into())
     }
 }
 
-fn push_line(piece: &mut Vec<u8>, letters: &mut fastrand::Rng) {
+fn push_line(chunk: &mut Vec<u8>, rng: &mut fastrand::Rng) {
     let mut line = [b'\n'; LINE_BYTES];
-    line[LINE_LETTERS] = b'\r';
-    for group in line[..LINE_LETTERS].chunks_mut(LETTERS_PER_DRAW) {
-        let mut bits = letters.u64(..);
-        for letter in group {
-            *letter = ALPHABET[(bits & 0x3f) as usize];
+    line[LINE_CHARACTERS] = b'\r';
+    for group in line[..LINE_CHARACTERS].chunks_mut(CHARACTERS_PER_RANDOM_NUMBER) {
+        let mut bits = rng.u64(..);
+        for character in group {
+            *character = ALPHABET[(bits & 0x3f) as usize];
             bits >>= 6;
         }
     }
-    piece.extend_from_slice(&line);
+    chunk.extend_from_slice(&line);
 }

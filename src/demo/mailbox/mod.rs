@@ -1,6 +1,6 @@
-//! A mailbox that is never held: each message follows from the seed and its number.
+//! Generated mailbox: each message follows from the seed and its number, and none is stored.
 //!
-//! Only what changes while it is served is kept, some bytes per change.
+//! Only the changes made while it is served are stored, some bytes per change.
 
 mod changes;
 mod compose;
@@ -25,18 +25,18 @@ pub(super) use self::changes::{ChangesError, ChangesSince};
 pub(super) use self::message::RawMessage;
 pub(super) use self::query::{MessageFilter, MessageQuery, SortOrder, position_of};
 
-/// Threads a mailbox may start with; messages are numbered by 32 bits.
+/// Maximum number of initial threads of a mailbox, because message numbers have 32 bits.
 pub const ITEMS_MAX: u32 = 100_000_000;
 
-/// A message, by the order in which messages were received.
+/// Number of a message, in the order of receipt.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct MessageNumber(pub(super) u32);
 
-/// A thread, by the order in which threads began.
+/// Number of a thread, in the order in which threads began.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct ThreadNumber(pub(super) u32);
 
-/// What JMAP calls a Mailbox (RFC 8621 §2).
+/// Mail folder, which JMAP calls a Mailbox (RFC 8621 §2).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Folder {
     Inbox,
@@ -53,19 +53,19 @@ pub(super) struct Folders(u8);
 #[derive(Debug)]
 pub struct GeneratedMailbox {
     layout: MailboxLayout,
-    /// The thread of each message delivered since, in the order of delivery.
+    /// The thread of each message delivered since the start, in the order of delivery.
     delivered: Vec<ThreadNumber>,
-    /// The messages delivered since, by thread.
+    /// The messages delivered since the start, by thread.
     delivered_by_thread: BTreeMap<ThreadNumber, Vec<MessageNumber>>,
     threads_total: u32,
     destroyed: BTreeSet<MessageNumber>,
     change_log: ChangeLog,
-    /// The answer to the last query, with the length of the log at which it was true.
+    /// The last query, the length of the change log when it ran, and its result.
     last_query: Option<(MessageQuery, usize, Arc<[MessageNumber]>)>,
 }
 
 impl GeneratedMailbox {
-    /// Makes the mailbox that `seed` stands for, of `items` threads (at most [`ITEMS_MAX`]).
+    /// Creates the mailbox of this seed, with `items` threads (at most [`ITEMS_MAX`]).
     #[must_use]
     pub fn new(seed: u64, items: u32) -> Self {
         let layout = MailboxLayout::new(seed, items.min(ITEMS_MAX));
@@ -87,7 +87,7 @@ impl GeneratedMailbox {
         Some(message.flatten().collect())
     }
 
-    /// Tells the blob id and the size of every message there is now, oldest first.
+    /// Returns the blob id and the size of every message that exists now, oldest first.
     pub fn blobs(&self) -> impl Iterator<Item = (String, usize)> {
         (0..self.messages_total())
             .map(MessageNumber)
@@ -95,7 +95,7 @@ impl GeneratedMailbox {
             .map(|message| (self.blob_id(message), self.size(message)))
     }
 
-    /// Returns how many messages there are now.
+    /// Returns how many messages exist now.
     #[must_use]
     pub fn message_count(&self) -> u32 {
         self.messages_total() - u32::try_from(self.destroyed.len()).unwrap_or(u32::MAX)
@@ -105,11 +105,15 @@ impl GeneratedMailbox {
     pub fn deliver(&mut self, count: u32) {
         for _ in 0..count {
             let message = MessageNumber(self.messages_total());
-            let (seed, ever) = (self.layout.seed, self.threads_total);
+            let (seed, threads_total) = (self.layout.seed, self.threads_total);
             let is_reply = random_below(seed, RngStream::Reply, u64::from(message.0), 2) == 0;
-            let parent =
-                ThreadNumber(random_below(seed, RngStream::Parent, u64::from(message.0), ever));
-            let (thread, on_thread) = if is_reply && self.thread_exists(parent) {
+            let parent = ThreadNumber(random_below(
+                seed,
+                RngStream::Parent,
+                u64::from(message.0),
+                threads_total,
+            ));
+            let (thread, thread_change) = if is_reply && self.thread_exists(parent) {
                 (parent, ChangeKind::Updated)
             } else {
                 self.threads_total += 1;
@@ -121,7 +125,7 @@ impl GeneratedMailbox {
                 message,
                 message_change: ChangeKind::Created,
                 thread,
-                thread_change: on_thread,
+                thread_change,
             });
         }
     }
@@ -129,21 +133,24 @@ impl GeneratedMailbox {
     /// Deletes `count` messages, or as many as there are.
     pub fn destroy(&mut self, count: u32) {
         for _ in 0..count {
-            let ever = self.messages_total();
+            let total = self.messages_total();
             let start = random_below(
                 self.layout.seed,
                 RngStream::DestroyedMessage,
                 self.change_log.len() as u64,
-                ever,
+                total,
             );
-            let victim =
-                (start..ever).chain(0..start).map(MessageNumber).find(|no| self.exists(*no));
-            let Some(victim) = victim else { return };
-            self.destroy_message(victim);
+            let message = (start..total)
+                .chain(0..start)
+                .map(MessageNumber)
+                .find(|message| self.exists(*message));
+            let Some(message) = message else { return };
+            self.destroy_message(message);
         }
     }
 
-    /// Makes every state given out before this one useless: `cannotCalculateChanges`.
+    /// Expires every state before the current one: `/changes` since such a state then fails with
+    /// `cannotCalculateChanges`.
     pub fn expire_states(&mut self) {
         self.change_log.expire_states();
     }
@@ -160,13 +167,13 @@ impl GeneratedMailbox {
             return;
         }
         self.destroyed.insert(message);
-        let on_thread =
+        let thread_change =
             if self.thread_exists(thread) { ChangeKind::Updated } else { ChangeKind::Destroyed };
         self.change_log.push(ChangeLogEntry {
             message,
             message_change: ChangeKind::Destroyed,
             thread,
-            thread_change: on_thread,
+            thread_change,
         });
     }
 
@@ -188,11 +195,11 @@ impl GeneratedMailbox {
             .changes_since(since, changes_max, |entry| (entry.thread, entry.thread_change))
     }
 
-    /// Returns all messages that answer the query; the last answer is kept for the next page.
+    /// Returns all messages that match the query. The last result is cached for the next page.
     pub(super) fn query(&mut self, query: &MessageQuery) -> Arc<[MessageNumber]> {
-        if let Some((known, at, list)) = &self.last_query
-            && known == query
-            && *at == self.change_log.len()
+        if let Some((last_query, log_len, list)) = &self.last_query
+            && last_query == query
+            && *log_len == self.change_log.len()
         {
             return Arc::clone(list);
         }
@@ -209,7 +216,7 @@ impl GeneratedMailbox {
     pub(super) fn thread_of(&self, message: MessageNumber) -> ThreadNumber {
         match message.0.checked_sub(self.layout.messages) {
             None => self.layout.thread_of(message),
-            Some(place) => self.delivered[place as usize],
+            Some(index) => self.delivered[index as usize],
         }
     }
 
@@ -219,8 +226,8 @@ impl GeneratedMailbox {
     }
 
     pub(super) fn folders(&self, message: MessageNumber) -> Folders {
-        let chance = random_below(self.layout.seed, RngStream::Folders, u64::from(message.0), 100);
-        match chance {
+        let sample = random_below(self.layout.seed, RngStream::Folders, u64::from(message.0), 100);
+        match sample {
             0..58 => Folders::of(&[Folder::Inbox]),
             58..60 => Folders::of(&[Folder::Inbox, Folder::Archive]),
             60..85 => Folders::of(&[Folder::Archive]),
@@ -295,8 +302,8 @@ impl GeneratedMailbox {
     }
 
     fn all_messages_of(&self, thread: ThreadNumber) -> impl Iterator<Item = MessageNumber> {
-        let later = self.delivered_by_thread.get(&thread).into_iter().flatten().copied();
-        self.layout.messages_of(thread).map(MessageNumber).chain(later)
+        let delivered = self.delivered_by_thread.get(&thread).into_iter().flatten().copied();
+        self.layout.messages_of(thread).map(MessageNumber).chain(delivered)
     }
 }
 

@@ -1,9 +1,9 @@
-//! Which messages a client asks for, and in which order.
+//! Queries for messages: filter, order and listing.
 
 use super::{Folder, Folders, GeneratedMailbox, MessageNumber};
 use crate::demo::bitmap::Bitmap;
 
-/// A condition on messages (RFC 8621 §4.4.1, the part about folders and time).
+/// Condition on messages (RFC 8621 §4.4.1, the part about folders and time).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum MessageFilter {
     All(Vec<Self>),
@@ -20,7 +20,7 @@ pub(crate) enum MessageFilter {
 pub(crate) struct MessageQuery {
     pub(crate) filter: MessageFilter,
     pub(crate) order: SortOrder,
-    /// Lists only the first message, in the order asked for, of each thread.
+    /// Lists only the first message of each thread, in the requested order.
     pub(crate) collapse_threads: bool,
 }
 
@@ -33,9 +33,11 @@ pub(crate) enum SortOrder {
 impl MessageFilter {
     fn matches(&self, folders: Folders, received_at: i64) -> bool {
         match self {
-            Self::All(filters) => filters.iter().all(|one| one.matches(folders, received_at)),
-            Self::Any(filters) => filters.iter().any(|one| one.matches(folders, received_at)),
-            Self::None(filters) => !filters.iter().any(|one| one.matches(folders, received_at)),
+            Self::All(filters) => filters.iter().all(|filter| filter.matches(folders, received_at)),
+            Self::Any(filters) => filters.iter().any(|filter| filter.matches(folders, received_at)),
+            Self::None(filters) => {
+                !filters.iter().any(|filter| filter.matches(folders, received_at))
+            }
             Self::InFolder(folder) => folders.contains(*folder),
             Self::Before(second) => received_at < *second,
             Self::NotBefore(second) => *second <= received_at,
@@ -43,25 +45,25 @@ impl MessageFilter {
     }
 }
 
-/// Lists all messages that answer a query; numbers rise or fall throughout, as the order asks.
+/// Lists all messages that match a query. The numbers ascend or descend throughout, by its order.
 pub(super) fn list_messages(
     mailbox: &GeneratedMailbox,
     query: &MessageQuery,
 ) -> Vec<MessageNumber> {
     let mut seen_threads = Bitmap::default();
-    let mut wanted = |message: &MessageNumber| {
+    let mut matches_query = |message: &MessageNumber| {
         mailbox.exists(*message)
             && query.filter.matches(mailbox.folders(*message), mailbox.received_at(*message))
             && (!query.collapse_threads || seen_threads.insert(mailbox.thread_of(*message).0))
     };
     let messages = (0..mailbox.messages_total()).map(MessageNumber);
     match query.order {
-        SortOrder::OldestFirst => messages.filter(&mut wanted).collect(),
-        SortOrder::NewestFirst => messages.rev().filter(&mut wanted).collect(),
+        SortOrder::OldestFirst => messages.filter(&mut matches_query).collect(),
+        SortOrder::NewestFirst => messages.rev().filter(&mut matches_query).collect(),
     }
 }
 
-/// Returns where a message stands in a list made by [`list`], if it is in there.
+/// Returns the position of a message in a list made by [`list_messages`], if the list contains it.
 pub(crate) fn position_of(
     list: &[MessageNumber],
     order: SortOrder,

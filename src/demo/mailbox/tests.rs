@@ -1,4 +1,4 @@
-//! What a client of the mailbox relies on.
+//! Properties of the mailbox that clients rely on.
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn a_message_is_as_long_as_its_size_says() {
         mailbox.deliver(200);
 
         for message in (0..mailbox.messages_total()).map(MessageNumber) {
-            let octets: usize = mailbox.message(message).map(|piece| piece.len()).sum();
+            let octets: usize = mailbox.message(message).map(|chunk| chunk.len()).sum();
             assert_eq!(octets, mailbox.size(message), "seed {seed}, {message:?}");
         }
     }
@@ -61,15 +61,16 @@ fn a_large_message_comes_in_pieces_of_bounded_length() {
     let mailbox = GeneratedMailbox::new(3, 2_000);
     let large = (0..3_200).map(MessageNumber).max_by_key(|message| mailbox.size(*message)).unwrap();
 
-    assert!(mailbox.message(large).all(|piece| piece.len() <= 80_000));
+    assert!(mailbox.message(large).all(|chunk| chunk.len() <= 80_000));
 }
 
 #[test]
-fn an_answer_names_the_message_it_answers() {
+fn a_reply_references_the_message_it_replies_to() {
     let mailbox = GeneratedMailbox::new(3, 40);
-    let thread = (0..40).map(ThreadNumber).find(|no| mailbox.messages_of(*no).len() == 6).unwrap();
-    let answers = &mailbox.messages_of(thread)[1..];
-    let named = answers.iter().filter(|message| {
+    let thread =
+        (0..40).map(ThreadNumber).find(|thread| mailbox.messages_of(*thread).len() == 6).unwrap();
+    let replies = &mailbox.messages_of(thread)[1..];
+    let named = replies.iter().filter(|message| {
         let text = String::from_utf8_lossy(&message_bytes(&mailbox, **message)).into_owned();
         text.contains(&format!(".{}@example.com>\r\nReferences:", message.0 - 1))
     });
@@ -92,9 +93,9 @@ fn every_id_resolves_until_its_object_is_destroyed() {
 }
 
 #[test]
-fn paging_by_anchor_lists_each_thread_once_while_mail_comes_and_goes() {
+fn paging_by_anchor_lists_each_thread_once_despite_changes() {
     let mut mailbox = GeneratedMailbox::new(6, 500);
-    let at_first = mailbox.query(&NEWEST_THREADS_FIRST).to_vec();
+    let initial_messages = mailbox.query(&NEWEST_THREADS_FIRST).to_vec();
     let mut listed = Vec::new();
 
     while let Some(next) = {
@@ -102,7 +103,7 @@ fn paging_by_anchor_lists_each_thread_once_while_mail_comes_and_goes() {
         let start = match listed.last() {
             None => Some(0),
             Some(anchor) => {
-                position_of(&list, SortOrder::NewestFirst, *anchor).map(|place| place + 1)
+                position_of(&list, SortOrder::NewestFirst, *anchor).map(|position| position + 1)
             }
         };
         let start = start.expect("the anchor is still there");
@@ -111,7 +112,7 @@ fn paging_by_anchor_lists_each_thread_once_while_mail_comes_and_goes() {
         listed.extend(next);
         let anchor = *listed.last().unwrap();
         mailbox.deliver(3);
-        // The anchor stays in the listing as long as no newer message of its thread takes its place.
+        // The anchor stays in the listing while no newer message of its thread precedes it.
         for message in mailbox.messages_of(mailbox.thread_of(anchor)) {
             if anchor < message {
                 mailbox.destroy_message(message);
@@ -124,9 +125,9 @@ fn paging_by_anchor_lists_each_thread_once_while_mail_comes_and_goes() {
 
     assert!(listed.windows(2).all(|pair| pair[1] < pair[0]));
     let last = mailbox.query(&NEWEST_THREADS_FIRST);
-    for message in at_first {
-        let place = position_of(&last, SortOrder::NewestFirst, message);
-        assert!(place.is_none() || listed.contains(&message), "{message:?} was skipped");
+    for message in initial_messages {
+        let position = position_of(&last, SortOrder::NewestFirst, message);
+        assert!(position.is_none() || listed.contains(&message), "{message:?} was skipped");
     }
 }
 
@@ -156,11 +157,11 @@ fn changes_transform_the_old_listing_into_the_new_one() {
     mailbox.destroy(40);
     mailbox.deliver(5);
 
-    let delta = mailbox.message_changes(&since, usize::MAX).unwrap();
-    for gone in &delta.destroyed {
-        assert!(known.remove(gone));
+    let changes = mailbox.message_changes(&since, usize::MAX).unwrap();
+    for message in &changes.destroyed {
+        assert!(known.remove(message));
     }
-    known.extend(delta.created);
+    known.extend(changes.created);
     assert_eq!(known, mailbox.query(&query).iter().copied().collect());
     assert_eq!(known.len(), mailbox.message_count() as usize);
 

@@ -1,4 +1,4 @@
-//! The API endpoint: requests, their limits, and references from one call to an earlier one.
+//! API endpoint: requests, their limits, and references from one call to an earlier one.
 
 use hyper::{Response, StatusCode};
 use serde::Deserialize;
@@ -9,7 +9,7 @@ use super::session::{CALLS_IN_REQUEST_MAX, CORE_CAPABILITY, MAIL_CAPABILITY, SES
 
 pub(super) type Arguments = Map<String, Value>;
 
-/// A Request object (RFC 8620 §3.3).
+/// Request object (RFC 8620 §3.3).
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct JmapRequest {
@@ -17,7 +17,7 @@ pub(super) struct JmapRequest {
     pub(super) method_calls: Vec<(String, Arguments, String)>,
 }
 
-/// A method-level error (RFC 8620 §3.6.2).
+/// Method-level error (RFC 8620 §3.6.2).
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct DemoMethodError {
     pub(super) kind: &'static str,
@@ -34,7 +34,7 @@ impl DemoMethodError {
     }
 }
 
-/// Reads a request, or says what is wrong with it.
+/// Parses a request, or returns the error response.
 pub(super) fn parse(body: &[u8]) -> Result<JmapRequest, Box<Response<ResponseBody>>> {
     let value: Value = serde_json::from_slice(body)
         .map_err(|error| request_error("notJSON", &error.to_string(), None))?;
@@ -63,7 +63,7 @@ pub(super) fn request_error(
     Box::new(response::problem_response(StatusCode::BAD_REQUEST, &kind, detail, limit))
 }
 
-/// Makes the calls in order, and returns the Response object (RFC 8620 §3.4).
+/// Executes the calls in order, and returns the Response object (RFC 8620 §3.4).
 pub(super) fn execute(
     request: JmapRequest,
     mut call: impl FnMut(&str, &Arguments) -> Result<Value, DemoMethodError>,
@@ -73,7 +73,7 @@ pub(super) fn execute(
         let result =
             resolve_references(arguments, &responses).and_then(|arguments| call(&name, &arguments));
         responses.push(match result {
-            Ok(answer) => (name, answer, id),
+            Ok(value) => (name, value, id),
             Err(error) => {
                 let error = json!({ "type": error.kind, "description": error.description });
                 ("error".to_owned(), error, id)
@@ -83,7 +83,7 @@ pub(super) fn execute(
     json!({ "methodResponses": responses, "sessionState": SESSION_STATE })
 }
 
-/// Replaces each argument `#name` by what it refers to (RFC 8620 §3.7).
+/// Replaces each argument `#name` by the value it refers to (RFC 8620 §3.7).
 fn resolve_references(
     arguments: Arguments,
     responses: &[(String, Value, String)],
@@ -100,15 +100,15 @@ fn resolve_references(
         let (name, value) = match name.strip_prefix('#') {
             None => (name, value),
             Some(name) => {
-                let broken = || DemoMethodError::new("invalidResultReference", name);
+                let invalid_reference = || DemoMethodError::new("invalidResultReference", name);
                 let reference: Reference = serde_json::from_value(value)
                     .map_err(|error| DemoMethodError::invalid(error.to_string()))?;
                 let (_, source, _) = responses
                     .iter()
                     .find(|(method, _, id)| *id == reference.result_of && *method == reference.name)
-                    .ok_or_else(broken)?;
-                let path = reference.path.strip_prefix('/').ok_or_else(broken)?;
-                let target = resolve_pointer(source, path).ok_or_else(broken)?;
+                    .ok_or_else(invalid_reference)?;
+                let path = reference.path.strip_prefix('/').ok_or_else(invalid_reference)?;
+                let target = resolve_pointer(source, path).ok_or_else(invalid_reference)?;
                 (name.to_owned(), target)
             }
         };
@@ -119,8 +119,8 @@ fn resolve_references(
     Ok(resolved)
 }
 
-/// Follows a JSON pointer (RFC 6901, without its escapes) in which `*` stands for every element of an
-/// array; arrays found behind it are joined.
+/// Resolves a JSON pointer (RFC 6901, without its escapes) in which `*` selects every element of an
+/// array. The arrays that it leads to are joined.
 fn resolve_pointer(value: &Value, path: &str) -> Option<Value> {
     let (token, rest) =
         path.split_once('/').map_or((path, None), |(token, rest)| (token, Some(rest)));
@@ -180,9 +180,9 @@ mod tests {
             _ => Ok(json!({ "got": arguments["ids"] })),
         });
 
-        let answers = &response["methodResponses"];
-        assert_eq!(answers[1][0], "error");
-        assert_eq!(answers[1][1]["type"], "invalidResultReference");
-        assert_eq!(answers[2], json!(["B", { "got": [1] }, "c"]));
+        let responses = &response["methodResponses"];
+        assert_eq!(responses[1][0], "error");
+        assert_eq!(responses[1][1]["type"], "invalidResultReference");
+        assert_eq!(responses[2], json!(["B", { "got": [1] }, "c"]));
     }
 }

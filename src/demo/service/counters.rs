@@ -1,10 +1,10 @@
-//! What the service was asked and what it answered.
+//! Counters of the service's requests and responses.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// Counts since the start. Requests under `/demo/` are not among them.
+/// Counts since the start. Requests under `/demo/` are not counted.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct DemoCounters {
     pub requests: u64,
@@ -15,13 +15,13 @@ pub struct DemoCounters {
     pub method_calls: BTreeMap<&'static str, u64>,
     /// Messages whose last byte was handed to the connection; each message once.
     pub messages_served: u32,
-    /// Messages that were served again, once per time.
+    /// Repeated downloads of messages that were served before.
     #[serde(rename = "messages_served_again")]
     pub messages_served_repeatedly: u64,
     pub bytes_served: u64,
     /// Requests, bodies included, in progress now.
     pub in_flight: u32,
-    /// 429 by the plan of faults.
+    /// 429 by the fault plan.
     pub rate_limited: u64,
     /// 429 because more requests ran at once than the session object allows.
     #[serde(rename = "too_many_at_once")]
@@ -32,9 +32,9 @@ pub struct DemoCounters {
     pub token_renewals: u64,
     /// 503.
     pub unavailable: u64,
-    /// Connections ended without an answer.
+    /// Connections ended without a response.
     pub dropped: u64,
-    /// Connections ended in mid-body.
+    /// Connections ended in the middle of a body.
     #[serde(rename = "cut")]
     pub truncated: u64,
     /// Login pages with status 200.
@@ -46,7 +46,7 @@ pub struct DemoCounters {
     /// 500 for the one message that always fails.
     #[serde(rename = "poisoned")]
     pub failing_message_requests: u64,
-    /// Late answers and bodies that came drop by drop.
+    /// Delayed responses and slow bodies.
     #[serde(rename = "slow")]
     pub slow_responses: u64,
 }

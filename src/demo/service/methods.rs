@@ -1,4 +1,4 @@
-//! The methods of JMAP mail (RFC 8621) that reading a mailbox takes.
+//! JMAP mail methods (RFC 8621) that are needed to read a mailbox.
 
 use chrono::{DateTime, SecondsFormat};
 use serde::Deserialize;
@@ -11,10 +11,10 @@ use crate::demo::mailbox::{
     MessageQuery, SortOrder, position_of,
 };
 
-/// Ids in one page, and log entries in one `/changes`.
+/// Maximum number of ids in one page, and of log entries in one `/changes`.
 const PAGE_MAX: usize = 500;
 
-/// The methods there are.
+/// Supported JMAP method.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum JmapMethod {
     EmailQuery,
@@ -67,10 +67,10 @@ impl JmapMethod {
                 get(mailbox, &parse_arguments(arguments)?, THREAD_PROPERTIES, thread)
             }
             Self::MailboxGet => {
-                let mut wanted: GetArguments = parse_arguments(arguments)?;
-                wanted.ids.get_or_insert_with(|| folder_ids(mailbox));
+                let mut get_arguments: GetArguments = parse_arguments(arguments)?;
+                get_arguments.ids.get_or_insert_with(|| folder_ids(mailbox));
                 let counts = Folder::ALL.map(|folder| folder_counts(mailbox, folder));
-                get(mailbox, &wanted, FOLDER_PROPERTIES, |mailbox, id, property| {
+                get(mailbox, &get_arguments, FOLDER_PROPERTIES, |mailbox, id, property| {
                     folder(mailbox, &counts, id, property)
                 })
             }
@@ -140,48 +140,55 @@ fn parse_arguments<T: for<'a> Deserialize<'a>>(
 
 fn email_query(
     mailbox: &mut GeneratedMailbox,
-    asked: EmailQueryArguments,
+    arguments: EmailQueryArguments,
 ) -> Result<Value, DemoMethodError> {
-    let filter = asked
+    let filter = arguments
         .filter
         .map_or(Ok(MessageFilter::All(Vec::new())), |filter| parse_filter(mailbox, &filter))?;
-    let order = match asked.sort.as_deref() {
+    let order = match arguments.sort.as_deref() {
         None | Some([]) => SortOrder::NewestFirst,
-        Some([by]) if by.property == "receivedAt" && by.is_ascending => SortOrder::OldestFirst,
-        Some([by]) if by.property == "receivedAt" => SortOrder::NewestFirst,
+        Some([comparator]) if comparator.property == "receivedAt" && comparator.is_ascending => {
+            SortOrder::OldestFirst
+        }
+        Some([comparator]) if comparator.property == "receivedAt" => SortOrder::NewestFirst,
         Some(_) => return Err(DemoMethodError::new("unsupportedSort", "")),
     };
-    let list =
-        mailbox.query(&MessageQuery { filter, order, collapse_threads: asked.collapse_threads });
+    let list = mailbox.query(&MessageQuery {
+        filter,
+        order,
+        collapse_threads: arguments.collapse_threads,
+    });
 
-    let position = match asked.anchor {
+    let position = match arguments.anchor {
         Some(anchor) => mailbox
             .find_email(&anchor)
             .and_then(|anchor| position_of(&list, order, anchor))
-            .and_then(|place| i64::try_from(place).ok())
+            .and_then(|position| i64::try_from(position).ok())
             .ok_or_else(|| DemoMethodError::new("anchorNotFound", ""))?
-            .saturating_add(asked.anchor_offset),
-        None if asked.position < 0 => asked.position.saturating_add_unsigned(list.len() as u64),
-        None => asked.position,
+            .saturating_add(arguments.anchor_offset),
+        None if arguments.position < 0 => {
+            arguments.position.saturating_add_unsigned(list.len() as u64)
+        }
+        None => arguments.position,
     };
     let position = usize::try_from(position.max(0)).unwrap_or(usize::MAX);
-    let limit = asked.limit.unwrap_or(PAGE_MAX).min(PAGE_MAX);
+    let limit = arguments.limit.unwrap_or(PAGE_MAX).min(PAGE_MAX);
     let page = list.iter().skip(position).take(limit);
 
-    let mut answer = json!({
+    let mut response = json!({
         "accountId": ACCOUNT_ID,
         "queryState": mailbox.state(),
         "canCalculateChanges": false,
         "position": position,
         "ids": page.map(|message| mailbox.email_id(*message)).collect::<Vec<_>>(),
     });
-    if asked.calculate_total {
-        answer["total"] = list.len().into();
+    if arguments.calculate_total {
+        response["total"] = list.len().into();
     }
-    if asked.limit != Some(limit) {
-        answer["limit"] = limit.into();
+    if arguments.limit != Some(limit) {
+        response["limit"] = limit.into();
     }
-    Ok(answer)
+    Ok(response)
 }
 
 fn parse_filter(
@@ -223,7 +230,7 @@ fn parse_filter(
     Ok(MessageFilter::All(filters))
 }
 
-/// Reads a UTCDate (RFC 8620 §1.4) as the Unix second at or after it.
+/// Parses a UTCDate (RFC 8620 §1.4) as the Unix second at or after it.
 fn unix_second(text: &str) -> Result<i64, DemoMethodError> {
     let date = DateTime::parse_from_rfc3339(text)
         .map_err(|error| DemoMethodError::invalid(format!("{text}: {error}")))?;
@@ -235,28 +242,28 @@ const THREAD_PROPERTIES: &[&str] = &["id", "emailIds"];
 const FOLDER_PROPERTIES: &[&str] =
     &["id", "name", "parentId", "role", "sortOrder", "totalEmails", "totalThreads"];
 
-/// Answers a `/get` (RFC 8620 §5.1): `property` tells one property of one object, or `None` if there is
-/// no such object.
+/// Executes a `/get` (RFC 8620 §5.1). `property` returns one property of one object, or `None` if
+/// the object does not exist.
 fn get(
     mailbox: &GeneratedMailbox,
-    wanted: &GetArguments,
-    known: &[&str],
+    arguments: &GetArguments,
+    supported: &[&str],
     property: impl Fn(&GeneratedMailbox, &str, &str) -> Option<Value>,
 ) -> Result<Value, DemoMethodError> {
     let ids =
-        wanted.ids.as_ref().filter(|ids| ids.len() <= OBJECTS_IN_GET_MAX).ok_or_else(|| {
+        arguments.ids.as_ref().filter(|ids| ids.len() <= OBJECTS_IN_GET_MAX).ok_or_else(|| {
             DemoMethodError::new(
                 "requestTooLarge",
                 format!("at most {OBJECTS_IN_GET_MAX} ids, please"),
             )
         })?;
-    let properties: Vec<&str> = match &wanted.properties {
-        None => known.to_vec(),
+    let properties: Vec<&str> = match &arguments.properties {
+        None => supported.to_vec(),
         Some(names) => {
-            if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
+            if let Some(unknown) = names.iter().find(|name| !supported.contains(&name.as_str())) {
                 return Err(DemoMethodError::invalid(format!("properties: {unknown}")));
             }
-            known.iter().copied().filter(|name| *name == "id" || is_in(names, name)).collect()
+            supported.iter().copied().filter(|name| *name == "id" || is_in(names, name)).collect()
         }
     };
     let mut seen = std::collections::BTreeSet::new();
@@ -348,17 +355,17 @@ fn folder(
     })
 }
 
-/// Answers a `/changes` (RFC 8620 §5.2).
+/// Executes a `/changes` (RFC 8620 §5.2).
 fn changes<T>(
-    asked: &ChangesArguments,
-    since: impl Fn(&str, usize) -> Result<ChangesSince<T>, ChangesError>,
+    arguments: &ChangesArguments,
+    changes_since: impl Fn(&str, usize) -> Result<ChangesSince<T>, ChangesError>,
     id: impl Fn(T) -> String,
 ) -> Result<Value, DemoMethodError> {
-    if asked.max_changes == Some(0) {
+    if arguments.max_changes == Some(0) {
         return Err(DemoMethodError::invalid("maxChanges"));
     }
-    let max = asked.max_changes.unwrap_or(PAGE_MAX).min(PAGE_MAX);
-    let delta = since(&asked.since_state, max).map_err(|unknown| match unknown {
+    let max = arguments.max_changes.unwrap_or(PAGE_MAX).min(PAGE_MAX);
+    let changes = changes_since(&arguments.since_state, max).map_err(|error| match error {
         ChangesError::MalformedState => DemoMethodError::invalid("sinceState"),
         ChangesError::StateExpired => {
             DemoMethodError::new("cannotCalculateChanges", "outdated sinceState")
@@ -367,11 +374,11 @@ fn changes<T>(
     let ids = |numbers: Vec<T>| numbers.into_iter().map(&id).collect::<Vec<_>>();
     Ok(json!({
         "accountId": ACCOUNT_ID,
-        "oldState": asked.since_state,
-        "newState": delta.new_state,
-        "hasMoreChanges": delta.has_more,
-        "created": ids(delta.created),
-        "updated": ids(delta.updated),
-        "destroyed": ids(delta.destroyed),
+        "oldState": arguments.since_state,
+        "newState": changes.new_state,
+        "hasMoreChanges": changes.has_more,
+        "created": ids(changes.created),
+        "updated": ids(changes.updated),
+        "destroyed": ids(changes.destroyed),
     }))
 }

@@ -1,4 +1,4 @@
-//! A JMAP server (RFC 8620, RFC 8621) over HTTP/1.1, as far as reading a mailbox goes.
+//! JMAP server (RFC 8620, RFC 8621) over HTTP/1.1 that serves the reading of a mailbox.
 
 mod api;
 mod counters;
@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method as Verb, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use percent_encoding::percent_decode_str;
 use tokio::net::{TcpListener, TcpStream};
@@ -36,30 +36,31 @@ use super::mailbox::{GeneratedMailbox, MessageNumber};
 
 pub use self::counters::DemoCounters;
 
-/// Pause after a failed accept, which means that files or memory have run out.
+/// Pause after a failed accept, which means that file descriptors or memory have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
-/// So long after the old token expired, the new one is put into its file.
+/// Delay from the expiry of the old token until the new one is in its file.
 const TOKEN_RENEWAL_DELAY: Duration = Duration::from_secs(3);
 
-/// The service, shared by its connections. Its two locks are never held together.
+/// Demo service, shared by its connections. Its two locks are never held together.
 #[derive(Debug)]
 pub(super) struct DemoService {
     username: String,
-    /// The value of a valid `Authorization: Basic`.
+    /// The credentials of a valid `Authorization: Basic` header, base64-encoded.
     basic_authorization: String,
     mailbox: Mutex<GeneratedMailbox>,
     state: Mutex<ServerState>,
 }
 
-/// One request in progress; dropped when its last byte is handed over or its connection ends.
+/// Slot of one request in progress. Dropped when the last byte is handed over or the connection
+/// ends.
 #[derive(Debug)]
 struct RequestSlot(Arc<DemoService>);
 
-/// The connection is to end without an answer.
+/// Error that ends the connection without a response.
 #[derive(Debug)]
 struct DropConnection;
 
-/// What a path stands for.
+/// Route that a method and a path select.
 #[derive(Debug)]
 enum DemoRoute<'a> {
     Discovery,
@@ -99,7 +100,7 @@ impl DemoService {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Serves connections for ever.
+    /// Serves connections until it is cancelled.
     pub(super) async fn serve(self: Arc<Self>, listener: TcpListener) -> Infallible {
         loop {
             match listener.accept().await {
@@ -115,9 +116,9 @@ impl DemoService {
     }
 
     async fn serve_connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
-        // Without it, the second half of an answer waits for the acknowledgement of the first.
+        // Without it, the second part of a response waits for the acknowledgement of the first.
         if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, %peer, "cannot turn off the delay of small packets");
+            tracing::debug!(%error, %peer, "cannot set TCP_NODELAY");
         }
         let service = service_fn(|request| Arc::clone(&self).respond(request));
         if let Err(error) =
@@ -132,12 +133,12 @@ impl DemoService {
         if let Some(command) = path.strip_prefix("/demo/") {
             return Ok(self.control(request.method(), command, request.uri().query()));
         }
-        let endpoint = DemoRoute::parse(request.method(), path);
-        let refusal = self.state().on_request(&endpoint, Instant::now());
-        if let Some(refusal) = refusal {
-            return fault_response(refusal);
+        let route = DemoRoute::parse(request.method(), path);
+        let reply = self.state().on_request(&route, Instant::now());
+        if let Some(reply) = reply {
+            return fault_response(reply);
         }
-        if let DemoRoute::Discovery = endpoint {
+        if let DemoRoute::Discovery = route {
             return Ok(response::redirect_response(session::SESSION_PATH));
         }
         self.expire_token_if_due();
@@ -147,15 +148,15 @@ impl DemoService {
         let Some(slot) = self.try_acquire_slot() else {
             return Ok(concurrency_limit_exceeded());
         };
-        match endpoint {
+        match route {
             DemoRoute::Session => Ok(with_slot(
                 response::json_response(&session::session_object(&self.username)),
                 slot,
             )),
             DemoRoute::Api => {
-                let refusal = self.state().api_fault();
-                match refusal {
-                    Some(refusal) => fault_response(refusal),
+                let reply = self.state().api_fault();
+                match reply {
+                    Some(reply) => fault_response(reply),
                     None => Ok(with_slot(self.call_methods(request).await, slot)),
                 }
             }
@@ -183,7 +184,7 @@ impl DemoService {
         };
         let request = match api::parse(&body) {
             Ok(request) => request,
-            Err(refusal) => return *refusal,
+            Err(response) => return *response,
         };
         response::json_response(&api::execute(request, |name, arguments| {
             let method = JmapMethod::from_name(name);
@@ -204,48 +205,49 @@ impl DemoService {
             session::ACCOUNT_ID => self.find_message(blob),
             _ => None,
         };
-        let Some((number, alone)) = found else { return Ok(not_found()) };
-        let mut manner = BodyPacing::Immediate;
-        let mishap = self.state().download_fault(number, alone);
-        match mishap {
+        let Some((number, is_only_in_thread)) = found else { return Ok(not_found()) };
+        let mut pacing = BodyPacing::Immediate;
+        let fault = self.state().download_fault(number, is_only_in_thread);
+        match fault {
             None => {}
-            Some(DownloadFault::Reply(refusal)) => return fault_response(refusal),
+            Some(DownloadFault::Reply(reply)) => return fault_response(reply),
             Some(DownloadFault::DestroyMessage) => {
                 self.mailbox().destroy_message(number);
                 return Ok(not_found());
             }
             Some(DownloadFault::Delay(delay)) => sleep(delay).await,
-            Some(DownloadFault::SlowBody) => manner = BodyPacing::SLOW,
-            Some(DownloadFault::TruncatedBody) => manner = BodyPacing::Truncate,
+            Some(DownloadFault::SlowBody) => pacing = BodyPacing::SLOW,
+            Some(DownloadFault::TruncatedBody) => pacing = BodyPacing::Truncate,
         }
         let (message, size) = {
             let mailbox = self.mailbox();
             (mailbox.message(number), mailbox.size(number))
         };
         let media_type = query_parameter(query, "type").unwrap_or_default();
-        Ok(response::mail_response(number, message, size, &media_type, manner, slot))
+        Ok(response::mail_response(number, message, size, &media_type, pacing, slot))
     }
 
-    /// Finds a message by its blob, and tells whether its thread has no other.
+    /// Finds a message by its blob id. The flag is true if its thread has no other message.
     fn find_message(&self, blob: &str) -> Option<(MessageNumber, bool)> {
         let mailbox = self.mailbox();
         let number = mailbox.find_blob(blob)?;
-        let alone = mailbox.messages_of(mailbox.thread_of(number)).len() == 1;
-        Some((number, alone))
+        let is_only_in_thread = mailbox.messages_of(mailbox.thread_of(number)).len() == 1;
+        Some((number, is_only_in_thread))
     }
 
     fn try_acquire_slot(self: &Arc<Self>) -> Option<RequestSlot> {
         self.state().try_acquire_slot().then(|| RequestSlot(Arc::clone(self)))
     }
 
-    fn is_authorized(&self, given: Option<&HeaderValue>) -> bool {
-        let given = given.and_then(|given| given.to_str().ok()).unwrap_or_default();
-        let (scheme, proof) = given.split_once(' ').unwrap_or_default();
-        let mut traffic = self.state();
-        let is_right = (scheme.eq_ignore_ascii_case("basic") && proof == self.basic_authorization)
-            || (scheme.eq_ignore_ascii_case("bearer") && traffic.accepts_token(proof));
-        traffic.count_authorization(is_right);
-        is_right
+    fn is_authorized(&self, authorization: Option<&HeaderValue>) -> bool {
+        let value = authorization.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let (scheme, credentials) = value.split_once(' ').unwrap_or_default();
+        let mut state = self.state();
+        let is_authorized = (scheme.eq_ignore_ascii_case("basic")
+            && credentials == self.basic_authorization)
+            || (scheme.eq_ignore_ascii_case("bearer") && state.accepts_token(credentials));
+        state.count_authorization(is_authorized);
+        is_authorized
     }
 
     fn expire_token_if_due(self: &Arc<Self>) {
@@ -256,20 +258,25 @@ impl DemoService {
         tokio::spawn(async move {
             sleep(TOKEN_RENEWAL_DELAY).await;
             if let Err(error) = service.state().renew_token() {
-                tracing::error!(%error, "cannot write the new token; nobody can log in with it");
+                tracing::error!(%error, "cannot write the renewed token; clients cannot log in");
             }
         });
     }
 
-    /// Carries out a command of whoever plays with the service; these need no login.
-    fn control(&self, verb: &Verb, command: &str, query: Option<&str>) -> Response<ResponseBody> {
+    /// Executes a control command under `/demo/`. These commands need no authorization.
+    fn control(
+        &self,
+        method: &Method,
+        command: &str,
+        query: Option<&str>,
+    ) -> Response<ResponseBody> {
         let count = query_parameter(query, "n").and_then(|n| n.parse().ok()).unwrap_or(1);
-        match (verb, command) {
-            (&Verb::GET, "counters") => return response::json_response(&self.counters()),
-            (&Verb::POST, "deliver") => self.mailbox().deliver(count),
-            (&Verb::POST, "destroy") => self.mailbox().destroy(count),
-            (&Verb::POST, "fail") => self.state().inject_failures(count),
-            (&Verb::POST, "expire-states") => self.mailbox().expire_states(),
+        match (method, command) {
+            (&Method::GET, "counters") => return response::json_response(&self.counters()),
+            (&Method::POST, "deliver") => self.mailbox().deliver(count),
+            (&Method::POST, "destroy") => self.mailbox().destroy(count),
+            (&Method::POST, "fail") => self.state().inject_failures(count),
+            (&Method::POST, "expire-states") => self.mailbox().expire_states(),
             _ => return not_found(),
         }
         let mailbox = self.mailbox();
@@ -281,12 +288,12 @@ impl DemoService {
 }
 
 impl<'a> DemoRoute<'a> {
-    fn parse(verb: &Verb, path: &'a str) -> Self {
-        match (verb, path) {
-            (&Verb::GET, "/.well-known/jmap") => Self::Discovery,
-            (&Verb::GET, session::SESSION_PATH) => Self::Session,
-            (&Verb::POST, session::API_PATH) => Self::Api,
-            (&Verb::GET, _) => path
+    fn parse(method: &Method, path: &'a str) -> Self {
+        match (method, path) {
+            (&Method::GET, "/.well-known/jmap") => Self::Discovery,
+            (&Method::GET, session::SESSION_PATH) => Self::Session,
+            (&Method::POST, session::API_PATH) => Self::Api,
+            (&Method::GET, _) => path
                 .strip_prefix(session::DOWNLOAD_PATH)
                 .and_then(|rest| rest.split_once('/'))
                 .and_then(|(account, rest)| Some((account, rest.split_once('/')?.0)))
@@ -310,14 +317,14 @@ impl Drop for RequestSlot {
 
 impl Display for DropConnection {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        formatter.write_str("the plan of faults ends this connection")
+        formatter.write_str("the fault plan ends this connection")
     }
 }
 
 impl std::error::Error for DropConnection {}
 
-fn fault_response(refusal: FaultReply) -> ResponseResult {
-    let (status, detail, wait) = match refusal {
+fn fault_response(reply: FaultReply) -> ResponseResult {
+    let (status, detail, retry_after) = match reply {
         FaultReply::RateLimited { retry_after } => {
             (StatusCode::TOO_MANY_REQUESTS, "too many requests, please slow down", retry_after)
         }
@@ -331,8 +338,8 @@ fn fault_response(refusal: FaultReply) -> ResponseResult {
         FaultReply::Drop => return Err(DropConnection),
     };
     let mut response = response::problem_response(status, "about:blank", detail, None);
-    if let Some(wait) = wait {
-        response::set_retry_after(&mut response, wait);
+    if let Some(retry_after) = retry_after {
+        response::set_retry_after(&mut response, retry_after);
     }
     Ok(response)
 }

@@ -1,4 +1,4 @@
-//! The answers, and the body that carries them out.
+//! Responses, and the body type that sends them.
 
 use std::io;
 use std::pin::Pin;
@@ -15,13 +15,13 @@ use tokio::time::{Sleep, sleep};
 use super::RequestSlot;
 use crate::demo::mailbox::{MessageNumber, RawMessage};
 
-/// Drops in which the first piece of a slow body comes.
+/// Number of parts in which the first chunk of a slow body is sent.
 const SLOW_BODY_CHUNKS: u32 = 5;
 const SLOW_BODY_PAUSE: Duration = Duration::from_millis(150);
-/// So long a body pauses before it is cut, for what was written to leave the machine.
+/// Pause before a body is truncated, so that the bytes already written are sent first.
 const TRUNCATE_PAUSE: Duration = Duration::from_millis(20);
 
-/// A body on its way.
+/// Response body that is being sent.
 #[derive(Debug)]
 pub(super) struct ResponseBody {
     content: BodyContent,
@@ -45,13 +45,13 @@ struct MailBody {
     pause: Option<Pin<Box<Sleep>>>,
 }
 
-/// How a body is handed out.
+/// Pacing of a mail body.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum BodyPacing {
     Immediate,
-    /// Half of the first piece, then the end of the connection.
+    /// Half of the first chunk, then the end of the connection.
     Truncate,
-    /// The first piece in so many drops.
+    /// The first chunk in this many parts, with pauses.
     Slow {
         chunks: u32,
     },
@@ -114,7 +114,7 @@ impl Body for ResponseBody {
 }
 
 impl MailBody {
-    /// Returns the next piece; an empty one at the end.
+    /// Returns the next chunk; an empty one at the end.
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         if let Some(pause) = &mut self.pause {
             ready!(pause.as_mut().poll(context));
@@ -132,27 +132,27 @@ impl MailBody {
                 self.pause = Some(Box::pin(sleep(TRUNCATE_PAUSE)));
                 self.pending.len() / 2
             }
-            BodyPacing::Slow { chunks: drops } => {
+            BodyPacing::Slow { chunks } => {
                 self.pause = Some(Box::pin(sleep(SLOW_BODY_PAUSE)));
-                *drops -= 1;
-                self.pending.len().div_ceil(*drops as usize + 1)
+                *chunks -= 1;
+                self.pending.len().div_ceil(*chunks as usize + 1)
             }
         };
         Poll::Ready(Ok(self.pending.split_to(bytes)))
     }
 }
 
-/// The raw message, with its length (RFC 8620 §6.2).
+/// Builds the response to a download: the raw message, with its length (RFC 8620 §6.2).
 pub(super) fn mail_response(
     number: MessageNumber,
     message: RawMessage,
     size: usize,
     media_type: &str,
-    manner: BodyPacing,
+    pacing: BodyPacing,
     slot: RequestSlot,
 ) -> Response<ResponseBody> {
     let (size, pending) = (size as u64, Bytes::new());
-    let mail = MailBody { number, size, message, pending, pacing: manner, pause: None };
+    let mail = MailBody { number, size, message, pending, pacing, pause: None };
     let content = BodyContent::Mail(Box::new(mail));
     let mut response =
         Response::new(ResponseBody { content, remaining_bytes: size, slot: Some(slot) });
@@ -174,7 +174,7 @@ pub(super) fn json_response(value: &impl serde::Serialize) -> Response<ResponseB
     }
 }
 
-/// A request-level error (RFC 8620 §3.6.1, RFC 7807); `limit` names the limit that was passed.
+/// Builds a request-level error (RFC 8620 §3.6.1, RFC 7807). `limit` names the exceeded limit.
 pub(super) fn problem_response(
     status: StatusCode,
     kind: &str,
@@ -188,7 +188,7 @@ pub(super) fn problem_response(
     typed_response(status, "application/problem+json", body.to_string().into())
 }
 
-/// What stands between a client and the service when a login has lapsed at the wrong layer.
+/// Builds the login page that a proxy in front of a service sends once its own login has expired.
 pub(super) fn login_page() -> Response<ResponseBody> {
     let page = "<!DOCTYPE html><html><head><title>Sign in</title></head>\
                 <body><form method=\"post\"><input name=\"user\"></form></body></html>";
@@ -201,9 +201,9 @@ pub(super) fn redirect_response(location: &'static str) -> Response<ResponseBody
     response
 }
 
-/// Says in whole seconds, rounded up, when to come back (RFC 9110 §10.2.3).
-pub(super) fn set_retry_after(response: &mut Response<ResponseBody>, wait: Duration) {
-    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() != 0);
+/// Sets Retry-After in whole seconds, rounded up, at least one (RFC 9110 §10.2.3).
+pub(super) fn set_retry_after(response: &mut Response<ResponseBody>, retry_after: Duration) {
+    let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() != 0);
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
 }
 

@@ -1,4 +1,4 @@
-//! The side of the service that changes with every request: counts, limits, faults, the token.
+//! State of the service that changes with requests: counts, limits, faults, the token.
 
 use std::io;
 
@@ -34,49 +34,49 @@ impl ServerState {
         self.counters.clone()
     }
 
-    pub(super) fn inject_failures(&mut self, refusals: u32) {
-        self.fault_plan.inject_failures(refusals);
+    pub(super) fn inject_failures(&mut self, count: u32) {
+        self.fault_plan.inject_failures(count);
     }
 
-    /// Counts a request, and tells whether the service is closed to it.
-    pub(super) fn on_request(
-        &mut self,
-        endpoint: &DemoRoute<'_>,
-        now: Instant,
-    ) -> Option<FaultReply> {
+    /// Counts a request, and returns the reply if an outage refuses it.
+    pub(super) fn on_request(&mut self, route: &DemoRoute<'_>, now: Instant) -> Option<FaultReply> {
         self.counters.requests += 1;
-        match endpoint {
+        match route {
             DemoRoute::Session => self.counters.session_requests += 1,
             DemoRoute::Api => self.counters.api_requests += 1,
             DemoRoute::Download { .. } => self.counters.download_requests += 1,
             DemoRoute::Discovery | DemoRoute::NotFound => {}
         }
         let DemoCounters { messages_served, in_flight, .. } = self.counters;
-        let refusal = self.fault_plan.outage_reply(messages_served, in_flight, now);
-        refusal.inspect(|refusal| self.count_fault(*refusal))
+        let reply = self.fault_plan.outage_reply(messages_served, in_flight, now);
+        reply.inspect(|reply| self.count_fault(*reply))
     }
 
     pub(super) fn api_fault(&mut self) -> Option<FaultReply> {
-        let refusal = self.fault_plan.api_fault();
-        refusal.inspect(|refusal| self.count_fault(*refusal))
+        let reply = self.fault_plan.api_fault();
+        reply.inspect(|reply| self.count_fault(*reply))
     }
 
     pub(super) fn download_fault(
         &mut self,
         message: MessageNumber,
-        alone: bool,
+        is_only_in_thread: bool,
     ) -> Option<DownloadFault> {
-        let mishap = self.fault_plan.download_fault(message, self.counters.messages_served, alone);
-        match mishap? {
-            DownloadFault::Reply(refusal) => self.count_fault(refusal),
+        let fault = self.fault_plan.download_fault(
+            message,
+            self.counters.messages_served,
+            is_only_in_thread,
+        );
+        match fault? {
+            DownloadFault::Reply(reply) => self.count_fault(reply),
             DownloadFault::DestroyMessage => self.counters.destroyed_before_download += 1,
             DownloadFault::Delay(_) | DownloadFault::SlowBody => self.counters.slow_responses += 1,
             DownloadFault::TruncatedBody => self.counters.truncated += 1,
         }
-        mishap
+        fault
     }
 
-    /// Takes one of the places for requests in progress, if one is free.
+    /// Takes a slot for a request in progress, if one is free.
     pub(super) fn try_acquire_slot(&mut self) -> bool {
         if self.counters.in_flight == CONCURRENT_REQUESTS_MAX {
             self.counters.concurrency_limited += 1;
@@ -94,8 +94,8 @@ impl ServerState {
         self.credential.accepts(token)
     }
 
-    pub(super) fn count_authorization(&mut self, is_right: bool) {
-        self.counters.unauthorized += u64::from(!is_right);
+    pub(super) fn count_authorization(&mut self, is_authorized: bool) {
+        self.counters.unauthorized += u64::from(!is_authorized);
     }
 
     pub(super) fn count_method_call(&mut self, method: &'static str) {
@@ -111,7 +111,7 @@ impl ServerState {
         }
     }
 
-    /// Tells, once, that the token is refused from now on and a new one is to be made.
+    /// Expires the token if that is due. Returns true once, when the caller must renew the token.
     pub(super) fn expire_token_if_due(&mut self) -> bool {
         let is_due = self.fault_plan.take_token_expiry(self.counters.messages_served);
         if is_due {
@@ -126,9 +126,9 @@ impl ServerState {
         self.credential.renew()
     }
 
-    fn count_fault(&mut self, refusal: FaultReply) {
+    fn count_fault(&mut self, reply: FaultReply) {
         let counters = &mut self.counters;
-        match refusal {
+        match reply {
             FaultReply::RateLimited { .. } => counters.rate_limited += 1,
             FaultReply::Unavailable { .. } => counters.unavailable += 1,
             FaultReply::Drop => counters.dropped += 1,

@@ -1,4 +1,4 @@
-//! The session object (RFC 8620 §2) and the limits it announces, which are kept.
+//! Session object (RFC 8620 §2) and the limits it announces, which the service enforces.
 
 use serde_json::{Value, json};
 
@@ -6,21 +6,22 @@ pub(super) const SESSION_PATH: &str = "/jmap/session";
 pub(super) const API_PATH: &str = "/jmap/api/";
 pub(super) const DOWNLOAD_PATH: &str = "/jmap/download/";
 pub(super) const ACCOUNT_ID: &str = "u-Demo_1";
-/// Never changes, as the account doesn't.
+/// Constant, because the account never changes.
 pub(super) const SESSION_STATE: &str = "0";
 
 pub(super) const CORE_CAPABILITY: &str = "urn:ietf:params:jmap:core";
 pub(super) const MAIL_CAPABILITY: &str = "urn:ietf:params:jmap:mail";
 
-/// Ids in one `/get`, after result references are resolved.
+/// Maximum number of ids in one `/get`, after result references are resolved.
 pub(super) const OBJECTS_IN_GET_MAX: usize = 500;
 pub(super) const CALLS_IN_REQUEST_MAX: usize = 16;
-/// Requests of any kind at once, bodies included.
+/// Maximum number of concurrent requests of any kind, bodies included.
 pub(super) const CONCURRENT_REQUESTS_MAX: u32 = 8;
-/// Bytes of a request to the API.
+/// Maximum bytes of a request to the API.
 pub(super) const REQUEST_BYTES_MAX: usize = 10_000_000;
 
-/// Its URLs are relative, as one widespread server's are: to be resolved against the final session URL.
+/// Returns the session object. Its URLs are relative, as in one widespread server, and are to be
+/// resolved against the final session URL.
 pub(super) fn session_object(username: &str) -> Value {
     json!({
         "capabilities": {

@@ -83,9 +83,9 @@ impl MemoryDisk {
     /// Returns every file with its visible content.
     #[must_use]
     pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
-        let world = self.state();
-        let files = world.entries.iter().filter_map(|(path, node)| match node {
-            FsNode::File(bytes) => Some((path.clone(), lock_mutex(bytes).bytes.clone())),
+        let state = self.state();
+        let files = state.entries.iter().filter_map(|(path, node)| match node {
+            FsNode::File(content) => Some((path.clone(), lock_mutex(content).bytes.clone())),
             FsNode::Folder => None,
         });
         files.collect()
@@ -97,43 +97,43 @@ impl MemoryDisk {
 
     /// Counts a call, and returns the error of the fault if it applies.
     fn begin_operation(&self) -> io::Result<MutexGuard<'_, MemoryDiskState>> {
-        let mut world = self.state();
-        world.count_operation()?;
-        Ok(world)
+        let mut state = self.state();
+        state.count_operation()?;
+        Ok(state)
     }
 }
 
 impl Disk for MemoryDisk {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        let mut world = self.begin_operation()?;
-        world.add_entry(path, FsNode::Folder)
+        let mut state = self.begin_operation()?;
+        state.add_entry(path, FsNode::Folder)
     }
 
     fn create_file(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        let mut world = self.begin_operation()?;
-        let bytes = Arc::new(Mutex::new(FileContent::default()));
-        world.add_entry(path, FsNode::File(Arc::clone(&bytes)))?;
-        Ok(Box::new(MemoryFile { disk: self.clone(), bytes }))
+        let mut state = self.begin_operation()?;
+        let content = Arc::new(Mutex::new(FileContent::default()));
+        state.add_entry(path, FsNode::File(Arc::clone(&content)))?;
+        Ok(Box::new(MemoryFile { disk: self.clone(), content }))
     }
 
     fn open_append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        let mut world = self.begin_operation()?;
-        let bytes = match world.entries.get(path) {
-            Some(FsNode::File(bytes)) => Arc::clone(bytes),
+        let mut state = self.begin_operation()?;
+        let content = match state.entries.get(path) {
+            Some(FsNode::File(content)) => Arc::clone(content),
             Some(FsNode::Folder) => return Err(Errno::ISDIR.into()),
             None => {
-                let bytes = Arc::new(Mutex::new(FileContent::default()));
-                world.add_entry(path, FsNode::File(Arc::clone(&bytes)))?;
-                bytes
+                let content = Arc::new(Mutex::new(FileContent::default()));
+                state.add_entry(path, FsNode::File(Arc::clone(&content)))?;
+                content
             }
         };
-        Ok(Box::new(MemoryFile { disk: self.clone(), bytes }))
+        Ok(Box::new(MemoryFile { disk: self.clone(), content }))
     }
 
     fn open_file(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>> {
         match self.begin_operation()?.entries.get(path) {
-            Some(FsNode::File(bytes)) => {
-                Ok(Box::new(io::Cursor::new(lock_mutex(bytes).bytes.clone())))
+            Some(FsNode::File(content)) => {
+                Ok(Box::new(io::Cursor::new(lock_mutex(content).bytes.clone())))
             }
             Some(FsNode::Folder) => Err(Errno::ISDIR.into()),
             None => Err(Errno::NOENT.into()),
@@ -141,39 +141,39 @@ impl Disk for MemoryDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut world = self.begin_operation()?;
-        let Some(FsNode::File(bytes)) = world.entries.get(from).cloned() else {
+        let mut state = self.begin_operation()?;
+        let Some(FsNode::File(content)) = state.entries.get(from).cloned() else {
             return Err(Errno::NOENT.into());
         };
-        if matches!(world.entries.get(to), Some(FsNode::Folder)) {
+        if matches!(state.entries.get(to), Some(FsNode::Folder)) {
             return Err(Errno::ISDIR.into());
         }
-        world.check_parent(to)?;
-        world.change_entry(from, None);
-        world.change_entry(to, Some(FsNode::File(bytes)));
+        state.check_parent(to)?;
+        state.change_entry(from, None);
+        state.change_entry(to, Some(FsNode::File(content)));
         Ok(())
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let mut world = self.begin_operation()?;
-        match world.entries.get(path) {
+        let mut state = self.begin_operation()?;
+        match state.entries.get(path) {
             Some(FsNode::Folder) => {}
             Some(FsNode::File(_)) => return Err(Errno::NOTDIR.into()),
             None => return Err(Errno::NOENT.into()),
         }
-        world.durable_entries.retain(|changed, _| changed.parent() != Some(path));
+        state.durable_entries.retain(|changed, _| changed.parent() != Some(path));
         Ok(())
     }
 
     fn open_filesystem(&self, _path: &Path) -> io::Result<Box<dyn Filesystem>> {
-        let heard = self.begin_operation()?.failed_syncs;
-        Ok(Box::new(MemoryFilesystem { disk: self.clone(), reported_failures: heard }))
+        let reported_failures = self.begin_operation()?.failed_syncs;
+        Ok(Box::new(MemoryFilesystem { disk: self.clone(), reported_failures }))
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        let mut world = self.begin_operation()?;
-        match world.entries.get(path) {
-            Some(FsNode::File(_)) => world.change_entry(path, None),
+        let mut state = self.begin_operation()?;
+        match state.entries.get(path) {
+            Some(FsNode::File(_)) => state.change_entry(path, None),
             Some(FsNode::Folder) => return Err(Errno::ISDIR.into()),
             None => return Err(Errno::NOENT.into()),
         }
@@ -181,20 +181,22 @@ impl Disk for MemoryDisk {
     }
 
     fn list_dir(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
-        let world = self.begin_operation()?;
-        if !matches!(world.entries.get(path), Some(FsNode::Folder)) {
+        let state = self.begin_operation()?;
+        if !matches!(state.entries.get(path), Some(FsNode::Folder)) {
             return Err(Errno::NOENT.into());
         }
-        let below = world.entries.range(path.to_owned()..).map(|(found, _)| found);
-        let below = below.take_while(|found| found.starts_with(path));
-        let children = below.filter(|found| found.parent() == Some(path));
-        Ok(children.filter_map(|found| found.file_name()).map(PathBuf::from).collect())
+        let descendants = state.entries.range(path.to_owned()..).map(|(entry, _)| entry);
+        let descendants = descendants.take_while(|entry| entry.starts_with(path));
+        let children = descendants.filter(|entry| entry.parent() == Some(path));
+        Ok(children.filter_map(|entry| entry.file_name()).map(PathBuf::from).collect())
     }
 
     fn path_kind(&self, path: &Path) -> io::Result<Option<PathKind>> {
         Ok(self.begin_operation()?.entries.get(path).map(|node| match node {
             FsNode::Folder => PathKind::Folder,
-            FsNode::File(bytes) => PathKind::File { bytes: lock_mutex(bytes).bytes.len() as u64 },
+            FsNode::File(content) => {
+                PathKind::File { bytes: lock_mutex(content).bytes.len() as u64 }
+            }
         }))
     }
 }
@@ -202,27 +204,27 @@ impl Disk for MemoryDisk {
 #[derive(Debug)]
 struct MemoryFile {
     disk: MemoryDisk,
-    bytes: Arc<Mutex<FileContent>>,
+    content: Arc<Mutex<FileContent>>,
 }
 
 impl DiskFile for MemoryFile {
     fn append(&mut self, new: &[u8]) -> io::Result<()> {
-        let mut world = self.disk.state();
-        world.mark_dirty(&self.bytes);
-        let outcome = world.count_operation();
+        let mut state = self.disk.state();
+        state.mark_dirty(&self.content);
+        let outcome = state.count_operation();
         let written = if outcome.is_ok() { new.len() } else { new.len() / 2 };
-        lock_mutex(&self.bytes).bytes.extend_from_slice(&new[..written]);
+        lock_mutex(&self.content).bytes.extend_from_slice(&new[..written]);
         outcome
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let mut world = self.disk.state();
-        let outcome = world.count_operation();
-        world.failed_syncs += u64::from(outcome.is_err());
-        let mut bytes = lock_mutex(&self.bytes);
-        bytes.complete_sync(outcome.is_ok());
-        let untold = std::mem::take(&mut bytes.has_unreported_failure);
-        outcome.and_then(|()| sync_result(untold))
+        let mut state = self.disk.state();
+        let outcome = state.count_operation();
+        state.failed_syncs += u64::from(outcome.is_err());
+        let mut content = lock_mutex(&self.content);
+        content.complete_sync(outcome.is_ok());
+        let has_unreported_failure = std::mem::take(&mut content.has_unreported_failure);
+        outcome.and_then(|()| sync_result(has_unreported_failure))
     }
 }
 
@@ -235,26 +237,26 @@ struct MemoryFilesystem {
 
 impl Filesystem for MemoryFilesystem {
     fn sync(&mut self) -> io::Result<()> {
-        let mut world = self.disk.state();
-        let outcome = world.count_operation();
-        for bytes in std::mem::take(&mut world.dirty_files).iter().filter_map(Weak::upgrade) {
-            let mut bytes = lock_mutex(&bytes);
-            bytes.complete_sync(outcome.is_ok());
-            bytes.has_unreported_failure |= outcome.is_err() && bytes.has_failed_sync;
+        let mut state = self.disk.state();
+        let outcome = state.count_operation();
+        for content in std::mem::take(&mut state.dirty_files).iter().filter_map(Weak::upgrade) {
+            let mut content = lock_mutex(&content);
+            content.complete_sync(outcome.is_ok());
+            content.has_unreported_failure |= outcome.is_err() && content.has_failed_sync;
         }
         match outcome {
-            Ok(()) => world.durable_entries.clear(),
-            Err(_) => world.failed_syncs += 1,
+            Ok(()) => state.durable_entries.clear(),
+            Err(_) => state.failed_syncs += 1,
         }
-        let untold =
-            std::mem::replace(&mut self.reported_failures, world.failed_syncs) < world.failed_syncs;
-        outcome.and_then(|()| sync_result(untold))
+        let has_unreported_failure =
+            std::mem::replace(&mut self.reported_failures, state.failed_syncs) < state.failed_syncs;
+        outcome.and_then(|()| sync_result(has_unreported_failure))
     }
 }
 
 /// Reports an earlier failed sync as EIO.
-fn sync_result(untold: bool) -> io::Result<()> {
-    if untold { Err(Errno::IO.into()) } else { Ok(()) }
+fn sync_result(has_unreported_failure: bool) -> io::Result<()> {
+    if has_unreported_failure { Err(Errno::IO.into()) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -292,7 +294,7 @@ mod tests {
         });
 
         assert!(filesystem.sync().is_err());
-        assert!(file.sync().is_err() && another.sync().is_err(), "each is told once");
+        assert!(file.sync().is_err() && another.sync().is_err(), "each reports it once");
         file.sync().unwrap();
         filesystem.sync().unwrap();
         another.sync().unwrap();

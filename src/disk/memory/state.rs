@@ -55,23 +55,24 @@ impl MemoryDiskState {
     }
 
     /// Discards what is not durable: all of it, or each part at random.
-    pub(super) fn power_cut(&mut self, chance: &mut fastrand::Rng, all: bool) {
+    pub(super) fn power_cut(&mut self, rng: &mut fastrand::Rng, lose_all: bool) {
         self.fault = None;
         self.dirty_files.clear();
         for (path, node) in std::mem::take(&mut self.durable_entries) {
-            if all || chance.bool() {
+            if lose_all || rng.bool() {
                 self.put_entry(path, node);
             }
         }
         for node in self.entries.values() {
-            if let FsNode::File(bytes) = node {
-                let mut bytes = lock_mutex(bytes);
-                let unsynced = if all { 0 } else { bytes.bytes.len() - bytes.durable_length };
-                let kept = bytes.durable_length + chance.usize(..=unsynced);
-                bytes.bytes.truncate(kept);
-                bytes.durable_length = kept;
-                bytes.has_failed_sync = false;
-                bytes.has_unreported_failure = false;
+            if let FsNode::File(content) = node {
+                let mut content = lock_mutex(content);
+                let unsynced =
+                    if lose_all { 0 } else { content.bytes.len() - content.durable_length };
+                let durable_length = content.durable_length + rng.usize(..=unsynced);
+                content.bytes.truncate(durable_length);
+                content.durable_length = durable_length;
+                content.has_failed_sync = false;
+                content.has_unreported_failure = false;
             }
         }
         self.drop_orphans();
@@ -132,16 +133,16 @@ impl MemoryDiskState {
     }
 
     /// Tracks a file that is about to have unsynced bytes.
-    pub(super) fn mark_dirty(&mut self, bytes: &Arc<Mutex<FileContent>>) {
-        if !lock_mutex(bytes).is_synced() {
+    pub(super) fn mark_dirty(&mut self, content: &Arc<Mutex<FileContent>>) {
+        if !lock_mutex(content).is_synced() {
             return;
         }
         if self.dirty_files.len() >= DIRTY_FILES_MAX {
-            self.dirty_files.retain(|known| {
-                known.upgrade().is_some_and(|bytes| !lock_mutex(&bytes).is_synced())
+            self.dirty_files.retain(|file| {
+                file.upgrade().is_some_and(|content| !lock_mutex(&content).is_synced())
             });
         }
-        self.dirty_files.push(Arc::downgrade(bytes));
+        self.dirty_files.push(Arc::downgrade(content));
     }
 }
 

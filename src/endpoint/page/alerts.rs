@@ -1,4 +1,4 @@
-//! The alerts, the newest first, of one severity or all.
+//! Alerts, newest first, of one severity or all.
 
 use maud::{Markup, html};
 
@@ -8,48 +8,49 @@ use crate::endpoint::view::{AlertView, Snapshot};
 use crate::engine::Timestamp;
 use crate::engine::alert::Severity;
 
-/// Alerts that are shown; the rest of them is in JSON.
+/// Alerts on the page. The JSON API lists more.
 const ALERTS_SHOWN_MAX: usize = 50;
 
-pub(super) fn alerts(snapshot: &Snapshot, focus: &PageFilter) -> Markup {
-    let is_meant =
-        |alert: &&AlertView| focus.severity.is_none_or(|severity| severity == alert.severity);
-    let shown: Vec<&AlertView> = snapshot.alerts.iter().filter(is_meant).collect();
+pub(super) fn alerts(snapshot: &Snapshot, filter: &PageFilter) -> Markup {
+    let is_selected =
+        |alert: &&AlertView| filter.severity.is_none_or(|severity| severity == alert.severity);
+    let selected: Vec<&AlertView> = snapshot.alerts.iter().filter(is_selected).collect();
     html! {
         section #alerts aria-labelledby="alerts-title" {
             h2 #alerts-title { "Alerts" }
             nav .filter aria-label="Alerts by severity" {
-                (severity_link(focus, None, snapshot.alerts.len()))
+                (severity_link(filter, None, snapshot.alerts.len()))
                 @for severity in Severity::ALL {
-                    @let number = snapshot.alerts.iter().filter(|alert| alert.severity == severity).count();
-                    (severity_link(focus, Some(severity), number))
+                    @let count = snapshot.alerts.iter().filter(|alert| alert.severity == severity).count();
+                    (severity_link(filter, Some(severity), count))
                 }
             }
-            @if let Some(why) = &snapshot.alerts_error {
-                p .note { "The alerts are missing: " (why) }
-            } @else if shown.is_empty() {
-                p .note { @if snapshot.alerts.is_empty() { "There was none." } @else { "None of this severity." } }
+            @if let Some(reason) = &snapshot.alerts_error {
+                p .note { "The alerts are missing: " (reason) }
+            } @else if selected.is_empty() {
+                p .note { @if snapshot.alerts.is_empty() { "No alerts." } @else { "No alerts of this severity." } }
             }
-            ol .timeline { @for alert in shown.iter().take(ALERTS_SHOWN_MAX) { (alert_item(alert, snapshot.at)) } }
-            @if shown.len() > ALERTS_SHOWN_MAX {
-                p .note { "The newest " (ALERTS_SHOWN_MAX) " of " (shown.len()) "; " a href="api/health/alerts?limit=1000" { "all as JSON" } }
+            ol .timeline { @for alert in selected.iter().take(ALERTS_SHOWN_MAX) { (alert_item(alert, snapshot.at)) } }
+            @if selected.len() > ALERTS_SHOWN_MAX {
+                p .note { "The newest " (ALERTS_SHOWN_MAX) " of " (selected.len()) "; " a href="api/health/alerts?limit=1000" { "all as JSON" } }
             }
         }
     }
 }
 
-fn severity_link(focus: &PageFilter, severity: Option<Severity>, number: usize) -> Markup {
-    let word = severity.map_or("all", Severity::name);
-    let source = focus.source.as_ref().map(|name| format!("&source={name}")).unwrap_or_default();
+fn severity_link(filter: &PageFilter, severity: Option<Severity>, count: usize) -> Markup {
+    let name = severity.map_or("all", Severity::name);
+    let source = filter.source.as_ref().map(|source| format!("&source={source}"));
+    let source = source.unwrap_or_default();
     let query = format!("/?severity={}{source}#alerts", severity.map_or("", Severity::name));
-    let current = (focus.severity == severity).then_some("true");
-    html! { a id={ "filter-" (word) } href=(query) aria-current=[current] { (word) " " span .number { (number) } } }
+    let current = (filter.severity == severity).then_some("true");
+    html! { a id={ "filter-" (name) } href=(query) aria-current=[current] { (name) " " span .count { (count) } } }
 }
 
 fn alert_item(alert: &AlertView, now: Timestamp) -> Markup {
     html! {
-        li .over[alert.resolved_at.is_some()] {
-            div .when { (badge::time_element(alert.started_at, now)) }
+        li .resolved[alert.resolved_at.is_some()] {
+            div .time { (badge::time_element(alert.started_at, now)) }
             div {
                 (badge::severity_badge(alert.severity)) " "
                 @if !alert.subject.is_empty() { strong { (alert.subject) } ": " }
@@ -58,13 +59,13 @@ fn alert_item(alert: &AlertView, now: Timestamp) -> Markup {
                     (badge::advice_text(advice))
                 }
                 p .dim {
-                    (alert.cause)
+                    (alert.key)
                     @if alert.max_severity > alert.severity { " · was " (alert.max_severity.name()) }
                     @match alert.resolved_at {
-                        Some(ended) => { " · over since " (badge::time_element(ended, now)) },
-                        None => { " · lasts" },
+                        Some(at) => { " · resolved at " (badge::time_element(at, now)) },
+                        None => { " · firing" },
                     }
-                    @if alert.occurrences > 1 { " · began " (alert.occurrences) " times" }
+                    @if alert.occurrences > 1 { " · fired " (alert.occurrences) " times" }
                 }
             }
         }

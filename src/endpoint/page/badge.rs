@@ -1,4 +1,4 @@
-//! Marks: what a colour means is always also a sign and a word.
+//! Badges and other small elements. Every colour is accompanied by a symbol and a label.
 
 use maud::{Markup, html};
 
@@ -9,45 +9,46 @@ use crate::engine::degradation::DegradationLevel;
 use crate::engine::watch::HealthLevel;
 use crate::human::{EMPTY_CELL, format_clock_time, format_date_time, format_duration, format_utc};
 
-/// A level as a badge.
+/// Badge of a health level.
 pub(super) fn level_badge(level: HealthLevel) -> Markup {
-    let (class, sign) = match level {
+    let (class, symbol) = match level {
+        HealthLevel::Skipped => ("dim", "–"),
         HealthLevel::Healthy => ("good", "✓"),
         HealthLevel::Warning => ("fair", "!"),
         HealthLevel::Unknown => ("dim", "?"),
         HealthLevel::Critical => ("bad", "✕"),
     };
-    badge(class, sign, &level.name().to_lowercase())
+    badge(class, symbol, &level.name().to_lowercase())
 }
 
-/// A severity as a badge.
+/// Badge of a severity.
 pub(super) fn severity_badge(severity: Severity) -> Markup {
-    let (class, sign) = match severity {
+    let (class, symbol) = match severity {
         Severity::Info => ("info", "i"),
         Severity::Warning => ("fair", "!"),
         Severity::Critical => ("bad", "✕"),
     };
-    badge(class, sign, severity.name())
+    badge(class, symbol, severity.name())
 }
 
-pub(super) fn badge(class: &str, sign: &str, word: &str) -> Markup {
-    html! { span class={ "badge " (class) } { span aria-hidden="true" { (sign) } " " (word) } }
+pub(super) fn badge(class: &str, symbol: &str, label: &str) -> Markup {
+    html! { span class={ "badge " (class) } { span aria-hidden="true" { (symbol) } " " (label) } }
 }
 
-/// What to do; what stands between backquotes is to be typed.
+/// Advice; text between backquotes is shown as code.
 pub(super) fn advice_text(text: &str) -> Markup {
     html! {
         span .advice {
-            @for (at, part) in text.split('`').enumerate() {
-                @if at % 2 == 1 { code { (part) } } @else { (part) }
+            @for (index, part) in text.split('`').enumerate() {
+                @if index % 2 == 1 { code { (part) } } @else { (part) }
             }
         }
     }
 }
 
-/// The class and the sign of a band of degradation.
-pub(super) fn band_style(band: DegradationLevel) -> (&'static str, &'static str) {
-    match band {
+/// CSS class and symbol of a degradation level.
+pub(super) fn level_style(level: DegradationLevel) -> (&'static str, &'static str) {
+    match level {
         DegradationLevel::Healthy => ("band-healthy", "·"),
         DegradationLevel::Minor => ("band-minor", "◔"),
         DegradationLevel::Moderate => ("band-moderate", "◑"),
@@ -55,9 +56,9 @@ pub(super) fn band_style(band: DegradationLevel) -> (&'static str, &'static str)
     }
 }
 
-/// A breaker as a switch that is closed, ajar or open, and its word.
-pub(super) fn breaker_badge(phase: Option<BreakerState>) -> Markup {
-    let (class, blade, word) = match phase {
+/// State of a circuit breaker, drawn as a switch that is closed, half-open or open, with a label.
+pub(super) fn breaker_badge(state: Option<BreakerState>) -> Markup {
+    let (class, lever, label) = match state {
         Some(BreakerState::Closed) => ("closed", "M8 12 L24 12", "breaker closed"),
         Some(BreakerState::HalfOpen) => ("half", "M8 12 L23 7", "breaker half-open"),
         Some(BreakerState::Open) => ("open", "M8 12 L21 2", "breaker open"),
@@ -67,16 +68,16 @@ pub(super) fn breaker_badge(phase: Option<BreakerState>) -> Markup {
         span class={ "breaker " (class) } {
             svg viewBox="0 0 32 16" width="32" height="16" aria-hidden="true" focusable="false" {
                 path d="M0 12 L8 12 M24 12 L32 12" {}
-                path d=(blade) {}
+                path d=(lever) {}
                 circle cx="8" cy="12" r="2" {}
                 circle cx="24" cy="12" r="2" {}
             }
-            " " (word)
+            " " (label)
         }
     }
 }
 
-/// A time on the clock of the machine, exact where a program or a pointer asks.
+/// Local time of the machine. Attribute and tooltip hold the exact time.
 pub(super) fn time_element(at: Timestamp, now: Timestamp) -> Markup {
     html! { time datetime=(format_utc(at)) title=(format_date_time(at)) { (format_clock_time(at, now)) } }
 }
@@ -88,14 +89,14 @@ pub(super) fn optional_time(at: Option<Timestamp>, now: Timestamp) -> Markup {
     }
 }
 
-/// `12 s ago`, to the second only where it is that near.
+/// Formats a past time as `12 s ago`, in whole minutes from one minute on.
 pub(super) fn format_ago(at: Timestamp, now: Timestamp) -> String {
     let seconds = now.since(at).as_secs();
     let seconds = if seconds < 60 { seconds } else { seconds / 60 * 60 };
     format!("{} ago", format_duration(std::time::Duration::from_secs(seconds)))
 }
 
-/// `rate limited` of `rate_limited`.
-pub(super) fn humanize(word: &str) -> String {
-    word.replace('_', " ")
+/// Returns `rate limited` for `rate_limited`.
+pub(super) fn humanize(name: &str) -> String {
+    name.replace('_', " ")
 }

@@ -1,4 +1,4 @@
-//! A card for each source: what it does, how far it is, and what happens next.
+//! Card of each source: status, progress and deadline.
 
 use maud::{Markup, html};
 
@@ -7,10 +7,11 @@ use crate::endpoint::view::{Snapshot, SourceView};
 use crate::engine::watch::HealthLevel;
 use crate::human::{format_count, format_duration, format_rate};
 
-/// So many cards have room for a chart each.
+/// Largest number of cards with charts. More cards have no room for them.
 pub(super) const CARDS_WITH_CHART_MAX: usize = 24;
 
-/// The id of a source's card; what is inside has it with a dot, which no name of a source has.
+/// Returns the id of a source's card. Ids inside the card append a dot and a suffix; they are
+/// unique, because source names contain no dot.
 pub(super) fn card_id(source: &SourceView) -> String {
     format!("source-{}", source.name)
 }
@@ -22,13 +23,13 @@ pub(super) fn card(source: &SourceView, snapshot: &Snapshot, with_chart: bool) -
         article .card id=(id) aria-labelledby={ (id) ".title" } {
             div .card-head {
                 h3 id={ (id) ".title" } {
-                    a id={ (id) ".link" } href={ "/?source=" (source.name) "#near" } { (source.name) }
+                    a id={ (id) ".link" } href={ "/?source=" (source.name) "#source-detail" } { (source.name) }
                 }
                 (state_badge(source))
             }
             p .dim { (source.provider) " · " (source.kind) }
             (progress(source, &id))
-            p .sentence { (source.status_text) }
+            p .status-text { (source.status_text) }
             (metric_list(source))
             @if let Some(trend) = trend {
                 (chart::sparkline(&trend.recent, snapshot.at, "items per second"))
@@ -37,12 +38,13 @@ pub(super) fn card(source: &SourceView, snapshot: &Snapshot, with_chart: bool) -
     }
 }
 
-/// The state as a badge, in the colour of what was found about the source.
+/// Badge of the state, in the colour of the source's health level.
 pub(super) fn state_badge(source: &SourceView) -> Markup {
-    let word = badge::humanize(&source.state);
-    let at_work = source.is_running || matches!(source.state.as_str(), "completed" | "never_run");
-    let word = if at_work { word } else { format!("{word}, not running") };
-    let (class, sign) = match (source.level, source.state.as_str()) {
+    let label = badge::humanize(&source.state);
+    let is_expected =
+        source.is_running || matches!(source.state.as_str(), "completed" | "never_run");
+    let label = if is_expected { label } else { format!("{label}, not running") };
+    let (class, symbol) = match (source.level, source.state.as_str()) {
         (Some(HealthLevel::Critical), _) => ("bad", "✕"),
         (Some(HealthLevel::Warning), _) => ("fair", "!"),
         (Some(HealthLevel::Unknown), _) | (_, "unknown") => ("dim", "?"),
@@ -52,12 +54,12 @@ pub(super) fn state_badge(source: &SourceView) -> Markup {
         (_, "completed") => ("good", "✓"),
         _ => ("dim", "–"),
     };
-    badge::badge(class, sign, &word)
+    badge::badge(class, symbol, &label)
 }
 
 pub(super) fn progress(source: &SourceView, id: &str) -> Markup {
     let label =
-        format!("{} settled of {}", format_count(source.settled), format_count(source.total));
+        format!("{} of {} settled", format_count(source.settled), format_count(source.total));
     html! {
         @if source.state == "collecting" {
             p .count { strong { (format_count(source.total)) } " listed so far" }
@@ -65,13 +67,13 @@ pub(super) fn progress(source: &SourceView, id: &str) -> Markup {
             progress id={ (id) ".progress" } max=(source.total) value=(source.settled) aria-label=(label) {}
             p .count {
                 strong { (format_count(source.settled)) } " of " (format_count(source.total))
-                span .share { (percent_settled(source)) }
+                span .percent { (percent_settled(source)) }
             }
         }
     }
 }
 
-/// Rounded down: not all is not a hundred percent.
+/// Rounds down, so that it is 100 % only if all items are settled.
 fn percent_settled(source: &SourceView) -> String {
     let percent = u128::from(source.settled) * 100 / u128::from(source.total.max(1));
     format!("{percent} %")
@@ -79,7 +81,7 @@ fn percent_settled(source: &SourceView) -> String {
 
 fn metric_list(source: &SourceView) -> Markup {
     html! {
-        dl .figures {
+        dl .metrics {
             @if let Some(per_second) = source.items_per_second {
                 (metric("rate", &format_rate(per_second)))
             }
@@ -99,13 +101,13 @@ fn metric_list(source: &SourceView) -> Markup {
     }
 }
 
-/// What happens at the deadline.
+/// Label of the deadline.
 fn deadline_label(source: &SourceView) -> &'static str {
     match source.state.as_str() {
         "collecting" | "downloading" => "progress due by",
-        "idle" => "next look",
+        "idle" => "next check",
         "completed" => "completed at",
-        _ => "goes on at",
+        _ => "next attempt",
     }
 }
 

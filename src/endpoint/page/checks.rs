@@ -1,4 +1,4 @@
-//! What was found amiss, with what to do; and what is well, for whoever wants to know.
+//! Health checks: failing ones with their advice, healthy ones folded.
 
 use maud::{Markup, html};
 
@@ -8,24 +8,25 @@ use crate::engine::health::HealthCheck;
 use crate::engine::watch::HealthLevel;
 
 pub(super) fn checks(snapshot: &Snapshot) -> Markup {
-    let (well, mut ill): (Vec<&HealthCheck>, Vec<&HealthCheck>) =
+    let (healthy, mut failing): (Vec<&HealthCheck>, Vec<&HealthCheck>) =
         snapshot.checks.iter().partition(|check| check.level == HealthLevel::Healthy);
-    ill.sort_by_key(|check| std::cmp::Reverse(check.level));
+    failing.sort_by_key(|check| std::cmp::Reverse(check.level));
     html! {
         section #checks aria-labelledby="checks-title" {
             h2 #checks-title { "Checks" }
-            @if !ill.is_empty() {
-                ul .checks { @for check in &ill { (check_item(check)) } }
+            @if !failing.is_empty() {
+                ul .checks { @for check in &failing { (check_item(check)) } }
             }
-            @if !well.is_empty() {
-                details #checks-well {
+            @if !healthy.is_empty() {
+                details #checks-healthy {
                     summary {
-                        @if ill.is_empty() { "All " (well.len()) " are well" } @else { (well.len()) " are well" }
+                        @if failing.is_empty() { "All checks healthy" } @else { "Healthy checks" }
+                        " (" (healthy.len()) ")"
                     }
-                    ul .checks { @for check in &well { (check_item(check)) } }
+                    ul .checks { @for check in &healthy { (check_item(check)) } }
                 }
             }
-            @if snapshot.checks.is_empty() { p .note { "Nothing was looked at yet." } }
+            @if snapshot.checks.is_empty() { p .note { "No checks yet." } }
         }
     }
 }
@@ -37,8 +38,8 @@ fn check_item(check: &HealthCheck) -> Markup {
             strong { @if check.subject.is_empty() { (check.kind.name()) } @else { (check.subject) } }
             ": " (check.message)
             @match (&check.value, &check.threshold) {
-                (Some(figure), Some(threshold)) => { span .dim { " (" (figure) "; limit " (threshold) ")" } },
-                (Some(figure), None) => { span .dim { " (" (figure) ")" } },
+                (Some(value), Some(threshold)) => { span .dim { " (" (value) "; threshold " (threshold) ")" } },
+                (Some(value), None) => { span .dim { " (" (value) ")" } },
                 (None, _) => {},
             }
             @if let Some(advice) = &check.advice { (badge::advice_text(advice)) }

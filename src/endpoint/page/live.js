@@ -1,33 +1,34 @@
-// Keeps the page up to date: each section that changed arrives as the HTML that the page would have.
+// Live updates: replaces each section that changed by the HTML that the server sends.
 "use strict";
 
-// How long nothing at all may arrive before the page says that it is old; a quiet server speaks every 14 s.
+// Silence after which the page reports that it is not live. The server sends an event at least
+// every 14 s.
 const SILENCE_MAX_MS = 20000;
 
 const badge = document.createElement("p");
 badge.id = "live";
 document.body.append(badge);
 
-let timer = 0;
+let silenceTimer = 0;
 
-function tell(word, state) {
-  badge.className = state;
-  badge.textContent = word;
+function setBadge(text, className) {
+  badge.className = className;
+  badge.textContent = text;
 }
 
-function heard() {
-  clearTimeout(timer);
-  tell("live", "good");
-  timer = setTimeout(lost, SILENCE_MAX_MS);
+function onActivity() {
+  clearTimeout(silenceTimer);
+  setBadge("live", "good");
+  silenceTimer = setTimeout(onDisconnect, SILENCE_MAX_MS);
 }
 
-function lost() {
+function onDisconnect() {
   const clock = new Date().toLocaleTimeString();
-  if (badge.className !== "bad") tell(`not live since ${clock}; trying again`, "bad");
+  if (badge.className !== "bad") setBadge(`not live since ${clock}; reconnecting`, "bad");
 }
 
-// What a person did to the page outlives the replacement: focus, what is unfolded, what is scrolled.
-function replace(id, html) {
+// Keeps what the user did across the replacement: focus, open details, scroll positions.
+function replaceSection(id, html) {
   const old = document.getElementById(id);
   if (!old) return location.reload();
   const template = document.createElement("template");
@@ -39,59 +40,62 @@ function replace(id, html) {
     const same = fresh.querySelector(`#${CSS.escape(details.id)}`);
     if (same) same.open = true;
   }
-  const scrolled = [...old.querySelectorAll(".scroll")].map((element) => element.scrollLeft);
-  const places = focused ? [...old.querySelectorAll("a, summary, [tabindex]")].indexOf(focused) : -1;
-  // The whole element is exchanged only where that cannot be heard: a status is spoken when its text changes.
+  const scrollPositions = [...old.querySelectorAll(".scroll")].map((element) => element.scrollLeft);
+  const focusable = [...old.querySelectorAll("a, summary, [tabindex]")];
+  const focusIndex = focused ? focusable.indexOf(focused) : -1;
+  // Keeps the status element: screen readers announce a change of its text, not a new element.
   const status = old.querySelector("[role=status]");
-  const news = fresh.querySelector("[role=status]");
-  if (status && news) {
-    if (status.innerHTML !== news.innerHTML) status.innerHTML = news.innerHTML;
-    news.replaceWith(status);
+  const freshStatus = fresh.querySelector("[role=status]");
+  if (status && freshStatus) {
+    if (status.innerHTML !== freshStatus.innerHTML) status.innerHTML = freshStatus.innerHTML;
+    freshStatus.replaceWith(status);
   }
   old.replaceWith(fresh);
-  fresh.querySelectorAll(".scroll").forEach((element, at) => {
-    element.scrollLeft = scrolled[at] ?? element.scrollWidth;
+  fresh.querySelectorAll(".scroll").forEach((element, index) => {
+    element.scrollLeft = scrollPositions[index] ?? element.scrollWidth;
   });
   if (focused) {
-    const again = focused.id
+    const target = focused.id
       ? document.getElementById(focused.id)
-      : fresh.querySelectorAll("a, summary, [tabindex]")[places];
-    again?.focus({ preventScroll: true });
+      : fresh.querySelectorAll("a, summary, [tabindex]")[focusIndex];
+    target?.focus({ preventScroll: true });
   }
   if (fresh.dataset.title) document.title = fresh.dataset.title;
 }
 
-// The newest hours are at the end.
+// Shows the newest hours, which are at the end.
 for (const element of document.querySelectorAll("#heat .scroll")) element.scrollLeft = element.scrollWidth;
 
-// What arrived since the stream began, until its first batch is over. A page that has more is of another time.
-let arrived = null;
+// Ids of the first batch of sections, which ends with `alerts`. A page with sections that are not
+// among them is outdated and reloads.
+let receivedIds = null;
 
-function arrive(id) {
-  arrived?.add(id);
-  if (!arrived || id !== "alerts") return;
-  const gone = [...document.querySelectorAll(".card, #near")].some((element) => !arrived.has(element.id));
-  arrived = null;
-  if (gone) location.reload();
+function onReceived(id) {
+  receivedIds?.add(id);
+  if (!receivedIds || id !== "alerts") return;
+  const elements = [...document.querySelectorAll(".card, #source-detail")];
+  const hasRemoved = elements.some((element) => !receivedIds.has(element.id));
+  receivedIds = null;
+  if (hasRemoved) location.reload();
 }
 
-tell("connecting", "dim");
+setBadge("connecting", "dim");
 const stream = new EventSource(`events${location.search}`);
 stream.addEventListener("open", () => {
-  heard();
-  arrived = new Set();
+  onActivity();
+  receivedIds = new Set();
 });
 stream.addEventListener("section", (event) => {
-  heard();
+  onActivity();
   const { id, html } = JSON.parse(event.data);
-  replace(id, html);
-  arrive(id);
+  replaceSection(id, html);
+  onReceived(id);
 });
-stream.addEventListener("alive", heard);
+stream.addEventListener("keep-alive", onActivity);
 stream.addEventListener("reload", () => location.reload());
 stream.addEventListener("error", () => {
-  lost();
-  // The browser gives up on an answer that is no stream, as while too many pages are open.
+  onDisconnect();
+  // The browser does not reconnect after an error response, such as for too many event streams.
   if (stream.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), SILENCE_MAX_MS);
 });
 addEventListener("pagehide", () => stream.close());

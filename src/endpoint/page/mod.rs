@@ -1,5 +1,5 @@
-//! The page for people: written here as a whole, so that it needs no script, and kept up to date
-//! section by section where there is one. All text is escaped where it is put in.
+//! Dashboard page. It is rendered completely on the server, so that it works without JavaScript; a
+//! script replaces the sections that change. All text is escaped when it is inserted.
 
 mod alerts;
 mod badge;
@@ -21,22 +21,22 @@ pub(super) const STYLESHEET: &str = include_str!("style.css");
 pub(super) const SCRIPT: &str = include_str!("live.js");
 pub(super) const ICON: &str = include_str!("icon.svg");
 
-/// How often a page without a script loads itself again, in seconds: six of its sixty requests a
-/// minute, three each time.
+/// Interval at which a page without JavaScript reloads, in seconds. Six reloads a minute with three
+/// requests each stay below the default limit of sixty.
 const REFRESH_SECONDS: u32 = 10;
 
-/// Entries of the lists about one source: what fits before a person would rather use the command.
+/// Rows of each table about one source. For longer lists, the command is more convenient.
 pub(super) const DETAIL_ROWS_MAX: usize = 50;
 
-/// A part of the page that is replaced when it changes.
+/// Part of the page that is replaced when it changes.
 #[derive(Debug)]
 pub(super) struct PageSection {
-    /// Of its element.
+    /// Id of its element.
     pub(super) id: String,
     pub(super) html: String,
 }
 
-/// One source from near.
+/// Details of one source.
 #[derive(Debug)]
 pub(super) struct SourceDetail {
     pub(super) name: String,
@@ -44,13 +44,13 @@ pub(super) struct SourceDetail {
     pub(super) failures: Result<Vec<FailedItem>, LookupError>,
 }
 
-/// The whole page.
+/// Renders the whole page.
 pub(super) fn render_page(
     snapshot: &Snapshot,
-    focus: &PageFilter,
-    near: Option<&SourceDetail>,
+    filter: &PageFilter,
+    detail: Option<&SourceDetail>,
 ) -> String {
-    let parts = build_sections(snapshot, focus, near);
+    let sections = build_sections(snapshot, filter, detail);
     let content = html! {
         (DOCTYPE)
         html lang="en" {
@@ -67,32 +67,32 @@ pub(super) fn render_page(
             }
             body {
                 a .skip href="#content" { "Skip to the content" }
-                (parts.summary)
+                (sections.summary)
                 main #content tabindex="-1" {
-                    @if let Some(name) = focus.source.as_ref().filter(|_| near.is_none()) {
+                    @if let Some(name) = filter.source.as_ref().filter(|_| detail.is_none()) {
                         p .note { "There is no source named " strong { (name) } ". " a href="/" { "Show all" } }
                     }
-                    @for part in &parts.before_cards { (part) }
+                    @for section in &sections.before_cards { (section) }
                     section aria-labelledby="sources-title" {
                         h2 #sources-title { "Sources" }
-                        @if parts.cards.is_empty() {
+                        @if sections.cards.is_empty() {
                             p .note { "No source yet: add a [source.NAME] table to the configuration." }
                         }
-                        div .cards .many[parts.cards.len() > cards::CARDS_WITH_CHART_MAX] {
-                            @for (_, card) in &parts.cards { (card) }
+                        div .cards .compact[sections.cards.len() > cards::CARDS_WITH_CHART_MAX] {
+                            @for (_, card) in &sections.cards { (card) }
                         }
                     }
-                    @for part in &parts.after_cards { (part) }
+                    @for section in &sections.after_cards { (section) }
                 }
                 footer {
                     p {
-                        "Cynosure " (env!("CARGO_PKG_VERSION")) " · for programs: "
+                        "Cynosure " (env!("CARGO_PKG_VERSION")) " · API: "
                         a href="health" { "health" } ", " a href="metrics" { "metrics" } ", "
                         a href="api/health/overview" { "JSON" } ", "
                         a href="api/openapi.json" { "OpenAPI" }
                     }
-                    p { "Times are those of the machine that is watched." }
-                    noscript { p { "Without a script the page loads itself again every " (REFRESH_SECONDS) " seconds." } }
+                    p { "Times are in the local time of the monitored machine." }
+                    noscript { p { "Without JavaScript, the page reloads every " (REFRESH_SECONDS) " seconds." } }
                 }
             }
         }
@@ -100,32 +100,33 @@ pub(super) fn render_page(
     content.into_string()
 }
 
-/// The sections that change, in the order of the page.
+/// Renders the sections that can change, in the order of the page.
 pub(super) fn changing_sections(
     snapshot: &Snapshot,
-    focus: &PageFilter,
-    near: Option<&SourceDetail>,
+    filter: &PageFilter,
+    detail: Option<&SourceDetail>,
 ) -> Vec<PageSection> {
-    let parts = build_sections(snapshot, focus, near);
-    let named = |(id, html): (String, Markup)| PageSection { id, html: html.into_string() };
-    let mut sections = vec![named(("summary".to_owned(), parts.summary))];
-    let ids =
-        |parts: Vec<FixedSection>| parts.into_iter().map(|part| (part.id.to_owned(), part.html));
-    sections.extend(ids(parts.before_cards).map(named));
-    sections.extend(parts.cards.into_iter().map(named));
-    sections.extend(ids(parts.after_cards).map(named));
-    sections
+    let sections = build_sections(snapshot, filter, detail);
+    let render = |(id, html): (String, Markup)| PageSection { id, html: html.into_string() };
+    let mut changing = vec![render(("summary".to_owned(), sections.summary))];
+    let with_ids = |sections: Vec<FixedSection>| {
+        sections.into_iter().map(|section| (section.id.to_owned(), section.html))
+    };
+    changing.extend(with_ids(sections.before_cards).map(render));
+    changing.extend(sections.cards.into_iter().map(render));
+    changing.extend(with_ids(sections.after_cards).map(render));
+    changing
 }
 
 struct Sections {
     summary: Markup,
     before_cards: Vec<FixedSection>,
-    /// With the id of each.
+    /// Id and content of each card.
     cards: Vec<(String, Markup)>,
     after_cards: Vec<FixedSection>,
 }
 
-/// A section with its fixed id.
+/// Section with a fixed id.
 struct FixedSection {
     id: &'static str,
     html: Markup,
@@ -139,20 +140,20 @@ impl maud::Render for FixedSection {
 
 fn build_sections(
     snapshot: &Snapshot,
-    focus: &PageFilter,
-    near: Option<&SourceDetail>,
+    filter: &PageFilter,
+    detail: Option<&SourceDetail>,
 ) -> Sections {
     let mut before = Vec::new();
-    let seen = near.and_then(|near| Some((near, snapshot.source(&near.name)?)));
-    if let Some((near, source)) = seen {
+    let detailed = detail.and_then(|detail| Some((detail, snapshot.source(&detail.name)?)));
+    if let Some((detail, source)) = detailed {
         before.push(FixedSection {
-            id: "near",
-            html: source_detail::source_detail(near, source, snapshot),
+            id: "source-detail",
+            html: source_detail::source_detail(detail, source, snapshot),
         });
     }
     before.push(FixedSection { id: "checks", html: checks::checks(snapshot) });
-    let is_spacious = snapshot.sources.len() <= cards::CARDS_WITH_CHART_MAX;
-    let card = |source| (cards::card_id(source), cards::card(source, snapshot, is_spacious));
+    let with_charts = snapshot.sources.len() <= cards::CARDS_WITH_CHART_MAX;
+    let card = |source| (cards::card_id(source), cards::card(source, snapshot, with_charts));
     Sections {
         summary: summary::summary(snapshot),
         before_cards: before,
@@ -161,7 +162,7 @@ fn build_sections(
             FixedSection { id: "providers", html: providers::provider_grid(snapshot) },
             FixedSection { id: "heat", html: providers::heat_map(snapshot) },
             FixedSection { id: "trends", html: quotas::trend_charts(snapshot) },
-            FixedSection { id: "alerts", html: alerts::alerts(snapshot, focus) },
+            FixedSection { id: "alerts", html: alerts::alerts(snapshot, filter) },
         ],
     }
 }

@@ -1,4 +1,4 @@
-//! The providers: how degraded each is now, and was over the last day.
+//! Providers: current degradation, and the degradation over the last day.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::engine::Timestamp;
 use crate::engine::degradation::{DegradationHistory, DegradationLevel, SLOT_DURATION};
 use crate::human::{format_clock_time, format_duration};
 
-/// The hours of the map.
+/// Columns of the heat map.
 const HEAT_MAP_HOURS: u32 = 24;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -19,7 +19,7 @@ pub(super) fn provider_grid(snapshot: &Snapshot) -> Markup {
     html! {
         section #providers aria-labelledby="providers-title" {
             h2 #providers-title { "Providers" }
-            @if snapshot.providers.is_empty() { p .note { "None is judged." } }
+            @if snapshot.providers.is_empty() { p .note { "No provider has data yet." } }
             ul .tiles { @for provider in &snapshot.providers { (provider_tile(provider)) } }
         }
     }
@@ -27,21 +27,21 @@ pub(super) fn provider_grid(snapshot: &Snapshot) -> Markup {
 
 fn provider_tile(provider: &ProviderView) -> Markup {
     let health = &provider.health;
-    let (class, sign) = badge::band_style(health.level);
+    let (class, symbol) = badge::level_style(health.level);
     html! {
         li class={ "tile " (class) } {
             p .tile-head {
                 strong { (health.provider) }
                 span .score {
-                    span aria-hidden="true" { (sign) } " " (health.level.name()) " " (format!("{:.2}", health.score))
+                    span aria-hidden="true" { (symbol) } " " (health.level.name()) " " (format!("{:.2}", health.score))
                 }
             }
             p { (health.status) }
             p { (badge::breaker_badge(health.breaker)) }
-            @if let Some(says) = &provider.breaker_note { p { (says) } }
-            p .tile-figures {
-                @if let Some(p95) = health.p95_latency { span { "95 % within " (format_duration(p95)) } }
-                @if let Some(rate) = health.success_rate { span { (format!("{:.0} %", rate * 100.0)) " succeed" } }
+            @if let Some(note) = &provider.breaker_note { p { (note) } }
+            p .tile-metrics {
+                @if let Some(p95) = health.p95_latency { span { "p95 latency " (format_duration(p95)) } }
+                @if let Some(rate) = health.success_rate { span { "success rate " (format!("{:.0} %", rate * 100.0)) } }
             }
         }
     }
@@ -52,19 +52,19 @@ pub(super) fn heat_map(snapshot: &Snapshot) -> Markup {
     html! {
         section #heat aria-labelledby="heat-title" {
             h2 #heat-title { "Degradation over 24 hours" }
-            @if let Some(why) = &snapshot.degradation_error {
-                p .note { "The last day is missing: " (why) }
+            @if let Some(reason) = &snapshot.degradation_error {
+                p .note { "The last day is missing: " (reason) }
             } @else if snapshot.degradation.scores.is_empty() {
-                p .note { "Nothing is known of the last day yet." }
+                p .note { "No data for the last day yet." }
             } @else {
                 div .scroll tabindex="0" role="region" aria-labelledby="heat-title" {
                     table .heat {
-                        caption .unseen { "The worst score of each provider in each hour, the last hour at the end" }
+                        caption .visually-hidden { "Worst score of each provider per hour, newest hour last" }
                         thead {
                             tr {
-                                th scope="col" { span .unseen { "provider" } }
-                                @for (at, from) in hours.iter().enumerate() {
-                                    th scope="col" { span .hour .rare[at % 6 != 5] { (format_hour(*from, snapshot.at)) } }
+                                th scope="col" { span .visually-hidden { "Provider" } }
+                                @for (index, hour) in hours.iter().enumerate() {
+                                    th scope="col" { span .hour .hidden[index % 6 != 5] { (format_hour(*hour, snapshot.at)) } }
                                 }
                             }
                         }
@@ -72,8 +72,8 @@ pub(super) fn heat_map(snapshot: &Snapshot) -> Markup {
                             @for (name, scores) in &snapshot.degradation.scores {
                                 tr {
                                     th scope="row" { (name) }
-                                    @for from in &hours {
-                                        (cell(worst_score(&snapshot.degradation, scores, *from), *from, snapshot.at))
+                                    @for hour in &hours {
+                                        (cell(worst_score(&snapshot.degradation, scores, *hour), *hour, snapshot.at))
                                     }
                                 }
                             }
@@ -86,17 +86,18 @@ pub(super) fn heat_map(snapshot: &Snapshot) -> Markup {
     }
 }
 
-fn cell(score: Option<f64>, from: Timestamp, now: Timestamp) -> Markup {
-    let hour = format_hour(from, now);
+fn cell(score: Option<f64>, hour_start: Timestamp, now: Timestamp) -> Markup {
+    let hour = format_hour(hour_start, now);
     html! {
         @match score {
-            None => td .band-none title={ "from " (hour) ": nothing known" } { span .unseen { "nothing known" } },
+            None => td .band-none title={ "from " (hour) ": no data" } { span .visually-hidden { "no data" } },
             Some(score) => {
-                @let (class, sign) = badge::band_style(DegradationLevel::from_score(score));
-                @let told = format!("{score:.2}, {}", DegradationLevel::from_score(score).name());
-                td class=(class) title={ "from " (hour) ": " (told) } {
-                    span aria-hidden="true" { (sign) }
-                    span .unseen { (told) }
+                @let level = DegradationLevel::from_score(score);
+                @let (class, symbol) = badge::level_style(level);
+                @let text = format!("{score:.2}, {}", level.name());
+                td class=(class) title={ "from " (hour) ": " (text) } {
+                    span aria-hidden="true" { (symbol) }
+                    span .visually-hidden { (text) }
                 }
             },
         }
@@ -105,39 +106,39 @@ fn cell(score: Option<f64>, from: Timestamp, now: Timestamp) -> Markup {
 
 fn legend() -> Markup {
     html! {
-        ul .legend aria-label="What the signs mean" {
-            @for band in DegradationLevel::ALL {
-                @let (class, sign) = badge::band_style(band);
-                li { span class={ "swatch " (class) } aria-hidden="true" { (sign) } " " (band.name()) }
+        ul .legend aria-label="Legend" {
+            @for level in DegradationLevel::ALL {
+                @let (class, symbol) = badge::level_style(level);
+                li { span class={ "swatch " (class) } aria-hidden="true" { (symbol) } " " (level.name()) }
             }
-            li { span .swatch .band-none aria-hidden="true" { } " nothing known" }
+            li { span .swatch .band-none aria-hidden="true" { } " no data" }
         }
     }
 }
 
-/// Where the last hours begin, the oldest first; the last of them is not over.
+/// Returns the starts of the last 24 hours, oldest first. The last hour is the current one.
 fn hour_starts(now: Timestamp) -> Vec<Timestamp> {
     let hour = i64::try_from(HOUR.as_millis()).unwrap_or(i64::MAX);
-    let last = Timestamp(now.0.div_euclid(hour) * hour);
-    (0..HEAT_MAP_HOURS).rev().map(|back| last.before(HOUR * back)).collect()
+    let current = Timestamp(now.0.div_euclid(hour) * hour);
+    (0..HEAT_MAP_HOURS).rev().map(|back| current.before(HOUR * back)).collect()
 }
 
-/// The worst score of the hour that begins then.
+/// Returns the worst score of the hour that begins at `hour_start`.
 fn worst_score(
     history: &DegradationHistory,
     scores: &[Option<f64>],
-    from: Timestamp,
+    hour_start: Timestamp,
 ) -> Option<f64> {
     let slot = i64::try_from(SLOT_DURATION.as_millis()).unwrap_or(i64::MAX);
-    let of_hour = scores.iter().enumerate().filter(|(at, _)| {
-        let at = i64::try_from(*at).unwrap_or(i64::MAX);
-        let begins = Timestamp(history.starts_at.0.saturating_add(at.saturating_mul(slot)));
-        from <= begins && begins < from.after(HOUR)
+    let of_hour = scores.iter().enumerate().filter(|(index, _)| {
+        let index = i64::try_from(*index).unwrap_or(i64::MAX);
+        let starts_at = Timestamp(history.starts_at.0.saturating_add(index.saturating_mul(slot)));
+        hour_start <= starts_at && starts_at < hour_start.after(HOUR)
     });
     of_hour.filter_map(|(_, score)| *score).reduce(f64::max)
 }
 
-/// `14:00`, whatever the day: it is one of the last 24.
+/// Formats an hour as `14:00`, without the date: it is one of the last 24.
 fn format_hour(at: Timestamp, now: Timestamp) -> String {
     let text = format_clock_time(at, now);
     let time = text.rsplit(' ').next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! One source from near: its figures, the states it passed, and what failed.
+//! Details of one source: metrics, state history and failed items.
 
 use maud::{Markup, html};
 
@@ -10,43 +10,43 @@ use crate::engine::Timestamp;
 use crate::human::{EMPTY_CELL, format_count};
 
 pub(super) fn source_detail(
-    near: &SourceDetail,
+    detail: &SourceDetail,
     source: &SourceView,
     snapshot: &Snapshot,
 ) -> Markup {
     let now = snapshot.at;
     html! {
-        section #near aria-labelledby="near-title" {
+        section #source-detail aria-labelledby="source-detail-title" {
             div .card-head {
-                h2 #near-title { "Source " (source.name) }
-                a #near-close href={ "/#source-" (source.name) } { "Close" }
+                h2 #source-detail-title { "Source " (source.name) }
+                a #source-detail-close href={ "/#source-" (source.name) } { "Close" }
             }
-            p .sentence { (cards::state_badge(source)) " " (source.status_text) }
-            (cards::progress(source, "near"))
+            p .status-text { (cards::state_badge(source)) " " (source.status_text) }
+            (cards::progress(source, "source-detail"))
             (metric_list(source, now))
             @if let Some(trend) = snapshot.trends.rates.get(&source.name) {
                 div .charts {
-                    (chart::line_chart(&trend.recent, now, "items per second", "Items per second, lately"))
-                    (chart::line_chart(&trend.day, now, "items per second", "Items per second, the last day"))
+                    (chart::line_chart(&trend.recent, now, "items per second", "Items per second, last half hour"))
+                    (chart::line_chart(&trend.day, now, "items per second", "Items per second, last day"))
                 }
             }
-            h3 { "What it passed" }
-            @match &near.history {
-                Ok(passed) if passed.is_empty() => p .note { "Nothing has happened yet." },
-                Ok(passed) => {
-                    (history_table(passed, now))
-                    (more_link(passed.len(), source, "history"))
+            h3 { "State history" }
+            @match &detail.history {
+                Ok(transitions) if transitions.is_empty() => p .note { "No state changes yet." },
+                Ok(transitions) => {
+                    (history_table(transitions, now))
+                    (more_link(transitions.len(), source, "history"))
                 },
-                Err(untold) => (lookup_error(untold)),
+                Err(error) => (lookup_error(error)),
             }
-            h3 { "What failed" }
-            @match &near.failures {
-                Ok(failed) if failed.is_empty() => p .note { "Nothing: every item is stored, or waits for its first try." },
-                Ok(failed) => {
-                    (failures_table(failed, now))
-                    (more_link(failed.len(), source, "failures"))
+            h3 { "Failed items" }
+            @match &detail.failures {
+                Ok(items) if items.is_empty() => p .note { "No failed items." },
+                Ok(items) => {
+                    (failures_table(items, now))
+                    (more_link(items.len(), source, "failures"))
                 },
-                Err(untold) => (lookup_error(untold)),
+                Err(error) => (lookup_error(error)),
             }
         }
     }
@@ -55,37 +55,37 @@ pub(super) fn source_detail(
 fn metric_list(source: &SourceView, now: Timestamp) -> Markup {
     let error = source.last_error.as_ref();
     html! {
-        dl .figures .wide {
+        dl .metrics .wide {
             (cards::metric("stored", &format_count(source.stored)))
             (cards::metric("gone", &format_count(source.gone)))
             (cards::metric("quarantined", &format_count(source.quarantined)))
             (cards::metric("waiting for a retry", &format_count(source.waiting_for_retry)))
-            (cards::metric("errors in a row", &source.consecutive_errors.to_string()))
+            (cards::metric("consecutive errors", &source.consecutive_errors.to_string()))
             (cards::metric("restarts", &source.restart_count.to_string()))
             div { dt { "in this state since" } dd { (badge::optional_time(source.state_since, now)) } }
             div { dt { "last progress" } dd { (badge::optional_time(source.last_progress, now)) } }
-            div .long { dt { "session" } dd { (source.session.as_deref().unwrap_or(EMPTY_CELL)) } }
+            div .two-columns { dt { "session" } dd { (source.session.as_deref().unwrap_or(EMPTY_CELL)) } }
             @if let Some(error) = error {
-                div .whole { dt { "last error" } dd { (badge::time_element(error.at, now)) " " (error.cause) ": " (error.message) } }
+                div .full-row { dt { "last error" } dd { (badge::time_element(error.at, now)) " " (error.cause) ": " (error.message) } }
             }
         }
     }
 }
 
-fn history_table(passed: &[StateTransition], now: Timestamp) -> Markup {
-    let row = |step: &StateTransition| {
+fn history_table(transitions: &[StateTransition], now: Timestamp) -> Markup {
+    let row = |transition: &StateTransition| {
         vec![
-            badge::time_element(step.at, now),
-            html! { (badge::humanize(&step.from)) },
-            html! { (badge::humanize(&step.to)) },
-            html! { (step.reason) },
+            badge::time_element(transition.at, now),
+            html! { (badge::humanize(&transition.from)) },
+            html! { (badge::humanize(&transition.to)) },
+            html! { (transition.reason) },
         ]
     };
-    let rows: Vec<_> = passed.iter().map(row).collect();
-    data_table("The states it passed", &["Time", "From", "To", "Why"], &rows)
+    let rows: Vec<_> = transitions.iter().map(row).collect();
+    data_table("State history", &["Time", "From", "To", "Reason"], &rows)
 }
 
-fn failures_table(failed: &[FailedItem], now: Timestamp) -> Markup {
+fn failures_table(items: &[FailedItem], now: Timestamp) -> Markup {
     let cause = |item: &FailedItem| {
         item.cause.as_deref().map_or_else(|| EMPTY_CELL.to_owned(), badge::humanize)
     };
@@ -99,30 +99,30 @@ fn failures_table(failed: &[FailedItem], now: Timestamp) -> Markup {
             html! { (item.message) },
         ]
     };
-    let rows: Vec<_> = failed.iter().map(row).collect();
+    let rows: Vec<_> = items.iter().map(row).collect();
     data_table(
-        "The items that failed",
-        &["Item", "State", "Attempts", "Next", "Cause", "Why"],
+        "Failed items",
+        &["Item", "State", "Attempts", "Next attempt", "Cause", "Message"],
         &rows,
     )
 }
 
-/// Where more of a list is, if there may be more.
+/// Link to the whole list, if the table may not show all of it.
 fn more_link(shown: usize, source: &SourceView, list: &str) -> Markup {
-    let more = format!("api/sources/{}/{list}?limit={LIMIT_MAX}", source.name);
+    let link = format!("api/sources/{}/{list}?limit={LIMIT_MAX}", source.name);
     html! {
         @if shown >= DETAIL_ROWS_MAX {
-            p .note { (DETAIL_ROWS_MAX) " are shown; " a href=(more) { "up to " (LIMIT_MAX) " as JSON" } }
+            p .note { (DETAIL_ROWS_MAX) " are shown; " a href=(link) { "up to " (LIMIT_MAX) " as JSON" } }
         }
     }
 }
 
-fn lookup_error(untold: &LookupError) -> Markup {
+fn lookup_error(error: &LookupError) -> Markup {
     html! {
         p .note {
-            @match untold {
-                LookupError::NoSuchSource => "It is no longer there.",
-                LookupError::Unreadable(why) => (why),
+            @match error {
+                LookupError::NoSuchSource => "The source no longer exists.",
+                LookupError::Unreadable(reason) => (reason),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The head of the page: how everything is, in one word and one sentence.
+//! Header of the page: overall health level and summary.
 
 use maud::{Markup, html};
 
@@ -11,20 +11,20 @@ pub(super) fn summary(snapshot: &Snapshot) -> Markup {
     let class = match snapshot.level {
         HealthLevel::Healthy => "good",
         HealthLevel::Warning => "fair",
-        HealthLevel::Unknown => "dim",
+        HealthLevel::Skipped | HealthLevel::Unknown => "dim",
         HealthLevel::Critical => "bad",
     };
     let running = snapshot.sources.iter().filter(|source| source.is_running).count();
     html! {
         header #summary class=(class) data-title={ (snapshot.level.name()) " · Cynosure" } {
             p .brand { a href="/" { "Cynosure" } }
-            // Said aloud when it changes; the figures below change too often for that.
-            p .verdict role="status" { (badge::level_badge(snapshot.level)) " " span { (snapshot.summary) } }
+            // Screen readers announce changes of it. The line below changes too often for that.
+            p .status role="status" { (badge::level_badge(snapshot.level)) " " span { (snapshot.summary) } }
             p .dim {
-                (pluralize(count_u64(snapshot.sources.len()), "source")) ", " (running) " at work · "
+                (pluralize(count_u64(snapshot.sources.len()), "source")) ", " (running) " running · "
                 @match snapshot.checked_at {
-                    Some(at) => { "judged " (badge::format_ago(at, snapshot.at)) },
-                    None => { "not judged yet" },
+                    Some(at) => { "checked " (badge::format_ago(at, snapshot.at)) },
+                    None => { "not checked yet" },
                 }
             }
         }

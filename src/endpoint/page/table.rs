@@ -1,22 +1,23 @@
-//! Tables of texts, which a narrow screen shows as a list of their rows.
+//! Data tables. A narrow screen shows the rows as a list.
 
 use maud::{Markup, html};
 
-/// A table; the first cell of each row is its head. The roles outlive a display that is no table's.
-pub(super) fn data_table(label: &str, heads: &[&str], rows: &[Vec<Markup>]) -> Markup {
+/// Table whose rows start with a header cell. The explicit roles keep it a table for screen readers
+/// when the CSS displays it as a list.
+pub(super) fn data_table(label: &str, headings: &[&str], rows: &[Vec<Markup>]) -> Markup {
     html! {
         table .list role="table" aria-label=(label) {
             thead role="rowgroup" {
-                tr role="row" { @for head in heads { th role="columnheader" scope="col" { (head) } } }
+                tr role="row" { @for heading in headings { th role="columnheader" scope="col" { (heading) } } }
             }
             tbody role="rowgroup" {
                 @for row in rows {
                     tr role="row" {
-                        @for (at, (cell, head)) in row.iter().zip(heads).enumerate() {
-                            @if at == 0 {
+                        @for (index, (cell, heading)) in row.iter().zip(headings).enumerate() {
+                            @if index == 0 {
                                 th role="rowheader" scope="row" { (cell) }
                             } @else {
-                                td role="cell" data-head=(head) { (cell) }
+                                td role="cell" data-heading=(heading) { (cell) }
                             }
                         }
                     }

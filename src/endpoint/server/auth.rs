@@ -1,4 +1,4 @@
-//! Who may ask: whoever knows the token, or, without one, this machine under its own name.
+//! Authorization of requests: by the token, or, if none is configured, by a loopback `Host`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,22 +13,24 @@ use subtle::ConstantTimeEq;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// What whoever asks must know.
+/// Secret that authorizes requests.
 ///
-/// Only its hash is kept, so that it is in no dump, and hashes are compared in a time that tells nothing.
+/// Only its hash is stored, so that no memory dump contains the secret. Hashes are compared in
+/// constant time.
 #[derive(Clone)]
 pub struct Token([u8; 32]);
 
-/// Why a request is not answered.
+/// Reason why a request is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum AuthError {
-    /// It does not show the token.
+    /// The token is missing or wrong.
     InvalidToken,
-    /// A page from elsewhere wants to load it, unseen.
+    /// A page of another site caused the request, other than by a link.
     CrossSite,
-    /// It is meant for another name: a page from elsewhere whose name leads here (DNS rebinding).
+    /// The host is not this machine. A page of another site may have resolved its own name to this
+    /// address (DNS rebinding).
     ForeignHost,
-    /// It has no `Host`, or more than one, or one that cannot be.
+    /// `Host` is missing, repeated or malformed.
     InvalidHost,
 }
 
@@ -56,7 +58,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Judges a request by its target and its headers.
+/// Checks whether a request is allowed, by its target and its headers.
 pub(super) fn authorize(
     token: Option<&Token>,
     version: Version,
@@ -67,26 +69,28 @@ pub(super) fn authorize(
         return Err(AuthError::CrossSite);
     }
     let Some(token) = token else { return check_host(version, target, headers) };
-    let proof = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
-    if proof.is_some_and(|proof| has_token(token, proof)) {
+    let credentials = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
+    if credentials.is_some_and(|credentials| has_token(token, credentials)) {
         Ok(())
     } else {
         Err(AuthError::InvalidToken)
     }
 }
 
-/// Whether a browser asks for a page of another site, other than to go here (Fetch Metadata Request Headers).
-/// That page could not read the answer, and would use up the requests of whoever looks at it.
+/// True if a page of another site caused the request, other than by a link (Fetch Metadata Request
+/// Headers). Such a page cannot read the response, but would use up the rate limit of its visitor.
 fn is_cross_site(headers: &HeaderMap) -> bool {
-    let is = |name: &str, value: &str| headers.get(name).is_some_and(|given| given == value);
-    let is_visit = is("sec-fetch-mode", "navigate") && is("sec-fetch-dest", "document");
-    is("sec-fetch-site", "cross-site") && !is_visit
+    let header_is = |name: &str, value: &str| headers.get(name).is_some_and(|given| given == value);
+    let is_navigation =
+        header_is("sec-fetch-mode", "navigate") && header_is("sec-fetch-dest", "document");
+    header_is("sec-fetch-site", "cross-site") && !is_navigation
 }
 
-/// As a bearer token (RFC 6750 §2.1), or as the password of anybody (RFC 7617), for which browsers ask.
-fn has_token(token: &Token, proof: &[u8]) -> bool {
-    let Some(space) = proof.iter().position(|byte| *byte == b' ') else { return false };
-    let (scheme, rest) = proof.split_at(space);
+/// True if the credentials contain the token: as a bearer token (RFC 6750 §2.1), or as the password
+/// of any user (RFC 7617), because browsers prompt for that.
+fn has_token(token: &Token, credentials: &[u8]) -> bool {
+    let Some(space) = credentials.iter().position(|byte| *byte == b' ') else { return false };
+    let (scheme, rest) = credentials.split_at(space);
     let rest = rest.trim_ascii();
     if scheme.eq_ignore_ascii_case(b"bearer") {
         return token.matches(rest);
@@ -100,32 +104,33 @@ fn has_token(token: &Token, proof: &[u8]) -> bool {
 }
 
 fn check_host(version: Version, target: &Uri, headers: &HeaderMap) -> Result<(), AuthError> {
-    let mut named = headers.get_all(header::HOST).iter();
-    let host = match (named.next(), named.next()) {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
         (Some(host), None) => {
             let host = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok());
             host.ok_or(AuthError::InvalidHost)?
         }
-        // Browsers speak 1.1, in which it must be there (RFC 9112 §3.2).
+        // HTTP/1.0 does not require `Host`. Browsers use 1.1, which does (RFC 9112 §3.2).
         (None, _) if version == Version::HTTP_10 => return Ok(()),
         (None, _) | (Some(_), Some(_)) => return Err(AuthError::InvalidHost),
     };
-    let in_target = target.authority();
-    if is_loopback(&host) && in_target.is_none_or(is_loopback) {
+    let target_authority = target.authority();
+    if is_loopback(&host) && target_authority.is_none_or(is_loopback) {
         Ok(())
     } else {
         Err(AuthError::ForeignHost)
     }
 }
 
-/// With any port: a tunnel may have another.
+/// True for localhost and loopback addresses with any port, because a tunnel may use another one.
 fn is_loopback(authority: &Authority) -> bool {
     let host = percent_decode_str(authority.host()).decode_utf8_lossy().to_ascii_lowercase();
     let host = host.strip_suffix('.').unwrap_or(&host);
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let unbracketed =
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     host == "localhost"
         || host.ends_with(".localhost")
-        || bare.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+        || unbracketed.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 #[cfg(test)]
@@ -145,8 +150,8 @@ mod tests {
         authorize(None, Version::HTTP_11, &Uri::from_static("/health"), &headers)
     }
 
-    fn authorize_token(proof: &[&str]) -> Result<(), AuthError> {
-        let headers = headers(&header::AUTHORIZATION, proof);
+    fn authorize_token(credentials: &[&str]) -> Result<(), AuthError> {
+        let headers = headers(&header::AUTHORIZATION, credentials);
         let token = Token::new("s3cret");
         authorize(Some(&token), Version::HTTP_11, &Uri::from_static("/"), &headers)
     }
@@ -169,13 +174,13 @@ mod tests {
         let target = Uri::from_static("http://evil.example/health");
         let local = headers(&header::HOST, &["localhost"]);
         assert_eq!(authorize(None, Version::HTTP_11, &target, &local), Err(AuthError::ForeignHost));
-        let nothing = HeaderMap::new();
-        assert_eq!(authorize(None, Version::HTTP_10, &Uri::from_static("/"), &nothing), Ok(()));
+        let empty = HeaderMap::new();
+        assert_eq!(authorize(None, Version::HTTP_10, &Uri::from_static("/"), &empty), Ok(()));
     }
 
     #[test]
     fn cross_site_pages_may_link_here_but_not_load() {
-        let fetched = |site: &str, mode: &str, destination: &str| {
+        let authorize_fetch = |site: &str, mode: &str, destination: &str| {
             let mut headers = headers(&header::HOST, &["localhost"]);
             for (name, value) in [
                 ("sec-fetch-site", site),
@@ -189,23 +194,23 @@ mod tests {
         for (mode, destination) in [("no-cors", "image"), ("cors", "empty"), ("navigate", "iframe")]
         {
             assert_eq!(
-                fetched("cross-site", mode, destination),
+                authorize_fetch("cross-site", mode, destination),
                 Err(AuthError::CrossSite),
                 "{mode}"
             );
-            assert_eq!(fetched("same-origin", mode, destination), Ok(()), "{mode}");
+            assert_eq!(authorize_fetch("same-origin", mode, destination), Ok(()), "{mode}");
         }
-        assert_eq!(fetched("cross-site", "navigate", "document"), Ok(()));
-        assert_eq!(fetched("none", "navigate", "document"), Ok(()));
+        assert_eq!(authorize_fetch("cross-site", "navigate", "document"), Ok(()));
+        assert_eq!(authorize_fetch("none", "navigate", "document"), Ok(()));
     }
 
     #[test]
     fn a_valid_token_is_accepted_under_any_host() {
-        // The last is the user "me" with that password.
-        for proof in ["Bearer s3cret", "bearer  s3cret", "Basic bWU6czNjcmV0"] {
-            assert_eq!(authorize_token(&[proof]), Ok(()), "{proof}");
+        // The last one is user "me" with the token as the password.
+        for credentials in ["Bearer s3cret", "bearer  s3cret", "Basic bWU6czNjcmV0"] {
+            assert_eq!(authorize_token(&[credentials]), Ok(()), "{credentials}");
         }
-        for proof in [
+        for credentials in [
             "Bearer s3cre",
             "Bearer s3crett",
             "Bearer",
@@ -215,7 +220,11 @@ mod tests {
             "Digest s3cret",
             "",
         ] {
-            assert_eq!(authorize_token(&[proof]), Err(AuthError::InvalidToken), "{proof}");
+            assert_eq!(
+                authorize_token(&[credentials]),
+                Err(AuthError::InvalidToken),
+                "{credentials}"
+            );
         }
         assert_eq!(authorize_token(&[]), Err(AuthError::InvalidToken));
         assert_eq!(format!("{:?}", Token::new("s3cret")), "Token");

@@ -1,36 +1,38 @@
-//! How often one address may ask: a number of requests in each minute, counted from its first.
+//! Rate limiter by client address: a number of requests per minute, in windows that start with a
+//! request.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-/// The time in which requests are counted.
+/// Duration of a window.
 pub(super) const WINDOW: Duration = Duration::from_secs(60);
 
-/// Addresses that are counted each for itself, about 400 KiB of them; those beyond share one count.
+/// Clients that are counted separately, in about 400 KiB; any further ones share one window.
 const CLIENTS_MAX: usize = 4096;
 
-/// Who asks, and for what: programs that probe do not use up what a person's browser needs, and the
-/// other way round, since both often are on this machine and have one address.
+/// Class of requests with a separate limit. Monitoring programs and a browser often run on this
+/// machine and share one address; neither may use up the limit of the other.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum RateLimitClass {
     /// `/health` and `/metrics`.
     Probe,
     /// The page, its stream, and everything below `/api/`.
     Dashboard,
-    /// What is refused: behind a proxy all have one address, and strangers must not shut out the owner.
+    /// Requests that fail authorization. Behind a proxy all clients share one address, and
+    /// unauthenticated ones must not lock out the others.
     Unauthenticated,
 }
 
-/// Whether a request is answered, and what is left.
+/// Decision about one request, with the state of its window.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct RateLimitDecision {
     pub(super) is_allowed: bool,
-    /// Requests in each window.
+    /// Requests allowed per window.
     pub(super) quota: u32,
-    /// Requests that are left in this one.
+    /// Requests remaining in the current window.
     pub(super) remaining: u32,
-    /// Until the next one begins.
+    /// Time until the next window starts.
     pub(super) resets_in: Duration,
 }
 
@@ -38,11 +40,12 @@ pub(super) struct RateLimitDecision {
 pub(super) struct EndpointLimiter {
     quota: u32,
     clients: BTreeMap<(ClientKey, RateLimitClass), RequestWindow>,
-    /// Of everyone for whom there was no room.
+    /// Shared window of the clients beyond [`CLIENTS_MAX`].
     overflow: RequestWindow,
 }
 
-/// Whoever has a network of IPv6 has all its addresses, so the network counts as one.
+/// Address under which a client is counted. An IPv6 /64 network counts as one, because a client can
+/// use all its addresses.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct ClientKey(IpAddr);
 
@@ -57,30 +60,30 @@ impl EndpointLimiter {
         Self { quota, clients: BTreeMap::new(), overflow: RequestWindow::default() }
     }
 
-    /// Counts a request; `now` is the time since any fixed moment.
+    /// Counts a request; `now` is the time since any fixed start.
     pub(super) fn check(
         &mut self,
-        who: IpAddr,
-        purpose: RateLimitClass,
+        address: IpAddr,
+        class: RateLimitClass,
         now: Duration,
     ) -> RateLimitDecision {
-        let key = (ClientKey::from_ip(who), purpose);
+        let key = (ClientKey::from_ip(address), class);
         if self.clients.len() >= CLIENTS_MAX && !self.clients.contains_key(&key) {
             self.clients.retain(|_, window| !window.is_expired(now));
         }
-        let fresh = RequestWindow { started_at: now, used: 0 };
+        let new_window = RequestWindow { started_at: now, used: 0 };
         let window = if self.clients.len() < CLIENTS_MAX {
-            self.clients.entry(key).or_insert(fresh)
+            self.clients.entry(key).or_insert(new_window)
         } else {
             self.clients.get_mut(&key).unwrap_or(&mut self.overflow)
         };
         if window.is_expired(now) {
-            *window = fresh;
+            *window = new_window;
         }
-        let is_granted = window.used < self.quota;
+        let is_allowed = window.used < self.quota;
         window.used = window.used.saturating_add(1);
         RateLimitDecision {
-            is_allowed: is_granted,
+            is_allowed,
             quota: self.quota,
             remaining: self.quota.saturating_sub(window.used),
             resets_in: (window.started_at + WINDOW).saturating_sub(now),
@@ -116,9 +119,14 @@ mod tests {
         IpAddr::V4((0x0a00_0000 + last).into())
     }
 
-    fn is_allowed(limiter: &mut EndpointLimiter, who: IpAddr, times: u32, now: Duration) -> u32 {
-        let asked = (0..times).map(|_| limiter.check(who, RateLimitClass::Dashboard, now));
-        u32::try_from(asked.filter(|allowance| allowance.is_allowed).count()).unwrap()
+    fn is_allowed(
+        limiter: &mut EndpointLimiter,
+        address: IpAddr,
+        times: u32,
+        now: Duration,
+    ) -> u32 {
+        let decisions = (0..times).map(|_| limiter.check(address, RateLimitClass::Dashboard, now));
+        u32::try_from(decisions.filter(|decision| decision.is_allowed).count()).unwrap()
     }
 
     #[test]
@@ -174,12 +182,12 @@ mod tests {
         }
         assert_eq!(limiter.clients.len(), CLIENTS_MAX);
 
-        assert_eq!(is_allowed(&mut limiter, v4(0), 2, START), 1, "its count still stands");
+        assert_eq!(is_allowed(&mut limiter, v4(0), 2, START), 1, "its window is kept");
         assert!(
             !limiter.check(v4(30_000), RateLimitClass::Dashboard, START).is_allowed,
-            "shares one count"
+            "shares one window"
         );
         assert!(limiter.check(v4(30_000), RateLimitClass::Dashboard, START + WINDOW).is_allowed);
-        assert!(limiter.clients.len() < CLIENTS_MAX, "what is over is forgotten");
+        assert!(limiter.clients.len() < CLIENTS_MAX, "expired windows are removed");
     }
 }

@@ -1,4 +1,4 @@
-//! Where requests come in: an address of the configuration, or sockets that systemd hands over.
+//! Listening sockets: bound to the configured address, or passed by systemd.
 
 use std::fmt;
 use std::io;
@@ -8,22 +8,22 @@ use listenfd::ListenFd;
 
 use super::auth::Token;
 
-/// Sockets on which requests are taken.
+/// Listening sockets of the server.
 #[derive(Debug)]
 pub struct Listeners {
     pub(super) listeners: Vec<TcpListener>,
 }
 
-/// Why nobody can ask.
+/// Reason why the server cannot listen.
 #[derive(Debug)]
 pub enum BindError {
     /// The address cannot be listened on.
     Unavailable { address: SocketAddr, error: io::Error },
-    /// What systemd handed over is no TCP socket.
+    /// A socket passed by systemd is no TCP socket.
     InheritedSocket { error: io::Error },
-    /// Other machines could ask, and nothing says who may.
+    /// The address is reachable from other machines, and no token is configured.
     TokenRequired { address: SocketAddr },
-    /// The machine has no thread or no files left.
+    /// No threads or file descriptors are left.
     OutOfResources { error: io::Error },
 }
 
@@ -31,48 +31,50 @@ impl Listeners {
     /// Listens on an address.
     ///
     /// # Errors
-    /// [`BindError::Address`].
+    /// Returns [`BindError::Unavailable`] if the address cannot be listened on.
     pub fn bind(address: SocketAddr) -> Result<Self, BindError> {
         let listener = TcpListener::bind(address)
             .map_err(|error| BindError::Unavailable { address, error })?;
         Ok(Self { listeners: vec![listener] })
     }
 
-    /// Takes over the sockets that systemd opened (sd_listen_fds(3)); `None` where there are none.
-    /// A second call finds none: they are taken once.
+    /// Takes the sockets that systemd opened (sd_listen_fds(3)); `None` if there are none. They can
+    /// be taken only once: a second call returns `None`.
     ///
     /// # Errors
-    /// [`BindError::Inherited`].
+    /// Returns [`BindError::InheritedSocket`] if one of them is no TCP socket.
     pub fn from_systemd() -> Result<Option<Self>, BindError> {
-        let mut handed = ListenFd::from_env();
-        let taken = (0..handed.len()).filter_map(|at| handed.take_tcp_listener(at).transpose());
+        let mut inherited = ListenFd::from_env();
+        let taken =
+            (0..inherited.len()).filter_map(|index| inherited.take_tcp_listener(index).transpose());
         let listeners: Vec<_> = taken
             .collect::<Result<_, _>>()
             .map_err(|error| BindError::InheritedSocket { error })?;
         Ok((!listeners.is_empty()).then_some(Self { listeners }))
     }
 
-    /// Where it listens.
+    /// Returns the addresses that it listens on.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
-    /// The sockets once more, for a server, unless other machines could ask without a token.
+    /// Duplicates the sockets for a server. Refuses sockets that other machines can reach if there
+    /// is no token.
     pub(super) fn clone_for_server(
         &self,
         token: Option<&Token>,
     ) -> Result<Vec<TcpListener>, BindError> {
-        let machine = |error| BindError::OutOfResources { error };
-        let share = |listener: &TcpListener| {
-            let address = listener.local_addr().map_err(machine)?;
+        let out_of_resources = |error| BindError::OutOfResources { error };
+        let duplicate = |listener: &TcpListener| {
+            let address = listener.local_addr().map_err(out_of_resources)?;
             if token.is_none() && !address.ip().is_loopback() {
                 return Err(BindError::TokenRequired { address });
             }
-            listener.set_nonblocking(true).map_err(machine)?;
-            listener.try_clone().map_err(machine)
+            listener.set_nonblocking(true).map_err(out_of_resources)?;
+            listener.try_clone().map_err(out_of_resources)
         };
-        self.listeners.iter().map(share).collect()
+        self.listeners.iter().map(duplicate).collect()
     }
 }
 
@@ -81,18 +83,18 @@ impl fmt::Display for BindError {
         match self {
             Self::Unavailable { address, error } => write!(
                 f,
-                "cannot listen on {address} ({error}); see what else does with `ss -ltnp`, or set endpoint.listen"
+                "cannot listen on {address} ({error}); find the process that uses it with `ss -ltnp`, or change endpoint.listen"
             ),
             Self::InheritedSocket { error } => write!(
                 f,
-                "systemd handed over a socket that cannot be used ({error}); ListenStream= must be an address and a port"
+                "systemd passed a socket that cannot be used ({error}); ListenStream= must be an address and a port"
             ),
             Self::TokenRequired { address } => write!(
                 f,
-                "{address} lets other machines ask, so they must know a token: set endpoint.token"
+                "{address} is reachable from other machines, which requires a token: set endpoint.token"
             ),
             Self::OutOfResources { error } => {
-                write!(f, "cannot serve ({error}); it is tried again")
+                write!(f, "cannot serve ({error}); retrying")
             }
         }
     }
@@ -111,10 +113,10 @@ mod tests {
     #[test]
     fn non_loopback_addresses_require_a_token() {
         for open in ["0.0.0.0:0", "[::]:0"] {
-            let listening = Listeners::bind(address(open)).unwrap();
-            let refused = listening.clone_for_server(None).unwrap_err();
-            assert!(refused.to_string().contains("set endpoint.token"), "{refused}");
-            listening.clone_for_server(Some(&Token::new("secret"))).unwrap();
+            let listeners = Listeners::bind(address(open)).unwrap();
+            let error = listeners.clone_for_server(None).unwrap_err();
+            assert!(error.to_string().contains("set endpoint.token"), "{error}");
+            listeners.clone_for_server(Some(&Token::new("secret"))).unwrap();
         }
         Listeners::bind(address("127.0.0.1:0")).unwrap().clone_for_server(None).unwrap();
     }
@@ -122,10 +124,10 @@ mod tests {
     #[test]
     fn an_address_in_use_is_named() {
         let first = Listeners::bind(address("127.0.0.1:0")).unwrap();
-        let taken = first.addresses()[0];
+        let in_use = first.addresses()[0];
 
-        let refused = Listeners::bind(taken).unwrap_err();
+        let error = Listeners::bind(in_use).unwrap_err();
 
-        assert!(refused.to_string().starts_with(&format!("cannot listen on {taken}")), "{refused}");
+        assert!(error.to_string().starts_with(&format!("cannot listen on {in_use}")), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! The server: a thread and a runtime of its own, so that nobody who asks holds up whoever watches.
+//! HTTP server with its own thread and runtime, so that requests never delay the monitor.
 
 mod auth;
 mod limiter;
@@ -31,88 +31,90 @@ pub(super) use self::service::EndpointService;
 use self::write_timeout::WriteTimeoutStream;
 use crate::endpoint::view::DashboardData;
 
-/// Connections at once; a newcomer beyond them pushes out the oldest, so that those who only hold
-/// theirs keep nobody away. Half of the files that a process usually may open.
+/// Open connections. A new one beyond this limit replaces the oldest, so that idle connections
+/// never lock out other clients. Half of the files that a process may usually open.
 const CONNECTIONS_MAX: usize = 512;
 
-/// The time for a request's head, and how long a connection may rest between two requests.
+/// Timeout for the headers of a request, and for an idle connection between two requests.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes of a request's head; those of browsers have one or two thousand.
+/// Size limit of a request's headers. Browsers send one or two thousand bytes.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 
-/// Headers of a request.
+/// Number of headers of a request.
 const HEADERS_MAX: usize = 64;
 
-/// How long answers may go on after the end was asked for: far less than a unit has for its stop.
+/// Time that responses have to complete at shutdown: far less than systemd's stop timeout.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How often is looked though nobody asks, so that lines over time have no gaps.
+/// Interval of snapshots without any request, so that the time series have no gaps.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Pause after a failed accept, which means that files or memory have run out.
+/// Pause after a failed accept, which means that file descriptors or memory have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// A server at work, until it is dropped or stopped.
+/// Running server. Dropping it starts the shutdown without waiting for it.
 #[derive(Debug)]
 pub struct HttpServer {
     thread: Option<JoinHandle<()>>,
     shutdown: watch::Sender<bool>,
 }
 
-/// What it serves, and to whom.
+/// Data and access rules of a server.
 #[derive(Debug)]
 pub struct EndpointConfig {
     pub data: Arc<dyn DashboardData>,
     pub token: Option<Token>,
-    /// From one address.
+    /// Limit per client address.
     pub requests_per_minute: u32,
 }
 
 impl HttpServer {
-    /// Begins to serve.
+    /// Starts the server.
     ///
     /// # Errors
-    /// [`BindError`].
-    pub fn start(listening: &Listeners, offer: EndpointConfig) -> Result<Self, BindError> {
-        let listeners = listening.clone_for_server(offer.token.as_ref())?;
-        let machine = |error| BindError::OutOfResources { error };
+    /// Returns a [`BindError`] if other machines could send requests without a token, or no threads
+    /// or file descriptors are left.
+    pub fn start(listeners: &Listeners, config: EndpointConfig) -> Result<Self, BindError> {
+        let sockets = listeners.clone_for_server(config.token.as_ref())?;
+        let out_of_resources = |error| BindError::OutOfResources { error };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS_MAX)
             .build()
-            .map_err(machine)?;
-        let (stop, stopped) = watch::channel(false);
+            .map_err(out_of_resources)?;
+        let (shutdown, shutdown_receiver) = watch::channel(false);
         let body = move || {
-            let service = Arc::new(EndpointService::new(offer, stopped.clone()));
-            let served = runtime.block_on(async {
+            let service = Arc::new(EndpointService::new(config, shutdown_receiver.clone()));
+            let result = runtime.block_on(async {
                 let listeners =
-                    listeners.into_iter().map(TcpListener::from_std).collect::<Result<_, _>>()?;
-                accept_connections(listeners, &service, stopped).await;
+                    sockets.into_iter().map(TcpListener::from_std).collect::<Result<_, _>>()?;
+                accept_connections(listeners, &service, shutdown_receiver).await;
                 Ok::<(), io::Error>(())
             });
-            if let Err(error) = served {
-                warn!("the endpoint cannot serve: {error}");
+            if let Err(error) = result {
+                warn!(%error, "endpoint cannot serve");
             }
-            // A look that waits for a disk must not hold up the end.
+            // A snapshot that waits for a disk must not delay the shutdown.
             runtime.shutdown_background();
         };
         let thread = std::thread::Builder::new().name("endpoint".to_owned()).spawn(body);
-        let thread = thread.map_err(machine)?;
-        Ok(Self { thread: Some(thread), shutdown: stop })
+        let thread = thread.map_err(out_of_resources)?;
+        Ok(Self { thread: Some(thread), shutdown })
     }
 
-    /// Ends what is being answered, for [`GOODBYE_MAX`] at most, and returns when it is over.
+    /// Shuts the server down and waits for it. Responses in progress have `SHUTDOWN_TIMEOUT` to
+    /// complete.
     pub fn shut_down(mut self) {
         self.shutdown.send_replace(true);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            warn!("the endpoint fell over before it was stopped");
+            warn!("endpoint thread panicked");
         }
     }
 
-    /// Whether it fell over.
+    /// True if the server has stopped without a shutdown.
     #[must_use]
     pub fn has_stopped(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
@@ -125,49 +127,50 @@ impl Drop for HttpServer {
     }
 }
 
-/// Takes connections until the end is asked for, then lets answers finish.
+/// Accepts connections until the shutdown, then lets responses complete.
 async fn accept_connections(
     listeners: Vec<TcpListener>,
     service: &Arc<EndpointService>,
-    mut stopped: watch::Receiver<bool>,
+    mut shutdown: watch::Receiver<bool>,
 ) {
-    let mut guests = Connections::default();
-    let mut has_complained = false;
-    let mut looks = interval(SNAPSHOT_INTERVAL);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while !*stopped.borrow() {
+    let mut connections = Connections::default();
+    let mut has_warned = false;
+    let mut snapshot_ticks = interval(SNAPSHOT_INTERVAL);
+    snapshot_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !*shutdown.borrow() {
         let accepts = listeners.iter().map(|listener| Box::pin(listener.accept()));
         tokio::select! {
             (accepted, ..) = select_all(accepts) => match accepted {
                 Ok((stream, peer)) => {
-                    has_complained = false;
-                    guests.spawn(serve_connection(Arc::clone(service), stream, peer, stopped.clone()));
+                    has_warned = false;
+                    let service = Arc::clone(service);
+                    connections.spawn(serve_connection(service, stream, peer, shutdown.clone()));
                 }
                 Err(error) => {
-                    // It fails again after each pause until files are free, and a log needs that once.
-                    if has_complained {
+                    // It fails after each pause until file descriptors are free: warn only once.
+                    if has_warned {
                         debug!(%error, "cannot accept a connection");
                     } else {
-                        warn!("cannot accept connections, and tries again: {error}");
+                        warn!(%error, "cannot accept connections, retrying");
                     }
-                    has_complained = true;
+                    has_warned = true;
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
-            _ = looks.tick() => guests.spawn(refresh_snapshot(Arc::clone(service))),
-            Some(_) = guests.tasks.join_next() => guests.remove_finished(),
-            // An error means that nobody is left to ask for the end, which is one.
-            _ = stopped.changed() => break,
+            _ = snapshot_ticks.tick() => connections.spawn(refresh_snapshot(Arc::clone(service))),
+            Some(_) = connections.tasks.join_next() => connections.remove_finished(),
+            // An error means that the sender was dropped, which also requests the shutdown.
+            _ = shutdown.changed() => break,
         }
     }
     drop(listeners);
-    let all_gone = async { while guests.tasks.join_next().await.is_some() {} };
-    if timeout(SHUTDOWN_TIMEOUT, all_gone).await.is_err() {
-        debug!("answers were cut off at the end");
+    let drain = async { while connections.tasks.join_next().await.is_some() {} };
+    if timeout(SHUTDOWN_TIMEOUT, drain).await.is_err() {
+        debug!("responses aborted at shutdown");
     }
 }
 
-/// The connections there are, the oldest first.
+/// Tasks of the open connections.
 #[derive(Default)]
 struct Connections {
     tasks: JoinSet<()>,
@@ -175,22 +178,22 @@ struct Connections {
 }
 
 impl Connections {
-    fn spawn(&mut self, conversation: impl Future<Output = ()> + Send + 'static) {
+    fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         while self.oldest_first.len() >= CONNECTIONS_MAX
             && let Some(oldest) = self.oldest_first.pop_front()
         {
             oldest.abort();
         }
-        self.oldest_first.push_back(self.tasks.spawn(conversation));
+        self.oldest_first.push_back(self.tasks.spawn(task));
     }
 
     fn remove_finished(&mut self) {
-        self.oldest_first.retain(|guest| !guest.is_finished());
+        self.oldest_first.retain(|task| !task.is_finished());
     }
 }
 
 async fn refresh_snapshot(service: Arc<EndpointService>) {
-    // Whoever asks next is told why it cannot be seen.
+    // The next request reports the error.
     drop(service.snapshot().await);
 }
 
@@ -198,13 +201,13 @@ async fn serve_connection(
     service: Arc<EndpointService>,
     stream: TcpStream,
     peer: SocketAddr,
-    mut stopped: watch::Receiver<bool>,
+    mut shutdown: watch::Receiver<bool>,
 ) {
-    // Without it, the second half of an answer waits for the acknowledgement of the first.
+    // Otherwise the second half of a response waits for the acknowledgement of the first.
     if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, %peer, "cannot turn off the delay of small packets");
+        debug!(%error, %peer, "cannot set TCP_NODELAY");
     }
-    let answer = service_fn(|request| Arc::clone(&service).respond(request, peer.ip()));
+    let handler = service_fn(|request| Arc::clone(&service).respond(request, peer.ip()));
     let mut protocol = http1::Builder::new();
     protocol
         .timer(TokioTimer::new())
@@ -212,16 +215,16 @@ async fn serve_connection(
         .max_buf_size(HEADER_BYTES_MAX)
         .max_headers(HEADERS_MAX);
     let connection =
-        protocol.serve_connection(TokioIo::new(WriteTimeoutStream::new(stream)), answer);
+        protocol.serve_connection(TokioIo::new(WriteTimeoutStream::new(stream)), handler);
     let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        _ = stopped.changed() => {
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        _ = shutdown.changed() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
-    if let Err(error) = ended {
+    if let Err(error) = result {
         debug!(%error, %peer, "connection ended early");
     }
 }

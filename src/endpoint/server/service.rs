@@ -1,4 +1,4 @@
-//! One request and its answer: judged, counted, routed, answered in time.
+//! Request handling: authorization, rate limit, routing and response, with a timeout.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -26,27 +26,27 @@ use crate::endpoint::route::{PageFilter, Route, RouteError};
 use crate::endpoint::view::{DashboardData, LookupError, Snapshot};
 use crate::endpoint::{api, events};
 
-/// How long a look at everything is good for: however many ask, it is made once in this time.
+/// Time for which a snapshot is reused, however many requests there are.
 const SNAPSHOT_MAX_AGE: Duration = Duration::from_secs(1);
 
-/// The time for one answer: a ledger that is busy for longer is told to be.
+/// Timeout for one response. A ledger that is busy for longer is reported as unavailable.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Ledgers that are read at once, and readings of all that is measured. A place is held until the reading
-/// is over, whether somebody still waits for it or not, so that a disk that hangs is not asked ever more.
+/// Concurrent reads of ledgers, and of all metrics. A permit is held until the read ends, even if
+/// its request has timed out, so that reads of a stuck disk do not pile up.
 const LEDGER_READS_MAX: usize = 2;
 const METRICS_READS_MAX: usize = 1;
 
-/// Calls that block at once: the look at everything is made by one at a time.
+/// Concurrent blocking calls: one snapshot at a time, and these reads.
 pub(super) const BLOCKING_THREADS_MAX: usize = 1 + LEDGER_READS_MAX + METRICS_READS_MAX;
 
-/// Pages that are kept up to date at once; more of them still can be loaded again.
+/// Concurrent event streams. Further pages can still be reloaded.
 const EVENT_STREAMS_MAX: usize = 16;
 
-/// When to come again where it is too much at once.
+/// `Retry-After` of a response that reports too much load.
 const BUSY_RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// What all connections share.
+/// Request handler, shared by all connections.
 #[derive(Debug)]
 pub(in crate::endpoint) struct EndpointService {
     data: Arc<dyn DashboardData>,
@@ -60,29 +60,29 @@ pub(in crate::endpoint) struct EndpointService {
     shutdown: watch::Receiver<bool>,
 }
 
-/// The last look at everything, and when it was made.
+/// Last snapshot, and the time it was made.
 type SnapshotCache = Option<(Instant, Arc<Snapshot>)>;
 
-/// Why a question was not answered with what was asked for.
+/// Reason why a request cannot be answered.
 #[derive(Debug)]
 pub(in crate::endpoint) enum ApiError {
-    /// Whoever knows fell over.
+    /// The code that reads the data panicked.
     Panicked,
     Lookup(LookupError),
 }
 
 impl EndpointService {
-    pub(super) fn new(offer: EndpointConfig, stopped: watch::Receiver<bool>) -> Self {
+    pub(super) fn new(config: EndpointConfig, shutdown: watch::Receiver<bool>) -> Self {
         Self {
-            data: offer.data,
-            token: offer.token,
-            limiter: Mutex::new(EndpointLimiter::new(offer.requests_per_minute)),
+            data: config.data,
+            token: config.token,
+            limiter: Mutex::new(EndpointLimiter::new(config.requests_per_minute)),
             started_at: Instant::now(),
             snapshot_cache: Arc::default(),
             ledger_permits: Arc::new(Semaphore::new(LEDGER_READS_MAX)),
             metrics_permits: Arc::new(Semaphore::new(METRICS_READS_MAX)),
             stream_permits: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),
-            shutdown: stopped,
+            shutdown,
         }
     }
 
@@ -91,30 +91,30 @@ impl EndpointService {
         request: Request<Incoming>,
         peer: IpAddr,
     ) -> Result<HttpResponse, Infallible> {
-        let admitted =
+        let authorization =
             authorize(self.token.as_ref(), request.version(), request.uri(), request.headers());
-        let purpose = match (admitted, request.uri().path()) {
+        let class = match (authorization, request.uri().path()) {
             (Err(_), _) => RateLimitClass::Unauthenticated,
             (Ok(()), "/health" | "/metrics") => RateLimitClass::Probe,
             (Ok(()), _) => RateLimitClass::Dashboard,
         };
-        let allowance = self.check_rate_limit(peer, purpose);
-        let mut answer = match admitted {
-            _ if !allowance.is_allowed => too_many_requests(&allowance),
+        let decision = self.check_rate_limit(peer, class);
+        let mut response = match authorization {
+            _ if !decision.is_allowed => too_many_requests(&decision),
             Ok(()) => self.dispatch(&request).await,
-            Err(refusal) => auth_error_response(refusal),
+            Err(error) => auth_error_response(error),
         };
-        append_rate_limit_headers(&mut answer, purpose, &allowance);
+        append_rate_limit_headers(&mut response, class, &decision);
         if !request.body().is_end_stream() {
-            // Nothing of it is read: the connection is of no more use.
-            append_header(&mut answer, header::CONNECTION, "close");
+            // The body is not read, so the connection cannot be reused.
+            append_header(&mut response, header::CONNECTION, "close");
         }
-        Ok(answer)
+        Ok(response)
     }
 
-    fn check_rate_limit(&self, peer: IpAddr, purpose: RateLimitClass) -> RateLimitDecision {
+    fn check_rate_limit(&self, peer: IpAddr, class: RateLimitClass) -> RateLimitDecision {
         let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
-        limiter.check(peer, purpose, self.started_at.elapsed())
+        limiter.check(peer, class, self.started_at.elapsed())
     }
 
     async fn dispatch(self: &Arc<Self>, request: &Request<Incoming>) -> HttpResponse {
@@ -123,26 +123,24 @@ impl EndpointService {
             Err(RouteError::NotFound) => {
                 return problem_response(
                     StatusCode::NOT_FOUND,
-                    "there is nothing here; / shows what there is",
+                    "no such path; / is the dashboard, /api/openapi.json describes the API",
                 );
             }
-            Err(RouteError::InvalidParameter(what)) => {
-                return problem_response(StatusCode::BAD_REQUEST, &what);
+            Err(RouteError::InvalidParameter(reason)) => {
+                return problem_response(StatusCode::BAD_REQUEST, &reason);
             }
         };
         let is_head = request.method() == Method::HEAD;
         if !is_head && request.method() != Method::GET {
-            let mut answer = problem_response(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "it can only be read: use GET or HEAD",
-            );
-            append_header(&mut answer, header::ALLOW, "GET, HEAD");
-            return answer;
+            let mut response =
+                problem_response(StatusCode::METHOD_NOT_ALLOWED, "read-only: use GET or HEAD");
+            append_header(&mut response, header::ALLOW, "GET, HEAD");
+            return response;
         }
         if !request.body().is_end_stream() {
             return problem_response(
                 StatusCode::PAYLOAD_TOO_LARGE,
-                "nothing here takes a body: send none",
+                "the request must not have a body",
             );
         }
         if is_head && let Route::Events(_) = route {
@@ -150,10 +148,10 @@ impl EndpointService {
         }
         let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
         match timeout(RESPONSE_TIMEOUT, self.handle_route(route, accept)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(unanswered)) => unanswered.into(),
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => error.into(),
             Err(_elapsed) => {
-                service_unavailable("it takes too long to find out; the disk may be busy")
+                service_unavailable("timed out while reading the data; the disk may be busy")
             }
         }
     }
@@ -170,17 +168,17 @@ impl EndpointService {
             }
             Route::Icon => response(StatusCode::OK, "image/svg+xml", page::ICON),
             Route::OpenApi => ok_json(&api::openapi(self.token.is_some())),
-            Route::Page(focus) => {
-                let (snapshot, near) = self.page_data(&focus).await?;
-                let is_missing = focus.source.is_some() && near.is_none();
+            Route::Page(filter) => {
+                let (snapshot, detail) = self.page_data(&filter).await?;
+                let is_missing = filter.source.is_some() && detail.is_none();
                 let status = if is_missing { StatusCode::NOT_FOUND } else { StatusCode::OK };
-                response(status, HTML_TYPE, page::render_page(&snapshot, &focus, near.as_ref()))
+                response(status, HTML_TYPE, page::render_page(&snapshot, &filter, detail.as_ref()))
             }
-            Route::Events(focus) => match Arc::clone(&self.stream_permits).try_acquire_owned() {
-                Ok(place) => {
-                    events::event_stream(Arc::clone(self), focus, place, self.shutdown.clone())
+            Route::Events(filter) => match Arc::clone(&self.stream_permits).try_acquire_owned() {
+                Ok(permit) => {
+                    events::event_stream(Arc::clone(self), filter, permit, self.shutdown.clone())
                 }
-                Err(_full) => service_unavailable("too many pages are kept up to date already"),
+                Err(_full) => service_unavailable("too many event streams; close a dashboard page"),
             },
             Route::Health => {
                 let snapshot = self.snapshot().await?;
@@ -212,68 +210,67 @@ impl EndpointService {
             }
             Route::History { source, limit } => {
                 let name = source.clone();
-                let passed =
-                    self.read_ledger(move |lookout| lookout.history(&source, limit)).await?;
-                ok_json(&json!({ "source": name, "history": passed }))
+                let transitions =
+                    self.read_ledger(move |data| data.history(&source, limit)).await?;
+                ok_json(&json!({ "source": name, "history": transitions }))
             }
             Route::Failures { source, limit } => {
                 let name = source.clone();
-                let failed =
-                    self.read_ledger(move |lookout| lookout.failures(&source, limit)).await?;
-                ok_json(&json!({ "source": name, "failures": failed }))
+                let items = self.read_ledger(move |data| data.failures(&source, limit)).await?;
+                ok_json(&json!({ "source": name, "failures": items }))
             }
         })
     }
 
     async fn metrics(&self, accept: Option<&str>) -> Result<HttpResponse, ApiError> {
-        let place = acquire_permit(&self.metrics_permits).await?;
-        let mut answer = if accept.is_some_and(prefers_json) {
-            ok_json(&self.run_blocking(place, |lookout| lookout.metrics_json()).await?)
+        let permit = acquire_permit(&self.metrics_permits).await?;
+        let mut response = if accept.is_some_and(prefers_json) {
+            ok_json(&self.run_blocking(permit, |data| data.metrics_json()).await?)
         } else {
             response(
                 StatusCode::OK,
                 METRICS_TYPE,
-                self.run_blocking(place, |lookout| lookout.metrics()).await?,
+                self.run_blocking(permit, |data| data.metrics()).await?,
             )
         };
-        append_header(&mut answer, header::VARY, "accept");
-        Ok(answer)
+        append_header(&mut response, header::VARY, "accept");
+        Ok(response)
     }
 
-    /// Everything, not older than [`FRESH`].
+    /// Returns a snapshot that is not older than [`SNAPSHOT_MAX_AGE`].
     pub(in crate::endpoint) async fn snapshot(&self) -> Result<Arc<Snapshot>, ApiError> {
-        // Whoever comes while it is made waits here, and takes it too.
-        let mut latest = Arc::clone(&self.snapshot_cache).lock_owned().await;
-        if let Some((at, snapshot)) = &*latest
-            && at.elapsed() < SNAPSHOT_MAX_AGE
+        // Concurrent requests wait here, and share the snapshot.
+        let mut cache = Arc::clone(&self.snapshot_cache).lock_owned().await;
+        if let Some((made_at, snapshot)) = &*cache
+            && made_at.elapsed() < SNAPSHOT_MAX_AGE
         {
             return Ok(Arc::clone(snapshot));
         }
-        let lookout = Arc::clone(&self.data);
-        let made = spawn_blocking(move || {
-            let snapshot = Arc::new(lookout.snapshot());
-            *latest = Some((Instant::now(), Arc::clone(&snapshot)));
+        let data = Arc::clone(&self.data);
+        let task = spawn_blocking(move || {
+            let snapshot = Arc::new(data.snapshot());
+            *cache = Some((Instant::now(), Arc::clone(&snapshot)));
             snapshot
         });
-        made.await.map_err(|_fell| ApiError::Panicked)
+        task.await.map_err(|_panicked| ApiError::Panicked)
     }
 
-    /// Everything, and what the page is about to show of one source from near.
+    /// Returns a snapshot, and the details of the selected source, if there is one.
     pub(in crate::endpoint) async fn page_data(
         &self,
-        focus: &PageFilter,
+        filter: &PageFilter,
     ) -> Result<(Arc<Snapshot>, Option<SourceDetail>), ApiError> {
         let snapshot = self.snapshot().await?;
-        let source = focus.source.as_ref().filter(|name| snapshot.source(name).is_some());
+        let source = filter.source.as_ref().filter(|name| snapshot.source(name).is_some());
         let Some(name) = source.cloned() else { return Ok((snapshot, None)) };
-        let near = self.read_ledger(move |lookout| {
+        let detail = self.read_ledger(move |data| {
             Ok(SourceDetail {
-                history: lookout.history(&name, DETAIL_ROWS_MAX),
-                failures: lookout.failures(&name, DETAIL_ROWS_MAX),
+                history: data.history(&name, DETAIL_ROWS_MAX),
+                failures: data.failures(&name, DETAIL_ROWS_MAX),
                 name,
             })
         });
-        Ok((snapshot, Some(near.await?)))
+        Ok((snapshot, Some(detail.await?)))
     }
 
     async fn read_ledger<T: Send + 'static>(
@@ -285,40 +282,40 @@ impl EndpointService {
 
     async fn run_blocking<T: Send + 'static>(
         &self,
-        place: OwnedSemaphorePermit,
+        permit: OwnedSemaphorePermit,
         read: impl FnOnce(&dyn DashboardData) -> Result<T, LookupError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let lookout = Arc::clone(&self.data);
-        let read = spawn_blocking(move || {
-            let _place = place;
-            read(&*lookout)
+        let data = Arc::clone(&self.data);
+        let task = spawn_blocking(move || {
+            let _permit = permit;
+            read(&*data)
         });
-        Ok(read.await.map_err(|_fell| ApiError::Panicked)??)
+        Ok(task.await.map_err(|_panicked| ApiError::Panicked)??)
     }
 }
 
-async fn acquire_permit(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
-    Arc::clone(places).acquire_owned().await.map_err(|_closed| ApiError::Panicked)
+async fn acquire_permit(permits: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
+    Arc::clone(permits).acquire_owned().await.map_err(|_closed| ApiError::Panicked)
 }
 
 impl From<LookupError> for ApiError {
-    fn from(untold: LookupError) -> Self {
-        Self::Lookup(untold)
+    fn from(error: LookupError) -> Self {
+        Self::Lookup(error)
     }
 }
 
 impl From<ApiError> for HttpResponse {
-    fn from(unanswered: ApiError) -> Self {
-        match unanswered {
+    fn from(error: ApiError) -> Self {
+        match error {
             ApiError::Panicked => problem_response(
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "what looks fell over; the log of the monitor says where",
+                "internal error; see the log of the monitor",
             ),
             ApiError::Lookup(LookupError::NoSuchSource) => problem_response(
                 StatusCode::NOT_FOUND,
-                "there is no such source; /api/health/sources has all",
+                "no such source; /api/health/sources lists all sources",
             ),
-            ApiError::Lookup(LookupError::Unreadable(why)) => service_unavailable(&why),
+            ApiError::Lookup(LookupError::Unreadable(reason)) => service_unavailable(&reason),
         }
     }
 }
@@ -327,75 +324,75 @@ fn ok_json(value: &impl Serialize) -> HttpResponse {
     json_response(StatusCode::OK, value)
 }
 
-fn service_unavailable(why: &str) -> HttpResponse {
-    let mut answer = problem_response(StatusCode::SERVICE_UNAVAILABLE, why);
-    append_header(&mut answer, header::RETRY_AFTER, &ceil_seconds(BUSY_RETRY_AFTER).to_string());
-    answer
+fn service_unavailable(reason: &str) -> HttpResponse {
+    let mut response = problem_response(StatusCode::SERVICE_UNAVAILABLE, reason);
+    append_header(&mut response, header::RETRY_AFTER, &ceil_seconds(BUSY_RETRY_AFTER).to_string());
+    response
 }
 
-fn auth_error_response(refusal: AuthError) -> HttpResponse {
-    match refusal {
+fn auth_error_response(error: AuthError) -> HttpResponse {
+    match error {
         AuthError::InvalidToken => {
-            let mut answer = problem_response(
+            let mut response = problem_response(
                 StatusCode::UNAUTHORIZED,
-                "send the token of the configuration, as a bearer token or as the password of basic auth",
+                "send the configured token, as a bearer token or as the password of basic auth",
             );
             for scheme in
                 ["Bearer realm=\"cynosure\"", "Basic realm=\"cynosure\", charset=\"UTF-8\""]
             {
-                append_header(&mut answer, header::WWW_AUTHENTICATE, scheme);
+                append_header(&mut response, header::WWW_AUTHENTICATE, scheme);
             }
-            answer
+            response
         }
         AuthError::ForeignHost => problem_response(
             StatusCode::MISDIRECTED_REQUEST,
-            "without a token only localhost and loopback addresses such as 127.0.0.1 are answered",
+            "without endpoint.token, Host must be localhost or a loopback address like 127.0.0.1",
         ),
         AuthError::CrossSite => problem_response(
             StatusCode::FORBIDDEN,
-            "pages from elsewhere may lead here, and not load anything from here",
+            "cross-site requests are refused; other sites may only link to the page",
         ),
         AuthError::InvalidHost => {
-            problem_response(StatusCode::BAD_REQUEST, "the request needs one valid Host")
+            problem_response(StatusCode::BAD_REQUEST, "the request needs one valid Host header")
         }
     }
 }
 
-fn too_many_requests(allowance: &RateLimitDecision) -> HttpResponse {
-    let wait = ceil_seconds(allowance.resets_in);
-    let detail =
-        format!("{} requests a minute are allowed; come back in {wait} s", allowance.quota);
-    let mut answer = problem_response(StatusCode::TOO_MANY_REQUESTS, &detail);
-    append_header(&mut answer, header::RETRY_AFTER, &wait.to_string());
-    answer
+fn too_many_requests(decision: &RateLimitDecision) -> HttpResponse {
+    let wait = ceil_seconds(decision.resets_in);
+    let detail = format!("{} requests a minute are allowed; retry in {wait} s", decision.quota);
+    let mut response = problem_response(StatusCode::TOO_MANY_REQUESTS, &detail);
+    append_header(&mut response, header::RETRY_AFTER, &wait.to_string());
+    response
 }
 
-/// In the words of the IETF's draft-ietf-httpapi-ratelimit-headers-10.
+/// Appends the headers of draft-ietf-httpapi-ratelimit-headers-10.
 fn append_rate_limit_headers(
-    answer: &mut HttpResponse,
-    purpose: RateLimitClass,
-    allowance: &RateLimitDecision,
+    response: &mut HttpResponse,
+    class: RateLimitClass,
+    decision: &RateLimitDecision,
 ) {
-    let name = match purpose {
+    let name = match class {
         RateLimitClass::Probe => "probe",
-        RateLimitClass::Dashboard => "look",
-        RateLimitClass::Unauthenticated => "stranger",
+        RateLimitClass::Dashboard => "dashboard",
+        RateLimitClass::Unauthenticated => "unauthenticated",
     };
-    let RateLimitDecision { quota, remaining: left, resets_in, .. } = allowance;
+    let RateLimitDecision { quota, remaining, resets_in, .. } = decision;
     let policy = format!("\"{name}\";q={quota};w={}", WINDOW.as_secs());
-    let state = format!("\"{name}\";r={left};t={}", ceil_seconds(*resets_in));
-    append_header(answer, HeaderName::from_static("ratelimit-policy"), &policy);
-    append_header(answer, HeaderName::from_static("ratelimit"), &state);
+    let state = format!("\"{name}\";r={remaining};t={}", ceil_seconds(*resets_in));
+    append_header(response, HeaderName::from_static("ratelimit-policy"), &policy);
+    append_header(response, HeaderName::from_static("ratelimit"), &state);
 }
 
-/// Whether JSON is named, and not after plain text: Prometheus asks for text, browsers for anything.
+/// True if `Accept` names JSON with a higher weight than plain text. Prometheus asks for text, and
+/// browsers accept anything.
 fn prefers_json(accept: &str) -> bool {
-    let weight = |wanted: &str| {
+    let weight = |media_type: &str| {
         let ranges = accept.split(',').filter_map(|range| {
             let mut parts = range.split(';').map(str::trim);
-            let is_meant = parts.next().is_some_and(|range| range.eq_ignore_ascii_case(wanted));
+            let is_match = parts.next().is_some_and(|range| range.eq_ignore_ascii_case(media_type));
             let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok());
-            is_meant.then(|| weight.unwrap_or(1.0))
+            is_match.then(|| weight.unwrap_or(1.0))
         });
         ranges.fold(0.0, f32::max)
     };
@@ -427,13 +424,13 @@ mod tests {
         }
     }
 
-    /// Looks that last until they are let go.
+    /// Data whose reads block until the sender is dropped.
     #[derive(Debug)]
     struct BlockedData(Mutex<std::sync::mpsc::Receiver<()>>);
 
     impl BlockedData {
         fn wait_for_release(&self) {
-            // Whoever lets them go drops the sender.
+            // The only error: the sender was dropped.
             self.0.lock().unwrap_or_else(PoisonError::into_inner).recv().unwrap_err();
         }
     }
@@ -441,7 +438,7 @@ mod tests {
     impl DashboardData for BlockedData {
         fn snapshot(&self) -> Snapshot {
             self.wait_for_release();
-            panic!("nobody waits for it")
+            panic!("the request has timed out")
         }
 
         fn history(
@@ -469,16 +466,16 @@ mod tests {
 
     #[tokio::test]
     async fn an_abandoned_read_keeps_its_permit_until_it_ends() {
-        let (let_go, stuck) = std::sync::mpsc::channel();
-        let offer = EndpointConfig {
-            data: Arc::new(BlockedData(Mutex::new(stuck))),
+        let (release, blocked) = std::sync::mpsc::channel();
+        let config = EndpointConfig {
+            data: Arc::new(BlockedData(Mutex::new(blocked))),
             token: None,
             requests_per_minute: 1,
         };
-        let service = EndpointService::new(offer, watch::channel(false).1);
-        // Each is begun, and given up at once.
+        let service = EndpointService::new(config, watch::channel(false).1);
+        // Each read starts, and its request times out at once.
         for _ in 0..BLOCKING_THREADS_MAX {
-            let history = service.read_ledger(|lookout| lookout.history("work", 1));
+            let history = service.read_ledger(|data| data.history("work", 1));
             timeout(Duration::ZERO, history).await.unwrap_err();
             timeout(Duration::ZERO, service.metrics(None)).await.unwrap_err();
             timeout(Duration::ZERO, service.snapshot()).await.unwrap_err();
@@ -486,10 +483,10 @@ mod tests {
 
         assert_eq!(service.ledger_permits.available_permits(), 0);
         assert_eq!(service.metrics_permits.available_permits(), 0);
-        assert!(service.snapshot_cache.try_lock().is_err(), "one look is made at a time");
+        assert!(service.snapshot_cache.try_lock().is_err(), "one snapshot at a time");
 
-        drop(let_go);
-        service.read_ledger(|lookout| lookout.history("work", 1)).await.unwrap();
+        drop(release);
+        service.read_ledger(|data| data.history("work", 1)).await.unwrap();
         service.metrics(None).await.unwrap();
         drop(service.snapshot_cache.lock().await);
     }

@@ -1,4 +1,4 @@
-//! A connection that gives up on a reader who takes nothing.
+//! TCP stream with a write timeout, for clients that stop reading.
 
 use std::io;
 use std::pin::Pin;
@@ -9,10 +9,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
-/// How long the other side may take nothing of what is written to it.
+/// Time without any progress of a write after which the connection is given up.
 pub(super) const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A stream whose writes end with an error when they stand still for too long.
+/// TCP stream whose writes fail with `TimedOut` if they make no progress for
+/// [`WRITE_STALL_TIMEOUT`].
 #[derive(Debug)]
 pub(super) struct WriteTimeoutStream {
     stream: TcpStream,
@@ -25,7 +26,7 @@ impl WriteTimeoutStream {
         Self { stream, deadline: Box::pin(sleep(WRITE_STALL_TIMEOUT)), is_stalled: false }
     }
 
-    /// Lets a write pass, and starts or asks the clock where it does not.
+    /// Passes on the result of a write. While the write is pending, starts or polls the timeout.
     fn check_stall<T>(
         &mut self,
         written: Poll<io::Result<T>>,
@@ -47,9 +48,9 @@ impl AsyncRead for WriteTimeoutStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
+        buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, into)
+        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 

@@ -36,10 +36,10 @@ pub struct Resolution {
 #[serde(default)]
 pub(super) struct EpisodeWatermark {
     /// Start of the tracking: episodes that started before are ignored.
-    #[serde(rename = "since")]
+    #[serde(alias = "since")]
     tracked_since: Option<Timestamp>,
     /// Last processed episode by subject.
-    #[serde(rename = "newest")]
+    #[serde(alias = "newest")]
     last_episodes: BTreeMap<String, LastEpisode>,
 }
 
@@ -47,9 +47,9 @@ pub(super) struct EpisodeWatermark {
 /// the numbering restarted or the clock was set back.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 struct LastEpisode {
-    #[serde(rename = "no")]
+    #[serde(alias = "no")]
     sequence: u64,
-    #[serde(rename = "began")]
+    #[serde(alias = "began")]
     started_at: Timestamp,
 }
 
@@ -57,24 +57,25 @@ impl EpisodeWatermark {
     /// Marks all episodes as processed and returns those that are new.
     pub(super) fn accept_new<'a>(
         &mut self,
-        spells: &'a [Episode],
+        episodes: &'a [Episode],
         now: Timestamp,
     ) -> Vec<&'a Episode> {
         let first = self.tracked_since.map(|since| since.min(now));
-        let news =
-            spells.iter().filter(|spell| match self.last_episodes.get(&spell.condition.subject) {
+        let new_episodes = episodes.iter().filter(|episode| {
+            match self.last_episodes.get(&episode.condition.subject) {
                 Some(newest) => {
-                    spell.sequence > newest.sequence || spell.started_at > newest.started_at
+                    episode.sequence > newest.sequence || episode.started_at > newest.started_at
                 }
-                None => first.is_some_and(|first| spell.started_at >= first),
-            });
-        let news = news.collect();
-        for spell in spells {
-            let newest = self.last_episodes.entry(spell.condition.subject.clone()).or_default();
-            newest.sequence = newest.sequence.max(spell.sequence);
-            newest.started_at = newest.started_at.max(spell.started_at);
+                None => first.is_some_and(|first| episode.started_at >= first),
+            }
+        });
+        let new_episodes = new_episodes.collect();
+        for episode in episodes {
+            let newest = self.last_episodes.entry(episode.condition.subject.clone()).or_default();
+            newest.sequence = newest.sequence.max(episode.sequence);
+            newest.started_at = newest.started_at.max(episode.started_at);
         }
         self.tracked_since = first.or(Some(now));
-        news
+        new_episodes
     }
 }

@@ -9,7 +9,7 @@ const CRITICAL: Severity = Severity::Critical;
 
 fn condition() -> AlertCondition {
     AlertCondition {
-        key: AlertKey::new("provider", "unwell"),
+        key: AlertKey::new("provider", "degraded"),
         subject: "example".to_owned(),
         severity: CRITICAL,
         message: "left alone".to_owned(),
@@ -17,59 +17,60 @@ fn condition() -> AlertCondition {
     }
 }
 
-/// Returns an episode that lasted one minute; `began` is in milliseconds after [`NOW`].
-fn ended_episode(no: u64, began: i64) -> Episode {
-    let began = Timestamp(NOW.0 + began);
-    let ending = Resolution {
-        resolved_at: Timestamp(began.0 + MINUTE),
+/// Returns an episode that lasted one minute; `start_ms` is in milliseconds after [`NOW`].
+fn ended_episode(sequence: u64, start_ms: i64) -> Episode {
+    let started_at = Timestamp(NOW.0 + start_ms);
+    let resolution = Resolution {
+        resolved_at: Timestamp(started_at.0 + MINUTE),
         severity: Severity::Info,
         reason: None,
     };
     Episode {
         condition: condition(),
-        sequence: no,
-        started_at: began,
-        resolution: Some(ending),
+        sequence,
+        started_at,
+        resolution: Some(resolution),
         is_inhibited: false,
     }
 }
 
-fn ongoing_episode(no: u64, began: i64) -> Episode {
-    Episode { resolution: None, ..ended_episode(no, began) }
+fn ongoing_episode(sequence: u64, start_ms: i64) -> Episode {
+    Episode { resolution: None, ..ended_episode(sequence, start_ms) }
 }
 
 /// Evaluates these episodes; the condition holds if the last of them is ongoing.
-fn evaluate(alerts: &mut AlertStore, spells: &[Episode], ms: i64) -> Vec<Notification> {
-    let lasts = spells.last().is_some_and(|last| last.resolution.is_none());
-    evaluate_with_condition(alerts, lasts.then(condition), spells, ms)
+fn evaluate(alerts: &mut AlertStore, episodes: &[Episode], ms: i64) -> Vec<Notification> {
+    let is_ongoing = episodes.last().is_some_and(|last| last.resolution.is_none());
+    evaluate_with_condition(alerts, is_ongoing.then(condition), episodes, ms)
 }
 
 fn evaluate_with_condition(
     alerts: &mut AlertStore,
-    seen: Option<AlertCondition>,
-    spells: &[Episode],
+    condition: Option<AlertCondition>,
+    episodes: &[Episode],
     ms: i64,
 ) -> Vec<Notification> {
-    let concerns = seen.into_iter().collect();
+    let conditions = condition.into_iter().collect();
     let subjects = ["example".to_owned()].into();
-    let looked = Observation {
-        conditions: concerns,
-        episodes: spells.to_vec(),
+    let observation = Observation {
+        conditions,
+        episodes: episodes.to_vec(),
         known_subjects: subjects,
         ..Observation::default()
     };
-    alerts.evaluate(&looked, Timestamp(NOW.0 + ms))
+    alerts.evaluate(&observation, Timestamp(NOW.0 + ms))
 }
 
-/// Returns the same as lines such as `passed info`.
-fn evaluate_to_lines(alerts: &mut AlertStore, spells: &[Episode], ms: i64) -> Vec<String> {
-    to_lines(&evaluate(alerts, spells, ms))
+/// Returns the same as lines such as `resolved_unnotified info`.
+fn evaluate_to_lines(alerts: &mut AlertStore, episodes: &[Episode], ms: i64) -> Vec<String> {
+    to_lines(&evaluate(alerts, episodes, ms))
 }
 
-fn to_lines(notices: &[Notification]) -> Vec<String> {
-    let word =
-        |notice: &Notification| format!("{} {}", notice.kind.name(), notice.severity().name());
-    notices.iter().map(word).collect()
+fn to_lines(notifications: &[Notification]) -> Vec<String> {
+    let line = |notification: &Notification| {
+        format!("{} {}", notification.kind.name(), notification.severity().name())
+    };
+    notifications.iter().map(line).collect()
 }
 
 /// Returns a store whose watermark starts at [`NOW`].
@@ -88,10 +89,13 @@ fn reloaded_store(alerts: &AlertStore) -> AlertStore {
 fn a_missed_episode_is_notified_once_with_time_and_severity() {
     let mut alerts = store_with_watermark();
 
-    let notices = evaluate(&mut alerts, &[ended_episode(1, MINUTE)], 5 * MINUTE);
+    let notifications = evaluate(&mut alerts, &[ended_episode(1, MINUTE)], 5 * MINUTE);
 
-    assert_eq!((notices.len(), notices[0].kind), (1, NotificationKind::ResolvedUnnotified));
-    let alert = &notices[0].alert;
+    assert_eq!(
+        (notifications.len(), notifications[0].kind),
+        (1, NotificationKind::ResolvedUnnotified)
+    );
+    let alert = &notifications[0].alert;
     assert_eq!((alert.severity, alert.max_severity), (Severity::Info, CRITICAL));
     assert_eq!(alert.started_at, Timestamp(NOW.0 + MINUTE));
     assert_eq!(alert.resolved_at, Some(Timestamp(NOW.0 + 2 * MINUTE)));
@@ -105,30 +109,30 @@ fn a_missed_episode_is_notified_once_with_time_and_severity() {
 #[test]
 fn all_missed_episodes_share_one_notification() {
     let mut alerts = store_with_watermark();
-    let spells =
+    let episodes =
         [ended_episode(1, MINUTE), ended_episode(4, 10 * MINUTE), ended_episode(7, 3 * HOUR)];
 
-    let notices = evaluate(&mut alerts, &spells, 4 * HOUR);
+    let notifications = evaluate(&mut alerts, &episodes, 4 * HOUR);
 
-    assert_eq!((notices.len(), notices[0].alert.occurrences), (1, 3));
-    assert_eq!(notices[0].alert.started_at, spells[0].started_at);
+    assert_eq!((notifications.len(), notifications[0].alert.occurrences), (1, 3));
+    assert_eq!(notifications[0].alert.started_at, episodes[0].started_at);
     assert_eq!(
-        notices[0].alert.resolved_at,
-        Some(spells[2].resolution.as_ref().unwrap().resolved_at)
+        notifications[0].alert.resolved_at,
+        Some(episodes[2].resolution.as_ref().unwrap().resolved_at)
     );
 }
 
 #[test]
 fn flapping_episodes_are_notified_once_an_hour() {
     let mut alerts = store_with_watermark();
-    let (mut spells, mut all) = (Vec::new(), Vec::new());
+    let (mut episodes, mut all) = (Vec::new(), Vec::new());
     for no in 0..144 {
-        let began = i64::try_from(no).unwrap() * 10 * MINUTE + MINUTE;
-        spells.push(ended_episode(no * 3 + 1, began));
-        all.extend(evaluate_to_lines(&mut alerts, &spells, began + 5 * MINUTE));
+        let start_ms = i64::try_from(no).unwrap() * 10 * MINUTE + MINUTE;
+        episodes.push(ended_episode(no * 3 + 1, start_ms));
+        all.extend(evaluate_to_lines(&mut alerts, &episodes, start_ms + 5 * MINUTE));
     }
 
-    assert_eq!(all, ["passed info"; 24]);
+    assert_eq!(all, ["resolved_unnotified info"; 24]);
     assert_eq!((alerts.all().len(), alerts.all()[0].occurrences), (24, 6));
 }
 
@@ -136,12 +140,12 @@ fn flapping_episodes_are_notified_once_an_hour() {
 fn an_ongoing_episode_ignores_the_repeat_interval() {
     let mut alerts = store_with_watermark();
     let mut at =
-        |spells: &[Episode], minutes| evaluate_to_lines(&mut alerts, spells, minutes * MINUTE);
+        |episodes: &[Episode], minutes| evaluate_to_lines(&mut alerts, episodes, minutes * MINUTE);
     let (first, second) = (ended_episode(1, MINUTE), ended_episode(4, 6 * MINUTE));
 
-    assert_eq!(at(std::slice::from_ref(&first), 5), ["passed info"]);
-    assert_eq!(at(&[first.clone(), ongoing_episode(4, 6 * MINUTE)], 7), ["raised critical"]);
-    assert_eq!(at(&[first.clone(), second.clone()], 8), ["ended info"]);
+    assert_eq!(at(std::slice::from_ref(&first), 5), ["resolved_unnotified info"]);
+    assert_eq!(at(&[first.clone(), ongoing_episode(4, 6 * MINUTE)], 7), ["firing critical"]);
+    assert_eq!(at(&[first.clone(), second.clone()], 8), ["resolved info"]);
     assert_eq!(at(&[first, second, ended_episode(7, 9 * MINUTE)], 12), [""; 0]);
     assert_eq!((alerts.all().len(), alerts.all()[0].occurrences), (1, 3));
     assert_eq!((alerts.all()[0].severity, alerts.all()[0].max_severity), (CRITICAL, CRITICAL));
@@ -150,12 +154,12 @@ fn an_ongoing_episode_ignores_the_repeat_interval() {
 #[test]
 fn a_notified_episode_resolves_and_is_not_reported_as_missed() {
     let mut alerts = store_with_watermark();
-    let mut at = |spells: &[Episode], ms| evaluate_to_lines(&mut alerts, spells, ms);
+    let mut at = |episodes: &[Episode], ms| evaluate_to_lines(&mut alerts, episodes, ms);
     let over = [ended_episode(1, MINUTE), ended_episode(4, 5 * HOUR)];
 
-    assert_eq!(at(&[ongoing_episode(1, MINUTE)], 2 * MINUTE), ["raised critical"]);
+    assert_eq!(at(&[ongoing_episode(1, MINUTE)], 2 * MINUTE), ["firing critical"]);
     // Another episode started and ended before the next evaluation.
-    assert_eq!(at(&over, 6 * HOUR), ["ended info"]);
+    assert_eq!(at(&over, 6 * HOUR), ["resolved info"]);
     assert_eq!(at(&over, 8 * HOUR), [""; 0]);
 }
 
@@ -163,27 +167,30 @@ fn a_notified_episode_resolves_and_is_not_reported_as_missed() {
 fn a_more_severe_missed_episode_is_notified_separately() {
     let warning = || Some(AlertCondition { severity: Severity::Warning, ..condition() });
     let mut alerts = store_with_watermark();
-    let mut at = |seen, spells: &[Episode], minutes: i64| {
-        evaluate_with_condition(&mut alerts, seen, spells, minutes * MINUTE)
+    let mut at = |condition, episodes: &[Episode], minutes: i64| {
+        evaluate_with_condition(&mut alerts, condition, episodes, minutes * MINUTE)
     };
-    let spells =
+    let episodes =
         [1, 31, 91].map(|minutes: u64| ended_episode(minutes, minutes.cast_signed() * MINUTE));
 
-    assert_eq!(to_lines(&at(warning(), &spells[..1], 5)), ["raised warning", "passed info"]);
-    let beside = at(warning(), &spells[..2], 35);
-    assert_eq!(beside, [], "the hour is not over");
-    let passed = at(warning(), &spells, 95).remove(0);
     assert_eq!(
-        (passed.kind, passed.alert.started_at),
-        (NotificationKind::ResolvedUnnotified, spells[2].started_at)
+        to_lines(&at(warning(), &episodes[..1], 5)),
+        ["firing warning", "resolved_unnotified info"]
     );
-    assert_eq!(to_lines(&at(Some(condition()), &spells, 100)), ["worse critical"]);
-    let ended = at(None, &spells, 105).remove(0);
+    let beside = at(warning(), &episodes[..2], 35);
+    assert_eq!(beside, [], "the hour is not over");
+    let missed = at(warning(), &episodes, 95).remove(0);
     assert_eq!(
-        (ended.kind, ended.alert.occurrences, ended.alert.max_severity),
+        (missed.kind, missed.alert.started_at),
+        (NotificationKind::ResolvedUnnotified, episodes[2].started_at)
+    );
+    assert_eq!(to_lines(&at(Some(condition()), &episodes, 100)), ["escalated critical"]);
+    let resolved = at(None, &episodes, 105).remove(0);
+    assert_eq!(
+        (resolved.kind, resolved.alert.occurrences, resolved.alert.max_severity),
         (NotificationKind::Resolved, 4, CRITICAL)
     );
-    assert_eq!(at(warning(), &spells, 110), []);
+    assert_eq!(at(warning(), &episodes, 110), []);
     assert_eq!(alerts.all().len(), 1);
 }
 
@@ -191,38 +198,45 @@ fn a_more_severe_missed_episode_is_notified_separately() {
 fn a_missed_episode_is_notified_after_a_silent_hour() {
     let mut alerts = store_with_watermark();
     let mut at =
-        |spells: &[Episode], minutes| evaluate_to_lines(&mut alerts, spells, minutes * MINUTE);
-    let spells =
+        |episodes: &[Episode], minutes| evaluate_to_lines(&mut alerts, episodes, minutes * MINUTE);
+    let episodes =
         [1, 30, 63].map(|minutes: u64| ended_episode(minutes, minutes.cast_signed() * MINUTE));
 
-    assert_eq!(at(&[ongoing_episode(1, MINUTE)], 1), ["raised critical"]);
-    assert_eq!(at(&spells[..1], 5), ["ended info"]);
-    assert_eq!(at(&[spells[0].clone(), ongoing_episode(30, 30 * MINUTE)], 30), [""; 0]);
-    assert_eq!(at(&spells, 65), ["passed info"]);
+    assert_eq!(at(&[ongoing_episode(1, MINUTE)], 1), ["firing critical"]);
+    assert_eq!(at(&episodes[..1], 5), ["resolved info"]);
+    assert_eq!(at(&[episodes[0].clone(), ongoing_episode(30, 30 * MINUTE)], 30), [""; 0]);
+    assert_eq!(at(&episodes, 65), ["resolved_unnotified info"]);
     assert_eq!(
-        at(&[&spells[..], &[ongoing_episode(70, 70 * MINUTE)]].concat(), 70),
-        ["raised critical"]
+        at(&[&episodes[..], &[ongoing_episode(70, 70 * MINUTE)]].concat(), 70),
+        ["firing critical"]
     );
 }
 
 #[test]
 fn a_manual_resolution_is_named_as_the_reason() {
-    let by_hand = |no, began| {
-        let mut spell = ended_episode(no, began);
-        spell.resolution.as_mut().unwrap().reason = Some("a person closed it".to_owned());
-        spell
+    let manually_closed = |sequence, start_ms| {
+        let mut episode = ended_episode(sequence, start_ms);
+        episode.resolution.as_mut().unwrap().reason = Some("a person closed it".to_owned());
+        episode
     };
     let mut alerts = store_with_watermark();
 
-    let passed = evaluate(&mut alerts, &[by_hand(1, MINUTE)], 5 * MINUTE);
-    let raised =
-        evaluate(&mut alerts, &[by_hand(1, MINUTE), ongoing_episode(4, 3 * HOUR)], 3 * HOUR + 1);
-    let ended = evaluate(&mut alerts, &[by_hand(1, MINUTE), by_hand(4, 3 * HOUR)], 4 * HOUR);
+    let missed = evaluate(&mut alerts, &[manually_closed(1, MINUTE)], 5 * MINUTE);
+    let firing = evaluate(
+        &mut alerts,
+        &[manually_closed(1, MINUTE), ongoing_episode(4, 3 * HOUR)],
+        3 * HOUR + 1,
+    );
+    let resolved = evaluate(
+        &mut alerts,
+        &[manually_closed(1, MINUTE), manually_closed(4, 3 * HOUR)],
+        4 * HOUR,
+    );
 
-    let since = |notices: &[Notification]| notices[0].alert.resolved_reason.clone();
-    assert_eq!(since(&passed).as_deref(), Some("a person closed it"));
-    assert_eq!((raised[0].kind, since(&raised)), (NotificationKind::Firing, None));
-    assert_eq!(since(&ended).as_deref(), Some("a person closed it"));
+    let reason = |notifications: &[Notification]| notifications[0].alert.resolved_reason.clone();
+    assert_eq!(reason(&missed).as_deref(), Some("a person closed it"));
+    assert_eq!((firing[0].kind, reason(&firing)), (NotificationKind::Firing, None));
+    assert_eq!(reason(&resolved).as_deref(), Some("a person closed it"));
 }
 
 #[test]
@@ -237,7 +251,7 @@ fn episodes_before_the_watermark_are_ignored() {
     assert_eq!(evaluate_to_lines(&mut late, &[ended_episode(4, -5 * MINUTE)], HOUR), [""; 0]);
 
     let with_news = [&history[..], &[ended_episode(7, 3 * HOUR)]].concat();
-    assert_eq!(evaluate_to_lines(&mut alerts, &with_news, 4 * HOUR), ["passed info"]);
+    assert_eq!(evaluate_to_lines(&mut alerts, &with_news, 4 * HOUR), ["resolved_unnotified info"]);
     assert_eq!(alerts.all()[0].started_at, Timestamp(NOW.0 + 3 * HOUR));
 }
 
@@ -245,28 +259,28 @@ fn episodes_before_the_watermark_are_ignored() {
 fn missed_episodes_are_reported_after_any_downtime() {
     let alerts = store_with_watermark();
 
-    let told =
+    let lines =
         evaluate_to_lines(&mut reloaded_store(&alerts), &[ended_episode(1, HOUR)], 72 * HOUR);
 
-    assert_eq!(told, ["passed info"]);
+    assert_eq!(lines, ["resolved_unnotified info"]);
 }
 
 #[test]
 fn a_recreated_or_restored_breaker_file_is_accepted() {
     let mut alerts = store_with_watermark();
     let old = [ended_episode(1, MINUTE), ended_episode(40, 10 * MINUTE)];
-    assert_eq!(evaluate_to_lines(&mut alerts, &old, HOUR), ["passed info"]);
+    assert_eq!(evaluate_to_lines(&mut alerts, &old, HOUR), ["resolved_unnotified info"]);
 
     assert_eq!(evaluate_to_lines(&mut alerts, &[], 2 * HOUR), [""; 0]);
     assert_eq!(
         evaluate_to_lines(&mut alerts, &[ended_episode(1, 3 * HOUR)], 4 * HOUR),
-        ["passed info"]
+        ["resolved_unnotified info"]
     );
     // The old file was restored.
     assert_eq!(evaluate_to_lines(&mut alerts, &old, 8 * HOUR), [""; 0]);
     assert_eq!(
         evaluate_to_lines(&mut alerts, &[ended_episode(41, 9 * HOUR)], 10 * HOUR),
-        ["passed info"]
+        ["resolved_unnotified info"]
     );
 }
 
@@ -277,12 +291,12 @@ fn a_clock_set_back_neither_repeats_nor_hides_episodes() {
     let first = ended_episode(1, DAY);
     assert_eq!(
         evaluate_to_lines(&mut alerts, std::slice::from_ref(&first), DAY + HOUR),
-        ["passed info"]
+        ["resolved_unnotified info"]
     );
 
     assert_eq!(evaluate_to_lines(&mut alerts, std::slice::from_ref(&first), 0), [""; 0]);
     let both = [first, ended_episode(4, 2 * HOUR)];
-    assert_eq!(evaluate_to_lines(&mut alerts, &both, 3 * HOUR), ["passed info"]);
+    assert_eq!(evaluate_to_lines(&mut alerts, &both, 3 * HOUR), ["resolved_unnotified info"]);
     for hours in [4, 20, 25, 30] {
         assert_eq!(evaluate_to_lines(&mut alerts, &both, hours * HOUR), [""; 0]);
     }
@@ -297,7 +311,7 @@ fn a_watermark_ahead_of_the_clock_is_clamped() {
 
     assert_eq!(
         evaluate_to_lines(&mut alerts, &[ended_episode(1, HOUR)], 2 * HOUR),
-        ["passed info"]
+        ["resolved_unnotified info"]
     );
 }
 
@@ -314,13 +328,13 @@ fn inhibited_episodes_are_never_notified() {
 #[test]
 fn a_store_without_a_watermark_starts_one() {
     let mut older = serde_json::to_value(store_with_watermark()).unwrap();
-    older.as_object_mut().unwrap().remove("heard");
+    older.as_object_mut().unwrap().remove("episode_watermark");
 
     let mut alerts: AlertStore = serde_json::from_value(older).unwrap();
 
     assert_eq!(evaluate_to_lines(&mut alerts, &[ended_episode(1, MINUTE)], HOUR), [""; 0]);
     assert_eq!(
         evaluate_to_lines(&mut alerts, &[ended_episode(4, 2 * HOUR)], 3 * HOUR),
-        ["passed info"]
+        ["resolved_unnotified info"]
     );
 }

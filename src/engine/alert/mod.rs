@@ -38,10 +38,10 @@ use crate::engine::Timestamp;
 /// Firing or resolved alert, with its notification state.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Alert {
-    #[serde(rename = "cause")]
+    #[serde(alias = "cause")]
     pub key: AlertKey,
     /// Source, unit, provider, folder or channel concerned; empty: all of them.
-    #[serde(rename = "about")]
+    #[serde(alias = "about")]
     pub subject: String,
     /// Current severity, or the last one before it resolved. For an episode that ended before it
     /// could be notified: the severity of its resolution.
@@ -50,42 +50,42 @@ pub struct Alert {
     pub message: String,
     /// Recommended action.
     pub advice: Option<String>,
-    #[serde(rename = "raised_at")]
+    #[serde(alias = "raised_at")]
     pub started_at: Timestamp,
     /// Time of the last notification that it is, or was, firing.
-    #[serde(rename = "last_told")]
+    #[serde(alias = "last_told")]
     pub last_notified: Option<Timestamp>,
     /// Time of the last notification of a missed episode.
     #[serde(default)]
-    #[serde(rename = "last_passed")]
+    #[serde(alias = "last_passed")]
     last_missed_notified: Option<Timestamp>,
     /// `None` while it is firing.
-    #[serde(rename = "ended_at")]
+    #[serde(alias = "ended_at")]
     pub resolved_at: Option<Timestamp>,
     /// Reason of the resolution; `None` if the condition simply no longer holds.
     #[serde(default)]
-    #[serde(rename = "ended_since")]
+    #[serde(alias = "ended_since")]
     pub resolved_reason: Option<String>,
     /// Times it started firing, each within an hour of the last notification.
-    #[serde(rename = "times")]
+    #[serde(alias = "times")]
     pub occurrences: u32,
     /// Highest severity since it last started firing.
-    #[serde(rename = "worst")]
+    #[serde(alias = "worst")]
     pub max_severity: Severity,
     /// Highest severity notified recently; lowered to the current one once the hour is over.
     #[serde(default)]
-    #[serde(rename = "told")]
+    #[serde(alias = "told")]
     notified_severity: Option<Severity>,
     /// True if a notification reported that it is firing now.
     #[serde(default)]
-    #[serde(rename = "is_known")]
+    #[serde(alias = "is_known")]
     is_notified: bool,
 }
 
 /// Notification of a change of an alert.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Notification {
-    #[serde(rename = "news")]
+    #[serde(alias = "news")]
     pub kind: NotificationKind,
     pub alert: Alert,
 }
@@ -93,15 +93,15 @@ pub struct Notification {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NotificationKind {
-    #[serde(rename = "raised")]
+    #[serde(alias = "raised")]
     Firing,
     /// The severity exceeds the one notified before.
-    #[serde(rename = "worse")]
+    #[serde(alias = "worse")]
     Escalated,
-    #[serde(rename = "ended")]
+    #[serde(alias = "ended")]
     Resolved,
     /// It started firing and resolved without a notification.
-    #[serde(rename = "passed")]
+    #[serde(alias = "passed")]
     ResolvedUnnotified,
 }
 
@@ -130,10 +130,10 @@ impl NotificationKind {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Firing => "raised",
-            Self::Escalated => "worse",
-            Self::Resolved => "ended",
-            Self::ResolvedUnnotified => "passed",
+            Self::Firing => "firing",
+            Self::Escalated => "escalated",
+            Self::Resolved => "resolved",
+            Self::ResolvedUnnotified => "resolved_unnotified",
         }
     }
 }

@@ -36,13 +36,13 @@ const CHANNEL_COMPONENT: &str = "channel";
 #[serde(default)]
 pub struct Outbox {
     /// Oldest first.
-    #[serde(rename = "words")]
+    #[serde(alias = "words")]
     messages: VecDeque<QueuedMessage>,
     channels: BTreeMap<String, ChannelState>,
     /// Completed sessions of each source at the last count.
-    #[serde(rename = "completed")]
+    #[serde(alias = "completed")]
     sessions_completed: BTreeMap<String, u64>,
-    #[serde(rename = "next_no")]
+    #[serde(alias = "next_no")]
     next_id: u64,
 }
 
@@ -51,16 +51,16 @@ pub struct Outbox {
 #[serde(default)]
 pub struct ChannelState {
     /// Consecutive failures.
-    #[serde(rename = "failures")]
+    #[serde(alias = "failures")]
     pub consecutive_failures: u32,
     /// Earliest time of the next attempt; `None`: at once.
-    #[serde(rename = "next_at")]
+    #[serde(alias = "next_at")]
     pub retry_at: Option<Timestamp>,
     /// Reason of the last failure.
-    #[serde(rename = "trouble")]
+    #[serde(alias = "trouble")]
     pub last_error: Option<String>,
     pub last_delivered: Option<Timestamp>,
-    #[serde(rename = "lost")]
+    #[serde(alias = "lost")]
     pub lost_count: u32,
     pub last_lost: Option<Timestamp>,
 }
@@ -68,23 +68,23 @@ pub struct ChannelState {
 /// Message to deliver to one or more channels.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct QueuedMessage {
-    #[serde(rename = "no")]
+    #[serde(alias = "no")]
     pub id: u64,
     pub queued_at: Timestamp,
-    #[serde(rename = "what")]
+    #[serde(alias = "what")]
     pub payload: MessagePayload,
     /// Channels that it is not delivered to yet.
-    #[serde(rename = "to")]
+    #[serde(alias = "to")]
     pending_channels: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MessagePayload {
-    #[serde(rename = "notice")]
+    #[serde(alias = "notice")]
     Notification(Box<Notification>),
     /// At least one source has completed a session.
-    #[serde(rename = "completed")]
+    #[serde(alias = "completed")]
     SessionCompleted,
 }
 
@@ -97,27 +97,27 @@ impl Outbox {
 
     /// Returns the pending messages of a channel, oldest first.
     pub fn pending(&self, channel: &str) -> impl Iterator<Item = &QueuedMessage> {
-        self.messages.iter().filter(move |word| word.pending_channels.contains(channel))
+        self.messages.iter().filter(move |message| message.pending_channels.contains(channel))
     }
 
     /// Queues a message for channels. At the size limit, the oldest messages are dropped.
-    pub fn enqueue(&mut self, to: BTreeSet<String>, what: MessagePayload, now: Timestamp) {
+    pub fn enqueue(&mut self, channels: BTreeSet<String>, payload: MessagePayload, now: Timestamp) {
         // One message covers any number of completed sessions.
-        let is_there = what == MessagePayload::SessionCompleted
-            && self.messages.iter().any(|word| word.payload == what);
-        if to.is_empty() || is_there {
+        let is_queued = payload == MessagePayload::SessionCompleted
+            && self.messages.iter().any(|message| message.payload == payload);
+        if channels.is_empty() || is_queued {
             return;
         }
-        for channel in &to {
+        for channel in &channels {
             self.channels.entry(channel.clone()).or_default();
         }
-        let no = self.next_id;
+        let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
         self.messages.push_back(QueuedMessage {
-            id: no,
+            id,
             queued_at: now,
-            payload: what,
-            pending_channels: to,
+            payload,
+            pending_channels: channels,
         });
         let mut bytes: usize = self.messages.iter().map(QueuedMessage::estimated_bytes).sum();
         while bytes > BYTES_MAX {
@@ -138,21 +138,21 @@ impl Outbox {
     pub fn retain_configured(&mut self, channels: &BTreeSet<String>, sources: &BTreeSet<String>) {
         self.channels.retain(|channel, _| channels.contains(channel));
         self.sessions_completed.retain(|source, _| sources.contains(source));
-        for word in &mut self.messages {
-            word.pending_channels.retain(|channel| channels.contains(channel));
+        for message in &mut self.messages {
+            message.pending_channels.retain(|channel| channels.contains(channel));
         }
         self.remove_delivered();
     }
 
     /// Drops messages that have been queued for `expire` or longer.
     pub fn drop_expired(&mut self, expire: Duration, now: Timestamp) {
-        for word in &mut self.messages {
-            word.queued_at = word.queued_at.min(now);
+        for message in &mut self.messages {
+            message.queued_at = message.queued_at.min(now);
         }
-        let is_old = |word: &QueuedMessage| now.since(word.queued_at) >= expire;
+        let is_old = |message: &QueuedMessage| now.since(message.queued_at) >= expire;
         while self.messages.front().is_some_and(is_old) {
-            if let Some(word) = self.messages.pop_front() {
-                self.record_loss(&word, now);
+            if let Some(message) = self.messages.pop_front() {
+                self.record_loss(&message, now);
             }
         }
     }
@@ -160,10 +160,10 @@ impl Outbox {
     /// Returns the messages that may be delivered now, by channel, oldest first.
     #[must_use]
     pub fn due_messages(&self, now: Timestamp) -> BTreeMap<String, Vec<QueuedMessage>> {
-        let ready = |tray: &ChannelState| tray.ready_at(now).is_none_or(|ready| ready <= now);
-        let ready = self.channels.iter().filter(|(_, tray)| ready(tray));
+        let is_ready = |state: &ChannelState| state.ready_at(now).is_none_or(|ready| ready <= now);
+        let ready = self.channels.iter().filter(|(_, state)| is_ready(state));
         let due = ready.map(|(name, _)| (name.clone(), self.pending(name).cloned().collect()));
-        due.filter(|(_, words): &(_, Vec<QueuedMessage>)| !words.is_empty()).collect()
+        due.filter(|(_, messages): &(_, Vec<QueuedMessage>)| !messages.is_empty()).collect()
     }
 
     /// Returns the earliest time of the next delivery, among the channels with pending messages
@@ -172,81 +172,82 @@ impl Outbox {
     pub fn next_due_at(&self, busy: &BTreeSet<String>, now: Timestamp) -> Option<Timestamp> {
         let others = self.channels.iter().filter(|(name, _)| !busy.contains(*name));
         let waiting = others.filter(|(name, _)| self.pending(name).next().is_some());
-        waiting.map(|(_, tray)| tray.ready_at(now).unwrap_or(now)).min()
+        waiting.map(|(_, state)| state.ready_at(now).unwrap_or(now)).min()
     }
 
     /// Records the delivery of messages to a channel.
-    pub fn on_delivered(&mut self, channel: &str, words: &[QueuedMessage], now: Timestamp) {
-        let Some(tray) = self.channels.get_mut(channel) else { return };
-        (tray.consecutive_failures, tray.retry_at, tray.last_error) = (0, None, None);
-        tray.last_delivered = Some(now);
-        let gone: BTreeSet<u64> = words.iter().map(|word| word.id).collect();
-        for word in self.messages.iter_mut().filter(|word| gone.contains(&word.id)) {
-            word.pending_channels.remove(channel);
+    pub fn on_delivered(&mut self, channel: &str, messages: &[QueuedMessage], now: Timestamp) {
+        let Some(state) = self.channels.get_mut(channel) else { return };
+        (state.consecutive_failures, state.retry_at, state.last_error) = (0, None, None);
+        state.last_delivered = Some(now);
+        let delivered: BTreeSet<u64> = messages.iter().map(|message| message.id).collect();
+        for message in self.messages.iter_mut().filter(|message| delivered.contains(&message.id)) {
+            message.pending_channels.remove(channel);
         }
         self.remove_delivered();
     }
 
     /// Records a failed delivery and schedules the retry.
-    pub fn on_failed(&mut self, channel: &str, why: &str, now: Timestamp) {
-        let Some(tray) = self.channels.get_mut(channel) else { return };
-        let doublings = tray.consecutive_failures.min(16);
-        let pause = RETRY_DELAY_MIN.saturating_mul(1 << doublings).min(RETRY_DELAY_MAX);
-        tray.consecutive_failures = tray.consecutive_failures.saturating_add(1);
-        tray.retry_at = Some(now.after(pause));
-        tray.last_error = Some(sanitize_line(why));
+    pub fn on_failed(&mut self, channel: &str, error: &str, now: Timestamp) {
+        let Some(state) = self.channels.get_mut(channel) else { return };
+        let doublings = state.consecutive_failures.min(16);
+        let delay = RETRY_DELAY_MIN.saturating_mul(1 << doublings).min(RETRY_DELAY_MAX);
+        state.consecutive_failures = state.consecutive_failures.saturating_add(1);
+        state.retry_at = Some(now.after(delay));
+        state.last_error = Some(sanitize_line(error));
     }
 
     /// Returns the alert conditions of the channels: unreachable, or messages lost.
     #[must_use]
     pub fn alert_conditions(&self, now: Timestamp) -> Vec<AlertCondition> {
-        let concern = |channel: &String, finding: &str, message: String| AlertCondition {
+        let condition = |channel: &String, finding: &str, message: String| AlertCondition {
             key: AlertKey::new(CHANNEL_COMPONENT, finding),
             subject: channel.clone(),
             severity: Severity::Warning,
             message,
-            advice: Some("try it with `cynosure alert test`".to_owned()),
+            advice: Some("test it with `cynosure alert test`".to_owned()),
         };
-        let mut concerns = Vec::new();
-        for (channel, tray) in &self.channels {
-            if tray.consecutive_failures >= UNREACHABLE_FAILURES_MIN {
-                let why = tray.last_error.as_deref().unwrap_or_default();
-                let waiting = self.pending(channel).count();
-                let message = format!("it takes no alerts, {waiting} wait: {why}");
-                concerns.push(concern(channel, "dead", message));
+        let mut conditions = Vec::new();
+        for (channel, state) in &self.channels {
+            if state.consecutive_failures >= UNREACHABLE_FAILURES_MIN {
+                let error = state.last_error.as_deref().unwrap_or_default();
+                let pending = self.pending(channel).count();
+                let message = format!("delivery fails: {error} (alerts pending: {pending})");
+                conditions.push(condition(channel, "unreachable", message));
             }
-            if tray.lost_count > 0
-                && tray.last_lost.is_some_and(|at| now.since(at) < LOSS_REPORT_PERIOD)
+            if state.lost_count > 0
+                && state.last_lost.is_some_and(|at| now.since(at) < LOSS_REPORT_PERIOD)
             {
                 let message =
-                    format!("{} alerts could not be delivered and are lost", tray.lost_count);
-                concerns.push(concern(channel, "lost", message));
+                    format!("{} alerts could not be delivered and are lost", state.lost_count);
+                conditions.push(condition(channel, "lost", message));
             }
         }
-        concerns
+        conditions
     }
 
     /// Returns true if a notification is about the channel that would deliver it. It could only
     /// arrive after the problem is over.
     #[must_use]
-    pub fn is_about_channel(channel: &str, notice: &Notification) -> bool {
-        notice.alert.key.component() == CHANNEL_COMPONENT && notice.alert.subject == channel
+    pub fn is_about_channel(channel: &str, notification: &Notification) -> bool {
+        notification.alert.key.component() == CHANNEL_COMPONENT
+            && notification.alert.subject == channel
     }
 }
 
 impl Outbox {
     fn remove_delivered(&mut self) {
-        self.messages.retain(|word| !word.pending_channels.is_empty());
+        self.messages.retain(|message| !message.pending_channels.is_empty());
     }
 
-    fn record_loss(&mut self, word: &QueuedMessage, now: Timestamp) {
-        for channel in &word.pending_channels {
-            let Some(tray) = self.channels.get_mut(channel) else { continue };
-            if tray.last_lost.is_none_or(|last| now.since(last) >= LOSS_REPORT_PERIOD) {
-                tray.lost_count = 0;
+    fn record_loss(&mut self, message: &QueuedMessage, now: Timestamp) {
+        for channel in &message.pending_channels {
+            let Some(state) = self.channels.get_mut(channel) else { continue };
+            if state.last_lost.is_none_or(|last| now.since(last) >= LOSS_REPORT_PERIOD) {
+                state.lost_count = 0;
             }
-            tray.lost_count = tray.lost_count.saturating_add(1);
-            tray.last_lost = Some(now);
+            state.lost_count = state.lost_count.saturating_add(1);
+            state.last_lost = Some(now);
         }
     }
 }
@@ -256,9 +257,9 @@ impl QueuedMessage {
     fn estimated_bytes(&self) -> usize {
         let texts = match &self.payload {
             MessagePayload::SessionCompleted => 0,
-            MessagePayload::Notification(notice) => {
-                let advice = notice.alert.advice.as_ref().map_or(0, String::len);
-                notice.alert.message.len() + notice.alert.subject.len() + advice
+            MessagePayload::Notification(notification) => {
+                let advice = notification.alert.advice.as_ref().map_or(0, String::len);
+                notification.alert.message.len() + notification.alert.subject.len() + advice
             }
         };
         MESSAGE_OVERHEAD_BYTES
@@ -282,17 +283,17 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_772_874_303_000);
     const DAY: Duration = Duration::from_secs(86_400);
 
-    fn notification_payload(about: &str) -> MessagePayload {
-        let concern = AlertCondition {
+    fn notification_payload(subject: &str) -> MessagePayload {
+        let condition = AlertCondition {
             key: AlertKey::new("system", "disk_full"),
-            subject: about.to_owned(),
+            subject: subject.to_owned(),
             severity: Severity::Critical,
             message: "full".to_owned(),
             advice: None,
         };
-        let looked = Observation { conditions: vec![concern], ..Observation::default() };
+        let observation = Observation { conditions: vec![condition], ..Observation::default() };
         MessagePayload::Notification(Box::new(
-            AlertStore::default().evaluate(&looked, NOW).remove(0),
+            AlertStore::default().evaluate(&observation, NOW).remove(0),
         ))
     }
 
@@ -308,21 +309,24 @@ mod tests {
     fn failed_messages_back_off_and_are_sent_together() {
         let mut outbox = Outbox::default();
         outbox.enqueue(mail_channels(), notification_payload("a"), NOW);
-        let (mut now, mut pauses) = (NOW, Vec::new());
+        let (mut now, mut delays) = (NOW, Vec::new());
         for _ in 0..8 {
             assert_eq!(outbox.due_messages(now).len(), 1);
             outbox.on_failed("mail", "refused", now);
             assert!(outbox.due_messages(now).is_empty());
             let next = outbox.next_due_at(&BTreeSet::new(), now).unwrap();
-            pauses.push(next.since(now).as_secs());
+            delays.push(next.since(now).as_secs());
             now = next;
         }
         outbox.enqueue(mail_channels(), notification_payload("b"), now);
 
-        assert_eq!(pauses, [30, 60, 120, 240, 480, 960, 1800, 1800]);
+        assert_eq!(delays, [30, 60, 120, 240, 480, 960, 1800, 1800]);
         let due = outbox.due_messages(now).remove("mail").unwrap();
         assert_eq!(due.len(), 2);
-        assert_eq!(outbox.alert_conditions(now)[0].message, "it takes no alerts, 2 wait: refused");
+        assert_eq!(
+            outbox.alert_conditions(now)[0].message,
+            "delivery fails: refused (alerts pending: 2)"
+        );
         outbox.on_delivered("mail", &due, now);
         assert_eq!((outbox.due_messages(now).len(), outbox.alert_conditions(now).len()), (0, 0));
         assert_eq!(outbox.next_due_at(&BTreeSet::new(), now), None);

@@ -7,8 +7,8 @@ use super::*;
 const START: i64 = 1_772_874_303_000;
 const HOUR: i64 = 3_600_000;
 
-fn observe(seen: Option<Severity>) -> Observation {
-    let concern = |severity| AlertCondition {
+fn observe(severity: Option<Severity>) -> Observation {
+    let condition = |severity| AlertCondition {
         key: AlertKey::new("execution", "failing"),
         subject: "work".to_owned(),
         severity,
@@ -16,7 +16,7 @@ fn observe(seen: Option<Severity>) -> Observation {
         advice: None,
     };
     Observation {
-        conditions: seen.map(concern).into_iter().collect(),
+        conditions: severity.map(condition).into_iter().collect(),
         known_subjects: ["work".to_owned()].into(),
         ..Observation::default()
     }
@@ -24,63 +24,63 @@ fn observe(seen: Option<Severity>) -> Observation {
 
 /// Observations, up to half an hour apart.
 fn any_observations() -> impl Strategy<Value = Vec<(i64, Option<Severity>)>> {
-    let seen = prop::option::of(prop::sample::select(Severity::ALL.to_vec()));
-    prop::collection::vec((1..HOUR / 2, seen), 1..200)
+    let severity = prop::option::of(prop::sample::select(Severity::ALL.to_vec()));
+    prop::collection::vec((1..HOUR / 2, severity), 1..200)
 }
 
 proptest! {
     #[test]
-    fn at_most_one_notification_per_severity_and_hour(looks in any_observations()) {
+    fn at_most_one_notification_per_severity_and_hour(observations in any_observations()) {
         let (mut alerts, mut now) = (AlertStore::default(), START);
-        let mut told: Vec<i64> = Vec::new();
-        for (step, seen) in looks {
+        let mut notified_at: Vec<i64> = Vec::new();
+        for (step, severity) in observations {
             now += step;
-            for notice in alerts.evaluate(&observe(seen), Timestamp(now)) {
-                if notice.kind != NotificationKind::Resolved {
-                    told.push(now);
+            for notification in alerts.evaluate(&observe(severity), Timestamp(now)) {
+                if notification.kind != NotificationKind::Resolved {
+                    notified_at.push(now);
                 }
             }
         }
-        for (at, first) in told.iter().enumerate() {
-            let within = told[at..].iter().filter(|later| *later - first < HOUR).count();
-            prop_assert!(within <= Severity::ALL.len(), "{told:?}");
+        for (index, first) in notified_at.iter().enumerate() {
+            let within = notified_at[index..].iter().filter(|later| *later - first < HOUR).count();
+            prop_assert!(within <= Severity::ALL.len(), "{notified_at:?}");
         }
     }
 
     #[test]
-    fn a_state_held_for_an_hour_matches_the_last_notification(looks in any_observations(), steps in prop::collection::vec(-86_400_000..86_400_000_i64, 0..4)) {
+    fn a_state_held_for_an_hour_matches_the_last_notification(observations in any_observations(), steps in prop::collection::vec(-86_400_000..86_400_000_i64, 0..4)) {
         let (mut alerts, mut now) = (AlertStore::default(), START);
-        let mut is_known_to_be_there = false;
+        let mut is_reported_firing = false;
         let mut steps = steps.into_iter();
-        let mut stands: (i64, bool) = (0, false);
-        for (at, (step, seen)) in looks.into_iter().enumerate() {
+        let mut held: (i64, bool) = (0, false);
+        for (index, (step, severity)) in observations.into_iter().enumerate() {
             // Every 50th time the clock steps by up to a day; the elapsed time is still `step`.
-            now += if at % 50 == 49 { step + steps.next().unwrap_or(0) } else { step };
-            for notice in alerts.evaluate(&observe(seen), Timestamp(now)) {
-                is_known_to_be_there = notice.kind != NotificationKind::Resolved;
+            now += if index % 50 == 49 { step + steps.next().unwrap_or(0) } else { step };
+            for notification in alerts.evaluate(&observe(severity), Timestamp(now)) {
+                is_reported_firing = notification.kind != NotificationKind::Resolved;
             }
-            stands = if stands.1 == seen.is_some() && at % 50 != 49 {
-                (stands.0 + step, stands.1)
+            held = if held.1 == severity.is_some() && index % 50 != 49 {
+                (held.0 + step, held.1)
             } else {
-                (0, seen.is_some())
+                (0, severity.is_some())
             };
-            if stands.0 >= HOUR || !stands.1 {
-                prop_assert_eq!(is_known_to_be_there, stands.1);
+            if held.0 >= HOUR || !held.1 {
+                prop_assert_eq!(is_reported_firing, held.1);
             }
         }
     }
 
     #[test]
-    fn firing_and_resolved_notifications_alternate(looks in any_observations()) {
-        let (mut alerts, mut now, mut there) = (AlertStore::default(), START, false);
-        for (step, seen) in looks {
+    fn firing_and_resolved_notifications_alternate(observations in any_observations()) {
+        let (mut alerts, mut now, mut is_firing) = (AlertStore::default(), START, false);
+        for (step, severity) in observations {
             now += step;
-            for notice in alerts.evaluate(&observe(seen), Timestamp(now)) {
-                match notice.kind {
-                    NotificationKind::Firing | NotificationKind::ResolvedUnnotified => prop_assert!(!there),
-                    NotificationKind::Escalated | NotificationKind::Resolved => prop_assert!(there),
+            for notification in alerts.evaluate(&observe(severity), Timestamp(now)) {
+                match notification.kind {
+                    NotificationKind::Firing | NotificationKind::ResolvedUnnotified => prop_assert!(!is_firing),
+                    NotificationKind::Escalated | NotificationKind::Resolved => prop_assert!(is_firing),
                 }
-                there = notice.kind != NotificationKind::Resolved;
+                is_firing = notification.kind != NotificationKind::Resolved;
             }
             prop_assert!(alerts.all().len() <= RESOLVED_ALERTS_MAX);
         }

@@ -58,7 +58,7 @@ impl Breaker {
     #[must_use]
     pub fn consecutive_failures(&self) -> u32 {
         match &self.state {
-            StateData::Closed { failure_streak: row, .. } => row.len(),
+            StateData::Closed { failure_streak, .. } => failure_streak.len(),
             StateData::Open { .. } | StateData::HalfOpen { .. } => 0,
         }
     }

@@ -33,35 +33,37 @@ pub struct CloseEvent {
     pub reason: String,
 }
 
-/// Returns true if `why` is the reason of a manual command.
+/// Returns true if `reason` is that of a manual command.
 #[must_use]
-pub fn is_manual(why: &str) -> bool {
-    [OPENED_MANUALLY, CLOSED_MANUALLY, RESET_MANUALLY].contains(&why)
+pub fn is_manual(reason: &str) -> bool {
+    [OPENED_MANUALLY, CLOSED_MANUALLY, RESET_MANUALLY].contains(&reason)
 }
 
 impl PersistedBreaker {
     /// Returns the open periods that the recorded transitions cover, newest last.
     #[must_use]
     pub fn open_periods(&self) -> Vec<OpenPeriod> {
-        let mut openings: Vec<OpenPeriod> = Vec::new();
-        for change in self.numbered_transitions() {
-            let (from, to) =
-                (BreakerState::from_name(&change.from), BreakerState::from_name(&change.to));
-            let (at, why) = (Timestamp(change.at), change.reason);
+        let mut periods: Vec<OpenPeriod> = Vec::new();
+        for transition in self.numbered_transitions() {
+            let (from, to) = (
+                BreakerState::from_name(&transition.from),
+                BreakerState::from_name(&transition.to),
+            );
+            let (at, reason) = (Timestamp(transition.at), transition.reason);
             if from == Some(BreakerState::Closed) {
-                openings.push(OpenPeriod {
-                    generation: change.generation,
+                periods.push(OpenPeriod {
+                    generation: transition.generation,
                     opened_at: at,
-                    reason: why,
+                    reason,
                     closed: None,
                 });
             } else if to == Some(BreakerState::Closed)
-                && let Some(last) = openings.last_mut().filter(|last| last.closed.is_none())
+                && let Some(last) = periods.last_mut().filter(|last| last.closed.is_none())
             {
-                last.closed = Some(CloseEvent { at, reason: why });
+                last.closed = Some(CloseEvent { at, reason });
             }
         }
-        openings
+        periods
     }
 
     /// Returns the recorded transitions with their generations, newest last. A file of an older
@@ -78,12 +80,16 @@ impl PersistedBreaker {
 
 /// Appends a transition. At the limit, transitions within an open period are removed first, so
 /// that long open periods keep their start.
-pub(super) fn push_transition(changes: &mut Vec<BreakerTransition>, newest: &BreakerTransition) {
-    while changes.len() >= TRANSITIONS_MAX {
-        let is_between =
-            |change: &BreakerTransition| ![change.from, change.to].contains(&BreakerState::Closed);
-        changes.remove(changes.iter().position(is_between).unwrap_or_default());
+pub(super) fn push_transition(
+    transitions: &mut Vec<BreakerTransition>,
+    newest: &BreakerTransition,
+) {
+    while transitions.len() >= TRANSITIONS_MAX {
+        let is_between = |transition: &BreakerTransition| {
+            ![transition.from, transition.to].contains(&BreakerState::Closed)
+        };
+        transitions.remove(transitions.iter().position(is_between).unwrap_or_default());
     }
-    let why = newest.reason.chars().take(REASON_CHARS_MAX).collect();
-    changes.push(BreakerTransition { reason: why, ..newest.clone() });
+    let reason = newest.reason.chars().take(REASON_CHARS_MAX).collect();
+    transitions.push(BreakerTransition { reason, ..newest.clone() });
 }

@@ -168,10 +168,10 @@ impl Breaker {
     pub fn restore(
         name: &str,
         policy: BreakerPolicy,
-        memory: &PersistedBreaker,
+        persisted: &PersistedBreaker,
         now: Timestamp,
     ) -> Self {
-        persisted::decode(name, policy, memory, now)
+        persisted::decode(name, policy, persisted, now)
     }
 
     #[must_use]
@@ -186,13 +186,13 @@ impl Breaker {
 
     /// Admits or rejects a call. An open breaker whose time is over becomes half-open first.
     pub fn admit(&mut self, now: Timestamp) -> (Admission, Option<BreakerTransition>) {
-        let change = self.half_open_if_due(now);
+        let transition = self.half_open_if_due(now);
         let permit = BreakerPermit { generation: self.generation, kind: PermitKind::Conditional };
         let admission = match &mut self.state {
             StateData::Closed { .. } => Admission::Admitted(permit),
             StateData::HalfOpen { is_probe_in_flight: true, .. } => Admission::ProbeInFlight,
-            StateData::HalfOpen { is_probe_in_flight: is_out, .. } => {
-                *is_out = true;
+            StateData::HalfOpen { is_probe_in_flight, .. } => {
+                *is_probe_in_flight = true;
                 Admission::Admitted(permit)
             }
             StateData::Open { until } => {
@@ -200,7 +200,7 @@ impl Breaker {
                 Admission::Rejected { until: *until }
             }
         };
-        (admission, change)
+        (admission, transition)
     }
 
     /// Returns a permit for a call that is made in any state, so that its result counts.
@@ -208,8 +208,8 @@ impl Breaker {
         &mut self,
         now: Timestamp,
     ) -> (BreakerPermit, Option<BreakerTransition>) {
-        let change = self.half_open_if_due(now);
-        (BreakerPermit { generation: self.generation, kind: PermitKind::Unconditional }, change)
+        let transition = self.half_open_if_due(now);
+        (BreakerPermit { generation: self.generation, kind: PermitKind::Unconditional }, transition)
     }
 
     pub fn record_success(
@@ -224,18 +224,18 @@ impl Breaker {
         match &mut self.state {
             StateData::Open { .. } => None,
             StateData::Closed { .. } | StateData::HalfOpen { .. } if is_late => None,
-            StateData::Closed { failure_streak: row, window } => {
-                row.clear();
+            StateData::Closed { failure_streak, window } => {
+                failure_streak.clear();
                 window.push(policy.window, None, now);
                 None
             }
-            StateData::HalfOpen { successes, failure_streak: row, .. } => {
-                row.clear();
+            StateData::HalfOpen { successes, failure_streak, .. } => {
+                failure_streak.clear();
                 *successes += 1;
                 let count = *successes;
                 (count >= policy.success_threshold).then(|| {
-                    let why = format!("{} in a row", pluralize(count, "success", "successes"));
-                    self.transition_to(StateData::closed(), why, now)
+                    let reason = format!("{} in a row", pluralize(count, "success", "successes"));
+                    self.transition_to(StateData::closed(), reason, now)
                 })
             }
         }
@@ -255,33 +255,33 @@ impl Breaker {
         self.last_failure = Some(LastFailure { cause, message, at: now });
         let is_late = self.finish_call(permit);
         let policy = self.policy;
-        let why = match &mut self.state {
+        let reason = match &mut self.state {
             StateData::Open { .. } => None,
             StateData::Closed { .. } | StateData::HalfOpen { .. } if is_late => None,
             // This item failed before: it says nothing about the service.
             StateData::HalfOpen { .. } if self.failed_items.contains(subject) => None,
-            StateData::HalfOpen { successes, failure_streak: row, .. } => {
+            StateData::HalfOpen { successes, failure_streak, .. } => {
                 *successes = 0;
-                row.push(subject, now);
+                failure_streak.push(subject, now);
                 self.failed_items.push(subject, now);
-                let is_proof =
-                    *subject == CallSubject::Service || row.len() >= DISTINCT_FAILURES_MIN;
+                let is_proof = *subject == CallSubject::Service
+                    || failure_streak.len() >= DISTINCT_FAILURES_MIN;
                 is_proof.then(|| format!("still failing: {failure}"))
             }
-            StateData::Closed { failure_streak: row, window } => {
-                row.push(subject, now);
+            StateData::Closed { failure_streak, window } => {
+                failure_streak.push(subject, now);
                 window.push(policy.window, Some(subject.clone()), now);
-                let (row, share) = (row.len(), window.failure_rate());
-                if row >= policy.failure_threshold {
-                    Some(format!("{} in a row: {failure}", pluralize(row, "failure", "failures")))
-                } else if policy.is_rate_exceeded(share) {
-                    Some(format!("{} of {} calls failed: {failure}", share.failed, share.calls))
+                let (count, rate) = (failure_streak.len(), window.failure_rate());
+                if count >= policy.failure_threshold {
+                    Some(format!("{} in a row: {failure}", pluralize(count, "failure", "failures")))
+                } else if policy.is_rate_exceeded(rate) {
+                    Some(format!("{} of {} calls failed: {failure}", rate.failed, rate.calls))
                 } else {
                     None
                 }
             }
         };
-        why.map(|why| self.trip(why, now))
+        reason.map(|reason| self.trip(reason, now))
     }
 
     /// Returns true if [`record_failure`](Self::record_failure) would open the breaker.
@@ -302,8 +302,8 @@ impl Breaker {
         permit: BreakerPermit,
         now: Timestamp,
     ) -> Option<BreakerTransition> {
-        if let StateData::Closed { failure_streak: row, window } = &mut self.state {
-            (*row, *window) = (FailureStreak::default(), CallWindow::default());
+        if let StateData::Closed { failure_streak, window } = &mut self.state {
+            (*failure_streak, *window) = (FailureStreak::default(), CallWindow::default());
         }
         self.record_success(permit, now)
     }
@@ -321,14 +321,14 @@ impl Breaker {
     /// Applies a manual command. It holds until the next command or its own end time.
     pub fn apply_command(
         &mut self,
-        order: ManualCommand,
+        command: ManualCommand,
         now: Timestamp,
     ) -> Option<BreakerTransition> {
-        match order {
+        match command {
             ManualCommand::Open { until } => {
-                let is_the_same =
+                let is_unchanged =
                     matches!(self.state, StateData::Open { until: known } if known == until);
-                (!is_the_same)
+                (!is_unchanged)
                     .then(|| self.transition_to(StateData::Open { until }, OPENED_MANUALLY, now))
             }
             ManualCommand::Close => self.close_manually(CLOSED_MANUALLY, now),
@@ -346,7 +346,7 @@ impl Breaker {
             ManualCommand::TryNow => match self.state {
                 StateData::Open { until: Some(_) } => Some(self.transition_to(
                     StateData::half_open(),
-                    "a person asks for the work now",
+                    "a manual retry was requested",
                     now,
                 )),
                 StateData::Open { until: None }
@@ -363,7 +363,7 @@ impl Breaker {
             StateData::Open { until: Some(until) } if self.is_expired(until, now) => {
                 Some(self.transition_to(
                     StateData::half_open(),
-                    "its time is over: one call may try",
+                    "the open period is over: one probe is admitted",
                     now,
                 ))
             }
@@ -380,32 +380,32 @@ impl Breaker {
     /// Ends a call. Returns true if it was admitted in an earlier state.
     fn finish_call(&mut self, permit: BreakerPermit) -> bool {
         let is_late = permit.generation != self.generation;
-        if let StateData::HalfOpen { is_probe_in_flight: is_out, .. } = &mut self.state
+        if let StateData::HalfOpen { is_probe_in_flight, .. } = &mut self.state
             && !is_late
             && permit.kind == PermitKind::Conditional
         {
-            *is_out = false;
+            *is_probe_in_flight = false;
         }
         is_late
     }
 
-    fn trip(&mut self, why: String, now: Timestamp) -> BreakerTransition {
+    fn trip(&mut self, reason: String, now: Timestamp) -> BreakerTransition {
         let doublings = 2_u32.saturating_pow(self.consecutive_opens);
         let timeout = self.policy.recovery_timeout.saturating_mul(doublings);
         let until = now.after(timeout.min(self.policy.max_open_duration()));
         self.consecutive_opens = self.consecutive_opens.saturating_add(1);
-        if let StateData::Closed { failure_streak: row, window } = &self.state {
+        if let StateData::Closed { failure_streak, window } = &self.state {
             self.failed_items = window.failed_items();
-            self.failed_items.extend(row);
+            self.failed_items.extend(failure_streak);
         }
-        self.transition_to(StateData::Open { until: Some(until) }, why, now)
+        self.transition_to(StateData::Open { until: Some(until) }, reason, now)
     }
 
-    fn close_manually(&mut self, why: &str, now: Timestamp) -> Option<BreakerTransition> {
+    fn close_manually(&mut self, reason: &str, now: Timestamp) -> Option<BreakerTransition> {
         match self.state {
             StateData::Closed { .. } => None,
             StateData::Open { .. } | StateData::HalfOpen { .. } => {
-                Some(self.transition_to(StateData::closed(), why, now))
+                Some(self.transition_to(StateData::closed(), reason, now))
             }
         }
     }
@@ -413,7 +413,7 @@ impl Breaker {
     fn transition_to(
         &mut self,
         state: StateData,
-        why: impl Into<String>,
+        reason: impl Into<String>,
         now: Timestamp,
     ) -> BreakerTransition {
         let (from, to) = (self.state.kind(), state.kind());
@@ -428,19 +428,19 @@ impl Breaker {
         self.state = state;
         self.state_since = now;
         self.generation = self.generation.wrapping_add(1);
-        let (name, no, severity) = (self.name.clone(), self.generation, to.severity());
-        let change = BreakerTransition {
+        let (name, generation, severity) = (self.name.clone(), self.generation, to.severity());
+        let transition = BreakerTransition {
             breaker: name,
-            generation: no,
+            generation,
             from,
             to,
             severity,
             at: now,
-            reason: why.into(),
+            reason: reason.into(),
         };
-        self.last_transition = Some(change.clone());
-        history::push_transition(&mut self.transitions, &change);
-        change
+        self.last_transition = Some(transition.clone());
+        history::push_transition(&mut self.transitions, &transition);
+        transition
     }
 }
 
@@ -456,11 +456,11 @@ impl BreakerPolicy {
         success_threshold: 3,
     };
 
-    fn is_rate_exceeded(&self, share: FailureRate) -> bool {
-        let rate = f64::from(share.failed) / f64::from(share.calls.max(1));
-        share.calls >= self.min_calls
-            && share.failed >= DISTINCT_FAILURES_MIN
-            && rate >= self.failure_rate
+    fn is_rate_exceeded(&self, rate: FailureRate) -> bool {
+        let failed_share = f64::from(rate.failed) / f64::from(rate.calls.max(1));
+        rate.calls >= self.min_calls
+            && rate.failed >= DISTINCT_FAILURES_MIN
+            && failed_share >= self.failure_rate
     }
 
     fn max_open_duration(&self) -> Duration {

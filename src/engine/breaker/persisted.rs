@@ -102,15 +102,16 @@ pub struct PersistedTransition {
 
 /// Converts a breaker to its persisted form.
 pub(super) fn encode(breaker: &Breaker) -> PersistedBreaker {
-    let (state, until, successes, row, window) = match &breaker.state {
-        StateData::Closed { failure_streak: row, window } => {
-            let slice = i64::try_from(breaker.policy.window.as_millis()).unwrap_or(i64::MAX);
+    let (state, until, successes, failure_streak, window) = match &breaker.state {
+        StateData::Closed { failure_streak, window } => {
+            let window_millis =
+                i64::try_from(breaker.policy.window.as_millis()).unwrap_or(i64::MAX);
             (
                 BreakerState::Closed,
                 None,
                 0,
-                encode_streak(row),
-                encode_window(window, slice / WINDOW_BUCKETS),
+                encode_streak(failure_streak),
+                encode_window(window, window_millis / WINDOW_BUCKETS),
             )
         }
         StateData::Open { until } => {
@@ -128,7 +129,7 @@ pub(super) fn encode(breaker: &Breaker) -> PersistedBreaker {
         consecutive_opens: breaker.consecutive_opens,
         successes,
         failed_items: encode_streak(&breaker.failed_items),
-        failure_streak: row,
+        failure_streak,
         window,
         statistics: breaker.statistics,
         statistics_since: breaker.statistics_since.0,
@@ -147,86 +148,90 @@ pub(super) fn encode(breaker: &Breaker) -> PersistedBreaker {
 pub(super) fn decode(
     name: &str,
     policy: BreakerPolicy,
-    memory: &PersistedBreaker,
+    persisted: &PersistedBreaker,
     now: Timestamp,
 ) -> Breaker {
-    let state = match BreakerState::from_name(&memory.state) {
-        Some(BreakerState::Open) => StateData::Open { until: memory.open_until.map(Timestamp) },
+    let state = match BreakerState::from_name(&persisted.state) {
+        Some(BreakerState::Open) => StateData::Open { until: persisted.open_until.map(Timestamp) },
         Some(BreakerState::HalfOpen) => {
-            let row = FailureStreak::default();
+            let failure_streak = FailureStreak::default();
             StateData::HalfOpen {
-                successes: memory.successes,
-                failure_streak: row,
+                successes: persisted.successes,
+                failure_streak,
                 is_probe_in_flight: false,
             }
         }
         Some(BreakerState::Closed) | None => {
-            let mut row = FailureStreak {
-                failures: memory.failure_streak.iter().map(RecordedFailure::from).collect(),
+            let mut failure_streak = FailureStreak {
+                failures: persisted.failure_streak.iter().map(RecordedFailure::from).collect(),
             };
-            row.decay(policy.window, now);
-            let mut window = decode_window(&memory.window);
+            failure_streak.decay(policy.window, now);
+            let mut window = decode_window(&persisted.window);
             window.evict_stale(policy.window, now);
-            StateData::Closed { failure_streak: row, window }
+            StateData::Closed { failure_streak, window }
         }
     };
     Breaker {
         state,
-        state_since: Timestamp(memory.state_since),
-        generation: memory.generation,
-        consecutive_opens: memory.consecutive_opens,
+        state_since: Timestamp(persisted.state_since),
+        generation: persisted.generation,
+        consecutive_opens: persisted.consecutive_opens,
         failed_items: FailureStreak {
-            failures: memory.failed_items.iter().map(RecordedFailure::from).collect(),
+            failures: persisted.failed_items.iter().map(RecordedFailure::from).collect(),
         },
-        statistics: memory.statistics,
-        statistics_since: Timestamp(memory.statistics_since),
-        last_failure: memory.last_failure.as_ref().map(|failure| LastFailure {
+        statistics: persisted.statistics,
+        statistics_since: Timestamp(persisted.statistics_since),
+        last_failure: persisted.last_failure.as_ref().map(|failure| LastFailure {
             cause: Cause::from_name(&failure.cause).unwrap_or(Cause::Unknown),
             message: failure.message.clone(),
             at: Timestamp(failure.at),
         }),
-        last_transition: memory
+        last_transition: persisted
             .last_transition
             .as_ref()
-            .and_then(|change| decode_transition(name, change)),
-        transitions: decode_transitions(name, memory),
+            .and_then(|transition| decode_transition(name, transition)),
+        transitions: decode_transitions(name, persisted),
         ..Breaker::new(name, policy, now)
     }
 }
 
-fn decode_transition(name: &str, memory: &PersistedTransition) -> Option<BreakerTransition> {
-    let to = BreakerState::from_name(&memory.to)?;
+fn decode_transition(name: &str, persisted: &PersistedTransition) -> Option<BreakerTransition> {
+    let to = BreakerState::from_name(&persisted.to)?;
     Some(BreakerTransition {
         breaker: name.to_owned(),
-        generation: memory.generation,
-        from: BreakerState::from_name(&memory.from)?,
+        generation: persisted.generation,
+        from: BreakerState::from_name(&persisted.from)?,
         to,
         severity: to.severity(),
-        at: Timestamp(memory.at),
-        reason: memory.reason.clone(),
+        at: Timestamp(persisted.at),
+        reason: persisted.reason.clone(),
     })
 }
 
-fn decode_transitions(name: &str, memory: &PersistedBreaker) -> Vec<BreakerTransition> {
-    let changes = memory.numbered_transitions();
-    let surplus = changes.len().saturating_sub(TRANSITIONS_MAX);
-    changes.iter().skip(surplus).filter_map(|change| decode_transition(name, change)).collect()
+fn decode_transitions(name: &str, persisted: &PersistedBreaker) -> Vec<BreakerTransition> {
+    let transitions = persisted.numbered_transitions();
+    let surplus = transitions.len().saturating_sub(TRANSITIONS_MAX);
+    transitions
+        .iter()
+        .skip(surplus)
+        .filter_map(|transition| decode_transition(name, transition))
+        .collect()
 }
 
 /// Converts the newest failures only, because old ones decay on restore anyway.
-fn encode_streak(row: &FailureStreak) -> Vec<PersistedFailure> {
-    let surplus = row.failures.len().saturating_sub(WINDOW_CALLS_MAX);
-    row.failures.iter().skip(surplus).map(PersistedFailure::from).collect()
+fn encode_streak(failure_streak: &FailureStreak) -> Vec<PersistedFailure> {
+    let surplus = failure_streak.failures.len().saturating_sub(WINDOW_CALLS_MAX);
+    failure_streak.failures.iter().skip(surplus).map(PersistedFailure::from).collect()
 }
 
-fn encode_window(window: &CallWindow, slice: i64) -> PersistedWindow {
+fn encode_window(window: &CallWindow, bucket_millis: i64) -> PersistedWindow {
     let mut successes: BTreeMap<i64, PersistedBucket> = BTreeMap::new();
     let mut failures = Vec::new();
     for (at, failed) in &window.calls {
         match failed {
             None => {
-                let slice = successes.entry(at.0.div_euclid(slice.max(1))).or_default();
-                *slice = PersistedBucket { at: at.0, count: slice.count + 1 };
+                let bucket = successes.entry(at.0.div_euclid(bucket_millis.max(1))).or_default();
+                *bucket = PersistedBucket { at: at.0, count: bucket.count + 1 };
             }
             Some(subject) => {
                 failures.push(PersistedFailure::from(&RecordedFailure {
@@ -239,12 +244,12 @@ fn encode_window(window: &CallWindow, slice: i64) -> PersistedWindow {
     PersistedWindow { successes: successes.into_values().collect(), failures }
 }
 
-fn decode_window(memory: &PersistedWindow) -> CallWindow {
-    let successes = memory.successes.iter().flat_map(|slice| {
-        std::iter::repeat_n((Timestamp(slice.at), None), slice.count.min(WINDOW_CALLS_MAX))
+fn decode_window(persisted: &PersistedWindow) -> CallWindow {
+    let successes = persisted.successes.iter().flat_map(|bucket| {
+        std::iter::repeat_n((Timestamp(bucket.at), None), bucket.count.min(WINDOW_CALLS_MAX))
     });
-    let failures = memory.failures.iter().map(RecordedFailure::from);
-    let failures = failures.map(|fault| (fault.at, Some(fault.subject)));
+    let failures = persisted.failures.iter().map(RecordedFailure::from);
+    let failures = failures.map(|failure| (failure.at, Some(failure.subject)));
     let mut calls: Vec<_> = successes.chain(failures).collect();
     calls.sort_by_key(|(at, _)| *at);
     let surplus = calls.len().saturating_sub(WINDOW_CALLS_MAX);
@@ -252,30 +257,30 @@ fn decode_window(memory: &PersistedWindow) -> CallWindow {
 }
 
 impl From<&BreakerTransition> for PersistedTransition {
-    fn from(change: &BreakerTransition) -> Self {
+    fn from(transition: &BreakerTransition) -> Self {
         Self {
-            generation: change.generation,
-            from: change.from.name().to_owned(),
-            to: change.to.name().to_owned(),
-            at: change.at.0,
-            reason: change.reason.clone(),
+            generation: transition.generation,
+            from: transition.from.name().to_owned(),
+            to: transition.to.name().to_owned(),
+            at: transition.at.0,
+            reason: transition.reason.clone(),
         }
     }
 }
 
 impl From<&RecordedFailure> for PersistedFailure {
-    fn from(fault: &RecordedFailure) -> Self {
-        let item = match &fault.subject {
+    fn from(failure: &RecordedFailure) -> Self {
+        let item = match &failure.subject {
             CallSubject::Service => None,
             CallSubject::Item(item) => Some(item.clone()),
         };
-        Self { item, at: fault.at.0 }
+        Self { item, at: failure.at.0 }
     }
 }
 
 impl From<&PersistedFailure> for RecordedFailure {
-    fn from(memory: &PersistedFailure) -> Self {
-        let subject = memory.item.clone().map_or(CallSubject::Service, CallSubject::Item);
-        Self { subject, at: Timestamp(memory.at) }
+    fn from(persisted: &PersistedFailure) -> Self {
+        let subject = persisted.item.clone().map_or(CallSubject::Service, CallSubject::Item);
+        Self { subject, at: Timestamp(persisted.at) }
     }
 }

@@ -8,29 +8,29 @@ fn fail_after_prediction(breaker: &mut Breaker, subject: &CallSubject, now: Time
     let permit = permit(breaker, now);
     let before = breaker.clone();
     let would_open = breaker.would_open(permit, subject, &failure(), now);
-    assert_eq!(*breaker, before, "a question changes nothing");
-    let change = breaker.record_failure(permit, subject, &failure(), now);
-    assert_eq!(would_open, change.is_some(), "{subject:?}: {change:?}");
+    assert_eq!(*breaker, before, "a prediction changes nothing");
+    let transition = breaker.record_failure(permit, subject, &failure(), now);
+    assert_eq!(would_open, transition.is_some(), "{subject:?}: {transition:?}");
     would_open
 }
 
 #[test]
 fn would_open_predicts_the_failure_that_opens_it() {
-    let mut by_its_row = breaker();
-    let row = [0, 1, 1, 2, 3, 4].map(|no| fail_after_prediction(&mut by_its_row, &item(no), NOW));
-    assert_eq!(row, [false, false, false, false, false, true]);
+    let mut by_streak = breaker();
+    let opened = [0, 1, 1, 2, 3, 4].map(|no| fail_after_prediction(&mut by_streak, &item(no), NOW));
+    assert_eq!(opened, [false, false, false, false, false, true]);
 
-    let mut by_its_share = breaker();
-    let foreseen_at = (0..10).position(|no| {
-        succeed(&mut by_its_share, NOW);
-        fail_after_prediction(&mut by_its_share, &item(no), NOW)
+    let mut by_rate = breaker();
+    let predicted_at = (0..10).position(|no| {
+        succeed(&mut by_rate, NOW);
+        fail_after_prediction(&mut by_rate, &item(no), NOW)
     });
-    assert_eq!(foreseen_at, Some(9));
+    assert_eq!(predicted_at, Some(9));
 
     let mut half_open = open_breaker();
-    let tried = [item(0), item(8), item(8), item(9)];
-    let tried = tried.map(|subject| fail_after_prediction(&mut half_open, &subject, after(60)));
-    assert_eq!(tried, [false, false, false, true], "two that had not failed before");
+    let subjects = [item(0), item(8), item(8), item(9)];
+    let opened = subjects.map(|subject| fail_after_prediction(&mut half_open, &subject, after(60)));
+    assert_eq!(opened, [false, false, false, true], "two that had not failed before");
     let until = half_open.open_until().unwrap();
     assert!(fail_after_prediction(&mut half_open, &CallSubject::Service, until));
 }
@@ -62,26 +62,29 @@ fn a_clearing_success_empties_a_closed_breaker() {
     assert_eq!(
         breaker.failure_rate(after(1)),
         FailureRate { failed: 0, calls: 1 },
-        "only the call that shows it"
+        "only the clearing call is left"
     );
     let statistics = breaker.statistics();
     assert_eq!((statistics.calls, statistics.failures, statistics.successes), (5, 4, 1));
     assert!((0..4).all(|no| fail(&mut breaker, &item(no), after(2)).is_none()));
-    assert!(fail(&mut breaker, &item(4), after(2)).is_some(), "and it counts on");
+    assert!(fail(&mut breaker, &item(4), after(2)).is_some(), "counting continues");
 }
 
 #[test]
 fn a_clearing_success_counts_once_when_half_open() {
     let mut breaker = open_breaker();
-    let absolve = |breaker: &mut Breaker, second: u64| {
+    let clear = |breaker: &mut Breaker, second: u64| {
         let permit = permit(breaker, after(second));
         breaker.clear_and_record_success(permit, after(second))
     };
 
-    assert_eq!(absolve(&mut breaker, 60), None);
+    assert_eq!(clear(&mut breaker, 60), None);
     assert_eq!((breaker.state(), breaker.consecutive_successes()), (BreakerState::HalfOpen, 1));
     assert_eq!(succeed(&mut breaker, after(61)), None);
-    let change = absolve(&mut breaker, 62).unwrap();
+    let transition = clear(&mut breaker, 62).unwrap();
 
-    assert_eq!((change.to, &*change.reason), (BreakerState::Closed, "3 successes in a row"));
+    assert_eq!(
+        (transition.to, &*transition.reason),
+        (BreakerState::Closed, "3 successes in a row")
+    );
 }

@@ -36,43 +36,46 @@ fn breaker_event() -> impl Strategy<Value = BreakerEvent> {
 proptest! {
     #[test]
     fn half_open_admits_one_call_at_a_time_and_open_admits_none(
-        facts in prop::collection::vec((breaker_event(), 0..40_000_i64), 0..200)
+        events in prop::collection::vec((breaker_event(), 0..40_000_i64), 0..200)
     ) {
-        let (mut breaker, mut now, mut out) = (breaker(), NOW, Vec::new());
-        for (fact, pause) in facts {
+        let (mut breaker, mut now, mut permits) = (breaker(), NOW, Vec::new());
+        for (event, pause) in events {
             now = Timestamp(now.0 + pause);
             let (before, generation) = (breaker.state(), breaker.generation());
-            let change = match fact {
+            let transition = match event {
                 BreakerEvent::Admit => {
-                    let shut = breaker.rejecting_until(now);
-                    let (admission, change) = breaker.admit(now);
-                    prop_assert_eq!(shut.is_some(), matches!(admission, Admission::Rejected { .. }));
-                    if let Admission::Admitted(permit) = admission { out.push(permit) }
-                    change
+                    let rejecting_until = breaker.rejecting_until(now);
+                    let (admission, transition) = breaker.admit(now);
+                    let is_rejected = matches!(admission, Admission::Rejected { .. });
+                    prop_assert_eq!(rejecting_until.is_some(), is_rejected);
+                    if let Admission::Admitted(permit) = admission { permits.push(permit) }
+                    transition
                 }
-                BreakerEvent::Succeeded if !out.is_empty() => breaker.record_success(out.remove(0), now),
-                BreakerEvent::Failed(no) if !out.is_empty() => {
-                    breaker.record_failure(out.remove(0), &item(no), &failure(), now)
+                BreakerEvent::Succeeded if !permits.is_empty() => {
+                    breaker.record_success(permits.remove(0), now)
                 }
-                BreakerEvent::Cancelled if !out.is_empty() => {
-                    breaker.record_cancelled(out.remove(0));
+                BreakerEvent::Failed(no) if !permits.is_empty() => {
+                    breaker.record_failure(permits.remove(0), &item(no), &failure(), now)
+                }
+                BreakerEvent::Cancelled if !permits.is_empty() => {
+                    breaker.record_cancelled(permits.remove(0));
                     None
                 }
-                BreakerEvent::Command(order) => breaker.apply_command(order, now),
+                BreakerEvent::Command(command) => breaker.apply_command(command, now),
                 BreakerEvent::Restart => {
-                    out.clear();
+                    permits.clear();
                     breaker = Breaker::restore("example", POLICY, &breaker.to_persisted(), now);
                     None
                 }
                 BreakerEvent::Succeeded | BreakerEvent::Failed(_) | BreakerEvent::Cancelled => None,
             };
-            if let Some(change) = &change {
-                prop_assert_eq!((change.from, change.to), (before, breaker.state()));
+            if let Some(transition) = &transition {
+                prop_assert_eq!((transition.from, transition.to), (before, breaker.state()));
                 prop_assert!(breaker.generation() > generation);
                 prop_assert_eq!(breaker.state_since(), now);
             }
-            prop_assert!(change.is_some() || before == breaker.state());
-            let probes = out.iter().filter(|permit| permit.generation == breaker.generation());
+            prop_assert!(transition.is_some() || before == breaker.state());
+            let probes = permits.iter().filter(|permit| permit.generation == breaker.generation());
             prop_assert!(breaker.state() != BreakerState::HalfOpen || probes.count() <= 1);
             let statistics = breaker.statistics();
             prop_assert!(statistics.successes + statistics.failures <= statistics.calls);
@@ -81,27 +84,31 @@ proptest! {
 
     #[test]
     fn one_item_alone_never_opens_it(
-        ends in prop::collection::vec((any::<bool>(), 0..60_000_i64), 0..400),
+        results in prop::collection::vec((any::<bool>(), 0..60_000_i64), 0..400),
         min_calls in 1..30_u32,
         failure_rate in 0.01..=1.0_f64,
     ) {
         let policy = BreakerPolicy { min_calls, failure_rate, ..POLICY };
         let (mut breaker, mut now) = (Breaker::new("example", policy, NOW), NOW);
-        for (fails, pause) in ends {
+        for (is_failure, pause) in results {
             now = Timestamp(now.0 + pause);
-            let change = if fails { fail(&mut breaker, &item(7), now) } else { succeed(&mut breaker, now) };
-            prop_assert_eq!(change, None);
+            let transition = if is_failure {
+                fail(&mut breaker, &item(7), now)
+            } else {
+                succeed(&mut breaker, now)
+            };
+            prop_assert_eq!(transition, None);
         }
     }
 
     #[test]
     fn one_item_alone_never_reopens_it(
-        ends in prop::collection::vec((any::<bool>(), 0..60_000_i64), 0..50),
+        results in prop::collection::vec((any::<bool>(), 0..60_000_i64), 0..50),
     ) {
         let (mut breaker, mut now) = (open_breaker(), after(60));
-        for (fails, pause) in ends {
+        for (is_failure, pause) in results {
             now = Timestamp(now.0 + pause);
-            if fails {
+            if is_failure {
                 prop_assert_eq!(fail(&mut breaker, &item(7), now), None);
             } else {
                 drop(succeed(&mut breaker, now));
@@ -111,70 +118,82 @@ proptest! {
 
     #[test]
     fn a_persisted_breaker_is_restored_unchanged(
-        facts in prop::collection::vec((0..3_u8, 0..20_u64, 0..9_000_i64), 0..150)
+        events in prop::collection::vec((0..3_u8, 0..20_u64, 0..9_000_i64), 0..150)
     ) {
         let (mut breaker, mut now) = (breaker(), NOW);
-        for (what, no, pause) in facts {
+        for (result, no, pause) in events {
             now = Timestamp(now.0 + pause);
             let (admission, _) = breaker.admit(now);
             let Admission::Admitted(permit) = admission else { continue };
-            match what {
+            match result {
                 0 => drop(breaker.record_failure(permit, &item(no), &failure(), now)),
                 _ => drop(breaker.record_success(permit, now)),
             }
         }
         let json = serde_json::to_string(&breaker.to_persisted()).unwrap();
-        let again = Breaker::restore("example", POLICY, &serde_json::from_str(&json).unwrap(), now);
+        let persisted: PersistedBreaker = serde_json::from_str(&json).unwrap();
+        let restored = Breaker::restore("example", POLICY, &persisted, now);
 
-        prop_assert_eq!(again.state(), breaker.state());
-        prop_assert_eq!(again.open_until(), breaker.open_until());
-        prop_assert_eq!(again.consecutive_successes(), breaker.consecutive_successes());
-        prop_assert_eq!(again.statistics(), breaker.statistics());
-        prop_assert_eq!(again.last_failure(), breaker.last_failure());
-        prop_assert_eq!(again.last_transition(), breaker.last_transition());
-        prop_assert_eq!(&again.transitions, &breaker.transitions);
-        prop_assert_eq!(again.to_persisted().open_periods(), breaker.to_persisted().open_periods());
-        prop_assert!(again.consecutive_failures() <= breaker.consecutive_failures());
+        prop_assert_eq!(restored.state(), breaker.state());
+        prop_assert_eq!(restored.open_until(), breaker.open_until());
+        prop_assert_eq!(restored.consecutive_successes(), breaker.consecutive_successes());
+        prop_assert_eq!(restored.statistics(), breaker.statistics());
+        prop_assert_eq!(restored.last_failure(), breaker.last_failure());
+        prop_assert_eq!(restored.last_transition(), breaker.last_transition());
+        prop_assert_eq!(&restored.transitions, &breaker.transitions);
+        prop_assert_eq!(
+            restored.to_persisted().open_periods(),
+            breaker.to_persisted().open_periods()
+        );
+        prop_assert!(restored.consecutive_failures() <= breaker.consecutive_failures());
     }
 
     #[test]
     fn open_periods_match_the_recorded_transitions(
-        facts in prop::collection::vec((breaker_event(), 0..40_000_i64), 0..300)
+        events in prop::collection::vec((breaker_event(), 0..40_000_i64), 0..300)
     ) {
-        let (mut breaker, mut now, mut out) = (breaker(), NOW, Vec::new());
-        let mut happened: Vec<(Timestamp, Option<Timestamp>)> = Vec::new();
-        for (fact, pause) in facts {
+        let (mut breaker, mut now, mut permits) = (breaker(), NOW, Vec::new());
+        let mut expected: Vec<(Timestamp, Option<Timestamp>)> = Vec::new();
+        for (event, pause) in events {
             now = Timestamp(now.0 + pause);
-            let change = match fact {
+            let transition = match event {
                 BreakerEvent::Admit => {
-                    let (admission, change) = breaker.admit(now);
-                    if let Admission::Admitted(permit) = admission { out.push(permit) }
-                    change
+                    let (admission, transition) = breaker.admit(now);
+                    if let Admission::Admitted(permit) = admission { permits.push(permit) }
+                    transition
                 }
-                BreakerEvent::Succeeded if !out.is_empty() => breaker.record_success(out.remove(0), now),
-                BreakerEvent::Failed(no) if !out.is_empty() => {
-                    breaker.record_failure(out.remove(0), &item(no), &failure(), now)
+                BreakerEvent::Succeeded if !permits.is_empty() => {
+                    breaker.record_success(permits.remove(0), now)
                 }
-                BreakerEvent::Command(order) => breaker.apply_command(order, now),
+                BreakerEvent::Failed(no) if !permits.is_empty() => {
+                    breaker.record_failure(permits.remove(0), &item(no), &failure(), now)
+                }
+                BreakerEvent::Command(command) => breaker.apply_command(command, now),
                 BreakerEvent::Restart => {
                     breaker = Breaker::restore("example", POLICY, &breaker.to_persisted(), now);
                     None
                 }
                 BreakerEvent::Succeeded | BreakerEvent::Failed(_) | BreakerEvent::Cancelled => None,
             };
-            match change {
-                Some(BreakerTransition { from: BreakerState::Closed, .. }) => happened.push((now, None)),
-                Some(BreakerTransition { to: BreakerState::Closed, .. }) => happened.last_mut().unwrap().1 = Some(now),
+            match transition {
+                Some(BreakerTransition { from: BreakerState::Closed, .. }) => {
+                    expected.push((now, None));
+                }
+                Some(BreakerTransition { to: BreakerState::Closed, .. }) => {
+                    expected.last_mut().unwrap().1 = Some(now);
+                }
                 Some(_) | None => {}
             }
 
-            let told = breaker.to_persisted().open_periods();
-            let told_of = |opening: &OpenPeriod| (opening.opened_at, opening.closed.as_ref().map(|end| end.at));
-            let known: Vec<_> = told.iter().map(told_of).collect();
-            let newest = happened.len().saturating_sub(known.len());
-            prop_assert_eq!(&known[..], &happened[newest..]);
-            prop_assert!(known.len() >= happened.len().min(7), "{known:?}");
-            prop_assert!(told.is_sorted_by_key(|opening| opening.generation));
+            let periods = breaker.to_persisted().open_periods();
+            let bounds = |period: &OpenPeriod| {
+                (period.opened_at, period.closed.as_ref().map(|end| end.at))
+            };
+            let recorded: Vec<_> = periods.iter().map(bounds).collect();
+            let newest = expected.len().saturating_sub(recorded.len());
+            prop_assert_eq!(&recorded[..], &expected[newest..]);
+            prop_assert!(recorded.len() >= expected.len().min(7), "{recorded:?}");
+            prop_assert!(periods.is_sorted_by_key(|period| period.generation));
             prop_assert!(breaker.transitions.len() <= history::TRANSITIONS_MAX);
         }
     }
@@ -186,7 +205,7 @@ proptest! {
         counts in any::<(u64, u32, u32, usize)>(),
     ) {
         let at = |index: usize| times[index];
-        let memory = PersistedBreaker {
+        let persisted = PersistedBreaker {
             state,
             generation: counts.0.max(u64::MAX - 3),
             state_since: at(0),
@@ -199,14 +218,24 @@ proptest! {
                 successes: vec![PersistedBucket { at: at(3), count: counts.3 }],
                 failures: vec![PersistedFailure { item: Some("x".to_owned()), at: at(4) }],
             },
-            statistics: BreakerStatistics { calls: u64::MAX, rejected: counts.0, ..BreakerStatistics::default() },
+            statistics: BreakerStatistics {
+                calls: u64::MAX,
+                rejected: counts.0,
+                ..BreakerStatistics::default()
+            },
             statistics_since: at(5),
             last_failure: None,
             last_transition: None,
-            transitions: (0..40).map(|no| PersistedTransition { generation: counts.0, at: at(no % 8), ..persisted_transition(no) }).collect(),
+            transitions: (0..40)
+                .map(|no| PersistedTransition {
+                    generation: counts.0,
+                    at: at(no % 8),
+                    ..persisted_transition(no)
+                })
+                .collect(),
         };
-        drop(memory.open_periods());
-        let mut breaker = Breaker::restore("example", POLICY, &memory, Timestamp(at(6)));
+        drop(persisted.open_periods());
+        let mut breaker = Breaker::restore("example", POLICY, &persisted, Timestamp(at(6)));
         let now = Timestamp(at(7));
         if let (Admission::Admitted(permit), _) = breaker.admit(now) {
             drop(breaker.record_failure(permit, &CallSubject::Service, &failure(), now));
@@ -217,6 +246,10 @@ proptest! {
 
 /// Returns a transition whose state names may be unknown.
 fn persisted_transition(no: usize) -> PersistedTransition {
-    let word = |no: usize| ["closed", "open", "half_open", "dreaming"][no % 4].to_owned();
-    PersistedTransition { from: word(no), to: word(no / 3), ..PersistedTransition::default() }
+    let state_name = |no: usize| ["closed", "open", "half_open", "dreaming"][no % 4].to_owned();
+    PersistedTransition {
+        from: state_name(no),
+        to: state_name(no / 3),
+        ..PersistedTransition::default()
+    }
 }

@@ -19,24 +19,24 @@ pub struct BreakerStatistics {
 
 impl BreakerStatistics {
     #[must_use]
-    pub fn saturating_add(self, more: Self) -> Self {
+    pub fn saturating_add(self, other: Self) -> Self {
         Self {
-            calls: self.calls.saturating_add(more.calls),
-            successes: self.successes.saturating_add(more.successes),
-            failures: self.failures.saturating_add(more.failures),
-            rejected: self.rejected.saturating_add(more.rejected),
-            times_opened: self.times_opened.saturating_add(more.times_opened),
+            calls: self.calls.saturating_add(other.calls),
+            successes: self.successes.saturating_add(other.successes),
+            failures: self.failures.saturating_add(other.failures),
+            rejected: self.rejected.saturating_add(other.rejected),
+            times_opened: self.times_opened.saturating_add(other.times_opened),
         }
     }
 
     #[must_use]
-    pub fn saturating_sub(self, less: Self) -> Self {
+    pub fn saturating_sub(self, other: Self) -> Self {
         Self {
-            calls: self.calls.saturating_sub(less.calls),
-            successes: self.successes.saturating_sub(less.successes),
-            failures: self.failures.saturating_sub(less.failures),
-            rejected: self.rejected.saturating_sub(less.rejected),
-            times_opened: self.times_opened.saturating_sub(less.times_opened),
+            calls: self.calls.saturating_sub(other.calls),
+            successes: self.successes.saturating_sub(other.successes),
+            failures: self.failures.saturating_sub(other.failures),
+            rejected: self.rejected.saturating_sub(other.rejected),
+            times_opened: self.times_opened.saturating_sub(other.times_opened),
         }
     }
 

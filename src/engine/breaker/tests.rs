@@ -46,8 +46,8 @@ pub(super) fn succeed(breaker: &mut Breaker, now: Timestamp) -> Option<BreakerTr
 /// Returns a breaker that five failures have just opened.
 pub(super) fn open_breaker() -> Breaker {
     let mut breaker = breaker();
-    let changes: Vec<_> = (0..5).filter_map(|no| fail(&mut breaker, &item(no), NOW)).collect();
-    assert_eq!(changes.len(), 1, "{changes:?}");
+    let transitions: Vec<_> = (0..5).filter_map(|no| fail(&mut breaker, &item(no), NOW)).collect();
+    assert_eq!(transitions.len(), 1, "{transitions:?}");
     breaker
 }
 
@@ -57,19 +57,19 @@ fn five_distinct_failures_in_a_row_open_it() {
 
     assert_eq!(breaker.state(), BreakerState::Open);
     assert_eq!(breaker.open_until(), Some(after(60)));
-    let change = breaker.last_transition().unwrap();
-    assert_eq!((change.from, change.to), (BreakerState::Closed, BreakerState::Open));
-    assert_eq!(change.severity, Severity::Critical);
-    assert_eq!(change.reason, "5 failures in a row: 503 from example");
+    let transition = breaker.last_transition().unwrap();
+    assert_eq!((transition.from, transition.to), (BreakerState::Closed, BreakerState::Open));
+    assert_eq!(transition.severity, Severity::Critical);
+    assert_eq!(transition.reason, "5 failures in a row: 503 from example");
 }
 
 #[test]
 fn one_failing_item_never_opens_it() {
     let mut breaker = breaker();
 
-    let changes = (0..1000).filter_map(|second| fail(&mut breaker, &item(7), after(second)));
+    let transitions = (0..1000).filter_map(|second| fail(&mut breaker, &item(7), after(second)));
 
-    assert_eq!(changes.count(), 0);
+    assert_eq!(transitions.count(), 0);
     assert_eq!(breaker.consecutive_failures(), 1);
 }
 
@@ -77,10 +77,10 @@ fn one_failing_item_never_opens_it() {
 fn each_failure_of_the_service_itself_counts() {
     let mut breaker = breaker();
 
-    let changes: Vec<_> =
+    let transitions: Vec<_> =
         (0..5).filter_map(|_| fail(&mut breaker, &CallSubject::Service, NOW)).collect();
 
-    assert_eq!(changes.len(), 1);
+    assert_eq!(transitions.len(), 1);
 }
 
 #[test]
@@ -102,8 +102,8 @@ fn a_slow_source_opens_it_by_its_failure_rate() {
         let now = after(call * 25);
         if call % 2 == 0 {
             succeed(&mut breaker, now);
-        } else if let Some(change) = fail(&mut breaker, &item(call), now) {
-            opened = Some((call, change.reason));
+        } else if let Some(transition) = fail(&mut breaker, &item(call), now) {
+            opened = Some((call, transition.reason));
             break;
         }
     }
@@ -131,7 +131,7 @@ fn a_fast_source_is_judged_by_its_last_hundred_calls() {
 }
 
 #[test]
-fn what_is_older_than_the_window_is_forgotten() {
+fn calls_older_than_the_window_are_dropped() {
     let mut breaker = breaker();
     for call in 0..19 {
         if call % 2 == 0 {
@@ -153,15 +153,15 @@ fn an_open_breaker_rejects_calls_and_then_admits_a_probe() {
     assert_eq!(breaker.admit(after(59)), (Admission::Rejected { until: Some(after(60)) }, None));
     assert_eq!(breaker.statistics().rejected, 1);
 
-    let (first, change) = breaker.admit(after(60));
+    let (first, transition) = breaker.admit(after(60));
     let (second, none) = breaker.admit(after(60));
 
     assert!(matches!(first, Admission::Admitted(_)), "{first:?}");
     assert_eq!(second, Admission::ProbeInFlight);
     assert_eq!(none, None);
-    let change = change.unwrap();
-    assert_eq!((change.from, change.to), (BreakerState::Open, BreakerState::HalfOpen));
-    assert_eq!(change.severity, Severity::Warning);
+    let transition = transition.unwrap();
+    assert_eq!((transition.from, transition.to), (BreakerState::Open, BreakerState::HalfOpen));
+    assert_eq!(transition.severity, Severity::Warning);
 }
 
 #[test]
@@ -170,11 +170,11 @@ fn three_successes_in_a_row_close_it() {
     assert_eq!(succeed(&mut breaker, after(60)), None);
     assert_eq!(succeed(&mut breaker, after(61)), None);
 
-    let change = succeed(&mut breaker, after(62)).unwrap();
+    let transition = succeed(&mut breaker, after(62)).unwrap();
 
-    assert_eq!((change.from, change.to), (BreakerState::HalfOpen, BreakerState::Closed));
-    assert_eq!(change.severity, Severity::Info);
-    assert_eq!(change.reason, "3 successes in a row");
+    assert_eq!((transition.from, transition.to), (BreakerState::HalfOpen, BreakerState::Closed));
+    assert_eq!(transition.severity, Severity::Info);
+    assert_eq!(transition.reason, "3 successes in a row");
     assert!((0..4).all(|no| fail(&mut breaker, &item(no), after(63)).is_none()));
 }
 
@@ -184,9 +184,9 @@ fn a_failed_probe_doubles_the_open_time_up_to_a_limit() {
     let mut now = after(60);
     let mut waits = Vec::new();
     for _ in 0..6 {
-        let change = fail(&mut breaker, &CallSubject::Service, now).unwrap();
-        assert_eq!((change.from, change.to), (BreakerState::HalfOpen, BreakerState::Open));
-        assert_eq!(change.severity, Severity::Critical);
+        let transition = fail(&mut breaker, &CallSubject::Service, now).unwrap();
+        assert_eq!((transition.from, transition.to), (BreakerState::HalfOpen, BreakerState::Open));
+        assert_eq!(transition.severity, Severity::Critical);
         let until = breaker.open_until().unwrap();
         waits.push(until.since(now).as_secs());
         now = until;
@@ -202,7 +202,7 @@ fn a_failed_probe_doubles_the_open_time_up_to_a_limit() {
     assert_eq!(
         breaker.open_until(),
         Some(now.after(POLICY.recovery_timeout)),
-        "closed, it begins anew"
+        "closing resets the doubling"
     );
 }
 
@@ -215,16 +215,20 @@ fn items_that_failed_before_do_not_reopen_it() {
         assert_eq!(fail(&mut breaker, &item(no), after(61)), None, "{no}");
     }
     assert_eq!(succeed(&mut breaker, after(62)), None);
-    assert_eq!(fail(&mut breaker, &item(100), after(63)), None, "one new item is its own affair");
-
-    let change = fail(&mut breaker, &item(101), after(64)).unwrap();
     assert_eq!(
-        (change.to, &*change.reason),
+        fail(&mut breaker, &item(100), after(63)),
+        None,
+        "one new item alone proves nothing"
+    );
+
+    let transition = fail(&mut breaker, &item(101), after(64)).unwrap();
+    assert_eq!(
+        (transition.to, &*transition.reason),
         (BreakerState::Open, "still failing: 503 from example")
     );
-    let mut again = Breaker::restore("example", POLICY, &breaker.to_persisted(), after(64));
+    let mut restored = Breaker::restore("example", POLICY, &breaker.to_persisted(), after(64));
     for no in [0, 99, 100, 101] {
-        assert_eq!(fail(&mut again, &item(no), after(64 + 120)), None, "{no} after a restart");
+        assert_eq!(fail(&mut restored, &item(no), after(64 + 120)), None, "{no} after a restart");
     }
 }
 
@@ -245,7 +249,11 @@ fn a_late_result_from_before_it_opened_changes_nothing() {
     assert_eq!(breaker.record_failure(early[5], &item(9), &failure(), after(61)), None);
 
     assert_eq!(breaker.state(), BreakerState::HalfOpen);
-    assert_eq!(breaker.admit(after(61)).0, Admission::ProbeInFlight, "the probe is still out");
+    assert_eq!(
+        breaker.admit(after(61)).0,
+        Admission::ProbeInFlight,
+        "the probe is still in flight"
+    );
     assert_eq!(breaker.record_success(probe, after(62)), None);
     assert_eq!(breaker.consecutive_successes(), 1);
 }
@@ -265,8 +273,8 @@ fn a_cancelled_or_neutral_probe_admits_the_next_one() {
 #[test]
 fn a_manual_open_lasts_until_a_manual_close() {
     let mut breaker = breaker();
-    let change = breaker.apply_command(ManualCommand::Open { until: None }, NOW).unwrap();
-    assert_eq!((change.to, change.severity), (BreakerState::Open, Severity::Critical));
+    let transition = breaker.apply_command(ManualCommand::Open { until: None }, NOW).unwrap();
+    assert_eq!((transition.to, transition.severity), (BreakerState::Open, Severity::Critical));
 
     let year = after(365 * 86_400);
     assert_eq!(breaker.admit(year).0, Admission::Rejected { until: None });
@@ -278,7 +286,7 @@ fn a_manual_open_lasts_until_a_manual_close() {
     );
 
     assert_eq!(
-        breaker.apply_command(ManualCommand::Close, year).map(|change| change.to),
+        breaker.apply_command(ManualCommand::Close, year).map(|transition| transition.to),
         Some(BreakerState::Closed)
     );
     assert!(matches!(breaker.admit(year).0, Admission::Admitted(_)));
@@ -298,9 +306,9 @@ fn a_timed_manual_open_admits_a_probe_afterwards() {
 fn a_reset_clears_the_statistics() {
     let mut breaker = open_breaker();
 
-    let change = breaker.apply_command(ManualCommand::Reset, after(1)).unwrap();
+    let transition = breaker.apply_command(ManualCommand::Reset, after(1)).unwrap();
 
-    assert_eq!(change.to, BreakerState::Closed);
+    assert_eq!(transition.to, BreakerState::Closed);
     assert_eq!(breaker.statistics(), BreakerStatistics::default());
     assert_eq!(breaker.last_failure(), None);
     assert_eq!(breaker.statistics_since(), after(1));
@@ -309,7 +317,7 @@ fn a_reset_clears_the_statistics() {
     }
     let generation = breaker.generation();
     assert_eq!(breaker.apply_command(ManualCommand::Reset, after(2)), None, "it was closed");
-    assert_ne!(breaker.generation(), generation, "others must see it");
+    assert_ne!(breaker.generation(), generation, "other processes notice the reset");
     assert_eq!(breaker.consecutive_failures(), 0);
 }
 
@@ -318,7 +326,7 @@ fn a_manual_retry_skips_the_wait() {
     let mut breaker = open_breaker();
 
     assert_eq!(
-        breaker.apply_command(ManualCommand::TryNow, after(1)).map(|change| change.to),
+        breaker.apply_command(ManualCommand::TryNow, after(1)).map(|transition| transition.to),
         Some(BreakerState::HalfOpen)
     );
 
@@ -332,19 +340,22 @@ fn an_open_breaker_stays_open_across_a_restart() {
 
     assert_eq!(breaker.admit(after(59)).0, Admission::Rejected { until: Some(after(60)) });
     assert!(matches!(breaker.admit(after(60)).0, Admission::Admitted(_)));
-    assert_eq!(breaker.last_transition().map(|change| change.to), Some(BreakerState::HalfOpen));
+    assert_eq!(
+        breaker.last_transition().map(|transition| transition.to),
+        Some(BreakerState::HalfOpen)
+    );
 }
 
 #[test]
 fn a_probe_that_died_with_its_process_is_sent_again() {
     let mut breaker = open_breaker();
     succeed(&mut breaker, after(60));
-    let _out = permit(&mut breaker, after(61));
+    let _probe = permit(&mut breaker, after(61));
 
-    let mut again = Breaker::restore("example", POLICY, &breaker.to_persisted(), after(62));
+    let mut restored = Breaker::restore("example", POLICY, &breaker.to_persisted(), after(62));
 
-    assert_eq!(again.consecutive_successes(), 1);
-    assert!(matches!(again.admit(after(62)).0, Admission::Admitted(_)));
+    assert_eq!(restored.consecutive_successes(), 1);
+    assert!(matches!(restored.admit(after(62)).0, Admission::Admitted(_)));
 }
 
 #[test]
@@ -353,10 +364,10 @@ fn old_failures_decay_after_a_restart() {
     for no in 0..4 {
         fail(&mut breaker, &item(no), NOW);
     }
-    let memory = breaker.to_persisted();
+    let persisted = breaker.to_persisted();
 
     let counts = [0, 200, 400, 599, 600].map(|seconds| {
-        Breaker::restore("example", POLICY, &memory, after(seconds)).consecutive_failures()
+        Breaker::restore("example", POLICY, &persisted, after(seconds)).consecutive_failures()
     });
 
     assert_eq!(counts, [4, 2, 1, 0, 0]);
@@ -374,16 +385,19 @@ fn a_backward_clock_step_does_not_keep_it_open() {
 
 #[test]
 fn only_provider_faults_count_against_a_provider() {
-    let ill = |scope| {
+    let failing_causes = |scope| {
         let causes = Cause::ALL.into_iter();
-        let ill = causes
+        let failing_causes = causes
             .filter(|cause| HealthSignal::for_provider(*cause, scope) == HealthSignal::Failure);
-        ill.map(Cause::name).collect::<Vec<_>>().join(" ")
+        failing_causes.map(Cause::name).collect::<Vec<_>>().join(" ")
     };
 
-    assert_eq!(ill(RequestScope::Item), "server connection tls timeout truncated unknown");
     assert_eq!(
-        ill(RequestScope::Listing),
+        failing_causes(RequestScope::Item),
+        "server connection tls timeout truncated unknown"
+    );
+    assert_eq!(
+        failing_causes(RequestScope::Listing),
         "not_found server connection tls timeout truncated unknown"
     );
     assert_eq!(
@@ -404,27 +418,27 @@ fn a_long_open_period_keeps_its_start() {
         assert!(fail(&mut breaker, &CallSubject::Service, now).is_some());
     }
 
-    let openings = breaker.to_persisted().open_periods();
+    let periods = breaker.to_persisted().open_periods();
 
-    assert_eq!(openings.len(), 1);
+    assert_eq!(periods.len(), 1);
     assert_eq!(
-        (openings[0].opened_at, openings[0].generation, openings[0].closed.is_some()),
+        (periods[0].opened_at, periods[0].generation, periods[0].closed.is_some()),
         (NOW, 1, false)
     );
-    assert_eq!(openings[0].reason, "5 failures in a row: 503 from example");
+    assert_eq!(periods[0].reason, "5 failures in a row: 503 from example");
     assert!(breaker.apply_command(ManualCommand::Reset, now).is_some());
-    let closing = breaker.to_persisted().open_periods().remove(0).closed.unwrap();
-    assert_eq!((closing.at, is_manual(&closing.reason)), (now, true));
+    let closed = breaker.to_persisted().open_periods().remove(0).closed.unwrap();
+    assert_eq!((closed.at, is_manual(&closed.reason)), (now, true));
 }
 
 #[test]
 fn an_old_file_with_only_the_last_transition_is_read() {
-    let memory = open_breaker().to_persisted();
-    let older = PersistedBreaker { transitions: Vec::new(), ..memory.clone() };
+    let persisted = open_breaker().to_persisted();
+    let older = PersistedBreaker { transitions: Vec::new(), ..persisted.clone() };
 
-    assert_eq!(older.open_periods(), memory.open_periods());
+    assert_eq!(older.open_periods(), persisted.open_periods());
     let breaker = Breaker::restore("example", POLICY, &older, NOW);
-    assert_eq!(breaker.to_persisted().open_periods(), memory.open_periods());
+    assert_eq!(breaker.to_persisted().open_periods(), persisted.open_periods());
     assert_eq!(PersistedBreaker::default().open_periods(), []);
 }
 
@@ -441,9 +455,9 @@ fn recorded_transitions_have_a_size_limit() {
         assert_eq!((0..3).filter_map(|_| succeed(&mut breaker, now)).count(), 1);
     }
 
-    let memory = breaker.to_persisted();
+    let persisted = breaker.to_persisted();
 
-    let bytes = serde_json::to_vec_pretty(&memory.transitions).unwrap().len();
+    let bytes = serde_json::to_vec_pretty(&persisted.transitions).unwrap().len();
     assert!((1_000..5_000).contains(&bytes), "{bytes} bytes");
-    assert!(memory.last_transition.unwrap().reason.contains("successes in a row"));
+    assert!(persisted.last_transition.unwrap().reason.contains("successes in a row"));
 }

@@ -57,7 +57,7 @@ impl BreakerState {
 
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|phase| phase.name() == name)
+        Self::ALL.into_iter().find(|state| state.name() == name)
     }
 
     /// Returns the severity of a transition to this state.

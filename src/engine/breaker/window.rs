@@ -50,12 +50,12 @@ pub struct FailureRate {
 
 impl FailureStreak {
     pub(super) fn push(&mut self, subject: &CallSubject, at: Timestamp) {
-        let known = self.failures.iter_mut().find(|fault| match &fault.subject {
-            CallSubject::Item(_) => fault.subject == *subject,
+        let known = self.failures.iter_mut().find(|failure| match &failure.subject {
+            CallSubject::Item(_) => failure.subject == *subject,
             CallSubject::Service => false,
         });
         match known {
-            Some(fault) => fault.at = at,
+            Some(failure) => failure.at = at,
             None => self.failures.push(RecordedFailure { subject: subject.clone(), at }),
         }
         // Limits memory during a long outage, while a threshold of thousands can still be reached.
@@ -67,12 +67,12 @@ impl FailureStreak {
     pub(super) fn contains(&self, subject: &CallSubject) -> bool {
         match subject {
             CallSubject::Service => false,
-            CallSubject::Item(_) => self.failures.iter().any(|fault| fault.subject == *subject),
+            CallSubject::Item(_) => self.failures.iter().any(|failure| failure.subject == *subject),
         }
     }
 
     pub(super) fn extend(&mut self, more: &Self) {
-        more.failures.iter().for_each(|fault| self.push(&fault.subject, fault.at));
+        more.failures.iter().for_each(|failure| self.push(&failure.subject, failure.at));
     }
 
     pub(super) fn clear(&mut self) {
@@ -86,8 +86,8 @@ impl FailureStreak {
     /// Drops failures older than `window`, and of the rest the oldest, in the proportion of the
     /// newest failure's age to `window`.
     pub(super) fn decay(&mut self, window: Duration, now: Timestamp) {
-        self.failures.retain(|fault| now.since(fault.at) < window);
-        let Some(newest) = self.failures.iter().map(|fault| fault.at).max() else { return };
+        self.failures.retain(|failure| now.since(failure.at) < window);
+        let Some(newest) = self.failures.iter().map(|failure| failure.at).max() else { return };
         let age = now.since(newest).as_secs_f64() / window.as_secs_f64();
         #[expect(
             clippy::cast_possible_truncation,
@@ -119,28 +119,28 @@ impl CallWindow {
 
     /// Returns the items that failed.
     pub(super) fn failed_items(&self) -> FailureStreak {
-        let mut ill = FailureStreak::default();
+        let mut failed_items = FailureStreak::default();
         for (at, failed) in &self.calls {
             if let Some(subject @ CallSubject::Item(_)) = failed {
-                ill.push(subject, *at);
+                failed_items.push(subject, *at);
             }
         }
-        ill
+        failed_items
     }
 
     /// Counts the calls; repeated failures of an item count once.
     pub(super) fn failure_rate(&self) -> FailureRate {
         let mut items = BTreeSet::new();
-        let mut share = FailureRate::default();
+        let mut rate = FailureRate::default();
         for (_, failed) in &self.calls {
             let counts = match failed {
                 None => true,
                 Some(CallSubject::Service) => true,
                 Some(subject @ CallSubject::Item(_)) => items.insert(subject),
             };
-            share.calls += u32::from(counts);
-            share.failed += u32::from(counts && failed.is_some());
+            rate.calls += u32::from(counts);
+            rate.failed += u32::from(counts && failed.is_some());
         }
-        share
+        rate
     }
 }

@@ -31,7 +31,7 @@ const IN_FLIGHT_BUCKETS_MAX: u32 = 256;
 
 /// Evaluation of a full window.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum LatencyVerdict {
+pub(super) enum LatencyEvaluation {
     /// The server keeps pace with this number in flight.
     Acceptable { in_flight: u32 },
     /// It does not; `allowed_ratio` is the allowed latency over the measured one, below 1.
@@ -60,13 +60,13 @@ impl LatencyByConcurrency {
     /// Records one response; returns the evaluation of the window that it fills, if any.
     pub(super) fn record(
         &mut self,
-        taken: LatencySample,
+        sample: LatencySample,
         now: Timestamp,
-    ) -> Option<LatencyVerdict> {
-        self.record_total(taken.total);
-        let in_flight = taken.in_flight.clamp(1, IN_FLIGHT_BUCKETS_MAX);
+    ) -> Option<LatencyEvaluation> {
+        self.record_total(sample.total);
+        let in_flight = sample.in_flight.clamp(1, IN_FLIGHT_BUCKETS_MAX);
         let window = &mut self.buckets.entry(in_flight).or_default().samples;
-        window.push(taken.time_to_first_byte);
+        window.push(sample.time_to_first_byte);
         if window.len() < WINDOW_LEN {
             return None;
         }
@@ -80,43 +80,43 @@ impl LatencyByConcurrency {
         self.sorted_totals.get(last * 90 / 100).copied()
     }
 
-    fn evaluate(&mut self, in_flight: u32, median: Duration, now: Timestamp) -> LatencyVerdict {
-        for level in self.buckets.values_mut() {
-            level.baseline = level.baseline.filter(|(_, at)| now.since(*at) <= BASELINE_AGE_MAX);
+    fn evaluate(&mut self, in_flight: u32, median: Duration, now: Timestamp) -> LatencyEvaluation {
+        for bucket in self.buckets.values_mut() {
+            bucket.baseline = bucket.baseline.filter(|(_, at)| now.since(*at) <= BASELINE_AGE_MAX);
         }
-        let best = &mut self.buckets.entry(in_flight).or_default().baseline;
-        if best.is_none_or(|(best, _)| median <= best) {
-            *best = Some((median, now));
+        let baseline = &mut self.buckets.entry(in_flight).or_default().baseline;
+        if baseline.is_none_or(|(baseline, _)| median <= baseline) {
+            *baseline = Some((median, now));
         }
         let allowed = self.baseline_for(in_flight).max(LATENCY_FLOOR).mul_f64(TOLERANCE);
         if median <= allowed {
-            LatencyVerdict::Acceptable { in_flight }
+            LatencyEvaluation::Acceptable { in_flight }
         } else {
-            LatencyVerdict::Slow { allowed_ratio: allowed.as_secs_f64() / median.as_secs_f64() }
+            LatencyEvaluation::Slow { allowed_ratio: allowed.as_secs_f64() / median.as_secs_f64() }
         }
     }
 
     /// Returns the baseline of one number in flight, scaled from the best of any number.
     fn baseline_for(&self, in_flight: u32) -> Duration {
-        let seen =
-            self.buckets.iter().filter_map(|(number, level)| Some((*number, level.baseline?.0)));
-        let scaled = seen.map(|(number, best)| {
-            best.mul_f64((f64::from(in_flight) / f64::from(number)).max(1.0))
+        let baselines =
+            self.buckets.iter().filter_map(|(number, bucket)| Some((*number, bucket.baseline?.0)));
+        let scaled = baselines.map(|(number, baseline)| {
+            baseline.mul_f64((f64::from(in_flight) / f64::from(number)).max(1.0))
         });
         scaled.min().unwrap_or(Duration::MAX)
     }
 
-    fn record_total(&mut self, whole: Duration) {
+    fn record_total(&mut self, total: Duration) {
         if self.recent_totals.len() < TOTAL_WINDOW_LEN {
-            self.recent_totals.push(whole);
+            self.recent_totals.push(total);
         } else {
-            let oldest = std::mem::replace(&mut self.recent_totals[self.next_index], whole);
-            let at = self.sorted_totals.partition_point(|known| *known < oldest);
+            let oldest = std::mem::replace(&mut self.recent_totals[self.next_index], total);
+            let at = self.sorted_totals.partition_point(|other| *other < oldest);
             self.sorted_totals.remove(at);
         }
         self.next_index = (self.next_index + 1) % TOTAL_WINDOW_LEN;
-        let at = self.sorted_totals.partition_point(|known| *known < whole);
-        self.sorted_totals.insert(at, whole);
+        let at = self.sorted_totals.partition_point(|other| *other < total);
+        self.sorted_totals.insert(at, total);
     }
 }
 

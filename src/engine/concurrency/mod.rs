@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use self::latency::{LatencyByConcurrency, LatencyVerdict};
+use self::latency::{LatencyByConcurrency, LatencyEvaluation};
 use crate::engine::Timestamp;
 
 /// Factor for the current limit after a sign of overload, if every recent request failed: β of
@@ -105,13 +105,13 @@ impl ConcurrencyLimiter {
     /// Restores the limit of an earlier process, so that a restart does not overload a server in
     /// trouble.
     #[must_use]
-    pub fn restore(limit: u32, memory: &ConcurrencyState, now: Timestamp) -> Self {
-        let mut fresh = Self::new(limit);
-        let is_young = now.since(Timestamp(memory.saved_at)) <= STATE_AGE_MAX;
-        if is_young && memory.current_limit >= 1.0 {
-            fresh.current_limit = memory.current_limit.min(fresh.current_limit);
+    pub fn restore(limit: u32, state: &ConcurrencyState, now: Timestamp) -> Self {
+        let mut limiter = Self::new(limit);
+        let is_recent = now.since(Timestamp(state.saved_at)) <= STATE_AGE_MAX;
+        if is_recent && state.current_limit >= 1.0 {
+            limiter.current_limit = state.current_limit.min(limiter.current_limit);
         }
-        fresh
+        limiter
     }
 
     #[must_use]
@@ -125,15 +125,15 @@ impl ConcurrencyLimiter {
     #[must_use]
     pub fn limit(&self, per_second: Option<f64>) -> u32 {
         let useful =
-            per_second.zip(self.latencies.total_p90()).map_or(f64::INFINITY, |(rate, whole)| {
-                (rate * whole.as_secs_f64()).ceil() + SPARE_SLOTS
+            per_second.zip(self.latencies.total_p90()).map_or(f64::INFINITY, |(rate, total)| {
+                (rate * total.as_secs_f64()).ceil() + SPARE_SLOTS
             });
         to_slots(self.current_limit.min(useful)).clamp(1, self.configured_limit)
     }
 
     /// Records the result of a request sent at `sent`.
-    pub fn record_result(&mut self, sent: Timestamp, health: LoadSignal, now: Timestamp) {
-        match health {
+    pub fn record_result(&mut self, sent: Timestamp, signal: LoadSignal, now: Timestamp) {
+        match signal {
             LoadSignal::Neutral => {}
             // Reverts the decrease by its first failure.
             LoadSignal::ItemSpecificFailure => {
@@ -144,26 +144,26 @@ impl ConcurrencyLimiter {
                 self.record_outcome(true);
                 self.decrease(self.decrease_factor(), sent, now);
             }
-            LoadSignal::Completed(taken) => {
+            LoadSignal::Completed(sample) => {
                 self.record_outcome(false);
-                self.on_completed(taken, sent, now);
+                self.on_completed(sample, sent, now);
             }
         }
     }
 
-    fn on_completed(&mut self, taken: LatencySample, sent: Timestamp, now: Timestamp) {
-        match self.latencies.record(taken, now) {
-            Some(LatencyVerdict::Slow { allowed_ratio: share }) => {
-                self.decrease(share.max(DECREASE_FACTOR), sent, now);
+    fn on_completed(&mut self, sample: LatencySample, sent: Timestamp, now: Timestamp) {
+        match self.latencies.record(sample, now) {
+            Some(LatencyEvaluation::Slow { allowed_ratio }) => {
+                self.decrease(allowed_ratio.max(DECREASE_FACTOR), sent, now);
             }
             // Only a concurrency that was used is known to be acceptable.
-            Some(LatencyVerdict::Acceptable { in_flight })
+            Some(LatencyEvaluation::Acceptable { in_flight })
                 if f64::from(in_flight) * 2.0 >= self.current_limit.floor() =>
             {
                 self.current_limit =
                     (self.current_limit + INCREASE_STEP).min(f64::from(self.configured_limit));
             }
-            Some(LatencyVerdict::Acceptable { .. }) | None => {}
+            Some(LatencyEvaluation::Acceptable { .. }) | None => {}
         }
     }
 
@@ -183,9 +183,9 @@ impl ConcurrencyLimiter {
     }
 
     /// Decreases the limit, once for all requests that were in flight together.
-    fn decrease(&mut self, share: f64, sent: Timestamp, now: Timestamp) {
+    fn decrease(&mut self, factor: f64, sent: Timestamp, now: Timestamp) {
         if self.decreased_at.is_none_or(|at| sent > at) {
-            self.current_limit = (self.current_limit * share).max(1.0);
+            self.current_limit = (self.current_limit * factor).max(1.0);
             self.decreased_at = Some(now);
         }
     }

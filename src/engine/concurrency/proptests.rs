@@ -11,7 +11,7 @@ struct Completion {
 }
 
 fn completion() -> impl Strategy<Value = Completion> {
-    let taken = (0..10_u64.pow(12), 0..10_u64.pow(12), any::<u32>()).prop_map(
+    let completed = (0..10_u64.pow(12), 0..10_u64.pow(12), any::<u32>()).prop_map(
         |(first_byte, body, in_flight)| {
             let first_byte = Duration::from_nanos(first_byte);
             LoadSignal::Completed(LatencySample {
@@ -21,20 +21,25 @@ fn completion() -> impl Strategy<Value = Completion> {
             })
         },
     );
-    let health = prop_oneof![4 => taken, 1 => Just(LoadSignal::Overloaded), 1 => Just(LoadSignal::Neutral), 1 => Just(LoadSignal::ItemSpecificFailure)];
-    (health, -10_000..100_000_i64)
-        .prop_map(|(health, after)| Completion { signal: health, after_millis: after })
+    let signal = prop_oneof![
+        4 => completed,
+        1 => Just(LoadSignal::Overloaded),
+        1 => Just(LoadSignal::Neutral),
+        1 => Just(LoadSignal::ItemSpecificFailure),
+    ];
+    (signal, -10_000..100_000_i64)
+        .prop_map(|(signal, after_millis)| Completion { signal, after_millis })
 }
 
 /// Returns the limiter after a history, and the time at its end.
 fn replay(limit: u32, history: &[Completion]) -> (ConcurrencyLimiter, Timestamp) {
-    let (mut controller, mut now) = (ConcurrencyLimiter::new(limit), Timestamp(0));
-    for Completion { signal: health, after_millis: after } in history {
+    let (mut limiter, mut now) = (ConcurrencyLimiter::new(limit), Timestamp(0));
+    for Completion { signal, after_millis } in history {
         let sent = now;
-        now = Timestamp(now.0 + after);
-        controller.record_result(sent, *health, now);
+        now = Timestamp(now.0 + after_millis);
+        limiter.record_result(sent, *signal, now);
     }
-    (controller, now)
+    (limiter, now)
 }
 
 proptest! {
@@ -44,28 +49,32 @@ proptest! {
         history in prop::collection::vec(completion(), 0..200),
         rate in prop::option::of(any::<f64>()),
     ) {
-        let (controller, now) = replay(limit, &history);
-        let in_force = controller.limit(rate);
-        prop_assert!((1..=limit.max(1)).contains(&in_force), "{in_force}");
-        let recalled = ConcurrencyLimiter::restore(limit, &controller.to_state(now), now);
-        prop_assert_eq!(recalled.limit(None), controller.limit(None));
+        let (limiter, now) = replay(limit, &history);
+        let current_limit = limiter.limit(rate);
+        prop_assert!((1..=limit.max(1)).contains(&current_limit), "{current_limit}");
+        let restored = ConcurrencyLimiter::restore(limit, &limiter.to_state(now), now);
+        prop_assert_eq!(restored.limit(None), limiter.limit(None));
     }
 
     #[test]
     fn the_limit_recovers_from_any_history(
         limit in 1..32_u32, history in prop::collection::vec(completion(), 0..200),
     ) {
-        let (mut controller, mut now) = replay(limit, &history);
+        let (mut limiter, mut now) = replay(limit, &history);
         // Later than anything in the history.
         now = now.after(Duration::from_secs(1_000_000));
         for _ in 0..10 * 3 * limit {
-            let (sent, in_flight) = (now, controller.limit(None));
+            let (sent, in_flight) = (now, limiter.limit(None));
             now = now.after(Duration::from_millis(200));
-            let taken = Duration::from_millis(200);
-            let health = LoadSignal::Completed(LatencySample { time_to_first_byte: taken, total: taken, in_flight });
-            controller.record_result(sent, health, now);
+            let latency = Duration::from_millis(200);
+            let signal = LoadSignal::Completed(LatencySample {
+                time_to_first_byte: latency,
+                total: latency,
+                in_flight,
+            });
+            limiter.record_result(sent, signal, now);
         }
-        prop_assert_eq!(controller.limit(None), limit);
+        prop_assert_eq!(limiter.limit(None), limit);
     }
 
     /// Latency that is constant, in proportion to the load or in between, with a third of jitter
@@ -73,28 +82,32 @@ proptest! {
     #[test]
     fn a_proportionally_slower_server_is_never_limited(
         limit in 1..64_u32,
-        alone in 1..5_000_000_u64,
+        base_micros in 1..5_000_000_u64,
         workers in 1..64_u32,
         requests in prop::collection::vec((1..64_u32, 0.67..1.33_f64), 1..600),
     ) {
-        let (mut controller, mut now) = (ConcurrencyLimiter::new(limit), Timestamp(0));
-        for (in_flight, unrest) in requests {
+        let (mut limiter, mut now) = (ConcurrencyLimiter::new(limit), Timestamp(0));
+        for (in_flight, jitter) in requests {
             let in_flight = in_flight.min(limit);
-            let queued = (f64::from(in_flight) / f64::from(workers)).max(1.0);
-            let taken = Duration::from_micros(alone).mul_f64(queued * unrest);
+            let slowdown = (f64::from(in_flight) / f64::from(workers)).max(1.0);
+            let latency = Duration::from_micros(base_micros).mul_f64(slowdown * jitter);
             let sent = now;
-            now = now.after(Duration::from_millis(10)).max(sent.after(taken / in_flight));
-            let health = LoadSignal::Completed(LatencySample { time_to_first_byte: taken, total: taken, in_flight });
-            controller.record_result(sent, health, now);
-            prop_assert_eq!(controller.limit(None), limit);
+            now = now.after(Duration::from_millis(10)).max(sent.after(latency / in_flight));
+            let signal = LoadSignal::Completed(LatencySample {
+                time_to_first_byte: latency,
+                total: latency,
+                in_flight,
+            });
+            limiter.record_result(sent, signal, now);
+            prop_assert_eq!(limiter.limit(None), limit);
         }
     }
 
     #[test]
     fn a_failure_never_raises_the_limit(limit in 1..64_u32, history in prop::collection::vec(completion(), 0..200)) {
-        let (mut controller, now) = replay(limit, &history);
-        let before = controller.limit(None);
-        controller.record_result(Timestamp(now.0 - 1), LoadSignal::Overloaded, now);
-        prop_assert!(controller.limit(None) <= before);
+        let (mut limiter, now) = replay(limit, &history);
+        let before = limiter.limit(None);
+        limiter.record_result(Timestamp(now.0 - 1), LoadSignal::Overloaded, now);
+        prop_assert!(limiter.limit(None) <= before);
     }
 }

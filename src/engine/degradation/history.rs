@@ -33,13 +33,13 @@ impl DegradationHistory {
     /// backward clock step.
     pub fn record(&mut self, providers: &[ProviderHealth], now: Timestamp) {
         let first = slot_number(now).saturating_sub(i64::from(SLOTS_PER_DAY - 1));
-        let moved = first.saturating_sub(slot_number(self.starts_at));
+        let shift = first.saturating_sub(slot_number(self.starts_at));
         for scores in self.scores.values_mut() {
-            let before = |slot: i32| {
-                let place = usize::try_from(moved.saturating_add(i64::from(slot))).ok()?;
-                scores.get(place).copied().flatten()
+            let previous_score = |slot: i32| {
+                let index = usize::try_from(shift.saturating_add(i64::from(slot))).ok()?;
+                scores.get(index).copied().flatten()
             };
-            *scores = (0..SLOTS_PER_DAY).map(before).collect();
+            *scores = (0..SLOTS_PER_DAY).map(previous_score).collect();
         }
         self.starts_at = Timestamp(first.saturating_mul(slot_ms()));
         for health in providers {
@@ -47,7 +47,7 @@ impl DegradationHistory {
             let scores = scores.or_insert_with(|| (0..SLOTS_PER_DAY).map(|_| None).collect());
             if let Some(last) = scores.last_mut() {
                 let score = (health.score * SCORE_PRECISION).round() / SCORE_PRECISION;
-                *last = Some(last.map_or(score, |known| known.max(score)));
+                *last = Some(last.map_or(score, |previous| previous.max(score)));
             }
         }
         self.scores.retain(|_, scores| scores.iter().any(Option::is_some));

@@ -98,29 +98,29 @@ pub struct ProviderInputs {
 
 /// Evaluates every provider that has a source; sorted by name.
 #[must_use]
-pub fn evaluate(sources: &[SourceInput], shared: &ProviderInputs) -> Vec<ProviderHealth> {
+pub fn evaluate(sources: &[SourceInput], inputs: &ProviderInputs) -> Vec<ProviderHealth> {
     let mut providers: BTreeMap<&str, Vec<&SourceInput>> = BTreeMap::new();
     for source in sources {
         providers.entry(&source.provider).or_default().push(source);
     }
-    providers.into_iter().map(|(name, sources)| evaluate_provider(name, &sources, shared)).collect()
+    providers.into_iter().map(|(name, sources)| evaluate_provider(name, &sources, inputs)).collect()
 }
 
 fn evaluate_provider(
     provider: &str,
     sources: &[&SourceInput],
-    shared: &ProviderInputs,
+    inputs: &ProviderInputs,
 ) -> ProviderHealth {
     let counts = count_sources(sources);
     let success_rate = mean(sources.iter().filter_map(|source| source.success_rate));
-    let breaker = shared.breaker_states.get(provider).copied();
+    let breaker = inputs.breaker_states.get(provider).copied();
     let score = score(counts, success_rate, breaker);
     ProviderHealth {
         provider: provider.to_owned(),
         score,
         level: DegradationLevel::from_score(score),
         status: describe_status(counts, breaker),
-        p95_latency: shared.p95_latencies.get(provider).copied(),
+        p95_latency: inputs.p95_latencies.get(provider).copied(),
         success_rate,
         breaker,
         sources: counts,
@@ -134,17 +134,17 @@ pub fn score(
     success_rate: Option<f64>,
     breaker: Option<BreakerState>,
 ) -> f64 {
-    let share = |of: u32| f64::from(of) / f64::from(counts.total.max(1));
+    let share = |count: u32| f64::from(count) / f64::from(counts.total.max(1));
     let breaker = match breaker {
         Some(BreakerState::Open) => 1.0,
         Some(BreakerState::HalfOpen) => 0.5,
         Some(BreakerState::Closed) | None => 0.0,
     };
-    let failing = success_rate.map_or(0.0, |rate| 1.0 - rate.clamp(0.0, 1.0));
+    let failed_share = success_rate.map_or(0.0, |rate| 1.0 - rate.clamp(0.0, 1.0));
     let sum = FAILED_SOURCES_WEIGHT * share(counts.failed)
         + DEGRADED_SOURCES_WEIGHT * share(counts.degraded)
         + BREAKER_WEIGHT * breaker
-        + FAILED_ATTEMPTS_WEIGHT * failing;
+        + FAILED_ATTEMPTS_WEIGHT * failed_share;
     sum.clamp(0.0, 1.0)
 }
 
@@ -165,22 +165,22 @@ fn mean(rates: impl Iterator<Item = f64>) -> Option<f64> {
 
 fn describe_status(counts: SourceCounts, breaker: Option<BreakerState>) -> String {
     let SourceCounts { total, degraded, failed } = counts;
-    let mut told = Vec::new();
+    let mut parts = Vec::new();
     if failed > 0 {
-        told.push(format!("{failed} of {total} failed"));
+        parts.push(format!("{failed} of {total} failed"));
     }
     if degraded > 0 {
-        told.push(format!("{degraded} of {total} degraded"));
+        parts.push(format!("{degraded} of {total} degraded"));
     }
-    if told.is_empty() {
-        told.push(if total == 1 { "well".to_owned() } else { format!("all {total} well") });
+    if parts.is_empty() {
+        parts.push(if total == 1 { "healthy".to_owned() } else { format!("all {total} healthy") });
     }
     match breaker {
-        Some(BreakerState::Open) => told.push("left alone by its breaker".to_owned()),
-        Some(BreakerState::HalfOpen) => told.push("tried again by its breaker".to_owned()),
+        Some(BreakerState::Open) => parts.push("circuit breaker open".to_owned()),
+        Some(BreakerState::HalfOpen) => parts.push("circuit breaker half-open".to_owned()),
         Some(BreakerState::Closed) | None => {}
     }
-    told.join(", ")
+    parts.join(", ")
 }
 
 impl DegradationLevel {
@@ -219,10 +219,12 @@ mod optional_millis {
 
     #[expect(clippy::ref_option, reason = "serde passes references")]
     pub(super) fn serialize<S: Serializer>(
-        span: &Option<Duration>,
+        duration: &Option<Duration>,
         to: S,
     ) -> Result<S::Ok, S::Error> {
-        span.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX)).serialize(to)
+        duration
+            .map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+            .serialize(to)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(

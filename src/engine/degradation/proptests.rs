@@ -9,8 +9,8 @@ fn any_breaker_state() -> impl Strategy<Value = Option<BreakerState>> {
 }
 
 fn any_counts() -> impl Strategy<Value = SourceCounts> {
-    (0..300_u32, 0..300_u32, 0..300_u32).prop_map(|(well, degraded, failed)| SourceCounts {
-        total: well + degraded + failed,
+    (0..300_u32, 0..300_u32, 0..300_u32).prop_map(|(healthy, degraded, failed)| SourceCounts {
+        total: healthy + degraded + failed,
         degraded,
         failed,
     })
@@ -30,20 +30,20 @@ fn the_score_is_the_sum_of_its_four_parts() {
 
 #[test]
 fn degradation_levels_start_at_their_thresholds() {
-    let bands = [0.0, 0.099, 0.1, 0.299, 0.3, 0.599, 0.6, 1.0]
+    let levels = [0.0, 0.099, 0.1, 0.299, 0.3, 0.599, 0.6, 1.0]
         .map(|score| DegradationLevel::from_score(score).name());
 
     assert_eq!(
-        bands,
+        levels,
         ["healthy", "healthy", "minor", "minor", "moderate", "moderate", "severe", "severe"]
     );
 }
 
 #[test]
 fn sources_are_scored_per_provider() {
-    let source = |provider: &str, standing, success_rate| SourceInput {
+    let source = |provider: &str, health, success_rate| SourceInput {
         provider: provider.to_owned(),
-        health: standing,
+        health,
         success_rate,
     };
     let sources = [
@@ -51,18 +51,18 @@ fn sources_are_scored_per_provider() {
         source("one", SourceHealth::Failed, Some(0.5)),
         source("two", SourceHealth::Healthy, None),
     ];
-    let shared = ProviderInputs {
+    let inputs = ProviderInputs {
         breaker_states: BTreeMap::from([("one".to_owned(), BreakerState::Open)]),
         p95_latencies: BTreeMap::from([("two".to_owned(), Duration::from_millis(1500))]),
     };
 
-    let [one, two] = &evaluate(&sources, &shared)[..] else { panic!("two providers") };
+    let [one, two] = &evaluate(&sources, &inputs)[..] else { panic!("two providers") };
 
     assert_eq!((one.level, one.success_rate), (DegradationLevel::Moderate, Some(0.75)));
-    assert_eq!(one.status, "1 of 2 failed, left alone by its breaker");
+    assert_eq!(one.status, "1 of 2 failed, circuit breaker open");
     assert_eq!(
         (two.level, two.status.as_str(), two.breaker),
-        (DegradationLevel::Healthy, "well", None)
+        (DegradationLevel::Healthy, "healthy", None)
     );
     let json = serde_json::to_value(two).unwrap();
     assert_eq!(json["p95_latency_ms"], 1500);

@@ -107,12 +107,12 @@ pub enum RuleScope {
 impl ErrorRule {
     /// Returns true if all conditions hold.
     #[must_use]
-    pub fn matches(&self, reply: &ResponseView<'_>, scope: RequestScope) -> bool {
+    pub fn matches(&self, response: &ResponseView<'_>, scope: RequestScope) -> bool {
         self.scope.covers(scope)
             && (self.statuses.is_empty()
-                || self.statuses.iter().any(|one| one.contains(reply.status)))
-            && self.header.as_ref().is_none_or(|header| header.matches(reply.headers))
-            && self.body.as_ref().is_none_or(|body| body.matches(reply.body))
+                || self.statuses.iter().any(|range| range.contains(response.status)))
+            && self.header.as_ref().is_none_or(|header| header.matches(response.headers))
+            && self.body.as_ref().is_none_or(|body| body.matches(response.body))
     }
 
     /// Returns true if the rule has no condition on the response.
@@ -126,25 +126,25 @@ impl ErrorRule {
     /// Returns false if the conditions alone do not prove this.
     #[must_use]
     pub fn shadows(&self, later: &Self) -> bool {
-        let reach = self.scope == RuleScope::Any || self.scope == later.scope;
-        let statuses = self.statuses.is_empty()
+        let covers_scope = self.scope == RuleScope::Any || self.scope == later.scope;
+        let covers_statuses = self.statuses.is_empty()
             || (!later.statuses.is_empty()
                 && later
                     .statuses
                     .iter()
                     .flat_map(StatusRange::statuses)
                     .all(|status| self.statuses.iter().any(|range| range.contains(status))));
-        let header = match (&self.header, &later.header) {
+        let covers_header = match (&self.header, &later.header) {
             (None, _) => true,
             (Some(_), None) => false,
             (Some(first), Some(later)) => first.is_implied_by(later),
         };
-        let body = match (&self.body, &later.body) {
+        let covers_body = match (&self.body, &later.body) {
             (None, _) => true,
             (Some(_), None) => false,
             (Some(first), Some(later)) => first.is_implied_by(later),
         };
-        reach && statuses && header && body
+        covers_scope && covers_statuses && covers_header && covers_body
     }
 }
 
@@ -188,7 +188,7 @@ impl HeaderCondition {
 
     /// Returns true if this condition holds wherever `other` does.
     fn is_implied_by(&self, other: &Self) -> bool {
-        let follows = match (&self.test, &other.test) {
+        let is_test_implied = match (&self.test, &other.test) {
             (
                 HeaderTest::Exists,
                 HeaderTest::Exists | HeaderTest::Equals(_) | HeaderTest::Contains(_),
@@ -203,7 +203,7 @@ impl HeaderCondition {
             (HeaderTest::Equals(_), HeaderTest::Exists | HeaderTest::Contains(_))
             | (HeaderTest::Contains(_), HeaderTest::Exists) => false,
         };
-        self.name == other.name && follows
+        self.name == other.name && is_test_implied
     }
 }
 

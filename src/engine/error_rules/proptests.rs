@@ -30,18 +30,18 @@ fn body() -> impl Strategy<Value = BodyCondition> {
 /// Generates rules from so few values that they often overlap.
 pub(crate) fn rule() -> impl Strategy<Value = ErrorRule> {
     let statuses = vec((400..404_u16, 0..3_u16), 0..3);
-    let reach = prop::sample::select(RuleScope::ALL.to_vec());
-    let class = prop::sample::select(RULE_CAUSES.to_vec());
-    (statuses, option::of(header()), option::of(body()), reach, class).prop_map(
-        |(statuses, header, body, reach, class)| ErrorRule {
+    let scope = prop::sample::select(RuleScope::ALL.to_vec());
+    let cause = prop::sample::select(RULE_CAUSES.to_vec());
+    (statuses, option::of(header()), option::of(body()), scope, cause).prop_map(
+        |(statuses, header, body, scope, cause)| ErrorRule {
             statuses: statuses
                 .into_iter()
                 .map(|(first, more)| StatusRange { first, last: first + more })
                 .collect(),
             header,
             body,
-            scope: reach,
-            cause: class,
+            scope,
+            cause,
             wait: None,
             note: None,
             location: String::new(),
@@ -56,11 +56,11 @@ proptest! {
         body in "[ab]{0,3}|\\{\"[ab]\": (\"[ab]\"|[01]|true|false)\\}", scope in 0..3_usize,
     ) {
         let headers = [("x-a", value.as_str()), ("x-b", value.as_str())];
-        let reply = ResponseView { status, headers: &headers, body: &body };
+        let response = ResponseView { status, headers: &headers, body: &body };
         let scope = [RequestScope::Item, RequestScope::Listing, RequestScope::Session][scope];
 
-        if first.shadows(&later) && later.matches(&reply, scope) {
-            prop_assert!(first.matches(&reply, scope));
+        if first.shadows(&later) && later.matches(&response, scope) {
+            prop_assert!(first.matches(&response, scope));
         }
     }
 

@@ -43,7 +43,7 @@ fn every_condition_must_hold() {
     assert!(rule_matches(&header_rule(HeaderTest::Exists), ""));
     assert!(
         rule_matches(&header_rule(HeaderTest::Contains("quota".to_owned())), ""),
-        "of any of them"
+        "one of several headers matches"
     );
     assert!(rule_matches(&header_rule(HeaderTest::Equals("quota of day".to_owned())), ""));
     assert!(!rule_matches(&header_rule(HeaderTest::Equals("quota".to_owned())), ""));
@@ -66,22 +66,22 @@ fn a_body_is_matched_as_text_or_as_json() {
     assert!(!rule_matches(&json_pointer_rule("/error/code", Scalar::Text("7".to_owned())), json));
     assert!(
         !rule_matches(&json_pointer_rule("/error/code", Scalar::Integer(7)), &json[..30]),
-        "cut short"
+        "truncated JSON has no value"
     );
 }
 
 #[test]
 fn an_item_rule_does_not_match_listing_requests() {
-    let reply = ResponseView { status: 403, headers: &[], body: "" };
-    let reaches = |reach| {
-        let rule = ErrorRule { scope: reach, ..status_rule(403, 403) };
+    let response = ResponseView { status: 403, headers: &[], body: "" };
+    let matched_scopes = |scope| {
+        let rule = ErrorRule { scope, ..status_rule(403, 403) };
         [RequestScope::Item, RequestScope::Listing, RequestScope::Session]
-            .map(|scope| rule.matches(&reply, scope))
+            .map(|request_scope| rule.matches(&response, request_scope))
     };
 
-    assert_eq!(reaches(RuleScope::Any), [true; 3]);
-    assert_eq!(reaches(RuleScope::Item), [true, false, false]);
-    assert_eq!(reaches(RuleScope::Listing), [false, true, true]);
+    assert_eq!(matched_scopes(RuleScope::Any), [true; 3]);
+    assert_eq!(matched_scopes(RuleScope::Item), [true, false, false]);
+    assert_eq!(matched_scopes(RuleScope::Listing), [false, true, true]);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn a_rule_shadows_stricter_rules() {
     assert!(contains("QUOTA").shadows(&narrower));
     assert!(header_rule(HeaderTest::Exists).shadows(&contains("x")));
     assert!(!status_rule(403, 403).shadows(&status_rule(400, 499)));
-    assert!(!status_rule(400, 499).shadows(&contains("x")), "of any status");
+    assert!(!status_rule(400, 499).shadows(&contains("x")), "the other rule matches any status");
     assert!(!contains("x").shadows(&header_rule(HeaderTest::Exists)));
     let items = ErrorRule { scope: RuleScope::Item, ..status_rule(400, 499) };
     assert!(!items.shadows(&status_rule(403, 403)));

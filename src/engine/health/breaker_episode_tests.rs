@@ -43,23 +43,23 @@ impl BreakerScenario {
     /// Creates a scenario that has been evaluated once.
     fn new() -> Self {
         let breaker = Breaker::new(NAME, BreakerPolicy::DEFAULT, NOW);
-        let mut scene =
+        let mut scenario =
             Self { breaker, now: NOW, alerts: AlertStore::default(), openings: Vec::new() };
-        assert_eq!(scene.evaluate(), []);
-        scene
+        assert_eq!(scenario.evaluate(), []);
+        scenario
     }
 
     fn evaluate(&mut self) -> Vec<Notification> {
-        let memory: PersistedBreaker = self.breaker.to_persisted();
-        let seen = BreakerObservation {
+        let persisted: PersistedBreaker = self.breaker.to_persisted();
+        let observed = BreakerObservation {
             name: NAME.to_owned(),
             state: self.breaker.state(),
-            openings: memory.open_periods(),
-            reason: memory.last_transition.map(|change| change.reason).unwrap_or_default(),
+            open_periods: persisted.open_periods(),
+            reason: persisted.last_transition.map(|change| change.reason).unwrap_or_default(),
         };
-        let facts = HealthInputs { breakers: Ok(vec![seen]), ..healthy_inputs() };
-        let looked = correlate(&facts, &evaluate(&facts, &LIMITS, NOW));
-        self.alerts.evaluate(&looked, self.now)
+        let inputs = HealthInputs { breakers: Ok(vec![observed]), ..healthy_inputs() };
+        let observation = correlate(&inputs, &evaluate(&inputs, &LIMITS, NOW));
+        self.alerts.evaluate(&observation, self.now)
     }
 
     fn restart_monitor(&mut self) {
@@ -85,7 +85,7 @@ impl BreakerScenario {
     /// Makes five calls, as far as they are admitted.
     fn make_calls(
         &mut self,
-        end: impl Fn(
+        record: impl Fn(
             &mut Breaker,
             BreakerPermit,
             Timestamp,
@@ -93,21 +93,21 @@ impl BreakerScenario {
     ) {
         for _ in 0..5 {
             self.advance(Duration::from_millis(1));
-            let (admission, tried) = self.breaker.admit(self.now);
-            let ended = match admission {
-                Admission::Admitted(permit) => end(&mut self.breaker, permit, self.now),
+            let (admission, on_admission) = self.breaker.admit(self.now);
+            let on_result = match admission {
+                Admission::Admitted(permit) => record(&mut self.breaker, permit, self.now),
                 Admission::ProbeInFlight | Admission::Rejected { .. } => None,
             };
-            tried
+            on_admission
                 .into_iter()
-                .chain(ended)
+                .chain(on_result)
                 .for_each(|change| self.record_transition(change.from, change.to));
         }
     }
 
-    fn apply_command(&mut self, order: ManualCommand) {
+    fn apply_command(&mut self, command: ManualCommand) {
         self.advance(Duration::from_millis(1));
-        if let Some(change) = self.breaker.apply_command(order, self.now) {
+        if let Some(change) = self.breaker.apply_command(command, self.now) {
             self.record_transition(change.from, change.to);
         }
     }
@@ -126,92 +126,95 @@ impl BreakerScenario {
     }
 }
 
-fn notification_lines(notices: &[Notification]) -> Vec<String> {
-    let line = |notice: &Notification| {
-        let (news, severity, alert) = (notice.kind.name(), notice.severity(), &notice.alert);
-        let since = alert.resolved_reason.as_ref().map(|since| format!("; over, since {since}"));
-        let (severity, since) = (severity.name(), since.unwrap_or_default());
-        format!("{news} {severity} {}: {}{since}", alert.subject, alert.message)
+fn notification_lines(notifications: &[Notification]) -> Vec<String> {
+    let line = |sent: &Notification| {
+        let (kind, severity, alert) = (sent.kind.name(), sent.severity(), &sent.alert);
+        let reason = alert.resolved_reason.as_ref().map(|reason| format!("; resolved: {reason}"));
+        let (severity, reason) = (severity.name(), reason.unwrap_or_default());
+        format!("{kind} {severity} {}: {}{reason}", alert.subject, alert.message)
     };
-    notices.iter().map(line).collect()
+    notifications.iter().map(line).collect()
 }
 
 #[test]
 fn a_missed_opening_is_notified_with_its_reason() {
-    let mut scene = BreakerScenario::new();
-    scene.fail_calls();
-    scene.advance(Duration::from_secs(60));
-    scene.succeed_calls();
-    assert_eq!(scene.breaker.state(), BreakerState::Closed);
+    let mut scenario = BreakerScenario::new();
+    scenario.fail_calls();
+    scenario.advance(Duration::from_secs(60));
+    scenario.succeed_calls();
+    assert_eq!(scenario.breaker.state(), BreakerState::Closed);
 
-    let passed = scene.evaluate();
+    let notifications = scenario.evaluate();
 
     assert_eq!(
-        notification_lines(&passed),
-        ["passed info example: left alone by its breaker: 5 failures in a row: 503 from example"]
+        notification_lines(&notifications),
+        [
+            "resolved_unnotified info example: its circuit breaker opened: 5 failures in a row: 503 from example"
+        ]
     );
-    let (began, ended) = scene.openings[0];
-    assert_eq!((passed[0].alert.started_at, passed[0].alert.resolved_at), (began, ended));
-    assert_eq!(passed[0].alert.max_severity, Severity::Critical);
-    scene.restart_monitor();
-    scene.advance(2 * HOUR);
-    assert_eq!(scene.evaluate(), []);
+    let (opened, closed) = scenario.openings[0];
+    let alert = &notifications[0].alert;
+    assert_eq!((alert.started_at, alert.resolved_at), (opened, closed));
+    assert_eq!(alert.max_severity, Severity::Critical);
+    scenario.restart_monitor();
+    scenario.advance(2 * HOUR);
+    assert_eq!(scenario.evaluate(), []);
 }
 
 #[test]
 fn manual_breaker_commands_have_their_own_wording() {
-    let mut scene = BreakerScenario::new();
-    scene.apply_command(ManualCommand::Open { until: None });
-    let mut all = scene.evaluate();
-    scene.apply_command(ManualCommand::Close);
-    all.extend(scene.evaluate());
-    scene.advance(HOUR);
-    scene.apply_command(ManualCommand::Open { until: None });
-    scene.apply_command(ManualCommand::Reset);
-    all.extend(scene.evaluate());
-    scene.advance(HOUR);
-    scene.fail_calls();
-    scene.apply_command(ManualCommand::Close);
-    all.extend(scene.evaluate());
+    let mut scenario = BreakerScenario::new();
+    scenario.apply_command(ManualCommand::Open { until: None });
+    let mut all = scenario.evaluate();
+    scenario.apply_command(ManualCommand::Close);
+    all.extend(scenario.evaluate());
+    scenario.advance(HOUR);
+    scenario.apply_command(ManualCommand::Open { until: None });
+    scenario.apply_command(ManualCommand::Reset);
+    all.extend(scenario.evaluate());
+    scenario.advance(HOUR);
+    scenario.fail_calls();
+    scenario.apply_command(ManualCommand::Close);
+    all.extend(scenario.evaluate());
 
     insta::assert_snapshot!(notification_lines(&all).join("\n"), @"
-    raised critical example: left alone, since a person opened its breaker
-    ended info example: left alone, since a person opened its breaker; over, since a person closed its breaker
-    passed info example: left alone, since a person opened its breaker; over, since a person closed its breaker
-    passed info example: left alone by its breaker: 5 failures in a row: 503 from example; over, since a person closed its breaker
+    firing critical example: its circuit breaker was opened manually
+    resolved info example: its circuit breaker was opened manually; resolved: its circuit breaker was closed manually
+    resolved_unnotified info example: its circuit breaker was opened manually; resolved: its circuit breaker was closed manually
+    resolved_unnotified info example: its circuit breaker opened: 5 failures in a row: 503 from example; resolved: its circuit breaker was closed manually
     ");
 }
 
 #[test]
 fn a_storage_alert_inhibits_the_archive_breaker() {
-    let mut facts = healthy_inputs();
+    let mut inputs = healthy_inputs();
     let mut breaker = Breaker::new("archive", BreakerPolicy::DEFAULT, NOW);
     let mut alerts = AlertStore::default();
-    let mut look = |facts: &HealthInputs, breaker: &Breaker| {
-        let seen = BreakerObservation {
+    let mut notify = |inputs: &HealthInputs, breaker: &Breaker| {
+        let observed = BreakerObservation {
             name: "archive".to_owned(),
             state: breaker.state(),
             reason: String::new(),
-            openings: breaker.to_persisted().open_periods(),
+            open_periods: breaker.to_persisted().open_periods(),
         };
-        let facts = HealthInputs { breakers: Ok(vec![seen]), ..facts.clone() };
+        let inputs = HealthInputs { breakers: Ok(vec![observed]), ..inputs.clone() };
         notification_lines(
-            &alerts.evaluate(&correlate(&facts, &evaluate(&facts, &LIMITS, NOW)), NOW),
+            &alerts.evaluate(&correlate(&inputs, &evaluate(&inputs, &LIMITS, NOW)), NOW),
         )
     };
-    assert_eq!(look(&facts, &breaker), [""; 0]);
-    let state = facts.sources[0].state.as_mut().unwrap();
+    assert_eq!(notify(&inputs, &breaker), [""; 0]);
+    let state = inputs.sources[0].state.as_mut().unwrap();
     (state.status, state.storage_error) =
         (crate::engine::Status::Error, Some("No space left on device".to_owned()));
 
-    for order in [ManualCommand::Open { until: None }, ManualCommand::Close] {
-        assert!(breaker.apply_command(order, NOW).is_some());
+    for command in [ManualCommand::Open { until: None }, ManualCommand::Close] {
+        assert!(breaker.apply_command(command, NOW).is_some());
     }
-    assert_eq!(look(&facts, &breaker).len(), 1, "the storage itself");
-    let then = look(&healthy_inputs(), &breaker);
+    assert_eq!(notify(&inputs, &breaker).len(), 1, "only the storage alert");
+    let lines = notify(&healthy_inputs(), &breaker);
 
-    assert_eq!(then.len(), 1, "{then:?}");
-    assert!(then[0].starts_with("ended"), "{then:?}");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].starts_with("resolved"), "{lines:?}");
 }
 
 fn any_event() -> impl Strategy<Value = ScenarioEvent> {
@@ -233,47 +236,52 @@ fn any_event() -> impl Strategy<Value = ScenarioEvent> {
 proptest! {
     #[test]
     fn each_opening_is_notified_once_and_the_last_state_is_true(
-        facts in prop::collection::vec((any_event(), 0..1_000_u64), 0..200)
+        events in prop::collection::vec((any_event(), 0..1_000_u64), 0..200)
     ) {
-        let mut scene = BreakerScenario::new();
+        let mut scenario = BreakerScenario::new();
         // Start of the last notified open period, and time of the last notification.
-        let (mut told, mut told_at) = (NOW, NOW.before(HOUR));
-        let (mut is_known_to_be_open, mut looked_at) = (false, NOW);
-        for (fact, pause) in facts {
-            scene.advance(Duration::from_secs(pause));
-            match fact {
-                ScenarioEvent::Fail => scene.fail_calls(),
-                ScenarioEvent::Succeed => scene.succeed_calls(),
-                ScenarioEvent::Command(order) => scene.apply_command(order),
-                ScenarioEvent::RestartMonitor => scene.restart_monitor(),
-                ScenarioEvent::DeleteFile => scene.delete_file(),
+        let (mut last_notified, mut notified_at) = (NOW, NOW.before(HOUR));
+        let (mut is_notified_open, mut evaluated_at) = (false, NOW);
+        for (event, pause) in events {
+            scenario.advance(Duration::from_secs(pause));
+            match event {
+                ScenarioEvent::Fail => scenario.fail_calls(),
+                ScenarioEvent::Succeed => scenario.succeed_calls(),
+                ScenarioEvent::Command(command) => scenario.apply_command(command),
+                ScenarioEvent::RestartMonitor => scenario.restart_monitor(),
+                ScenarioEvent::DeleteFile => scenario.delete_file(),
                 ScenarioEvent::Evaluate => {
-                    let is_within_the_hour = scene.now.since(told_at) < HOUR;
-                    let notices = scene.evaluate();
-                    prop_assert!(notices.len() <= 1, "{notices:?}");
-                    let is_open = scene.breaker.state() != BreakerState::Closed;
-                    let has_missed = scene.openings.iter().any(|(began, _)| *began > looked_at);
-                    for notice in &notices {
-                        let (NotificationKind::Firing | NotificationKind::ResolvedUnnotified) = notice.kind else { continue };
-                        prop_assert_eq!(notice.kind == NotificationKind::Firing, is_open);
-                        let newest = scene.openings.last().unwrap().0;
-                        prop_assert!(newest > told, "{newest} was told already");
-                        if notice.kind == NotificationKind::ResolvedUnnotified {
-                            prop_assert!(notice.alert.started_at > told);
-                            prop_assert!(notice.alert.started_at > looked_at);
+                    let is_within_the_hour = scenario.now.since(notified_at) < HOUR;
+                    let notifications = scenario.evaluate();
+                    prop_assert!(notifications.len() <= 1, "{notifications:?}");
+                    let is_open = scenario.breaker.state() != BreakerState::Closed;
+                    let has_missed =
+                        scenario.openings.iter().any(|(opened, _)| *opened > evaluated_at);
+                    for notification in &notifications {
+                        let is_firing = notification.kind == NotificationKind::Firing;
+                        let is_late = notification.kind == NotificationKind::ResolvedUnnotified;
+                        if !is_firing && !is_late {
+                            continue;
+                        }
+                        prop_assert_eq!(is_firing, is_open);
+                        let newest = scenario.openings.last().unwrap().0;
+                        prop_assert!(newest > last_notified, "{newest} was already notified");
+                        if is_late {
+                            prop_assert!(notification.alert.started_at > last_notified);
+                            prop_assert!(notification.alert.started_at > evaluated_at);
                             prop_assert!(!is_within_the_hour);
                         }
-                        (told, told_at) = (newest, scene.now);
+                        (last_notified, notified_at) = (newest, scenario.now);
                     }
-                    if let Some(last) = notices.last() {
-                        is_known_to_be_open = last.kind == NotificationKind::Firing;
+                    if let Some(last) = notifications.last() {
+                        is_notified_open = last.kind == NotificationKind::Firing;
                     }
-                    prop_assert!(is_open || !is_known_to_be_open);
+                    prop_assert!(is_open || !is_notified_open);
                     if !is_within_the_hour {
-                        prop_assert_eq!(is_known_to_be_open, is_open);
-                        prop_assert!(!has_missed || !notices.is_empty() || is_open);
+                        prop_assert_eq!(is_notified_open, is_open);
+                        prop_assert!(!has_missed || !notifications.is_empty() || is_open);
                     }
-                    looked_at = scene.now;
+                    evaluated_at = scenario.now;
                 }
             }
         }
@@ -281,30 +289,31 @@ proptest! {
 
     #[test]
     fn clock_steps_without_events_repeat_no_notification(
-        facts in prop::collection::vec((any_event(), -DAY..DAY), 0..60),
+        events in prop::collection::vec((any_event(), -DAY..DAY), 0..60),
         steps in prop::collection::vec(-DAY..DAY, 1..20),
     ) {
-        let mut scene = BreakerScenario::new();
-        for (fact, step) in facts {
-            scene.now = Timestamp(scene.now.0 + step);
-            match fact {
-                ScenarioEvent::Fail => scene.fail_calls(),
-                ScenarioEvent::Succeed => scene.succeed_calls(),
-                ScenarioEvent::Command(order) => scene.apply_command(order),
-                ScenarioEvent::RestartMonitor => scene.restart_monitor(),
-                ScenarioEvent::DeleteFile => scene.delete_file(),
-                ScenarioEvent::Evaluate => drop(scene.evaluate()),
+        let mut scenario = BreakerScenario::new();
+        for (event, step) in events {
+            scenario.now = Timestamp(scenario.now.0 + step);
+            match event {
+                ScenarioEvent::Fail => scenario.fail_calls(),
+                ScenarioEvent::Succeed => scenario.succeed_calls(),
+                ScenarioEvent::Command(command) => scenario.apply_command(command),
+                ScenarioEvent::RestartMonitor => scenario.restart_monitor(),
+                ScenarioEvent::DeleteFile => scenario.delete_file(),
+                ScenarioEvent::Evaluate => drop(scenario.evaluate()),
             }
         }
-        let is_open = scene.breaker.state() != BreakerState::Closed;
-        drop(scene.evaluate());
-        let mut then = Vec::new();
+        let is_open = scenario.breaker.state() != BreakerState::Closed;
+        drop(scenario.evaluate());
+        let mut kinds = Vec::new();
         for step in steps {
-            scene.now = Timestamp(scene.now.0 + step);
-            scene.restart_monitor();
-            then.extend(scene.evaluate().iter().map(|notice| notice.kind));
+            scenario.now = Timestamp(scenario.now.0 + step);
+            scenario.restart_monitor();
+            kinds.extend(scenario.evaluate().iter().map(|notification| notification.kind));
         }
         // A breaker that is still open may have had to wait for the end of the hour.
-        prop_assert!(then.is_empty() || (is_open && then == [NotificationKind::Firing]), "{then:?}");
+        let is_firing_once = is_open && kinds == [NotificationKind::Firing];
+        prop_assert!(kinds.is_empty() || is_firing_once, "{kinds:?}");
     }
 }

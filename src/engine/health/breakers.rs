@@ -12,34 +12,36 @@ pub(super) fn breaker_condition(breaker: &BreakerObservation) -> AlertCondition 
         BreakerState::Open => open_message(&sanitize_line(&breaker.reason)),
         BreakerState::HalfOpen | BreakerState::Closed => {
             // The reason of a half-open breaker is only that its time is over, not the cause.
-            let began = breaker.openings.last().map_or(&breaker.reason, |opening| &opening.reason);
-            format!("{}; now it is tried again", open_message(&sanitize_line(began)))
+            let reason =
+                breaker.open_periods.last().map_or(&breaker.reason, |opening| &opening.reason);
+            format!("{}; it is half-open now", open_message(&sanitize_line(reason)))
         }
     };
     open_breaker_condition(breaker, message)
 }
 
-/// Returns the open periods as episodes. `follows`: they only follow from another condition that
-/// is notified, and are inhibited.
+/// Returns the open periods as episodes. `is_inhibited` is true if they only follow from another
+/// condition that is notified.
 pub(super) fn breaker_episodes(
     breaker: &BreakerObservation,
-    follows: bool,
+    is_inhibited: bool,
 ) -> impl Iterator<Item = Episode> {
-    breaker.openings.iter().map(move |opening| to_episode(breaker, opening, follows))
+    breaker.open_periods.iter().map(move |opening| to_episode(breaker, opening, is_inhibited))
 }
 
-fn to_episode(breaker: &BreakerObservation, opening: &OpenPeriod, follows: bool) -> Episode {
-    let ended = opening.closed.as_ref().map(|closing| Resolution {
+fn to_episode(breaker: &BreakerObservation, opening: &OpenPeriod, is_inhibited: bool) -> Episode {
+    let resolution = opening.closed.as_ref().map(|closing| Resolution {
         resolved_at: closing.at,
         severity: BreakerState::Closed.severity(),
-        reason: is_manual(&closing.reason).then(|| "a person closed its breaker".to_owned()),
+        reason: is_manual(&closing.reason)
+            .then(|| "its circuit breaker was closed manually".to_owned()),
     });
     Episode {
         condition: open_breaker_condition(breaker, open_message(&sanitize_line(&opening.reason))),
         sequence: opening.generation,
         started_at: opening.opened_at,
-        resolution: ended,
-        is_inhibited: follows,
+        resolution,
+        is_inhibited,
     }
 }
 
@@ -54,10 +56,10 @@ fn open_breaker_condition(breaker: &BreakerObservation, message: String) -> Aler
     }
 }
 
-fn open_message(why: &str) -> String {
-    if is_manual(why) {
-        "left alone, since a person opened its breaker".to_owned()
+fn open_message(reason: &str) -> String {
+    if is_manual(reason) {
+        "its circuit breaker was opened manually".to_owned()
     } else {
-        format!("left alone by its breaker: {why}")
+        format!("its circuit breaker opened: {reason}")
     }
 }

@@ -6,7 +6,7 @@ use crate::engine::watch::HealthLevel;
 use crate::engine::{Timestamp, sanitize_line};
 
 /// Finding of a check that could not be made.
-pub(super) const UNKNOWN_FINDING: &str = "not_known";
+pub(super) const UNKNOWN_FINDING: &str = "unknown";
 
 /// Kind of a check.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -94,13 +94,13 @@ impl HealthCheck {
     /// Creates a check without subject, value, threshold and advice.
     #[must_use]
     pub fn new(
-        name: CheckKind,
+        kind: CheckKind,
         finding: &str,
         level: HealthLevel,
         message: impl Into<String>,
     ) -> Self {
         Self {
-            kind: name,
+            kind,
             finding: finding.to_owned(),
             subject: String::new(),
             level,
@@ -113,18 +113,18 @@ impl HealthCheck {
 
     /// Creates a check that could not be made, with the reason.
     #[must_use]
-    pub fn unknown(name: CheckKind, why: &str) -> Self {
+    pub fn unknown(kind: CheckKind, reason: &str) -> Self {
         Self::new(
-            name,
+            kind,
             UNKNOWN_FINDING,
             HealthLevel::Unknown,
-            format!("cannot be told: {}", sanitize_line(why)),
+            format!("cannot be checked: {}", sanitize_line(reason)),
         )
     }
 
     #[must_use]
-    pub fn with_subject(mut self, about: impl Into<String>) -> Self {
-        self.subject = about.into();
+    pub fn with_subject(mut self, subject: impl Into<String>) -> Self {
+        self.subject = subject.into();
         self
     }
 
@@ -132,10 +132,10 @@ impl HealthCheck {
     #[must_use]
     pub fn with_measurement(
         mut self,
-        figure: impl Into<String>,
+        value: impl Into<String>,
         threshold: impl Into<String>,
     ) -> Self {
-        (self.value, self.threshold) = (Some(figure.into()), Some(threshold.into()));
+        (self.value, self.threshold) = (Some(value.into()), Some(threshold.into()));
         self
     }
 
@@ -148,8 +148,8 @@ impl HealthCheck {
 
 impl HealthCheckReport {
     #[must_use]
-    pub fn new(checks: Vec<HealthCheck>, looked_at: Timestamp) -> Self {
-        let level = checks.iter().map(|check| check.level).max().unwrap_or(HealthLevel::Unknown);
-        Self { checked_at: looked_at, level, checks }
+    pub fn new(checks: Vec<HealthCheck>, checked_at: Timestamp) -> Self {
+        let level = HealthLevel::worst(checks.iter().map(|check| check.level));
+        Self { checked_at, level, checks }
     }
 }

@@ -30,20 +30,20 @@ const UNIT_DOWN_FINDINGS: [&str; 3] = ["died", "stopped", "never_run"];
 
 /// Derives the alert conditions from the inputs and their report.
 #[must_use]
-pub fn correlate(facts: &HealthInputs, report: &HealthCheckReport) -> Observation {
-    let mut drawn = ConditionBuilder {
-        inputs: facts,
+pub fn correlate(inputs: &HealthInputs, report: &HealthCheckReport) -> Observation {
+    let mut builder = ConditionBuilder {
+        inputs,
         report,
         observation: Observation::default(),
         is_storage_failing: false,
     };
-    drawn.collect_subjects();
-    drawn.mark_uncollected();
-    drawn.add_host();
-    drawn.add_sources();
-    drawn.add_providers();
-    drawn.add_journal();
-    drawn.observation
+    builder.collect_subjects();
+    builder.mark_uncollected();
+    builder.add_host();
+    builder.add_sources();
+    builder.add_providers();
+    builder.add_journal();
+    builder.observation
 }
 
 struct ConditionBuilder<'a> {
@@ -66,13 +66,13 @@ impl<'a> ConditionBuilder<'a> {
     /// Marks what could not be collected at all: its conditions may or may not still hold.
     fn mark_uncollected(&mut self) {
         if self.inputs.crash_loops.is_err() {
-            for area in [CheckKind::Service, CheckKind::Execution] {
-                self.mark_unobserved(AlertKey::new(area.name(), CRASH_LOOP).as_str(), "");
+            for kind in [CheckKind::Service, CheckKind::Execution] {
+                self.mark_unobserved(AlertKey::new(kind.name(), CRASH_LOOP).as_str(), "");
             }
         }
-        let is_untold =
+        let is_unit_unknown =
             |finding: &Finding| matches!(finding.kind, FindingKind::UnitStateUnknown { .. });
-        if self.inputs.findings.iter().any(is_untold) {
+        if self.inputs.findings.iter().any(is_unit_unknown) {
             // The units of single sources are not queried in this case, either.
             self.mark_unobserved(CheckKind::Service.name(), "");
             self.mark_unobserved(CheckKind::Journal.name(), "");
@@ -111,11 +111,11 @@ impl<'a> ConditionBuilder<'a> {
     }
 
     fn add_sources(&mut self) {
-        let critical = |check: &&&HealthCheck| check.level == HealthLevel::Critical;
-        let down: BTreeSet<&str> = self
+        let is_critical = |check: &&&HealthCheck| check.level == HealthLevel::Critical;
+        let down_units: BTreeSet<&str> = self
             .failing_checks(CheckKind::Service)
             .iter()
-            .filter(critical)
+            .filter(is_critical)
             .map(|check| check.subject.as_str())
             .collect();
         for check in self.failing_checks(CheckKind::Execution) {
@@ -129,22 +129,22 @@ impl<'a> ConditionBuilder<'a> {
                 // A wait ends by itself, and `failing` is part of the provider's condition.
                 continue;
             }
-            let is_down = down.contains(self.inputs.unit_of_source(&check.subject));
+            let is_down = down_units.contains(self.inputs.unit_of_source(&check.subject));
             if is_down && UNIT_DOWN_FINDINGS.contains(&finding) {
                 self.mark_unobserved(CheckKind::Execution.name(), &check.subject);
                 continue;
             }
-            let cause =
+            let finding =
                 if finding == "stalled" || finding == "overdue" { "stuck" } else { finding };
-            self.raise(check, cause);
+            self.raise(check, finding);
         }
-        let told: BTreeSet<&str> = self
+        let failing_sources: BTreeSet<&str> = self
             .failing_checks(CheckKind::Execution)
             .iter()
             .map(|check| check.subject.as_str())
             .collect();
         for check in self.failing_checks(CheckKind::Heartbeat) {
-            if is_unknown(check) || told.contains(check.subject.as_str()) {
+            if is_unknown(check) || failing_sources.contains(check.subject.as_str()) {
                 self.mark_unobserved(CheckKind::Heartbeat.name(), &check.subject);
             } else {
                 self.raise(check, &check.finding);
@@ -190,8 +190,8 @@ impl<'a> ConditionBuilder<'a> {
         let mut failing = Vec::new();
         for source in &self.inputs.sources {
             let Some(state) = &source.state else {
-                for by in [CheckKind::Execution.name(), STORAGE, QUARANTINE] {
-                    self.mark_unobserved(by, &source.name);
+                for component in [CheckKind::Execution.name(), STORAGE, QUARANTINE] {
+                    self.mark_unobserved(component, &source.name);
                 }
                 // The shared storage condition cannot resolve without it, either.
                 self.mark_unobserved(STORAGE, "");
@@ -217,9 +217,9 @@ impl<'a> ConditionBuilder<'a> {
                 self.mark_unobserved(QUARANTINE, &source.name);
             }
         }
-        for (source, why) in &self.inputs.archive_mismatches {
+        for (source, reason) in &self.inputs.archive_mismatches {
             if !failing.iter().any(|(known, _)| known == source) {
-                failing.push((source.as_str(), why.as_str()));
+                failing.push((source.as_str(), reason.as_str()));
             }
         }
         self.is_storage_failing = disk_is_full || !failing.is_empty();
@@ -233,7 +233,7 @@ impl<'a> ConditionBuilder<'a> {
             subject: String::new(),
             severity: Severity::Critical,
             message: format!(
-                "{} cannot store what is fetched; {first}: {}",
+                "{} cannot store documents; {first}: {}",
                 pluralize(failing.len(), "source"),
                 sanitize_line(error)
             ),
@@ -244,10 +244,10 @@ impl<'a> ConditionBuilder<'a> {
     /// Adds one condition per provider, with the highest severity of all that point to it.
     fn add_providers(&mut self) {
         let mut worst: BTreeMap<String, AlertCondition> = BTreeMap::new();
-        let mut note = |concern: AlertCondition| {
-            let known = worst.get(&concern.subject).map(|known| known.severity);
-            if known < Some(concern.severity) {
-                worst.insert(concern.subject.clone(), concern);
+        let mut add = |condition: AlertCondition| {
+            let known = worst.get(&condition.subject).map(|known| known.severity);
+            if known < Some(condition.severity) {
+                worst.insert(condition.subject.clone(), condition);
             }
         };
         match &self.inputs.breakers {
@@ -256,41 +256,43 @@ impl<'a> ConditionBuilder<'a> {
                     let is_provider =
                         self.inputs.sources.iter().any(|source| source.provider == breaker.name);
                     // The breakers of ledger and archive open because of a storage failure.
-                    let follows = !is_provider && self.is_storage_failing;
-                    self.observation.episodes.extend(breakers::breaker_episodes(breaker, follows));
+                    let is_inhibited = !is_provider && self.is_storage_failing;
+                    self.observation
+                        .episodes
+                        .extend(breakers::breaker_episodes(breaker, is_inhibited));
                     match breaker.state {
                         BreakerState::Closed => {}
-                        BreakerState::Open | BreakerState::HalfOpen if follows => {
+                        BreakerState::Open | BreakerState::HalfOpen if is_inhibited => {
                             self.observation
                                 .unobserved
                                 .insert((PROVIDER.to_owned(), breaker.name.clone()));
                         }
                         BreakerState::Open | BreakerState::HalfOpen => {
-                            note(breakers::breaker_condition(breaker));
+                            add(breakers::breaker_condition(breaker));
                         }
                     }
                 }
             }
             Err(_) => self.observation.unobserved.extend([(PROVIDER.to_owned(), String::new())]),
         }
-        let areas = [CheckKind::Execution, CheckKind::Sources, CheckKind::Clients];
-        let checks = areas.into_iter().flat_map(|area| self.failing_checks(area));
+        let kinds = [CheckKind::Execution, CheckKind::Sources, CheckKind::Clients];
+        let checks = kinds.into_iter().flat_map(|kind| self.failing_checks(kind));
         for check in checks.filter(|check| indicates_provider_failure(check)) {
             let source = self.inputs.sources.iter().find(|source| source.name == check.subject);
             let Some(source) = source else { continue };
             if self.has_storage_error(&source.name) {
                 continue;
             }
-            note(AlertCondition {
+            add(AlertCondition {
                 subject: source.provider.clone(),
                 key: provider_degraded_key(),
                 message: format!("{}: {}", source.name, message_with_value(check)),
                 ..to_condition(check, &check.finding)
             });
         }
-        let is_unseen =
+        let is_unobserved =
             |source: &&SourceObservation| source.state.is_none() || source.counters.is_err();
-        for source in self.inputs.sources.iter().filter(is_unseen) {
+        for source in self.inputs.sources.iter().filter(is_unobserved) {
             self.observation.unobserved.insert((PROVIDER.to_owned(), source.provider.clone()));
         }
         self.observation.conditions.extend(worst.into_values());
@@ -299,13 +301,13 @@ impl<'a> ConditionBuilder<'a> {
     /// Adds the conditions of the journals only if there is no other condition, because every other
     /// problem also logs errors.
     fn add_journal(&mut self) {
-        let is_all = self.observation.conditions.is_empty();
+        let is_only_problem = self.observation.conditions.is_empty();
         for check in self.failing_checks(CheckKind::Journal) {
             if check.level == HealthLevel::Unknown {
                 // One query reads the journals of all units.
                 self.mark_unobserved(CheckKind::Journal.name(), "");
             }
-            if is_all || check.level == HealthLevel::Unknown {
+            if is_only_problem || check.level == HealthLevel::Unknown {
                 self.raise(check, &check.finding);
             } else {
                 self.mark_unobserved(CheckKind::Journal.name(), &check.subject);
@@ -320,10 +322,10 @@ impl<'a> ConditionBuilder<'a> {
         state.is_some_and(|state| state.status == Status::Error && state.storage_error.is_some())
     }
 
-    fn failing_checks(&self, area: CheckKind) -> Vec<&'a HealthCheck> {
-        let of_area =
-            |check: &&'a HealthCheck| check.kind == area && check.level > HealthLevel::Healthy;
-        self.report.checks.iter().filter(of_area).collect()
+    fn failing_checks(&self, kind: CheckKind) -> Vec<&'a HealthCheck> {
+        let of_kind =
+            |check: &&'a HealthCheck| check.kind == kind && check.level > HealthLevel::Healthy;
+        self.report.checks.iter().filter(of_kind).collect()
     }
 
     fn raise(&mut self, check: &HealthCheck, finding: &str) {
@@ -333,13 +335,13 @@ impl<'a> ConditionBuilder<'a> {
         self.observation.conditions.push(to_condition(check, finding));
     }
 
-    fn mark_unobserved(&mut self, by: &str, about: &str) {
-        self.observation.unobserved.insert((by.to_owned(), about.to_owned()));
+    fn mark_unobserved(&mut self, component: &str, subject: &str) {
+        self.observation.unobserved.insert((component.to_owned(), subject.to_owned()));
     }
 }
 
 pub(super) fn provider_degraded_key() -> AlertKey {
-    AlertKey::new(PROVIDER, "unwell")
+    AlertKey::new(PROVIDER, "degraded")
 }
 
 /// Returns true if the check could not be made.
@@ -364,7 +366,7 @@ fn indicates_provider_failure(check: &HealthCheck) -> bool {
 
 fn to_condition(check: &HealthCheck, finding: &str) -> AlertCondition {
     let severity = match check.level {
-        HealthLevel::Healthy => Severity::Info,
+        HealthLevel::Skipped | HealthLevel::Healthy => Severity::Info,
         HealthLevel::Warning | HealthLevel::Unknown => Severity::Warning,
         HealthLevel::Critical => Severity::Critical,
     };
@@ -379,7 +381,7 @@ fn to_condition(check: &HealthCheck, finding: &str) -> AlertCondition {
 
 fn message_with_value(check: &HealthCheck) -> String {
     match &check.value {
-        Some(figure) => format!("{} ({figure})", check.message),
+        Some(value) => format!("{} ({value})", check.message),
         None => check.message.clone(),
     }
 }

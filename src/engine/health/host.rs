@@ -15,35 +15,29 @@ pub(super) fn check_proxies(
     let pool = match pool {
         None | Some(Ok(None)) => return Vec::new(),
         Some(Ok(Some(pool))) => *pool,
-        Some(Err(why)) => return vec![HealthCheck::unknown(CheckKind::Proxies, why)],
+        Some(Err(reason)) => return vec![HealthCheck::unknown(CheckKind::Proxies, reason)],
     };
-    let ProxyPoolStatus {
-        total,
-        healthy,
-        suspect: doubted,
-        dead,
-        cooling_down: cooling,
-        mean_latency,
-    } = pool;
+    let ProxyPoolStatus { total, healthy, failing: suspect, dead, cooling_down, mean_latency } =
+        pool;
     // A pool smaller than the threshold is healthy if all its proxies are.
-    let wanted = thresholds.proxies.min(total).max(1);
-    let latency = mean_latency.map(|mean| format!(", {} on average", format_duration(mean)));
+    let healthy_min = thresholds.proxies.min(total).max(1);
+    let latency = mean_latency.map(|mean| format!(", mean latency {}", format_duration(mean)));
     let latency = latency.unwrap_or_default();
-    let figure = format!("{healthy} of {total}");
-    let threshold = format!("fewer than {wanted}");
+    let value = format!("{healthy} of {total}");
+    let threshold = format!("fewer than {healthy_min}");
     let message = format!(
-        "{healthy} of {total} healthy, {doubted} in doubt, {dead} dead, {cooling} of them in \
+        "{healthy} of {total} healthy, {suspect} failing, {dead} dead, {cooling_down} of them in \
          cooldown{latency}"
     );
     let check = if healthy == 0 {
         HealthCheck::new(CheckKind::Proxies, "none_healthy", HealthLevel::Critical, message)
-    } else if healthy < wanted {
+    } else if healthy < healthy_min {
         HealthCheck::new(CheckKind::Proxies, "too_few_healthy", HealthLevel::Critical, message)
     } else {
         HealthCheck::new(CheckKind::Proxies, "enough", HealthLevel::Healthy, message)
     };
-    let check = check.with_measurement(figure, threshold);
-    vec![if healthy < wanted {
+    let check = check.with_measurement(value, threshold);
+    vec![if healthy < healthy_min {
         check.with_advice("see which fail: `cynosure doctor`; repair them, or change `proxy.pool`")
     } else {
         check
@@ -52,14 +46,15 @@ pub(super) fn check_proxies(
 
 /// Checks processor, memory, and each disk that is written to. A disk that cannot be measured
 /// hides no other.
-pub(super) fn check_system(facts: &HealthInputs, thresholds: &Thresholds) -> Vec<HealthCheck> {
-    let unmeasured = facts.unmeasured_folders.iter();
-    let unmeasured = unmeasured
-        .map(|(folder, why)| HealthCheck::unknown(CheckKind::System, why).with_subject(folder));
-    let system = match &facts.system {
+pub(super) fn check_system(inputs: &HealthInputs, thresholds: &Thresholds) -> Vec<HealthCheck> {
+    let unmeasured = inputs.unmeasured_folders.iter();
+    let unmeasured = unmeasured.map(|(folder, reason)| {
+        HealthCheck::unknown(CheckKind::System, reason).with_subject(folder)
+    });
+    let system = match &inputs.system {
         Ok(system) => system,
-        Err(why) => {
-            return std::iter::once(HealthCheck::unknown(CheckKind::System, why))
+        Err(reason) => {
+            return std::iter::once(HealthCheck::unknown(CheckKind::System, reason))
                 .chain(unmeasured)
                 .collect();
         }
@@ -73,41 +68,41 @@ pub(super) fn check_system(facts: &HealthInputs, thresholds: &Thresholds) -> Vec
 }
 
 /// Returns a check for each archive that its source cannot use; none if all are usable.
-pub(super) fn check_archives(facts: &HealthInputs) -> Vec<HealthCheck> {
-    let check = |(source, why): &(String, String)| {
+pub(super) fn check_archives(inputs: &HealthInputs) -> Vec<HealthCheck> {
+    let check = |(source, reason): &(String, String)| {
         HealthCheck::new(
             CheckKind::System,
             "archive_mismatch",
             HealthLevel::Critical,
-            sanitize_line(why),
+            sanitize_line(reason),
         )
         .with_subject(format!("archive of {source}"))
         .with_advice("mount it, or do what the message says; nothing is written until then")
     };
-    facts.archive_mismatches.iter().map(check).collect()
+    inputs.archive_mismatches.iter().map(check).collect()
 }
 
-fn check_usage(what: &str, used: Option<f64>, limit: f64, finding: &str) -> HealthCheck {
+fn check_usage(subject: &str, used: Option<f64>, limit: f64, finding: &str) -> HealthCheck {
     let Some(used) = used else {
-        let why = "the kernel does not say how much is used";
-        return HealthCheck::unknown(CheckKind::System, why).with_subject(what);
+        let reason = "the kernel does not report the usage";
+        return HealthCheck::unknown(CheckKind::System, reason).with_subject(subject);
     };
     let check = if used > limit {
-        HealthCheck::new(CheckKind::System, finding, HealthLevel::Warning, "hardly any is left")
-            .with_advice("see what takes it: `top`")
+        HealthCheck::new(CheckKind::System, finding, HealthLevel::Warning, "almost none is left")
+            .with_advice("see what uses it: `top`")
     } else {
         HealthCheck::new(CheckKind::System, "enough", HealthLevel::Healthy, "there is enough")
     };
-    let figure = format!("{} used", percent(used));
-    check.with_subject(what).with_measurement(figure, format!("more than {}", percent(limit)))
+    let value = format!("{} used", percent(used));
+    check.with_subject(subject).with_measurement(value, format!("more than {}", percent(limit)))
 }
 
 fn check_disk(disk: &DiskUsage, thresholds: &Thresholds) -> Vec<HealthCheck> {
     let advice = "make room, or move `archive.dir` to a larger disk";
-    let figure =
+    let value =
         format!("{} used, {} free", percent(disk.used_ratio), format_bytes(disk.free_bytes));
     let (critical, warning) = (thresholds.disk_critical, thresholds.disk_warning);
-    let urgent = format!(
+    let critical_threshold = format!(
         "more than {}, or less than {} free",
         percent(critical),
         format_bytes(thresholds.disk_free_bytes)
@@ -117,15 +112,15 @@ fn check_disk(disk: &DiskUsage, thresholds: &Thresholds) -> Vec<HealthCheck> {
     };
     let check = if disk.used_ratio > critical || disk.free_bytes < thresholds.disk_free_bytes {
         new("disk_full", HealthLevel::Critical, "its disk is nearly full")
-            .with_measurement(figure, urgent)
+            .with_measurement(value, critical_threshold)
             .with_advice(advice)
     } else if disk.used_ratio > warning {
         new("disk_full", HealthLevel::Warning, "its disk is filling up")
-            .with_measurement(figure, format!("more than {}", percent(warning)))
+            .with_measurement(value, format!("more than {}", percent(warning)))
             .with_advice(advice)
     } else {
         new("enough", HealthLevel::Healthy, "its disk has room")
-            .with_measurement(figure, format!("more than {}", percent(warning)))
+            .with_measurement(value, format!("more than {}", percent(warning)))
     };
     let inodes = disk.inode_ratio.filter(|used| *used > thresholds.inodes).map(|used| {
         new("inodes_low", HealthLevel::Critical, "its disk can hold few more files")
@@ -139,27 +134,32 @@ fn check_disk(disk: &DiskUsage, thresholds: &Thresholds) -> Vec<HealthCheck> {
 }
 
 /// Checks the recent journal errors of each unit; no check without a unit.
-pub(super) fn check_journal(facts: &HealthInputs, thresholds: &Thresholds) -> Vec<HealthCheck> {
-    let units = match &facts.journal_errors {
+pub(super) fn check_journal(inputs: &HealthInputs, thresholds: &Thresholds) -> Vec<HealthCheck> {
+    let units = match &inputs.journal_errors {
         None => return Vec::new(),
         Some(Ok(units)) => units,
-        Some(Err(why)) => {
-            return vec![HealthCheck::unknown(CheckKind::Journal, why).with_subject(&facts.unit)];
+        Some(Err(reason)) => {
+            return vec![
+                HealthCheck::unknown(CheckKind::Journal, reason).with_subject(&inputs.unit),
+            ];
         }
     };
-    let complains = |of_unit: &&JournalErrors| of_unit.count >= thresholds.journal_errors;
-    let amiss = units.iter().filter(complains).map(|JournalErrors { unit, count, newest }| {
-        let newest = newest.as_deref().map(|text| format!(", the last: {}", sanitize_line(text)));
-        let message = format!("it complains{}", newest.unwrap_or_default());
-        HealthCheck::new(CheckKind::Journal, "errors", HealthLevel::Warning, message)
-            .with_subject(unit)
-            .with_measurement(errors_in_window(*count, thresholds), error_threshold(thresholds))
-            .with_advice(format!("read them: `journalctl -u {unit} -p err -n 50`"))
-    });
-    or_healthy(amiss.collect(), || {
-        let message = "it has little to complain of";
-        let most = units.iter().max_by_key(|of_unit| of_unit.count);
-        let (unit, count) = most.map_or((&facts.unit, 0), |of_unit| (&of_unit.unit, of_unit.count));
+    let exceeds_threshold = |journal: &&JournalErrors| journal.count >= thresholds.journal_errors;
+    let failing =
+        units.iter().filter(exceeds_threshold).map(|JournalErrors { unit, count, newest }| {
+            let newest =
+                newest.as_deref().map(|text| format!(", the last: {}", sanitize_line(text)));
+            let message = format!("errors in its journal{}", newest.unwrap_or_default());
+            HealthCheck::new(CheckKind::Journal, "errors", HealthLevel::Warning, message)
+                .with_subject(unit)
+                .with_measurement(errors_in_window(*count, thresholds), error_threshold(thresholds))
+                .with_advice(format!("read them: `journalctl -u {unit} -p err -n 50`"))
+        });
+    or_healthy(failing.collect(), || {
+        let message = "few or no errors in its journal";
+        let most = units.iter().max_by_key(|journal| journal.count);
+        let (unit, count) =
+            most.map_or((&inputs.unit, 0), |journal| (&journal.unit, journal.count));
         HealthCheck::new(CheckKind::Journal, "quiet", HealthLevel::Healthy, message)
             .with_subject(unit)
             .with_measurement(errors_in_window(count, thresholds), error_threshold(thresholds))

@@ -71,9 +71,9 @@ impl HealthInputs {
     }
 
     fn find_source_finding(&self, source: &str) -> Option<(&str, &Finding)> {
-        let is_it =
+        let is_of_source =
             |finding: &Finding| matches!(&finding.subject, Subject::Source(name) if name == source);
-        self.findings_by_unit().find(|(_, finding)| is_it(finding))
+        self.findings_by_unit().find(|(_, finding)| is_of_source(finding))
     }
 }
 
@@ -112,7 +112,7 @@ pub struct CounterObservation {
     /// Consecutive requests without a response.
     pub connection_failures: u32,
     /// Times that its HTTP client was recreated.
-    pub client_rebuilds: u64,
+    pub reconnects: u64,
     /// 95th percentile of the latency of requests to its provider in the last minutes.
     pub p95_latency: Option<Duration>,
     pub sessions_completed: u64,
@@ -126,7 +126,7 @@ pub struct BreakerObservation {
     /// Reason of the last transition.
     pub reason: String,
     /// Recorded open periods, newest last.
-    pub openings: Vec<OpenPeriod>,
+    pub open_periods: Vec<OpenPeriod>,
 }
 
 /// Counts of the proxies in a pool.
@@ -135,7 +135,7 @@ pub struct ProxyPoolStatus {
     pub total: u32,
     pub healthy: u32,
     /// Alive, but the last request failed.
-    pub suspect: u32,
+    pub failing: u32,
     pub dead: u32,
     /// Dead proxies whose cooldown is not over.
     pub cooling_down: u32,

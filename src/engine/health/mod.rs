@@ -38,23 +38,26 @@ use crate::engine::Timestamp;
 
 /// Runs all checks.
 #[must_use]
-pub fn evaluate(facts: &HealthInputs, bounds: &HealthLimits, now: Timestamp) -> HealthCheckReport {
-    let thresholds = &bounds.thresholds;
+pub fn evaluate(inputs: &HealthInputs, limits: &HealthLimits, now: Timestamp) -> HealthCheckReport {
+    let thresholds = &limits.thresholds;
     let checks = [
-        workers::check_units(facts, bounds),
-        workers::check_workers(facts, bounds, now),
-        sources::check_sources(facts, bounds, now),
-        host::check_proxies(facts.proxy_pool.as_ref(), thresholds),
-        host::check_system(facts, thresholds),
-        host::check_archives(facts),
-        host::check_journal(facts, thresholds),
+        workers::check_units(inputs, limits),
+        workers::check_workers(inputs, limits, now),
+        sources::check_sources(inputs, limits, now),
+        host::check_proxies(inputs.proxy_pool.as_ref(), thresholds),
+        host::check_system(inputs, thresholds),
+        host::check_archives(inputs),
+        host::check_journal(inputs, thresholds),
     ];
     HealthCheckReport::new(checks.into_iter().flatten().collect(), now)
 }
 
 /// Returns the failing checks, or the healthy check if there are none.
-fn or_healthy(amiss: Vec<HealthCheck>, well: impl FnOnce() -> HealthCheck) -> Vec<HealthCheck> {
-    if amiss.is_empty() { vec![well()] } else { amiss }
+fn or_healthy(
+    failing: Vec<HealthCheck>,
+    healthy: impl FnOnce() -> HealthCheck,
+) -> Vec<HealthCheck> {
+    if failing.is_empty() { vec![healthy()] } else { failing }
 }
 
 /// Formats a share as `95 %`.

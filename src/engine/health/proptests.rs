@@ -14,11 +14,11 @@ fn any_ratio() -> impl Strategy<Value = f64> {
 
 fn any_counters() -> impl Strategy<Value = CounterObservation> {
     (0..20_u32, prop::option::of(any_ratio()), any::<u32>(), any::<u64>()).prop_map(
-        |(attempts, success_rate, connection_failures, clients_rebuilt)| CounterObservation {
+        |(attempts, success_rate, connection_failures, client_rebuilds)| CounterObservation {
             attempts,
             success_rate,
             connection_failures,
-            client_rebuilds: clients_rebuilt,
+            reconnects: client_rebuilds,
             ..CounterObservation::default()
         },
     )
@@ -30,16 +30,21 @@ fn any_inputs() -> impl Strategy<Value = HealthInputs> {
     let disk = (any_ratio(), any::<u64>(), prop::option::of(any_ratio()));
     let system = (prop::option::of(any_ratio()), prop::option::of(any_ratio()), disk);
     let sources = prop::collection::vec(source, 0..4);
-    let unseen = prop::option::of(any::<String>());
-    (sources, prop::result::maybe_err(system, any::<String>()), any::<Option<u32>>(), unseen)
-        .prop_map(|(sources, system, count, unseen)| {
-            let mut facts = HealthInputs { uncollected_reason: unseen, ..healthy_inputs() };
-            let example = facts.sources[0].clone();
-            facts.sources = sources
+    let uncollected_reason = prop::option::of(any::<String>());
+    (
+        sources,
+        prop::result::maybe_err(system, any::<String>()),
+        any::<Option<u32>>(),
+        uncollected_reason,
+    )
+        .prop_map(|(sources, system, count, uncollected_reason)| {
+            let mut inputs = HealthInputs { uncollected_reason, ..healthy_inputs() };
+            let example = inputs.sources[0].clone();
+            inputs.sources = sources
                 .into_iter()
                 .enumerate()
-                .map(|(no, (has_state, times, counts, quarantined))| SourceObservation {
-                    name: format!("s{no}"),
+                .map(|(number, (has_state, times, counts, quarantined))| SourceObservation {
+                    name: format!("s{number}"),
                     state: has_state.then(|| StateObservation {
                         until: Some(Timestamp(times[0])),
                         last_updated: Timestamp(times[1]),
@@ -51,7 +56,7 @@ fn any_inputs() -> impl Strategy<Value = HealthInputs> {
                     ..example.clone()
                 })
                 .collect();
-            facts.system = system.map(|(cpu, memory, (used, free, inodes))| HostMetrics {
+            inputs.system = system.map(|(cpu, memory, (used, free, inodes))| HostMetrics {
                 cpu_ratio: cpu,
                 memory_ratio: memory,
                 disks: vec![DiskUsage {
@@ -61,16 +66,16 @@ fn any_inputs() -> impl Strategy<Value = HealthInputs> {
                     inode_ratio: inodes,
                 }],
             });
-            facts.journal_errors =
+            inputs.journal_errors =
                 count.map(|count| Ok(vec![journal_errors("cynosure.service", count)]));
-            facts
+            inputs
         })
 }
 
 proptest! {
     #[test]
-    fn evaluation_never_panics(facts in any_inputs(), now: i64) {
-        let report = evaluate(&facts, &LIMITS, Timestamp(now));
+    fn evaluation_never_panics(inputs in any_inputs(), now: i64) {
+        let report = evaluate(&inputs, &LIMITS, Timestamp(now));
 
         prop_assert!(report.checks.iter().all(|check| !check.message.is_empty()));
         let worst = report.checks.iter().map(|check| check.level).max();
@@ -78,47 +83,54 @@ proptest! {
     }
 
     #[test]
-    fn conditions_are_unique_and_raised_only_for_problems(facts in any_inputs(), now: i64) {
-        let report = evaluate(&facts, &LIMITS, Timestamp(now));
-        let looked = correlate(&facts, &report);
+    fn conditions_are_unique_and_raised_only_for_problems(inputs in any_inputs(), now: i64) {
+        let report = evaluate(&inputs, &LIMITS, Timestamp(now));
+        let observation = correlate(&inputs, &report);
 
-        let mut causes: Vec<_> =
-            looked.conditions.iter().map(|concern| (&concern.key, &concern.subject)).collect();
-        let all = causes.len();
-        causes.sort();
-        causes.dedup();
-        prop_assert_eq!(causes.len(), all);
-        let is_known = |about: &String| about.is_empty() || looked.known_subjects.contains(about);
-        prop_assert!(looked.conditions.iter().all(|concern| is_known(&concern.subject)));
-        let is_quiet = facts.sources.iter().all(|source| {
+        let mut keys: Vec<_> =
+            observation.conditions.iter().map(|found| (&found.key, &found.subject)).collect();
+        let count = keys.len();
+        keys.sort();
+        keys.dedup();
+        prop_assert_eq!(keys.len(), count);
+        let is_known = |subject: &String| {
+            subject.is_empty() || observation.known_subjects.contains(subject)
+        };
+        prop_assert!(observation.conditions.iter().all(|found| is_known(&found.subject)));
+        let is_quiet = inputs.sources.iter().all(|source| {
             source.state.as_ref().is_some_and(|state| state.quarantined == 0)
         });
         if report.level == HealthLevel::Healthy && is_quiet {
-            prop_assert!(looked.conditions.is_empty());
+            prop_assert!(observation.conditions.is_empty());
         }
     }
 
     #[test]
-    fn a_failed_collection_resolves_nothing(facts in any_inputs(), now in 0..4_000_000_000_000_i64) {
+    fn a_failed_collection_resolves_nothing(
+        inputs in any_inputs(),
+        now in 0..4_000_000_000_000_i64,
+    ) {
         let mut alerts = AlertStore::default();
-        let mut note = |facts: &HealthInputs| {
-            alerts.evaluate(&correlate(facts, &evaluate(facts, &LIMITS, Timestamp(now))), Timestamp(now))
+        let mut notify = |inputs: &HealthInputs| {
+            let report = evaluate(inputs, &LIMITS, Timestamp(now));
+            alerts.evaluate(&correlate(inputs, &report), Timestamp(now))
         };
-        prop_assert!(note(&facts).iter().all(|notice| notice.kind == NotificationKind::Firing));
+        let first = notify(&inputs);
+        let second = notify(&without_worker_files(&inputs));
 
-        let failed = note(&without_worker_files(&facts));
-
-        prop_assert!(failed.iter().all(|notice| notice.kind != NotificationKind::Resolved), "{failed:?}");
+        prop_assert!(first.iter().all(|sent| sent.kind == NotificationKind::Firing));
+        let has_resolved = second.iter().any(|sent| sent.kind == NotificationKind::Resolved);
+        prop_assert!(!has_resolved, "{second:?}");
     }
 
     #[test]
-    fn evaluating_twice_notifies_once(facts in any_inputs(), now in 0..4_000_000_000_000_i64) {
-        let looked = correlate(&facts, &evaluate(&facts, &LIMITS, Timestamp(now)));
+    fn evaluating_twice_notifies_once(inputs in any_inputs(), now in 0..4_000_000_000_000_i64) {
+        let observation = correlate(&inputs, &evaluate(&inputs, &LIMITS, Timestamp(now)));
         let mut alerts = AlertStore::default();
 
-        let first = alerts.evaluate(&looked, Timestamp(now));
+        let first = alerts.evaluate(&observation, Timestamp(now));
 
-        prop_assert_eq!(first.len(), looked.conditions.len());
-        prop_assert_eq!(alerts.evaluate(&looked, Timestamp(now)), []);
+        prop_assert_eq!(first.len(), observation.conditions.len());
+        prop_assert_eq!(alerts.evaluate(&observation, Timestamp(now)), []);
     }
 }

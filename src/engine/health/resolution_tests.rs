@@ -14,62 +14,62 @@ use crate::engine::watch::{FindingKind, HealthLevel};
 const INSTANCE: &str = "cynosure@work.service";
 
 /// Evaluates once and returns the notifications as lines.
-fn evaluate_to_lines(alerts: &mut AlertStore, facts: &HealthInputs) -> Vec<String> {
-    let looked = correlate(facts, &evaluate(facts, &LIMITS, NOW));
-    let notices = alerts.evaluate(&looked, NOW);
-    let line = |notice: &crate::engine::alert::Notification| {
-        let (news, alert) = (notice.kind.name(), &notice.alert);
-        format!("{news} {} {}", alert.key, alert.subject).trim_end().to_owned()
+fn evaluate_to_lines(alerts: &mut AlertStore, inputs: &HealthInputs) -> Vec<String> {
+    let observation = correlate(inputs, &evaluate(inputs, &LIMITS, NOW));
+    let notifications = alerts.evaluate(&observation, NOW);
+    let line = |notification: &crate::engine::alert::Notification| {
+        let (kind, alert) = (notification.kind.name(), &notification.alert);
+        format!("{kind} {} {}", alert.key, alert.subject).trim_end().to_owned()
     };
-    notices.iter().map(line).collect()
+    notifications.iter().map(line).collect()
 }
 
-/// Returns the alerts raised by `ill` that `then` resolves.
-fn resolved_lines(ill: &HealthInputs, then: &HealthInputs) -> Vec<String> {
+/// Returns the alerts raised by `before` that `after` resolves.
+fn resolved_lines(before: &HealthInputs, after: &HealthInputs) -> Vec<String> {
     let mut alerts = AlertStore::default();
-    assert_ne!(evaluate_to_lines(&mut alerts, ill), [""; 0], "there is something to end");
-    let mut told = evaluate_to_lines(&mut alerts, then);
-    told.retain(|line| line.starts_with(NotificationKind::Resolved.name()));
-    told
+    assert_ne!(evaluate_to_lines(&mut alerts, before), [""; 0], "an alert is firing");
+    let mut lines = evaluate_to_lines(&mut alerts, after);
+    lines.retain(|line| line.starts_with(NotificationKind::Resolved.name()));
+    lines
 }
 
 fn waiting_finding() -> FindingKind {
-    let left = Duration::from_secs(60);
-    FindingKind::Waiting { status: Status::Error, remaining: left, reason: "503".to_owned() }
+    let remaining = Duration::from_secs(60);
+    FindingKind::Waiting { status: Status::Error, remaining, reason: "503".to_owned() }
 }
 
 /// Returns inputs that raise each kind of alert that the workers' files can raise.
 fn failing_inputs() -> HealthInputs {
-    let mut facts = healthy_inputs();
-    for source in &mut facts.sources {
+    let mut inputs = healthy_inputs();
+    for source in &mut inputs.sources {
         let counts = source.known_counters().unwrap();
         source.counters = Ok(Some(CounterObservation { connection_failures: 9, ..counts }));
     }
-    facts.crash_loops = Ok(vec![(UNIT.to_owned(), 7), ("work".to_owned(), 8)]);
-    facts.proxy_pool = Some(Ok(Some(ProxyPoolStatus {
+    inputs.crash_loops = Ok(vec![(UNIT.to_owned(), 7), ("work".to_owned(), 8)]);
+    inputs.proxy_pool = Some(Ok(Some(ProxyPoolStatus {
         total: 2,
         healthy: 0,
-        suspect: 0,
+        failing: 0,
         dead: 2,
         cooling_down: 1,
         mean_latency: None,
     })));
-    facts.sources[0].state.as_mut().unwrap().last_updated = Timestamp(NOW.0 - HOUR);
-    facts.sources[0].state.as_mut().unwrap().until = None;
-    facts.sources[1].state.as_mut().unwrap().quarantined = 3;
-    facts
+    inputs.sources[0].state.as_mut().unwrap().last_updated = Timestamp(NOW.0 - HOUR);
+    inputs.sources[0].state.as_mut().unwrap().until = None;
+    inputs.sources[1].state.as_mut().unwrap().quarantined = 3;
+    inputs
 }
 
 /// Returns the inputs of a cycle in which reading the workers' files timed out.
-pub(super) fn without_worker_files(facts: &HealthInputs) -> HealthInputs {
-    let why = "no answer within 10 s".to_owned();
-    let mut facts = facts.clone();
-    for source in &mut facts.sources {
-        (source.state, source.counters) = (None, Err(why.clone()));
+pub(super) fn without_worker_files(inputs: &HealthInputs) -> HealthInputs {
+    let reason = "no answer within 10 s".to_owned();
+    let mut inputs = inputs.clone();
+    for source in &mut inputs.sources {
+        (source.state, source.counters) = (None, Err(reason.clone()));
     }
-    (facts.breakers, facts.crash_loops) = (Err(why.clone()), Err(why.clone()));
-    (facts.proxy_pool, facts.uncollected_reason) = (Some(Err(why.clone())), Some(why));
-    facts
+    (inputs.breakers, inputs.crash_loops) = (Err(reason.clone()), Err(reason.clone()));
+    (inputs.proxy_pool, inputs.uncollected_reason) = (Some(Err(reason.clone())), Some(reason));
+    inputs
 }
 
 #[test]
@@ -78,90 +78,92 @@ fn a_failed_collection_resolves_nothing_and_is_notified_once() {
     assert_eq!(
         evaluate_to_lines(&mut alerts, &failing_inputs()),
         [
-            "raised service.crash_loop cynosure.service",
-            "raised proxies.none_healthy",
-            "raised execution.crash_loop work",
-            "raised heartbeat.silent home",
-            "raised quarantine.items work",
-            "raised provider.unwell example",
+            "firing service.crash_loop cynosure.service",
+            "firing proxies.none_healthy",
+            "firing execution.crash_loop work",
+            "firing heartbeat.silent home",
+            "firing quarantine.items work",
+            "firing provider.degraded example",
         ]
     );
 
     assert_eq!(
         evaluate_to_lines(&mut alerts, &without_worker_files(&failing_inputs())),
-        ["raised sources.not_known"]
+        ["firing sources.unknown"]
     );
-    assert_eq!(evaluate_to_lines(&mut alerts, &failing_inputs()), ["ended sources.not_known"]);
+    assert_eq!(evaluate_to_lines(&mut alerts, &failing_inputs()), ["resolved sources.unknown"]);
 }
 
 #[test]
 fn a_failed_collection_makes_source_checks_unknown() {
     let report = evaluate(&without_worker_files(&healthy_inputs()), &LIMITS, NOW);
 
-    for area in [CheckKind::Heartbeat, CheckKind::Sources, CheckKind::Clients] {
-        let found: Vec<_> = report.checks.iter().filter(|check| check.kind == area).collect();
+    for kind in [CheckKind::Heartbeat, CheckKind::Sources, CheckKind::Clients] {
+        let found: Vec<_> = report.checks.iter().filter(|check| check.kind == kind).collect();
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!(found[0].level, HealthLevel::Unknown);
-        assert_eq!(found[0].message, "cannot be told: no answer within 10 s");
+        assert_eq!(found[0].message, "cannot be checked: no answer within 10 s");
     }
-    let facts = degradation_inputs(&report, &without_worker_files(&healthy_inputs()).sources);
+    let sources = degradation_inputs(&report, &without_worker_files(&healthy_inputs()).sources);
     assert!(
-        facts.iter().all(|facts| facts.health != crate::engine::degradation::SourceHealth::Healthy)
+        sources
+            .iter()
+            .all(|source| source.health != crate::engine::degradation::SourceHealth::Healthy)
     );
 }
 
 #[test]
 fn unreadable_metrics_leave_the_provider_alert_unchanged() {
-    let mut then = healthy_inputs();
-    then.sources[0].counters = Err("figures.json cannot be read: EOF".to_owned());
+    let mut after = healthy_inputs();
+    after.sources[0].counters = Err("figures.json cannot be read: EOF".to_owned());
 
-    let report = evaluate(&then, &LIMITS, NOW);
+    let report = evaluate(&after, &LIMITS, NOW);
 
-    for area in [CheckKind::Sources, CheckKind::Clients] {
-        let found: Vec<_> = report.checks.iter().filter(|check| check.kind == area).collect();
+    for kind in [CheckKind::Sources, CheckKind::Clients] {
+        let found: Vec<_> = report.checks.iter().filter(|check| check.kind == kind).collect();
         assert_eq!((found.len(), found[0].level), (1, HealthLevel::Unknown), "{found:?}");
         assert_eq!(found[0].subject, "home");
-        assert_eq!(found[0].message, "cannot be told: figures.json cannot be read: EOF");
+        assert_eq!(found[0].message, "cannot be checked: figures.json cannot be read: EOF");
     }
     assert_eq!(
-        evaluate_to_lines(&mut AlertStore::default(), &then),
-        ["raised sources.not_known home"]
+        evaluate_to_lines(&mut AlertStore::default(), &after),
+        ["firing sources.unknown home"]
     );
     let mut alerts = AlertStore::default();
     evaluate_to_lines(&mut alerts, &failing_inputs());
-    let told = evaluate_to_lines(
+    let lines = evaluate_to_lines(
         &mut alerts,
-        &HealthInputs { crash_loops: failing_inputs().crash_loops, ..then },
+        &HealthInputs { crash_loops: failing_inputs().crash_loops, ..after },
     );
-    assert!(told.contains(&"raised sources.not_known home".to_owned()), "{told:?}");
-    assert!(!told.iter().any(|line| line.contains("provider")), "{told:?}");
+    assert!(lines.contains(&"firing sources.unknown home".to_owned()), "{lines:?}");
+    assert!(!lines.iter().any(|line| line.contains("provider")), "{lines:?}");
 }
 
 #[test]
 fn a_source_without_metrics_is_healthy() {
-    let mut facts = healthy_inputs();
-    facts.sources[0].counters = Ok(None);
+    let mut inputs = healthy_inputs();
+    inputs.sources[0].counters = Ok(None);
 
-    assert_eq!(evaluate(&facts, &LIMITS, NOW).level, HealthLevel::Healthy);
+    assert_eq!(evaluate(&inputs, &LIMITS, NOW).level, HealthLevel::Healthy);
 }
 
 #[test]
 fn unreadable_breakers_are_unknown_and_resolve_nothing() {
-    let mut ill = healthy_inputs();
-    ill.breakers = Ok(vec![BreakerObservation {
+    let mut before = healthy_inputs();
+    before.breakers = Ok(vec![BreakerObservation {
         name: "archive".to_owned(),
         state: crate::engine::breaker::BreakerState::Open,
         reason: "5 failures in a row".to_owned(),
-        openings: Vec::new(),
+        open_periods: Vec::new(),
     }]);
-    let then = HealthInputs {
+    let after = HealthInputs {
         breakers: Err("breakers.json cannot be read".to_owned()),
         ..healthy_inputs()
     };
 
-    assert_eq!(evaluate(&then, &LIMITS, NOW).level, HealthLevel::Unknown);
-    assert_eq!(resolved_lines(&ill, &then), [""; 0]);
-    assert_eq!(resolved_lines(&ill, &healthy_inputs()), ["ended provider.unwell archive"]);
+    assert_eq!(evaluate(&after, &LIMITS, NOW).level, HealthLevel::Unknown);
+    assert_eq!(resolved_lines(&before, &after), [""; 0]);
+    assert_eq!(resolved_lines(&before, &healthy_inputs()), ["resolved provider.degraded archive"]);
 }
 
 #[test]
@@ -174,13 +176,13 @@ fn unreadable_restart_counts_keep_only_crash_loop_alerts() {
     let mut down = healthy_inputs();
     down.findings[0] = main_unit_finding(HealthLevel::Critical, failed);
     let looping = HealthInputs { crash_loops: failing_inputs().crash_loops, ..healthy_inputs() };
-    let then = HealthInputs {
+    let after = HealthInputs {
         crash_loops: Err("restarts.json cannot be read".to_owned()),
         ..healthy_inputs()
     };
 
-    assert_eq!(resolved_lines(&looping, &then), [""; 0]);
-    assert_eq!(resolved_lines(&down, &then), ["ended service.unit_failed cynosure.service"]);
+    assert_eq!(resolved_lines(&looping, &after), [""; 0]);
+    assert_eq!(resolved_lines(&down, &after), ["resolved service.unit_failed cynosure.service"]);
     assert_eq!(resolved_lines(&looping, &healthy_inputs()).len(), 2);
 }
 
@@ -191,71 +193,72 @@ fn instance_alerts_persist_while_systemd_is_unavailable() {
         exit_status: 1,
         start_limit: None,
     };
-    let mut ill = inputs_with_instance();
-    ill.findings[2] = unit_finding(INSTANCE, HealthLevel::Critical, failed);
-    let mut complains = inputs_with_instance();
-    complains.journal_errors =
+    let mut before = inputs_with_instance();
+    before.findings[2] = unit_finding(INSTANCE, HealthLevel::Critical, failed);
+    let mut with_errors = inputs_with_instance();
+    with_errors.journal_errors =
         Some(Ok(vec![journal_errors(UNIT, 0), journal_errors(INSTANCE, 99)]));
-    let mut then = healthy_inputs();
-    let remedy = "see `systemctl status`".to_owned();
-    let untold = FindingKind::UnitStateUnknown { reason: "no answer".to_owned(), advice: remedy };
-    then.findings[0] = main_unit_finding(HealthLevel::Unknown, untold);
-    then.journal_errors = None;
+    let mut after = healthy_inputs();
+    let advice = "see `systemctl status`".to_owned();
+    let unknown = FindingKind::UnitStateUnknown { reason: "no answer".to_owned(), advice };
+    after.findings[0] = main_unit_finding(HealthLevel::Unknown, unknown);
+    after.journal_errors = None;
 
-    assert_eq!(resolved_lines(&ill, &then), [""; 0]);
-    assert_eq!(resolved_lines(&complains, &then), [""; 0]);
+    assert_eq!(resolved_lines(&before, &after), [""; 0]);
+    assert_eq!(resolved_lines(&with_errors, &after), [""; 0]);
     assert_eq!(
-        resolved_lines(&complains, &inputs_with_instance()),
-        [format!("ended journal.errors {INSTANCE}")]
+        resolved_lines(&with_errors, &inputs_with_instance()),
+        [format!("resolved journal.errors {INSTANCE}")]
     );
 }
 
 #[test]
 fn a_wait_after_an_error_keeps_the_long_session_alert() {
-    let mut ill = healthy_inputs();
-    ill.sources[0].state.as_mut().unwrap().session_started_at = Some(Timestamp(NOW.0 - 60 * HOUR));
-    let mut then = ill.clone();
-    then.findings[1] = source_finding("home", HealthLevel::Warning, waiting_finding());
+    let mut before = healthy_inputs();
+    before.sources[0].state.as_mut().unwrap().session_started_at =
+        Some(Timestamp(NOW.0 - 60 * HOUR));
+    let mut after = before.clone();
+    after.findings[1] = source_finding("home", HealthLevel::Warning, waiting_finding());
 
-    assert_eq!(resolved_lines(&ill, &then), [""; 0]);
-    assert_eq!(resolved_lines(&ill, &healthy_inputs()), ["ended execution.too_long home"]);
+    assert_eq!(resolved_lines(&before, &after), [""; 0]);
+    assert_eq!(resolved_lines(&before, &healthy_inputs()), ["resolved execution.too_long home"]);
     // The refused credential resolves: the worker now waits after another error.
-    let mut refused = ill.clone();
-    let since = Duration::from_secs(60);
-    let what = FindingKind::CredentialRefused { duration: since, reason: "401".to_owned() };
-    refused.findings[1] = source_finding("home", HealthLevel::Critical, what);
-    assert_eq!(resolved_lines(&refused, &then), ["ended execution.credential_refused home"]);
+    let mut refused = before.clone();
+    let duration = Duration::from_secs(60);
+    let kind = FindingKind::CredentialRefused { duration, reason: "401".to_owned() };
+    refused.findings[1] = source_finding("home", HealthLevel::Critical, kind);
+    assert_eq!(resolved_lines(&refused, &after), ["resolved execution.credential_refused home"]);
 }
 
 #[test]
 fn a_starting_unit_resolves_no_alert_of_its_sources() {
-    let since = Duration::from_secs(60);
-    let amiss = [
-        FindingKind::CredentialRefused { duration: since, reason: "401".to_owned() },
-        FindingKind::Overdue { status: Status::Downloading, late_by: since, pid: 1 },
+    let duration = Duration::from_secs(60);
+    let kinds = [
+        FindingKind::CredentialRefused { duration, reason: "401".to_owned() },
+        FindingKind::Overdue { status: Status::Downloading, late_by: duration, pid: 1 },
         FindingKind::Died { pid: 1 },
         FindingKind::Failing { errors: 5, limit: 5, reason: "503".to_owned() },
     ];
-    let mut then = healthy_inputs();
-    then.findings[1] = source_finding("home", HealthLevel::Healthy, FindingKind::Starting);
+    let mut after = healthy_inputs();
+    after.findings[1] = source_finding("home", HealthLevel::Healthy, FindingKind::Starting);
 
-    for what in amiss {
-        let mut ill = healthy_inputs();
-        ill.findings[1] = source_finding("home", HealthLevel::Critical, what);
-        assert_eq!(resolved_lines(&ill, &then), [""; 0]);
-        assert_eq!(resolved_lines(&ill, &healthy_inputs()).len(), 1);
+    for kind in kinds {
+        let mut before = healthy_inputs();
+        before.findings[1] = source_finding("home", HealthLevel::Critical, kind);
+        assert_eq!(resolved_lines(&before, &after), [""; 0]);
+        assert_eq!(resolved_lines(&before, &healthy_inputs()).len(), 1);
     }
 }
 
 #[test]
 fn a_missing_state_is_fine_while_the_unit_starts() {
-    let mut facts = healthy_inputs();
-    facts.sources[0].state = None;
-    assert_eq!(evaluate(&facts, &LIMITS, NOW).level, HealthLevel::Warning);
+    let mut inputs = healthy_inputs();
+    inputs.sources[0].state = None;
+    assert_eq!(evaluate(&inputs, &LIMITS, NOW).level, HealthLevel::Warning);
 
-    facts.findings[1] = source_finding("home", HealthLevel::Healthy, FindingKind::Starting);
+    inputs.findings[1] = source_finding("home", HealthLevel::Healthy, FindingKind::Starting);
 
-    let report = evaluate(&facts, &LIMITS, NOW);
+    let report = evaluate(&inputs, &LIMITS, NOW);
     assert_eq!(report.level, HealthLevel::Healthy);
     let heartbeat = report.checks.iter().find(|check| check.kind == CheckKind::Heartbeat).unwrap();
     assert_eq!(heartbeat.message, "1 state written in time");
@@ -263,16 +266,16 @@ fn a_missing_state_is_fine_while_the_unit_starts() {
 
 #[test]
 fn an_unused_proxy_pool_keeps_its_alert() {
-    let ill = HealthInputs { proxy_pool: failing_inputs().proxy_pool, ..healthy_inputs() };
+    let before = HealthInputs { proxy_pool: failing_inputs().proxy_pool, ..healthy_inputs() };
 
     assert_eq!(
-        resolved_lines(&ill, &HealthInputs { proxy_pool: Some(Ok(None)), ..healthy_inputs() }),
+        resolved_lines(&before, &HealthInputs { proxy_pool: Some(Ok(None)), ..healthy_inputs() }),
         [""; 0]
     );
     assert_eq!(
-        resolved_lines(&ill, &healthy_inputs()),
-        ["ended proxies.none_healthy"],
-        "there is no pool any more"
+        resolved_lines(&before, &healthy_inputs()),
+        ["resolved proxies.none_healthy"],
+        "no pool is configured any more"
     );
 }
 
@@ -280,20 +283,20 @@ fn an_unused_proxy_pool_keeps_its_alert() {
 fn an_unmeasurable_folder_hides_no_other() {
     let full = |path: &str| DiskUsage { path: path.to_owned(), used_ratio: 0.99, ..healthy_disk() };
     let system = |disks| Ok(HostMetrics { cpu_ratio: Some(0.99), memory_ratio: Some(0.5), disks });
-    let ill =
+    let before =
         HealthInputs { system: system(vec![full("/state"), full("/mail")]), ..healthy_inputs() };
-    let then = HealthInputs {
+    let after = HealthInputs {
         system: system(vec![full("/mail")]),
         unmeasured_folders: vec![("/state".to_owned(), "Stale file handle".to_owned())],
         ..healthy_inputs()
     };
 
     let mut alerts = AlertStore::default();
-    assert_eq!(evaluate_to_lines(&mut alerts, &ill).len(), 3);
-    assert_eq!(evaluate_to_lines(&mut alerts, &then), ["raised system.not_known /state"]);
-    let report = evaluate(&then, &LIMITS, NOW);
-    let of_machine = report.checks.iter().filter(|check| check.kind == CheckKind::System);
-    let levels: Vec<_> = of_machine.map(|check| (&*check.subject, check.level)).collect();
+    assert_eq!(evaluate_to_lines(&mut alerts, &before).len(), 3);
+    assert_eq!(evaluate_to_lines(&mut alerts, &after), ["firing system.unknown /state"]);
+    let report = evaluate(&after, &LIMITS, NOW);
+    let host_checks = report.checks.iter().filter(|check| check.kind == CheckKind::System);
+    let levels: Vec<_> = host_checks.map(|check| (&*check.subject, check.level)).collect();
     assert_eq!(
         levels,
         [
@@ -307,11 +310,11 @@ fn an_unmeasurable_folder_hides_no_other() {
 
 /// Returns inputs in which the main unit runs `home`, and an instance unit runs `work`.
 fn inputs_with_instance() -> HealthInputs {
-    let mut facts = healthy_inputs();
+    let mut inputs = healthy_inputs();
     let runs = FindingKind::UnitRunning { uptime: None, restarts: 0 };
-    facts.findings.insert(2, unit_finding(INSTANCE, HealthLevel::Healthy, runs));
-    facts.journal_errors = Some(Ok(vec![journal_errors(UNIT, 0), journal_errors(INSTANCE, 0)]));
-    facts
+    inputs.findings.insert(2, unit_finding(INSTANCE, HealthLevel::Healthy, runs));
+    inputs.journal_errors = Some(Ok(vec![journal_errors(UNIT, 0), journal_errors(INSTANCE, 0)]));
+    inputs
 }
 
 #[test]
@@ -321,29 +324,33 @@ fn a_failed_unit_inhibits_only_its_own_sources() {
         exit_status: 1,
         start_limit: None,
     };
-    let mut facts = inputs_with_instance();
-    facts.findings[2] = unit_finding(INSTANCE, HealthLevel::Critical, failed);
-    facts.findings[1] = source_finding("home", HealthLevel::Critical, FindingKind::Died { pid: 1 });
-    facts.findings[3] = source_finding("work", HealthLevel::Critical, FindingKind::Died { pid: 2 });
+    let mut inputs = inputs_with_instance();
+    inputs.findings[2] = unit_finding(INSTANCE, HealthLevel::Critical, failed);
+    inputs.findings[1] =
+        source_finding("home", HealthLevel::Critical, FindingKind::Died { pid: 1 });
+    inputs.findings[3] =
+        source_finding("work", HealthLevel::Critical, FindingKind::Died { pid: 2 });
 
     assert_eq!(
-        evaluate_to_lines(&mut AlertStore::default(), &facts),
-        ["raised service.unit_failed cynosure@work.service", "raised execution.died home"]
+        evaluate_to_lines(&mut AlertStore::default(), &inputs),
+        ["firing service.unit_failed cynosure@work.service", "firing execution.died home"]
     );
 }
 
 #[test]
 fn advice_names_the_unit_that_runs_the_source() {
-    let mut facts = inputs_with_instance();
-    facts.findings[1] = source_finding("home", HealthLevel::Critical, FindingKind::Died { pid: 1 });
-    facts.findings[3] = source_finding("work", HealthLevel::Critical, FindingKind::Died { pid: 2 });
-    facts.crash_loops = Ok(vec![("work".to_owned(), 8), (INSTANCE.to_owned(), 9)]);
-    facts.journal_errors = Some(Ok(vec![journal_errors(UNIT, 0), journal_errors(INSTANCE, 99)]));
+    let mut inputs = inputs_with_instance();
+    inputs.findings[1] =
+        source_finding("home", HealthLevel::Critical, FindingKind::Died { pid: 1 });
+    inputs.findings[3] =
+        source_finding("work", HealthLevel::Critical, FindingKind::Died { pid: 2 });
+    inputs.crash_loops = Ok(vec![("work".to_owned(), 8), (INSTANCE.to_owned(), 9)]);
+    inputs.journal_errors = Some(Ok(vec![journal_errors(UNIT, 0), journal_errors(INSTANCE, 99)]));
 
-    let report = evaluate(&facts, &LIMITS, NOW);
+    let report = evaluate(&inputs, &LIMITS, NOW);
 
-    let amiss = report.checks.iter().filter(|check| check.level > HealthLevel::Healthy);
-    let advice = amiss.map(|check| {
+    let failing = report.checks.iter().filter(|check| check.level > HealthLevel::Healthy);
+    let advice = failing.map(|check| {
         let advice = check.advice.as_deref().unwrap_or_default();
         format!("{} {}: {advice}", check.kind.name(), check.subject)
     });
@@ -360,23 +367,23 @@ fn advice_names_the_unit_that_runs_the_source() {
 fn each_value_with_a_limit_is_shown_with_its_threshold() {
     let status = Status::Downloading;
     let late = Duration::from_secs(7200);
-    let amiss = [
+    let kinds = [
         FindingKind::Overdue { status, late_by: late, pid: 1 },
         FindingKind::Stalled { status, stalled_for: late },
         FindingKind::Failing { errors: 7, limit: 5, reason: "503".to_owned() },
         FindingKind::ClockSkew { ahead_by: late },
     ];
-    let mut shown = Vec::new();
-    for what in amiss {
-        let mut facts = healthy_inputs();
-        facts.findings[1] = source_finding("home", HealthLevel::Critical, what);
-        let report = evaluate(&facts, &LIMITS, NOW);
+    let mut lines = Vec::new();
+    for kind in kinds {
+        let mut inputs = healthy_inputs();
+        inputs.findings[1] = source_finding("home", HealthLevel::Critical, kind);
+        let report = evaluate(&inputs, &LIMITS, NOW);
         let check = report.checks.iter().find(|check| check.subject == "home").unwrap();
-        shown.push([check.value.clone().unwrap(), check.threshold.clone().unwrap()].join(" | "));
+        lines.push([check.value.clone().unwrap(), check.threshold.clone().unwrap()].join(" | "));
     }
 
     assert_eq!(
-        shown,
+        lines,
         [
             "2 h late | more than 30 s",
             "2 h | more than 30 min",

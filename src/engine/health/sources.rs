@@ -19,20 +19,24 @@ const ATTEMPTS_MIN: u32 = 10;
 /// Checks heartbeat, attempts and connections of the sources. If none could be collected, each
 /// of the three is unknown, once.
 pub(super) fn check_sources(
-    facts: &HealthInputs,
-    bounds: &HealthLimits,
+    inputs: &HealthInputs,
+    limits: &HealthLimits,
     now: Timestamp,
 ) -> Vec<HealthCheck> {
-    let thresholds = &bounds.thresholds;
-    if let Some(why) = &facts.uncollected_reason {
-        let areas = [CheckKind::Heartbeat, CheckKind::Sources, CheckKind::Clients];
-        return areas.into_iter().map(|area| HealthCheck::unknown(area, why)).collect();
+    let thresholds = &limits.thresholds;
+    if let Some(reason) = &inputs.uncollected_reason {
+        let kinds = [CheckKind::Heartbeat, CheckKind::Sources, CheckKind::Clients];
+        return kinds.into_iter().map(|kind| HealthCheck::unknown(kind, reason)).collect();
     }
-    let mut checks = check_heartbeats(facts, bounds, now);
-    checks.extend(check_attempts(&facts.sources, thresholds));
-    checks.extend(check_clients(&facts.sources, thresholds));
+    let mut checks = check_heartbeats(inputs, limits, now);
+    checks.extend(check_attempts(&inputs.sources, thresholds));
+    checks.extend(check_clients(&inputs.sources, thresholds));
     checks.extend(
-        facts.breakers.as_ref().err().map(|why| HealthCheck::unknown(CheckKind::Clients, why)),
+        inputs
+            .breakers
+            .as_ref()
+            .err()
+            .map(|reason| HealthCheck::unknown(CheckKind::Clients, reason)),
     );
     checks
 }
@@ -40,29 +44,29 @@ pub(super) fn check_sources(
 /// Checks the time since each worker last wrote its state. A wait until a known deadline does not
 /// count as silence.
 fn check_heartbeats(
-    facts: &HealthInputs,
-    bounds: &HealthLimits,
+    inputs: &HealthInputs,
+    limits: &HealthLimits,
     now: Timestamp,
 ) -> Vec<HealthCheck> {
-    let sources = &facts.sources;
-    let threshold = format!("more than {}", format_duration(bounds.thresholds.heartbeat));
+    let sources = &inputs.sources;
+    let threshold = format!("more than {}", format_duration(limits.thresholds.heartbeat));
     let check = |source: &SourceObservation| {
         let Some(state) = &source.state else {
             // A worker that is being started has not written a state yet.
-            if facts.is_starting(&source.name) {
+            if inputs.is_starting(&source.name) {
                 return None;
             }
-            let message = "it has no state that can be read";
+            let message = "its state file is missing or unreadable";
             let check =
                 HealthCheck::new(CheckKind::Heartbeat, "missing", HealthLevel::Warning, message);
             return Some(check.with_subject(&source.name).with_advice("see `cynosure status`"));
         };
-        let silence = heartbeat_age(state, bounds.clock_stable_for, now);
-        (silence > bounds.thresholds.heartbeat).then(|| {
-            let message = "its state was not written when it should have been";
+        let age = heartbeat_age(state, limits.clock_stable_for, now);
+        (age > limits.thresholds.heartbeat).then(|| {
+            let message = "its state was not written in time";
             HealthCheck::new(CheckKind::Heartbeat, "silent", HealthLevel::Warning, message)
                 .with_subject(&source.name)
-                .with_measurement(format_duration(silence), threshold.clone())
+                .with_measurement(format_duration(age), threshold.clone())
                 .with_advice("see whether its worker still runs: `cynosure status`")
         })
     };
@@ -70,7 +74,7 @@ fn check_heartbeats(
         let states: Vec<_> = sources.iter().filter_map(|source| source.state.as_ref()).collect();
         let longest = states
             .iter()
-            .map(|state| heartbeat_age(state, bounds.clock_stable_for, now))
+            .map(|state| heartbeat_age(state, limits.clock_stable_for, now))
             .max()
             .unwrap_or_default();
         let message = format!("{} written in time", pluralize(states.len(), "state"));
@@ -81,8 +85,8 @@ fn check_heartbeats(
 
 /// Returns how long an update of the state is overdue: zero for a worker that has exited; during
 /// a wait, counted from its deadline.
-fn heartbeat_age(state: &StateObservation, clock_kept: Duration, now: Timestamp) -> Duration {
-    let promised = match state.status {
+fn heartbeat_age(state: &StateObservation, clock_stable_for: Duration, now: Timestamp) -> Duration {
+    let deadline = match state.status {
         Status::Collecting | Status::Downloading => None,
         Status::Completed
         | Status::Idle
@@ -90,24 +94,24 @@ fn heartbeat_age(state: &StateObservation, clock_kept: Duration, now: Timestamp)
         | Status::RateLimited
         | Status::AuthFailed => state.until,
     };
-    let expected = promised.map_or(state.last_updated, |until| until.max(state.last_updated));
-    let silence = now.since(expected).min(clock_kept);
-    if state.is_running { silence } else { Duration::ZERO }
+    let expected = deadline.map_or(state.last_updated, |until| until.max(state.last_updated));
+    let age = now.since(expected).min(clock_stable_for);
+    if state.is_running { age } else { Duration::ZERO }
 }
 
 /// Checks the success rate of the last attempts.
 fn check_attempts(sources: &[SourceObservation], thresholds: &Thresholds) -> Vec<HealthCheck> {
     let threshold = format!("less than {}", percent(thresholds.success_rate));
     let rates = || {
-        let known = |source: &SourceObservation| source.known_counters()?.reliable_success_rate();
-        sources.iter().filter_map(known)
+        let rate = |source: &SourceObservation| source.known_counters()?.reliable_success_rate();
+        sources.iter().filter_map(rate)
     };
     let check = |source: &SourceObservation| {
         let counts = match &source.counters {
             Ok(counts) => (*counts)?,
-            Err(why) => {
+            Err(reason) => {
                 return Some(
-                    HealthCheck::unknown(CheckKind::Sources, why).with_subject(&source.name),
+                    HealthCheck::unknown(CheckKind::Sources, reason).with_subject(&source.name),
                 );
             }
         };
@@ -123,13 +127,13 @@ fn check_attempts(sources: &[SourceObservation], thresholds: &Thresholds) -> Vec
     or_healthy(sources.iter().filter_map(check).collect(), || {
         match rates().min_by(f64::total_cmp) {
             None => {
-                let message = "too few attempts so far to judge them";
+                let message = "too few attempts so far for a success rate";
                 HealthCheck::new(CheckKind::Sources, "too_few", HealthLevel::Healthy, message)
             }
-            Some(least) => {
+            Some(lowest) => {
                 let message = "the last attempts of each source mostly succeeded";
                 HealthCheck::new(CheckKind::Sources, "successful", HealthLevel::Healthy, message)
-                    .with_measurement(percent(least), threshold.clone())
+                    .with_measurement(percent(lowest), threshold.clone())
             }
         }
     })
@@ -142,16 +146,16 @@ fn check_clients(sources: &[SourceObservation], thresholds: &Thresholds) -> Vec<
     let check = |source: &SourceObservation| {
         let counts = match &source.counters {
             Ok(counts) => counts.filter(|counts| counts.connection_failures >= limit)?,
-            Err(why) => {
+            Err(reason) => {
                 return Some(
-                    HealthCheck::unknown(CheckKind::Clients, why).with_subject(&source.name),
+                    HealthCheck::unknown(CheckKind::Clients, reason).with_subject(&source.name),
                 );
             }
         };
-        let rebuilt =
-            pluralize(usize::try_from(counts.client_rebuilds).unwrap_or(usize::MAX), "time");
-        let message =
-            format!("nobody answers its requests, and its client was made anew ({rebuilt} so far)");
+        let rebuilds = pluralize(usize::try_from(counts.reconnects).unwrap_or(usize::MAX), "time");
+        let message = format!(
+            "its requests get no response, and its HTTP client was recreated ({rebuilds} so far)"
+        );
         let check =
             HealthCheck::new(CheckKind::Clients, "no_connection", HealthLevel::Warning, message)
                 .with_subject(&source.name)
@@ -165,7 +169,7 @@ fn check_clients(sources: &[SourceObservation], thresholds: &Thresholds) -> Vec<
     or_healthy(sources.iter().filter_map(check).collect(), || {
         let failures = sources.iter().filter_map(SourceObservation::known_counters);
         let most = failures.map(|counts| counts.connection_failures).max().unwrap_or_default();
-        let message = "every source reaches its server, as far as it tried";
+        let message = "no source has lost its connection";
         HealthCheck::new(CheckKind::Clients, "connected", HealthLevel::Healthy, message)
             .with_measurement(format!("{most} failures in a row"), &*threshold)
     })
@@ -178,27 +182,27 @@ pub fn degradation_inputs(
     report: &HealthCheckReport,
     sources: &[SourceObservation],
 ) -> Vec<SourceInput> {
-    let standing = |source: &SourceObservation| {
-        let is_of_all =
+    let health = |source: &SourceObservation| {
+        let is_shared =
             |check: &HealthCheck| check.subject.is_empty() && check.kind == CheckKind::Sources;
-        let is_of_it = |check: &&HealthCheck| check.subject == source.name || is_of_all(check);
-        let about = report.checks.iter().filter(is_of_it);
+        let is_relevant = |check: &&HealthCheck| check.subject == source.name || is_shared(check);
+        let checks = report.checks.iter().filter(is_relevant);
         // A late heartbeat may be caused by this host, and a large mailbox takes long.
-        let told = about.filter(|check| {
+        let counted = checks.filter(|check| {
             check.kind != CheckKind::Heartbeat && check.finding != SESSION_TOO_LONG
         });
-        match told.map(|check| check.level).max() {
+        match counted.map(|check| check.level).max() {
             Some(HealthLevel::Critical) => SourceHealth::Failed,
             Some(HealthLevel::Warning | HealthLevel::Unknown) => SourceHealth::Degraded,
-            Some(HealthLevel::Healthy) | None => SourceHealth::Healthy,
+            Some(HealthLevel::Healthy | HealthLevel::Skipped) | None => SourceHealth::Healthy,
         }
     };
-    let facts = |source: &SourceObservation| SourceInput {
+    let to_input = |source: &SourceObservation| SourceInput {
         provider: source.provider.clone(),
-        health: standing(source),
+        health: health(source),
         success_rate: source.known_counters().and_then(|counts| counts.success_rate),
     };
-    sources.iter().map(facts).collect()
+    sources.iter().map(to_input).collect()
 }
 
 impl SourceObservation {

@@ -21,20 +21,20 @@ pub(super) const LIMITS: HealthLimits = HealthLimits {
     max_transition: Duration::from_secs(300),
 };
 
-pub(super) fn source_finding(name: &str, level: HealthLevel, what: FindingKind) -> Finding {
-    Finding { level, subject: Subject::Source(name.to_owned()), kind: what, remedy: Remedy::None }
+pub(super) fn source_finding(name: &str, level: HealthLevel, kind: FindingKind) -> Finding {
+    Finding { level, subject: Subject::Source(name.to_owned()), kind, remedy: Remedy::None }
 }
 
 fn healthy_finding(name: &str) -> Finding {
     source_finding(name, HealthLevel::Healthy, FindingKind::Healthy { status: Status::Downloading })
 }
 
-pub(super) fn main_unit_finding(level: HealthLevel, what: FindingKind) -> Finding {
-    unit_finding(UNIT, level, what)
+pub(super) fn main_unit_finding(level: HealthLevel, kind: FindingKind) -> Finding {
+    unit_finding(UNIT, level, kind)
 }
 
-pub(super) fn unit_finding(unit: &str, level: HealthLevel, what: FindingKind) -> Finding {
-    Finding { level, subject: Subject::Unit(unit.to_owned()), kind: what, remedy: Remedy::None }
+pub(super) fn unit_finding(unit: &str, level: HealthLevel, kind: FindingKind) -> Finding {
+    Finding { level, subject: Subject::Unit(unit.to_owned()), kind, remedy: Remedy::None }
 }
 
 fn healthy_source(name: &str) -> SourceObservation {
@@ -112,23 +112,23 @@ fn check_lines(report: &HealthCheckReport, level: HealthLevel) -> Vec<String> {
 }
 
 /// Returns all checks that are not healthy, as lines.
-fn failing_check_lines(facts: &HealthInputs) -> Vec<String> {
-    let report = evaluate(facts, &LIMITS, NOW);
+fn failing_check_lines(inputs: &HealthInputs) -> Vec<String> {
+    let report = evaluate(inputs, &LIMITS, NOW);
     [HealthLevel::Critical, HealthLevel::Unknown, HealthLevel::Warning]
         .iter()
         .flat_map(|level| {
-            check_lines(&report, *level).into_iter().map(|l| format!("{}: {l}", level.name()))
+            check_lines(&report, *level).into_iter().map(|line| format!("{}: {line}", level.name()))
         })
         .collect()
 }
 
-fn condition_lines(facts: &HealthInputs) -> Vec<String> {
-    let Observation { conditions: concerns, .. } = correlate(facts, &evaluate(facts, &LIMITS, NOW));
-    let line = |concern: &crate::engine::alert::AlertCondition| {
-        let (severity, cause) = (concern.severity.name(), &concern.key);
-        format!("{severity} {cause} {}: {}", concern.subject, concern.message)
+fn condition_lines(inputs: &HealthInputs) -> Vec<String> {
+    let Observation { conditions, .. } = correlate(inputs, &evaluate(inputs, &LIMITS, NOW));
+    let line = |condition: &crate::engine::alert::AlertCondition| {
+        let (severity, key) = (condition.severity.name(), &condition.key);
+        format!("{severity} {key} {}: {}", condition.subject, condition.message)
     };
-    concerns.iter().map(line).collect()
+    conditions.iter().map(line).collect()
 }
 
 #[test]
@@ -142,39 +142,39 @@ fn healthy_inputs_yield_healthy_checks_and_no_conditions() {
     execution work: downloading
     heartbeat : 2 states written in time | 2 s | more than 5 min
     sources : the last attempts of each source mostly succeeded | 90 % | less than 30 %
-    clients : every source reaches its server, as far as it tried | 0 failures in a row | 3 or more
+    clients : no source has lost its connection | 0 failures in a row | 3 or more
     system processor: there is enough | 20 % used | more than 95 %
     system memory: there is enough | 50 % used | more than 90 %
     system /srv/mail: its disk has room | 40 % used, 50.0 GB free | more than 80 %
-    journal cynosure.service: it has little to complain of | 0 errors in 15 min | 10 or more
+    journal cynosure.service: few or no errors in its journal | 0 errors in 15 min | 10 or more
     ");
     assert_eq!(condition_lines(&healthy_inputs()), [""; 0]);
 }
 
 #[test]
 fn failing_sources_show_value_threshold_and_advice() {
-    let mut facts = healthy_inputs();
-    let [home, work] = &mut facts.sources[..] else { panic!("two sources") };
+    let mut inputs = healthy_inputs();
+    let [home, work] = &mut inputs.sources[..] else { panic!("two sources") };
     home.counters =
         Ok(Some(CounterObservation { success_rate: Some(0.2), ..home.known_counters().unwrap() }));
     home.state.as_mut().unwrap().session_started_at = Some(Timestamp(NOW.0 - 60 * HOUR));
     let counts = work.known_counters().unwrap();
     work.counters =
-        Ok(Some(CounterObservation { connection_failures: 4, client_rebuilds: 1, ..counts }));
+        Ok(Some(CounterObservation { connection_failures: 4, reconnects: 1, ..counts }));
     work.state.as_mut().unwrap().last_updated = Timestamp(NOW.0 - 420_000);
 
-    insta::assert_snapshot!(failing_check_lines(&facts).join("\n"), @"
-    WARNING: execution home: its session takes very long | 2 d 12 h | more than 2 d | see what holds it up: `cynosure history home`
-    WARNING: heartbeat work: its state was not written when it should have been | 7 min | more than 5 min | see whether its worker still runs: `cynosure status`
+    insta::assert_snapshot!(failing_check_lines(&inputs).join("\n"), @"
+    WARNING: execution home: its session takes too long | 2 d 12 h | more than 2 d | see what delays it: `cynosure history home`
+    WARNING: heartbeat work: its state was not written in time | 7 min | more than 5 min | see whether its worker still runs: `cynosure status`
     WARNING: sources home: few of its last 10 attempts succeeded | 20 % | less than 30 % | see what fails: `cynosure failures home`
-    WARNING: clients work: nobody answers its requests, and its client was made anew (1 time so far) | 4 failures in a row | 3 or more | see whether its server can be reached: `cynosure doctor`
+    WARNING: clients work: its requests get no response, and its HTTP client was recreated (1 time so far) | 4 failures in a row | 3 or more | see whether its server can be reached: `cynosure doctor`
     ");
 }
 
 #[test]
 fn nine_attempts_are_too_few_for_a_success_rate() {
-    let mut facts = healthy_inputs();
-    for source in &mut facts.sources {
+    let mut inputs = healthy_inputs();
+    for source in &mut inputs.sources {
         let counts = CounterObservation {
             attempts: 9,
             success_rate: Some(0.0),
@@ -183,49 +183,49 @@ fn nine_attempts_are_too_few_for_a_success_rate() {
         source.counters = Ok(Some(counts));
     }
 
-    assert_eq!(failing_check_lines(&facts), [""; 0]);
+    assert_eq!(failing_check_lines(&inputs), [""; 0]);
 }
 
 #[test]
 fn a_six_hour_wait_is_no_missed_heartbeat() {
-    let mut facts = healthy_inputs();
-    let state = facts.sources[0].state.as_mut().unwrap();
+    let mut inputs = healthy_inputs();
+    let state = inputs.sources[0].state.as_mut().unwrap();
     state.status = Status::RateLimited;
     state.last_updated = Timestamp(NOW.0 - 5 * HOUR);
     state.until = Some(Timestamp(NOW.0 + HOUR));
-    assert_eq!(failing_check_lines(&facts), [""; 0]);
+    assert_eq!(failing_check_lines(&inputs), [""; 0]);
 
-    facts.sources[0].state.as_mut().unwrap().until = Some(Timestamp(NOW.0 - 301_000));
-    assert_eq!(failing_check_lines(&facts).len(), 1);
+    inputs.sources[0].state.as_mut().unwrap().until = Some(Timestamp(NOW.0 - 301_000));
+    assert_eq!(failing_check_lines(&inputs).len(), 1);
 
-    facts.sources[0].state.as_mut().unwrap().is_running = false;
-    assert_eq!(failing_check_lines(&facts), [""; 0], "a worker that has left says nothing more");
+    inputs.sources[0].state.as_mut().unwrap().is_running = false;
+    assert_eq!(failing_check_lines(&inputs), [""; 0], "an exited worker sends no heartbeat");
 }
 
 #[test]
 fn a_missing_state_is_a_warning() {
-    let mut facts = healthy_inputs();
-    facts.sources[0].state = None;
+    let mut inputs = healthy_inputs();
+    inputs.sources[0].state = None;
 
-    insta::assert_snapshot!(failing_check_lines(&facts).join("\n"), @"
-    WARNING: heartbeat home: it has no state that can be read | see `cynosure status`
+    insta::assert_snapshot!(failing_check_lines(&inputs).join("\n"), @"
+    WARNING: heartbeat home: its state file is missing or unreadable | see `cynosure status`
     ");
 }
 
 #[test]
 fn uncollected_inputs_are_unknown_and_never_healthy() {
-    let facts = HealthInputs {
+    let inputs = HealthInputs {
         system: Err("no answer within 10 s".to_owned()),
-        journal_errors: Some(Err("journalctl is not here".to_owned())),
+        journal_errors: Some(Err("journalctl is not installed".to_owned())),
         crash_loops: Err("restarts.json cannot be read".to_owned()),
         ..healthy_inputs()
     };
 
-    assert_eq!(evaluate(&facts, &LIMITS, NOW).level, HealthLevel::Unknown);
-    insta::assert_snapshot!(failing_check_lines(&facts).join("\n"), @"
-    UNKNOWN: service : cannot be told: restarts.json cannot be read
-    UNKNOWN: system : cannot be told: no answer within 10 s
-    UNKNOWN: journal cynosure.service: cannot be told: journalctl is not here
+    assert_eq!(evaluate(&inputs, &LIMITS, NOW).level, HealthLevel::Unknown);
+    insta::assert_snapshot!(failing_check_lines(&inputs).join("\n"), @"
+    UNKNOWN: service : cannot be checked: restarts.json cannot be read
+    UNKNOWN: system : cannot be checked: no answer within 10 s
+    UNKNOWN: journal cynosure.service: cannot be checked: journalctl is not installed
     ");
     assert_eq!(HealthCheckReport::new(Vec::new(), NOW).level, HealthLevel::Unknown);
 }
@@ -258,11 +258,11 @@ fn host_metrics_are_checked_against_thresholds() {
     ];
     let all: Vec<_> = all.iter().flat_map(failing_check_lines).collect();
     insta::assert_snapshot!(all.join("\n"), @"
-    WARNING: system processor: hardly any is left | 96 % used | more than 95 % | see what takes it: `top`
-    WARNING: system memory: hardly any is left | 91 % used | more than 90 % | see what takes it: `top`
+    WARNING: system processor: almost none is left | 96 % used | more than 95 % | see what uses it: `top`
+    WARNING: system memory: almost none is left | 91 % used | more than 90 % | see what uses it: `top`
     WARNING: system /srv/mail: its disk is filling up | 81 % used, 50.0 GB free | more than 80 % | make room, or move `archive.dir` to a larger disk
     CRITICAL: system /srv/mail: its disk is nearly full | 91 % used, 50.0 GB free | more than 90 %, or less than 2.0 GB free | make room, or move `archive.dir` to a larger disk
-    UNKNOWN: system processor: cannot be told: the kernel does not say how much is used
+    UNKNOWN: system processor: cannot be checked: the kernel does not report the usage
     CRITICAL: system /srv/mail: its disk is nearly full | 50 % used, 2.0 GB free | more than 90 %, or less than 2.0 GB free | make room, or move `archive.dir` to a larger disk
     CRITICAL: system /srv/mail: its disk can hold few more files | 95 % of its inodes used | more than 90 % | remove small files, or make a filesystem with more inodes
     ");
@@ -274,7 +274,7 @@ fn a_proxy_pool_needs_three_healthy_or_all() {
         let pool = ProxyPoolStatus {
             total,
             healthy,
-            suspect: 0,
+            failing: 0,
             dead: total - healthy,
             cooling_down: 1.min(total - healthy),
             mean_latency: Some(Duration::from_millis(40)),
@@ -285,64 +285,64 @@ fn a_proxy_pool_needs_three_healthy_or_all() {
     for (total, healthy) in [(5, 3), (3, 3), (2, 2), (1, 1)] {
         assert_eq!(pool(total, healthy), [""; 0]);
     }
-    let told = [pool(5, 2), pool(2, 1), pool(1, 0)].concat();
-    insta::assert_snapshot!(told.join("\n"), @"
-    CRITICAL: proxies : 2 of 5 healthy, 0 in doubt, 3 dead, 1 of them in cooldown, 40 ms on average | 2 of 5 | fewer than 3 | see which fail: `cynosure doctor`; repair them, or change `proxy.pool`
-    CRITICAL: proxies : 1 of 2 healthy, 0 in doubt, 1 dead, 1 of them in cooldown, 40 ms on average | 1 of 2 | fewer than 2 | see which fail: `cynosure doctor`; repair them, or change `proxy.pool`
-    CRITICAL: proxies : 0 of 1 healthy, 0 in doubt, 1 dead, 1 of them in cooldown, 40 ms on average | 0 of 1 | fewer than 1 | see which fail: `cynosure doctor`; repair them, or change `proxy.pool`
+    let lines = [pool(5, 2), pool(2, 1), pool(1, 0)].concat();
+    insta::assert_snapshot!(lines.join("\n"), @"
+    CRITICAL: proxies : 2 of 5 healthy, 0 failing, 3 dead, 1 of them in cooldown, mean latency 40 ms | 2 of 5 | fewer than 3 | see which fail: `cynosure doctor`; repair them, or change `proxy.pool`
+    CRITICAL: proxies : 1 of 2 healthy, 0 failing, 1 dead, 1 of them in cooldown, mean latency 40 ms | 1 of 2 | fewer than 2 | see which fail: `cynosure doctor`; repair them, or change `proxy.pool`
+    CRITICAL: proxies : 0 of 1 healthy, 0 failing, 1 dead, 1 of them in cooldown, mean latency 40 ms | 0 of 1 | fewer than 1 | see which fail: `cynosure doctor`; repair them, or change `proxy.pool`
     ");
 }
 
 #[test]
 fn a_crash_loop_is_one_warning_from_any_counter() {
-    let lately = RecentStarts { starts: 6, window: Duration::from_secs(540) };
+    let recent_starts = RecentStarts { starts: 6, window: Duration::from_secs(540) };
     let mut by_systemd = healthy_inputs();
     by_systemd.findings[0] =
-        main_unit_finding(HealthLevel::Warning, FindingKind::CrashLoop(lately));
+        main_unit_finding(HealthLevel::Warning, FindingKind::CrashLoop(recent_starts));
     let by_us = HealthInputs { crash_loops: Ok(vec![(UNIT.to_owned(), 7)]), ..healthy_inputs() };
     let of_a_source =
         HealthInputs { crash_loops: Ok(vec![("work".to_owned(), 8)]), ..healthy_inputs() };
     let both = HealthInputs { crash_loops: by_us.crash_loops.clone(), ..by_systemd.clone() };
 
-    for facts in [&by_systemd, &by_us, &both, &of_a_source] {
-        assert_eq!(failing_check_lines(facts).len(), 1, "{:?}", failing_check_lines(facts));
+    for inputs in [&by_systemd, &by_us, &both, &of_a_source] {
+        assert_eq!(failing_check_lines(inputs).len(), 1, "{:?}", failing_check_lines(inputs));
     }
     let all = [&by_systemd, &of_a_source].map(condition_lines).concat();
     insta::assert_snapshot!(all.join("\n"), @"
-    warning service.crash_loop cynosure.service: it is started again and again: a crash loop (6 in 9 min)
-    warning execution.crash_loop work: it is started again and again: a crash loop (8 restarts in a row)
+    warning service.crash_loop cynosure.service: crash loop: it restarts repeatedly (6 in 9 min)
+    warning execution.crash_loop work: crash loop: it restarts repeatedly (8 restarts in a row)
     ");
 }
 
 #[test]
 fn without_a_unit_advice_does_not_mention_systemd() {
-    let without = |what| {
-        let mut facts =
+    let without = |kind| {
+        let mut inputs =
             HealthInputs { crash_loops: Ok(vec![("work".to_owned(), 8)]), ..healthy_inputs() };
-        facts.findings[0] = main_unit_finding(HealthLevel::Healthy, what);
-        facts.findings[1] =
+        inputs.findings[0] = main_unit_finding(HealthLevel::Healthy, kind);
+        inputs.findings[1] =
             source_finding("home", HealthLevel::Critical, FindingKind::Died { pid: 1 });
-        facts.findings[2] = source_finding(
+        inputs.findings[2] = source_finding(
             "work",
             HealthLevel::Warning,
             FindingKind::Stopped { status: Status::Downloading },
         );
-        failing_check_lines(&facts).join("\n")
+        failing_check_lines(&inputs).join("\n")
     };
     let no_systemd = without(FindingKind::NoSystemd { reason: "there is no D-Bus".to_owned() });
 
     assert_eq!(without(FindingKind::UnitNotInstalled), no_systemd);
     insta::assert_snapshot!(no_systemd, @"
-    CRITICAL: execution home: its worker, process 1, is gone without a word | see why in its log
-    WARNING: execution work: stopped while downloading, and nothing goes on with it | start it with `cynosure run`
-    WARNING: execution work: it is started again and again: a crash loop | 8 restarts in a row | more than 5 | see why in its log
+    CRITICAL: execution home: its worker, process 1, died without recording its exit | see why in its log
+    WARNING: execution work: stopped while downloading, and no worker is running | start it with `cynosure run`
+    WARNING: execution work: crash loop: it restarts repeatedly | 8 restarts in a row | more than 5 | see why in its log
     ");
 }
 
 #[test]
 fn a_failing_provider_is_one_condition() {
-    let mut facts = healthy_inputs();
-    for source in &mut facts.sources {
+    let mut inputs = healthy_inputs();
+    for source in &mut inputs.sources {
         source.counters = Ok(Some(CounterObservation {
             attempts: 10,
             success_rate: Some(0.0),
@@ -350,12 +350,12 @@ fn a_failing_provider_is_one_condition() {
             ..CounterObservation::default()
         }));
     }
-    facts.findings[1] = source_finding(
+    inputs.findings[1] = source_finding(
         "home",
         HealthLevel::Critical,
         FindingKind::Failing { errors: 5, limit: 5, reason: "503".to_owned() },
     );
-    facts.findings[2] = source_finding(
+    inputs.findings[2] = source_finding(
         "work",
         HealthLevel::Warning,
         FindingKind::Waiting {
@@ -364,27 +364,27 @@ fn a_failing_provider_is_one_condition() {
             reason: "503".to_owned(),
         },
     );
-    facts.journal_errors = Some(Ok(vec![journal_errors(UNIT, 99)]));
-    let without_breaker = condition_lines(&facts);
-    facts.breakers = Ok(vec![BreakerObservation {
+    inputs.journal_errors = Some(Ok(vec![journal_errors(UNIT, 99)]));
+    let without_breaker = condition_lines(&inputs);
+    inputs.breakers = Ok(vec![BreakerObservation {
         name: "example".to_owned(),
         state: BreakerState::Open,
         reason: "5 failures in a row".to_owned(),
-        openings: Vec::new(),
+        open_periods: Vec::new(),
     }]);
 
-    assert_eq!(failing_check_lines(&facts).len(), 7, "{:?}", failing_check_lines(&facts));
-    let all = [without_breaker, condition_lines(&facts)].concat();
+    assert_eq!(failing_check_lines(&inputs).len(), 7, "{:?}", failing_check_lines(&inputs));
+    let all = [without_breaker, condition_lines(&inputs)].concat();
     insta::assert_snapshot!(all.join("\n"), @"
-    critical provider.unwell example: home: errors in a row, without progress between them: 503 (5 of 5)
-    critical provider.unwell example: left alone by its breaker: 5 failures in a row
+    critical provider.degraded example: home: consecutive errors without progress: 503 (5 of 5)
+    critical provider.degraded example: its circuit breaker opened: 5 failures in a row
     ");
 }
 
 #[test]
 fn a_failed_unit_inhibits_its_sources() {
-    let mut facts = healthy_inputs();
-    facts.findings[0] = main_unit_finding(
+    let mut inputs = healthy_inputs();
+    inputs.findings[0] = main_unit_finding(
         HealthLevel::Critical,
         FindingKind::UnitFailed {
             result: "exit-code".to_owned(),
@@ -392,58 +392,59 @@ fn a_failed_unit_inhibits_its_sources() {
             start_limit: None,
         },
     );
-    facts.findings[1] = source_finding("home", HealthLevel::Critical, FindingKind::Died { pid: 1 });
-    facts.findings[2] = source_finding(
+    inputs.findings[1] =
+        source_finding("home", HealthLevel::Critical, FindingKind::Died { pid: 1 });
+    inputs.findings[2] = source_finding(
         "work",
         HealthLevel::Warning,
         FindingKind::Stopped { status: Status::Downloading },
     );
 
-    insta::assert_snapshot!(condition_lines(&facts).join("\n"), @"
-    critical service.unit_failed cynosure.service: it has failed and stays down (exit-code) (status 1)
+    insta::assert_snapshot!(condition_lines(&inputs).join("\n"), @"
+    critical service.unit_failed cynosure.service: it has failed: exit-code (status 1)
     ");
 }
 
 #[test]
 fn a_full_disk_inhibits_storage_conditions() {
-    let mut facts = healthy_inputs();
-    for source in &mut facts.sources {
+    let mut inputs = healthy_inputs();
+    for source in &mut inputs.sources {
         let state = source.state.as_mut().unwrap();
         (state.status, state.storage_error) =
             (Status::Error, Some("cannot write: No space left on device".to_owned()));
     }
-    let failing = condition_lines(&facts);
-    facts.system = Ok(HostMetrics {
+    let failing = condition_lines(&inputs);
+    inputs.system = Ok(HostMetrics {
         cpu_ratio: None,
         memory_ratio: Some(0.1),
         disks: vec![DiskUsage { used_ratio: 1.0, free_bytes: 0, ..healthy_disk() }],
     });
-    facts.breakers = Ok(vec![BreakerObservation {
+    inputs.breakers = Ok(vec![BreakerObservation {
         name: "archive".to_owned(),
         state: BreakerState::Open,
         reason: "5 failures in a row".to_owned(),
-        openings: Vec::new(),
+        open_periods: Vec::new(),
     }]);
 
-    let all = [failing, condition_lines(&facts)].concat();
+    let all = [failing, condition_lines(&inputs)].concat();
     insta::assert_snapshot!(all.join("\n"), @"
-    critical storage.failing : 2 sources cannot store what is fetched; home: cannot write: No space left on device
-    warning system.not_known processor: cannot be told: the kernel does not say how much is used
+    critical storage.failing : 2 sources cannot store documents; home: cannot write: No space left on device
+    warning system.unknown processor: cannot be checked: the kernel does not report the usage
     critical system.disk_full /srv/mail: its disk is nearly full (100 % used, 0 bytes free)
     ");
 }
 
 #[test]
 fn refused_credentials_and_quarantine_name_their_source() {
-    let mut facts = healthy_inputs();
+    let mut inputs = healthy_inputs();
     let refused = FindingKind::CredentialRefused {
         duration: Duration::from_secs(60),
         reason: "401".to_owned(),
     };
-    facts.findings[1] = source_finding("home", HealthLevel::Critical, refused);
-    facts.sources[1].state.as_mut().unwrap().quarantined = 3;
+    inputs.findings[1] = source_finding("home", HealthLevel::Critical, refused);
+    inputs.sources[1].state.as_mut().unwrap().quarantined = 3;
 
-    insta::assert_snapshot!(condition_lines(&facts).join("\n"), @"
+    insta::assert_snapshot!(condition_lines(&inputs).join("\n"), @"
     critical execution.credential_refused home: its credential is refused: 401 (for 1 min)
     warning quarantine.items work: 3 items of its last session could not be fetched: quarantined
     ");

@@ -11,51 +11,53 @@ use crate::engine::{Timestamp, format_duration};
 pub(super) const CRASH_LOOP: &str = "crash_loop";
 
 /// Checks the units: active, running, and not in a crash loop.
-pub(super) fn check_units(facts: &HealthInputs, bounds: &HealthLimits) -> Vec<HealthCheck> {
+pub(super) fn check_units(inputs: &HealthInputs, limits: &HealthLimits) -> Vec<HealthCheck> {
     let of_unit = |(_, finding): &(&str, &Finding)| matches!(finding.subject, Subject::Unit(_));
-    let of_units = facts.findings_by_unit().filter(of_unit);
+    let of_units = inputs.findings_by_unit().filter(of_unit);
     let mut checks: Vec<HealthCheck> = of_units
-        .map(|(unit, finding)| to_check(CheckKind::Service, finding, Some(unit), bounds))
+        .map(|(unit, finding)| to_check(CheckKind::Service, finding, Some(unit), limits))
         .collect();
-    match &facts.crash_loops {
+    match &inputs.crash_loops {
         Ok(loops) => {
-            for (name, count) in loops.iter().filter(|(name, _)| is_unit_name(facts, name)) {
-                let is_told =
+            for (name, count) in loops.iter().filter(|(name, _)| is_unit_name(inputs, name)) {
+                let is_reported =
                     |check: &HealthCheck| check.finding == CRASH_LOOP && check.subject == *name;
-                if !checks.iter().any(is_told) {
+                if !checks.iter().any(is_reported) {
                     checks.push(crash_loop_check(
                         CheckKind::Service,
                         name,
                         Some(name),
                         *count,
-                        bounds,
+                        limits,
                     ));
                 }
             }
         }
-        Err(why) => checks.push(HealthCheck::unknown(CheckKind::Service, why)),
+        Err(reason) => checks.push(HealthCheck::unknown(CheckKind::Service, reason)),
     }
     checks
 }
 
 /// Checks the work of each source; one check per source, and one per crash loop.
 pub(super) fn check_workers(
-    facts: &HealthInputs,
-    bounds: &HealthLimits,
+    inputs: &HealthInputs,
+    limits: &HealthLimits,
     now: Timestamp,
 ) -> Vec<HealthCheck> {
     let mut checks = Vec::new();
-    for (unit, finding) in facts.findings_by_unit() {
+    for (unit, finding) in inputs.findings_by_unit() {
         let Subject::Source(name) = &finding.subject else { continue };
-        let long = check_session_age(facts, name, bounds, now);
-        let long = long.filter(|_| finding.level == HealthLevel::Healthy);
-        let unit = installed_unit(unit, &facts.findings);
-        checks.push(long.unwrap_or_else(|| to_check(CheckKind::Execution, finding, unit, bounds)));
+        let session_check = check_session_age(inputs, name, limits, now);
+        let session_check = session_check.filter(|_| finding.level == HealthLevel::Healthy);
+        let unit = installed_unit(unit, &inputs.findings);
+        checks.push(
+            session_check.unwrap_or_else(|| to_check(CheckKind::Execution, finding, unit, limits)),
+        );
     }
-    let loops = facts.crash_loops.iter().flatten().filter(|(name, _)| !is_unit_name(facts, name));
+    let loops = inputs.crash_loops.iter().flatten().filter(|(name, _)| !is_unit_name(inputs, name));
     checks.extend(loops.map(|(name, count)| {
-        let unit = installed_unit(facts.unit_of_source(name), &facts.findings);
-        crash_loop_check(CheckKind::Execution, name, unit, *count, bounds)
+        let unit = installed_unit(inputs.unit_of_source(name), &inputs.findings);
+        crash_loop_check(CheckKind::Execution, name, unit, *count, limits)
     }));
     or_healthy(checks, || {
         let message = "there is no source in the configuration";
@@ -64,62 +66,62 @@ pub(super) fn check_workers(
 }
 
 /// Returns true if `name` is the name of a unit, not of a source.
-fn is_unit_name(facts: &HealthInputs, name: &str) -> bool {
-    name == facts.unit || facts.findings_by_unit().any(|(unit, _)| unit == name)
+fn is_unit_name(inputs: &HealthInputs, name: &str) -> bool {
+    name == inputs.unit || inputs.findings_by_unit().any(|(unit, _)| unit == name)
 }
 
 fn check_session_age(
-    facts: &HealthInputs,
+    inputs: &HealthInputs,
     name: &str,
-    bounds: &HealthLimits,
+    limits: &HealthLimits,
     now: Timestamp,
 ) -> Option<HealthCheck> {
-    let source = facts.sources.iter().find(|source| source.name == name)?;
-    let age = now.since(source.state.as_ref()?.session_started_at?).min(bounds.clock_stable_for);
-    let is_long = age > bounds.max_session_age;
+    let source = inputs.sources.iter().find(|source| source.name == name)?;
+    let age = now.since(source.state.as_ref()?.session_started_at?).min(limits.clock_stable_for);
+    let is_long = age > limits.max_session_age;
     is_long.then(|| {
         HealthCheck::new(
             CheckKind::Execution,
             SESSION_TOO_LONG,
             HealthLevel::Warning,
-            "its session takes very long",
+            "its session takes too long",
         )
         .with_subject(name)
         .with_measurement(
             format_duration(age),
-            format!("more than {}", format_duration(bounds.max_session_age)),
+            format!("more than {}", format_duration(limits.max_session_age)),
         )
-        .with_advice(format!("see what holds it up: `cynosure history {name}`"))
+        .with_advice(format!("see what delays it: `cynosure history {name}`"))
     })
 }
 
 fn to_check(
-    area: CheckKind,
+    kind: CheckKind,
     finding: &Finding,
     unit: Option<&str>,
-    bounds: &HealthLimits,
+    limits: &HealthLimits,
 ) -> HealthCheck {
     HealthCheck {
-        kind: area,
+        kind,
         finding: finding.kind.name().to_owned(),
         subject: finding.subject.name().to_owned(),
         level: finding.level,
         message: finding.kind.to_string(),
         value: finding.value(),
-        threshold: threshold_for(&finding.kind, bounds),
+        threshold: threshold_for(&finding.kind, limits),
         advice: finding.advice(unit),
     }
 }
 
 /// Returns the threshold of a finding's value; `None` if the value has no limit.
-fn threshold_for(what: &FindingKind, bounds: &HealthLimits) -> Option<String> {
+fn threshold_for(kind: &FindingKind, limits: &HealthLimits) -> Option<String> {
     let more_than = |limit| Some(format!("more than {}", format_duration(limit)));
-    match what {
-        FindingKind::Overdue { .. } | FindingKind::ClockSkew { .. } => more_than(bounds.grace),
-        FindingKind::Stalled { .. } => more_than(bounds.stuck_threshold),
-        FindingKind::UnitStuckTransitioning { .. } => more_than(bounds.max_transition),
+    match kind {
+        FindingKind::Overdue { .. } | FindingKind::ClockSkew { .. } => more_than(limits.grace),
+        FindingKind::Stalled { .. } => more_than(limits.stuck_threshold),
+        FindingKind::UnitStuckTransitioning { .. } => more_than(limits.max_transition),
         FindingKind::Failing { limit, .. } => Some(format!("{limit} or more")),
-        FindingKind::CrashLoop(_) => Some(format!("more than {}", bounds.thresholds.restarts)),
+        FindingKind::CrashLoop(_) => Some(format!("more than {}", limits.thresholds.restarts)),
         FindingKind::Healthy { .. }
         | FindingKind::Waiting { .. }
         | FindingKind::NeverRun
@@ -141,18 +143,18 @@ fn threshold_for(what: &FindingKind, bounds: &HealthLimits) -> Option<String> {
 }
 
 fn crash_loop_check(
-    area: CheckKind,
+    kind: CheckKind,
     name: &str,
     unit: Option<&str>,
     restarts: u32,
-    bounds: &HealthLimits,
+    limits: &HealthLimits,
 ) -> HealthCheck {
-    let message = "it is started again and again: a crash loop";
-    HealthCheck::new(area, CRASH_LOOP, HealthLevel::Warning, message)
+    let message = "crash loop: it restarts repeatedly";
+    HealthCheck::new(kind, CRASH_LOOP, HealthLevel::Warning, message)
         .with_subject(name)
         .with_measurement(
             format!("{restarts} restarts in a row"),
-            format!("more than {}", bounds.thresholds.restarts),
+            format!("more than {}", limits.thresholds.restarts),
         )
         .with_advice(log_advice(unit))
 }

@@ -98,10 +98,10 @@ impl RestartCause {
     pub fn reason(self) -> &'static str {
         match self {
             Self::Completed => "the session is completed",
-            Self::Errors => "starting anew after too many errors",
-            Self::Authentication => "starting anew with the credential read again",
-            Self::Stuck => "starting anew, since nothing moved",
-            Self::ExecutionTime => "starting anew after the longest execution time",
+            Self::Errors => "restarting after too many errors",
+            Self::Authentication => "restarting with the reloaded credential",
+            Self::Stuck => "restarting after a time without progress",
+            Self::ExecutionTime => "restarting after the maximum execution time",
         }
     }
 }

@@ -54,53 +54,55 @@ pub struct MachineConfig {
 
 impl StateMachine {
     /// Advances by one event. The caller saves the new machine before it performs the effects.
-    pub fn step(&self, rules: &MachineConfig, event: &Event, now: Timestamp) -> Step {
+    pub fn step(&self, config: &MachineConfig, event: &Event, now: Timestamp) -> Step {
         let next = self.clone();
         match self.state {
-            State::Idle { until } => next.step_idle(rules, until, event, now),
-            State::Working(work) => next.step_working(rules, work, event, now),
-            State::Completed => next.step_completed(rules, event, now),
-            State::Error { until, resume_phase: resume, after_wait: then } => {
-                next.step_error(until, resume, then, event, now)
+            State::Idle { until } => next.step_idle(config, until, event, now),
+            State::Working(phase) => next.step_working(config, phase, event, now),
+            State::Completed => next.step_completed(config, event, now),
+            State::Error { until, resume_phase, after_wait } => {
+                next.step_error(until, resume_phase, after_wait, event, now)
             }
-            State::RateLimited { until, resume_phase: resume } => {
-                next.step_rate_limited(until, resume, event, now)
+            State::RateLimited { until, resume_phase } => {
+                next.step_rate_limited(until, resume_phase, event, now)
             }
-            State::AuthFailed { until, resume_phase: resume } => {
-                next.step_auth_failed(until, resume, event, now)
+            State::AuthFailed { until, resume_phase } => {
+                next.step_auth_failed(until, resume_phase, event, now)
             }
         }
     }
 
     /// Returns the time at which the machine must get [`Event::DeadlineReached`] in any case.
     #[must_use]
-    pub fn deadline(&self, rules: &MachineConfig) -> Timestamp {
+    pub fn deadline(&self, config: &MachineConfig) -> Timestamp {
         match self.state {
             State::Idle { until }
             | State::Error { until, .. }
             | State::RateLimited { until, .. }
             | State::AuthFailed { until, .. } => until,
-            State::Working(_) => self.stuck_deadline(rules).min(self.execution_deadline(rules)),
-            State::Completed => self.completed_at().after(rules.restart_delay_success),
+            State::Working(_) => self.stuck_deadline(config).min(self.execution_deadline(config)),
+            State::Completed => self.completed_at().after(config.restart_delay_success),
         }
     }
 
     fn step_idle(
         mut self,
-        rules: &MachineConfig,
+        config: &MachineConfig,
         until: Timestamp,
         event: &Event,
         now: Timestamp,
     ) -> Step {
         match event {
             Event::DeadlineReached if until <= now => {
-                self.start_phase(SyncPhase::Polling, "looking for news", now)
+                self.start_phase(SyncPhase::Polling, "checking for changes", now)
             }
-            Event::RunRequested => self.start_phase(SyncPhase::Polling, "looking for news", now),
+            Event::RunRequested => {
+                self.start_phase(SyncPhase::Polling, "checking for changes", now)
+            }
             Event::Started => {
                 // An interrupted poll restarts at once, and a poll that is due earlier after a
                 // change of the interval is not delayed.
-                let due = self.last_poll.map_or(now, |last| last.after(rules.poll_interval));
+                let due = self.last_poll.map_or(now, |last| last.after(config.poll_interval));
                 self.state = State::Idle { until: until.min(due) };
                 self.on_started(now)
             }
@@ -123,61 +125,61 @@ impl StateMachine {
         }
     }
 
-    fn resume_phase(mut self, work: SyncPhase, now: Timestamp) -> Step {
+    fn resume_phase(mut self, phase: SyncPhase, now: Timestamp) -> Step {
         self.progress_expected_since = now;
         let was_failing = self.consecutive_errors > 0;
         let step = self.on_started(now);
         // The source may still be down, which must not count against items.
         let step = if was_failing { step.with_effect(Effect::Probe) } else { step };
-        step.with_effect(work.start_effect())
+        step.with_effect(phase.start_effect())
     }
 
     fn step_working(
         mut self,
-        rules: &MachineConfig,
-        work: SyncPhase,
+        config: &MachineConfig,
+        phase: SyncPhase,
         event: &Event,
         now: Timestamp,
     ) -> Step {
         match event {
-            Event::Started => self.resume_phase(work, now),
-            Event::DeadlineReached => self.on_working_deadline(rules, work, now),
-            Event::ReconcileDue if work == SyncPhase::Polling => {
+            Event::Started => self.resume_phase(phase, now),
+            Event::DeadlineReached => self.on_working_deadline(config, phase, now),
+            Event::ReconcileDue if phase == SyncPhase::Polling => {
                 self.is_full_resync = false;
-                let reason = "listing everything once more, as reconcile_interval asks";
+                let reason = "listing everything again, since reconcile_interval has passed";
                 self.begin_session(SyncScope::Reconcile, reason, now)
             }
-            Event::ChangesFound if work == SyncPhase::Polling => {
+            Event::ChangesFound if phase == SyncPhase::Polling => {
                 self.is_full_resync = false;
-                self.begin_session(SyncScope::Incremental, "something new at the source", now)
+                self.begin_session(SyncScope::Incremental, "changes found at the source", now)
             }
-            Event::NoChanges if work == SyncPhase::Polling => {
+            Event::NoChanges if phase == SyncPhase::Polling => {
                 self.is_full_resync = false;
-                self.become_idle(rules, now)
+                self.become_idle(config, now)
             }
-            Event::ChangesFound if work == SyncPhase::Downloading => {
+            Event::ChangesFound if phase == SyncPhase::Downloading => {
                 self.is_full_resync = false;
                 self.last_poll = Some(now);
-                self.list_changes("something new at the source, beside what waits for a retry", now)
+                self.list_changes("changes found at the source while items wait for a retry", now)
             }
-            Event::NoChanges if work == SyncPhase::Downloading => {
+            Event::NoChanges if phase == SyncPhase::Downloading => {
                 self.is_full_resync = false;
                 self.last_poll = Some(now);
                 self.into_step()
             }
-            Event::OnlyRetriesLeft if self.is_poll_due(rules, work, now) => {
+            Event::OnlyRetriesLeft if self.is_poll_due(config, phase, now) => {
                 self.poll_during_download(now)
             }
-            Event::PollRequested if work == SyncPhase::Downloading => {
+            Event::PollRequested if phase == SyncPhase::Downloading => {
                 self.poll_during_download(now)
             }
-            Event::ListingCompleted if work == SyncPhase::Collecting => {
+            Event::ListingCompleted if phase == SyncPhase::Collecting => {
                 self.incomplete_listings = 0;
                 self.is_listing_changes = false;
                 self.record_progress(now);
                 self.start_phase(SyncPhase::Downloading, "everything is listed", now)
             }
-            Event::AllItemsSettled if work == SyncPhase::Downloading => self.complete_session(now),
+            Event::AllItemsSettled if phase == SyncPhase::Downloading => self.complete_session(now),
             Event::ProgressMade => {
                 self.record_progress(now);
                 self.into_step()
@@ -191,12 +193,14 @@ impl StateMachine {
                 self.progress_expected_since = self.progress_expected_since.max(*until);
                 self.into_step()
             }
-            Event::Failed { scope, failure, sample: draw } => {
-                self.on_failure(rules, work, *scope, failure, *draw, now)
+            Event::Failed { scope, failure, sample } => {
+                self.on_failure(config, phase, *scope, failure, *sample, now)
             }
-            Event::CredentialChanged => self.on_credential_changed(work, now),
-            Event::CredentialUnchanged => self.enter_auth_failed(rules, work, now),
-            Event::CircuitOpen { until, reason } => self.on_circuit_open(work, *until, reason, now),
+            Event::CredentialChanged => self.on_credential_changed(phase, now),
+            Event::CredentialUnchanged => self.enter_auth_failed(config, phase, now),
+            Event::CircuitOpen { until, reason } => {
+                self.on_circuit_open(phase, *until, reason, now)
+            }
             Event::RunRequested
             | Event::ReconcileDue
             | Event::ChangesFound
@@ -209,15 +213,17 @@ impl StateMachine {
         }
     }
 
-    fn step_completed(mut self, rules: &MachineConfig, event: &Event, now: Timestamp) -> Step {
+    fn step_completed(mut self, config: &MachineConfig, event: &Event, now: Timestamp) -> Step {
         match event {
-            Event::DeadlineReached if self.deadline(rules) <= now => {
-                let until = self.next_poll_at(rules, now);
+            Event::DeadlineReached if self.deadline(config) <= now => {
+                let until = self.next_poll_at(config, now);
                 self.record_restart(RestartCause::Completed, now);
-                self.transition_to(State::Idle { until }, "waiting for the next look", now)
+                self.transition_to(State::Idle { until }, "waiting for the next poll", now)
                     .with_effect(Effect::Restart { cause: RestartCause::Completed })
             }
-            Event::RunRequested => self.start_phase(SyncPhase::Polling, "looking for news", now),
+            Event::RunRequested => {
+                self.start_phase(SyncPhase::Polling, "checking for changes", now)
+            }
             Event::Started => self.on_started(now),
             Event::DeadlineReached
             | Event::ReconcileDue
@@ -241,31 +247,27 @@ impl StateMachine {
     fn step_error(
         self,
         until: Timestamp,
-        resume: SyncPhase,
-        then: AfterWait,
+        resume_phase: SyncPhase,
+        after_wait: AfterWait,
         event: &Event,
         now: Timestamp,
     ) -> Step {
         match event {
-            Event::DeadlineReached if until <= now => match then {
-                AfterWait::Resume => self.resume_with_probe(resume, "trying again", now),
-                AfterWait::Restart => self.request_restart(resume, RestartCause::Errors, now),
+            Event::DeadlineReached if until <= now => match after_wait {
+                AfterWait::Resume => self.resume_with_probe(resume_phase, "retrying", now),
+                AfterWait::Restart => self.request_restart(resume_phase, RestartCause::Errors, now),
             },
-            Event::RunRequested => self.resume_with_probe(resume, "trying again", now),
-            Event::Failed { failure, sample: draw, .. } => {
-                let longer = |until| State::Error { until, resume_phase: resume, after_wait: then };
-                self.on_rate_limited_while_waiting(until, longer, failure, *draw, now)
+            Event::RunRequested => self.resume_with_probe(resume_phase, "retrying", now),
+            Event::Failed { failure, sample, .. } => {
+                let extended = |until| State::Error { until, resume_phase, after_wait };
+                self.on_rate_limited_while_waiting(until, extended, failure, *sample, now)
             }
             Event::CircuitOpen { until: later, .. } => {
                 let until = until.max(*later);
-                Self {
-                    state: State::Error { until, resume_phase: resume, after_wait: then },
-                    ..self
-                }
-                .into_step()
+                Self { state: State::Error { until, resume_phase, after_wait }, ..self }.into_step()
             }
             Event::CircuitClosed => {
-                self.resume_with_probe(resume, "the breaker is closed: trying again", now)
+                self.resume_with_probe(resume_phase, "the circuit breaker is closed: retrying", now)
             }
             Event::Started => self.on_started(now),
             Event::ProgressMade => self.on_progress_while_waiting(now),
@@ -287,17 +289,17 @@ impl StateMachine {
     fn step_rate_limited(
         self,
         until: Timestamp,
-        resume: SyncPhase,
+        resume_phase: SyncPhase,
         event: &Event,
         now: Timestamp,
     ) -> Step {
         match event {
             Event::DeadlineReached if until <= now => {
-                self.reenter_phase(resume, "the rate limit is over", now)
+                self.reenter_phase(resume_phase, "the rate limit is over", now)
             }
-            Event::Failed { failure, sample: draw, .. } => {
-                let longer = |until| State::RateLimited { until, resume_phase: resume };
-                self.on_rate_limited_while_waiting(until, longer, failure, *draw, now)
+            Event::Failed { failure, sample, .. } => {
+                let extended = |until| State::RateLimited { until, resume_phase };
+                self.on_rate_limited_while_waiting(until, extended, failure, *sample, now)
             }
             Event::Started => self.on_started(now),
             Event::ProgressMade => self.on_progress_while_waiting(now),
@@ -322,18 +324,18 @@ impl StateMachine {
     fn step_auth_failed(
         self,
         until: Timestamp,
-        resume: SyncPhase,
+        resume_phase: SyncPhase,
         event: &Event,
         now: Timestamp,
     ) -> Step {
         match event {
             Event::DeadlineReached if until <= now => {
-                self.request_restart(resume, RestartCause::Authentication, now)
+                self.request_restart(resume_phase, RestartCause::Authentication, now)
             }
             Event::CredentialChanged => {
-                self.request_restart(resume, RestartCause::Authentication, now)
+                self.request_restart(resume_phase, RestartCause::Authentication, now)
             }
-            Event::RunRequested => self.resume_with_probe(resume, "trying again", now),
+            Event::RunRequested => self.resume_with_probe(resume_phase, "retrying", now),
             Event::Started => self.on_started(now),
             Event::ProgressMade => self.on_progress_while_waiting(now),
             Event::DeadlineReached
@@ -363,18 +365,18 @@ impl StateMachine {
         self.into_step()
     }
 
-    fn begin_session(mut self, extent: SyncScope, reason: &str, now: Timestamp) -> Step {
+    fn begin_session(mut self, sync_scope: SyncScope, reason: &str, now: Timestamp) -> Step {
         let session = self.next_session_id(now);
         self.session = Some(Session { id: session.clone(), started_at: now, completed_at: None });
         self.last_poll = Some(now);
         self.record_progress(now);
         let mut step = self.start_phase(SyncPhase::Collecting, reason, now);
-        step.effects.insert(0, Effect::OpenSession { session, sync_scope: extent });
+        step.effects.insert(0, Effect::OpenSession { session, sync_scope });
         step
     }
 
-    fn is_poll_due(&self, rules: &MachineConfig, work: SyncPhase, now: Timestamp) -> bool {
-        work == SyncPhase::Downloading && self.next_poll_at(rules, now) <= now
+    fn is_poll_due(&self, config: &MachineConfig, phase: SyncPhase, now: Timestamp) -> bool {
+        phase == SyncPhase::Downloading && self.next_poll_at(config, now) <= now
     }
 
     /// Polls while the download continues. A failed poll is not repeated at once, but after an
@@ -390,11 +392,11 @@ impl StateMachine {
         self.start_phase(SyncPhase::Collecting, reason, now)
     }
 
-    fn become_idle(mut self, rules: &MachineConfig, now: Timestamp) -> Step {
+    fn become_idle(mut self, config: &MachineConfig, now: Timestamp) -> Step {
         self.last_poll = Some(now);
         self.record_progress(now);
-        let until = self.next_poll_at(rules, now);
-        self.transition_to(State::Idle { until }, "nothing new; waiting for the next look", now)
+        let until = self.next_poll_at(config, now);
+        self.transition_to(State::Idle { until }, "no changes; waiting for the next poll", now)
             .with_effect(Effect::BecomeIdle)
     }
 
@@ -411,14 +413,14 @@ impl StateMachine {
     /// the worker.
     fn on_working_deadline(
         mut self,
-        rules: &MachineConfig,
-        work: SyncPhase,
+        config: &MachineConfig,
+        phase: SyncPhase,
         now: Timestamp,
     ) -> Step {
-        if self.execution_deadline(rules) <= now {
-            return self.request_restart(work, RestartCause::ExecutionTime, now);
+        if self.execution_deadline(config) <= now {
+            return self.request_restart(phase, RestartCause::ExecutionTime, now);
         }
-        if now < self.stuck_deadline(rules) {
+        if now < self.stuck_deadline(config) {
             return self.into_step();
         }
         self.stuck_escalation_level += 1;
@@ -428,40 +430,40 @@ impl StateMachine {
             return self
                 .into_step()
                 .with_effect(Effect::RestartPhase)
-                .with_effect(work.start_effect());
+                .with_effect(phase.start_effect());
         }
-        let message = format!("no progress since {} s", now.since(self.last_progress).as_secs());
-        let mut step = self.request_restart(work, RestartCause::Stuck, now);
+        let message = format!("no progress for {} s", now.since(self.last_progress).as_secs());
+        let mut step = self.request_restart(phase, RestartCause::Stuck, now);
         step.effects.insert(0, Effect::Alert { message });
         step
     }
 
     /// Resumes work after a failure of the source, with a probe first.
-    fn resume_with_probe(self, work: SyncPhase, reason: &str, now: Timestamp) -> Step {
-        let mut step = self.reenter_phase(work, reason, now);
+    fn resume_with_probe(self, phase: SyncPhase, reason: &str, now: Timestamp) -> Step {
+        let mut step = self.reenter_phase(phase, reason, now);
         step.effects.insert(0, Effect::Probe);
         step
     }
 
     /// Resumes work after a rate limit. The rate limiter admits a single request first, and a probe
     /// in addition would only use up more of the quota.
-    fn reenter_phase(mut self, work: SyncPhase, reason: &str, now: Timestamp) -> Step {
+    fn reenter_phase(mut self, phase: SyncPhase, reason: &str, now: Timestamp) -> Step {
         self.credential = CredentialState::Valid;
-        self.start_phase(work, reason, now)
+        self.start_phase(phase, reason, now)
     }
 
-    fn request_restart(mut self, work: SyncPhase, cause: RestartCause, now: Timestamp) -> Step {
+    fn request_restart(mut self, phase: SyncPhase, cause: RestartCause, now: Timestamp) -> Step {
         self.record_restart(cause, now);
         self.retry_count = 0;
         self.progress_expected_since = now;
-        self.transition_to(State::Working(work), cause.reason(), now)
+        self.transition_to(State::Working(phase), cause.reason(), now)
             .with_effect(Effect::Restart { cause })
     }
 
-    fn start_phase(mut self, work: SyncPhase, reason: &str, now: Timestamp) -> Step {
+    fn start_phase(mut self, phase: SyncPhase, reason: &str, now: Timestamp) -> Step {
         self.progress_expected_since = now;
         self.stuck_escalation_level = 0;
-        self.transition_to(State::Working(work), reason, now).with_effect(work.start_effect())
+        self.transition_to(State::Working(phase), reason, now).with_effect(phase.start_effect())
     }
 
     fn on_progress_while_waiting(mut self, now: Timestamp) -> Step {

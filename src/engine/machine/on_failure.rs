@@ -25,52 +25,54 @@ enum FaultDomain {
 impl StateMachine {
     pub(super) fn on_failure(
         mut self,
-        rules: &MachineConfig,
-        work: SyncPhase,
+        config: &MachineConfig,
+        phase: SyncPhase,
         scope: RequestScope,
         failure: &Failure,
-        draw: RandomSample,
+        sample: RandomSample,
         now: Timestamp,
     ) -> Step {
         self.record_failure(failure, now);
         match failure.cause.action(scope) {
-            ErrorAction::WaitForRateLimit => self.on_rate_limited(rules, work, failure, draw, now),
+            ErrorAction::WaitForRateLimit => {
+                self.on_rate_limited(config, phase, failure, sample, now)
+            }
             ErrorAction::RefreshCredential => match self.credential {
                 CredentialState::Valid => {
                     self.credential = CredentialState::Refreshing;
                     self.into_step().with_effect(Effect::RefreshCredential)
                 }
                 CredentialState::Refreshing | CredentialState::Refreshed => {
-                    self.enter_auth_failed(rules, work, now)
+                    self.enter_auth_failed(config, phase, now)
                 }
             },
-            ErrorAction::FullResync => self.on_cursor_expired(rules, work, failure, draw, now),
+            ErrorAction::FullResync => self.on_cursor_expired(config, phase, failure, sample, now),
             ErrorAction::WaitForNetwork => {
-                self.enter_error(rules, work, failure, FaultDomain::Local, draw, now)
+                self.enter_error(config, phase, failure, FaultDomain::Local, sample, now)
             }
             ErrorAction::WaitForStorage => {
                 let message = failure.to_string();
                 let mut step =
-                    self.enter_error(rules, work, failure, FaultDomain::Local, draw, now);
+                    self.enter_error(config, phase, failure, FaultDomain::Local, sample, now);
                 step.effects.insert(0, Effect::Alert { message });
                 step
             }
             ErrorAction::RetryMuchLater | ErrorAction::RetryAsChallenge => {
                 let message = failure.to_string();
                 let mut step =
-                    self.enter_error(rules, work, failure, FaultDomain::Source, draw, now);
+                    self.enter_error(config, phase, failure, FaultDomain::Source, sample, now);
                 step.effects.insert(0, Effect::Alert { message });
                 step
             }
             ErrorAction::RestartListing => {
-                self.on_incomplete_listing(rules, work, failure, draw, now)
+                self.on_incomplete_listing(config, phase, failure, sample, now)
             }
             ErrorAction::Retry
             | ErrorAction::RetryConservatively
             | ErrorAction::SwitchProxy
             | ErrorAction::MarkGone
             | ErrorAction::Quarantine => {
-                self.enter_error(rules, work, failure, FaultDomain::Source, draw, now)
+                self.enter_error(config, phase, failure, FaultDomain::Source, sample, now)
             }
         }
     }
@@ -78,14 +80,14 @@ impl StateMachine {
     /// Waits for a circuit breaker that others opened; this is no error of the source.
     pub(super) fn on_circuit_open(
         mut self,
-        work: SyncPhase,
+        phase: SyncPhase,
         until: Timestamp,
         reason: &str,
         now: Timestamp,
     ) -> Step {
         self.credential = CredentialState::Valid;
         self.transition_to(
-            State::Error { until, resume_phase: work, after_wait: AfterWait::Resume },
+            State::Error { until, resume_phase: phase, after_wait: AfterWait::Resume },
             reason,
             now,
         )
@@ -93,20 +95,20 @@ impl StateMachine {
     }
 
     /// Repeats with the new credential the work for which the old one was refused.
-    pub(super) fn on_credential_changed(mut self, work: SyncPhase, now: Timestamp) -> Step {
+    pub(super) fn on_credential_changed(mut self, phase: SyncPhase, now: Timestamp) -> Step {
         if self.credential != CredentialState::Refreshing {
             return self.into_step();
         }
         self.credential = CredentialState::Refreshed;
         self.progress_expected_since = now;
-        self.into_step().with_effect(work.start_effect())
+        self.into_step().with_effect(phase.start_effect())
     }
 
     /// Waits for another credential, since the current one is refused.
     pub(super) fn enter_auth_failed(
         mut self,
-        rules: &MachineConfig,
-        work: SyncPhase,
+        config: &MachineConfig,
+        phase: SyncPhase,
         now: Timestamp,
     ) -> Step {
         if self.credential == CredentialState::Valid {
@@ -117,8 +119,8 @@ impl StateMachine {
             Some(error) => error.message.clone(),
             None => "the credential is refused".to_owned(),
         };
-        let until = now.after(rules.restart_delay_auth);
-        self.transition_to(State::AuthFailed { until, resume_phase: work }, reason.clone(), now)
+        let until = now.after(config.restart_delay_auth);
+        self.transition_to(State::AuthFailed { until, resume_phase: phase }, reason.clone(), now)
             .with_effect(Effect::Pause)
             .with_effect(Effect::Alert { message: reason })
     }
@@ -128,33 +130,34 @@ impl StateMachine {
     pub(super) fn on_rate_limited_while_waiting(
         mut self,
         until: Timestamp,
-        longer: impl FnOnce(Timestamp) -> State,
+        extended: impl FnOnce(Timestamp) -> State,
         failure: &Failure,
-        draw: RandomSample,
+        sample: RandomSample,
         now: Timestamp,
     ) -> Step {
         if failure.cause != Cause::RateLimit {
             return self.into_step();
         }
-        let told = || {
-            failure.retry_after.map(|told| now.after(backoff::retry_after_with_margin(told, draw)))
+        let from_retry_after = || {
+            let wait = backoff::retry_after_with_margin(failure.retry_after?, sample);
+            Some(now.after(wait))
         };
-        let Some(later) = failure.blocked_until.or_else(told) else {
+        let Some(later) = failure.blocked_until.or_else(from_retry_after) else {
             return self.into_step();
         };
         if later <= until {
             return self.into_step();
         }
         self.record_failure(failure, now);
-        self.transition_to(longer(later), rate_limit_reason(failure, None), now)
+        self.transition_to(extended(later), rate_limit_reason(failure, None), now)
     }
 
     fn on_rate_limited(
         mut self,
-        rules: &MachineConfig,
-        work: SyncPhase,
+        config: &MachineConfig,
+        phase: SyncPhase,
         failure: &Failure,
-        draw: RandomSample,
+        sample: RandomSample,
         now: Timestamp,
     ) -> Step {
         if self.active_throttle(now).is_some()
@@ -168,23 +171,23 @@ impl StateMachine {
         self.credential = CredentialState::Valid;
         let until = failure
             .blocked_until
-            .unwrap_or_else(|| now.after(self.rate_limit_delay(rules, failure, draw)));
+            .unwrap_or_else(|| now.after(self.rate_limit_delay(config, failure, sample)));
         let wait = until.since(now);
         if wait < VISIBLE_WAIT_MIN {
-            return self.throttle_in_place(work, until, now);
+            return self.throttle_in_place(phase, until, now);
         }
         let reason = rate_limit_reason(failure, Some(wait));
-        self.transition_to(State::RateLimited { until, resume_phase: work }, reason, now)
+        self.transition_to(State::RateLimited { until, resume_phase: phase }, reason, now)
             .with_effect(Effect::Pause)
     }
 
     /// Waits without leaving the state. The work resumes once, even after several such responses.
-    fn throttle_in_place(mut self, work: SyncPhase, until: Timestamp, now: Timestamp) -> Step {
-        let held = self.active_throttle(now);
-        let until = held.map_or(until, |held| held.max(until));
+    fn throttle_in_place(mut self, phase: SyncPhase, until: Timestamp, now: Timestamp) -> Step {
+        let active = self.active_throttle(now);
+        let until = active.map_or(until, |active| active.max(until));
         self.throttled_until = until;
         let step = self.into_step().with_effect(Effect::Throttle { until });
-        if held.is_some() { step } else { step.with_effect(work.start_effect()) }
+        if active.is_some() { step } else { step.with_effect(phase.start_effect()) }
     }
 
     /// Returns the end of a current wait that is too short for a separate state.
@@ -198,35 +201,37 @@ impl StateMachine {
     /// Returns the Retry-After with margin if there is one; else the configured wait, then backoff.
     fn rate_limit_delay(
         &self,
-        rules: &MachineConfig,
+        config: &MachineConfig,
         failure: &Failure,
-        draw: RandomSample,
+        sample: RandomSample,
     ) -> Duration {
         match failure.retry_after {
-            Some(told) => backoff::retry_after_with_margin(told, draw),
-            None if self.consecutive_rate_limits <= 1 => rules.rate_limit_duration,
-            None => {
-                rules.backoff.delay(Cause::RateLimit, self.consecutive_rate_limits - 1, None, draw)
-            }
+            Some(retry_after) => backoff::retry_after_with_margin(retry_after, sample),
+            None if self.consecutive_rate_limits <= 1 => config.rate_limit_duration,
+            None => config.backoff.delay(
+                Cause::RateLimit,
+                self.consecutive_rate_limits - 1,
+                None,
+                sample,
+            ),
         }
     }
 
     /// Handles an expired cursor: first by listing everything, a second time in a row as an error.
     fn on_cursor_expired(
         mut self,
-        rules: &MachineConfig,
-        work: SyncPhase,
+        config: &MachineConfig,
+        phase: SyncPhase,
         failure: &Failure,
-        draw: RandomSample,
+        sample: RandomSample,
         now: Timestamp,
     ) -> Step {
-        const REASON: &str =
-            "the source has forgotten our place in its changes: listing everything";
+        const REASON: &str = "the source no longer accepts the cursor: listing everything";
         if self.is_full_resync {
             self.is_full_resync = false;
-            return self.enter_error(rules, work, failure, FaultDomain::Source, draw, now);
+            return self.enter_error(config, phase, failure, FaultDomain::Source, sample, now);
         }
-        match work {
+        match phase {
             SyncPhase::Polling => {
                 self.is_full_resync = true;
                 self.begin_session(SyncScope::FullResync, REASON, now)
@@ -246,17 +251,17 @@ impl StateMachine {
     /// nothing, so incomplete listings determine the delay and the used retries.
     fn on_incomplete_listing(
         mut self,
-        rules: &MachineConfig,
-        work: SyncPhase,
+        config: &MachineConfig,
+        phase: SyncPhase,
         failure: &Failure,
-        draw: RandomSample,
+        sample: RandomSample,
         now: Timestamp,
     ) -> Step {
         self.retry_count = self.retry_count.max(self.incomplete_listings);
         self.incomplete_listings = self.incomplete_listings.saturating_add(1);
-        let is_told = self.incomplete_listings >= INCOMPLETE_LISTINGS_ALERT_MIN;
-        let mut step = self.enter_error(rules, work, failure, FaultDomain::Source, draw, now);
-        if is_told {
+        let sends_alert = self.incomplete_listings >= INCOMPLETE_LISTINGS_ALERT_MIN;
+        let mut step = self.enter_error(config, phase, failure, FaultDomain::Source, sample, now);
+        if sends_alert {
             step.effects.insert(0, Effect::Alert { message: failure.to_string() });
         }
         step
@@ -271,47 +276,43 @@ impl StateMachine {
 
     fn enter_error(
         mut self,
-        rules: &MachineConfig,
-        work: SyncPhase,
+        config: &MachineConfig,
+        phase: SyncPhase,
         failure: &Failure,
-        blame: FaultDomain,
-        draw: RandomSample,
+        fault_domain: FaultDomain,
+        sample: RandomSample,
         now: Timestamp,
     ) -> Step {
         self.error_count = self.error_count.saturating_add(1);
         self.retry_count = self.retry_count.saturating_add(1);
         self.credential = CredentialState::Valid;
         let mut delay =
-            rules.backoff.delay(failure.cause, self.retry_count, failure.retry_after, draw);
-        if work == SyncPhase::Downloading {
-            delay = delay.max(rules.recovery_timeout);
+            config.backoff.delay(failure.cause, self.retry_count, failure.retry_after, sample);
+        if phase == SyncPhase::Downloading {
+            delay = delay.max(config.recovery_timeout);
         }
-        let (then, reason) = match blame {
+        let (after_wait, reason) = match fault_domain {
             FaultDomain::Local => {
-                let reason = format!("trying again later: {failure}");
-                (self.decide_after_local_error(rules, failure.cause), reason)
+                let reason = format!("retrying later: {failure}");
+                (self.decide_after_local_error(config, failure.cause), reason)
             }
             FaultDomain::Source => {
                 self.consecutive_errors = self.consecutive_errors.saturating_add(1);
-                self.decide_after_source_error(rules, failure)
+                self.decide_after_source_error(config, failure)
             }
         };
-        if then == AfterWait::Restart {
-            delay = rules.restart_delay_errors.max(failure.retry_after.unwrap_or_default());
+        if after_wait == AfterWait::Restart {
+            delay = config.restart_delay_errors.max(failure.retry_after.unwrap_or_default());
         }
         let until = now.after(delay);
-        self.transition_to(
-            State::Error { until, resume_phase: work, after_wait: then },
-            reason,
-            now,
-        )
-        .with_effect(Effect::Pause)
+        self.transition_to(State::Error { until, resume_phase: phase, after_wait }, reason, now)
+            .with_effect(Effect::Pause)
     }
 
     /// Resumes after network and disk failures, which end by themselves; restarts after repeated
     /// ledger failures, since the ledger may have to be reopened.
-    fn decide_after_local_error(&self, rules: &MachineConfig, cause: Cause) -> AfterWait {
-        if cause == Cause::Ledger && self.retry_count > rules.max_retries {
+    fn decide_after_local_error(&self, config: &MachineConfig, cause: Cause) -> AfterWait {
+        if cause == Cause::Ledger && self.retry_count > config.max_retries {
             AfterWait::Restart
         } else {
             AfterWait::Resume
@@ -320,36 +321,36 @@ impl StateMachine {
 
     fn decide_after_source_error(
         &self,
-        rules: &MachineConfig,
+        config: &MachineConfig,
         failure: &Failure,
     ) -> (AfterWait, String) {
-        if self.retry_count > rules.max_retries {
-            let reason = format!("{} retries used up: {failure}", rules.max_retries);
+        if self.retry_count > config.max_retries {
+            let reason = format!("{} retries used up: {failure}", config.max_retries);
             (AfterWait::Restart, reason)
-        } else if self.consecutive_errors > rules.max_consecutive_errors {
+        } else if self.consecutive_errors > config.max_consecutive_errors {
             (AfterWait::Restart, format!("{} errors in a row: {failure}", self.consecutive_errors))
         } else {
-            let (retry, of) = (self.retry_count, rules.max_retries);
-            (AfterWait::Resume, format!("retry {retry} of {of}: {failure}"))
+            let (retry, max) = (self.retry_count, config.max_retries);
+            (AfterWait::Resume, format!("retry {retry} of {max}: {failure}"))
         }
     }
 
     /// Returns the machine while its store cannot be opened, until the next attempt.
     #[must_use]
     pub fn with_store_error(mut self, failure: &Failure, until: Timestamp, now: Timestamp) -> Self {
-        let resume = match self.state {
-            State::Working(work) => work,
-            State::Error { resume_phase: resume, .. }
-            | State::RateLimited { resume_phase: resume, .. }
-            | State::AuthFailed { resume_phase: resume, .. } => resume,
+        let resume_phase = match self.state {
+            State::Working(phase) => phase,
+            State::Error { resume_phase, .. }
+            | State::RateLimited { resume_phase, .. }
+            | State::AuthFailed { resume_phase, .. } => resume_phase,
             State::Idle { .. } | State::Completed => SyncPhase::Polling,
         };
         if self.status() != Status::Error {
             self.state_since = now;
             self.error_count = self.error_count.saturating_add(1);
         }
-        self.state = State::Error { until, resume_phase: resume, after_wait: AfterWait::Resume };
-        self.reason = format!("trying again later: {failure}");
+        self.state = State::Error { until, resume_phase, after_wait: AfterWait::Resume };
+        self.reason = format!("retrying later: {failure}");
         self.record_failure(failure, now);
         self
     }
@@ -360,11 +361,13 @@ impl StateMachine {
     }
 }
 
-fn rate_limit_reason(failure: &Failure, own: Option<Duration>) -> String {
-    match (failure.retry_after, own) {
-        (Some(told), _) => format!("the server said: retry after {} s", told.as_secs_f64().ceil()),
-        (None, Some(own)) if failure.blocked_until.is_none() => {
-            format!("the server named no time: waiting {} s ({failure})", own.as_secs())
+fn rate_limit_reason(failure: &Failure, wait: Option<Duration>) -> String {
+    match (failure.retry_after, wait) {
+        (Some(retry_after), _) => {
+            format!("the server said: retry after {} s", retry_after.as_secs_f64().ceil())
+        }
+        (None, Some(wait)) if failure.blocked_until.is_none() => {
+            format!("the server sent no Retry-After: waiting {} s ({failure})", wait.as_secs())
         }
         (None, Some(_) | None) => failure.to_string(),
     }

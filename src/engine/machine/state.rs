@@ -149,11 +149,11 @@ impl StateMachine {
     /// Shifts the machine by a clock step, so that waits and elapsed times keep their length. Past
     /// events keep their date.
     #[must_use]
-    pub fn shifted_by(self, by: ClockStep) -> Self {
+    pub fn shifted_by(self, step: ClockStep) -> Self {
         let session = self.session.map(|session| match self.state {
             // The delay before the next session counts from there.
             State::Completed => Session {
-                completed_at: session.completed_at.map(|at| at.shifted_by(by)),
+                completed_at: session.completed_at.map(|at| at.shifted_by(step)),
                 ..session
             },
             State::Idle { .. }
@@ -163,14 +163,14 @@ impl StateMachine {
             | State::AuthFailed { .. } => session,
         });
         Self {
-            state: self.state.shifted_by(by),
-            state_since: self.state_since.shifted_by(by),
+            state: self.state.shifted_by(step),
+            state_since: self.state_since.shifted_by(step),
             session,
-            last_poll: self.last_poll.map(|at| at.shifted_by(by)),
-            last_progress: self.last_progress.shifted_by(by),
-            throttled_until: self.throttled_until.shifted_by(by),
-            running_since: self.running_since.shifted_by(by),
-            progress_expected_since: self.progress_expected_since.shifted_by(by),
+            last_poll: self.last_poll.map(|at| at.shifted_by(step)),
+            last_progress: self.last_progress.shifted_by(step),
+            throttled_until: self.throttled_until.shifted_by(step),
+            running_since: self.running_since.shifted_by(step),
+            progress_expected_since: self.progress_expected_since.shifted_by(step),
             ..self
         }
     }
@@ -188,18 +188,18 @@ impl StateMachine {
         }
     }
 
-    pub(super) fn stuck_deadline(&self, rules: &MachineConfig) -> Timestamp {
-        self.progress_expected_since.after(rules.stuck_threshold)
+    pub(super) fn stuck_deadline(&self, config: &MachineConfig) -> Timestamp {
+        self.progress_expected_since.after(config.stuck_threshold)
     }
 
-    pub(super) fn execution_deadline(&self, rules: &MachineConfig) -> Timestamp {
-        self.running_since.after(rules.max_execution_time)
+    pub(super) fn execution_deadline(&self, config: &MachineConfig) -> Timestamp {
+        self.running_since.after(config.max_execution_time)
     }
 
     /// Returns the time of the next poll.
     #[must_use]
-    pub fn next_poll_at(&self, rules: &MachineConfig, now: Timestamp) -> Timestamp {
-        self.last_poll.unwrap_or(now).after(rules.poll_interval)
+    pub fn next_poll_at(&self, config: &MachineConfig, now: Timestamp) -> Timestamp {
+        self.last_poll.unwrap_or(now).after(config.poll_interval)
     }
 
     pub(super) fn completed_at(&self) -> Timestamp {
@@ -209,8 +209,9 @@ impl StateMachine {
     /// Returns the id of the next session, from its start second; two in one second still differ.
     pub(super) fn next_session_id(&self, now: Timestamp) -> SessionId {
         let last = self.session.as_ref().and_then(|session| session.id.unix_seconds());
-        let unix = last.map_or_else(|| now.unix_seconds(), |last| now.unix_seconds().max(last + 1));
-        SessionId::from_unix_seconds(unix)
+        let unix_seconds =
+            last.map_or_else(|| now.unix_seconds(), |last| now.unix_seconds().max(last + 1));
+        SessionId::from_unix_seconds(unix_seconds)
     }
 
     pub(super) fn record_progress(&mut self, now: Timestamp) {
@@ -228,18 +229,18 @@ impl StateMachine {
 }
 
 impl State {
-    fn shifted_by(self, by: ClockStep) -> Self {
+    fn shifted_by(self, step: ClockStep) -> Self {
         match self {
-            Self::Idle { until } => Self::Idle { until: until.shifted_by(by) },
+            Self::Idle { until } => Self::Idle { until: until.shifted_by(step) },
             Self::Working(_) | Self::Completed => self,
-            Self::Error { until, resume_phase: resume, after_wait: then } => {
-                Self::Error { until: until.shifted_by(by), resume_phase: resume, after_wait: then }
+            Self::Error { until, resume_phase, after_wait } => {
+                Self::Error { until: until.shifted_by(step), resume_phase, after_wait }
             }
-            Self::RateLimited { until, resume_phase: resume } => {
-                Self::RateLimited { until: until.shifted_by(by), resume_phase: resume }
+            Self::RateLimited { until, resume_phase } => {
+                Self::RateLimited { until: until.shifted_by(step), resume_phase }
             }
-            Self::AuthFailed { until, resume_phase: resume } => {
-                Self::AuthFailed { until: until.shifted_by(by), resume_phase: resume }
+            Self::AuthFailed { until, resume_phase } => {
+                Self::AuthFailed { until: until.shifted_by(step), resume_phase }
             }
         }
     }

@@ -38,11 +38,12 @@ impl ConnectionMetrics {
         (self.consecutive_failures, self.current_client_failures) = (0, 0);
     }
 
-    /// Records a request without a response. `made` is the number of recreations before the client
-    /// that sent it; failures of older clients are no reason to replace the current one.
-    pub(super) fn record_failure(&mut self, made: u64) -> ReconnectDecision {
+    /// Records a request without a response. `reconnects_before` is the number of recreations
+    /// before the client that sent it; failures of older clients are no reason to replace the
+    /// current one.
+    pub(super) fn record_failure(&mut self, reconnects_before: u64) -> ReconnectDecision {
         self.consecutive_failures = self.consecutive_failures.saturating_add(1);
-        if made != self.reconnects {
+        if reconnects_before != self.reconnects {
             return ReconnectDecision::Keep;
         }
         self.current_client_failures += 1;

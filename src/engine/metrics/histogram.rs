@@ -37,8 +37,8 @@ pub struct RollingHistogram {
 }
 
 impl Histogram {
-    pub fn record(&mut self, took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    pub fn record(&mut self, duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let bucket =
             BUCKET_BOUNDS_MILLIS.partition_point(|bound| bound.saturating_mul(1_000) < micros);
         add_saturating(&mut self.buckets[bucket], 1);
@@ -74,8 +74,8 @@ impl Histogram {
 
     /// Adds the counts of another histogram.
     pub fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in self.buckets.iter_mut().zip(other.buckets) {
-            add_saturating(mine, theirs);
+        for (count, added) in self.buckets.iter_mut().zip(other.buckets) {
+            add_saturating(count, added);
         }
         add_saturating(&mut self.sum_micros, other.sum_micros);
     }
@@ -98,8 +98,8 @@ impl RollingHistogram {
         self.newest_minute = minute;
     }
 
-    pub(super) fn record(&mut self, took: Duration) {
-        self.slots[0].record(took);
+    pub(super) fn record(&mut self, duration: Duration) {
+        self.slots[0].record(duration);
     }
 
     /// Returns the sum of the window at `now`, whenever the histogram was last advanced.
@@ -107,8 +107,8 @@ impl RollingHistogram {
     pub fn merged(&self, now: Timestamp) -> Histogram {
         let mut recent = *self;
         recent.advance_to(now);
-        let mut all = Histogram::default();
-        recent.slots.iter().for_each(|slot| all.merge(slot));
-        all
+        let mut total = Histogram::default();
+        recent.slots.iter().for_each(|slot| total.merge(slot));
+        total
     }
 }

@@ -136,23 +136,27 @@ impl SourceMetrics {
     }
 
     /// Records a request that received the head of a response after `latency`, and its result.
-    pub fn record_response(&mut self, end: Option<Cause>, latency: Duration) {
-        self.requests.by_outcome.record(RequestOutcome::from_cause(end));
+    pub fn record_response(&mut self, cause: Option<Cause>, latency: Duration) {
+        self.requests.by_outcome.record(RequestOutcome::from_cause(cause));
         self.requests.latency.record(latency);
         self.requests.recent_latency.record(latency);
         self.connection.record_response();
     }
 
-    /// Records a request without a response. `made` is the number of recreations before the client
-    /// that sent it. Returns the consequence for this client.
-    pub fn record_no_response(&mut self, why: Cause, made: u64) -> ReconnectDecision {
-        self.requests.by_outcome.record(RequestOutcome::from_cause(Some(why)));
-        self.connection.record_failure(made)
+    /// Records a request without a response. `reconnects_before` is the number of recreations
+    /// before the client that sent it. Returns the consequence for this client.
+    pub fn record_no_response(
+        &mut self,
+        cause: Cause,
+        reconnects_before: u64,
+    ) -> ReconnectDecision {
+        self.requests.by_outcome.record(RequestOutcome::from_cause(Some(cause)));
+        self.connection.record_failure(reconnects_before)
     }
 
     /// Records the result of an attempt to fetch something from the source.
-    pub fn record_attempt(&mut self, end: Option<Cause>) {
-        if let Some(success) = recent_outcomes::counts_as_success(end) {
+    pub fn record_attempt(&mut self, cause: Option<Cause>) {
+        if let Some(success) = recent_outcomes::counts_as_success(cause) {
             self.recent_outcomes.record(success);
         }
     }

@@ -31,25 +31,25 @@ impl ProxyMetrics {
         proxies: impl Iterator<Item = &'a ProxyHealth>,
         now: Timestamp,
     ) -> Self {
-        let mut figures = Self::default();
-        let (mut sum, mut known) = (Duration::ZERO, 0);
+        let mut metrics = Self::default();
+        let (mut sum, mut measured) = (Duration::ZERO, 0);
         for proxy in proxies {
             match proxy.state {
                 ProxyState::Dead { until } => {
-                    figures.dead += 1;
-                    figures.cooling_down += u32::from(until > now);
+                    metrics.dead += 1;
+                    metrics.cooling_down += u32::from(until > now);
                 }
-                ProxyState::Probing { .. } => figures.dead += 1,
-                ProxyState::Alive if proxy.consecutive_failures > 0 => figures.failing += 1,
-                ProxyState::Alive => figures.healthy += 1,
+                ProxyState::Probing { .. } => metrics.dead += 1,
+                ProxyState::Alive if proxy.consecutive_failures > 0 => metrics.failing += 1,
+                ProxyState::Alive => metrics.healthy += 1,
             }
             if let (ProxyState::Alive, Some(latency)) = (proxy.state, proxy.latency) {
-                (sum, known) = (sum.saturating_add(latency), known + 1);
+                (sum, measured) = (sum.saturating_add(latency), measured + 1);
             }
         }
-        let mean = sum.checked_div(known);
-        figures.mean_latency_millis = mean.and_then(|mean| u64::try_from(mean.as_millis()).ok());
-        figures
+        let mean = sum.checked_div(measured);
+        metrics.mean_latency_millis = mean.and_then(|mean| u64::try_from(mean.as_millis()).ok());
+        metrics
     }
 
     #[must_use]

@@ -46,8 +46,8 @@ impl RecentOutcomes {
 /// Returns true if the result of an attempt counts as a success. `None` if it says nothing about
 /// the source: a rate limit, or a failure of this host's storage. An item that is gone is a
 /// success, because the source answered.
-pub(super) fn counts_as_success(end: Option<Cause>) -> Option<bool> {
-    match end {
+pub(super) fn counts_as_success(cause: Option<Cause>) -> Option<bool> {
+    match cause {
         None | Some(Cause::NotFound | Cause::CursorExpired) => Some(true),
         Some(Cause::RateLimit | Cause::Storage | Cause::Ledger) => None,
         Some(
@@ -71,15 +71,15 @@ pub(super) fn counts_as_success(end: Option<Cause>) -> Option<bool> {
 
 impl From<RecentOutcomesText> for RecentOutcomes {
     fn from(RecentOutcomesText(text): RecentOutcomesText) -> Self {
-        let mut attempts = Self::default();
-        text.bytes().for_each(|end| attempts.record(end == b'.'));
-        attempts
+        let mut outcomes = Self::default();
+        text.bytes().for_each(|outcome| outcomes.record(outcome == b'.'));
+        outcomes
     }
 }
 
 impl From<RecentOutcomes> for RecentOutcomesText {
-    fn from(attempts: RecentOutcomes) -> Self {
-        let ends = (0..attempts.count).rev();
-        Self(ends.map(|age| if attempts.failed_bits >> age & 1 == 1 { 'x' } else { '.' }).collect())
+    fn from(outcomes: RecentOutcomes) -> Self {
+        let ages = (0..outcomes.count).rev();
+        Self(ages.map(|age| if outcomes.failed_bits >> age & 1 == 1 { 'x' } else { '.' }).collect())
     }
 }

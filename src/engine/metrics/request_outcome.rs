@@ -61,8 +61,8 @@ impl RequestOutcome {
 
     /// Returns the outcome for a cause of failure; `None` is a success.
     #[must_use]
-    pub fn from_cause(end: Option<Cause>) -> Self {
-        match end {
+    pub fn from_cause(cause: Option<Cause>) -> Self {
+        match cause {
             None => Self::Success,
             Some(Cause::RateLimit) => Self::RateLimited,
             Some(Cause::Unauthorized | Cause::AccountChanged) => Self::Unauthorized,
@@ -97,8 +97,8 @@ impl RequestOutcome {
 }
 
 impl OutcomeCounts {
-    pub fn record(&mut self, class: RequestOutcome) {
-        let count = match class {
+    pub fn record(&mut self, outcome: RequestOutcome) {
+        let count = match outcome {
             RequestOutcome::Success => &mut self.success,
             RequestOutcome::RateLimited => &mut self.rate_limited,
             RequestOutcome::Unauthorized => &mut self.unauthorized,
@@ -113,8 +113,8 @@ impl OutcomeCounts {
     }
 
     #[must_use]
-    pub fn count(&self, class: RequestOutcome) -> u64 {
-        match class {
+    pub fn count(&self, outcome: RequestOutcome) -> u64 {
+        match outcome {
             RequestOutcome::Success => self.success,
             RequestOutcome::RateLimited => self.rate_limited,
             RequestOutcome::Unauthorized => self.unauthorized,

@@ -16,14 +16,14 @@ fn millis(millis: u64) -> Duration {
 #[test]
 fn a_duration_falls_into_the_bucket_of_its_upper_bound() {
     let mut histogram = Histogram::default();
-    for took in [0, 5, 6, 300_000, 300_001, u64::MAX] {
-        histogram.record(millis(took));
+    for duration in [0, 5, 6, 300_000, 300_001, u64::MAX] {
+        histogram.record(millis(duration));
     }
 
     assert_eq!(&histogram.buckets[..3], &[2, 1, 0]);
     assert_eq!(&histogram.buckets[13..], &[1, 2]);
     assert_eq!(histogram.count(), 6);
-    assert_eq!(histogram.sum_micros, u64::MAX, "it stays there rather than begin anew");
+    assert_eq!(histogram.sum_micros, u64::MAX, "the sum saturates");
 }
 
 #[test]
@@ -48,48 +48,44 @@ fn a_quantile_lies_within_its_bucket() {
 
 #[test]
 fn the_rolling_window_covers_only_the_last_minutes() {
-    let mut figures = SourceMetrics::default();
-    figures.advance_to(NOW);
-    figures.record_response(None, millis(4_000));
-    figures.advance_to(at(3));
-    figures.record_response(None, millis(7));
+    let mut metrics = SourceMetrics::default();
+    metrics.advance_to(NOW);
+    metrics.record_response(None, millis(4_000));
+    metrics.advance_to(at(3));
+    metrics.record_response(None, millis(7));
 
-    assert_eq!(figures.requests.recent_latency.merged(at(4)).count(), 2);
-    assert_eq!(figures.requests.recent_latency.merged(at(5)).count(), 1);
-    assert!(figures.p95_latency(at(5)) < Some(millis(10)));
-    assert_eq!(figures.p95_latency(at(8)), None);
-    assert_eq!(
-        figures.p95_latency(at(-60)),
-        None,
-        "after a clock that was set back nothing is known"
-    );
-    assert_eq!(figures.requests.latency.count(), 2, "the total forgets nothing");
+    assert_eq!(metrics.requests.recent_latency.merged(at(4)).count(), 2);
+    assert_eq!(metrics.requests.recent_latency.merged(at(5)).count(), 1);
+    assert!(metrics.p95_latency(at(5)) < Some(millis(10)));
+    assert_eq!(metrics.p95_latency(at(8)), None);
+    assert_eq!(metrics.p95_latency(at(-60)), None, "nothing is known after a backward clock step");
+    assert_eq!(metrics.requests.latency.count(), 2, "the total includes every request");
 }
 
 #[test]
 fn the_success_rate_is_of_the_last_ten_attempts() {
-    let mut figures = SourceMetrics::default();
-    assert_eq!(figures.success_rate(), None);
+    let mut metrics = SourceMetrics::default();
+    assert_eq!(metrics.success_rate(), None);
 
-    (0..20).for_each(|_| figures.record_attempt(None));
-    (0..8).for_each(|_| figures.record_attempt(Some(Cause::Server)));
-    assert_eq!(figures.success_rate(), Some(0.2));
+    (0..20).for_each(|_| metrics.record_attempt(None));
+    (0..8).for_each(|_| metrics.record_attempt(Some(Cause::Server)));
+    assert_eq!(metrics.success_rate(), Some(0.2));
 
     // Neither counts as a failure of the source.
-    figures.record_attempt(Some(Cause::RateLimit));
-    figures.record_attempt(Some(Cause::Storage));
-    assert_eq!(figures.success_rate(), Some(0.2));
+    metrics.record_attempt(Some(Cause::RateLimit));
+    metrics.record_attempt(Some(Cause::Storage));
+    assert_eq!(metrics.success_rate(), Some(0.2));
 
-    figures.record_attempt(Some(Cause::NotFound));
-    assert_eq!(figures.success_rate(), Some(0.2), "a success came, and one was forgotten");
-    (0..9).for_each(|_| figures.record_attempt(None));
-    assert_eq!(figures.success_rate(), Some(1.0));
+    metrics.record_attempt(Some(Cause::NotFound));
+    assert_eq!(metrics.success_rate(), Some(0.2), "one success was added, and one dropped");
+    (0..9).for_each(|_| metrics.record_attempt(None));
+    assert_eq!(metrics.success_rate(), Some(1.0));
 }
 
 #[test]
 fn three_failures_in_a_row_reconnect_the_client() {
-    let mut figures = SourceMetrics::default();
-    let mut fail = |made| figures.record_no_response(Cause::Connection, made);
+    let mut metrics = SourceMetrics::default();
+    let mut fail = |reconnects| metrics.record_no_response(Cause::Connection, reconnects);
 
     assert_eq!(
         [fail(0), fail(0), fail(0)],
@@ -101,23 +97,23 @@ fn three_failures_in_a_row_reconnect_the_client() {
         [fail(1), fail(1), fail(1)],
         [ReconnectDecision::Keep, ReconnectDecision::Keep, ReconnectDecision::ReconnectAgain]
     );
-    assert_eq!((figures.connection.consecutive_failures, figures.connection.reconnects), (8, 2));
+    assert_eq!((metrics.connection.consecutive_failures, metrics.connection.reconnects), (8, 2));
 
-    figures.record_response(Some(Cause::Server), millis(1));
-    assert_eq!((figures.connection.consecutive_failures, figures.connection.reconnects), (0, 2));
-    assert_eq!(figures.record_no_response(Cause::Timeout, 2), ReconnectDecision::Keep);
-    assert_eq!(figures.requests.by_outcome.unreachable, 8);
+    metrics.record_response(Some(Cause::Server), millis(1));
+    assert_eq!((metrics.connection.consecutive_failures, metrics.connection.reconnects), (0, 2));
+    assert_eq!(metrics.record_no_response(Cause::Timeout, 2), ReconnectDecision::Keep);
+    assert_eq!(metrics.requests.by_outcome.unreachable, 8);
 }
 
 #[test]
 fn a_recount_in_the_ledger_decreases_no_counter() {
-    let mut figures = SourceMetrics::default();
+    let mut metrics = SourceMetrics::default();
     let ten = ItemTotals { listed: 10, stored: 4, gone: 1, quarantined: 1 };
-    figures.record_item_totals(ItemTotals::default(), ten);
-    figures.record_item_totals(ten, ItemTotals { stored: 3, quarantined: 0, ..ten });
-    figures.record_item_totals(ItemTotals { stored: 3, ..ten }, ten);
+    metrics.record_item_totals(ItemTotals::default(), ten);
+    metrics.record_item_totals(ten, ItemTotals { stored: 3, quarantined: 0, ..ten });
+    metrics.record_item_totals(ItemTotals { stored: 3, ..ten }, ten);
 
-    let items = figures.items;
+    let items = metrics.items;
     assert_eq!((items.listed, items.stored, items.gone, items.quarantined), (10, 5, 1, 1));
 }
 
@@ -134,7 +130,7 @@ fn proxies_are_counted_by_state() {
     pool.record_success(ProxyIndex(0), Timestamp(0), Timestamp(40));
     pool.record_failure(ProxyIndex(1), Timestamp(0), Timestamp(40));
 
-    let figures = |at| ProxyMetrics::from_proxies(pool.health().iter(), Timestamp(at));
+    let metrics = |at| ProxyMetrics::from_proxies(pool.health().iter(), Timestamp(at));
 
     let expected = ProxyMetrics {
         healthy: 2,
@@ -143,9 +139,9 @@ fn proxies_are_counted_by_state() {
         cooling_down: 1,
         mean_latency_millis: Some(40),
     };
-    assert_eq!((figures(40), figures(40).total()), (expected, 3));
+    assert_eq!((metrics(40), metrics(40).total()), (expected, 3));
     assert_eq!(
-        figures(1_040),
+        metrics(1_040),
         ProxyMetrics { cooling_down: 0, ..expected },
         "it may be tried again"
     );
@@ -158,48 +154,52 @@ mod proptests {
 
     proptest! {
         #[test]
-        fn counters_never_decrease(events in prop::collection::vec((0..4_u8, any::<u32>()), 0..100)) {
-            let mut figures = SourceMetrics::default();
-            let mut before = totals(&figures);
-            for (event, draw) in events {
-                let cause = Cause::ALL[usize::try_from(draw).unwrap() % Cause::ALL.len()];
+        fn counters_never_decrease(
+            events in prop::collection::vec((0..4_u8, any::<u32>()), 0..100),
+        ) {
+            let mut metrics = SourceMetrics::default();
+            let mut before = totals(&metrics);
+            for (event, sample) in events {
+                let cause = Cause::ALL[usize::try_from(sample).unwrap() % Cause::ALL.len()];
                 match event {
-                    0 => figures.record_response(Some(cause), millis(u64::from(draw))),
-                    1 => drop(figures.record_no_response(cause, figures.connection.reconnects)),
-                    2 => figures.advance_to(Timestamp(i64::from(draw) * 1_000)),
-                    _ => figures.record_item_totals(
-                        ItemTotals { stored: u64::from(draw % 7), ..ItemTotals::default() },
-                        ItemTotals { stored: u64::from(draw % 5), ..ItemTotals::default() },
+                    0 => metrics.record_response(Some(cause), millis(u64::from(sample))),
+                    1 => drop(metrics.record_no_response(cause, metrics.connection.reconnects)),
+                    2 => metrics.advance_to(Timestamp(i64::from(sample) * 1_000)),
+                    _ => metrics.record_item_totals(
+                        ItemTotals { stored: u64::from(sample % 7), ..ItemTotals::default() },
+                        ItemTotals { stored: u64::from(sample % 5), ..ItemTotals::default() },
                     ),
                 }
-                let after = totals(&figures);
+                let after = totals(&metrics);
                 prop_assert!(before.iter().zip(&after).all(|(before, after)| before <= after));
                 before = after;
             }
         }
 
         #[test]
-        fn metrics_round_trip_through_json(ends in prop::collection::vec(any::<bool>(), 0..30)) {
-            let mut figures = SourceMetrics::default();
-            figures.advance_to(NOW);
-            for end in ends {
-                figures.recent_outcomes.record(end);
-                figures.record_response(None, millis(u64::from(end)));
+        fn metrics_round_trip_through_json(
+            successes in prop::collection::vec(any::<bool>(), 0..30),
+        ) {
+            let mut metrics = SourceMetrics::default();
+            metrics.advance_to(NOW);
+            for success in successes {
+                metrics.recent_outcomes.record(success);
+                metrics.record_response(None, millis(u64::from(success)));
             }
-            let json = serde_json::to_vec(&figures).unwrap();
-            prop_assert_eq!(serde_json::from_slice::<SourceMetrics>(&json).unwrap(), figures);
+            let json = serde_json::to_vec(&metrics).unwrap();
+            prop_assert_eq!(serde_json::from_slice::<SourceMetrics>(&json).unwrap(), metrics);
         }
     }
 
-    fn totals(figures: &SourceMetrics) -> Vec<u64> {
-        let requests = &figures.requests;
+    fn totals(metrics: &SourceMetrics) -> Vec<u64> {
+        let requests = &metrics.requests;
         let mut totals: Vec<_> =
-            RequestOutcome::ALL.iter().map(|class| requests.by_outcome.count(*class)).collect();
+            RequestOutcome::ALL.iter().map(|outcome| requests.by_outcome.count(*outcome)).collect();
         totals.extend([
             requests.latency.count(),
             requests.latency.sum_micros,
-            figures.items.stored,
-            figures.connection.reconnects,
+            metrics.items.stored,
+            metrics.connection.reconnects,
         ]);
         totals
     }

@@ -33,17 +33,20 @@ pub enum BlockReason {
 impl fmt::Display for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.reason {
-            BlockReason::RetryAfter(told) => {
-                write!(f, "the server said: retry after {} s", told.as_secs_f64().ceil())
+            BlockReason::RetryAfter(retry_after) => {
+                write!(f, "the server said: retry after {} s", retry_after.as_secs_f64().ceil())
             }
-            BlockReason::Exhausted { reset_at: resets, dialect: family } => {
-                write!(f, "nothing remains until {resets} ({family})")
+            BlockReason::Exhausted { reset_at, dialect } => {
+                write!(f, "no requests remain until {reset_at} ({dialect})")
             }
             BlockReason::NoTimeGiven { throttles: 1 } => {
-                f.write_str("the server said: too many requests, and named no time")
+                f.write_str("the server said: too many requests, without a retry time")
             }
-            BlockReason::NoTimeGiven { throttles: times } => {
-                write!(f, "the server said: too many requests, {times} times, and named no time")
+            BlockReason::NoTimeGiven { throttles } => {
+                write!(
+                    f,
+                    "the server said: too many requests, {throttles} times, without a retry time"
+                )
             }
         }
     }
@@ -69,13 +72,17 @@ pub(super) struct BlockTracker {
 
 impl BlockTracker {
     /// Replaces block and probe by those of another process.
-    pub(super) fn merge_from_peer(&mut self, hold: Option<Block>, proving: Option<Timestamp>) {
-        let is_other = |ours: &Block| Some(ours.until) != hold.as_ref().map(|hold| hold.until);
-        if hold.is_some() && self.block.as_ref().is_none_or(is_other) {
+    pub(super) fn merge_from_peer(
+        &mut self,
+        block: Option<Block>,
+        probe_sent_at: Option<Timestamp>,
+    ) {
+        let is_other = |own: &Block| Some(own.until) != block.as_ref().map(|block| block.until);
+        if block.is_some() && self.block.as_ref().is_none_or(is_other) {
             self.generation = self.generation.wrapping_add(1);
         }
-        self.probe_sent_at = proving.filter(|_| hold.is_some());
-        self.block = hold;
+        self.probe_sent_at = probe_sent_at.filter(|_| block.is_some());
+        self.block = block;
     }
 
     /// Returns the send time of the probe that has no reply yet.
@@ -86,11 +93,11 @@ impl BlockTracker {
     pub(super) fn status(&self, now: Timestamp) -> BlockStatus {
         match (&self.block, self.probe_sent_at) {
             (None, _) => BlockStatus::Open,
-            (Some(hold), _) if now < hold.until => BlockStatus::Blocked(hold.until),
+            (Some(block), _) if now < block.until => BlockStatus::Blocked(block.until),
             // A probe with a send time in the future was sent before the clock was set back: ignore
             // it.
-            (Some(_), Some(sent)) if sent <= now && now < sent.after(PROBE_TIMEOUT) => {
-                BlockStatus::Probing(sent.after(PROBE_TIMEOUT))
+            (Some(_), Some(sent_at)) if sent_at <= now && now < sent_at.after(PROBE_TIMEOUT) => {
+                BlockStatus::Probing(sent_at.after(PROBE_TIMEOUT))
             }
             (Some(_), _) => BlockStatus::Open,
         }
@@ -98,8 +105,8 @@ impl BlockTracker {
 
     /// Shifts the deadline by a clock step, so that the remaining time stays the same.
     pub(super) fn shift_by(&mut self, step: ClockStep) {
-        if let Some(hold) = &mut self.block {
-            hold.until = hold.until.shifted_by(step);
+        if let Some(block) = &mut self.block {
+            block.until = block.until.shifted_by(step);
         }
     }
 
@@ -110,14 +117,14 @@ impl BlockTracker {
         }
     }
 
-    /// Blocks until `hold.until`, unless a later block is in force. Returns true if the block
+    /// Blocks until `block.until`, unless a later block is in force. Returns true if the block
     /// changed.
-    pub(super) fn extend_block(&mut self, hold: Block) -> bool {
-        if self.block.as_ref().is_some_and(|held| held.until >= hold.until) {
+    pub(super) fn extend_block(&mut self, block: Block) -> bool {
+        if self.block.as_ref().is_some_and(|current| current.until >= block.until) {
             return false;
         }
         self.generation = self.generation.wrapping_add(1);
-        self.block = Some(hold);
+        self.block = Some(block);
         self.probe_sent_at = None;
         true
     }

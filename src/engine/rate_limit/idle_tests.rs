@@ -32,22 +32,22 @@ enum ThrottleTime {
 }
 
 fn exchange(
-    quota: &mut RateLimiter,
+    limiter: &mut RateLimiter,
     outcome: ReplyOutcome,
-    told: Option<Duration>,
+    retry_after: Option<Duration>,
     now: &mut Timestamp,
 ) {
-    let ticket = loop {
-        match quota.admit(1, *now) {
-            SendDecision::Admitted(ticket) => break ticket,
+    let token = loop {
+        match limiter.admit(1, *now) {
+            SendDecision::Admitted(token) => break token,
             SendDecision::Wait { until, .. } => *now = until,
         }
     };
     *now = now.after(REPLY_TIME);
-    let signals = RateLimitHeaders { retry_after: told, ..RateLimitHeaders::default() };
-    let _hold: Option<Block> = quota.record_reply(
-        ticket,
-        &RateLimitReply { outcome, headers: &signals },
+    let headers = RateLimitHeaders { retry_after, ..RateLimitHeaders::default() };
+    let _block: Option<Block> = limiter.record_reply(
+        token,
+        &RateLimitReply { outcome, headers: &headers },
         *now,
         RandomSample(0),
     );
@@ -56,78 +56,78 @@ fn exchange(
 /// Runs accepted requests, one throttle, the interruption, and more accepted requests.
 fn throttle_once(
     accepted: u32,
-    word: ThrottleTime,
-    between: Interruption,
+    throttle_time: ThrottleTime,
+    interruption: Interruption,
 ) -> (RateLimiter, Timestamp) {
-    let mut quota = RateLimiter::new(RateLimitPolicy::default(), START);
+    let mut limiter = RateLimiter::new(RateLimitPolicy::default(), START);
     let mut now = START;
     for _ in 0..accepted {
-        exchange(&mut quota, ReplyOutcome::Accepted, None, &mut now);
+        exchange(&mut limiter, ReplyOutcome::Accepted, None, &mut now);
     }
-    let told = match word {
+    let retry_after = match throttle_time {
         ThrottleTime::RetryAfter(seconds) => Some(Duration::from_secs(seconds)),
         ThrottleTime::NotGiven => None,
     };
-    exchange(&mut quota, ReplyOutcome::Throttled, told, &mut now);
-    let recall = |quota: &RateLimiter, written: Timestamp, now: Timestamp| {
-        RateLimiter::restore(RateLimitPolicy::default(), &quota.to_state(written), now)
+    exchange(&mut limiter, ReplyOutcome::Throttled, retry_after, &mut now);
+    let restore = |limiter: &RateLimiter, written_at: Timestamp, now: Timestamp| {
+        RateLimiter::restore(RateLimitPolicy::default(), &limiter.to_state(written_at), now)
     };
-    match between {
-        Interruption::Uninterrupted => quota = recall(&quota, now, now),
-        Interruption::Restarted(off) => {
-            let written = now;
-            now = now.after(off);
-            quota = recall(&quota, written, now);
+    match interruption {
+        Interruption::Uninterrupted => limiter = restore(&limiter, now, now),
+        Interruption::Restarted(downtime) => {
+            let written_at = now;
+            now = now.after(downtime);
+            limiter = restore(&limiter, written_at, now);
         }
-        Interruption::Suspended(off) => {
-            quota = recall(&quota, now, now);
-            now = now.after(off);
+        Interruption::Suspended(downtime) => {
+            limiter = restore(&limiter, now, now);
+            now = now.after(downtime);
         }
-        Interruption::ClockSet { is_forward: forward, by } => {
-            quota = recall(&quota, now, now);
-            let set = if forward { now.after(by) } else { now.before(by) };
-            quota.shift_by(ClockStep::between(now, set).expect("it is one"));
-            now = set;
+        Interruption::ClockSet { is_forward, by } => {
+            limiter = restore(&limiter, now, now);
+            let new_now = if is_forward { now.after(by) } else { now.before(by) };
+            limiter.shift_by(ClockStep::between(now, new_now).expect("the times differ"));
+            now = new_now;
         }
     }
     for _ in 0..5 {
-        exchange(&mut quota, ReplyOutcome::Accepted, None, &mut now);
+        exchange(&mut limiter, ReplyOutcome::Accepted, None, &mut now);
     }
-    (quota, now)
+    (limiter, now)
 }
 
 /// FAULTS 52.
 #[test]
 fn idle_night_during_a_block_is_not_learned_as_slow_server() {
-    for between in [Interruption::Suspended(NIGHT), Interruption::Restarted(NIGHT)] {
-        let (quota, now) = throttle_once(2_000, ThrottleTime::RetryAfter(10), between);
+    for interruption in [Interruption::Suspended(NIGHT), Interruption::Restarted(NIGHT)] {
+        let (limiter, now) = throttle_once(2_000, ThrottleTime::RetryAfter(10), interruption);
 
-        let standing = quota.status(now);
+        let status = limiter.status(now);
 
         assert!(
-            quota.estimator.throttle_cost < Duration::from_secs(15),
+            limiter.estimator.throttle_cost < Duration::from_secs(15),
             "{:?}",
-            quota.estimator.throttle_cost
+            limiter.estimator.throttle_cost
         );
-        let estimate = standing.estimated_rate.expect("a cycle is over");
-        assert!(estimate.get() > 10.0, "{between:?}: {estimate}");
+        let estimate = status.estimated_rate.expect("a cycle is over");
+        assert!(estimate.get() > 10.0, "{interruption:?}: {estimate}");
     }
 }
 
 /// FAULTS 52.
 #[test]
 fn suspend_does_not_lengthen_the_next_block() {
-    let mut quota = RateLimiter::new(RateLimitPolicy::default(), START);
+    let mut limiter = RateLimiter::new(RateLimitPolicy::default(), START);
     let mut now = START;
     for _ in 0..9 {
-        exchange(&mut quota, ReplyOutcome::Throttled, None, &mut now);
+        exchange(&mut limiter, ReplyOutcome::Throttled, None, &mut now);
     }
     now = now.after(NIGHT);
 
-    exchange(&mut quota, ReplyOutcome::Throttled, None, &mut now);
+    exchange(&mut limiter, ReplyOutcome::Throttled, None, &mut now);
 
-    let hold = quota.current_block(now).expect("it closes").until.since(now);
-    assert!(hold < Duration::from_secs(400), "{hold:?}");
+    let wait = limiter.current_block(now).expect("it is blocked").until.since(now);
+    assert!(wait < Duration::from_secs(400), "{wait:?}");
 }
 
 proptest! {
@@ -135,30 +135,35 @@ proptest! {
     #[test]
     fn idle_time_does_not_change_the_estimate(
         accepted in 1_u32..3_000,
-        word in prop_oneof![(2_u64..600).prop_map(ThrottleTime::RetryAfter), Just(ThrottleTime::NotGiven)],
+        throttle_time in prop_oneof![
+            (2_u64..600).prop_map(ThrottleTime::RetryAfter),
+            Just(ThrottleTime::NotGiven),
+        ],
         minutes in 20_u64..3 * 24 * 60,
         kind in 0..4_u32,
     ) {
         let by = Duration::from_secs(minutes * 60);
-        let between = match kind {
+        let interruption = match kind {
             0 => Interruption::Suspended(by),
             1 => Interruption::Restarted(by),
             _ => Interruption::ClockSet { is_forward: kind == 2, by },
         };
-        let (plain, plain_now) = throttle_once(accepted, word, Interruption::Uninterrupted);
-        let (quota, now) = throttle_once(accepted, word, between);
+        let (baseline, baseline_now) =
+            throttle_once(accepted, throttle_time, Interruption::Uninterrupted);
+        let (limiter, now) = throttle_once(accepted, throttle_time, interruption);
 
-        let (expected, learned) = (plain.status(plain_now), quota.status(now));
+        let (expected, actual) = (baseline.status(baseline_now), limiter.status(now));
 
-        prop_assert_eq!(learned.rate_source, expected.rate_source);
+        prop_assert_eq!(actual.rate_source, expected.rate_source);
         let near = |a: Option<Rate>, b: Option<Rate>| match (a, b) {
             (Some(a), Some(b)) => (a.get() / b.get() - 1.0).abs() < 0.05,
             (a, b) => a == b,
         };
-        prop_assert!(near(learned.estimated_rate, expected.estimated_rate), "{learned:?}, not {expected:?}");
-        prop_assert!(near(learned.rate, expected.rate), "{learned:?}, not {expected:?}");
-        let cost = |quota: &RateLimiter| quota.estimator.throttle_cost.as_secs_f64();
-        prop_assert!((cost(&quota) - cost(&plain)).abs() < 2.0, "{}", cost(&quota));
-        prop_assert_eq!(quota.estimator.cycles, plain.estimator.cycles);
+        let is_near = near(actual.estimated_rate, expected.estimated_rate);
+        prop_assert!(is_near, "{actual:?}, not {expected:?}");
+        prop_assert!(near(actual.rate, expected.rate), "{actual:?}, not {expected:?}");
+        let cost = |limiter: &RateLimiter| limiter.estimator.throttle_cost.as_secs_f64();
+        prop_assert!((cost(&limiter) - cost(&baseline)).abs() < 2.0, "{}", cost(&limiter));
+        prop_assert_eq!(limiter.estimator.cycles, baseline.estimator.cycles);
     }
 }

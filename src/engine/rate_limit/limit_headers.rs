@@ -117,16 +117,17 @@ impl fmt::Display for ResetMeaning {
 }
 
 impl ResetMeaning {
-    /// Returns the time from `said_at` to a reset written as `figure`; zero if it lies in the past.
+    /// Returns the time from `server_time` to a reset written as `value`; zero if it lies in the
+    /// past.
     #[must_use]
-    pub fn delay_from(self, figure: f64, said_at: Timestamp) -> Duration {
+    pub fn delay_from(self, value: f64, server_time: Timestamp) -> Duration {
         #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit in 53 bits")]
-        let said_at = said_at.0 as f64 / 1000.0;
+        let server_secs = server_time.0 as f64 / 1000.0;
         let seconds = match self {
-            Self::DeltaSeconds => figure,
-            Self::DeltaMillis => figure / 1000.0,
-            Self::EpochSeconds | Self::Date => figure - said_at,
-            Self::EpochMillis => figure / 1000.0 - said_at,
+            Self::DeltaSeconds => value,
+            Self::DeltaMillis => value / 1000.0,
+            Self::EpochSeconds | Self::Date => value - server_secs,
+            Self::EpochMillis => value / 1000.0 - server_secs,
         };
         Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
     }

@@ -74,11 +74,11 @@ impl TrackedLimits {
     /// never empty for long.
     pub(super) fn exhausted_until(
         &self,
-        signals: &RateLimitHeaders,
+        headers: &RateLimitHeaders,
         is_throttled: bool,
         now: Timestamp,
     ) -> Option<(Timestamp, HeaderDialect)> {
-        let limits = if signals.is_cached { &[][..] } else { &signals.limits[..] };
+        let limits = if headers.is_cached { &[][..] } else { &headers.limits[..] };
         limits
             .iter()
             .filter(|limit| limit.remaining == Some(0.0))

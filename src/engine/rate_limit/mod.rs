@@ -168,12 +168,12 @@ impl RateLimiter {
     pub fn admit(&mut self, weight: u32, now: Timestamp) -> SendDecision {
         self.sync_clock(now);
         self.exclude_idle_time(self.estimator.idle_threshold(), now);
-        let admission = self.decide(weight, now);
-        self.active_until = match admission {
+        let decision = self.decide(weight, now);
+        self.active_until = match decision {
             SendDecision::Admitted(_) => now,
             SendDecision::Wait { until, .. } => until,
         };
-        admission
+        decision
     }
 
     fn decide(&mut self, weight: u32, now: Timestamp) -> SendDecision {
@@ -206,42 +206,42 @@ impl RateLimiter {
     /// Records the reply to a request. Returns the block if it is new or was extended.
     pub fn record_reply(
         &mut self,
-        ticket: RequestToken,
+        token: RequestToken,
         reply: &RateLimitReply<'_>,
         now: Timestamp,
-        draw: RandomSample,
+        sample: RandomSample,
     ) -> Option<Block> {
         self.sync_clock(now);
         self.exclude_idle_time(REPLY_TIME_MAX, now);
-        self.in_flight = self.in_flight.saturating_sub(u64::from(ticket.weight));
+        self.in_flight = self.in_flight.saturating_sub(u64::from(token.weight));
         let is_accepted = reply.outcome == ReplyOutcome::Accepted;
         if is_accepted {
-            self.accepted_units += f64::from(ticket.weight);
+            self.accepted_units += f64::from(token.weight);
         }
-        self.read_limits(ticket, reply, now);
+        self.read_limits(token, reply, now);
         match reply.outcome {
-            ReplyOutcome::Accepted => self.record_success(ticket, now),
-            ReplyOutcome::Failed => self.block.probe_inconclusive(ticket.generation),
+            ReplyOutcome::Accepted => self.record_success(token, now),
+            ReplyOutcome::Failed => self.block.probe_inconclusive(token.generation),
             ReplyOutcome::Throttled => {}
         }
         if reply.outcome != ReplyOutcome::Throttled {
-            self.record_counted(ticket, now);
+            self.record_counted(token, now);
         }
-        let hold = self.block_for(ticket, reply, now, draw)?;
-        self.block.extend_block(hold.clone()).then_some(hold)
+        let block = self.block_for(token, reply, now, sample)?;
+        self.block.extend_block(block.clone()).then_some(block)
     }
 
     /// Records a request without a reply: the connection failed, or the request was cancelled.
-    pub fn record_cancelled(&mut self, ticket: RequestToken, now: Timestamp) {
-        self.in_flight = self.in_flight.saturating_sub(u64::from(ticket.weight));
-        self.record_counted(ticket, now);
-        self.block.probe_inconclusive(ticket.generation);
+    pub fn record_cancelled(&mut self, token: RequestToken, now: Timestamp) {
+        self.in_flight = self.in_flight.saturating_sub(u64::from(token.weight));
+        self.record_counted(token, now);
+        self.block.probe_inconclusive(token.generation);
     }
 
     /// Returns the block in force.
     #[must_use]
     pub fn current_block(&self, now: Timestamp) -> Option<&Block> {
-        self.block.block().filter(|hold| now < hold.until)
+        self.block.block().filter(|block| now < block.until)
     }
 
     /// Returns the rate in force, or `None` if requests are not paced.
@@ -253,14 +253,14 @@ impl RateLimiter {
     /// Returns the status for display and metrics.
     #[must_use]
     pub fn status(&self, now: Timestamp) -> RateLimitStatus {
-        let recalled =
+        let restored_rate =
             self.advertised_rate.filter(|_| self.limits.iter_last_read().next().is_none());
-        let recalled = recalled.filter(|_| !self.restored_limits.is_empty());
-        let (rate, basis) = match (self.rate_with_source(now), recalled) {
-            (Some((rate, RateSource::SlowStart)), Some(told)) => {
-                (Some(rate.min(told)), RateSource::Headers)
+        let restored_rate = restored_rate.filter(|_| !self.restored_limits.is_empty());
+        let (rate, source) = match (self.rate_with_source(now), restored_rate) {
+            (Some((rate, RateSource::SlowStart)), Some(advertised)) => {
+                (Some(rate.min(advertised)), RateSource::Headers)
             }
-            (Some((rate, basis)), _) => (Some(rate), basis),
+            (Some((rate, source)), _) => (Some(rate), source),
             (None, _) => (None, RateSource::Unlimited),
         };
         RateLimitStatus {
@@ -268,7 +268,7 @@ impl RateLimiter {
             block: self.block.block().cloned(),
             limits: self.known_limits(),
             rate,
-            rate_source: basis,
+            rate_source: source,
             estimated_rate: self.estimator.estimate,
             estimate_cycles: self.estimator.cycles,
             next_probe_at: self.estimator.next_probe_at,
@@ -282,37 +282,37 @@ impl RateLimiter {
 
     /// Spends the units of a request, or returns the time until which it must wait.
     fn try_spend(&mut self, weight: u32, now: Timestamp) -> Option<Timestamp> {
-        let follows = self.policy.mode == RateLimitMode::Adaptive;
-        if follows {
+        let is_adaptive = self.policy.mode == RateLimitMode::Adaptive;
+        if is_adaptive {
             self.limits.advance(f64::from(weight), now);
         }
         let rate = self.rate_with_source(now);
-        if let Some(until) = rate.and_then(|(_, basis)| self.pacing_until(basis, now)) {
+        if let Some(until) = rate.and_then(|(_, source)| self.pacing_until(source, now)) {
             return Some(until);
         }
-        let strict = rate.and_then(|(rate, basis)| self.hard_limit(rate, basis));
-        if follows {
-            if let Some(until) = self.wait_for_remaining(weight, strict, now) {
+        let hard_limit = rate.and_then(|(rate, source)| self.hard_limit(rate, source));
+        if is_adaptive {
+            if let Some(until) = self.wait_for_remaining(weight, hard_limit, now) {
                 return Some(until);
             }
             self.limits.spend(f64::from(weight));
         }
         if let Some((rate, _)) = rate {
-            self.pacer.spend(weight, self.spacing_rate(rate, strict, now), now);
+            self.pacer.spend(weight, self.spacing_rate(rate, hard_limit, now), now);
         }
         None
     }
 
     /// Returns the time until which pacing delays a request. A block before it counts as waiting.
-    fn pacing_until(&self, basis: RateSource, now: Timestamp) -> Option<Timestamp> {
+    fn pacing_until(&self, source: RateSource, now: Timestamp) -> Option<Timestamp> {
         let due = self.pacer.wait_until(now)?;
-        let until = match basis {
+        let until = match source {
             // A cap configured by the user is never cut to the maximum wait.
             RateSource::Cap => due,
             RateSource::Unlimited
             | RateSource::Headers
             | RateSource::SlowStart
-            | RateSource::Learned
+            | RateSource::Estimated
             | RateSource::Probe => due.min(self.wait_cap(now)),
         };
         (until > now).then_some(until)
@@ -322,22 +322,22 @@ impl RateLimiter {
     fn wait_for_remaining(
         &self,
         weight: u32,
-        strict: Option<HardLimit>,
+        hard_limit: Option<HardLimit>,
         now: Timestamp,
     ) -> Option<Timestamp> {
         let units = f64::from(weight);
-        let left = self.limits.wait_until(units, self.in_flight, now);
-        let counted =
+        let limits_until = self.limits.wait_until(units, self.in_flight, now);
+        let usage_wait =
             |limit| self.window_usage.wait_until(limit, units, self.units_in_flight(), now);
-        let counted = strict.and_then(counted);
-        let until = left.max(counted)?.min(self.wait_cap(now));
+        let window_until = hard_limit.and_then(usage_wait);
+        let until = limits_until.max(window_until)?.min(self.wait_cap(now));
         (until > now).then_some(until)
     }
 
     /// Returns the limit that must not be exceeded by one unit, if the estimator sets the rate.
-    fn hard_limit(&self, rate: Rate, basis: RateSource) -> Option<HardLimit> {
-        let window = match basis {
-            RateSource::Learned | RateSource::Probe => self.estimator.hard_limit_window()?,
+    fn hard_limit(&self, rate: Rate, source: RateSource) -> Option<HardLimit> {
+        let window = match source {
+            RateSource::Estimated | RateSource::Probe => self.estimator.hard_limit_window()?,
             RateSource::Unlimited
             | RateSource::Cap
             | RateSource::Headers
@@ -348,8 +348,8 @@ impl RateLimiter {
         Some(HardLimit { units, window })
     }
 
-    fn spacing_rate(&self, rate: Rate, strict: Option<HardLimit>, now: Timestamp) -> Rate {
-        match strict {
+    fn spacing_rate(&self, rate: Rate, hard_limit: Option<HardLimit>, now: Timestamp) -> Rate {
+        match hard_limit {
             Some(limit) if self.window_usage.is_complete(limit.window, now) => {
                 rate.scaled(CATCH_UP_FACTOR)
             }
@@ -359,9 +359,9 @@ impl RateLimiter {
     }
 
     /// Records a request that the server counts from now on at the latest.
-    fn record_counted(&mut self, ticket: RequestToken, now: Timestamp) {
+    fn record_counted(&mut self, token: RequestToken, now: Timestamp) {
         if let Some(window) = self.estimator.window {
-            self.window_usage.record(f64::from(ticket.weight), window, now);
+            self.window_usage.record(f64::from(token.weight), window, now);
         }
     }
 
@@ -383,25 +383,25 @@ impl RateLimiter {
             RateLimitMode::Fixed => cap,
             RateLimitMode::Adaptive => {
                 let slowest = Rate::from_units(1.0, self.policy.max_wait);
-                let told = self.limits.rate(self.policy.reserve, now);
-                let told = told.map(|rate| (rate.max(slowest), RateSource::Headers));
+                let advertised = self.limits.rate(self.policy.reserve, now);
+                let advertised = advertised.map(|rate| (rate.max(slowest), RateSource::Headers));
                 let learned = self.estimator.rate().map(|rate| {
-                    let factor = if told.is_none() { 1.0 - self.policy.reserve } else { 1.0 };
+                    let factor = if advertised.is_none() { 1.0 - self.policy.reserve } else { 1.0 };
                     (rate.scaled(factor).max(slowest), self.estimator.rate_source())
                 });
                 let slower =
                     |a: (Rate, RateSource), b: (Rate, RateSource)| if b.0 < a.0 { b } else { a };
-                [cap, told, learned].into_iter().flatten().reduce(slower)
+                [cap, advertised, learned].into_iter().flatten().reduce(slower)
             }
         }
     }
 
-    fn read_limits(&mut self, ticket: RequestToken, reply: &RateLimitReply<'_>, now: Timestamp) {
+    fn read_limits(&mut self, token: RequestToken, reply: &RateLimitReply<'_>, now: Timestamp) {
         if reply.headers.is_cached {
             return;
         }
         let context = ReplyContext {
-            sent_at: ticket.sent_at,
+            sent_at: token.sent_at,
             in_flight: self.units_in_flight(),
             accepted_units: self.accepted_units,
             is_accepted: reply.outcome == ReplyOutcome::Accepted,
@@ -423,38 +423,38 @@ impl RateLimiter {
         }
     }
 
-    fn record_success(&mut self, ticket: RequestToken, now: Timestamp) {
-        self.window_usage.record_latency(now.since(ticket.sent_at));
-        if ticket.generation == self.block.generation {
+    fn record_success(&mut self, token: RequestToken, now: Timestamp) {
+        self.window_usage.record_latency(now.since(token.sent_at));
+        if token.generation == self.block.generation {
             self.backoff.record_success();
-            let told = self.block.block().and_then(|hold| match hold.reason {
-                BlockReason::RetryAfter(told) => Some(told),
+            let retry_after = self.block.block().and_then(|block| match block.reason {
+                BlockReason::RetryAfter(retry_after) => Some(retry_after),
                 BlockReason::Exhausted { .. } | BlockReason::NoTimeGiven { .. } => None,
             });
             if self.block.block().is_some() {
-                self.estimator.record_recovery(told, now);
+                self.estimator.record_recovery(retry_after, now);
                 // The probe was sent at a rate that no longer applies.
                 if let Some((rate, _)) = self.rate_with_source(now) {
                     self.pacer.restart(rate, now);
                 }
             }
-            self.block.record_success(ticket.generation);
+            self.block.record_success(token.generation);
         }
-        self.estimator.record_accepted(f64::from(ticket.weight), now);
+        self.estimator.record_accepted(f64::from(token.weight), now);
     }
 
     /// Returns the block that a reply causes, by the first reason that applies.
     fn block_for(
         &mut self,
-        ticket: RequestToken,
+        token: RequestToken,
         reply: &RateLimitReply<'_>,
         now: Timestamp,
-        draw: RandomSample,
+        sample: RandomSample,
     ) -> Option<Block> {
-        let signals = reply.headers;
+        let headers = reply.headers;
         let is_throttled = reply.outcome == ReplyOutcome::Throttled;
-        let is_current = ticket.generation == self.block.generation;
-        let exhausted = self.limits.exhausted_until(signals, is_throttled, now);
+        let is_current = token.generation == self.block.generation;
+        let exhausted = self.limits.exhausted_until(headers, is_throttled, now);
         if is_throttled
             && is_current
             && exhausted.is_none()
@@ -462,37 +462,37 @@ impl RateLimiter {
         {
             self.estimator.record_throttled(now);
         }
-        if let Some(told) = signals.retry_after.filter(|_| reply.outcome != ReplyOutcome::Accepted)
+        if let Some(wait) = headers.retry_after.filter(|_| reply.outcome != ReplyOutcome::Accepted)
         {
-            let until = now.after(retry_after_with_margin(told, draw));
-            let exceeds_max_wait = told > self.policy.max_wait;
-            return Some(Block { until, reason: BlockReason::RetryAfter(told), exceeds_max_wait });
+            let until = now.after(retry_after_with_margin(wait, sample));
+            let exceeds_max_wait = wait > self.policy.max_wait;
+            return Some(Block { until, reason: BlockReason::RetryAfter(wait), exceeds_max_wait });
         }
-        if let Some((resets, family)) = exhausted {
-            let wait = resets.since(now);
+        if let Some((reset_at, dialect)) = exhausted {
+            let wait = reset_at.since(now);
             if is_throttled || wait >= SHORT_RESET {
                 let until =
-                    now.after(retry_after_with_margin(wait.min(self.policy.max_wait), draw));
+                    now.after(retry_after_with_margin(wait.min(self.policy.max_wait), sample));
                 let exceeds_max_wait = wait > self.policy.max_wait;
-                let reason = BlockReason::Exhausted { reset_at: resets, dialect: family };
+                let reason = BlockReason::Exhausted { reset_at, dialect };
                 return Some(Block { until, reason, exceeds_max_wait });
             }
         }
-        (is_throttled && is_current).then(|| self.block_without_time(now, draw))
+        (is_throttled && is_current).then(|| self.block_without_time(now, sample))
     }
 
     /// Returns the block after a throttle that names no time.
-    fn block_without_time(&mut self, now: Timestamp, draw: RandomSample) -> Block {
+    fn block_without_time(&mut self, now: Timestamp, sample: RandomSample) -> Block {
         let longest = self.policy.max_block();
         let doublings = self.backoff.attempts.min(16);
-        let window_ends = self.estimator.window_end(now).filter(|_| doublings == 0);
-        let found = self.backoff.next_delay(longest, now, draw);
-        let until = match (self.policy.configured_block(), window_ends) {
-            (Some(chosen), _) => now.after(chosen.saturating_mul(1 << doublings).min(longest)),
-            (None, Some(ends)) => {
-                now.after(retry_after_with_margin(ends.since(now).min(longest), draw))
+        let window_end = self.estimator.window_end(now).filter(|_| doublings == 0);
+        let delay = self.backoff.next_delay(longest, now, sample);
+        let until = match (self.policy.configured_block(), window_end) {
+            (Some(initial), _) => now.after(initial.saturating_mul(1 << doublings).min(longest)),
+            (None, Some(end)) => {
+                now.after(retry_after_with_margin(end.since(now).min(longest), sample))
             }
-            (None, None) => now.after(found),
+            (None, None) => now.after(delay),
         };
         let reason = BlockReason::NoTimeGiven { throttles: self.backoff.attempts };
         Block { until, reason, exceeds_max_wait: until.since(now) > self.policy.max_wait }

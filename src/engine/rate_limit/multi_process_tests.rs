@@ -33,39 +33,43 @@ impl LockOutServer {
     }
 }
 
-/// Sends requests for an hour, from each of `processes` in turn; these restart after each `life`.
-/// Returns the number of replies and how many of them were throttles.
-fn run_for_an_hour(processes: usize, life: Duration) -> (u32, u32) {
+/// Sends requests for an hour, from each of `processes` in turn; these restart after each
+/// `lifetime`. Returns the number of replies and how many of them were throttles.
+fn run_for_an_hour(processes: usize, lifetime: Duration) -> (u32, u32) {
     let mut server = LockOutServer::default();
-    let mut quotas = vec![RateLimiter::new(RateLimitPolicy::default(), START); processes];
-    let (mut now, mut began, mut answered) = (START, START, 0);
-    let mut memory = quotas[0].to_state(now);
-    for turn in (0..processes).cycle() {
+    let mut limiters = vec![RateLimiter::new(RateLimitPolicy::default(), START); processes];
+    let (mut now, mut started_at, mut answered) = (START, START, 0);
+    let mut state = limiters[0].to_state(now);
+    for index in (0..processes).cycle() {
         if now.since(START) > Duration::from_secs(3600) {
             break;
         }
-        if now.since(began) > life {
-            quotas.fill(RateLimiter::restore(RateLimitPolicy::default(), &memory, now));
-            began = now;
+        if now.since(started_at) > lifetime {
+            limiters.fill(RateLimiter::restore(RateLimitPolicy::default(), &state, now));
+            started_at = now;
         }
-        let quota = &mut quotas[turn];
+        let limiter = &mut limiters[index];
         if processes > 1 {
-            quota.merge_from_peer(&memory, now);
+            limiter.merge_from_peer(&state, now);
         }
-        match quota.admit(1, now) {
+        match limiter.admit(1, now) {
             SendDecision::Wait { until, .. } => now = until,
-            SendDecision::Admitted(ticket) => {
+            SendDecision::Admitted(token) => {
                 now = now.after(REPLY_TIME);
-                let told = server.handle_request(now);
-                let outcome =
-                    if told.is_some() { ReplyOutcome::Throttled } else { ReplyOutcome::Accepted };
-                let signals = RateLimitHeaders { retry_after: told, ..RateLimitHeaders::default() };
-                let reply = RateLimitReply { outcome, headers: &signals };
-                let _hold: Option<Block> = quota.record_reply(ticket, &reply, now, RandomSample(0));
+                let retry_after = server.handle_request(now);
+                let outcome = if retry_after.is_some() {
+                    ReplyOutcome::Throttled
+                } else {
+                    ReplyOutcome::Accepted
+                };
+                let headers = RateLimitHeaders { retry_after, ..RateLimitHeaders::default() };
+                let reply = RateLimitReply { outcome, headers: &headers };
+                let _block: Option<Block> =
+                    limiter.record_reply(token, &reply, now, RandomSample(0));
                 answered += 1;
             }
         }
-        memory = quotas[turn].to_state(now);
+        state = limiters[index].to_state(now);
     }
     (answered, server.rejected_count)
 }
@@ -75,26 +79,26 @@ const HOURLY_ALLOWANCE: u32 = 60 * 360;
 
 #[test]
 fn one_process_is_throttled_only_at_the_limit_and_when_probing() {
-    let (answered, refused) = run_for_an_hour(1, Duration::MAX);
+    let (answered, throttled) = run_for_an_hour(1, Duration::MAX);
 
     assert!(answered > HOURLY_ALLOWANCE * 95 / 100, "{answered}");
-    assert!(refused <= 2, "{refused}");
+    assert!(throttled <= 2, "{throttled}");
 }
 
 #[test]
 fn restart_costs_one_window_but_no_throttle() {
-    for life in [187, 304, 613] {
-        let (answered, refused) = run_for_an_hour(1, Duration::from_secs(life));
+    for lifetime in [187, 304, 613] {
+        let (answered, throttled) = run_for_an_hour(1, Duration::from_secs(lifetime));
 
-        assert!(answered > HOURLY_ALLOWANCE * 92 / 100, "{life}: {answered}");
-        assert!(refused <= 2, "{life}: {refused}");
+        assert!(answered > HOURLY_ALLOWANCE * 92 / 100, "{lifetime}: {answered}");
+        assert!(throttled <= 2, "{lifetime}: {throttled}");
     }
 }
 
 #[test]
 fn three_processes_share_one_rate_limit() {
-    let (answered, refused) = run_for_an_hour(3, Duration::MAX);
+    let (answered, throttled) = run_for_an_hour(3, Duration::MAX);
 
     assert!(answered > HOURLY_ALLOWANCE * 95 / 100, "{answered}");
-    assert!(refused <= 2, "{refused}");
+    assert!(throttled <= 2, "{throttled}");
 }

@@ -23,8 +23,8 @@ impl Pacer {
         (self.due_micros >= end).then(|| self.due_at())
     }
 
-    pub(super) fn restore(due: Timestamp) -> Self {
-        Self { due_micros: i128::from(due.0) * 1000 }
+    pub(super) fn restore(due_at: Timestamp) -> Self {
+        Self { due_micros: i128::from(due_at.0) * 1000 }
     }
 
     /// Returns the time at which the next unit is due.

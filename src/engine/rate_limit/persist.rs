@@ -14,21 +14,21 @@ use crate::engine::{ClockStep, Timestamp};
 impl RateLimiter {
     /// Restores the state of an earlier process. A block keeps its deadline.
     #[must_use]
-    pub fn restore(policy: RateLimitPolicy, memory: &RateLimiterState, now: Timestamp) -> Self {
-        let mut quota = Self::new(policy, now);
+    pub fn restore(policy: RateLimitPolicy, state: &RateLimiterState, now: Timestamp) -> Self {
+        let mut limiter = Self::new(policy, now);
         // The time between the last write of the earlier process and now was idle.
-        quota.active_until = Timestamp(memory.written_at).min(now);
-        quota.merge_from_peer(memory, now);
-        if let Some(told) = quota.advertised_rate {
+        limiter.active_until = Timestamp(state.written_at).min(now);
+        limiter.merge_from_peer(state, now);
+        if let Some(rate) = limiter.advertised_rate {
             // The advertised rate applies until the first reply advertises another one.
-            quota.estimator.start_at_rate(told);
+            limiter.estimator.start_at_rate(rate);
         }
-        if let Some((units, window)) = quota.estimator.first_burst.zip(quota.estimator.window) {
+        if let Some((units, window)) = limiter.estimator.first_burst.zip(limiter.estimator.window) {
             // The requests that process sent in its last window are not known: they may have used
             // up the whole window.
-            quota.window_usage.record(units, window, Timestamp(memory.written_at).min(now));
+            limiter.window_usage.record(units, window, Timestamp(state.written_at).min(now));
         }
-        quota
+        limiter
     }
 
     /// Replaces the state by what another process has written since.
@@ -36,36 +36,38 @@ impl RateLimiter {
     /// The written state replaces all of ours, because the other process read ours before it wrote.
     /// The requests in flight and the limits as last read are kept: the next reply reports what the
     /// other process has used.
-    pub fn merge_from_peer(&mut self, memory: &RateLimiterState, now: Timestamp) {
-        let age = now.since(Timestamp(memory.written_at));
+    pub fn merge_from_peer(&mut self, state: &RateLimiterState, now: Timestamp) {
+        let age = now.since(Timestamp(state.written_at));
         // Deadlines written by a clock that was ahead of this one are shifted, so that the
         // remaining time stays the same.
-        let back = ClockStep::inferred_backward(Timestamp(memory.written_at), now);
+        let clock_step = ClockStep::inferred_backward(Timestamp(state.written_at), now);
         self.block.merge_from_peer(
-            memory.block.as_ref().map(Block::from),
-            memory.probe_sent_at.map(Timestamp),
+            state.block.as_ref().map(Block::from),
+            state.probe_sent_at.map(Timestamp),
         );
-        let mut due = memory.next_due_at.map_or(now, Timestamp);
-        if let Some(back) = back {
-            self.block.shift_by(back);
-            due = due.shifted_by(back);
+        let mut due_at = state.next_due_at.map_or(now, Timestamp);
+        if let Some(clock_step) = clock_step {
+            self.block.shift_by(clock_step);
+            due_at = due_at.shifted_by(clock_step);
         }
-        self.pacer = Pacer::restore(due.min(now.after(self.policy.max_wait)));
-        let longer = memory.backoff_last_long_delay_millis.map(Duration::from_millis);
+        self.pacer = Pacer::restore(due_at.min(now.after(self.policy.max_wait)));
+        let last_long_delay = state.backoff_last_long_delay_millis.map(Duration::from_millis);
         self.backoff.merge_from_peer(
-            memory.backoff_first_step,
-            longer,
-            memory.backoff_attempts,
+            state.backoff_first_step,
+            last_long_delay,
+            state.backoff_attempts,
             now,
         );
-        let learned =
-            back.map_or_else(|| memory.estimator.clone(), |back| memory.estimator.shifted_by(back));
-        self.estimator.merge_from_peer(RateEstimator::restore(&learned, age, now));
+        let estimator = match clock_step {
+            Some(clock_step) => state.estimator.shifted_by(clock_step),
+            None => state.estimator.clone(),
+        };
+        self.estimator.merge_from_peer(RateEstimator::restore(&estimator, age, now));
         self.window_usage.mark_shared_until(now);
-        self.advertised_rate = memory.advertised_rate.map(Rate::per_second);
-        self.restored_limits = memory.limits.iter().map(AdvertisedLimit::from).collect();
+        self.advertised_rate = state.advertised_rate.map(Rate::per_second);
+        self.restored_limits = state.limits.iter().map(AdvertisedLimit::from).collect();
         self.last_seen_at = now;
-        self.active_until = self.active_until.max(Timestamp(memory.written_at).min(now));
+        self.active_until = self.active_until.max(Timestamp(state.written_at).min(now));
     }
 
     /// Excludes an idle time from the measurements: the process was down, the machine suspended, or
@@ -74,11 +76,11 @@ impl RateLimiter {
     /// The server may have recovered at any moment of that time. The earliest is assumed: a rate
     /// that is too high is throttled once more and corrected, one that is too low stays for days.
     pub(super) fn exclude_idle_time(&mut self, pause_max: Duration, now: Timestamp) {
-        let held_until = self.block.block().map(|hold| hold.until);
-        let rest = now.since(self.active_until.max(held_until.unwrap_or(self.active_until)));
-        if rest > pause_max {
-            self.estimator.exclude_idle(rest);
-            self.backoff.exclude_idle(rest);
+        let blocked_until = self.block.block().map(|block| block.until);
+        let idle = now.since(self.active_until.max(blocked_until.unwrap_or(self.active_until)));
+        if idle > pause_max {
+            self.estimator.exclude_idle(idle);
+            self.backoff.exclude_idle(idle);
             self.limits.exclude_idle();
         }
         self.active_until = self.active_until.max(now);
@@ -87,8 +89,8 @@ impl RateLimiter {
     /// Records the time. If the clock was set back, deadlines are shifted with it: otherwise a wait
     /// of one minute would become one of a day.
     pub(super) fn sync_clock(&mut self, now: Timestamp) {
-        if let Some(back) = ClockStep::inferred_backward(self.last_seen_at, now) {
-            self.shift_by(back);
+        if let Some(clock_step) = ClockStep::inferred_backward(self.last_seen_at, now) {
+            self.shift_by(clock_step);
         }
         self.last_seen_at = now;
     }
@@ -119,7 +121,7 @@ impl RateLimiter {
             backoff_last_long_delay_millis: self
                 .backoff
                 .last_long_delay
-                .and_then(|hold| u64::try_from(hold.as_millis()).ok()),
+                .and_then(|delay| u64::try_from(delay.as_millis()).ok()),
             backoff_attempts: self.backoff.attempts,
             estimator: self.estimator.to_state(),
             limits: self.known_limits().iter().map(LimitState::from).collect(),

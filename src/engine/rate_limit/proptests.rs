@@ -66,16 +66,18 @@ struct GeneratedExchange {
 
 fn exchange() -> impl Strategy<Value = GeneratedExchange> {
     let outcome = prop_oneof![
-        4 => Just(ReplyOutcome::Accepted), 2 => Just(ReplyOutcome::Throttled), 1 => Just(ReplyOutcome::Failed)
+        4 => Just(ReplyOutcome::Accepted),
+        2 => Just(ReplyOutcome::Throttled),
+        1 => Just(ReplyOutcome::Failed),
     ];
     let headers = prop::collection::vec(header(), 0..5);
     (outcome, headers, 0..3_000_u64, prop::bool::weighted(0.05), any::<u32>()).prop_map(
-        |(outcome, headers, takes, is_dropped, draw)| GeneratedExchange {
+        |(outcome, headers, latency_millis, is_dropped, sample)| GeneratedExchange {
             outcome,
             headers,
-            latency_millis: takes,
+            latency_millis,
             is_dropped,
-            sample: draw,
+            sample,
         },
     )
 }
@@ -100,18 +102,18 @@ fn policy() -> impl Strategy<Value = RateLimitPolicy> {
 
 /// Repeats a request until it is admitted. Returns its token and the time.
 fn admit_eventually(
-    quota: &mut RateLimiter,
+    limiter: &mut RateLimiter,
     mut now: Timestamp,
 ) -> Result<(RequestToken, Timestamp), TestCaseError> {
     for _ in 0..100 {
-        let held = quota.current_block(now).map(|hold| hold.until);
-        match quota.admit(1, now) {
-            SendDecision::Admitted(ticket) => {
-                prop_assert_eq!(held, None, "admitted in a hold");
-                return Ok((ticket, now));
+        let blocked_until = limiter.current_block(now).map(|block| block.until);
+        match limiter.admit(1, now) {
+            SendDecision::Admitted(token) => {
+                prop_assert_eq!(blocked_until, None, "admitted during a block");
+                return Ok((token, now));
             }
-            SendDecision::Wait { until, reason: why } => {
-                prop_assert!(until > now, "a wait that does not lie ahead: {:?}", why);
+            SendDecision::Wait { until, reason } => {
+                prop_assert!(until > now, "a wait that ends in the past: {:?}", reason);
                 now = until;
             }
         }
@@ -120,15 +122,15 @@ fn admit_eventually(
 }
 
 fn record_reply(
-    quota: &mut RateLimiter,
-    ticket: RequestToken,
+    limiter: &mut RateLimiter,
+    token: RequestToken,
     exchange: &GeneratedExchange,
     now: Timestamp,
 ) -> Option<Block> {
     let headers: Vec<_> = exchange.headers.iter().map(|(name, text)| (*name, &**text)).collect();
-    let signals = parse_headers(&headers, &HeaderNames::default(), now);
-    let reply = RateLimitReply { outcome: exchange.outcome, headers: &signals };
-    quota.record_reply(ticket, &reply, now, RandomSample(exchange.sample))
+    let parsed = parse_headers(&headers, &HeaderNames::default(), now);
+    let reply = RateLimitReply { outcome: exchange.outcome, headers: &parsed };
+    limiter.record_reply(token, &reply, now, RandomSample(exchange.sample))
 }
 
 proptest! {
@@ -136,18 +138,18 @@ proptest! {
     fn no_request_is_sent_while_blocked_and_waits_lie_ahead(
         policy in policy(), exchanges in prop::collection::vec(exchange(), 1..60)
     ) {
-        let mut quota = RateLimiter::new(policy, START);
+        let mut limiter = RateLimiter::new(policy, START);
         let mut now = START;
         for exchange in &exchanges {
-            let (ticket, sent) = admit_eventually(&mut quota, now)?;
-            now = sent.after(Duration::from_millis(exchange.latency_millis));
+            let (token, sent_at) = admit_eventually(&mut limiter, now)?;
+            now = sent_at.after(Duration::from_millis(exchange.latency_millis));
             if exchange.is_dropped {
-                quota.record_cancelled(ticket, now);
+                limiter.record_cancelled(token, now);
                 continue;
             }
-            let _moved: Option<Block> = record_reply(&mut quota, ticket, exchange, now);
+            let _block: Option<Block> = record_reply(&mut limiter, token, exchange, now);
             if exchange.outcome == ReplyOutcome::Throttled {
-                prop_assert!(quota.current_block(now).is_some(), "a throttle that holds nothing");
+                prop_assert!(limiter.current_block(now).is_some(), "a throttle without a block");
             }
         }
     }
@@ -156,18 +158,19 @@ proptest! {
     fn every_wait_within_max_wait_or_flagged(
         policy in policy(), exchanges in prop::collection::vec(exchange(), 1..60)
     ) {
-        let mut quota = RateLimiter::new(policy.clone(), START);
+        let mut limiter = RateLimiter::new(policy.clone(), START);
         let mut now = START;
         // The margin with its jitter, plus one interval of the slowest cap.
-        let most = policy.max_block() + Duration::from_secs(102);
-        let most = most.mul_f64(1.11);
+        let longest = policy.max_block() + Duration::from_secs(102);
+        let longest = longest.mul_f64(1.11);
         for exchange in &exchanges {
-            let asked = now;
-            let long = quota.current_block(now).is_some_and(|hold| hold.exceeds_max_wait);
-            let (ticket, sent) = admit_eventually(&mut quota, now)?;
-            prop_assert!(long || sent.since(asked) <= most, "{:?}", sent.since(asked));
-            now = sent.after(Duration::from_millis(exchange.latency_millis));
-            let _moved: Option<Block> = record_reply(&mut quota, ticket, exchange, now);
+            let requested_at = now;
+            let is_flagged = limiter.current_block(now).is_some_and(|block| block.exceeds_max_wait);
+            let (token, sent_at) = admit_eventually(&mut limiter, now)?;
+            let waited = sent_at.since(requested_at);
+            prop_assert!(is_flagged || waited <= longest, "{waited:?}");
+            now = sent_at.after(Duration::from_millis(exchange.latency_millis));
+            let _block: Option<Block> = record_reply(&mut limiter, token, exchange, now);
         }
     }
 
@@ -175,17 +178,18 @@ proptest! {
     fn state_survives_json_and_restart_never_ends_a_block(
         policy in policy(), exchanges in prop::collection::vec(exchange(), 1..40)
     ) {
-        let mut quota = RateLimiter::new(policy.clone(), START);
+        let mut limiter = RateLimiter::new(policy.clone(), START);
         let mut now = START;
         for exchange in &exchanges {
-            let (ticket, sent) = admit_eventually(&mut quota, now)?;
-            now = sent.after(Duration::from_millis(exchange.latency_millis));
-            let _moved: Option<Block> = record_reply(&mut quota, ticket, exchange, now);
-            let text = serde_json::to_string(&quota.to_state(now)).expect("it is plain data");
-            let memory: RateLimiterState = serde_json::from_str(&text).expect("it reads what it wrote");
-            let until = quota.current_block(now).map(|hold| hold.until);
-            quota = RateLimiter::restore(policy.clone(), &memory, now);
-            prop_assert_eq!(quota.current_block(now).map(|hold| hold.until), until);
+            let (token, sent_at) = admit_eventually(&mut limiter, now)?;
+            now = sent_at.after(Duration::from_millis(exchange.latency_millis));
+            let _block: Option<Block> = record_reply(&mut limiter, token, exchange, now);
+            let text = serde_json::to_string(&limiter.to_state(now)).expect("it is plain data");
+            let state: RateLimiterState =
+                serde_json::from_str(&text).expect("it reads what it wrote");
+            let until = limiter.current_block(now).map(|block| block.until);
+            limiter = RateLimiter::restore(policy.clone(), &state, now);
+            prop_assert_eq!(limiter.current_block(now).map(|block| block.until), until);
         }
     }
 
@@ -197,11 +201,11 @@ proptest! {
             headers.iter().map(|(name, text)| (*name, text.as_str())).collect();
         let headers: Vec<(&str, &str)> = headers.into_iter().collect();
         let names = HeaderNames::default();
-        let kept = redact_headers(&headers, &names);
-        let kept: Vec<(&str, &str)> =
-            kept.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
-        let mut whole = parse_headers(&headers, &names, START);
-        whole.limits.iter_mut().for_each(|limit| limit.partition = None);
-        prop_assert_eq!(parse_headers(&kept, &names, START), whole);
+        let redacted = redact_headers(&headers, &names);
+        let redacted: Vec<(&str, &str)> =
+            redacted.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        let mut parsed = parse_headers(&headers, &names, START);
+        parsed.limits.iter_mut().for_each(|limit| limit.partition = None);
+        prop_assert_eq!(parse_headers(&redacted, &names, START), parsed);
     }
 }

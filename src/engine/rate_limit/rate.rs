@@ -33,10 +33,10 @@ impl Rate {
         })
     }
 
-    /// Returns the rate of `units` per `span`.
+    /// Returns the rate of `units` per `duration`.
     #[must_use]
-    pub fn from_units(units: f64, span: Duration) -> Self {
-        Self::per_second(units / span.as_secs_f64())
+    pub fn from_units(units: f64, duration: Duration) -> Self {
+        Self::per_second(units / duration.as_secs_f64())
     }
 
     /// Returns the units per second.

@@ -84,51 +84,51 @@ impl From<&AdvertisedLimit> for LimitState {
 }
 
 impl From<&LimitState> for AdvertisedLimit {
-    fn from(memory: &LimitState) -> Self {
-        let family =
-            HeaderDialect::ALL.into_iter().find(|family| family.to_string() == memory.dialect);
-        let window = memory.window_seconds.and_then(|span| Duration::try_from_secs_f64(span).ok());
+    fn from(state: &LimitState) -> Self {
+        let dialect =
+            HeaderDialect::ALL.into_iter().find(|dialect| dialect.to_string() == state.dialect);
+        let window = state.window_seconds.and_then(|secs| Duration::try_from_secs_f64(secs).ok());
         Self {
-            name: memory.name.clone(),
-            dialect: family.unwrap_or(HeaderDialect::RateLimit),
-            quota: memory.quota,
+            name: state.name.clone(),
+            dialect: dialect.unwrap_or(HeaderDialect::RateLimit),
+            quota: state.quota,
             window,
-            remaining: memory.remaining,
+            remaining: state.remaining,
             reset: None,
-            unit: memory.unit.clone(),
+            unit: state.unit.clone(),
             partition: None,
         }
     }
 }
 
 impl From<&Block> for BlockState {
-    fn from(hold: &Block) -> Self {
-        let mut memory = Self {
-            until: hold.until.0,
-            exceeds_max_wait: hold.exceeds_max_wait,
+    fn from(block: &Block) -> Self {
+        let mut state = Self {
+            until: block.until.0,
+            exceeds_max_wait: block.exceeds_max_wait,
             ..Self::default()
         };
-        match hold.reason {
-            BlockReason::RetryAfter(told) => {
-                memory.retry_after_millis = u64::try_from(told.as_millis()).ok();
+        match block.reason {
+            BlockReason::RetryAfter(retry_after) => {
+                state.retry_after_millis = u64::try_from(retry_after.as_millis()).ok();
             }
-            BlockReason::Exhausted { reset_at: resets, .. } => memory.reset_at = Some(resets.0),
-            BlockReason::NoTimeGiven { throttles: times } => memory.throttles = times,
+            BlockReason::Exhausted { reset_at, .. } => state.reset_at = Some(reset_at.0),
+            BlockReason::NoTimeGiven { throttles } => state.throttles = throttles,
         }
-        memory
+        state
     }
 }
 
 impl From<&BlockState> for Block {
-    fn from(memory: &BlockState) -> Self {
-        let reason = match (memory.retry_after_millis, memory.reset_at) {
-            (Some(told), _) => BlockReason::RetryAfter(Duration::from_millis(told)),
-            (None, Some(resets)) => BlockReason::Exhausted {
-                reset_at: Timestamp(resets),
+    fn from(state: &BlockState) -> Self {
+        let reason = match (state.retry_after_millis, state.reset_at) {
+            (Some(retry_after), _) => BlockReason::RetryAfter(Duration::from_millis(retry_after)),
+            (None, Some(reset_at)) => BlockReason::Exhausted {
+                reset_at: Timestamp(reset_at),
                 dialect: HeaderDialect::RateLimit,
             },
-            (None, None) => BlockReason::NoTimeGiven { throttles: memory.throttles },
+            (None, None) => BlockReason::NoTimeGiven { throttles: state.throttles },
         };
-        Self { until: Timestamp(memory.until), reason, exceeds_max_wait: memory.exceeds_max_wait }
+        Self { until: Timestamp(state.until), reason, exceeds_max_wait: state.exceeds_max_wait }
     }
 }

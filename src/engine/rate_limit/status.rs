@@ -31,7 +31,7 @@ pub enum RateSource {
     Headers,
     /// No throttle seen yet: the rate doubles.
     SlowStart,
-    Learned,
+    Estimated,
     /// A rate above the last good one is being probed.
     Probe,
 }

@@ -33,8 +33,8 @@ pub(super) fn item_value(item: &str) -> &str {
 
 /// Parses a count: finite and not negative.
 pub(super) fn parse_count(text: &str) -> Option<f64> {
-    let figure: f64 = text.trim().parse().ok()?;
-    (0.0..COUNT_MAX).contains(&figure).then_some(figure)
+    let count: f64 = text.trim().parse().ok()?;
+    (0.0..COUNT_MAX).contains(&count).then_some(count)
 }
 
 fn unquote(text: &str) -> &str {

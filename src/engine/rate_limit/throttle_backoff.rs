@@ -62,13 +62,13 @@ impl ThrottleBackoff {
         &mut self,
         longest: Duration,
         now: Timestamp,
-        draw: RandomSample,
+        sample: RandomSample,
     ) -> Duration {
         let waited = now.since(*self.started_at.get_or_insert(now));
         let step = self.step_index(self.attempts);
         self.attempts = self.attempts.saturating_add(1);
         let is_known = self.first_step + 1 >= STEPS_COUNT;
-        let hold = match STEPS_SECS.get(step as usize) {
+        let delay = match STEPS_SECS.get(step as usize) {
             // A delay that ended a lock-out before will probably end it again.
             None | Some(&LAST_STEP_SECS) if is_known => {
                 self.last_long_delay.unwrap_or(LAST_STEP_DELAY).max(waited / WAITED_DIVISOR_LATER)
@@ -79,36 +79,36 @@ impl ThrottleBackoff {
             }
             None => LAST_STEP_DELAY.max(waited / WAITED_DIVISOR_LATER),
         };
-        let hold = hold.min(longest);
-        self.current_delay = Some(hold);
-        hold.mul_f64(1.0 + JITTER.0 + JITTER.1 * draw.fraction())
+        let delay = delay.min(longest);
+        self.current_delay = Some(delay);
+        delay.mul_f64(1.0 + JITTER.0 + JITTER.1 * sample.fraction())
     }
 
     /// Continues the series of another process.
     pub(super) fn merge_from_peer(
         &mut self,
-        from: u32,
-        longer: Option<Duration>,
-        tries: u32,
+        first_step: u32,
+        last_long_delay: Option<Duration>,
+        attempts: u32,
         now: Timestamp,
     ) {
-        self.first_step = from.min(STEPS_COUNT - 1);
-        self.last_long_delay = longer;
-        if self.attempts != tries {
+        self.first_step = first_step.min(STEPS_COUNT - 1);
+        self.last_long_delay = last_long_delay;
+        if self.attempts != attempts {
             self.current_delay = None;
         }
-        self.attempts = tries;
-        self.started_at = self.started_at.or(Some(now)).filter(|_| tries > 0);
+        self.attempts = attempts;
+        self.started_at = self.started_at.or(Some(now)).filter(|_| attempts > 0);
     }
 
-    /// Excludes an idle time of length `rest` from the time waited.
-    pub(super) fn exclude_idle(&mut self, rest: Duration) {
-        self.started_at = self.started_at.map(|began| began.after(rest));
+    /// Excludes an idle time of length `idle` from the time waited.
+    pub(super) fn exclude_idle(&mut self, idle: Duration) {
+        self.started_at = self.started_at.map(|started_at| started_at.after(idle));
     }
 
     /// Shifts the start of the series by a clock step.
     pub(super) fn shift_by(&mut self, step: ClockStep) {
-        self.started_at = self.started_at.map(|began| began.shifted_by(step));
+        self.started_at = self.started_at.map(|started_at| started_at.shifted_by(step));
     }
 
     /// Records that a request after the delay was accepted.
@@ -118,11 +118,11 @@ impl ThrottleBackoff {
         }
         let last = self.step_index(self.attempts - 1).min(STEPS_COUNT - 1);
         // A delay that another process tried is not known here.
-        if let Some(hold) = self.current_delay.take() {
-            self.last_long_delay = Some(hold).filter(|hold| *hold > LAST_STEP_DELAY);
+        if let Some(delay) = self.current_delay.take() {
+            self.last_long_delay = Some(delay).filter(|delay| *delay > LAST_STEP_DELAY);
         }
         match (self.starts_short(), self.attempts) {
-            (true, tries) if tries <= SHORT_STEPS => {
+            (true, attempts) if attempts <= SHORT_STEPS => {
                 self.first_step = self.first_step.saturating_sub(2);
             }
             (true, _) => {
@@ -141,13 +141,13 @@ impl ThrottleBackoff {
         self.started_at = None;
     }
 
-    fn step_index(&self, tries: u32) -> u32 {
+    fn step_index(&self, attempt: u32) -> u32 {
         if !self.starts_short() {
-            self.first_step.saturating_add(tries)
-        } else if tries < SHORT_STEPS {
-            tries
+            self.first_step.saturating_add(attempt)
+        } else if attempt < SHORT_STEPS {
+            attempt
         } else {
-            self.first_step.saturating_add(tries - SHORT_STEPS).max(tries)
+            self.first_step.saturating_add(attempt - SHORT_STEPS).max(attempt)
         }
     }
 
@@ -162,66 +162,72 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
-    /// Returns the delays, in whole seconds, of a series that ends in success after `holds` delays.
-    fn run_series(ladder: &mut ThrottleBackoff, holds: u32) -> Vec<u64> {
-        let found = (0..holds)
-            .map(|_| ladder.next_delay(HOUR, Timestamp(0), RandomSample(0)).as_secs())
+    /// Returns the delays, in whole seconds, of a series that ends in success after
+    /// `delay_count` delays.
+    fn run_series(backoff: &mut ThrottleBackoff, delay_count: u32) -> Vec<u64> {
+        let delays = (0..delay_count)
+            .map(|_| backoff.next_delay(HOUR, Timestamp(0), RandomSample(0)).as_secs())
             .collect();
-        ladder.record_success();
-        found
+        backoff.record_success();
+        delays
     }
 
     #[test]
     fn two_short_delays_come_before_the_last_successful_one() {
-        let mut ladder = ThrottleBackoff::default();
+        let mut backoff = ThrottleBackoff::default();
 
-        assert_eq!(run_series(&mut ladder, 5), [1, 2, 7, 20, 30]);
-        assert_eq!(run_series(&mut ladder, 3), [1, 2, 30]);
+        assert_eq!(run_series(&mut backoff, 5), [1, 2, 7, 20, 30]);
+        assert_eq!(run_series(&mut backoff, 3), [1, 2, 30]);
     }
 
     #[test]
     fn futile_short_delays_are_skipped_for_ever_longer() {
-        let mut ladder = ThrottleBackoff::default();
-        run_series(&mut ladder, 5);
+        let mut backoff = ThrottleBackoff::default();
+        run_series(&mut backoff, 5);
 
-        let begins: Vec<u64> = (0..9)
+        let first_delays: Vec<u64> = (0..9)
             .map(|_| {
-                let is_short = ladder.starts_short();
-                run_series(&mut ladder, if is_short { 3 } else { 1 })[0]
+                let is_short = backoff.starts_short();
+                run_series(&mut backoff, if is_short { 3 } else { 1 })[0]
             })
             .collect();
 
-        assert_eq!(begins, [1, 30, 1, 30, 30, 1, 30, 30, 30]);
+        assert_eq!(first_delays, [1, 30, 1, 30, 30, 1, 30, 30, 30]);
     }
 
     #[test]
     fn a_delay_beyond_all_steps_starts_the_next_long_series() {
-        let mut ladder = ThrottleBackoff::default();
+        let mut backoff = ThrottleBackoff::default();
         let mut now = Timestamp(0);
-        let mut hold = |ladder: &mut ThrottleBackoff| {
-            let hold = ladder.next_delay(HOUR, now, RandomSample(0));
-            now = now.after(hold);
-            hold.as_secs()
+        let mut next_delay = |backoff: &mut ThrottleBackoff| {
+            let delay = backoff.next_delay(HOUR, now, RandomSample(0));
+            now = now.after(delay);
+            delay.as_secs()
         };
         // A lock-out of 15 minutes that every attempt restarts.
-        while hold(&mut ladder) < 900 {}
-        ladder.record_success();
+        while next_delay(&mut backoff) < 900 {}
+        backoff.record_success();
 
-        assert_eq!([hold(&mut ladder), hold(&mut ladder)], [1, 2]);
-        let known = hold(&mut ladder);
+        assert_eq!([next_delay(&mut backoff), next_delay(&mut backoff)], [1, 2]);
+        let known = next_delay(&mut backoff);
 
         assert!((900..1200).contains(&known), "{known}");
         let mut restarted = ThrottleBackoff::default();
-        restarted.merge_from_peer(ladder.first_step, ladder.last_long_delay, ladder.attempts, now);
+        restarted.merge_from_peer(
+            backoff.first_step,
+            backoff.last_long_delay,
+            backoff.attempts,
+            now,
+        );
         assert!(restarted.next_delay(HOUR, now, RandomSample(0)).as_secs() >= known);
     }
 
     #[test]
     fn a_short_delay_that_succeeds_shortens_the_next_ones() {
-        let mut ladder = ThrottleBackoff::default();
-        run_series(&mut ladder, 5);
-        run_series(&mut ladder, 1);
+        let mut backoff = ThrottleBackoff::default();
+        run_series(&mut backoff, 5);
+        run_series(&mut backoff, 1);
 
-        assert_eq!(run_series(&mut ladder, 3), [1, 2, 7]);
+        assert_eq!(run_series(&mut backoff, 3), [1, 2, 7]);
     }
 }

@@ -35,8 +35,8 @@ impl WindowUsage {
     }
 
     /// Records the time from a request to its reply.
-    pub(super) fn record_latency(&mut self, span: Duration) {
-        self.spent.record_latency(span);
+    pub(super) fn record_latency(&mut self, latency: Duration) {
+        self.spent.record_latency(latency);
     }
 
     /// Records that another process may have sent requests until `now`.
@@ -88,29 +88,29 @@ mod tests {
     const LIMIT: HardLimit = HardLimit { units: 3.0, window: Duration::from_secs(10) };
 
     fn usage_after(answered: &[i64]) -> WindowUsage {
-        let mut counted = WindowUsage::default();
+        let mut usage = WindowUsage::default();
         for at in answered {
-            counted.record(1.0, LIMIT.window, Timestamp(*at));
+            usage.record(1.0, LIMIT.window, Timestamp(*at));
         }
-        counted
+        usage
     }
 
     #[test]
     fn a_unit_counts_for_one_window_after_its_reply() {
-        let counted = usage_after(&[1000, 2000, 3000]);
+        let usage = usage_after(&[1000, 2000, 3000]);
 
-        assert_eq!(counted.wait_until(LIMIT, 1.0, 0.0, Timestamp(4000)), Some(Timestamp(11_050)));
-        assert_eq!(counted.wait_until(LIMIT, 2.0, 0.0, Timestamp(4000)), Some(Timestamp(12_050)));
-        assert_eq!(counted.wait_until(LIMIT, 1.0, 0.0, Timestamp(11_050)), None);
+        assert_eq!(usage.wait_until(LIMIT, 1.0, 0.0, Timestamp(4000)), Some(Timestamp(11_050)));
+        assert_eq!(usage.wait_until(LIMIT, 2.0, 0.0, Timestamp(4000)), Some(Timestamp(12_050)));
+        assert_eq!(usage.wait_until(LIMIT, 1.0, 0.0, Timestamp(11_050)), None);
     }
 
     #[test]
     fn in_flight_units_count_until_their_reply() {
-        let counted = usage_after(&[1000]);
+        let usage = usage_after(&[1000]);
 
-        assert_eq!(counted.wait_until(LIMIT, 1.0, 1.0, Timestamp(4000)), None);
-        assert_eq!(counted.wait_until(LIMIT, 1.0, 2.0, Timestamp(4000)), Some(Timestamp(11_050)));
-        assert_eq!(counted.wait_until(LIMIT, 1.0, 3.0, Timestamp(4000)), Some(Timestamp(14_050)));
+        assert_eq!(usage.wait_until(LIMIT, 1.0, 1.0, Timestamp(4000)), None);
+        assert_eq!(usage.wait_until(LIMIT, 1.0, 2.0, Timestamp(4000)), Some(Timestamp(11_050)));
+        assert_eq!(usage.wait_until(LIMIT, 1.0, 3.0, Timestamp(4000)), Some(Timestamp(14_050)));
     }
 
     #[test]
@@ -124,19 +124,19 @@ mod tests {
 
     #[test]
     fn clock_set_back_does_not_make_units_count_longer() {
-        let mut counted = usage_after(&[100_000, 101_000, 102_000]);
+        let mut usage = usage_after(&[100_000, 101_000, 102_000]);
 
-        counted.shift_by(ClockStep::between(Timestamp(60_000), Timestamp(0)).unwrap());
+        usage.shift_by(ClockStep::between(Timestamp(60_000), Timestamp(0)).unwrap());
 
-        assert_eq!(counted.wait_until(LIMIT, 1.0, 0.0, Timestamp(43_000)), Some(Timestamp(50_050)));
+        assert_eq!(usage.wait_until(LIMIT, 1.0, 0.0, Timestamp(43_000)), Some(Timestamp(50_050)));
     }
 
     #[test]
     fn usage_is_incomplete_for_a_window_after_a_peer() {
-        let mut counted = usage_after(&[]);
-        counted.mark_shared_until(Timestamp(5000));
+        let mut usage = usage_after(&[]);
+        usage.mark_shared_until(Timestamp(5000));
 
-        assert!(!counted.is_complete(LIMIT.window, Timestamp(15_050)));
-        assert!(counted.is_complete(LIMIT.window, Timestamp(15_051)));
+        assert!(!usage.is_complete(LIMIT.window, Timestamp(15_050)));
+        assert!(usage.is_complete(LIMIT.window, Timestamp(15_051)));
     }
 }

@@ -28,37 +28,37 @@ pub fn evaluate(
     findings
 }
 
-/// Returns the worst level of all findings; unknown without findings.
+/// Returns the worst level of all findings; unknown if none could be made.
 #[must_use]
 pub fn worst_level(findings: &[Finding]) -> HealthLevel {
-    findings.iter().map(|finding| finding.level).max().unwrap_or(HealthLevel::Unknown)
+    HealthLevel::worst(findings.iter().map(|finding| finding.level))
 }
 
 fn evaluate_unit(
     name: &str,
-    seen: &UnitObservation,
+    observation: &UnitObservation,
     limits: &WatchLimits,
     now: Timestamp,
 ) -> Finding {
-    let (level, what, cure) = match seen {
-        UnitObservation::NoSystemd { reason: why } => {
-            (HealthLevel::Healthy, FindingKind::NoSystemd { reason: why.clone() }, Remedy::None)
+    let (level, kind, remedy) = match observation {
+        UnitObservation::NoSystemd { reason } => {
+            (HealthLevel::Skipped, FindingKind::NoSystemd { reason: reason.clone() }, Remedy::None)
         }
-        UnitObservation::Unavailable { reason: why, advice: remedy } => {
-            let what =
-                FindingKind::UnitStateUnknown { reason: why.clone(), advice: remedy.clone() };
-            (HealthLevel::Unknown, what, Remedy::None)
+        UnitObservation::Unavailable { reason, advice } => {
+            let kind =
+                FindingKind::UnitStateUnknown { reason: reason.clone(), advice: advice.clone() };
+            (HealthLevel::Unknown, kind, Remedy::None)
         }
-        UnitObservation::Observed { unit, recent_starts: lately } => {
-            evaluate_observed_unit(unit, *lately, limits, now)
+        UnitObservation::Observed { unit, recent_starts } => {
+            evaluate_observed_unit(unit, *recent_starts, limits, now)
         }
     };
-    Finding { level, subject: Subject::Unit(name.to_owned()), kind: what, remedy: cure }
+    Finding { level, subject: Subject::Unit(name.to_owned()), kind, remedy }
 }
 
 fn evaluate_observed_unit(
     unit: &UnitStatus,
-    lately: Option<RecentStarts>,
+    recent_starts: Option<RecentStarts>,
     limits: &WatchLimits,
     now: Timestamp,
 ) -> (HealthLevel, FindingKind, Remedy) {
@@ -76,18 +76,18 @@ fn evaluate_observed_unit(
         }
     }
     let since = |at: Option<Timestamp>| at.map(|at| now.since(at));
-    let runs =
+    let running =
         FindingKind::UnitRunning { uptime: since(unit.active_since), restarts: unit.restarts };
-    let turning_since =
+    let transition_duration =
         unit.state_changed_at.map(|at| limits.trusted_elapsed(at, now)).unwrap_or_default();
-    let turning = FindingKind::UnitStuckTransitioning {
+    let stuck = FindingKind::UnitStuckTransitioning {
         active_state: unit.active_state,
-        duration: turning_since,
+        duration: transition_duration,
     };
-    let is_long = turning_since > limits.max_transition;
+    let is_stuck = transition_duration > limits.max_transition;
     let found = match unit.active_state {
         ActiveState::Active | ActiveState::Reloading | ActiveState::Other => {
-            (HealthLevel::Healthy, runs, Remedy::None)
+            (HealthLevel::Healthy, running, Remedy::None)
         }
         // A unit that starts at boot is meant to run.
         ActiveState::Inactive if unit.unit_file_state == "enabled" => {
@@ -96,29 +96,26 @@ fn evaluate_observed_unit(
         ActiveState::Inactive => (HealthLevel::Warning, FindingKind::UnitNotRunning, Remedy::None),
         ActiveState::Failed => {
             let result = unit.result.clone();
-            let limit = Some(unit.start_limit).filter(|limit| !limit.interval.is_zero());
-            let what = FindingKind::UnitFailed {
-                result,
-                exit_status: unit.exit_status,
-                start_limit: limit,
-            };
-            let is_final = unit.result == "exit-code"
+            let start_limit = Some(unit.start_limit).filter(|limit| !limit.interval.is_zero());
+            let kind =
+                FindingKind::UnitFailed { result, exit_status: unit.exit_status, start_limit };
+            let is_permanent = unit.result == "exit-code"
                 && NON_RESTARTABLE_EXIT_CODES.contains(&unit.exit_status);
-            (HealthLevel::Critical, what, if is_final { Remedy::None } else { Remedy::Restart })
+            (HealthLevel::Critical, kind, if is_permanent { Remedy::None } else { Remedy::Restart })
         }
         // In `auto-restart`, systemd starts it after its restart delay.
-        ActiveState::Activating if is_long && unit.sub_state != "auto-restart" => {
-            (HealthLevel::Critical, turning, Remedy::Restart)
+        ActiveState::Activating if is_stuck && unit.sub_state != "auto-restart" => {
+            (HealthLevel::Critical, stuck, Remedy::Restart)
         }
-        ActiveState::Deactivating if is_long => (HealthLevel::Warning, turning, Remedy::None),
+        ActiveState::Deactivating if is_stuck => (HealthLevel::Warning, stuck, Remedy::None),
         ActiveState::Activating | ActiveState::Deactivating => {
             (HealthLevel::Healthy, FindingKind::UnitTransitioning, Remedy::None)
         }
     };
     // A critical finding keeps the unit down, which is worse than a crash loop.
-    match lately.filter(|lately| lately.starts > limits.max_starts) {
-        Some(lately) if found.0 < HealthLevel::Critical => {
-            (HealthLevel::Warning, FindingKind::CrashLoop(lately), Remedy::None)
+    match recent_starts.filter(|recent_starts| recent_starts.starts > limits.max_starts) {
+        Some(recent_starts) if found.0 < HealthLevel::Critical => {
+            (HealthLevel::Warning, FindingKind::CrashLoop(recent_starts), Remedy::None)
         }
         Some(_) | None => found,
     }
@@ -130,61 +127,61 @@ fn evaluate_source(
     limits: &WatchLimits,
     now: Timestamp,
 ) -> Finding {
-    let (level, what, cure) = match &source.state_file {
+    let (level, kind, remedy) = match &source.state_file {
         StateFileContent::NeverRun => (HealthLevel::Warning, FindingKind::NeverRun, Remedy::None),
-        StateFileContent::Unreadable { reason: why } => (
+        StateFileContent::Unreadable { reason } => (
             HealthLevel::Unknown,
-            FindingKind::StateUnreadable { reason: why.clone() },
+            FindingKind::StateUnreadable { reason: reason.clone() },
             Remedy::None,
         ),
-        StateFileContent::Status(course) => match course.process {
-            ProcessStatus::Running { pid } => evaluate_running(course, pid, unit, limits, now),
+        StateFileContent::Status(worker) => match worker.process {
+            ProcessStatus::Running { pid } => evaluate_running(worker, pid, unit, limits, now),
             ProcessStatus::Died { pid } => {
                 (HealthLevel::Critical, FindingKind::Died { pid }, Remedy::None)
             }
-            ProcessStatus::Exited => evaluate_exited(course),
+            ProcessStatus::Exited => evaluate_exited(worker),
         },
     };
     // Between two processes of the unit its sources are healthy; the unit has its own finding.
-    let (level, what) = match &source.state_file {
+    let (level, kind) = match &source.state_file {
         StateFileContent::Status(WorkerStatus {
             process: ProcessStatus::Running { .. }, ..
         })
-        | StateFileContent::Unreadable { .. } => (level, what),
+        | StateFileContent::Unreadable { .. } => (level, kind),
         StateFileContent::Status(_) | StateFileContent::NeverRun
             if is_being_started(unit, limits, now) =>
         {
             (HealthLevel::Healthy, FindingKind::Starting)
         }
-        StateFileContent::Status(_) | StateFileContent::NeverRun => (level, what),
+        StateFileContent::Status(_) | StateFileContent::NeverRun => (level, kind),
     };
-    Finding { level, subject: Subject::Source(source.name.clone()), kind: what, remedy: cure }
+    Finding { level, subject: Subject::Source(source.name.clone()), kind, remedy }
 }
 
 /// Evaluates a running worker: clock skew, missed deadline, errors, credential, progress.
 fn evaluate_running(
-    course: &WorkerStatus,
+    worker: &WorkerStatus,
     pid: u32,
     unit: &UnitObservation,
     limits: &WatchLimits,
     now: Timestamp,
 ) -> (HealthLevel, FindingKind, Remedy) {
-    let status = course.status;
-    let ahead = limits.trusted_elapsed(now, course.last_updated);
-    if ahead > limits.grace {
-        return (HealthLevel::Warning, FindingKind::ClockSkew { ahead_by: ahead }, Remedy::None);
+    let status = worker.status;
+    let ahead_by = limits.trusted_elapsed(now, worker.last_updated);
+    if ahead_by > limits.grace {
+        return (HealthLevel::Warning, FindingKind::ClockSkew { ahead_by }, Remedy::None);
     }
-    let late = course.until.map(|until| limits.trusted_elapsed(until, now)).unwrap_or_default();
-    if late > limits.grace {
+    let late_by = worker.until.map(|until| limits.trusted_elapsed(until, now)).unwrap_or_default();
+    if late_by > limits.grace {
         return (
             HealthLevel::Critical,
-            FindingKind::Overdue { status, late_by: late, pid },
+            FindingKind::Overdue { status, late_by, pid },
             remedy_for(unit, pid),
         );
     }
-    let left = course.until.map(|until| until.since(now)).unwrap_or_default();
-    let reason = course.reason.clone();
-    let errors = course.consecutive_errors;
+    let remaining = worker.until.map(|until| until.since(now)).unwrap_or_default();
+    let reason = worker.reason.clone();
+    let errors = worker.consecutive_errors;
     if errors >= limits.max_consecutive_errors && status != Status::AuthFailed {
         let limit = limits.max_consecutive_errors;
         return (
@@ -195,30 +192,24 @@ fn evaluate_running(
     }
     match status {
         Status::AuthFailed => {
-            let since = now.since(course.state_since);
-            let what = match course.last_cause {
-                Some(Cause::AccountChanged) => {
-                    FindingKind::AccountChanged { duration: since, reason }
-                }
-                Some(_) | None => FindingKind::CredentialRefused { duration: since, reason },
+            let duration = now.since(worker.state_since);
+            let kind = match worker.last_cause {
+                Some(Cause::AccountChanged) => FindingKind::AccountChanged { duration, reason },
+                Some(_) | None => FindingKind::CredentialRefused { duration, reason },
             };
-            (HealthLevel::Critical, what, Remedy::None)
+            (HealthLevel::Critical, kind, Remedy::None)
         }
-        Status::Collecting | Status::Downloading => detect_stall(course, limits, now).unwrap_or((
+        Status::Collecting | Status::Downloading => detect_stall(worker, limits, now).unwrap_or((
             HealthLevel::Healthy,
             FindingKind::Healthy { status },
             Remedy::None,
         )),
-        Status::Error => (
-            HealthLevel::Warning,
-            FindingKind::Waiting { status, remaining: left, reason },
-            Remedy::None,
-        ),
-        Status::RateLimited => (
-            HealthLevel::Healthy,
-            FindingKind::Waiting { status, remaining: left, reason },
-            Remedy::None,
-        ),
+        Status::Error => {
+            (HealthLevel::Warning, FindingKind::Waiting { status, remaining, reason }, Remedy::None)
+        }
+        Status::RateLimited => {
+            (HealthLevel::Healthy, FindingKind::Waiting { status, remaining, reason }, Remedy::None)
+        }
         Status::Idle | Status::Completed => {
             (HealthLevel::Healthy, FindingKind::Healthy { status }, Remedy::None)
         }
@@ -228,25 +219,26 @@ fn evaluate_running(
 /// Detects work that meets its deadlines but makes no progress. There is no remedy, because the
 /// worker already restarts the stage and then itself; another restart would not help more.
 fn detect_stall(
-    course: &WorkerStatus,
+    worker: &WorkerStatus,
     limits: &WatchLimits,
     now: Timestamp,
 ) -> Option<(HealthLevel, FindingKind, Remedy)> {
-    let still = limits.trusted_elapsed(course.last_progress.max(course.state_since), now);
+    let stalled_for = limits.trusted_elapsed(worker.last_progress.max(worker.state_since), now);
     // The deadline of work is `stuck_threshold` after the time from which progress is expected: a
     // start, or the end of a wait. Work that has just begun cannot have made progress.
-    let expected_from = course.until?.before(limits.stuck_threshold);
-    if still <= limits.stuck_threshold || now.since(expected_from) <= limits.grace {
+    let expected_from = worker.until?.before(limits.stuck_threshold);
+    if stalled_for <= limits.stuck_threshold || now.since(expected_from) <= limits.grace {
         return None;
     }
-    let patience =
+    let critical_after =
         limits.stuck_threshold.saturating_mul(SELF_HEALING_STEPS).saturating_add(limits.grace);
-    let level = if still > patience { HealthLevel::Critical } else { HealthLevel::Warning };
-    Some((level, FindingKind::Stalled { status: course.status, stalled_for: still }, Remedy::None))
+    let level =
+        if stalled_for > critical_after { HealthLevel::Critical } else { HealthLevel::Warning };
+    Some((level, FindingKind::Stalled { status: worker.status, stalled_for }, Remedy::None))
 }
 
-fn evaluate_exited(course: &WorkerStatus) -> (HealthLevel, FindingKind, Remedy) {
-    let status = course.status;
+fn evaluate_exited(worker: &WorkerStatus) -> (HealthLevel, FindingKind, Remedy) {
+    let status = worker.status;
     match status {
         Status::Idle | Status::Completed => {
             (HealthLevel::Healthy, FindingKind::Healthy { status }, Remedy::None)

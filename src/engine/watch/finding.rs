@@ -22,6 +22,8 @@ pub struct Finding {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum HealthLevel {
+    /// Not checked, because the check does not apply here. Counts for nothing.
+    Skipped,
     Healthy,
     Warning,
     Unknown,
@@ -133,16 +135,24 @@ pub enum FindingKind {
 }
 
 impl HealthLevel {
-    pub const ALL: [Self; 4] = [Self::Healthy, Self::Warning, Self::Unknown, Self::Critical];
+    pub const ALL: [Self; 5] =
+        [Self::Skipped, Self::Healthy, Self::Warning, Self::Unknown, Self::Critical];
 
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Skipped => "SKIPPED",
             Self::Healthy => "HEALTHY",
             Self::Warning => "WARNING",
             Self::Unknown => "UNKNOWN",
             Self::Critical => "CRITICAL",
         }
+    }
+
+    /// Returns the worst of the levels; unknown if no check could be made.
+    #[must_use]
+    pub fn worst(levels: impl Iterator<Item = Self>) -> Self {
+        levels.filter(|level| *level != Self::Skipped).max().unwrap_or(Self::Unknown)
     }
 
     #[must_use]
@@ -165,11 +175,11 @@ impl FindingKind {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Healthy { .. } => "in_order",
+            Self::Healthy { .. } => "ok",
             Self::Waiting { .. } => "waiting",
             Self::NeverRun => "never_run",
             Self::Starting => "starting",
-            Self::StateUnreadable { .. } => "state_untold",
+            Self::StateUnreadable { .. } => "state_unreadable",
             Self::Overdue { .. } => "overdue",
             Self::Stalled { .. } => "stalled",
             Self::Died { .. } => "died",
@@ -177,17 +187,17 @@ impl FindingKind {
             Self::CredentialRefused { .. } => "credential_refused",
             Self::AccountChanged { .. } => "account_changed",
             Self::Failing { .. } => "failing",
-            Self::ClockSkew { .. } => "from_the_future",
-            Self::UnitRunning { .. } => "unit_runs",
-            Self::UnitTransitioning => "unit_turns",
+            Self::ClockSkew { .. } => "clock_skew",
+            Self::UnitRunning { .. } => "unit_running",
+            Self::UnitTransitioning => "unit_transitioning",
             Self::UnitNotInstalled => "unit_not_installed",
             Self::UnitNotLoaded { .. } => "unit_not_loaded",
             Self::UnitFailed { .. } => "unit_failed",
             Self::UnitNotRunning => "unit_not_running",
-            Self::UnitStuckTransitioning { .. } => "unit_turning",
+            Self::UnitStuckTransitioning { .. } => "unit_stuck_transitioning",
             Self::CrashLoop(_) => "crash_loop",
             Self::NoSystemd { .. } => "no_systemd",
-            Self::UnitStateUnknown { .. } => "unit_untold",
+            Self::UnitStateUnknown { .. } => "unit_state_unknown",
         }
     }
 }
@@ -197,28 +207,28 @@ impl Finding {
     #[must_use]
     pub fn value(&self) -> Option<String> {
         match &self.kind {
-            FindingKind::Waiting { remaining: left, .. } => {
-                Some(format!("{} left", format_duration(*left)))
+            FindingKind::Waiting { remaining, .. } => {
+                Some(format!("{} left", format_duration(*remaining)))
             }
-            FindingKind::Overdue { late_by: by, .. } => {
-                Some(format!("{} late", format_duration(*by)))
+            FindingKind::Overdue { late_by, .. } => {
+                Some(format!("{} late", format_duration(*late_by)))
             }
-            FindingKind::Stalled { stalled_for: still, .. } => Some(format_duration(*still)),
-            FindingKind::CredentialRefused { duration: since, .. }
-            | FindingKind::AccountChanged { duration: since, .. }
-            | FindingKind::UnitStuckTransitioning { duration: since, .. } => {
-                Some(format!("for {}", format_duration(*since)))
+            FindingKind::Stalled { stalled_for, .. } => Some(format_duration(*stalled_for)),
+            FindingKind::CredentialRefused { duration, .. }
+            | FindingKind::AccountChanged { duration, .. }
+            | FindingKind::UnitStuckTransitioning { duration, .. } => {
+                Some(format!("for {}", format_duration(*duration)))
             }
             FindingKind::Failing { errors, limit, .. } => Some(format!("{errors} of {limit}")),
-            FindingKind::ClockSkew { ahead_by: by } => {
-                Some(format!("{} ahead", format_duration(*by)))
+            FindingKind::ClockSkew { ahead_by } => {
+                Some(format!("{} ahead", format_duration(*ahead_by)))
             }
-            FindingKind::UnitRunning { uptime: since, .. } => {
-                since.map(|since| format!("for {}", format_duration(since)))
+            FindingKind::UnitRunning { uptime, .. } => {
+                uptime.map(|uptime| format!("for {}", format_duration(uptime)))
             }
             FindingKind::UnitFailed { exit_status, .. } => Some(format!("status {exit_status}")),
-            FindingKind::CrashLoop(RecentStarts { starts, window: within }) => {
-                Some(format!("{starts} in {}", format_duration(*within)))
+            FindingKind::CrashLoop(RecentStarts { starts, window }) => {
+                Some(format!("{starts} in {}", format_duration(*window)))
             }
             FindingKind::Healthy { .. }
             | FindingKind::NeverRun
@@ -254,33 +264,34 @@ impl Finding {
                     None => "start it with `cynosure run`".to_owned(),
                 })
             }
-            FindingKind::StateUnreadable { .. } => Some(format!(
-                "the next start rebuilds it from the ledger; a newer one needs its own version: \
-                 `cynosure status` shows {name}"
-            )),
+            FindingKind::StateUnreadable { .. } => Some(
+                "the next start rebuilds it from the ledger; if a newer cynosure wrote it, use \
+                 that version: see `cynosure status`"
+                    .to_owned(),
+            ),
             FindingKind::Overdue { pid, .. } => {
                 Some(match unit.filter(|_| self.remedy != Remedy::None) {
                     Some(unit) => format!("restart it with `systemctl restart {unit}`"),
-                    None => format!("end process {pid} and start it anew"),
+                    None => format!("end process {pid} and start it again"),
                 })
             }
             FindingKind::UnitStuckTransitioning { .. } => {
                 Some(format!("restart it with `systemctl restart {name}`"))
             }
             FindingKind::Stalled { .. } if self.level < HealthLevel::Critical => {
-                Some("wait: its worker begins the stage anew, then restarts by itself".to_owned())
+                Some("wait: its worker restarts the stage, then itself".to_owned())
             }
             FindingKind::Stalled { .. } => Some(format!(
-                "its worker has started anew by itself, in vain: {}, and `cynosure history {name}`",
+                "its worker restarted itself without success: {}, and `cynosure history {name}`",
                 log_advice(unit)
             )),
             FindingKind::Died { .. } => Some(log_advice(unit)),
             FindingKind::CredentialRefused { .. } => {
-                Some("put a fresh credential in its place: `cynosure status` names it".to_owned())
+                Some("replace the credential: `cynosure status` names it".to_owned())
             }
             FindingKind::AccountChanged { .. } => Some(format!(
-                "give the other account a source name of its own, put a credential of the first in \
-                 place, or forget the first with `cynosure reset {name}`"
+                "add the other account as a separate source, or restore a credential of the first \
+                 account, or discard the first account's state with `cynosure reset {name}`"
             )),
             FindingKind::Failing { .. } => {
                 Some(format!("see what fails with `cynosure history {name}`"))
@@ -300,9 +311,9 @@ impl Finding {
             }
             FindingKind::CrashLoop(_) => Some(log_advice(Some(name))),
             FindingKind::NoSystemd { .. } => {
-                Some("nothing, if you started the worker by other means".to_owned())
+                Some("nothing to do if the worker was started by other means".to_owned())
             }
-            FindingKind::UnitStateUnknown { advice: remedy, .. } => Some(remedy.clone()),
+            FindingKind::UnitStateUnknown { advice, .. } => Some(advice.clone()),
         }
     }
 }
@@ -332,7 +343,7 @@ fn failed_unit_advice(unit: &str, exit_status: i32, start_limit: Option<&StartLi
         (77, _) => format!("renew the credential, then `systemctl start {unit}`"),
         (_, Some(limit)) => format!(
             "{}; systemd gives up after {} starts in {}: `systemctl reset-failed {unit}`, then \
-             `systemctl start {unit}`, and StartLimitIntervalSec=0 for good",
+             `systemctl start {unit}`; StartLimitIntervalSec=0 removes this limit",
             log_advice(Some(unit)),
             limit.burst,
             format_duration(limit.interval)
@@ -351,57 +362,55 @@ impl fmt::Display for FindingKind {
             }
             Self::NeverRun => f.write_str("it has never run"),
             Self::Starting => f.write_str("its unit is starting it"),
-            Self::StateUnreadable { reason: why } => {
-                write!(f, "its state is not known: {}", sanitize_line(why))
+            Self::StateUnreadable { reason } => {
+                write!(f, "its state file cannot be read: {}", sanitize_line(reason))
             }
             Self::Overdue { status, pid, .. } => write!(
                 f,
-                "stuck: {}, its deadline has passed, and process {pid} decides nothing",
+                "stuck while {}: process {pid} missed its deadline",
                 status_label(*status)
             ),
             Self::Stalled { status, .. } => write!(f, "{} without progress", status_label(*status)),
-            Self::Died { pid } => write!(f, "its worker, process {pid}, is gone without a word"),
+            Self::Died { pid } => {
+                write!(f, "its worker, process {pid}, died without recording its exit")
+            }
             Self::Stopped { status } => {
-                write!(f, "stopped while {}, and nothing goes on with it", status_label(*status))
+                write!(f, "stopped while {}, and no worker is running", status_label(*status))
             }
             Self::CredentialRefused { reason, .. } => {
                 write!(f, "its credential is refused: {}", sanitize_line(reason))
             }
             Self::AccountChanged { reason, .. } => {
-                write!(f, "another account is behind it: {}", sanitize_line(reason))
+                write!(f, "its credential belongs to another account: {}", sanitize_line(reason))
             }
             Self::Failing { reason, .. } => {
-                write!(
-                    f,
-                    "errors in a row, without progress between them: {}",
-                    sanitize_line(reason)
-                )
+                write!(f, "consecutive errors without progress: {}", sanitize_line(reason))
             }
             Self::ClockSkew { .. } => {
-                f.write_str("its state was written later than now: the clock was set")
+                f.write_str("the timestamp of its state is in the future: the clock was set back")
             }
             Self::UnitRunning { restarts: 0, .. } => f.write_str("it runs"),
             Self::UnitRunning { restarts, .. } => {
-                write!(f, "it runs, started anew by systemd {restarts} times")
+                write!(f, "it runs, restarted {restarts} times by systemd")
             }
-            Self::UnitTransitioning => f.write_str("it is about to start again, or to stop"),
-            Self::UnitNotInstalled => f.write_str("there is no such unit here"),
+            Self::UnitTransitioning => f.write_str("it is starting or stopping"),
+            Self::UnitNotInstalled => f.write_str("this unit is not installed"),
             Self::UnitNotLoaded { load_state: LoadState::Masked } => f.write_str("it is masked"),
             Self::UnitNotLoaded { .. } => f.write_str("systemd cannot read it"),
             Self::UnitFailed { result, .. } => {
-                write!(f, "it has failed and stays down ({})", sanitize_line(result))
+                write!(f, "it has failed: {}", sanitize_line(result))
             }
             Self::UnitNotRunning => f.write_str("it was stopped, or never started"),
-            Self::UnitStuckTransitioning { active_state: activity, .. } => {
-                write!(f, "it is {} too long", activity.name())
+            Self::UnitStuckTransitioning { active_state, .. } => {
+                write!(f, "it has been {} for too long", active_state.name())
             }
-            Self::CrashLoop(_) => f.write_str("it is started again and again: a crash loop"),
-            Self::NoSystemd { reason: why } => write!(
+            Self::CrashLoop(_) => f.write_str("crash loop: it restarts repeatedly"),
+            Self::NoSystemd { reason } => write!(
                 f,
-                "it can neither be seen nor restarted: systemd is not here ({})",
-                sanitize_line(why)
+                "it cannot be observed or restarted: systemd is not running ({})",
+                sanitize_line(reason)
             ),
-            Self::UnitStateUnknown { reason: why, .. } => f.write_str(&sanitize_line(why)),
+            Self::UnitStateUnknown { reason, .. } => f.write_str(&sanitize_line(reason)),
         }
     }
 }

@@ -91,8 +91,8 @@ pub struct WatchLimits {
 }
 
 impl WatchLimits {
-    /// Returns the time since `then`, at most the time since the last clock step.
-    pub(super) fn trusted_elapsed(&self, then: Timestamp, now: Timestamp) -> Duration {
-        now.since(then).min(self.clock_stable_for)
+    /// Returns the time since `earlier`, at most the time since the last clock step.
+    pub(super) fn trusted_elapsed(&self, earlier: Timestamp, now: Timestamp) -> Duration {
+        now.since(earlier).min(self.clock_stable_for)
     }
 }

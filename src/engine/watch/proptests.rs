@@ -32,52 +32,57 @@ fn any_worker_status() -> impl Strategy<Value = WorkerStatus> {
 }
 
 fn any_unit() -> impl Strategy<Value = UnitObservation> {
-    let activity = prop::sample::select(ActiveState::ALL.to_vec());
-    (activity, any::<i64>(), any::<Option<u32>>()).prop_map(|(activity, at, starts)| {
+    let active_state = prop::sample::select(ActiveState::ALL.to_vec());
+    (active_state, any::<i64>(), any::<Option<u32>>()).prop_map(|(active_state, at, starts)| {
         UnitObservation::Observed {
-            unit: unit_status(activity, Timestamp(at)),
+            unit: unit_status(active_state, Timestamp(at)),
             recent_starts: starts
                 .map(|starts| RecentStarts { starts, window: Duration::from_secs(600) }),
         }
     })
 }
 
-fn evaluate_worker(course: WorkerStatus, unit: &UnitObservation, now: Timestamp) -> Finding {
+fn evaluate_worker(worker: WorkerStatus, unit: &UnitObservation, now: Timestamp) -> Finding {
     let watched =
-        WatchedSource { name: "work".to_owned(), state_file: StateFileContent::Status(course) };
+        WatchedSource { name: "work".to_owned(), state_file: StateFileContent::Status(worker) };
     evaluate("cynosure.service", unit, &[watched], &LIMITS, now).remove(1)
 }
 
 proptest! {
     #[test]
-    fn evaluation_never_panics(course in any_worker_status(), unit in any_unit(), now: i64) {
-        let finding = evaluate_worker(course, &unit, Timestamp(now));
+    fn evaluation_never_panics(worker in any_worker_status(), unit in any_unit(), now: i64) {
+        let finding = evaluate_worker(worker, &unit, Timestamp(now));
 
-        let told = (finding.kind.to_string(), finding.value(), finding.advice(Some("a.service")));
-        prop_assert!(!told.0.is_empty());
+        let texts = (finding.kind.to_string(), finding.value(), finding.advice(Some("a.service")));
+        prop_assert!(!texts.0.is_empty());
     }
 
     #[test]
     fn nothing_is_restarted_before_its_deadline(
-        course in any_worker_status(),
+        worker in any_worker_status(),
         unit in any_unit(),
         now in 0..4_000_000_000_000_i64,
-        left in 0..4_000_000_000_000_i64,
+        remaining in 0..4_000_000_000_000_i64,
     ) {
-        let course = WorkerStatus { until: Some(Timestamp(now + left)), ..course };
+        let worker = WorkerStatus { until: Some(Timestamp(now + remaining)), ..worker };
 
-        prop_assert_eq!(evaluate_worker(course, &unit, Timestamp(now)).remedy, Remedy::None);
+        prop_assert_eq!(evaluate_worker(worker, &unit, Timestamp(now)).remedy, Remedy::None);
     }
 
     #[test]
     fn nothing_is_overdue_right_after_a_clock_step(
-        course in any_worker_status(),
+        worker in any_worker_status(),
         unit in any_unit(),
         now: i64,
-        kept in 0..=LIMITS.grace.as_secs(),
+        stable_secs in 0..=LIMITS.grace.as_secs(),
     ) {
-        let watched = WatchedSource { name: "work".to_owned(), state_file: StateFileContent::Status(course) };
-        let limits = WatchLimits { clock_stable_for: Duration::from_secs(kept), max_transition: LIMITS.grace, ..LIMITS };
+        let state_file = StateFileContent::Status(worker);
+        let watched = WatchedSource { name: "work".to_owned(), state_file };
+        let limits = WatchLimits {
+            clock_stable_for: Duration::from_secs(stable_secs),
+            max_transition: LIMITS.grace,
+            ..LIMITS
+        };
         let findings = evaluate("cynosure.service", &unit, &[watched], &limits, Timestamp(now));
         for finding in findings {
             let is_failure = matches!(finding.kind, FindingKind::UnitFailed { .. });
@@ -92,12 +97,12 @@ proptest! {
 
     #[test]
     fn only_a_running_worker_of_the_unit_causes_a_restart(
-        course in any_worker_status(),
+        worker in any_worker_status(),
         unit in any_unit(),
         now: i64,
     ) {
-        let process = course.process;
-        let finding = evaluate_worker(course, &unit, Timestamp(now));
+        let process = worker.process;
+        let finding = evaluate_worker(worker, &unit, Timestamp(now));
 
         if finding.remedy == Remedy::Restart {
             let is_there = matches!(process, ProcessStatus::Running { .. });

@@ -37,11 +37,11 @@ pub(super) fn worker_status(status: Status, now: Timestamp) -> WorkerStatus {
     }
 }
 
-pub(super) fn unit_status(activity: ActiveState, now: Timestamp) -> UnitStatus {
+pub(super) fn unit_status(active_state: ActiveState, now: Timestamp) -> UnitStatus {
     UnitStatus {
         name: UNIT.to_owned(),
         load_state: LoadState::Loaded,
-        active_state: activity,
+        active_state,
         sub_state: "running".to_owned(),
         result: "success".to_owned(),
         main_pid: Some(PID),
@@ -65,28 +65,28 @@ fn running_unit() -> UnitObservation {
 }
 
 fn finding_line(finding: &Finding) -> String {
-    let figure = finding.value().map(|figure| format!(" ({figure})")).unwrap_or_default();
+    let value = finding.value().map(|value| format!(" ({value})")).unwrap_or_default();
     let advice = finding.advice(Some(UNIT)).map(|advice| format!("; {advice}")).unwrap_or_default();
-    let cure = match finding.remedy {
+    let remedy = match finding.remedy {
         Remedy::Restart => "restart, ",
         Remedy::None => "",
     };
-    format!("{cure}{}: {}{figure}{advice}", finding.level.name(), finding.kind)
+    format!("{remedy}{}: {}{value}{advice}", finding.level.name(), finding.kind)
 }
 
 /// Returns the finding about a source, as a line.
-fn source_line(told: StateFileContent, unit: &UnitObservation) -> String {
-    let watched = WatchedSource { name: "work".to_owned(), state_file: told };
+fn source_line(state_file: StateFileContent, unit: &UnitObservation) -> String {
+    let watched = WatchedSource { name: "work".to_owned(), state_file };
     finding_line(&evaluate(UNIT, unit, &[watched], &LIMITS, NOW)[1])
 }
 
-fn worker_line(course: WorkerStatus) -> String {
-    source_line(StateFileContent::Status(course), &running_unit())
+fn worker_line(worker: WorkerStatus) -> String {
+    source_line(StateFileContent::Status(worker), &running_unit())
 }
 
 /// Returns the finding about the unit, as a line.
-fn unit_line(seen: &UnitObservation) -> String {
-    finding_line(&evaluate(UNIT, seen, &[], &LIMITS, NOW)[0])
+fn unit_line(observation: &UnitObservation) -> String {
+    finding_line(&evaluate(UNIT, observation, &[], &LIMITS, NOW)[0])
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn a_worker_before_its_deadline_is_healthy() {
     HEALTHY: completed
     WARNING: waiting after an error: 503 from api.example.com (29 min left)
     HEALTHY: rate limited: 503 from api.example.com (29 min left)
-    CRITICAL: its credential is refused: 503 from api.example.com (for 10 min); put a fresh credential in its place: `cynosure status` names it
+    CRITICAL: its credential is refused: 503 from api.example.com (for 10 min); replace the credential: `cynosure status` names it
     ");
 }
 
@@ -125,7 +125,7 @@ fn a_missed_deadline_means_a_stuck_worker() {
     late.until = Some(Timestamp(NOW.0 - minutes(7)));
 
     assert!(within_the_grace.starts_with("HEALTHY"), "{within_the_grace}");
-    insta::assert_snapshot!(worker_line(late), @"restart, CRITICAL: stuck: rate limited, its deadline has passed, and process 4711 decides nothing (7 min late); restart it with `systemctl restart cynosure.service`");
+    insta::assert_snapshot!(worker_line(late), @"restart, CRITICAL: stuck while rate limited: process 4711 missed its deadline (7 min late); restart it with `systemctl restart cynosure.service`");
 }
 
 #[test]
@@ -135,40 +135,40 @@ fn a_manually_started_worker_causes_no_unit_restart() {
     let mut other = unit_status(ActiveState::Active, NOW);
     other.main_pid = Some(1234);
 
-    insta::assert_snapshot!(source_line(StateFileContent::Status(late), &observed_unit(other)), @"CRITICAL: stuck: downloading, its deadline has passed, and process 4711 decides nothing (1 h late); end process 4711 and start it anew");
+    insta::assert_snapshot!(source_line(StateFileContent::Status(late), &observed_unit(other)), @"CRITICAL: stuck while downloading: process 4711 missed its deadline (1 h late); end process 4711 and start it again");
 }
 
 #[test]
 fn a_stall_warns_first_and_then_needs_intervention() {
-    let mut still = worker_status(Status::Downloading, NOW);
-    still.state_since = Timestamp(NOW.0 - minutes(500));
+    let mut stalled = worker_status(Status::Downloading, NOW);
+    stalled.state_since = Timestamp(NOW.0 - minutes(500));
     // The worker restarted the stage ten minutes ago.
-    still.until = Some(Timestamp(NOW.0 + minutes(20)));
-    still.last_progress = Timestamp(NOW.0 - minutes(40));
-    let first = worker_line(still.clone());
-    still.last_progress = Timestamp(NOW.0 - minutes(80));
+    stalled.until = Some(Timestamp(NOW.0 + minutes(20)));
+    stalled.last_progress = Timestamp(NOW.0 - minutes(40));
+    let first = worker_line(stalled.clone());
+    stalled.last_progress = Timestamp(NOW.0 - minutes(80));
 
-    insta::assert_snapshot!(first, @"WARNING: downloading without progress (40 min); wait: its worker begins the stage anew, then restarts by itself");
-    insta::assert_snapshot!(worker_line(still), @"CRITICAL: downloading without progress (1 h 20 min); its worker has started anew by itself, in vain: see why with `journalctl -u cynosure.service -n 50`, and `cynosure history work`");
+    insta::assert_snapshot!(first, @"WARNING: downloading without progress (40 min); wait: its worker restarts the stage, then itself");
+    insta::assert_snapshot!(worker_line(stalled), @"CRITICAL: downloading without progress (1 h 20 min); its worker restarted itself without success: see why with `journalctl -u cynosure.service -n 50`, and `cynosure history work`");
 }
 
 #[test]
 fn new_or_idle_work_is_not_stalled() {
-    let mut begun = worker_status(Status::Downloading, NOW);
-    begun.state_since = Timestamp(NOW.0 - minutes(500));
-    begun.last_progress = Timestamp(NOW.0 - minutes(400));
-    begun.until = Some(Timestamp(NOW.0 + minutes(25)));
-    let mut resting = begun.clone();
-    resting.until = Some(Timestamp(NOW.0 + minutes(120)));
+    let mut started = worker_status(Status::Downloading, NOW);
+    started.state_since = Timestamp(NOW.0 - minutes(500));
+    started.last_progress = Timestamp(NOW.0 - minutes(400));
+    started.until = Some(Timestamp(NOW.0 + minutes(25)));
+    let mut idle = started.clone();
+    idle.until = Some(Timestamp(NOW.0 + minutes(120)));
 
-    assert_eq!([begun, resting].map(worker_line), ["HEALTHY: downloading"; 2]);
+    assert_eq!([started, idle].map(worker_line), ["HEALTHY: downloading"; 2]);
 }
 
 #[test]
 fn errors_in_a_row_are_counted_against_the_limit() {
     let failing = WorkerStatus { consecutive_errors: 6, ..worker_status(Status::Error, NOW) };
 
-    insta::assert_snapshot!(worker_line(failing), @"CRITICAL: errors in a row, without progress between them: 503 from api.example.com (6 of 5); see what fails with `cynosure history work`");
+    insta::assert_snapshot!(worker_line(failing), @"CRITICAL: consecutive errors without progress: 503 from api.example.com (6 of 5); see what fails with `cynosure history work`");
 }
 
 #[test]
@@ -177,12 +177,12 @@ fn a_state_ahead_of_the_clock_is_clock_skew() {
     ahead.last_updated = Timestamp(NOW.0 + minutes(1440));
     ahead.until = Some(Timestamp(NOW.0 - minutes(60)));
 
-    insta::assert_snapshot!(worker_line(ahead), @"WARNING: its state was written later than now: the clock was set (1 d ahead); set the clock: `timedatectl`");
+    insta::assert_snapshot!(worker_line(ahead), @"WARNING: the timestamp of its state is in the future: the clock was set back (1 d ahead); set the clock: `timedatectl`");
 }
 
 #[test]
 fn a_dead_worker_is_reported_unless_its_unit_is_starting() {
-    let gone = |process| {
+    let with_process = |process| {
         StateFileContent::Status(WorkerStatus {
             process,
             ..worker_status(Status::Downloading, NOW)
@@ -192,9 +192,9 @@ fn a_dead_worker_is_reported_unless_its_unit_is_starting() {
     let mut starting = unit_status(ActiveState::Activating, NOW);
     starting.sub_state = "auto-restart".to_owned();
     let lines = [
-        source_line(gone(ProcessStatus::Died { pid: PID }), &down),
-        source_line(gone(ProcessStatus::Exited), &down),
-        source_line(gone(ProcessStatus::Exited), &observed_unit(starting)),
+        source_line(with_process(ProcessStatus::Died { pid: PID }), &down),
+        source_line(with_process(ProcessStatus::Exited), &down),
+        source_line(with_process(ProcessStatus::Exited), &observed_unit(starting)),
         source_line(StateFileContent::NeverRun, &down),
         source_line(
             StateFileContent::Unreadable { reason: "the file is damaged".to_owned() },
@@ -203,18 +203,18 @@ fn a_dead_worker_is_reported_unless_its_unit_is_starting() {
     ];
 
     insta::assert_snapshot!(lines.join("\n"), @r"
-    CRITICAL: its worker, process 4711, is gone without a word; see why with `journalctl -u cynosure.service -n 50`
-    WARNING: stopped while downloading, and nothing goes on with it; start it with `systemctl start cynosure.service` or `cynosure run`
+    CRITICAL: its worker, process 4711, died without recording its exit; see why with `journalctl -u cynosure.service -n 50`
+    WARNING: stopped while downloading, and no worker is running; start it with `systemctl start cynosure.service` or `cynosure run`
     HEALTHY: its unit is starting it
     WARNING: it has never run; start it with `systemctl start cynosure.service` or `cynosure run`
-    UNKNOWN: its state is not known: the file is damaged; the next start rebuilds it from the ledger; a newer one needs its own version: `cynosure status` shows work
+    UNKNOWN: its state file cannot be read: the file is damaged; the next start rebuilds it from the ledger; if a newer cynosure wrote it, use that version: see `cynosure status`
     ");
 }
 
 #[test]
 fn a_unit_is_evaluated_by_state_and_duration() {
-    let with = |activity, change: fn(&mut UnitStatus)| {
-        let mut unit = unit_status(activity, NOW);
+    let with = |active_state, change: fn(&mut UnitStatus)| {
+        let mut unit = unit_status(active_state, NOW);
         change(&mut unit);
         unit_line(&observed_unit(unit))
     };
@@ -238,16 +238,16 @@ fn a_unit_is_evaluated_by_state_and_duration() {
     ];
 
     insta::assert_snapshot!(lines.join("\n"), @r"
-    HEALTHY: it runs, started anew by systemd 3 times (for 3 h)
+    HEALTHY: it runs, restarted 3 times by systemd (for 3 h)
     CRITICAL: it was stopped, or never started; start it with `systemctl start cynosure.service` or `cynosure run`
     WARNING: it was stopped, or never started; start it with `systemctl start cynosure.service` or `cynosure run`
-    restart, CRITICAL: it has failed and stays down (watchdog) (status 6); see why with `journalctl -u cynosure.service -n 50`
-    CRITICAL: it has failed and stays down (exit-code) (status 78); correct the configuration: `cynosure config check`
-    restart, CRITICAL: it is activating too long (for 3 h); restart it with `systemctl restart cynosure.service`
-    HEALTHY: it is about to start again, or to stop
-    WARNING: it is deactivating too long (for 3 h); restart it with `systemctl restart cynosure.service`
+    restart, CRITICAL: it has failed: watchdog (status 6); see why with `journalctl -u cynosure.service -n 50`
+    CRITICAL: it has failed: exit-code (status 78); correct the configuration: `cynosure config check`
+    restart, CRITICAL: it has been activating for too long (for 3 h); restart it with `systemctl restart cynosure.service`
+    HEALTHY: it is starting or stopping
+    WARNING: it has been deactivating for too long (for 3 h); restart it with `systemctl restart cynosure.service`
     CRITICAL: it is masked; unmask it with `systemctl unmask cynosure.service`
-    HEALTHY: there is no such unit here; install the unit, or set service.service_name to its name
+    HEALTHY: this unit is not installed; install the unit, or set service.service_name to its name
     ");
 }
 
@@ -259,22 +259,21 @@ fn repeated_starts_are_a_crash_loop() {
     };
 
     assert!(unit_line(&looping(5)).starts_with("HEALTHY"));
-    insta::assert_snapshot!(unit_line(&looping(6)), @"WARNING: it is started again and again: a crash loop (6 in 9 min); see why with `journalctl -u cynosure.service -n 50`");
+    insta::assert_snapshot!(unit_line(&looping(6)), @"WARNING: crash loop: it restarts repeatedly (6 in 9 min); see why with `journalctl -u cynosure.service -n 50`");
 }
 
 #[test]
-fn absent_systemd_is_healthy_and_unresponsive_is_unknown() {
+fn absent_systemd_is_skipped_and_unresponsive_is_unknown() {
     let lines = [
         unit_line(&UnitObservation::NoSystemd { reason: "there is no D-Bus".to_owned() }),
         unit_line(&UnitObservation::Unavailable {
-            reason: "cannot ask for the state of cynosure.service: no answer within 10 s"
-                .to_owned(),
-            advice: "see whether it is alive".to_owned(),
+            reason: "cannot query the state of cynosure.service: no answer within 10 s".to_owned(),
+            advice: "see whether it responds".to_owned(),
         }),
     ];
 
     insta::assert_snapshot!(lines.join("\n"), @r"
-    HEALTHY: it can neither be seen nor restarted: systemd is not here (there is no D-Bus); nothing, if you started the worker by other means
-    UNKNOWN: cannot ask for the state of cynosure.service: no answer within 10 s; see whether it is alive
+    SKIPPED: it cannot be observed or restarted: systemd is not running (there is no D-Bus); nothing to do if the worker was started by other means
+    UNKNOWN: cannot query the state of cynosure.service: no answer within 10 s; see whether it responds
     ");
 }

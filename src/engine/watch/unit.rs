@@ -108,12 +108,15 @@ impl ActiveState {
             Self::Failed => "failed",
             Self::Activating => "activating",
             Self::Deactivating => "deactivating",
-            Self::Other => "in a state of its own",
+            Self::Other => "in an unknown state",
         }
     }
 
     #[must_use]
     pub fn from_name(name: &str) -> Self {
-        Self::ALL.into_iter().find(|activity| activity.name() == name).unwrap_or(Self::Other)
+        Self::ALL
+            .into_iter()
+            .find(|active_state| active_state.name() == name)
+            .unwrap_or(Self::Other)
     }
 }

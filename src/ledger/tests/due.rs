@@ -5,15 +5,15 @@ use super::*;
 /// Ledger with a session of `count` items with one document each: "t0/0", "t1/1" and so on.
 fn ledger_with_items(count: usize) -> Ledger {
     let mut ledger = ledger_with_session(SessionKind::Full);
-    let listed: Vec<_> = (0..count).map(|no| format!("t{no}/{no}")).collect();
-    record_page(&mut ledger, &listed.iter().map(String::as_str).collect::<Vec<_>>());
+    let names: Vec<_> = (0..count).map(|number| format!("t{number}/{number}")).collect();
+    record_page(&mut ledger, &names.iter().map(String::as_str).collect::<Vec<_>>());
     ledger
 }
 
 fn untried_ids(ledger: &Ledger, limit: usize, skip: &[ItemRowId]) -> Vec<String> {
     let limits = DueLimits { untried: limit, retries: 0 };
-    let work = ledger.due_items(NOW, limits, &skip.iter().copied().collect()).unwrap();
-    work.into_iter().map(|work| work.item.to_string()).collect()
+    let items = ledger.due_items(NOW, limits, &skip.iter().copied().collect()).unwrap();
+    items.into_iter().map(|due| due.item.to_string()).collect()
 }
 
 #[test]
@@ -28,14 +28,14 @@ fn half_of_the_untried_items_come_from_either_end() {
     assert_eq!(
         untried_ids(&ledger, 4, &busy),
         ["t1", "t2", "t7", "t8"],
-        "what is busy is passed over"
+        "items in progress are skipped"
     );
 }
 
 #[test]
 fn a_limit_above_the_item_count_returns_each_once() {
     let ledger = ledger_with_items(10);
-    let all: Vec<_> = (0..10).map(|no| format!("t{no}")).collect();
+    let all: Vec<_> = (0..10).map(|number| format!("t{number}")).collect();
 
     for limit in [10, 11, 12, 19, 20, 100] {
         assert_eq!(untried_ids(&ledger, limit, &[]), all, "{limit}");
@@ -51,23 +51,28 @@ fn known_good_ids(ledger: &Ledger, limit: usize) -> Vec<String> {
 fn known_good_documents_are_small_stored_ones() {
     let mut ledger = ledger_with_session(SessionKind::Full);
     assert_eq!(known_good_ids(&ledger, 9), [""; 0]);
-    let sized = ["a/1:300", "b/2:5", "c/3:20", "d/4:5", "e/5:1", "f/6:1", "g/7:1", "h/8:1"];
-    record_page(&mut ledger, &sized);
+    let names = ["a/1:300", "b/2:5", "c/3:20", "d/4:5", "e/5:1", "f/6:1", "g/7:1", "h/8:1"];
+    record_page(&mut ledger, &names);
     end_listing(&mut ledger);
     assert_eq!(known_good_ids(&ledger, 9), [""; 0], "they are only listed");
 
     let failure = || Failure::new(Cause::Forbidden, "403");
-    let refused = LedgerUpdate::Failed { document: due_row_id(&ledger, "5"), failure: failure() };
-    let aside = LedgerUpdate::Quarantined { item: item_row_id(&ledger, "g"), failure: failure() };
+    let failed = LedgerUpdate::Failed { document: due_row_id(&ledger, "5"), failure: failure() };
+    let quarantined =
+        LedgerUpdate::Quarantined { item: item_row_id(&ledger, "g"), failure: failure() };
     let gone = gone_update(&ledger, "6");
-    commit_updates(&mut ledger, &[refused, aside, gone]);
+    commit_updates(&mut ledger, &[failed, quarantined, gone]);
     let expected = find_due(&ledger, "2");
     store_documents(&mut ledger, &["1", "2", "3", "4"]);
 
-    assert_eq!(known_good_ids(&ledger, 9), ["4", "2", "3", "1"], "of two of one size the newer");
+    assert_eq!(known_good_ids(&ledger, 9), ["4", "2", "3", "1"], "the newer of two of equal size");
     assert_eq!(known_good_ids(&ledger, 2), ["4", "2"]);
     assert_eq!(known_good_ids(&ledger, 0), [""; 0]);
-    assert_eq!(ledger.known_good_documents(2).unwrap()[1], expected, "as it is asked for");
+    assert_eq!(
+        ledger.known_good_documents(2).unwrap()[1],
+        expected,
+        "the same as the due document"
+    );
 }
 
 #[test]
@@ -78,8 +83,8 @@ fn known_good_documents_come_from_both_ends() {
     assert_eq!(known_good_ids(&ledger, 9), ["6", "5", "4", "3", "2", "1"]);
 
     // Spreads the rows, as if documents that are only listed lay between them.
-    for (no, moved) in [(6, 50_000), (5, 40_001), (4, 40_000), (3, 10_001), (2, 10_000)] {
-        let sql = format!("UPDATE documents SET no = {moved} WHERE no = {no}");
+    for (row, new_row) in [(6, 50_000), (5, 40_001), (4, 40_000), (3, 10_001), (2, 10_000)] {
+        let sql = format!("UPDATE documents SET no = {new_row} WHERE no = {row}");
         assert_eq!(ledger.connection.execute(&sql, []), Ok(1));
     }
 

@@ -17,20 +17,20 @@ fn rechecks_of_forbidden_items_back_off_until_stored() {
     end_listing(&mut ledger);
     let recheck = RecheckPolicy { interval: DAY, max_interval: 3 * DAY };
     let mut now = NOW;
-    let mut refuse = |ledger: &mut Ledger, number: u32| {
+    let mut quarantine = |ledger: &mut Ledger, number: u32| {
         let document = due_items(ledger, now)[0].documents[0].row_id;
         let failure = Failure::new(Cause::Forbidden, "403");
         ledger.commit(&[LedgerUpdate::Failed { document, failure }], recheck, now).unwrap();
         let next = ledger.next_recheck_at().unwrap().unwrap();
-        let rest = next.since(now).as_secs() / DAY.as_secs();
+        let interval = next.since(now).as_secs() / DAY.as_secs();
         now = next;
         begin_next_session(ledger, number, now);
-        rest
+        interval
     };
 
-    let rests = [2, 3, 4, 5].map(|number| refuse(&mut ledger, number));
+    let intervals = [2, 3, 4, 5].map(|number| quarantine(&mut ledger, number));
 
-    assert_eq!(rests, [1, 2, 3, 3]);
+    assert_eq!(intervals, [1, 2, 3, 3]);
     let row = ledger.item_failure(&ItemId::new("a")).unwrap().unwrap();
     assert_eq!((row.quarantine_count, row.failed_at.is_some()), (4, true));
     let document = due_items(&ledger, Timestamp(i64::MAX)).remove(0).documents.remove(0);
@@ -43,19 +43,19 @@ fn requeueing_resets_the_backoff_and_respects_since() {
     let mut ledger = ledger_with_session(SessionKind::Full);
     record_page(&mut ledger, &["a/1", "b/2"]);
     end_listing(&mut ledger);
-    let given_up =
+    let quarantined =
         |item| LedgerUpdate::Quarantined { item, failure: Failure::new(Cause::Timeout, "x") };
     let (a, b) = (item_row_id(&ledger, "a"), item_row_id(&ledger, "b"));
-    ledger.commit(&[given_up(a)], DAILY_RECHECK, NOW).unwrap();
-    ledger.commit(&[given_up(b)], DAILY_RECHECK, LATER).unwrap();
+    ledger.commit(&[quarantined(a)], DAILY_RECHECK, NOW).unwrap();
+    ledger.commit(&[quarantined(b)], DAILY_RECHECK, LATER).unwrap();
     let since =
         |since| RequeueFilter::Quarantined(FailureFilter { cause: None, since: Some(since) });
 
     assert_eq!(ledger.requeue(&since(Timestamp(LATER.0 + 1)), NOW).unwrap(), 0);
     assert_eq!(ledger.requeue(&since(LATER), NOW).unwrap(), 1);
-    let quarantines = ["a", "b"]
+    let quarantine_counts = ["a", "b"]
         .map(|id| ledger.item_failure(&ItemId::new(id)).unwrap().unwrap().quarantine_count);
-    assert_eq!(quarantines, [1, 0]);
+    assert_eq!(quarantine_counts, [1, 0]);
     assert_eq!(ledger.requeue(&since(NOW), NOW).unwrap(), 2);
     let found =
         |since| ledger.failures(FailureFilter { cause: None, since: Some(since) }, 9).unwrap();
@@ -73,51 +73,57 @@ fn the_last_response_is_kept_until_the_item_is_stored() {
     record_page(&mut ledger, &["a/1", "b/2"]);
     end_listing(&mut ledger);
     let (a, b) = (item_row_id(&ledger, "a"), find_due(&ledger, "2"));
-    let failed = |failure| LedgerUpdate::Retry {
+    let retry = |failure| LedgerUpdate::Retry {
         item: a,
         failure_counts: ItemFailureCounts::default(),
         next_attempt_at: LATER,
         failure,
     };
-    let busy = Failure::new(Cause::Server, "503");
+    let server_failure = Failure::new(Cause::Server, "503");
 
-    commit_updates(&mut ledger, &[failed(busy.clone().with_response(recorded_response("first")))]);
-    commit_updates(&mut ledger, &[failed(busy.with_response(recorded_response("second\0")))]);
     commit_updates(
         &mut ledger,
-        &[failed(Failure::new(Cause::Connection, "broken")), stored_update(&b)],
+        &[retry(server_failure.clone().with_response(recorded_response("first")))],
+    );
+    commit_updates(
+        &mut ledger,
+        &[retry(server_failure.with_response(recorded_response("second\0")))],
+    );
+    commit_updates(
+        &mut ledger,
+        &[retry(Failure::new(Cause::Connection, "broken")), stored_update(&b)],
     );
 
-    let kept = |ledger: &Ledger| {
+    let last_response = |ledger: &Ledger| {
         ledger
             .item_failure(&ItemId::new("a"))
             .unwrap()
             .unwrap()
             .last_response
-            .map(|replied| replied.response)
+            .map(|stored| stored.response)
     };
     assert_eq!(
-        kept(&ledger),
+        last_response(&ledger),
         Some(recorded_response("second\0")),
-        "a broken connection replies nothing"
+        "a broken connection has no response"
     );
     store_documents(&mut ledger, &["1"]);
     ledger.complete_session(&SessionId::new("session_1"), NOW).unwrap();
-    assert_eq!(kept(&ledger), None);
+    assert_eq!(last_response(&ledger), None);
 }
 
 #[test]
 fn session_responses_are_separate_and_old_ones_are_pruned() {
     let mut ledger = ledger_with_session(SessionKind::Full);
-    let refused =
+    let failure =
         |body: &str| Failure::new(Cause::Server, "503").with_response(recorded_response(body));
-    ledger.record_session_response(&refused("first"), NOW).unwrap();
+    ledger.record_session_response(&failure("first"), NOW).unwrap();
     ledger.record_session_response(&Failure::new(Cause::Timeout, "no reply"), NOW).unwrap();
-    ledger.record_session_response(&refused("last"), LATER).unwrap();
+    ledger.record_session_response(&failure("last"), LATER).unwrap();
 
-    let replied = ledger.session_response().unwrap().unwrap();
+    let stored = ledger.session_response().unwrap().unwrap();
 
-    assert_eq!((replied.at, replied.response), (LATER, recorded_response("last")));
+    assert_eq!((stored.at, stored.response), (LATER, recorded_response("last")));
     let rows: i64 =
         ledger.connection.query_row("SELECT count(*) FROM replies", [], |row| row.get(0)).unwrap();
     assert_eq!(rows, 1);
@@ -126,9 +132,9 @@ fn session_responses_are_separate_and_old_ones_are_pruned() {
                VALUES (10002, 7, 0, 500, '[]', '', 0)";
     ledger.connection.execute(sql, []).unwrap();
     record_page(&mut ledger, &["a/1"]);
-    let outcome =
-        LedgerUpdate::Quarantined { item: item_row_id(&ledger, "a"), failure: refused("new") };
-    commit_updates(&mut ledger, &[outcome]);
+    let update =
+        LedgerUpdate::Quarantined { item: item_row_id(&ledger, "a"), failure: failure("new") };
+    commit_updates(&mut ledger, &[update]);
     assert_eq!(ledger.session_response().unwrap(), None);
     assert!(ledger.item_failure(&ItemId::new("a")).unwrap().unwrap().last_response.is_some());
 }

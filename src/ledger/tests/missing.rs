@@ -15,8 +15,8 @@ fn missing_documents_are_recorded_as_gone() {
     // The page is requested once more after a crash.
     ledger.record_missing(&document_ids(&["b", "c"]), NOW).unwrap();
 
-    let tally = ledger.session_counts().unwrap();
-    assert_eq!((tally.listed, tally.gone, tally.pending()), (3, 3, 0));
+    let session_counts = ledger.session_counts().unwrap();
+    assert_eq!((session_counts.listed, session_counts.gone, session_counts.pending()), (3, 3, 0));
     assert!(ledger.check_counters().unwrap().is_consistent());
     let rows = ledger.failures(FailureFilter::default(), 10).unwrap();
     let found: Vec<_> = rows.iter().map(|row| (row.item.as_str(), row.status)).collect();

@@ -37,13 +37,13 @@ fn ledger_with_session(kind: SessionKind) -> Ledger {
 }
 
 fn begin_session(ledger: &mut Ledger, id: &str, kind: SessionKind, started: Timestamp) {
-    let pinned = (kind == SessionKind::Full).then(|| Cursor::new("pinned"));
+    let start_cursor = (kind == SessionKind::Full).then(|| Cursor::new("pinned"));
     ledger
         .begin_session(&NewSession {
             id: SessionId::new(id),
             kind,
             started_at: started,
-            start_cursor: pinned,
+            start_cursor,
         })
         .unwrap();
     ledger.set_session_folder("folder").unwrap();
@@ -79,18 +79,18 @@ fn due_items(ledger: &Ledger, now: Timestamp) -> Vec<DueItem> {
     ledger.due_items(now, DueLimits { untried: 100, retries: 100 }, &BTreeSet::new()).unwrap()
 }
 
-fn describe_items(work: &[DueItem]) -> Vec<String> {
-    let names = work.iter().map(|work| {
-        let documents: Vec<_> = work.documents.iter().map(|wanted| wanted.id.as_str()).collect();
-        format!("{}: {}", work.item, documents.join(" "))
+fn describe_items(items: &[DueItem]) -> Vec<String> {
+    let lines = items.iter().map(|due| {
+        let documents: Vec<_> = due.documents.iter().map(|pending| pending.id.as_str()).collect();
+        format!("{}: {}", due.item, documents.join(" "))
     });
-    names.collect()
+    lines.collect()
 }
 
 fn find_due(ledger: &Ledger, document: &str) -> PendingDocument {
-    let work = due_items(ledger, LATER);
-    let mut all = work.into_iter().flat_map(|work| work.documents);
-    all.find(|wanted| wanted.id.as_str() == document).unwrap()
+    let items = due_items(ledger, LATER);
+    let mut documents = items.into_iter().flat_map(|due| due.documents);
+    documents.find(|pending| pending.id.as_str() == document).unwrap()
 }
 
 fn due_row_id(ledger: &Ledger, document: &str) -> DocumentRowId {
@@ -98,39 +98,38 @@ fn due_row_id(ledger: &Ledger, document: &str) -> DocumentRowId {
 }
 
 fn item_row_id(ledger: &Ledger, id: &str) -> ItemRowId {
-    due_items(ledger, LATER).iter().find(|work| work.item.as_str() == id).unwrap().row_id
+    due_items(ledger, LATER).iter().find(|due| due.item.as_str() == id).unwrap().row_id
 }
 
-fn stored_update(wanted: &PendingDocument) -> LedgerUpdate {
-    stored_update_as(wanted, &format!("t/{}.eml", wanted.row_id.0))
+fn stored_update(pending: &PendingDocument) -> LedgerUpdate {
+    stored_update_as(pending, &format!("t/{}.eml", pending.row_id.0))
 }
 
-fn stored_update_as(wanted: &PendingDocument, file: &str) -> LedgerUpdate {
+fn stored_update_as(pending: &PendingDocument, file: &str) -> LedgerUpdate {
     LedgerUpdate::Stored {
-        document: wanted.row_id,
-        expected_blob: wanted.blob.clone(),
-        fetched_blob: wanted.blob.clone(),
-        size: wanted.size,
+        document: pending.row_id,
+        expected_blob: pending.blob.clone(),
+        fetched_blob: pending.blob.clone(),
+        size: pending.size,
         file: file.to_owned(),
-        length: wanted.size.unwrap_or(4),
+        length: pending.size.unwrap_or(4),
         sha256: [7; 32],
     }
 }
 
 fn gone_update(ledger: &Ledger, document: &str) -> LedgerUpdate {
-    let wanted = find_due(ledger, document);
-    LedgerUpdate::Gone { document: wanted.row_id, expected_blob: wanted.blob }
+    let pending = find_due(ledger, document);
+    LedgerUpdate::Gone { document: pending.row_id, expected_blob: pending.blob }
 }
 
-fn commit_updates(ledger: &mut Ledger, outcomes: &[LedgerUpdate]) {
-    ledger.commit(outcomes, DAILY_RECHECK, NOW).unwrap();
+fn commit_updates(ledger: &mut Ledger, updates: &[LedgerUpdate]) {
+    ledger.commit(updates, DAILY_RECHECK, NOW).unwrap();
     assert!(ledger.check_counters().unwrap().is_consistent(), "{:?}", ledger.check_counters());
 }
 
 fn store_documents(ledger: &mut Ledger, documents: &[&str]) {
-    let outcomes: Vec<_> =
-        documents.iter().map(|id| stored_update(&find_due(ledger, id))).collect();
-    commit_updates(ledger, &outcomes);
+    let updates: Vec<_> = documents.iter().map(|id| stored_update(&find_due(ledger, id))).collect();
+    commit_updates(ledger, &updates);
 }
 
 /// Listed, stored, gone, quarantined.
@@ -159,9 +158,9 @@ fn a_session_goes_from_its_first_page_to_its_end() {
     store_documents(&mut ledger, &["2", "3"]);
 
     let id = SessionId::new("session_1");
-    let tally = ledger.complete_session(&id, NOW).unwrap();
-    assert_eq!((tally.listed, tally.stored, tally.documents, tally.bytes), (2, 2, 3, 12));
-    assert_eq!(ledger.complete_session(&id, NOW).unwrap(), tally, "again");
+    let total = ledger.complete_session(&id, NOW).unwrap();
+    assert_eq!((total.listed, total.stored, total.documents, total.bytes), (2, 2, 3, 12));
+    assert_eq!(ledger.complete_session(&id, NOW).unwrap(), total, "again");
     assert_eq!(ledger.open_session().unwrap(), None);
 }
 
@@ -173,7 +172,7 @@ fn per_item_statements_are_planned_once() {
 
     for sql in [SELECT_PENDING, COUNT_BY_STATUS] {
         let statement = ledger.connection.prepare_cached(sql).unwrap();
-        assert!(statement.get_status(StatementStatus::Run) > 1, "not the one that was kept: {sql}");
+        assert!(statement.get_status(StatementStatus::Run) > 1, "not the cached statement: {sql}");
         assert_eq!(statement.get_status(StatementStatus::RePrepare), 0, "{sql}");
     }
 }
@@ -208,7 +207,7 @@ fn a_stored_item_is_reassigned_only_for_a_new_document() {
     assert_eq!(describe_items(&due_items(&ledger, NOW)), ["b: 3"]);
     store_documents(&mut ledger, &["3"]);
     record_page(&mut ledger, &["b/4"]);
-    assert_eq!(counts(&ledger), [1, 0, 0, 0], "taken on once, and open again");
+    assert_eq!(counts(&ledger), [1, 0, 0, 0], "assigned once, and pending again");
     store_documents(&mut ledger, &["4"]);
     assert_eq!(counts(&ledger), [1, 1, 0, 0]);
 }
@@ -235,13 +234,13 @@ fn content_stored_under_another_id_is_not_refetched() {
 fn an_item_is_gone_only_when_all_its_documents_are() {
     let mut ledger = ledger_with_session(SessionKind::Full);
     record_page(&mut ledger, &["a/1", "b/2", "b/3"]);
-    let outcomes = [
+    let updates = [
         gone_update(&ledger, "1"),
         gone_update(&ledger, "2"),
         stored_update(&find_due(&ledger, "3")),
     ];
-    commit_updates(&mut ledger, &outcomes);
-    commit_updates(&mut ledger, &outcomes);
+    commit_updates(&mut ledger, &updates);
+    commit_updates(&mut ledger, &updates);
 
     assert_eq!(counts(&ledger), [2, 1, 1, 0]);
     let failures = ledger.failures(FailureFilter::default(), 10).unwrap();
@@ -253,9 +252,9 @@ fn an_item_is_gone_only_when_all_its_documents_are() {
 fn a_gone_document_is_refetched_when_listed_again() {
     let mut ledger = ledger_with_session(SessionKind::Full);
     record_page(&mut ledger, &["a/1"]);
-    let outcome = gone_update(&ledger, "1");
-    commit_updates(&mut ledger, &[outcome]);
-    assert_eq!(record_page(&mut ledger, &["a/1"]), PageInserted::default(), "the answer stands");
+    let update = gone_update(&ledger, "1");
+    commit_updates(&mut ledger, &[update]);
+    assert_eq!(record_page(&mut ledger, &["a/1"]), PageInserted::default(), "it stays gone");
     end_listing(&mut ledger);
     ledger.complete_session(&SessionId::new("session_1"), NOW).unwrap();
     begin_session(&mut ledger, "session_2", SessionKind::Full, NOW);
@@ -271,12 +270,12 @@ fn a_forbidden_document_quarantines_its_item_only() {
     let mut ledger = ledger_with_session(SessionKind::Full);
     record_page(&mut ledger, &["a/1", "a/2"]);
     end_listing(&mut ledger);
-    let refused = LedgerUpdate::Failed {
+    let failed = LedgerUpdate::Failed {
         document: due_row_id(&ledger, "1"),
         failure: Failure::new(Cause::Forbidden, "403"),
     };
 
-    commit_updates(&mut ledger, &[refused]);
+    commit_updates(&mut ledger, &[failed]);
     assert_eq!(counts(&ledger), [1, 0, 0, 0], "the other is still to come");
     store_documents(&mut ledger, &["2"]);
 
@@ -299,35 +298,33 @@ fn retries_come_when_due_and_after_untried_items() {
     let mut ledger = ledger_with_session(SessionKind::Full);
     record_page(&mut ledger, &["a/1", "b/2", "c/3"]);
     let next_at = Timestamp(NOW.0 + 10_000);
-    let (no, failure) = (item_row_id(&ledger, "b"), Failure::new(Cause::Server, "503"));
-    let trial = ItemFailureCounts {
+    let (item, failure) = (item_row_id(&ledger, "b"), Failure::new(Cause::Server, "503"));
+    let retried = ItemFailureCounts {
         failed_attempts: 1,
         failed_requests: 3,
         strikes: 2,
         failing_since: Some(NOW),
     };
     let retry =
-        LedgerUpdate::Retry { item: no, failure_counts: trial, next_attempt_at: next_at, failure };
+        LedgerUpdate::Retry { item, failure_counts: retried, next_attempt_at: next_at, failure };
 
     commit_updates(&mut ledger, &[retry]);
 
     assert_eq!(describe_items(&due_items(&ledger, NOW)), ["a: 1", "c: 3"]);
     assert_eq!(describe_items(&due_items(&ledger, next_at)), ["a: 1", "c: 3", "b: 2"]);
-    let trials: Vec<_> = due_items(&ledger, next_at)
-        .iter()
-        .map(|work| (work.is_retry, work.failure_counts))
-        .collect();
+    let found: Vec<_> =
+        due_items(&ledger, next_at).iter().map(|due| (due.is_retry, due.failure_counts)).collect();
     let untried = (false, ItemFailureCounts::default());
-    assert_eq!(trials, [untried, untried, (true, trial)]);
+    assert_eq!(found, [untried, untried, (true, retried)]);
     let one_untried = DueLimits { untried: 1, retries: 0 };
-    let work = ledger.due_items(next_at, one_untried, &BTreeSet::new()).unwrap();
-    assert_eq!(describe_items(&work), ["a: 1"]);
+    let items = ledger.due_items(next_at, one_untried, &BTreeSet::new()).unwrap();
+    assert_eq!(describe_items(&items), ["a: 1"]);
     let one_retry = DueLimits { untried: 0, retries: 1 };
-    assert_eq!(ledger.due_items(next_at, one_retry, &BTreeSet::from([no])).unwrap(), []);
+    assert_eq!(ledger.due_items(next_at, one_retry, &BTreeSet::from([item])).unwrap(), []);
     assert_eq!(ledger.count_awaiting_retry().unwrap(), 1);
     store_documents(&mut ledger, &["1", "3"]);
     assert_eq!(ledger.next_due_at(&BTreeSet::new()).unwrap(), Some(next_at));
-    assert_eq!(ledger.next_due_at(&BTreeSet::from([no])).unwrap(), None);
+    assert_eq!(ledger.next_due_at(&BTreeSet::from([item])).unwrap(), None);
 }
 
 fn requeue_by_cause(cause: Cause) -> RequeueFilter {
@@ -340,10 +337,10 @@ fn quarantined_and_gone_items_can_be_requeued() {
     record_page(&mut ledger, &["a/1", "b/2", "c/3"]);
     end_listing(&mut ledger);
     let failure = Failure::new(Cause::Timeout, "too slow");
-    let given_up = LedgerUpdate::Quarantined { item: item_row_id(&ledger, "a"), failure };
+    let quarantined = LedgerUpdate::Quarantined { item: item_row_id(&ledger, "a"), failure };
     let gone = gone_update(&ledger, "2");
-    let kept = stored_update(&find_due(&ledger, "3"));
-    commit_updates(&mut ledger, &[given_up, gone, kept]);
+    let stored = stored_update(&find_due(&ledger, "3"));
+    commit_updates(&mut ledger, &[quarantined, gone, stored]);
     assert_eq!(counts(&ledger), [3, 1, 1, 1]);
     ledger.complete_session(&SessionId::new("session_1"), NOW).unwrap();
     assert!(!ledger.has_due_rechecks(NOW).unwrap());
@@ -405,15 +402,15 @@ fn changes_are_listed_in_the_open_session() {
     record_page(&mut ledger, &["a/1", "b/2"]);
     end_listing(&mut ledger);
     let failure = Failure::new(Cause::Server, "500");
-    let aside = LedgerUpdate::Quarantined { item: item_row_id(&ledger, "a"), failure };
-    commit_updates(&mut ledger, &[aside]);
+    let quarantined = LedgerUpdate::Quarantined { item: item_row_id(&ledger, "a"), failure };
+    commit_updates(&mut ledger, &[quarantined]);
 
     ledger.start_changes_listing(NOW).unwrap();
 
     let session = ledger.open_session().unwrap().unwrap();
-    let standing = (session.kind, session.listing, session.is_listing_complete, session.page_token);
-    assert_eq!(standing, (SessionKind::Full, ListingKind::Changes, false, None));
-    assert_eq!(counts(&ledger), [2, 0, 0, 1], "it rests until it is due");
+    let found = (session.kind, session.listing, session.is_listing_complete, session.page_token);
+    assert_eq!(found, (SessionKind::Full, ListingKind::Changes, false, None));
+    assert_eq!(counts(&ledger), [2, 0, 0, 1], "it stays quarantined until it is due");
     record_page(&mut ledger, &["c/3"]);
     let next = ListingProgress::Done(Some(Cursor::new("later")));
     ledger.record_page(&[], &next, NOW).unwrap();
@@ -469,7 +466,7 @@ fn a_clock_step_shifts_only_pending_deadlines() {
     end_listing(&mut ledger);
     let failure = || Failure::new(Cause::Server, "x");
     let (tried, next_at) = (item_row_id(&ledger, "a"), NOW.after(DAY));
-    let aside = item_row_id(&ledger, "b");
+    let quarantined = item_row_id(&ledger, "b");
     commit_updates(
         &mut ledger,
         &[
@@ -479,7 +476,7 @@ fn a_clock_step_shifts_only_pending_deadlines() {
                 next_attempt_at: next_at,
                 failure: failure(),
             },
-            LedgerUpdate::Quarantined { item: aside, failure: failure() },
+            LedgerUpdate::Quarantined { item: quarantined, failure: failure() },
         ],
     );
 

@@ -18,20 +18,20 @@ fn a_version_1_ledger_is_migrated() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("ledger.sqlite");
     Connection::open(&path).unwrap().execute_batch(VERSION_1).unwrap();
-    let refused = LedgerReader::open(&path).unwrap_err().to_string();
-    assert!(refused.contains("run the worker once, which brings it up to date"), "{refused}");
+    let error = LedgerReader::open(&path).unwrap_err().to_string();
+    assert!(error.contains("run the worker once, which brings it up to date"), "{error}");
 
     let mut ledger = Ledger::open(&path).unwrap();
 
     assert!(ledger.check_counters().unwrap().is_consistent());
     assert_eq!(ledger.check_integrity().unwrap(), [""; 0]);
     let found = ledger.failures(FailureFilter::default(), 9).unwrap();
-    let told: Vec<_> = found
+    let rows: Vec<_> = found
         .iter()
         .map(|row| (row.item.as_str(), row.quarantine_count, row.failed_at.map(|at| at.0)))
         .collect();
     assert_eq!(
-        told,
+        rows,
         [
             ("forbidden", 1, Some(1_772_874_304_000)),
             ("broken", 1, Some(1_772_874_305_000)),
@@ -41,19 +41,19 @@ fn a_version_1_ledger_is_migrated() {
     let now = found[0].next_attempt_at.unwrap();
     begin_session(&mut ledger, "session_2", SessionKind::Recheck, now);
     assert_eq!(describe_items(&due_items(&ledger, now)), ["forbidden: m3"]);
-    let reply = RecordedResponse {
+    let response = RecordedResponse {
         status: 403,
         headers: Vec::new(),
         body: "no".to_owned(),
         is_truncated: false,
     };
-    let failure = Failure::new(Cause::Forbidden, "403").with_response(reply);
-    let refused = LedgerUpdate::Failed { document: due_row_id(&ledger, "m3"), failure };
-    ledger.commit(&[refused], RecheckPolicy { interval: DAY, max_interval: 7 * DAY }, now).unwrap();
+    let failure = Failure::new(Cause::Forbidden, "403").with_response(response);
+    let failed = LedgerUpdate::Failed { document: due_row_id(&ledger, "m3"), failure };
+    ledger.commit(&[failed], RecheckPolicy { interval: DAY, max_interval: 7 * DAY }, now).unwrap();
     let row = LedgerReader::open(&path).unwrap().unwrap().item_failure(&ItemId::new("forbidden"));
     let row = row.unwrap().unwrap();
-    assert_eq!(row.next_attempt_at, Some(now.after(2 * DAY)), "it was there once before");
-    assert_eq!(row.last_response.map(|replied| replied.response.body).as_deref(), Some("no"));
+    assert_eq!(row.next_attempt_at, Some(now.after(2 * DAY)), "it was quarantined once before");
+    assert_eq!(row.last_response.map(|stored| stored.response.body).as_deref(), Some("no"));
 }
 
 #[test]

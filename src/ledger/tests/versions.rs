@@ -5,12 +5,13 @@ use super::*;
 /// Returns the current file of a document, and the number of its next version.
 fn stored_state(ledger: &Ledger, item: &str, document: &str) -> (Option<String>, u32) {
     let (item, document) = (ItemId::new(item), DocumentId::new(document));
-    let present = ledger.stored_file(&item, &document).unwrap();
+    let current = ledger.stored_file(&item, &document).unwrap();
     let sql = "SELECT d.no FROM documents d JOIN items i ON i.no = d.item
                WHERE i.id = ?1 AND d.id = ?2";
     let ids = [item.as_str(), document.as_str()];
-    let no = ledger.connection.query_row(sql, ids, |row| row.get(0).map(DocumentRowId)).unwrap();
-    (present.map(|stored| stored.file), ledger.next_version(no).unwrap())
+    let row_id =
+        ledger.connection.query_row(sql, ids, |row| row.get(0).map(DocumentRowId)).unwrap();
+    (current.map(|stored| stored.file), ledger.next_version(row_id).unwrap())
 }
 
 /// Returns the paths of all stored files, the current ones first.
@@ -38,8 +39,8 @@ fn begin_next_session(ledger: &mut Ledger) {
 }
 
 fn store_document_as(ledger: &mut Ledger, document: &str, file: &str) {
-    let outcome = stored_update_as(&find_due(ledger, document), file);
-    commit_updates(ledger, &[outcome]);
+    let update = stored_update_as(&find_due(ledger, document), file);
+    commit_updates(ledger, &[update]);
 }
 
 /// FAULTS 44.
@@ -87,7 +88,7 @@ fn a_new_size_of_a_known_blob_is_a_new_version() {
     assert_eq!(
         (counts(&ledger), version_and_copy_counts(&ledger)),
         ([2, 0, 0, 0], [2, 0]),
-        "no size says nothing"
+        "a missing size changes nothing"
     );
 }
 
@@ -112,18 +113,20 @@ fn a_pending_document_adopts_the_latest_listed_blob() {
     let mut ledger = ledger_with_session(SessionKind::Full);
     record_page(&mut ledger, &["wanted/1", "refused/2", "aside/3", "gone/4"]);
     let failure = || Failure::new(Cause::Server, "500");
-    let refused = LedgerUpdate::Failed { document: due_row_id(&ledger, "2"), failure: failure() };
-    let aside =
+    let failed = LedgerUpdate::Failed { document: due_row_id(&ledger, "2"), failure: failure() };
+    let quarantined =
         LedgerUpdate::Quarantined { item: item_row_id(&ledger, "aside"), failure: failure() };
     let gone = gone_update(&ledger, "4");
-    commit_updates(&mut ledger, &[refused, aside, gone]);
+    commit_updates(&mut ledger, &[failed, quarantined, gone]);
     assert_eq!(counts(&ledger), [4, 0, 1, 2]);
 
     record_page(&mut ledger, &["wanted/1=a:9", "refused/2=b:9", "aside/3=c:9", "gone/4=d:9"]);
 
     assert_eq!((counts(&ledger), version_and_copy_counts(&ledger)), ([4, 0, 0, 0], [0, 0]));
-    let all: Vec<_> = due_items(&ledger, NOW).into_iter().flat_map(|work| work.documents).collect();
-    let blobs: Vec<_> = all.iter().map(|wanted| (wanted.blob.as_str(), wanted.size)).collect();
+    let documents: Vec<_> =
+        due_items(&ledger, NOW).into_iter().flat_map(|due| due.documents).collect();
+    let blobs: Vec<_> =
+        documents.iter().map(|pending| (pending.blob.as_str(), pending.size)).collect();
     assert_eq!(blobs, ["a", "b", "c", "d"].map(|blob| (blob, Some(9))));
 }
 
@@ -170,19 +173,18 @@ fn a_blob_changed_during_the_fetch_is_adopted() {
     record_page(&mut ledger, &["a/1=x:4"]);
     let listed = find_due(&ledger, "1");
     let fetched = PendingDocument { blob: BlobId::new("y"), size: Some(6), ..listed.clone() };
-    let LedgerUpdate::Stored { document, fetched_blob: blob, size, file, length, sha256, .. } =
+    let LedgerUpdate::Stored { document, fetched_blob, size, file, length, sha256, .. } =
         stored_update(&fetched)
     else {
         panic!("it is stored")
     };
-    let listed = listed.blob;
 
     commit_updates(
         &mut ledger,
         &[LedgerUpdate::Stored {
             document,
-            expected_blob: listed,
-            fetched_blob: blob,
+            expected_blob: listed.blob,
+            fetched_blob,
             size,
             file,
             length,
@@ -213,7 +215,7 @@ fn a_fetch_overtaken_by_a_page_settles_nothing() {
     assert_eq!(
         describe_items(&due_items(&ledger, NOW)),
         ["a: 1", "b: 2"],
-        "the blob listed last is wanted"
+        "the blob listed last is fetched"
     );
     assert_eq!((counts(&ledger), version_and_copy_counts(&ledger)), ([2, 0, 0, 0], [1, 0]));
     assert_eq!(

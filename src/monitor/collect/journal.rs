@@ -73,22 +73,22 @@ fn run_journalctl(
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| {
         if error.kind() == io::ErrorKind::NotFound {
-            return format!("{JOURNALCTL} is not here");
+            return format!("{JOURNALCTL} is not installed");
         }
         format!("{JOURNALCTL} cannot be started: {error}")
     })?;
     let read = read_output(&mut child, units, timeout);
     // Also after a complete read, because the process may still run.
     child.kill().ok();
-    let ended = child.wait();
-    let (errors, complaint) = read?;
+    let exit_status = child.wait();
+    let (errors, stderr) = read?;
     // A process that we killed after its output was complete has no exit code, and did not fail.
-    let failed = ended.is_ok_and(|status| status.code().is_some_and(|code| code != 0));
-    match complaint.lines().next() {
-        Some(complaint) if failed || errors.iter().all(|of_unit| of_unit.count == 0) => {
+    let failed = exit_status.is_ok_and(|status| status.code().is_some_and(|code| code != 0));
+    match stderr.lines().next() {
+        Some(line) if failed || errors.iter().all(|unit_errors| unit_errors.count == 0) => {
             Err(format!(
-                "{JOURNALCTL}: {}; let this user read the journal, as members of the group systemd-journal may",
-                sanitize_line(complaint)
+                "{JOURNALCTL}: {}; add this user to the group systemd-journal",
+                sanitize_line(line)
             ))
         }
         Some(_) | None if failed => Err(format!("{JOURNALCTL} failed")),
@@ -103,36 +103,37 @@ fn read_output(
     units: &[String],
     timeout: Duration,
 ) -> CollectResult<(Vec<JournalErrors>, String)> {
-    let (Some(output), Some(complaints)) = (child.stdout.take(), child.stderr.take()) else {
-        return Err(format!("{JOURNALCTL} has no output"));
+    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+        return Err(format!("the output of {JOURNALCTL} is not available"));
     };
     let (sender, receiver) = mpsc::sync_channel(1);
     let units = units.to_vec();
     thread::spawn(move || {
-        let errors = count_by_unit(BufReader::new(output.take(STDOUT_BYTES_MAX)), &units);
-        let mut complaint = Vec::new();
-        let read = complaints.take(STDERR_BYTES_MAX).read_to_end(&mut complaint);
-        let complaint = read.map(|_length| String::from_utf8_lossy(&complaint).into_owned());
-        drop(sender.send((errors, complaint.unwrap_or_default())));
+        let errors = count_by_unit(BufReader::new(stdout.take(STDOUT_BYTES_MAX)), &units);
+        let mut bytes = Vec::new();
+        let read = stderr.take(STDERR_BYTES_MAX).read_to_end(&mut bytes);
+        let stderr = read.map(|_length| String::from_utf8_lossy(&bytes).into_owned());
+        drop(sender.send((errors, stderr.unwrap_or_default())));
     });
     let read = receiver.recv_timeout(timeout);
-    let (errors, complaint) = read
-        .map_err(|_late| format!("{JOURNALCTL}: no answer within {}", format_duration(timeout)))?;
-    Ok((errors.map_err(|error| format!("{JOURNALCTL}: {error}"))?, complaint))
+    let (errors, stderr) = read.map_err(|_timeout| {
+        format!("{JOURNALCTL}: no answer within {}", format_duration(timeout))
+    })?;
+    Ok((errors.map_err(|error| format!("{JOURNALCTL}: {error}"))?, stderr))
 }
 
 /// Counts the errors of each unit, in the order of `units`. The newest entries come first.
 fn count_by_unit(lines: impl BufRead, units: &[String]) -> io::Result<Vec<JournalErrors>> {
-    let none = |unit: &String| JournalErrors { unit: unit.clone(), count: 0, newest: None };
-    let mut errors: Vec<JournalErrors> = units.iter().map(none).collect();
+    let no_errors = |unit: &String| JournalErrors { unit: unit.clone(), count: 0, newest: None };
+    let mut errors: Vec<JournalErrors> = units.iter().map(no_errors).collect();
     for line in lines.lines() {
         let Ok(entry) = serde_json::from_str::<JournalEntry>(&line?) else { continue };
-        let Some(of_unit) = errors.iter_mut().find(|of_unit| entry.is_from_unit(&of_unit.unit))
+        let Some(unit_errors) = errors.iter_mut().find(|errors| entry.is_from_unit(&errors.unit))
         else {
             continue;
         };
-        of_unit.count += 1;
-        of_unit.newest = of_unit.newest.take().or_else(|| message_text(&entry.message));
+        unit_errors.count += 1;
+        unit_errors.newest = unit_errors.newest.take().or_else(|| message_text(&entry.message));
     }
     Ok(errors)
 }
@@ -192,13 +193,13 @@ mod tests {
 
         let errors = run_shell(&script.concat()).unwrap();
 
-        let of = |unit: &str, count, newest: &str| JournalErrors {
+        let unit_errors = |unit: &str, count, newest: &str| JournalErrors {
             unit: unit.to_owned(),
             count,
             newest: Some(newest.to_owned()),
         };
-        assert_eq!(errors, [of(UNIT, 2, "hi\\u{1b}"), of(INSTANCE, 2, "dumped")]);
-        assert!(run_shell("true").unwrap().iter().all(|of_unit| of_unit.count == 0));
+        assert_eq!(errors, [unit_errors(UNIT, 2, "hi\\u{1b}"), unit_errors(INSTANCE, 2, "dumped")]);
+        assert!(run_shell("true").unwrap().iter().all(|unit_errors| unit_errors.count == 0));
     }
 
     #[test]
@@ -216,17 +217,17 @@ mod tests {
 
     #[test]
     fn journalctl_failures_are_reported() {
-        let told = |script: &str| run_shell(script).unwrap_err();
+        let error = |script: &str| run_shell(script).unwrap_err();
 
         assert!(
-            told("echo 'No journal files were opened' >&2; exit 1")
-                .contains("opened; let this user")
+            error("echo 'No journal files were opened' >&2; exit 1")
+                .contains("opened; add this user")
         );
-        assert!(told("echo 'Hint: You are currently not seeing messages' >&2").contains("Hint"));
-        assert_eq!(told("exit 1"), "journalctl failed");
+        assert!(error("echo 'Hint: You are currently not seeing messages' >&2").contains("Hint"));
+        assert_eq!(error("exit 1"), "journalctl failed");
         let absent =
             run_journalctl(Command::new("/nowhere/journalctl"), &units(), Duration::from_secs(1));
-        assert_eq!(absent.unwrap_err(), "journalctl is not here");
+        assert_eq!(absent.unwrap_err(), "journalctl is not installed");
     }
 
     #[test]
@@ -234,8 +235,8 @@ mod tests {
         let mut command = Command::new("sleep");
         command.arg("600");
 
-        let told = run_journalctl(command, &units(), Duration::from_millis(20)).unwrap_err();
+        let error = run_journalctl(command, &units(), Duration::from_millis(20)).unwrap_err();
 
-        assert_eq!(told, "journalctl: no answer within 20 ms");
+        assert_eq!(error, "journalctl: no answer within 20 ms");
     }
 }

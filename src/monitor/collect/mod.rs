@@ -69,55 +69,52 @@ impl Collectors {
     #[must_use]
     pub fn collect_all(
         &self,
-        scope: &CollectConfig,
+        config: &CollectConfig,
         findings: Vec<Finding>,
         now: Timestamp,
     ) -> HealthInputs {
         let sources = start_collector(&self.sources, {
-            let (scope, units) =
-                (scope.clone(), sources::group_sources_by_unit(&scope.unit, &findings));
-            move || Ok(sources::collect_sources(&scope, &units, now))
+            let (config, units) =
+                (config.clone(), sources::group_sources_by_unit(&config.unit, &findings));
+            move || Ok(sources::collect_sources(&config, &units, now))
         });
         let archives = start_collector(&self.archives, {
-            let scope = scope.clone();
-            move || Ok(scope.find_archive_mismatches())
+            let config = config.clone();
+            move || Ok(config.find_archive_mismatches())
         });
         let system = start_collector(&self.system, {
-            let meter = Arc::clone(&self.cpu_sampler);
-            move || Ok(meter.lock().unwrap_or_else(PoisonError::into_inner).sample())
+            let sampler = Arc::clone(&self.cpu_sampler);
+            move || Ok(sampler.lock().unwrap_or_else(PoisonError::into_inner).sample())
         });
-        let rooms = self.start_disk_measurements(scope);
+        let measurements = self.start_disk_measurements(config);
         let units = units_with_journal(&findings);
         let journal = (!units.is_empty()).then(|| {
-            let (window, timeout) = (scope.journal_window, scope.timeout);
+            let (window, timeout) = (config.journal_window, config.timeout);
             start_collector(&self.journal, move || {
                 journal::count_errors(&units, window, timeout, now)
             })
         });
-        let gathered: CollectResult<SourceData> = sources.wait(scope.timeout);
+        let source_data: CollectResult<SourceData> = sources.wait(config.timeout);
         // A hanging disk is reported by the measurement of its folder.
-        let archives = archives.wait(scope.timeout).unwrap_or_default();
-        let system: CollectResult<HostMetrics> = system.wait(scope.timeout);
-        let rooms = rooms.into_iter().map(|(folder, room)| (folder, room.wait(scope.timeout)));
-        let (disks, unmeasured) = system::collect_disks(rooms);
-        let journal = journal.map(|journal| journal.wait(scope.timeout));
-        let SourceData {
-            sources,
-            uncollected_reason: unseen,
-            breakers,
-            crash_loops: loops,
-            proxy_pool: pool,
-        } = gathered.unwrap_or_else(|why| SourceData::unknown(scope, &why));
+        let archives = archives.wait(config.timeout).unwrap_or_default();
+        let system: CollectResult<HostMetrics> = system.wait(config.timeout);
+        let measurements = measurements
+            .into_iter()
+            .map(|(folder, measurement)| (folder, measurement.wait(config.timeout)));
+        let (disks, unmeasured_folders) = system::collect_disks(measurements);
+        let journal = journal.map(|journal| journal.wait(config.timeout));
+        let SourceData { sources, uncollected_reason, breakers, crash_loops, proxy_pool } =
+            source_data.unwrap_or_else(|reason| SourceData::unknown(config, &reason));
         HealthInputs {
-            unit: scope.unit.clone(),
+            unit: config.unit.clone(),
             findings,
             sources,
-            uncollected_reason: unseen,
+            uncollected_reason,
             breakers,
-            crash_loops: loops,
-            proxy_pool: pool,
+            crash_loops,
+            proxy_pool,
             system: system.map(|system| HostMetrics { disks, ..system }),
-            unmeasured_folders: unmeasured,
+            unmeasured_folders,
             archive_mismatches: archives,
             journal_errors: journal,
         }
@@ -126,25 +123,25 @@ impl Collectors {
     /// Starts to measure the filesystem of each folder.
     fn start_disk_measurements(
         &self,
-        scope: &CollectConfig,
+        config: &CollectConfig,
     ) -> Vec<(PathBuf, CollectorTask<FsUsage>)> {
-        let mut known = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
-        let folders = scope.data_folders();
-        known.retain(|folder, _| folders.contains(folder));
-        let begin = |folder: PathBuf| {
-            let busy = known.entry(folder.clone()).or_default();
-            let measured = folder.clone();
-            (folder, start_collector(busy, move || system::measure_filesystem(&measured)))
+        let mut busy_flags = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        let folders = config.data_folders();
+        busy_flags.retain(|folder, _| folders.contains(folder));
+        let start = |folder: PathBuf| {
+            let busy = busy_flags.entry(folder.clone()).or_default();
+            let path = folder.clone();
+            (folder, start_collector(busy, move || system::measure_filesystem(&path)))
         };
-        folders.into_iter().map(begin).collect()
+        folders.into_iter().map(start).collect()
     }
 }
 
 impl CollectConfig {
     fn find_archive_mismatches(&self) -> Vec<(String, String)> {
-        let mismatch = |named: &SourceIdentity| {
-            let why = (self.archive_mismatch)(&self.state_dir, &self.archive_dir, &named.name)?;
-            Some((named.name.clone(), why))
+        let mismatch = |SourceIdentity { name, .. }: &SourceIdentity| {
+            let reason = (self.archive_mismatch)(&self.state_dir, &self.archive_dir, name)?;
+            Some((name.clone(), reason))
         };
         self.sources.iter().filter_map(mismatch).collect()
     }
@@ -157,7 +154,7 @@ impl CollectConfig {
 
 /// Returns the units that are known to systemd and therefore have a journal.
 fn units_with_journal(findings: &[Finding]) -> Vec<String> {
-    let of_unit = |finding: &Finding| match (&finding.subject, &finding.kind) {
+    let unit_name = |finding: &Finding| match (&finding.subject, &finding.kind) {
         (
             Subject::Unit(_),
             FindingKind::NoSystemd { .. }
@@ -167,7 +164,7 @@ fn units_with_journal(findings: &[Finding]) -> Vec<String> {
         | (Subject::Source(_), _) => None,
         (Subject::Unit(name), _) => Some(name.clone()),
     };
-    findings.iter().filter_map(of_unit).collect()
+    findings.iter().filter_map(unit_name).collect()
 }
 
 /// Collector that runs on a separate thread.
@@ -179,18 +176,18 @@ enum CollectorTask<T> {
 
 fn start_collector<T: Send + 'static>(
     busy: &BusyFlag,
-    look: impl FnOnce() -> CollectResult<T> + Send + 'static,
+    collect: impl FnOnce() -> CollectResult<T> + Send + 'static,
 ) -> CollectorTask<T> {
     if busy.swap(true, Ordering::AcqRel) {
         return CollectorTask::StillRunning;
     }
     let (sender, receiver) = mpsc::sync_channel(1);
-    let at_work = RunningGuard(Arc::clone(busy));
+    let guard = RunningGuard(Arc::clone(busy));
     thread::spawn(move || {
-        let seen = look();
-        drop(at_work);
+        let result = collect();
+        drop(guard);
         // The receiver may have timed out and been dropped.
-        drop(sender.send(seen));
+        drop(sender.send(result));
     });
     CollectorTask::Started(receiver)
 }
@@ -209,14 +206,14 @@ impl<T> CollectorTask<T> {
     /// so that the last may get more time than `timeout`.
     fn wait(self, timeout: Duration) -> CollectResult<T> {
         let Self::Started(receiver) = self else {
-            return Err("the look before this one has not ended yet".to_owned());
+            return Err("the previous collection has not ended yet".to_owned());
         };
         match receiver.recv_timeout(timeout) {
-            Ok(seen) => seen,
+            Ok(result) => result,
             Err(RecvTimeoutError::Timeout) => {
                 Err(format!("no answer within {}", format_duration(timeout)))
             }
-            Err(RecvTimeoutError::Disconnected) => Err("the look broke off".to_owned()),
+            Err(RecvTimeoutError::Disconnected) => Err("the collector crashed".to_owned()),
         }
     }
 }
@@ -228,18 +225,16 @@ mod tests {
     #[test]
     fn a_hanging_collector_is_reported_and_not_restarted() {
         let busy = BusyFlag::default();
-        let (go, wait) = mpsc::channel::<()>();
+        let (sender, receiver) = mpsc::channel::<()>();
         let short = Duration::from_millis(20);
 
-        let first = start_collector(&busy, move || wait.recv().map_err(|gone| gone.to_string()));
+        let first =
+            start_collector(&busy, move || receiver.recv().map_err(|error| error.to_string()));
         assert_eq!(first.wait(short), Err("no answer within 20 ms".to_owned()));
         let second = start_collector(&busy, || Ok(()));
-        assert_eq!(
-            second.wait(short),
-            Err("the look before this one has not ended yet".to_owned())
-        );
+        assert_eq!(second.wait(short), Err("the previous collection has not ended yet".to_owned()));
 
-        go.send(()).unwrap();
+        sender.send(()).unwrap();
         while busy.load(Ordering::Acquire) {
             thread::yield_now();
         }
@@ -251,7 +246,7 @@ mod tests {
         let busy = BusyFlag::default();
 
         let broken: CollectorTask<()> = start_collector(&busy, || panic!("a test"));
-        assert_eq!(broken.wait(Duration::from_secs(30)), Err("the look broke off".to_owned()));
+        assert_eq!(broken.wait(Duration::from_secs(30)), Err("the collector crashed".to_owned()));
         assert!(!busy.load(Ordering::Acquire));
     }
 }

@@ -40,18 +40,18 @@ struct SourceFiles {
 }
 
 impl SourceData {
-    /// Returns data in which everything is unknown for the reason `why`.
-    pub(super) fn unknown(scope: &CollectConfig, why: &str) -> Self {
-        let sources = scope
+    /// Returns data in which everything is unknown for the given reason.
+    pub(super) fn unknown(config: &CollectConfig, reason: &str) -> Self {
+        let sources = config
             .sources
             .iter()
-            .map(|named| to_source_observation(named, None, Err(why.to_owned())));
+            .map(|source| to_source_observation(source, None, Err(reason.to_owned())));
         Self {
             sources: sources.collect(),
-            uncollected_reason: Some(why.to_owned()),
-            breakers: Err(why.to_owned()),
-            crash_loops: Err(why.to_owned()),
-            proxy_pool: scope.has_proxy_pool.then(|| Err(why.to_owned())),
+            uncollected_reason: Some(reason.to_owned()),
+            breakers: Err(reason.to_owned()),
+            crash_loops: Err(reason.to_owned()),
+            proxy_pool: config.has_proxy_pool.then(|| Err(reason.to_owned())),
         }
     }
 }
@@ -71,31 +71,32 @@ pub(super) fn group_sources_by_unit(unit: &str, findings: &[Finding]) -> Sources
 
 /// Reads all files and changes nothing.
 pub(super) fn collect_sources(
-    scope: &CollectConfig,
+    config: &CollectConfig,
     units: &SourcesByUnit,
     now: Timestamp,
 ) -> SourceData {
-    let left: Vec<SourceFiles> =
-        scope.sources.iter().map(|named| read_source_files(scope, named)).collect();
-    let recent = recent_requests(scope, &left, now);
-    let sources = scope.sources.iter().zip(&left).map(|(named, left)| {
-        let recent = recent.get(named.provider.as_str());
-        let figures = left.metrics.as_ref().map_err(String::clone);
-        let counts = figures
-            .map(|figures| figures.as_ref().map(|figures| to_counter_observation(figures, recent)));
-        to_source_observation(named, left.state.as_ref(), counts)
+    let files: Vec<SourceFiles> =
+        config.sources.iter().map(|source| read_source_files(config, source)).collect();
+    let recent_latencies = recent_requests(config, &files, now);
+    let sources = config.sources.iter().zip(&files).map(|(source, files)| {
+        let recent_latency = recent_latencies.get(source.provider.as_str());
+        let metrics = files.metrics.as_ref().map_err(String::clone);
+        let counters = metrics.map(|metrics| {
+            metrics.as_ref().map(|metrics| to_counter_observation(metrics, recent_latency))
+        });
+        to_source_observation(source, files.state.as_ref(), counters)
     });
     SourceData {
         sources: sources.collect(),
         uncollected_reason: None,
-        breakers: collect_breakers(scope),
-        crash_loops: find_crash_loops(scope, units, &left),
-        proxy_pool: collect_proxy_pool(scope, &left),
+        breakers: collect_breakers(config),
+        crash_loops: find_crash_loops(config, units, &files),
+        proxy_pool: collect_proxy_pool(config, &files),
     }
 }
 
-fn read_source_files(scope: &CollectConfig, named: &SourceIdentity) -> SourceFiles {
-    let dir = scope.state_dir.join(&named.name);
+fn read_source_files(config: &CollectConfig, source: &SourceIdentity) -> SourceFiles {
+    let dir = config.state_dir.join(&source.name);
     let state = match read_state_file(&RealDisk, &dir.join(STATE_FILE)) {
         Ok(StateFile::Read(state)) => {
             Some(ExecutionState { pid: running_worker_pid(&dir, state.pid), ..*state })
@@ -106,31 +107,31 @@ fn read_source_files(scope: &CollectConfig, named: &SourceIdentity) -> SourceFil
         }
     };
     let path = dir.join(METRICS_FILE);
-    let figures = match read_metrics(&RealDisk, &path) {
+    let metrics = match read_metrics(&RealDisk, &path) {
         MetricsFile::Absent => Ok(None),
-        MetricsFile::Read(figures) => Ok(Some(*figures)),
-        MetricsFile::Unusable { reason: why } => Err(unreadable_reason(&path, &why)),
+        MetricsFile::Read(metrics) => Ok(Some(*metrics)),
+        MetricsFile::Unusable { reason } => Err(unreadable_reason(&path, &reason)),
     };
-    SourceFiles { state, metrics: figures }
+    SourceFiles { state, metrics }
 }
 
-fn unreadable_reason(path: &Path, why: &str) -> String {
-    format!("{} cannot be read: {why}", path.display())
+fn unreadable_reason(path: &Path, reason: &str) -> String {
+    format!("{} cannot be read: {reason}", path.display())
 }
 
 fn to_source_observation(
-    named: &SourceIdentity,
+    source: &SourceIdentity,
     state: Option<&ExecutionState>,
-    counts: CollectResult<Option<CounterObservation>>,
+    counters: CollectResult<Option<CounterObservation>>,
 ) -> SourceObservation {
-    let SourceIdentity { name, provider } = named.clone();
-    SourceObservation { name, provider, state: state.map(to_state_observation), counters: counts }
+    let SourceIdentity { name, provider } = source.clone();
+    SourceObservation { name, provider, state: state.map(to_state_observation), counters }
 }
 
 fn to_state_observation(state: &ExecutionState) -> StateObservation {
-    let of_storage =
+    let is_storage_cause =
         |cause: &str| matches!(Cause::from_name(cause), Some(Cause::Storage | Cause::Ledger));
-    let error = state.last_error.as_ref().filter(|error| of_storage(&error.cause));
+    let error = state.last_error.as_ref().filter(|error| is_storage_cause(&error.cause));
     StateObservation {
         status: state.status,
         until: state.state_until,
@@ -149,104 +150,104 @@ fn is_running(state: &ExecutionState) -> bool {
 }
 
 fn to_counter_observation(
-    figures: &SourceMetrics,
-    recent: Option<&Histogram>,
+    metrics: &SourceMetrics,
+    recent_latency: Option<&Histogram>,
 ) -> CounterObservation {
     CounterObservation {
-        attempts: figures.recent_outcomes.count(),
-        success_rate: figures.success_rate(),
-        connection_failures: figures.connection.consecutive_failures,
-        client_rebuilds: figures.connection.reconnects,
-        p95_latency: recent.and_then(|recent| recent.quantile(0.95)),
-        sessions_completed: figures.lifecycle.sessions_completed,
+        attempts: metrics.recent_outcomes.count(),
+        success_rate: metrics.success_rate(),
+        connection_failures: metrics.connection.consecutive_failures,
+        reconnects: metrics.connection.reconnects,
+        p95_latency: recent_latency.and_then(|latency| latency.quantile(0.95)),
+        sessions_completed: metrics.lifecycle.sessions_completed,
     }
 }
 
 /// Returns the latencies of the requests of the last minutes, by provider.
 fn recent_requests<'a>(
-    scope: &'a CollectConfig,
-    left: &[SourceFiles],
+    config: &'a CollectConfig,
+    files: &[SourceFiles],
     now: Timestamp,
 ) -> BTreeMap<&'a str, Histogram> {
-    let mut recent: BTreeMap<&str, Histogram> = BTreeMap::new();
-    for (named, left) in scope.sources.iter().zip(left) {
-        if let Ok(Some(figures)) = &left.metrics {
-            let of_provider = recent.entry(&named.provider).or_default();
-            of_provider.merge(&figures.requests.recent_latency.merged(now));
+    let mut latencies: BTreeMap<&str, Histogram> = BTreeMap::new();
+    for (source, files) in config.sources.iter().zip(files) {
+        if let Ok(Some(metrics)) = &files.metrics {
+            let latency = latencies.entry(&source.provider).or_default();
+            latency.merge(&metrics.requests.recent_latency.merged(now));
         }
     }
-    recent
+    latencies
 }
 
-fn collect_breakers(scope: &CollectConfig) -> CollectResult<Vec<BreakerObservation>> {
-    let file = BreakersFile::new(&scope.state_dir);
-    let memories = flatten_read(file.path(), file.read())?;
-    let seen = memories.into_iter().map(|(name, memory)| BreakerObservation {
+fn collect_breakers(config: &CollectConfig) -> CollectResult<Vec<BreakerObservation>> {
+    let file = BreakersFile::new(&config.state_dir);
+    let breakers = flatten_read(file.path(), file.read())?;
+    let observations = breakers.into_iter().map(|(name, breaker)| BreakerObservation {
         name,
-        openings: memory.open_periods(),
-        state: BreakerState::from_name(&memory.state).unwrap_or(BreakerState::Closed),
-        reason: memory.last_transition.map(|change| change.reason).unwrap_or_default(),
+        open_periods: breaker.open_periods(),
+        state: BreakerState::from_name(&breaker.state).unwrap_or(BreakerState::Closed),
+        reason: breaker.last_transition.map(|transition| transition.reason).unwrap_or_default(),
     });
-    Ok(seen.collect())
+    Ok(observations.collect())
 }
 
-fn flatten_read<T>(path: &Path, examined: Result<Result<T, String>, Failure>) -> CollectResult<T> {
-    examined.map_err(|failure| failure.message)?.map_err(|why| unreadable_reason(path, &why))
+fn flatten_read<T>(path: &Path, read: Result<Result<T, String>, Failure>) -> CollectResult<T> {
+    read.map_err(|failure| failure.message)?.map_err(|reason| unreadable_reason(path, &reason))
 }
 
 /// Returns the crash loops of units and of sources that are still configured. The progress of a
 /// unit is the latest progress of its sources, or of all sources if none belongs to it.
 fn find_crash_loops(
-    scope: &CollectConfig,
+    config: &CollectConfig,
     units: &SourcesByUnit,
-    left: &[SourceFiles],
+    files: &[SourceFiles],
 ) -> CollectResult<Vec<(String, u32)>> {
-    let file = RestartBudgetFile::new(&scope.state_dir);
-    let restarts = flatten_read(file.path(), file.read())?;
-    let progress = |left: &SourceFiles| left.state.as_ref().map(|state| state.last_progress);
-    let of_sources = scope.sources.iter().zip(left);
-    let of_sources: Vec<(&str, Option<Timestamp>)> =
-        of_sources.map(|(named, left)| (named.name.as_str(), progress(left))).collect();
-    let of_units = units.iter().map(|(unit, sources)| {
-        let is_its_own = |name: &str| sources.is_empty() || sources.contains(name);
-        let its_own = of_sources.iter().filter(|(name, _)| is_its_own(name));
-        (unit.as_str(), its_own.filter_map(|(_, progress)| *progress).max())
+    let file = RestartBudgetFile::new(&config.state_dir);
+    let budgets = flatten_read(file.path(), file.read())?;
+    let progress = |files: &SourceFiles| files.state.as_ref().map(|state| state.last_progress);
+    let sources = config.sources.iter().zip(files);
+    let source_progress: Vec<(&str, Option<Timestamp>)> =
+        sources.map(|(source, files)| (source.name.as_str(), progress(files))).collect();
+    let unit_progress = units.iter().map(|(unit, sources)| {
+        let belongs_to_unit = |name: &str| sources.is_empty() || sources.contains(name);
+        let of_unit = source_progress.iter().filter(|(name, _)| belongs_to_unit(name));
+        (unit.as_str(), of_unit.filter_map(|(_, progress)| *progress).max())
     });
-    let all = of_sources.iter().copied().chain(of_units);
-    let looping = all.filter_map(|(name, progress)| {
-        let restarts = restarts.get(name)?;
-        let is_looping = restarts.is_crash_looping(progress.unwrap_or_default());
-        is_looping.then(|| (name.to_owned(), restarts.consecutive_restarts))
+    let all_progress = source_progress.iter().copied().chain(unit_progress);
+    let crash_loops = all_progress.filter_map(|(name, progress)| {
+        let budget = budgets.get(name)?;
+        let is_looping = budget.is_crash_looping(progress.unwrap_or_default());
+        is_looping.then(|| (name.to_owned(), budget.consecutive_restarts))
     });
-    Ok(looping.collect())
+    Ok(crash_loops.collect())
 }
 
 /// Returns the proxy pool with the fewest healthy proxies among the running workers. Metrics of a
 /// stopped worker say nothing about the current state of the proxies.
 fn collect_proxy_pool(
-    scope: &CollectConfig,
-    left: &[SourceFiles],
+    config: &CollectConfig,
+    files: &[SourceFiles],
 ) -> Option<CollectResult<Option<ProxyPoolStatus>>> {
-    let running = || left.iter().filter(|left| left.state.as_ref().is_some_and(is_running));
-    if !scope.has_proxy_pool {
+    let running = || files.iter().filter(|files| files.state.as_ref().is_some_and(is_running));
+    if !config.has_proxy_pool {
         return None;
     }
     if running().next().is_none() {
         return Some(Ok(None));
     }
-    let told = running().filter_map(|left| left.metrics.as_ref().ok()?.as_ref()?.proxies);
-    let worst = told.min_by_key(|proxies| proxies.healthy).map(to_proxy_pool_status);
-    Some(worst.map(Some).ok_or_else(|| "no worker has told yet".to_owned()))
+    let reported = running().filter_map(|files| files.metrics.as_ref().ok()?.as_ref()?.proxies);
+    let worst = reported.min_by_key(|proxies| proxies.healthy).map(to_proxy_pool_status);
+    Some(worst.map(Some).ok_or_else(|| "no worker has reported its proxies yet".to_owned()))
 }
 
-fn to_proxy_pool_status(figures: ProxyMetrics) -> ProxyPoolStatus {
+fn to_proxy_pool_status(metrics: ProxyMetrics) -> ProxyPoolStatus {
     ProxyPoolStatus {
-        total: figures.total(),
-        healthy: figures.healthy,
-        suspect: figures.failing,
-        dead: figures.dead,
-        cooling_down: figures.cooling_down,
-        mean_latency: figures.mean_latency_millis.map(std::time::Duration::from_millis),
+        total: metrics.total(),
+        healthy: metrics.healthy,
+        failing: metrics.failing,
+        dead: metrics.dead,
+        cooling_down: metrics.cooling_down,
+        mean_latency: metrics.mean_latency_millis.map(std::time::Duration::from_millis),
     }
 }
 
@@ -264,12 +265,12 @@ mod tests {
     const INSTANCE: &str = "cynosure@work.service";
 
     fn collect_config(state_dir: PathBuf) -> CollectConfig {
-        let named =
+        let source =
             |name: &str| SourceIdentity { name: name.to_owned(), provider: "example".to_owned() };
         CollectConfig {
             archive_dir: state_dir.clone(),
             state_dir,
-            sources: vec![named("home"), named("work")],
+            sources: vec![source("home"), source("work")],
             archive_mismatch: |_, _, _| None,
             unit: UNIT.to_owned(),
             has_proxy_pool: true,
@@ -279,10 +280,10 @@ mod tests {
     }
 
     fn sample_findings() -> Vec<Finding> {
-        let finding = |about, what| Finding {
+        let finding = |subject, kind| Finding {
             level: HealthLevel::Healthy,
-            subject: about,
-            kind: what,
+            subject,
+            kind,
             remedy: Remedy::None,
         };
         let unit =
@@ -300,9 +301,9 @@ mod tests {
         }
 
         let units = group_sources_by_unit(UNIT, &sample_findings());
-        let gathered = collect_sources(&collect_config(home.path().to_owned()), &units, NOW);
+        let data = collect_sources(&collect_config(home.path().to_owned()), &units, NOW);
 
-        assert_eq!(gathered.crash_loops, Ok(vec![(INSTANCE.to_owned(), 9)]));
+        assert_eq!(data.crash_loops, Ok(vec![(INSTANCE.to_owned(), 9)]));
         assert_eq!(units[INSTANCE], ["work".to_owned()].into());
     }
 
@@ -310,17 +311,17 @@ mod tests {
     fn unreadable_files_are_errors_and_absent_ones_are_empty() {
         let home = tempfile::tempdir().unwrap();
         let dir = home.path();
-        let all = || {
+        let collect = || {
             collect_sources(
                 &collect_config(dir.to_owned()),
                 &group_sources_by_unit(UNIT, &sample_findings()),
                 NOW,
             )
         };
-        let before = all();
+        let before = collect();
         assert!(before.sources.iter().all(|source| matches!(source.counters, Ok(None))));
         assert_eq!((before.crash_loops, before.breakers.unwrap().len()), (Ok(Vec::new()), 0));
-        assert!(matches!(before.proxy_pool, Some(Ok(None))), "no worker runs that could tell");
+        assert!(matches!(before.proxy_pool, Some(Ok(None))), "no worker is running");
 
         for name in ["home", "work"] {
             fs_err::create_dir(dir.join(name)).unwrap();
@@ -331,11 +332,12 @@ mod tests {
         for file in [BreakersFile::new(dir).path(), RestartBudgetFile::new(dir).path()] {
             fs_err::write(file, "rot").unwrap();
         }
-        let after = all();
+        let after = collect();
 
-        let [broken, whole] = &after.sources[..] else { panic!("two sources") };
-        assert!(broken.counters.as_ref().unwrap_err().contains("figures.json cannot be read: EOF"));
-        assert!(whole.known_counters().is_some());
+        let [unreadable, readable] = &after.sources[..] else { panic!("two sources") };
+        let reason = unreadable.counters.as_ref().unwrap_err();
+        assert!(reason.contains("figures.json cannot be read: EOF"), "{reason}");
+        assert!(readable.known_counters().is_some());
         assert!(after.crash_loops.unwrap_err().contains("restarts.json cannot be read: expected"));
         assert!(after.breakers.unwrap_err().contains("breakers.json cannot be read: expected"));
     }

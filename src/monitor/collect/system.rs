@@ -46,23 +46,23 @@ impl CpuSampler {
         }
         self.previous = read_cpu_ticks();
         thread::park_timeout(FIRST_SAMPLE_PERIOD);
-        let brief = self.update(read_cpu_ticks()?)?;
+        let sampled = self.update(read_cpu_ticks()?)?;
         // One busy second may be chance, but a busy minute is not.
         let load = fs_err::read_to_string(LOAD_FILE).ok();
         let load = load.as_deref().and_then(|load| load_ratio(load, processor_count()));
-        Some(load.map_or(brief, |load| brief.min(load)))
+        Some(load.map_or(sampled, |load| sampled.min(load)))
     }
 
     /// Updates the usage ratio with the current ticks. The last ratio is kept if too few ticks have
     /// passed, or if there are fewer than before because a processor was removed.
-    fn update(&mut self, now: CpuTicks) -> Option<f64> {
+    fn update(&mut self, ticks: CpuTicks) -> Option<f64> {
         match self
             .previous
-            .map(|before| (now.busy_ratio_since(before), now.total.checked_sub(before.total)))
+            .map(|before| (ticks.busy_ratio_since(before), ticks.total.checked_sub(before.total)))
         {
-            Some((_, Some(passed))) if passed < TICKS_MIN => {}
-            Some((share @ Some(_), _)) => (self.previous, self.last_ratio) = (Some(now), share),
-            Some((None, _)) | None => self.previous = Some(now),
+            Some((_, Some(elapsed))) if elapsed < TICKS_MIN => {}
+            Some((ratio @ Some(_), _)) => (self.previous, self.last_ratio) = (Some(ticks), ratio),
+            Some((None, _)) | None => self.previous = Some(ticks),
         }
         self.last_ratio
     }
@@ -72,9 +72,9 @@ impl CpuTicks {
     /// Returns the busy share of the ticks since `before`, over all processors.
     #[expect(clippy::cast_precision_loss, reason = "a share")]
     fn busy_ratio_since(self, before: Self) -> Option<f64> {
-        let (busy, all) =
+        let (busy, total) =
             (self.busy.checked_sub(before.busy)?, self.total.checked_sub(before.total)?);
-        (all > 0).then(|| busy as f64 / all as f64)
+        (total > 0).then(|| busy as f64 / total as f64)
     }
 }
 
@@ -98,9 +98,9 @@ fn load_ratio(text: &str, processors: Option<u32>) -> Option<f64> {
 fn parse_cpu_ticks(text: &str) -> Option<CpuTicks> {
     let line = text.lines().next()?.strip_prefix("cpu ")?;
     let times: Vec<u64> = line.split_whitespace().take(8).map_while(|t| t.parse().ok()).collect();
-    let all = times.iter().fold(0_u64, |sum, time| sum.saturating_add(*time));
-    let [_, _, _, idle, waiting, ..] = times[..] else { return None };
-    Some(CpuTicks { busy: all.saturating_sub(idle).saturating_sub(waiting), total: all })
+    let total = times.iter().fold(0_u64, |sum, time| sum.saturating_add(*time));
+    let [_, _, _, idle, iowait, ..] = times[..] else { return None };
+    Some(CpuTicks { busy: total.saturating_sub(idle).saturating_sub(iowait), total })
 }
 
 /// Returns the share of memory that is not available.
@@ -117,8 +117,8 @@ fn parse_memory_ratio(text: &str) -> Option<f64> {
 /// Measures the filesystem of a folder. If the folder does not exist yet, its nearest existing
 /// parent is measured, because the folder will be created there.
 pub(super) fn measure_filesystem(folder: &Path) -> CollectResult<FsUsage> {
-    let standing = folder.ancestors().filter(|path| !path.as_os_str().is_empty());
-    let found = standing
+    let paths = folder.ancestors().filter(|path| !path.as_os_str().is_empty());
+    let found = paths
         .map(fs_usage)
         .find(|found| !matches!(found, Err(error) if error.kind() == io::ErrorKind::NotFound));
     found.unwrap_or_else(|| fs_usage(Path::new("."))).map_err(|error| error.to_string())
@@ -127,26 +127,26 @@ pub(super) fn measure_filesystem(folder: &Path) -> CollectResult<FsUsage> {
 /// Returns each filesystem once, and the folders whose filesystem could not be measured, with the
 /// reason.
 pub(super) fn collect_disks(
-    rooms: impl Iterator<Item = (PathBuf, CollectResult<FsUsage>)>,
+    measurements: impl Iterator<Item = (PathBuf, CollectResult<FsUsage>)>,
 ) -> (Vec<DiskUsage>, Vec<(String, String)>) {
-    let (mut seen, mut unmeasured, mut ids) = (Vec::new(), Vec::new(), Vec::new());
-    for (folder, room) in rooms {
+    let (mut disks, mut unmeasured, mut ids) = (Vec::new(), Vec::new(), Vec::new());
+    for (folder, measurement) in measurements {
         let path = folder.display().to_string();
-        match room {
-            Ok(room) if ids.contains(&room.filesystem_id) => {}
-            Ok(room) => {
-                ids.push(room.filesystem_id);
-                seen.push(DiskUsage {
+        match measurement {
+            Ok(usage) if ids.contains(&usage.filesystem_id) => {}
+            Ok(usage) => {
+                ids.push(usage.filesystem_id);
+                disks.push(DiskUsage {
                     path,
-                    used_ratio: room.used_share(),
-                    free_bytes: room.free_bytes,
-                    inode_ratio: room.used_inode_share(),
+                    used_ratio: usage.used_share(),
+                    free_bytes: usage.free_bytes,
+                    inode_ratio: usage.used_inode_share(),
                 });
             }
-            Err(why) => unmeasured.push((path, why)),
+            Err(reason) => unmeasured.push((path, reason)),
         }
     }
-    (seen, unmeasured)
+    (disks, unmeasured)
 }
 
 #[cfg(test)]
@@ -168,16 +168,16 @@ mod tests {
 
     #[test]
     fn samples_taken_too_soon_repeat_the_last_ratio() {
-        let mut meter =
+        let mut sampler =
             CpuSampler { previous: Some(CpuTicks { busy: 0, total: 1000 }), last_ratio: None };
-        let mut note = |busy, all| meter.update(CpuTicks { busy, total: all });
+        let mut update = |busy, total| sampler.update(CpuTicks { busy, total });
 
-        assert_eq!(note(90, 1100), Some(0.9));
-        assert_eq!(note(90, 1100), Some(0.9));
-        assert_eq!(note(91, 1149), Some(0.9));
-        assert_eq!(note(100, 1200), Some(0.1));
-        assert_eq!(note(7, 70), Some(0.1), "a processor has gone");
-        assert_eq!(note(57, 170), Some(0.5));
+        assert_eq!(update(90, 1100), Some(0.9));
+        assert_eq!(update(90, 1100), Some(0.9));
+        assert_eq!(update(91, 1149), Some(0.9));
+        assert_eq!(update(100, 1200), Some(0.1));
+        assert_eq!(update(7, 70), Some(0.1), "a processor was removed");
+        assert_eq!(update(57, 170), Some(0.5));
     }
 
     #[test]
@@ -207,8 +207,8 @@ mod tests {
     fn the_local_host_is_sampled() {
         let system = CpuSampler::default().sample();
 
-        let share = system.memory_ratio.unwrap();
-        assert!((0.0..=1.0).contains(&share), "{system:?}");
+        let ratio = system.memory_ratio.unwrap();
+        assert!((0.0..=1.0).contains(&ratio), "{system:?}");
     }
 
     #[test]
@@ -216,15 +216,16 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         fs_err::write(home.path().join("file"), "").unwrap();
         let folders = ["state", "file/in/it", "not/there/yet"].map(|name| home.path().join(name));
-        let broken = folders[1].display().to_string();
+        let failing = folders[1].display().to_string();
 
-        let rooms = folders.into_iter().map(|folder| (folder.clone(), measure_filesystem(&folder)));
-        let (disks, unmeasured) = collect_disks(rooms);
+        let measurements =
+            folders.into_iter().map(|folder| (folder.clone(), measure_filesystem(&folder)));
+        let (disks, unmeasured) = collect_disks(measurements);
 
         assert_eq!(disks.len(), 1);
         assert!((0.0..=1.0).contains(&disks[0].used_ratio), "{disks:?}");
         assert_eq!(unmeasured.len(), 1, "{unmeasured:?}");
-        assert_eq!(unmeasured[0].0, broken);
+        assert_eq!(unmeasured[0].0, failing);
         assert!(unmeasured[0].1.contains("Not a directory"), "{unmeasured:?}");
     }
 }

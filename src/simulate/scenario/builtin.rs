@@ -1,4 +1,4 @@
-//! The scenarios that come with the program, by name.
+//! Built-in scenarios, by name.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use crate::simulate::{Scenario, ScenarioFileError};
 
 macro_rules! scenarios {
     ($($name:literal),+ $(,)?) => {
-        /// Name and text, in the order in which they are listed.
+        /// Name and text of each scenario, in the order of the list.
         const BUILTIN_SCENARIOS: &[(&str, &str)] =
             &[$(($name, include_str!(concat!("../../../scenarios/", $name, ".toml")))),+];
     };
@@ -25,12 +25,12 @@ scenarios![
     "shared-with-another",
 ];
 
-/// The names of the shipped scenarios, each with its text.
+/// Returns the name and the text of each built-in scenario.
 pub fn builtin_scenarios() -> impl Iterator<Item = (&'static str, &'static str)> + Clone {
     BUILTIN_SCENARIOS.iter().copied()
 }
 
-/// Reads a shipped scenario; `None` if there is none of that name.
+/// Parses the built-in scenario of this name. `None` if there is none.
 #[must_use]
 pub fn find_builtin(name: &str) -> Option<Result<Scenario, ScenarioFileError>> {
     let (name, text) = builtin_scenarios().find(|(known, _)| *known == name)?;

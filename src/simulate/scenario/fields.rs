@@ -1,7 +1,7 @@
-//! The questions a table of a scenario can be asked.
+//! Reader for one table of a scenario file.
 //!
-//! As in the configuration, asking is what declares a key, and a wrong value is noted and goes as not given,
-//! so that one reading finds every mistake.
+//! Reading a key also declares it as known. A wrong value is reported and then treated as missing,
+//! so that one pass finds every error. The configuration is read in the same way.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -12,11 +12,12 @@ use crate::config::{
     parse_duration,
 };
 
-/// The longest text of a scenario, in characters: it stands on one line.
+/// Maximum length of a text in characters, because it is shown on one line.
 const TEXT_LEN_MAX: usize = 100;
 
+/// One table of a scenario file, with the keys that were read so far.
 pub(super) struct ScenarioTable<'m> {
-    /// What stands before its keys: `server.`, or nothing at the top.
+    /// Prefix of the keys in messages: `server.`, or empty at the top level.
     prefix: String,
     location: Location,
     table: Table,
@@ -27,43 +28,45 @@ pub(super) struct ScenarioTable<'m> {
 impl<'m> ScenarioTable<'m> {
     pub(super) fn new(
         prefix: &str,
-        place: Location,
+        location: Location,
         table: Table,
-        mistakes: &'m mut Vec<Diagnostic>,
+        diagnostics: &'m mut Vec<Diagnostic>,
     ) -> Self {
         Self {
             prefix: prefix.to_owned(),
-            location: place,
+            location,
             table,
             known_keys: BTreeSet::new(),
-            diagnostics: mistakes,
+            diagnostics,
         }
     }
 
-    /// Notes the keys that nothing asked for.
+    /// Reports the keys that were not read.
     pub(super) fn report_unknown_keys(self) {
         for (key, node) in self.table {
-            let known = || self.known_keys.iter().copied();
-            let remedy = match closest_match(&key, known()) {
-                Some(meant) => format!("did you mean `{meant}`?"),
-                None => format!("the keys here are {}", known().collect::<Vec<_>>().join(", ")),
+            let known_keys = || self.known_keys.iter().copied();
+            let remedy = match closest_match(&key, known_keys()) {
+                Some(suggestion) => format!("did you mean `{suggestion}`?"),
+                None => {
+                    format!("the keys here are {}", known_keys().collect::<Vec<_>>().join(", "))
+                }
             };
-            let what = format!("unknown key `{}{key}`; {remedy}", self.prefix);
-            self.diagnostics.push(Diagnostic { location: node.place, message: what });
+            let message = format!("unknown key `{}{key}`; {remedy}", self.prefix);
+            self.diagnostics.push(Diagnostic { location: node.location, message });
         }
     }
 
-    /// Where the table stands.
+    /// Returns the location of the table in the file.
     pub(super) fn location(&self) -> Location {
         self.location.clone()
     }
 
-    /// Declares keys that are not asked for this time.
+    /// Declares keys as known without reading them.
     pub(super) fn allow_keys(&mut self, keys: &[&'static str]) {
         self.known_keys.extend(keys);
     }
 
-    /// Leaves the keys that are left unjudged.
+    /// Discards the remaining keys without an error.
     pub(super) fn discard_remaining(&mut self) {
         self.table.clear();
     }
@@ -72,18 +75,18 @@ impl<'m> ScenarioTable<'m> {
         self.table.contains_key(key)
     }
 
-    /// Notes that the table as a whole is wrong.
-    pub(super) fn report_error(&mut self, what: String) {
-        self.diagnostics.push(Diagnostic { location: self.location.clone(), message: what });
+    /// Reports an error of the table as a whole.
+    pub(super) fn report_error(&mut self, message: String) {
+        self.diagnostics.push(Diagnostic { location: self.location.clone(), message });
     }
 
-    /// Gives up a key that has no place beside another.
-    pub(super) fn reject_key(&mut self, key: &'static str, why: &str) {
+    /// Discards a key that is not allowed here and reports it with the reason.
+    pub(super) fn reject_key(&mut self, key: &'static str, reason: &str) {
         self.known_keys.insert(key);
         if let Some(node) = self.table.remove(key) {
             self.diagnostics.push(Diagnostic {
-                location: node.place,
-                message: format!("`{}{key}` {why}", self.prefix),
+                location: node.location,
+                message: format!("`{}{key}` {reason}", self.prefix),
             });
         }
     }
@@ -97,8 +100,8 @@ impl<'m> ScenarioTable<'m> {
     }
 
     pub(super) fn count(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
-        let want = format!("a whole number from {} to {}", range.start(), range.end());
-        self.required(key, &want, |value| {
+        let expected = format!("a whole number from {} to {}", range.start(), range.end());
+        self.required(key, &expected, |value| {
             let number = value.integer().and_then(|number| u64::try_from(number).ok());
             number.filter(|number| range.contains(number))
         })
@@ -110,36 +113,37 @@ impl<'m> ScenarioTable<'m> {
         range: RangeInclusive<Duration>,
     ) -> Option<Duration> {
         let [least, most] = [range.start(), range.end()].map(|limit| duration_literal(*limit));
-        let want = format!("\"90s\", \"5m\", \"1h\" or whole seconds, from {least} to {most}");
-        self.required(key, &want, |value| {
-            let whole = value.integer().and_then(|seconds| u64::try_from(seconds).ok());
-            let written = value.text().and_then(parse_duration);
-            written.or_else(|| whole.map(Duration::from_secs)).filter(|span| range.contains(span))
+        let expected = format!("\"90s\", \"5m\", \"1h\" or whole seconds, from {least} to {most}");
+        self.required(key, &expected, |value| {
+            let seconds = value.integer().and_then(|number| u64::try_from(number).ok());
+            let duration = value.text().and_then(parse_duration);
+            let duration = duration.or_else(|| seconds.map(Duration::from_secs));
+            duration.filter(|duration| range.contains(duration))
         })
     }
 
     pub(super) fn parsed<T: std::str::FromStr>(
         &mut self,
         key: &'static str,
-        want: &str,
+        expected: &str,
     ) -> Option<T> {
-        self.required(key, want, |value| value.text()?.parse().ok())
+        self.required(key, expected, |value| value.text()?.parse().ok())
     }
 
-    /// Asks for one of a few words.
+    /// Reads one of a fixed set of words.
     pub(super) fn choice<T: Copy>(
         &mut self,
         key: &'static str,
         words: &[(&'static str, T)],
     ) -> Option<T> {
-        let named: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
-        self.required(key, &format!("one of {}", named.join(", ")), |value| {
+        let quoted: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
+        self.required(key, &format!("one of {}", quoted.join(", ")), |value| {
             let text = value.text()?;
-            words.iter().find(|(word, _)| *word == text).map(|(_, meant)| *meant)
+            words.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice)
         })
     }
 
-    /// Asks for a value that may be left out; `read` is then not asked at all.
+    /// Reads an optional value. `read` is called only if the key is there.
     pub(super) fn or_default<T>(
         &mut self,
         key: &'static str,
@@ -150,35 +154,35 @@ impl<'m> ScenarioTable<'m> {
         if self.contains(key) { read(self, key).unwrap_or(default) } else { default }
     }
 
-    /// Takes a table; its absence is a mistake where there is a reason for one.
+    /// Removes and returns a table. Its absence is an error if a `purpose` is given.
     pub(super) fn take_table(
         &mut self,
         key: &'static str,
-        why_needed: Option<&str>,
+        purpose: Option<&str>,
     ) -> Option<ScenarioTable<'_>> {
         self.known_keys.insert(key);
         match self.table.remove(key) {
-            Some(Node { place, value: Value::Table(table) }) => {
-                Some(ScenarioTable::new(&format!("{key}."), place, table, self.diagnostics))
+            Some(Node { location, value: Value::Table(table) }) => {
+                Some(ScenarioTable::new(&format!("{key}."), location, table, self.diagnostics))
             }
             Some(node) => {
-                let what = format!(
+                let message = format!(
                     "`{key}` is {}; write [{key}] and its keys below it",
                     describe(&node.value)
                 );
-                self.diagnostics.push(Diagnostic { location: node.place, message: what });
+                self.diagnostics.push(Diagnostic { location: node.location, message });
                 None
             }
             None => {
-                if let Some(why) = why_needed {
-                    self.report_error(format!("[{key}] is missing; {why}"));
+                if let Some(purpose) = purpose {
+                    self.report_error(format!("[{key}] is missing; {purpose}"));
                 }
                 None
             }
         }
     }
 
-    /// Takes a list of tables, which may be empty, and reads each.
+    /// Removes a list of tables, which may be missing, and reads each table.
     pub(super) fn read_tables<T>(
         &mut self,
         key: &'static str,
@@ -187,46 +191,47 @@ impl<'m> ScenarioTable<'m> {
         self.known_keys.insert(key);
         let Some(node) = self.table.remove(key) else { return Vec::new() };
         let Value::List(items) = node.value else {
-            let what = format!(
+            let message = format!(
                 "`{key}` is {}; write [[{key}]], with two brackets, once for each",
                 describe(&node.value)
             );
-            self.diagnostics.push(Diagnostic { location: node.place, message: what });
+            self.diagnostics.push(Diagnostic { location: node.location, message });
             return Vec::new();
         };
-        let mut found = Vec::new();
+        let mut values = Vec::new();
         for item in items {
             let Value::Table(table) = item.value else {
-                let what = format!("`{key}` holds {}; write [[{key}]]", describe(&item.value));
-                self.diagnostics.push(Diagnostic { location: item.place, message: what });
+                let message = format!("`{key}` holds {}; write [[{key}]]", describe(&item.value));
+                self.diagnostics.push(Diagnostic { location: item.location, message });
                 continue;
             };
-            let place = item.place.clone();
+            let location = item.location.clone();
             let mut fields =
-                ScenarioTable::new(&format!("{key}."), item.place, table, self.diagnostics);
+                ScenarioTable::new(&format!("{key}."), item.location, table, self.diagnostics);
             let value = read(&mut fields);
             fields.report_unknown_keys();
-            found.extend(value.map(|value| (place, value)));
+            values.extend(value.map(|value| (location, value)));
         }
-        found
+        values
     }
 
     fn required<T>(
         &mut self,
         key: &'static str,
-        want: &str,
+        expected: &str,
         read: impl FnOnce(&Value) -> Option<T>,
     ) -> Option<T> {
         self.known_keys.insert(key);
         let Some(node) = self.table.remove(key) else {
-            let what = format!("`{}{key}` is missing; write {want}", self.prefix);
-            self.report_error(what);
+            let message = format!("`{}{key}` is missing; write {expected}", self.prefix);
+            self.report_error(message);
             return None;
         };
         let value = read(&node.value);
         if value.is_none() {
-            let what = format!("`{}{key}` is {}; write {want}", self.prefix, describe(&node.value));
-            self.diagnostics.push(Diagnostic { location: node.place, message: what });
+            let message =
+                format!("`{}{key}` is {}; write {expected}", self.prefix, describe(&node.value));
+            self.diagnostics.push(Diagnostic { location: node.location, message });
         }
         value
     }

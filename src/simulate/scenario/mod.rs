@@ -1,4 +1,4 @@
-//! Scenario files: a server with its limits and its bad hours, and a mailbox to be had from it.
+//! Scenario files: a simulated server with its limit and outages, and the requests to send to it.
 //!
 //! `docs/simulate.md` describes every key.
 
@@ -17,75 +17,76 @@ use crate::simulate::{ScenarioFileError, SimulatedServer};
 
 pub use self::builtin::{builtin_scenarios, find_builtin};
 
-/// What is rehearsed.
+/// Scenario of a simulation: a server and a workload.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scenario {
-    /// One line for the list.
+    /// One line for the list of scenarios.
     pub description: String,
-    /// Its outages are in the order of their beginnings, and do not overlap.
+    /// Its outages are sorted by start and do not overlap.
     pub server: SimulatedServer,
-    /// Requests that the client sends side by side at most.
+    /// Maximum number of requests in flight.
     pub workers: u32,
     /// Units of the quota that each request costs.
     pub weight: u32,
     pub stop_condition: StopCondition,
 }
 
-/// When the rehearsal ends.
+/// Condition at which the simulation ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum StopCondition {
-    /// When so many requests are answered well: the mailbox.
+    /// This many accepted requests, which is the size of the mailbox.
     Requests(u64),
-    /// After that time, whatever is done by then.
+    /// This time, with any number of requests.
     Elapsed(Duration),
 }
 
 impl Scenario {
-    /// Reads a scenario file's text; `file` is what a mistake in it is placed in.
+    /// Parses the text of a scenario file. `file` is the path that errors show.
     ///
     /// # Errors
-    /// Every mistake, at once.
+    /// Returns all errors of the file at once.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ScenarioFileError> {
         let file: Arc<Path> = Arc::from(file);
-        let mut mistakes = Vec::new();
-        let table = parse(&file, text, &mut mistakes);
-        if !mistakes.is_empty() {
-            // What else is wrong would only follow from it.
-            return Err(ScenarioFileError::new("scenario", mistakes));
+        let mut diagnostics = Vec::new();
+        let table = parse(&file, text, &mut diagnostics);
+        if !diagnostics.is_empty() {
+            // Further errors would only follow from a syntax error.
+            return Err(ScenarioFileError::new("scenario", diagnostics));
         }
-        match read::read_scenario(&file, table, &mut mistakes) {
-            Some(scenario) if mistakes.is_empty() => Ok(scenario),
-            Some(_) | None => Err(ScenarioFileError::new("scenario", mistakes)),
+        match read::read_scenario(&file, table, &mut diagnostics) {
+            Some(scenario) if diagnostics.is_empty() => Ok(scenario),
+            Some(_) | None => Err(ScenarioFileError::new("scenario", diagnostics)),
         }
     }
 
-    /// The most requests that can come through: the mailbox, or what the limit and the latency allow.
+    /// Returns the maximum number of accepted requests: the size of the mailbox, or the number that
+    /// the limit and the latency allow.
     #[must_use]
     pub fn max_requests(&self) -> u64 {
-        let lasts = match self.stop_condition {
+        let duration = match self.stop_condition {
             StopCondition::Requests(requests) => return requests,
-            StopCondition::Elapsed(lasts) => lasts,
+            StopCondition::Elapsed(duration) => duration,
         };
         let granted = self.server.algorithm.granted_rate().get() / f64::from(self.weight);
-        let asked = f64::from(self.workers) / self.server.latency.base.as_secs_f64();
+        let sendable = f64::from(self.workers) / self.server.latency.base.as_secs_f64();
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "the cast saturates, which is as many as can be"
+            reason = "the cast saturates, and the value is an upper bound"
         )]
-        let most = (granted.min(asked) * lasts.as_secs_f64()) as u64;
-        most
+        let requests = (granted.min(sendable) * duration.as_secs_f64()) as u64;
+        requests
     }
 
-    /// The time in which the quota grants so many requests, outages included.
+    /// Returns the minimum time in which the quota grants `requests` requests, including outages.
     #[must_use]
     pub fn min_duration(&self, requests: u64) -> Duration {
         let units = u128::from(requests) * u128::from(self.weight);
         #[expect(clippy::cast_precision_loss, reason = "shown to the second")]
         let seconds = units as f64 / self.server.algorithm.granted_rate().get();
         let granted = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
-        self.server.outages.iter().fold(granted, |whole, outage| {
-            if outage.start < whole { whole.saturating_add(outage.duration) } else { whole }
+        self.server.outages.iter().fold(granted, |total, outage| {
+            if outage.start < total { total.saturating_add(outage.duration) } else { total }
         })
     }
 }

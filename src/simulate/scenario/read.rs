@@ -1,4 +1,4 @@
-//! From a table as written to a scenario.
+//! Conversion of a parsed scenario file into a [`Scenario`].
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,14 +12,15 @@ use crate::simulate::{
     Scenario, SimulatedOutage, SimulatedServer, StopCondition,
 };
 
-/// A rehearsal of so many requests takes some seconds, and nobody waits longer.
+/// Maximum number of requests of a simulation. So many take some seconds, and users do not wait
+/// longer.
 const REQUESTS_MAX: u64 = 2_000_000;
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
 const MONTH: Duration = Duration::from_secs(31 * 86_400);
 
-/// A server not far away.
+/// Default latency: that of a server not far away.
 const LATENCY_DEFAULT: LatencyModel =
     LatencyModel { base: Duration::from_millis(60), mean_tail: Duration::from_millis(40) };
 
@@ -29,7 +30,7 @@ const WEIGHT_MAX: u64 = 10_000;
 
 const RATE_EXAMPLE: &str = "a rate such as \"10/s\", \"600/min\" or \"5000/h\"";
 
-/// How a limit counts.
+/// Values of the key `kind` of `[limit]`.
 #[derive(Clone, Copy)]
 enum AlgorithmName {
     FixedWindow,
@@ -38,7 +39,7 @@ enum AlgorithmName {
     Lockout,
 }
 
-/// The families of headers.
+/// Values of the key `headers` of `[server]`.
 #[derive(Clone, Copy)]
 enum HeaderModeName {
     None,
@@ -48,40 +49,43 @@ enum HeaderModeName {
     XRateLimit,
 }
 
-/// Reads the whole file; `None` where a mistake leaves nothing to rehearse.
+/// Reads the whole file. `None` if an error leaves no valid scenario.
 pub(super) fn read_scenario(
     file: &Arc<Path>,
     table: Table,
-    mistakes: &mut Vec<Diagnostic>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Scenario> {
-    let mut top = ScenarioTable::new("", Location::File(Arc::clone(file)), table, mistakes);
-    let about = top.text("about", "600 requests in each minute");
+    let mut top = ScenarioTable::new("", Location::File(Arc::clone(file)), table, diagnostics);
+    let description = top.text("about", "600 requests in each minute");
     let server =
-        top.take_table("server", Some("it says how the server answers")).and_then(read_server);
-    let shape = top.take_table("limit", Some("it says how the server counts")).and_then(read_limit);
-    let neighbour = top.take_table("neighbour", None).and_then(read_competing_client);
+        top.take_table("server", Some("it sets the latency and headers")).and_then(read_server);
+    let algorithm =
+        top.take_table("limit", Some("it sets the server's rate limit")).and_then(read_limit);
+    let competing_client = top.take_table("neighbour", None).and_then(read_competing_client);
     let outages = top.read_tables("outage", read_outage);
-    let mailbox = top.take_table("mailbox", Some("it says how much there is to be had"));
-    let mailbox = mailbox.and_then(read_workload);
+    let workload = top
+        .take_table("mailbox", Some("it sets the number of requests, or the time to run"))
+        .and_then(read_workload);
     top.report_unknown_keys();
-    let outages = sort_outages(outages, mistakes);
-    let (latency, speech, renewal) = server?;
-    let (mailbox, place) = mailbox?;
+    let outages = sort_outages(outages, diagnostics);
+    let (latency, header_mode, reset_semantics) = server?;
+    let (workload, location) = workload?;
     let server = SimulatedServer {
-        algorithm: shape?,
-        header_mode: speech,
-        reset_semantics: renewal,
+        algorithm: algorithm?,
+        header_mode,
+        reset_semantics,
         latency,
-        competing_client: neighbour,
+        competing_client,
         outages,
     };
-    let Workload { stop_condition: until, workers, weight } = mailbox;
-    let scenario = Scenario { description: about?, server, workers, weight, stop_condition: until };
+    let Workload { stop_condition, workers, weight } = workload;
+    let scenario = Scenario { description: description?, server, workers, weight, stop_condition };
     if scenario.max_requests() > REQUESTS_MAX {
-        let what = format!(
-            "`mailbox.lasts` is time for more than {REQUESTS_MAX} requests; shorten it, or lower the limit"
+        let message = format!(
+            "`mailbox.lasts` allows more than {REQUESTS_MAX} requests; shorten it, or lower the \
+             limit"
         );
-        mistakes.push(Diagnostic { location: place, message: what });
+        diagnostics.push(Diagnostic { location, message });
     }
     Some(scenario)
 }
@@ -92,7 +96,7 @@ fn read_server(
     let base = fields.or_default("latency", LATENCY_DEFAULT.base, |fields, key| {
         fields.duration(key, Duration::from_millis(1)..=60 * SECOND)
     });
-    let spread = fields.or_default("tail", LATENCY_DEFAULT.mean_tail, |fields, key| {
+    let mean_tail = fields.or_default("tail", LATENCY_DEFAULT.mean_tail, |fields, key| {
         fields.duration(key, Duration::ZERO..=60 * SECOND)
     });
     let headers = fields.choice(
@@ -106,7 +110,7 @@ fn read_server(
         ],
     );
     if headers.is_some() && !matches!(headers, Some(HeaderModeName::XRateLimit)) {
-        fields.reject_key("reset", "has a meaning only beside `headers = \"x-ratelimit\"`");
+        fields.reject_key("reset", "applies only to `headers = \"x-ratelimit\"`");
     }
     let reset = fields.or_default("reset", ResetMeaning::EpochSeconds, |fields, key| {
         fields.choice(
@@ -121,27 +125,27 @@ fn read_server(
         )
     });
     if let Some(HeaderModeName::None | HeaderModeName::RetryAfter) = headers {
-        fields.reject_key("renewal", "has a meaning only beside headers that name a reset");
+        fields.reject_key("renewal", "applies only to headers that contain a reset");
     }
-    let renewal = fields.or_default("renewal", ResetSemantics::FullQuota, |fields, key| {
+    let reset_semantics = fields.or_default("renewal", ResetSemantics::FullQuota, |fields, key| {
         fields
             .choice(key, &[("all", ResetSemantics::FullQuota), ("next", ResetSemantics::NextUnit)])
     });
     fields.report_unknown_keys();
-    let speech = match headers? {
+    let header_mode = match headers? {
         HeaderModeName::None => HeaderMode::None,
         HeaderModeName::RetryAfter => HeaderMode::RetryAfter,
         HeaderModeName::RateLimit => HeaderMode::RateLimit,
-        HeaderModeName::RateLimitOld => HeaderMode::RateLimitOld,
+        HeaderModeName::RateLimitOld => HeaderMode::RateLimitLegacy,
         HeaderModeName::XRateLimit => HeaderMode::XRateLimit(reset),
     };
-    Some((LatencyModel { base, mean_tail: spread }, speech, renewal))
+    Some((LatencyModel { base, mean_tail }, header_mode, reset_semantics))
 }
 
 fn read_limit(mut fields: ScenarioTable<'_>) -> Option<LimitAlgorithm> {
-    let shape = read_algorithm(&mut fields);
+    let algorithm = read_algorithm(&mut fields);
     fields.report_unknown_keys();
-    shape
+    algorithm
 }
 
 fn read_algorithm(fields: &mut ScenarioTable<'_>) -> Option<LimitAlgorithm> {
@@ -155,17 +159,21 @@ fn read_algorithm(fields: &mut ScenarioTable<'_>) -> Option<LimitAlgorithm> {
         ],
     );
     let Some(kind) = kind else {
-        // Without a kind nothing can be said of the other keys.
+        // The valid keys depend on the kind.
         fields.discard_remaining();
         return None;
     };
     match kind {
         AlgorithmName::FixedWindow => {
-            let windowed = read_quota_and_window(fields);
+            let quota_and_window = read_quota_and_window(fields);
             let phase = fields.or_default("phase", Duration::ZERO, |fields, key| {
                 fields.duration(key, Duration::ZERO..=MONTH)
             });
-            windowed.map(|(quota, window)| LimitAlgorithm::FixedWindow { quota, window, phase })
+            quota_and_window.map(|(quota, window)| LimitAlgorithm::FixedWindow {
+                quota,
+                window,
+                phase,
+            })
         }
         AlgorithmName::SlidingLog => read_quota_and_window(fields)
             .map(|(quota, window)| LimitAlgorithm::SlidingLog { quota, window }),
@@ -174,9 +182,9 @@ fn read_algorithm(fields: &mut ScenarioTable<'_>) -> Option<LimitAlgorithm> {
             Some(LimitAlgorithm::TokenBucket { rate: rate?, burst: burst? })
         }
         AlgorithmName::Lockout => {
-            let windowed = read_quota_and_window(fields);
-            let lock = fields.duration("hold", SECOND..=DAY);
-            let restart = fields.or_default("asking", LockoutExtension::Never, |fields, key| {
+            let quota_and_window = read_quota_and_window(fields);
+            let lockout = fields.duration("hold", SECOND..=DAY);
+            let extension = fields.or_default("asking", LockoutExtension::Never, |fields, key| {
                 fields.choice(
                     key,
                     &[
@@ -185,8 +193,8 @@ fn read_algorithm(fields: &mut ScenarioTable<'_>) -> Option<LimitAlgorithm> {
                     ],
                 )
             });
-            let (quota, window) = windowed?;
-            Some(LimitAlgorithm::Lockout { quota, window, lockout: lock?, extension: restart })
+            let (quota, window) = quota_and_window?;
+            Some(LimitAlgorithm::Lockout { quota, window, lockout: lockout?, extension })
         }
     }
 }
@@ -200,27 +208,28 @@ fn read_quota(fields: &mut ScenarioTable<'_>, key: &'static str) -> Option<u32> 
     read_u32(fields, key, REQUESTS_MAX)
 }
 
-fn read_u32(fields: &mut ScenarioTable<'_>, key: &'static str, most: u64) -> Option<u32> {
-    fields.count(key, 1..=most).and_then(|number| u32::try_from(number).ok())
+fn read_u32(fields: &mut ScenarioTable<'_>, key: &'static str, max: u64) -> Option<u32> {
+    fields.count(key, 1..=max).and_then(|number| u32::try_from(number).ok())
 }
 
 fn read_competing_client(mut fields: ScenarioTable<'_>) -> Option<CompetingClient> {
     let rate = fields.parsed("rate", RATE_EXAMPLE);
-    let works = fields.or_default("works", DAY, |fields, key| fields.duration(key, SECOND..=MONTH));
-    let rests = fields.or_default("rests", Duration::ZERO, |fields, key| {
+    let active_for =
+        fields.or_default("works", DAY, |fields, key| fields.duration(key, SECOND..=MONTH));
+    let idle_for = fields.or_default("rests", Duration::ZERO, |fields, key| {
         fields.duration(key, Duration::ZERO..=MONTH)
     });
     fields.report_unknown_keys();
-    Some(CompetingClient { rate: rate?, active_for: works, idle_for: rests })
+    Some(CompetingClient { rate: rate?, active_for, idle_for })
 }
 
 fn read_outage(fields: &mut ScenarioTable<'_>) -> Option<SimulatedOutage> {
-    let from = fields.duration("at", Duration::ZERO..=MONTH);
-    let lasts = fields.duration("lasts", SECOND..=MONTH);
-    Some(SimulatedOutage { start: from?, duration: lasts? })
+    let start = fields.duration("at", Duration::ZERO..=MONTH);
+    let duration = fields.duration("lasts", SECOND..=MONTH);
+    Some(SimulatedOutage { start: start?, duration: duration? })
 }
 
-/// How much there is to be had, and how it is asked for.
+/// Contents of `[mailbox]`: the requests to send, their concurrency and their cost.
 struct Workload {
     stop_condition: StopCondition,
     workers: u32,
@@ -228,47 +237,48 @@ struct Workload {
 }
 
 fn read_workload(mut fields: ScenarioTable<'_>) -> Option<(Workload, Location)> {
-    let until = read_stop_condition(&mut fields);
+    let stop_condition = read_stop_condition(&mut fields);
     let workers = fields.or_default("in_flight", IN_FLIGHT_DEFAULT, |fields, key| {
         read_u32(fields, key, IN_FLIGHT_MAX)
     });
     let weight = fields.or_default("weight", 1, |fields, key| read_u32(fields, key, WEIGHT_MAX));
-    let place = fields.location();
+    let location = fields.location();
     fields.report_unknown_keys();
-    until.map(|until| (Workload { stop_condition: until, workers, weight }, place))
+    stop_condition.map(|stop_condition| (Workload { stop_condition, workers, weight }, location))
 }
 
 fn read_stop_condition(fields: &mut ScenarioTable<'_>) -> Option<StopCondition> {
     match (fields.contains("requests"), fields.contains("lasts")) {
         (true, has_both) => {
             if has_both {
-                fields.reject_key("lasts", "has no place beside `mailbox.requests`; leave one out");
+                fields
+                    .reject_key("lasts", "cannot be combined with `mailbox.requests`; remove one");
             }
             fields.count("requests", 1..=REQUESTS_MAX).map(StopCondition::Requests)
         }
         (false, true) => fields.duration("lasts", SECOND..=MONTH).map(StopCondition::Elapsed),
         (false, false) => {
-            let what = "[mailbox] says neither `requests`, how many there are, nor `lasts`, for \
-                        how long to try; write one";
-            fields.report_error(what.to_owned());
+            let message = "[mailbox] needs `requests`, the number of requests, or `lasts`, the \
+                           time to run; write one";
+            fields.report_error(message.to_owned());
             fields.allow_keys(&["requests", "lasts"]);
             None
         }
     }
 }
 
-/// Sorts the outages, and refuses one that begins before another is over.
+/// Sorts the outages by start and reports each that overlaps the one before it.
 fn sort_outages(
-    mut found: Vec<(Location, SimulatedOutage)>,
-    mistakes: &mut Vec<Diagnostic>,
+    mut outages: Vec<(Location, SimulatedOutage)>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<SimulatedOutage> {
-    found.sort_by_key(|(_, outage)| outage.start);
-    for pair in found.windows(2) {
-        let [(_, first), (place, second)] = pair else { continue };
+    outages.sort_by_key(|(_, outage)| outage.start);
+    for pair in outages.windows(2) {
+        let [(_, first), (location, second)] = pair else { continue };
         if second.start < first.start + first.duration {
-            let what = "this outage begins before another is over; write them as one".to_owned();
-            mistakes.push(Diagnostic { location: place.clone(), message: what });
+            let message = "this outage overlaps an earlier one; write them as one".to_owned();
+            diagnostics.push(Diagnostic { location: location.clone(), message });
         }
     }
-    found.into_iter().map(|(_, outage)| outage).collect()
+    outages.into_iter().map(|(_, outage)| outage).collect()
 }

@@ -1,4 +1,4 @@
-//! Scenario files, good and bad.
+//! Tests of valid and invalid scenario files.
 
 use proptest::prelude::*;
 
@@ -23,7 +23,7 @@ fn parse_scenario(text: &str) -> Result<Scenario, ScenarioFileError> {
 }
 
 fn parse_errors(text: &str) -> String {
-    parse_scenario(text).expect_err("it is wrong").to_string()
+    parse_scenario(text).expect_err("the scenario is invalid").to_string()
 }
 
 #[test]
@@ -80,10 +80,10 @@ fn every_kind_of_limit_is_read() {
         ),
     ];
     let default = "kind = \"sliding-log\"\nquota = 5000\nwindow = 3600";
-    for (text, shape) in cases {
+    for (text, algorithm) in cases {
         assert_eq!(
             parse_scenario(&VALID_SCENARIO.replace(default, text)).unwrap().server.algorithm,
-            shape,
+            algorithm,
             "{text}"
         );
     }
@@ -94,14 +94,14 @@ fn every_family_of_headers_is_read() {
     let cases = [
         ("\"retry-after\"", HeaderMode::RetryAfter),
         ("\"ratelimit\"", HeaderMode::RateLimit),
-        ("\"ratelimit-old\"", HeaderMode::RateLimitOld),
+        ("\"ratelimit-old\"", HeaderMode::RateLimitLegacy),
         ("\"x-ratelimit\"", HeaderMode::XRateLimit(ResetMeaning::EpochSeconds)),
         ("\"x-ratelimit\"\nreset = \"date\"", HeaderMode::XRateLimit(ResetMeaning::Date)),
     ];
-    for (text, speech) in cases {
+    for (text, header_mode) in cases {
         assert_eq!(
             parse_scenario(&VALID_SCENARIO.replace("\"none\"", text)).unwrap().server.header_mode,
-            speech,
+            header_mode,
             "{text}"
         );
     }
@@ -109,15 +109,15 @@ fn every_family_of_headers_is_read() {
 
 #[test]
 fn a_reset_means_the_full_quota_by_default() {
-    let renewal = |text| {
+    let reset_semantics = |text| {
         parse_scenario(&VALID_SCENARIO.replace("\"none\"", text)).unwrap().server.reset_semantics
     };
-    assert_eq!(renewal("\"ratelimit\""), ResetSemantics::FullQuota);
-    assert_eq!(renewal("\"ratelimit\"\nrenewal = \"next\""), ResetSemantics::NextUnit);
+    assert_eq!(reset_semantics("\"ratelimit\""), ResetSemantics::FullQuota);
+    assert_eq!(reset_semantics("\"ratelimit\"\nrenewal = \"next\""), ResetSemantics::NextUnit);
 
     let text = VALID_SCENARIO.replace("\"none\"", "\"none\"\nrenewal = \"all\"");
     insta::assert_snapshot!(parse_errors(&text), @r#"
-        s.toml:5:1: `server.renewal` has a meaning only beside headers that name a reset
+        s.toml:5:1: `server.renewal` applies only to headers that contain a reset
         1 mistake in the scenario
         "#);
 }
@@ -157,7 +157,7 @@ in_flight = 1000
         s.toml:11:2: `neighbour.rate` is missing; write a rate such as "10/s", "600/min" or "5000/h"
         s.toml:15:1: `outage.lasts` is the text "0s"; write "90s", "5m", "1h" or whole seconds, from 1s to 31d
         s.toml:16:1: unknown key `outage.answer`; the keys here are at, lasts
-        s.toml:19:1: `mailbox.lasts` has no place beside `mailbox.requests`; leave one out
+        s.toml:19:1: `mailbox.lasts` cannot be combined with `mailbox.requests`; remove one
         s.toml:20:1: `mailbox.in_flight` is 1000; write a whole number from 1 to 256
         13 mistakes in the scenario
         "#);
@@ -174,7 +174,7 @@ fn outages_are_sorted_and_must_not_overlap() {
 
     let text = VALID_SCENARIO.to_owned() + &outage("2h", "1h") + &outage("1h", "61m");
     insta::assert_snapshot!(parse_errors(&text), @r#"
-        s.toml:11:1: this outage begins before another is over; write them as one
+        s.toml:11:1: this outage overlaps an earlier one; write them as one
         1 mistake in the scenario
         "#);
 }
@@ -185,7 +185,7 @@ fn too_many_requests_are_rejected() {
     assert!(parse_scenario(&text).is_ok());
 
     insta::assert_snapshot!(parse_errors(&text.replace("requests = 10", "lasts = \"31d\"")), @r#"
-        s.toml:9:2: `mailbox.lasts` is time for more than 2000000 requests; shorten it, or lower the limit
+        s.toml:9:2: `mailbox.lasts` allows more than 2000000 requests; shorten it, or lower the limit
         1 mistake in the scenario
         "#);
 }
@@ -193,17 +193,17 @@ fn too_many_requests_are_rejected() {
 #[test]
 fn an_empty_file_reports_every_missing_key() {
     insta::assert_snapshot!(parse_errors(""), @r#"
-        s.toml: [limit] is missing; it says how the server counts
-        s.toml: [mailbox] is missing; it says how much there is to be had
-        s.toml: [server] is missing; it says how the server answers
+        s.toml: [limit] is missing; it sets the server's rate limit
+        s.toml: [mailbox] is missing; it sets the number of requests, or the time to run
+        s.toml: [server] is missing; it sets the latency and headers
         s.toml: `about` is missing; write a line of text such as "600 requests in each minute"
         4 mistakes in the scenario
         "#);
     insta::assert_snapshot!(parse_errors("[limit]\nkind = \"fixed\"\nquota = 1\n[server]\nheaders = \"none\"\nreset = 1\n"), @r#"
-        s.toml: [mailbox] is missing; it says how much there is to be had
+        s.toml: [mailbox] is missing; it sets the number of requests, or the time to run
         s.toml: `about` is missing; write a line of text such as "600 requests in each minute"
         s.toml:2:1: `limit.kind` is the text "fixed"; write one of "fixed-window", "sliding-log", "token-bucket", "lock-out"
-        s.toml:6:1: `server.reset` has a meaning only beside `headers = "x-ratelimit"`
+        s.toml:6:1: `server.reset` applies only to `headers = "x-ratelimit"`
         4 mistakes in the scenario
         "#);
     insta::assert_snapshot!(parse_errors("server = 1\nlimit = 2\noutage = [3]\n[mailbox]\n"), @r#"
@@ -211,7 +211,7 @@ fn an_empty_file_reports_every_missing_key() {
         s.toml:1:1: `server` is 1; write [server] and its keys below it
         s.toml:2:1: `limit` is 2; write [limit] and its keys below it
         s.toml:3:11: `outage` holds 3; write [[outage]]
-        s.toml:4:2: [mailbox] says neither `requests`, how many there are, nor `lasts`, for how long to try; write one
+        s.toml:4:2: [mailbox] needs `requests`, the number of requests, or `lasts`, the time to run; write one
         5 mistakes in the scenario
         "#);
 }
@@ -233,12 +233,12 @@ mod proptests {
             drop(parse_scenario(&text));
         }
 
-        /// One key of a good file with another value, or under another name.
+        // Changes the value of one key of a valid file.
         #[test]
         fn a_wrong_value_is_reported_with_its_line(
-            which in 0..builtin_scenarios().count(), line in 0..20_usize, value in "[a-z0-9\"'{}\\[\\].-]{0,8}",
+            index in 0..builtin_scenarios().count(), line in 0..20_usize, value in "[a-z0-9\"'{}\\[\\].-]{0,8}",
         ) {
-            let text = builtin_scenarios().nth(which).unwrap().1;
+            let text = builtin_scenarios().nth(index).unwrap().1;
             let changed: Vec<String> = text.lines().enumerate().map(|(number, old)| {
                 match old.split_once(" = ") {
                     Some((key, _)) if number == line => format!("{key} = {value}"),
@@ -246,10 +246,10 @@ mod proptests {
                 }
             }).collect();
             if let Err(error) = parse_scenario(&changed.join("\n")) {
-                let told = error.to_string();
-                prop_assert!(told.starts_with("s.toml"), "{told}");
-                // A missing key is told at its table, which stands above.
-                prop_assert!(told.lines().count() >= 2, "{told}");
+                let message = error.to_string();
+                prop_assert!(message.starts_with("s.toml"), "{message}");
+                // At least one error and the line with their number.
+                prop_assert!(message.lines().count() >= 2, "{message}");
             }
         }
     }

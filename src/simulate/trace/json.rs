@@ -1,4 +1,4 @@
-//! Traces as JSON lines: an object for each answer.
+//! JSON lines format of traces: one object per response.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::simulate::trace::{
 
 const KEYS: [&str; 4] = ["at", "status", "ms", "headers"];
 
-/// An answer with the [`KEYS`], in their order.
+/// Record of one response. Its fields are the [`KEYS`], in their order.
 #[derive(Serialize)]
 struct JsonRecord {
     at: Timestamp,
@@ -25,60 +25,61 @@ struct JsonRecord {
     headers: Map<String, Value>,
 }
 
-/// Writes a line that [`read`] reads, with the line break at its end.
+/// Formats a record as a line that [`parse_records`] reads, including the line break.
 pub(super) fn format_record(
     at: Timestamp,
     status: u16,
-    took: Option<Duration>,
+    latency: Option<Duration>,
     headers: Vec<(String, String)>,
 ) -> String {
-    let ms = took.map(|took| (took.as_secs_f64() * 10_000.0).round() / 10.0);
-    let headers = headers.into_iter().map(|(name, text)| (name, Value::String(text))).collect();
-    let line = JsonRecord { at, status, ms: ms.filter(|ms| *ms <= LATENCY_MS_MAX), headers };
-    // Figures and texts can always be written.
-    let mut text = serde_json::to_string(&line).unwrap_or_default();
-    text.push('\n');
-    text
+    let ms = latency.map(|latency| (latency.as_secs_f64() * 10_000.0).round() / 10.0);
+    let headers = headers.into_iter().map(|(name, value)| (name, Value::String(value))).collect();
+    let record = JsonRecord { at, status, ms: ms.filter(|ms| *ms <= LATENCY_MS_MAX), headers };
+    // Serialising numbers and strings cannot fail.
+    let mut line = serde_json::to_string(&record).unwrap_or_default();
+    line.push('\n');
+    line
 }
 
 pub(super) fn parse_records(
-    lines: &LineLocator,
+    locator: &LineLocator,
     text: &str,
-    mistakes: &mut Vec<Diagnostic>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<RawRecord> {
     let numbered =
         (1..).zip(without_partial_line(text).lines()).filter(|(_, line)| !line.trim().is_empty());
-    numbered.filter_map(|(number, line)| parse_record(lines, number, line, mistakes)).collect()
+    numbered.filter_map(|(number, line)| parse_record(locator, number, line, diagnostics)).collect()
 }
 
-/// All but a last line that breaks off, as after a power cut.
+/// Returns the text without a last line that is incomplete, as after a power cut.
 fn without_partial_line(text: &str) -> &str {
     let (before, last) = text.split_at(text.rfind('\n').map_or(0, |end| end + 1));
-    let read = serde_json::from_str::<Map<String, Value>>(last);
-    if read.is_err_and(|error| error.is_eof()) { before } else { text }
+    let object = serde_json::from_str::<Map<String, Value>>(last);
+    if object.is_err_and(|error| error.is_eof()) { before } else { text }
 }
 
 fn parse_record(
-    lines: &LineLocator,
+    locator: &LineLocator,
     line: usize,
     text: &str,
-    mistakes: &mut Vec<Diagnostic>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<RawRecord> {
     let object: Map<String, Value> = match serde_json::from_str(text) {
         Ok(object) => object,
         Err(error) => {
-            let what = "not a JSON object; write {\"at\": …, \"status\": …} on one line".to_owned();
-            mistakes.push(lines.diagnostic(line, error.column().max(1), what));
+            let message =
+                "not a JSON object; write {\"at\": …, \"status\": …} on one line".to_owned();
+            diagnostics.push(locator.diagnostic(line, error.column().max(1), message));
             return None;
         }
     };
-    let mut refuse = |what: String| mistakes.push(lines.diagnostic(line, 1, what));
+    let mut report = |message: String| diagnostics.push(locator.diagnostic(line, 1, message));
     for key in object.keys().filter(|key| !KEYS.contains(&key.as_str())) {
         let remedy = match closest_match(key, KEYS) {
-            Some(meant) => format!("did you mean `{meant}`?"),
+            Some(suggestion) => format!("did you mean `{suggestion}`?"),
             None => format!("the keys are {}", KEYS.join(", ")),
         };
-        refuse(format!("unknown key `{key}`; {remedy}"));
+        report(format!("unknown key `{key}`; {remedy}"));
     }
     let at = match object.get("at") {
         Some(Value::String(text)) => TraceTime::parse(text),
@@ -87,19 +88,25 @@ fn parse_record(
     };
     let status = object.get("status").and_then(Value::as_u64).and_then(parse_status);
     let ms = object.get("ms").filter(|ms| !ms.is_null());
-    let took = ms.map(|ms| ms.as_f64().and_then(parse_latency));
+    let latency = ms.map(|ms| ms.as_f64().and_then(parse_latency));
     let headers = parse_headers(object.get("headers"));
-    for (is_wrong, what) in [
+    for (is_wrong, message) in [
         (at.is_none(), AT_ERROR),
         (status.is_none(), STATUS_ERROR),
-        (took == Some(None), MS_ERROR),
-        (headers.is_none(), "`headers` is no object of texts; write {\"name\": \"value\"}"),
+        (latency == Some(None), MS_ERROR),
+        (headers.is_none(), "`headers` is not an object of strings; write {\"name\": \"value\"}"),
     ] {
         if is_wrong {
-            refuse(what.to_owned());
+            report(message.to_owned());
         }
     }
-    Some(RawRecord { line, at: at?, status: status?, latency: took.flatten(), headers: headers? })
+    Some(RawRecord {
+        line,
+        at: at?,
+        status: status?,
+        latency: latency.flatten(),
+        headers: headers?,
+    })
 }
 
 fn parse_headers(value: Option<&Value>) -> Option<Vec<(String, String)>> {

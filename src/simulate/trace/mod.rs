@@ -1,6 +1,7 @@
-//! Traces: what a server really did, a line for each answer, and the made-up server that does the like.
+//! Traces: recorded responses of a real server, one line each, and the simulated server that is
+//! inferred from them.
 //!
-//! `docs/simulate.md` describes the file, and what a trace cannot tell.
+//! `docs/simulate.md` describes the format and the limits of a trace.
 
 mod infer;
 mod json;
@@ -21,52 +22,53 @@ use crate::simulate::ScenarioFileError;
 
 pub use self::infer::InferredScenario;
 
-/// The longest pause between two answers, and so the latest time that is believed: beyond it the times are
-/// in another unit than seconds.
+/// Maximum time from the first response to any other. Larger values are in another unit than
+/// seconds.
 const TRACE_DURATION_MAX: Duration = Duration::from_secs(366 * 86_400);
 
-/// The longest trace that is read, in bytes: a day at ten requests per second, with headers, is about as large.
+/// Maximum size of a trace in bytes. A day at ten requests per second, with headers, is about as
+/// large.
 pub const TRACE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// The answers of one server to one client, in the order of time.
+/// Responses of one server to one client, in chronological order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trace {
     records: Vec<TraceRecord>,
 }
 
-/// One answer, or its absence.
+/// One response, or a request without a response.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TraceRecord {
-    /// When it came, from the first one.
+    /// Time of the response, counted from the first one.
     pub at: Duration,
-    /// When it came by the wall clock, in milliseconds since 1970, if the trace says so.
+    /// Wall-clock time of the response in milliseconds since 1970, if the trace contains it.
     pub wall_clock_ms: Option<i64>,
-    /// The HTTP status; 0 where there was no answer.
+    /// HTTP status. 0 if there was no response.
     pub status: u16,
-    /// From the request to the first byte.
+    /// Time from the request to the first byte of the response.
     pub latency: Option<Duration>,
     /// Names are lower-case.
     pub headers: Vec<(String, String)>,
 }
 
-/// What an answer means to a client.
+/// Class of a response, as the rate limiter sees it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ResponseClass {
-    /// It took the request, whatever came of it.
+    /// The server processed the request, even if the result is an error such as 404.
     Accepted,
     Throttled,
-    /// Out of order, or not there.
+    /// Server error, or no response.
     Failed,
 }
 
-/// A time as written: on the wall clock, or counted from anywhere.
+/// Time as written in a trace: milliseconds since 1970, or seconds from any start.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum TraceTime {
     WallClock(i64),
     Seconds(f64),
 }
 
-/// An answer as written.
+/// Record as written in a trace.
 struct RawRecord {
     line: usize,
     at: TraceTime,
@@ -76,46 +78,44 @@ struct RawRecord {
 }
 
 impl Trace {
-    /// Whether a file is a trace, by its name.
+    /// True if the extension of the file is that of a trace.
     #[must_use]
     pub fn has_trace_extension(file: &Path) -> bool {
         matches!(file.extension().and_then(OsStr::to_str), Some("jsonl" | "ndjson"))
     }
 
-    /// Reads a trace, which is written as JSON lines.
+    /// Parses a trace in the JSON lines format.
     ///
     /// # Errors
-    /// Every mistake, at once.
+    /// Returns all errors of the file at once.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ScenarioFileError> {
-        let lines = LineLocator { file: Arc::from(file) };
-        let mut mistakes = Vec::new();
-        let written = json::parse_records(&lines, text, &mut mistakes);
-        if mistakes.is_empty() && written.is_empty() {
-            let what = "there is no answer in it; write a line for each".to_owned();
-            mistakes.push(Diagnostic {
-                location: Location::File(Arc::clone(&lines.file)),
-                message: what,
-            });
+        let locator = LineLocator { file: Arc::from(file) };
+        let mut diagnostics = Vec::new();
+        let raw_records = json::parse_records(&locator, text, &mut diagnostics);
+        if diagnostics.is_empty() && raw_records.is_empty() {
+            let message = "the trace is empty; write one line for each response".to_owned();
+            let location = Location::File(Arc::clone(&locator.file));
+            diagnostics.push(Diagnostic { location, message });
         }
-        let answers = sort_records(&lines, written, &mut mistakes);
-        if mistakes.is_empty() {
-            Ok(Self { records: answers })
+        let records = sort_records(&locator, raw_records, &mut diagnostics);
+        if diagnostics.is_empty() {
+            Ok(Self { records })
         } else {
-            Err(ScenarioFileError::new("trace", mistakes))
+            Err(ScenarioFileError::new("trace", diagnostics))
         }
     }
 
-    /// Writes an answer as [`parse`](Self::parse) reads it, as a JSON line with its line break.
+    /// Formats a record as a JSON line, including the line break. [`parse`](Self::parse) reads it.
     ///
-    /// Names of headers are lower-case, each there once.
+    /// Header names must be lower-case and unique.
     #[must_use]
     pub fn to_json_line(
         at: Timestamp,
         status: u16,
-        took: Option<Duration>,
+        latency: Option<Duration>,
         headers: Vec<(String, String)>,
     ) -> String {
-        json::format_record(at, status, took, headers)
+        json::format_record(at, status, latency, headers)
     }
 
     #[must_use]
@@ -125,75 +125,78 @@ impl Trace {
 }
 
 impl TraceRecord {
-    /// The value of a header, by its name in lower case.
+    /// Returns the value of a header by its lower-case name.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// Judges the answer by its status, and by Retry-After where the status has two meanings.
+    /// Returns the class by the status, and by Retry-After for 403 and 503, which are ambiguous.
     #[must_use]
     pub fn class(&self) -> ResponseClass {
         match self.status {
             429 => ResponseClass::Throttled,
             403 | 503 if self.header("retry-after").is_some() => ResponseClass::Throttled,
-            // From 600 on it is like 500 (RFC 9110 §15).
+            // A status of 600 or more counts as a server error (RFC 9110 §15).
             0 | 408 | 425 | 500.. => ResponseClass::Failed,
             _ => ResponseClass::Accepted,
         }
     }
 }
 
-/// Makes places in a file.
+/// Builder of diagnostics that point to a line of one file.
 struct LineLocator {
     file: Arc<Path>,
 }
 
 impl LineLocator {
-    fn diagnostic(&self, line: usize, column: usize, what: String) -> Diagnostic {
+    fn diagnostic(&self, line: usize, column: usize, message: String) -> Diagnostic {
         Diagnostic {
             location: Location::Line { file: Arc::clone(&self.file), line, column },
-            message: what,
+            message,
         }
     }
 }
 
-/// Counts every time from the earliest; answers may be written as they came in, which is almost in order.
+/// Sorts the records by time and counts their times from the earliest. A trace may be written in
+/// the order of arrival, which is almost chronological.
 fn sort_records(
-    lines: &LineLocator,
-    written: Vec<RawRecord>,
-    mistakes: &mut Vec<Diagnostic>,
+    locator: &LineLocator,
+    raw_records: Vec<RawRecord>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<TraceRecord> {
-    // The first line decides how times are written.
-    let is_clocked = written.first().is_some_and(|first| first.at.wall_clock_ms().is_some());
-    let (same, other): (Vec<RawRecord>, Vec<RawRecord>) =
-        written.into_iter().partition(|one| one.at.wall_clock_ms().is_some() == is_clocked);
+    // The form of the first time is expected in all lines.
+    let is_wall_clock = raw_records.first().is_some_and(|first| first.at.wall_clock_ms().is_some());
+    let (same, other): (Vec<RawRecord>, Vec<RawRecord>) = raw_records
+        .into_iter()
+        .partition(|record| record.at.wall_clock_ms().is_some() == is_wall_clock);
     for RawRecord { line, .. } in other {
-        let what = "`at` is a date in one line and a number in another; write one of them";
-        mistakes.push(lines.diagnostic(line, 1, what.to_owned()));
+        let message = "`at` is a date in one line and a number in another; use one form";
+        diagnostics.push(locator.diagnostic(line, 1, message.to_owned()));
     }
-    let earliest = same.iter().map(|one| one.at).min_by(TraceTime::compare);
-    let mut answers = Vec::with_capacity(same.len());
-    for RawRecord { line, at, status, latency: took, headers } in same {
-        let since = earliest.map_or(Duration::ZERO, |earliest| at.since(earliest));
-        if since > TRACE_DURATION_MAX {
-            let what = "`at` is more than a year after the first answer; write seconds, or dates";
-            mistakes.push(lines.diagnostic(line, 1, what.to_owned()));
+    let earliest = same.iter().map(|record| record.at).min_by(TraceTime::compare);
+    let mut records = Vec::with_capacity(same.len());
+    for RawRecord { line, at, status, latency, headers } in same {
+        let elapsed = earliest.map_or(Duration::ZERO, |earliest| at.since(earliest));
+        if elapsed > TRACE_DURATION_MAX {
+            let message =
+                "`at` is more than a year after the first response; write seconds, or dates";
+            diagnostics.push(locator.diagnostic(line, 1, message.to_owned()));
         }
-        answers.push(TraceRecord {
-            at: since,
+        records.push(TraceRecord {
+            at: elapsed,
             wall_clock_ms: at.wall_clock_ms(),
             status,
-            latency: took,
+            latency,
             headers,
         });
     }
-    answers.sort_by_key(|answer| answer.at);
-    answers
+    records.sort_by_key(|record| record.at);
+    records
 }
 
 impl TraceTime {
-    /// Reads `2026-11-22T06:32:07.120Z`, or seconds from anywhere.
+    /// Parses a date such as `2026-11-22T06:32:07.120Z`, or seconds from any start.
     fn parse(text: &str) -> Option<Self> {
         match text.parse() {
             Ok(seconds) => Self::from_seconds(seconds),
@@ -215,7 +218,7 @@ impl TraceTime {
         }
     }
 
-    /// Orders times of one kind.
+    /// Compares two times of the same form. Times of different forms are equal.
     fn compare(&self, other: &Self) -> Ordering {
         match (self, other) {
             (Self::WallClock(one), Self::WallClock(other)) => one.cmp(other),
@@ -226,7 +229,7 @@ impl TraceTime {
         }
     }
 
-    /// The time since an earlier one of the same kind.
+    /// Returns the time since an earlier one of the same form. Zero if the forms differ.
     fn since(self, earlier: Self) -> Duration {
         match (self, earlier) {
             (Self::WallClock(at), Self::WallClock(earlier)) => {
@@ -242,21 +245,23 @@ impl TraceTime {
     }
 }
 
-/// What each value must be.
-const AT_ERROR: &str = "`at` is missing or no time; write \"2026-11-22T06:32:07.120Z\" or seconds";
+/// Error messages for invalid values of the keys.
+const AT_ERROR: &str =
+    "`at` is missing or not a time; write \"2026-11-22T06:32:07.120Z\" or seconds";
 const STATUS_ERROR: &str =
-    "`status` is missing or no status; write one from 100 to 999, or 0 for no answer";
-const MS_ERROR: &str = "`ms` is no time; write the milliseconds to the first byte, or leave it out";
+    "`status` is missing or not an HTTP status; write 100 to 999, or 0 for no response";
+const MS_ERROR: &str =
+    "`ms` is not a duration; write the milliseconds to the first byte, or leave it out";
 
-/// The longest time to an answer that is believed, in milliseconds.
+/// Maximum valid latency, in milliseconds.
 const LATENCY_MS_MAX: f64 = 3_600_000.0;
 
 fn parse_status(number: u64) -> Option<u16> {
-    let known = number == 0 || (100..1000).contains(&number);
-    u16::try_from(number).ok().filter(|_| known)
+    let is_valid = number == 0 || (100..1000).contains(&number);
+    u16::try_from(number).ok().filter(|_| is_valid)
 }
 
 fn parse_latency(millis: f64) -> Option<Duration> {
-    let known = (0.0..=LATENCY_MS_MAX).contains(&millis);
-    known.then(|| Duration::from_secs_f64(millis / 1000.0))
+    let is_valid = (0.0..=LATENCY_MS_MAX).contains(&millis);
+    is_valid.then(|| Duration::from_secs_f64(millis / 1000.0))
 }

@@ -1,4 +1,4 @@
-//! Traces, written and made up.
+//! Tests of written and generated traces.
 
 use std::fmt::Write;
 
@@ -16,20 +16,21 @@ fn parse_trace(name: &str, text: &str) -> Result<Trace, ScenarioFileError> {
     Trace::parse(Path::new(name), text)
 }
 
-/// What a limiter answers to a request at each of these moments.
+/// Returns the trace of a limiter that gets one request at each of these times.
 fn trace_of_limiter(
-    shape: &LimitAlgorithm,
-    speech: HeaderMode,
-    moments: impl Iterator<Item = i64>,
+    algorithm: &LimitAlgorithm,
+    header_mode: HeaderMode,
+    times: impl Iterator<Item = i64>,
 ) -> Trace {
     let start = Timestamp(1_800_000_000_000);
-    let mut limiter = ServerLimiter::new(shape.clone(), speech, ResetSemantics::FullQuota, start);
+    let mut limiter =
+        ServerLimiter::new(algorithm.clone(), header_mode, ResetSemantics::FullQuota, start);
     let mut text = String::new();
-    for millis in moments {
+    for millis in times {
         let at = Timestamp(start.0 + millis);
-        let ruling = limiter.decide(1, at);
-        let status = if ruling.is_accepted { 200 } else { 429 };
-        let headers: serde_json::Map<String, serde_json::Value> = ruling
+        let decision = limiter.decide(1, at);
+        let status = if decision.is_accepted { 200 } else { 429 };
+        let headers: serde_json::Map<String, serde_json::Value> = decision
             .headers
             .iter()
             .map(|(name, value)| ((*name).to_owned(), value.clone().into()))
@@ -48,23 +49,23 @@ fn a_record_has_its_headers_and_its_time_from_the_first() {
          \n{\"at\": \"2026-11-22T06:32:09Z\", \"status\": 0}\n",
     );
 
-    let answers = trace.unwrap().records;
-    assert_eq!(answers[0].latency, Some(Duration::from_millis(83)));
-    assert_eq!(answers[0].header("ratelimit"), Some("\"a\";r=1;t=2"));
-    assert_eq!(answers[1].at, Duration::from_millis(1880));
-    assert_eq!(answers[1].class(), ResponseClass::Failed);
+    let records = trace.unwrap().records;
+    assert_eq!(records[0].latency, Some(Duration::from_millis(83)));
+    assert_eq!(records[0].header("ratelimit"), Some("\"a\";r=1;t=2"));
+    assert_eq!(records[1].at, Duration::from_millis(1880));
+    assert_eq!(records[1].class(), ResponseClass::Failed);
 }
 
 #[test]
 fn only_a_partial_last_line_is_ignored() {
     let whole = "{\"at\": 1, \"status\": 200}\n";
-    let answers = |text: &str| parse_trace("t.jsonl", text).map(|trace| trace.records().len());
+    let records = |text: &str| parse_trace("t.jsonl", text).map(|trace| trace.records().len());
 
-    assert_eq!(answers(&format!("{whole}{whole}")), Ok(2));
-    assert_eq!(answers(&format!("{whole}{}", whole.trim_end())), Ok(2));
+    assert_eq!(records(&format!("{whole}{whole}")), Ok(2));
+    assert_eq!(records(&format!("{whole}{}", whole.trim_end())), Ok(2));
     for cut in 1..whole.len() - 1 {
-        assert_eq!(answers(&format!("{whole}{}", &whole[..cut])), Ok(1), "{cut}");
-        assert!(answers(&format!("{}\n{whole}", &whole[..cut])).is_err(), "{cut}");
+        assert_eq!(records(&format!("{whole}{}", &whole[..cut])), Ok(1), "{cut}");
+        assert!(records(&format!("{}\n{whole}", &whole[..cut])).is_err(), "{cut}");
     }
 }
 
@@ -88,74 +89,79 @@ nonsense
 ";
     insta::assert_snapshot!(parse_trace("t.jsonl", text).unwrap_err(), @r#"
         t.jsonl:2:2: not a JSON object; write {"at": …, "status": …} on one line
-        t.jsonl:3:1: `at` is missing or no time; write "2026-11-22T06:32:07.120Z" or seconds
-        t.jsonl:3:1: `status` is missing or no status; write one from 100 to 999, or 0 for no answer
+        t.jsonl:3:1: `at` is missing or not a time; write "2026-11-22T06:32:07.120Z" or seconds
+        t.jsonl:3:1: `status` is missing or not an HTTP status; write 100 to 999, or 0 for no response
         t.jsonl:3:1: unknown key `stats`; did you mean `status`?
-        t.jsonl:4:1: `at` is a date in one line and a number in another; write one of them
-        t.jsonl:5:1: `headers` is no object of texts; write {"name": "value"}
-        t.jsonl:5:1: `ms` is no time; write the milliseconds to the first byte, or leave it out
-        t.jsonl:5:1: `status` is missing or no status; write one from 100 to 999, or 0 for no answer
-        t.jsonl:6:1: `at` is more than a year after the first answer; write seconds, or dates
+        t.jsonl:4:1: `at` is a date in one line and a number in another; use one form
+        t.jsonl:5:1: `headers` is not an object of strings; write {"name": "value"}
+        t.jsonl:5:1: `ms` is not a duration; write the milliseconds to the first byte, or leave it out
+        t.jsonl:5:1: `status` is missing or not an HTTP status; write 100 to 999, or 0 for no response
+        t.jsonl:6:1: `at` is more than a year after the first response; write seconds, or dates
         9 mistakes in the trace
         "#);
     insta::assert_snapshot!(parse_trace("t.jsonl", "\n").unwrap_err(), @r#"
-        t.jsonl: there is no answer in it; write a line for each
+        t.jsonl: the trace is empty; write one line for each response
         1 mistake in the trace
         "#);
 }
 
 #[test]
 fn limit_headers_are_trusted() {
-    let shape = LimitAlgorithm::FixedWindow { quota: 600, window: MINUTE, phase: Duration::ZERO };
-    for speech in [
+    let algorithm =
+        LimitAlgorithm::FixedWindow { quota: 600, window: MINUTE, phase: Duration::ZERO };
+    for header_mode in [
         HeaderMode::RateLimit,
-        HeaderMode::RateLimitOld,
+        HeaderMode::RateLimitLegacy,
         HeaderMode::XRateLimit(ResetMeaning::EpochSeconds),
     ] {
-        let traced = trace_of_limiter(&shape, speech, (0..3000).map(|number| number * 50))
-            .infer_scenario(&HeaderNames::default());
+        let inferred =
+            trace_of_limiter(&algorithm, header_mode, (0..3000).map(|number| number * 50))
+                .infer_scenario(&HeaderNames::default());
 
-        assert_eq!(traced.scenario.server.algorithm, shape, "{speech:?}");
-        assert_eq!(traced.scenario.server.header_mode, speech);
-        assert_eq!(traced.scenario.workers, 2, "one of 80 ms each 50 ms");
+        assert_eq!(inferred.scenario.server.algorithm, algorithm, "{header_mode:?}");
+        assert_eq!(inferred.scenario.server.header_mode, header_mode);
+        assert_eq!(inferred.scenario.workers, 2, "one of 80 ms each 50 ms");
     }
 }
 
 #[test]
 fn an_unadvertised_limit_is_inferred_from_recoveries() {
-    let shape = LimitAlgorithm::FixedWindow { quota: 600, window: MINUTE, phase: Duration::ZERO };
-    for speech in [HeaderMode::None, HeaderMode::RetryAfter] {
-        let traced = trace_of_limiter(&shape, speech, (0..12_000).map(|number| number * 50))
-            .infer_scenario(&HeaderNames::default());
+    let algorithm =
+        LimitAlgorithm::FixedWindow { quota: 600, window: MINUTE, phase: Duration::ZERO };
+    for header_mode in [HeaderMode::None, HeaderMode::RetryAfter] {
+        let inferred =
+            trace_of_limiter(&algorithm, header_mode, (0..12_000).map(|number| number * 50))
+                .infer_scenario(&HeaderNames::default());
 
-        assert_eq!(traced.scenario.server.algorithm, shape, "{speech:?}");
-        assert_eq!(traced.scenario.server.header_mode, speech);
+        assert_eq!(inferred.scenario.server.algorithm, algorithm, "{header_mode:?}");
+        assert_eq!(inferred.scenario.server.header_mode, header_mode);
         assert!(
-            traced.explanations[1].contains("guessed from 9 recoveries"),
+            inferred.explanations[1].contains("inferred from 9 recoveries"),
             "{:?}",
-            traced.explanations
+            inferred.explanations
         );
     }
 }
 
 #[test]
 fn without_429s_the_busiest_minute_is_the_limit() {
-    let shape = LimitAlgorithm::TokenBucket {
+    let algorithm = LimitAlgorithm::TokenBucket {
         rate: crate::engine::rate_limit::Rate::per_second(1e6),
         burst: 1000,
     };
-    let traced = trace_of_limiter(&shape, HeaderMode::None, (0..600).map(|number| number * 500))
-        .infer_scenario(&HeaderNames::default());
+    let inferred =
+        trace_of_limiter(&algorithm, HeaderMode::None, (0..600).map(|number| number * 500))
+            .infer_scenario(&HeaderNames::default());
 
     assert_eq!(
-        traced.scenario.server.algorithm,
+        inferred.scenario.server.algorithm,
         LimitAlgorithm::FixedWindow { quota: 120, window: MINUTE, phase: Duration::ZERO }
     );
-    assert_eq!(traced.scenario.stop_condition, StopCondition::Requests(600));
-    insta::assert_snapshot!(traced.explanations.join("\n"), @r#"
-        The trace: 600 answers in 299s; 600 accepted, 0 refused, 0 failed, in 0 outages.
-        It refused nothing and told of no limit: its busiest minute, 120 answers, is taken for one, which the true one may lie far above.
-        It shows what the server did to that client: a second limit, or one that was never met, is not in it.
+    assert_eq!(inferred.scenario.stop_condition, StopCondition::Requests(600));
+    insta::assert_snapshot!(inferred.explanations.join("\n"), @r#"
+        The trace: 600 responses in 299s; 600 accepted, 0 throttled, 0 failed, 0 outages.
+        It throttled nothing and advertised no limit: the busiest minute, 120 responses, is used as the limit; the real one may be far higher.
+        The trace cannot show a second limit, or a limit that this client never reached.
         "#);
 }
 
@@ -167,11 +173,11 @@ fn failures_in_a_row_are_an_outage_and_single_ones_are_not() {
         writeln!(text, r#"{{"at": {second}, "status": {status}}}"#).unwrap();
     }
 
-    let traced = parse_trace("t.jsonl", &text).unwrap().infer_scenario(&HeaderNames::default());
+    let inferred = parse_trace("t.jsonl", &text).unwrap().infer_scenario(&HeaderNames::default());
 
     let seconds = Duration::from_secs;
     assert_eq!(
-        traced.scenario.server.outages,
+        inferred.scenario.server.outages,
         [SimulatedOutage { start: seconds(40), duration: seconds(20) }]
     );
 }
@@ -184,19 +190,19 @@ mod proptests {
         fn a_recorded_trace_round_trips(
             at in 0..4_000_000_000_000_i64,
             status in prop_oneof![Just(0_u16), 100..1000_u16],
-            took in prop::option::of(0..36_000_000_u64),
+            latency in prop::option::of(0..36_000_000_u64),
             headers in prop::collection::btree_map("[a-z-]{1,12}", "\\PC{0,30}", 0..4),
         ) {
-            let took = took.map(|tenths| Duration::from_micros(tenths * 100));
+            let latency = latency.map(|tenths| Duration::from_micros(tenths * 100));
             let headers: Vec<(String, String)> = headers.into_iter().collect();
-            let line = Trace::to_json_line(Timestamp(at), status, took, headers.clone());
+            let line = Trace::to_json_line(Timestamp(at), status, latency, headers.clone());
 
             prop_assert_eq!(line.matches('\n').count(), 1);
             let trace = parse_trace("t.jsonl", &line).unwrap();
-            let [answer] = trace.records() else { panic!("{trace:?}") };
-            prop_assert_eq!((answer.wall_clock_ms, answer.status, &answer.headers), (Some(at), status, &headers));
-            let differ = answer.latency.unwrap_or_default().abs_diff(took.unwrap_or_default());
-            prop_assert!(answer.latency.is_some() == took.is_some() && differ < Duration::from_micros(1));
+            let [record] = trace.records() else { panic!("{trace:?}") };
+            prop_assert_eq!((record.wall_clock_ms, record.status, &record.headers), (Some(at), status, &headers));
+            let difference = record.latency.unwrap_or_default().abs_diff(latency.unwrap_or_default());
+            prop_assert!(record.latency.is_some() == latency.is_some() && difference < Duration::from_micros(1));
         }
 
         #[test]
@@ -206,10 +212,10 @@ mod proptests {
 
         #[test]
         fn every_trace_yields_a_scenario_with_a_positive_rate(
-            answers in prop::collection::vec((0..1_000_000_u32, prop::sample::select(vec![0, 200, 404, 429, 503]), 0..5000_u32), 1..60),
+            records in prop::collection::vec((0..1_000_000_u32, prop::sample::select(vec![0, 200, 404, 429, 503]), 0..5000_u32), 1..60),
         ) {
             let mut text = String::new();
-            for (at, status, ms) in answers {
+            for (at, status, ms) in records {
                 writeln!(text, r#"{{"at": {at}, "status": {status}, "ms": {ms}}}"#).unwrap();
             }
             let scenario = parse_trace("t.jsonl", &text).unwrap().infer_scenario(&HeaderNames::default()).scenario;
@@ -229,9 +235,9 @@ fn a_trace_of_the_first_format_still_parses() {
     let rewritten: String = trace
         .records()
         .iter()
-        .map(|answer| {
-            let at = Timestamp(answer.wall_clock_ms.unwrap());
-            Trace::to_json_line(at, answer.status, answer.latency, answer.headers.clone())
+        .map(|record| {
+            let at = Timestamp(record.wall_clock_ms.unwrap());
+            Trace::to_json_line(at, record.status, record.latency, record.headers.clone())
         })
         .collect();
     assert_eq!(rewritten, text);

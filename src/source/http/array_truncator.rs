@@ -44,9 +44,9 @@ enum StringState {
 }
 
 impl ArrayTruncator {
-    pub(super) fn new(room: BufferLimits) -> Self {
+    pub(super) fn new(limits: BufferLimits) -> Self {
         Self {
-            max_elements: room.max_elements,
+            max_elements: limits.max_elements,
             nesting: Vec::new(),
             string_state: StringState::Outside,
             dropping_depth: None,
@@ -102,11 +102,11 @@ impl ArrayTruncator {
     /// Counts a separator, and starts dropping at the limit.
     fn on_separator(&mut self) {
         let depth = self.nesting.len();
-        if let (None, Some(NestingLevel::Array { separators: commas })) =
+        if let (None, Some(NestingLevel::Array { separators })) =
             (self.dropping_depth, self.nesting.last_mut())
         {
-            *commas += 1;
-            if UNTRUNCATED_DEPTH_MAX < depth && self.max_elements <= *commas {
+            *separators += 1;
+            if UNTRUNCATED_DEPTH_MAX < depth && self.max_elements <= *separators {
                 self.dropping_depth = Some(depth);
             }
         }
@@ -121,10 +121,10 @@ mod tests {
     use super::*;
 
     fn truncate_text(text: &str, elements: usize, chunk: usize) -> String {
-        let mut cutter =
+        let mut truncator =
             ArrayTruncator::new(BufferLimits { max_elements: elements, max_bytes: u64::MAX });
         let mut kept = BytesMut::new();
-        text.as_bytes().chunks(chunk).for_each(|part| cutter.push_chunk(part, &mut kept));
+        text.as_bytes().chunks(chunk).for_each(|part| truncator.push_chunk(part, &mut kept));
         String::from_utf8(kept.to_vec()).unwrap()
     }
 
@@ -144,29 +144,30 @@ mod tests {
     /// FAULTS 53.
     #[test]
     fn two_million_ids_are_truncated_to_five_hundred() {
-        let mut cutter =
+        let mut truncator =
             ArrayTruncator::new(BufferLimits { max_elements: 500, max_bytes: u64::MAX });
         let mut kept = BytesMut::new();
-        cutter.push_chunk(br#"{"methodResponses":[["Email/query",{"ids":["first""#, &mut kept);
+        truncator.push_chunk(br#"{"methodResponses":[["Email/query",{"ids":["first""#, &mut kept);
         for id in 0..2_000_000 {
-            cutter.push_chunk(format!(r#","M{id:019}""#).as_bytes(), &mut kept);
+            truncator.push_chunk(format!(r#","M{id:019}""#).as_bytes(), &mut kept);
         }
-        cutter.push_chunk(br#"],"total":2000001},"0"]]}"#, &mut kept);
+        truncator.push_chunk(br#"],"total":2000001},"0"]]}"#, &mut kept);
 
         assert!(kept.len() < 12_000 && kept.capacity() < 64_000, "{}", kept.capacity());
         let kept: Value = serde_json::from_slice(&kept).unwrap();
-        let answer = &kept["methodResponses"][0][1];
-        assert_eq!(answer["ids"].as_array().unwrap().len(), 500);
-        assert_eq!(answer["total"], 2_000_001);
+        let response = &kept["methodResponses"][0][1];
+        assert_eq!(response["ids"].as_array().unwrap().len(), 500);
+        assert_eq!(response["total"], 2_000_001);
     }
 
     #[test]
     fn tracked_nesting_depth_is_bounded() {
-        let mut cutter = ArrayTruncator::new(BufferLimits { max_elements: 1, max_bytes: u64::MAX });
+        let mut truncator =
+            ArrayTruncator::new(BufferLimits { max_elements: 1, max_bytes: u64::MAX });
 
-        cutter.push_chunk(&[b'['; 100_000], &mut BytesMut::new());
+        truncator.push_chunk(&[b'['; 100_000], &mut BytesMut::new());
 
-        assert_eq!(cutter.nesting.len(), TRACKED_DEPTH_MAX);
+        assert_eq!(truncator.nesting.len(), TRACKED_DEPTH_MAX);
     }
 
     /// Returns a strategy for JSON whose strings contain JSON syntax.
@@ -188,13 +189,15 @@ mod tests {
     fn truncate_value(value: Value, elements: usize, depth: usize) -> Value {
         match value {
             Value::Array(list) => {
-                let most = if UNTRUNCATED_DEPTH_MAX < depth { elements } else { usize::MAX };
-                let kept = list.into_iter().take(most);
-                Value::Array(kept.map(|one| truncate_value(one, elements, depth + 1)).collect())
+                let limit = if UNTRUNCATED_DEPTH_MAX < depth { elements } else { usize::MAX };
+                let kept = list.into_iter().take(limit);
+                Value::Array(
+                    kept.map(|element| truncate_value(element, elements, depth + 1)).collect(),
+                )
             }
             Value::Object(map) => Value::Object(
                 map.into_iter()
-                    .map(|(key, one)| (key, truncate_value(one, elements, depth + 1)))
+                    .map(|(key, element)| (key, truncate_value(element, elements, depth + 1)))
                     .collect(),
             ),
             leaf @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => leaf,

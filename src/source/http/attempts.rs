@@ -25,8 +25,8 @@ impl AttemptTracker {
     /// Records that the last attempt failed. After a timeout, the failing time starts at its
     /// sending.
     pub fn record_failure(&mut self, failure: &Failure) {
-        let began = if failure.cause == Cause::Timeout { self.last_sent_at } else { None };
-        self.failing_since.get_or_insert_with(|| began.unwrap_or_else(Instant::now));
+        let sent_at = if failure.cause == Cause::Timeout { self.last_sent_at } else { None };
+        self.failing_since.get_or_insert_with(|| sent_at.unwrap_or_else(Instant::now));
     }
 
     #[must_use]
@@ -54,27 +54,27 @@ mod tests {
     /// Returns the failure after these causes in turn. Each request takes a second, each delay
     /// before the next ten, and a minute has passed since the last.
     async fn failure_after(causes: &[Cause]) -> Failure {
-        let mut tries = AttemptTracker::default();
+        let mut tracker = AttemptTracker::default();
         for cause in causes {
-            if tries.attempts() > 0 {
+            if tracker.attempts() > 0 {
                 advance(Duration::from_secs(10)).await;
             }
-            tries.start_attempt(AttemptKind::First);
+            tracker.start_attempt(AttemptKind::First);
             advance(Duration::from_secs(1)).await;
-            tries.record_failure(&Failure::new(*cause, "x"));
+            tracker.record_failure(&Failure::new(*cause, "x"));
         }
         advance(Duration::from_secs(60)).await;
-        tries.annotate(Failure::new(Cause::Unknown, "the last"))
+        tracker.annotate(Failure::new(Cause::Unknown, "the last"))
     }
 
     #[test]
     fn only_the_first_attempt_is_not_a_retry() {
-        let mut tries = AttemptTracker::default();
+        let mut tracker = AttemptTracker::default();
 
-        let attempts = [1, 2, 3].map(|_| tries.start_attempt(AttemptKind::Suspect));
+        let attempts = [1, 2, 3].map(|_| tracker.start_attempt(AttemptKind::Suspect));
 
         assert_eq!(attempts, [AttemptKind::Suspect, AttemptKind::Retry, AttemptKind::Retry]);
-        assert_eq!(tries.attempts(), 3);
+        assert_eq!(tracker.attempts(), 3);
     }
 
     #[tokio::test(start_paused = true)]

@@ -36,8 +36,8 @@ impl<'a> TransferTimer<'a> {
         url: &Url,
         sending: impl Future<Output = reqwest::Result<Response>>,
     ) -> Result<reqwest::Result<Response>, Failure> {
-        let patience = self.limits.connect_timeout.saturating_add(self.limits.idle_timeout);
-        self.with_timeout(patience, url, sending).await
+        let max_wait = self.limits.connect_timeout.saturating_add(self.limits.idle_timeout);
+        self.with_timeout(max_wait, url, sending).await
     }
 
     /// Waits for the next chunk of a body; `None` is its end.
@@ -54,10 +54,11 @@ impl<'a> TransferTimer<'a> {
         self.window_bytes += chunk.as_ref().map_or(0, chunk_length);
         if self.limits.idle_timeout <= self.window_elapsed {
             let rate = self.limits.min_rate;
-            let due = u128::from(rate).saturating_mul(self.window_elapsed.as_millis()) / 1_000;
-            if chunk.is_some() && u128::from(self.window_bytes) < due {
-                let why = format!("{} sends less than {rate} bytes a second", host(&url));
-                return Err(Failure::new(Cause::Timeout, why));
+            let required_bytes =
+                u128::from(rate).saturating_mul(self.window_elapsed.as_millis()) / 1_000;
+            if chunk.is_some() && u128::from(self.window_bytes) < required_bytes {
+                let message = format!("{} sends less than {rate} bytes a second", host(&url));
+                return Err(Failure::new(Cause::Timeout, message));
             }
             self.window_elapsed = Duration::ZERO;
             self.window_bytes = 0;
@@ -67,60 +68,62 @@ impl<'a> TransferTimer<'a> {
 
     async fn with_timeout<T>(
         &mut self,
-        patience: Duration,
+        max_wait: Duration,
         url: &Url,
-        waiting: impl Future<Output = reqwest::Result<T>>,
+        operation: impl Future<Output = reqwest::Result<T>>,
     ) -> Result<reqwest::Result<T>, Failure> {
-        let left = self.limits.total_timeout.saturating_sub(self.elapsed);
-        let patience = patience.min(left);
-        let began = Instant::now();
-        let result = timeout(patience, waiting).await;
-        self.elapsed += began.elapsed();
+        let remaining = self.limits.total_timeout.saturating_sub(self.elapsed);
+        let max_wait = max_wait.min(remaining);
+        let started_at = Instant::now();
+        let result = timeout(max_wait, operation).await;
+        self.elapsed += started_at.elapsed();
 
         match result {
             Ok(result) => Ok(result),
-            Err(_elapsed) if patience == left => {
+            Err(_elapsed) if max_wait == remaining => {
                 let total = self.limits.total_timeout;
-                let why = format!("{} did not finish its answer within {total:?}", host(url));
-                Err(Failure::new(Cause::Timeout, why))
+                let message =
+                    format!("{} did not complete its response within {total:?}", host(url));
+                Err(Failure::new(Cause::Timeout, message))
             }
             Err(_elapsed) => {
-                let why = format!("no word from {} for {patience:?}", host(url));
-                Err(Failure::new(Cause::Timeout, why))
+                let message = format!("no data from {} for {max_wait:?}", host(url));
+                Err(Failure::new(Cause::Timeout, message))
             }
         }
     }
 }
 
-/// Reads a response into memory within the limits of `room`, and returns it with the number of
-/// bytes received.
+/// Reads a response into memory within `buffer_limits`, and returns it with the number of bytes
+/// received.
 ///
 /// A body that ends with the connection is accepted, because truncated JSON does not parse.
 pub(super) async fn collect(
     mut response: Response,
-    room: Option<BufferLimits>,
-    pace: &mut TransferTimer<'_>,
+    buffer_limits: Option<BufferLimits>,
+    timer: &mut TransferTimer<'_>,
 ) -> Result<(Bytes, u64), Failure> {
-    let too_large = |host: &str, max: u64, what: &str| {
-        Failure::new(Cause::TooLarge, format!("{host} answers with more than {max} bytes{what}"))
+    let too_large = |host: &str, max: u64, detail: &str| {
+        let message = format!("the response of {host} has more than {max} bytes{detail}");
+        Failure::new(Cause::TooLarge, message)
     };
-    let max = pace.limits.max_response;
-    let mut cutter = room.map(ArrayTruncator::new);
+    let max = timer.limits.max_response;
+    let mut truncator = buffer_limits.map(ArrayTruncator::new);
     let (mut body, mut received) = (BytesMut::new(), 0_u64);
-    while let Some(chunk) = pace.next_chunk(&mut response).await? {
+    while let Some(chunk) = timer.next_chunk(&mut response).await? {
         received = received.saturating_add(chunk_length(&chunk));
         if max < received {
             return Err(too_large(host(response.url()), max, ""));
         }
-        match &mut cutter {
-            Some(cutter) => cutter.push_chunk(&chunk, &mut body),
+        match &mut truncator {
+            Some(truncator) => truncator.push_chunk(&chunk, &mut body),
             None => body.extend_from_slice(&chunk),
         }
-        if let Some(BufferLimits { max_elements: elements, max_bytes: bytes }) = room
-            && bytes < to_u64(body.len())
+        if let Some(BufferLimits { max_elements, max_bytes }) = buffer_limits
+            && max_bytes < to_u64(body.len())
         {
-            let what = format!(" about {elements} entries");
-            return Err(too_large(host(response.url()), bytes, &what));
+            let detail = format!(" for {max_elements} entries");
+            return Err(too_large(host(response.url()), max_bytes, &detail));
         }
     }
     Ok((body.freeze(), received))
@@ -130,11 +133,11 @@ pub(super) async fn collect(
 pub(super) async fn stream_to(
     mut response: Response,
     size: Option<u64>,
-    pace: &mut TransferTimer<'_>,
+    timer: &mut TransferTimer<'_>,
     sink: &mut impl Sink,
 ) -> Result<u64, Failure> {
     let host = host(response.url()).to_owned();
-    let max = pace.limits.max_document;
+    let max = timer.limits.max_document;
     let announced = response.content_length();
     check_document_size(&host, announced.unwrap_or(0), max)?;
     if let (Some(size), Some(announced)) = (size, announced)
@@ -143,12 +146,14 @@ pub(super) async fn stream_to(
         return Err(length_mismatch(&host, size, announced));
     }
     if size.is_none() && !has_framing(&response) {
-        let why = format!("{host} does not say where its document ends");
-        return Err(Failure::new(Cause::Truncated, why));
+        let message = format!(
+            "{host} sent a document of unknown length (neither Content-Length nor chunked)"
+        );
+        return Err(Failure::new(Cause::Truncated, message));
     }
 
     let mut received = 0_u64;
-    while let Some(chunk) = pace.next_chunk(&mut response).await? {
+    while let Some(chunk) = timer.next_chunk(&mut response).await? {
         received += chunk_length(&chunk);
         match size {
             Some(size) if size < received => return Err(length_mismatch(&host, size, received)),
@@ -179,9 +184,9 @@ fn has_framing(response: &Response) -> bool {
         || Version::HTTP_2 <= response.version()
 }
 
-fn length_mismatch(host: &str, expected: u64, got: u64) -> Failure {
-    let why = format!("{host} brought {got} bytes of a document that has {expected}");
-    Failure::new(Cause::Truncated, why)
+fn length_mismatch(host: &str, expected: u64, received: u64) -> Failure {
+    let message = format!("{host} sent {received} bytes of a document of {expected} bytes");
+    Failure::new(Cause::Truncated, message)
 }
 
 fn chunk_length(chunk: &Bytes) -> u64 {

@@ -58,16 +58,16 @@ impl From<Failure> for HttpError {
 }
 
 impl From<HttpError> for Failure {
-    fn from(refusal: HttpError) -> Self {
-        refusal.failure
+    fn from(error: HttpError) -> Self {
+        error.failure
     }
 }
 
 /// True if status and headers of the response are as expected.
-pub(super) fn is_expected(response: &Response, wants: ExpectedContent) -> bool {
+pub(super) fn is_expected(response: &Response, expected: ExpectedContent) -> bool {
     response.status() == StatusCode::OK
         && !is_compressed(response.headers())
-        && is_expected_type(&media_type(response.headers()), wants)
+        && is_expected_type(&media_type(response.headers()), expected)
 }
 
 /// Context for the classification of an error response.
@@ -82,36 +82,36 @@ pub(super) struct ErrorContext<'a> {
 /// Classifies a response that is not as expected.
 pub(super) async fn read_error(
     mut response: Response,
-    signals: &RateLimitHeaders,
-    pace: &mut TransferTimer<'_>,
-    reading: &ErrorContext<'_>,
+    rate_limits: &RateLimitHeaders,
+    timer: &mut TransferTimer<'_>,
+    context: &ErrorContext<'_>,
 ) -> HttpError {
-    let body = read_error_body(&mut response, pace).await;
+    let body = read_error_body(&mut response, timer).await;
     let headers = response.headers();
     let status = response.status().as_u16();
     let text = String::from_utf8_lossy(&body);
-    let fields = HeaderPairs::from_headers(headers);
-    let fields = fields.as_pairs();
-    let reply = ResponseView { status, headers: &fields, body: &text };
-    let judgement = classify_response(&reply, signals, reading.scope, reading.rules);
+    let header_pairs = HeaderPairs::from_headers(headers);
+    let header_pairs = header_pairs.as_pairs();
+    let view = ResponseView { status, headers: &header_pairs, body: &text };
+    let classification = classify_response(&view, rate_limits, context.scope, context.rules);
 
     let encoded = is_compressed(headers);
     let media_type = media_type(headers);
     let quote = if encoded { None } else { error_message(&media_type, &text) };
-    let quote = quote.map(|quote| reading.secrets.mask(&quote));
+    let quote = quote.map(|quote| context.secrets.mask(&quote));
 
     let mut detail = format!("{status} from {}", host(response.url()));
     match quote {
         Some(quote) => detail.push_str(&format!(": \"{quote}\"")),
-        None if encoded => detail.push_str(": compressed, which nobody asked for"),
+        None if encoded => detail.push_str(": compressed, although not requested"),
         None if status == 200 => {
-            detail.push_str(&format!(": {media_type} in place of what was asked for"));
+            detail.push_str(&format!(": unexpected content type {media_type}"));
         }
         None => {}
     }
-    let failure = Failure::new(judgement.cause, detail)
-        .with_retry_after(judgement.retry_after)
-        .with_response(reading.capture_response(&reply));
+    let failure = Failure::new(classification.cause, detail)
+        .with_retry_after(classification.retry_after)
+        .with_response(context.capture_response(&view));
     HttpError { failure, body }
 }
 
@@ -120,25 +120,25 @@ pub(super) async fn read_error(
 pub(super) fn reclassify(
     headers: &HeaderMap,
     body: &[u8],
-    reading: &ErrorContext<'_>,
+    context: &ErrorContext<'_>,
     mut failure: Failure,
 ) -> Failure {
     let text = String::from_utf8_lossy(&body[..body.len().min(ERROR_BODY_BYTES_MAX)]);
-    let fields = HeaderPairs::from_headers(headers);
+    let header_pairs = HeaderPairs::from_headers(headers);
     let status = StatusCode::OK.as_u16();
-    let reply = ResponseView { status, headers: &fields.as_pairs(), body: &text };
-    if let Some(rule) = reading.rules.iter().find(|rule| rule.matches(&reply, reading.scope)) {
+    let view = ResponseView { status, headers: &header_pairs.as_pairs(), body: &text };
+    if let Some(rule) = context.rules.iter().find(|rule| rule.matches(&view, context.scope)) {
         failure.cause = rule.cause;
         failure.retry_after = failure.retry_after.max(rule.wait);
     }
-    failure.with_response(reading.capture_response(&reply))
+    failure.with_response(context.capture_response(&view))
 }
 
 impl ErrorContext<'_> {
-    fn capture_response(&self, reply: &ResponseView<'_>) -> RecordedResponse {
+    fn capture_response(&self, response: &ResponseView<'_>) -> RecordedResponse {
         let headers = self.rules.iter().filter_map(|rule| rule.header.as_ref());
         let named: Vec<&str> = headers.map(|header| header.name.as_str()).collect();
-        RecordedResponse::capture(reply, &named, &self.secrets)
+        RecordedResponse::capture(response, &named, &self.secrets)
     }
 }
 
@@ -156,12 +156,12 @@ impl<'h> HeaderPairs<'h> {
     }
 }
 
-async fn read_error_body(response: &mut Response, pace: &mut TransferTimer<'_>) -> Bytes {
+async fn read_error_body(response: &mut Response, timer: &mut TransferTimer<'_>) -> Bytes {
     let mut body = BytesMut::new();
     // The status is known, so a truncated body changes nothing.
-    while let Ok(Some(chunk)) = pace.next_chunk(response).await {
-        let room = ERROR_BODY_BYTES_MAX - body.len();
-        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+    while let Ok(Some(chunk)) = timer.next_chunk(response).await {
+        let remaining = ERROR_BODY_BYTES_MAX - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(remaining)]);
         if body.len() == ERROR_BODY_BYTES_MAX {
             break;
         }
@@ -172,12 +172,12 @@ async fn read_error_body(response: &mut Response, pace: &mut TransferTimer<'_>) 
 /// True if the body is compressed. Names of codings are case-insensitive, and come in lists that
 /// may have empty elements (RFC 9110 §5.6.1, §8.4.1).
 fn is_compressed(headers: &HeaderMap) -> bool {
-    let changes_nothing = |coding: &[u8]| {
+    let is_identity = |coding: &[u8]| {
         let coding = coding.trim_ascii();
         coding.is_empty() || coding.eq_ignore_ascii_case(b"identity")
     };
     let mut lists = headers.get_all(CONTENT_ENCODING).iter();
-    lists.any(|list| !list.as_bytes().split(|byte| *byte == b',').all(changes_nothing))
+    lists.any(|list| !list.as_bytes().split(|byte| *byte == b',').all(is_identity))
 }
 
 /// Returns the media type in lower case without parameters; empty if there is none.
@@ -186,11 +186,11 @@ fn media_type(headers: &HeaderMap) -> String {
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-fn is_expected_type(media_type: &str, wants: ExpectedContent) -> bool {
-    let json = media_type == "application/json" || media_type.ends_with("+json");
-    match wants {
-        ExpectedContent::Json => json || media_type.is_empty(),
-        ExpectedContent::Document => !json && !media_type.contains("html"),
+fn is_expected_type(media_type: &str, expected: ExpectedContent) -> bool {
+    let is_json = media_type == "application/json" || media_type.ends_with("+json");
+    match expected {
+        ExpectedContent::Json => is_json || media_type.is_empty(),
+        ExpectedContent::Document => !is_json && !media_type.contains("html"),
     }
 }
 

@@ -68,10 +68,10 @@ pub trait Permit: fmt::Debug {
     ///
     /// If the permit is dropped without a recorded outcome after that, the response counts as
     /// accepted.
-    fn record_head(&mut self, signals: RateLimitHeaders, latency: Duration);
+    fn record_head(&mut self, headers: RateLimitHeaders, latency: Duration);
 
     /// Records a retry-after that is not in the headers. The longest one applies.
-    fn record_retry_after(&mut self, wait: Duration);
+    fn record_retry_after(&mut self, retry_after: Duration);
 
     /// Records the outcome of the response. The first outcome counts for the rate limit, the last
     /// one for the server's health, because a body may break off long after its head.
@@ -112,9 +112,9 @@ impl RequestLimiter for Unlimited {
 }
 
 impl Permit for NoopPermit {
-    fn record_head(&mut self, _signals: RateLimitHeaders, _latency: Duration) {}
+    fn record_head(&mut self, _headers: RateLimitHeaders, _latency: Duration) {}
 
-    fn record_retry_after(&mut self, _wait: Duration) {}
+    fn record_retry_after(&mut self, _retry_after: Duration) {}
 
     fn record_outcome(&mut self, _outcome: ReplyOutcome) -> Option<Timestamp> {
         None

@@ -116,23 +116,23 @@ struct StreamingResponse {
 }
 
 impl HttpClient {
-    /// Creates a client for the `trusted` origins only. `meter` counts its requests.
+    /// Creates a client for the `allowed_origins` only. `metrics` counts its requests.
     ///
     /// # Errors
     /// [`Cause::Tls`] without trusted certificates; [`Cause::Proxy`] for an invalid proxy address.
     pub fn new(
         limits: RequestLimits,
-        trusted: Vec<Origin>,
-        egress: &ProxyMode,
-        gate: Rc<dyn RequestLimiter>,
-        meter: MetricsHandle,
+        allowed_origins: Vec<Origin>,
+        proxy_mode: &ProxyMode,
+        limiter: Rc<dyn RequestLimiter>,
+        metrics: MetricsHandle,
     ) -> Result<Self, Failure> {
-        let line = ReconnectingClient::new(egress, &limits, &trusted, meter)?;
+        let inner = ReconnectingClient::new(proxy_mode, &limits, &allowed_origins, metrics)?;
         Ok(Self {
-            inner: line,
+            inner,
             limits,
-            allowed_origins: trusted,
-            limiter: gate,
+            allowed_origins,
+            limiter,
             error_rules: Vec::new(),
             recorder: ResponseRecorder::default(),
         })
@@ -163,16 +163,16 @@ impl HttpClient {
     /// # Errors
     /// [`Cause::Challenge`] for another server: nothing is sent, and no document is blamed.
     pub fn check_origin(&self, url: &Url) -> Result<(), Failure> {
-        let plain = url.username().is_empty() && url.password().is_none();
-        if plain && self.allowed_origins.contains(&url.origin()) {
+        let has_no_login = url.username().is_empty() && url.password().is_none();
+        if has_no_login && self.allowed_origins.contains(&url.origin()) {
             return Ok(());
         }
         let origin = url.origin().ascii_serialization();
         Err(Failure::new(
             Cause::Challenge,
             format!(
-                "the server sends us to {origin}, which is not where `url` points: \
-                 add it to `allow_hosts` if it is right"
+                "the server refers to {origin}, which is not the origin of `url`: \
+                 add it to `allow_hosts` if that is intended"
             ),
         ))
     }
@@ -183,30 +183,30 @@ impl HttpClient {
     /// The failure of the last attempt, with the body of the error response if there was one.
     pub async fn fetch_buffered(
         &self,
-        ask: &HttpRequest<'_>,
+        request: &HttpRequest<'_>,
     ) -> Result<BufferedResponse, HttpError> {
-        self.fetch_limited(ask, None).await
+        self.fetch_limited(request, None).await
     }
 
-    /// Sends a request for JSON and holds no more of the response than `room` allows.
+    /// Sends a request for JSON and holds no more of the response than `buffer_limits` allows.
     ///
     /// # Errors
-    /// Like [`fetch_buffered`](Self::fetch_buffered); [`Cause::TooLarge`] beyond `room`.
+    /// Like [`fetch_buffered`](Self::fetch_buffered); [`Cause::TooLarge`] beyond `buffer_limits`.
     pub async fn fetch_limited(
         &self,
-        ask: &HttpRequest<'_>,
-        room: Option<BufferLimits>,
+        request: &HttpRequest<'_>,
+        buffer_limits: Option<BufferLimits>,
     ) -> Result<BufferedResponse, HttpError> {
-        self.with_retries(ask, AttemptKind::First, async |attempt| {
-            let mut pace = TransferTimer::new(&self.limits);
-            let opened = self.send_request(ask, None, attempt, &mut pace).await?;
-            let StreamingResponse { response, permit: passage, latency } = opened;
+        self.with_retries(request, AttemptKind::First, async |attempt| {
+            let mut timer = TransferTimer::new(&self.limits);
+            let streaming = self.send_request(request, None, attempt, &mut timer).await?;
+            let StreamingResponse { response, permit, latency } = streaming;
             let (url, headers) = (response.url().clone(), response.headers().clone());
-            let collected = body::collect(response, room, &mut pace).await;
-            self.inner.record_response(latency, collected.as_ref().map(|(_, received)| *received));
-            match collected {
-                Ok((body, _)) => Ok(BufferedResponse { url, body, headers, permit: passage }),
-                Err(failure) => Err(on_aborted(passage, failure).into()),
+            let result = body::collect(response, buffer_limits, &mut timer).await;
+            self.inner.record_response(latency, result.as_ref().map(|(_, received)| *received));
+            match result {
+                Ok((body, _)) => Ok(BufferedResponse { url, body, headers, permit }),
+                Err(failure) => Err(on_aborted(permit, failure).into()),
             }
         })
         .await
@@ -217,16 +217,16 @@ impl HttpClient {
     #[must_use]
     pub fn report_body_error(
         &self,
-        ask: &HttpRequest<'_>,
-        answered: &mut BufferedResponse,
+        request: &HttpRequest<'_>,
+        response: &mut BufferedResponse,
         failure: Failure,
     ) -> Failure {
-        let reading = self.error_context(ask);
+        let context = self.error_context(request);
         let failure =
-            error_response::reclassify(&answered.headers, &answered.body, &reading, failure);
-        failure.retry_after.into_iter().for_each(|wait| answered.permit.record_retry_after(wait));
-        let held_until = answered.permit.record_outcome(failure.cause.rate_limit_signal());
-        failure.with_blocked_until(held_until)
+            error_response::reclassify(&response.headers, &response.body, &context, failure);
+        failure.retry_after.into_iter().for_each(|wait| response.permit.record_retry_after(wait));
+        let blocked_until = response.permit.record_outcome(failure.cause.rate_limit_signal());
+        failure.with_blocked_until(blocked_until)
     }
 
     /// Writes a document to `sink` and returns its length, verified against the known lengths.
@@ -235,100 +235,100 @@ impl HttpClient {
     /// The failure of the last attempt, or the sink's own failure.
     pub async fn fetch_streaming(
         &self,
-        ask: &HttpRequest<'_>,
+        request: &HttpRequest<'_>,
         size: Option<u64>,
         strikes: ThrottleStrikes,
         first: AttemptKind,
         sink: &mut impl Sink,
     ) -> Result<u64, Failure> {
-        body::check_document_size(host(ask.url), size.unwrap_or(0), self.limits.max_document)?;
-        let brought = self.with_retries(ask, first, async |attempt| {
+        body::check_document_size(host(request.url), size.unwrap_or(0), self.limits.max_document)?;
+        let result = self.with_retries(request, first, async |attempt| {
             if attempt == AttemptKind::Retry {
                 sink.rewind().await?;
             }
-            let mut pace = TransferTimer::new(&self.limits);
-            let opened = self.send_request(ask, Some(strikes), attempt, &mut pace).await?;
-            let StreamingResponse { response, permit: mut passage, latency } = opened;
+            let mut timer = TransferTimer::new(&self.limits);
+            let streaming = self.send_request(request, Some(strikes), attempt, &mut timer).await?;
+            let StreamingResponse { response, mut permit, latency } = streaming;
             // A body may take minutes, but the rate limit headers of the head are valid now.
-            passage.record_outcome(ReplyOutcome::Accepted);
-            let poured = body::stream_to(response, size, &mut pace, sink).await;
-            self.inner.record_response(latency, poured.as_ref().copied());
-            match poured {
+            permit.record_outcome(ReplyOutcome::Accepted);
+            let result = body::stream_to(response, size, &mut timer, sink).await;
+            self.inner.record_response(latency, result.as_ref().copied());
+            match result {
                 Ok(length) => Ok(length),
-                Err(failure) if failure.is_transient() => Err(on_aborted(passage, failure).into()),
+                Err(failure) if failure.is_transient() => Err(on_aborted(permit, failure).into()),
                 Err(failure) => Err(failure.into()),
             }
         });
-        Ok(brought.await?)
+        Ok(result.await?)
     }
 
     /// Retries failures that may pass within a second; the engine handles all others.
     async fn with_retries<T>(
         &self,
-        ask: &HttpRequest<'_>,
+        request: &HttpRequest<'_>,
         first: AttemptKind,
-        mut once: impl AsyncFnMut(AttemptKind) -> Result<T, HttpError>,
+        mut send_once: impl AsyncFnMut(AttemptKind) -> Result<T, HttpError>,
     ) -> Result<T, HttpError> {
         let policy = &self.limits.retry_policy;
-        let mut tries = AttemptTracker::default();
+        let mut tracker = AttemptTracker::default();
         let outcome = policy.run(async || {
-            let attempt = tries.start_attempt(first);
-            match once(attempt).await {
+            let attempt = tracker.start_attempt(first);
+            match send_once(attempt).await {
                 Ok(result) => Ok(result),
-                Err(refusal) => {
-                    tries.record_failure(&refusal.failure);
-                    let is_cut_short = refusal.is_retryable()
-                        && tries.attempts() < policy.backoff().max_attempts
-                        && !self.limiter.try_take_retry(request_info(ask.url, AttemptKind::Retry));
-                    Err(if is_cut_short { refusal.into_deferred() } else { refusal })
+                Err(error) => {
+                    tracker.record_failure(&error.failure);
+                    let retry = request_info(request.url, AttemptKind::Retry);
+                    let is_budget_exhausted = error.is_retryable()
+                        && tracker.attempts() < policy.backoff().max_attempts
+                        && !self.limiter.try_take_retry(retry);
+                    Err(if is_budget_exhausted { error.into_deferred() } else { error })
                 }
             }
         });
-        let outcome = outcome.await;
-        outcome.map_err(|gave_up| {
-            let refusal: HttpError = gave_up.into_failure(|guard| {
-                Failure::new(Cause::Server, format!("{guard} is left alone for a while")).into()
+        outcome.await.map_err(|retry_error| {
+            let error: HttpError = retry_error.into_failure(|breaker| {
+                Failure::new(Cause::Server, format!("the circuit breaker {breaker} is open")).into()
             });
-            HttpError { failure: tries.annotate(refusal.failure), ..refusal }
+            HttpError { failure: tracker.annotate(error.failure), ..error }
         })
     }
 
     /// Sends the request, follows redirects, and returns an expected response with an unread body.
     async fn send_request(
         &self,
-        ask: &HttpRequest<'_>,
+        request: &HttpRequest<'_>,
         strikes: Option<ThrottleStrikes>,
         attempt: AttemptKind,
-        pace: &mut TransferTimer<'_>,
+        timer: &mut TransferTimer<'_>,
     ) -> Result<StreamingResponse, HttpError> {
-        let authorization = ask.authorization.to_header_value()?;
-        let mut url = ask.url.clone();
+        let authorization = request.authorization.to_header_value()?;
+        let mut url = request.url.clone();
         for _ in 0..=REDIRECTS_MAX {
             self.check_origin(&url)?;
-            ask.expected.check_url(&url)?;
-            let request = self.build_request(ask, &url, authorization.clone())?;
-            let mut passage = self
+            request.expected.check_url(&url)?;
+            let outgoing = self.build_request(request, &url, authorization.clone())?;
+            let mut permit = self
                 .limiter
                 .acquire(RequestInfo { strikes, ..request_info(&url, attempt) })
                 .await?;
             let sent_at = Instant::now();
-            let response = match self.inner.send(request, attempt, pace).await {
+            let response = match self.inner.send(outgoing, attempt, timer).await {
                 Ok(response) => response,
                 Err(failure) => {
                     if has_reached_server(&failure) {
                         self.recorder.record_no_response();
                     }
-                    return Err(on_aborted(passage, failure).into());
+                    return Err(on_aborted(permit, failure).into());
                 }
             };
             let latency = sent_at.elapsed();
             let headers = text_headers(response.headers());
             let status = response.status().as_u16();
             self.recorder
-                .record_response(status, latency, &headers, || ask.authorization.secrets());
-            let signals = self.limiter.parse_headers(&headers);
-            passage.record_head(signals.clone(), latency);
-            match self.redirect_target(ask, &response) {
+                .record_response(status, latency, &headers, || request.authorization.secrets());
+            let rate_limits = self.limiter.parse_headers(&headers);
+            permit.record_head(rate_limits.clone(), latency);
+            match self.redirect_target(request, &response) {
                 Err(failure) => {
                     self.inner.record_response(latency, Err(&failure));
                     return Err(failure.into());
@@ -337,46 +337,46 @@ impl HttpClient {
                     self.inner.record_response(latency, Ok(0));
                     url = next;
                 }
-                Ok(None) if error_response::is_expected(&response, ask.expected) => {
-                    return Ok(StreamingResponse { response, permit: passage, latency });
+                Ok(None) if error_response::is_expected(&response, request.expected) => {
+                    return Ok(StreamingResponse { response, permit, latency });
                 }
                 Ok(None) => {
-                    let reading = self.error_context(ask);
-                    let mut refusal =
-                        error_response::read_error(response, &signals, pace, &reading).await;
-                    refusal
+                    let context = self.error_context(request);
+                    let mut error =
+                        error_response::read_error(response, &rate_limits, timer, &context).await;
+                    error
                         .failure
                         .retry_after
                         .into_iter()
-                        .for_each(|wait| passage.record_retry_after(wait));
-                    refusal.failure.blocked_until =
-                        passage.record_outcome(refusal.failure.cause.rate_limit_signal());
-                    refusal.failure = refusal.failure.with_strikes(passage.strikes());
-                    self.inner.record_response(latency, Err(&refusal.failure));
-                    return Err(refusal);
+                        .for_each(|wait| permit.record_retry_after(wait));
+                    error.failure.blocked_until =
+                        permit.record_outcome(error.failure.cause.rate_limit_signal());
+                    error.failure = error.failure.with_strikes(permit.strikes());
+                    self.inner.record_response(latency, Err(&error.failure));
+                    return Err(error);
                 }
             }
         }
-        let why = format!("more than {REDIRECTS_MAX} redirects at {}", host(&url));
-        Err(Failure::new(Cause::Challenge, why).into())
+        let message = format!("more than {REDIRECTS_MAX} redirects at {}", host(&url));
+        Err(Failure::new(Cause::Challenge, message).into())
     }
 
-    fn error_context(&self, ask: &HttpRequest<'_>) -> ErrorContext<'_> {
-        let secrets = ask.authorization.secrets();
-        ErrorContext { rules: &self.error_rules, scope: ask.expected.request_scope(), secrets }
+    fn error_context(&self, request: &HttpRequest<'_>) -> ErrorContext<'_> {
+        let secrets = request.authorization.secrets();
+        ErrorContext { rules: &self.error_rules, scope: request.expected.request_scope(), secrets }
     }
 
     fn build_request(
         &self,
-        ask: &HttpRequest<'_>,
+        request: &HttpRequest<'_>,
         url: &Url,
         authorization: HeaderValue,
     ) -> Result<Request, Failure> {
-        let accept = match ask.expected {
+        let accept = match request.expected {
             ExpectedContent::Json => "application/json",
             ExpectedContent::Document => "*/*",
         };
-        let request = match &ask.json_body {
+        let builder = match &request.json_body {
             None => self.inner.request_builder(Method::GET, url),
             Some(json) => self
                 .inner
@@ -385,17 +385,17 @@ impl HttpClient {
                 .body(json.clone()),
         };
         // A compressed body has no length to check, and could be a decompression bomb.
-        let request = request.header(ACCEPT, accept).header(ACCEPT_ENCODING, "identity");
-        let request = request.header(AUTHORIZATION, authorization);
-        request.build().map_err(|error| transport::to_failure(&error, host(url)))
+        let builder = builder.header(ACCEPT, accept).header(ACCEPT_ENCODING, "identity");
+        let builder = builder.header(AUTHORIZATION, authorization);
+        builder.build().map_err(|error| transport::to_failure(&error, host(url)))
     }
 
     fn redirect_target(
         &self,
-        ask: &HttpRequest<'_>,
+        request: &HttpRequest<'_>,
         response: &Response,
     ) -> Result<Option<Url>, Failure> {
-        let moved = matches!(
+        let is_redirect = matches!(
             response.status(),
             StatusCode::MOVED_PERMANENTLY
                 | StatusCode::FOUND
@@ -403,7 +403,7 @@ impl HttpClient {
                 | StatusCode::TEMPORARY_REDIRECT
                 | StatusCode::PERMANENT_REDIRECT
         );
-        if !moved || ask.json_body.is_some() {
+        if !is_redirect || request.json_body.is_some() {
             return Ok(None);
         }
         let location = response.headers().get(LOCATION).map(HeaderValue::to_str);
@@ -425,8 +425,8 @@ impl Authorization {
             Self::Bearer { token } => format!("Bearer {}", token.expose_secret()),
         };
         let mut value = HeaderValue::try_from(value).map_err(|_invalid| {
-            let why = "the credential has characters that no HTTP header can carry";
-            Failure::new(Cause::Unauthorized, why)
+            let message = "the credential has characters that no HTTP header can carry";
+            Failure::new(Cause::Unauthorized, message)
         })?;
         value.set_sensitive(true);
         Ok(value)
@@ -436,8 +436,8 @@ impl Authorization {
         match self {
             Self::Basic { username, password } => {
                 let user_pass = basic_credentials(username, password);
-                let sent = BASE64.encode(&user_pass);
-                Secrets::new([password.expose_secret(), &user_pass, &sent])
+                let encoded = BASE64.encode(&user_pass);
+                Secrets::new([password.expose_secret(), &user_pass, &encoded])
             }
             Self::Bearer { token } => Secrets::new([token.expose_secret()]),
         }
@@ -457,15 +457,15 @@ impl ExpectedContent {
     fn check_url(self, url: &Url) -> Result<(), Failure> {
         let Err(invalid) = Uri::try_from(url.as_str()) else { return Ok(()) };
         let length = url.as_str().len();
-        let (cause, what) = match self.request_scope() {
+        let (cause, subject) = match self.request_scope() {
             RequestScope::Item => (Cause::TooLarge, "a document"),
             RequestScope::Listing | RequestScope::Session => (Cause::Challenge, "a listing"),
         };
-        let why = format!(
-            "{what} of {} has a URL of {length} bytes that no request can be sent to: {invalid}",
+        let message = format!(
+            "{subject} of {} has a URL of {length} bytes that no request can be sent to: {invalid}",
             host(url)
         );
-        Err(Failure::new(cause, why))
+        Err(Failure::new(cause, message))
     }
 }
 
@@ -475,9 +475,9 @@ fn basic_credentials(username: &str, password: &SecretString) -> String {
 }
 
 /// Records an aborted request: it counts for the server's health, not for its rate limit.
-fn on_aborted(mut passage: Box<dyn Permit>, failure: Failure) -> Failure {
+fn on_aborted(mut permit: Box<dyn Permit>, failure: Failure) -> Failure {
     if has_reached_server(&failure) {
-        passage.record_outcome(ReplyOutcome::Failed);
+        permit.record_outcome(ReplyOutcome::Failed);
     }
     failure
 }

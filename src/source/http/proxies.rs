@@ -81,30 +81,34 @@ impl ProxyPoolHealth {
 
     fn choose_proxy(&self, tried: &BTreeSet<ProxyIndex>) -> Option<(ProxyIndex, Timestamp)> {
         let now = self.elapsed();
-        self.lock_pool().choose(tried, now).map(|no| (no, now))
+        self.lock_pool().choose(tried, now).map(|index| (index, now))
     }
 
-    fn record_success(&self, no: ProxyIndex, sent: Timestamp) {
-        let change = self.lock_pool().record_success(no, sent, self.elapsed());
+    fn record_success(&self, index: ProxyIndex, sent_at: Timestamp) {
+        let change = self.lock_pool().record_success(index, sent_at, self.elapsed());
         if let Some(ProxyChange::Recovered) = change {
-            info!(proxy = self.proxy_name(no), "proxy back");
+            info!(proxy = self.proxy_name(index), "proxy recovered");
         }
     }
 
-    fn record_failure(&self, no: ProxyIndex, sent: Timestamp, why: &Failure) {
-        let (change, proxy) =
-            (self.lock_pool().record_failure(no, sent, self.elapsed()), self.proxy_name(no));
+    fn record_failure(&self, index: ProxyIndex, sent_at: Timestamp, failure: &Failure) {
+        let (change, proxy) = (
+            self.lock_pool().record_failure(index, sent_at, self.elapsed()),
+            self.proxy_name(index),
+        );
         match change {
-            Some(ProxyChange::Dead { cooldown }) => warn!(proxy, ?cooldown, "proxy dead: {why}"),
+            Some(ProxyChange::Dead { cooldown }) => {
+                warn!(proxy, ?cooldown, error = %failure, "proxy dead");
+            }
             Some(ProxyChange::StillDead { cooldown }) => {
-                debug!(proxy, ?cooldown, "proxy still dead: {why}");
+                debug!(proxy, ?cooldown, error = %failure, "proxy still dead");
             }
             Some(ProxyChange::Recovered) | None => {}
         }
     }
 
-    fn proxy_name(&self, no: ProxyIndex) -> &str {
-        self.names.get(no.0).map_or("", String::as_str)
+    fn proxy_name(&self, index: ProxyIndex) -> &str {
+        self.names.get(index.0).map_or("", String::as_str)
     }
 
     /// Returns the time since the pool was created. The health does not outlive the process.
@@ -152,23 +156,25 @@ struct ProxyError {
 
 impl ProxyClients {
     pub(super) fn new(
-        egress: &ProxyMode,
+        proxy_mode: &ProxyMode,
         limits: &RequestLimits,
-        trusted: &[Origin],
+        allowed_origins: &[Origin],
     ) -> Result<Self, Failure> {
-        match egress {
-            ProxyMode::Direct => transport::build_client(limits, trusted, None).map(Self::Direct),
+        match proxy_mode {
+            ProxyMode::Direct => {
+                transport::build_client(limits, allowed_origins, None).map(Self::Direct)
+            }
             ProxyMode::Pool { proxies, health } => {
-                let way = |proxy: &Proxy| {
-                    let client = transport::build_client(limits, trusted, Some(proxy))?;
+                let build = |proxy: &Proxy| {
+                    let client = transport::build_client(limits, allowed_origins, Some(proxy))?;
                     Ok(ProxyClient { client, is_http_proxy: proxy.url.scheme() == "http" })
                 };
-                let ways: Vec<ProxyClient> =
-                    proxies.iter().map(way).collect::<Result<_, Failure>>()?;
-                let Some(first) = ways.first().map(|way| way.client.clone()) else {
+                let clients: Vec<ProxyClient> =
+                    proxies.iter().map(build).collect::<Result<_, Failure>>()?;
+                let Some(first) = clients.first().map(|client| client.client.clone()) else {
                     return Err(Failure::new(Cause::Proxy, "there is no proxy in the pool"));
                 };
-                Ok(Self::Pool { request_builder: first, clients: ways, health: Arc::clone(health) })
+                Ok(Self::Pool { request_builder: first, clients, health: Arc::clone(health) })
             }
         }
     }
@@ -187,15 +193,15 @@ impl ProxyClients {
         &self,
         request: Request,
         url: &Url,
-        pace: &mut TransferTimer<'_>,
+        timer: &mut TransferTimer<'_>,
     ) -> Result<Response, Failure> {
         match self {
             Self::Direct(client) => {
-                let sent = pace.wait_for_head(url, client.execute(request)).await?;
-                sent.map_err(|error| transport::to_failure(&error, host(url)))
+                let result = timer.wait_for_head(url, client.execute(request)).await?;
+                result.map_err(|error| transport::to_failure(&error, host(url)))
             }
-            Self::Pool { clients: ways, health, .. } => {
-                send_with_failover(ways, health, &request, url, pace).await
+            Self::Pool { clients, health, .. } => {
+                send_with_failover(clients, health, &request, url, timer).await
             }
         }
     }
@@ -203,54 +209,57 @@ impl ProxyClients {
 
 /// Tries one proxy after the other until one lets the request through.
 async fn send_with_failover(
-    ways: &[ProxyClient],
+    clients: &[ProxyClient],
     health: &ProxyPoolHealth,
     request: &Request,
     url: &Url,
-    pace: &mut TransferTimer<'_>,
+    timer: &mut TransferTimer<'_>,
 ) -> Result<Response, Failure> {
-    let mut stopped: Vec<ProxyError> = Vec::new();
+    let mut errors: Vec<ProxyError> = Vec::new();
     let mut tried = BTreeSet::new();
-    while let Some((no, sent)) = health.choose_proxy(&tried) {
-        tried.insert(no);
-        let (Some(way), Some(request)) = (ways.get(no.0), request.try_clone()) else { break };
-        match send_through(way, request, url, pace).await? {
+    while let Some((index, sent_at)) = health.choose_proxy(&tried) {
+        tried.insert(index);
+        let (Some(client), Some(request)) = (clients.get(index.0), request.try_clone()) else {
+            break;
+        };
+        match send_through(client, request, url, timer).await? {
             Ok(response) => {
-                health.record_success(no, sent);
+                health.record_success(index, sent_at);
                 // This proxy reached the server, so the proxies that possibly failed are at fault.
-                for ProxyError { proxy: no, sent_at: sent, failure, .. } in
-                    stopped.iter().filter(|stopped| stopped.certainty == FaultCertainty::Possible)
+                for ProxyError { proxy: index, sent_at, failure, .. } in
+                    errors.iter().filter(|error| error.certainty == FaultCertainty::Possible)
                 {
-                    health.record_failure(*no, *sent, failure);
+                    health.record_failure(*index, *sent_at, failure);
                 }
                 return Ok(response);
             }
-            Err((blame, failure)) => {
-                debug!(proxy = health.proxy_name(no), "passed over for the next: {failure}");
-                if blame == FaultCertainty::Certain {
-                    health.record_failure(no, sent, &failure);
+            Err((certainty, failure)) => {
+                let proxy = health.proxy_name(index);
+                debug!(proxy, error = %failure, "proxy failed, trying the next one");
+                if certainty == FaultCertainty::Certain {
+                    health.record_failure(index, sent_at, &failure);
                 }
-                stopped.push(ProxyError { proxy: no, sent_at: sent, certainty: blame, failure });
+                errors.push(ProxyError { proxy: index, sent_at, certainty, failure });
             }
         }
     }
-    Err(all_proxies_failed(health, url, &stopped))
+    Err(all_proxies_failed(health, url, &errors))
 }
 
 /// Outer error: fault of the server or of the request. Inner error: fault of the proxy.
 type ProxyAttemptResult = Result<Result<Response, (FaultCertainty, Failure)>, Failure>;
 
 async fn send_through(
-    way: &ProxyClient,
+    client: &ProxyClient,
     request: Request,
     url: &Url,
-    pace: &mut TransferTimer<'_>,
+    timer: &mut TransferTimer<'_>,
 ) -> ProxyAttemptResult {
-    match pace.wait_for_head(url, way.client.execute(request)).await? {
+    match timer.wait_for_head(url, client.client.execute(request)).await? {
         // In a tunnel, the server would have sent this response, which is not the proxy's fault.
         Ok(response)
             if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED
-                && way.is_http_proxy
+                && client.is_http_proxy
                 && url.scheme() == "http" =>
         {
             Ok(Err((
@@ -260,24 +269,26 @@ async fn send_through(
         }
         Ok(response) => Ok(Ok(response)),
         Err(error) => match transport::proxy_failure(&error, host(url)) {
-            Some(stopped) => Ok(Err(stopped)),
+            Some(failure) => Ok(Err(failure)),
             None => Err(transport::to_failure(&error, host(url))),
         },
     }
 }
 
-fn all_proxies_failed(health: &ProxyPoolHealth, url: &Url, stopped: &[ProxyError]) -> Failure {
+fn all_proxies_failed(health: &ProxyPoolHealth, url: &Url, errors: &[ProxyError]) -> Failure {
     let host = host(url);
-    let Some(last) = stopped.last() else {
-        let why = format!("no way to {host}: all proxies of `proxy.pool` are dead for now");
-        return Failure::new(Cause::Proxy, why);
+    let Some(last) = errors.last() else {
+        let message = format!(
+            "no proxy is available for {host}: all proxies of `proxy.pool` are dead for now"
+        );
+        return Failure::new(Cause::Proxy, message);
     };
     let name = health.proxy_name(last.proxy);
-    let why = match stopped.len() {
+    let message = match errors.len() {
         1 => format!("{}; {name} is the only proxy left", last.failure),
-        count => format!("{}; so with {count} proxies, the last of them {name}", last.failure),
+        count => format!("{}; {count} proxies failed, the last of them {name}", last.failure),
     };
-    Failure::new(Cause::Proxy, why)
+    Failure::new(Cause::Proxy, message)
 }
 
 /// Returns the name of a proxy in logs: its URL without the login.

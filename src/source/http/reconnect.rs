@@ -38,22 +38,22 @@ struct ClientGeneration {
 
 impl ReconnectingClient {
     pub(super) fn new(
-        egress: &ProxyMode,
+        proxy_mode: &ProxyMode,
         limits: &RequestLimits,
-        trusted: &[Origin],
-        meter: MetricsHandle,
+        allowed_origins: &[Origin],
+        metrics: MetricsHandle,
     ) -> Result<Self, Failure> {
-        let number = meter.update(|figures| figures.connection.reconnects);
-        let made = ClientGeneration {
-            clients: ProxyClients::new(egress, limits, trusted)?,
-            generation: number,
+        let generation = metrics.update(|metrics| metrics.connection.reconnects);
+        let first = ClientGeneration {
+            clients: ProxyClients::new(proxy_mode, limits, allowed_origins)?,
+            generation,
         };
         Ok(Self {
-            current: RefCell::new(Rc::new(made)),
-            proxy_mode: egress.clone(),
+            current: RefCell::new(Rc::new(first)),
+            proxy_mode: proxy_mode.clone(),
             limits: limits.clone(),
-            allowed_origins: trusted.to_vec(),
-            metrics: meter,
+            allowed_origins: allowed_origins.to_vec(),
+            metrics,
         })
     }
 
@@ -67,50 +67,55 @@ impl ReconnectingClient {
         &self,
         request: Request,
         attempt: AttemptKind,
-        pace: &mut TransferTimer<'_>,
+        timer: &mut TransferTimer<'_>,
     ) -> Result<Response, Failure> {
         if attempt == AttemptKind::Retry {
-            self.metrics.update(|figures| add_saturating(&mut figures.requests.retries, 1));
+            self.metrics.update(|metrics| add_saturating(&mut metrics.requests.retries, 1));
         }
         let url = request.url().clone();
-        let made = Rc::clone(&self.current.borrow());
-        let sent = made.clients.send(request, &url, pace).await;
-        if let Err(failure) = &sent {
-            self.record_no_response(&url, made.generation, failure);
+        let current = Rc::clone(&self.current.borrow());
+        let result = current.clients.send(request, &url, timer).await;
+        if let Err(failure) = &result {
+            self.record_no_response(&url, current.generation, failure);
         }
-        sent
+        result
     }
 
     /// Records the end of a request whose response head came after `latency`; `bytes` of its body
     /// were used.
     pub(super) fn record_response(&self, latency: Duration, bytes: Result<u64, &Failure>) {
-        self.metrics.update(|figures| {
-            figures.record_response(bytes.err().map(|failure| failure.cause), latency);
-            add_saturating(&mut figures.requests.bytes_received, bytes.unwrap_or(0));
+        self.metrics.update(|metrics| {
+            metrics.record_response(bytes.err().map(|failure| failure.cause), latency);
+            add_saturating(&mut metrics.requests.bytes_received, bytes.unwrap_or(0));
         });
     }
 
-    fn record_no_response(&self, url: &Url, number: u64, failure: &Failure) {
-        let renew =
-            self.metrics.update(|figures| figures.record_no_response(failure.cause, number));
+    fn record_no_response(&self, url: &Url, generation: u64, failure: &Failure) {
+        let decision =
+            self.metrics.update(|metrics| metrics.record_no_response(failure.cause, generation));
         let host = host(url);
-        match renew {
+        match decision {
             ReconnectDecision::Keep => return,
             ReconnectDecision::Reconnect => warn!(
                 host,
-                "making the client anew: {CONNECTION_FAILURES_MAX} requests in a row got no reply"
+                failures = CONNECTION_FAILURES_MAX,
+                "recreating the HTTP client after consecutive requests without a response"
             ),
             ReconnectDecision::ReconnectAgain => {
-                debug!(host, "making the client anew, still without any reply");
+                debug!(host, "recreating the HTTP client again, still without a response");
             }
         }
         match ProxyClients::new(&self.proxy_mode, &self.limits, &self.allowed_origins) {
-            Ok(ways) => {
-                let number = self.metrics.update(|figures| figures.connection.reconnects);
-                self.current
-                    .replace(Rc::new(ClientGeneration { clients: ways, generation: number }));
+            Ok(clients) => {
+                let generation = self.metrics.update(|metrics| metrics.connection.reconnects);
+                self.current.replace(Rc::new(ClientGeneration { clients, generation }));
             }
-            Err(failure) => warn!("going on with the client as it is: {failure}"),
+            Err(failure) => {
+                warn!(
+                    host, error = %failure,
+                    "cannot recreate the HTTP client, keeping the current one"
+                );
+            }
         }
     }
 }

@@ -19,7 +19,7 @@ const SOCKS_ERROR_PREFIX: &str = "SOCKS error";
 
 /// Message for a proxy that rejects the login.
 pub(super) const PROXY_AUTH_REQUIRED: &str =
-    "the proxy wants a login, or another one (407): check its entry in `proxy.pool`";
+    "the proxy requires a login, or refused it (407): check its entry in `proxy.pool`";
 
 /// Default port of SOCKS proxies (RFC 1928 §3).
 const SOCKS_DEFAULT_PORT: u16 = 1080;
@@ -37,7 +37,7 @@ pub(super) enum FaultCertainty {
 /// A configured proxy is always used, regardless of the environment and of the server's location.
 pub(super) fn build_client(
     limits: &RequestLimits,
-    trusted: &[Origin],
+    allowed_origins: &[Origin],
     proxy: Option<&Proxy>,
 ) -> Result<reqwest::Client, Failure> {
     // Fails if a provider is already installed, which is fine.
@@ -49,11 +49,11 @@ pub(super) fn build_client(
         .referer(false)
         .connect_timeout(limits.connect_timeout)
         .dns_resolver(SystemResolver);
-    if trusted.iter().all(is_plain_http) {
+    if allowed_origins.iter().all(is_plain_http) {
         // Reading the system's certificates takes longer than a whole demo request.
         builder = builder.tls_certs_only([]);
     }
-    if trusted.iter().all(is_loopback) || proxy.is_some() {
+    if allowed_origins.iter().all(is_loopback) || proxy.is_some() {
         // In particular no proxies from the environment.
         builder = builder.no_proxy();
     }
@@ -61,8 +61,8 @@ pub(super) fn build_client(
         builder = builder.proxy(to_reqwest_proxy(proxy)?);
     }
     builder.build().map_err(|error| {
-        let why = format!("no secure connections can be made here: {}", root_cause(&error));
-        Failure::new(Cause::Tls, why)
+        let message = format!("cannot set up TLS on this host: {}", root_cause(&error));
+        Failure::new(Cause::Tls, message)
     })
 }
 
@@ -77,12 +77,12 @@ fn to_reqwest_proxy(proxy: &Proxy) -> Result<reqwest::Proxy, Failure> {
         _ => ("socks5h", url.port().unwrap_or(SOCKS_DEFAULT_PORT)),
     };
     let address = format!("{scheme}://{}:{port}", url.host_str().unwrap_or_default());
-    let made = reqwest::Proxy::all(&address).map_err(|_unusable| {
+    let setting = reqwest::Proxy::all(&address).map_err(|_unusable| {
         Failure::new(Cause::Proxy, format!("{address} is not the address of a proxy"))
     })?;
     Ok(match &proxy.login {
-        Some((username, password)) => made.basic_auth(username, password.expose_secret()),
-        None => made,
+        Some((username, password)) => setting.basic_auth(username, password.expose_secret()),
+        None => setting,
     })
 }
 
@@ -91,15 +91,15 @@ pub(super) fn proxy_failure(
     error: &reqwest::Error,
     host: &str,
 ) -> Option<(FaultCertainty, Failure)> {
-    let (blame, what) = classify_proxy_error(error)?;
-    let why = match what {
+    let (certainty, kind) = classify_proxy_error(error)?;
+    let message = match kind {
         ProxyFailure::AuthRequired => PROXY_AUTH_REQUIRED.to_owned(),
         ProxyFailure::Unreachable => format!("the proxy cannot be reached: {}", root_cause(error)),
         ProxyFailure::NoRoute => {
-            format!("the proxy does not lead to {host}: {}", root_cause(error))
+            format!("the proxy cannot reach {host}: {}", root_cause(error))
         }
     };
-    Some((blame, Failure::new(Cause::Proxy, why)))
+    Some((certainty, Failure::new(Cause::Proxy, message)))
 }
 
 /// Kind of a proxy's failure.
@@ -114,9 +114,9 @@ fn classify_proxy_error(error: &reqwest::Error) -> Option<(FaultCertainty, Proxy
         if link.is::<rustls::Error>() || is_unexpected_eof(link) {
             return None;
         }
-        let words = link.to_string();
-        if let Some(words) = words.strip_prefix(TUNNEL_ERROR_PREFIX) {
-            return Some(match words.trim_start_matches([':', ' ']) {
+        let text = link.to_string();
+        if let Some(text) = text.strip_prefix(TUNNEL_ERROR_PREFIX) {
+            return Some(match text.trim_start_matches([':', ' ']) {
                 // Any status except 200 and 407, such as a 502 for a server that is down.
                 "unsuccessful" => (FaultCertainty::Possible, ProxyFailure::NoRoute),
                 "proxy authorization required" => {
@@ -125,8 +125,8 @@ fn classify_proxy_error(error: &reqwest::Error) -> Option<(FaultCertainty, Proxy
                 _ => (FaultCertainty::Certain, ProxyFailure::Unreachable),
             });
         }
-        if let Some(words) = words.strip_prefix(SOCKS_ERROR_PREFIX) {
-            return match words.trim_start_matches([':', ' ']) {
+        if let Some(text) = text.strip_prefix(SOCKS_ERROR_PREFIX) {
+            return match text.trim_start_matches([':', ' ']) {
                 // The proxy tried the server and reports its result (RFC 1928 §6).
                 "connection refused" | "ttl expired" => None,
                 "network unreachable" | "host unreachable" | "general server failure" => {
@@ -153,36 +153,36 @@ fn classify_proxy_error(error: &reqwest::Error) -> Option<(FaultCertainty, Proxy
 pub(super) fn to_failure(error: &reqwest::Error, host: &str) -> Failure {
     if error.is_builder() {
         // Credential and URL are validated before, so the error is in our own code.
-        let why = format!("the request to {host} cannot be built: {}", root_cause(error));
-        return Failure::new(Cause::Unknown, why);
+        let message = format!("the request to {host} cannot be built: {}", root_cause(error));
+        return Failure::new(Cause::Unknown, message);
     }
-    let (cause, what) = classify_error(error);
-    Failure::new(cause, format!("{what} {host}: {}", root_cause(error)))
+    let (cause, kind) = classify_error(error);
+    Failure::new(cause, format!("{kind} {host}: {}", root_cause(error)))
 }
 
 fn classify_error(error: &reqwest::Error) -> (Cause, &'static str) {
     if error.is_timeout() {
-        return (Cause::Timeout, "no connection in time to");
+        return (Cause::Timeout, "timed out connecting to");
     }
-    let known = error_chain(error).find_map(|link| {
+    let classified = error_chain(error).find_map(|link| {
         if link.is::<DnsError>() {
-            Some((Cause::LocalNetwork, "cannot find the address of"))
+            Some((Cause::LocalNetwork, "cannot resolve the name"))
         } else if link.to_string().starts_with(TUNNEL_ERROR_PREFIX) {
-            Some((Cause::Proxy, "the proxy does not lead to"))
+            Some((Cause::Proxy, "the proxy cannot reach"))
         } else if link.is::<rustls::Error>() {
-            Some((Cause::Tls, "no safe connection to"))
+            Some((Cause::Tls, "no secure connection to"))
         } else {
             link.downcast_ref::<io::Error>().and_then(classify_io_error)
         }
     });
-    match known {
-        Some(known) => known,
+    match classified {
+        Some(classified) => classified,
         // Before a request is sent, an early end of the connection can only end the handshake.
         None if error.is_connect() && error_chain(error).any(is_unexpected_eof) => {
-            (Cause::Tls, "the handshake was cut short by")
+            (Cause::Tls, "the TLS handshake was aborted by")
         }
         None if error.is_body() || error.is_decode() => {
-            (Cause::Truncated, "an answer was cut short by")
+            (Cause::Truncated, "truncated response from")
         }
         None => (Cause::Connection, "a broken connection to"),
     }
@@ -191,7 +191,7 @@ fn classify_error(error: &reqwest::Error) -> (Cause, &'static str) {
 #[expect(clippy::wildcard_enum_match_arm, reason = "the list is open, and few of it are ours")]
 fn classify_io_error(error: &io::Error) -> Option<(Cause, &'static str)> {
     match error.kind() {
-        io::ErrorKind::ConnectionRefused => Some((Cause::Connection, "nobody listens at")),
+        io::ErrorKind::ConnectionRefused => Some((Cause::Connection, "nothing listens at")),
         io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::BrokenPipe => Some((Cause::Connection, "a broken connection to")),
@@ -199,7 +199,7 @@ fn classify_io_error(error: &io::Error) -> Option<(Cause, &'static str)> {
         | io::ErrorKind::NetworkDown
         | io::ErrorKind::HostUnreachable
         | io::ErrorKind::AddrNotAvailable => Some((Cause::LocalNetwork, "no route to")),
-        io::ErrorKind::TimedOut => Some((Cause::Timeout, "no word in time from")),
+        io::ErrorKind::TimedOut => Some((Cause::Timeout, "no response in time from")),
         _ => None,
     }
 }

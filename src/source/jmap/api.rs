@@ -92,63 +92,65 @@ pub(super) async fn call<T: DeserializeOwned>(
     call_limited(jmap, session, method, arguments, None).await
 }
 
-/// Calls one method in a separate request, and holds no more of the response than `room` allows.
+/// Calls one method in a separate request, and holds no more of the response than `limits` allows.
 pub(super) async fn call_limited<T: DeserializeOwned>(
     jmap: &JmapSource,
     session: &Arc<JmapSession>,
     method: &str,
     mut arguments: Value,
-    room: Option<BufferLimits>,
+    limits: Option<BufferLimits>,
 ) -> Result<T, MethodCallError> {
     arguments["accountId"] = json!(session.account.as_str());
-    let request = json!({
+    let body = json!({
         "using": ["urn:ietf:params:jmap:core", "urn:ietf:params:jmap:mail"],
         "methodCalls": [[method, arguments, "0"]],
     });
-    let pass = jmap.authorization().await?;
-    let post = Some(Bytes::from(request.to_string()));
-    let ask = HttpRequest {
+    let authorization = jmap.authorization().await?;
+    let request = HttpRequest {
         url: &session.api_url,
-        json_body: post,
+        json_body: Some(Bytes::from(body.to_string())),
         expected: ExpectedContent::Json,
-        authorization: &pass,
+        authorization: &authorization,
     };
 
     // The semaphore is never closed, and sending without a permit would be harmless.
     let permit = session.request_permits.acquire().await.ok();
-    let answered = jmap.client.fetch_limited(&ask, room).await;
+    let buffered = jmap.client.fetch_limited(&request, limits).await;
     drop(permit);
 
-    let result = match answered {
-        Ok(mut answered) => {
-            let secrets = pass.secrets();
+    let result = match buffered {
+        Ok(mut buffered) => {
+            let secrets = authorization.secrets();
             let parsed: Result<JmapResponse, Failure> =
-                parse_json(method, &answered.body, &secrets);
+                parse_json(method, &buffered.body, &secrets);
             let response = match parsed {
                 Ok(response) => response,
                 Err(failure) => {
-                    return Err(jmap.client.report_body_error(&ask, &mut answered, failure).into());
+                    return Err(jmap
+                        .client
+                        .report_body_error(&request, &mut buffered, failure)
+                        .into());
                 }
             };
             let result = method_result(method, response.method_responses, &secrets).map_err(
-                |refused: MethodCallError| MethodCallError {
-                    failure: jmap.client.report_body_error(&ask, &mut answered, refused.failure),
-                    ..refused
+                |error: MethodCallError| MethodCallError {
+                    failure: jmap.client.report_body_error(&request, &mut buffered, error.failure),
+                    ..error
                 },
             );
             // Released before the session lock is requested: a concurrent discovery holds that lock
             // while it waits at the limiter, possibly for this permit.
-            drop(answered);
+            drop(buffered);
             if let Some(state) = response.session_state.filter(|state| !session.is_current(state)) {
                 jmap.invalidate_session(session, Some(state)).await;
             }
             result
         }
-        Err(refusal) => Err(request_error(refusal)),
+        Err(error) => Err(request_error(error)),
     };
-    if let Err(refused) = &result
+    if let Err(error) = &result
         && matches!(
-            refused.failure.cause,
+            error.failure.cause,
             Cause::Unauthorized | Cause::Forbidden | Cause::NotFound | Cause::Challenge
         )
     {
@@ -175,7 +177,7 @@ fn method_result<T: DeserializeOwned>(
         }
         None => Err(Failure::new(
             Cause::Challenge,
-            format!("the answer to {method} does not contain one"),
+            format!("the response to {method} does not contain its result"),
         )
         .into()),
     }
@@ -190,14 +192,14 @@ fn parse_json<T: DeserializeOwned>(
     serde_json::from_slice(json).map_err(|error| {
         let cause = if error.is_eof() { Cause::Truncated } else { Cause::Challenge };
         let error = secrets.mask(&error.to_string());
-        Failure::new(cause, format!("the answer to {method} cannot be read: {error}"))
+        Failure::new(cause, format!("the response to {method} cannot be parsed: {error}"))
     })
 }
 
 /// Returns the server's error in its own words, with the `secrets` masked in case it echoes them.
 fn method_error(method: &str, error: MethodErrorBody, secrets: &Secrets) -> MethodCallError {
-    let MethodErrorBody { error_type: word, description, arguments } = error;
-    let mut detail = format!("the server refuses {method}: {word}");
+    let MethodErrorBody { error_type, description, arguments } = error;
+    let mut detail = format!("the server refuses {method}: {error_type}");
     if let Some(arguments) = arguments {
         detail.push_str(&format!(" {arguments}"));
     }
@@ -205,26 +207,30 @@ fn method_error(method: &str, error: MethodErrorBody, secrets: &Secrets) -> Meth
         detail.push_str(&format!(" \"{description}\""));
     }
     let detail = secrets.mask(&detail);
-    let cause = match word.as_str() {
+    let cause = match error_type.as_str() {
         "serverUnavailable" | "serverFail" | "serverPartialFail" => Cause::Server,
         "cannotCalculateChanges" => Cause::CursorExpired,
         "forbidden" | "accountReadOnly" => Cause::Forbidden,
         "accountNotFound" | "accountNotSupportedByMethod" | "unknownMethod" => Cause::NotFound,
-        word if RATE_LIMIT_ERROR_TYPES.iter().any(|limit| word.eq_ignore_ascii_case(limit)) => {
+        error_type
+            if RATE_LIMIT_ERROR_TYPES
+                .iter()
+                .any(|limit| error_type.eq_ignore_ascii_case(limit)) =>
+        {
             Cause::RateLimit
         }
         _ => Cause::Unknown,
     };
-    MethodCallError { error_type: word.into(), failure: Failure::new(cause, detail) }
+    MethodCallError { error_type: error_type.into(), failure: Failure::new(cause, detail) }
 }
 
-fn request_error(refusal: HttpError) -> MethodCallError {
-    let word = match serde_json::from_slice::<RequestProblem>(&refusal.body) {
+fn request_error(error: HttpError) -> MethodCallError {
+    let error_type = match serde_json::from_slice::<RequestProblem>(&error.body) {
         Ok(RequestProblem { limit: Some(limit), .. }) => limit,
         Ok(RequestProblem { urn, .. }) => urn.rsplit(':').next().unwrap_or_default().to_owned(),
         Err(_not_a_problem) => String::new(),
     };
-    MethodCallError { error_type: word.into(), failure: refusal.failure }
+    MethodCallError { error_type: error_type.into(), failure: error.failure }
 }
 
 impl From<Failure> for MethodCallError {
@@ -234,8 +240,8 @@ impl From<Failure> for MethodCallError {
 }
 
 impl From<MethodCallError> for Failure {
-    fn from(refused: MethodCallError) -> Self {
-        refused.failure
+    fn from(error: MethodCallError) -> Self {
+        error.failure
     }
 }
 
@@ -251,7 +257,7 @@ mod tests {
 
     #[test]
     fn every_method_level_error_has_a_cause() {
-        for (word, cause) in [
+        for (error_type, cause) in [
             ("serverUnavailable", Cause::Server),
             ("serverFail", Cause::Server),
             ("cannotCalculateChanges", Cause::CursorExpired),
@@ -263,48 +269,47 @@ mod tests {
             ("tooManyRequests", Cause::RateLimit),
             ("tooManyChanges", Cause::Unknown),
         ] {
-            let refused = error_of_response(&format!(r#"{{"type": "{word}"}}"#));
-            assert_eq!((&*refused.error_type, refused.failure.cause), (word, cause));
+            let error = error_of_response(&format!(r#"{{"type": "{error_type}"}}"#));
+            assert_eq!((&*error.error_type, error.failure.cause), (error_type, cause));
         }
     }
 
     /// FAULTS 50.
     #[test]
     fn a_description_does_not_make_a_rate_limit() {
-        let refused =
+        let error =
             error_of_response(r#"{"type": "invalidArguments", "description": "too many ids"}"#);
 
-        assert_eq!(refused.failure.cause, Cause::Unknown);
+        assert_eq!(error.failure.cause, Cause::Unknown);
     }
 
     #[test]
     fn a_method_error_quotes_the_server() {
-        let refused =
-            error_of_response(r#"{"type": "serverFail", "description": "disk\n on fire"}"#);
+        let error = error_of_response(r#"{"type": "serverFail", "description": "disk\n on fire"}"#);
 
         assert_eq!(
-            refused.failure.message,
+            error.failure.message,
             r#"the server refuses Email/get: serverFail "disk\u{a} on fire""#
         );
     }
 
     #[test]
     fn a_secret_echoed_by_the_server_is_masked() {
-        let refused = error_of_response(
+        let error = error_of_response(
             r#"{"type": "serverFail", "description": "of hunter2", "arguments": ["\u0068unter2"]}"#,
         );
 
         assert_eq!(
-            refused.failure.message,
+            error.failure.message,
             r#"the server refuses Email/get: serverFail ["[secret]"] "of [secret]""#
         );
     }
 
     #[test]
     fn truncated_and_foreign_responses_are_distinguished() {
-        let read =
+        let parse =
             |json: &str| parse_json::<JmapResponse>("m", json.as_bytes(), &Secrets::default());
-        let cause = |json: &str| read(json).err().unwrap().cause;
+        let cause = |json: &str| parse(json).err().unwrap().cause;
 
         assert_eq!(cause(r#"{"methodResponses": [["#), Cause::Truncated);
         assert_eq!(cause("<html>"), Cause::Challenge);

@@ -58,51 +58,55 @@ pub(super) async fn poll_changes(
     let session = jmap.session().await?;
     let filter = filter::resolve(jmap, &session).await?;
     let changes = fetch_changes(jmap, &session, cursor.as_str(), POLL_CHANGES_MAX).await?;
-    let more = changes.has_more_changes;
-    Ok(if more || !changes.candidate_ids(filter).is_empty() {
+    let has_more = changes.has_more_changes;
+    Ok(if has_more || !changes.candidate_ids(filter).is_empty() {
         PollResult::Changed
     } else {
         PollResult::Unchanged
     })
 }
 
-/// Returns the page after the token `place`; the first page starts at `cursor`.
+/// Returns the page after `token`; the first page starts at `cursor`.
 pub(super) async fn list_page(
     jmap: &JmapSource,
     cursor: &Cursor,
-    place: Option<&PageToken>,
+    token: Option<&PageToken>,
 ) -> Result<Page, Failure> {
     let session = jmap.session().await?;
     let filter = filter::resolve(jmap, &session).await?;
-    let mut stop: ChangesPosition = page_token::decode(place).unwrap_or_else(|| ChangesPosition {
-        state: cursor.as_str().to_owned(),
-        cycle_detector: CycleDetector::default(),
-        missing: MissingIds::default(),
-    });
+    let mut position: ChangesPosition =
+        page_token::decode(token).unwrap_or_else(|| ChangesPosition {
+            state: cursor.as_str().to_owned(),
+            cycle_detector: CycleDetector::default(),
+            missing: MissingIds::default(),
+        });
 
     let page_size = session.page_size(jmap.options.page_size_max);
-    let changes = fetch_changes(jmap, &session, &stop.state, page_size).await?;
+    let changes = fetch_changes(jmap, &session, &position.state, page_size).await?;
     let candidates = changes.candidate_ids(filter);
     let found =
         mail::find_emails(jmap, &session, &candidates, filter.required_properties()).await?;
-    let asking = if changes.has_more_changes { RefetchTiming::Later } else { RefetchTiming::Now };
+    let timing = if changes.has_more_changes { RefetchTiming::Later } else { RefetchTiming::Now };
     let properties = filter.required_properties();
-    let (late, missing) =
-        stop.missing.refetch(jmap, &session, found.missing, properties, asking).await?;
+    let (refetched, missing) =
+        position.missing.refetch(jmap, &session, found.missing, properties, timing).await?;
     let next = if changes.has_more_changes {
-        stop.cycle_detector.step(&changes.new_state, candidates.len())?;
-        if stop.state == changes.new_state {
-            return Err(Failure::new(Cause::Unknown, "the server's changes do not move forward"));
+        position.cycle_detector.step(&changes.new_state, candidates.len())?;
+        if position.state == changes.new_state {
+            return Err(Failure::new(
+                Cause::Unknown,
+                "the server's list of changes does not advance",
+            ));
         }
-        stop.state = changes.new_state;
-        NextPage::More(page_token::encode(&stop))
+        position.state = changes.new_state;
+        NextPage::More(page_token::encode(&position))
     } else {
         NextPage::Done(Some(Cursor::new(changes.new_state)))
     };
 
-    let wanted = found.emails.into_iter().chain(late).filter(|email| filter.matches(email));
+    let matching = found.emails.into_iter().chain(refetched).filter(|email| filter.matches(email));
     Ok(Page {
-        entries: wanted.map(Email::into_listed_document).collect(),
+        entries: matching.map(Email::into_listed_document).collect(),
         missing_documents: missing,
         total_documents: None,
         next,
@@ -117,20 +121,20 @@ pub(super) async fn fetch_changes(
     max: u32,
 ) -> Result<ChangesResponse, Failure> {
     let arguments = json!({"sinceState": since, "maxChanges": max});
-    let room = Some(limits_for_ids(CHANGES_MAX));
-    let changes = call_limited(jmap, session, "Email/changes", arguments, room).await;
-    let changes: ChangesResponse = changes.map_err(|refused: MethodCallError| {
+    let limits = Some(limits_for_ids(CHANGES_MAX));
+    let changes = call_limited(jmap, session, "Email/changes", arguments, limits).await;
+    let changes: ChangesResponse = changes.map_err(|error: MethodCallError| {
         // The server cannot read the cursor: an upgrade corrupted it, or it belongs to another
         // server.
-        let is_unreadable = matches!(&*refused.error_type, "invalidArguments" | "notRequest");
-        let cause = if is_unreadable { Cause::CursorExpired } else { refused.failure.cause };
-        Failure { cause, ..refused.failure }
+        let is_unreadable = matches!(&*error.error_type, "invalidArguments" | "notRequest");
+        let cause = if is_unreadable { Cause::CursorExpired } else { error.failure.cause };
+        Failure { cause, ..error.failure }
     })?;
     if changes.is_truncated() {
         // The expired cursor causes a full listing, which is paginated.
-        let why =
-            format!("the server names {CHANGES_MAX} changes or more where {max} were asked for");
-        return Err(Failure::new(Cause::CursorExpired, why));
+        let message =
+            format!("the server returned {CHANGES_MAX} or more changes instead of at most {max}");
+        return Err(Failure::new(Cause::CursorExpired, message));
     }
     Ok(changes)
 }
@@ -147,8 +151,8 @@ impl ChangesResponse {
     fn candidate_ids(&self, filter: &MailFilter) -> Vec<String> {
         let moved = self.updated.iter().flatten().filter(|_| filter.can_match_later());
         let mut ids: BTreeSet<&String> = self.created.iter().chain(moved).collect();
-        for gone in self.destroyed.iter().flatten() {
-            ids.remove(gone);
+        for id in self.destroyed.iter().flatten() {
+            ids.remove(id);
         }
         ids.into_iter().cloned().collect()
     }

@@ -53,8 +53,8 @@ struct Shortfall {
 }
 
 impl CompletenessCheck {
-    pub(super) fn new(since: &str) -> Self {
-        Self { start_state: since.to_owned(), ..Self::default() }
+    pub(super) fn new(start_state: &str) -> Self {
+        Self { start_state: start_state.to_owned(), ..Self::default() }
     }
 
     /// True if no page has been recorded yet.
@@ -91,8 +91,8 @@ impl CompletenessCheck {
             return Ok(Some(early_end_message(index, total)));
         }
         let Some(shortfall) = self.shortfall(end) else { return Ok(None) };
-        let account = ShortfallCheck { jmap, session, filter };
-        if account.is_explained(&self.start_state, shortfall).await? {
+        let check = ShortfallCheck { jmap, session, filter };
+        if check.is_explained(&self.start_state, shortfall).await? {
             return Ok(None);
         }
         let total = end.total.max(self.total_at_start).unwrap_or_default();
@@ -109,8 +109,8 @@ impl CompletenessCheck {
     }
 
     fn shortfall(&self, end: ListEnd) -> Option<Shortfall> {
-        let seen = self.listed.saturating_sub(end.vanished);
-        let beyond = |total: Option<u64>| total.unwrap_or_default().saturating_sub(seen);
+        let listed = self.listed.saturating_sub(end.vanished);
+        let beyond = |total: Option<u64>| total.unwrap_or_default().saturating_sub(listed);
         let shortfall =
             Shortfall { at_end: beyond(end.total), at_start: beyond(self.total_at_start) };
         (shortfall != Shortfall { at_end: 0, at_start: 0 }).then_some(shortfall)
@@ -129,26 +129,30 @@ struct ShortfallCheck<'a> {
 }
 
 impl ShortfallCheck<'_> {
-    async fn is_explained(&self, since: &str, mut shortfall: Shortfall) -> Result<bool, Failure> {
+    async fn is_explained(
+        &self,
+        start_state: &str,
+        mut shortfall: Shortfall,
+    ) -> Result<bool, Failure> {
         let page_size = self.session.page_size(self.jmap.options.page_size_max);
-        let (mut state, mut trail) = (since.to_owned(), CycleDetector::default());
+        let (mut state, mut detector) = (start_state.to_owned(), CycleDetector::default());
         loop {
-            let asked = changes::fetch_changes(self.jmap, self.session, &state, page_size).await;
-            let changes = match asked {
+            let result = changes::fetch_changes(self.jmap, self.session, &state, page_size).await;
+            let changes = match result {
                 Ok(changes) => changes,
                 // The server no longer knows the changes.
                 Err(failure) if failure.cause == Cause::CursorExpired => return Ok(false),
                 Err(failure) => return Err(failure),
             };
-            let (came, went) = self.count_changes(&changes).await?;
-            shortfall.at_end = shortfall.at_end.saturating_sub(came);
-            shortfall.at_start = shortfall.at_start.saturating_sub(went);
+            let (added, removed) = self.count_changes(&changes).await?;
+            shortfall.at_end = shortfall.at_end.saturating_sub(added);
+            shortfall.at_start = shortfall.at_start.saturating_sub(removed);
             if shortfall == (Shortfall { at_end: 0, at_start: 0 }) {
                 return Ok(true);
             }
-            let goes_on = changes.has_more_changes && changes.new_state != state;
-            let ids = usize::try_from(came.saturating_add(went)).unwrap_or(usize::MAX);
-            if !goes_on || trail.step(&changes.new_state, ids).is_err() {
+            let has_more = changes.has_more_changes && changes.new_state != state;
+            let ids = usize::try_from(added.saturating_add(removed)).unwrap_or(usize::MAX);
+            if !has_more || detector.step(&changes.new_state, ids).is_err() {
                 return Ok(false);
             }
             state = changes.new_state;
@@ -158,16 +162,16 @@ impl ShortfallCheck<'_> {
     /// Returns how many emails may have been added to the list, and how many removed from it.
     async fn count_changes(&self, changes: &ChangesResponse) -> Result<(u64, u64), Failure> {
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        let came = count(changes.created.len());
-        let went = count(changes.destroyed.iter().flatten().count());
+        let added = count(changes.created.len());
+        let removed = count(changes.destroyed.iter().flatten().count());
         let moved: Vec<String> = changes.updated.iter().flatten().cloned().collect();
         if !self.filter.can_match_later() || moved.is_empty() {
-            return Ok((came, went));
+            return Ok((added, removed));
         }
         let properties = self.filter.required_properties();
         let found = mail::find_emails(self.jmap, self.session, &moved, properties).await?;
-        let wanted = found.emails.iter().filter(|email| self.filter.matches(email)).count();
-        Ok((came + count(wanted), went + count(moved.len() - wanted)))
+        let matching = found.emails.iter().filter(|email| self.filter.matches(email)).count();
+        Ok((added + count(matching), removed + count(moved.len() - matching)))
     }
 }
 
@@ -176,10 +180,10 @@ mod tests {
     use super::*;
 
     fn check_after(announced: Option<u64>, pages: &[(u64, Option<u64>)]) -> CompletenessCheck {
-        let mut proof = CompletenessCheck::new("s");
-        proof.record_initial_total(announced, Some("s"));
-        pages.iter().for_each(|(count, index)| proof.record_page(*count, *index));
-        proof
+        let mut check = CompletenessCheck::new("s");
+        check.record_initial_total(announced, Some("s"));
+        pages.iter().for_each(|(count, index)| check.record_page(*count, *index));
+        check
     }
 
     fn list_end(total: u64, index: u64) -> ListEnd {
@@ -188,32 +192,32 @@ mod tests {
 
     #[test]
     fn a_reached_total_has_no_shortfall() {
-        let proof = check_after(Some(8), &[(4, Some(0)), (4, Some(4))]);
+        let check = check_after(Some(8), &[(4, Some(0)), (4, Some(4))]);
 
-        assert_eq!(proof.shortfall(list_end(8, 8)), None);
-        assert_eq!(proof.shortfall(list_end(7, 7)), None, "one was deleted after it was listed");
-        assert_eq!(proof.shortfall(ListEnd::default()), None);
+        assert_eq!(check.shortfall(list_end(8, 8)), None);
+        assert_eq!(check.shortfall(list_end(7, 7)), None, "one was deleted after it was listed");
+        assert_eq!(check.shortfall(ListEnd::default()), None);
     }
 
     #[test]
     fn an_unreached_total_is_a_shortfall() {
-        let proof = check_after(Some(8), &[(4, Some(0))]);
+        let check = check_after(Some(8), &[(4, Some(0))]);
 
-        let there =
+        let shortfall =
             |there_now, there_before| Some(Shortfall { at_end: there_now, at_start: there_before });
-        assert_eq!(proof.shortfall(list_end(9, 4)), there(5, 4));
+        assert_eq!(check.shortfall(list_end(9, 4)), shortfall(5, 4));
         // The total shrinks to the number listed.
-        assert_eq!(proof.shortfall(list_end(4, 4)), there(0, 4));
+        assert_eq!(check.shortfall(list_end(4, 4)), shortfall(0, 4));
     }
 
     #[test]
     fn an_early_position_contradicts_the_end_where_reported() {
-        let told = check_after(None, &[(4, Some(0)), (4, Some(4))]);
-        let not_told = check_after(None, &[(4, Some(0)), (4, Some(0))]);
+        let reporting = check_after(None, &[(4, Some(0)), (4, Some(4))]);
+        let not_reporting = check_after(None, &[(4, Some(0)), (4, Some(0))]);
 
-        assert_eq!(told.find_early_end(list_end(9, 8)), Some((8, 9)));
-        assert_eq!(told.find_early_end(list_end(8, 8)), None);
-        assert_eq!(not_told.find_early_end(list_end(9, 1)), None);
+        assert_eq!(reporting.find_early_end(list_end(9, 8)), Some((8, 9)));
+        assert_eq!(reporting.find_early_end(list_end(8, 8)), None);
+        assert_eq!(not_reporting.find_early_end(list_end(9, 1)), None);
         assert_eq!(
             check_after(None, &[]).find_early_end(list_end(9, 0)),
             Some((0, 9)),
@@ -223,9 +227,9 @@ mod tests {
 
     #[test]
     fn a_total_of_another_state_is_ignored() {
-        let mut proof = CompletenessCheck::new("s");
-        proof.record_initial_total(Some(8), Some("t"));
+        let mut check = CompletenessCheck::new("s");
+        check.record_initial_total(Some(8), Some("t"));
 
-        assert_eq!(proof.shortfall(list_end(0, 0)), None);
+        assert_eq!(check.shortfall(list_end(0, 0)), None);
     }
 }

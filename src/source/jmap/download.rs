@@ -19,17 +19,17 @@ pub(super) async fn fetch(
     let _permit = jmap.download_permits.acquire().await.ok();
     let session = jmap.session().await.map_err(as_service_failure)?;
     let url = session.download_url(&document.blob)?;
-    let pass = jmap.authorization().await?;
-    let ask = HttpRequest {
+    let authorization = jmap.authorization().await?;
+    let request = HttpRequest {
         url: &url,
         json_body: None,
         expected: ExpectedContent::Document,
-        authorization: &pass,
+        authorization: &authorization,
     };
 
     let first = if document.is_suspect { AttemptKind::Suspect } else { AttemptKind::First };
     let DocumentRef { size, strikes, .. } = document;
-    match jmap.client.fetch_streaming(&ask, *size, *strikes, first, sink).await {
+    match jmap.client.fetch_streaming(&request, *size, *strikes, first, sink).await {
         Err(failure) if failure.cause == Cause::NotFound => {
             resolve_not_found(jmap, &session, document, failure).await
         }
@@ -56,8 +56,8 @@ async fn resolve_not_found(
         return Ok(FetchOutcome::Moved { blob: entry.blob, size: entry.size });
     }
     jmap.invalidate_session(session, None).await;
-    let why = format!("{}, but the mail itself is there", failure.message);
-    Err(Failure { response: failure.response, ..Failure::new(Cause::Server, why) })
+    let message = format!("{}, but the mail itself is there", failure.message);
+    Err(Failure { response: failure.response, ..Failure::new(Cause::Server, message) })
 }
 
 /// Changes the cause of a failure of the whole service, so that it does not count against the

@@ -48,31 +48,32 @@ async fn resolve_mailboxes(
     session: &Arc<JmapSession>,
 ) -> Result<MailFilter, Failure> {
     let since = jmap.options.since;
-    let wanted = &jmap.options.mailboxes;
-    if wanted.is_empty() {
+    let names = &jmap.options.mailboxes;
+    if names.is_empty() {
         return Ok(MailFilter { mailboxes: Vec::new(), since });
     }
     let arguments = json!({"ids": null, "properties": ["id", "name", "parentId", "role"]});
     let found: MailboxGetResponse = call(jmap, session, "Mailbox/get", arguments).await?;
-    Ok(MailFilter { mailboxes: find_mailboxes(wanted, &found.list)?, since })
+    Ok(MailFilter { mailboxes: find_mailboxes(names, &found.list)?, since })
 }
 
 /// Finds mailboxes by role, path or name. A name that occurs several times selects all of them.
-fn find_mailboxes(wanted: &[String], mailboxes: &[Mailbox]) -> Result<Vec<String>, Failure> {
+fn find_mailboxes(names: &[String], mailboxes: &[Mailbox]) -> Result<Vec<String>, Failure> {
     let paths = mailbox_paths(mailboxes);
     let mut ids = Vec::new();
-    for word in wanted {
+    for name in names {
         let before = ids.len();
         for (mailbox, path) in mailboxes.iter().zip(&paths) {
-            let role = mailbox.role.as_ref().is_some_and(|role| role.eq_ignore_ascii_case(word));
-            if role || path == word || mailbox.name == *word {
+            let has_role =
+                mailbox.role.as_ref().is_some_and(|role| role.eq_ignore_ascii_case(name));
+            if has_role || path == name || mailbox.name == *name {
                 ids.push(mailbox.id.clone());
             }
         }
         if ids.len() == before {
             let known = paths.join(", ");
-            let why = format!("there is no mailbox \"{word}\"; `mailboxes` may name: {known}");
-            return Err(Failure::new(Cause::NotFound, why));
+            let message = format!("there is no mailbox \"{name}\"; `mailboxes` may name: {known}");
+            return Err(Failure::new(Cause::NotFound, message));
         }
     }
     ids.sort_unstable();
@@ -113,13 +114,13 @@ impl MailFilter {
 
     /// Returns true if the email matches.
     pub(super) fn matches(&self, email: &Email) -> bool {
-        let place = self.mailboxes.is_empty() || email.is_in_any(&self.mailboxes);
-        let time = match (self.since, email.received_at()) {
+        let is_in_mailbox = self.mailboxes.is_empty() || email.is_in_any(&self.mailboxes);
+        let is_in_period = match (self.since, email.received_at()) {
             (Some(since), Some(received)) => since <= received.date_naive(),
             // An invalid date is no reason to skip the email.
             _ => true,
         };
-        place && time
+        is_in_mailbox && is_in_period
     }
 
     /// Returns the filter as a condition for Email/query (RFC 8621 §4.4.1).
@@ -155,9 +156,9 @@ mod tests {
         .unwrap()
     }
 
-    fn find_by_names(words: &[&str]) -> Result<Vec<String>, Failure> {
-        let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
-        find_mailboxes(&words, &mailboxes())
+    fn find_by_names(names: &[&str]) -> Result<Vec<String>, Failure> {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        find_mailboxes(&names, &mailboxes())
     }
 
     #[test]
@@ -205,15 +206,15 @@ mod tests {
             mailboxes: vec!["a".to_owned()],
             since: NaiveDate::from_ymd_opt(2020, 1, 2),
         };
-        let wants = |mailbox: &str, received: &str| {
+        let matches = |mailbox: &str, received: &str| {
             let email = json!({"id": "", "blobId": "", "threadId": "", "size": 0,
                 "mailboxIds": {mailbox: true}, "receivedAt": received});
             filter.matches(&serde_json::from_value(email).unwrap())
         };
 
-        assert!(wants("a", "2020-01-02T00:00:00Z"));
-        assert!(!wants("a", "2020-01-01T23:59:59Z"));
-        assert!(!wants("b", "2020-01-02T00:00:00Z"));
-        assert!(wants("a", "yesterday"));
+        assert!(matches("a", "2020-01-02T00:00:00Z"));
+        assert!(!matches("a", "2020-01-01T23:59:59Z"));
+        assert!(!matches("b", "2020-01-02T00:00:00Z"));
+        assert!(matches("a", "yesterday"));
     }
 }

@@ -81,47 +81,52 @@ struct QueryResponse {
     listed_after: u64,
 }
 
-/// Returns the page after the token `place`.
+/// Returns the page after `token`.
 pub(super) async fn list_page(
     jmap: &JmapSource,
-    place: Option<&PageToken>,
+    token: Option<&PageToken>,
 ) -> Result<Page, Failure> {
     let session = jmap.session().await?;
     let query =
         EmailQuery { jmap, session: &session, filter: filter::resolve(jmap, &session).await? };
-    let mut stop = match page_token::decode(place) {
-        Some(stop) => stop,
+    let mut position = match page_token::decode(token) {
+        Some(position) => position,
         None => query.initial_position().await?,
     };
 
-    let mut found = query.query_after(&mut stop, QueryTarget::Page).await?;
+    let mut found = query.query_after(&mut position, QueryTarget::Page).await?;
     if found.ids.is_empty() {
-        found = query.query_after(&mut stop, QueryTarget::ListEnd).await?;
+        found = query.query_after(&mut position, QueryTarget::ListEnd).await?;
     }
-    let Some(last) = found.ids.last() else { return query.finish_listing(stop, &found).await };
-    stop.cycle_detector.step(last, found.ids.len())?;
-    let listed = stop.next_position.saturating_sub(found.listed_after);
-    stop.next_position = listed.saturating_add(to_u64(found.ids.len()));
-    stop.completeness.rewind(found.listed_after);
-    stop.anchors = pick_anchors(&found.ids);
+    let Some(last) = found.ids.last() else { return query.finish_listing(position, &found).await };
+    position.cycle_detector.step(last, found.ids.len())?;
+    let listed = position.next_position.saturating_sub(found.listed_after);
+    position.next_position = listed.saturating_add(to_u64(found.ids.len()));
+    position.completeness.rewind(found.listed_after);
+    position.anchors = pick_anchors(&found.ids);
 
-    let is_first = stop.completeness.is_first_page();
+    let is_first = position.completeness.is_first_page();
     let mut seen = BTreeSet::new();
     let ids: Vec<String> = found.ids.into_iter().filter(|id| seen.insert(id.clone())).collect();
-    stop.completeness.record_page(to_u64(ids.len()), found.position);
-    let got = mail::find_emails(jmap, &session, &ids, mail::LIST_PROPERTIES).await?;
+    position.completeness.record_page(to_u64(ids.len()), found.position);
+    let fetched = mail::find_emails(jmap, &session, &ids, mail::LIST_PROPERTIES).await?;
     if is_first {
-        stop.completeness.record_initial_total(found.total, got.state.as_deref());
+        position.completeness.record_initial_total(found.total, fetched.state.as_deref());
     }
-    let (late, missing) = stop
+    let (refetched, missing) = position
         .missing
-        .refetch(jmap, &session, got.missing, mail::LIST_PROPERTIES, RefetchTiming::Later)
+        .refetch(jmap, &session, fetched.missing, mail::LIST_PROPERTIES, RefetchTiming::Later)
         .await?;
     Ok(Page {
-        entries: got.emails.into_iter().chain(late).map(Email::into_listed_document).collect(),
+        entries: fetched
+            .emails
+            .into_iter()
+            .chain(refetched)
+            .map(Email::into_listed_document)
+            .collect(),
         missing_documents: missing,
         total_documents: found.total,
-        next: NextPage::More(page_token::encode(&stop)),
+        next: NextPage::More(page_token::encode(&position)),
     })
 }
 
@@ -134,7 +139,7 @@ fn pick_anchors(ids: &[String]) -> Vec<ListAnchor> {
     let count = ids.len();
     let mut picked: Vec<usize> = [1, 2, count / 4, count / 2, count]
         .into_iter()
-        .filter_map(|back| count.checked_sub(back))
+        .filter_map(|distance| count.checked_sub(distance))
         .collect();
     picked.retain(|&at| at < count);
     picked.sort_unstable_by(|one, other| other.cmp(one));
@@ -163,16 +168,16 @@ impl EmailQuery<'_> {
     /// Checks an end of the server's list, and finishes the listing or reports it as unverified.
     async fn finish_listing(
         &self,
-        mut stop: QueryPosition,
+        mut position: QueryPosition,
         found: &QueryResponse,
     ) -> Result<Page, Failure> {
         let (jmap, session) = (self.jmap, self.session);
         let total = found.total;
         let end = ListEnd { total, index: found.position, vanished: found.listed_after };
-        if let Some(why) =
-            stop.completeness.find_contradiction(jmap, session, self.filter, end).await?
+        if let Some(reason) =
+            position.completeness.find_contradiction(jmap, session, self.filter, end).await?
         {
-            let next = NextPage::Unverified { resume_from: page_token::encode(&stop), reason: why };
+            let next = NextPage::Unverified { resume_from: page_token::encode(&position), reason };
             return Ok(Page {
                 entries: Vec::new(),
                 missing_documents: Vec::new(),
@@ -180,11 +185,11 @@ impl EmailQuery<'_> {
                 next,
             });
         }
-        let (late, missing) = stop
+        let (refetched, missing) = position
             .missing
             .refetch(jmap, session, Vec::new(), mail::LIST_PROPERTIES, RefetchTiming::Now)
             .await?;
-        let entries = late.into_iter().map(Email::into_listed_document).collect();
+        let entries = refetched.into_iter().map(Email::into_listed_document).collect();
         Ok(Page {
             entries,
             missing_documents: missing,
@@ -196,92 +201,93 @@ impl EmailQuery<'_> {
     /// Queries the emails after a position, and corrects the position to the start of the result.
     async fn query_after(
         &self,
-        stop: &mut QueryPosition,
-        wish: QueryTarget,
+        position: &mut QueryPosition,
+        target: QueryTarget,
     ) -> Result<QueryResponse, Failure> {
-        for anchor in &stop.anchors {
-            let start = match wish {
+        for anchor in &position.anchors {
+            let start = match target {
                 QueryTarget::Page => QueryStart::After(&anchor.id),
                 QueryTarget::ListEnd => QueryStart::At(&anchor.id),
             };
-            match self.send(start, wish).await {
+            match self.send(start, target).await {
                 Ok(mut found) => {
-                    if wish == QueryTarget::ListEnd {
+                    if target == QueryTarget::ListEnd {
                         found.skip_anchor(&anchor.id);
                     }
                     found.listed_after = anchor.listed_after;
                     return Ok(found);
                 }
-                Err(refused) if *refused.error_type == *"anchorNotFound" => {}
+                Err(error) if *error.error_type == *"anchorNotFound" => {}
                 // Apache James supports positions only.
-                Err(refused) if *refused.error_type == *"invalidArguments" => {
-                    return self.query_after_position(stop, wish).await;
+                Err(error) if *error.error_type == *"invalidArguments" => {
+                    return self.query_after_position(position, target).await;
                 }
-                Err(refused) => return Err(refused.failure),
+                Err(error) => return Err(error.failure),
             }
         }
-        self.restart(stop, wish).await
+        self.restart(position, target).await
     }
 
     /// Queries without anchors: steps back from the first anchor's position until an anchor is
     /// found. The position alone would skip as many emails as were deleted before it.
     async fn query_after_position(
         &self,
-        stop: &mut QueryPosition,
-        wish: QueryTarget,
+        position: &mut QueryPosition,
+        target: QueryTarget,
     ) -> Result<QueryResponse, Failure> {
         let step = u64::from(self.page_size());
-        let mut position = stop.next_position.saturating_sub(1);
+        let mut start = position.next_position.saturating_sub(1);
         loop {
-            let mut found = self.send(QueryStart::Position(position), wish).await?;
-            let is_met = |id: &String| stop.anchors.iter().find(|anchor| anchor.id == *id);
-            let met = found.ids.iter().enumerate().rev();
-            let mut met = met.filter_map(|(at, id)| Some((at, is_met(id)?)));
-            if let Some((at, anchor)) = met.next() {
-                let followers = anchor.listed_after;
-                let begin = position.saturating_add(to_u64(at + 1));
-                stop.next_position = begin.saturating_add(followers);
-                found.position = Some(position);
+            let mut found = self.send(QueryStart::Position(start), target).await?;
+            let matching_anchor =
+                |id: &String| position.anchors.iter().find(|anchor| anchor.id == *id);
+            let matches = found.ids.iter().enumerate().rev();
+            let mut matches = matches.filter_map(|(at, id)| Some((at, matching_anchor(id)?)));
+            if let Some((at, anchor)) = matches.next() {
+                let listed_after = anchor.listed_after;
+                let begin = start.saturating_add(to_u64(at + 1));
+                position.next_position = begin.saturating_add(listed_after);
+                found.position = Some(start);
                 found.skip_through(at);
-                if found.ids.is_empty() && wish == QueryTarget::Page {
+                if found.ids.is_empty() && target == QueryTarget::Page {
                     // This is the end of the list, or the server returned a very short page.
-                    found = self.send(QueryStart::Position(begin), wish).await?;
+                    found = self.send(QueryStart::Position(begin), target).await?;
                 }
-                return Ok(QueryResponse { listed_after: followers, ..found });
+                return Ok(QueryResponse { listed_after, ..found });
             }
-            if position == 0 {
-                return self.restart(stop, wish).await;
+            if start == 0 {
+                return self.restart(position, target).await;
             }
-            position = position.saturating_sub(step);
+            start = start.saturating_sub(step);
         }
     }
 
     async fn restart(
         &self,
-        stop: &mut QueryPosition,
-        wish: QueryTarget,
+        position: &mut QueryPosition,
+        target: QueryTarget,
     ) -> Result<QueryResponse, Failure> {
-        if !stop.anchors.is_empty() {
-            let restarts = stop.restarts + 1;
+        if !position.anchors.is_empty() {
+            let restarts = position.restarts + 1;
             if RESTARTS_MAX < restarts {
-                let why = "the list changes faster than it can be read";
-                return Err(Failure::new(Cause::CursorExpired, why));
+                let message = "the list changes faster than it can be read";
+                return Err(Failure::new(Cause::CursorExpired, message));
             }
-            *stop = QueryPosition { restarts, ..self.initial_position().await? };
+            *position = QueryPosition { restarts, ..self.initial_position().await? };
         }
-        Ok(self.send(QueryStart::Position(0), wish).await?)
+        Ok(self.send(QueryStart::Position(0), target).await?)
     }
 
     async fn send(
         &self,
         start: QueryStart<'_>,
-        wish: QueryTarget,
+        target: QueryTarget,
     ) -> Result<QueryResponse, MethodCallError> {
         let sorted = json!([{"property": "receivedAt", "isAscending": true}]);
-        match self.send_sorted(start, wish, Some(sorted)).await {
+        match self.send_sorted(start, target, Some(sorted)).await {
             // The server's own order works too, as long as it is stable.
-            Err(refused) if *refused.error_type == *"unsupportedSort" => {
-                self.send_sorted(start, wish, None).await
+            Err(error) if *error.error_type == *"unsupportedSort" => {
+                self.send_sorted(start, target, None).await
             }
             result => result,
         }
@@ -290,13 +296,13 @@ impl EmailQuery<'_> {
     async fn send_sorted(
         &self,
         start: QueryStart<'_>,
-        wish: QueryTarget,
+        target: QueryTarget,
         sort: Option<Value>,
     ) -> Result<QueryResponse, MethodCallError> {
         let mut arguments = json!({"limit": self.page_size()});
         // Counting may be expensive for the server: progress needs it once, the completeness check
         // once more.
-        if wish == QueryTarget::ListEnd || matches!(start, QueryStart::Position(0)) {
+        if target == QueryTarget::ListEnd || matches!(start, QueryStart::Position(0)) {
             arguments["calculateTotal"] = json!(true);
         }
         match start {
@@ -320,8 +326,8 @@ impl EmailQuery<'_> {
         }
         // Ids beyond the limit come after the last id that is kept, as if the server had respected
         // the limit.
-        let room = limits_for_ids(usize::try_from(self.page_size()).unwrap_or(usize::MAX));
-        call_limited(self.jmap, self.session, "Email/query", arguments, Some(room)).await
+        let limits = limits_for_ids(usize::try_from(self.page_size()).unwrap_or(usize::MAX));
+        call_limited(self.jmap, self.session, "Email/query", arguments, Some(limits)).await
     }
 
     fn page_size(&self) -> u32 {
@@ -360,7 +366,7 @@ mod tests {
             let anchors = pick_anchors(&numbered_ids(count)).into_iter();
             anchors.map(|anchor| (anchor.id, anchor.listed_after)).collect::<Vec<_>>()
         };
-        let at = |id: &str, followers| (id.to_owned(), followers);
+        let at = |id: &str, listed_after| (id.to_owned(), listed_after);
 
         let expected = [at("99", 0), at("98", 1), at("75", 24), at("50", 49), at("0", 99)];
         assert_eq!(picked(100), expected);

@@ -67,8 +67,8 @@ pub(super) async fn fetch_state(
     struct Stand {
         state: String,
     }
-    let stand: Stand = call(jmap, session, "Email/get", json!({"ids": []})).await?;
-    Ok(Cursor::new(stand.state))
+    let response: Stand = call(jmap, session, "Email/get", json!({"ids": []})).await?;
+    Ok(Cursor::new(response.state))
 }
 
 /// Reads the emails with these ids and omits those that the server does not find.
@@ -89,20 +89,20 @@ pub(super) async fn find_emails(
     properties: &[&str],
 ) -> Result<FoundEmails, Failure> {
     let mut found = FoundEmails::default();
-    let mut portions = split_ids(session, ids);
-    portions.reverse();
-    while let Some(portion) = portions.pop() {
-        match get_emails(jmap, session, portion, properties).await {
-            Ok(mut some) => {
-                found.emails.append(&mut some.emails);
-                found.missing.append(&mut some.missing);
-                found.state = some.state;
+    let mut batches = split_ids(session, ids);
+    batches.reverse();
+    while let Some(batch) = batches.pop() {
+        match get_emails(jmap, session, batch, properties).await {
+            Ok(mut part) => {
+                found.emails.append(&mut part.emails);
+                found.missing.append(&mut part.missing);
+                found.state = part.state;
             }
-            Err(refused) if refused.is_too_large() && 1 < portion.len() => {
-                let (first, second) = portion.split_at(portion.len() / 2);
-                portions.extend([second, first]);
+            Err(error) if error.is_too_large() && 1 < batch.len() => {
+                let (first, second) = batch.split_at(batch.len() / 2);
+                batches.extend([second, first]);
             }
-            Err(refused) => return Err(refused.into()),
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(found)
@@ -115,21 +115,22 @@ async fn get_emails(
     properties: &[&str],
 ) -> Result<FoundEmails, MethodCallError> {
     let arguments = json!({"ids": ids, "properties": properties});
-    let room = Some(limits_for_objects(ids.len()));
-    let got: EmailGetResponse = call_limited(jmap, session, "Email/get", arguments, room).await?;
+    let limits = Some(limits_for_objects(ids.len()));
+    let response: EmailGetResponse =
+        call_limited(jmap, session, "Email/get", arguments, limits).await?;
 
-    let there: BTreeSet<&str> = got.list.iter().map(|email| email.id.as_str()).collect();
-    let not_found: BTreeSet<&String> = got.not_found.iter().flatten().collect();
-    let not_there = ids.iter().filter(|id| !there.contains(id.as_str()));
-    let (missing, passed_over): (Vec<_>, Vec<_>) = not_there.partition(|id| not_found.contains(id));
-    if !passed_over.is_empty() {
+    let returned: BTreeSet<&str> = response.list.iter().map(|email| email.id.as_str()).collect();
+    let not_found: BTreeSet<&String> = response.not_found.iter().flatten().collect();
+    let not_returned = ids.iter().filter(|id| !returned.contains(id.as_str()));
+    let (missing, omitted): (Vec<_>, Vec<_>) = not_returned.partition(|id| not_found.contains(id));
+    if !omitted.is_empty() {
         // Neither returned nor reported as not found: skipping the email silently would lose it.
-        let (passed_over, all) = (passed_over.len(), ids.len());
-        let why = format!("the answer to Email/get leaves out {passed_over} of {all} ids");
-        return Err(Failure::new(Cause::Truncated, why).into());
+        let (omitted, all) = (omitted.len(), ids.len());
+        let message = format!("the response to Email/get omits {omitted} of {all} ids");
+        return Err(Failure::new(Cause::Truncated, message).into());
     }
     let missing = missing.into_iter().cloned().collect();
-    Ok(FoundEmails { missing, state: got.state, emails: got.list })
+    Ok(FoundEmails { missing, state: response.state, emails: response.list })
 }
 
 impl MethodCallError {
@@ -142,22 +143,23 @@ impl MethodCallError {
 /// Splits ids into batches within the limits that the server announces.
 fn split_ids<'a>(session: &JmapSession, ids: &'a [String]) -> Vec<&'a [String]> {
     let bytes_max = session.max_request_bytes.saturating_sub(REQUEST_OVERHEAD_BYTES);
-    let mut portions = Vec::new();
+    let mut batches = Vec::new();
     let mut begin = 0;
     let mut bytes = 0;
     for (at, id) in ids.iter().enumerate() {
-        let more = id.len() + ID_OVERHEAD_BYTES;
-        if begin < at && (session.max_objects_in_get <= at - begin || bytes_max < bytes + more) {
-            portions.push(&ids[begin..at]);
+        let id_bytes = id.len() + ID_OVERHEAD_BYTES;
+        if begin < at && (session.max_objects_in_get <= at - begin || bytes_max < bytes + id_bytes)
+        {
+            batches.push(&ids[begin..at]);
             begin = at;
             bytes = 0;
         }
-        bytes += more;
+        bytes += id_bytes;
     }
     if begin < ids.len() {
-        portions.push(&ids[begin..]);
+        batches.push(&ids[begin..]);
     }
-    portions
+    batches
 }
 
 impl Email {

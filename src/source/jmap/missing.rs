@@ -35,12 +35,12 @@ impl MissingIds {
         &mut self,
         jmap: &JmapSource,
         session: &Arc<JmapSession>,
-        named: Vec<String>,
+        new_ids: Vec<String>,
         properties: &[&str],
-        asking: RefetchTiming,
+        timing: RefetchTiming,
     ) -> Result<(Vec<Email>, Vec<DocumentId>), Failure> {
-        self.0.extend(named);
-        let is_time = asking == RefetchTiming::Now || DEFERRED_IDS_MAX < self.0.len();
+        self.0.extend(new_ids);
+        let is_time = timing == RefetchTiming::Now || DEFERRED_IDS_MAX < self.0.len();
         if self.0.is_empty() || !is_time {
             return Ok((Vec::new(), Vec::new()));
         }

@@ -100,15 +100,17 @@ impl JmapSource {
     pub fn new(
         options: JmapOptions,
         credential: Credential,
-        gate: Rc<dyn RequestLimiter>,
+        limiter: Rc<dyn RequestLimiter>,
     ) -> Result<Self, Failure> {
-        let mut trusted = options.allowed_origins.clone();
-        trusted.push(options.url.origin());
-        let (limits, meter) = (options.request_limits.clone(), options.metrics.clone());
-        let client = HttpClient::new(limits, trusted, &options.proxy_mode, gate, meter)?
-            .with_error_rules(options.error_rules.clone())
-            .with_recorder(options.recorder.clone());
-        let at_once = usize::try_from(options.concurrency).unwrap_or(Semaphore::MAX_PERMITS).max(1);
+        let mut allowed_origins = options.allowed_origins.clone();
+        allowed_origins.push(options.url.origin());
+        let (limits, metrics) = (options.request_limits.clone(), options.metrics.clone());
+        let client =
+            HttpClient::new(limits, allowed_origins, &options.proxy_mode, limiter, metrics)?
+                .with_error_rules(options.error_rules.clone())
+                .with_recorder(options.recorder.clone());
+        let max_downloads =
+            usize::try_from(options.concurrency).unwrap_or(Semaphore::MAX_PERMITS).max(1);
         let account = options.account.clone().map_or_else(OnceLock::new, OnceLock::from);
         Ok(Self {
             options,
@@ -116,7 +118,7 @@ impl JmapSource {
             credential,
             session_cache: Mutex::default(),
             account,
-            download_permits: Semaphore::new(at_once),
+            download_permits: Semaphore::new(max_downloads),
         })
     }
 
@@ -132,27 +134,28 @@ impl JmapSource {
 
     /// Returns the cached session, or discovers it. Only one discovery runs at a time.
     async fn session(&self) -> Result<Arc<JmapSession>, Failure> {
-        let mut known = self.session_cache.lock().await;
-        if let Some(session) = &known.session {
+        let mut cache = self.session_cache.lock().await;
+        if let Some(session) = &cache.session {
             return Ok(Arc::clone(session));
         }
-        let pass = self.authorization().await?;
-        let announced = known.announced_state.take();
-        let session = session::discover(&self.client, &self.options.url, &pass, announced).await?;
+        let authorization = self.authorization().await?;
+        let announced = cache.announced_state.take();
+        let session =
+            session::discover(&self.client, &self.options.url, &authorization, announced).await?;
         let expected = self.account.get_or_init(|| session.account.clone());
         if *expected != session.account {
             return Err(Failure::account_changed(&self.options.name, expected, &session.account));
         }
         let session = Arc::new(session);
-        known.session = Some(Arc::clone(&session));
+        cache.session = Some(Arc::clone(&session));
         Ok(session)
     }
 
     /// Drops a stale session from the cache, unless it was replaced already.
     async fn invalidate_session(&self, stale: &Arc<JmapSession>, announced: Option<String>) {
-        let mut known = self.session_cache.lock().await;
-        if known.session.as_ref().is_some_and(|session| Arc::ptr_eq(session, stale)) {
-            *known = SessionCache { session: None, announced_state: announced };
+        let mut cache = self.session_cache.lock().await;
+        if cache.session.as_ref().is_some_and(|session| Arc::ptr_eq(session, stale)) {
+            *cache = SessionCache { session: None, announced_state: announced };
         }
     }
 }
@@ -174,11 +177,11 @@ impl Source for JmapSource {
     async fn list_page(
         &self,
         listing: &Listing,
-        place: Option<&PageToken>,
+        page_token: Option<&PageToken>,
     ) -> Result<Page, Failure> {
         match listing {
-            Listing::Full => full_list::list_page(self, place).await,
-            Listing::Since(cursor) => changes::list_page(self, cursor, place).await,
+            Listing::Full => full_list::list_page(self, page_token).await,
+            Listing::Since(cursor) => changes::list_page(self, cursor, page_token).await,
         }
     }
 
@@ -191,12 +194,12 @@ impl Source for JmapSource {
     }
 
     async fn refresh_credential(&self) -> Result<CredentialChange, Failure> {
-        let renewal = self.credential.refresh().await?;
-        if renewal == CredentialChange::Changed {
+        let change = self.credential.refresh().await?;
+        if change == CredentialChange::Changed {
             // A different credential may belong to a different account.
             *self.session_cache.lock().await = SessionCache::default();
         }
-        Ok(renewal)
+        Ok(change)
     }
 
     fn blocked_until(&self) -> Option<Timestamp> {

@@ -11,15 +11,15 @@ use crate::engine::{Cause, Failure, PageToken};
 const EMPTY_PAGES_MAX: u64 = 10_000;
 
 /// Parses a page token. Returns `None` for text of another version; the listing then restarts.
-pub(super) fn decode<T: DeserializeOwned>(place: Option<&PageToken>) -> Option<T> {
-    serde_json::from_str(place?.as_str()).ok()
+pub(super) fn decode<T: DeserializeOwned>(token: Option<&PageToken>) -> Option<T> {
+    serde_json::from_str(token?.as_str()).ok()
 }
 
 /// Serializes a position to a page token.
-pub(super) fn encode(place: &impl Serialize) -> PageToken {
+pub(super) fn encode(position: &impl Serialize) -> PageToken {
     // Strings and numbers always serialize. An empty token would restart the listing and lose
     // nothing.
-    PageToken::new(serde_json::to_string(place).unwrap_or_default())
+    PageToken::new(serde_json::to_string(position).unwrap_or_default())
 }
 
 /// Detector of cycles of any length in a listing, with one stored position: Brent's algorithm ("An
@@ -36,21 +36,21 @@ pub(super) struct CycleDetector {
 }
 
 impl CycleDetector {
-    /// Advances to the position `stop`, on a page with `entries` entries.
+    /// Advances to `position`, on a page with `entries` entries.
     ///
     /// # Errors
     /// Returns an error if the position was visited before, or after too many pages without
     /// entries.
-    pub(super) fn step(&mut self, stop: &str, entries: usize) -> Result<(), Failure> {
-        if self.checkpoint.as_deref() == Some(stop) {
-            return Err(listing_failure("the server's list goes round in a circle"));
+    pub(super) fn step(&mut self, position: &str, entries: usize) -> Result<(), Failure> {
+        if self.checkpoint.as_deref() == Some(position) {
+            return Err(listing_failure("the server's list contains a cycle"));
         }
         self.empty_pages = if entries == 0 { self.empty_pages + 1 } else { 0 };
         if EMPTY_PAGES_MAX < self.empty_pages {
-            return Err(listing_failure("the server's list goes on without an entry"));
+            return Err(listing_failure("the server's list has too many pages without an entry"));
         }
         if self.steps == self.lap_length {
-            self.checkpoint = Some(stop.to_owned());
+            self.checkpoint = Some(position.to_owned());
             self.lap_length = (self.lap_length * 2).max(1);
             self.steps = 0;
         }
@@ -59,8 +59,8 @@ impl CycleDetector {
     }
 }
 
-fn listing_failure(why: &str) -> Failure {
-    Failure::new(Cause::Unknown, why)
+fn listing_failure(message: &str) -> Failure {
+    Failure::new(Cause::Unknown, message)
 }
 
 #[cfg(test)]
@@ -71,28 +71,30 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_cycle_is_detected_soon(lead in 0_usize..50, circle in 1_usize..50) {
-            let mut trail = CycleDetector::default();
-            let stops = (0..lead + circle).chain((lead..lead + circle).cycle());
+        fn every_cycle_is_detected_soon(lead in 0_usize..50, cycle in 1_usize..50) {
+            let mut detector = CycleDetector::default();
+            let positions = (0..lead + cycle).chain((lead..lead + cycle).cycle());
 
-            let steps = stops.take_while(|stop| trail.step(&stop.to_string(), 1).is_ok()).count();
+            let is_new = |position: &usize| detector.step(&position.to_string(), 1).is_ok();
+            let steps = positions.take_while(is_new).count();
 
-            prop_assert!(steps <= 3 * (lead + circle) + 2, "{steps}");
+            prop_assert!(steps <= 3 * (lead + cycle) + 2, "{steps}");
         }
     }
 
     #[test]
     fn a_list_without_repeats_is_no_cycle() {
-        let mut trail = CycleDetector::default();
+        let mut detector = CycleDetector::default();
 
-        assert!((0..1_000).all(|stop| trail.step(&stop.to_string(), 1).is_ok()));
+        assert!((0..1_000).all(|position| detector.step(&position.to_string(), 1).is_ok()));
     }
 
     #[test]
     fn endless_empty_pages_are_detected() {
-        let mut trail = CycleDetector::default();
+        let mut detector = CycleDetector::default();
 
-        let steps = (0..).take_while(|stop| trail.step(&stop.to_string(), 0).is_ok()).count();
+        let steps =
+            (0..).take_while(|position| detector.step(&position.to_string(), 0).is_ok()).count();
 
         assert_eq!(u64::try_from(steps), Ok(EMPTY_PAGES_MAX));
     }
@@ -102,12 +104,12 @@ mod tests {
         for text in ["", "[]", "{\"other\": 1}", "{\"steps\": \"x\"}"] {
             assert_eq!(decode::<CycleDetector>(Some(&PageToken::new(text))), None, "{text}");
         }
-        let trail = CycleDetector {
+        let detector = CycleDetector {
             checkpoint: Some("m".to_owned()),
             steps: 1,
             lap_length: 2,
             empty_pages: 3,
         };
-        assert_eq!(decode(Some(&encode(&trail))), Some(trail));
+        assert_eq!(decode(Some(&encode(&detector))), Some(detector));
     }
 }

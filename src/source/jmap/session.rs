@@ -67,32 +67,29 @@ struct SessionResource {
 pub(super) async fn discover(
     client: &HttpClient,
     configured: &Url,
-    pass: &Authorization,
+    authorization: &Authorization,
     announced: Option<String>,
 ) -> Result<JmapSession, Failure> {
     let mut url = configured.clone();
     if url.path() == "/" {
         url.set_path(WELL_KNOWN_PATH);
     }
-    let place = format!("{}{}", url.origin().ascii_serialization(), url.path());
-    let ask = HttpRequest {
-        url: &url,
-        json_body: None,
-        expected: ExpectedContent::Json,
-        authorization: pass,
-    };
+    let location = format!("{}{}", url.origin().ascii_serialization(), url.path());
+    let request =
+        HttpRequest { url: &url, json_body: None, expected: ExpectedContent::Json, authorization };
 
-    let answered = client.fetch_buffered(&ask).await.map_err(|refusal| {
-        if refusal.failure.cause == Cause::NotFound {
-            let why = format!("there is no JMAP service at {place} (404): check `url`");
-            let reply = refusal.failure.response;
-            return Failure { response: reply, ..Failure::new(Cause::NotFound, why) };
+    let response = client.fetch_buffered(&request).await.map_err(|error| {
+        if error.failure.cause == Cause::NotFound {
+            let message = format!("there is no JMAP service at {location} (404): check `url`");
+            let response = error.failure.response;
+            return Failure { response, ..Failure::new(Cause::NotFound, message) };
         }
-        refusal.failure
+        error.failure
     })?;
-    let session = parse_session(&answered.body, answered.url, announced).map_err(|why| {
-        let why = pass.secrets().mask(&why);
-        Failure::new(Cause::NotFound, format!("{place} is no JMAP service ({why}): check `url`"))
+    let session = parse_session(&response.body, response.url, announced).map_err(|reason| {
+        let reason = authorization.secrets().mask(&reason);
+        let message = format!("{location} is no JMAP service ({reason}): check `url`");
+        Failure::new(Cause::NotFound, message)
     })?;
     client.check_origin(&session.api_url)?;
     client.check_origin(&session.download_url(&BlobId::new("blob"))?)?;
@@ -103,22 +100,22 @@ fn parse_session(body: &[u8], base: Url, announced: Option<String>) -> Result<Jm
     let resource: SessionResource =
         serde_json::from_slice(body).map_err(|error| error.to_string())?;
     if !resource.capabilities.contains_key(MAIL_CAPABILITY) {
-        return Err("it offers no mail".to_owned());
+        return Err("it has no mail capability".to_owned());
     }
     let account = find_account(&resource)
         .map(AccountId::new)
-        .ok_or("it names no mail account for this credential")?;
-    let api = base.join(&resource.api_url).map_err(|_invalid| "its apiUrl is not a URL")?;
+        .ok_or("it has no mail account for this credential")?;
+    let api_url = base.join(&resource.api_url).map_err(|_invalid| "its apiUrl is not a URL")?;
     let core = resource.capabilities.get(CORE_CAPABILITY);
-    let limit = |name: &str, otherwise: usize| {
-        let told = core.and_then(|core| core.get(name)?.as_u64()).filter(|limit| 0 < *limit);
-        told.map_or(otherwise, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+    let limit = |name: &str, default: usize| {
+        let reported = core.and_then(|core| core.get(name)?.as_u64()).filter(|limit| 0 < *limit);
+        reported.map_or(default, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
     };
     let requests = limit("maxConcurrentRequests", DEFAULT_CONCURRENT_REQUESTS);
 
     Ok(JmapSession {
         account,
-        api_url: api,
+        api_url,
         max_objects_in_get: limit("maxObjectsInGet", DEFAULT_OBJECTS_IN_GET),
         max_request_bytes: limit("maxSizeRequest", DEFAULT_REQUEST_BYTES),
         request_permits: Semaphore::new(requests.min(Semaphore::MAX_PERMITS)),
@@ -167,7 +164,7 @@ impl JmapSession {
             text = text.replace(name, &utf8_percent_encode(value, ENCODED_CHARS).to_string());
         }
         self.base_url.join(&text).map_err(|_invalid| {
-            Failure::new(Cause::Challenge, "the server's downloadUrl does not make a URL")
+            Failure::new(Cause::Challenge, "the server's downloadUrl is not a valid URL template")
         })
     }
 }
@@ -222,7 +219,7 @@ mod tests {
 
     #[test]
     fn an_invalid_session_error_says_why() {
-        for (json, why) in [
+        for (json, reason) in [
             ("[]", "invalid"),
             ("{}", "missing field"),
             (r#"{"capabilities": {}, "accounts": {}, "apiUrl": "", "downloadUrl": ""}"#, "no mail"),
@@ -233,7 +230,7 @@ mod tests {
             ),
         ] {
             let error = parse_text(json).err().unwrap();
-            assert!(error.contains(why), "{error}");
+            assert!(error.contains(reason), "{error}");
         }
     }
 }

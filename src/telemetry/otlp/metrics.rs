@@ -20,10 +20,10 @@ const TEMPORALITY_CUMULATIVE: u8 = 2;
 #[must_use]
 pub fn encode_metrics(input: &MetricsSnapshot, resource: &TelemetryResource) -> Json {
     let at = to_unix_nanos(input.taken_at);
-    let began = counting_starts(input);
+    let starts = counting_starts(input);
     let metrics = families(input);
     let metrics: Vec<Json> =
-        metrics.iter().map(|family| encode_metric(family, &began, &at)).collect();
+        metrics.iter().map(|family| encode_metric(family, &starts, &at)).collect();
     json!({ "resourceMetrics": [{
         "resource": encode_resource(resource),
         "scopeMetrics": [{ "scope": encode_scope(resource.version), "metrics": metrics }],
@@ -33,20 +33,20 @@ pub fn encode_metrics(input: &MetricsSnapshot, resource: &TelemetryResource) -> 
 /// Returns the time since which each source is counted. It is never in the future, even if the
 /// clock was set back.
 fn counting_starts(input: &MetricsSnapshot) -> BTreeMap<&str, String> {
-    let began = |source: &'_ SourceSnapshot| source.metrics.as_ref()?.counting_since.map(Timestamp);
+    let start = |source: &'_ SourceSnapshot| source.metrics.as_ref()?.counting_since.map(Timestamp);
     let sources = input.sources.iter();
-    let known = sources.filter_map(|source| Some((source.name.as_str(), began(source)?)));
-    known.map(|(name, began)| (name, to_unix_nanos(began.min(input.taken_at)))).collect()
+    let known = sources.filter_map(|source| Some((source.name.as_str(), start(source)?)));
+    known.map(|(name, start)| (name, to_unix_nanos(start.min(input.taken_at)))).collect()
 }
 
-fn encode_metric(family: &MetricFamily, began: &BTreeMap<&str, String>, at: &str) -> Json {
+fn encode_metric(family: &MetricFamily, starts: &BTreeMap<&str, String>, at: &str) -> Json {
     let mut points: Vec<Json> =
         family.series.iter().map(|series| encode_point(series, at)).collect();
     if family.kind != MetricKind::Gauge {
         for (point, series) in points.iter_mut().zip(&family.series) {
             let source = series.labels.iter().find(|(label, _)| *label == "source");
-            if let Some(began) = source.and_then(|(_, name)| began.get(name.as_str())) {
-                point["startTimeUnixNano"] = began.as_str().into();
+            if let Some(start) = source.and_then(|(_, name)| starts.get(name.as_str())) {
+                point["startTimeUnixNano"] = start.as_str().into();
             }
         }
     }
@@ -79,8 +79,8 @@ fn encode_point(MetricSeries { labels, value }: &MetricSeries, at: &str) -> Json
         MetricValue::Number(number) => {
             json!({ "attributes": attributes, "timeUnixNano": at, "asDouble": number })
         }
-        MetricValue::Histogram { buckets, overflow: beyond, sum } => {
-            let counts = buckets.iter().map(|(_, count)| count).chain([beyond]);
+        MetricValue::Histogram { buckets, overflow, sum } => {
+            let counts = buckets.iter().map(|(_, count)| count).chain([overflow]);
             json!({
                 "attributes": attributes,
                 "timeUnixNano": at,

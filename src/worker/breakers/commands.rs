@@ -22,18 +22,18 @@ pub struct CommandResult {
 pub fn apply_command(
     file: &BreakersFile,
     name: &str,
-    order: ManualCommand,
+    command: ManualCommand,
     policy: BreakerPolicy,
     now: Timestamp,
 ) -> Result<CommandResult, Failure> {
-    let ((breaker, change), note) = file.update(|memories| {
-        let mut breaker = match memories.get(name) {
-            Some(memory) => Breaker::restore(name, policy, memory, now),
+    let ((breaker, change), warning) = file.update(|states| {
+        let mut breaker = match states.get(name) {
+            Some(state) => Breaker::restore(name, policy, state, now),
             None => Breaker::new(name, policy, now),
         };
-        let change = breaker.apply_command(order, now);
-        memories.insert(name.to_owned(), breaker.to_persisted());
+        let change = breaker.apply_command(command, now);
+        states.insert(name.to_owned(), breaker.to_persisted());
         (breaker, change)
     })?;
-    Ok(CommandResult { breaker, change, warning: note })
+    Ok(CommandResult { breaker, change, warning })
 }

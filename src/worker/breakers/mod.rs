@@ -81,23 +81,23 @@ impl Breakers {
         clock: impl Fn() -> Timestamp + 'static,
     ) -> (Rc<Self>, Option<String>) {
         let now = clock();
-        let (memories, note) = match file.read() {
-            Ok(Ok(memories)) => (memories, None),
-            Ok(Err(_)) => match file.update(|memories| memories.clone()) {
+        let (states, warning) = match file.read() {
+            Ok(Ok(states)) => (states, None),
+            Ok(Err(_)) => match file.update(|states| states.clone()) {
                 Ok(found) => found,
                 Err(failure) => (BreakerStates::new(), Some(failure.message)),
             },
             // The content is applied as soon as the file can be read.
             Err(failure) => (BreakerStates::new(), Some(failure.message)),
         };
-        let recall = |(name, memory): (String, _)| {
-            let breaker = Breaker::restore(&name, policy, &memory, now);
+        let restore = |(name, state): (String, _)| {
+            let breaker = Breaker::restore(&name, policy, &state, now);
             (name, SyncedBreaker::from_saved(breaker))
         };
-        let kept = memories.into_iter().map(recall).collect();
+        let breakers = states.into_iter().map(restore).collect();
         let inner = Inner {
             policy,
-            breakers: kept,
+            breakers,
             checked_at: now,
             saved_at: now,
             is_syncing: false,
@@ -109,14 +109,14 @@ impl Breakers {
             inner: RefCell::new(inner),
             version: watch::Sender::new(0),
         };
-        (Rc::new(breakers), note)
+        (Rc::new(breakers), warning)
     }
 
     /// Replaces the policy of all breakers.
     pub fn set_policy(&self, policy: BreakerPolicy) {
         let mut inner = self.inner.borrow_mut();
         inner.policy = policy;
-        inner.breakers.values_mut().for_each(|kept| kept.breaker.set_policy(policy));
+        inner.breakers.values_mut().for_each(|synced| synced.breaker.set_policy(policy));
     }
 
     /// Requests permission for a call whose result is recorded by name.
@@ -127,7 +127,7 @@ impl Breakers {
         let now = (self.clock)();
         match self.admit(name) {
             Admission::Admitted(permit) => {
-                self.update(name, |kept, _| (kept.named_permit.replace(permit), None));
+                self.update(name, |synced, _| (synced.named_permit.replace(permit), None));
                 Ok(())
             }
             Admission::ProbeInFlight => Err(now.after(PROBE_RETRY_DELAY)),
@@ -142,8 +142,8 @@ impl Breakers {
 
     /// Records a success without a permit, which clears the failures.
     pub fn clear_and_record_success(&self, name: &str) {
-        let permit = self.update(name, |kept, now| kept.breaker.admit_unconditionally(now));
-        self.update(name, |kept, now| ((), kept.breaker.clear_and_record_success(permit, now)));
+        let permit = self.update(name, |synced, now| synced.breaker.admit_unconditionally(now));
+        self.update(name, |synced, now| ((), synced.breaker.clear_and_record_success(permit, now)));
         self.notify_half_open(name);
     }
 
@@ -155,23 +155,23 @@ impl Breakers {
 
     /// Records that a call permitted by name was cancelled, or shows nothing.
     pub fn record_abandoned(&self, name: &str) {
-        if let Some(permit) = self.update(name, |kept, _| (kept.named_permit.take(), None)) {
+        if let Some(permit) = self.update(name, |synced, _| (synced.named_permit.take(), None)) {
             self.record_cancelled(name, permit);
         }
     }
 
     /// Applies a manual command.
-    pub fn apply_command(&self, name: &str, order: ManualCommand) {
+    pub fn apply_command(&self, name: &str, command: ManualCommand) {
         // An unused breaker has nothing to change.
         if self.inner.borrow().breakers.contains_key(name) {
-            self.update(name, |kept, now| ((), kept.breaker.apply_command(order, now)));
+            self.update(name, |synced, now| ((), synced.breaker.apply_command(command, now)));
         }
     }
 
     #[must_use]
     pub fn state(&self, name: &str) -> BreakerState {
         let inner = self.inner.borrow();
-        inner.breakers.get(name).map_or(BreakerState::Closed, |kept| kept.breaker.state())
+        inner.breakers.get(name).map_or(BreakerState::Closed, |synced| synced.breaker.state())
     }
 
     /// Returns the time until which the breaker rejects calls, if it does; `Some(None)` until it is
@@ -194,21 +194,21 @@ impl Breakers {
     }
 
     /// Saves changes and applies those of other processes, if it is time.
-    pub async fn sync<W: Env>(&self, world: &W) {
-        let errand = self.next_job((self.clock)());
-        self.run_job(errand, world).await;
+    pub async fn sync<W: Env>(&self, env: &W) {
+        let job = self.next_job((self.clock)());
+        self.run_job(job, env).await;
     }
 
     /// Saves all unsaved changes.
-    pub async fn save<W: Env>(&self, world: &W) {
-        let errand = self.inner.borrow_mut().pending_write(&self.file);
-        self.run_job(errand, world).await;
+    pub async fn save<W: Env>(&self, env: &W) {
+        let job = self.inner.borrow_mut().pending_write(&self.file);
+        self.run_job(job, env).await;
     }
 }
 
 impl Breakers {
     fn admit(&self, name: &str) -> Admission {
-        self.update(name, |kept, now| kept.breaker.admit(now))
+        self.update(name, |synced, now| synced.breaker.admit(now))
     }
 
     /// Records the result of a call by its permit.
@@ -220,10 +220,10 @@ impl Breakers {
         scope: RequestScope,
         failure: Option<&Failure>,
     ) {
-        let bearing = failure.map_or(HealthSignal::Success, |failure| {
+        let signal = failure.map_or(HealthSignal::Success, |failure| {
             HealthSignal::for_provider(failure.cause, scope)
         });
-        self.record_signal(name, permit, subject, bearing, failure);
+        self.record_signal(name, permit, subject, signal, failure);
     }
 
     /// Returns true if a failure of the call would open the breaker.
@@ -236,23 +236,23 @@ impl Breakers {
         failure: &Failure,
     ) -> bool {
         HealthSignal::for_provider(failure.cause, scope) == HealthSignal::Failure
-            && self.update(name, |kept, now| {
-                (kept.breaker.would_open(permit, subject, failure, now), None)
+            && self.update(name, |synced, now| {
+                (synced.breaker.would_open(permit, subject, failure, now), None)
             })
     }
 
     /// Records the result of a call permitted by name, or made without a permit.
     fn record_named(&self, name: &str, failure: Option<&Failure>) {
-        let permit = self.update(name, |kept, now| match kept.named_permit.take() {
+        let permit = self.update(name, |synced, now| match synced.named_permit.take() {
             Some(permit) => (permit, None),
-            None => kept.breaker.admit_unconditionally(now),
+            None => synced.breaker.admit_unconditionally(now),
         });
-        let bearing = match (failure, name) {
+        let signal = match (failure, name) {
             (None, _) => HealthSignal::Success,
             (Some(failure), LEDGER | ARCHIVE) => HealthSignal::for_storage(failure.cause),
             (Some(failure), _) => HealthSignal::for_provider(failure.cause, RequestScope::Session),
         };
-        self.record_signal(name, permit, &CallSubject::Service, bearing, failure);
+        self.record_signal(name, permit, &CallSubject::Service, signal, failure);
     }
 
     fn record_signal(
@@ -260,11 +260,11 @@ impl Breakers {
         name: &str,
         permit: BreakerPermit,
         subject: &CallSubject,
-        bearing: HealthSignal,
+        signal: HealthSignal,
         failure: Option<&Failure>,
     ) {
         self.update(name, |SyncedBreaker { breaker, .. }, now| {
-            let change = match (bearing, failure) {
+            let change = match (signal, failure) {
                 (HealthSignal::Failure, Some(failure)) => {
                     breaker.record_failure(permit, subject, failure, now)
                 }
@@ -282,15 +282,15 @@ impl Breakers {
     }
 
     fn record_neutral(&self, name: &str, permit: BreakerPermit) {
-        self.update(name, |kept, _| {
-            kept.breaker.record_neutral(permit);
+        self.update(name, |synced, _| {
+            synced.breaker.record_neutral(permit);
             ((), None)
         });
         self.notify_half_open(name);
     }
 
     fn record_cancelled(&self, name: &str, permit: BreakerPermit) {
-        self.update(name, |kept, _| (kept.breaker.record_cancelled(permit), None));
+        self.update(name, |synced, _| (synced.breaker.record_cancelled(permit), None));
         self.notify_half_open(name);
     }
 
@@ -304,10 +304,10 @@ impl Breakers {
     fn update<T>(
         &self,
         name: &str,
-        fact: impl FnOnce(&mut SyncedBreaker, Timestamp) -> (T, Option<BreakerTransition>),
+        apply: impl FnOnce(&mut SyncedBreaker, Timestamp) -> (T, Option<BreakerTransition>),
     ) -> T {
         let now = (self.clock)();
-        let (told, change) = {
+        let (result, change) = {
             let mut inner = self.inner.borrow_mut();
             let policy = inner.policy;
             if !inner.breakers.contains_key(name) {
@@ -315,34 +315,27 @@ impl Breakers {
                 inner.breakers.insert(name.to_owned(), SyncedBreaker::new(breaker));
             }
             match inner.breakers.get_mut(name) {
-                Some(kept) => fact(kept, now),
-                None => fact(&mut SyncedBreaker::new(Breaker::new(name, policy, now)), now),
+                Some(synced) => apply(synced, now),
+                None => apply(&mut SyncedBreaker::new(Breaker::new(name, policy, now)), now),
             }
         };
         if let Some(change) = change {
             self.publish_change(&change);
         }
-        told
+        result
     }
 
     /// Logs a change and wakes the subscribers.
     fn publish_change(&self, change: &BreakerTransition) {
-        let BreakerTransition {
-            breaker: name,
-            generation: _,
-            from,
-            to,
-            severity,
-            at: _,
-            reason: why,
-        } = change;
+        let BreakerTransition { breaker: name, generation: _, from, to, severity, at: _, reason } =
+            change;
         let (from, to, level) = (from.name(), to.name(), severity.name());
         match severity {
             Severity::Critical | Severity::Warning => {
-                warn!(name, from, to, severity = level, why, "circuit breaker changed");
+                warn!(name, from, to, severity = level, reason, "circuit breaker changed");
             }
             Severity::Info => {
-                info!(name, from, to, severity = level, why, "circuit breaker changed");
+                info!(name, from, to, severity = level, reason, "circuit breaker changed");
             }
         }
         self.version.send_modify(|version| *version += 1);
@@ -353,26 +346,28 @@ impl Breakers {
 impl Breakers {
     /// Returns the time of the next check of the file.
     fn next_sync_at(&self) -> Timestamp {
-        let (now, looked_at) = ((self.clock)(), self.inner.borrow().checked_at);
+        let (now, checked_at) = ((self.clock)(), self.inner.borrow().checked_at);
         // A clock that was set back must not delay the check.
-        looked_at.min(now).after(SYNC_INTERVAL)
+        checked_at.min(now).after(SYNC_INTERVAL)
     }
 
     fn next_job(&self, now: Timestamp) -> Option<SyncJob> {
         let mut inner = self.inner.borrow_mut();
         let is_past = |at: Timestamp, interval| now < at || now.since(at) >= interval;
-        let is_look = is_past(inner.checked_at, SYNC_INTERVAL);
+        let is_check_due = is_past(inner.checked_at, SYNC_INTERVAL);
         let has_changed = inner.breakers.values().any(SyncedBreaker::has_changed);
-        let has_counted = is_past(inner.saved_at, COUNTS_SAVE_INTERVAL);
+        let is_save_due = is_past(inner.saved_at, COUNTS_SAVE_INTERVAL);
         // While the file cannot be written, retry at every check.
-        if (has_changed && (is_look || inner.last_error.is_none())) || (is_look && has_counted) {
+        if (has_changed && (is_check_due || inner.last_error.is_none()))
+            || (is_check_due && is_save_due)
+        {
             inner.checked_at = now;
-            if let Some(errand) = inner.pending_write(&self.file) {
+            if let Some(job) = inner.pending_write(&self.file) {
                 inner.saved_at = now;
-                return Some(errand);
+                return Some(job);
             }
         }
-        if !is_look {
+        if !is_check_due {
             return None;
         }
         // Also while another source is reading it: the caller must not ask again immediately.
@@ -384,30 +379,28 @@ impl Breakers {
         Some(SyncJob { file: Arc::clone(&self.file), kind: SyncKind::Read })
     }
 
-    async fn run_job<W: Env>(&self, errand: Option<SyncJob>, world: &W) {
-        let Some(errand) = errand else { return };
+    async fn run_job<W: Env>(&self, job: Option<SyncJob>, env: &W) {
+        let Some(job) = job else { return };
         self.inner.borrow_mut().is_syncing = true;
-        let away = SyncGuard(self);
-        let brought = world.spawn_blocking(move || errand.run()).await;
-        drop(away);
-        match brought {
-            Ok(brought) => self.apply_sync_result(brought),
+        let guard = SyncGuard(self);
+        let result = env.spawn_blocking(move || job.run()).await;
+        drop(guard);
+        match result {
+            Ok(result) => self.apply_sync_result(result),
             Err(failure) => {
                 let mut inner = self.inner.borrow_mut();
                 if inner.last_error.as_ref() != Some(&failure) {
-                    warn!(cause = %failure.cause, "cannot share the breakers: {failure}");
+                    let cause = failure.cause;
+                    warn!(%cause, error = %failure, "cannot sync the breakers file");
                     inner.last_error = Some(failure);
                 }
             }
         }
     }
 
-    fn apply_sync_result(
-        &self,
-        SyncResult { states: memories, accepted: taken, warning: note }: SyncResult,
-    ) {
-        if let Some(note) = note {
-            warn!("{note}");
+    fn apply_sync_result(&self, SyncResult { states, accepted, warning }: SyncResult) {
+        if let Some(warning) = warning {
+            warn!(reason = %warning, "replaced the unreadable breakers file");
         }
         let now = (self.clock)();
         let mut changes = Vec::new();
@@ -415,16 +408,16 @@ impl Breakers {
             let mut inner = self.inner.borrow_mut();
             inner.last_error = None;
             let policy = inner.policy;
-            for (name, memory) in memories {
-                let theirs = || Breaker::restore(&name, policy, &memory, now);
+            for (name, state) in states {
+                let peer = || Breaker::restore(&name, policy, &state, now);
                 match inner.breakers.get_mut(&name) {
                     None => {
-                        let kept = SyncedBreaker::from_saved(theirs());
-                        inner.breakers.insert(name, kept);
+                        let synced = SyncedBreaker::from_saved(peer());
+                        inner.breakers.insert(name, synced);
                     }
-                    Some(kept) if taken.contains(&name) => kept.on_saved(&memory),
-                    Some(kept) if kept.is_behind(&memory) => {
-                        changes.extend(kept.merge_from_peer(theirs()));
+                    Some(synced) if accepted.contains(&name) => synced.on_saved(&state),
+                    Some(synced) if synced.is_behind(&state) => {
+                        changes.extend(synced.merge_from_peer(peer()));
                     }
                     Some(_) => {}
                 }
@@ -449,13 +442,15 @@ impl Inner {
     /// Returns a job that writes all unsaved changes, if there are any and no other job is running.
     fn pending_write(&mut self, file: &Arc<BreakersFile>) -> Option<SyncJob> {
         if self.is_syncing
-            || !self.breakers.values().any(|kept| kept.has_changed() || kept.has_new_counts())
+            || !self.breakers.values().any(|synced| synced.has_changed() || synced.has_new_counts())
         {
             return None;
         }
-        let ours =
-            self.breakers.iter_mut().map(|(name, kept)| (name.clone(), kept.take_local_state()));
-        Some(SyncJob { file: Arc::clone(file), kind: SyncKind::Write(ours.collect()) })
+        let local_states = self
+            .breakers
+            .iter_mut()
+            .map(|(name, synced)| (name.clone(), synced.take_local_state()));
+        Some(SyncJob { file: Arc::clone(file), kind: SyncKind::Write(local_states.collect()) })
     }
 }
 

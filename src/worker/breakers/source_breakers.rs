@@ -83,18 +83,18 @@ impl SourceBreakers {
         scope: RequestScope,
         call: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, CallError> {
-        let mut news = self.subscribe();
-        let pass = loop {
+        let mut changes = self.subscribe();
+        let permit = loop {
             match self.try_acquire() {
-                CallDecision::Admitted(pass) => break pass,
-                CallDecision::Rejected(shut) => return Err(CallError::Rejected(shut)),
+                CallDecision::Admitted(permit) => break permit,
+                CallDecision::Rejected(breaker) => return Err(CallError::Rejected(breaker)),
                 // The sender lives as long as the breakers, which are held here.
-                CallDecision::ProbeInFlight => drop(news.changed().await),
+                CallDecision::ProbeInFlight => drop(changes.changed().await),
             }
         };
-        let end = call.await;
-        pass.record(&CallSubject::Service, scope, end.as_ref().err());
-        Ok(end?)
+        let result = call.await;
+        permit.record(&CallSubject::Service, scope, result.as_ref().err());
+        Ok(result?)
     }
 
     /// Returns the first open breaker.
@@ -155,13 +155,13 @@ impl SourceBreakers {
     }
 
     /// Saves changes and applies those of other processes, if it is time.
-    pub(in crate::worker) async fn sync<W: Env>(&self, world: &W) {
-        self.breakers.sync(world).await;
+    pub(in crate::worker) async fn sync<W: Env>(&self, env: &W) {
+        self.breakers.sync(env).await;
     }
 
     /// Saves the counts before the process ends.
-    pub(in crate::worker) async fn save<W: Env>(&self, world: &W) {
-        self.breakers.save(world).await;
+    pub(in crate::worker) async fn save<W: Env>(&self, env: &W) {
+        self.breakers.save(env).await;
     }
 
     /// Returns the time of the next synchronisation.
@@ -184,8 +184,8 @@ impl CallPermit {
 
     /// Returns true if this failure of a call about an item would open the breaker.
     pub(in crate::worker) fn would_open(&self, item: i64, failure: &Failure) -> bool {
-        let (circuits, subject) = (&self.breakers, self.item_subject(item));
-        let (name, breakers) = (&circuits.provider, &circuits.breakers);
+        let (source_breakers, subject) = (&self.breakers, self.item_subject(item));
+        let (name, breakers) = (&source_breakers.provider, &source_breakers.breakers);
         self.permit.is_some_and(|permit| {
             breakers.would_open(name, permit, &subject, RequestScope::Item, failure)
         })
@@ -205,8 +205,14 @@ impl CallPermit {
 
     fn record(mut self, subject: &CallSubject, scope: RequestScope, failure: Option<&Failure>) {
         let Some(permit) = self.permit.take() else { return };
-        let circuits = &self.breakers;
-        circuits.breakers.record_result(&circuits.provider, permit, subject, scope, failure);
+        let source_breakers = &self.breakers;
+        source_breakers.breakers.record_result(
+            &source_breakers.provider,
+            permit,
+            subject,
+            scope,
+            failure,
+        );
     }
 }
 
@@ -222,7 +228,7 @@ impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(failure) => failure.fmt(f),
-            Self::Rejected(shut) => write!(f, "the circuit of {} is open", shut.name),
+            Self::Rejected(breaker) => write!(f, "the circuit breaker {} is open", breaker.name),
         }
     }
 }
@@ -247,9 +253,9 @@ impl OpenBreaker {
 impl fmt::Display for OpenBreaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = &self.name;
-        write!(f, "the circuit of {name} is open until ")?;
+        write!(f, "the circuit breaker {name} is open until ")?;
         let Some(until) = self.until else {
-            return write!(f, "a person closes it with `cynosure breaker close {name}`");
+            return write!(f, "it is closed with `cynosure breaker close {name}`");
         };
         let time = DateTime::from_timestamp(until.unix_seconds(), 0).unwrap_or_default();
         write!(f, "{}", time.format("%Y-%m-%d %H:%M:%S UTC"))

@@ -49,15 +49,15 @@ impl SyncJob {
         match self.kind {
             SyncKind::Read => {
                 // An unreadable file is put aside by the next write.
-                let memories = self.file.read()?.unwrap_or_default();
-                Ok(SyncResult { states: memories, accepted: BTreeSet::new(), warning: None })
+                let states = self.file.read()?.unwrap_or_default();
+                Ok(SyncResult { states, accepted: BTreeSet::new(), warning: None })
             }
-            SyncKind::Write(ours) => {
-                let ((memories, taken), note) = self.file.update(|memories| {
-                    let taken = merge_local(memories, ours);
-                    (memories.clone(), taken)
+            SyncKind::Write(local_states) => {
+                let ((states, accepted), warning) = self.file.update(|states| {
+                    let accepted = merge_local(states, local_states);
+                    (states.clone(), accepted)
                 })?;
-                Ok(SyncResult { states: memories, accepted: taken, warning: note })
+                Ok(SyncResult { states, accepted, warning })
             }
         }
     }
@@ -65,30 +65,29 @@ impl SyncJob {
 
 /// Merges our breakers into the file. Returns those whose state in the file is now ours.
 fn merge_local(
-    memories: &mut BreakerStates,
-    ours: BTreeMap<String, LocalState>,
+    states: &mut BreakerStates,
+    local_states: BTreeMap<String, LocalState>,
 ) -> BTreeSet<String> {
-    let mut taken = BTreeSet::new();
-    for (name, LocalState { state: memory, known_generation: known, new_counts: news }) in ours {
-        match memories.get_mut(&name) {
-            Some(theirs) if theirs.generation != known => {
+    let mut accepted = BTreeSet::new();
+    for (name, LocalState { state, known_generation, new_counts }) in local_states {
+        match states.get_mut(&name) {
+            Some(saved) if saved.generation != known_generation => {
                 // After a reset, earlier counts are dropped.
-                if theirs.statistics_since == memory.statistics_since {
-                    theirs.statistics = theirs.statistics.saturating_add(news);
+                if saved.statistics_since == state.statistics_since {
+                    saved.statistics = saved.statistics.saturating_add(new_counts);
                 }
             }
-            Some(theirs) => {
-                let statistics = theirs.statistics.saturating_add(news);
-                let counted_since = theirs.statistics_since.min(memory.statistics_since);
-                *theirs =
-                    PersistedBreaker { statistics, statistics_since: counted_since, ..memory };
-                taken.insert(name);
+            Some(saved) => {
+                let statistics = saved.statistics.saturating_add(new_counts);
+                let statistics_since = saved.statistics_since.min(state.statistics_since);
+                *saved = PersistedBreaker { statistics, statistics_since, ..state };
+                accepted.insert(name);
             }
             None => {
-                taken.insert(name.clone());
-                memories.insert(name, memory);
+                accepted.insert(name.clone());
+                states.insert(name, state);
             }
         }
     }
-    taken
+    accepted
 }

@@ -24,22 +24,22 @@ pub(super) struct SyncedBreaker {
 impl SyncedBreaker {
     /// Creates one that is not in the file yet.
     pub(super) fn new(breaker: Breaker) -> Self {
-        let known = breaker.generation();
-        let nothing = BreakerStatistics::default();
+        let generation = breaker.generation();
+        let no_counts = BreakerStatistics::default();
         Self {
             breaker,
-            known_generation: known,
-            saved_counts: nothing,
-            sent_counts: nothing,
-            sent_generation: known,
+            known_generation: generation,
+            saved_counts: no_counts,
+            sent_counts: no_counts,
+            sent_generation: generation,
             named_permit: None,
         }
     }
 
     /// Creates one that equals the file.
     pub(super) fn from_saved(breaker: Breaker) -> Self {
-        let saved = breaker.statistics();
-        Self { saved_counts: saved, sent_counts: saved, ..Self::new(breaker) }
+        let saved_counts = breaker.statistics();
+        Self { saved_counts, sent_counts: saved_counts, ..Self::new(breaker) }
     }
 
     pub(super) fn has_changed(&self) -> bool {
@@ -51,8 +51,8 @@ impl SyncedBreaker {
     }
 
     /// Returns true if another process made the last change, as far as is known.
-    pub(super) fn is_behind(&self, memory: &PersistedBreaker) -> bool {
-        memory.generation != self.known_generation
+    pub(super) fn is_behind(&self, saved: &PersistedBreaker) -> bool {
+        saved.generation != self.known_generation
             && self.breaker.generation() == self.sent_generation
     }
 
@@ -63,37 +63,37 @@ impl SyncedBreaker {
     pub(super) fn take_local_state(&mut self) -> LocalState {
         (self.sent_counts, self.sent_generation) =
             (self.breaker.statistics(), self.breaker.generation());
-        let news = self.sent_counts.saturating_sub(self.saved_counts);
+        let new_counts = self.sent_counts.saturating_sub(self.saved_counts);
         LocalState {
             state: self.breaker.to_persisted(),
             known_generation: self.known_generation,
-            new_counts: news,
+            new_counts,
         }
     }
 
     /// Records that the file contains what was sent, and adds the counts of other processes.
-    pub(super) fn on_saved(&mut self, memory: &PersistedBreaker) {
-        let later = self.breaker.statistics().saturating_sub(self.sent_counts);
+    pub(super) fn on_saved(&mut self, saved: &PersistedBreaker) {
+        let unsaved_counts = self.breaker.statistics().saturating_sub(self.sent_counts);
         self.breaker.set_statistics(
-            memory.statistics.saturating_add(later),
-            Timestamp(memory.statistics_since),
+            saved.statistics.saturating_add(unsaved_counts),
+            Timestamp(saved.statistics_since),
         );
-        self.known_generation = memory.generation;
-        self.saved_counts = memory.statistics;
+        self.known_generation = saved.generation;
+        self.saved_counts = saved.statistics;
     }
 
     /// Replaces the state by that of another process. Returns its change of state.
-    pub(super) fn merge_from_peer(&mut self, theirs: Breaker) -> Option<BreakerTransition> {
-        let later = self.breaker.statistics().saturating_sub(self.sent_counts);
-        let saved = theirs.statistics();
+    pub(super) fn merge_from_peer(&mut self, peer: Breaker) -> Option<BreakerTransition> {
+        let unsaved_counts = self.breaker.statistics().saturating_sub(self.sent_counts);
+        let saved_counts = peer.statistics();
         let change =
-            theirs.last_transition().filter(|last| self.breaker.last_transition() != Some(*last));
+            peer.last_transition().filter(|last| self.breaker.last_transition() != Some(*last));
         let change = change.cloned();
-        let is_the_same_count = theirs.statistics_since() == self.breaker.statistics_since();
-        let (since, named) = (theirs.statistics_since(), self.named_permit.take());
-        *self = Self { named_permit: named, ..Self::from_saved(theirs) };
-        if is_the_same_count {
-            self.breaker.set_statistics(saved.saturating_add(later), since);
+        let has_same_start = peer.statistics_since() == self.breaker.statistics_since();
+        let (since, named_permit) = (peer.statistics_since(), self.named_permit.take());
+        *self = Self { named_permit, ..Self::from_saved(peer) };
+        if has_same_start {
+            self.breaker.set_statistics(saved_counts.saturating_add(unsaved_counts), since);
         }
         change
     }

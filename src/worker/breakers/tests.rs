@@ -31,8 +31,8 @@ impl BreakersFixture {
 
     fn process(&self) -> Rc<Breakers> {
         let clock = Rc::clone(&self.clock);
-        let (breakers, note) = Breakers::open(self.file(), POLICY, move || clock.get());
-        assert_eq!(note, None);
+        let (breakers, warning) = Breakers::open(self.file(), POLICY, move || clock.get());
+        assert_eq!(warning, None);
         breakers
     }
 
@@ -40,8 +40,8 @@ impl BreakersFixture {
         self.clock.set(self.clock.get().after(Duration::from_secs(seconds)));
     }
 
-    fn apply(&self, name: &str, wanted: ManualCommand) {
-        apply_command(&self.file(), name, wanted, POLICY, self.clock.get()).unwrap();
+    fn apply(&self, name: &str, command: ManualCommand) {
+        apply_command(&self.file(), name, command, POLICY, self.clock.get()).unwrap();
     }
 
     /// Returns the state of the example breaker in the file.
@@ -63,40 +63,40 @@ fn open_breaker(breakers: &Breakers) {
 
 #[tokio::test]
 async fn an_open_breaker_is_open_for_later_and_other_processes() {
-    let scene = BreakersFixture::new();
-    let (first, beside) = (scene.process(), scene.process());
+    let fixture = BreakersFixture::new();
+    let (first, other) = (fixture.process(), fixture.process());
     open_breaker(&first);
     first.sync(&RealEnv).await;
-    scene.advance(5);
-    beside.sync(&RealEnv).await;
-    let next = scene.process();
+    fixture.advance(5);
+    other.sync(&RealEnv).await;
+    let next = fixture.process();
 
     let until = NOW.after(POLICY.recovery_timeout);
-    for process in [&first, &beside, &next] {
+    for process in [&first, &other, &next] {
         assert_eq!(process.try_acquire("example"), Err(until));
     }
-    scene.advance(55);
+    fixture.advance(55);
     assert_eq!(next.try_acquire("example"), Ok(()));
-    assert_eq!(next.try_acquire("example"), Err(scene.clock.get().after(PROBE_RETRY_DELAY)));
+    assert_eq!(next.try_acquire("example"), Err(fixture.clock.get().after(PROBE_RETRY_DELAY)));
 }
 
 #[tokio::test]
 async fn changes_before_the_first_save_are_in_the_file() {
-    let scene = BreakersFixture::new();
-    let (worker, beside) = (scene.process(), scene.process());
+    let fixture = BreakersFixture::new();
+    let (worker, other) = (fixture.process(), fixture.process());
     open_breaker(&worker);
-    scene.advance(60);
+    fixture.advance(60);
     for _ in 0..3 {
         assert_eq!(worker.try_acquire("example"), Ok(()));
         worker.record_success("example");
     }
     worker.sync(&RealEnv).await;
-    scene.advance(5);
-    beside.sync(&RealEnv).await;
-    open_breaker(&beside);
-    beside.sync(&RealEnv).await;
+    fixture.advance(5);
+    other.sync(&RealEnv).await;
+    open_breaker(&other);
+    other.sync(&RealEnv).await;
 
-    let openings = scene.saved_state().open_periods();
+    let openings = fixture.saved_state().open_periods();
 
     let (first, second) = (&openings[0], &openings[1]);
     assert_eq!(
@@ -110,119 +110,122 @@ async fn changes_before_the_first_save_are_in_the_file() {
 
 #[tokio::test]
 async fn a_command_is_seen_within_five_seconds() {
-    let scene = BreakersFixture::new();
-    let worker = scene.process();
+    let fixture = BreakersFixture::new();
+    let worker = fixture.process();
     open_breaker(&worker);
     worker.sync(&RealEnv).await;
 
-    scene.apply("example", ManualCommand::Reset);
-    scene.advance(5);
+    fixture.apply("example", ManualCommand::Reset);
+    fixture.advance(5);
     worker.sync(&RealEnv).await;
     assert_eq!(worker.state("example"), BreakerState::Closed);
-    assert_eq!(scene.saved_state().statistics, Default::default());
+    assert_eq!(fixture.saved_state().statistics, Default::default());
 
-    scene.apply("example", ManualCommand::Open { until: None });
-    scene.advance(5);
+    fixture.apply("example", ManualCommand::Open { until: None });
+    fixture.advance(5);
     worker.sync(&RealEnv).await;
     assert_eq!(worker.open_until("example"), Some(None));
     worker.save(&RealEnv).await;
-    assert_eq!(scene.saved_state().open_until, None);
-    assert_eq!(scene.saved_state().state, "open", "the worker does not undo it");
+    assert_eq!(fixture.saved_state().open_until, None);
+    assert_eq!(fixture.saved_state().state, "open", "the worker does not undo it");
 }
 
 #[tokio::test]
 async fn a_command_during_counting_is_not_lost() {
-    let scene = BreakersFixture::new();
-    let worker = scene.process();
+    let fixture = BreakersFixture::new();
+    let worker = fixture.process();
     worker.record_failure("example", &provider_down());
     worker.save(&RealEnv).await;
-    scene.apply("example", ManualCommand::Open { until: None });
+    fixture.apply("example", ManualCommand::Open { until: None });
 
     worker.record_failure("example", &provider_down());
     worker.save(&RealEnv).await;
 
     assert_eq!(worker.open_until("example"), Some(None));
     assert_eq!(
-        (scene.saved_state().state.as_str(), scene.saved_state().statistics.failures),
+        (fixture.saved_state().state.as_str(), fixture.saved_state().statistics.failures),
         ("open", 2)
     );
 }
 
 #[tokio::test]
 async fn counts_of_two_processes_are_added() {
-    let scene = BreakersFixture::new();
-    let (one, two) = (scene.process(), scene.process());
+    let fixture = BreakersFixture::new();
+    let (one, two) = (fixture.process(), fixture.process());
     for round in 1..=3 {
         one.record_success("example");
         two.record_success("example");
         one.save(&RealEnv).await;
         two.save(&RealEnv).await;
-        assert_eq!(scene.saved_state().statistics.successes, 2 * round);
+        assert_eq!(fixture.saved_state().statistics.successes, 2 * round);
     }
     one.save(&RealEnv).await;
-    assert_eq!(scene.saved_state().statistics.calls, 6, "nothing is counted twice");
+    assert_eq!(fixture.saved_state().statistics.calls, 6, "nothing is counted twice");
 }
 
 #[tokio::test]
 async fn counts_without_state_change_are_saved_once_a_minute() {
-    let scene = BreakersFixture::new();
-    let worker = scene.process();
+    let fixture = BreakersFixture::new();
+    let worker = fixture.process();
     worker.record_success("example");
     for seconds in [1, 4, 50] {
-        scene.advance(seconds);
+        fixture.advance(seconds);
         worker.sync(&RealEnv).await;
-        assert!(scene.file().read().unwrap().unwrap().is_empty());
+        assert!(fixture.file().read().unwrap().unwrap().is_empty());
     }
 
-    scene.advance(5);
+    fixture.advance(5);
     worker.sync(&RealEnv).await;
 
-    assert_eq!(scene.saved_state().statistics.successes, 1);
+    assert_eq!(fixture.saved_state().statistics.successes, 1);
 }
 
 #[tokio::test]
 async fn breakers_survive_disk_failure_and_retry_the_save() {
-    let scene = BreakersFixture::new();
-    let worker = scene.process();
-    scene.disk.set_fault(DiskFault::stop_at(scene.disk.operation_count()));
+    let fixture = BreakersFixture::new();
+    let worker = fixture.process();
+    fixture.disk.set_fault(DiskFault::stop_at(fixture.disk.operation_count()));
     open_breaker(&worker);
     worker.sync(&RealEnv).await;
     assert!(worker.open_until("example").is_some());
 
-    scene.disk.clear_fault();
-    scene.advance(5);
+    fixture.disk.clear_fault();
+    fixture.advance(5);
     worker.sync(&RealEnv).await;
 
-    assert_eq!(scene.saved_state().state, "open");
+    assert_eq!(fixture.saved_state().state, "open");
 }
 
 #[test]
 fn ledger_and_archive_have_their_own_breakers() {
-    let scene = BreakersFixture::new();
-    let breakers = scene.process();
-    let circuits = SourceBreakers::new(&breakers, "example", "work");
+    let fixture = BreakersFixture::new();
+    let breakers = fixture.process();
+    let source_breakers = SourceBreakers::new(&breakers, "example", "work");
     for _ in 0..5 {
-        circuits.record_storage_failure(&Failure::new(Cause::Storage, "the disk is full"));
+        source_breakers.record_storage_failure(&Failure::new(Cause::Storage, "the disk is full"));
     }
 
     assert_eq!(breakers.state(ARCHIVE), BreakerState::Open);
     assert_eq!([breakers.state(LEDGER), breakers.state("example")], [BreakerState::Closed; 2]);
-    let shut = circuits.open_breaker().unwrap();
-    assert_eq!(shut.to_string(), "the circuit of archive is open until 2025-06-15 15:07:40 UTC");
-    assert_eq!(circuits.open_breaker_for(Cause::Storage, RequestScope::Item), Some(shut));
-    assert_eq!(circuits.open_breaker_for(Cause::Server, RequestScope::Item), None);
-    scene.advance(60);
-    assert_eq!(circuits.open_breaker(), None);
+    let breaker = source_breakers.open_breaker().unwrap();
+    assert_eq!(
+        breaker.to_string(),
+        "the circuit breaker archive is open until 2025-06-15 15:07:40 UTC"
+    );
+    assert_eq!(source_breakers.open_breaker_for(Cause::Storage, RequestScope::Item), Some(breaker));
+    assert_eq!(source_breakers.open_breaker_for(Cause::Server, RequestScope::Item), None);
+    fixture.advance(60);
+    assert_eq!(source_breakers.open_breaker(), None);
     for _ in 0..3 {
-        circuits.record_storage_success();
+        source_breakers.record_storage_success();
     }
     assert_eq!(breakers.state(ARCHIVE), BreakerState::Closed);
 }
 
 #[test]
 fn failures_of_ours_do_not_open_the_provider_breaker() {
-    let scene = BreakersFixture::new();
-    let breakers = scene.process();
+    let fixture = BreakersFixture::new();
+    let breakers = fixture.process();
     for cause in [Cause::RateLimit, Cause::Unauthorized, Cause::LocalNetwork, Cause::Storage] {
         for _ in 0..50 {
             breakers.record_failure("example", &Failure::new(cause, "x"));
@@ -233,29 +236,31 @@ fn failures_of_ours_do_not_open_the_provider_breaker() {
 
 #[tokio::test]
 async fn a_waiter_proceeds_after_the_probe_of_another() {
-    let scene = BreakersFixture::new();
-    let breakers = scene.process();
+    let fixture = BreakersFixture::new();
+    let breakers = fixture.process();
     let [one, two] = ["one", "two"].map(|source| SourceBreakers::new(&breakers, "example", source));
     open_breaker(&breakers);
-    scene.advance(60);
+    fixture.advance(60);
     let CallDecision::Admitted(probe) = one.try_acquire() else { panic!("it may try") };
     assert!(matches!(two.try_acquire(), CallDecision::ProbeInFlight));
 
     let waiting = two.call(RequestScope::Session, async { Ok(()) });
-    let (gone, ()) = tokio::join!(waiting, async { drop(probe) });
+    let (result, ()) = tokio::join!(waiting, async { drop(probe) });
 
-    assert!(gone.is_ok());
+    assert!(result.is_ok());
     assert_eq!(breakers.state("example"), BreakerState::HalfOpen);
 }
 
 #[test]
 fn same_item_number_in_two_sources_counts_as_two_items() {
-    let scene = BreakersFixture::new();
-    let breakers = scene.process();
+    let fixture = BreakersFixture::new();
+    let breakers = fixture.process();
     for source in ["a", "b", "c", "d", "e"] {
-        let circuits = SourceBreakers::new(&breakers, "example", source);
-        let CallDecision::Admitted(pass) = circuits.try_acquire() else { panic!("it is closed") };
-        pass.record_item_result(7, Some(&provider_down()));
+        let source_breakers = SourceBreakers::new(&breakers, "example", source);
+        let CallDecision::Admitted(permit) = source_breakers.try_acquire() else {
+            panic!("it is closed")
+        };
+        permit.record_item_result(7, Some(&provider_down()));
     }
 
     assert_eq!(breakers.state("example"), BreakerState::Open);
@@ -263,20 +268,20 @@ fn same_item_number_in_two_sources_counts_as_two_items() {
 
 #[tokio::test]
 async fn changes_of_all_processes_are_kept() {
-    let scene = BreakersFixture::new();
-    let breakers = scene.process();
+    let fixture = BreakersFixture::new();
+    let breakers = fixture.process();
 
     open_breaker(&breakers);
     breakers.sync(&RealEnv).await;
-    scene.advance(60);
+    fixture.advance(60);
     assert_eq!(breakers.try_acquire("example"), Ok(()));
     breakers.record_failure("example", &provider_down());
     breakers.sync(&RealEnv).await;
-    scene.apply("example", ManualCommand::Close);
-    scene.advance(5);
+    fixture.apply("example", ManualCommand::Close);
+    fixture.advance(5);
     breakers.sync(&RealEnv).await;
 
-    let changes = scene.saved_state().transitions;
+    let changes = fixture.saved_state().transitions;
     let steps: Vec<_> = changes.iter().map(|change| (&*change.from, &*change.to)).collect();
     let expected =
         [("closed", "open"), ("open", "half_open"), ("half_open", "open"), ("open", "closed")];

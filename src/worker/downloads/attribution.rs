@@ -7,36 +7,36 @@ impl DownloadScheduler {
     /// Returns true if a failure is attributed to the item of the task, and not to the provider.
     pub(in crate::worker) fn is_item_specific_failure(
         &self,
-        errand: &FetchTask,
+        task: &FetchTask,
         failure: &Failure,
         failed_at: Timestamp,
     ) -> bool {
-        let verdict = failure.cause.action(RequestScope::Item);
-        let is_blamed = matches!(
-            verdict,
+        let action = failure.cause.action(RequestScope::Item);
+        let is_attributable = matches!(
+            action,
             ErrorAction::Retry
                 | ErrorAction::RetryConservatively
                 | ErrorAction::RetryAsChallenge
                 | ErrorAction::Quarantine
         );
-        let since = match (errand.failing_since, failure.request_count) {
+        let since = match (task.failing_since, failure.request_count) {
             (Some(since), _) => since,
             (None, 0 | 1) => failed_at,
             // Its first request failed before, within the same attempt.
             (None, 2..) => failed_at.before(failure.failing_duration()),
         };
         failure.is_item_specific_throttle()
-            || is_blamed && self.successes.is_item_specific_failure(errand.item.0, Some(since))
+            || is_attributable && self.successes.is_item_specific_failure(task.item.0, Some(since))
     }
 
     /// Returns true if one more failure of the item would become a failure of the session.
-    pub(in crate::worker) fn would_escalate(&self, errand: &FetchTask, failure: &Failure) -> bool {
-        self.escalator.would_escalate(self.policies.escalation, errand.item.0, failure)
+    pub(in crate::worker) fn would_escalate(&self, task: &FetchTask, failure: &Failure) -> bool {
+        self.escalator.would_escalate(self.policies.escalation, task.item.0, failure)
     }
 
-    /// Records that a stored document, requested at `sent`, was served again.
-    pub(in crate::worker) fn record_known_good(&mut self, sent: Timestamp, now: Timestamp) {
-        self.successes.record(None, sent);
+    /// Records that a stored document, requested at `sent_at`, was served again.
+    pub(in crate::worker) fn record_known_good(&mut self, sent_at: Timestamp, now: Timestamp) {
+        self.successes.record(None, sent_at);
         self.record_success(now);
     }
 

@@ -26,21 +26,21 @@ pub(in crate::worker) struct FetchTask {
 
 impl FetchTask {
     pub(super) fn new(
-        work: &DueItem,
+        item: &DueItem,
         document: PendingDocument,
         strikes: ThrottleStrikes,
         now: Timestamp,
     ) -> Self {
-        let PendingDocument { row_id: no, id, blob, size, .. } = document;
+        let PendingDocument { row_id, id, blob, size, .. } = document;
         Self {
-            item: work.row_id,
-            item_id: work.item.clone(),
-            document_no: no,
+            item: item.row_id,
+            item_id: item.item.clone(),
+            document_no: row_id,
             expected_blob: blob.clone(),
             document_ref: DocumentRef { strikes, ..DocumentRef::new(id, blob, size) },
             control: ControlRequest::NotNeeded,
-            is_retry: work.is_retry,
-            failing_since: work.failure_counts.failing_since,
+            is_retry: item.is_retry,
+            failing_since: item.failure_counts.failing_since,
             started_at: now,
         }
     }
@@ -70,16 +70,16 @@ struct ThrottleRecord {
 
 impl ThrottledDocuments {
     /// Returns the strikes of a document. If none are known here, restores those of its item from
-    /// an earlier process, `before`.
-    pub(super) fn strikes(&self, document: DocumentRowId, before: u32) -> ThrottleStrikes {
+    /// an earlier process, `saved_strikes`.
+    pub(super) fn strikes(&self, document: DocumentRowId, saved_strikes: u32) -> ThrottleStrikes {
         self.documents
             .get(&document)
-            .map_or_else(|| ThrottleStrikes::restore(before), |known| known.strikes)
+            .map_or_else(|| ThrottleStrikes::restore(saved_strikes), |record| record.strikes)
     }
 
     /// Returns true if a document was throttled and no other request has succeeded since.
     pub(super) fn needs_control(&self, document: DocumentRowId) -> bool {
-        self.documents.get(&document).is_some_and(|known| !known.has_control_succeeded)
+        self.documents.get(&document).is_some_and(|record| !record.has_control_succeeded)
     }
 
     pub(super) fn record_throttle(&mut self, document: DocumentRowId, strikes: ThrottleStrikes) {
@@ -94,8 +94,8 @@ impl ThrottledDocuments {
 
     /// Records a failure that is no throttle. It says nothing about the throttles of the document.
     pub(super) fn record_failure(&mut self, document: DocumentRowId, control: ControlRequest) {
-        if let Some(known) = self.documents.get_mut(&document) {
-            known.has_control_succeeded |= control == ControlRequest::Succeeded;
+        if let Some(record) = self.documents.get_mut(&document) {
+            record.has_control_succeeded |= control == ControlRequest::Succeeded;
         }
     }
 

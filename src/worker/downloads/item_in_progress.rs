@@ -27,20 +27,20 @@ pub(super) enum DocumentResult {
 
 /// Returns the failure of an item that has the more severe decision.
 pub(super) fn worse_failure(
-    known: Option<(ItemDecision, Failure)>,
+    current: Option<(ItemDecision, Failure)>,
     new: (ItemDecision, Failure),
 ) -> (ItemDecision, Failure) {
-    match known {
-        Some(known) if severity_rank(&known.0) > severity_rank(&new.0) => known,
+    match current {
+        Some(current) if severity_rank(&current.0) > severity_rank(&new.0) => current,
         Some(_) | None => new,
     }
 }
 
-fn severity_rank(step: &ItemDecision) -> (bool, u32, u32) {
-    match step {
+fn severity_rank(decision: &ItemDecision) -> (bool, u32, u32) {
+    match decision {
         ItemDecision::Quarantine => (true, 0, 0),
-        ItemDecision::Retry { failures: trial, .. } => {
-            (false, trial.failed_attempts, trial.failed_requests)
+        ItemDecision::Retry { failures, .. } => {
+            (false, failures.failed_attempts, failures.failed_requests)
         }
         ItemDecision::Gone | ItemDecision::NotCharged => (false, 0, 0),
     }

@@ -64,13 +64,13 @@ impl DownloadScheduler {
     /// Creates a scheduler that knows the newest success of an earlier run.
     pub(super) fn new(
         policies: DownloadPolicies,
-        succeeded_at: Option<Timestamp>,
-        meter: MetricsHandle,
+        last_success_at: Option<Timestamp>,
+        metrics: MetricsHandle,
     ) -> Self {
         Self {
             policies,
             escalator: FailureEscalator::default(),
-            successes: RecentSuccesses::restore(succeeded_at),
+            successes: RecentSuccesses::restore(last_success_at),
             queue: FetchQueue::new(),
             items_in_progress: BTreeMap::new(),
             busy_items: BTreeSet::new(),
@@ -81,7 +81,7 @@ impl DownloadScheduler {
             pending_forbidden: Vec::new(),
             refill: RefillState::Now,
             is_ledger_view_stale: false,
-            metrics: meter,
+            metrics,
         }
     }
 
@@ -91,16 +91,16 @@ impl DownloadScheduler {
         self.items_in_progress.clear();
         self.in_flight_count = 0;
         self.refill = RefillState::Now;
-        let answered = self.batch.outcomes.iter().chain(&self.pending_forbidden);
-        let mut kept: BTreeSet<_> = answered.filter_map(DownloadOutcome::item).collect();
-        kept.extend(self.committing.iter().flatten());
-        self.busy_items = kept;
+        let outcomes = self.batch.outcomes.iter().chain(&self.pending_forbidden);
+        let mut busy_items: BTreeSet<_> = outcomes.filter_map(DownloadOutcome::item).collect();
+        busy_items.extend(self.committing.iter().flatten());
+        self.busy_items = busy_items;
     }
 
     /// Drops all queued tasks. Tasks in flight may finish.
     pub(super) fn cancel_queued(&mut self, now: Timestamp) {
-        for errand in self.queue.drain() {
-            self.cancel(errand.item, now);
+        for task in self.queue.drain() {
+            self.cancel(task.item, now);
         }
     }
 
@@ -123,18 +123,18 @@ impl DownloadScheduler {
         if !self.has_next_task(concurrency) {
             return None;
         }
-        let mut errand = self.queue.pop(self.slot_limit(concurrency))?;
-        errand.started_at = now;
-        if self.throttled_documents.needs_control(errand.document_no) && self.in_flight_count == 0 {
-            errand.control = ControlRequest::Needed;
+        let mut task = self.queue.pop(self.slot_limit(concurrency))?;
+        task.started_at = now;
+        if self.throttled_documents.needs_control(task.document_no) && self.in_flight_count == 0 {
+            task.control = ControlRequest::Needed;
         }
-        errand.document_ref.is_suspect =
-            self.successes.is_item_specific_failure(errand.item.0, errand.failing_since);
-        if let Some(open) = self.items_in_progress.get_mut(&errand.item) {
-            open.started_at.get_or_insert(now);
+        task.document_ref.is_suspect =
+            self.successes.is_item_specific_failure(task.item.0, task.failing_since);
+        if let Some(in_progress) = self.items_in_progress.get_mut(&task.item) {
+            in_progress.started_at.get_or_insert(now);
         }
         self.in_flight_count += 1;
-        Some(errand)
+        Some(task)
     }
 
     /// Returns the request for a refill from the ledger, if one is due now.
@@ -156,40 +156,40 @@ impl DownloadScheduler {
     /// Enqueues due items that the ledger returned, and schedules the next refill.
     pub(super) fn enqueue(
         &mut self,
-        work: Vec<DueItem>,
+        items: Vec<DueItem>,
         next_due: Option<Timestamp>,
         now: Timestamp,
     ) {
-        let retries = work.iter().filter(|work| work.is_retry).count();
-        self.refill = match (self.queue.record_loaded(work.len() - retries, retries), next_due) {
+        let retries = items.iter().filter(|item| item.is_retry).count();
+        self.refill = match (self.queue.record_loaded(items.len() - retries, retries), next_due) {
             (true, _) => RefillState::Now,
             (false, Some(at)) => RefillState::At(at),
             (false, None) => RefillState::Exhausted,
         };
-        for mut work in work {
-            self.busy_items.insert(work.row_id);
-            if work.documents.is_empty() {
-                self.batch.push(DownloadOutcome::Completed { item: work.row_id }, now);
+        for mut item in items {
+            self.busy_items.insert(item.row_id);
+            if item.documents.is_empty() {
+                self.batch.push(DownloadOutcome::Completed { item: item.row_id }, now);
                 continue;
             }
-            let open = ItemInProgress {
-                failure_counts: work.failure_counts,
+            let in_progress = ItemInProgress {
+                failure_counts: item.failure_counts,
                 started_at: None,
-                outstanding: work.documents.len(),
+                outstanding: item.documents.len(),
                 failed_documents: Vec::new(),
                 worst_failure: None,
                 is_cancelled: false,
             };
-            self.items_in_progress.insert(work.row_id, open);
-            for document in std::mem::take(&mut work.documents) {
+            self.items_in_progress.insert(item.row_id, in_progress);
+            for document in std::mem::take(&mut item.documents) {
                 let strikes =
-                    self.throttled_documents.strikes(document.row_id, work.failure_counts.strikes);
-                let errand = FetchTask::new(&work, document, strikes, now);
+                    self.throttled_documents.strikes(document.row_id, item.failure_counts.strikes);
+                let task = FetchTask::new(&item, document, strikes, now);
                 // A throttled document must not be the probe for whether the rate limit has reset.
                 if strikes.count() == 0 {
-                    self.queue.push(errand);
+                    self.queue.push(task);
                 } else {
-                    self.queue.push_throttled(errand);
+                    self.queue.push_throttled(task);
                 }
             }
         }
@@ -198,79 +198,80 @@ impl DownloadScheduler {
     /// Records the result of a task. Returns the failure of the session to which it escalates.
     pub(super) fn on_downloaded(
         &mut self,
-        errand: FetchTask,
-        answer: Result<SpooledDocument, Failure>,
+        task: FetchTask,
+        result: Result<SpooledDocument, Failure>,
         now: Timestamp,
-        draw: RandomSample,
+        sample: RandomSample,
     ) -> Option<Failure> {
-        let (item, document) = (errand.item, errand.document_no);
+        let (item, document) = (task.item, task.document_no);
         self.in_flight_count = self.in_flight_count.saturating_sub(1);
-        self.queue.record_completed(&errand);
-        match answer.as_ref().map_err(|failure| failure.strikes) {
+        self.queue.record_completed(&task);
+        match result.as_ref().map_err(|failure| failure.strikes) {
             Ok(_) => self.throttled_documents.record_success(document),
             Err(Some(strikes)) => self.throttled_documents.record_throttle(document, strikes),
-            Err(None) => self.throttled_documents.record_failure(document, errand.control),
+            Err(None) => self.throttled_documents.record_failure(document, task.control),
         }
-        match answer {
-            Ok(draft) => {
-                self.successes.record(Some(item.0), errand.started_at);
+        match result {
+            Ok(spooled) => {
+                self.successes.record(Some(item.0), task.started_at);
                 self.record_success(now);
-                let FetchTask { item_id, expected_blob: listed, document_ref: wanted, .. } = errand;
+                let FetchTask { item_id, expected_blob, document_ref, .. } = task;
                 self.batch.push(
                     DownloadOutcome::Stored {
                         document,
                         item_id,
-                        expected_blob: listed,
-                        fetched: wanted,
-                        spooled: draft,
+                        expected_blob,
+                        fetched: document_ref,
+                        spooled,
                     },
                     now,
                 );
                 self.close_document(item, DocumentResult::Settled, now);
                 None
             }
-            Err(failure) => self.on_failed(&errand, failure, now, draw),
+            Err(failure) => self.on_failed(&task, failure, now, sample),
         }
     }
 
     fn on_failed(
         &mut self,
-        errand: &FetchTask,
+        task: &FetchTask,
         failure: Failure,
         now: Timestamp,
-        draw: RandomSample,
+        sample: RandomSample,
     ) -> Option<Failure> {
-        let (item, document) = (errand.item, errand.document_no);
-        let escalated = if self.is_item_specific_failure(errand, &failure, now) {
+        let (item, document) = (task.item, task.document_no);
+        let escalated = if self.is_item_specific_failure(task, &failure, now) {
             None
         } else {
             self.escalator.record_failure(self.policies.escalation, item.0, &failure)
         };
-        let is_refused = failure.cause.action(RequestScope::Item) == ErrorAction::Quarantine;
-        let mut trial = self
+        let is_document_failure =
+            failure.cause.action(RequestScope::Item) == ErrorAction::Quarantine;
+        let mut failure_counts = self
             .items_in_progress
             .get(&item)
-            .map_or_else(ItemFailureCounts::default, |open| open.failure_counts);
+            .map_or_else(ItemFailureCounts::default, |in_progress| in_progress.failure_counts);
         // Counted from its first failed request: another request that is sent during its quick
         // retries and succeeds shows that the provider works.
-        trial.failing_since.get_or_insert_with(|| now.before(failure.failing_duration()));
-        match self.policies.item.on_failure(&failure, trial, now, draw) {
+        failure_counts.failing_since.get_or_insert_with(|| now.before(failure.failing_duration()));
+        match self.policies.item.on_failure(&failure, failure_counts, now, sample) {
             ItemDecision::Gone => {
                 self.commit_forbidden(now);
                 self.throttled_documents.remove(document);
-                let listed = errand.expected_blob.clone();
-                self.batch.push(DownloadOutcome::Gone { document, expected_blob: listed }, now);
+                let expected_blob = task.expected_blob.clone();
+                self.batch.push(DownloadOutcome::Gone { document, expected_blob }, now);
                 self.close_document(item, DocumentResult::Settled, now);
             }
             ItemDecision::NotCharged => self.cancel(item, now),
-            ItemDecision::Retry { .. } | ItemDecision::Quarantine if is_refused => {
+            ItemDecision::Retry { .. } | ItemDecision::Quarantine if is_document_failure => {
                 self.close_document(item, DocumentResult::DocumentFailed(document, failure), now);
             }
-            step @ (ItemDecision::Retry { .. } | ItemDecision::Quarantine) => {
-                if step == ItemDecision::Quarantine {
+            decision @ (ItemDecision::Retry { .. } | ItemDecision::Quarantine) => {
+                if decision == ItemDecision::Quarantine {
                     self.throttled_documents.remove(document);
                 }
-                self.close_document(item, DocumentResult::ItemFailed(step, failure), now);
+                self.close_document(item, DocumentResult::ItemFailed(decision, failure), now);
             }
         }
         if escalated.is_some() {
@@ -287,11 +288,11 @@ impl DownloadScheduler {
         if self.in_flight_count == 0 && self.queue.is_empty() {
             self.commit_forbidden(now);
         }
-        let ripe = self.batch_due_at().is_some_and(|at| at <= now);
-        let idle = self.in_flight_count == 0
+        let is_due = self.batch_due_at().is_some_and(|at| at <= now);
+        let is_idle = self.in_flight_count == 0
             && self.queue.is_empty()
             && self.refill != RefillState::Running;
-        if self.batch.is_empty() || !(ripe || idle || self.batch.is_full()) {
+        if self.batch.is_empty() || !(is_due || is_idle || self.batch.is_full()) {
             return None;
         }
         self.take_batch()
@@ -302,9 +303,9 @@ impl DownloadScheduler {
         if self.batch.is_empty() {
             return None;
         }
-        let group = std::mem::take(&mut self.batch);
-        self.committing.push_back(group.items());
-        Some(group)
+        let batch = std::mem::take(&mut self.batch);
+        self.committing.push_back(batch.items());
+        Some(batch)
     }
 
     /// Records that the oldest batch is committed or lost. Its items may be loaded again.
@@ -325,8 +326,8 @@ impl DownloadScheduler {
     pub(super) fn shift_by(&mut self, step: ClockStep) {
         self.batch.shift_by(step);
         self.pending_forbidden.iter_mut().for_each(|outcome| outcome.shift_by(step));
-        for open in self.items_in_progress.values_mut() {
-            if let Some((ItemDecision::Retry { at, .. }, _)) = &mut open.worst_failure {
+        for in_progress in self.items_in_progress.values_mut() {
+            if let Some((ItemDecision::Retry { at, .. }, _)) = &mut in_progress.worst_failure {
                 *at = at.shifted_by(step);
             }
         }
@@ -398,44 +399,46 @@ impl DownloadScheduler {
     }
 
     /// Records the result of one document. The last one completes the item.
-    fn close_document(&mut self, item: ItemRowId, flaw: DocumentResult, now: Timestamp) {
-        let Some(open) = self.items_in_progress.get_mut(&item) else { return };
-        open.outstanding -= 1;
-        match flaw {
+    fn close_document(&mut self, item: ItemRowId, result: DocumentResult, now: Timestamp) {
+        let Some(in_progress) = self.items_in_progress.get_mut(&item) else { return };
+        in_progress.outstanding -= 1;
+        match result {
             DocumentResult::Settled => {}
             DocumentResult::DocumentFailed(document, failure) => {
-                open.failed_documents.push((document, failure));
+                in_progress.failed_documents.push((document, failure));
             }
-            DocumentResult::ItemFailed(step, failure) => {
-                open.worst_failure =
-                    Some(worse_failure(open.worst_failure.take(), (step, failure)));
+            DocumentResult::ItemFailed(decision, failure) => {
+                in_progress.worst_failure =
+                    Some(worse_failure(in_progress.worst_failure.take(), (decision, failure)));
             }
         }
         self.finish_item_if_complete(item, now);
     }
 
     fn finish_item_if_complete(&mut self, item: ItemRowId, now: Timestamp) {
-        if self.items_in_progress.get(&item).is_none_or(|open| open.outstanding > 0) {
+        if self.items_in_progress.get(&item).is_none_or(|in_progress| in_progress.outstanding > 0) {
             return;
         }
-        let Some(open) = self.items_in_progress.remove(&item) else { return };
-        let is_forbidden =
-            open.failed_documents.iter().any(|(_, failure)| failure.cause == Cause::Forbidden);
-        let refused = open
+        let Some(in_progress) = self.items_in_progress.remove(&item) else { return };
+        let is_forbidden = in_progress
+            .failed_documents
+            .iter()
+            .any(|(_, failure)| failure.cause == Cause::Forbidden);
+        let failed_documents = in_progress
             .failed_documents
             .into_iter()
             .map(|(document, failure)| DownloadOutcome::Failed { document, failure });
-        let mut outcomes: Vec<DownloadOutcome> = refused.collect();
-        match open.worst_failure {
+        let mut outcomes: Vec<DownloadOutcome> = failed_documents.collect();
+        match in_progress.worst_failure {
             // Its missing documents are requested again; failures recorded meanwhile still count.
-            None if open.is_cancelled && outcomes.is_empty() => {
+            None if in_progress.is_cancelled && outcomes.is_empty() => {
                 self.release_item(item);
                 return;
             }
-            Some((ItemDecision::Retry { failures: trial, at }, failure)) => {
+            Some((ItemDecision::Retry { failures, at }, failure)) => {
                 outcomes.push(DownloadOutcome::Retry {
                     item,
-                    failure_counts: trial,
+                    failure_counts: failures,
                     retry_at: at,
                     failure,
                 });
@@ -444,9 +447,10 @@ impl DownloadScheduler {
                 outcomes.push(DownloadOutcome::Quarantined { item, failure });
             }
             None | Some((ItemDecision::Gone | ItemDecision::NotCharged, _)) => {
-                if let Some(began) = open.started_at {
-                    self.metrics
-                        .update(|figures| figures.items.fetch_duration.record(now.since(began)));
+                if let Some(started_at) = in_progress.started_at {
+                    self.metrics.update(|metrics| {
+                        metrics.items.fetch_duration.record(now.since(started_at));
+                    });
                 }
                 outcomes.push(DownloadOutcome::Completed { item });
             }
@@ -462,9 +466,9 @@ impl DownloadScheduler {
 
     /// Cancels one document of the item, without a failure of the item.
     fn cancel(&mut self, item: ItemRowId, now: Timestamp) {
-        let Some(open) = self.items_in_progress.get_mut(&item) else { return };
-        open.outstanding -= 1;
-        open.is_cancelled = true;
+        let Some(in_progress) = self.items_in_progress.get_mut(&item) else { return };
+        in_progress.outstanding -= 1;
+        in_progress.is_cancelled = true;
         self.finish_item_if_complete(item, now);
     }
 

@@ -75,14 +75,14 @@ impl FetchQueue {
         self.backlog.has_untried || self.has_untried_queued()
     }
 
-    pub(super) fn push(&mut self, errand: FetchTask) {
-        let queue = if errand.is_retry { &mut self.retries } else { &mut self.untried };
-        queue.push_back(errand);
+    pub(super) fn push(&mut self, task: FetchTask) {
+        let queue = if task.is_retry { &mut self.retries } else { &mut self.untried };
+        queue.push_back(task);
     }
 
-    pub(super) fn push_throttled(&mut self, errand: FetchTask) {
-        let queue = if errand.is_retry { &mut self.retries } else { &mut self.throttled };
-        queue.push_back(errand);
+    pub(super) fn push_throttled(&mut self, task: FetchTask) {
+        let queue = if task.is_retry { &mut self.retries } else { &mut self.throttled };
+        queue.push_back(task);
     }
 
     /// Returns true if a task may be taken, given `slots` in all. Retries take at most half of
@@ -92,8 +92,8 @@ impl FetchQueue {
     }
 
     pub(super) fn pop(&mut self, slots: usize) -> Option<FetchTask> {
-        let is_turn = !self.has_untried_queued() || self.untried_streak >= UNTRIED_PER_RETRY;
-        if is_turn && self.has_retry_slot(slots) {
+        let is_retry_turn = !self.has_untried_queued() || self.untried_streak >= UNTRIED_PER_RETRY;
+        if is_retry_turn && self.has_retry_slot(slots) {
             self.untried_streak = 0;
             self.retries_in_flight += 1;
             return self.retries.pop_front();
@@ -103,9 +103,8 @@ impl FetchQueue {
     }
 
     /// Records that a task has its result.
-    pub(super) fn record_completed(&mut self, errand: &FetchTask) {
-        self.retries_in_flight =
-            self.retries_in_flight.saturating_sub(usize::from(errand.is_retry));
+    pub(super) fn record_completed(&mut self, task: &FetchTask) {
+        self.retries_in_flight = self.retries_in_flight.saturating_sub(usize::from(task.is_retry));
     }
 
     /// Clears the queue, and the count of retries in flight.

@@ -13,12 +13,16 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         match self.machine.state {
             State::Working(_) => {
                 self.open_breaker = None;
-                if let Some(shut) = self.breakers.open_breaker() {
-                    self.wait_for_breaker(shut).await;
+                if let Some(breaker) = self.breakers.open_breaker() {
+                    self.wait_for_breaker(breaker).await;
                 }
             }
             State::Error { .. } => {
-                if self.open_breaker.take_if(|shut| self.breakers.is_closed(&shut.name)).is_some() {
+                if self
+                    .open_breaker
+                    .take_if(|breaker| self.breakers.is_closed(&breaker.name))
+                    .is_some()
+                {
                     self.handle_event(Event::CircuitClosed).await;
                 }
             }
@@ -30,13 +34,13 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
     }
 
     /// Waits for an open breaker, whether this source or another has opened it.
-    pub(super) async fn wait_for_breaker(&mut self, shut: OpenBreaker) {
+    pub(super) async fn wait_for_breaker(&mut self, breaker: OpenBreaker) {
         // A poll or page in flight would continue beside the one that follows the wait.
         if let State::Working(SyncPhase::Polling | SyncPhase::Collecting) = self.machine.state {
             self.cancel_tasks();
         }
-        let (until, reason) = (shut.wait_until(self.env.now()), shut.to_string());
-        self.open_breaker = Some(shut);
+        let (until, reason) = (breaker.wait_until(self.env.now()), breaker.to_string());
+        self.open_breaker = Some(breaker);
         self.handle_event(Event::CircuitOpen { until, reason }).await;
     }
 

@@ -11,10 +11,10 @@ use crate::worker::env::Env;
 impl<S: Source + 'static, W: Env> EventLoop<S, W> {
     /// Returns the current time, after shifting all timestamps of the loop to the current clock.
     pub(super) fn sync_clock(&mut self) -> Timestamp {
-        let ClockReading { wall: now, booted_at: booted } = self.env.time();
-        let Some(step) = ClockStep::between(self.booted_at, booted) else { return now };
-        warn!(%step, "the clock was set: what is waited for is as far away as it was");
-        self.booted_at = booted;
+        let ClockReading { wall: now, booted_at } = self.env.time();
+        let Some(step) = ClockStep::between(self.booted_at, booted_at) else { return now };
+        warn!(%step, "the clock was set: all deadlines are shifted by the step");
+        self.booted_at = booted_at;
         self.machine = self.machine.clone().shifted_by(step);
         self.downloads.shift_by(step);
         self.throughput.reset(self.counts.settled(), now);
@@ -46,7 +46,10 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         self.ledger_booted_at = self.booted_at;
         let Some(step) = step else { return };
         if let Err(failure) = self.store.with_store(move |store| store.shift_by(step)).await {
-            error!(cause = %failure.cause, "items wait for times of the old clock: {failure}");
+            error!(
+                cause = %failure.cause, error = %failure,
+                "cannot shift the deadlines in the ledger"
+            );
         }
         self.downloads.request_refill();
     }

@@ -47,11 +47,11 @@ pub(super) enum FailureOrigin {
 
 impl KnownGoodCheck {
     /// Records a document that was served.
-    fn record_served(&mut self, wanted: &DocumentRef) {
+    fn record_served(&mut self, document_ref: &DocumentRef) {
         if self.served_documents.len() >= tasks::KNOWN_GOOD_CANDIDATES_MAX {
             self.served_documents.pop_front();
         }
-        let DocumentRef { document, blob, size, .. } = wanted.clone();
+        let DocumentRef { document, blob, size, .. } = document_ref.clone();
         self.served_documents.push_back(DocumentRef::new(document, blob, size));
     }
 
@@ -64,13 +64,16 @@ impl KnownGoodCheck {
 impl<S: Source + 'static, W: Env> EventLoop<S, W> {
     /// Defers a failure that would open a breaker or fail the session, until a known-good document
     /// was requested. Returns any other failure.
-    pub(super) fn defer_for_known_good(&mut self, failed: FailedFetch) -> Option<FailedFetch> {
-        let FailedFetch { task: errand, permit: pass, failure, failed_at: at } = &failed;
-        let is_one_too_many = !self.downloads.is_item_specific_failure(errand, failure, *at)
-            && (self.downloads.would_escalate(errand, failure)
-                || pass.would_open(errand.item.0, failure));
-        if !is_one_too_many {
-            return Some(failed);
+    pub(super) fn defer_for_known_good(
+        &mut self,
+        failed_fetch: FailedFetch,
+    ) -> Option<FailedFetch> {
+        let FailedFetch { task, permit, failure, failed_at } = &failed_fetch;
+        let is_check_needed = !self.downloads.is_item_specific_failure(task, failure, *failed_at)
+            && (self.downloads.would_escalate(task, failure)
+                || permit.would_open(task.item.0, failure));
+        if !is_check_needed {
+            return Some(failed_fetch);
         }
         if self.known_good_check.pending_failures.is_empty() {
             self.tasks.push(tasks::fetch_known_good(
@@ -79,18 +82,16 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
                 self.known_good_check.served_documents.iter().cloned().collect(),
             ));
         }
-        self.known_good_check.pending_failures.push(failed);
+        self.known_good_check.pending_failures.push(failed_fetch);
         None
     }
 
     /// Handles the result of a known-good request: the time at which it was sent if it succeeded.
     /// Returns the failures that waited for it.
-    pub(super) fn on_known_good_result(&mut self, served: Option<Timestamp>) -> Vec<FailedFetch> {
-        if let Some(sent) = served {
-            info!(
-                "a stored document can still be fetched: the items that fail are at fault, not the provider"
-            );
-            self.downloads.record_known_good(sent, self.env.now());
+    pub(super) fn on_known_good_result(&mut self, sent_at: Option<Timestamp>) -> Vec<FailedFetch> {
+        if let Some(sent_at) = sent_at {
+            info!("a stored document can be fetched: the failing items are at fault");
+            self.downloads.record_known_good(sent_at, self.env.now());
             self.breakers.clear_provider_failures();
         }
         std::mem::take(&mut self.known_good_check.pending_failures)
@@ -99,31 +100,31 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
     /// Records a document that was fetched.
     pub(super) fn on_document_fetched(
         &mut self,
-        errand: FetchTask,
-        pass: CallPermit,
-        draft: SpooledDocument,
+        task: FetchTask,
+        permit: CallPermit,
+        spooled: SpooledDocument,
     ) {
-        self.metrics.update(|figures| figures.record_attempt(None));
-        pass.record_item_result(errand.item.0, None);
-        self.known_good_check.record_served(&errand.document_ref);
-        let (now, draw) = (self.env.now(), self.env.random_sample());
-        self.downloads.on_downloaded(errand, Ok(draft), now, draw);
+        self.metrics.update(|metrics| metrics.record_attempt(None));
+        permit.record_item_result(task.item.0, None);
+        self.known_good_check.record_served(&task.document_ref);
+        let (now, sample) = (self.env.now(), self.env.random_sample());
+        self.downloads.on_downloaded(task, Ok(spooled), now, sample);
     }
 
     /// Attributes a failure, and records it in breaker and metrics accordingly.
-    pub(super) fn attribute_failure(&mut self, failed: FailedFetch) -> FailureOrigin {
-        let FailedFetch { task: errand, permit: pass, failure, failed_at: at } = failed;
-        let is_own = self.downloads.is_item_specific_failure(&errand, &failure, at);
-        if is_own {
-            pass.record_neutral();
+    pub(super) fn attribute_failure(&mut self, failed_fetch: FailedFetch) -> FailureOrigin {
+        let FailedFetch { task, permit, failure, failed_at } = failed_fetch;
+        let is_item_specific = self.downloads.is_item_specific_failure(&task, &failure, failed_at);
+        if is_item_specific {
+            permit.record_neutral();
         } else {
-            self.metrics.update(|figures| figures.record_attempt(Some(failure.cause)));
-            pass.record_item_result(errand.item.0, Some(&failure));
+            self.metrics.update(|metrics| metrics.record_attempt(Some(failure.cause)));
+            permit.record_item_result(task.item.0, Some(&failure));
         }
-        let draw = self.env.random_sample();
-        match self.downloads.on_downloaded(errand, Err(failure), at, draw) {
+        let sample = self.env.random_sample();
+        match self.downloads.on_downloaded(task, Err(failure), failed_at, sample) {
             Some(failure) => FailureOrigin::Session(failure),
-            None if is_own => FailureOrigin::Item,
+            None if is_item_specific => FailureOrigin::Item,
             None => FailureOrigin::Provider,
         }
     }

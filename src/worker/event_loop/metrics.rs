@@ -18,46 +18,46 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         let errors = next.error_count.saturating_sub(before.error_count);
         let has_changed = before.status() != next.status();
         let has_finished = step.effects.iter().any(|effect| matches!(effect, Effect::CloseSession));
-        self.metrics.update(|figures| {
-            figures.advance_to(now);
-            add_saturating(&mut figures.lifecycle.errors, u64::from(errors));
-            add_saturating(&mut figures.lifecycle.sessions_completed, u64::from(has_finished));
+        self.metrics.update(|metrics| {
+            metrics.advance_to(now);
+            add_saturating(&mut metrics.lifecycle.errors, u64::from(errors));
+            add_saturating(&mut metrics.lifecycle.sessions_completed, u64::from(has_finished));
             if has_changed {
-                figures.record_status(next.status());
+                metrics.record_status(next.status());
             }
         });
     }
 
     /// Takes over the counts of the ledger, and adds the increase to the metrics.
-    pub(super) fn update_counts(&mut self, tally: SessionCounts) {
+    pub(super) fn update_counts(&mut self, counts: SessionCounts) {
         // Lower counts belong to another session, which has listed something.
-        let is_another = tally.listed < self.counts.listed;
+        let is_another = counts.listed < self.counts.listed;
         let before = if is_another { SessionCounts::default() } else { self.counts };
-        let (before, now) = (item_totals(before), item_totals(tally));
-        self.counts = tally;
-        self.metrics.update(|figures| figures.record_item_totals(before, now));
+        let (before, after) = (item_totals(before), item_totals(counts));
+        self.counts = counts;
+        self.metrics.update(|metrics| metrics.record_item_totals(before, after));
     }
 
     /// Counts a committed batch.
-    pub(super) fn record_batch(&self, weight: BatchStats, took: Duration) {
-        self.metrics.update(|figures| {
-            let items = &mut figures.items;
-            add_saturating(&mut items.documents_stored, weight.documents);
-            add_saturating(&mut items.bytes_stored, weight.bytes);
-            add_saturating(&mut items.failed_attempts, weight.failed_items);
-            items.commit_duration.record(took);
+    pub(super) fn record_batch(&self, stats: BatchStats, duration: Duration) {
+        self.metrics.update(|metrics| {
+            let items = &mut metrics.items;
+            add_saturating(&mut items.documents_stored, stats.documents);
+            add_saturating(&mut items.bytes_stored, stats.bytes);
+            add_saturating(&mut items.failed_attempts, stats.failed_items);
+            items.commit_duration.record(duration);
         });
     }
 
     /// Counts the result of an attempt to poll, list or probe.
-    pub(super) fn record_attempt(&self, done: &TaskResult) {
+    pub(super) fn record_attempt(&self, result: &TaskResult) {
         let cause = |failure: &Failure| failure.cause;
-        let end: Option<Cause> = match done {
+        let failure_cause: Option<Cause> = match result {
             // Changes may be known without a request.
             TaskResult::Polled(Ok(PollResult::Changed)) => return,
-            TaskResult::Polled(end) => end.as_ref().err().map(cause),
-            TaskResult::PageListed(end) => end.as_ref().err().map(cause),
-            TaskResult::Probed(end) => end.as_ref().err().map(cause),
+            TaskResult::Polled(result) => result.as_ref().err().map(cause),
+            TaskResult::PageListed(result) => result.as_ref().err().map(cause),
+            TaskResult::Probed(result) => result.as_ref().err().map(cause),
             // Counted once the failure is attributed.
             TaskResult::Fetched { .. } => return,
             TaskResult::KnownGoodFetched(_)
@@ -68,11 +68,11 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
             | TaskResult::CredentialRefreshed(_)
             | TaskResult::BreakerOpen(_) => return,
         };
-        self.metrics.update(|figures| figures.record_attempt(end));
+        self.metrics.update(|metrics| metrics.record_attempt(failure_cause));
     }
 }
 
-fn item_totals(tally: SessionCounts) -> ItemTotals {
-    let SessionCounts { listed, stored, gone, quarantined, .. } = tally;
+fn item_totals(counts: SessionCounts) -> ItemTotals {
+    let SessionCounts { listed, stored, gone, quarantined, .. } = counts;
     ItemTotals { listed, stored, gone, quarantined }
 }

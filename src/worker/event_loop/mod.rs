@@ -45,7 +45,7 @@ use self::known_good::KnownGoodCheck;
 use self::publish::{MetricsPublication, PUBLISH_INTERVAL};
 
 /// Name of the log span of one iteration. Its fields are `session` and `state`.
-pub const ITERATION_SPAN: &str = "turn";
+pub const ITERATION_SPAN: &str = "iteration";
 
 /// Condition on which the worker ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -112,7 +112,7 @@ pub struct EventLoopConfig<S, W> {
     pub last_success_at: Option<Timestamp>,
     /// No listing of the source was ever completed.
     pub is_new: bool,
-    pub rules: MachineConfig,
+    pub machine_config: MachineConfig,
     pub policies: DownloadPolicies,
     /// Retry policy for a page of the listing, before its failure becomes one of the session.
     pub listing_retry: RetryPolicy,
@@ -132,12 +132,12 @@ pub struct EventLoopConfig<S, W> {
 
 type TaskSet = FuturesUnordered<LocalBoxFuture<'static, TaskResult>>;
 
-#[expect(clippy::struct_excessive_bools, reason = "each stands for something of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "the flags are independent of each other")]
 struct EventLoop<S, W> {
     source: Rc<S>,
     env: Rc<W>,
     store: StoreHandle<W>,
-    rules: MachineConfig,
+    machine_config: MachineConfig,
     listing_retry: RetryPolicy,
     metrics: MetricsHandle,
     tracer: Tracer,
@@ -203,48 +203,48 @@ enum Wakeup {
 
 /// Runs the event loop of one source until it ends.
 pub async fn run_event_loop<S: Source + 'static, W: Env>(
-    parts: EventLoopConfig<S, W>,
+    config: EventLoopConfig<S, W>,
 ) -> LoopResult {
-    let now = parts.env.now();
-    let owes_look = parts.mode == RunMode::Once && has_open_session(&parts.machine);
-    let mut driver = EventLoop {
-        source: Rc::new(parts.source),
-        env: parts.env,
-        store: parts.store,
-        rules: parts.rules,
-        listing_retry: parts.listing_retry,
-        tracer: parts.tracer,
-        proxies: parts.proxies,
-        breaker_changes: parts.breakers.subscribe(),
-        breakers: parts.breakers,
+    let now = config.env.now();
+    let needs_final_poll = config.mode == RunMode::Once && has_open_session(&config.machine);
+    let mut event_loop = EventLoop {
+        source: Rc::new(config.source),
+        env: config.env,
+        store: config.store,
+        machine_config: config.machine_config,
+        listing_retry: config.listing_retry,
+        tracer: config.tracer,
+        proxies: config.proxies,
+        breaker_changes: config.breakers.subscribe(),
+        breakers: config.breakers,
         open_breaker: None,
-        concurrency: parts.concurrency,
-        mode: parts.mode,
-        stop: parts.stop,
-        source_progress: parts.source_progress,
-        heartbeat: parts.heartbeat,
-        start_mode: parts.start_mode,
-        machine: parts.machine,
-        counts: parts.counts,
-        is_new: parts.is_new,
+        concurrency: config.concurrency,
+        mode: config.mode,
+        stop: config.stop,
+        source_progress: config.source_progress,
+        heartbeat: config.heartbeat,
+        start_mode: config.start_mode,
+        machine: config.machine,
+        counts: config.counts,
+        is_new: config.is_new,
         waiting_items: 0,
         expected_documents: None,
         throughput: Throughput::default(),
         downloads: DownloadScheduler::new(
-            parts.policies,
-            parts.last_success_at,
-            parts.metrics.clone(),
+            config.policies,
+            config.last_success_at,
+            config.metrics.clone(),
         ),
-        metrics: parts.metrics,
+        metrics: config.metrics,
         tasks: TaskSet::new(),
         commits: TaskSet::new(),
         known_good_check: KnownGoodCheck::default(),
         probe: ProbeState::NotNeeded,
         is_finishing: false,
-        needs_final_poll: owes_look,
+        needs_final_poll,
         is_polling: false,
-        booted_at: parts.booted_at,
-        ledger_booted_at: parts.booted_at,
+        booted_at: config.booted_at,
+        ledger_booted_at: config.booted_at,
         unsaved_error_reply: None,
         last_request_at: now,
         // Saved at once, so that readers see that a worker runs again.
@@ -255,7 +255,7 @@ pub async fn run_event_loop<S: Source + 'static, W: Env>(
         log_span: None,
         exit: None,
     };
-    driver.run().await
+    event_loop.run().await
 }
 
 impl<S: Source + 'static, W: Env> EventLoop<S, W> {
@@ -285,12 +285,12 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
 
     async fn run_iteration(&mut self) {
         self.schedule().await;
-        let fact = self.wait_for_wakeup().await;
+        let wakeup = self.wait_for_wakeup().await;
         // Before the event is handled, so that it uses the current clock.
         self.sync_clock();
-        match fact {
+        match wakeup {
             Wakeup::StopRequested => self.exit = Some(LoopExit::Stopped),
-            Wakeup::TaskDone(done) => self.on_task_result(*done).await,
+            Wakeup::TaskDone(result) => self.on_task_result(*result).await,
             Wakeup::Tick => {}
         }
         self.check_deadline().await;
@@ -301,19 +301,24 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
 
     /// Waits for a task result, a deadline, or the request to stop.
     async fn wait_for_wakeup(&mut self) -> Wakeup {
-        let wake = self.as_clock_reading(self.next_wakeup_at());
-        self.heartbeat.beat_within(wake.wall.since(self.env.now()), self.machine.status().name());
-        let fact = tokio::select! {
+        let wakeup_at = self.as_clock_reading(self.next_wakeup_at());
+        self.heartbeat
+            .beat_within(wakeup_at.wall.since(self.env.now()), self.machine.status().name());
+        let wakeup = tokio::select! {
             biased;
             () = wait_for_stop(&mut self.stop) => Wakeup::StopRequested,
-            Some(done) = self.commits.next(), if !self.commits.is_empty() => Wakeup::TaskDone(Box::new(done)),
-            Some(done) = self.tasks.next(), if !self.tasks.is_empty() => Wakeup::TaskDone(Box::new(done)),
+            Some(result) = self.commits.next(), if !self.commits.is_empty() => {
+                Wakeup::TaskDone(Box::new(result))
+            }
+            Some(result) = self.tasks.next(), if !self.tasks.is_empty() => {
+                Wakeup::TaskDone(Box::new(result))
+            }
             Ok(()) = self.breaker_changes.changed() => Wakeup::Tick,
-            () = self.env.sleep_until(wake) => Wakeup::Tick,
+            () = self.env.sleep_until(wakeup_at) => Wakeup::Tick,
         };
         // The work until the next wait is short, however long this wait might have been.
         self.heartbeat.beat_within(Duration::ZERO, self.machine.status().name());
-        fact
+        wakeup
     }
 
     fn next_wakeup_at(&self) -> Timestamp {
@@ -326,11 +331,14 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         } else {
             None
         };
-        let look = (self.can_fetch() && !self.is_polling && self.downloads.has_only_retries())
-            .then(|| self.machine.next_poll_at(&self.rules, self.env.now()));
-        let wakes =
-            [publish, download, self.downloads.batch_due_at(), self.next_breaker_check(), look];
-        wakes.into_iter().flatten().fold(self.machine.deadline(&self.rules), Timestamp::min)
+        let poll = (self.can_fetch() && !self.is_polling && self.downloads.has_only_retries())
+            .then(|| self.machine.next_poll_at(&self.machine_config, self.env.now()));
+        let times =
+            [publish, download, self.downloads.batch_due_at(), self.next_breaker_check(), poll];
+        times
+            .into_iter()
+            .flatten()
+            .fold(self.machine.deadline(&self.machine_config), Timestamp::min)
     }
 
     fn is_downloading(&self) -> bool {
@@ -344,14 +352,14 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
 
     async fn check_deadline(&mut self) {
         let now = self.env.now();
-        if self.exit.is_some() || now < self.machine.deadline(&self.rules) {
+        if self.exit.is_some() || now < self.machine.deadline(&self.machine_config) {
             return;
         }
         // A request that is blocked until a known time is a wait, and the source is not stuck.
         if let Some(until) = self.source.blocked_until().filter(|until| now < *until) {
             self.handle_event(Event::IdleUntil { until }).await;
         }
-        if self.machine.deadline(&self.rules) <= now {
+        if self.machine.deadline(&self.machine_config) <= now {
             self.handle_event(Event::DeadlineReached).await;
         }
     }
@@ -359,7 +367,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
     /// Passes an event to the machine, saves the new state, and performs the effects.
     async fn handle_event(&mut self, event: Event) {
         let now = self.sync_clock();
-        let mut step = self.machine.step(&self.rules, &event, now);
+        let mut step = self.machine.step(&self.machine_config, &event, now);
         // Before the save, which writes the metrics too: the next save may be hours away.
         self.record_step(&self.machine, &step, now);
         if self.should_save(&step.machine) {
@@ -367,20 +375,20 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
                 self.log_transition(&step.machine);
             }
             if let Err(failure) = self.save_state(&step.machine).await {
-                error!(cause = %failure.cause, "cannot save the state: {failure}");
+                error!(cause = %failure.cause, error = %failure, "cannot save the state");
                 self.has_unsaved_changes = true;
                 // The next run would resume from the state saved before, and reach this point at
                 // once.
                 step.effects.retain(|effect| !matches!(effect, Effect::Restart { .. }));
                 // Work must not start in a state that is not saved; a wait may go on.
                 if let State::Working(_) = step.machine.state {
-                    let failed = Event::Failed {
+                    let failed_event = Event::Failed {
                         scope: RequestScope::Session,
                         failure,
                         sample: self.env.random_sample(),
                     };
                     let unsaved = step.machine;
-                    step = unsaved.step(&self.rules, &failed, now);
+                    step = unsaved.step(&self.machine_config, &failed_event, now);
                     self.record_step(&unsaved, &step, now);
                 }
             }

@@ -18,19 +18,19 @@ use crate::worker::store::RecordedPage;
 use crate::worker::tasks::TaskResult;
 
 impl<S: Source + 'static, W: Env> EventLoop<S, W> {
-    pub(super) async fn on_task_result(&mut self, done: TaskResult) {
-        self.report_storage_health(&done);
-        self.record_attempt(&done);
-        self.trace_result(&done);
-        if let TaskResult::Polled(end) = &done {
+    pub(super) async fn on_task_result(&mut self, task_result: TaskResult) {
+        self.report_storage_health(&task_result);
+        self.record_attempt(&task_result);
+        self.trace_result(&task_result);
+        if let TaskResult::Polled(result) = &task_result {
             self.is_polling = false;
-            self.needs_final_poll &= end.is_err();
+            self.needs_final_poll &= result.is_err();
         }
-        match done {
-            TaskResult::BreakerOpen(shut) => {
+        match task_result {
+            TaskResult::BreakerOpen(breaker) => {
                 // A poll that the breaker rejected is repeated after the wait.
                 self.is_polling = false;
-                self.wait_for_breaker(shut).await;
+                self.wait_for_breaker(breaker).await;
             }
             TaskResult::Polled(Ok(PollResult::Changed)) => {
                 self.handle_event(Event::ChangesFound).await;
@@ -52,19 +52,19 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
                 self.waiting_items = batch.waiting_items;
                 self.downloads.enqueue(batch.items, batch.next_due_at, now);
             }
-            TaskResult::Fetched { task: errand, permit: pass, result: answer } => {
-                self.on_fetched(errand, pass, answer).await;
+            TaskResult::Fetched { task, permit, result } => {
+                self.on_fetched(task, permit, result).await;
             }
-            TaskResult::KnownGoodFetched(served) => self.on_known_good_fetched(served).await,
-            TaskResult::Committed { items, retry_at, stats: weight, duration: took, result } => {
+            TaskResult::KnownGoodFetched(sent_at) => self.on_known_good_fetched(sent_at).await,
+            TaskResult::Committed { items, retry_at, stats, duration, result } => {
                 if result.is_ok() {
-                    self.record_batch(weight, took);
+                    self.record_batch(stats, duration);
                 }
-                self.on_committed(&items, retry_at, weight, result).await;
+                self.on_committed(&items, retry_at, stats, result).await;
             }
-            TaskResult::SessionFinished(Ok(tally)) => {
+            TaskResult::SessionFinished(Ok(counts)) => {
                 self.is_finishing = false;
-                self.update_counts(tally);
+                self.update_counts(counts);
                 self.waiting_items = 0;
                 self.handle_event(Event::AllItemsSettled).await;
             }
@@ -89,22 +89,25 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         }
     }
 
-    async fn on_known_good_fetched(&mut self, served: Option<Timestamp>) {
-        for failed in self.on_known_good_result(served) {
+    async fn on_known_good_fetched(&mut self, sent_at: Option<Timestamp>) {
+        for failed_fetch in self.on_known_good_result(sent_at) {
             // A failure after the known-good request starts a new series.
-            let failed =
-                if served.is_some() { self.defer_for_known_good(failed) } else { Some(failed) };
-            if let Some(failed) = failed {
-                self.on_item_failed(failed).await;
+            let failed_fetch = if sent_at.is_some() {
+                self.defer_for_known_good(failed_fetch)
+            } else {
+                Some(failed_fetch)
+            };
+            if let Some(failed_fetch) = failed_fetch {
+                self.on_item_failed(failed_fetch).await;
             }
         }
     }
 
     async fn on_page_listed(&mut self, page: RecordedPage) {
         self.update_counts(page.counts);
-        if let Some(found) = page.reconciled {
-            let (listed, gone, versions) = (found.listed, found.gone, found.versions);
-            info!(listed, gone, versions, "everything was listed once more");
+        if let Some(reconciled) = page.reconciled {
+            let SessionCounts { listed, gone, versions, .. } = reconciled;
+            info!(listed, gone, versions, "reconcile completed");
         }
         self.expected_documents = page.total.or(self.expected_documents);
         self.handle_event(Event::ProgressMade).await;
@@ -117,30 +120,27 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
 
     async fn on_fetched(
         &mut self,
-        errand: FetchTask,
-        pass: CallPermit,
-        answer: Result<SpooledDocument, Failure>,
+        task: FetchTask,
+        permit: CallPermit,
+        result: Result<SpooledDocument, Failure>,
     ) {
-        match answer {
-            Ok(draft) => self.on_document_fetched(errand, pass, draft),
+        match result {
+            Ok(spooled) => self.on_document_fetched(task, permit, spooled),
             Err(failure) => {
-                let at = self.env.now();
-                if let Some(failed) = self.defer_for_known_good(FailedFetch {
-                    task: errand,
-                    permit: pass,
-                    failure,
-                    failed_at: at,
-                }) {
-                    self.on_item_failed(failed).await;
+                let failed_at = self.env.now();
+                if let Some(failed_fetch) =
+                    self.defer_for_known_good(FailedFetch { task, permit, failure, failed_at })
+                {
+                    self.on_item_failed(failed_fetch).await;
                 }
             }
         }
     }
 
     /// Handles a failed item, and the failure of the session if it escalates.
-    async fn on_item_failed(&mut self, failed: FailedFetch) {
-        let (item, failure) = (failed.task.item_id.clone(), failed.failure.clone());
-        match self.attribute_failure(failed) {
+    async fn on_item_failed(&mut self, failed_fetch: FailedFetch) {
+        let (item, failure) = (failed_fetch.task.item_id.clone(), failed_fetch.failure.clone());
+        match self.attribute_failure(failed_fetch) {
             FailureOrigin::Session(failure) => {
                 self.on_failure(RequestScope::Session, failure).await;
             }
@@ -150,7 +150,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
             }
             FailureOrigin::Provider | FailureOrigin::Item => info!(
                 item = %item, cause = %failure.cause,
-                r#type = failure.cause.category().name(), "recorded error: {failure}"
+                r#type = failure.cause.category().name(), error = %failure, "recorded error"
             ),
         }
     }
@@ -159,16 +159,16 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         &mut self,
         items: &[ItemRowId],
         retry_at: Option<Timestamp>,
-        weight: BatchStats,
+        stats: BatchStats,
         result: Result<SessionCounts, Failure>,
     ) {
         self.downloads.on_committed(items, retry_at);
         match result {
-            Ok(tally) => {
-                let has_settled = tally.settled() > self.counts.settled();
-                self.update_counts(tally);
-                self.throughput.record(tally.settled(), self.env.now());
-                let has_progressed = has_settled || weight.documents > 0;
+            Ok(counts) => {
+                let has_settled = counts.settled() > self.counts.settled();
+                self.update_counts(counts);
+                self.throughput.record(counts.settled(), self.env.now());
+                let has_progressed = has_settled || stats.documents > 0;
                 let event =
                     if has_progressed { Event::ProgressMade } else { Event::AttemptsFailed };
                 self.handle_event(event).await;
@@ -182,24 +182,24 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
     }
 
     pub(super) async fn on_failure(&mut self, scope: RequestScope, failure: Failure) {
-        let draw: RandomSample = self.env.random_sample();
-        let shut = self.breakers.open_breaker_for(failure.cause, scope);
-        let failure = match &shut {
-            Some(shut) => shut.annotate(&failure),
+        let sample: RandomSample = self.env.random_sample();
+        let breaker = self.breakers.open_breaker_for(failure.cause, scope);
+        let failure = match &breaker {
+            Some(breaker) => breaker.annotate(&failure),
             None => failure,
         };
-        let (cause, kind) = (failure.cause, failure.cause.category().name());
+        let (cause, category) = (failure.cause, failure.cause.category().name());
         if let State::Working(_) = self.machine.state {
-            warn!(%cause, r#type = kind, "recorded error: {failure}");
+            warn!(%cause, r#type = category, error = %failure, "recorded error");
         } else {
-            debug!(%cause, r#type = kind, "recorded error, too late to matter: {failure}");
+            debug!(%cause, r#type = category, error = %failure, "ignored late error");
         }
         if failure.response.is_some() {
             self.unsaved_error_reply = Some(failure.clone());
         }
-        self.handle_event(Event::Failed { scope, failure, sample: draw }).await;
-        if let (Some(shut), State::Error { .. }) = (shut, self.machine.state) {
-            self.wait_for_breaker(shut).await;
+        self.handle_event(Event::Failed { scope, failure, sample }).await;
+        if let (Some(breaker), State::Error { .. }) = (breaker, self.machine.state) {
+            self.wait_for_breaker(breaker).await;
         }
     }
 
@@ -210,8 +210,8 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
     }
 
     /// Records in the breakers of ledger and archive if storage worked.
-    fn report_storage_health(&self, done: &TaskResult) {
-        match done {
+    fn report_storage_health(&self, task_result: &TaskResult) {
+        match task_result {
             TaskResult::Committed { result: Ok(_), .. } => self.breakers.record_storage_success(),
             TaskResult::PageListed(Ok(_))
             | TaskResult::DueItemsLoaded(Ok(_))
@@ -244,24 +244,24 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         if self.mode != RunMode::Once || self.exit.is_some() {
             return;
         }
-        let needs_a_person = self.machine.last_error.as_ref().is_some_and(|error| {
+        let needs_intervention = self.machine.last_error.as_ref().is_some_and(|error| {
             error.cause.category() == ErrorCategory::Permanent
                 || matches!(error.cause, Cause::Challenge | Cause::Storage | Cause::Ledger)
         });
-        let hopeless = match self.machine.state {
+        let must_give_up = match self.machine.state {
             State::AuthFailed { .. } | State::Error { after_wait: AfterWait::Restart, .. } => true,
             State::Error { after_wait: AfterWait::Resume, .. } => {
-                needs_a_person
+                needs_intervention
                     || self.open_breaker.as_ref().is_some_and(OpenBreaker::needs_manual_close)
                     || self.has_never_worked()
-                    || self.machine.retry_count > self.rules.max_retries
+                    || self.machine.retry_count > self.machine_config.max_retries
             }
             State::Idle { .. }
             | State::Working(_)
             | State::Completed
             | State::RateLimited { .. } => false,
         };
-        if hopeless {
+        if must_give_up {
             self.exit = Some(LoopExit::GaveUp);
         }
     }

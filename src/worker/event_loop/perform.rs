@@ -28,9 +28,9 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
                     self.as_clock_reading(self.last_request_at),
                 ));
             }
-            Effect::OpenSession { session, sync_scope: extent } => {
+            Effect::OpenSession { session, sync_scope } => {
                 // A reconcile keeps the counts of the last session until it finds something.
-                if extent != SyncScope::Reconcile {
+                if sync_scope != SyncScope::Reconcile {
                     self.counts = SessionCounts::default();
                 }
                 info!(%session, "started execution session");
@@ -48,7 +48,9 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
                 self.probe = ProbeState::Needed;
             }
             // The next requests are delayed by their own tasks, or by the loop.
-            Effect::Throttle { until } => info!(%until, "holding requests, as the server asked"),
+            Effect::Throttle { until } => {
+                info!(%until, "delaying requests, as the server requires");
+            }
             Effect::Pause => {
                 self.downloads.cancel_queued(now);
                 self.watch_credential();
@@ -58,20 +60,20 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
                 self.tasks.push(tasks::refresh_credential(&self.source));
             }
             Effect::RestartPhase => {
-                warn!("no progress: beginning the stage anew");
+                warn!("no progress: restarting the phase");
                 self.cancel_tasks();
             }
             Effect::CloseSession => self.on_session_completed(),
             Effect::BecomeIdle => {
-                debug!("nothing new");
+                debug!("no changes found");
                 if self.mode != RunMode::Continuous {
                     self.exit = Some(LoopExit::NothingToDo);
                 }
             }
-            Effect::Alert { message } => error!("a person is needed: {message}"),
+            Effect::Alert { message } => error!(alert = %message, "manual intervention required"),
             Effect::Restart { cause } => {
-                info!(why = cause.reason(), "scheduling restart");
-                self.metrics.update(|figures| add_saturating(&mut figures.lifecycle.restarts, 1));
+                info!(reason = cause.reason(), "scheduling restart");
+                self.metrics.update(|metrics| add_saturating(&mut metrics.lifecycle.restarts, 1));
                 self.exit = Some(LoopExit::Restart(cause));
             }
         }
@@ -99,9 +101,9 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         self.machine.active_throttle(now).unwrap_or(now)
     }
 
-    pub(super) fn start_commit(&mut self, group: CommitBatch, now: Timestamp) {
+    pub(super) fn start_commit(&mut self, batch: CommitBatch, now: Timestamp) {
         let recheck = self.downloads.recheck_policy();
-        self.commits.push(tasks::commit_batch(&self.store, group, recheck, now));
+        self.commits.push(tasks::commit_batch(&self.store, batch, recheck, now));
     }
 
     pub(super) fn cancel_tasks(&mut self) {
@@ -138,8 +140,8 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         if self.is_ledger_clock_behind() {
             return;
         }
-        if let Some(group) = self.downloads.take_due_batch(now) {
-            self.start_commit(group, now);
+        if let Some(batch) = self.downloads.take_due_batch(now) {
+            self.start_commit(batch, now);
         }
     }
 
@@ -154,8 +156,8 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
             ProbeState::InFlight => return,
             ProbeState::NotNeeded => {}
         }
-        if let Some(wish) = self.downloads.take_refill_request(now) {
-            self.tasks.push(tasks::load_due_items(&self.store, wish, now));
+        if let Some(request) = self.downloads.take_refill_request(now) {
+            self.tasks.push(tasks::load_due_items(&self.store, request, now));
         }
         // Committed first, since nothing is fetched while a full batch waits.
         self.commit_if_due(now);
@@ -186,20 +188,20 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
     fn is_poll_due(&self, now: Timestamp) -> bool {
         !self.is_polling
             && self.downloads.has_only_retries()
-            && self.machine.next_poll_at(&self.rules, now) <= now
+            && self.machine.next_poll_at(&self.machine_config, now) <= now
     }
 
     async fn start_fetches(&mut self) {
         while self.downloads.has_next_task(self.concurrency) {
-            let pass = match self.breakers.try_acquire() {
-                CallDecision::Admitted(pass) => pass,
+            let permit = match self.breakers.try_acquire() {
+                CallDecision::Admitted(permit) => permit,
                 // The end of the probe wakes the loop.
                 CallDecision::ProbeInFlight => return,
-                CallDecision::Rejected(shut) => return self.wait_for_breaker(shut).await,
+                CallDecision::Rejected(breaker) => return self.wait_for_breaker(breaker).await,
             };
             let now = self.env.now();
-            let Some(errand) = self.downloads.take_task(self.concurrency, now) else { return };
-            self.tasks.push(tasks::fetch_document(&self.source, &self.store, pass, errand));
+            let Some(task) = self.downloads.take_task(self.concurrency, now) else { return };
+            self.tasks.push(tasks::fetch_document(&self.source, &self.store, permit, task));
         }
     }
 }

@@ -33,9 +33,9 @@ pub(super) struct MetricsPublication {
 
 impl<S: Source + 'static, W: Env> EventLoop<S, W> {
     pub(super) fn should_save(&self, next: &StateMachine) -> bool {
-        let is_look = next.state == State::Working(SyncPhase::Polling);
+        let is_poll = next.state == State::Working(SyncPhase::Polling);
         self.machine.status() != next.status()
-            || (self.machine.state != next.state && !is_look)
+            || (self.machine.state != next.state && !is_poll)
             || self.machine.session != next.session
             || self.machine.error_count != next.error_count
             || self.machine.restart_count != next.restart_count
@@ -43,9 +43,9 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
 
     pub(super) async fn save_state(&mut self, machine: &StateMachine) -> Result<(), Failure> {
         let (before, after) = (self.machine.status(), machine.clone());
-        let has_left =
+        let has_left_status =
             before != machine.status() || self.machine.restart_count != machine.restart_count;
-        let left = has_left.then_some(before);
+        let left_status = has_left_status.then_some(before);
         let (progress, now) = (self.progress(), self.env.now());
         let until = match machine.state {
             State::Completed => None,
@@ -53,29 +53,33 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
             | State::Working(_)
             | State::Error { .. }
             | State::RateLimited { .. }
-            | State::AuthFailed { .. } => Some(machine.deadline(&self.rules)),
+            | State::AuthFailed { .. } => Some(machine.deadline(&self.machine_config)),
         };
-        let refused = self.unsaved_error_reply.take();
-        let figures = self.take_due_metrics(has_left, now);
-        let (kept, saved, published) = self
+        let error_reply = self.unsaved_error_reply.take();
+        let metrics = self.take_due_metrics(has_left_status, now);
+        let (reply_result, result, metrics_result) = self
             .store
             .with_store(move |store| {
-                let kept = refused.map_or(Ok(()), |failure| store.save_error_reply(&failure, now));
-                let saved = store.save(left, &after, until, &progress, now);
-                (kept, saved, figures.map(|figures| store.save_metrics(&figures, now)))
+                let reply_result =
+                    error_reply.map_or(Ok(()), |failure| store.save_error_reply(&failure, now));
+                let result = store.save(left_status, &after, until, &progress, now);
+                (reply_result, result, metrics.map(|metrics| store.save_metrics(&metrics, now)))
             })
             .await;
-        self.record_metrics_result(published);
-        if let Err(failure) = kept {
+        self.record_metrics_result(metrics_result);
+        if let Err(failure) = reply_result {
             // The response would have helped a person, but no work depends on it.
-            warn!(cause = %failure.cause, "the server's reply is not kept: {failure}");
+            warn!(
+                cause = %failure.cause, error = %failure,
+                "cannot save the server's error response"
+            );
         }
-        if saved.is_ok() {
+        if result.is_ok() {
             self.has_unsaved_changes = false;
             self.state_saved_at = now;
         }
         self.publish_source_progress(machine);
-        saved
+        result
     }
 
     /// Saves and logs progress at intervals between transitions.
@@ -87,7 +91,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         let machine = self.machine.clone();
         self.state_saved_at = self.env.now();
         if let Err(failure) = self.save_state(&machine).await {
-            warn!(cause = %failure.cause, "cannot save progress: {failure}");
+            warn!(cause = %failure.cause, error = %failure, "cannot save progress");
         }
         let now = self.env.now();
         if self.is_downloading() && self.progress_logged_at.after(LOG_INTERVAL) <= now {
@@ -97,24 +101,28 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
     }
 
     /// Returns the metrics if it is time to write them.
-    fn take_due_metrics(&mut self, has_left: bool, now: Timestamp) -> Option<Box<SourceMetrics>> {
-        let published = &mut self.metrics_publication;
-        let is_old =
-            published.published_at.after(METRICS_INTERVAL) <= now || now < published.published_at;
-        if !(has_left || is_old || published.is_forced) {
+    fn take_due_metrics(
+        &mut self,
+        has_left_status: bool,
+        now: Timestamp,
+    ) -> Option<Box<SourceMetrics>> {
+        let publication = &mut self.metrics_publication;
+        let is_old = publication.published_at.after(METRICS_INTERVAL) <= now
+            || now < publication.published_at;
+        if !(has_left_status || is_old || publication.is_forced) {
             return None;
         }
-        (published.published_at, published.is_forced) = (now, false);
+        (publication.published_at, publication.is_forced) = (now, false);
         let proxies = self.proxies.as_ref().map(|proxies| proxies.metrics());
-        self.metrics.update(|figures| figures.proxies = proxies);
+        self.metrics.update(|metrics| metrics.proxies = proxies);
         Some(self.metrics.snapshot())
     }
 
     /// Logs the first of several failures to write the metrics: no work depends on them.
-    fn record_metrics_result(&mut self, published: Option<Result<(), Failure>>) {
-        match published {
+    fn record_metrics_result(&mut self, result: Option<Result<(), Failure>>) {
+        match result {
             Some(Err(failure)) if !self.metrics_publication.has_failed => {
-                warn!(cause = %failure.cause, "nobody sees what is counted: {failure}");
+                warn!(cause = %failure.cause, error = %failure, "cannot write the metrics file");
                 self.metrics_publication.has_failed = true;
             }
             Some(Ok(())) => self.metrics_publication.has_failed = false,
@@ -128,10 +136,14 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         let (status, session) = (self.machine.status(), self.machine.session.as_ref());
         let id = session.map(|session| &session.id);
         match &self.log_span {
-            Some((of, with, span)) if *of == status && with.as_ref() == id => span.clone(),
+            Some((span_status, span_session, span))
+                if *span_status == status && span_session.as_ref() == id =>
+            {
+                span.clone()
+            }
             Some(_) | None => {
-                let name = id.map(SessionId::as_str);
-                let span = error_span!(ITERATION_SPAN, session = name, state = status.name());
+                let session = id.map(SessionId::as_str);
+                let span = error_span!(ITERATION_SPAN, session, state = status.name());
                 self.log_span = Some((status, id.cloned(), span.clone()));
                 span
             }
@@ -139,8 +151,8 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
     }
 
     pub(super) fn publish_source_progress(&self, machine: &StateMachine) {
-        let view = SourceProgress::new(machine, &self.rules, &self.progress());
-        self.source_progress.send_replace(view);
+        let progress = SourceProgress::new(machine, &self.machine_config, &self.progress());
+        self.source_progress.send_replace(progress);
     }
 
     pub(super) fn progress(&self) -> SessionProgress {
@@ -157,30 +169,30 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         if next.status() == self.machine.status() {
             return;
         }
-        let until = next.deadline(&self.rules);
-        let (state, why) = (next.status().name(), next.reason.as_str());
+        let until = next.deadline(&self.machine_config);
+        let (state, reason) = (next.status().name(), next.reason.as_str());
         match next.status() {
-            Status::RateLimited => info!(state, %until, why, "rate limited"),
-            Status::Error => info!(state, %until, why, "scheduling retry"),
-            Status::AuthFailed => warn!(state, %until, why, "authentication failed"),
+            Status::RateLimited => info!(state, %until, reason, "rate limited"),
+            Status::Error => info!(state, %until, reason, "scheduling retry"),
+            Status::AuthFailed => warn!(state, %until, reason, "authentication failed"),
             Status::Downloading => {
-                info!(state, total = self.counts.listed, why, "started downloading");
+                info!(state, total = self.counts.listed, reason, "started downloading");
             }
             Status::Idle | Status::Collecting | Status::Completed => {
-                info!(state, why, "entered state");
+                info!(state, reason, "entered state");
             }
         }
     }
 
     pub(super) fn on_session_completed(&mut self) {
-        let tally = self.counts;
+        let counts = self.counts;
         info!(
-            listed = tally.listed,
-            stored = tally.stored,
-            gone = tally.gone,
-            quarantined = tally.quarantined,
-            versions = tally.versions,
-            copies = tally.copies,
+            listed = counts.listed,
+            stored = counts.stored,
+            gone = counts.gone,
+            quarantined = counts.quarantined,
+            versions = counts.versions,
+            copies = counts.copies,
             "execution completed"
         );
         if self.mode != RunMode::Continuous {

@@ -19,31 +19,36 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 impl<S: Source + 'static, W: Env> EventLoop<S, W> {
     /// Waits for fetches in flight, up to the timeout, and commits their results.
     pub(super) async fn shut_down(&mut self) {
-        let patience = if self.is_stuck() { Duration::ZERO } else { SHUTDOWN_TIMEOUT };
-        let limit = self.env.time().after(patience);
-        self.heartbeat.beat_within(patience, "leaving");
+        let timeout = if self.is_stuck() { Duration::ZERO } else { SHUTDOWN_TIMEOUT };
+        let deadline = self.env.time().after(timeout);
+        self.heartbeat.beat_within(timeout, "shutting down");
         self.downloads.cancel_queued(self.env.now());
-        while self.downloads.in_flight() > 0 && self.env.now() < limit.wall {
+        while self.downloads.in_flight() > 0 && self.env.now() < deadline.wall {
             tokio::select! {
                 biased;
-                Some(done) = self.tasks.next(), if !self.tasks.is_empty() => self.on_late_result(done),
-                () = self.env.sleep_until(limit) => break,
+                Some(result) = self.tasks.next(), if !self.tasks.is_empty() => {
+                    self.on_late_result(result);
+                }
+                () = self.env.sleep_until(deadline) => break,
             }
         }
         self.tasks.clear();
         loop {
-            while let Some(done) = self.commits.next().await {
-                self.on_late_result(done);
+            while let Some(result) = self.commits.next().await {
+                self.on_late_result(result);
             }
             self.shift_ledger_deadlines().await;
-            let Some(group) = self.downloads.take_batch() else { break };
-            self.start_commit(group, self.env.now());
+            let Some(batch) = self.downloads.take_batch() else { break };
+            self.start_commit(batch, self.env.now());
         }
         self.breakers.save(&*self.env).await;
         self.metrics_publication.is_forced = true;
         let machine = self.machine.clone();
         if let Err(failure) = self.save_state(&machine).await {
-            error!(cause = %failure.cause, "cannot save the state while leaving: {failure}");
+            error!(
+                cause = %failure.cause, error = %failure,
+                "cannot save the state during shutdown"
+            );
         }
     }
 
@@ -54,37 +59,36 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
     }
 
     /// Records a late task result, on which no decision depends any more.
-    pub(super) fn on_late_result(&mut self, done: TaskResult) {
-        self.record_attempt(&done);
-        self.trace_result(&done);
-        match done {
-            TaskResult::Fetched { task: errand, permit: pass, result: Ok(draft) } => {
-                self.on_document_fetched(errand, pass, draft);
+    pub(super) fn on_late_result(&mut self, result: TaskResult) {
+        self.record_attempt(&result);
+        self.trace_result(&result);
+        match result {
+            TaskResult::Fetched { task, permit, result: Ok(spooled) } => {
+                self.on_document_fetched(task, permit, spooled);
             }
-            TaskResult::Fetched { task: errand, permit: pass, result: Err(failure) } => {
-                let at = self.env.now();
-                if let Some(failed) = self.defer_for_known_good(FailedFetch {
-                    task: errand,
-                    permit: pass,
-                    failure,
-                    failed_at: at,
-                }) {
-                    self.on_late_failure(failed);
+            TaskResult::Fetched { task, permit, result: Err(failure) } => {
+                let failed_at = self.env.now();
+                if let Some(failed_fetch) =
+                    self.defer_for_known_good(FailedFetch { task, permit, failure, failed_at })
+                {
+                    self.on_late_failure(failed_fetch);
                 }
             }
-            TaskResult::KnownGoodFetched(served) => {
-                for failed in self.on_known_good_result(served) {
-                    self.on_late_failure(failed);
+            TaskResult::KnownGoodFetched(sent_at) => {
+                for failed_fetch in self.on_known_good_result(sent_at) {
+                    self.on_late_failure(failed_fetch);
                 }
             }
-            TaskResult::Committed { items, retry_at, stats: weight, duration: took, result } => {
+            TaskResult::Committed { items, retry_at, stats, duration, result } => {
                 self.downloads.on_committed(&items, retry_at);
                 match result {
-                    Ok(tally) => {
-                        self.record_batch(weight, took);
-                        self.update_counts(tally);
+                    Ok(counts) => {
+                        self.record_batch(stats, duration);
+                        self.update_counts(counts);
                     }
-                    Err(failure) => error!(cause = %failure.cause, "not stored: {failure}"),
+                    Err(failure) => {
+                        error!(cause = %failure.cause, error = %failure, "cannot commit a batch");
+                    }
                 }
             }
             TaskResult::Polled(_)
@@ -98,9 +102,9 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         }
     }
 
-    fn on_late_failure(&mut self, failed: FailedFetch) {
-        if let FailureOrigin::Session(failure) = self.attribute_failure(failed) {
-            warn!(cause = %failure.cause, "recorded error while leaving: {failure}");
+    fn on_late_failure(&mut self, failed_fetch: FailedFetch) {
+        if let FailureOrigin::Session(failure) = self.attribute_failure(failed_fetch) {
+            warn!(cause = %failure.cause, error = %failure, "recorded error during shutdown");
         }
     }
 }

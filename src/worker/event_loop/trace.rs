@@ -7,22 +7,22 @@ use crate::worker::tasks::TaskResult;
 use crate::worker::tracer::FinishedRequest;
 
 impl<S: Source + 'static, W: Env> EventLoop<S, W> {
-    pub(super) fn trace_result(&self, done: &TaskResult) {
+    pub(super) fn trace_result(&self, result: &TaskResult) {
         let listing = |name, failure| FinishedRequest {
             name,
             item: None,
             started_at: self.last_request_at,
             failure,
         };
-        let asked = match done {
-            TaskResult::Polled(end) => listing("look", end.as_ref().err()),
-            TaskResult::PageListed(end) => listing("page", end.as_ref().err()),
-            TaskResult::Probed(end) => listing("prove", end.as_ref().err()),
-            TaskResult::Fetched { task: errand, result: answer, .. } => FinishedRequest {
+        let request = match result {
+            TaskResult::Polled(outcome) => listing("poll", outcome.as_ref().err()),
+            TaskResult::PageListed(outcome) => listing("page", outcome.as_ref().err()),
+            TaskResult::Probed(outcome) => listing("probe", outcome.as_ref().err()),
+            TaskResult::Fetched { task, result: outcome, .. } => FinishedRequest {
                 name: "fetch",
-                item: Some((errand.item_id.as_str(), errand.document_ref.document.as_str())),
-                started_at: errand.started_at,
-                failure: answer.as_ref().err(),
+                item: Some((task.item_id.as_str(), task.document_ref.document.as_str())),
+                started_at: task.started_at,
+                failure: outcome.as_ref().err(),
             },
             TaskResult::KnownGoodFetched(_)
             | TaskResult::DueItemsLoaded(_)
@@ -32,6 +32,6 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
             | TaskResult::CredentialRefreshed(_)
             | TaskResult::BreakerOpen(_) => return,
         };
-        self.tracer.record_request(&self.machine, asked, self.env.now());
+        self.tracer.record_request(&self.machine, request, self.env.now());
     }
 }

@@ -76,17 +76,18 @@ struct RequestPermit<W: Env> {
 }
 
 impl<W: Env> LimiterHandle<W> {
-    pub(super) fn new(keeper: Rc<ProviderLimiter<W>>, account: Option<String>) -> Self {
-        Self { limiter: keeper, account, waiting: Rc::default() }
+    pub(super) fn new(limiter: Rc<ProviderLimiter<W>>, account: Option<String>) -> Self {
+        Self { limiter, account, waiting: Rc::default() }
     }
 
     fn request_cost(&self, request: RequestInfo<'_>) -> RequestCost {
-        let rules = self.limiter.config.borrow();
-        let route = rules.provider.find_route(request.path);
-        let apart = route.filter(|route| route.budget.is_some()).map(|route| route.path.clone());
+        let config = self.limiter.config.borrow();
+        let route = config.provider.find_route(request.path);
+        let weight = route.map_or(1, |route| route.weight);
+        let route = route.filter(|route| route.budget.is_some()).map(|route| route.path.clone());
         let (provider, account) = (&self.limiter.provider, self.account.as_deref());
-        let key = LimiterScope::new(provider, request.host, account, apart.as_deref());
-        RequestCost { scope_key: key, weight: route.map_or(1, |route| route.weight), route: apart }
+        let scope_key = LimiterScope::new(provider, request.host, account, route.as_deref());
+        RequestCost { scope_key, weight, route }
     }
 }
 
@@ -95,15 +96,15 @@ impl<W: Env> RequestLimiter for LimiterHandle<W> {
         &'a self,
         request: RequestInfo<'a>,
     ) -> LocalBoxFuture<'a, Result<Box<dyn Permit>, Failure>> {
-        let fare = self.request_cost(request);
+        let cost = self.request_cost(request);
         Box::pin(async move {
-            let queued = WaitGuard::enqueue(&self.waiting, &fare.scope_key);
-            let sent = self.limiter.acquire(&fare, request.attempt).await?;
-            drop(queued);
+            let wait_guard = WaitGuard::enqueue(&self.waiting, &cost.scope_key);
+            let in_flight = self.limiter.acquire(&cost, request.attempt).await?;
+            drop(wait_guard);
             Ok(Box::new(RequestPermit {
                 limiter: Rc::clone(&self.limiter),
-                scope_key: fare.scope_key,
-                in_flight: sent,
+                scope_key: cost.scope_key,
+                in_flight,
                 attempt: request.attempt,
                 headers: RateLimitHeaders::default(),
                 first_byte: None,
@@ -114,15 +115,15 @@ impl<W: Env> RequestLimiter for LimiterHandle<W> {
     }
 
     fn blocked_until(&self) -> Option<Timestamp> {
-        let (queue, scopes) = (self.waiting.borrow(), self.limiter.scopes.borrow());
-        queue.iter().filter_map(|key| scopes.get(key)?.next_admission_at).max()
+        let (waiting, scopes) = (self.waiting.borrow(), self.limiter.scopes.borrow());
+        waiting.iter().filter_map(|key| scopes.get(key)?.next_admission_at).max()
     }
 
     fn try_take_retry(&self, request: RequestInfo<'_>) -> bool {
-        let fare = self.request_cost(request);
+        let cost = self.request_cost(request);
         let now = self.limiter.now();
-        let mut scopes = self.limiter.scopes_including(&fare, now);
-        scopes.get_mut(&fare.scope_key).is_none_or(|scope| scope.retry_budget.try_take_retry(now))
+        let mut scopes = self.limiter.scopes_including(&cost, now);
+        scopes.get_mut(&cost.scope_key).is_none_or(|scope| scope.retry_budget.try_take_retry(now))
     }
 
     fn parse_headers(&self, headers: &[(&str, &str)]) -> RateLimitHeaders {
@@ -133,16 +134,16 @@ impl<W: Env> RequestLimiter for LimiterHandle<W> {
 impl<W: Env> ProviderLimiter<W> {
     pub(super) fn new(
         provider: &str,
-        world: Rc<W>,
-        file: Rc<RefCell<LimiterStore>>,
-        rules: &RateLimitConfig,
+        env: Rc<W>,
+        store: Rc<RefCell<LimiterStore>>,
+        config: &RateLimitConfig,
     ) -> Self {
         Self {
             provider: provider.to_owned(),
-            booted_at: Cell::new(world.time().booted_at),
-            env: world,
-            store: file,
-            config: RefCell::new(rules.clone()),
+            booted_at: Cell::new(env.time().booted_at),
+            env,
+            store,
+            config: RefCell::new(config.clone()),
             scopes: RefCell::default(),
             sent_count: Cell::new(0),
             peers: Cell::new(PeerPresence { is_alone: false, checked_at: Timestamp::default() }),
@@ -151,73 +152,73 @@ impl<W: Env> ProviderLimiter<W> {
 
     /// Returns the time, after shifting all scopes if the clock was stepped.
     fn now(&self) -> Timestamp {
-        let ClockReading { wall: now, booted_at: booted } = self.env.time();
-        if let Some(step) = ClockStep::between(self.booted_at.get(), booted) {
-            self.booted_at.set(booted);
+        let ClockReading { wall: now, booted_at } = self.env.time();
+        if let Some(step) = ClockStep::between(self.booted_at.get(), booted_at) {
+            self.booted_at.set(booted_at);
             for (key, scope) in self.scopes.borrow_mut().iter_mut() {
                 scope.rate_limiter.shift_by(step);
                 scope.next_admission_at = scope.next_admission_at.map(|at| at.shifted_by(step));
                 // Times written by other processes use another clock.
-                let memory = scope.to_state(&self.provider, now);
-                let moved = |_: Option<&ScopeState>| (Some(memory), ());
-                let written = self.store.borrow_mut().update(key, Durability::Durable, now, moved);
-                self.warn_once(written);
+                let state = scope.to_state(&self.provider, now);
+                let replace = |_: Option<&ScopeState>| (Some(state), ());
+                let result = self.store.borrow_mut().update(key, Durability::Durable, now, replace);
+                self.warn_once(result);
             }
         }
         now
     }
 
     /// Applies a new configuration; what was learned is kept.
-    pub(super) fn reconfigure(&self, rules: RateLimitConfig) {
-        if *self.config.borrow() == rules {
+    pub(super) fn reconfigure(&self, config: RateLimitConfig) {
+        if *self.config.borrow() == config {
             return;
         }
         let now = self.now();
         for scope in self.scopes.borrow_mut().values_mut() {
-            let policy = rules.policy_for(scope.route.as_deref());
-            scope.reconfigure(policy, rules.provider.concurrency, now);
+            let policy = config.policy_for(scope.route.as_deref());
+            scope.reconfigure(policy, config.provider.concurrency, now);
         }
-        *self.config.borrow_mut() = rules;
+        *self.config.borrow_mut() = config;
     }
 
-    async fn acquire(&self, fare: &RequestCost, attempt: AttemptKind) -> Result<InFlight, Failure> {
+    async fn acquire(&self, cost: &RequestCost, attempt: AttemptKind) -> Result<InFlight, Failure> {
         let mut now = self.now();
-        let turnstile = {
-            let mut scopes = self.scopes_including(fare, now);
-            let scope = scopes.get_mut(&fare.scope_key).ok_or_else(scope_missing)?;
+        let waiters = {
+            let mut scopes = self.scopes_including(cost, now);
+            let scope = scopes.get_mut(&cost.scope_key).ok_or_else(missing_scope_error)?;
             if attempt != AttemptKind::Retry {
                 scope.retry_budget.record_first_attempt();
             }
             Rc::clone(&scope.waiters)
         };
-        let _turn = match turnstile.try_lock() {
+        let _turn = match waiters.try_lock() {
             Ok(turn) => turn,
             Err(_taken) => {
-                let turn = turnstile.lock().await;
+                let turn = waiters.lock().await;
                 now = self.now();
                 turn
             }
         };
         loop {
-            let (may, news) = self.try_admit(fare, now)?;
-            let news = news.notified();
-            match may {
-                ScopeDecision::Admitted(sent) => {
-                    self.sent_count.set(sent.number + 1);
-                    return Ok(sent);
+            let (decision, changed) = self.try_admit(cost, now)?;
+            let changed = changed.notified();
+            match decision {
+                ScopeDecision::Admitted(in_flight) => {
+                    self.sent_count.set(in_flight.number + 1);
+                    return Ok(in_flight);
                 }
-                ScopeDecision::WaitForSlot => news.await,
-                ScopeDecision::Wait { until, reason: why } => {
-                    self.persist_before_wait(&fare.scope_key, until, now);
-                    self.reject_long_waits(&fare.scope_key, until, why, now)?;
-                    let look = match why {
+                ScopeDecision::WaitForSlot => changed.await,
+                ScopeDecision::Wait { until, reason } => {
+                    self.persist_before_wait(&cost.scope_key, until, now);
+                    self.reject_long_waits(&cost.scope_key, until, reason, now)?;
+                    let wake_at = match reason {
                         // A successful probe of another process is not announced here.
                         WaitReason::Probing => until.min(now.after(PEER_CHECK_INTERVAL)),
                         WaitReason::Blocked | WaitReason::Pacing => until,
                     };
                     tokio::select! {
-                        () = self.env.sleep_until(ClockReading { wall: look, booted_at: self.booted_at.get() }) => {}
-                        () = news => {}
+                        () = self.env.sleep_until(ClockReading { wall: wake_at, booted_at: self.booted_at.get() }) => {}
+                        () = changed => {}
                     }
                 }
             }
@@ -228,28 +229,26 @@ impl<W: Env> ProviderLimiter<W> {
     /// Asks to send one request, after merging the state of other processes.
     fn try_admit(
         &self,
-        fare: &RequestCost,
+        cost: &RequestCost,
         now: Timestamp,
     ) -> Result<(ScopeDecision, Rc<Notify>), Failure> {
-        let mut scopes = self.scopes_including(fare, now);
-        let scope = scopes.get_mut(&fare.scope_key).ok_or_else(scope_missing)?;
-        let news = Rc::clone(&scope.changed);
+        let mut scopes = self.scopes_including(cost, now);
+        let scope = scopes.get_mut(&cost.scope_key).ok_or_else(missing_scope_error)?;
+        let changed = Rc::clone(&scope.changed);
+        let admit = |scope: &mut ScopeLimiter| scope.admit(cost.weight, self.sent_count.get(), now);
         if self.is_alone(now) {
-            return Ok((scope.admit(fare.weight, self.sent_count.get(), now), news));
+            return Ok((admit(scope), changed));
         }
-        let mut may = None;
-        let shared =
-            self.store.borrow_mut().update(&fare.scope_key, Durability::Visible, now, |theirs| {
-                scope.merge_from_peer(theirs, now);
-                let asked = may.insert(scope.admit(fare.weight, self.sent_count.get(), now));
-                (
-                    matches!(asked, ScopeDecision::Admitted(_))
-                        .then(|| scope.to_state(&self.provider, now)),
-                    (),
-                )
+        let mut decision = None;
+        let result =
+            self.store.borrow_mut().update(&cost.scope_key, Durability::Visible, now, |peer| {
+                scope.merge_from_peer(peer, now);
+                let is_admitted =
+                    matches!(decision.insert(admit(scope)), ScopeDecision::Admitted(_));
+                (is_admitted.then(|| scope.to_state(&self.provider, now)), ())
             });
-        self.warn_once(shared);
-        Ok((may.unwrap_or_else(|| scope.admit(fare.weight, self.sent_count.get(), now)), news))
+        self.warn_once(result);
+        Ok((decision.unwrap_or_else(|| admit(scope)), changed))
     }
 
     /// Rejects a request that would wait too long, so that the source can show the wait.
@@ -257,52 +256,52 @@ impl<W: Env> ProviderLimiter<W> {
         &self,
         key: &LimiterScope,
         until: Timestamp,
-        why: WaitReason,
+        reason: WaitReason,
         now: Timestamp,
     ) -> Result<(), Failure> {
-        let patience = match why {
+        let max_wait = match reason {
             WaitReason::Blocked => BLOCKED_WAIT_MAX,
             WaitReason::Pacing => PACED_WAIT_MAX,
             WaitReason::Probing => Duration::MAX,
         };
-        if until.since(now) < patience {
+        if until.since(now) < max_wait {
             return Ok(());
         }
         let scopes = self.scopes.borrow();
-        let standing = scopes.get(key).map(|scope| scope.rate_limiter.status(now));
-        let rate = standing.as_ref().and_then(|standing| standing.rate);
-        let why = match (why, standing.and_then(|standing| standing.block), rate) {
-            (WaitReason::Blocked, Some(hold), _) => hold.to_string(),
-            (_, _, Some(rate)) => format!("the quota of {key} lets {rate} through"),
-            (_, _, None) => format!("the gate of {key} is closed"),
+        let status = scopes.get(key).map(|scope| scope.rate_limiter.status(now));
+        let rate = status.as_ref().and_then(|status| status.rate);
+        let message = match (reason, status.and_then(|status| status.block), rate) {
+            (WaitReason::Blocked, Some(block), _) => block.to_string(),
+            (_, _, Some(rate)) => format!("the rate limit of {key} is {rate}"),
+            (_, _, None) => format!("the rate limiter of {key} is blocked"),
         };
-        Err(Failure::new(Cause::RateLimit, why).with_blocked_until(Some(until)))
+        Err(Failure::new(Cause::RateLimit, message).with_blocked_until(Some(until)))
     }
 
     /// Returns the scopes, after restoring that of the request if it is new here.
     fn scopes_including(
         &self,
-        fare: &RequestCost,
+        cost: &RequestCost,
         now: Timestamp,
     ) -> RefMut<'_, BTreeMap<LimiterScope, ScopeLimiter>> {
         let mut scopes = self.scopes.borrow_mut();
-        if !scopes.contains_key(&fare.scope_key) {
-            let mut memory = ScopeState::default();
-            let known = self.store.borrow_mut().update(
-                &fare.scope_key,
+        if !scopes.contains_key(&cost.scope_key) {
+            let mut saved = ScopeState::default();
+            let result = self.store.borrow_mut().update(
+                &cost.scope_key,
                 Durability::Visible,
                 now,
-                |theirs| {
-                    memory = theirs.cloned().unwrap_or_default();
+                |peer_state| {
+                    saved = peer_state.cloned().unwrap_or_default();
                     (None, ())
                 },
             );
-            self.warn_once(known);
-            let rules = self.config.borrow();
-            let policy = rules.policy_for(fare.route.as_deref());
-            let places = rules.provider.concurrency;
-            let scope = ScopeLimiter::new(policy, places, fare.route.clone(), &memory, now);
-            scopes.insert(fare.scope_key.clone(), scope);
+            self.warn_once(result);
+            let config = self.config.borrow();
+            let policy = config.policy_for(cost.route.as_deref());
+            let concurrency = config.provider.concurrency;
+            let scope = ScopeLimiter::new(policy, concurrency, cost.route.clone(), &saved, now);
+            scopes.insert(cost.scope_key.clone(), scope);
         }
         scopes
     }
@@ -311,29 +310,29 @@ impl<W: Env> ProviderLimiter<W> {
     fn record_reply(
         &self,
         key: &LimiterScope,
-        sent: &InFlight,
+        in_flight: &InFlight,
         outcome: ReplyOutcome,
-        signals: &RateLimitHeaders,
+        headers: &RateLimitHeaders,
     ) -> Option<Timestamp> {
-        let (now, draw) = (self.now(), self.env.random_sample());
+        let (now, sample) = (self.now(), self.env.random_sample());
         let mut scopes = self.scopes.borrow_mut();
         let scope = scopes.get_mut(key)?;
-        let hold = scope.record_reply(sent, outcome, signals, now, draw);
-        if let Some(hold) = &hold {
-            log_block(key, hold);
+        let block = scope.record_reply(in_flight, outcome, headers, now, sample);
+        if let Some(block) = &block {
+            log_block(key, block);
         }
         // A block survives the process and a power cut.
-        let lasts = if hold.is_some() { Durability::Durable } else { Durability::Visible };
+        let durability = if block.is_some() { Durability::Durable } else { Durability::Visible };
         let is_due = scope.persisted_at.after(WRITE_INTERVAL) <= now || now < scope.persisted_at;
-        if hold.is_some() || is_due || !self.is_alone(now) {
-            self.persist(key, scope, lasts, now);
+        if block.is_some() || is_due || !self.is_alone(now) {
+            self.persist(key, scope, durability, now);
         }
         scope.changed.notify_waiters();
-        match (hold, outcome) {
-            (Some(hold), _) => Some(hold.until),
+        match (block, outcome) {
+            (Some(block), _) => Some(block.until),
             // Throttled along with earlier requests: wait for the block these caused.
             (None, ReplyOutcome::Throttled) => {
-                Some(scope.rate_limiter.current_block(now).map_or(now, |hold| hold.until))
+                Some(scope.rate_limiter.current_block(now).map_or(now, |block| block.until))
             }
             (None, ReplyOutcome::Accepted | ReplyOutcome::Failed) => None,
         }
@@ -347,22 +346,22 @@ impl<W: Env> ProviderLimiter<W> {
         &self,
         key: &LimiterScope,
         scope: &mut ScopeLimiter,
-        lasts: Durability,
+        durability: Durability,
         now: Timestamp,
     ) {
-        let written = self.store.borrow_mut().update(key, lasts, now, |theirs| {
-            scope.merge_from_peer(theirs, now);
+        let result = self.store.borrow_mut().update(key, durability, now, |peer_state| {
+            scope.merge_from_peer(peer_state, now);
             (Some(scope.to_state(&self.provider, now)), ())
         });
         (scope.persisted_at, scope.has_unsaved_changes) = (now, false);
-        self.warn_once(written);
+        self.warn_once(result);
     }
 
     /// Saves unsaved changes before a long wait, in case the process ends during it.
     fn persist_before_wait(&self, key: &LimiterScope, until: Timestamp, now: Timestamp) {
         let mut scopes = self.scopes.borrow_mut();
-        let unwritten = scopes.get_mut(key).filter(|scope| scope.has_unsaved_changes);
-        if let Some(scope) = unwritten.filter(|_| now.after(WRITE_INTERVAL) <= until) {
+        let unsaved = scopes.get_mut(key).filter(|scope| scope.has_unsaved_changes);
+        if let Some(scope) = unsaved.filter(|_| now.after(WRITE_INTERVAL) <= until) {
             self.persist(key, scope, Durability::Visible, now);
         }
     }
@@ -375,36 +374,39 @@ impl<W: Env> ProviderLimiter<W> {
     }
 
     fn is_alone(&self, now: Timestamp) -> bool {
-        let known = self.peers.get();
-        if now < known.checked_at.after(PEER_CHECK_INTERVAL) && known.checked_at <= now {
-            return known.is_alone;
+        let presence = self.peers.get();
+        if now < presence.checked_at.after(PEER_CHECK_INTERVAL) && presence.checked_at <= now {
+            return presence.is_alone;
         }
         let is_alone = self.store.borrow().is_only_process();
         self.peers.set(PeerPresence { is_alone, checked_at: now });
         is_alone
     }
 
-    fn warn_once(&self, outcome: Result<(), Failure>) {
-        if let Err(failure) = outcome
+    fn warn_once(&self, result: Result<(), Failure>) {
+        if let Err(failure) = result
             && self.store.borrow_mut().should_warn()
         {
             let cause = failure.cause;
-            warn!(%cause, "what is learned of quotas is neither kept nor shared: {failure}");
+            warn!(%cause, error = %failure, "cannot save the state of the rate limiter");
         }
     }
 }
 
-fn log_block(key: &LimiterScope, hold: &Block) {
-    let until = hold.until;
-    if hold.exceeds_max_wait {
-        error!(scope = %key, %until, "a person is needed: a wait longer than `max_wait`: {hold}");
+fn log_block(key: &LimiterScope, block: &Block) {
+    let until = block.until;
+    if block.exceeds_max_wait {
+        error!(
+            scope = %key, %until, reason = %block,
+            "manual intervention required: rate limiter blocked for longer than `max_wait`"
+        );
     } else {
-        info!(scope = %key, %until, "gate closed: {hold}");
+        info!(scope = %key, %until, reason = %block, "rate limiter blocked");
     }
 }
 
-fn scope_missing() -> Failure {
-    Failure::new(Cause::Unknown, "a quota was let go while it was asked")
+fn missing_scope_error() -> Failure {
+    Failure::new(Cause::Unknown, "the rate limiter has no state for this scope")
 }
 
 impl<W: Env> fmt::Debug for ProviderLimiter<W> {
@@ -428,13 +430,13 @@ impl<W: Env> fmt::Debug for LimiterHandle<W> {
 }
 
 impl<W: Env> Permit for RequestPermit<W> {
-    fn record_head(&mut self, signals: RateLimitHeaders, latency: Duration) {
-        self.headers = signals;
+    fn record_head(&mut self, headers: RateLimitHeaders, latency: Duration) {
+        self.headers = headers;
         self.first_byte = Some(latency);
     }
 
-    fn record_retry_after(&mut self, wait: Duration) {
-        self.headers.retry_after = self.headers.retry_after.max(Some(wait));
+    fn record_retry_after(&mut self, retry_after: Duration) {
+        self.headers.retry_after = self.headers.retry_after.max(Some(retry_after));
     }
 
     fn record_outcome(&mut self, outcome: ReplyOutcome) -> Option<Timestamp> {
@@ -450,12 +452,12 @@ impl<W: Env> Permit for RequestPermit<W> {
             );
             if strikes.is_item_specific() {
                 // Other requests succeed: neither the throttle nor its headers concern the limit.
-                let signals = RateLimitHeaders::default();
+                let headers = RateLimitHeaders::default();
                 return self.limiter.record_reply(
                     &self.scope_key,
                     &self.in_flight,
                     ReplyOutcome::Failed,
-                    &signals,
+                    &headers,
                 );
             }
         }

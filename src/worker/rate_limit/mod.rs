@@ -36,7 +36,7 @@ impl RateLimitConfig {
     /// Returns the policy of the provider, or of one of its routes.
     fn policy_for(&self, route: Option<&str>) -> RateLimitPolicy {
         let mut routes = self.provider.routes.iter();
-        let route = routes.find(|known| Some(known.path.as_str()) == route);
+        let route = routes.find(|candidate| Some(candidate.path.as_str()) == route);
         // The provider's cap counts units of its own limit, so a route's budget replaces it.
         let cap = route.map_or(self.policy.cap, |route| route.budget);
         RateLimitPolicy { cap, ..self.policy.clone() }
@@ -54,9 +54,9 @@ pub struct RateLimiters<W: Env> {
 impl<W: Env> RateLimiters<W> {
     /// Creates the limiters, which persist their state in `file`.
     #[must_use]
-    pub fn new(world: Rc<W>, file: LockedFile) -> Self {
-        let file = Rc::new(RefCell::new(LimiterStore::new(file)));
-        Self { env: world, store: file, limiters: RefCell::default() }
+    pub fn new(env: Rc<W>, file: LockedFile) -> Self {
+        let store = Rc::new(RefCell::new(LimiterStore::new(file)));
+        Self { env, store, limiters: RefCell::default() }
     }
 
     /// Returns the limiter handle of an account for a provider.
@@ -67,23 +67,23 @@ impl<W: Env> RateLimiters<W> {
         &self,
         provider: &str,
         account: &str,
-        rules: RateLimitConfig,
+        config: RateLimitConfig,
     ) -> Rc<LimiterHandle<W>> {
-        let mut keepers = self.limiters.borrow_mut();
-        let account = match rules.provider.rate_limit_scope {
+        let mut limiters = self.limiters.borrow_mut();
+        let account = match config.provider.rate_limit_scope {
             RateLimitScope::Provider => None,
             RateLimitScope::Account => Some(account.to_owned()),
         };
-        let keeper = keepers.entry(provider.to_owned()).or_insert_with(|| {
+        let limiter = limiters.entry(provider.to_owned()).or_insert_with(|| {
             Rc::new(ProviderLimiter::new(
                 provider,
                 Rc::clone(&self.env),
                 Rc::clone(&self.store),
-                &rules,
+                &config,
             ))
         });
-        keeper.reconfigure(rules);
-        Rc::new(LimiterHandle::new(Rc::clone(keeper), account))
+        limiter.reconfigure(config);
+        Rc::new(LimiterHandle::new(Rc::clone(limiter), account))
     }
 }
 

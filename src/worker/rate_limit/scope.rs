@@ -67,13 +67,17 @@ impl ScopeLimiter {
         policy: RateLimitPolicy,
         concurrency: u32,
         route: Option<String>,
-        memory: &ScopeState,
+        saved_state: &ScopeState,
         now: Timestamp,
     ) -> Self {
         Self {
-            rate_limiter: RateLimiter::restore(policy, &memory.rate_limit, now),
-            concurrency: ConcurrencyLimiter::restore(concurrency, &memory.concurrency, now),
-            retry_budget: RetryBudget::restore(RetryBudgetPolicy::default(), &memory.budget, now),
+            rate_limiter: RateLimiter::restore(policy, &saved_state.rate_limit, now),
+            concurrency: ConcurrencyLimiter::restore(concurrency, &saved_state.concurrency, now),
+            retry_budget: RetryBudget::restore(
+                RetryBudgetPolicy::default(),
+                &saved_state.budget,
+                now,
+            ),
             in_flight: 0,
             latest_accepted: None,
             route,
@@ -87,9 +91,9 @@ impl ScopeLimiter {
     }
 
     /// Merges the state written by another process, if any.
-    pub(super) fn merge_from_peer(&mut self, theirs: Option<&ScopeState>, now: Timestamp) {
-        if let Some(theirs) = theirs {
-            self.rate_limiter.merge_from_peer(&theirs.rate_limit, now);
+    pub(super) fn merge_from_peer(&mut self, peer_state: Option<&ScopeState>, now: Timestamp) {
+        if let Some(peer_state) = peer_state {
+            self.rate_limiter.merge_from_peer(&peer_state.rate_limit, now);
         }
     }
 
@@ -116,55 +120,55 @@ impl ScopeLimiter {
         }
     }
 
-    /// Decides about one request, which gets the number `no`.
-    pub(super) fn admit(&mut self, weight: u32, no: u64, now: Timestamp) -> ScopeDecision {
+    /// Decides about one request, which gets this `number`.
+    pub(super) fn admit(&mut self, weight: u32, number: u64, now: Timestamp) -> ScopeDecision {
         self.request_weight = weight;
         self.next_admission_at = None;
         if self.in_flight >= self.concurrency.limit(self.requests_per_second(now)) {
             return ScopeDecision::WaitForSlot;
         }
         match self.rate_limiter.admit(weight, now) {
-            SendDecision::Admitted(ticket) => {
+            SendDecision::Admitted(token) => {
                 self.in_flight += 1;
                 self.has_unsaved_changes = true;
                 ScopeDecision::Admitted(InFlight {
-                    token: ticket,
+                    token,
                     sent_at: now,
                     concurrent: self.in_flight,
-                    number: no,
+                    number,
                 })
             }
-            SendDecision::Wait { until, reason: why } => {
+            SendDecision::Wait { until, reason } => {
                 self.next_admission_at = Some(until);
-                ScopeDecision::Wait { until, reason: why }
+                ScopeDecision::Wait { until, reason }
             }
         }
     }
 
     pub(super) fn record_reply(
         &mut self,
-        sent: &InFlight,
+        in_flight: &InFlight,
         outcome: ReplyOutcome,
-        signals: &RateLimitHeaders,
+        headers: &RateLimitHeaders,
         now: Timestamp,
-        draw: RandomSample,
+        sample: RandomSample,
     ) -> Option<Block> {
         self.has_unsaved_changes = true;
         if outcome == ReplyOutcome::Accepted {
-            self.latest_accepted = self.latest_accepted.max(Some(sent.number));
+            self.latest_accepted = self.latest_accepted.max(Some(in_flight.number));
         }
         self.rate_limiter.record_reply(
-            sent.token,
-            &RateLimitReply { outcome, headers: signals },
+            in_flight.token,
+            &RateLimitReply { outcome, headers },
             now,
-            draw,
+            sample,
         )
     }
 
     /// Releases the slot of a request.
-    pub(super) fn release(&mut self, sent: &InFlight, health: LoadSignal, now: Timestamp) {
+    pub(super) fn release(&mut self, in_flight: &InFlight, health: LoadSignal, now: Timestamp) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.concurrency.record_result(sent.sent_at, health, now);
+        self.concurrency.record_result(in_flight.sent_at, health, now);
         self.changed.notify_waiters();
     }
 
@@ -183,7 +187,7 @@ pub(super) fn reply_health(
     outcome: Option<ReplyOutcome>,
     attempt: AttemptKind,
     first_byte: Option<Duration>,
-    sent: &InFlight,
+    in_flight: &InFlight,
     now: Timestamp,
 ) -> LoadSignal {
     match (outcome, first_byte) {
@@ -195,8 +199,8 @@ pub(super) fn reply_health(
         },
         (Some(ReplyOutcome::Accepted), Some(first_byte)) => LoadSignal::Completed(LatencySample {
             time_to_first_byte: first_byte,
-            total: now.since(sent.sent_at).max(first_byte),
-            in_flight: sent.concurrent,
+            total: now.since(in_flight.sent_at).max(first_byte),
+            in_flight: in_flight.concurrent,
         }),
         (Some(ReplyOutcome::Accepted | ReplyOutcome::Throttled) | None, _) => LoadSignal::Neutral,
     }

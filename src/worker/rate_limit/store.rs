@@ -23,54 +23,59 @@ pub(super) struct LimiterStore {
 
 impl LimiterStore {
     pub(super) fn new(mut file: LockedFile) -> Self {
-        let mut complained = false;
+        let mut has_warned = false;
         if let Err(failure) = file.register_use() {
-            warn!(cause = %failure.cause, "other processes cannot be noticed: {failure}");
-            complained = true;
+            warn!(
+                cause = %failure.cause, error = %failure,
+                "cannot detect other processes that use the rate limiter file"
+            );
+            has_warned = true;
         }
-        Self { file, known_revisions: BTreeMap::new(), has_warned: complained }
+        Self { file, known_revisions: BTreeMap::new(), has_warned }
     }
 
     pub(super) fn is_only_process(&self) -> bool {
         self.file.is_sole_user()
     }
 
-    /// Calls `act` with the state that another process wrote since the last call, if any, and
+    /// Calls `change` with the state that another process wrote since the last call, if any, and
     /// writes the state that it returns, if any.
     ///
     /// If the file cannot be used, one warning is logged, and the state is neither shared nor kept.
     pub(super) fn update<T>(
         &mut self,
         key: &LimiterScope,
-        lasts: Durability,
+        durability: Durability,
         now: Timestamp,
-        act: impl FnOnce(Option<&ScopeState>) -> (Option<ScopeState>, T),
+        change: impl FnOnce(Option<&ScopeState>) -> (Option<ScopeState>, T),
     ) -> Result<T, Failure> {
         let known = self.known_revisions.get(key).copied();
-        let (revision, told) = self.file.update(lasts, parse_limiters, |standing| {
-            let mut all = match standing {
+        let (revision, result) = self.file.update(durability, parse_limiters, |previous| {
+            let mut all = match previous {
                 PreviousContent::Absent => LimiterStates::default(),
                 PreviousContent::Valid(all) => all,
-                PreviousContent::Quarantined { quarantine_path: kept_as, reason: why } => {
-                    let kept_as = kept_as.display();
-                    warn!("what was known of quotas is put aside as {kept_as}: {why}");
+                PreviousContent::Quarantined { quarantine_path, reason } => {
+                    warn!(
+                        quarantine = %quarantine_path.display(), reason,
+                        "cannot read the rate limiter file, moved it aside"
+                    );
                     LimiterStates::default()
                 }
             };
-            let theirs = all.scopes.get(key).filter(|memory| Some(memory.revision) != known);
-            let seen = all.scopes.get(key).map_or(0, |memory| memory.revision);
-            let (mine, told) = act(theirs);
-            let Some(mut mine) = mine else { return (None, (seen, told)) };
-            mine.revision = seen.wrapping_add(1);
-            let revision = mine.revision;
-            let age = |memory: &ScopeState| now.0.saturating_sub(memory.rate_limit.written_at);
-            all.scopes.retain(|_, memory| age(memory) < FORGET_AFTER_MILLIS);
-            all.scopes.insert(key.clone(), mine);
-            (all.into_json(), (revision, told))
+            let peer_state = all.scopes.get(key).filter(|state| Some(state.revision) != known);
+            let current_revision = all.scopes.get(key).map_or(0, |state| state.revision);
+            let (own_state, result) = change(peer_state);
+            let Some(mut own_state) = own_state else { return (None, (current_revision, result)) };
+            own_state.revision = current_revision.wrapping_add(1);
+            let revision = own_state.revision;
+            let age = |state: &ScopeState| now.0.saturating_sub(state.rate_limit.written_at);
+            all.scopes.retain(|_, state| age(state) < FORGET_AFTER_MILLIS);
+            all.scopes.insert(key.clone(), own_state);
+            (all.into_json(), (revision, result))
         })?;
         self.known_revisions.insert(key.clone(), revision);
         self.has_warned = false;
-        Ok(told)
+        Ok(result)
     }
 
     /// Returns true for the first of several failures in a row.

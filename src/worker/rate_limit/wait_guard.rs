@@ -12,17 +12,17 @@ pub(super) struct WaitGuard {
 }
 
 impl WaitGuard {
-    pub(super) fn enqueue(queue: &Rc<RefCell<Vec<LimiterScope>>>, key: &LimiterScope) -> Self {
-        queue.borrow_mut().push(key.clone());
-        Self { waiting: Rc::clone(queue), key: key.clone() }
+    pub(super) fn enqueue(waiting: &Rc<RefCell<Vec<LimiterScope>>>, key: &LimiterScope) -> Self {
+        waiting.borrow_mut().push(key.clone());
+        Self { waiting: Rc::clone(waiting), key: key.clone() }
     }
 }
 
 impl Drop for WaitGuard {
     fn drop(&mut self) {
-        let mut queue = self.waiting.borrow_mut();
-        if let Some(place) = queue.iter().position(|key| *key == self.key) {
-            queue.swap_remove(place);
+        let mut waiting = self.waiting.borrow_mut();
+        if let Some(index) = waiting.iter().position(|key| *key == self.key) {
+            waiting.swap_remove(index);
         }
     }
 }

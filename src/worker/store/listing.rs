@@ -10,10 +10,10 @@ impl Store {
     pub(in crate::worker) fn listing_state(
         &mut self,
         id: &SessionId,
-        wants: ListingNeeds,
+        needs: ListingNeeds,
         now: Timestamp,
     ) -> Result<ListingState, Failure> {
-        let relist = wants.should_relist;
+        let relist = needs.should_relist;
         let Some(session) = self.ledger.newest_session()?.filter(|session| session.id == *id)
         else {
             let (kind, listing) = match self.ledger.cursor()?.filter(|_| !relist) {
@@ -24,7 +24,7 @@ impl Store {
             return Ok(ListingState::NotStarted { kind, listing });
         };
         if session.is_listing_complete {
-            if !wants.should_list_changes {
+            if !needs.should_list_changes {
                 return Ok(ListingState::Complete { counts: self.ledger.session_counts()? });
             }
             return Ok(match self.ledger.cursor()?.filter(|_| !relist) {
@@ -56,26 +56,21 @@ impl Store {
         &mut self,
         session: &Session,
         kind: SessionKind,
-        pinned: Option<Cursor>,
+        start_cursor: Option<Cursor>,
         now: Timestamp,
     ) -> Result<(), Failure> {
         if self.ledger.open_session()?.is_some_and(|open| open.id == session.id) {
             return match kind {
                 SessionKind::Full | SessionKind::Reconcile => {
-                    self.ledger.restart_listing(pinned.as_ref())
+                    self.ledger.restart_listing(start_cursor.as_ref())
                 }
                 SessionKind::Changes | SessionKind::Recheck => {
                     self.ledger.start_changes_listing(now)
                 }
             };
         }
-        let (id, started) = (session.id.clone(), session.started_at);
-        self.ledger.begin_session(&NewSession {
-            id,
-            kind,
-            started_at: started,
-            start_cursor: pinned,
-        })
+        let (id, started_at) = (session.id.clone(), session.started_at);
+        self.ledger.begin_session(&NewSession { id, kind, started_at, start_cursor })
     }
 
     pub(in crate::worker) fn restart_listing(&mut self) -> Result<(), Failure> {
@@ -87,7 +82,7 @@ impl Store {
         page: &Page,
         now: Timestamp,
     ) -> Result<RecordedPage, Failure> {
-        let listed: Vec<ListingEntry> = page
+        let entries: Vec<ListingEntry> = page
             .entries
             .iter()
             .map(|entry| ListingEntry {
@@ -98,25 +93,25 @@ impl Store {
             })
             .collect();
         let next = match &page.next {
-            NextPage::More(place) => ListingProgress::More(place.clone()),
+            NextPage::More(page_token) => ListingProgress::More(page_token.clone()),
             NextPage::Done(cursor) => ListingProgress::Done(cursor.clone()),
-            NextPage::Unverified { reason: why, .. } => {
-                return Err(Failure::new(Cause::ListingIncomplete, why));
+            NextPage::Unverified { reason, .. } => {
+                return Err(Failure::new(Cause::ListingIncomplete, reason));
             }
         };
         // Recorded first, since they belong to the pages before the page token.
         self.ledger.record_missing(&page.missing_documents, now)?;
-        self.ledger.record_page(&listed, &next, now)?;
-        let listed_all = matches!(next, ListingProgress::Done(_));
+        self.ledger.record_page(&entries, &next, now)?;
+        let is_listing_complete = matches!(next, ListingProgress::Done(_));
         let session = self
             .ledger
             .newest_session()?
-            .filter(|session| listed_all && session.listing == ListingKind::Reconcile);
+            .filter(|session| is_listing_complete && session.listing == ListingKind::Reconcile);
         let reconciled = session.map(|session| session.counts);
         Ok(RecordedPage {
             counts: self.ledger.session_counts()?,
             total: page.total_documents,
-            is_listing_complete: listed_all,
+            is_listing_complete,
             reconciled,
         })
     }

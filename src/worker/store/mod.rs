@@ -149,7 +149,7 @@ impl Store {
     pub fn open(
         dir: &Path,
         archive_dir: &Path,
-        facts: SourceInfo,
+        source_info: SourceInfo,
         retry: &RetryPolicy,
         new_id: &LedgerId,
         now: Timestamp,
@@ -159,9 +159,10 @@ impl Store {
             .map_err(|error| StartError::Failed(storage_failure("make the folder", dir, &error)))?;
         let lock = FileLock::acquire(&dir.join(LOCK_FILE))?;
         let ledger = Ledger::open(&dir.join(LEDGER_FILE))?.with_retry(retry.clone());
-        let of_archive = archive_binding::lock_archive(&disk, archive_dir, &facts.source, &ledger)?;
-        let mut opened = Self::open_with(disk, ledger, dir, archive_dir, facts, new_id, now)?;
-        opened.store._locks = Some([lock, of_archive]);
+        let archive_lock =
+            archive_binding::lock_archive(&disk, archive_dir, &source_info.source, &ledger)?;
+        let mut opened = Self::open_with(disk, ledger, dir, archive_dir, source_info, new_id, now)?;
+        opened.store._locks = Some([lock, archive_lock]);
         opened.store.pid = Some(std::process::id());
         Ok(opened)
     }
@@ -175,49 +176,54 @@ impl Store {
         mut ledger: Ledger,
         dir: &Path,
         archive_dir: &Path,
-        facts: SourceInfo,
+        source_info: SourceInfo,
         new_id: &LedgerId,
         now: Timestamp,
     ) -> Result<OpenedStore, StartError> {
-        let mut notes = Vec::new();
-        let (archive, recovered) =
-            archive_binding::open_archive(&disk, archive_dir, &facts.source, &mut ledger, new_id)?;
+        let mut warnings = Vec::new();
+        let (archive, recovered) = archive_binding::open_archive(
+            &disk,
+            archive_dir,
+            &source_info.source,
+            &mut ledger,
+            new_id,
+        )?;
         if recovered.removed_documents > 0 {
-            notes.push(format!(
+            warnings.push(format!(
                 "{} documents were not yet in the ledger; they are fetched again",
                 recovered.removed_documents
             ));
         }
         let state_file = dir.join(STATE_FILE);
-        let state = load_state(&*disk, &state_file, &ledger, &mut notes)?;
-        let succeeded_at = state.as_ref().and_then(|state| state.last_success);
-        let written = state.as_ref().map_or(now, |state| state.last_updated);
+        let state = load_state(&*disk, &state_file, &ledger, &mut warnings)?;
+        let last_success_at = state.as_ref().and_then(|state| state.last_success);
+        let written_at = state.as_ref().map_or(now, |state| state.last_updated);
         let mut saved = state
             .map_or_else(|| StateMachine::new(now), |state| state_mapping::to_machine(&state, now));
         // The size of the step is unknown, only its lower bound. A wait lasts at least as long as
         // it had left when the state was written.
-        if let Some(step) = ClockStep::inferred_backward(written, now) {
-            notes.push(format!("the clock was set {step} or more, and what waits goes by it"));
+        if let Some(step) = ClockStep::inferred_backward(written_at, now) {
+            warnings.push(format!("the clock was set {step} or more; waits are shifted by that"));
             saved = saved.shifted_by(step);
             ledger.shift_deadlines(step)?;
         }
         let machine = reconcile(saved.clone(), ledger.newest_session()?.as_ref(), now);
         if machine != saved {
-            notes.push("the state did not agree with the ledger, which is followed".to_owned());
+            warnings.push("the state did not agree with the ledger; using the ledger".to_owned());
         }
-        let (tally, account) = (ledger.session_counts()?, ledger.bound_account()?);
+        let (counts, account) = (ledger.session_counts()?, ledger.bound_account()?);
         let is_new = ledger.cursor()?.is_none();
         let archive = Arc::new(archive);
-        let figures_file = dir.join(METRICS_FILE);
-        let figures = load_metrics(&*disk, &figures_file, now, &mut notes);
+        let metrics_file = dir.join(METRICS_FILE);
+        let metrics = load_metrics(&*disk, &metrics_file, now, &mut warnings);
         let (pid, locks) = (None, None);
         let store = Self {
             disk,
             ledger,
             archive,
             state_file,
-            metrics_file: figures_file,
-            source_info: facts,
+            metrics_file,
+            source_info,
             reconcile_interval: None,
             pid,
             _locks: locks,
@@ -225,12 +231,12 @@ impl Store {
         Ok(OpenedStore {
             store,
             machine,
-            counts: tally,
+            counts,
             account,
-            last_success_at: succeeded_at,
+            last_success_at,
             is_new,
-            metrics: figures,
-            warnings: notes,
+            metrics,
+            warnings,
         })
     }
 
@@ -239,11 +245,11 @@ impl Store {
         Arc::clone(&self.archive)
     }
 
-    /// Saves the machine to the state file. If it left the status `left`, even for the same one in
-    /// another run, the transition is recorded in the ledger too.
+    /// Saves the machine to the state file. If it left `previous_status`, even for the same status
+    /// in another run, the transition is recorded in the ledger too.
     pub(super) fn save(
         &mut self,
-        left: Option<Status>,
+        previous_status: Option<Status>,
         machine: &StateMachine,
         until: Option<Timestamp>,
         progress: &SessionProgress,
@@ -257,10 +263,10 @@ impl Store {
             self.pid,
             now,
         );
-        if let Some(before) = left {
+        if let Some(previous_status) = previous_status {
             let transition = TransitionRow {
                 at: now,
-                from: before.name().to_owned(),
+                from: previous_status.name().to_owned(),
                 to: machine.status().name().to_owned(),
                 reason: machine.reason.clone(),
                 session: machine.session.as_ref().map(|session| session.id.clone()),
@@ -273,10 +279,10 @@ impl Store {
     /// Saves the metrics, which other processes read.
     pub(super) fn save_metrics(
         &self,
-        figures: &SourceMetrics,
+        metrics: &SourceMetrics,
         now: Timestamp,
     ) -> Result<(), Failure> {
-        state::save_metrics(&*self.disk, &self.metrics_file, figures, now)
+        state::save_metrics(&*self.disk, &self.metrics_file, metrics, now)
     }
 
     /// Stores the response of the server to a failed request of the listing or the session.
@@ -313,37 +319,33 @@ impl Store {
     }
 
     /// Checks that the ledger belongs to this account. A ledger that has none is given it.
-    pub(super) fn check_account(&mut self, is: &AccountId) -> Result<(), Failure> {
-        let known = self.ledger.bound_account()?;
-        let was = known.map_or_else(|| self.ledger.bind_account(is), Ok)?;
-        if was == *is {
+    pub(super) fn check_account(&mut self, account: &AccountId) -> Result<(), Failure> {
+        let bound = self.ledger.bound_account()?;
+        let bound = bound.map_or_else(|| self.ledger.bind_account(account), Ok)?;
+        if bound == *account {
             return Ok(());
         }
-        Err(Failure::account_changed(&self.source_info.source, &was, is))
+        Err(Failure::account_changed(&self.source_info.source, &bound, account))
     }
 
     pub(super) fn due_items(
         &self,
-        wish: RefillRequest,
+        request: RefillRequest,
         now: Timestamp,
     ) -> Result<DueItems, Failure> {
-        let work = self.ledger.due_items(now, wish.limits, &wish.skip)?;
-        let mut taken = wish.skip;
-        taken.extend(work.iter().map(|work| work.row_id));
-        let next_due = self.ledger.next_due_at(&taken)?;
-        Ok(DueItems {
-            items: work,
-            next_due_at: next_due,
-            waiting_items: self.ledger.count_awaiting_retry()?,
-        })
+        let items = self.ledger.due_items(now, request.limits, &request.skip)?;
+        let mut skip = request.skip;
+        skip.extend(items.iter().map(|item| item.row_id));
+        let next_due_at = self.ledger.next_due_at(&skip)?;
+        Ok(DueItems { items, next_due_at, waiting_items: self.ledger.count_awaiting_retry()? })
     }
 
     /// Returns documents that the provider has served before, up to `limit`.
     pub(super) fn known_good_documents(&self, limit: usize) -> Result<Vec<DocumentRef>, Failure> {
         let known = self.ledger.known_good_documents(limit)?;
-        let wanted =
+        let to_ref =
             |document: PendingDocument| DocumentRef::new(document.id, document.blob, document.size);
-        Ok(known.into_iter().map(wanted).collect())
+        Ok(known.into_iter().map(to_ref).collect())
     }
 
     /// Shifts all deadlines in the ledger by a clock step.
@@ -354,59 +356,48 @@ impl Store {
     /// Splits a batch into documents for the archive and updates for the ledger.
     pub(super) fn split_batch(
         &mut self,
-        group: CommitBatch,
+        batch: CommitBatch,
     ) -> Result<(Option<archive::WriteBatch>, LedgerUpdates), Failure> {
-        let (mut papers, mut rows) = (None, LedgerUpdates::default());
-        for outcome in group.outcomes {
+        let (mut documents, mut updates) = (None, LedgerUpdates::default());
+        for outcome in batch.outcomes {
             match outcome {
-                DownloadOutcome::Stored {
-                    document,
-                    item_id,
-                    expected_blob: listed,
-                    fetched: wanted,
-                    spooled: draft,
-                } => {
+                DownloadOutcome::Stored { document, item_id, expected_blob, fetched, spooled } => {
                     let version = self.ledger.next_version(document)?;
-                    let papers = match &mut papers {
-                        Some(papers) => papers,
-                        None => papers.insert(archive::WriteBatch::new(self.session_folder()?)),
+                    let documents = match &mut documents {
+                        Some(documents) => documents,
+                        None => documents.insert(archive::WriteBatch::new(self.session_folder()?)),
                     };
-                    let DocumentRef { document: document_id, blob, size, .. } = wanted;
-                    papers.push(BatchEntry {
+                    let DocumentRef { document: document_id, blob, size, .. } = fetched;
+                    documents.push(BatchEntry {
                         item: item_id,
                         document: document_id,
                         blob: blob.clone(),
                         size,
                         version,
-                        spooled: draft,
+                        spooled,
                     });
-                    rows.push_document(FetchedDocument {
-                        document,
-                        expected_blob: listed,
-                        blob,
-                        size,
-                    });
+                    updates.push_document(FetchedDocument { document, expected_blob, blob, size });
                 }
                 outcome @ (DownloadOutcome::Gone { .. }
                 | DownloadOutcome::Failed { .. }
                 | DownloadOutcome::Completed { .. }
                 | DownloadOutcome::Retry { .. }
-                | DownloadOutcome::Quarantined { .. }) => rows.push(outcome),
+                | DownloadOutcome::Quarantined { .. }) => updates.push(outcome),
             }
         }
-        Ok((papers, rows))
+        Ok((documents, updates))
     }
 
     /// Records a batch, whose documents are in the archive already.
     pub(super) fn record_batch(
         &mut self,
-        rows: LedgerUpdates,
-        placed: Option<(Vec<Result<PublishedFile, Failure>>, Intent)>,
+        updates: LedgerUpdates,
+        published: Option<(Vec<Result<PublishedFile, Failure>>, Intent)>,
         recheck: RecheckPolicy,
         now: Timestamp,
     ) -> Result<SessionCounts, Failure> {
-        let (kept, intent) = placed.unzip();
-        self.ledger.commit(&rows.into_outcomes(kept.unwrap_or_default()), recheck, now)?;
+        let (files, intent) = published.unzip();
+        self.ledger.commit(&updates.into_outcomes(files.unwrap_or_default()), recheck, now)?;
         if let Some(intent) = intent {
             self.archive.clear_intent(intent);
         }

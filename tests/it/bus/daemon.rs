@@ -1,11 +1,12 @@
-//! A bus of the test's own.
+//! D-Bus daemon of a test.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-/// Everyone may say everything, as long as it is the same user.
+/// Configuration that allows every message. Only the same user reaches the socket, because it is in
+/// a temporary folder.
 const BUS_CONFIG: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>
@@ -20,7 +21,7 @@ const BUS_CONFIG: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bu
 </busconfig>
 "#;
 
-/// A message bus, ended with the test.
+/// Running D-Bus daemon, killed when dropped.
 pub(crate) struct BusDaemon {
     process: Child,
     address: String,

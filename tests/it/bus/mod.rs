@@ -1,4 +1,4 @@
-//! What is asked over the bus, of a systemd that answers, denies, hangs, or is not there.
+//! Requests over D-Bus to a systemd that responds, denies, hangs, or is not there.
 
 mod daemon;
 mod systemd;
@@ -12,7 +12,7 @@ use cynosure::systemd::{Bus, BusErrorKind, RestartPermission, UnitName};
 pub(crate) use self::daemon::BusDaemon;
 pub(crate) use self::systemd::{FakeSystemd, SystemdBehaviour};
 
-/// Long enough for any machine, where an answer is to be had.
+/// Timeout where a response is expected, long enough for any machine.
 const LONG_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn unit(name: &str) -> UnitName {
@@ -20,8 +20,8 @@ fn unit(name: &str) -> UnitName {
 }
 
 fn bus(address: &str, timeout: Duration) -> Bus {
-    let again = BackoffConfig { base_delay: Duration::from_millis(1), ..BackoffConfig::FAST };
-    Bus::new(address, timeout, RetryPolicy::new("bus", again))
+    let backoff = BackoffConfig { base_delay: Duration::from_millis(1), ..BackoffConfig::FAST };
+    Bus::new(address, timeout, RetryPolicy::new("bus", backoff))
 }
 
 #[test]
@@ -121,10 +121,7 @@ fn a_bus_without_systemd_is_reported() {
 
     let error = bus(daemon.address(), LONG_TIMEOUT).systemd_version().unwrap_err();
 
-    assert_eq!(
-        error.to_string(),
-        "cannot ask for the version of systemd: systemd is not on the bus"
-    );
+    assert_eq!(error.to_string(), "cannot query the version of systemd: systemd is not on the bus");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A made-up systemd, which knows one unit.
+//! Fake systemd with one unit.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc;
@@ -13,27 +13,27 @@ const UNIT: &str = "cynosure.service";
 const UNIT_PATH: &str = "/org/freedesktop/systemd1/unit/cynosure";
 const OTHER_PATH: &str = "/org/freedesktop/systemd1/unit/other";
 
-/// How it meets whoever asks.
+/// Response of the fake systemd to method calls.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum SystemdBehaviour {
     Allow,
-    /// It says no to every restart, as without a rule of polkit.
+    /// Denies every restart, as systemd does without a polkit rule.
     Deny,
-    /// It takes every question and answers none.
+    /// Accepts every call and responds to none.
     Silent,
 }
 
-/// It is on the bus as long as the test runs.
+/// Handle to the fake systemd, which stays on the bus until the bus ends.
 pub(crate) struct FakeSystemd {
     restarts: Arc<Mutex<Vec<String>>>,
     main_pid: Arc<Mutex<u32>>,
 }
 
 impl FakeSystemd {
-    pub(crate) fn start(address: &str, manner: SystemdBehaviour) -> Self {
+    pub(crate) fn start(address: &str, behaviour: SystemdBehaviour) -> Self {
         let (restarts, main_pid) = (Arc::default(), Arc::new(Mutex::new(4711)));
-        let desk = FakeSystemdState {
-            behaviour: manner,
+        let state = FakeSystemdState {
+            behaviour,
             restarts: Arc::clone(&restarts),
             main_pid: Arc::clone(&main_pid),
         };
@@ -49,7 +49,7 @@ impl FakeSystemd {
                 ready.send(()).unwrap();
                 while let Some(Ok(call)) = calls.next().await {
                     if call.message_type() == Type::MethodCall {
-                        desk.respond(&connection, &call).await;
+                        state.respond(&connection, &call).await;
                     }
                 }
             });
@@ -58,12 +58,12 @@ impl FakeSystemd {
         Self { restarts, main_pid }
     }
 
-    /// The units that were restarted, in order.
+    /// Returns the restarted units, in order.
     pub(crate) fn restarts(&self) -> Vec<String> {
         self.restarts.lock().unwrap().clone()
     }
 
-    /// Says that the unit's process is this one.
+    /// Sets the main process of the unit.
     pub(crate) fn set_main_pid(&self, pid: u32) {
         *self.main_pid.lock().unwrap() = pid;
     }
@@ -95,11 +95,11 @@ impl FakeSystemdState {
             }
             "Get" => connection.reply(&header, &Variant::from("257.1")).await.unwrap(),
             "RestartUnit" => self.restart(connection, call).await,
-            other => panic!("nobody asks for {other}"),
+            other => panic!("unexpected method {other}"),
         }
     }
 
-    /// In the order of the real one: it looks at the permission first.
+    /// Restarts a unit. The checks have the order of the real systemd: the permission first.
     async fn restart(&self, connection: &Connection, call: &Message) {
         let (header, body) = (call.header(), call.body());
         let (name, mode): (&str, &str) = body.deserialize().unwrap();
@@ -113,7 +113,7 @@ impl FakeSystemdState {
             None
         };
         if let Some(error) = refused {
-            connection.reply_error(&header, error, &"it said no").await.unwrap();
+            connection.reply_error(&header, error, &"refused").await.unwrap();
             return;
         }
         self.restarts.lock().unwrap().push(name.to_owned());
@@ -139,7 +139,7 @@ impl FakeSystemdState {
             ("WatchdogUSec", Variant::from(60_000_000_u64)),
             ("StartLimitIntervalUSec", Variant::from(10_000_000_u64)),
             ("StartLimitBurst", Variant::from(5_u32)),
-            // A type that nobody expects reads as nothing.
+            // A property of an unexpected type is read as if it were missing.
             ("StatusText", Variant::from(7_u32)),
         ])
     }

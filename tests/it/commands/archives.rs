@@ -1,4 +1,4 @@
-//! Archives that are not there, moved, or of another ledger; ledgers that are gone or damaged.
+//! Archives that are missing, moved, or of another ledger; ledgers that are missing or damaged.
 
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use crate::endpoint::wait_until;
 
 const MARKER: &str = "downloads/.cynosure/demo/owner.json";
 
-/// After one session of 30 items, whose archive has a marker.
+/// Home after one completed session of 30 items, whose archive has a marker.
 fn home_after_extraction() -> TestHome {
     let home = TestHome::with_demo_server(30);
     let ran = home.cynosure(&["run", "--once"]);
@@ -25,10 +25,10 @@ fn move_away(home: &TestHome) -> PathBuf {
     away
 }
 
-/// Nothing is in the folder that the archive was in, not even hidden.
+/// Asserts that the folder in place of the archive is empty, without hidden files.
 fn assert_untouched(home: &TestHome) {
     let found = fs_err::read_dir(home.path("downloads")).unwrap().count();
-    assert_eq!(found, 0, "something was made in the folder below the archive");
+    assert_eq!(found, 0, "a file was created in the folder that is not the archive");
 }
 
 fn status(home: &TestHome) -> serde_json::Value {
@@ -59,7 +59,7 @@ fn an_archive_that_is_not_mounted_is_left_alone() {
 
     assert_waits_for_storage(&home, &refused);
     insta::assert_snapshot!(refused.stderr.lines().last().unwrap(), @r"
-    cynosure: HOME/downloads is not the archive of demo: there is no HOME/downloads/.cynosure/demo/owner.json; mount the archive or put it back, and the work goes on by itself (to go on in a new place, move the folder `.cynosure` of the old archive there)
+    cynosure: HOME/downloads is not the archive of demo: there is no HOME/downloads/.cynosure/demo/owner.json; mount the archive or put it back, and the work resumes by itself (to continue in a new place, move the folder `.cynosure` of the old archive there)
     ");
     assert_untouched(&home);
     fs_err::remove_dir(home.path("downloads")).unwrap();
@@ -81,7 +81,7 @@ fn a_missing_archive_folder_is_not_recreated() {
     assert!(!home.path("downloads").exists());
     let doctor = home.cynosure(&["doctor"]).stdout;
     assert!(doctor.contains("is not the archive of demo"), "{doctor}");
-    assert!(!doctor.contains("the first start makes it"), "{doctor}");
+    assert!(!doctor.contains("the first start creates it"), "{doctor}");
 }
 
 /// FAULTS 51: replaced by a link.
@@ -99,7 +99,7 @@ fn a_link_to_another_place_is_no_archive() {
     assert_untouched(&home);
 }
 
-/// FAULTS 51: it comes back.
+/// FAULTS 51: moved away, and moved back.
 #[test]
 fn a_worker_resumes_when_the_archive_is_back() {
     let home = home_after_extraction();
@@ -130,15 +130,19 @@ fn an_archive_unmounted_during_a_session_is_detected() {
     fs_err::remove_dir(home.path("downloads")).unwrap();
     fs_err::rename(away, home.path("downloads")).unwrap();
 
-    assert_eq!(worker.0.wait().unwrap().code(), Some(74), "a run that does not wait");
+    assert_eq!(
+        worker.0.wait().unwrap().code(),
+        Some(74),
+        "`run --once` does not wait for the archive"
+    );
     let ran = home.cynosure(&["run", "--once"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.stdout.contains("listed 3000 = stored 3000"), "{ran:?}");
     let verified = home.cynosure(&["verify"]);
-    assert!(verified.stdout.ends_with(": all well\n"), "{verified:?}");
+    assert!(verified.stdout.ends_with(": OK\n"), "{verified:?}");
 }
 
-/// FAULTS 51: the ledger is deleted with the archive there.
+/// FAULTS 51: the ledger is deleted, and the archive exists.
 #[test]
 fn a_missing_ledger_is_not_recreated() {
     let home = home_after_extraction();
@@ -155,27 +159,27 @@ fn a_missing_ledger_is_not_recreated() {
     assert_eq!(home.repeated_downloads(), 0);
 }
 
-/// FAULTS 51: neither without a ledger nor with the empty one that a refused run leaves is all well.
+/// FAULTS 51: without a ledger, and with the empty one that a refused run leaves.
 #[test]
 fn verify_and_requeue_report_a_missing_ledger() {
     let home = home_after_extraction();
     fs_err::remove_dir_all(home.path("state")).unwrap();
-    let assert_missed = || {
+    let assert_refused = || {
         for args in [&["verify"][..], &["verify", "--json"], &["requeue"]] {
             let ran = home.cynosure(args);
             assert_eq!((ran.code, &*ran.stdout), (Some(74), ""), "{args:?}: {ran:?}");
-            let why = "holds documents of demo that its ledger does not know";
-            assert!(ran.stderr.contains(why), "{args:?}: {ran:?}");
+            let reason = "holds documents of demo that its ledger does not know";
+            assert!(ran.stderr.contains(reason), "{args:?}: {ran:?}");
         }
     };
 
-    assert_missed();
+    assert_refused();
     assert_waits_for_storage(&home, &home.cynosure(&["run", "--once"]));
     assert!(home.path("state/demo/ledger.sqlite").exists());
-    assert_missed();
+    assert_refused();
 }
 
-/// FAULTS 51 and 17: the ledger is damaged with the archive there.
+/// FAULTS 51 and 17: the ledger is damaged, and the archive exists.
 #[test]
 fn a_damaged_ledger_is_waited_for() {
     let home = home_after_extraction();
@@ -245,7 +249,7 @@ fn an_archive_behind_a_link_and_without_old_folders_is_fine() {
 }
 
 #[test]
-fn a_reset_frees_an_archive_whose_ledger_is_gone() {
+fn a_reset_makes_an_archive_without_ledger_usable() {
     let home = home_after_extraction();
     fs_err::remove_dir_all(home.path("state")).unwrap();
     assert_eq!(home.cynosure(&["run", "--once"]).code, Some(74));
@@ -257,7 +261,7 @@ fn a_reset_frees_an_archive_whose_ledger_is_gone() {
     assert_eq!(home.sessions().len(), 2);
 }
 
-/// The ledger's rows that say what is stored.
+/// Returns the item, document, blob and length of each stored document in the ledger.
 fn stored_rows(home: &TestHome) -> Vec<(String, String, String, i64)> {
     let ledger = ledger(home);
     let mut statement = ledger
@@ -276,15 +280,15 @@ fn assert_adopted_without_downloads(home: &TestHome, before: &[(String, String, 
     let files = home.messages();
     let ran = home.cynosure(&["run", "--once"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert_eq!(home.repeated_downloads(), 0, "something was fetched twice");
+    assert_eq!(home.repeated_downloads(), 0, "a document was fetched twice");
     assert_eq!(stored_rows(home), before);
     assert_eq!(home.messages(), files);
     let verified = home.cynosure(&["verify"]);
     assert_eq!(verified.code, Some(0), "{verified:?}");
-    assert!(verified.stdout.ends_with(": all well\n"), "{verified:?}");
+    assert!(verified.stdout.ends_with(": OK\n"), "{verified:?}");
 }
 
-/// FAULTS 51: the ledger is deleted with the archive there.
+/// FAULTS 51: the ledger is deleted, and the archive exists.
 #[test]
 fn a_ledger_is_rebuilt_from_the_manifests() {
     let home = home_after_extraction();
@@ -295,13 +299,13 @@ fn a_ledger_is_rebuilt_from_the_manifests() {
     let adopted = home.cynosure(&["adopt", "demo"]);
 
     assert_eq!((shown.code, adopted.code), (Some(0), Some(0)), "{shown:?} {adopted:?}");
-    assert!(shown.stdout.contains("Nothing is changed yet"), "{shown:?}");
+    assert!(shown.stdout.contains("Nothing was changed"), "{shown:?}");
     assert!(adopted.stdout.contains(" documents adopted; the next run"), "{adopted:?}");
     assert_eq!(stored_rows(&home), before);
     assert_adopted_without_downloads(&home, &before);
 }
 
-/// FAULTS 51 and 17: the ledger is damaged with an archive of 0.1.0 there.
+/// FAULTS 51 and 17: the ledger is damaged, and the archive is one of version 0.1.0.
 #[test]
 fn a_ledger_is_rebuilt_from_names_and_sizes() {
     let home = home_after_extraction();
@@ -335,19 +339,19 @@ fn two_copies_of_an_archive_are_adopted_once() {
 }
 
 #[test]
-fn a_ledger_that_knows_documents_is_not_replaced() {
+fn a_ledger_with_documents_is_not_replaced() {
     let home = home_after_extraction();
     let before = home.read(MARKER);
 
     let refused = home.cynosure(&["adopt", "demo"]);
 
     assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(refused.stderr.contains("knows documents"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("contains documents"), "{}", refused.stderr);
     assert_eq!(home.read(MARKER), before);
 }
 
 #[test]
-fn adopt_is_refused_beside_a_worker() {
+fn adopt_is_refused_while_a_worker_runs() {
     let home = TestHome::with_demo_server(30);
     let worker = home.start(&["run"]);
     wait_until(|| home.path(MARKER).exists());
@@ -367,7 +371,7 @@ fn only_missing_or_damaged_documents_are_refetched() {
     fs_err::write(&messages[1], "short").unwrap();
 
     let requeued = home.cynosure(&["requeue", "--damaged"]);
-    let account = home.cynosure(&["failures"]);
+    let failures = home.cynosure(&["failures"]);
     let ran = home.cynosure(&["run", "--once"]);
 
     assert_eq!(requeued.code, Some(0), "{requeued:?}");
@@ -375,27 +379,27 @@ fn only_missing_or_damaged_documents_are_refetched() {
         requeued.stdout.contains("2 documents of demo: fetched again by the next"),
         "{requeued:?}"
     );
-    assert!(account.stdout.contains("the file of a document is"), "{account:?}");
+    assert!(failures.stdout.contains("the file of a document is"), "{failures:?}");
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert_eq!(home.repeated_downloads(), 2);
     assert_eq!(stored_rows(&home), before);
     let verified = home.cynosure(&["verify"]);
     assert_eq!(verified.code, Some(0), "{verified:?}");
-    let sound = home.cynosure(&["requeue", "--damaged"]);
-    assert_eq!(sound.stdout, "demo: no document is missing or damaged\n");
+    let requeued = home.cynosure(&["requeue", "--damaged"]);
+    assert_eq!(requeued.stdout, "demo: no document is missing or damaged\n");
 }
 
-/// FAULTS 51: whoever watches is told.
+/// FAULTS 51: the checks report it.
 #[test]
 fn check_and_doctor_report_a_missing_archive() {
     let home = home_after_extraction();
     move_away(&home);
 
-    let checked = home.cynosure(&["check"]);
+    let check = home.cynosure(&["check"]);
     let doctor = home.cynosure(&["doctor"]);
 
-    assert_eq!(checked.code, Some(2), "{checked:?}");
-    assert!(checked.stdout.contains("archive of demo"), "{checked:?}");
+    assert_eq!(check.code, Some(2), "{check:?}");
+    assert!(check.stdout.contains("archive of demo"), "{check:?}");
     assert!(doctor.stdout.contains("demo: archive"), "{doctor:?}");
     assert!(home.cynosure(&["requeue", "--damaged"]).stderr.contains("is not the archive of demo"));
 }

@@ -1,4 +1,4 @@
-//! Messages that the server never brings, and new mail beside them.
+//! Messages that always fail at the server, and new mail that must still be stored.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -13,10 +13,10 @@ use crate::commands::test_home::{NO_HOST_CHECKS_CONFIG, RunningProgram, TestHome
 use crate::fake_mailbox::{FakeMailbox, ServedMailbox};
 use crate::hostile_server::{ConnectionAction, plain_response};
 
-/// The name of the one provider.
+/// Name of the only provider.
 const PROVIDER: &str = "127.0.0.1";
 
-/// New messages that arrive when only bad ones are left.
+/// New messages that arrive once only bad ones are left.
 const NEW_MESSAGES: usize = 20;
 
 /// Requests in flight at once, by default.
@@ -31,40 +31,40 @@ const REQUESTS_PER_ATTEMPT: usize = 3;
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
 
-/// After this, a server that says nothing is given up.
+/// Timeout of a request without a response.
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// More than a request of a server on this machine takes that answers at once.
+/// Upper bound for a request to a server on this machine that responds at once.
 const RESPONSE_TIME_MAX: Duration = Duration::from_millis(200);
 
-/// How often it is looked whether the program has got somewhere.
+/// Interval between two checks of the progress of the program.
 const POLL_PAUSE: Duration = Duration::from_millis(200);
 
-/// How a message fails whenever it is asked for.
+/// Failure of every request for a message.
 #[derive(Clone, Copy, Debug)]
 enum BadMessage {
-    /// 404, though it is listed.
+    /// 404, although it is listed.
     Missing,
     /// 500.
     ServerError,
-    /// The body breaks off.
+    /// The body ends early.
     Truncated,
-    /// The body is whole, and has another length than was listed.
+    /// The body is complete, but its length is not the listed one.
     WrongSize,
-    /// The connection is reset or closed without an answer.
+    /// The connection is reset or closed without a response.
     ConnectionBroken,
-    /// No answer, until the client has had enough.
+    /// No response, until the client times out.
     NoResponse,
 }
 
-/// Where the bad messages are in the mailbox.
+/// Positions of the bad messages in the mailbox.
 #[derive(Clone, Copy, Debug)]
 enum BadPositions {
     Middle,
     Spread,
 }
 
-/// So many bad messages among all.
+/// Number, failure and positions of the bad messages of a mailbox.
 #[derive(Clone, Copy, Debug)]
 struct BadMessages {
     bad: usize,
@@ -73,33 +73,33 @@ struct BadMessages {
     layout: BadPositions,
 }
 
-/// A mailbox with leftovers, and the program that works on it.
+/// Mailbox with bad messages, and the program that extracts it.
 struct BadMessageScenario {
     messages: BadMessages,
     mailbox: ServedMailbox,
-    /// How often each message was asked for.
+    /// Number of requests for each message.
     request_counts: Arc<Mutex<BTreeMap<String, usize>>>,
     home: Arc<TestHome>,
     running: RunningProgram,
 }
 
 impl BadMessage {
-    /// What the server does when the message `id` is asked for.
+    /// Returns the actions of the server for a request for the message `id`.
     fn server_actions(self, id: &str) -> Vec<ConnectionAction> {
-        let bytes = "Content-Type: application/octet-stream\r\n";
+        let headers = "Content-Type: application/octet-stream\r\n";
         match self {
             Self::Missing => vec![ConnectionAction::Send(plain_response("404 Not Found", "", ""))],
             Self::ServerError => {
                 vec![ConnectionAction::Send(plain_response("500 Internal Server Error", "", ""))]
             }
             Self::Truncated => {
-                let mut answer = plain_response("200 OK", bytes, id);
-                answer.pop();
-                vec![ConnectionAction::Send(answer), ConnectionAction::Close]
+                let mut response = plain_response("200 OK", headers, id);
+                response.pop();
+                vec![ConnectionAction::Send(response), ConnectionAction::Close]
             }
             Self::WrongSize => vec![ConnectionAction::Send(plain_response(
                 "200 OK",
-                bytes,
+                headers,
                 format!("{id} and more"),
             ))],
             Self::ConnectionBroken if id.ends_with(['0', '2', '4', '6', '8']) => {
@@ -119,7 +119,7 @@ impl BadMessage {
         }
     }
 
-    /// How long one request takes, at most.
+    /// Returns the longest duration of one request.
     fn request_duration(self) -> Duration {
         match self {
             Self::NoResponse => RESPONSE_TIME_MAX + REQUEST_TIMEOUT,
@@ -138,29 +138,30 @@ impl BadMessages {
     }
 
     fn ids(self) -> BTreeSet<String> {
-        let Self { bad, total: of, layout, .. } = self;
-        let is_bad = |no: &usize| match layout {
-            BadPositions::Middle => ((of - bad) / 2..(of + bad) / 2).contains(no),
-            BadPositions::Spread => (no + 1) * bad / of != no * bad / of,
+        let Self { bad, total, layout, .. } = self;
+        let is_bad = |index: &usize| match layout {
+            BadPositions::Middle => ((total - bad) / 2..(total + bad) / 2).contains(index),
+            BadPositions::Spread => (index + 1) * bad / total != index * bad / total,
         };
-        (0..of).filter(is_bad).map(|no| format!("M{no}")).collect()
+        (0..total).filter(is_bad).map(|index| format!("M{index}")).collect()
     }
 
-    /// How long it may take until all are in quarantine: their own delays, the time that their
-    /// requests take on half of the slots, and two minutes.
+    /// Returns the time limit until all are in quarantine: their retry delays, the duration of
+    /// their requests with half of the concurrency, and two minutes.
     fn time_limit(self) -> Duration {
         let count = |count: usize| u32::try_from(count).unwrap();
         let requests =
             count((self.bad * ATTEMPTS * REQUESTS_PER_ATTEMPT).div_ceil(CONCURRENCY / 2));
-        let tried = self.failure.request_duration() * requests;
-        RETRY_DELAY_MAX * count(ATTEMPTS) + tried + Duration::from_secs(120)
+        let request_time = self.failure.request_duration() * requests;
+        RETRY_DELAY_MAX * count(ATTEMPTS) + request_time + Duration::from_secs(120)
     }
 
-    /// How many times what is good may be asked for again. A known-good document is asked for before
-    /// a fifth failure in a row, so once for four bad messages; twice as often is let pass.
+    /// Returns the maximum number of repeated requests for good messages. A known-good document is
+    /// fetched before a fifth failure in a row, so once for four bad messages; the limit is twice
+    /// that.
     fn repeated_requests_max(self) -> usize {
-        let too_late = match self.failure {
-            // On a busy machine a good answer may be given up as well.
+        let timeouts = match self.failure {
+            // On a busy machine the request of a good message may time out as well.
             BadMessage::NoResponse => self.total / 10,
             BadMessage::Missing
             | BadMessage::ServerError
@@ -168,25 +169,25 @@ impl BadMessages {
             | BadMessage::WrongSize
             | BadMessage::ConnectionBroken => 0,
         };
-        self.bad / 2 + too_late
+        self.bad / 2 + timeouts
     }
 
     async fn start(self) -> BadMessageScenario {
-        let Self { total: of, failure: how, .. } = self;
-        let (bad, asked) = (self.ids(), Arc::<Mutex<BTreeMap<_, _>>>::default());
-        assert_eq!(bad.len(), self.bad);
-        let log = Arc::clone(&asked);
-        let served = FakeMailbox::with_emails(of)
-            .serve_with(move |asked| {
-                let id = asked.path().strip_prefix("/get/alice/B")?.split('/').next()?;
-                *log.lock().unwrap().entry(id.to_owned()).or_default() += 1;
-                bad.contains(id).then(|| how.server_actions(id))
+        let Self { total, failure, .. } = self;
+        let (bad_ids, request_counts) = (self.ids(), Arc::<Mutex<BTreeMap<_, _>>>::default());
+        assert_eq!(bad_ids.len(), self.bad);
+        let counts = Arc::clone(&request_counts);
+        let mailbox = FakeMailbox::with_emails(total)
+            .serve_with(move |request| {
+                let id = request.path().strip_prefix("/get/alice/B")?.split('/').next()?;
+                *counts.lock().unwrap().entry(id.to_owned()).or_default() += 1;
+                bad_ids.contains(id).then(|| failure.server_actions(id))
             })
             .await;
-        let home = TestHome::with_source_at(served.server.url.as_str());
+        let home = TestHome::with_source_at(mailbox.server.url.as_str());
         let config = home.read("config.toml");
         let source = config.split("[restart]").next().unwrap();
-        let total_timeout = match how {
+        let total_timeout = match failure {
             BadMessage::NoResponse => {
                 format!("total_timeout = \"{}ms\"", REQUEST_TIMEOUT.as_millis())
             }
@@ -208,105 +209,105 @@ impl BadMessages {
         );
         let log = fs_err::File::create(home.path("log")).unwrap().into_file();
         let running = RunningProgram(home.command(&["run"]).stderr(log).spawn().unwrap());
-        BadMessageScenario {
-            messages: self,
-            mailbox: served,
-            request_counts: asked,
-            home: Arc::new(home),
-            running,
-        }
+        let home = Arc::new(home);
+        BadMessageScenario { messages: self, mailbox, request_counts, home, running }
     }
 }
 
 impl BadMessageScenario {
-    /// Waits until there are as many as wanted, at most for `limit`.
+    /// Waits until `count` returns `expected`, at most for `limit`.
     async fn wait_until(
         &self,
         limit: Duration,
-        what: &str,
+        subject: &str,
         count: fn(&TestHome) -> usize,
-        wanted: usize,
+        expected: usize,
     ) {
         let waiting = async {
-            let counted = async || {
+            let current_count = async || {
                 let home = Arc::clone(&self.home);
                 spawn_blocking(move || count(&home)).await.unwrap()
             };
-            while counted().await != wanted {
+            while current_count().await != expected {
                 sleep(POLL_PAUSE).await;
             }
         };
-        let (waited, leftovers) = (timeout(limit, waiting).await, self.messages);
+        let (result, messages) = (timeout(limit, waiting).await, self.messages);
         assert!(
-            waited.is_ok(),
-            "{what} took longer than {limit:?}: {leftovers:?}\n{}",
+            result.is_ok(),
+            "{subject} took longer than {limit:?}: {messages:?}\n{}",
             self.home.read("log")
         );
     }
 
-    /// Goes on until new messages are stored, and the bad ones are in quarantine.
+    /// Runs until the new messages are stored and the bad ones are in quarantine, then checks the
+    /// result.
     async fn run_until_done(self) {
-        let (good, bound) = (self.messages.good_count(), self.messages.time_limit());
-        let arriving = async {
-            self.wait_until(bound, "what is good", stored, good).await;
+        let (good, limit) = (self.messages.good_count(), self.messages.time_limit());
+        let storing = async {
+            self.wait_until(limit, "storing the good messages", stored, good).await;
             self.mailbox.with_mailbox(|mailbox| {
-                (0..NEW_MESSAGES).for_each(|no| mailbox.deliver(&format!("N{no}")))
+                (0..NEW_MESSAGES).for_each(|index| mailbox.deliver(&format!("N{index}")));
             });
-            let soon = POLL_INTERVAL + Duration::from_secs(60);
-            self.wait_until(soon, "new mail", stored, good + NEW_MESSAGES).await;
+            let limit = POLL_INTERVAL + Duration::from_secs(60);
+            self.wait_until(limit, "storing new mail", stored, good + NEW_MESSAGES).await;
         };
-        let ending = self.wait_until(bound, "quarantine", quarantined, self.messages.bad);
-        tokio::join!(arriving, ending);
+        let quarantining = self.wait_until(limit, "quarantine", quarantined, self.messages.bad);
+        tokio::join!(storing, quarantining);
         spawn_blocking(move || self.stop_and_check()).await.unwrap();
     }
 
-    /// Ends the program, and looks at what it leaves.
+    /// Stops the program and checks its files.
     fn stop_and_check(mut self) {
         self.running.signal(Signal::TERM);
-        let leftovers = self.messages;
-        assert_eq!(self.running.0.wait().unwrap().code(), Some(143), "{leftovers:?}");
+        let messages = self.messages;
+        assert_eq!(self.running.0.wait().unwrap().code(), Some(143), "{messages:?}");
 
-        assert_eq!(stored(&self.home), leftovers.good_count() + NEW_MESSAGES, "{leftovers:?}");
+        assert_eq!(stored(&self.home), messages.good_count() + NEW_MESSAGES, "{messages:?}");
         let verified = self.home.cynosure(&["verify"]);
-        assert_eq!(verified.code, Some(0), "{leftovers:?}: {verified:?}");
+        assert_eq!(verified.code, Some(0), "{messages:?}: {verified:?}");
         self.check_failures();
         let breakers: Value = serde_json::from_str(&self.home.read("state/breakers.json")).unwrap();
         let counts = &breakers["breakers"][PROVIDER]["statistics"];
-        assert_ne!(counts["calls"], 0, "{leftovers:?}: {breakers}");
-        assert_eq!(counts["opened"], 0, "{leftovers:?}: {breakers}");
+        assert_ne!(counts["calls"], 0, "{messages:?}: {breakers}");
+        assert_eq!(counts["opened"], 0, "{messages:?}: {breakers}");
         self.check_request_counts();
     }
 
-    /// All that is bad is in quarantine for what is wrong with it, and nothing else failed.
+    /// Asserts that every bad message is in quarantine with its cause, and nothing else failed.
     fn check_failures(&self) {
-        let leftovers = self.messages;
+        let messages = self.messages;
         let failures = self.home.cynosure(&["failures", "--json"]).json_lines();
         let items: BTreeSet<_> = failures.iter().filter_map(|row| row["item"].as_str()).collect();
-        let threads: BTreeSet<_> = leftovers.ids().iter().map(|id| format!("T{id}")).collect();
-        assert_eq!(items, threads.iter().map(String::as_str).collect(), "{leftovers:?}");
+        let threads: BTreeSet<_> = messages.ids().iter().map(|id| format!("T{id}")).collect();
+        assert_eq!(items, threads.iter().map(String::as_str).collect(), "{messages:?}");
         for row in &failures {
-            assert_eq!(row["state"], "quarantined", "{leftovers:?}: {row}");
-            assert_eq!(row["cause"], leftovers.failure.cause(), "{leftovers:?}: {row}");
+            assert_eq!(row["state"], "quarantined", "{messages:?}: {row}");
+            assert_eq!(row["cause"], messages.failure.cause(), "{messages:?}: {row}");
         }
     }
 
-    /// What is good was fetched once, but for the documents that were asked for again to tell the
-    /// provider from its items.
+    /// Asserts that each good message was requested once, except for the known-good documents that
+    /// were fetched again to distinguish failing items from a failing provider.
     fn check_request_counts(&self) {
-        let (leftovers, asked) = (self.messages, self.request_counts.lock().unwrap());
-        let ids = leftovers.ids();
-        let good = asked.iter().filter(|(id, _)| !ids.contains(*id));
-        let times: Vec<usize> = good.map(|(_, times)| *times).collect();
-        assert_eq!(times.len(), leftovers.good_count() + NEW_MESSAGES, "{leftovers:?}: {asked:?}");
-        let again = times.iter().sum::<usize>() - times.len();
+        let (messages, request_counts) = (self.messages, self.request_counts.lock().unwrap());
+        let bad_ids = messages.ids();
+        let good = request_counts.iter().filter(|(id, _)| !bad_ids.contains(*id));
+        let counts: Vec<usize> = good.map(|(_, count)| *count).collect();
+        assert_eq!(
+            counts.len(),
+            messages.good_count() + NEW_MESSAGES,
+            "{messages:?}: {request_counts:?}"
+        );
+        let repeated = counts.iter().sum::<usize>() - counts.len();
         assert!(
-            again <= leftovers.repeated_requests_max(),
-            "{leftovers:?}: {again} times again: {asked:?}"
+            repeated <= messages.repeated_requests_max(),
+            "{messages:?}: {repeated} repeated requests: {request_counts:?}"
         );
     }
 }
 
-/// The messages that are there; nobody has made the archive when the program begins.
+/// Returns the number of stored messages; 0 while the archive does not exist yet.
 fn stored(home: &TestHome) -> usize {
     if home.path("downloads").exists() { home.messages().len() } else { 0 }
 }
@@ -316,22 +317,18 @@ fn quarantined(home: &TestHome) -> usize {
     failures.iter().filter(|row| row["state"] == "quarantined").count()
 }
 
-/// Has the program work on mailboxes with few and with many bad messages at once; `layouts` are
-/// those of the many.
-async fn check_all_layouts(how: BadMessage, layouts: &[BadPositions]) {
-    let mut all = vec![(1, 30, BadPositions::Middle), (5, 60, BadPositions::Middle)];
-    all.extend(layouts.iter().map(|layout| (40, 150, *layout)));
-    let all = all.into_iter().map(|(bad, of, layout)| BadMessages {
-        bad,
-        total: of,
-        failure: how,
-        layout,
-    });
-    let scenes = all.map(async |leftovers| leftovers.start().await.run_until_done().await);
-    scenes.collect::<JoinSet<()>>().join_all().await;
+/// Runs one scenario for each mailbox, all at once: two with few bad messages, and for each of the
+/// `layouts` one with many.
+async fn check_all_layouts(failure: BadMessage, layouts: &[BadPositions]) {
+    let mut cases = vec![(1, 30, BadPositions::Middle), (5, 60, BadPositions::Middle)];
+    cases.extend(layouts.iter().map(|layout| (40, 150, *layout)));
+    let cases =
+        cases.into_iter().map(|(bad, total, layout)| BadMessages { bad, total, failure, layout });
+    let scenarios = cases.map(async |messages| messages.start().await.run_until_done().await);
+    scenarios.collect::<JoinSet<()>>().join_all().await;
 }
 
-/// FAULTS 49: 404, though they are listed.
+/// FAULTS 49: 404, although they are listed.
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_with_404_block_nothing() {
     check_all_layouts(BadMessage::Missing, &[BadPositions::Middle]).await;
@@ -355,13 +352,13 @@ async fn messages_of_wrong_size_block_nothing() {
     check_all_layouts(BadMessage::WrongSize, &[BadPositions::Middle]).await;
 }
 
-/// FAULTS 49: the connection ends without an answer.
+/// FAULTS 49: the connection ends without a response.
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_that_break_the_connection_block_nothing() {
     check_all_layouts(BadMessage::ConnectionBroken, &[BadPositions::Middle]).await;
 }
 
-/// FAULTS 49: no answer within the client's deadline.
+/// FAULTS 49: no response within the client's deadline.
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_without_response_block_nothing() {
     check_all_layouts(BadMessage::NoResponse, &[BadPositions::Middle]).await;

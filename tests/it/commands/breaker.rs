@@ -1,4 +1,4 @@
-//! `breaker`: what a person sees of the breakers and does with them, with a worker and without.
+//! `breaker`: lists and controls the circuit breakers, with a running worker and without.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 
 use crate::commands::test_home::TestHome;
 
-/// The name of the one provider of [`TestHome::of_work`].
+/// Name of the only provider of [`TestHome::with_source_work`].
 const PROVIDER: &str = "127.0.0.1";
 
-/// A file in which a worker has left a breaker open for another ten minutes.
+/// Writes a breakers file in which the breaker of [`PROVIDER`] is open for another ten minutes.
 fn open_breaker_file(home: &TestHome) {
     let now = RealEnv.now();
     let until = now.after(Duration::from_secs(600));
-    let memory = json!({
+    let breaker = json!({
         "state": "open", "generation": 7, "since": now.0, "until": until.0, "openings": 1,
         "statistics": {
             "calls": 1204, "successes": 1192, "failures": 12, "rejected": 3, "opened": 2,
@@ -28,7 +28,7 @@ fn open_breaker_file(home: &TestHome) {
             "from": "closed", "to": "open", "at": now.0, "why": "5 failures in a row: 503",
         },
     });
-    let file = json!({ "schema": 1, "breakers": { PROVIDER: memory } });
+    let file = json!({ "schema": 1, "breakers": { PROVIDER: breaker } });
     home.write("state/breakers.json", &file.to_string());
 }
 
@@ -51,10 +51,10 @@ fn every_breaker_is_closed_before_the_first_run() {
     archive    closed  0 of 5 in a row  –     –
     ledger     closed  0 of 5 in a row  –     –
 
-    Each opens after 5 failures in a row, or when 50 % of 20 calls or more failed in 10 min.
-    It stays open for 1 min, doubling to 10 min; then 3 successes in a row close it.
+    A breaker opens after 5 failures in a row, or when 50 % of at least 20 calls failed within 10 min.
+    It stays open for 1 min, doubling up to 10 min; then 3 successes in a row close it.
     ");
-    assert!(!home.path("state").exists(), "looking makes nothing");
+    assert!(!home.path("state").exists(), "the command creates no files");
 }
 
 #[test]
@@ -64,19 +64,19 @@ fn an_open_breaker_shows_its_end_counts_and_reason() {
 
     insta::assert_snapshot!(home.cynosure(&["breaker", "list"]).cells(), @r"
     NAME | STATE | FAILURES | NEXT | LAST FAILURE
-    127.0.0.1 | open | – | one may try TIME (in WAIT) | TIME 503 from a\u{1b}[2Jserver
+    127.0.0.1 | open | – | probe TIME (in WAIT) | TIME 503 from a\u{1b}[2Jserver
     archive | closed | 0 of 5 in a row | – | –
     ledger | closed | 0 of 5 in a row | – | –
 
     NAME | CALLS | FAILED | REJECTED | OPENED | COUNTED SINCE | LAST CHANGE
     127.0.0.1 | 1,204 | 12 | 3 | 2 | TIME | TIME open: 5 failures in a row: 503
 
-    Each opens after 5 failures in a row, or when 50 % of 20 calls or more failed in 10 min.
-    It stays open for 1 min, doubling to 10 min; then 3 successes in a row close it.
+    A breaker opens after 5 failures in a row, or when 50 % of at least 20 calls failed within 10 min.
+    It stays open for 1 min, doubling up to 10 min; then 3 successes in a row close it.
     ");
     insta::assert_snapshot!(home.cynosure(&["status"]).cells(), @r"
-    SOURCE | STATE | DONE | RATE | UNTIL | WHY
-    work | never run | – | – | – | `cynosure run work` begins; the circuit of 127.0.0.1 is open until TIME (in WAIT)
+    SOURCE | STATE | DONE | RATE | UNTIL | REASON
+    work | never run | – | – | – | start it with `cynosure run work`; the circuit breaker 127.0.0.1 is open until TIME (in WAIT)
     ");
     let list = breaker_list(&home);
     assert_eq!(list["breakers"][0]["state"], "open");
@@ -89,7 +89,7 @@ fn an_open_breaker_shows_its_end_counts_and_reason() {
 fn breakers_are_controlled_manually_without_a_worker() {
     let home = TestHome::with_source_work();
     open_breaker_file(&home);
-    let said = |args: &[&str]| {
+    let run = |args: &[&str]| {
         let ran = home.cynosure(&[&["breaker"], args].concat());
         assert_eq!(ran.code, Some(0), "{ran:?}");
         let state = breaker_list(&home)["breakers"][0]["state"].as_str().unwrap().to_owned();
@@ -97,21 +97,21 @@ fn breakers_are_controlled_manually_without_a_worker() {
     };
 
     let lines = [
-        said(&["close", PROVIDER]),
-        said(&["close", PROVIDER]),
-        said(&["open", PROVIDER]),
-        said(&["open", PROVIDER, "--for", "10m"]),
-        said(&["reset", PROVIDER]),
-        said(&["open", "archive"]),
+        run(&["close", PROVIDER]),
+        run(&["close", PROVIDER]),
+        run(&["open", PROVIDER]),
+        run(&["open", PROVIDER, "--for", "10m"]),
+        run(&["reset", PROVIDER]),
+        run(&["open", "archive"]),
     ];
 
     insta::assert_snapshot!(lines.join("\n"), @r"
-    closed: 127.0.0.1 is closed; no worker is running: the next one begins with it
-    closed: 127.0.0.1 was closed already; no worker is running: the next one begins with it
-    open: 127.0.0.1 is open until `cynosure breaker close 127.0.0.1`; no worker is running: the next one begins with it
-    open: 127.0.0.1 is open until TIME (in WAIT), then one request may try; `cynosure breaker close 127.0.0.1` ends it sooner; no worker is running: the next one begins with it
-    closed: 127.0.0.1 is closed, and its counts are forgotten; no worker is running: the next one begins with it
-    closed: archive is open until `cynosure breaker close archive`; no worker is running: the next one begins with it
+    closed: 127.0.0.1 is closed; no worker is running: the next one applies it when it starts
+    closed: 127.0.0.1 was closed already; no worker is running: the next one applies it when it starts
+    open: 127.0.0.1 is open until `cynosure breaker close 127.0.0.1`; no worker is running: the next one applies it when it starts
+    open: 127.0.0.1 is open until TIME (in WAIT), then one request is sent as a probe; `cynosure breaker close 127.0.0.1` closes it sooner; no worker is running: the next one applies it when it starts
+    closed: 127.0.0.1 is closed and its counts are cleared; no worker is running: the next one applies it when it starts
+    closed: archive is open until `cynosure breaker close archive`; no worker is running: the next one applies it when it starts
     ");
     assert_eq!(breaker_list(&home)["breakers"][0]["statistics"]["calls"], 0);
 }
@@ -128,10 +128,14 @@ fn an_unknown_breaker_lists_the_known_ones() {
         );
     }
     let ran = home.cynosure(&["breaker", "close", "colour"]);
-    assert!(ran.stderr.ends_with("there are 127.0.0.1, archive, ledger\n"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.ends_with("the breakers are 127.0.0.1, archive, ledger\n"),
+        "{}",
+        ran.stderr
+    );
     let ran = home.cynosure(&["breaker", "open", PROVIDER, "--for", "soon"]);
     assert_eq!(ran.code, Some(2));
-    assert!(ran.stderr.contains("write a time such as 90s, 10m or 2h"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("write a duration such as 90s, 10m or 2h"), "{}", ran.stderr);
     assert!(!home.path("state").exists());
 }
 
@@ -140,9 +144,9 @@ fn an_unreadable_file_is_reported_and_quarantined_on_write() {
     let home = TestHome::with_source_work();
     home.write("state/breakers.json", "junk");
 
-    let looked = home.cynosure(&["breaker", "list"]);
-    assert_eq!(looked.code, Some(0));
-    assert!(looked.stderr.starts_with("state/breakers.json cannot be read ("), "{}", looked.stderr);
+    let list = home.cynosure(&["breaker", "list"]);
+    assert_eq!(list.code, Some(0));
+    assert!(list.stderr.starts_with("state/breakers.json cannot be read ("), "{}", list.stderr);
     assert_eq!(home.read("state/breakers.json"), "junk");
     let opened = home.cynosure(&["breaker", "open", "ledger"]);
     assert_eq!(opened.code, Some(0));
@@ -166,7 +170,7 @@ fn a_running_worker_applies_a_command_within_seconds() {
 
     assert_eq!(
         closed.stdout,
-        format!("{name} is closed; the worker of demo heeds it within seconds\n")
+        format!("{name} is closed; the worker of demo applies it within seconds\n")
     );
     running.log_until("execution completed");
     running.signal(Signal::TERM);
@@ -186,7 +190,7 @@ fn once_mode_ends_at_a_manually_opened_breaker() {
     let last = once.stderr.lines().last().unwrap();
     assert_eq!(
         last,
-        "cynosure: the circuit of 127.0.0.1 is open until a person closes it with `cynosure \
-         breaker close 127.0.0.1`; the next run goes on from here"
+        "cynosure: the circuit breaker 127.0.0.1 is open until it is closed with `cynosure \
+         breaker close 127.0.0.1`; the next run continues from here"
     );
 }

@@ -1,4 +1,4 @@
-//! Breakers that open and close while nobody looks, and what people are told of it.
+//! Notifications of breakers that open and close between two checks.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use crate::commands::check_and_monitor::{fresh_state, write_state};
 use crate::commands::test_home::{RunningProgram, TestHome};
 use crate::fake_receiver::FakeReceiver;
 
-/// The name of the one provider of [`TestHome::of_work`].
+/// Name of the only provider of [`TestHome::with_source_work`].
 const PROVIDER: &str = "127.0.0.1";
 
-/// One that is tried again at once.
+/// Policy with which an open breaker admits a probe at once.
 const POLICY: BreakerPolicy =
     BreakerPolicy { recovery_timeout: Duration::ZERO, ..BreakerPolicy::DEFAULT };
 
-/// A home in which all is well, and the monitor looks without pause.
+/// Home with one healthy source, whose monitor checks every 10 ms.
 fn home_with_monitor(receiver: &FakeReceiver) -> TestHome {
     let home = TestHome::with_source_work();
     let webhook = format!("[alert.webhook.a]\nurl = \"{}/\"\nshape = \"json\"", receiver.url());
@@ -32,62 +32,62 @@ fn home_with_monitor(receiver: &FakeReceiver) -> TestHome {
     home
 }
 
-/// A worker whose provider fails five times and is well again, before its file is written.
+/// Opens and closes the breaker of [`PROVIDER`] in one write: five failures, then three successes.
 fn open_and_close_breaker(home: &TestHome) {
     let file = BreakersFile::new(&home.path("state"));
-    let work = |breaker: &mut Breaker, now: Timestamp| {
+    let make_calls = |breaker: &mut Breaker, now: Timestamp| {
         let failure = Failure::new(Cause::Server, "503 from a server");
         for call in 0..8 {
             let (Admission::Admitted(permit), _) = breaker.admit(now) else {
-                panic!("it may be called")
+                panic!("the breaker rejected a call")
             };
-            let changed = match call {
+            let transition = match call {
                 0..5 => breaker.record_failure(permit, &CallSubject::Service, &failure, now),
                 _ => breaker.record_success(permit, now),
             };
-            assert_eq!(changed.is_some(), call == 4 || call == 7);
+            assert_eq!(transition.is_some(), call == 4 || call == 7);
         }
         assert_eq!(breaker.state(), BreakerState::Closed);
     };
-    let changed = file.update(|memories| {
+    let result = file.update(|breakers| {
         let now = RealEnv.now();
-        let mut breaker = match memories.get(PROVIDER) {
-            Some(memory) => Breaker::restore(PROVIDER, POLICY, memory, now),
+        let mut breaker = match breakers.get(PROVIDER) {
+            Some(saved_state) => Breaker::restore(PROVIDER, POLICY, saved_state, now),
             None => Breaker::new(PROVIDER, POLICY, now),
         };
-        work(&mut breaker, now);
-        memories.insert(PROVIDER.to_owned(), breaker.to_persisted());
+        make_calls(&mut breaker, now);
+        breakers.insert(PROVIDER.to_owned(), breaker.to_persisted());
     });
-    changed.unwrap();
+    result.unwrap();
 }
 
-/// Puts this in the place of the breakers' file as a worker does: who reads it sees all or nothing.
+/// Replaces the breakers file atomically, as a worker does, so that no reader sees a part of it.
 fn replace_atomically(home: &TestHome, breakers: &str) {
     home.write("state/breakers.json.new", breakers);
     fs_err::rename(home.path("state/breakers.json.new"), home.path("state/breakers.json")).unwrap();
 }
 
-/// Waits until the monitor has looked so often from now on.
+/// Waits until the monitor has made `count` more checks.
 fn wait_for_evaluations(home: &TestHome, count: usize) {
-    let looked = || {
+    let checked_at = || {
         let text = fs_err::read_to_string(home.path("state/health.json")).ok()?;
         Some(serde_json::from_str::<Value>(&text).unwrap()["report"]["looked_at"].to_string())
     };
-    let mut seen = BTreeSet::new();
-    // One may be under way, and one be over that was begun before.
-    while seen.len() < count + 2 {
-        seen.extend(looked());
+    let mut check_times = BTreeSet::new();
+    // Two more: the last published check, and one that may already be running.
+    while check_times.len() < count + 2 {
+        check_times.extend(checked_at());
         std::thread::yield_now();
     }
 }
 
-/// Waits until it is also noted that all was delivered: what is not is delivered once more.
+/// Waits until the delivery is recorded as well; otherwise the next monitor would deliver it again.
 fn wait_until_all_delivered(home: &TestHome) {
-    let waiting = || {
+    let pending_messages = || {
         let outbox: Value = serde_json::from_str(&home.read("state/outbox.json")).unwrap();
-        outbox["words"].as_array().unwrap().len()
+        outbox["messages"].as_array().unwrap().len()
     };
-    while waiting() > 0 {
+    while pending_messages() > 0 {
         std::thread::yield_now();
     }
 }
@@ -97,23 +97,24 @@ fn stop(mut monitor: RunningProgram) {
     assert_eq!(monitor.0.wait().unwrap().code(), Some(143));
 }
 
-/// What the book says of the provider: severity, worst, and how often.
-fn stored_alert(home: &TestHome) -> Vec<(String, String, u64)> {
-    let book: Value = serde_json::from_str(&home.read("state/alerts.json")).unwrap();
+/// Returns severity, highest severity and occurrences of each stored alert, all of the provider.
+fn stored_alerts(home: &TestHome) -> Vec<(String, String, u64)> {
+    let store: Value = serde_json::from_str(&home.read("state/alerts.json")).unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let alerts = book["alerts"].as_array().unwrap().iter();
-    let one = |alert: &Value| {
+    let alerts = store["alerts"].as_array().unwrap().iter();
+    let summary = |alert: &Value| {
         assert_eq!(
-            (&alert["cause"], &alert["about"]),
-            (&"provider.unwell".into(), &PROVIDER.into())
+            (&alert["key"], &alert["subject"]),
+            (&"provider.degraded".into(), &PROVIDER.into())
         );
-        (text(&alert["severity"]), text(&alert["worst"]), alert["times"].as_u64().unwrap())
+        let occurrences = alert["occurrences"].as_u64().unwrap();
+        (text(&alert["severity"]), text(&alert["max_severity"]), occurrences)
     };
-    alerts.map(one).collect()
+    alerts.map(summary).collect()
 }
 
-fn critical_and_over(times: u64) -> Vec<(String, String, u64)> {
-    vec![("info".to_owned(), "critical".to_owned(), times)]
+fn critical_then_resolved(occurrences: u64) -> Vec<(String, String, u64)> {
+    vec![("info".to_owned(), "critical".to_owned(), occurrences)]
 }
 
 #[test]
@@ -124,29 +125,39 @@ fn a_missed_open_period_is_notified_once_then_counted() {
     wait_for_evaluations(&home, 1);
 
     open_and_close_breaker(&home);
-    monitor.log_until(
-        "alert, over by now, well again: left alone by its breaker: \
-         5 failures in a row: 503 from a server (from ",
+    let log = monitor.log_up_to("alert resolved before it was sent");
+    assert!(
+        log.contains(
+            "problem=\"its circuit breaker opened: 5 failures in a row: 503 from a server\" \
+             reason=\"the condition no longer holds\" occurrences=1 from="
+        ),
+        "{log}"
     );
-    let told = receiver.next_post().json;
+    let message = receiver.next_post().json;
     wait_for_evaluations(&home, 5);
-    assert_eq!(stored_alert(&home), critical_and_over(1));
+    assert_eq!(stored_alerts(&home), critical_then_resolved(1));
     for _ in 0..3 {
         open_and_close_breaker(&home);
         wait_for_evaluations(&home, 2);
     }
 
     stop(monitor);
-    assert_eq!(stored_alert(&home), critical_and_over(4));
-    assert!(receiver.is_empty(), "the hour is not over");
-    let alert = &told["alerts"][0];
-    assert_eq!((told["alerts"].as_array().unwrap().len(), &told["severity"]), (1, &"info".into()));
-    assert_eq!((&alert["news"], &alert["severity"]), (&"passed".into(), &"info".into()));
-    assert_eq!((&alert["about"], &alert["worst"]), (&PROVIDER.into(), &"critical".into()));
-    assert!(alert["raised_at"].is_string() && alert["ended_at"].is_string(), "{alert}");
+    assert_eq!(stored_alerts(&home), critical_then_resolved(4));
+    assert!(receiver.is_empty(), "a further notification is sent after an hour at the earliest");
+    let alert = &message["alerts"][0];
+    assert_eq!(
+        (message["alerts"].as_array().unwrap().len(), &message["severity"]),
+        (1, &"info".into())
+    );
+    assert_eq!(
+        (&alert["event"], &alert["severity"]),
+        (&"resolved_unnotified".into(), &"info".into())
+    );
+    assert_eq!((&alert["subject"], &alert["max_severity"]), (&PROVIDER.into(), &"critical".into()));
+    assert!(alert["started_at"].is_string() && alert["resolved_at"].is_string(), "{alert}");
     let listed = home.cynosure(&["alert", "list"]);
     let cells = listed.cells();
-    assert!(cells.contains(" | info | 127.0.0.1 | over after "), "{cells}");
+    assert!(cells.contains(" | info | 127.0.0.1 | resolved after "), "{cells}");
     assert!(cells.ends_with("5 failures in a row: 503 from a server; it was critical"), "{cells}");
 }
 
@@ -158,7 +169,7 @@ fn open_periods_during_monitor_downtime_are_notified_once() {
     let monitor = home.start(&["monitor"]);
     wait_for_evaluations(&home, 3);
     stop(monitor);
-    assert_eq!(stored_alert(&home), [], "it is history");
+    assert_eq!(stored_alerts(&home), [], "a period before the first check is not notified");
 
     open_and_close_breaker(&home);
     let mut monitor = home.start(&["monitor"]);
@@ -168,9 +179,9 @@ fn open_periods_during_monitor_downtime_are_notified_once() {
     let monitor = home.start(&["monitor"]);
     wait_for_evaluations(&home, 3);
     stop(monitor);
-    assert_eq!(stored_alert(&home), critical_and_over(1));
+    assert_eq!(stored_alerts(&home), critical_then_resolved(1));
 
-    // The file is lost, and one that an older program wrote comes back without its changes.
+    // The file is lost; then one of an older version without `changes` is restored.
     let old = home.read("state/breakers.json");
     fs_err::remove_file(home.path("state/breakers.json")).unwrap();
     let monitor = home.start(&["monitor"]);
@@ -182,9 +193,9 @@ fn open_periods_during_monitor_downtime_are_notified_once() {
     replace_atomically(&home, &old);
     wait_for_evaluations(&home, 2);
     stop(monitor);
-    assert_eq!(stored_alert(&home), critical_and_over(1));
-    let told = receiver.next_post().json;
-    assert_eq!((&told["alerts"][0]["news"], receiver.is_empty()), (&"passed".into(), true));
+    assert_eq!(stored_alerts(&home), critical_then_resolved(1));
+    let event = receiver.next_post().json["alerts"][0]["event"].clone();
+    assert_eq!((event, receiver.is_empty()), ("resolved_unnotified".into(), true));
 }
 
 #[test]
@@ -192,23 +203,23 @@ fn a_manual_open_period_is_reported_as_manual() {
     let receiver = FakeReceiver::with_statuses(&[]);
     let home = home_with_monitor(&receiver);
     assert_eq!(home.cynosure(&["check", "--alert"]).code, Some(0));
-    for order in ["open", "close"] {
-        assert_eq!(home.cynosure(&["breaker", order, PROVIDER]).code, Some(0));
+    for command in ["open", "close"] {
+        assert_eq!(home.cynosure(&["breaker", command, PROVIDER]).code, Some(0));
     }
 
     let ran = home.cynosure(&["check", "--alert"]);
 
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(ran.stdout.contains("1 alert told\nwebhook a: delivered\n"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("1 new notification\nwebhook a: delivered\n"), "{}", ran.stdout);
     assert!(
         ran.stderr.contains(
-            "INFO alert, over by now, a person closed its breaker: left alone, \
-             since a person opened its breaker (from "
+            "problem=\"its circuit breaker was opened manually\" \
+             reason=\"its circuit breaker was closed manually\" occurrences=1 from="
         ),
         "{}",
         ran.stderr
     );
     let alert = &receiver.next_post().json["alerts"][0];
-    assert_eq!(alert["message"], "left alone, since a person opened its breaker");
-    assert_eq!(alert["ended_since"], "a person closed its breaker");
+    assert_eq!(alert["message"], "its circuit breaker was opened manually");
+    assert_eq!(alert["resolved_reason"], "its circuit breaker was closed manually");
 }

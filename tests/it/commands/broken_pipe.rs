@@ -1,4 +1,4 @@
-//! Readers that leave early, and `status --watch`.
+//! Closed standard output and error, and `status --watch`.
 
 use rustix::process::Signal;
 

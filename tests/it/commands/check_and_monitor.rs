@@ -1,4 +1,4 @@
-//! `check` and `monitor`: what is found, what is restarted, and what is told.
+//! `check` and `monitor`: findings, restarts and log lines.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::bus::{BusDaemon, FakeSystemd, SystemdBehaviour};
 use crate::commands::status::live_state;
 use crate::commands::test_home::{ProgramOutput, TestHome, dead_pid};
 
-/// A worker, this test, that let its deadline pass an hour ago.
+/// State of a worker, this test process, that missed its deadline an hour ago.
 fn stuck_state() -> ExecutionState {
     let now = RealEnv.now();
     let late = Timestamp(now.0 - 3_600_000);
@@ -31,33 +31,33 @@ pub(super) fn write_state(home: &TestHome, source: &str, state: &ExecutionState)
     save_state_file(&RealDisk, &dir.join("execution_state.json"), state).unwrap();
 }
 
-fn home_of(state: &ExecutionState) -> TestHome {
+fn home_with_state(state: &ExecutionState) -> TestHome {
     let home = TestHome::with_source_work();
     write_state(&home, "work", state);
     home
 }
 
-/// `check` beside a made-up systemd, whose unit runs this test.
-fn check(home: &TestHome, daemon: &BusDaemon, args: &[&str]) -> ProgramOutput {
+/// Runs a command with the fake systemd on this bus.
+fn run_with_systemd(home: &TestHome, daemon: &BusDaemon, args: &[&str]) -> ProgramOutput {
     home.finish(home.command(args).env("DBUS_SYSTEM_BUS_ADDRESS", daemon.address()))
 }
 
-fn home_with_systemd(manner: SystemdBehaviour) -> (BusDaemon, FakeSystemd) {
+fn home_with_systemd(behaviour: SystemdBehaviour) -> (BusDaemon, FakeSystemd) {
     let daemon = BusDaemon::start();
-    let systemd = FakeSystemd::start(daemon.address(), manner);
+    let systemd = FakeSystemd::start(daemon.address(), behaviour);
     systemd.set_main_pid(std::process::id());
     (daemon, systemd)
 }
 
 #[test]
 fn without_systemd_the_states_are_checked() {
-    let home = home_of(&ExecutionState { last_updated: RealEnv.now(), ..fresh_state() });
+    let home = home_with_state(&ExecutionState { last_updated: RealEnv.now(), ..fresh_state() });
 
     let ran = home.cynosure(&["check"]);
 
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.cells().contains("HEALTHY | execution | work | downloading\n"), "{}", ran.stdout);
-    assert!(ran.stdout.contains("it can neither be seen nor restarted"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("it cannot be observed or restarted"), "{}", ran.stdout);
 }
 
 pub(super) fn fresh_state() -> ExecutionState {
@@ -82,7 +82,7 @@ fn a_state_that_cannot_be_read_is_unknown() {
         let ran = home.cynosure(&["check"]);
 
         assert_eq!(ran.code, Some(3), "{ran:?}");
-        assert_eq!(home.read("state/work/execution_state.json"), text, "it is left as it was");
+        assert_eq!(home.read("state/work/execution_state.json"), text, "the file is unchanged");
     }
 }
 
@@ -96,69 +96,73 @@ fn a_configuration_that_cannot_be_read_is_unknown() {
 
 #[test]
 fn a_worker_that_died_is_critical() {
-    let home = home_of(&ExecutionState { pid: Some(dead_pid()), ..fresh_state() });
+    let home = home_with_state(&ExecutionState { pid: Some(dead_pid()), ..fresh_state() });
 
     let ran = home.cynosure(&["check"]);
 
     assert_eq!(ran.code, Some(2), "{ran:?}");
-    assert!(ran.stdout.contains("is gone without a word"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("died without recording its exit"), "{}", ran.stdout);
 }
 
 #[test]
 fn a_worker_that_cannot_write_is_alive_by_its_lock() {
-    let home = home_of(&ExecutionState {
+    let home = home_with_state(&ExecutionState {
         pid: Some(dead_pid()),
         last_updated: RealEnv.now(),
         ..fresh_state()
     });
-    let _held = FileLock::acquire(&home.path("state/work/lock")).unwrap();
+    let _lock = FileLock::acquire(&home.path("state/work/lock")).unwrap();
 
     let ran = home.cynosure(&["check"]);
     let status = home.cynosure(&["status"]);
 
-    assert!(!ran.stdout.contains("is gone without a word"), "{}", ran.stdout);
+    assert!(!ran.stdout.contains("died without recording its exit"), "{}", ran.stdout);
     assert!(!status.stdout.contains("not running"), "{}", status.stdout);
 }
 
 #[test]
 fn a_stuck_worker_is_restarted_once_then_must_wait() {
     let (daemon, systemd) = home_with_systemd(SystemdBehaviour::Allow);
-    let home = home_of(&stuck_state());
+    let home = home_with_state(&stuck_state());
 
-    let looked = check(&home, &daemon, &["check"]);
-    assert_eq!((looked.code, systemd.restarts().len()), (Some(2), 0), "{looked:?}");
-    let first = check(&home, &daemon, &["check", "--restart", "--json"]);
-    let second = check(&home, &daemon, &["check", "--restart"]);
+    let plain = run_with_systemd(&home, &daemon, &["check"]);
+    assert_eq!((plain.code, systemd.restarts().len()), (Some(2), 0), "{plain:?}");
+    let first = run_with_systemd(&home, &daemon, &["check", "--restart", "--json"]);
+    let second = run_with_systemd(&home, &daemon, &["check", "--restart"]);
 
     assert_eq!((first.code, second.code), (Some(2), Some(2)), "{first:?} {second:?}");
     assert_eq!(systemd.restarts(), ["cynosure.service"]);
-    let told = &first.json_lines()[0];
-    assert!(told["restart"].as_str().unwrap().contains("restart 1 in a row"), "{told}");
-    assert_eq!(told["monitor"]["restarts"][0]["outcome"], "accepted");
+    let report = &first.json_lines()[0];
+    assert!(report["restart"].as_str().unwrap().contains("restart 1 in a row"), "{report}");
+    assert_eq!(report["monitor"]["restarts"][0]["outcome"], "accepted");
     assert!(second.stdout.contains("the next restart is allowed at"), "{}", second.stdout);
-    assert!(second.stdout.contains(": restarted, since work: stuck:"), "{}", second.stdout);
+    assert!(second.stdout.contains(": restarted, reason: work: stuck while "), "{}", second.stdout);
 }
 
 #[test]
 fn a_restart_that_is_not_authorised_says_which_rule_is_missing() {
     let (daemon, _systemd) = home_with_systemd(SystemdBehaviour::Deny);
-    let home = home_of(&stuck_state());
+    let home = home_with_state(&stuck_state());
 
-    let ran = check(&home, &daemon, &["check", "--restart"]);
+    let ran = run_with_systemd(&home, &daemon, &["check", "--restart"]);
 
     assert_eq!(ran.code, Some(2), "{ran:?}");
-    assert!(ran.stdout.contains("does not let this user do that"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("does not allow this user to do that"), "{}", ran.stdout);
     assert!(ran.stdout.contains("/usr/share/polkit-1/rules.d"), "{}", ran.stdout);
-    assert!(ran.stdout.contains("a restart was refused"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("a restart was rejected, its reason: work: stuck while "),
+        "{}",
+        ran.stdout
+    );
 }
 
 #[test]
 fn a_systemd_that_does_not_answer_is_unknown() {
     let (daemon, _systemd) = home_with_systemd(SystemdBehaviour::Silent);
-    let home = home_of(&ExecutionState { last_updated: RealEnv.now(), ..fresh_state() });
+    let home = home_with_state(&ExecutionState { last_updated: RealEnv.now(), ..fresh_state() });
     home.configure("[restart]", "[monitor]\nbus_timeout = \"300ms\"\n[restart]");
 
-    let ran = check(&home, &daemon, &["check"]);
+    let ran = run_with_systemd(&home, &daemon, &["check"]);
 
     assert_eq!(ran.code, Some(3), "{ran:?}");
     assert!(ran.stdout.contains("no answer within 0.3 s"), "{}", ran.stdout);
@@ -168,19 +172,20 @@ fn a_systemd_that_does_not_answer_is_unknown() {
 fn restarts_can_be_switched_off() {
     let (daemon, systemd) = home_with_systemd(SystemdBehaviour::Allow);
     for switch in ["[monitor]\nrestart_stuck = false", "[service]\nenable_auto_restart = false"] {
-        let home = home_of(&stuck_state());
+        let home = home_with_state(&stuck_state());
         home.configure("[restart]", &format!("{switch}\n[restart]"));
 
-        let ran = check(&home, &daemon, &["check", "--restart"]);
+        let ran = run_with_systemd(&home, &daemon, &["check", "--restart"]);
 
-        assert!(ran.stdout.contains("a restart would help, and is switched off"), "{}", ran.stdout);
+        let disabled = "a restart would help, but automatic restarts are disabled";
+        assert!(ran.stdout.contains(disabled), "{}", ran.stdout);
     }
     assert_eq!(systemd.restarts(), Vec::<String>::new());
 }
 
 #[test]
 fn removed_sources_are_not_checked() {
-    let home = home_of(&ExecutionState { last_updated: RealEnv.now(), ..fresh_state() });
+    let home = home_with_state(&ExecutionState { last_updated: RealEnv.now(), ..fresh_state() });
     write_state(&home, "old", &stuck_state());
 
     let ran = home.cynosure(&["check"]);
@@ -204,20 +209,20 @@ fn two_hundred_sources_are_each_checked() {
     let ran = home.cynosure(&["check", "--json"]);
 
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    let told = &ran.json_lines()[0];
-    let of_work = |check: &&serde_json::Value| check["name"] == "execution";
-    assert_eq!(told["checks"].as_array().unwrap().iter().filter(of_work).count(), 200);
+    let report = &ran.json_lines()[0];
+    let is_execution = |check: &&serde_json::Value| check["name"] == "execution";
+    assert_eq!(report["checks"].as_array().unwrap().iter().filter(is_execution).count(), 200);
 }
 
 #[test]
 fn the_monitor_restarts_a_stuck_unit_and_stops_on_signal() {
     let (daemon, systemd) = home_with_systemd(SystemdBehaviour::Allow);
-    let home = home_of(&stuck_state());
+    let home = home_with_state(&stuck_state());
     let mut command = home.command(&["monitor"]);
     command.env("DBUS_SYSTEM_BUS_ADDRESS", daemon.address());
     let mut monitor = crate::commands::test_home::RunningProgram(command.spawn().unwrap());
 
-    monitor.log_until("asked systemd for a restart (restart 1 in a row)");
+    monitor.log_until("asked systemd for a restart unit=\"cynosure.service\" restarts=1 ");
     monitor.signal(Signal::TERM);
 
     assert_eq!(monitor.0.wait().unwrap().code(), Some(143));
@@ -227,15 +232,15 @@ fn the_monitor_restarts_a_stuck_unit_and_stops_on_signal() {
 
 #[test]
 fn the_monitor_continues_without_systemd() {
-    let home = home_of(&ExecutionState { last_updated: RealEnv.now(), ..fresh_state() });
+    let home = home_with_state(&ExecutionState { last_updated: RealEnv.now(), ..fresh_state() });
     home.configure("[restart]", "[monitor]\ninterval = \"50ms\"\n[restart]");
     let mut monitor = home.start(&["monitor"]);
 
-    monitor.log_until("it can neither be seen nor restarted");
+    monitor.log_until("it cannot be observed or restarted");
     write_state(&home, "work", &ExecutionState { status: Status::Downloading, ..stuck_state() });
-    monitor.log_until("its deadline has passed");
+    monitor.log_until("missed its deadline");
     home.write("state/work/execution_state.json", "{");
-    monitor.log_until("its state is not known");
+    monitor.log_until("its state file cannot be read");
     fs_err::remove_file(home.path("state/work/execution_state.json")).unwrap();
     monitor.log_until("it has never run");
     monitor.signal(Signal::INT);
@@ -247,7 +252,7 @@ fn the_monitor_continues_without_systemd() {
 fn a_wait_of_hours_is_no_reason_to_restart_anything() {
     let (daemon, systemd) = home_with_systemd(SystemdBehaviour::Allow);
     let since = Timestamp(RealEnv.now().0 - 6 * 3_600_000);
-    let home = home_of(&ExecutionState {
+    let home = home_with_state(&ExecutionState {
         status: Status::RateLimited,
         state_since: since,
         last_progress: since,
@@ -257,7 +262,7 @@ fn a_wait_of_hours_is_no_reason_to_restart_anything() {
         ..live_state()
     });
 
-    let ran = check(&home, &daemon, &["check", "--restart"]);
+    let ran = run_with_systemd(&home, &daemon, &["check", "--restart"]);
 
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert_eq!(systemd.restarts(), Vec::<String>::new());

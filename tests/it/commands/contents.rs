@@ -1,4 +1,4 @@
-//! The program beside a server that has another content under an id or a blob id it knows.
+//! Servers that return another content under a known id or blob id.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::commands::test_home::{ProgramOutput, TestHome};
 use crate::fake_mailbox::{FakeMailbox, ServedMailbox};
 use crate::hostile_server::plain_response;
 
-/// A mailbox of some mails, and what the program makes of it.
+/// Fake mailbox, and the home of a program that extracts it.
 struct MailboxScenario {
     mailbox: ServedMailbox,
     home: Arc<TestHome>,
@@ -16,29 +16,29 @@ struct MailboxScenario {
 
 impl MailboxScenario {
     async fn new(mailbox: FakeMailbox) -> Self {
-        let served = mailbox.serve().await;
-        let home = Arc::new(TestHome::with_source_at(served.server.url.as_str()));
+        let mailbox = mailbox.serve().await;
+        let home = Arc::new(TestHome::with_source_at(mailbox.server.url.as_str()));
         home.configure("attempts = 1\n", "attempts = 1\n[item]\nmax_attempts = 1\n");
-        Self { mailbox: served, home }
+        Self { mailbox, home }
     }
 
-    /// Runs the program to its end while the server of the test goes on.
+    /// Runs the program to its end, while the server of the test keeps serving.
     async fn cynosure(&self, args: &'static [&'static str]) -> ProgramOutput {
         let home = Arc::clone(&self.home);
         tokio::task::spawn_blocking(move || home.cynosure(args)).await.unwrap()
     }
 
-    /// Runs one session and returns its account.
+    /// Runs one session and returns its summary.
     async fn summary_line(&self, code: i32) -> String {
         let ran = self.cynosure(&["run", "--once"]).await;
         assert_eq!(ran.code, Some(code), "{ran:?}");
         let lines = format!("{}{}", ran.stdout, ran.stderr);
-        let account = lines.lines().rfind(|line| line.contains("listed ") && line.contains(" = "));
-        let account = account.unwrap_or_else(|| panic!("no account in {lines}"));
-        account[account.find("listed ").unwrap()..].to_owned()
+        let summary = lines.lines().rfind(|line| line.contains("listed ") && line.contains(" = "));
+        let summary = summary.unwrap_or_else(|| panic!("no summary in {lines}"));
+        summary[summary.find("listed ").unwrap()..].to_owned()
     }
 
-    /// What is stored, in the order of the paths, with the file names.
+    /// Returns file name and content of each stored message, in the order of the paths.
     fn stored_files(&self) -> Vec<(String, String)> {
         let files = self.home.messages().into_iter();
         let read = |path: std::path::PathBuf| {
@@ -53,60 +53,60 @@ fn path_and_bytes(files: &[(&str, &str)]) -> Vec<(String, String)> {
     files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
 }
 
-/// Three mails whose arrival is in the log, so that a cursor can be lost.
+/// Mailbox of three mails whose arrivals are in its change log, so that a cursor can expire.
 fn mailbox() -> FakeMailbox {
     let mut mailbox = FakeMailbox::with_emails(0);
     ["M0", "M1", "M2"].iter().for_each(|id| mailbox.deliver(id));
     mailbox
 }
 
-/// FAULTS 44: same ids and threads, other blobs and sizes, cursor lost.
+/// FAULTS 44: same ids and threads, other blobs and sizes, expired cursor.
 #[tokio::test]
 async fn mail_of_a_restored_server_is_stored_beside_the_old() {
-    let scene = MailboxScenario::new(mailbox()).await;
-    let account = scene.summary_line(0).await;
-    assert_eq!(account, "listed 3 = stored 3 + gone 0 + quarantined 0");
+    let scenario = MailboxScenario::new(mailbox()).await;
+    let summary = scenario.summary_line(0).await;
+    assert_eq!(summary, "listed 3 = stored 3 + gone 0 + quarantined 0");
 
-    scene.mailbox.with_mailbox(|mailbox| {
+    scenario.mailbox.with_mailbox(|mailbox| {
         mailbox.replace("M0", "R0", "restored 0");
         mailbox.replace("M2", "R2", "restored 2");
         mailbox.log.clear();
     });
-    let account = scene.summary_line(0).await;
+    let summary = scenario.summary_line(0).await;
 
-    assert_eq!(account, "listed 2 = stored 2 + gone 0 + quarantined 0; 2 new versions, 0 copies");
+    assert_eq!(summary, "listed 2 = stored 2 + gone 0 + quarantined 0; 2 new versions, 0 copies");
     let (old, new) = (
         [("+m0.eml", "M0"), ("+m1.eml", "M1"), ("+m2.eml", "M2")],
         [("+m0.2.eml", "restored 0"), ("+m2.2.eml", "restored 2")],
     );
-    assert_eq!(scene.stored_files(), [path_and_bytes(&old), path_and_bytes(&new)].concat());
-    let verified = scene.cynosure(&["verify"]).await;
+    assert_eq!(scenario.stored_files(), [path_and_bytes(&old), path_and_bytes(&new)].concat());
+    let verified = scenario.cynosure(&["verify"]).await;
     assert_eq!(verified.code, Some(0), "{verified:?}");
     assert!(verified.stdout.contains("5 documents of 3 items verified"), "{verified:?}");
 }
 
-/// FAULTS 44: the blob id of a deleted mail names another content now.
+/// FAULTS 44: the blob id of a deleted mail now belongs to another content.
 #[tokio::test]
 async fn a_new_mail_under_a_used_blob_of_another_size_is_fetched() {
-    let scene = MailboxScenario::new(mailbox()).await;
-    scene.summary_line(0).await;
+    let scenario = MailboxScenario::new(mailbox()).await;
+    scenario.summary_line(0).await;
 
-    scene.mailbox.with_mailbox(|mailbox| {
+    scenario.mailbox.with_mailbox(|mailbox| {
         mailbox.destroy(|id| id == "M0");
         mailbox.deliver("M3");
         mailbox.replace("M3", "BM0", "not what M0 was");
         mailbox.deliver("M4");
         mailbox.replace("M4", "BM1", "M1");
     });
-    let account = scene.summary_line(0).await;
+    let summary = scenario.summary_line(0).await;
 
-    assert_eq!(account, "listed 2 = stored 2 + gone 0 + quarantined 0; 0 new versions, 1 copy");
-    let stored = scene.stored_files();
+    assert_eq!(summary, "listed 2 = stored 2 + gone 0 + quarantined 0; 0 new versions, 1 copy");
+    let stored = scenario.stored_files();
     assert_eq!(stored.len(), 4, "{stored:?}");
     assert_eq!(stored.last(), path_and_bytes(&[("+m3.eml", "not what M0 was")]).last());
 }
 
-/// FAULTS 48: the listing names a blob that is not there any more.
+/// FAULTS 48: the listing contains a blob that no longer exists.
 #[tokio::test]
 async fn a_blob_changed_before_its_download_is_refetched() {
     let mut mailbox = mailbox();
@@ -117,58 +117,58 @@ async fn a_blob_changed_before_its_download_is_refetched() {
         });
         Some(json!({"state": "3", "list": list.collect::<Vec<_>>(), "notFound": []}))
     });
-    let scene = MailboxScenario::new(mailbox).await;
+    let scenario = MailboxScenario::new(mailbox).await;
 
-    let account = scene.summary_line(0).await;
+    let summary = scenario.summary_line(0).await;
 
-    assert_eq!(account, "listed 3 = stored 3 + gone 0 + quarantined 0");
+    assert_eq!(summary, "listed 3 = stored 3 + gone 0 + quarantined 0");
     assert_eq!(
-        scene.stored_files(),
+        scenario.stored_files(),
         path_and_bytes(&[("+m0.eml", "M0"), ("+m1.eml", "M1"), ("+m2.eml", "M2")])
     );
 }
 
-/// FAULTS 48: a mail that was quarantined under its old blob.
+/// FAULTS 48: a mail that was quarantined with its old blob.
 #[tokio::test]
 async fn a_requeued_mail_is_fetched_under_its_new_blob() {
     let mut mailbox = mailbox();
     mailbox.request_override = Some(("/get/alice/BM1/", plain_response("404 None", "", "")));
-    let scene = MailboxScenario::new(mailbox).await;
-    let account = scene.summary_line(3).await;
-    assert!(account.starts_with("listed 3 = stored 2 + gone 0 + quarantined 1"), "{account}");
+    let scenario = MailboxScenario::new(mailbox).await;
+    let summary = scenario.summary_line(3).await;
+    assert!(summary.starts_with("listed 3 = stored 2 + gone 0 + quarantined 1"), "{summary}");
 
-    scene.mailbox.with_mailbox(|mailbox| {
+    scenario.mailbox.with_mailbox(|mailbox| {
         mailbox.request_override = None;
         mailbox.replace("M1", "new", "another content");
     });
-    scene.cynosure(&["requeue", "--source", "work"]).await;
-    let account = scene.summary_line(0).await;
+    scenario.cynosure(&["requeue", "--source", "work"]).await;
+    let summary = scenario.summary_line(0).await;
 
-    assert_eq!(account, "listed 1 = stored 1 + gone 0 + quarantined 0");
+    assert_eq!(summary, "listed 1 = stored 1 + gone 0 + quarantined 0");
     assert_eq!(
-        scene.stored_files().last(),
+        scenario.stored_files().last(),
         path_and_bytes(&[("+m1.eml", "another content")]).last()
     );
 }
 
-/// FAULTS 48: the same, where a full listing brings the new blob.
+/// FAULTS 48: the same, with the new blob from a full listing.
 #[tokio::test]
 async fn a_quarantined_mail_listed_with_a_new_blob_is_fetched() {
     let mut mailbox = mailbox();
     mailbox.request_override = Some(("/get/alice/BM1/", plain_response("404 None", "", "")));
-    let scene = MailboxScenario::new(mailbox).await;
-    scene.summary_line(3).await;
+    let scenario = MailboxScenario::new(mailbox).await;
+    scenario.summary_line(3).await;
 
-    scene.mailbox.with_mailbox(|mailbox| {
+    scenario.mailbox.with_mailbox(|mailbox| {
         mailbox.request_override = None;
         mailbox.replace("M1", "new", "another content");
         mailbox.log.clear();
     });
-    let account = scene.summary_line(0).await;
+    let summary = scenario.summary_line(0).await;
 
-    assert_eq!(account, "listed 1 = stored 1 + gone 0 + quarantined 0");
+    assert_eq!(summary, "listed 1 = stored 1 + gone 0 + quarantined 0");
     assert_eq!(
-        scene.stored_files().last(),
+        scenario.stored_files().last(),
         path_and_bytes(&[("+m1.eml", "another content")]).last()
     );
 }

@@ -1,15 +1,16 @@
-//! `doctor`, outside of systemd and with a made-up one.
+//! `doctor`, without systemd and with a fake one.
 
 use serde_json::Value;
 
 use crate::bus::{BusDaemon, FakeSystemd, SystemdBehaviour};
 use crate::commands::test_home::{ProgramOutput, TestHome, fixed_response_server};
 
-/// The finding about something.
-fn finding(ran: &ProgramOutput, what: &str) -> Value {
-    let told = &ran.json_lines()[0];
-    let found = told["findings"].as_array().unwrap().iter().find(|found| found["what"] == what);
-    found.unwrap_or_else(|| panic!("nothing about {what} in {told}")).clone()
+/// Returns the finding about a subject.
+fn finding(ran: &ProgramOutput, subject: &str) -> Value {
+    let report = &ran.json_lines()[0];
+    let mut findings = report["findings"].as_array().unwrap().iter();
+    let found = findings.find(|finding| finding["what"] == subject);
+    found.unwrap_or_else(|| panic!("no finding about {subject} in {report}")).clone()
 }
 
 #[test]
@@ -49,7 +50,7 @@ fn an_accepting_server_is_ok_and_no_secret_is_shown() {
     let credential = finding(&ran, "demo: credential");
     assert!(credential["message"].as_str().unwrap().ends_with("can be read, mode 0600"));
     assert!(!ran.stdout.contains(secret.trim()), "{}", ran.stdout);
-    assert!(!home.path("state").exists(), "looking makes nothing");
+    assert!(!home.path("state").exists(), "the command creates no files");
 }
 
 #[test]
@@ -66,16 +67,16 @@ fn an_offline_source_is_a_finding() {
 
 #[test]
 fn a_rejected_credential_differs_from_a_down_server() {
-    let refusal = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    let response = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     let home = TestHome::with_source_at(&format!(
         "http://{}/.well-known/jmap",
-        fixed_response_server(refusal)
+        fixed_response_server(response)
     ));
 
     let ran = home.cynosure(&["doctor", "--json"]);
 
     let server = finding(&ran, "work: server");
-    assert_eq!(server["remedy"], "put a fresh credential in its place", "{server}");
+    assert_eq!(server["remedy"], "replace the credential", "{server}");
 }
 
 #[test]
@@ -111,9 +112,9 @@ fn an_installed_unit_is_checked() {
 
     assert_eq!(finding(&ran, "systemd")["message"], "257.1");
     assert_eq!(finding(&ran, "restart over D-Bus")["mark"], "ok");
-    assert_eq!(finding(&ran, "watchdog")["message"], "ends it after 1 min of silence");
+    assert_eq!(finding(&ran, "watchdog")["message"], "kills it after 1 min without a keep-alive");
     let limit = finding(&ran, "start limit");
     assert_eq!(limit["mark"], "wrong");
-    assert!(limit["message"].as_str().unwrap().starts_with("after 5 starts within 10 s"));
+    assert!(limit["message"].as_str().unwrap().starts_with("after 5 starts within 10 s, systemd"));
     assert_eq!(systemd.restarts(), Vec::<String>::new());
 }

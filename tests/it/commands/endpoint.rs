@@ -1,4 +1,4 @@
-//! The endpoint of a monitor: begun, told, begun anew, refused, and ended.
+//! Endpoint of the monitor: start, changed settings, refused settings, and shutdown.
 
 use std::io::{BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use crate::commands::status::live_state;
 use crate::commands::test_home::{RunningProgram, TestHome};
 use crate::endpoint::client::{connect, read_head, request, send_request};
 
-/// A monitor with a watched source, that looks often.
+/// Home with one source, whose monitor checks every 200 ms and serves this endpoint.
 fn home_with_monitor(endpoint: &str) -> TestHome {
     let home = TestHome::with_source_work();
     write_state(&home, "work", &ExecutionState { last_updated: RealEnv.now(), ..fresh_state() });
@@ -23,9 +23,9 @@ fn home_with_monitor(endpoint: &str) -> TestHome {
 
 const ENDPOINT_CONFIG: &str = "[endpoint]\nlisten = \"127.0.0.1:0\"\nrequests_per_minute = 10000";
 
-/// Where it says that it listens.
+/// Waits until the endpoint listens, and returns its address.
 fn listening_address(monitor: &mut RunningProgram) -> SocketAddr {
-    let log = monitor.log_up_to("the endpoint listens on http://");
+    let log = monitor.log_up_to("endpoint listening url=http://");
     let (_, after) = log.rsplit_once("http://").unwrap();
     after.split('/').next().unwrap().parse().unwrap()
 }
@@ -51,7 +51,7 @@ fn the_endpoint_shows_the_state_and_ends_with_the_monitor() {
     );
     assert!(send_request(address, "GET", "/", &[]).body.contains("id=\"source-work\""));
 
-    // A page that stays open does not hold it up.
+    // An open event stream does not delay the shutdown.
     let mut page = connect(address);
     page.write_all(request("GET", "/events", &[]).as_bytes()).unwrap();
     let mut page = BufReader::new(page);
@@ -104,12 +104,12 @@ fn changed_settings_restart_it_and_a_token_protects_it() {
     assert_ne!(send_request(open, "GET", "/health", &[]).status, 401);
 
     home.configure("requests_per_minute = 10000", "token = { file = \"token\" }");
-    let shut = listening_address(&mut monitor);
+    let protected = listening_address(&mut monitor);
 
-    assert_eq!(send_request(shut, "GET", "/health", &[]).status, 401);
-    let known =
-        send_request(shut, "GET", "/api/health/overview", &[("Authorization", "Bearer secret")]);
-    assert_eq!(known.status, 200);
+    assert_eq!(send_request(protected, "GET", "/health", &[]).status, 401);
+    let credential = ("Authorization", "Bearer secret");
+    let authorized = send_request(protected, "GET", "/api/health/overview", &[credential]);
+    assert_eq!(authorized.status, 200);
 }
 
 #[test]
@@ -117,16 +117,17 @@ fn a_changed_token_is_applied() {
     let home = home_with_monitor(&format!("{ENDPOINT_CONFIG}\ntoken = {{ file = \"token\" }}"));
     let mut monitor = home.start(&["monitor"]);
     let before = listening_address(&mut monitor);
-    let ask = |token: &str| {
-        let proof = format!("Bearer {token}");
-        send_request(before, "GET", "/api/health/overview", &[("Authorization", &proof)]).status
+    let status_with_token = |token: &str| {
+        let bearer = format!("Bearer {token}");
+        send_request(before, "GET", "/api/health/overview", &[("Authorization", &bearer)]).status
     };
-    assert_eq!(ask("secret"), 200);
+    assert_eq!(status_with_token("secret"), 200);
 
     home.write("token", "another");
     let after = listening_address(&mut monitor);
 
-    assert_eq!((after, ask("secret"), ask("another")), (before, 401, 200));
+    let statuses = ["secret", "another"].map(status_with_token);
+    assert_eq!((after, statuses), (before, [401, 200]));
 }
 
 #[test]
@@ -138,13 +139,13 @@ fn the_old_address_is_kept_while_the_new_one_is_in_use() {
     let old = listening_address(&mut monitor);
 
     home.configure("listen = \"127.0.0.1:0\"", &format!("listen = \"{new}\""));
-    monitor.log_until(&format!("the endpoint stays at http://{old}/: cannot listen on {new}"));
+    monitor.log_until(&format!("error=still served at http://{old}/: cannot listen on {new}"));
     assert_eq!(send_request(old, "GET", "/api/health/overview", &[]).status, 200);
 
     drop(taken);
     assert_eq!(listening_address(&mut monitor), new);
     assert_eq!(send_request(new, "GET", "/api/health/overview", &[]).status, 200);
-    assert!(TcpStream::connect(old).is_err(), "nobody listens at the old one any more");
+    assert!(TcpStream::connect(old).is_err(), "nothing listens at the old address any more");
 }
 
 #[test]
@@ -153,9 +154,9 @@ fn a_slow_token_command_does_not_delay_the_monitor() {
     let home = home_with_monitor(&format!("[endpoint]\nlisten = \"127.0.0.1:0\"\n{slow}"));
     let mut monitor = home.start(&["monitor"]);
 
-    let log = monitor.log_up_to("it can neither be seen nor restarted");
+    let log = monitor.log_up_to("it cannot be observed or restarted");
 
-    assert!(!log.contains("the endpoint is not served"), "{log}");
+    assert!(!log.contains("cannot apply the endpoint settings"), "{log}");
 }
 
 #[test]
@@ -164,18 +165,18 @@ fn unwritable_trends_are_logged_once_and_block_nothing() {
     home.write("state/trends.lock/in-the-way", "");
     let mut monitor = home.start(&["monitor"]);
     let address = listening_address(&mut monitor);
-    monitor.log_until("the lines of the day have a gap");
+    monitor.log_until("cannot record the trends of the last day");
 
-    let looked = || send_request(address, "GET", "/health", &[]).json()["looked_at"].clone();
+    let checked_at = || send_request(address, "GET", "/health", &[]).json()["looked_at"].clone();
     for _ in 0..2 {
-        let before = looked();
-        crate::endpoint::wait_until(|| looked() != before);
+        let before = checked_at();
+        crate::endpoint::wait_until(|| checked_at() != before);
     }
     monitor.signal(Signal::TERM);
     let mut rest = String::new();
     monitor.0.stderr.take().unwrap().read_to_string(&mut rest).unwrap();
 
-    assert!(!rest.contains("gap"), "{rest}");
+    assert!(!rest.contains("cannot record the trends"), "{rest}");
 }
 
 #[test]
@@ -185,13 +186,13 @@ fn an_address_in_use_is_logged_and_the_monitor_continues() {
     let home = home_with_monitor(&format!("[endpoint]\nlisten = \"{address}\""));
     let mut monitor = home.start(&["monitor"]);
 
-    // Each is done beside the other, in whatever order.
-    let looked = "it can neither be seen nor restarted";
-    if !monitor.log_up_to("the endpoint is not served: cannot listen on").contains(looked) {
-        monitor.log_until(looked);
+    // The endpoint and the checks start concurrently: either log line may come first.
+    let first_finding = "it cannot be observed or restarted";
+    if !monitor.log_up_to("error=not served: cannot listen on").contains(first_finding) {
+        monitor.log_until(first_finding);
     }
     drop(taken);
-    monitor.log_until("the endpoint listens on http://");
+    monitor.log_until("endpoint listening url=http://");
 }
 
 #[test]
@@ -200,10 +201,10 @@ fn an_unreadable_token_leaves_the_endpoint_closed() {
         home_with_monitor("[endpoint]\nlisten = \"127.0.0.1:0\"\ntoken = { file = \"nowhere\" }");
     let mut monitor = home.start(&["monitor"]);
 
-    let log = monitor.log_up_to("the endpoint is not served: ");
+    let log = monitor.log_up_to("error=not served: ");
 
     assert!(log.contains("credential file"), "{log}");
-    assert!(!log.contains("listens on"), "{log}");
+    assert!(!log.contains("endpoint listening"), "{log}");
 }
 
 #[test]
@@ -213,7 +214,8 @@ fn remote_access_requires_a_token() {
         let ran = home.cynosure(command);
 
         assert_eq!(ran.code, Some(78), "{ran:?}");
-        assert!(ran.stderr.contains("`endpoint.listen` lets other machines ask"), "{}", ran.stderr);
+        let reason = "`endpoint.listen` accepts requests from other machines";
+        assert!(ran.stderr.contains(reason), "{}", ran.stderr);
         assert!(ran.stderr.contains("token = { file ="), "{}", ran.stderr);
     }
 }

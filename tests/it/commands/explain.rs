@@ -1,4 +1,4 @@
-//! `explain`: what a reply is judged to be, and why; and replies that were kept.
+//! `explain`: classification of a response with its reason, and stored responses.
 
 use std::io::Write as _;
 use std::process::Stdio;
@@ -25,7 +25,7 @@ header = { name = \"X-Error\", contains = \"gone\" }
 class = \"not_found\"
 ";
 
-/// A reply that tries to take over the terminal, and repeats the token.
+/// Response with terminal control sequences, which also repeats the token.
 fn hostile_response() -> Vec<u8> {
     let headers = "Content-Type: text/plain\r\nX-RateLimit-Remaining: 7\r\nSet-Cookie: id=stolen\r\n\
                    Server: evil\u{9b}31m\r\nX-Odd: kept-out\r\nX-Error: disk\r\n";
@@ -39,8 +39,8 @@ fn explain_response(args: &[&str]) -> ProgramOutput {
     ran
 }
 
-/// Nothing in the text could do anything to a terminal.
-fn assert_sanitized(text: &str) -> bool {
+/// Returns true if the text has no bidi controls, and no control characters except line feeds.
+fn is_terminal_safe(text: &str) -> bool {
     !text.chars().any(|c| (c.is_control() && c != '\n') || ('\u{202a}'..='\u{202e}').contains(&c))
 }
 
@@ -55,37 +55,37 @@ fn a_reset_years_ahead_is_reported() {
         "X-RateLimit-Reset: 4000000000",
     ]);
 
-    let ahead = ran.stdout.split("(in ").nth(1).unwrap().split(')').next().unwrap();
-    let told = ran.stdout.replace(ahead, "SPAN");
-    insta::assert_snapshot!(told, @r"
-    reply    403, 2 headers, no body
-             judged by the built-in rules
-    rule     throttled_refusal (built in): 403 or 503 with a Retry-After, or with nothing remaining
-    cause    rate_limit (TEMPORARY)
-    verdict  nothing is sent to the provider until the wait is over; it costs no attempt until one item alone was throttled three times
-    delay    1 s
-             the reset is too far off to count: a first try soon, since most limits end soon
-             longer holds follow while it says so again, up to 1 h
-    quota    X-RateLimit-*: 0 requests left
-             reset 4000000000, read as seconds since 1970: 2096-10-02 07:06:40 UTC (in SPAN)
-             no quota lasts that long: the reset counts for nothing
+    let remaining = ran.stdout.split("(in ").nth(1).unwrap().split(')').next().unwrap();
+    let text = ran.stdout.replace(remaining, "SPAN");
+    insta::assert_snapshot!(text, @r"
+    response  403, 2 headers, no body
+              classified by the built-in rules
+    rule      refused_with_rate_limit_hint (built in): 403 or 503 with a Retry-After, or with an exhausted quota
+    cause     rate_limit (TEMPORARY)
+    action    no request is sent to the provider until the wait ends; it costs no attempt, except from the third time that one item alone is throttled
+    delay     1 s
+              the reset is too far away: the first wait is short, since most limits end soon
+              further throttles make it longer, up to 1 h
+    quota     X-RateLimit-*: 0 requests left
+              reset 4000000000, read as seconds since 1970: 2096-10-02 07:06:40 UTC (in SPAN)
+              no known window is that long: the reset is ignored
     ");
 }
 
 #[test]
 fn a_403_differs_between_item_and_listing() {
     insta::assert_snapshot!(explain_response(&["--status", "403"]).stdout, @r"
-    reply    403, no header, no body
-             judged by the built-in rules
-    rule     forbidden (built in): 403 without a word of limits
-    cause    forbidden (PERMANENT)
-    verdict  an item: quarantined at once; ten different items in a row count as a refused credential
-    delay    1 d, then 2 d, 4 d
-             item.recheck, 1 d, doubling up to item.max_recheck, 7 d
-    verdict  the listing and the session: the credential is read again; refused again, all waits for another, and a person is told
-    delay    5 min
-             restart.restart_delay_auth, unless the credential changes sooner
-    quota    the headers say nothing of one
+    response  403, no header, no body
+              classified by the built-in rules
+    rule      forbidden (built in): 403 without a sign of a rate limit
+    cause     forbidden (PERMANENT)
+    action    an item: quarantined at once; ten different items in a row count as a refused credential
+    delay     1 d, then 2 d, 4 d
+              item.recheck, 1 d, doubling up to item.max_recheck, 7 d
+    action    the listing and the session: the credential is reloaded; if it is refused again, an alert is sent and all requests wait for another credential
+    delay     5 min
+              restart.restart_delay_auth, unless the credential changes sooner
+    quota     the headers contain no limit
     ");
 }
 
@@ -93,29 +93,29 @@ fn a_403_differs_between_item_and_listing() {
 fn a_server_error_shows_the_delays_and_their_formula() {
     let ran = explain_response(&["--status", "503", "--scope", "listing"]);
     insta::assert_snapshot!(ran.stdout, @r"
-    reply    503, no header, no body
-             judged by the built-in rules
-    rule     server_trouble (built in): 408, 425 or 5xx
-    cause    server (TEMPORARY)
-    verdict  after 3 quick tries, the session waits and tries again, 3 times, then starts anew
-    delay    42 s to 1 min 18 s, then 1 min 42 s to 2 min 18 s, 3 min 42 s to 4 min 18 s
-             1 min × 2^0, ± 30 % of 1 min by chance, at most 1 h
-    quota    the headers say nothing of one
+    response  503, no header, no body
+              classified by the built-in rules
+    rule      server_error (built in): 408, 425 or 5xx
+    cause     server (TEMPORARY)
+    action    after 3 quick tries, the session waits and retries, up to 3 times, then restarts
+    delay     42 s to 1 min 18 s, then 1 min 42 s to 2 min 18 s, 3 min 42 s to 4 min 18 s
+              1 min × 2^0, jitter ± 30 % of 1 min, at most 1 h
+    quota     the headers contain no limit
     ");
     let ran =
         explain_response(&["--status", "500", "--header", "retry-after: 30", "--scope", "item"]);
     insta::assert_snapshot!(ran.stdout, @r"
-    reply    500, 1 header, no body
-             judged by the built-in rules
-    rule     server_trouble (built in): 408, 425 or 5xx
-    cause    server (TEMPORARY)
-    verdict  attempt 1 of 3 failed; after the last it is quarantined; 5 different items in a row fail the session, unless a stored document can still be fetched
-    delay    30 s, then 10 s to 20 s
-             item.retry_delay, 10 s × 2^0, at most 5 min, its upper half by chance
-             never sooner than the server's word, 30 s
-    gate     closed to every request for 31 s to 32 s
-             the server's word, 30 s, + 1 s margin, + up to 1 s by chance
-    quota    Retry-After: 30 s
+    response  500, 1 header, no body
+              classified by the built-in rules
+    rule      server_error (built in): 408, 425 or 5xx
+    cause     server (TEMPORARY)
+    action    attempt 1 of 3 failed; after the last it is quarantined; 5 different items in a row fail the session, unless a stored document can still be fetched
+    delay     30 s, then 10 s to 20 s
+              item.retry_delay, 10 s × 2^0, at most 5 min, jitter over the upper half
+              never sooner than the server's Retry-After, 30 s
+    block     all requests are blocked for 31 s to 32 s
+              the server's Retry-After, 30 s, + 1 s margin, + up to 1 s jitter
+    quota     Retry-After: 30 s
     ");
 }
 
@@ -124,21 +124,21 @@ fn an_invalid_retry_after_is_reported() {
     for junk in ["0", "-1", "1e30", "soon"] {
         let header = format!("Retry-After: {junk}");
         let out = explain_response(&["--status", "429", "--header", &header]).stdout;
-        assert!(out.contains(&format!("Retry-After: \"{junk}\" is no time to wait")), "{out}");
-        assert!(out.contains("no time is told: a first try soon"), "{out}");
+        assert!(out.contains(&format!("Retry-After: \"{junk}\" is not a valid delay")), "{out}");
+        assert!(out.contains("no retry time is given: the first wait is short"), "{out}");
     }
 }
 
 #[test]
-fn a_retry_after_that_is_a_date_counts_from_now_where_the_reply_has_none() {
+fn a_retry_after_date_counts_from_now_without_a_date_header() {
     let soon = DateTime::from_timestamp_millis(RealEnv.now().0).unwrap() + TimeDelta::minutes(90);
     let header = format!("Retry-After: {}", soon.format("%a, %d %b %Y %H:%M:%S GMT"));
 
     let out = explain_response(&["--status", "429", "--header", &header]).stdout;
 
     assert!(out.contains("Retry-After: 1 h 29 min"), "{out}");
-    assert!(out.contains("the server's word, 1 h 29 min, + 1 s margin"), "{out}");
-    assert!(out.contains("longer than max_wait, 1 h: a person is told"), "{out}");
+    assert!(out.contains("the server's Retry-After, 1 h 29 min, + 1 s margin"), "{out}");
+    assert!(out.contains("longer than max_wait, 1 h: an alert is sent"), "{out}");
 }
 
 #[test]
@@ -148,9 +148,10 @@ fn a_configured_block_is_shown_as_configured() {
 
     let ran = home.cynosure(&["explain", "--status", "429"]);
 
-    let told = "delay    20 min\n         no time is told: restart.rate_limit_duration\n         \
-                doubling while it says so again, up to 1 h\n";
-    assert!(ran.stdout.contains(told), "{ran:?}");
+    let delay = "delay     20 min\n          \
+                 no retry time is given: restart.rate_limit_duration\n          \
+                 doubles with each further throttle, up to 1 h\n";
+    assert!(ran.stdout.contains(delay), "{ran:?}");
 }
 
 #[test]
@@ -159,35 +160,35 @@ fn user_rules_are_shown_with_location_and_note() {
     home.write("config.toml", RULES_CONFIG);
     home.write("body.json", r#"{"error": {"code": 7}}"#);
 
-    let mine = home.cynosure(&["explain", "--status", "403", "--body", "body.json"]);
+    let by_body = home.cynosure(&["explain", "--status", "403", "--body", "body.json"]);
     let header = ["explain", "--status", "500", "--header", "X-ERROR: it is Gone now"];
-    let other = home.cynosure(&header);
+    let by_header = home.cynosure(&header);
 
-    insta::assert_snapshot!(mine.stdout, @r"
-    reply    403, no header, a body of 22 bytes
-             judged by 2 rules of provider strict, then by those built in
-    for      an item
-    rule     yours at config.toml:2:1: their soft limit
-    cause    rate_limit (TEMPORARY)
-    verdict  nothing is sent to the provider until the wait is over; it costs no attempt until one item alone was throttled three times
-    delay    1 h
-             your rule, 1 h, + 1 s margin, + up to 1 s by chance
-    for      the listing and the session
-    rule     forbidden (built in): 403 without a word of limits
-    cause    forbidden (PERMANENT)
-    verdict  the credential is read again; refused again, all waits for another, and a person is told
-    delay    5 min
-             restart.restart_delay_auth, unless the credential changes sooner
-    quota    the headers say nothing of one
+    insta::assert_snapshot!(by_body.stdout, @r"
+    response  403, no header, a body of 22 bytes
+              classified by 2 rules of provider strict, then by the built-in rules
+    for       an item
+    rule      your rule at config.toml:2:1: their soft limit
+    cause     rate_limit (TEMPORARY)
+    action    no request is sent to the provider until the wait ends; it costs no attempt, except from the third time that one item alone is throttled
+    delay     1 h
+              the wait of your rule, 1 h, + 1 s margin, + up to 1 s jitter
+    for       the listing and the session
+    rule      forbidden (built in): 403 without a sign of a rate limit
+    cause     forbidden (PERMANENT)
+    action    the credential is reloaded; if it is refused again, an alert is sent and all requests wait for another credential
+    delay     5 min
+              restart.restart_delay_auth, unless the credential changes sooner
+    quota     the headers contain no limit
     ");
     assert!(
-        other.stdout.contains("rule     yours at config.toml:10:1\ncause    not_found"),
-        "{other:?}"
+        by_header.stdout.contains("rule      your rule at config.toml:10:1\ncause     not_found"),
+        "{by_header:?}"
     );
 }
 
 #[test]
-fn a_body_may_come_from_standard_input_and_json_may_go_out() {
+fn a_body_is_read_from_stdin_and_json_is_printed() {
     let home = TestHome::empty();
     let mut command = home.command(&["explain", "--status", "403", "--body", "-", "--json"]);
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
@@ -196,13 +197,13 @@ fn a_body_may_come_from_standard_input_and_json_may_go_out() {
 
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["body_bytes"], 23);
-    assert_eq!(json["judged"][0]["rule"]["name"], "says_too_many");
+    assert_eq!(json["judged"][0]["rule"]["name"], "rate_limit_phrase");
     assert_eq!(json["judged"][0]["cause"], "rate_limit");
-    assert_eq!(json["judged"][0]["outlooks"][0]["verdict"], "wait");
+    assert_eq!(json["judged"][0]["outlooks"][0]["verdict"], "wait_for_rate_limit");
     assert!(json["judged"][0]["outlooks"][0]["delay"]["shortest_seconds"].is_number());
 }
 
-/// FAULTS 50: what only sounds like a limit blocks nothing.
+/// FAULTS 50: a body that only mentions limits blocks nothing.
 #[test]
 fn text_that_mentions_limits_is_no_limit() {
     let home = TestHome::empty();
@@ -210,7 +211,7 @@ fn text_that_mentions_limits_is_no_limit() {
         r#"{"capabilities": {"urn:ietf:params:jmap:core": {"maxConcurrentRequests": 4}}}"#;
     let problem =
         r#"{"type": "urn:ietf:params:jmap:error:limit", "limit": "maxConcurrentRequests"}"#;
-    let told = |status, body: &str| {
+    let explain = |status, body: &str| {
         home.write("body", body);
         let args = ["explain", "--status", status, "--scope", "item", "--body", "body"];
         let ran = home.cynosure(&args);
@@ -218,44 +219,44 @@ fn text_that_mentions_limits_is_no_limit() {
         let lines = ran
             .stdout
             .lines()
-            .filter(|line| ["rule", "cause", "verdict"].iter().any(|word| line.starts_with(word)));
+            .filter(|line| ["rule", "cause", "action"].iter().any(|label| line.starts_with(label)));
         lines.map(|line| format!("{line}\n")).collect::<String>()
     };
 
     insta::assert_snapshot!(
         [
-            told("429", ""),
-            told("500", "message has too many MIME parts"),
-            told("200", "<html>rate limit</html>"),
-            told("200", session),
-            told("400", problem),
-            told("503", "Too Many Requests"),
+            explain("429", ""),
+            explain("500", "message has too many MIME parts"),
+            explain("200", "<html>rate limit</html>"),
+            explain("200", session),
+            explain("400", problem),
+            explain("503", "Too Many Requests"),
         ]
         .join("\n"),
         @r"
-    rule     too_many_requests (built in): 429
-    cause    rate_limit (TEMPORARY)
-    verdict  nothing is sent to the provider until the wait is over; it costs no attempt until one item alone was throttled three times
+    rule      too_many_requests (built in): 429
+    cause     rate_limit (TEMPORARY)
+    action    no request is sent to the provider until the wait ends; it costs no attempt, except from the third time that one item alone is throttled
 
-    rule     server_trouble (built in): 408, 425 or 5xx
-    cause    server (TEMPORARY)
-    verdict  after 3 quick tries, attempt 1 of 3 failed; after the last it is quarantined; 5 different items in a row fail the session, unless a stored document can still be fetched
+    rule      server_error (built in): 408, 425 or 5xx
+    cause     server (TEMPORARY)
+    action    after 3 quick tries, attempt 1 of 3 failed; after the last it is quarantined; 5 different items in a row fail the session, unless a stored document can still be fetched
 
-    rule     not_what_was_asked (built in): 2xx or 3xx that is not what was asked for
-    cause    challenge (TEMPORARY)
-    verdict  attempt 1 of 3 failed; after the last it is quarantined; three such replies in a row fail the session, and a person is told, unless a stored document can still be fetched
+    rule      unexpected_success (built in): 2xx or 3xx without the requested content
+    cause     challenge (TEMPORARY)
+    action    attempt 1 of 3 failed; after the last it is quarantined; three such responses in a row fail the session and send an alert, unless a stored document can still be fetched
 
-    rule     not_what_was_asked (built in): 2xx or 3xx that is not what was asked for
-    cause    challenge (TEMPORARY)
-    verdict  attempt 1 of 3 failed; after the last it is quarantined; three such replies in a row fail the session, and a person is told, unless a stored document can still be fetched
+    rule      unexpected_success (built in): 2xx or 3xx without the requested content
+    cause     challenge (TEMPORARY)
+    action    attempt 1 of 3 failed; after the last it is quarantined; three such responses in a row fail the session and send an alert, unless a stored document can still be fetched
 
-    rule     problem_is_limit (built in): 4xx or 5xx with a problem document whose type is a limit of requests
-    cause    rate_limit (TEMPORARY)
-    verdict  nothing is sent to the provider until the wait is over; it costs no attempt until one item alone was throttled three times
+    rule      rate_limit_problem (built in): 4xx or 5xx with a problem document whose type is a request limit
+    cause     rate_limit (TEMPORARY)
+    action    no request is sent to the provider until the wait ends; it costs no attempt, except from the third time that one item alone is throttled
 
-    rule     says_too_many (built in): 403 or 503 whose body speaks of too many requests, or 401 of a limit for logins
-    cause    rate_limit (TEMPORARY)
-    verdict  nothing is sent to the provider until the wait is over; it costs no attempt until one item alone was throttled three times
+    rule      rate_limit_phrase (built in): 403 or 503 whose body mentions too many requests, or 401 whose body mentions a login limit
+    cause     rate_limit (TEMPORARY)
+    action    no request is sent to the provider until the wait ends; it costs no attempt, except from the third time that one item alone is throttled
     "
     );
 }
@@ -266,7 +267,7 @@ fn usage_errors_say_what_to_type() {
     let refused = |args: &[&str], code: i32| {
         let ran = home.cynosure(&[&["explain"], args].concat());
         assert_eq!(ran.code, Some(code), "{ran:?}");
-        assert!(assert_sanitized(&ran.stderr), "{ran:?}");
+        assert!(is_terminal_safe(&ran.stderr), "{ran:?}");
         ran.stderr.lines().next().unwrap_or_default().to_owned()
     };
 
@@ -283,17 +284,17 @@ fn usage_errors_say_what_to_type() {
         .join("\n"),
         @r"
     error: --header 'X-Foo' has no colon: write 'Name: value'
-    error: --header 'X Foo: 1' has a name that no header can have: write 'Name: value'
+    error: --header 'X Foo: 1' has an invalid header name: write 'Name: value'
     error: --header 'X-Foo: a\u{1b}[2J' has a control character in its value: write 'Name: value'
     error: invalid value '42' for '--status <N>': 42 is not in 100..=999
     cynosure: cannot read the body: failed to open file `nowhere`: No such file or directory (os error 2)
-    cynosure: no provider nobody is in the configuration; it has none
-    cynosure: without a configuration there is nothing recorded: name one with --config FILE, or give a reply with --status
+    cynosure: there is no provider nobody in the configuration; known providers: none
+    cynosure: there is no configuration, and so no recorded response: name one with --config FILE, or give a response with --status
     "
     );
 }
 
-/// Whether bytes are anywhere in what the source remembers.
+/// Returns true if a text is in the ledger or the state file of the source.
 fn is_stored(home: &TestHome, text: &str) -> bool {
     let files = ["ledger.sqlite", "ledger.sqlite-wal", "execution_state.json"];
     files.iter().any(|name| {
@@ -303,7 +304,7 @@ fn is_stored(home: &TestHome, text: &str) -> bool {
 }
 
 #[test]
-fn the_last_reply_of_a_session_is_kept_and_explained() {
+fn the_last_response_of_a_session_is_stored_and_explained() {
     let home = TestHome::with_source_at(&format!(
         "http://{}/.well-known/jmap",
         fixed_response_server(hostile_response().leak())
@@ -314,11 +315,11 @@ fn the_last_reply_of_a_session_is_kept_and_explained() {
     let ran = home.cynosure(&["explain", "--source", "work"]);
 
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(assert_sanitized(&ran.stdout), "{ran:?}");
+    assert!(is_terminal_safe(&ran.stdout), "{ran:?}");
     let lines: Vec<_> = ran.stdout.lines().collect();
-    assert!(lines[0].starts_with("reply    403, 4 headers, a body of "), "{ran:?}");
+    assert!(lines[0].starts_with("response  403, 4 headers, a body of "), "{ran:?}");
     assert!(lines[1].contains("recorded for the session of work, 20"), "{ran:?}");
-    assert!(ran.stdout.contains("rule     forbidden (built in)"), "{ran:?}");
+    assert!(ran.stdout.contains("rule      forbidden (built in)"), "{ran:?}");
     assert!(ran.stdout.contains("X-RateLimit-*: 7 requests left"), "{ran:?}");
     assert!(is_stored(&home, "evil"));
     for unwanted in ["token secret", "stolen", "kept-out"] {
@@ -326,19 +327,19 @@ fn the_last_reply_of_a_session_is_kept_and_explained() {
     }
 }
 
-/// A home whose server gives out two mails of three, and refuses one in a hostile way.
+/// Home whose server delivers two of three mails, and responds to the third with a hostile refusal.
 async fn home_with_a_rejected_message(rules: &str) -> (TestHome, ProgramOutput) {
     let mut mailbox = FakeMailbox::with_emails(3);
     mailbox.request_override = Some(("/get/alice/BM1", hostile_response()));
-    let served = mailbox.serve().await;
-    let home = TestHome::with_source_at(served.server.url.as_str());
+    let mailbox = mailbox.serve().await;
+    let home = TestHome::with_source_at(mailbox.server.url.as_str());
     home.write("config.toml", &(home.read("config.toml") + rules));
-    let ran = run_async(home, &["run", "--once"]).await;
-    drop(served);
-    ran
+    let home_and_output = run_async(home, &["run", "--once"]).await;
+    drop(mailbox);
+    home_and_output
 }
 
-/// Runs the program while the servers of the test go on.
+/// Runs the program while the servers of the test keep serving.
 async fn run_async(home: TestHome, args: &'static [&'static str]) -> (TestHome, ProgramOutput) {
     let run = move || {
         let ran = home.cynosure(args);
@@ -348,27 +349,27 @@ async fn run_async(home: TestHome, args: &'static [&'static str]) -> (TestHome, 
 }
 
 #[tokio::test]
-async fn a_quarantined_item_shows_its_last_reply_and_explain_says_why() {
+async fn the_last_response_of_a_quarantined_item_is_explained() {
     let (home, ran) = home_with_a_rejected_message("").await;
     assert_eq!(ran.code, Some(3), "{ran:?}");
 
     let shown = home.cynosure(&["failures", "--item", "TM1"]);
-    let told = home.cynosure(&["explain", "--item", "TM1"]);
+    let explained = home.cynosure(&["explain", "--item", "TM1"]);
     let json = home.cynosure(&["failures", "--item", "TM1", "--json"]);
 
     assert!(
-        assert_sanitized(&shown.stdout)
-            && assert_sanitized(&told.stdout)
-            && assert_sanitized(&json.stdout)
+        is_terminal_safe(&shown.stdout)
+            && is_terminal_safe(&explained.stdout)
+            && is_terminal_safe(&json.stdout)
     );
     insta::assert_snapshot!(shown.cells(), @r#"
     item | TM1 of work
     state | quarantined after 1 failed attempt
     failed | TIME
-    next | TIME (in WAIT)
+    next attempt | TIME (in WAIT)
     cause | forbidden (PERMANENT)
-    why | 403 from 127.0.0.1: "\u{1b}[2Jno"
-    reply | 403, on TIME
+    message | 403 from 127.0.0.1: "\u{1b}[2Jno"
+    response | 403, on TIME
     content-type: text/plain
     x-ratelimit-remaining: 7
     server: evil\u{9b}31m
@@ -378,13 +379,13 @@ async fn a_quarantined_item_shows_its_last_reply_and_explain_says_why() {
     the token [secret] is \u{202e}unwelcome
     second\u{7} line
     "#);
-    insta::assert_snapshot!(told.cells(), @r"
-    reply | 403, 4 headers, a body of 55 bytes
+    insta::assert_snapshot!(explained.cells(), @r"
+    response | 403, 4 headers, a body of 55 bytes
     recorded for the item TM1 of work, TIME UTC
-    judged by the built-in rules: provider 127.0.0.1 has none
-    rule | forbidden (built in): 403 without a word of limits
+    classified by the built-in rules: provider 127.0.0.1 has no error rules
+    rule | forbidden (built in): 403 without a sign of a rate limit
     cause | forbidden (PERMANENT)
-    verdict | quarantined at once; ten different items in a row count as a refused credential
+    action | quarantined at once; ten different items in a row count as a refused credential
     delay | 1 d, then 2 d, 4 d
     item.recheck, 1 d, doubling up to item.max_recheck, 7 d
     quota | X-RateLimit-*: 7 requests left
@@ -411,14 +412,17 @@ async fn a_user_rule_applies_in_the_worker_too() {
     assert_eq!(line["cause"], "too_large");
     let names: Vec<_> =
         line["reply"]["headers"].as_array().unwrap().iter().map(|pair| &pair[0]).collect();
-    assert!(names.contains(&&Value::from("x-error")), "what a rule looks at is kept: {line}");
-    let told = home.cynosure(&["explain", "--item", "TM1"]).stdout;
-    assert!(told.contains("rule     yours at config.toml:"), "{told}");
-    // Without the rule it is what it was before.
+    assert!(
+        names.contains(&&Value::from("x-error")),
+        "headers that a rule reads are stored: {line}"
+    );
+    let text = home.cynosure(&["explain", "--item", "TM1"]).stdout;
+    assert!(text.contains("rule      your rule at config.toml:"), "{text}");
+    // Without the rule, the built-in rule applies.
     home.configure(rule, "");
-    let told = home.cynosure(&["explain", "--item", "TM1"]).stdout;
-    assert!(told.contains("rule     forbidden (built in)"), "{told}");
-    assert!(told.contains("then     it failed as too_large"), "{told}");
+    let text = home.cynosure(&["explain", "--item", "TM1"]).stdout;
+    assert!(text.contains("rule      forbidden (built in)"), "{text}");
+    assert!(text.contains("earlier   failed as too_large"), "{text}");
 }
 
 #[test]
@@ -426,7 +430,7 @@ fn an_unknown_item_refers_to_the_failures_command() {
     let home = TestHome::with_source_work();
     for args in [["failures", "--item", "no\u{1b}pe"], ["explain", "--item", "no\u{1b}pe"]] {
         let ran = home.cynosure(&args);
-        assert_eq!((ran.code, assert_sanitized(&ran.stderr)), (Some(1), true), "{ran:?}");
-        assert!(ran.stderr.contains("`cynosure failures` shows what has failed"), "{ran:?}");
+        assert_eq!((ran.code, is_terminal_safe(&ran.stderr)), (Some(1), true), "{ran:?}");
+        assert!(ran.stderr.contains("`cynosure failures` shows "), "{ran:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! `status`, `history` and `failures` on what `demo` left.
+//! `status`, `history` and `failures` after a run of `demo`.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ fn a_completed_source_is_one_line() {
 
     assert_eq!(ran.code, Some(0));
     insta::assert_snapshot!(ran.cells(), @r"
-    SOURCE | STATE | DONE | RATE | UNTIL | WHY
+    SOURCE | STATE | DONE | RATE | UNTIL | REASON
     demo | completed | 60 / 60 | – | since TIME | –
     ");
 }
@@ -22,13 +22,13 @@ fn the_history_shows_each_state_with_its_reason() {
     let home = TestHome::after_demo();
 
     insta::assert_snapshot!(home.cynosure(&["history"]).cells(), @r"
-    TIME | FROM | TO | WHY
-    TIME | idle | collecting | something new at the source (SESSION)
+    TIME | FROM | TO | REASON
+    TIME | idle | collecting | changes found at the source (SESSION)
     TIME | collecting | downloading | everything is listed
     TIME | downloading | completed | every listed item is settled
     ");
     insta::assert_snapshot!(home.cynosure(&["history", "demo", "-n", "1"]).cells(), @r"
-    TIME | FROM | TO | WHY
+    TIME | FROM | TO | REASON
     TIME | downloading | completed | every listed item is settled (SESSION)
     ");
 }
@@ -37,25 +37,27 @@ fn the_history_shows_each_state_with_its_reason() {
 fn a_storm_passes_every_state_and_completes() {
     let home = TestHome::after_storm();
 
-    let passed: BTreeSet<String> = home
+    let states: BTreeSet<String> = home
         .cynosure(&["history", "--json"])
         .json_lines()
         .iter()
-        .map(|step| step["to"].as_str().unwrap().to_owned())
+        .map(|transition| transition["to"].as_str().unwrap().to_owned())
         .collect();
     for state in ["collecting", "downloading", "rate_limited", "error", "auth_failed", "completed"]
     {
-        assert!(passed.contains(state), "{state} is not in {passed:?}");
+        assert!(states.contains(state), "{state} is not in {states:?}");
     }
 }
 
 #[test]
-fn the_history_as_json_is_a_line_for_each_step() {
+fn the_history_as_json_has_one_line_per_transition() {
     let lines = TestHome::after_demo().cynosure(&["history", "--json"]).json_lines();
 
-    let steps: Vec<_> = lines.iter().map(|step| (&step["from"], &step["to"])).collect();
     assert_eq!(lines.len(), 3);
-    assert_eq!(steps[0], (&Value::from("idle"), &Value::from("collecting")));
+    assert_eq!(
+        (&lines[0]["from"], &lines[0]["to"]),
+        (&Value::from("idle"), &Value::from("collecting"))
+    );
     for key in ["source", "at", "reason", "session"] {
         assert!(lines[0][key].is_string(), "{key} in {}", lines[0]);
     }
@@ -71,7 +73,7 @@ fn status_works_with_a_broken_configuration() {
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.stderr.contains("config.toml:4:1: `source.demo.kind`"), "{}", ran.stderr);
     insta::assert_snapshot!(ran.cells(), @r"
-    SOURCE | STATE | DONE | RATE | UNTIL | WHY
+    SOURCE | STATE | DONE | RATE | UNTIL | REASON
     demo | completed | 60 / 60 | – | since TIME | its configuration cannot be read
     ");
     let json: Value = serde_json::from_str(&home.cynosure(&["status", "--json"]).stdout).unwrap();
@@ -90,7 +92,7 @@ fn no_failures_are_reported_as_such() {
     assert_eq!(ran.code, Some(0));
     assert_eq!(
         ran.stdout,
-        "nothing has failed: every item is stored, or waits for its first try\n"
+        "no failed items: every item is stored or waits for its first attempt\n"
     );
 }
 
@@ -98,11 +100,11 @@ fn no_failures_are_reported_as_such() {
 fn a_source_that_never_ran_has_neither_history_nor_failures() {
     let home = TestHome::with_source_work();
 
-    assert_eq!(home.cynosure(&["history"]).stdout, "nothing has happened yet\n");
+    assert_eq!(home.cynosure(&["history"]).stdout, "no state changes yet\n");
     assert_eq!(home.cynosure(&["failures"]).code, Some(0));
     assert_eq!(
         home.cynosure(&["verify"]).stdout,
         "work has never run: there is nothing to verify\n"
     );
-    assert!(!home.path("state").exists(), "looking makes nothing");
+    assert!(!home.path("state").exists(), "the commands create no files");
 }

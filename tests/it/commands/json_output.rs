@@ -1,4 +1,4 @@
-//! The shape of what each command writes as JSON.
+//! Shape of the JSON output of each command.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::commands::test_home::TestHome;
 use crate::json_shape::{assert_matches_snapshot, json_shape};
 
-/// The documents that a command writes: one, or one on each line.
+/// Returns the documents that a command prints: one, or one on each line.
 fn documents(home: &TestHome, args: &[&str]) -> Vec<Value> {
     let ran = home.cynosure(args);
     let documents = serde_json::Deserializer::from_str(&ran.stdout).into_iter();
@@ -16,7 +16,7 @@ fn documents(home: &TestHome, args: &[&str]) -> Vec<Value> {
     documents
 }
 
-/// The keys of the documents, where what is null differs from time to time.
+/// Returns the paths of all keys, without types, because some values are null in some runs only.
 fn key_paths(documents: &[Value]) -> String {
     let shape = json_shape(documents, |_| false);
     let keys: Vec<&str> =
@@ -24,7 +24,7 @@ fn key_paths(documents: &[Value]) -> String {
     keys.join("\n")
 }
 
-/// One source in each state, and what is shared by all, as the first release wrote it.
+/// Home with one source in each state and the shared files, in the format of the first release.
 fn home_with_every_state() -> TestHome {
     let home = TestHome::with_source_work();
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/state-1");

@@ -1,4 +1,4 @@
-//! The figures that a worker leaves behind, and how they go on over its lives.
+//! Metrics file of a worker, and its counters over several runs.
 
 use std::path::Path;
 
@@ -14,8 +14,8 @@ const METRICS_FILE: &str = "state/demo/figures.json";
 
 fn worker_metrics(home: &TestHome) -> SourceMetrics {
     let found = read_metrics(&RealDisk, Path::new(&home.path(METRICS_FILE)));
-    let MetricsFile::Read(figures) = found else { panic!("{found:?}") };
-    *figures
+    let MetricsFile::Read(metrics) = found else { panic!("{found:?}") };
+    *metrics
 }
 
 #[test]
@@ -50,21 +50,22 @@ fn counters_continue_in_the_next_run() {
     assert_eq!(second.counting_since, first.counting_since);
 }
 
-/// The figures that were written with a state of `source`, at one moment, once `is_it` says so of them.
+/// Waits until state and metrics of `source` match, and were written at the same time. Returns the
+/// metrics.
 fn metrics_of_transition(
     home: &TestHome,
     source: &str,
-    is_it: impl Fn(&ExecutionState, &SourceMetrics) -> bool,
+    matches: impl Fn(&ExecutionState, &SourceMetrics) -> bool,
 ) -> SourceMetrics {
     let dir = home.path("state").join(source);
     loop {
         let state = read_state_file(&RealDisk, &dir.join("execution_state.json"));
-        let figures = read_metrics(&RealDisk, &dir.join("figures.json"));
-        if let (Ok(StateFile::Read(state)), MetricsFile::Read(figures)) = (state, figures)
-            && is_it(&state, &figures)
-            && state.last_updated.0 == figures.written_at
+        let metrics = read_metrics(&RealDisk, &dir.join("figures.json"));
+        if let (Ok(StateFile::Read(state)), MetricsFile::Read(metrics)) = (state, metrics)
+            && matches(&state, &metrics)
+            && state.last_updated.0 == metrics.written_at
         {
-            return *figures;
+            return *metrics;
         }
         std::thread::yield_now();
     }
@@ -72,19 +73,20 @@ fn metrics_of_transition(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wait_is_counted_when_it_begins() {
-    let busy = plain_response("429 Too Many Requests", "Retry-After: 21600\r\n", "");
+    let response = plain_response("429 Too Many Requests", "Retry-After: 21600\r\n", "");
     let server = HostileServer::start(move |_, _| {
-        vec![ConnectionAction::Send(busy.clone()), ConnectionAction::Close]
+        vec![ConnectionAction::Send(response.clone()), ConnectionAction::Close]
     })
     .await;
     let home = TestHome::with_source_at(server.url.as_str());
     let _worker = home.start(&["run"]);
 
-    let is_it = |state: &ExecutionState, _: &SourceMetrics| state.status == Status::RateLimited;
-    let looking = move || metrics_of_transition(&home, "work", is_it);
-    let figures = tokio::task::spawn_blocking(looking).await.unwrap();
+    let is_limited =
+        |state: &ExecutionState, _: &SourceMetrics| state.status == Status::RateLimited;
+    let poll = move || metrics_of_transition(&home, "work", is_limited);
+    let metrics = tokio::task::spawn_blocking(poll).await.unwrap();
 
-    assert_eq!(figures.lifecycle.rate_limit_waits, 1, "{figures:?}");
+    assert_eq!(metrics.lifecycle.rate_limit_waits, 1, "{metrics:?}");
 }
 
 #[test]
@@ -92,12 +94,12 @@ fn a_session_is_counted_when_it_is_completed() {
     let home = TestHome::with_demo_server(3);
     let _worker = home.start(&["run"]);
 
-    // Not the state itself: the next one follows at once.
-    let is_it =
-        |_: &ExecutionState, figures: &SourceMetrics| figures.lifecycle.sessions_completed > 0;
-    let figures = metrics_of_transition(&home, "demo", is_it);
+    // Not by the state, because the next one follows at once.
+    let is_completed =
+        |_: &ExecutionState, metrics: &SourceMetrics| metrics.lifecycle.sessions_completed > 0;
+    let metrics = metrics_of_transition(&home, "demo", is_completed);
 
-    assert_eq!(figures.lifecycle.sessions_completed, 1, "{figures:?}");
+    assert_eq!(metrics.lifecycle.sessions_completed, 1, "{metrics:?}");
 }
 
 #[test]
@@ -109,30 +111,29 @@ fn an_unusable_metrics_file_is_quarantined() {
     let ran = home.cynosure(&["run", "--once"]);
 
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(ran.stderr.contains("counting begins at zero"), "{ran:?}");
-    let anew = worker_metrics(&home);
-    assert_eq!(anew.lifecycle.starts, 1);
-    assert!(anew.counting_since.is_some(), "{anew:?}");
+    assert!(ran.stderr.contains("the metrics start at zero"), "{ran:?}");
+    let metrics = worker_metrics(&home);
+    assert_eq!(metrics.lifecycle.starts, 1);
+    assert!(metrics.counting_since.is_some(), "{metrics:?}");
     assert_eq!(home.read(&format!("{METRICS_FILE}.unreadable-1")), "{\"schema\":99}");
 }
 
 #[test]
 fn a_recreated_client_is_logged_once_and_counted() {
-    // Nobody listens there.
+    // Nothing listens at its address.
     let home = TestHome::with_source_work();
     home.configure("attempts = 1", "attempts = 4\ndelay = \"1ms\"\nmax_delay = \"2ms\"");
 
     let ran = home.cynosure(&["run", "--once"]);
 
-    let told =
-        ran.stderr.matches("making the client anew: 3 requests in a row got no reply").count();
-    assert_eq!(told, 1, "{ran:?}");
+    let message = "recreating the HTTP client after consecutive requests without a response";
+    assert_eq!(ran.stderr.matches(message).count(), 1, "{ran:?}");
     let found = read_metrics(&RealDisk, &home.path("state/work/figures.json"));
-    let figures = found.into_metrics().unwrap();
-    let failed = figures.requests.by_outcome.unreachable;
-    assert!(failed >= 4, "{figures:?}");
-    assert_eq!(u64::from(figures.connection.consecutive_failures), failed);
-    assert_eq!(figures.connection.reconnects, failed / 3);
-    assert_eq!(figures.success_rate(), Some(0.0));
-    assert!(figures.lifecycle.errors >= 1 && figures.requests.retries >= 3);
+    let metrics = found.into_metrics().unwrap();
+    let failed = metrics.requests.by_outcome.unreachable;
+    assert!(failed >= 4, "{metrics:?}");
+    assert_eq!(u64::from(metrics.connection.consecutive_failures), failed);
+    assert_eq!(metrics.connection.reconnects, failed / 3);
+    assert_eq!(metrics.success_rate(), Some(0.0));
+    assert!(metrics.lifecycle.errors >= 1 && metrics.requests.retries >= 3);
 }

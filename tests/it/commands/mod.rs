@@ -1,4 +1,4 @@
-//! The commands as a person runs them: the real program, its output, its exit code.
+//! Commands of the real program: their output and exit codes.
 
 mod alerts;
 mod archives;

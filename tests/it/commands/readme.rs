@@ -20,7 +20,7 @@ const DOCUMENTS: [(&str, &str); 6] = [
     ("docs", include_str!("../../../docs/benchmarks.md")),
 ];
 
-/// Returns the blocks of one language.
+/// Returns the code blocks of one language.
 fn blocks(language: &str) -> impl Iterator<Item = &'static str> {
     let fence = format!("```{language}\n");
     let in_document = move |(_, text): (&str, &'static str)| {
@@ -31,7 +31,7 @@ fn blocks(language: &str) -> impl Iterator<Item = &'static str> {
     DOCUMENTS.into_iter().flat_map(in_document)
 }
 
-/// The commands of all shell blocks, without their comments.
+/// Returns the commands of all shell blocks, without their comments.
 fn commands() -> Vec<Vec<&'static str>> {
     let lines = blocks("sh").flat_map(str::lines).map(|line| line.split('#').next().unwrap());
     lines
@@ -43,7 +43,7 @@ fn commands() -> Vec<Vec<&'static str>> {
 #[test]
 fn every_command_runs() {
     let home = TestHome::with_demo_server(40);
-    // How busy and how full the machine is, is up to it.
+    // CPU, memory and disk usage of the test machine must not fail a check.
     let text = home.read("config.toml");
     home.write("config.toml", &format!("{text}\n{NO_HOST_CHECKS_CONFIG}"));
     let mut ran = Vec::new();
@@ -57,11 +57,11 @@ fn every_command_runs() {
             }
             ["cynosure", "monitor"] => {
                 let mut running = home.start(&["monitor"]);
-                running.log_until("it can neither be seen nor restarted");
+                running.log_until("it cannot be observed or restarted");
                 running.signal(Signal::TERM);
                 assert_eq!(running.0.wait().unwrap().code(), Some(143));
             }
-            // What it finds is up to the machine.
+            // Its findings depend on the machine.
             ["cynosure", "doctor"] => {
                 let end = home.cynosure(&["doctor"]);
                 assert!(matches!(end.code, Some(0 | 1)) && end.stderr.is_empty(), "{end:?}");
@@ -76,11 +76,11 @@ fn every_command_runs() {
                 let end = home.cynosure(&["demo", "--items", "40", "--dir", &dir]);
                 assert_eq!(end.code, Some(0), "{end:?}");
             }
-            // That is what runs this.
+            // These commands run this test.
             ["make", "quick" | "test"] => {}
-            // What a package does is tried on a machine of its own, among the real tests.
+            // The tests in tests/real check packages on a separate machine.
             ["make", "deb", ..] | ["editor" | "install" | "systemctl", ..] => {}
-            other => panic!("nobody has tried {other:?}"),
+            other => panic!("no case for {other:?}"),
         }
         ran.push(words.join(" "));
     }

@@ -1,4 +1,4 @@
-//! `failures`, `requeue` and `reset`: what went wrong, and another try.
+//! `failures`, `requeue` and `reset`: listing failed items, retrying them, deleting progress.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,10 +15,10 @@ use crate::commands::test_home::{TestHome, silent_server};
 
 const NOW: Timestamp = Timestamp(1_772_874_303_456);
 
-/// The first of January 2100.
+/// 2100-01-01 00:00 UTC.
 const FAR_FUTURE: Timestamp = Timestamp(4_102_444_800_000);
 
-/// A source one item of which is forbidden, one broken, one gone, and one waits.
+/// Home with a source that has one forbidden, one broken, one gone and one waiting item.
 fn home_with_failures() -> TestHome {
     let home = TestHome::with_source_work();
     let dir = home.path("state/work");
@@ -38,10 +38,10 @@ fn fill_ledger(path: &Path) {
         size: None,
     });
     ledger.record_page(&page, &ListingProgress::Done(None), NOW).unwrap();
-    let work = ledger
+    let due = ledger
         .due_items(NOW, DueLimits { untried: page.len(), retries: 0 }, &BTreeSet::new())
         .unwrap();
-    let [forbidden, broken, gone, waiting] = &work[..] else { panic!("{work:?}") };
+    let [forbidden, broken, gone, waiting] = &due[..] else { panic!("{due:?}") };
     let outcomes = [
         LedgerUpdate::Failed {
             document: forbidden.documents[0].row_id,
@@ -65,8 +65,8 @@ fn fill_ledger(path: &Path) {
             failure: Failure::new(Cause::Timeout, "no answer"),
         },
     ];
-    let rest = FAR_FUTURE.since(NOW);
-    ledger.commit(&outcomes, RecheckPolicy { interval: rest, max_interval: rest }, NOW).unwrap();
+    let interval = FAR_FUTURE.since(NOW);
+    ledger.commit(&outcomes, RecheckPolicy { interval, max_interval: interval }, NOW).unwrap();
 }
 
 #[test]
@@ -75,13 +75,13 @@ fn failures_are_listed_with_their_next_step() {
 
     assert_eq!(ran.code, Some(0));
     insta::assert_snapshot!(ran.cells(), @r#"
-    ITEM | STATE | ATTEMPTS | NEXT | CAUSE | WHY
+    ITEM | STATE | ATTEMPTS | NEXT ATTEMPT | CAUSE | MESSAGE
     forbidden | quarantined | 1 | TIME (in WAIT) | forbidden | 403 from mail.example.com
     broken | quarantined | 1 | TIME (in WAIT) | server | 500 from mail.example.com: "\u{202e}oops"
     waiting | waiting | 2 | TIME (in WAIT) | timeout | no answer
     gone | gone | 0 | – | not_found | the source no longer has 1 of 1 documents
 
-    2 quarantined, 1 waiting for a retry, 1 gone from the source. `cynosure requeue --source work` has what is quarantined fetched again.
+    2 quarantined, 1 waiting for a retry, 1 gone from the source. `cynosure requeue --source work` fetches the quarantined items again.
     "#);
 }
 
@@ -90,21 +90,21 @@ fn failures_are_filtered_by_cause_and_limit() {
     let home = home_with_failures();
 
     insta::assert_snapshot!(home.cynosure(&["failures", "work", "--cause", "server"]).cells(), @r#"
-    ITEM | STATE | ATTEMPTS | NEXT | CAUSE | WHY
+    ITEM | STATE | ATTEMPTS | NEXT ATTEMPT | CAUSE | MESSAGE
     broken | quarantined | 1 | TIME (in WAIT) | server | 500 from mail.example.com: "\u{202e}oops"
 
-    1 quarantined. `cynosure requeue --source work` has what is quarantined fetched again.
+    1 quarantined. `cynosure requeue --source work` fetches the quarantined items again.
     "#);
     insta::assert_snapshot!(home.cynosure(&["failures", "-n", "1"]).cells(), @r"
-    ITEM | STATE | ATTEMPTS | NEXT | CAUSE | WHY
+    ITEM | STATE | ATTEMPTS | NEXT ATTEMPT | CAUSE | MESSAGE
     forbidden | quarantined | 1 | TIME (in WAIT) | forbidden | 403 from mail.example.com
 
-    1 quarantined. `cynosure requeue --source work` has what is quarantined fetched again.
+    1 quarantined. `cynosure requeue --source work` fetches the quarantined items again.
     There are more: -n 10 shows them.
     ");
     assert_eq!(
         home.cynosure(&["failures", "--cause", "tls"]).stdout,
-        "nothing has failed for the cause tls\n"
+        "no failed items with the cause tls\n"
     );
 }
 
@@ -135,7 +135,7 @@ fn quarantined_items_are_requeued_all_by_cause_or_by_item() {
         let home = home_with_failures();
         let ran = home.cynosure(args);
         assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
-        let left = home.cynosure(&["failures"]).cells().matches("next look").count();
+        let left = home.cynosure(&["failures"]).cells().matches("next poll").count();
         format!("{} {left}", ran.stdout.trim())
     };
 
@@ -159,15 +159,15 @@ fn since_filters_failures_and_requeue() {
         ran.stdout.lines().count()
     };
 
-    // Three failed at 2026-03-07T09:05:03.456Z, when one was found to be gone.
+    // At 2026-03-07T09:05:03.456Z, three items failed and one was found to be gone.
     assert_eq!(shown("2026-03-07"), 4);
     assert_eq!(shown("2026-03-07T09:05:04Z"), 0);
     let late = home.cynosure(&["requeue", "--cause", "server", "--since", "2026-03-07T09:05:04Z"]);
     assert_eq!(late.code, Some(1));
     assert_eq!(
         late.stderr,
-        "cynosure: nothing of work that failed since then is quarantined for the cause server; \
-         `cynosure failures work` shows what has failed\n"
+        "cynosure: work has no quarantined items with the cause server that failed since then; \
+         `cynosure failures work` shows the failed items\n"
     );
     let ran = home.cynosure(&["requeue", "--cause", "server", "--since", "2026-03-07T09:05:03Z"]);
     assert_eq!(ran.stdout, "1 item of work: fetched again by the next `cynosure run work`\n");
@@ -175,7 +175,7 @@ fn since_filters_failures_and_requeue() {
         let ran = home.cynosure(&[command, "--since", "soon"]);
         assert_eq!(ran.code, Some(2));
         assert!(
-            ran.stderr.contains("--since 'soon' is no time: write '2h' for two hours ago"),
+            ran.stderr.contains("--since 'soon' is not a valid time: write '2h' for two hours ago"),
             "{ran:?}"
         );
     }
@@ -195,10 +195,10 @@ fn requeuing_unknown_items_changes_nothing_and_says_so() {
     }
     insta::assert_snapshot!([unknown.stderr, some.stdout, some.stderr, cause.stderr, never.stderr].concat(), @r"
     cynosure: no item nope of work is quarantined or gone
-    cynosure: nothing was changed; `cynosure failures work` shows what has failed
+    cynosure: nothing was changed; `cynosure failures work` shows the failed items
     1 item of work: fetched again by the next `cynosure run work`
     cynosure: no item nope of work is quarantined or gone
-    cynosure: nothing of work is quarantined for the cause tls; `cynosure failures work` shows what has failed
+    cynosure: work has no quarantined items with the cause tls; `cynosure failures work` shows the failed items
     cynosure: work has never run: there is nothing to requeue
     ");
 }
@@ -219,13 +219,13 @@ fn requeue_works_beside_a_worker_and_says_when_it_applies() {
     let home = home_with_failures();
     let mut worker = home.start(&["run"]);
     worker.log_until("started downloading");
-    // It is written just after it is logged.
+    // The worker writes the state file just after this log line.
     crate::endpoint::wait_until(|| home.path("state/work/execution_state.json").exists());
 
     let ran = home.cynosure(&["requeue"]);
 
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert_eq!(ran.stdout, "2 items of work: fetched again at the worker's next look\n");
+    assert_eq!(ran.stdout, "2 items of work: fetched again at the worker's next poll\n");
 }
 
 #[test]
@@ -237,26 +237,26 @@ fn a_reset_shows_its_plan_and_needs_confirmation() {
     let shown = home.cynosure(&["reset", "demo"]);
     assert_eq!(shown.code, Some(0));
     insta::assert_snapshot!(shown.cells(), @r"
-    REMOVED FROM state/demo | WITH IT GOES
-    execution_state.json | what it was doing, and why
-    execution_state.json.unreadable-1 | a broken state file that was kept
-    figures.json | its counts of requests, items and durations
-    ledger.sqlite | what is listed, stored and failed, and the history
-    HOME/downloads/.cynosure/demo/owner.json | the bond between the archive and its ledger
+    DELETED FROM state/demo | CONTENT
+    execution_state.json | the current state and its reason
+    execution_state.json.unreadable-1 | an unreadable state file
+    figures.json | metrics of requests, items and durations
+    ledger.sqlite | the listed, stored and failed items, and the history
+    HOME/downloads/.cynosure/demo/owner.json | the link between the archive and its ledger
 
     The documents in the archive HOME/downloads are kept.
-    The next run lists and fetches everything anew, into a new folder.
+    The next run lists and fetches everything again, into a new folder.
     Nothing is changed yet: `cynosure reset demo --yes` does it.
     ");
     assert!(home.path("state/demo/ledger.sqlite").exists());
 
     let done = home.cynosure(&["reset", "demo", "--yes"]);
     assert_eq!(done.code, Some(0));
-    assert!(done.stdout.ends_with("demo is forgotten.\n"), "{}", done.stdout);
+    assert!(done.stdout.ends_with("The progress of demo is deleted.\n"), "{}", done.stdout);
     let left: Vec<_> = fs_err::read_dir(home.path("state/demo")).unwrap().collect();
-    assert_eq!(left.len(), 1, "only the lock stays: {left:?}");
+    assert_eq!(left.len(), 1, "only the lock remains: {left:?}");
     let again = home.cynosure(&["reset", "demo", "--yes"]);
-    assert_eq!(again.stdout, "demo is as if it had never run: there is nothing to forget\n");
+    assert_eq!(again.stdout, "demo has no progress: there is nothing to delete\n");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Signals: what is in flight may end, a second signal leaves at once, the next run goes on.
+//! Signals: requests in flight may finish, a second signal exits at once, the next run resumes.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -17,30 +17,30 @@ use crate::commands::test_home::{RunningProgram, TestHome};
 use crate::fake_mailbox::{FakeMailbox, ServedMailbox};
 use crate::hostile_server::{ConnectionAction, ReceivedRequest, plain_response};
 
-/// Longer than any of this takes; a test that waits so long has failed.
+/// Maximum duration of a wait, longer than any of them takes; a test that reaches it fails.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Below this, a worker whose limit for stopping is ten seconds has not waited for it.
+/// Maximum duration of an immediate exit, below the worker's shutdown limit of ten seconds.
 const IMMEDIATE_MAX: Duration = Duration::from_secs(5);
 
-/// Looks again and again whether another process has got somewhere.
-#[expect(clippy::disallowed_methods, reason = "another process tells nobody when it is there")]
-fn wait_until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
-    let began = Instant::now();
+/// Polls every 20 ms until another process has reached a state.
+#[expect(clippy::disallowed_methods, reason = "another process sends no event to wait for")]
+fn wait_until<T>(goal: &str, limit: Duration, mut poll: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = poll() {
             return found;
         }
-        assert!(began.elapsed() < limit, "in vain: {what}");
+        assert!(started.elapsed() < limit, "timed out before {goal}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
 fn wait_for_exit(running: &mut RunningProgram, limit: Duration) -> ExitStatus {
-    wait_until("the worker leaves", limit, || running.0.try_wait().unwrap())
+    wait_until("the worker's exit", limit, || running.0.try_wait().unwrap())
 }
 
-/// A service manager may send the signal as soon as the process is there.
+/// A service manager may send SIGHUP as soon as the process exists.
 #[test]
 fn a_hangup_while_the_program_begins_does_not_end_it() {
     for (args, code) in [(&["run", "--once"][..], 0), (&["monitor"], 143)] {
@@ -51,18 +51,18 @@ fn a_hangup_while_the_program_begins_does_not_end_it() {
         fs_err::remove_file(&config).unwrap();
         mknodat(CWD, &config, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         let mut running = home.start(args);
-        // This waits until the program reads its configuration, which then waits for us.
+        // This blocks until the program opens its configuration, which then blocks until we write.
         let mut pipe = fs_err::File::options().write(true).open(&config).unwrap();
 
         running.signal(Signal::HUP);
 
-        // Where it reads again it finds the file.
+        // A second read finds the regular file.
         fs_err::rename(home.path("whole.toml"), &config).unwrap();
         pipe.write_all(text.as_bytes()).unwrap();
         drop(pipe);
         if args == ["monitor"] {
             let record = home.path("state/monitor.json");
-            wait_until("the monitor looks", TIMEOUT, || record.exists().then_some(()));
+            wait_until("the first check", TIMEOUT, || record.exists().then_some(()));
             running.signal(Signal::TERM);
         }
         assert_eq!(wait_for_exit(&mut running, TIMEOUT).code(), Some(code), "{args:?}");
@@ -74,7 +74,7 @@ fn an_interrupted_run_is_resumed_by_the_next() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let home = TestHome::with_demo_server(3000);
         let mut running = home.start(&["run", "--once"]);
-        wait_until("something is stored", TIMEOUT, || {
+        wait_until("the first stored mail", TIMEOUT, || {
             (home.path("downloads").exists() && !home.messages().is_empty()).then_some(())
         });
 
@@ -105,7 +105,7 @@ fn under_systemd_the_worker_exits_to_be_restarted() {
 
     let mut waiting = RunningProgram(command.spawn().unwrap());
     let state = || home.cynosure(&["status"]).stdout;
-    wait_until("it waits for its next look", TIMEOUT, || {
+    wait_until("the wait for the next poll", TIMEOUT, || {
         (state().contains("idle") && !state().contains("not running")).then_some(())
     });
     waiting.signal(Signal::TERM);
@@ -119,11 +119,11 @@ fn an_in_process_restart_keeps_the_pid_in_the_state() {
     home.configure("max_retries = 0", "max_retries = 0\nrestart_delay_errors = \"10ms\"");
     let mut running = home.start(&["run"]);
     let file = home.path("state/work/execution_state.json");
-    let state = || read_state_file(&RealDisk, &file).expect("it can be read");
+    let state = || read_state_file(&RealDisk, &file).expect("the state file is readable");
 
     let pid = Some(running.0.id());
     let mut restarts = 0;
-    // With the next one its breaker has it wait.
+    // The next one would wait for the circuit breaker.
     while restarts < 4 {
         if let StateFile::Read(state) = state() {
             assert_eq!(state.pid, pid, "{state:?}");
@@ -134,18 +134,18 @@ fn an_in_process_restart_keeps_the_pid_in_the_state() {
     running.signal(Signal::INT);
     wait_for_exit(&mut running, TIMEOUT);
 
-    let StateFile::Read(state) = state() else { panic!("it was written") };
+    let StateFile::Read(state) = state() else { panic!("the state file is missing") };
     assert_eq!(state.pid, None);
 }
 
 #[tokio::test]
 async fn a_second_signal_exits_at_once() {
-    let is_download = |asked: &ReceivedRequest| asked.path().starts_with("/get/");
-    let (tell, asked) = mpsc::channel();
+    let is_download = |request: &ReceivedRequest| request.path().starts_with("/get/");
+    let (sender, receiver) = mpsc::channel();
     let served = FakeMailbox::with_emails(3)
         .serve_with(move |request| {
             is_download(request).then(|| {
-                tell.send(()).ok();
+                sender.send(()).ok();
                 vec![ConnectionAction::StopResponding]
             })
         })
@@ -156,9 +156,9 @@ async fn a_second_signal_exits_at_once() {
     // The server lives on this test's runtime, which must not be blocked.
     let status = tokio::task::spawn_blocking(move || {
         let mut running = home.start(&["run"]);
-        asked.recv_timeout(TIMEOUT).unwrap();
+        receiver.recv_timeout(TIMEOUT).unwrap();
         running.signal(Signal::TERM);
-        running.log_until("a second signal leaves at once");
+        running.log_until("a second signal exits immediately");
         running.signal(Signal::TERM);
         wait_for_exit(&mut running, IMMEDIATE_MAX)
     });
@@ -166,29 +166,29 @@ async fn a_second_signal_exits_at_once() {
     assert_eq!(status.await.unwrap().code(), Some(143));
 }
 
-/// Serves 24 mails, every other one only once the test lets it go on: more than are fetched at a
-/// time. Tells when such a one is asked for.
+/// Serves 24 mails, more than are fetched at a time. Every other one is held back until `release`
+/// becomes true, and a request for such a mail is reported through `sender`.
 async fn mailbox_with_delayed_half(
-    tell: mpsc::Sender<()>,
-    let_go: watch::Receiver<bool>,
+    sender: mpsc::Sender<()>,
+    release: watch::Receiver<bool>,
 ) -> ServedMailbox {
     FakeMailbox::with_emails(24)
         .serve_with(move |request| {
             let id = request.path().strip_prefix("/get/alice/B")?.split('/').next()?;
             let is_held_back = id.strip_prefix('M')?.parse::<u32>().ok()? % 2 == 1;
             is_held_back.then(|| {
-                tell.send(()).ok();
+                sender.send(()).ok();
                 let mail =
                     plain_response("200 OK", "Content-Type: application/octet-stream\r\n", id);
-                vec![ConnectionAction::Wait(let_go.clone()), ConnectionAction::Send(mail)]
+                vec![ConnectionAction::Wait(release.clone()), ConnectionAction::Send(mail)]
             })
         })
         .await
 }
 
-/// The mails and the methods that were asked for, in order.
-fn requested_messages(asked: &[ReceivedRequest]) -> Vec<String> {
-    let wanted = asked.iter().filter_map(|request| match request.path() {
+/// Returns the requested mails and the called methods, in order.
+fn requested_messages(requests: &[ReceivedRequest]) -> Vec<String> {
+    let requested = requests.iter().filter_map(|request| match request.path() {
         "/jmap/" => {
             let json: Value = serde_json::from_slice(&request.body).unwrap();
             json["methodCalls"][0][0].as_str().map(str::to_owned)
@@ -198,27 +198,27 @@ fn requested_messages(asked: &[ReceivedRequest]) -> Vec<String> {
             Some(id.to_owned())
         }
     });
-    wanted.collect()
+    requested.collect()
 }
 
 #[tokio::test]
 async fn an_open_session_is_finished_and_changes_polled_once() {
     for (signal, code) in [(Signal::KILL, None), (Signal::TERM, Some(143))] {
-        let (tell, asked) = mpsc::channel();
-        let (let_go, held_back) = watch::channel(false);
-        let served = mailbox_with_delayed_half(tell, held_back).await;
+        let (sender, receiver) = mpsc::channel();
+        let (release, released) = watch::channel(false);
+        let served = mailbox_with_delayed_half(sender, released).await;
         let home = TestHome::with_source_at(served.server.url.as_str());
         // The server lives on this test's runtime, which must not be blocked.
         let first = tokio::task::spawn_blocking(move || {
             let mut running = home.start(&["run", "--once"]);
-            asked.recv_timeout(TIMEOUT).unwrap();
+            receiver.recv_timeout(TIMEOUT).unwrap();
             running.signal(signal);
             if signal == Signal::TERM {
-                running.log_until("a second signal leaves at once");
-                let_go.send_replace(true);
+                running.log_until("a second signal exits immediately");
+                release.send_replace(true);
             }
             assert_eq!(wait_for_exit(&mut running, TIMEOUT).code(), code);
-            let_go.send_replace(true);
+            release.send_replace(true);
             home
         });
         let home = first.await.unwrap();
@@ -237,10 +237,11 @@ async fn an_open_session_is_finished_and_changes_polled_once() {
         let stored = messages.iter().map(|path| fs_err::read_to_string(path).unwrap());
         let all = (0..=24).map(|no| format!("M{no}")).collect();
         assert_eq!((messages.len(), stored.collect::<BTreeSet<_>>()), (25, all));
-        let wanted = requested_messages(&served.server.requests()[before..]);
-        let (open, news) = wanted.split_at(wanted.len() - 4);
-        assert!(!open.is_empty() && open.iter().all(|id| id.starts_with('M')), "{wanted:?}");
-        // One look, and the listing of what it found.
-        assert_eq!(news, ["Email/changes", "Email/changes", "Email/get", "M24"]);
+        let requested = requested_messages(&served.server.requests()[before..]);
+        let (resumed, polled) = requested.split_at(requested.len() - 4);
+        assert!(!resumed.is_empty(), "{requested:?}");
+        assert!(resumed.iter().all(|id| id.starts_with('M')), "{requested:?}");
+        // One poll, then the listing and the download of the change.
+        assert_eq!(polled, ["Email/changes", "Email/changes", "Email/get", "M24"]);
     }
 }

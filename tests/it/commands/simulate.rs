@@ -1,13 +1,13 @@
-//! `simulate`: shipped scenarios, files of one's own, traces, and mistakes in them.
+//! `simulate`: built-in scenarios, user scenarios, traces, and mistakes in them.
 
 use serde_json::Value;
 
 use crate::commands::test_home::{TestHome, closed_stdout};
 
-/// The documentation, whose examples are tried.
+/// Documentation of `simulate`; the tests run its examples.
 const DOCS: &str = include_str!("../../../docs/simulate.md");
 
-/// The first block of one language in the documentation.
+/// Returns the first code block of one language in the documentation.
 fn example(language: &str) -> &'static str {
     let fence = format!("```{language}\n");
     let from = DOCS.find(&fence).unwrap() + fence.len();
@@ -53,7 +53,7 @@ fn two_policies_give_a_table_a_plot_and_a_comparison() {
         );
         assert_eq!(ran.stdout.contains("░ outage"), scenario == "long-outage", "{}", ran.stdout);
         assert!(lines.last().unwrap().starts_with("follow "), "{}", ran.stdout);
-        assert!(!ran.stdout.contains('\x1b'), "a pipe is no terminal");
+        assert!(!ran.stdout.contains('\x1b'), "a pipe is not a terminal");
         assert!(
             lines[6..lines.len() - 1].iter().all(|line| line.chars().count() <= 80),
             "{}",
@@ -62,10 +62,10 @@ fn two_policies_give_a_table_a_plot_and_a_comparison() {
 
         let svg = home.read("plot.svg");
         assert!(svg.starts_with("<svg xmlns") && svg.ends_with("</svg>\n"));
-        for said in
+        for text in
             [scenario, ">follow<", ">backoff<", "Requests done", "prefers-color-scheme: dark"]
         {
-            assert!(svg.contains(said), "{said}");
+            assert!(svg.contains(text), "{text}");
         }
     }
 }
@@ -87,17 +87,17 @@ fn json_has_the_results_of_both_policies() {
     let args = ["simulate", "lock-out", "--policy", "fixed=18/min", "--against", "off", "--json"];
     let ran = TestHome::empty().cynosure(&args);
 
-    let told: Value = serde_json::from_str(&ran.stdout).unwrap();
-    assert_eq!(told["scenario"], "lock-out");
-    let [fixed, off] = [&told["runs"][0], &told["runs"][1]];
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(report["scenario"], "lock-out");
+    let [fixed, off] = [&report["runs"][0], &report["runs"][1]];
     assert_eq!((&fixed["policy"], &off["policy"]), (&"fixed=18/min".into(), &"off".into()));
     assert_eq!(fixed["throttled"], 0, "18 a minute is within the quota");
     assert_eq!(fixed["seconds"], 14_400.0);
     assert!(fixed["share_of_quota"].as_f64().unwrap() > 0.9, "{fixed}");
     assert!(off["throttled"].as_u64().unwrap() > 0, "{off}");
     assert!(
-        told["verdict"].as_str().unwrap().contains("Against such a server fixed=18/min"),
-        "{told}"
+        report["verdict"].as_str().unwrap().contains("Against such a server fixed=18/min"),
+        "{report}"
     );
 }
 
@@ -105,11 +105,11 @@ fn json_has_the_results_of_both_policies() {
 fn only_per_worker_backoff_keeps_hitting_a_down_server() {
     let ran = TestHome::empty().cynosure(&["simulate", "long-outage", "--json"]);
 
-    let told: Value = serde_json::from_str(&ran.stdout).unwrap();
-    let asked = [0, 1].map(|run| told["runs"][run]["during_outages"].as_u64().unwrap());
-    assert!((1..100).contains(&asked[0]) && asked[1] > 500, "{told}");
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let requests = [0, 1].map(|run| report["runs"][run]["during_outages"].as_u64().unwrap());
+    assert!((1..100).contains(&requests[0]) && requests[1] > 500, "{report}");
     assert_eq!(
-        (&told["runs"][0]["finished"], &told["runs"][1]["finished"]),
+        (&report["runs"][0]["finished"], &report["runs"][1]["finished"]),
         (&true.into(), &true.into())
     );
 }
@@ -139,10 +139,10 @@ fn a_trace_is_replayed_with_its_inference_basis() {
     let ran = home.cynosure(&["simulate", "trace.jsonl"]);
 
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    let told: Vec<&str> = ran.stdout.lines().take(5).collect();
-    assert_eq!(told[0], "trace: a server like the one in the trace");
-    let second = "The trace: 3 answers in 64s; 1 accepted, 1 refused, 1 failed, in 0 outages.";
-    assert_eq!(told[2], second);
+    let lines: Vec<&str> = ran.stdout.lines().take(5).collect();
+    assert_eq!(lines[0], "trace: a server like the one in the trace");
+    let counts = "The trace: 3 responses in 64s; 1 accepted, 1 throttled, 1 failed, 0 outages.";
+    assert_eq!(lines[2], counts);
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn an_invalid_scenario_reports_every_error() {
     insta::assert_snapshot!(ran.stderr, @r#"
         cynosure: broken.toml:4:1: unknown key `server.latncy`; did you mean `latency`?
         broken.toml:7:1: `limit.quota` is the text "many"; write a whole number from 1 to 2000000
-        broken.toml:9:2: [mailbox] says neither `requests`, how many there are, nor `lasts`, for how long to try; write one
+        broken.toml:9:2: [mailbox] needs `requests`, the number of requests, or `lasts`, the time to run; write one
         3 mistakes in the scenario
         "#);
 }
@@ -172,17 +172,17 @@ fn missing_and_unreadable_files_are_named() {
     home.write("trace.jsonl", "{\"at\": 1, \"status\": \"ok\"}\n");
     home.write("noise.toml", "\u{0}\u{1}");
     fs_err::write(home.path("bytes.toml"), [0xff, 0xfe]).unwrap();
-    let told = ["lockout", "nothing-of-the-kind", "trace.jsonl", "noise.toml", "bytes.toml", "."]
-        .map(|what| {
-            let ran = home.cynosure(&["simulate", what]);
-            assert_eq!(ran.code, Some(78), "{what}: {ran:?}");
+    let errors = ["lockout", "nothing-of-the-kind", "trace.jsonl", "noise.toml", "bytes.toml", "."]
+        .map(|name| {
+            let ran = home.cynosure(&["simulate", name]);
+            assert_eq!(ran.code, Some(78), "{name}: {ran:?}");
             ran.stderr
         });
 
-    insta::assert_snapshot!(told.concat(), @r#"
+    insta::assert_snapshot!(errors.concat(), @r#"
         cynosure: there is no scenario or file "lockout"; did you mean lock-out?
         cynosure: there is no scenario or file "nothing-of-the-kind"; `cynosure simulate` lists the scenarios
-        cynosure: trace.jsonl:1:1: `status` is missing or no status; write one from 100 to 999, or 0 for no answer
+        cynosure: trace.jsonl:1:1: `status` is missing or not an HTTP status; write 100 to 999, or 0 for no response
         1 mistake in the trace
         cynosure: noise.toml:1:1: not valid TOML: invalid unquoted key, expected letters, numbers, `-`, `_`
         1 mistake in the scenario
@@ -194,13 +194,13 @@ fn missing_and_unreadable_files_are_named() {
 #[test]
 fn wrong_arguments_are_usage_errors() {
     let home = TestHome::empty();
-    for (args, why) in [
+    for (args, message) in [
         (
             &["lock-out", "--policy", "fast"][..],
             "the policies are follow, fixed=RATE, off and backoff",
         ),
         (&["lock-out", "--policy", "fixed=fast"], "`fast` is not a rate"),
-        (&["lock-out", "--against", "follow,reserve=2"], "`2` is no reserve"),
+        (&["lock-out", "--against", "follow,reserve=2"], "`2` is not a valid reserve"),
         (&["lock-out", "--policy", "off", "--provider", "x"], "cannot be used with"),
         (&["--svg", "plot.svg"], "SCENARIO"),
         (&["--json"], "SCENARIO"),
@@ -208,7 +208,7 @@ fn wrong_arguments_are_usage_errors() {
         let ran = home.cynosure(&[&["simulate"], args].concat());
 
         assert_eq!(ran.code, Some(2), "{args:?} {ran:?}");
-        assert!(ran.stderr.contains(why), "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(message), "{args:?}: {}", ran.stderr);
     }
     assert!(!home.path("plot.svg").exists());
 }
@@ -226,15 +226,15 @@ fn a_provider_is_one_of_the_configuration() {
         "[provider.mail]\nmode = \"fixed\"\ncap = \"9/min\"\nconcurrency = 2\n[restart]",
     );
     let fixed = home.cynosure(&["simulate", "lock-out", "--provider", "mail", "--json"]);
-    let told: Value = serde_json::from_str(&fixed.stdout).unwrap();
-    let run = &told["runs"][0];
+    let report: Value = serde_json::from_str(&fixed.stdout).unwrap();
+    let run = &report["runs"][0];
     assert_eq!((&run["policy"], &run["in_flight"]), (&"mail".into(), &2.into()));
     assert_eq!(run["done"].as_u64().unwrap().div_ceil(10), 216, "9 a minute in 4 h: {run}");
 
     let unknown = home.cynosure(&["simulate", "lock-out", "--provider", "example"]);
     assert_eq!(unknown.code, Some(78), "{unknown:?}");
     insta::assert_snapshot!(unknown.stderr, @r#"
-        cynosure: there is no provider "example" in config.toml; the providers there: 127.0.0.1, mail
+        cynosure: there is no provider "example" in config.toml; known providers: 127.0.0.1, mail
         "#);
 }
 
@@ -257,6 +257,6 @@ fn an_unwritable_plot_is_reported_after_the_table() {
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.stdout.contains("POLICY"), "{}", ran.stdout);
     insta::assert_snapshot!(ran.stderr, @r#"
-        cynosure: cannot write nowhere/plot.svg: No such file or directory (os error 2); name a file in a folder that is there
+        cynosure: cannot write nowhere/plot.svg: No such file or directory (os error 2); choose a file in an existing folder
         "#);
 }

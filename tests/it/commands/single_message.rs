@@ -1,4 +1,4 @@
-//! One mail that the server never brings, and the rest of the mailbox beside it.
+//! One mail that the server never delivers: it is quarantined, and the others are stored.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use crate::commands::test_home::{ProgramOutput, TestHome};
 use crate::fake_mailbox::FakeMailbox;
 use crate::hostile_server::{ConnectionAction, plain_response};
 
-/// Runs the program to its end while the server of the test goes on.
+/// Runs the program to its end on another thread, so that the test's server can respond.
 async fn run_once(home: TestHome) -> (TestHome, ProgramOutput) {
     let run = move || {
         let ran = home.cynosure(&["run", "--once"]);
@@ -15,7 +15,7 @@ async fn run_once(home: TestHome) -> (TestHome, ProgramOutput) {
     tokio::task::spawn_blocking(run).await.unwrap()
 }
 
-/// FAULTS 54: its id makes a URL of 70 kB.
+/// FAULTS 54: the id of the mail makes a URL of 70 kB.
 #[tokio::test]
 async fn a_mail_whose_url_is_too_long_is_quarantined_alone() {
     let mut mailbox = FakeMailbox::with_emails(3);
@@ -28,23 +28,23 @@ async fn a_mail_whose_url_is_too_long_is_quarantined_alone() {
     assert_eq!(home.messages().len(), 3);
     let failure = &home.cynosure(&["failures", "--json"]).json_lines()[0];
     assert_eq!(failure["cause"], "too_large");
-    let why = failure["message"].as_str().unwrap_or_default();
-    assert!(why.contains("a URL of 70") && why.contains("bytes"), "{failure}");
+    let message = failure["message"].as_str().unwrap_or_default();
+    assert!(message.contains("a URL of 70") && message.contains("bytes"), "{failure}");
 }
 
-/// FAULTS 50: "too many", for one mail alone and for ever.
+/// FAULTS 50: the server responds with "too many requests" for one mail only, permanently.
 #[tokio::test]
 async fn a_mail_that_is_always_throttled_is_quarantined_alone() {
     for header in ["", "Retry-After: 1\r\n"] {
         let served = FakeMailbox::with_emails(12)
-            .serve_with(move |asked| {
+            .serve_with(move |request| {
                 let refusal = vec![ConnectionAction::Send(plain_response("429 Slow", header, ""))];
-                asked.path().starts_with("/get/alice/BM3/").then_some(refusal)
+                request.path().starts_with("/get/alice/BM3/").then_some(refusal)
             })
             .await;
         let home = TestHome::with_source_at(served.server.url.as_str());
-        let patience = "[item]\nretry_delay = \"100ms\"\nmax_retry_delay = \"100ms\"\n";
-        home.write("config.toml", &(home.read("config.toml") + patience));
+        let short_retries = "[item]\nretry_delay = \"100ms\"\nmax_retry_delay = \"100ms\"\n";
+        home.write("config.toml", &(home.read("config.toml") + short_retries));
 
         let (home, ran) = run_once(home).await;
 
@@ -52,12 +52,12 @@ async fn a_mail_that_is_always_throttled_is_quarantined_alone() {
         assert_eq!(home.messages().len(), 11);
         let failure = &home.cynosure(&["failures", "--json"]).json_lines()[0];
         assert_eq!(failure["cause"], "rate_limit");
-        let why = failure["message"].as_str().unwrap_or_default();
-        assert!(why.ends_with("for this document alone: other requests are let through"), "{why}");
-        let quota: Value = serde_json::from_str(&home.read("state/quota.json")).unwrap();
-        for (name, scope) in quota["scopes"].as_object().unwrap() {
+        let message = failure["message"].as_str().unwrap_or_default();
+        assert!(message.ends_with("only for this document: other requests succeed"), "{message}");
+        let limiter_state: Value = serde_json::from_str(&home.read("state/quota.json")).unwrap();
+        for (name, scope) in limiter_state["scopes"].as_object().unwrap() {
             let cycles = scope["quota"]["learned"]["cycles"].as_u64();
-            assert!(cycles <= Some(1), "only the first teaches: {name} {scope}");
+            assert!(cycles <= Some(1), "only the first refusal is learned from: {name} {scope}");
         }
     }
 }

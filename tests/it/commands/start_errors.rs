@@ -1,11 +1,11 @@
-//! Bad input: one clear sentence, the right exit code, and nothing lost.
+//! Invalid input: one clear error message, the right exit code, and no lost data.
 
 use cynosure::demo::{DemoOptions, DemoServer};
 use rusqlite::Connection;
 
 use crate::commands::test_home::{ProgramOutput, TestHome, fixed_response_server, silent_server};
 
-/// The last line of standard error, which is the sentence.
+/// Returns the last line of standard error, which is the error message.
 fn error_line(ran: &ProgramOutput) -> String {
     ran.stderr.lines().last().unwrap_or_default().to_owned()
 }
@@ -60,7 +60,7 @@ fn without_a_configuration_every_command_says_what_to_do() {
 
         assert_eq!(ran.code, Some(78), "{args:?}");
         insta::allow_duplicates! { insta::assert_snapshot!(ran.stderr, @r"
-        cynosure: there is no configuration: neither ./config.toml nor /etc/cynosure/config.toml is there; name one with --config FILE, or run `cynosure demo` to see the job without one
+        cynosure: no configuration found: neither ./config.toml nor /etc/cynosure/config.toml exists; set it with --config FILE, or run `cynosure demo`, which needs none
         "); }
     }
     let named = home.cynosure(&["--config", "nowhere.toml", "run"]);
@@ -130,10 +130,10 @@ fn an_unusable_state_file_is_quarantined_and_rebuilt() {
         let ran = home.cynosure(&["run", "--once"]);
 
         assert_eq!(ran.code, Some(0), "{ran:?}");
-        let aside = format!("{file}.unreadable-{kept}");
-        assert_eq!(home.read(&aside), broken);
+        let quarantined = format!("{file}.unreadable-{kept}");
+        assert_eq!(home.read(&quarantined), broken);
         assert!(ran.stderr.contains(" WARN "), "{}", ran.stderr);
-        assert!(ran.stderr.contains(&format!("kept as {aside}")), "{}", ran.stderr);
+        assert!(ran.stderr.contains(&format!("kept as {quarantined}")), "{}", ran.stderr);
         assert!(
             ran.stdout.contains("listed 30 = stored 30 + gone 0 + quarantined 0"),
             "{}",
@@ -180,7 +180,7 @@ fn a_damaged_ledger_is_never_taken_for_an_empty_one() {
     }
 }
 
-/// A mailbox and a home whose password is asked for and wrong.
+/// Demo server, and a home whose configuration reads the password from `DEMO_PASSWORD`.
 fn home_with_wrong_password() -> (DemoServer, TestHome) {
     let demo = cynosure::demo::start(DemoOptions { items: 5, ..DemoOptions::default() }).unwrap();
     let home = TestHome::empty();

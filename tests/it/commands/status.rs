@@ -1,4 +1,4 @@
-//! `status` in every state that a source can be found in.
+//! Output of `status` for every state of a source.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::commands::test_home::{ProgramOutput, TestHome, dead_pid};
 
-/// The keys that are promised to whoever reads the state, and those that `status` adds.
+/// Documented keys of the state file, and those that `status` adds.
 const STATUS_KEYS: [&str; 29] = [
     "schema",
     "source",
@@ -44,7 +44,7 @@ const STATUS_KEYS: [&str; 29] = [
     "trouble",
 ];
 
-/// A state that a worker that is alive, this test, might have written.
+/// State of a running worker, whose process is this test.
 pub(super) fn live_state() -> ExecutionState {
     let now = RealEnv.now();
     let state = serde_json::json!({
@@ -65,7 +65,7 @@ pub(super) fn live_state() -> ExecutionState {
     ExecutionState { state_until: Some(now.after(Duration::from_secs(300))), ..state }
 }
 
-/// The line of `status` for a state.
+/// Returns the line of `status` for a state.
 fn status_line(state: &ExecutionState) -> String {
     let home = TestHome::with_source_work();
     fs_err::create_dir_all(home.path("state/work")).unwrap();
@@ -112,11 +112,11 @@ fn every_live_state_is_shown_with_its_end_and_reason() {
     work | collecting | 2,000 listed | – | – | –
     work | downloading | 812 / 2,000 | 14.2/s | about 1 min 24 s | –
     work | downloading | 813 / 2,000 | 14.2/s | about 1 min 24 s | 3 waiting for a retry; 1 quarantined
-    work | downloading | 812 / 2,000 | 14.2/s | about 1 min 24 s | started anew at TIME since nothing moved
+    work | downloading | 812 / 2,000 | 14.2/s | about 1 min 24 s | restarted at TIME after a time without progress
     work | downloading | 812 / 2,000 | 14.2/s | about 1 min 24 s | –
     work | downloading | 812 / 2,000 | 14.2/s | about 1 min 24 s | no progress since TIME
     work | idle | 812 / 2,000 | – | TIME (in WAIT) | –
-    work | idle | 812 / 2,000 | – | now | looking for something new
+    work | idle | 812 / 2,000 | – | now | checking for changes
     work | error | 812 / 2,000 | – | TIME (in WAIT) | retry 2 of 3: 503
     work | rate limited | 812 / 2,000 | – | TIME (in WAIT) | retry after 300 s
     work | auth failed | 812 / 2,000 | – | TIME or new token | 401 from a\u{1b}[2J; put a fresh token into HOME/token
@@ -127,28 +127,28 @@ fn every_live_state_is_shown_with_its_end_and_reason() {
 #[test]
 fn a_dead_worker_is_not_shown_as_running() {
     let pid = dead_pid();
-    let gone = Some(pid);
+    let dead = Some(pid);
     let states = [
         ExecutionState { pid: None, ..live_state() },
         ExecutionState { pid: None, status: Status::Idle, ..live_state() },
         ExecutionState { pid: None, status: Status::AuthFailed, ..live_state() },
-        ExecutionState { pid: gone, status: Status::RateLimited, ..live_state() },
+        ExecutionState { pid: dead, status: Status::RateLimited, ..live_state() },
     ];
-    let died = status_line(&ExecutionState { pid: gone, ..live_state() });
+    let downloading = status_line(&ExecutionState { pid: dead, ..live_state() });
 
     let lines: Vec<String> = states.iter().map(status_line).collect();
 
     insta::assert_snapshot!(lines.join("\n"), @r"
-    work | downloading (not running) | 812 / 2,000 | – | – | it was stopped; the next run goes on from here
-    work | idle (not running) | 812 / 2,000 | – | – | the next run looks for something new
+    work | downloading (not running) | 812 / 2,000 | – | – | it was stopped; the next run continues from here
+    work | idle (not running) | 812 / 2,000 | – | – | the next run checks for changes
     work | auth failed (not running) | 812 / 2,000 | – | new token | everything is listed; put a fresh token into HOME/token
     work | rate limited (not running) | 812 / 2,000 | – | TIME (in WAIT) | everything is listed
     ");
     assert_eq!(
-        died,
+        downloading,
         format!(
             "work | downloading (not running) | 812 / 2,000 | – | – | its worker (process {pid}) \
-             is gone; the next run goes on from here"
+             has died; the next run continues from here"
         )
     );
 }
@@ -166,7 +166,7 @@ fn an_unreadable_state_is_shown_as_such() {
     lines.push(last_column(&home.cynosure(&["status"])));
 
     insta::assert_snapshot!(lines.join("\n"), @r"
-    work | never run | – | – | – | `cynosure run work` begins
+    work | never run | – | – | – | start it with `cynosure run work`
     work | unknown | – | – | – | its state file cannot be read (EOF while parsing a value at line 1 column 0); the next run rebuilds it from the ledger
     work | unknown | – | – | – | its state file cannot be read (EOF while parsing an object at line 1 column 12); the next run rebuilds it from the ledger
     work | unknown | – | – | – | a newer cynosure wrote its state file (schema 9, this one knows 1); use that version
@@ -180,9 +180,9 @@ fn a_removed_source_is_still_shown() {
     home.configure("[source.demo]", "[source.other]\nenabled = false");
 
     insta::assert_snapshot!(home.cynosure(&["status"]).cells(), @r"
-    SOURCE | STATE | DONE | RATE | UNTIL | WHY
-    demo | completed | 60 / 60 | – | since TIME | not in the configuration; `cynosure reset demo` forgets it
-    other | never run | – | – | – | `cynosure run other` begins; disabled in the configuration
+    SOURCE | STATE | DONE | RATE | UNTIL | REASON
+    demo | completed | 60 / 60 | – | since TIME | not in the configuration; `cynosure reset demo` deletes its progress
+    other | never run | – | – | – | start it with `cynosure run other`; disabled in the configuration
     ");
     assert_eq!(home.cynosure(&["history", "demo"]).code, Some(0));
 }

@@ -1,5 +1,5 @@
-//! Under a service manager, which here is a socket of the test: what the worker tells it, and
-//! what it does when it is told to read everything again, or can't go on.
+//! Worker under a service manager, here a socket of the test: notifications, reloads, and the
+//! escalation of a stuck worker.
 
 use std::io::Read;
 use std::os::unix::net::UnixDatagram;
@@ -16,10 +16,10 @@ use crate::commands::test_home::{RunningProgram, TestHome};
 use crate::fake_mailbox::FakeMailbox;
 use crate::hostile_server::{ConnectionAction, ReceivedRequest, plain_response};
 
-/// Longer than any of this takes; a test that waits so long has failed.
+/// Maximum duration of a wait, longer than any of them takes; a test that reaches it fails.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A service manager: it listens, and notes what it is told.
+/// Service manager that receives the notifications of a worker.
 struct FakeServiceManager {
     socket: UnixDatagram,
     dir: TempDir,
@@ -43,23 +43,24 @@ impl FakeServiceManager {
         RunningProgram(self.command(home).spawn().unwrap())
     }
 
-    /// The next thing it is told, a word a line.
+    /// Returns the next notification, one assignment per line.
     fn next_message(&self) -> String {
         let mut bytes = [0; 4096];
-        let length = self.socket.recv(&mut bytes).expect("the worker says something");
+        let length = self.socket.recv(&mut bytes).expect("the worker sends a notification");
         String::from_utf8_lossy(&bytes[..length]).into_owned()
     }
 
-    /// Listens until it is told this, and returns what it was told up to then.
+    /// Receives notifications up to the first one with `text`, and returns all of them.
     fn wait_for_message(&self, text: &str) -> Vec<String> {
         let mut all = Vec::new();
-        while !all.last().is_some_and(|told: &String| told.contains(text)) {
+        while !all.last().is_some_and(|message: &String| message.contains(text)) {
             all.push(self.next_message());
         }
         all
     }
 
-    /// Whether nothing comes any more, once what is in the queue is gone.
+    /// Drains the queue. True if the next notification lacks `text`, or none arrives within
+    /// `within`.
     fn has_no_more_messages(&self, text: &str, within: Duration) -> bool {
         self.socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
         let mut bytes = [0; 4096];
@@ -76,7 +77,7 @@ fn exit_code(mut running: RunningProgram) -> Option<i32> {
     running.0.wait().unwrap().code()
 }
 
-/// What it says on standard error until it is gone.
+/// Kills the program, and returns the rest of its standard error.
 fn stderr_to_end(running: &mut RunningProgram) -> String {
     running.0.kill().ok();
     let mut text = String::new();
@@ -89,42 +90,42 @@ fn the_manager_gets_every_status_from_start_to_stop() {
     let (manager, home) = (FakeServiceManager::new(), TestHome::with_demo_server(20_000));
     let running = manager.start(&home);
 
-    let begun = manager.wait_for_message("READY=1");
-    assert!(begun.last().unwrap().contains("\nSTATUS="), "{begun:?}");
-    let story = manager.wait_for_message(" left");
-    let last = story.last().unwrap();
-    assert!(last.starts_with("STATUS=downloading "), "{story:?}");
+    let ready = manager.wait_for_message("READY=1");
+    assert!(ready.last().unwrap().contains("\nSTATUS="), "{ready:?}");
+    let messages = manager.wait_for_message(" left");
+    let last = messages.last().unwrap();
+    assert!(last.starts_with("STATUS=downloading "), "{messages:?}");
     assert!(last.contains("/20,000, ") && last.contains("/s, about "), "{last}");
 
     running.signal(Signal::TERM);
-    manager.wait_for_message("STOPPING=1\nSTATUS=stopping: what is in flight may end");
+    manager.wait_for_message("STOPPING=1\nSTATUS=stopping: waiting for requests in flight");
     assert_eq!(exit_code(running), Some(75));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wait_is_reported_with_its_end_and_reason() {
     let served = FakeMailbox::with_emails(5)
-        .serve_with(|asked| {
+        .serve_with(|request| {
             let refusal = plain_response("429 Too Many Requests", "Retry-After: 300\r\n", "");
-            asked.path().starts_with("/get/").then(|| vec![ConnectionAction::Send(refusal)])
+            request.path().starts_with("/get/").then(|| vec![ConnectionAction::Send(refusal)])
         })
         .await;
     let home = TestHome::with_source_at(served.server.url.as_str());
 
-    let told = tokio::task::spawn_blocking(move || {
+    let status = tokio::task::spawn_blocking(move || {
         let manager = FakeServiceManager::new();
         let running = manager.start(&home);
-        let told = manager.wait_for_message("STATUS=rate limited until ").pop().unwrap();
+        let status = manager.wait_for_message("STATUS=rate limited until ").pop().unwrap();
         running.signal(Signal::TERM);
         assert_eq!(exit_code(running), Some(75));
-        told
+        status
     });
 
-    let told = told.await.unwrap();
-    assert!(told.contains("retry after 300 s"), "{told}");
+    let status = status.await.unwrap();
+    assert!(status.contains("retry after 300 s"), "{status}");
 }
 
-/// The demo's source once more, by the name of `other`.
+/// Adds the demo's source a second time, as `other`.
 fn second_demo_source(home: &TestHome) {
     let config = home.read("config.toml");
     let at = config.find("[source.demo]").expect("the demo is a source");
@@ -135,9 +136,9 @@ fn second_demo_source(home: &TestHome) {
 #[tokio::test(flavor = "multi_thread")]
 async fn several_sources_share_one_status_and_restart_in_process() {
     let limited = FakeMailbox::with_emails(5)
-        .serve_with(|asked| {
+        .serve_with(|request| {
             let refusal = plain_response("429 Too Many Requests", "Retry-After: 300\r\n", "");
-            asked.path().starts_with("/get/").then(|| vec![ConnectionAction::Send(refusal)])
+            request.path().starts_with("/get/").then(|| vec![ConnectionAction::Send(refusal)])
         })
         .await;
     let home = TestHome::with_demo_server(20);
@@ -151,27 +152,27 @@ async fn several_sources_share_one_status_and_restart_in_process() {
     );
     home.write("config.toml", &format!("{config}\n{other}"));
 
-    let ended = tokio::task::spawn_blocking(move || {
+    let exit = tokio::task::spawn_blocking(move || {
         let manager = FakeServiceManager::new();
         let mut running = manager.start(&home);
-        running.log_until("worker{source=demo}: starting anew in place");
+        running.log_until("worker{source=demo}: restarting in place");
         manager.wait_for_message("STATUS=2 sources: 1 idle, 1 rate limited until ");
         running.signal(Signal::TERM);
         exit_code(running)
     });
 
-    assert_eq!(ended.await.unwrap(), Some(75));
+    assert_eq!(exit.await.unwrap(), Some(75));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_token_and_sighup_end_auth_failed_at_once() {
-    let is_fresh = |asked: &ReceivedRequest| asked.head.contains("Bearer fresh");
+    let is_fresh = |request: &ReceivedRequest| request.head.contains("Bearer fresh");
     let mut mailbox = FakeMailbox::with_emails(5);
     mailbox.token = "fresh";
     let served = mailbox
-        .serve_with(move |asked| {
+        .serve_with(move |request| {
             let refusal = plain_response("401 Unauthorized", "", "");
-            (!is_fresh(asked)).then(|| vec![ConnectionAction::Send(refusal)])
+            (!is_fresh(request)).then(|| vec![ConnectionAction::Send(refusal)])
         })
         .await;
     let home = TestHome::with_source_at(served.server.url.as_str());
@@ -188,7 +189,7 @@ async fn a_new_token_and_sighup_end_auth_failed_at_once() {
 
         let reloading = manager.wait_for_message("RELOADING=1\nMONOTONIC_USEC=");
         let ready = manager.wait_for_message("READY=1");
-        // Completed, it leaves to be started again.
+        // After the session is completed it exits, so that systemd restarts it.
         assert_eq!(exit_code(running), Some(75));
         assert_eq!(home.messages().len(), 5);
         (reloading, ready)
@@ -209,7 +210,7 @@ async fn sighup_with_the_rejected_token_sends_no_request() {
         .await;
     let home = TestHome::with_source_at(served.server.url.as_str());
 
-    let asked_again = tokio::task::spawn_blocking(move || {
+    let requested_again = tokio::task::spawn_blocking(move || {
         let manager = FakeServiceManager::new();
         let running = manager.start(&home);
         manager.wait_for_message("STATUS=auth failed until ");
@@ -223,7 +224,7 @@ async fn sighup_with_the_rejected_token_sends_no_request() {
         refused.load(Ordering::SeqCst)
     });
 
-    assert!(!asked_again.await.unwrap());
+    assert!(!requested_again.await.unwrap());
 }
 
 #[test]
@@ -235,7 +236,7 @@ fn a_broken_configuration_is_reported_at_a_hangup_and_the_old_one_kept() {
 
     running.signal(Signal::HUP);
 
-    running.log_until("going on with the last good configuration");
+    running.log_until("keeping the last valid configuration");
     manager.wait_for_message("RELOADING=1");
     manager.wait_for_message("READY=1");
     manager.wait_for_message("STATUS=downloading ");
@@ -243,7 +244,7 @@ fn a_broken_configuration_is_reported_at_a_hangup_and_the_old_one_kept() {
     running.signal(Signal::TERM);
     assert_eq!(exit_code(running), Some(75));
     assert!(before > 0);
-    assert_eq!(home.repeated_downloads(), 0, "what is in flight at a hangup is not fetched twice");
+    assert_eq!(home.repeated_downloads(), 0, "requests in flight at SIGHUP are not repeated");
 }
 
 #[test]
@@ -258,7 +259,7 @@ fn a_new_source_at_sighup_restarts_the_process() {
     manager.wait_for_message("RELOADING=1");
     manager.wait_for_message("STOPPING=1");
     assert_eq!(exit_code(running), Some(75));
-    assert_eq!(home.repeated_downloads(), 0, "what was in flight was waited for");
+    assert_eq!(home.repeated_downloads(), 0, "requests in flight were completed");
 }
 
 #[test]
@@ -270,7 +271,7 @@ fn an_unreachable_notify_socket_is_logged_once() {
     let ran = home.finish(&mut command);
 
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert_eq!(ran.stderr.matches("cannot tell systemd").count(), 1, "{ran:?}");
+    assert_eq!(ran.stderr.matches("cannot notify systemd").count(), 1, "{ran:?}");
 }
 
 #[cfg(debug_assertions)]
@@ -283,14 +284,14 @@ fn a_panicking_source_restarts_the_process() {
 
     let ran = home.finish(&mut command);
 
-    // systemd starts it again for that.
+    // systemd restarts it because of this exit code.
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.stderr.contains("the worker broke"), "{ran:?}");
+    assert!(ran.stderr.contains("worker panicked"), "{ran:?}");
     let state: Value = serde_json::from_str(&home.read("state/demo/execution_state.json")).unwrap();
-    assert_eq!(state["pid"], Value::Null, "the other leaves in good order");
+    assert_eq!(state["pid"], Value::Null, "the other source shuts down cleanly");
 }
 
-/// Breaks the worker, which no bus can help, and sees it climb the ladder to the last rung.
+/// Breaks a worker that cannot reach D-Bus, and checks every step up to the missing keep-alive.
 #[cfg(debug_assertions)]
 fn assert_escalates_to_watchdog(broken: &str) {
     let (manager, home) = (FakeServiceManager::new(), TestHome::with_demo_server(20_000));
@@ -301,19 +302,19 @@ fn assert_escalates_to_watchdog(broken: &str) {
     manager.wait_for_message("WATCHDOG=1");
 
     let mut log = String::new();
-    for rung in [
-        "stuck: the work does not come back to its loop",
+    for step in [
+        "stuck: the loop has missed its heartbeat deadline",
         "stuck: asking systemd to restart the unit",
         "stuck: systemd does not restart the unit",
     ] {
-        log.push_str(&running.log_up_to(rung));
+        log.push_str(&running.log_up_to(step));
     }
 
     assert!(manager.has_no_more_messages("WATCHDOG=1", Duration::from_secs(3)), "{log}");
     log.push_str(&stderr_to_end(&mut running));
     assert_eq!(log.matches("stuck: ").count(), 3, "{log}");
-    let counted = home.read("state/restarts.json");
-    assert!(counted.contains("\"in_a_row\": 1"), "{counted}");
+    let restarts = home.read("state/restarts.json");
+    assert!(restarts.contains("\"in_a_row\": 1"), "{restarts}");
 }
 
 #[cfg(debug_assertions)]

@@ -1,4 +1,4 @@
-//! A folder with a configuration in it, and the program run there.
+//! Temporary folder with a configuration, and the program run in it.
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// What the surroundings of a test must not change.
+/// Environment variables that must not affect a test.
 const REMOVED_ENV_VARS: [&str; 13] = [
     "APPLICATIONINSIGHTS_CONNECTION_STRING",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -27,7 +27,7 @@ const REMOVED_ENV_VARS: [&str; 13] = [
     "CREDENTIALS_DIRECTORY",
 ];
 
-/// The end of a configuration: no wait in a test is worth its time.
+/// End of a configuration, with waits so short that no test is slow.
 const SHORT_WAITS_CONFIG: &str = "
 [restart]
 retry_delay_base = \"1s\"
@@ -40,7 +40,7 @@ challenge = \"1s\"
 attempts = 1
 ";
 
-/// The same, for how busy and how full the machine is that it runs on.
+/// End of a configuration whose checks accept any CPU, memory and disk usage of the machine.
 pub(super) const NO_HOST_CHECKS_CONFIG: &str = "
 [health]
 timeout = \"1m\"
@@ -57,7 +57,7 @@ pub(crate) struct TestHome {
     demo: Option<DemoServer>,
 }
 
-/// How the program ended, and what it said; the folder's path reads `HOME`.
+/// Exit code and output of the program, with `HOME` in place of the folder's path.
 #[derive(Debug)]
 pub(crate) struct ProgramOutput {
     pub(crate) code: Option<i32>,
@@ -65,16 +65,16 @@ pub(crate) struct ProgramOutput {
     pub(crate) stderr: String,
 }
 
-/// A program that is still running; ended with the test.
+/// Running program, killed when dropped.
 pub(crate) struct RunningProgram(pub(crate) Child);
 
 impl TestHome {
-    /// With one source, `work`, which nobody serves.
+    /// Creates a home with one source, `work`, whose port nothing listens on.
     pub(crate) fn with_source_work() -> Self {
         Self::with_source_at("http://127.0.0.1:9/.well-known/jmap")
     }
 
-    /// With one source, `work`, at a URL of one's own.
+    /// Creates a home with one source, `work`, at `url`.
     pub(crate) fn with_source_at(url: &str) -> Self {
         let home = Self::empty();
         home.write("token", "secret\n");
@@ -87,7 +87,7 @@ impl TestHome {
         home
     }
 
-    /// With the one source of the demo, `demo`, and its server.
+    /// Creates a home with one source, `demo`, and starts its demo server.
     pub(crate) fn with_demo_server(items: u32) -> Self {
         let mut home = Self::empty();
         let token_file = Some(home.path("token"));
@@ -98,7 +98,7 @@ impl TestHome {
         home
     }
 
-    /// After `demo` has run.
+    /// Creates a home in which `demo` has run.
     pub(crate) fn after_demo() -> Self {
         let home = Self::empty();
         let dir = home.path("").display().to_string();
@@ -107,7 +107,8 @@ impl TestHome {
         home
     }
 
-    /// After `demo` has run through a storm, which leaves one message in quarantine.
+    /// Creates a home in which `demo` has run with the faults of a storm, which leave one message
+    /// quarantined.
     pub(crate) fn after_storm() -> Self {
         let home = Self::empty();
         let dir = home.path("").display().to_string();
@@ -134,14 +135,14 @@ impl TestHome {
         fs_err::read_to_string(self.path(name)).unwrap()
     }
 
-    /// Changes a text of the configuration, which must be there.
+    /// Replaces a text of the configuration, which must contain it.
     pub(crate) fn configure(&self, from: &str, to: &str) {
         let text = self.read("config.toml");
         assert!(text.contains(from), "{text}");
         self.write("config.toml", &text.replace(from, to));
     }
 
-    /// The stored messages, in the order of their paths.
+    /// Returns the paths of the stored messages, sorted.
     pub(crate) fn messages(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         for session in self.sessions() {
@@ -152,26 +153,26 @@ impl TestHome {
         found
     }
 
-    /// The session folders of the archive.
+    /// Returns the session folders of the archive.
     pub(crate) fn sessions(&self) -> Vec<PathBuf> {
         let mut found = entries(&self.path("downloads"));
         found.retain(|path| !path.ends_with(".cynosure"));
         found
     }
 
-    /// How many messages the demo's server was asked for more than once.
+    /// Returns the number of downloads that repeated an earlier one from the demo server.
     pub(crate) fn repeated_downloads(&self) -> u64 {
         self.demo.as_ref().map_or(0, |demo| demo.counters().messages_served_repeatedly)
     }
 
-    /// The program in the folder, with its arguments and with nothing from outside.
+    /// Returns the program with its arguments, to run in the folder without outside influence.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cynosure"));
         command.args(args).current_dir(self.dir.path()).env("TZ", "UTC");
         for name in REMOVED_ENV_VARS {
             command.env_remove(name);
         }
-        // What systemd of this machine says is no business of a test.
+        // The systemd of this machine must not affect a test.
         command.env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere/bus");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -200,7 +201,7 @@ impl TestHome {
 }
 
 impl ProgramOutput {
-    /// The table's cells, with ` | ` between them and without what changes from run to run.
+    /// Returns the cells of the table, separated by ` | `, with masked times and session names.
     pub(crate) fn cells(&self) -> String {
         let lines = self.stdout.lines().map(|line| {
             let cells = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty());
@@ -209,7 +210,7 @@ impl ProgramOutput {
         lines.collect::<Vec<_>>().join("\n")
     }
 
-    /// Each line of the output as JSON.
+    /// Parses each line of the output as JSON.
     pub(crate) fn json_lines(&self) -> Vec<Value> {
         self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
@@ -221,25 +222,25 @@ impl RunningProgram {
         kill_process(pid, signal).unwrap();
     }
 
-    /// Reads its log up to a line that says this.
+    /// Reads the log up to and including a line with `text`.
     pub(crate) fn log_until(&mut self, text: &str) {
         self.log_up_to(text);
     }
 
-    /// Reads its log up to and with a line that says this, and nothing beyond.
+    /// Reads and returns the log up to and including a line with `text`, and nothing beyond it.
     pub(crate) fn log_up_to(&mut self, text: &str) -> String {
         let stderr = self.0.stderr.as_mut().unwrap();
         let (mut log, mut byte) = (Vec::new(), [0]);
         while !(log.ends_with(b"\n") && String::from_utf8_lossy(&log).contains(text)) {
             let read = std::io::Read::read(stderr, &mut byte).unwrap();
-            let said = String::from_utf8_lossy(&log);
-            assert_eq!(read, 1, "it never said {text:?}: {said}");
+            let logged = String::from_utf8_lossy(&log);
+            assert_eq!(read, 1, "{text:?} is not in the log: {logged}");
             log.push(byte[0]);
         }
         String::from_utf8_lossy(&log).into_owned()
     }
 
-    /// Reads what it prints up to the end of a line.
+    /// Reads the first line of standard output.
     pub(crate) fn first_line(&mut self) -> String {
         let mut line = String::new();
         BufReader::new(self.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
@@ -254,33 +255,33 @@ impl Drop for RunningProgram {
     }
 }
 
-/// Answers every request with the same bytes, for as long as the test runs.
-pub(crate) fn fixed_response_server(answer: &'static [u8]) -> SocketAddr {
+/// Starts a server that sends the same bytes in response to every request.
+pub(crate) fn fixed_response_server(response: &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let mut request = BufReader::new(stream.try_clone().unwrap()).lines();
             while request.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
-            std::io::Write::write_all(&mut stream, answer).ok();
+            std::io::Write::write_all(&mut stream, response).ok();
         }
     });
     addr
 }
 
-/// Takes connections and never says anything.
+/// Returns a listener whose connections never get a response.
 pub(crate) fn silent_server() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").unwrap()
 }
 
-/// A process number that nobody has any more.
+/// Returns the id of a process that has exited.
 pub(crate) fn dead_pid() -> u32 {
     let mut child = Command::new("true").spawn().unwrap();
     child.wait().unwrap();
     child.id()
 }
 
-/// Standard output whose reader has left before the first byte.
+/// Returns a standard output whose reader is closed before the first byte.
 pub(crate) fn closed_stdout() -> Stdio {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -294,7 +295,7 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// Replaces dates, times, waits and session names.
+/// Masks dates, times, waits and session names.
 fn mask_times(line: &str) -> String {
     let words = line.split(' ').map(|word| {
         let inner = word.trim_matches(['(', ')']);

@@ -1,4 +1,4 @@
-//! `--record`: what a server answers becomes a trace, which `simulate` replays.
+//! `--record`: the responses of a server become a trace, which `simulate` replays.
 
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,39 +18,42 @@ use crate::commands::test_home::TestHome;
 use crate::fake_mailbox::FakeMailbox;
 use crate::hostile_server::{ConnectionAction, HostileServer, plain_response};
 
-/// A limit that none of these tests meets, and that slows none down.
+/// Rate limit that no test reaches or is slowed down by.
 const QUOTA: u32 = 6000;
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// A mailbox behind a limit that its headers tell of, by these names in place of the usual ones.
+/// Mailbox behind a rate limiter that advertises its limit in headers; `names` maps their usual
+/// names to other ones.
 async fn rate_limited_mailbox(
-    speech: HeaderMode,
+    header_mode: HeaderMode,
     names: &'static [(&'static str, &'static str)],
 ) -> HostileServer {
-    // In the middle of a window, whatever the time: a reset soon to come looks like that of a shorter one.
+    // A third of the window has passed, whatever the time: a reset in the near future would look
+    // like that of a shorter window.
     let now = RealEnv.now();
     let phase = now.before(WINDOW / 3).since(Timestamp(0));
-    let shape = LimitAlgorithm::FixedWindow { quota: QUOTA, window: WINDOW, phase };
-    let limiter = Mutex::new(ServerLimiter::new(shape, speech, ResetSemantics::FullQuota, now));
+    let algorithm = LimitAlgorithm::FixedWindow { quota: QUOTA, window: WINDOW, phase };
+    let limiter = ServerLimiter::new(algorithm, header_mode, ResetSemantics::FullQuota, now);
+    let limiter = Mutex::new(limiter);
     let mailbox = Arc::new(Mutex::new(FakeMailbox::with_emails(30)));
-    HostileServer::start(move |_, asked| {
-        let ruling = limiter.lock().unwrap().decide(1, RealEnv.now());
-        let headers = ruling.headers.iter().map(|(name, text)| {
+    HostileServer::start(move |_, request| {
+        let decision = limiter.lock().unwrap().decide(1, RealEnv.now());
+        let headers = decision.headers.iter().map(|(name, text)| {
             let renamed = names.iter().find(|(usual, _)| usual == name);
-            format!("{}: {text}\r\n", renamed.map_or(*name, |(_, own)| own))
+            format!("{}: {text}\r\n", renamed.map_or(*name, |(_, custom)| custom))
         });
         let headers: String =
             headers.chain(["Set-Cookie: session=s3cret\r\n".to_owned()]).collect();
-        let answer = mailbox.lock().unwrap().respond(asked);
-        let start = answer.windows(2).position(|two| two == b"\r\n").unwrap() + 2;
+        let response = mailbox.lock().unwrap().respond(request);
+        let start = response.windows(2).position(|two| two == b"\r\n").unwrap() + 2;
         vec![ConnectionAction::Send(
-            [&answer[..start], headers.as_bytes(), &answer[start..]].concat(),
+            [&response[..start], headers.as_bytes(), &response[start..]].concat(),
         )]
     })
     .await
 }
 
-/// The lines of a trace, each of them an answer.
+/// Returns the lines of a trace, one for each response.
 fn trace_lines(home: &TestHome, name: &str) -> Vec<Value> {
     let text = home.read(name);
     assert!(text.ends_with('\n'), "{text}");
@@ -59,30 +62,31 @@ fn trace_lines(home: &TestHome, name: &str) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recorded_trace_replays_and_reveals_the_limit() {
-    for (speech, family) in [
+    for (header_mode, family) in [
         (HeaderMode::RateLimit, "RateLimit"),
-        (HeaderMode::RateLimitOld, "RateLimit-*"),
+        (HeaderMode::RateLimitLegacy, "RateLimit-*"),
         (HeaderMode::XRateLimit(ResetMeaning::EpochSeconds), "X-RateLimit-*"),
     ] {
-        let server = rate_limited_mailbox(speech, &[]).await;
+        let server = rate_limited_mailbox(header_mode, &[]).await;
         let home = TestHome::with_source_at(server.url.as_str());
 
         let ran = home.cynosure(&["run", "--once", "--record", "trace.jsonl"]);
         assert_eq!(ran.code, Some(0), "{ran:?}");
-        let asked = server.requests().len();
-        let told =
-            format!("recorded {asked} answers; `cynosure simulate trace.jsonl` replays them\n");
-        assert!(ran.stderr.ends_with(&told), "{ran:?}");
-        assert_eq!(trace_lines(&home, "trace.jsonl").len(), asked);
+        let requests = server.requests().len();
+        let summary = format!(
+            "recorded {requests} responses; `cynosure simulate trace.jsonl` replays them\n"
+        );
+        assert!(ran.stderr.ends_with(&summary), "{ran:?}");
+        assert_eq!(trace_lines(&home, "trace.jsonl").len(), requests);
 
         let ran = home.cynosure(&["simulate", "trace.jsonl"]);
         assert_eq!(ran.code, Some(0), "{ran:?}");
-        let told: Vec<&str> = ran.stdout.lines().take(4).collect();
-        assert!(told[1].contains(&format!("{asked} requests, ")), "{}", ran.stdout);
-        assert!(told[1].contains("The quota is 100/s"), "{}", ran.stdout);
-        let counted = format!("{asked} accepted, 0 refused, 0 failed, in 0 outages.");
-        assert!(told[2].ends_with(&counted), "{}", ran.stdout);
-        assert_eq!(told[3], format!("Its limit is taken from {family}: 6000 in 1m."));
+        let lines: Vec<&str> = ran.stdout.lines().take(4).collect();
+        assert!(lines[1].contains(&format!("{requests} requests, ")), "{}", ran.stdout);
+        assert!(lines[1].contains("The quota is 100/s"), "{}", ran.stdout);
+        let counts = format!("{requests} accepted, 0 throttled, 0 failed, 0 outages.");
+        assert!(lines[2].ends_with(&counts), "{}", ran.stdout);
+        assert_eq!(lines[3], format!("Its limit is taken from {family}: 6000 in 1m."));
     }
 }
 
@@ -96,15 +100,15 @@ async fn custom_headers_are_read_with_their_provider() {
     let server =
         rate_limited_mailbox(HeaderMode::XRateLimit(ResetMeaning::DeltaSeconds), names).await;
     let home = TestHome::with_source_at(server.url.as_str());
-    let own = "[provider.\"127.0.0.1\"]\nlimit_header = \"X-Most\"\nremaining_header = \"X-Left\"\nreset_header = \"X-Again\"\n[restart]";
-    home.configure("[restart]", own);
+    let provider = "[provider.\"127.0.0.1\"]\nlimit_header = \"X-Most\"\nremaining_header = \"X-Left\"\nreset_header = \"X-Again\"\n[restart]";
+    home.configure("[restart]", provider);
 
     let ran = home.cynosure(&["run", "--once", "--record", "t.jsonl"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let ran = home.cynosure(&["simulate", "t.jsonl", "--provider", "127.0.0.1"]);
 
-    let told = "Its limit is taken from the configured headers: 6000 in ";
-    assert!(ran.stdout.contains(told), "{ran:?}");
+    let inference = "Its limit is taken from the configured headers: 6000 in ";
+    assert!(ran.stdout.contains(inference), "{ran:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,7 +139,8 @@ fn a_trace_is_appended_to_after_dropping_a_partial_line() {
     let first = home.read("t.jsonl");
     let torn = first.lines().last().unwrap().len() / 2;
     home.write("t.jsonl", &first[..first.len() - torn]);
-    assert_eq!(home.cynosure(&["simulate", "t.jsonl"]).code, Some(0), "as it is, too");
+    let replayed = home.cynosure(&["simulate", "t.jsonl"]);
+    assert_eq!(replayed.code, Some(0), "a partial last line is ignored: {replayed:?}");
 
     let again = home.cynosure(&record);
 
@@ -149,10 +154,10 @@ fn a_trace_is_appended_to_after_dropping_a_partial_line() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trace_is_flushed_during_waits_and_locked() {
-    let asked = AtomicUsize::new(0);
+    let request_count = AtomicUsize::new(0);
     let served = FakeMailbox::with_emails(30)
         .serve_with(move |_| {
-            let is_refused = asked.fetch_add(1, Ordering::SeqCst) >= 10;
+            let is_refused = request_count.fetch_add(1, Ordering::SeqCst) >= 10;
             let refusal = plain_response("429 Too Many Requests", "Retry-After: 3600\r\n", "");
             is_refused.then(|| vec![ConnectionAction::Send(refusal)])
         })
@@ -160,7 +165,7 @@ async fn a_trace_is_flushed_during_waits_and_locked() {
     let home = TestHome::with_source_at(served.server.url.as_str());
     let mut running = home.start(&["run", "--record", "t.jsonl"]);
     running.log_until("rate limited");
-    let recorded = |what: &str| home.read("t.jsonl").matches(what).count();
+    let recorded = |text: &str| home.read("t.jsonl").matches(text).count();
     let refused = || recorded("\"status\":429");
     while refused() == 0 || recorded("\n") - refused() < 10 {
         std::thread::yield_now();
@@ -183,16 +188,17 @@ fn a_full_trace_ends_and_the_worker_continues() {
     home.write("t.jsonl", "{\"at\": \"2026-11-22T06:32:09Z\", \"status\": 200}\n");
     let length = TRACE_BYTES_MAX - 1;
     let file = fs_err::OpenOptions::new().write(true).open(home.path("t.jsonl")).unwrap();
-    // Nothing is in between, and so nothing is taken from the disk.
+    // The file is sparse, so that it takes no space on the disk.
     file.file().write_all_at(b"\n", length - 1).unwrap();
 
     let ran = home.cynosure(&["run", "--once", "--record", "t.jsonl"]);
 
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert_eq!(ran.stdout, "listed 5 = stored 5 + gone 0 + quarantined 0\n");
-    let told = "recording has ended, and the work goes on: `simulate` reads no more than 268.4 MB";
+    let logged =
+        ["recording stopped, the run continues file=t.jsonl", "`simulate` reads at most 268.4 MB"];
     assert_eq!(ran.stderr.matches("record").count(), 1, "{ran:?}");
-    assert!(ran.stderr.contains(told), "{ran:?}");
+    assert!(logged.iter().all(|text| ran.stderr.contains(text)), "{ran:?}");
     assert_eq!(fs_err::metadata(home.path("t.jsonl")).unwrap().len(), length);
 }
 
@@ -230,19 +236,19 @@ fn several_sources_or_a_foreign_file_are_rejected() {
     });
 
     insta::assert_snapshot!(refused.join("\n"), @r"
-    Some(2) error: a trace is of one source, and 2 would run; name one, as in `cynosure run home --record t.jsonl`
+    Some(2) error: a trace records one source, but 2 would run; name one, such as `cynosure run home --record t.jsonl`
 
     Usage: cynosure [OPTIONS] <COMMAND>
 
     For more information, try '--help'.
 
-    Some(2) error: invalid value 't.csv' for '--record <FILE.jsonl>': `simulate` knows a trace by a name that ends in .jsonl
+    Some(2) error: invalid value 't.csv' for '--record <FILE.jsonl>': `simulate` requires that the name of a trace ends in .jsonl
 
     For more information, try '--help'.
 
-    Some(1) cynosure: other.jsonl holds something else than what was recorded before; name another file
+    Some(1) cynosure: other.jsonl contains something other than a trace; name another file
 
-    Some(1) cynosure: seconds.jsonl holds something else than what was recorded before; name another file
+    Some(1) cynosure: seconds.jsonl contains something other than a trace; name another file
 
     Some(1) cynosure: cannot record into nowhere/t.jsonl: No such file or directory (os error 2); name a file that can be written
 

@@ -1,4 +1,4 @@
-//! `verify` on archives that are sound, and on others.
+//! `verify` on intact and on damaged archives.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,11 @@ use rusqlite::Connection;
 
 use crate::commands::test_home::TestHome;
 
-/// Does something to a demo's archive or ledger, and returns what `verify` says, with its code.
-fn verify_after(harm: impl FnOnce(&TestHome)) -> (Option<i32>, String, String) {
+/// Applies `damage` to a demo's archive or ledger. Returns the exit code and output of `verify`.
+fn verify_after(damage: impl FnOnce(&TestHome)) -> (Option<i32>, String, String) {
     let home = TestHome::after_demo();
     let session = home.sessions().remove(0);
-    harm(&home);
+    damage(&home);
     let ran = home.cynosure(&["verify"]);
     let name = session.file_name().unwrap_or_default().to_string_lossy();
     (ran.code, ran.stdout.replace(&*name, "SESSION"), ran.stderr)
@@ -21,7 +21,7 @@ fn an_intact_archive_is_ok() {
     let (code, out, err) = verify_after(|_| {});
 
     assert_eq!((code, err.as_str()), (Some(0), ""));
-    assert_eq!(out, "demo: 96 documents of 60 items verified, 862.7 kB: all well\n");
+    assert_eq!(out, "demo: 96 documents of 60 items verified, 862.7 kB: OK\n");
 }
 
 #[test]
@@ -41,24 +41,21 @@ fn each_damaged_document_is_named() {
     let mut lines: Vec<&str> = out.lines().collect();
     let summary = lines.pop().unwrap();
     assert_eq!(summary, "demo: 96 documents of 60 items verified, 862.7 kB: 4 missing or damaged");
-    let whats: BTreeMap<&str, usize> = lines.iter().filter_map(|line| line.split_once(": ")).fold(
-        BTreeMap::new(),
-        |mut whats, (path, what)| {
-            assert!(path.starts_with("HOME/downloads/SESSION/"), "{path}");
-            *whats.entry(what).or_default() += 1;
-            whats
-        },
-    );
-    insta::assert_debug_snapshot!(whats, @r#"
+    let mut findings: BTreeMap<&str, usize> = BTreeMap::new();
+    for (path, finding) in lines.iter().filter_map(|line| line.split_once(": ")) {
+        assert!(path.starts_with("HOME/downloads/SESSION/"), "{path}");
+        *findings.entry(finding).or_default() += 1;
+    }
+    insta::assert_debug_snapshot!(findings, @r#"
     {
-        "changed: its bytes are not those that were stored": 1,
-        "cut short: 5 of 433 bytes": 1,
+        "changed: its SHA-256 is not the recorded one": 1,
         "missing": 1,
-        "not a plain file": 1,
+        "not a regular file": 1,
+        "truncated: 5 of 433 bytes": 1,
     }
     "#);
     insta::assert_snapshot!(err, @r"
-    cynosure: 4 findings in demo: put back what is wrong from a copy, or have it fetched again: `cynosure requeue --damaged --source demo`, then `cynosure run demo`
+    cynosure: 4 findings in demo: restore the files from a backup, or fetch them again: `cynosure requeue --damaged --source demo`, then `cynosure run demo`
     ");
 }
 
@@ -77,8 +74,8 @@ fn an_orphan_file_is_reported_without_failure() {
     assert_eq!(lines[1], "HOME/downloads/SESSION/notes.txt: not in the ledger");
     assert_eq!(
         lines[2],
-        "demo: 96 documents of 60 items verified, 862.7 kB: all well; 2 files not in the ledger, \
-         left alone"
+        "demo: 96 documents of 60 items verified, 862.7 kB: OK; 2 files not in the ledger, \
+         left unchanged"
     );
 }
 
@@ -91,7 +88,7 @@ fn a_missing_archive_is_reported_once() {
 
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(74), ""));
     insta::assert_snapshot!(ran.stderr, @r"
-    cynosure: demo: the archive HOME/downloads is not there; mount it, or correct `dir` of [archive] in the configuration
+    cynosure: demo: the archive HOME/downloads does not exist; mount it, or correct `dir` of [archive] in the configuration
     ");
 }
 
@@ -112,8 +109,8 @@ fn an_inconsistent_ledger_is_reported() {
 
     assert_eq!(code, Some(74));
     insta::assert_snapshot!(out, @r"
-    the ledger says 0 pending, 59 stored, 1 gone, 0 quarantined, and has 0 pending, 60 stored, 0 gone, 0 quarantined
-    demo: 96 documents of 60 items verified, 862.7 kB: the ledger does not agree with itself
+    the counters of the ledger are 0 pending, 59 stored, 1 gone, 0 quarantined, but its rows are 0 pending, 60 stored, 0 gone, 0 quarantined
+    demo: 96 documents of 60 items verified, 862.7 kB: the ledger is damaged or inconsistent
     ");
 }
 
@@ -136,17 +133,14 @@ fn as_json_each_finding_is_a_line_and_the_summary_is_the_last() {
 fn verify_beside_a_running_worker_finds_nothing() {
     let home = TestHome::with_demo_server(1500);
     let mut worker = home.start(&["run", "--once", "-q"]);
-    let mut looks = 0;
+    let mut runs = 0;
     while worker.0.try_wait().unwrap().is_none() {
         let ran = home.cynosure(&["verify"]);
         assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
-        looks += 1;
+        runs += 1;
     }
 
-    assert!(looks > 1, "the worker was too quick to be looked at");
+    assert!(runs > 1, "the worker finished before a second `verify`");
     let last = home.cynosure(&["verify"]).stdout;
-    assert!(
-        last.contains(" of 1,500 items verified, ") && last.ends_with(": all well\n"),
-        "{last}"
-    );
+    assert!(last.contains(" of 1,500 items verified, ") && last.ends_with(": OK\n"), "{last}");
 }

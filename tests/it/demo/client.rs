@@ -1,4 +1,4 @@
-//! A plain JMAP client, as small as the tests allow.
+//! Minimal JMAP client for the tests of the demo.
 
 use cynosure::demo::{DemoOptions, DemoServer};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, header};
@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 
 pub(super) const MAIL: [&str; 2] = ["urn:ietf:params:jmap:core", "urn:ietf:params:jmap:mail"];
 
-/// Returns a client without a proxy; TLS has to be chosen although none is spoken.
+/// Returns a client without a proxy. It needs a TLS provider, although no request uses TLS.
 pub(super) fn plain_client() -> Client {
-    // A second test of this process finds it installed.
+    // This fails from the second test of this process on, because it is installed then.
     rustls::crypto::ring::default_provider().install_default().ok();
     Client::builder().no_proxy().build().unwrap()
 }
 
-/// A client that knows the session and nothing else.
+/// JMAP client with the account of the demo's session.
 pub(super) struct DemoClient {
     pub(super) http: Client,
     pub(super) base: String,
@@ -26,16 +26,16 @@ impl DemoClient {
     pub(super) async fn new(demo: &DemoServer) -> Self {
         let options = DemoOptions::default();
         let base = format!("http://{}", demo.address());
-        let mut caller = Self {
+        let mut client = Self {
             http: plain_client(),
             base,
             account: String::new(),
             username: options.username,
             password: options.password,
         };
-        let session: Value = caller.get("/.well-known/jmap").await.json_body().await;
-        caller.account = session["primaryAccounts"][MAIL[1]].as_str().unwrap().to_owned();
-        caller
+        let session: Value = client.get("/.well-known/jmap").await.json_body().await;
+        client.account = session["primaryAccounts"][MAIL[1]].as_str().unwrap().to_owned();
+        client
     }
 
     fn login(&self, request: RequestBuilder) -> RequestBuilder {
@@ -52,15 +52,16 @@ impl DemoClient {
         self.login(request).send().await.unwrap()
     }
 
-    /// Makes method calls `(name, arguments)`; their ids are "0", "1" and so on.
+    /// Makes method calls `(name, arguments)` with the ids "0", "1" and so on, and returns the
+    /// arguments of the responses.
     pub(super) async fn call<const N: usize>(&self, calls: [(&str, Value); N]) -> Vec<Value> {
         let calls = calls.into_iter().enumerate().map(|(id, (name, mut arguments))| {
             arguments["accountId"] = self.account.as_str().into();
             json!([name, arguments, id.to_string()])
         });
         let request = json!({ "using": MAIL, "methodCalls": calls.collect::<Vec<_>>() });
-        let answer = self.post(request.to_string()).await.json_body().await;
-        answer["methodResponses"].as_array().unwrap().iter().map(|one| one[1].clone()).collect()
+        let response = self.post(request.to_string()).await.json_body().await;
+        response["methodResponses"].as_array().unwrap().iter().map(|call| call[1].clone()).collect()
     }
 
     pub(super) fn download_path(&self, blob: &str) -> String {

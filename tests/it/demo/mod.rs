@@ -1,4 +1,4 @@
-//! The embedded mailbox service, asked by a plain HTTP client.
+//! Embedded mailbox service of the demo, tested with a plain HTTP client.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod client;
@@ -17,9 +17,9 @@ fn serve(items: u32) -> DemoServer {
 #[tokio::test]
 async fn the_session_is_found_through_a_redirect_and_its_urls_are_relative() {
     let demo = serve(1);
-    let caller = DemoClient::new(&demo).await;
+    let client = DemoClient::new(&demo).await;
 
-    let response = caller.get("/.well-known/jmap").await;
+    let response = client.get("/.well-known/jmap").await;
 
     assert_eq!(response.url().path(), "/jmap/session");
     let session = response.json_body().await;
@@ -32,13 +32,13 @@ async fn the_session_is_found_through_a_redirect_and_its_urls_are_relative() {
 #[tokio::test]
 async fn threads_and_their_messages_are_listed_with_result_references() {
     let demo = serve(700);
-    let caller = DemoClient::new(&demo).await;
+    let client = DemoClient::new(&demo).await;
     let from_query = json!({ "resultOf": "0", "name": "Email/query", "path": "/ids" });
     let from_get = json!({ "resultOf": "1", "name": "Email/get", "path": "/list/*/threadId" });
     let from_thread = json!({ "resultOf": "2", "name": "Thread/get", "path": "/list/*/emailIds" });
     let sort = json!([{ "property": "receivedAt", "isAscending": false }]);
 
-    let answers = caller
+    let answers = client
         .call([
             (
                 "Email/query",
@@ -65,14 +65,14 @@ async fn threads_and_their_messages_are_listed_with_result_references() {
 #[tokio::test]
 async fn every_download_has_the_length_and_the_octets_the_seed_gives() {
     let demo = serve(2_000);
-    let caller = DemoClient::new(&demo).await;
+    let client = DemoClient::new(&demo).await;
     let oracle = GeneratedMailbox::new(DemoOptions::default().seed, 2_000);
-    let listed = caller.list().await;
+    let listed = client.list().await;
     assert_eq!(listed.len(), 3_200);
 
     let largest = listed.iter().max_by_key(|(.., size)| size).unwrap();
     for (_, blob, size) in listed.iter().step_by(50).chain([largest]) {
-        let response = caller.get(&caller.download_path(blob)).await;
+        let response = client.get(&client.download_path(blob)).await;
         assert_eq!(response.headers()[header::CONTENT_TYPE], "message/rfc822");
         assert_eq!(response.content_length(), Some(*size as u64));
         let body = response.bytes().await.unwrap();
@@ -88,15 +88,15 @@ async fn every_download_has_the_length_and_the_octets_the_seed_gives() {
 #[tokio::test]
 async fn filters_apply_and_pages_are_contiguous() {
     let demo = serve(300);
-    let caller = DemoClient::new(&demo).await;
-    let folders = caller.call([("Mailbox/get", json!({ "ids": null }))]).await;
+    let client = DemoClient::new(&demo).await;
+    let folders = client.call([("Mailbox/get", json!({ "ids": null }))]).await;
     let folders = folders[0]["list"].as_array().unwrap();
     let roles: Vec<_> = folders.iter().map(|folder| folder["role"].as_str().unwrap()).collect();
     assert_eq!(roles, ["inbox", "archive", "sent", "trash"]);
 
     let total = async |filter: Value| {
         let query = json!({ "filter": filter, "calculateTotal": true, "limit": 0 });
-        caller.call([("Email/query", query)]).await[0]["total"].as_u64().unwrap()
+        client.call([("Email/query", query)]).await[0]["total"].as_u64().unwrap()
     };
     let (inbox, trash) = (&folders[0]["id"], &folders[3]["id"]);
     let either = json!({ "operator": "OR", "conditions":
@@ -113,7 +113,7 @@ async fn filters_apply_and_pages_are_contiguous() {
     assert_eq!(total(both).await, 0);
     assert_eq!(total(json!({ "before": day })).await + total(json!({ "after": day })).await, 480);
 
-    let answers = caller
+    let answers = client
         .call([
             ("Email/query", json!({ "position": 10, "limit": 5 })),
             ("Email/query", json!({ "position": -3 })),
@@ -131,9 +131,9 @@ async fn filters_apply_and_pages_are_contiguous() {
 #[tokio::test]
 async fn unsupported_requests_get_the_standard_errors() {
     let demo = serve(400);
-    let caller = DemoClient::new(&demo).await;
+    let client = DemoClient::new(&demo).await;
     let kind = async |body: String| {
-        let response = caller.post(body).await;
+        let response = client.post(body).await;
         assert_eq!(response.status(), StatusCode::BAD_REQUEST);
         assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
         let problem = response.json_body().await;
@@ -152,7 +152,7 @@ async fn unsupported_requests_get_the_standard_errors() {
     assert_eq!(kind(" ".repeat(10_000_001)).await, named("limit", "maxSizeRequest"));
 
     let ids = vec!["x"; 501];
-    let answers = caller
+    let answers = client
         .call([
             ("Email/get", json!({ "ids": ids })),
             ("Email/query", json!({ "anchor": "nowhere1" })),
@@ -177,29 +177,29 @@ async fn unsupported_requests_get_the_standard_errors() {
         ]
     );
     assert_eq!(answers[6]["notFound"], json!(["-nowhere"]));
-    assert_eq!(caller.get(&caller.download_path("nowhere1")).await.status(), StatusCode::NOT_FOUND);
+    assert_eq!(client.get(&client.download_path("nowhere1")).await.status(), StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
 async fn a_ninth_concurrent_request_is_rejected() {
     let demo = serve(2_000);
-    let caller = DemoClient::new(&demo).await;
-    let listed = caller.list().await;
+    let client = DemoClient::new(&demo).await;
+    let listed = client.list().await;
     let (_, large, _) = listed.iter().max_by_key(|(.., size)| size).unwrap();
-    let path = caller.download_path(large);
+    let path = client.download_path(large);
 
     let mut open = Vec::new();
     for _ in 0..8 {
-        open.push(caller.get(&path).await);
+        open.push(client.get(&path).await);
     }
-    let ninth = caller.get(&path).await;
+    let ninth = client.get(&path).await;
 
     assert_eq!(ninth.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(ninth.json_body().await["limit"], "maxConcurrentRequests");
     for response in open {
         assert_eq!(response.bytes().await.unwrap().len(), 12 * 1024 * 1024);
     }
-    assert_eq!(caller.get(&path).await.status(), StatusCode::OK);
+    assert_eq!(client.get(&path).await.status(), StatusCode::OK);
 }
 
 #[tokio::test]
@@ -212,36 +212,36 @@ async fn only_the_right_password_or_token_opens_the_mailbox() {
         ..DemoOptions::default()
     })
     .unwrap();
-    let mut caller = DemoClient::new(&demo).await;
-    let url = format!("{}/jmap/session", caller.base);
+    let mut client = DemoClient::new(&demo).await;
+    let url = format!("{}/jmap/session", client.base);
     let token = std::fs::read_to_string(token_file).unwrap();
 
-    let with_token = caller.http.get(&url).bearer_auth(token.trim_end()).send().await.unwrap();
+    let with_token = client.http.get(&url).bearer_auth(token.trim_end()).send().await.unwrap();
     assert_eq!(with_token.status(), StatusCode::OK);
 
-    caller.password.push('x');
-    let wrong = caller.get("/jmap/session").await;
+    client.password.push('x');
+    let wrong = client.get("/jmap/session").await;
     assert_eq!(wrong.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(wrong.headers().get_all(header::WWW_AUTHENTICATE).iter().count(), 2);
     assert_eq!(wrong.json_body().await["status"], 401);
-    let nothing = caller.http.get(&url).send().await.unwrap();
-    assert_eq!(nothing.status(), StatusCode::UNAUTHORIZED);
+    let anonymous = client.http.get(&url).send().await.unwrap();
+    assert_eq!(anonymous.status(), StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]
 async fn changes_are_reported_from_any_state_until_it_expires() {
     let demo = serve(50);
-    let caller = DemoClient::new(&demo).await;
-    let before = caller.list().await;
-    let state = caller.call([("Email/get", json!({ "ids": [] }))]).await[0]["state"].clone();
+    let client = DemoClient::new(&demo).await;
+    let before = client.list().await;
+    let state = client.call([("Email/get", json!({ "ids": [] }))]).await[0]["state"].clone();
 
-    caller.command("deliver?n=10").await;
-    caller.command("destroy?n=3").await;
+    client.command("deliver?n=10").await;
+    client.command("destroy?n=3").await;
 
     let since = json!({ "sinceState": state });
     let changes =
-        caller.call([("Email/changes", since.clone()), ("Thread/changes", since.clone())]).await;
-    let after = caller.list().await;
+        client.call([("Email/changes", since.clone()), ("Thread/changes", since.clone())]).await;
+    let after = client.list().await;
     let created = changes[0]["created"].as_array().unwrap();
     let destroyed = changes[0]["destroyed"].as_array().unwrap();
     assert!(created.iter().all(|id| after.iter().any(|(other, ..)| id == other)));
@@ -251,25 +251,25 @@ async fn changes_are_reported_from_any_state_until_it_expires() {
     assert!(!changes[1]["updated"].as_array().unwrap().is_empty());
 
     let one = json!({ "sinceState": state, "maxChanges": 1 });
-    assert_eq!(caller.call([("Email/changes", one)]).await[0]["hasMoreChanges"], true);
+    assert_eq!(client.call([("Email/changes", one)]).await[0]["hasMoreChanges"], true);
 
-    caller.command("expire-states").await;
-    let lost = caller.call([("Email/changes", since)]).await;
+    client.command("expire-states").await;
+    let lost = client.call([("Email/changes", since)]).await;
     assert_eq!(lost[0]["type"], "cannotCalculateChanges");
 }
 
 #[tokio::test]
 async fn the_fail_command_rejects_the_given_number_of_requests() {
     let demo = serve(5);
-    let caller = DemoClient::new(&demo).await;
-    let status = async || caller.get("/jmap/session").await.status();
+    let client = DemoClient::new(&demo).await;
+    let status = async || client.get("/jmap/session").await.status();
 
-    caller.command("fail?n=2").await;
+    client.command("fail?n=2").await;
     assert_eq!([status().await, status().await], [StatusCode::SERVICE_UNAVAILABLE; 2]);
     assert_eq!(status().await, StatusCode::OK);
-    caller.command("fail?n=1000").await;
+    client.command("fail?n=1000").await;
     assert_eq!(status().await, StatusCode::SERVICE_UNAVAILABLE);
-    caller.command("fail?n=0").await;
+    client.command("fail?n=0").await;
     assert_eq!(status().await, StatusCode::OK);
 
     assert_eq!(demo.counters().unavailable, 3);
@@ -278,10 +278,10 @@ async fn the_fail_command_rejects_the_given_number_of_requests() {
 #[tokio::test]
 async fn the_counters_can_be_read_from_another_process() {
     let demo = serve(5);
-    let caller = DemoClient::new(&demo).await;
-    caller.list().await;
+    let client = DemoClient::new(&demo).await;
+    client.list().await;
 
-    let response = caller.http.get(format!("{}/demo/counters", caller.base)).send().await.unwrap();
+    let response = client.http.get(format!("{}/demo/counters", client.base)).send().await.unwrap();
 
     let counters = response.json_body().await;
     assert_eq!(counters["method_calls"]["Email/query"], 2);

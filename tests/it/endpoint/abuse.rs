@@ -1,4 +1,4 @@
-//! Clients that mean harm, or are merely slow, do none.
+//! Malicious and slow clients, which must not harm the endpoint.
 
 use std::io::{BufReader, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -10,14 +10,14 @@ use super::TestEndpoint;
 use super::client::{connect, read_head, read_response, request, send_request};
 use super::fake_data::{healthy_snapshot, snapshot_of_many_sources};
 
-/// Both ends of a thousand connections are in this process.
+/// Raises the limit as far as possible, since both ends of 1000 connections are in this process.
 fn raise_open_files_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit).unwrap();
 }
 
-/// Reads to the end, which a server that has had enough may also make abrupt.
+/// Reads to the end, which may also be a reset by the server.
 fn read_to_end(mut stream: &TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     match stream.read_to_end(&mut bytes) {
@@ -30,132 +30,134 @@ fn read_to_end(mut stream: &TcpStream) -> Vec<u8> {
 #[test]
 fn a_thousand_connections_are_all_answered_or_closed() {
     raise_open_files_limit();
-    let stage = TestEndpoint::serving(healthy_snapshot());
-    let clients: Vec<TcpStream> = (0..1000).map(|_| connect(stage.address)).collect();
-    // Those that were pushed out may refuse even the request.
+    let endpoint = TestEndpoint::serving(healthy_snapshot());
+    let clients: Vec<TcpStream> = (0..1000).map(|_| connect(endpoint.address)).collect();
+    // Connections that the server has already closed may fail on write.
     for mut client in &clients {
         client.write_all(request("GET", "/health", &[("Connection", "close")]).as_bytes()).ok();
     }
 
-    let answers: Vec<Vec<u8>> = clients.iter().map(read_to_end).collect();
+    let responses: Vec<Vec<u8>> = clients.iter().map(read_to_end).collect();
 
-    let answered = answers.iter().filter(|answer| answer.starts_with(b"HTTP/1.1 200 OK")).count();
-    let silent = answers.iter().filter(|answer| answer.is_empty()).count();
-    assert!(answered >= 500, "{answered} were answered");
-    assert_eq!(answered + silent, 1000, "nobody gets half an answer");
-    assert_eq!(stage.get("/health").status, 200);
+    let ok_count =
+        responses.iter().filter(|response| response.starts_with(b"HTTP/1.1 200 OK")).count();
+    let empty_count = responses.iter().filter(|response| response.is_empty()).count();
+    assert!(ok_count >= 500, "{ok_count} responses");
+    assert_eq!(ok_count + empty_count, 1000, "no response is truncated");
+    assert_eq!(endpoint.get("/health").status, 200);
 }
 
 #[test]
 fn idle_connections_do_not_block_new_ones() {
     raise_open_files_limit();
-    let stage = TestEndpoint::serving(healthy_snapshot());
-    let mut holding = Vec::new();
+    let endpoint = TestEndpoint::serving(healthy_snapshot());
+    let mut slow_clients = Vec::new();
     for round in 0..10 {
         for _ in 0..100 {
-            let mut slow = connect(stage.address);
-            slow.write_all(b"GET /health HTTP/1.1\r\nHost: loc").unwrap();
-            holding.push(slow);
+            let mut client = connect(endpoint.address);
+            client.write_all(b"GET /health HTTP/1.1\r\nHost: loc").unwrap();
+            slow_clients.push(client);
         }
-        assert_eq!(stage.get("/health").status, 200, "after {} of them", 100 * (round + 1));
+        assert_eq!(endpoint.get("/health").status, 200, "after {} slow clients", 100 * (round + 1));
     }
 }
 
 #[test]
 fn an_incomplete_request_times_out() {
-    let stage = TestEndpoint::serving(healthy_snapshot());
-    let mut half = connect(stage.address);
+    let endpoint = TestEndpoint::serving(healthy_snapshot());
+    let mut half = connect(endpoint.address);
     half.write_all(b"GET /health HTTP/1.1\r\nHost: loc").unwrap();
-    let mut idle = connect(stage.address);
+    let mut idle = connect(endpoint.address);
     idle.write_all(request("GET", "/health", &[]).as_bytes()).unwrap();
     assert_eq!(read_response(&mut BufReader::new(&idle), "GET").status, 200);
 
-    // Their reads would fail after a minute: an end means that the server made it.
-    let left = read_to_end(&half);
-    assert!(!String::from_utf8_lossy(&left).contains("200 OK"), "{left:?}");
-    assert_eq!(read_to_end(&idle), b"", "a connection that rests is ended as well");
+    // Reads would time out after a minute, so an end shows that the server closed the connection.
+    let received = read_to_end(&half);
+    assert!(!String::from_utf8_lossy(&received).contains("200 OK"), "{received:?}");
+    assert_eq!(read_to_end(&idle), b"", "an idle connection is closed as well");
 }
 
 #[test]
 fn a_client_that_does_not_read_times_out() {
-    let stage = TestEndpoint::serving(snapshot_of_many_sources(200));
-    let mut greedy = connect(stage.address);
-    greedy.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
-    let page = request("GET", "/", &[]);
-    // Until what it wants and does not read fills every buffer on the way, and nothing moves any more.
-    let asked = (0..1_000_000).take_while(|_| greedy.write_all(page.as_bytes()).is_ok()).count();
-    assert!(asked < 1_000_000, "it was never held up");
+    let endpoint = TestEndpoint::serving(snapshot_of_many_sources(200));
+    let mut client = connect(endpoint.address);
+    client.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
+    let page_request = request("GET", "/", &[]);
+    // Sends requests until the unread responses fill all buffers and a write times out.
+    let sent =
+        (0..1_000_000).take_while(|_| client.write_all(page_request.as_bytes()).is_ok()).count();
+    assert!(sent < 1_000_000, "no write ever blocked");
 
-    assert_eq!(stage.get("/health").status, 200);
-    // Its writes fail for good once the server has hung up.
-    let mut hung_up = || match greedy.write(b"G") {
+    assert_eq!(endpoint.get("/health").status, 200);
+    // Writes fail with these errors once the server has closed the connection.
+    let mut is_closed = || match client.write(b"G") {
         Ok(_) => false,
         Err(error) => matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe),
     };
-    assert!((0..30).any(|_| hung_up()), "it still waits");
+    assert!((0..30).any(|_| is_closed()), "the connection is still open");
 }
 
 #[test]
 fn oversized_requests_are_rejected_at_once() {
-    let stage = TestEndpoint::serving(healthy_snapshot());
+    let endpoint = TestEndpoint::serving(healthy_snapshot());
     let long = "x".repeat(64 * 1024);
     let many: Vec<(String, String)> =
-        (0..100).map(|at| (format!("X-{at}"), "1".to_owned())).collect();
+        (0..100).map(|index| (format!("X-{index}"), "1".to_owned())).collect();
     let many: Vec<(&str, &str)> =
         many.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    for (what, text) in [
+    for (case, text) in [
         ("a long header", request("GET", "/health", &[("X-Long", &long)])),
         ("a long path", request("GET", &format!("/{long}"), &[])),
         ("many headers", request("GET", "/health", &many)),
         ("nonsense", format!("{}\r\n\r\n", "\u{1}nonsense")),
         ("another version", "GET /health HTTP/9.9\r\nHost: localhost\r\n\r\n".to_owned()),
     ] {
-        let mut stream = connect(stage.address);
-        // It may be refused before all of it is sent.
+        let mut stream = connect(endpoint.address);
+        // The server may reject it before all of it is sent.
         stream.write_all(text.as_bytes()).ok();
-        let answer = read_to_end(&stream);
-        let refused = answer.is_empty() || answer.starts_with(b"HTTP/1.1 4");
-        assert!(refused, "{what}: {}", String::from_utf8_lossy(&answer));
+        let response = read_to_end(&stream);
+        let refused = response.is_empty() || response.starts_with(b"HTTP/1.1 4");
+        assert!(refused, "{case}: {}", String::from_utf8_lossy(&response));
     }
-    assert_eq!(stage.get("/health").status, 200);
+    assert_eq!(endpoint.get("/health").status, 200);
 }
 
 #[test]
 fn a_body_is_never_read() {
-    let stage = TestEndpoint::serving(healthy_snapshot());
-    let mut stream = connect(stage.address);
+    let endpoint = TestEndpoint::serving(healthy_snapshot());
+    let mut stream = connect(endpoint.address);
     let head = request("POST", "/health", &[("Content-Length", "10000000000")]);
     stream.write_all(head.as_bytes()).unwrap();
     let mut reader = BufReader::new(&stream);
 
-    let reply = read_response(&mut reader, "POST");
+    let response = read_response(&mut reader, "POST");
 
-    assert_eq!((reply.status, reply.header("connection")), (405, "close"));
-    let with_body = send_request(stage.address, "GET", "/health", &[("Content-Length", "10")]);
+    assert_eq!((response.status, response.header("connection")), (405, "close"));
+    let with_body = send_request(endpoint.address, "GET", "/health", &[("Content-Length", "10")]);
     assert_eq!((with_body.status, with_body.header("connection")), (413, "close"));
-    let ended = (0..1000).any(|_| stream.write_all(&[b'x'; 65_536]).is_err());
-    assert!(ended, "it goes on taking what nobody asked for");
+    let is_closed = (0..1000).any(|_| stream.write_all(&[b'x'; 65_536]).is_err());
+    assert!(is_closed, "the server still reads the body");
 }
 
 #[test]
 fn shutdown_is_quick_with_open_connections() {
     raise_open_files_limit();
-    let stage = TestEndpoint::serving(healthy_snapshot());
-    let mut watching = connect(stage.address);
-    watching.write_all(request("GET", "/events", &[]).as_bytes()).unwrap();
-    let mut watched = BufReader::new(watching);
-    assert_eq!(read_head(&mut watched).status, 200);
-    let holding: Vec<TcpStream> = (0..200).map(|_| connect(stage.address)).collect();
-    for mut slow in &holding {
-        slow.write_all(b"GET /").unwrap();
+    let endpoint = TestEndpoint::serving(healthy_snapshot());
+    let mut stream = connect(endpoint.address);
+    stream.write_all(request("GET", "/events", &[]).as_bytes()).unwrap();
+    let mut events = BufReader::new(stream);
+    assert_eq!(read_head(&mut events).status, 200);
+    let slow_clients: Vec<TcpStream> = (0..200).map(|_| connect(endpoint.address)).collect();
+    for mut client in &slow_clients {
+        client.write_all(b"GET /").unwrap();
     }
-    let address = stage.address;
+    let address = endpoint.address;
 
-    // The runner ends a test that hangs; what is to be seen here is that everyone is let go.
-    stage.server.shut_down();
+    // All connections must be closed. The test runner ends a test that hangs.
+    endpoint.server.shut_down();
 
-    holding.iter().for_each(|slow| drop(read_to_end(slow)));
+    slow_clients.iter().for_each(|client| drop(read_to_end(client)));
     let mut rest = Vec::new();
-    watched.read_to_end(&mut rest).ok();
-    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+    events.read_to_end(&mut rest).ok();
+    assert!(TcpStream::connect(address).is_err(), "nothing listens any more");
 }

@@ -1,4 +1,4 @@
-//! Plain HTTP/1.1 over a socket, as far as a test looks at it, so that a request can also be wrong.
+//! Minimal HTTP/1.1 client over a socket, which can also send invalid requests.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// Longer than any limit of the server.
+/// Longer than any timeout of the server.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(crate) struct TestResponse {
     pub(crate) status: u16,
-    /// By small letters; of several with one name, joined with a comma.
+    /// Values by lower-case name; those of a repeated header are joined with a comma.
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) body: String,
 }
 
-/// One request on a connection of its own.
+/// Sends one request on a new connection.
 pub(crate) fn send_request(
     server: SocketAddr,
     method: &str,
@@ -37,7 +37,7 @@ pub(crate) fn connect(server: SocketAddr) -> TcpStream {
     stream
 }
 
-/// A request with the name that a browser on this machine would use, unless another is given.
+/// Returns the text of a request. `Host` is that of a browser on this machine, unless given.
 pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> String {
     let mut text = format!("{method} {path} HTTP/1.1\r\n");
     if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
@@ -49,30 +49,30 @@ pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> Str
     text + "\r\n"
 }
 
-/// Reads one reply.
-pub(crate) fn read_response(from: &mut impl BufRead, method: &str) -> TestResponse {
-    let mut reply = read_head(from);
-    let length = reply.headers.get("content-length").map(|length| length.parse().unwrap());
+/// Reads one response.
+pub(crate) fn read_response(reader: &mut impl BufRead, method: &str) -> TestResponse {
+    let mut response = read_head(reader);
+    let length = response.headers.get("content-length").map(|length| length.parse().unwrap());
     if method != "HEAD" {
         let mut body = vec![0; length.unwrap_or(0)];
-        from.read_exact(&mut body).unwrap();
-        reply.body = String::from_utf8(body).unwrap();
+        reader.read_exact(&mut body).unwrap();
+        response.body = String::from_utf8(body).unwrap();
     }
-    reply
+    response
 }
 
-/// Reads the head of a reply.
-pub(crate) fn read_head(from: &mut impl BufRead) -> TestResponse {
-    let mut lines = from.by_ref().lines().map(|line| line.expect("the server answers"));
+/// Reads the head of a response.
+pub(crate) fn read_head(reader: &mut impl BufRead) -> TestResponse {
+    let mut lines = reader.by_ref().lines().map(|line| line.expect("the server answers"));
     let first = lines.next().expect("the server answers");
     let status = first.split(' ').nth(1).and_then(|status| status.parse().ok());
     let status = status.unwrap_or_else(|| panic!("no status in {first:?}"));
     let mut headers = BTreeMap::<String, String>::new();
     for line in lines.take_while(|line| !line.is_empty()) {
         let (name, value) = line.split_once(": ").unwrap();
-        let known = headers.entry(name.to_ascii_lowercase()).or_default();
-        known.push_str(if known.is_empty() { "" } else { ", " });
-        known.push_str(value);
+        let entry = headers.entry(name.to_ascii_lowercase()).or_default();
+        entry.push_str(if entry.is_empty() { "" } else { ", " });
+        entry.push_str(value);
     }
     TestResponse { status, headers, body: String::new() }
 }

@@ -1,4 +1,4 @@
-//! A made-up world to show: five sources of three providers in a bad hour, which a test can change.
+//! Fake dashboard data: five sources of three providers, not all healthy. Tests can change it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -20,16 +20,16 @@ use cynosure::engine::time_series::{Aggregation, TimeSeries};
 use cynosure::engine::watch::HealthLevel;
 use serde_json::{Value, json};
 
-/// What would do harm where it is not escaped.
+/// Text that would inject markup if it were not escaped.
 pub(crate) const HOSTILE_TEXT: &str = "<img src=x onerror=alert(1)>\"'&</script><b>";
 
 /// 2026-03-07 14:05:03 UTC.
 pub(crate) const NOW: Timestamp = Timestamp(1_772_892_303_000);
 
-/// A source whose lists are longer than a page shows.
+/// Source with longer lists than the page shows.
 pub(crate) const LONG_LISTS_SOURCE: &str = "long";
 
-/// The world, and how often it was looked at.
+/// Fake data that counts the snapshots taken of it.
 #[derive(Debug)]
 pub(crate) struct FakeData {
     snapshot: Mutex<Snapshot>,
@@ -59,9 +59,9 @@ impl DashboardData for FakeData {
     fn history(&self, source: &str, limit: usize) -> Result<Vec<StateTransition>, LookupError> {
         match source {
             "work" => Ok(history().into_iter().take(limit).collect()),
-            LONG => Ok(history().into_iter().cycle().take(limit.min(60)).collect()),
+            LONG_LISTS_SOURCE => Ok(history().into_iter().cycle().take(limit.min(60)).collect()),
             "broken" => Err(LookupError::Unreadable("the ledger is damaged".to_owned())),
-            // A lookout that falls over.
+            // Panics, as a bug in the data provider would.
             "panic" => Ok(vec![history()[usize::MAX].clone()]),
             name if self.snapshot().source(name).is_some() => Ok(Vec::new()),
             _ => Err(LookupError::NoSuchSource),
@@ -71,7 +71,7 @@ impl DashboardData for FakeData {
     fn failures(&self, source: &str, limit: usize) -> Result<Vec<FailedItem>, LookupError> {
         match source {
             "work" => Ok(failures().into_iter().take(limit).collect()),
-            LONG => Ok(failures().into_iter().cycle().take(limit.min(60)).collect()),
+            LONG_LISTS_SOURCE => Ok(failures().into_iter().cycle().take(limit.min(60)).collect()),
             name if self.snapshot().source(name).is_some() => Ok(Vec::new()),
             _ => Err(LookupError::NoSuchSource),
         }
@@ -86,19 +86,19 @@ impl DashboardData for FakeData {
     }
 }
 
-/// All is well, with one source.
+/// Returns a healthy snapshot with one source.
 pub(crate) fn healthy_snapshot() -> Snapshot {
     Snapshot {
         at: NOW,
         level: HealthLevel::Healthy,
-        summary: "all is well with 1 source".to_owned(),
+        summary: "all healthy (1 source)".to_owned(),
         checked_at: Some(NOW.before(Duration::from_secs(12))),
         checks: vec![
-            HealthCheck::new(CheckKind::Execution, "in_order", HealthLevel::Healthy, "downloading")
+            HealthCheck::new(CheckKind::Execution, "ok", HealthLevel::Healthy, "downloading")
                 .with_subject("work"),
         ],
         sources: vec![source("work", "downloading")],
-        providers: vec![provider("example.com", 0.0, BreakerState::Closed, "well")],
+        providers: vec![provider("example.com", 0.0, BreakerState::Closed, "healthy")],
         quotas: Vec::new(),
         alerts: Vec::new(),
         degradation: DegradationHistory::default(),
@@ -108,14 +108,14 @@ pub(crate) fn healthy_snapshot() -> Snapshot {
     }
 }
 
-/// Nearly everything that can be shown.
+/// Returns a snapshot with nearly everything that can be shown.
 pub(crate) fn full_snapshot() -> Snapshot {
     let quota = QuotaView {
         scope: "mail.example.net".to_owned(),
         rate_per_second: Some(9.8),
         rate_source: "the server says: 600 in 1 min".to_owned(),
         remaining: Some(12.0),
-        block_status: "closed until 14:09 (in 4 min): the server said: retry after 300 s"
+        block_status: "blocked until 14:09 (in 4 min): the server said: retry after 300 s"
             .to_owned(),
         blocked_until: Some(NOW.after(Duration::from_secs(240))),
     };
@@ -124,27 +124,27 @@ pub(crate) fn full_snapshot() -> Snapshot {
         rate_per_second: Some(14.2),
         rate_source: "learned: about 14.2/s, from 7 throttles".to_owned(),
         remaining: None,
-        block_status: "open".to_owned(),
+        block_status: "not blocked".to_owned(),
         blocked_until: None,
     };
-    let mut storm = Snapshot {
+    let mut snapshot = Snapshot {
         level: HealthLevel::Critical,
         summary: "old: the credential is refused; and 1 more".to_owned(),
         checks: checks(),
         sources: sources(),
         providers: vec![
-            provider("example.com", 0.02, BreakerState::Closed, "all 2 well"),
+            provider("example.com", 0.02, BreakerState::Closed, "all 2 healthy"),
             provider(
                 "mail.example.net",
                 0.38,
                 BreakerState::HalfOpen,
-                "1 of 2 degraded, tried again by its breaker",
+                "1 of 2 degraded, circuit breaker half-open",
             ),
             provider(
                 "old-mail.example.org",
                 0.72,
                 BreakerState::Open,
-                "1 of 1 failed, left alone by its breaker",
+                "1 of 1 failed, circuit breaker open",
             ),
         ],
         quotas: vec![quota, learned],
@@ -154,18 +154,18 @@ pub(crate) fn full_snapshot() -> Snapshot {
         alerts_error: None,
         ..healthy_snapshot()
     };
-    storm.providers[2].breaker_note =
-        Some("the circuit of old-mail.example.org is open until 14:07 (in 2 min)".to_owned());
+    snapshot.providers[2].breaker_note =
+        Some("the circuit breaker old-mail.example.org is open until 14:07 (in 2 min)".to_owned());
     for (name, base) in [("work", 14.0), ("home", 4.0), ("lists", 9.0)] {
-        storm.trends.rates.insert(name.to_owned(), trend(base));
+        snapshot.trends.rates.insert(name.to_owned(), trend(base));
     }
-    storm.trends.quotas.insert("mail.example.net".to_owned(), trend(300.0));
-    storm
+    snapshot.trends.quotas.insert("mail.example.net".to_owned(), trend(300.0));
+    snapshot
 }
 
-/// So many sources, as nobody should have to look at.
+/// Returns a healthy snapshot with this number of sources.
 pub(crate) fn snapshot_of_many_sources(number: usize) -> Snapshot {
-    let sources = (0..number).map(|at| source(&format!("source-{at}"), "downloading"));
+    let sources = (0..number).map(|index| source(&format!("source-{index}"), "downloading"));
     Snapshot { sources: sources.collect(), ..healthy_snapshot() }
 }
 
@@ -177,7 +177,7 @@ pub(crate) fn source(name: &str, state: &str) -> SourceView {
         state: state.to_owned(),
         is_running: true,
         level: Some(HealthLevel::Healthy),
-        status_text: "fetches and stores what was listed".to_owned(),
+        status_text: "downloading the listed items".to_owned(),
         deadline_text: Some("14:35 (in 30 min)".to_owned()),
         deadline_at: Some(NOW.after(Duration::from_secs(1800))),
         state_since: Some(NOW.before(Duration::from_secs(720))),
@@ -212,9 +212,8 @@ fn sources() -> Vec<SourceView> {
     let refused = SourceView {
         provider: "old-mail.example.org".to_owned(),
         level: Some(HealthLevel::Critical),
-        status_text:
-            "401 from old-mail.example.org; put a fresh token into /etc/cynosure/old.token"
-                .to_owned(),
+        status_text: "401 from old-mail.example.org; replace the token in /etc/cynosure/old.token"
+            .to_owned(),
         deadline_text: Some("14:10 or new token".to_owned()),
         total: 0,
         settled: 0,
@@ -233,7 +232,7 @@ fn sources() -> Vec<SourceView> {
     };
     let collecting = SourceView {
         provider: "mail.example.net".to_owned(),
-        status_text: "lists what there is".to_owned(),
+        status_text: "listing the items of the source".to_owned(),
         total: 12_512,
         settled: 0,
         quarantined: 0,
@@ -244,7 +243,7 @@ fn sources() -> Vec<SourceView> {
         ..source("lists", "collecting")
     };
     let completed = SourceView {
-        status_text: "everything that was listed is settled".to_owned(),
+        status_text: "all listed items are settled".to_owned(),
         deadline_text: Some("13:58:11".to_owned()),
         total: 2000,
         settled: 2000,
@@ -275,12 +274,13 @@ fn provider(name: &str, score: f64, breaker: BreakerState, status: &str) -> Prov
 }
 
 fn checks() -> Vec<HealthCheck> {
-    let well = |area, about: &str, message: &str| {
-        HealthCheck::new(area, "well", HealthLevel::Healthy, message).with_subject(about)
+    let healthy = |kind, subject: &str, message: &str| {
+        HealthCheck::new(kind, "ok", HealthLevel::Healthy, message).with_subject(subject)
     };
     vec![
-        well(CheckKind::Service, "cynosure.service", "it runs").with_measurement("2 restarts", "5"),
-        well(CheckKind::Execution, "work", "downloading"),
+        healthy(CheckKind::Service, "cynosure.service", "it runs")
+            .with_measurement("2 restarts", "5"),
+        healthy(CheckKind::Execution, "work", "downloading"),
         HealthCheck::new(
             CheckKind::Execution,
             "credential_refused",
@@ -289,7 +289,7 @@ fn checks() -> Vec<HealthCheck> {
         )
         .with_subject("old")
         .with_measurement("for 12 min", "0 s")
-        .with_advice("put a fresh token into /etc/cynosure/old.token"),
+        .with_advice("replace the token in /etc/cynosure/old.token"),
         HealthCheck::new(
             CheckKind::System,
             "disk_low",
@@ -298,28 +298,30 @@ fn checks() -> Vec<HealthCheck> {
         )
         .with_subject("/var/lib/cynosure")
         .with_measurement("84 % used", "80 %")
-        .with_advice("make room, or move the archive"),
+        .with_advice("free some space, or move the archive"),
         HealthCheck::new(
             CheckKind::Journal,
             "unreadable",
             HealthLevel::Unknown,
-            "cannot be told: journalctl is not allowed",
+            "cannot be checked: journalctl is not allowed",
         ),
     ]
 }
 
 fn alerts() -> Vec<AlertView> {
     let alert =
-        |severity, about: &str, cause: &str, message: &str, ago, ended: Option<u64>| AlertView {
-            severity,
-            max_severity: severity,
-            subject: about.to_owned(),
-            cause: cause.to_owned(),
-            message: message.to_owned(),
-            started_at: NOW.before(Duration::from_secs(ago)),
-            resolved_at: ended.map(|ago| NOW.before(Duration::from_secs(ago))),
-            occurrences: 1,
-            advice: None,
+        |severity, subject: &str, key: &str, message: &str, ago, resolved_ago: Option<u64>| {
+            AlertView {
+                severity,
+                max_severity: severity,
+                subject: subject.to_owned(),
+                key: key.to_owned(),
+                message: message.to_owned(),
+                started_at: NOW.before(Duration::from_secs(ago)),
+                resolved_at: resolved_ago.map(|ago| NOW.before(Duration::from_secs(ago))),
+                occurrences: 1,
+                advice: None,
+            }
         };
     let mut alerts = vec![
         alert(
@@ -342,7 +344,7 @@ fn alerts() -> Vec<AlertView> {
             Severity::Critical,
             "old-mail.example.org",
             "breaker.open",
-            &format!("its circuit opened after 5 failures in a row: {HOSTILE_TEXT}"),
+            &format!("its circuit breaker opened after 5 consecutive failures: {HOSTILE_TEXT}"),
             4000,
             Some(3300),
         ),
@@ -350,18 +352,18 @@ fn alerts() -> Vec<AlertView> {
             Severity::Info,
             "work",
             "execution.restarted",
-            "it was started anew since nothing moved",
+            "it was restarted after a time without progress",
             40_000,
             Some(39_000),
         ),
     ];
-    alerts[0].advice = Some("put a fresh token into /etc/cynosure/old.token".to_owned());
+    alerts[0].advice = Some("replace the token in /etc/cynosure/old.token".to_owned());
     alerts[2].occurrences = 3;
     alerts[3].max_severity = Severity::Critical;
     alerts
 }
 
-/// A day with a bad morning.
+/// Returns a day on which each provider was degraded for some hours.
 fn degradation() -> DegradationHistory {
     let day = |bad: std::ops::Range<i32>, worst: f64| -> Vec<Option<f64>> {
         let score = |slot: i32| {
@@ -370,8 +372,8 @@ fn degradation() -> DegradationHistory {
         };
         (0..SLOTS_PER_DAY).map(|slot| (slot > 30).then(|| score(slot))).collect()
     };
-    let first =
-        NOW.before(SLOT_DURATION * u32::try_from(SLOTS_PER_DAY - 1).expect("a day has slots"));
+    let first = NOW
+        .before(SLOT_DURATION * u32::try_from(SLOTS_PER_DAY - 1).expect("the slots of a day fit"));
     DegradationHistory {
         starts_at: Timestamp(first.0.div_euclid(300_000) * 300_000),
         scores: [
@@ -386,12 +388,12 @@ fn degradation() -> DegradationHistory {
 fn trend(base: f32) -> TrendView {
     let series = |step: Duration, length: usize| {
         let mut series = TimeSeries::new(step, length);
-        let mut at = NOW.before(step * u32::try_from(length).expect("few"));
-        for place in 0..length {
+        let mut at = NOW.before(step * u32::try_from(length).expect("a short series"));
+        for index in 0..length {
             at = at.after(step);
-            let wave = [1.0, 0.8, 0.9, 0.4, 0.7, 0.95, 1.05, 0.6][place / 5 % 8];
-            // A gap, as where the machine was off.
-            if !(60..70).contains(&place) {
+            let wave = [1.0, 0.8, 0.9, 0.4, 0.7, 0.95, 1.05, 0.6][index / 5 % 8];
+            // A gap, as if the machine was off.
+            if !(60..70).contains(&index) {
                 series.record(base * wave, Aggregation::Mean, at);
             }
         }
@@ -404,7 +406,7 @@ fn trend(base: f32) -> TrendView {
 }
 
 fn history() -> Vec<StateTransition> {
-    let step = |ago, from: &str, to: &str, reason: &str| StateTransition {
+    let transition = |ago, from: &str, to: &str, reason: &str| StateTransition {
         at: NOW.before(Duration::from_secs(ago)),
         from: from.to_owned(),
         to: to.to_owned(),
@@ -412,10 +414,10 @@ fn history() -> Vec<StateTransition> {
         session: Some("session_1772891583".to_owned()),
     };
     vec![
-        step(720, "rate_limited", "downloading", "the wait is over"),
-        step(1020, "downloading", "rate_limited", "the server said: retry after 300 s"),
-        step(1500, "collecting", "downloading", "everything is listed"),
-        step(1600, "idle", "collecting", HOSTILE_TEXT),
+        transition(720, "rate_limited", "downloading", "the wait is over"),
+        transition(1020, "downloading", "rate_limited", "the server said: retry after 300 s"),
+        transition(1500, "collecting", "downloading", "everything is listed"),
+        transition(1600, "idle", "collecting", HOSTILE_TEXT),
     ]
 }
 
@@ -428,7 +430,7 @@ fn failures() -> Vec<FailedItem> {
         cause: Some(cause.to_owned()),
         message: message.to_owned(),
         failed_at: Some(NOW.before(Duration::from_secs(500))),
-        reply_status: status,
+        response_status: status,
     };
     vec![
         failed("T5f3a99", "quarantined", "forbidden", "403 Forbidden", Some(403)),

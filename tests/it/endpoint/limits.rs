@@ -1,4 +1,4 @@
-//! Who may ask, and how often.
+//! Access control and rate limits of the endpoint.
 
 use super::TestEndpoint;
 use super::client::send_request;
@@ -6,101 +6,111 @@ use super::fake_data::healthy_snapshot;
 
 #[test]
 fn the_61st_request_in_a_minute_gets_retry_after() {
-    let stage = TestEndpoint::serving_with(healthy_snapshot(), None, 60);
+    let endpoint = TestEndpoint::serving_with(healthy_snapshot(), None, 60);
     for number in 1..=60 {
-        let reply = stage.get("/api/health/overview");
-        assert_eq!(reply.status, 200, "request {number}");
-        assert_eq!(reply.header("ratelimit-policy"), "\"look\";q=60;w=60");
-        assert!(reply.header("ratelimit").starts_with(&format!("\"look\";r={};t=", 60 - number)));
+        let response = endpoint.get("/api/health/overview");
+        assert_eq!(response.status, 200, "request {number}");
+        assert_eq!(response.header("ratelimit-policy"), "\"dashboard\";q=60;w=60");
+        assert!(
+            response
+                .header("ratelimit")
+                .starts_with(&format!("\"dashboard\";r={};t=", 60 - number))
+        );
     }
 
-    let refused = stage.get("/");
+    let refused = endpoint.get("/");
 
     assert_eq!(refused.status, 429);
     let wait: u64 = refused.header("retry-after").parse().unwrap();
     assert!((1..=60).contains(&wait), "{wait}");
-    assert!(refused.header("ratelimit").starts_with("\"look\";r=0;t="), "{refused:?}");
+    assert!(refused.header("ratelimit").starts_with("\"dashboard\";r=0;t="), "{refused:?}");
     assert_eq!(refused.json()["title"], "Too Many Requests");
-    // A person who looks too often must not make a probe believe that all is lost.
-    let probe = stage.get("/health");
+    // A rate limited dashboard must not make health probes fail.
+    let probe = endpoint.get("/health");
     assert_eq!((probe.status, probe.header("ratelimit-policy")), (200, "\"probe\";q=60;w=60"));
 }
 
 #[test]
 fn wrong_tokens_do_not_use_up_the_owners_limit() {
-    let stage = TestEndpoint::serving_with(healthy_snapshot(), Some("s3cret"), 5);
+    let endpoint = TestEndpoint::serving_with(healthy_snapshot(), Some("s3cret"), 5);
     for path in ["/", "/health", "/", "/metrics", "/nothing"] {
-        let guess = send_request(stage.address, "GET", path, &[("Authorization", "Bearer guess")]);
+        let guess =
+            send_request(endpoint.address, "GET", path, &[("Authorization", "Bearer guess")]);
         assert_eq!(
             (guess.status, guess.header("ratelimit-policy")),
-            (401, "\"stranger\";q=5;w=60")
+            (401, "\"unauthenticated\";q=5;w=60")
         );
     }
-    let guess = send_request(stage.address, "GET", "/", &[("Authorization", "Bearer guess")]);
+    let guess = send_request(endpoint.address, "GET", "/", &[("Authorization", "Bearer guess")]);
     assert_eq!(guess.status, 429);
-    // Behind a proxy both have one address.
-    let right = send_request(stage.address, "GET", "/", &[("Authorization", "Bearer s3cret")]);
-    assert_eq!((right.status, right.header("ratelimit-policy")), (200, "\"look\";q=5;w=60"));
-    assert!(right.header("ratelimit").starts_with("\"look\";r=4;t="), "{right:?}");
+    // Behind a reverse proxy, both clients have the same address.
+    let right = send_request(endpoint.address, "GET", "/", &[("Authorization", "Bearer s3cret")]);
+    assert_eq!((right.status, right.header("ratelimit-policy")), (200, "\"dashboard\";q=5;w=60"));
+    assert!(right.header("ratelimit").starts_with("\"dashboard\";r=4;t="), "{right:?}");
 }
 
 #[test]
 fn cross_site_requests_use_up_nothing() {
-    let stage = TestEndpoint::serving_with(healthy_snapshot(), None, 5);
+    let endpoint = TestEndpoint::serving_with(healthy_snapshot(), None, 5);
     let foreign = [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "no-cors")];
     for _ in 0..5 {
-        assert_eq!(send_request(stage.address, "GET", "/", &foreign).status, 403);
+        assert_eq!(send_request(endpoint.address, "GET", "/", &foreign).status, 403);
     }
-    assert!(stage.get("/").header("ratelimit").starts_with("\"look\";r=4;t="));
+    assert!(endpoint.get("/").header("ratelimit").starts_with("\"dashboard\";r=4;t="));
 }
 
 #[test]
 fn nothing_is_served_without_the_token() {
-    let stage = TestEndpoint::serving_with(healthy_snapshot(), Some("s3cret"), 1000);
+    let endpoint = TestEndpoint::serving_with(healthy_snapshot(), Some("s3cret"), 1000);
     for path in
         ["/", "/health", "/metrics", "/style.css", "/events", "/api/openapi.json", "/nothing"]
     {
-        let reply = stage.get(path);
-        assert_eq!(reply.status, 401, "{path}");
-        let schemes = reply.header("www-authenticate");
+        let response = endpoint.get(path);
+        assert_eq!(response.status, 401, "{path}");
+        let schemes = response.header("www-authenticate");
         assert!(schemes.contains("Bearer realm=") && schemes.contains("Basic realm="), "{schemes}");
-        assert!(!reply.body.contains("well"), "{}", reply.body);
+        assert!(!response.body.contains("healthy"), "{}", response.body);
     }
     // The second is the user "me" with the token as the password, as a browser sends it.
-    for proof in ["Bearer s3cret", "Basic bWU6czNjcmV0"] {
-        let headers = [("Authorization", proof), ("Host", "cynosure.example.com")];
-        assert_eq!(send_request(stage.address, "GET", "/health", &headers).status, 200, "{proof}");
+    for authorization in ["Bearer s3cret", "Basic bWU6czNjcmV0"] {
+        let headers = [("Authorization", authorization), ("Host", "cynosure.example.com")];
+        assert_eq!(
+            send_request(endpoint.address, "GET", "/health", &headers).status,
+            200,
+            "{authorization}"
+        );
     }
-    let described = send_request(
-        stage.address,
+    let openapi = send_request(
+        endpoint.address,
         "GET",
         "/api/openapi.json",
         &[("Authorization", "Bearer s3cret")],
     );
-    assert!(described.json()["security"].is_array());
+    assert!(openapi.json()["security"].is_array());
 }
 
 #[test]
 fn a_dns_rebinding_request_is_rejected() {
-    let stage = TestEndpoint::serving(healthy_snapshot());
+    let endpoint = TestEndpoint::serving(healthy_snapshot());
     for host in ["evil.example", "evil.example:8080", "10.0.0.1"] {
-        let reply = send_request(stage.address, "GET", "/api/health/sources", &[("Host", host)]);
-        assert_eq!(reply.status, 421, "{host}");
-        assert!(!reply.body.contains("work"), "{}", reply.body);
+        let response =
+            send_request(endpoint.address, "GET", "/api/health/sources", &[("Host", host)]);
+        assert_eq!(response.status, 421, "{host}");
+        assert!(!response.body.contains("work"), "{}", response.body);
     }
-    let port = stage.address.port();
+    let port = endpoint.address.port();
     for host in [format!("127.0.0.1:{port}"), format!("localhost:{port}"), "[::1]:9".to_owned()] {
         assert_eq!(
-            send_request(stage.address, "GET", "/health", &[("Host", &host)]).status,
+            send_request(endpoint.address, "GET", "/health", &[("Host", &host)]).status,
             200,
             "{host}"
         );
     }
-    let two = send_request(
-        stage.address,
+    let with_two_hosts = send_request(
+        endpoint.address,
         "GET",
         "/health",
         &[("Host", "localhost"), ("Host", "localhost")],
     );
-    assert_eq!(two.status, 400);
+    assert_eq!(with_two_hosts.status, 400);
 }

@@ -1,4 +1,4 @@
-//! The endpoint over real sockets on loopback, before a made-up world.
+//! HTTP endpoint over loopback sockets, with fake dashboard data.
 
 mod abuse;
 pub(crate) mod client;
@@ -17,7 +17,7 @@ use cynosure::endpoint::{EndpointConfig, HttpServer, Listeners, Token};
 use self::client::{TestResponse, send_request};
 use self::fake_data::FakeData;
 
-/// A world and the server that shows it.
+/// Running endpoint and its fake data.
 struct TestEndpoint {
     data: Arc<FakeData>,
     address: SocketAddr,
@@ -30,16 +30,16 @@ impl TestEndpoint {
     }
 
     fn serving_with(snapshot: Snapshot, token: Option<&str>, requests_per_minute: u32) -> Self {
-        let scene = Arc::new(FakeData::new(snapshot));
-        let listening = Listeners::bind(([127, 0, 0, 1], 0).into()).unwrap();
-        let address = listening.addresses()[0];
-        let offer = EndpointConfig {
-            data: Arc::clone(&scene) as _,
+        let data = Arc::new(FakeData::new(snapshot));
+        let listeners = Listeners::bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = listeners.addresses()[0];
+        let config = EndpointConfig {
+            data: Arc::clone(&data) as _,
             token: token.map(Token::new),
             requests_per_minute,
         };
-        let server = HttpServer::start(&listening, offer).unwrap();
-        Self { data: scene, address, server }
+        let server = HttpServer::start(&listeners, config).unwrap();
+        Self { data, address, server }
     }
 
     fn get(&self, path: &str) -> TestResponse {
@@ -47,10 +47,11 @@ impl TestEndpoint {
     }
 }
 
-/// Asks until it is so, a few times a second, since requests are counted; the runner ends a test that hangs.
-#[expect(clippy::disallowed_methods, reason = "another process tells nobody when it is there")]
-pub(crate) fn wait_until(mut is_so: impl FnMut() -> bool) {
-    while !is_so() {
+/// Polls `condition` every 50 ms until it is true, and not faster, because requests count against
+/// the rate limit. There is no timeout, because the test runner ends a test that hangs.
+#[expect(clippy::disallowed_methods, reason = "another process does not announce that it is ready")]
+pub(crate) fn wait_until(mut condition: impl FnMut() -> bool) {
+    while !condition() {
         std::thread::sleep(Duration::from_millis(50));
     }
 }

@@ -1,4 +1,4 @@
-//! Each route, and what is said where there is none.
+//! Responses of each route, and the errors for invalid requests.
 
 use cynosure::endpoint::view::QuotaView;
 use cynosure::engine::watch::HealthLevel;
@@ -37,11 +37,11 @@ const ROUTES: [(&str, &str); 17] = [
 
 #[test]
 fn every_route_responds_with_security_headers() {
-    let stage = TestEndpoint::serving(healthy_snapshot());
+    let endpoint = TestEndpoint::serving(healthy_snapshot());
     for (path, media_type) in ROUTES {
-        let reply = stage.get(path);
-        assert_eq!((reply.status, reply.header("content-type")), (200, media_type), "{path}");
-        assert!(!reply.body.is_empty(), "{path}");
+        let response = endpoint.get(path);
+        assert_eq!((response.status, response.header("content-type")), (200, media_type), "{path}");
+        assert!(!response.body.is_empty(), "{path}");
         for (name, value) in [
             ("x-content-type-options", "nosniff"),
             ("x-frame-options", "DENY"),
@@ -49,17 +49,17 @@ fn every_route_responds_with_security_headers() {
             ("cache-control", "no-store"),
             ("cross-origin-resource-policy", "same-origin"),
         ] {
-            assert_eq!(reply.header(name), value, "{path}");
+            assert_eq!(response.header(name), value, "{path}");
         }
-        let policy = reply.header("content-security-policy");
+        let policy = response.header("content-security-policy");
         assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
 
-        let head = send_request(stage.address, "HEAD", path, &[]);
+        let head = send_request(endpoint.address, "HEAD", path, &[]);
         assert_eq!((head.status, head.header("content-type")), (200, media_type), "HEAD {path}");
-        // What was said may be a second older, and a digit shorter.
+        // The lengths may differ: the body of GET may be a second older, and a digit shorter.
         assert!(head.headers.contains_key("content-length"), "HEAD {path}");
     }
-    let head = send_request(stage.address, "HEAD", "/events", &[]);
+    let head = send_request(endpoint.address, "HEAD", "/events", &[]);
     assert_eq!(head.header("content-type"), "text/event-stream; charset=utf-8");
 }
 
@@ -74,20 +74,20 @@ fn health_is_one_line_and_its_status_says_healthy_or_not() {
         let mut snapshot = healthy_snapshot();
         snapshot.level = level;
 
-        let reply = TestEndpoint::serving(snapshot).get("/health");
+        let response = TestEndpoint::serving(snapshot).get("/health");
 
-        assert_eq!(reply.status, status, "{level:?}");
-        assert_eq!(reply.json()["status"], level.name());
-        assert_eq!(reply.body.matches('\n').count(), 1, "{}", reply.body);
+        assert_eq!(response.status, status, "{level:?}");
+        assert_eq!(response.json()["status"], level.name());
+        assert_eq!(response.body.matches('\n').count(), 1, "{}", response.body);
     }
 }
 
 #[test]
 fn metrics_are_text_unless_json_is_wanted() {
-    let stage = TestEndpoint::serving(healthy_snapshot());
+    let endpoint = TestEndpoint::serving(healthy_snapshot());
 
-    let text = send_request(stage.address, "GET", "/metrics", &[("Accept", "*/*")]);
-    let json = send_request(stage.address, "GET", "/metrics", &[("Accept", "application/json")]);
+    let text = send_request(endpoint.address, "GET", "/metrics", &[("Accept", "*/*")]);
+    let json = send_request(endpoint.address, "GET", "/metrics", &[("Accept", "application/json")]);
 
     assert!(text.body.starts_with("# TYPE cynosure_sources gauge\n"), "{}", text.body);
     assert_eq!(json.json()["metrics"]["cynosure_sources"]["type"], "gauge");
@@ -96,46 +96,46 @@ fn metrics_are_text_unless_json_is_wanted() {
 
 #[test]
 fn the_documents_match_the_data() {
-    let stage = TestEndpoint::serving(full_snapshot());
+    let endpoint = TestEndpoint::serving(full_snapshot());
 
-    let overview = stage.get("/api/health/overview").json();
+    let overview = endpoint.get("/api/health/overview").json();
     assert_eq!(overview["sources"]["states"]["downloading"], 1);
     assert_eq!(overview["items"]["rate_per_second"], 14.2);
     assert_eq!(overview["providers"]["severe"], 1);
-    assert_eq!(overview["alerts"]["critical"], 1, "what is over does not count");
+    assert_eq!(overview["alerts"]["critical"], 1, "resolved alerts do not count");
 
-    let sources = stage.get("/api/health/sources").json();
+    let sources = endpoint.get("/api/health/sources").json();
     assert_eq!(sources["sources"].as_array().unwrap().len(), 5);
     assert_eq!(sources["sources"][1]["until"], "2026-03-07T14:09:03.000Z");
 
-    let providers = stage.get("/api/health/providers").json();
+    let providers = endpoint.get("/api/health/providers").json();
     assert_eq!(providers["providers"][2]["breaker"], "open");
     assert_eq!(providers["providers"][2]["band"], "severe");
 
-    let alerts = stage.get("/api/health/alerts?limit=1&severity=critical").json();
+    let alerts = endpoint.get("/api/health/alerts?limit=1&severity=critical").json();
     assert_eq!(
         (alerts["total"].as_u64(), alerts["alerts"].as_array().unwrap().len()),
         (Some(2), 1)
     );
-    assert_eq!(alerts["alerts"][0]["about"], "old");
+    assert_eq!(alerts["alerts"][0]["subject"], "old");
 
-    let degradation = stage.get("/api/health/degradation").json();
+    let degradation = endpoint.get("/api/health/degradation").json();
     assert_eq!(degradation["scores"]["example.com"].as_array().unwrap().len(), 288);
 
-    let trends = stage.get("/api/trends").json();
+    let trends = endpoint.get("/api/trends").json();
     assert_eq!(trends["rates"]["work"]["recent"]["values"].as_array().unwrap().len(), 180);
     assert_eq!(trends["quotas"]["mail.example.net"]["day"]["step_seconds"], 600);
 
-    let history = stage.get("/api/sources/work/history?limit=2").json();
+    let history = endpoint.get("/api/sources/work/history?limit=2").json();
     assert_eq!(history["history"].as_array().unwrap().len(), 2);
     assert_eq!(history["history"][0]["to"], "downloading");
-    let failures = stage.get("/api/sources/work/failures").json();
+    let failures = endpoint.get("/api/sources/work/failures").json();
     assert_eq!(failures["failures"][0]["reply_status"], 403);
 }
 
 #[test]
 fn errors_are_problem_documents() {
-    let stage = TestEndpoint::serving(healthy_snapshot());
+    let endpoint = TestEndpoint::serving(healthy_snapshot());
     for (method, path, status) in [
         ("GET", "/nothing", 404),
         ("GET", "/health/", 404),
@@ -151,42 +151,42 @@ fn errors_are_problem_documents() {
         ("POST", "/nothing", 404),
         ("GET", "/api/sources/broken/history", 503),
     ] {
-        let reply = send_request(stage.address, method, path, &[]);
+        let response = send_request(endpoint.address, method, path, &[]);
 
         assert_eq!(
-            (reply.status, reply.header("content-type")),
+            (response.status, response.header("content-type")),
             (status, PROBLEM),
             "{method} {path}"
         );
-        let problem = reply.json();
+        let problem = response.json();
         assert_eq!(problem["status"], status, "{problem}");
         assert!(!problem["detail"].as_str().unwrap().is_empty(), "{problem}");
         let allow = if status == 405 { "GET, HEAD" } else { "" };
-        assert_eq!(reply.header("allow"), allow);
-        assert_eq!(reply.headers.contains_key("retry-after"), status == 503, "{path}");
+        assert_eq!(response.header("allow"), allow);
+        assert_eq!(response.headers.contains_key("retry-after"), status == 503, "{path}");
     }
 }
 
 #[test]
 fn a_panicking_snapshot_is_reported_and_retried() {
-    let stage = TestEndpoint::serving(healthy_snapshot());
+    let endpoint = TestEndpoint::serving(healthy_snapshot());
 
-    let reply = stage.get("/api/sources/panic/history");
+    let response = endpoint.get("/api/sources/panic/history");
 
-    assert_eq!((reply.status, reply.header("content-type")), (500, PROBLEM));
-    assert_eq!(stage.get("/health").status, 200);
+    assert_eq!((response.status, response.header("content-type")), (500, PROBLEM));
+    assert_eq!(endpoint.get("/health").status, 200);
 }
 
 #[test]
 fn foreign_text_is_escaped() {
-    let stage = TestEndpoint::serving(full_snapshot());
+    let endpoint = TestEndpoint::serving(full_snapshot());
     for path in ["/", "/?source=work", "/?source=old", &format!("/?source={}", "%3Cscript%3E")] {
-        let page = stage.get(path).body;
+        let page = endpoint.get(path).body;
 
         assert!(!page.contains("<img src=x"), "{path}");
         assert!(!page.contains("</script><b>") && !page.contains("<script>"), "{path}");
     }
-    let page = stage.get("/?source=work").body;
+    let page = endpoint.get("/?source=work").body;
     assert!(
         page.contains("&lt;img src=x onerror=alert(1)&gt;&quot;'&amp;&lt;/script&gt;&lt;b&gt;")
     );
@@ -195,31 +195,34 @@ fn foreign_text_is_escaped() {
 
 #[test]
 fn the_page_is_complete_without_a_script() {
-    let stage = TestEndpoint::serving(full_snapshot());
-    let page = stage.get("/?source=work").body;
+    let endpoint = TestEndpoint::serving(full_snapshot());
+    let page = endpoint.get("/?source=work").body;
 
     for text in [
         "http-equiv=\"refresh\"",
         "the credential is refused",
-        "put a fresh token into /etc/cynosure/old.token",
+        "replace the token in /etc/cynosure/old.token",
         "10,204",
         "1 h 23 min",
         "retry after 300 s",
         "breaker half-open",
         "severe 0.72",
-        "What it passed",
+        "State history",
         "403 Forbidden",
         "Degradation over 24 hours",
         "requests left over the last 1 d",
     ] {
         assert!(page.contains(text), "{text:?} is not on the page");
     }
-    assert!(!page.contains(" style="), "its own policy would refuse it");
-    let filtered = stage.get("/?severity=info").body;
-    assert!(filtered.contains("it was started anew") && !filtered.contains("breaker.open"));
-    assert!(filtered.contains(" · was critical · over since "), "{filtered}");
-    let infos = stage.get("/api/health/alerts?severity=info").json();
-    assert_eq!((&infos["total"], &infos["alerts"][0]["worst"]), (&1.into(), &"critical".into()));
+    assert!(!page.contains(" style="), "the content security policy would block it");
+    let filtered = endpoint.get("/?severity=info").body;
+    assert!(filtered.contains("it was restarted") && !filtered.contains("breaker.open"));
+    assert!(filtered.contains(" · was critical · resolved at "), "{filtered}");
+    let infos = endpoint.get("/api/health/alerts?severity=info").json();
+    assert_eq!(
+        (&infos["total"], &infos["alerts"][0]["max_severity"]),
+        (&1.into(), &"critical".into())
+    );
 }
 
 #[test]
@@ -247,27 +250,25 @@ fn missing_data_is_reported_beside_the_rest() {
     snapshot.alerts_error = Some("alerts.json cannot be read: <cut>".to_owned());
     snapshot.alerts.clear();
     snapshot.degradation_error = Some("degradation.json cannot be read: <cut>".to_owned());
-    let stage = TestEndpoint::serving(snapshot);
+    let endpoint = TestEndpoint::serving(snapshot);
 
-    let page = stage.get("/").body;
-    let trends = stage.get("/api/trends").json();
+    let page = endpoint.get("/").body;
+    let trends = endpoint.get("/api/trends").json();
 
-    let told = "The last day is missing: cannot read trends.json: &lt;EIO&gt;";
-    assert!(page.contains(told) && page.contains("id=\"source-work\""), "{page}");
-    assert_eq!(trends["untold"], "cannot read trends.json: <EIO>");
+    let note = "The last day is missing: cannot read trends.json: &lt;EIO&gt;";
+    assert!(page.contains(note) && page.contains("id=\"source-work\""), "{page}");
+    assert_eq!(trends["error"], "cannot read trends.json: <EIO>");
     assert!(trends["rates"]["work"].is_object(), "{trends}");
-    for (told, path, key, why) in [
-        ("alerts are missing", "alerts", "untold", "alerts.json cannot be read: <cut>"),
-        ("alerts are missing", "overview", "alerts_untold", "alerts.json cannot be read: <cut>"),
-        ("last day is missing", "degradation", "untold", "degradation.json cannot be read: <cut>"),
+    for (note, path, key, reason) in [
+        ("alerts are missing", "alerts", "error", "alerts.json cannot be read: <cut>"),
+        ("alerts are missing", "overview", "alerts_error", "alerts.json cannot be read: <cut>"),
+        ("last day is missing", "degradation", "error", "degradation.json cannot be read: <cut>"),
     ] {
-        assert!(
-            page.contains(&format!(
-                "The {told}: {}",
-                why.replace('<', "&lt;").replace('>', "&gt;")
-            ))
-        );
-        assert_eq!(stage.get(&format!("/api/health/{path}")).json()[key], why);
+        assert!(page.contains(&format!(
+            "The {note}: {}",
+            reason.replace('<', "&lt;").replace('>', "&gt;")
+        )));
+        assert_eq!(endpoint.get(&format!("/api/health/{path}")).json()[key], reason);
     }
 }
 
@@ -291,48 +292,52 @@ fn element_ids_are_unique() {
 fn a_long_list_links_to_the_rest() {
     let mut snapshot = healthy_snapshot();
     snapshot.sources.push(source(LONG_LISTS_SOURCE, "downloading"));
-    let stage = TestEndpoint::serving(snapshot);
-    assert!(!stage.get("/?source=work").body.contains("up to 1000 as JSON"), "it shows all");
+    let endpoint = TestEndpoint::serving(snapshot);
+    assert!(
+        !endpoint.get("/?source=work").body.contains("up to 1000 as JSON"),
+        "the page shows all"
+    );
 
-    let page = stage.get(&format!("/?source={LONG_LISTS_SOURCE}")).body;
+    let page = endpoint.get(&format!("/?source={LONG_LISTS_SOURCE}")).body;
     for list in ["history", "failures"] {
         let link = format!("href=\"api/sources/{LONG_LISTS_SOURCE}/{list}?limit=1000\"");
         assert!(page.contains(&link), "{page}");
-        let all = stage.get(&format!("/api/sources/{LONG_LISTS_SOURCE}/{list}?limit=1000")).json();
+        let all =
+            endpoint.get(&format!("/api/sources/{LONG_LISTS_SOURCE}/{list}?limit=1000")).json();
         assert_eq!(all[list].as_array().unwrap().len(), 60);
     }
 }
 
 #[test]
 fn an_unknown_source_is_reported_on_the_page() {
-    let stage = TestEndpoint::serving(healthy_snapshot());
+    let endpoint = TestEndpoint::serving(healthy_snapshot());
 
-    let reply = stage.get("/?source=gone");
+    let response = endpoint.get("/?source=gone");
 
-    assert_eq!(reply.status, 404);
+    assert_eq!(response.status, 404);
     assert!(
-        reply.body.contains("There is no source named <strong>gone</strong>"),
+        response.body.contains("There is no source named <strong>gone</strong>"),
         "{}",
-        reply.body
+        response.body
     );
 }
 
 #[test]
 fn the_snapshot_is_taken_at_most_once_a_second() {
-    let stage = TestEndpoint::serving(snapshot_of_many_sources(200));
+    let endpoint = TestEndpoint::serving(snapshot_of_many_sources(200));
     for _ in 0..300 {
-        assert_eq!(stage.get("/health").status, 200);
+        assert_eq!(endpoint.get("/health").status, 200);
     }
-    assert!(stage.data.snapshot_count() < 30, "{} looks", stage.data.snapshot_count());
+    assert!(endpoint.data.snapshot_count() < 30, "{} snapshots", endpoint.data.snapshot_count());
 
-    let page = stage.get("/").body;
+    let page = endpoint.get("/").body;
     assert_eq!(page.matches("class=\"card\"").count(), 200);
     assert!(page.len() < 1 << 20, "{} bytes", page.len());
 }
 
 #[test]
 fn the_json_shape_of_each_document_is_stable() {
-    let stage = TestEndpoint::serving(full_snapshot());
+    let endpoint = TestEndpoint::serving(full_snapshot());
     for (name, path) in [
         ("api-health-overview", "/api/health/overview"),
         ("api-health-sources", "/api/health/sources"),
@@ -345,12 +350,12 @@ fn the_json_shape_of_each_document_is_stable() {
         ("api-source-failures", "/api/sources/work/failures"),
         ("health", "/health"),
     ] {
-        // Their keys are names of sources and providers.
+        // The keys of these objects are names of sources and providers.
         let is_name = |path: &str| [".scores", ".rates", ".quotas"].contains(&path);
-        assert_matches_snapshot(name, &json_shape(&[stage.get(path).json()], is_name));
+        assert_matches_snapshot(name, &json_shape(&[endpoint.get(path).json()], is_name));
     }
     assert_matches_snapshot(
         "api-problem",
-        &json_shape(&[stage.get("/api/sources/nobody").json()], |_| false),
+        &json_shape(&[endpoint.get("/api/sources/nobody").json()], |_| false),
     );
 }

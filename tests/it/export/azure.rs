@@ -1,4 +1,4 @@
-//! Health for Azure Monitor, envelope by envelope.
+//! Health metrics and events for Azure Monitor.
 
 use std::collections::BTreeMap;
 
@@ -100,9 +100,9 @@ fn each_worsening_is_one_event() {
     let envelopes =
         AzureExporter::default().build_envelopes(&with_level(HealthLevel::Critical), &connection);
     let properties = &of_type(&envelopes, "EventData")[0]["data"]["baseData"]["properties"];
-    let told = properties.as_object().unwrap();
-    assert_eq!(told.len(), 1, "what is well is not told");
-    assert_eq!(told["heartbeat work"], "has not written its state");
+    let properties = properties.as_object().unwrap();
+    assert_eq!(properties.len(), 1, "healthy checks are not sent");
+    assert_eq!(properties["heartbeat work"], "has not written its state");
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn an_event_is_sent_until_acknowledged() {
     assert_eq!(
         events(HealthLevel::Critical, DeliveryStatus::Pending),
         [""; 0],
-        "it is not sent twice"
+        "an event in delivery is not sent again"
     );
     assert_eq!(events(HealthLevel::Critical, DeliveryStatus::Dropped), all[..1]);
     assert_eq!(events(HealthLevel::Warning, DeliveryStatus::Dropped), all);

@@ -1,4 +1,4 @@
-//! How telemetry is delivered, or not.
+//! Delivery of telemetry, and its failures.
 
 use std::time::Duration;
 
@@ -36,12 +36,12 @@ fn spans_are_sent_in_batches_to_the_traces_path() {
     assert!(receiver.is_empty());
 }
 
-/// What became of it, once that is known.
-fn wait_for_delivery(mut receipt: DeliveryHandle) -> DeliveryStatus {
+/// Waits for the end of a delivery, and returns its result.
+fn wait_for_delivery(mut handle: DeliveryHandle) -> DeliveryStatus {
     loop {
-        match receipt.status() {
+        match handle.status() {
             DeliveryStatus::Pending => std::thread::yield_now(),
-            known @ (DeliveryStatus::Delivered | DeliveryStatus::Dropped) => return known,
+            status @ (DeliveryStatus::Delivered | DeliveryStatus::Dropped) => return status,
         }
     }
 }
@@ -55,46 +55,46 @@ fn only_temporary_rejections_are_retried() {
         exporter.queue().send_json(url.clone(), ExportHeaders::default(), &json!({ "name": name }))
     };
 
-    let receipts = ["first", "second", "third", "fourth"].map(post);
+    let deliveries = ["first", "second", "third", "fourth"].map(post);
 
     let names: Vec<_> = (0..5).map(|_| receiver.next_post().json["name"].clone()).collect();
     assert_eq!(names, ["first", "first", "second", "third", "fourth"]);
-    let (done, dropped) = (DeliveryStatus::Delivered, DeliveryStatus::Dropped);
-    assert_eq!(receipts.map(wait_for_delivery), [done, dropped, dropped, done]);
+    let (delivered, dropped) = (DeliveryStatus::Delivered, DeliveryStatus::Dropped);
+    assert_eq!(deliveries.map(wait_for_delivery), [delivered, dropped, dropped, delivered]);
     exporter.close(LONG_TIMEOUT);
     assert!(receiver.is_empty());
 }
 
-/// A hundred times what may wait, to somebody who never answers.
+/// Sends about a hundred times as many spans as the queue holds; the receiver never responds.
 #[tokio::test]
 async fn a_silent_receiver_blocks_nothing() {
     let listener = silent_server();
     let url: Url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
     let exporter = Exporter::start(Some(collector(url.as_str()))).unwrap();
-    let outbox = exporter.queue();
+    let queue = exporter.queue();
     let large = json!({ "filling": "x".repeat(1 << 20) });
 
-    let began = Instant::now();
+    let started = Instant::now();
     for _ in 0..100 {
-        let _receipt = outbox.send_json(url.clone(), ExportHeaders::default(), &large);
+        let _handle = queue.send_json(url.clone(), ExportHeaders::default(), &large);
     }
     for _ in 0..33_000 {
-        spans().into_iter().for_each(|span| outbox.send_span(span));
+        spans().into_iter().for_each(|span| queue.send_span(span));
     }
-    let queued = began.elapsed();
-    drop(outbox);
-    let began = Instant::now();
+    let queued = started.elapsed();
+    drop(queue);
+    let started = Instant::now();
     exporter.close(Duration::from_millis(200));
 
     assert!(queued < Duration::from_secs(10), "{queued:?}");
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
 }
 
 #[test]
 fn an_invalid_header_value_is_not_logged() {
     for (name, value) in [("x", "s3cret\n"), ("s3cret\n", "x"), ("", "s3cret")] {
-        let why = ExportHeaders::default().add(name, value).unwrap_err();
-        assert!(!why.contains("s3cret"), "{why}");
+        let error = ExportHeaders::default().add(name, value).unwrap_err();
+        assert!(!error.contains("s3cret"), "{error}");
     }
     let shown = format!("{:?}", collector("http://127.0.0.1/"));
     assert!(!shown.contains("s3cret"), "{shown}");

@@ -1,4 +1,4 @@
-//! Metrics and traces, read back as OpenTelemetry's own project reads them.
+//! Metrics and traces, decoded with the types of the OpenTelemetry project.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use opentelemetry_proto::tonic::metrics::v1::{AggregationTemporality, number_dat
 use super::{resource, spans};
 use crate::metrics::{NOW, metrics_input, source_metrics};
 
-/// The same moment as collectors write it.
+/// `NOW` in nanoseconds, the unit of OTLP.
 const NOW_NANOS: u64 = 1_772_874_303_456_000_000;
 
 #[test]
@@ -22,11 +22,11 @@ fn every_metric_has_its_otlp_type() {
 
     let request: ExportMetricsServiceRequest = serde_json::from_str(&json).unwrap();
 
-    let of = &request.resource_metrics[0];
-    let attributes = &of.resource.as_ref().unwrap().attributes;
+    let resource_metrics = &request.resource_metrics[0];
+    let attributes = &resource_metrics.resource.as_ref().unwrap().attributes;
     let keys: Vec<&str> = attributes.iter().map(|attribute| attribute.key.as_str()).collect();
     assert_eq!(keys, ["service.name", "service.version", "service.instance.id", "host.name"]);
-    let metrics = &of.scope_metrics[0].metrics;
+    let metrics = &resource_metrics.scope_metrics[0].metrics;
     let data: BTreeMap<_, _> = metrics
         .iter()
         .map(|metric| (metric.name.as_str(), metric.data.as_ref().unwrap()))
@@ -42,16 +42,16 @@ fn every_metric_has_its_otlp_type() {
                 sum.data_points.len()
             }
             (MetricKind::Histogram, Data::Histogram(histogram)) => histogram.data_points.len(),
-            (kind, data) => panic!("{}: {kind:?} came as {data:?}", family.name),
+            (kind, data) => panic!("{}: {kind:?} is encoded as {data:?}", family.name),
         };
         assert_eq!(count, family.series.len(), "{}", family.name);
     }
-    let Data::Sum(stored) = data["cynosure_items_stored_total"] else { panic!("it is a sum") };
+    let Data::Sum(stored) = data["cynosure_items_stored_total"] else { panic!("not a sum") };
     assert_eq!(stored.data_points[1].value, Some(number_data_point::Value::AsDouble(812.0)));
     assert_eq!(stored.data_points[1].time_unix_nano, NOW_NANOS);
     assert_eq!(stored.data_points[1].attributes[0].key, "source");
     let Data::Histogram(duration) = data["cynosure_request_duration_seconds"] else {
-        panic!("it is a histogram")
+        panic!("not a histogram")
     };
     let (point, known) = (&duration.data_points[0], source_metrics().requests.latency);
     assert_eq!(point.count, known.count());
@@ -60,13 +60,13 @@ fn every_metric_has_its_otlp_type() {
     assert_eq!(point.sum, Some(400.791));
 }
 
-/// Since when everything counts that only grows, by its name; nothing else says so.
+/// Returns the start time of each counter and histogram by its name; a gauge must have none.
 fn start_times(input: &MetricsSnapshot) -> BTreeMap<String, u64> {
     let json = otlp::encode_metrics(input, &resource()).to_string();
     let mut request: ExportMetricsServiceRequest = serde_json::from_str(&json).unwrap();
     let metrics = std::mem::take(&mut request.resource_metrics[0].scope_metrics[0].metrics);
-    let began = metrics.into_iter().filter_map(|metric| {
-        let began = match metric.data.unwrap() {
+    let start_times = metrics.into_iter().filter_map(|metric| {
+        let start_time = match metric.data.unwrap() {
             Data::Sum(sum) => sum.data_points.first()?.start_time_unix_nano,
             Data::Histogram(histogram) => histogram.data_points.first()?.start_time_unix_nano,
             Data::Gauge(gauge) => {
@@ -75,30 +75,30 @@ fn start_times(input: &MetricsSnapshot) -> BTreeMap<String, u64> {
             }
             other @ (Data::ExponentialHistogram(_) | Data::Summary(_)) => panic!("{other:?}"),
         };
-        Some((metric.name, began))
+        Some((metric.name, start_time))
     });
-    began.collect()
+    start_times.collect()
 }
 
 #[test]
 fn counters_have_a_start_time_where_known() {
     let mut input = metrics_input(1);
-    let mut of = |since: Option<Timestamp>| {
-        let figures = input.sources[0].metrics.as_mut().unwrap();
-        figures.counting_since = since.map(|since| since.0);
+    let mut counted_since = |since: Option<Timestamp>| {
+        let metrics = input.sources[0].metrics.as_mut().unwrap();
+        metrics.counting_since = since.map(|since| since.0);
         start_times(&input)
     };
     const HOUR: Duration = Duration::from_secs(3_600);
 
-    let known = of(Some(NOW.before(HOUR)));
+    let known = counted_since(Some(NOW.before(HOUR)));
     assert_eq!(known["cynosure_items_stored_total"], NOW_NANOS - 3_600_000_000_000);
     assert_eq!(known["cynosure_waits_total"], NOW_NANOS - 3_600_000_000_000);
     assert_eq!(known["cynosure_request_duration_seconds"], NOW_NANOS - 3_600_000_000_000);
-    assert_eq!(known["cynosure_breaker_opened_total"], 0, "of a breaker it is not told");
-    let unknown = of(None);
-    assert!(unknown.values().all(|began| *began == 0), "{unknown:?}");
-    let to_come = of(Some(NOW.after(HOUR)));
-    assert_eq!(to_come["cynosure_items_stored_total"], NOW_NANOS);
+    assert_eq!(known["cynosure_breaker_opened_total"], 0, "it is not known for a breaker");
+    let unknown = counted_since(None);
+    assert!(unknown.values().all(|start_time| *start_time == 0), "{unknown:?}");
+    let future = counted_since(Some(NOW.after(HOUR)));
+    assert_eq!(future["cynosure_items_stored_total"], NOW_NANOS);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn spans_keep_their_parents() {
     assert!(session.parent_span_id.is_empty());
     assert_eq!(stage.parent_span_id, session.span_id);
     assert_eq!(request.parent_span_id, stage.span_id);
-    assert_eq!((request.kind, stage.kind), (3, 1), "a client, and work of our own");
+    assert_eq!((request.kind, stage.kind), (3, 1), "a client span and an internal one");
     assert_eq!(session.start_time_unix_nano, 1_772_874_000_000_000_000);
     assert_eq!(session.end_time_unix_nano, NOW_NANOS);
     let failed = request.status.as_ref().unwrap();

@@ -1,4 +1,4 @@
-//! The program itself, which sends what it measures to whom the environment or the configuration names.
+//! Telemetry of the real program, sent to the receivers of the environment or the configuration.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::fake_receiver::FakeReceiver;
 const OTLP_CONFIG: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const AZURE_ENV: &str = "APPLICATIONINSIGHTS_CONNECTION_STRING";
 
-/// All spans that a run sends, until that of its session.
+/// Receives the spans of a run up to the one of its session.
 fn spans_of(receiver: &FakeReceiver) -> Vec<Span> {
     let mut spans = Vec::new();
     while !spans.iter().any(|span: &Span| span.name == "session") {
@@ -23,8 +23,8 @@ fn spans_of(receiver: &FakeReceiver) -> Vec<Span> {
             request
                 .resource_spans
                 .into_iter()
-                .flat_map(|of| of.scope_spans)
-                .flat_map(|of| of.spans),
+                .flat_map(|resource| resource.scope_spans)
+                .flat_map(|scope| scope.spans),
         );
     }
     spans
@@ -56,11 +56,11 @@ fn a_run_is_one_trace_of_session_stages_and_requests() {
         assert!(fetch.end_time_unix_nano <= session.end_time_unix_nano);
     }
     for span in &spans {
-        let names = ["session", "collecting", "downloading", "page", "prove", "fetch"];
-        assert!(names.contains(&span.name.as_str()), "{} is no part of it", span.name);
+        let names = ["session", "collecting", "downloading", "page", "probe", "fetch"];
+        assert!(names.contains(&span.name.as_str()), "unexpected span {}", span.name);
     }
     let ids: BTreeSet<_> = spans.iter().map(|span| &span.span_id).collect();
-    assert_eq!(ids.len(), spans.len(), "no two spans have one name");
+    assert_eq!(ids.len(), spans.len(), "all span ids are different");
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn an_invalid_collector_is_reported_and_nothing_is_sent() {
         let ran = home.finish(home.command(&["run", "--once"]).env(OTLP_CONFIG, wrong));
         assert_eq!(ran.code, Some(0), "{ran:?}");
         assert!(
-            ran.stderr.contains("no telemetry is sent: OTEL_EXPORTER_OTLP_ENDPOINT"),
+            ran.stderr.contains("cannot export telemetry error=OTEL_EXPORTER_OTLP_ENDPOINT"),
             "{ran:?}"
         );
         assert!(!ran.stderr.contains("s3cret"), "{ran:?}");

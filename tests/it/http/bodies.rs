@@ -1,4 +1,4 @@
-//! Bodies that are cut, slow, endless or of another length.
+//! Bodies that are truncated, slow, endless or of the wrong length.
 
 use std::time::Duration;
 
@@ -36,9 +36,9 @@ async fn a_length_mismatch_is_never_complete() {
         assert_eq!(cause_of_document(chunked, None).await, Cause::Truncated, "{chunks:?}");
     }
     let closed = "HTTP/1.1 200 OK\r\n\r\nhello";
-    assert_eq!(cause_of_document(closed, None).await, Cause::Truncated, "no end is told");
-    assert_eq!(cause_of_document(closed, Some(6)).await, Cause::Truncated, "cut by closing");
-    assert_eq!(cause_of_document(closed, Some(4)).await, Cause::Truncated, "more than told");
+    assert_eq!(cause_of_document(closed, None).await, Cause::Truncated, "the length is unknown");
+    assert_eq!(cause_of_document(closed, Some(6)).await, Cause::Truncated, "truncated by a close");
+    assert_eq!(cause_of_document(closed, Some(4)).await, Cause::Truncated, "longer than listed");
 }
 
 #[tokio::test]
@@ -65,46 +65,46 @@ async fn a_broken_transfer_is_retried_from_the_start() {
     })
     .await;
 
-    let kept =
+    let sink =
         fetch(&server.url, RequestLimits { retry_policy: request_retries(3), ..limits() }, Some(5))
             .await
             .unwrap();
 
-    assert_eq!(kept.bytes, b"hello");
-    assert_eq!(kept.rewind_count, 2);
+    assert_eq!(sink.bytes, b"hello");
+    assert_eq!(sink.rewind_count, 2);
 }
 
 #[tokio::test]
 async fn a_hanging_or_slow_server_times_out() {
-    let quick = RequestLimits { idle_timeout: Duration::from_millis(200), ..limits() };
+    let short_timeout = RequestLimits { idle_timeout: Duration::from_millis(200), ..limits() };
     let head = b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n".to_vec();
-    let often = Duration::from_millis(10);
-    for acts in [
+    let pause = Duration::from_millis(10);
+    for actions in [
         vec![ConnectionAction::StopResponding],
         vec![ConnectionAction::SendSlowly(head.clone(), Duration::from_millis(100))],
         vec![ConnectionAction::SendRepeatedly(
             b"HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n".to_vec(),
         )],
         vec![ConnectionAction::Send(head.clone()), ConnectionAction::StopResponding],
-        vec![ConnectionAction::Send(head), ConnectionAction::SendSlowly(vec![b'x'; 5000], often)],
+        vec![ConnectionAction::Send(head), ConnectionAction::SendSlowly(vec![b'x'; 5000], pause)],
     ] {
-        let doing = format!("{acts:?}").chars().take(60).collect::<String>();
-        let server = HostileServer::start(move |_, _| acts.clone()).await;
-        let fetching = fetch(&server.url, quick.clone(), Some(5000));
-        let fetched = timeout(Duration::from_secs(3), fetching).await.expect(&doing);
+        let description = format!("{actions:?}").chars().take(60).collect::<String>();
+        let server = HostileServer::start(move |_, _| actions.clone()).await;
+        let fetching = fetch(&server.url, short_timeout.clone(), Some(5000));
+        let fetched = timeout(Duration::from_secs(3), fetching).await.expect(&description);
         let failure = fetched.map(|_| ()).unwrap_err();
-        assert_eq!(failure.cause, Cause::Timeout, "{doing}: {failure}");
+        assert_eq!(failure.cause, Cause::Timeout, "{description}: {failure}");
     }
 }
 
 #[tokio::test]
 async fn an_endless_body_meets_the_total_deadline_or_the_cap() {
     let endless = |head: &str| {
-        let acts = vec![
+        let actions = vec![
             ConnectionAction::Send(head.as_bytes().to_vec()),
             ConnectionAction::SendRepeatedly(vec![b' '; 1000]),
         ];
-        HostileServer::start(move |_, _| acts.clone())
+        HostileServer::start(move |_, _| actions.clone())
     };
     let server = endless("HTTP/1.1 200 OK\r\n\r\n").await;
     assert_eq!(get(&server.url, limits()).await.unwrap_err().cause, Cause::TooLarge);
@@ -116,9 +116,9 @@ async fn an_endless_body_meets_the_total_deadline_or_the_cap() {
         ConnectionAction::SendSlowly(vec![b'x'; 5000], Duration::from_millis(5)),
     ];
     let server = HostileServer::start(move |_, _| slow.clone()).await;
-    let patient =
+    let without_min_rate =
         RequestLimits { min_rate: 0, total_timeout: Duration::from_millis(300), ..limits() };
-    let failure = fetch(&server.url, patient, Some(5000)).await.map(|_| ()).unwrap_err();
+    let failure = fetch(&server.url, without_min_rate, Some(5000)).await.map(|_| ()).unwrap_err();
     assert_eq!(failure.cause, Cause::Timeout);
     assert!(failure.message.contains("within 300ms"), "{failure}");
 }
@@ -132,5 +132,5 @@ async fn a_document_over_the_limit_is_not_downloaded() {
         let failure = fetch(&server.url, limits(), size).await.map(|_| ()).unwrap_err();
         assert_eq!(failure.cause, Cause::TooLarge, "{size:?}");
     }
-    assert_eq!(server.requests().len(), 1, "a size that is known is not even asked for");
+    assert_eq!(server.requests().len(), 1, "a document known to be too large is not requested");
 }

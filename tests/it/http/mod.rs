@@ -37,7 +37,7 @@ pub(crate) fn limits() -> RequestLimits {
     }
 }
 
-/// So many attempts, with next to no wait between.
+/// Retry policy with this number of attempts and almost no delay between them.
 pub(crate) fn request_retries(max_attempts: u32) -> RetryPolicy {
     let (base_delay, max_delay) = (Duration::from_millis(1), Duration::from_millis(5));
     RetryPolicy::new(
@@ -46,7 +46,7 @@ pub(crate) fn request_retries(max_attempts: u32) -> RetryPolicy {
     )
 }
 
-/// Keeps a document in memory.
+/// Sink that keeps a document in memory.
 #[derive(Default)]
 pub(crate) struct MemorySink {
     pub(crate) bytes: Vec<u8>,
@@ -83,45 +83,46 @@ fn authorization() -> Authorization {
 
 async fn get(url: &Url, limits: RequestLimits) -> Result<Bytes, Failure> {
     let url = url.join("?query=s3cret-query").unwrap();
-    let ask = HttpRequest {
+    let request = HttpRequest {
         url: &url,
         json_body: None,
         expected: ExpectedContent::Json,
         authorization: &authorization(),
     };
-    let answered = client(limits, &url).fetch_buffered(&ask).await;
-    answered.map(|answered| answered.body).map_err(|refusal| assert_no_url_leaked(refusal.into()))
+    let response = client(limits, &url).fetch_buffered(&request).await;
+    response.map(|response| response.body).map_err(|error| assert_no_url_leaked(error.into()))
 }
 
 async fn fetch(url: &Url, limits: RequestLimits, size: Option<u64>) -> Result<MemorySink, Failure> {
     let url = url.join("?query=s3cret-query").unwrap();
     let mut sink = MemorySink::default();
-    let ask = HttpRequest {
+    let request = HttpRequest {
         url: &url,
         json_body: None,
         expected: ExpectedContent::Document,
         authorization: &authorization(),
     };
-    let fetched = client(limits, &url)
-        .fetch_streaming(&ask, size, ThrottleStrikes::default(), AttemptKind::First, &mut sink)
+    let byte_count = client(limits, &url)
+        .fetch_streaming(&request, size, ThrottleStrikes::default(), AttemptKind::First, &mut sink)
         .await
         .map_err(assert_no_url_leaked)?;
-    assert_eq!(usize::try_from(fetched), Ok(sink.bytes.len()));
+    assert_eq!(usize::try_from(byte_count), Ok(sink.bytes.len()));
     Ok(sink)
 }
 
-/// Every failure of these tests comes through here: none tells more than the host.
+/// Asserts that the message of a failure contains neither the URL nor a secret, and returns the
+/// failure. A message about `allow_hosts` may contain an origin.
 fn assert_no_url_leaked(failure: Failure) -> Failure {
-    for word in ["s3cret", "query=", "http://", "https://"] {
-        let ours = failure.message.contains("allow_hosts");
-        assert!(ours || !failure.message.contains(word), "{word} in {failure}");
+    for fragment in ["s3cret", "query=", "http://", "https://"] {
+        let names_origin = failure.message.contains("allow_hosts");
+        assert!(names_origin || !failure.message.contains(fragment), "{fragment} in {failure}");
     }
     failure
 }
 
 async fn cause_of_document(bytes: impl Into<Vec<u8>>, size: Option<u64>) -> Cause {
     let server = HostileServer::always_sending(bytes).await;
-    fetch(&server.url, limits(), size).await.map(|kept| kept.bytes).unwrap_err().cause
+    fetch(&server.url, limits(), size).await.map(|sink| sink.bytes).unwrap_err().cause
 }
 
 async fn failure_of_json(bytes: impl Into<Vec<u8>>) -> Failure {

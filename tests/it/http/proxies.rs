@@ -1,4 +1,4 @@
-//! The client with a pool of proxies: by one of them or not at all.
+//! HTTP client with a proxy pool: a request goes through a proxy, or is not sent.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -20,24 +20,24 @@ use crate::hostile_server::{ConnectionAction, HostileServer, plain_response};
 
 const JSON: &str = "Content-Type: application/json\r\n";
 
-/// Whom nobody can look up (RFC 6761 §6.4).
+/// URL of a host whose name never resolves (RFC 6761 §6.4).
 const UNRESOLVABLE_HOST: &str = "http://mail.invalid/";
 
-async fn send_request(egress: &ProxyMode, url: &Url) -> Result<Bytes, Failure> {
+async fn send_request(proxy_mode: &ProxyMode, url: &Url) -> Result<Bytes, Failure> {
     let client = HttpClient::new(
         limits(),
         vec![url.origin()],
-        egress,
+        proxy_mode,
         Rc::new(Unlimited),
         MetricsHandle::default(),
     )?;
-    let ask = HttpRequest {
+    let request = HttpRequest {
         url,
         json_body: None,
         expected: ExpectedContent::Json,
         authorization: &authorization(),
     };
-    client.fetch_buffered(&ask).await.map(|answered| answered.body).map_err(Failure::from)
+    client.fetch_buffered(&request).await.map(|response| response.body).map_err(Failure::from)
 }
 
 async fn ok_server() -> (HostileServer, SocketAddr) {
@@ -54,9 +54,9 @@ fn address(url: &Url) -> SocketAddr {
 async fn loopback_requests_use_the_proxy_too() {
     let (server, address) = ok_server().await;
     let proxy = FakeProxy::http(ProxyBehaviour::Forward(address)).await;
-    let (egress, _) = proxy_pool(&[&proxy.url]);
+    let (proxy_mode, _) = proxy_pool(&[&proxy.url]);
 
-    assert_eq!(send_request(&egress, &server.url).await.unwrap(), "{}");
+    assert_eq!(send_request(&proxy_mode, &server.url).await.unwrap(), "{}");
 
     assert_eq!(server.requests().len(), 1);
     assert!(server.requests()[0].head.contains(VIA_HEADER), "{}", server.requests()[0].head);
@@ -77,27 +77,27 @@ async fn names_are_resolved_by_the_proxy_only() {
     assert!(http.requests()[0].starts_with("GET http://mail.invalid/ "), "{:?}", http.requests());
     assert_eq!(socks.requests(), ["mail.invalid:80"]);
     let direct = send_request(&ProxyMode::Direct, &url).await.unwrap_err();
-    assert_eq!(direct.cause, Cause::LocalNetwork, "nobody else knows it: {direct}");
+    assert_eq!(direct.cause, Cause::LocalNetwork, "only the proxy resolves it: {direct}");
 }
 
 #[tokio::test]
 async fn a_request_fails_over_to_the_next_proxy_at_once() {
     let closed = unreachable_url("http").await;
     let closed_socks = unreachable_url("socks5").await;
-    let login =
+    let rejecting =
         FakeProxy::http(ProxyBehaviour::Reply(b"HTTP/1.1 407 Who\r\nContent-Length: 0\r\n\r\n"))
             .await;
-    let ruled_out = FakeProxy::socks(ProxyBehaviour::Reply(&[2])).await;
-    for stopping in [&closed, &closed_socks, &login.url, &ruled_out.url] {
+    let forbidden = FakeProxy::socks(ProxyBehaviour::Reply(&[2])).await;
+    for failing_url in [&closed, &closed_socks, &rejecting.url, &forbidden.url] {
         let (server, address) = ok_server().await;
         let proxy = FakeProxy::http(ProxyBehaviour::Forward(address)).await;
-        let (egress, health) = proxy_pool(&[stopping, &proxy.url]);
+        let (proxy_mode, health) = proxy_pool(&[failing_url, &proxy.url]);
 
-        // The limits allow one attempt: this is no retry of the server.
-        assert_eq!(send_request(&egress, &server.url).await.unwrap(), "{}", "{stopping}");
+        // The limits allow one attempt, and a failover is not an attempt.
+        assert_eq!(send_request(&proxy_mode, &server.url).await.unwrap(), "{}", "{failing_url}");
 
-        assert_eq!(server.requests().len(), 1, "{stopping}");
-        assert_eq!(failure_counts(&health), [1, 0], "{stopping}");
+        assert_eq!(server.requests().len(), 1, "{failing_url}");
+        assert_eq!(failure_counts(&health), [1, 0], "{failing_url}");
     }
 }
 
@@ -105,17 +105,17 @@ async fn a_request_fails_over_to_the_next_proxy_at_once() {
 async fn with_no_proxy_left_nothing_is_sent() {
     let (server, _) = ok_server().await;
     let (one, other) = (unreachable_url("http").await, unreachable_url("socks5").await);
-    let (egress, health) = proxy_pool(&[&one, &other]);
+    let (proxy_mode, health) = proxy_pool(&[&one, &other]);
 
     for round in 0..3 {
-        let failure = send_request(&egress, &server.url).await.unwrap_err();
+        let failure = send_request(&proxy_mode, &server.url).await.unwrap_err();
         assert_eq!(failure.cause, Cause::Proxy, "{round}: {failure}");
     }
 
     assert_eq!(server.requests().len(), 0);
-    assert_eq!(failure_counts(&health), [2, 2], "dead ones are not asked again");
-    let failure = send_request(&egress, &server.url).await.unwrap_err();
-    insta::assert_snapshot!(failure, @"no way to 127.0.0.1: all proxies of `proxy.pool` are dead for now");
+    assert_eq!(failure_counts(&health), [2, 2], "dead proxies are not used again");
+    let failure = send_request(&proxy_mode, &server.url).await.unwrap_err();
+    insta::assert_snapshot!(failure, @"no proxy is available for 127.0.0.1: all proxies of `proxy.pool` are dead for now");
 }
 
 #[tokio::test]
@@ -131,15 +131,15 @@ async fn server_errors_do_not_blame_the_proxy() {
         (junk, Cause::Connection),
     ] {
         let proxy = FakeProxy::socks(ProxyBehaviour::Forward(address(&server.url))).await;
-        let (egress, health) = proxy_pool(&[&proxy.url]);
+        let (proxy_mode, health) = proxy_pool(&[&proxy.url]);
 
-        let failure = send_request(&egress, &server.url).await.unwrap_err();
+        let failure = send_request(&proxy_mode, &server.url).await.unwrap_err();
 
         assert_eq!((failure.cause, failure_counts(&health)), (cause, vec![0]), "{failure}");
     }
     let refused = FakeProxy::socks(ProxyBehaviour::Reply(&[5])).await;
-    let (egress, health) = proxy_pool(&[&refused.url]);
-    let failure = send_request(&egress, &UNRESOLVABLE_HOST.parse().unwrap()).await.unwrap_err();
+    let (proxy_mode, health) = proxy_pool(&[&refused.url]);
+    let failure = send_request(&proxy_mode, &UNRESOLVABLE_HOST.parse().unwrap()).await.unwrap_err();
     assert_eq!((failure.cause, failure_counts(&health)), (Cause::Connection, vec![0]), "{failure}");
 }
 
@@ -149,18 +149,18 @@ async fn an_unreachable_host_blames_a_proxy_if_another_reaches_it() {
     let bad_gateway =
         FakeProxy::http(ProxyBehaviour::Reply(b"HTTP/1.1 502 Bad Gateway\r\n\r\n")).await;
     let unreachable = FakeProxy::socks(ProxyBehaviour::Reply(&[4])).await;
-    let (egress, health) = proxy_pool(&[&bad_gateway.url, &unreachable.url]);
+    let (proxy_mode, health) = proxy_pool(&[&bad_gateway.url, &unreachable.url]);
 
     for _ in 0..3 {
-        assert_eq!(send_request(&egress, &url).await.unwrap_err().cause, Cause::Proxy);
+        assert_eq!(send_request(&proxy_mode, &url).await.unwrap_err().cause, Cause::Proxy);
     }
-    assert_eq!(failure_counts(&health), [0, 0], "perhaps the server is down");
+    assert_eq!(failure_counts(&health), [0, 0], "the server may be down");
 
     let plain_url: Url = UNRESOLVABLE_HOST.parse().unwrap();
     let (_server, address) = ok_server().await;
-    let leads = FakeProxy::socks(ProxyBehaviour::Forward(address)).await;
-    let (egress, health) = proxy_pool(&[&unreachable.url, &leads.url]);
-    assert_eq!(send_request(&egress, &plain_url).await.unwrap(), "{}");
+    let working = FakeProxy::socks(ProxyBehaviour::Forward(address)).await;
+    let (proxy_mode, health) = proxy_pool(&[&unreachable.url, &working.url]);
+    assert_eq!(send_request(&proxy_mode, &plain_url).await.unwrap(), "{}");
     assert_eq!(failure_counts(&health), [1, 0]);
 }
 
@@ -168,10 +168,10 @@ async fn an_unreachable_host_blames_a_proxy_if_another_reaches_it() {
 async fn handshake_failures_after_connect_blame_the_server() {
     let server = HostileServer::sending_before_request(b"HTTP/1.1 400 Plain\r\n\r\n").await;
     let proxy = FakeProxy::http(ProxyBehaviour::Forward(address(&server.url))).await;
-    let (egress, health) = proxy_pool(&[&proxy.url]);
+    let (proxy_mode, health) = proxy_pool(&[&proxy.url]);
 
     let failure =
-        send_request(&egress, &"https://mail.invalid/".parse().unwrap()).await.unwrap_err();
+        send_request(&proxy_mode, &"https://mail.invalid/".parse().unwrap()).await.unwrap_err();
 
     assert_eq!((failure.cause, failure_counts(&health)), (Cause::Tls, vec![0]), "{failure}");
     assert!(proxy.requests()[0].starts_with("CONNECT mail.invalid:443 "), "{:?}", proxy.requests());
@@ -181,8 +181,8 @@ async fn handshake_failures_after_connect_blame_the_server() {
 async fn proxy_credentials_are_sent_to_the_proxy_only() {
     let (server, address) = ok_server().await;
     let proxy = FakeProxy::http(ProxyBehaviour::Forward(address)).await;
-    let (egress, _) = proxy_pool(&[&proxy.url]);
-    let ProxyMode::Pool { health, .. } = egress else { panic!("a pool") };
+    let (proxy_mode, _) = proxy_pool(&[&proxy.url]);
+    let ProxyMode::Pool { health, .. } = proxy_mode else { panic!("a pool") };
     let login = Some(("me".to_owned(), "s3cret".into()));
     let proxies = vec![Proxy { url: proxy.url.clone(), login }];
 
@@ -197,30 +197,31 @@ async fn proxy_credentials_are_sent_to_the_proxy_only() {
 async fn discovery_listing_and_download_use_the_proxy() {
     let served = FakeMailbox::with_emails(3).serve().await;
     let proxy = FakeProxy::http(ProxyBehaviour::Forward(address(&served.server.url))).await;
-    let (egress, _) = proxy_pool(&[&proxy.url]);
+    let (proxy_mode, _) = proxy_pool(&[&proxy.url]);
     let mut options = served.options();
-    options.proxy_mode = egress;
+    options.proxy_mode = proxy_mode;
     options.request_limits.retry_policy = request_retries(3);
     let source = served.source_with(options);
 
     let page = source.list_page(&Listing::Full, None).await.unwrap();
     let ListedDocument { document, blob, size, .. } = page.entries[0].clone();
-    let wanted = DocumentRef {
+    let document_ref = DocumentRef {
         document,
         blob,
         size,
         strikes: ThrottleStrikes::default(),
         is_suspect: false,
     };
-    source.fetch(&wanted, &mut MemorySink::default()).await.unwrap();
+    source.fetch(&document_ref, &mut MemorySink::default()).await.unwrap();
 
     assert_eq!(page.entries.len(), 3);
-    let asked = served.server.requests();
-    let paths: Vec<&str> = asked.iter().map(crate::hostile_server::ReceivedRequest::path).collect();
-    let wanted = ["/.well-known/jmap", "/jmap/session", "/jmap/", "/get/alice/BM0/message.eml"];
-    for wanted in wanted {
-        assert!(paths.iter().any(|path| path.starts_with(wanted)), "{wanted}: {paths:?}");
+    let requests = served.server.requests();
+    let paths: Vec<&str> =
+        requests.iter().map(crate::hostile_server::ReceivedRequest::path).collect();
+    let prefixes = ["/.well-known/jmap", "/jmap/session", "/jmap/", "/get/alice/BM0/message.eml"];
+    for prefix in prefixes {
+        assert!(paths.iter().any(|path| path.starts_with(prefix)), "{prefix}: {paths:?}");
     }
-    assert_eq!(asked.len(), proxy.requests().len());
-    assert!(asked.iter().all(|asked| asked.head.contains(VIA_HEADER)), "{asked:#?}");
+    assert_eq!(requests.len(), proxy.requests().len());
+    assert!(requests.iter().all(|request| request.head.contains(VIA_HEADER)), "{requests:#?}");
 }

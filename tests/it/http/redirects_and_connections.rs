@@ -1,4 +1,4 @@
-//! Ways to a server: redirects and connections.
+//! Redirects, and connections that fail.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use crate::hostile_server::{ConnectionAction, HostileServer, ReceivedRequest, pl
 
 #[tokio::test]
 async fn a_redirect_within_the_origin_is_followed_with_the_credential() {
-    let server = HostileServer::start(|_, asked: &ReceivedRequest| {
-        vec![ConnectionAction::Send(if asked.path().starts_with("/found") {
+    let server = HostileServer::start(|_, request: &ReceivedRequest| {
+        vec![ConnectionAction::Send(if request.path().starts_with("/found") {
             plain_response("200 OK", "", "{}")
         } else {
             plain_response("307 There", "Location: /found\r\n", "")
@@ -24,10 +24,10 @@ async fn a_redirect_within_the_origin_is_followed_with_the_credential() {
     .await;
 
     assert_eq!(get(&server.url, limits()).await.unwrap(), "{}");
-    let found = &server.requests()[1].head.to_ascii_lowercase();
-    assert!(found.contains(&format!("authorization: bearer {SECRET}")));
-    assert!(!found.contains("referer") && !found.contains("cookie"), "{found}");
-    assert!(found.contains("accept-encoding: identity"));
+    let head = &server.requests()[1].head.to_ascii_lowercase();
+    assert!(head.contains(&format!("authorization: bearer {SECRET}")));
+    assert!(!head.contains("referer") && !head.contains("cookie"), "{head}");
+    assert!(head.contains("accept-encoding: identity"));
 }
 
 #[tokio::test]
@@ -75,26 +75,26 @@ async fn a_post_is_never_redirected() {
     let server =
         HostileServer::always_sending(plain_response("307 There", "Location: /found\r\n", ""))
             .await;
-    let ask = HttpRequest {
+    let request = HttpRequest {
         url: &server.url,
         json_body: Some("{}".into()),
         expected: ExpectedContent::Json,
         authorization: &authorization(),
     };
 
-    let refusal = client(limits(), &server.url).fetch_buffered(&ask).await.unwrap_err();
+    let error = client(limits(), &server.url).fetch_buffered(&request).await.unwrap_err();
 
-    assert_eq!(refusal.failure.cause, Cause::Challenge);
+    assert_eq!(error.failure.cause, Cause::Challenge);
     assert_eq!(server.requests().len(), 1);
 }
 
 #[tokio::test]
 async fn endless_headers_break_the_connection() {
-    let acts = vec![
+    let actions = vec![
         ConnectionAction::Send(b"HTTP/1.1 200 OK\r\n".to_vec()),
         ConnectionAction::SendRepeatedly(b"X-Y: zzzzzzzz\r\n".to_vec()),
     ];
-    let server = HostileServer::start(move |_, _| acts.clone()).await;
+    let server = HostileServer::start(move |_, _| actions.clone()).await;
 
     assert_eq!(get(&server.url, limits()).await.unwrap_err().cause, Cause::Connection);
 }
@@ -109,20 +109,20 @@ async fn connection_failures_are_distinguished() {
         let server = HostileServer::sending_before_request(not_tls).await;
         assert_eq!(get(&server.url, limits()).await.unwrap_err().cause, Cause::Tls);
     }
-    let nobody = {
+    let closed_port = {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap()
     };
-    let refused = get(&nobody, limits()).await.unwrap_err();
+    let refused = get(&closed_port, limits()).await.unwrap_err();
     assert_eq!(refused.cause, Cause::Connection);
-    assert!(refused.message.starts_with("nobody listens at 127.0.0.1"), "{refused}");
-    let nameless = Url::parse("http://nowhere.invalid/").unwrap();
-    let unknown = get(&nameless, limits()).await.unwrap_err();
+    assert!(refused.message.starts_with("nothing listens at 127.0.0.1"), "{refused}");
+    let unresolvable = Url::parse("http://nowhere.invalid/").unwrap();
+    let unknown = get(&unresolvable, limits()).await.unwrap_err();
     assert_eq!(unknown.cause, Cause::LocalNetwork);
-    assert!(unknown.message.starts_with("cannot find the address of nowhere.invalid"), "{unknown}");
+    assert!(unknown.message.starts_with("cannot resolve the name nowhere.invalid"), "{unknown}");
 }
 
-/// Accepts one connection with a certificate that nobody vouches for.
+/// Starts a server that accepts one TLS connection with a self-signed certificate.
 fn self_signed_server() -> Url {
     let certificate =
         CertificateDer::from(&include_bytes!("../../fixtures/self-signed.crt.der")[..]);
@@ -140,7 +140,7 @@ fn self_signed_server() -> Url {
         let (mut stream, _) = listener.accept().unwrap();
         let mut connection = ServerConnection::new(Arc::new(config)).unwrap();
         let refused = connection.complete_io(&mut stream);
-        assert!(refused.is_err(), "the client went on");
+        assert!(refused.is_err(), "the client accepted the certificate");
     });
     url
 }
@@ -156,17 +156,17 @@ async fn an_untrusted_certificate_ends_the_connection() {
 #[tokio::test]
 async fn an_invalid_header_credential_is_not_sent() {
     let server = HostileServer::always_sending(plain_response("200 OK", "", "{}")).await;
-    let pass = Authorization::Bearer { token: "s3cret\r\nX-Other: 1".into() };
-    let ask = HttpRequest {
+    let authorization = Authorization::Bearer { token: "s3cret\r\nX-Other: 1".into() };
+    let request = HttpRequest {
         url: &server.url,
         json_body: None,
         expected: ExpectedContent::Json,
-        authorization: &pass,
+        authorization: &authorization,
     };
 
-    let refusal = client(limits(), &server.url).fetch_buffered(&ask).await.unwrap_err();
+    let error = client(limits(), &server.url).fetch_buffered(&request).await.unwrap_err();
 
-    assert_eq!(refusal.failure.cause, Cause::Unauthorized);
-    assert!(!refusal.failure.message.contains("s3cret"), "{}", refusal.failure);
+    assert_eq!(error.failure.cause, Cause::Unauthorized);
+    assert!(!error.failure.message.contains("s3cret"), "{}", error.failure);
     assert!(server.requests().is_empty());
 }

@@ -1,4 +1,4 @@
-//! Answers that are not what was asked for, and what they say.
+//! Unexpected responses: their classification, the waits they require, and masked secrets.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -55,7 +55,7 @@ async fn an_identity_coding_is_no_compression() {
 
         let fetched = fetch(&server.url, limits(), Some(5)).await;
 
-        assert_eq!(fetched.map(|kept| kept.bytes), Ok(b"hello".to_vec()), "{coding:?}");
+        assert_eq!(fetched.map(|sink| sink.bytes), Ok(b"hello".to_vec()), "{coding:?}");
     }
     let listed = plain_response("200 OK", "Content-Encoding: identity, GZIP\r\n", "hello");
     assert_eq!(cause_of_document(listed, Some(5)).await, Cause::Challenge);
@@ -75,21 +75,21 @@ async fn an_unsendable_url_does_not_blame_the_credential() {
     assert_eq!(server.requests().len(), 0);
 }
 
-/// FAULTS 54: the other thing that no request can carry.
+/// FAULTS 54: a credential with a line break cannot be sent in an HTTP header.
 #[tokio::test]
 async fn an_unsendable_credential_is_an_auth_failure() {
     let server = HostileServer::always_sending(plain_response("200 OK", "", "{}")).await;
-    let pass = Authorization::Bearer { token: "s3cret\ntoken".into() };
-    let ask = HttpRequest {
+    let authorization = Authorization::Bearer { token: "s3cret\ntoken".into() };
+    let request = HttpRequest {
         url: &server.url,
         json_body: None,
         expected: ExpectedContent::Document,
-        authorization: &pass,
+        authorization: &authorization,
     };
 
     let failure = client(limits(), &server.url)
         .fetch_streaming(
-            &ask,
+            &request,
             None,
             ThrottleStrikes::default(),
             AttemptKind::First,
@@ -103,14 +103,14 @@ async fn an_unsendable_credential_is_an_auth_failure() {
     assert_eq!(server.requests().len(), 0);
 }
 
-/// FAULTS 24, 50: a page may speak of anything.
+/// FAULTS 24, 50: the text of an HTML page proves nothing about a rate limit.
 #[tokio::test]
 async fn html_instead_of_json_is_a_challenge_whatever_its_text() {
     let page = |body| plain_response("200 OK", "Content-Type: text/html\r\n", body);
 
     let login = failure_of_json(page("<title>Sign in</title>")).await;
     assert_eq!(login.cause, Cause::Challenge);
-    assert_eq!(login.message, "200 from 127.0.0.1: text/html in place of what was asked for");
+    assert_eq!(login.message, "200 from 127.0.0.1: unexpected content type text/html");
     assert_eq!(failure_of_json(page("Too Many Requests")).await.cause, Cause::Challenge);
     let page = plain_response("200 OK", "Content-Type: text/html\r\n", "<p>rate limit</p>");
     assert_eq!(cause_of_document(page, Some(17)).await, Cause::Challenge);
@@ -118,7 +118,7 @@ async fn html_instead_of_json_is_a_challenge_whatever_its_text() {
 
 /// FAULTS 50.
 #[tokio::test]
-async fn a_document_that_the_server_cannot_make_is_a_failure_of_the_server() {
+async fn a_document_the_server_cannot_produce_is_a_server_error() {
     let parts = plain_response(
         "500 Oops",
         "Content-Type: text/plain\r\n",
@@ -145,7 +145,7 @@ async fn the_body_decides_where_the_status_is_ambiguous() {
     assert_eq!(wrong.cause, Cause::Unauthorized);
     assert_eq!(wrong.message, "400 from 127.0.0.1: \"Authentication failed\"");
     let missing = failure_of_json(plain_text("404 Not Found", "too many cooks")).await;
-    assert_eq!(missing.cause, Cause::NotFound, "a 404 leaves no doubt");
+    assert_eq!(missing.cause, Cause::NotFound, "a 404 is unambiguous");
     let problem = plain_response(
         "403 Forbidden",
         "Content-Type: application/problem+json\r\n",
@@ -156,11 +156,11 @@ async fn the_body_decides_where_the_status_is_ambiguous() {
 
 #[tokio::test]
 async fn a_plausible_retry_after_is_honoured() {
-    let at = |retry_after: &str| {
+    let response_with = |retry_after: &str| {
         let date = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
         plain_response("429 Slow", &format!("{date}Retry-After: {retry_after}\r\n"), "")
     };
-    for (retry_after, told) in [
+    for (retry_after, expected) in [
         ("120", Some(120)),
         ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
         ("Sun, 06 Nov 1994 08:48:37 GMT", None),
@@ -169,17 +169,17 @@ async fn a_plausible_retry_after_is_honoured() {
         ("1e30", None),
         ("soon", None),
     ] {
-        let failure = failure_of_json(at(retry_after)).await;
+        let failure = failure_of_json(response_with(retry_after)).await;
         assert_eq!(failure.cause, Cause::RateLimit);
-        assert_eq!(failure.retry_after, told.map(Duration::from_secs), "{retry_after}");
+        assert_eq!(failure.retry_after, expected.map(Duration::from_secs), "{retry_after}");
     }
-    let unhurried = plain_response("503 Busy", "Retry-After: 7\r\n", "");
-    assert_eq!(failure_of_json(unhurried).await.retry_after, Some(Duration::from_secs(7)));
-    let spent = plain_response("403 No", "X-RateLimit-Remaining: 0\r\n", "");
-    assert_eq!(failure_of_json(spent).await.cause, Cause::RateLimit);
+    let unavailable = plain_response("503 Busy", "Retry-After: 7\r\n", "");
+    assert_eq!(failure_of_json(unavailable).await.retry_after, Some(Duration::from_secs(7)));
+    let exhausted = plain_response("403 No", "X-RateLimit-Remaining: 0\r\n", "");
+    assert_eq!(failure_of_json(exhausted).await.cause, Cause::RateLimit);
 }
 
-/// What a user knows: that a soft limit on documents lasts for an hour.
+/// Returns a rule for a soft limit on documents that lasts for an hour.
 fn soft_limit_rule() -> ErrorRule {
     ErrorRule {
         statuses: Vec::new(),
@@ -202,17 +202,17 @@ async fn user_rules_apply_first_and_only_in_their_scope() {
     ))
     .await;
     let client = client(limits(), &server.url).with_error_rules(vec![soft_limit_rule()]);
-    let pass = authorization();
-    let ask = |wants| HttpRequest {
+    let authorization = authorization();
+    let request = |expected| HttpRequest {
         url: &server.url,
         json_body: None,
-        expected: wants,
-        authorization: &pass,
+        expected,
+        authorization: &authorization,
     };
 
     let item = client
         .fetch_streaming(
-            &ask(ExpectedContent::Document),
+            &request(ExpectedContent::Document),
             None,
             ThrottleStrikes::default(),
             AttemptKind::First,
@@ -221,7 +221,7 @@ async fn user_rules_apply_first_and_only_in_their_scope() {
         .await
         .unwrap_err();
     let listing =
-        Failure::from(client.fetch_buffered(&ask(ExpectedContent::Json)).await.unwrap_err());
+        Failure::from(client.fetch_buffered(&request(ExpectedContent::Json)).await.unwrap_err());
 
     assert_eq!((item.cause, item.retry_after), (Cause::RateLimit, Some(Duration::from_secs(3600))));
     assert_eq!(
@@ -230,7 +230,7 @@ async fn user_rules_apply_first_and_only_in_their_scope() {
     );
 }
 
-/// A gate that lets everyone through and writes down what it was told, and the verdict.
+/// Limiter that admits every request, and records the retry-after and outcome of each response.
 #[derive(Clone, Debug, Default)]
 struct RecordingLimiter(Rc<RefCell<Vec<String>>>);
 
@@ -266,7 +266,7 @@ impl Permit for RecordingLimiter {
 
 #[tokio::test]
 async fn the_limiter_receives_the_wait_of_a_rule() {
-    let heard = RecordingLimiter::default();
+    let limiter = RecordingLimiter::default();
     let server = HostileServer::always_sending(plain_response(
         "403 No",
         "Retry-After: 5\r\n",
@@ -274,27 +274,26 @@ async fn the_limiter_receives_the_wait_of_a_rule() {
     ))
     .await;
     let url = &server.url;
-    let gate = Rc::new(heard.clone());
     let client = HttpClient::new(
         limits(),
         vec![url.origin()],
         &ProxyMode::Direct,
-        gate,
+        Rc::new(limiter.clone()),
         MetricsHandle::default(),
     )
     .unwrap();
     let client = client.with_error_rules(vec![soft_limit_rule()]);
-    let pass = authorization();
-    let ask = HttpRequest {
+    let authorization = authorization();
+    let request = HttpRequest {
         url,
         json_body: None,
         expected: ExpectedContent::Document,
-        authorization: &pass,
+        authorization: &authorization,
     };
 
     client
         .fetch_streaming(
-            &ask,
+            &request,
             None,
             ThrottleStrikes::default(),
             AttemptKind::First,
@@ -303,7 +302,7 @@ async fn the_limiter_receives_the_wait_of_a_rule() {
         .await
         .unwrap_err();
 
-    assert_eq!(*heard.0.borrow(), ["3600s", "Throttled"]);
+    assert_eq!(*limiter.0.borrow(), ["3600s", "Throttled"]);
 }
 
 #[tokio::test]
@@ -312,12 +311,12 @@ async fn the_response_is_kept_with_the_failure_without_secrets() {
     let body = format!("{}{SECRET}{}", "x".repeat(2040), "y".repeat(2000));
     let failure = failure_of_json(plain_response("503 Busy", &headers, body)).await;
 
-    let reply = failure.response.unwrap();
+    let response = failure.response.unwrap();
 
-    assert_eq!((reply.status, reply.is_truncated), (503, true));
-    let names: Vec<_> = reply.headers.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!((response.status, response.is_truncated), (503, true));
+    let names: Vec<_> = response.headers.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["retry-after", "x-ratelimit-limit", "content-length"]);
-    assert_eq!(reply.body, format!("{}[secret]", "x".repeat(2040)));
+    assert_eq!(response.body, format!("{}[secret]", "x".repeat(2040)));
 }
 
 #[tokio::test]
@@ -327,10 +326,10 @@ async fn a_secret_that_the_server_repeats_is_not_quoted() {
         failure_of_json(plain_response("401 No", "Content-Type: text/plain\r\n", echo)).await;
     assert_eq!(failure.message, "401 from 127.0.0.1: \"the token [secret] has expired\"");
 
-    // Cut by the limit of the text, half of it would be left.
-    let far = format!("{}{SECRET}", "x".repeat(265));
+    // If the text were truncated before masking, half of the secret would be left.
+    let cut = format!("{}{SECRET}", "x".repeat(265));
     let failure =
-        failure_of_json(plain_response("401 No", "Content-Type: text/plain\r\n", far)).await;
+        failure_of_json(plain_response("401 No", "Content-Type: text/plain\r\n", cut)).await;
     assert!(!failure.message.contains(&SECRET[..6]), "{failure}");
 
     // `bWU6czNjcmV0` is `me:s3cret` as Basic sends it.
@@ -340,25 +339,26 @@ async fn a_secret_that_the_server_repeats_is_not_quoted() {
         "bWU6czNjcmV0?",
     ))
     .await;
-    let pass = Authorization::Basic { username: "me".to_owned(), password: "s3cret".into() };
-    let ask = HttpRequest {
+    let authorization =
+        Authorization::Basic { username: "me".to_owned(), password: "s3cret".into() };
+    let request = HttpRequest {
         url: &server.url,
         json_body: None,
         expected: ExpectedContent::Json,
-        authorization: &pass,
+        authorization: &authorization,
     };
-    let refusal = client(limits(), &server.url).fetch_buffered(&ask).await.unwrap_err();
-    assert_eq!(refusal.failure.message, "401 from 127.0.0.1: \"[secret]?\"");
+    let error = client(limits(), &server.url).fetch_buffered(&request).await.unwrap_err();
+    assert_eq!(error.failure.message, "401 from 127.0.0.1: \"[secret]?\"");
 }
 
-/// FAULTS, base: no secret is kept in any form, also where a server repeats what it was sent.
+/// FAULTS, base: no secret is stored in any encoding, even if a server echoes it.
 #[tokio::test]
 async fn an_encoded_secret_in_a_response_is_not_stored() {
-    let whole = format!("Bearer {SECRET}");
+    let header_value = format!("Bearer {SECRET}");
     let json = format!("{{\"a\": \"{SECRET}\", \"more\": 1}}");
     for echo in [
         BASE64.encode(SECRET),
-        URL_SAFE.encode(&whole),
+        URL_SAFE.encode(&header_value),
         BASE64.encode(&json),
         URL_SAFE.encode(&json),
         SECRET.bytes().map(|byte| format!("{byte:02X}")).collect(),

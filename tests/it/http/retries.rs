@@ -1,4 +1,4 @@
-//! Failures, the requests that they took, and the time for which these failed.
+//! Retries of one request: the retry budget, and the count and duration in the failure.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -16,7 +16,7 @@ use futures_util::future::LocalBoxFuture;
 use super::{MemorySink, assert_no_url_leaked, authorization, limits, request_retries};
 use crate::hostile_server::{ConnectionAction, HostileServer, plain_response};
 
-/// An open gate that allows so many retries.
+/// Limiter that admits every request and allows a fixed number of retries.
 #[derive(Debug)]
 struct FixedBudget(Cell<u32>);
 
@@ -30,9 +30,9 @@ impl RequestLimiter for FixedBudget {
 
     fn try_take_retry(&self, request: RequestInfo<'_>) -> bool {
         assert_eq!(request.attempt, AttemptKind::Retry);
-        let left = self.0.get().checked_sub(1);
-        self.0.set(left.unwrap_or_default());
-        left.is_some()
+        let remaining = self.0.get().checked_sub(1);
+        self.0.set(remaining.unwrap_or_default());
+        remaining.is_some()
     }
 
     fn parse_headers(&self, headers: &[(&str, &str)]) -> RateLimitHeaders {
@@ -40,48 +40,45 @@ impl RequestLimiter for FixedBudget {
     }
 }
 
-/// Asks for a document within a budget of retries, in vain.
+/// Requests a document with this retry budget, and returns the failure.
 async fn fetch_failure(server: &HostileServer, limits: RequestLimits, retries: u32) -> Failure {
-    let (trusted, gate) = (vec![server.url.origin()], Rc::new(FixedBudget(Cell::new(retries))));
+    let (origins, limiter) = (vec![server.url.origin()], Rc::new(FixedBudget(Cell::new(retries))));
     let client =
-        HttpClient::new(limits, trusted, &ProxyMode::Direct, gate, MetricsHandle::default())
+        HttpClient::new(limits, origins, &ProxyMode::Direct, limiter, MetricsHandle::default())
             .unwrap();
-    let ask = HttpRequest {
+    let request = HttpRequest {
         url: &server.url,
         json_body: None,
         expected: ExpectedContent::Document,
         authorization: &authorization(),
     };
     let mut sink = MemorySink::default();
-    let fetched = client.fetch_streaming(
-        &ask,
+    let fetch = client.fetch_streaming(
+        &request,
         None,
         ThrottleStrikes::default(),
         AttemptKind::First,
         &mut sink,
     );
-    assert_no_url_leaked(fetched.await.unwrap_err())
+    assert_no_url_leaked(fetch.await.unwrap_err())
 }
 
-/// Fails as `how` says, given how many requests came before.
+/// Starts a server that performs `action` on each request and then closes the connection. The
+/// argument of `action` is the number of earlier requests.
 async fn failing_server(
-    how: impl Fn(usize) -> ConnectionAction + Send + Sync + 'static,
+    action: impl Fn(usize) -> ConnectionAction + Send + Sync + 'static,
 ) -> HostileServer {
-    HostileServer::start(move |before, _| vec![how(before), ConnectionAction::Close]).await
+    HostileServer::start(move |before, _| vec![action(before), ConnectionAction::Close]).await
 }
 
-fn retry_refusing_server(status: &str) -> ConnectionAction {
+fn error_response(status: &str) -> ConnectionAction {
     ConnectionAction::Send(plain_response(status, "", ""))
 }
 
 #[tokio::test]
 async fn a_failure_counts_all_its_requests() {
     let server = failing_server(|before| {
-        [
-            retry_refusing_server("500 Ill"),
-            ConnectionAction::Reset,
-            retry_refusing_server("503 Busy"),
-        ][before]
+        [error_response("500 Oops"), ConnectionAction::Reset, error_response("503 Busy")][before]
             .clone()
     })
     .await;
@@ -89,9 +86,9 @@ async fn a_failure_counts_all_its_requests() {
 
     let failure = fetch_failure(&server, limits, 100).await;
 
-    assert!(failure.message.starts_with("503"), "it is the last one: {failure}");
+    assert!(failure.message.starts_with("503"), "the last failure is returned: {failure}");
     assert_eq!((failure.request_count, server.requests().len()), (3, 3));
-    assert!(!failure.is_retry_budget_exhausted, "it was tried to the end");
+    assert!(!failure.is_retry_budget_exhausted, "all attempts were made");
 }
 
 #[tokio::test]
@@ -99,7 +96,7 @@ async fn an_exhausted_budget_defers_the_retry() {
     for (attempts_max, budget, requests, is_deferred) in
         [(3, 0, 1, true), (3, 1, 2, true), (3, 2, 3, false), (1, 0, 1, false)]
     {
-        let server = failing_server(|_| retry_refusing_server("500 Ill")).await;
+        let server = failing_server(|_| error_response("500 Oops")).await;
         let limits = RequestLimits { retry_policy: request_retries(attempts_max), ..limits() };
 
         let failure = fetch_failure(&server, limits, budget).await;
@@ -113,7 +110,7 @@ async fn an_exhausted_budget_defers_the_retry() {
 #[tokio::test]
 async fn permanent_failures_are_not_deferred() {
     for (status, cause) in [("404 Gone", Cause::NotFound), ("429 Slow", Cause::RateLimit)] {
-        let server = failing_server(|_| retry_refusing_server(status)).await;
+        let server = failing_server(|_| error_response(status)).await;
 
         let failure = fetch_failure(
             &server,
@@ -134,11 +131,11 @@ async fn permanent_failures_are_not_deferred() {
 #[tokio::test]
 async fn a_failure_carries_its_duration() {
     const SILENCE: Duration = Duration::from_millis(200);
-    // One of two requests is answered, with a failure.
-    for answered in [0, 1] {
+    // One of the two requests gets a response with an error status.
+    for responding in [0, 1] {
         let server = failing_server(move |before| {
-            if before == answered {
-                retry_refusing_server("500 Ill")
+            if before == responding {
+                error_response("500 Oops")
             } else {
                 ConnectionAction::StopResponding
             }
@@ -152,7 +149,7 @@ async fn a_failure_carries_its_duration() {
         assert_eq!(failure.request_count, 2, "{failure}");
         assert!(
             failure.failing_duration() >= SILENCE,
-            "{answered}: {:?}",
+            "{responding}: {:?}",
             failure.failing_duration()
         );
     }

@@ -1,4 +1,4 @@
-//! Another account behind a URL or a credential than the one that was there before.
+//! URL or credential that belongs to another account than before.
 
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,10 +12,11 @@ use cynosure::source::{Listing, Source as _};
 use super::{fetch, next_page};
 use crate::fake_mailbox::{FakeMailbox, ServedMailbox};
 
-/// Fails if the server was sent anything but questions for its session since `before` calls.
+/// Asserts that the failure reports a changed account, and that since the first `before` method
+/// calls none was sent for the new account.
 fn assert_refused(served: &ServedMailbox, before: usize, failure: &Failure) {
     assert_eq!(failure.cause, Cause::AccountChanged, "{failure}");
-    assert!(failure.message.contains("was \"alice\" and is \"bob\" now"), "{failure}");
+    assert!(failure.message.contains("changed from \"alice\" to \"bob\""), "{failure}");
     assert!(failure.message.ends_with("with `cynosure reset work`"), "{failure}");
     let calls = &served.mailbox.lock().unwrap().calls[before..];
     assert!(calls.iter().all(|(_, arguments)| arguments["accountId"] == "alice"), "{calls:?}");
@@ -37,12 +38,16 @@ async fn another_account_than_the_ledgers_is_refused() {
     let since = Listing::Since(cursor);
     assert_refused(&served, 0, &source.list_page(&since, None).await.unwrap_err());
     assert_refused(&served, 0, &fetch(&source, "M1").await.unwrap_err());
-    let downloads =
-        served.server.requests().iter().filter(|asked| asked.path().starts_with("/get/")).count();
+    let downloads = served
+        .server
+        .requests()
+        .iter()
+        .filter(|request| request.path().starts_with("/get/"))
+        .count();
     assert_eq!((served.calls("Email/get").len(), downloads), (0, 0));
 }
 
-/// FAULTS 45: the account changes in mid-run, and the session is asked for again.
+/// FAULTS 45: the account changes during a run, and the session is requested again.
 #[tokio::test]
 async fn an_account_that_changes_in_mid_run_is_refused() {
     let served = FakeMailbox::with_emails(9).serve().await;
@@ -52,7 +57,7 @@ async fn an_account_that_changes_in_mid_run_is_refused() {
 
     served.with_mailbox(|mailbox| mailbox.switch_account("bob"));
     let before = served.mailbox.lock().unwrap().calls.len();
-    // Asked for with the old account's id, the server no longer knows it.
+    // The server no longer knows the id of the old account.
     assert_eq!(source.current_cursor().await.unwrap_err().cause, Cause::NotFound);
     assert_refused(&served, before, &source.current_cursor().await.unwrap_err());
     assert_refused(&served, before, &fetch(&source, "M1").await.unwrap_err());
@@ -61,7 +66,7 @@ async fn an_account_that_changes_in_mid_run_is_refused() {
     assert!(source.current_cursor().await.is_ok());
 }
 
-/// FAULTS 45: a token of another account.
+/// FAULTS 45: the new token is that of another account.
 #[tokio::test]
 async fn a_credential_of_another_account_is_refused() {
     let served = FakeMailbox::with_emails(3).serve().await;

@@ -1,4 +1,4 @@
-//! Listings of what has come since, and of what is wanted only.
+//! Listings of changes since a cursor, and of selected mailboxes and days.
 
 use chrono::NaiveDate;
 use cynosure::engine::{Cause, Cursor};
@@ -35,8 +35,8 @@ async fn a_forgotten_or_malformed_cursor_has_expired() {
         assert_eq!(failure.cause, Cause::CursorExpired, "{failure}");
     }
     let problem = r#"{"type": "urn:ietf:params:jmap:error:notRequest", "detail": "trailing"}"#;
-    let refusal = plain_response("400 Bad", "Content-Type: application/problem+json\r\n", problem);
-    served.with_mailbox(|mailbox| mailbox.request_override = Some(("/jmap/", refusal)));
+    let response = plain_response("400 Bad", "Content-Type: application/problem+json\r\n", problem);
+    served.with_mailbox(|mailbox| mailbox.request_override = Some(("/jmap/", response)));
     let failure = next_page(&source, &Listing::Since(Cursor::new("x,")), None).await.unwrap_err();
     assert_eq!(failure.cause, Cause::CursorExpired, "{failure}");
 }
@@ -82,20 +82,24 @@ async fn only_the_wanted_mailboxes_and_days_are_listed() {
         });
     });
     let cursor = Cursor::new("0");
-    assert_eq!(source.poll_changes(&cursor).await, Ok(PollResult::Changed), "it may have moved in");
+    assert_eq!(
+        source.poll_changes(&cursor).await,
+        Ok(PollResult::Changed),
+        "it may have been moved in"
+    );
     let since_cursor = Listing::Since(cursor);
     assert_eq!(next_page(&source, &since_cursor, None).await.unwrap().0, ["M1"]);
-    let elsewhere = served.source_with(options("Inbox/Old", since));
-    assert!(next_page(&elsewhere, &since_cursor, None).await.unwrap().0.is_empty());
+    let other_mailbox = served.source_with(options("Inbox/Old", since));
+    assert!(next_page(&other_mailbox, &since_cursor, None).await.unwrap().0.is_empty());
     let later = NaiveDate::from_ymd_opt(2024, 5, 2);
-    let younger = served.source_with(options("inbox", later));
-    assert!(next_page(&younger, &since_cursor, None).await.unwrap().0.is_empty());
+    let later_only = served.source_with(options("inbox", later));
+    assert!(next_page(&later_only, &since_cursor, None).await.unwrap().0.is_empty());
 
     let failure = list_everything(&served.source_with(options("Sent", None))).await.unwrap_err();
     assert!(failure.message.contains("Inbox, Inbox/Old"), "{failure}");
 }
 
-/// FAULTS 53: they cannot be cut, and a listing of everything goes page by page.
+/// FAULTS 53: a list of changes cannot be truncated, while a full listing has pages.
 #[tokio::test]
 async fn far_more_changes_than_asked_for_are_listed_in_full() {
     let served = FakeMailbox { ignores_limits: true, ..FakeMailbox::with_emails(0) }.serve().await;
@@ -106,5 +110,5 @@ async fn far_more_changes_than_asked_for_are_listed_in_full() {
     let failure = source.list_page(&Listing::Since(cursor), None).await.unwrap_err();
 
     assert_eq!(failure.cause, Cause::CursorExpired);
-    assert_eq!(failure.message, "the server names 10000 changes or more where 4 were asked for");
+    assert_eq!(failure.message, "the server returned 10000 or more changes instead of at most 4");
 }

@@ -1,4 +1,4 @@
-//! Listings that end early, name what is not there, or change while they are read.
+//! Listings that end early, contain ids that are not found, or change while they are read.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,31 +12,32 @@ use serde_json::{Value, json};
 use super::{list_completely, list_everything, names};
 use crate::fake_mailbox::{FakeMailbox, ServedMailbox};
 
-/// For ever, as a number of times.
+/// Number of overrides that is never used up.
 const ALWAYS: usize = usize::MAX;
 
-/// Serves a mailbox whose queries are answered by `bend` so many times, where it has an answer.
+/// Serves a mailbox in which `query_override` replaces the first `times` responses to Email/query
+/// for which it returns one.
 async fn mailbox_with_override(
     mailbox: FakeMailbox,
     times: usize,
-    bend: impl Fn(&Value) -> Option<Value> + Send + Sync + 'static,
+    query_override: impl Fn(&Value) -> Option<Value> + Send + Sync + 'static,
 ) -> ServedMailbox {
     let served = mailbox.serve().await;
     let used = Arc::new(AtomicUsize::new(0));
     served.with_mailbox(|mailbox| {
         mailbox.method_override = Some(Box::new(move |name, arguments| {
-            let body = (name == "Email/query").then(|| bend(arguments)).flatten()?;
-            let is_left = used.fetch_add(1, Ordering::Relaxed) < times;
-            is_left.then(|| (name.to_owned(), body))
+            let body = (name == "Email/query").then(|| query_override(arguments)).flatten()?;
+            let is_overridden = used.fetch_add(1, Ordering::Relaxed) < times;
+            is_overridden.then(|| (name.to_owned(), body))
         }));
     });
     served
 }
 
-/// No ids, and how many there are if that is asked.
+/// Returns a response without ids, with the total if the request asks for it.
 fn empty_query_response(arguments: &Value, total: usize) -> Value {
-    let asked = arguments["calculateTotal"] == true;
-    if asked { json!({"ids": [], "total": total}) } else { json!({"ids": []}) }
+    let wants_total = arguments["calculateTotal"] == true;
+    if wants_total { json!({"ids": [], "total": total}) } else { json!({"ids": []}) }
 }
 
 /// FAULTS 46.
@@ -59,22 +60,22 @@ async fn an_empty_middle_page_loses_nothing() {
 /// FAULTS 46.
 #[tokio::test]
 async fn a_list_that_always_ends_early_is_not_complete() {
-    let ends: [fn(&Value) -> Value; 4] = [
+    let responses: [fn(&Value) -> Value; 4] = [
         |arguments| empty_query_response(arguments, 289),
-        // The last mail is there, and nothing behind it.
+        // The anchor is found, but nothing after it.
         |arguments| match arguments["anchorOffset"].as_u64() {
             Some(0) => json!({"ids": ["M99"], "position": 99, "total": 289}),
             _ => json!({"ids": []}),
         },
-        // The total shrinks to what was listed.
+        // The total shrinks to the number of listed mails.
         |arguments| empty_query_response(arguments, 100),
-        // There is no total any more.
+        // The total is missing.
         |_| json!({"ids": []}),
     ];
-    for (number, end) in ends.into_iter().enumerate() {
+    for (number, response) in responses.into_iter().enumerate() {
         let served =
             mailbox_with_override(FakeMailbox::with_emails(289), ALWAYS, move |arguments| {
-                (arguments["anchor"] == "M99").then(|| end(arguments))
+                (arguments["anchor"] == "M99").then(|| response(arguments))
             })
             .await;
 
@@ -88,21 +89,21 @@ async fn a_list_that_always_ends_early_is_not_complete() {
 /// FAULTS 46.
 #[tokio::test]
 async fn an_empty_first_page_is_no_empty_mailbox() {
-    let hidden = |arguments: &Value| {
+    let empty_first_page = |arguments: &Value| {
         (arguments["position"] == 0).then(|| json!({"ids": [], "position": 0, "total": 9}))
     };
-    let once = mailbox_with_override(FakeMailbox::with_emails(9), 1, hidden).await;
+    let once = mailbox_with_override(FakeMailbox::with_emails(9), 1, empty_first_page).await;
     assert_eq!(list_everything(&once.source()).await.unwrap(), names(0, 9));
 
-    let always = mailbox_with_override(FakeMailbox::with_emails(9), ALWAYS, hidden).await;
+    let always = mailbox_with_override(FakeMailbox::with_emails(9), ALWAYS, empty_first_page).await;
     let failure = list_everything(&always.source()).await.unwrap_err();
     assert_eq!(failure.cause, Cause::ListingIncomplete);
     assert_eq!(failure.message, "the server's list ended after 0 of 9 mails");
 }
 
-/// FAULTS 46: two empty answers, where there is no total.
+/// FAULTS 46: without a total, two empty responses in a row are the end.
 #[tokio::test]
-async fn a_server_without_totals_must_say_twice_that_it_ends() {
+async fn without_totals_two_empty_pages_end_a_listing() {
     let mut mailbox = FakeMailbox::with_emails(12);
     mailbox.reports_total = false;
     let served = mailbox_with_override(mailbox, 1, |arguments| {
@@ -113,10 +114,10 @@ async fn a_server_without_totals_must_say_twice_that_it_ends() {
     assert_eq!(list_everything(&served.source()).await.unwrap(), names(0, 12));
 }
 
-/// FAULTS 46: by position, too.
+/// FAULTS 46: also when listing by position.
 #[tokio::test]
 async fn an_empty_page_loses_nothing_when_listing_by_position() {
-    for (times, is_whole) in [(2, true), (ALWAYS, false)] {
+    for (times, is_complete) in [(2, true), (ALWAYS, false)] {
         let used = AtomicUsize::new(0);
         let served =
             mailbox_with_override(FakeMailbox::with_emails(40), ALWAYS, move |arguments| {
@@ -124,16 +125,16 @@ async fn an_empty_page_loses_nothing_when_listing_by_position() {
                     return Some(json!({"type": "invalidArguments"}));
                 }
                 let position = usize::try_from(arguments["position"].as_u64()?).unwrap();
-                // Its list ends with M7.
+                // The truncated list ends with M7.
                 let is_cut = 4 < position && used.fetch_add(1, Ordering::Relaxed) < times;
                 let ids = names(position.min(8), 8.min(position + 4));
                 is_cut.then(|| json!({"ids": ids, "position": position, "total": 40}))
             })
             .await;
         served.with_mailbox(|mailbox| {
-            let mut bend = mailbox.method_override.take().unwrap();
+            let mut query_override = mailbox.method_override.take().unwrap();
             mailbox.method_override = Some(Box::new(move |name, arguments| {
-                let (name, body) = bend(name, arguments)?;
+                let (name, body) = query_override(name, arguments)?;
                 Some((if body.get("type").is_some() { "error".to_owned() } else { name }, body))
             }));
         });
@@ -143,10 +144,10 @@ async fn an_empty_page_loses_nothing_when_listing_by_position() {
         match listed {
             Ok(ids) => {
                 let ids: BTreeSet<String> = ids.into_iter().collect();
-                assert_eq!((ids, is_whole), (names(0, 40).into_iter().collect(), true));
+                assert_eq!((ids, is_complete), (names(0, 40).into_iter().collect(), true));
             }
             Err(failure) => {
-                assert_eq!((failure.cause, is_whole), (Cause::ListingIncomplete, false));
+                assert_eq!((failure.cause, is_complete), (Cause::ListingIncomplete, false));
             }
         }
     }
@@ -163,44 +164,44 @@ async fn an_id_that_is_named_twice_counts_once() {
     assert_eq!(list_everything(&served.source()).await.unwrap(), names(0, 12));
 }
 
-/// FAULTS 47: ids that a query names and a get does not find.
+/// FAULTS 47: ids that Email/query returns and Email/get does not find.
 #[tokio::test]
 async fn ids_not_found_are_asked_for_once_more_at_the_end() {
-    for (times, are_there) in [(1, true), (ALWAYS, false)] {
+    for (times, is_found_later) in [(1, true), (ALWAYS, false)] {
         let mut mailbox = FakeMailbox::with_emails(100);
         mailbox.not_found_counts = names(20, 70).into_iter().map(|id| (id, times)).collect();
         let served = mailbox.serve().await;
 
-        let outcome = list_completely(&served.source(), &Listing::Full, |_| {}).await.unwrap();
+        let result = list_completely(&served.source(), &Listing::Full, |_| {}).await.unwrap();
 
-        let late = names(20, 70);
+        let not_found = names(20, 70);
         let mut listed = [names(0, 20), names(70, 100)].concat();
-        if are_there {
-            listed.extend(late.clone());
+        if is_found_later {
+            listed.extend(not_found.clone());
         }
         listed.sort();
-        let mut found = outcome.listed;
+        let mut found = result.listed;
         found.sort();
         assert_eq!(found, listed);
-        assert_eq!(outcome.missing, if are_there { Vec::new() } else { late });
+        assert_eq!(result.missing, if is_found_later { Vec::new() } else { not_found });
     }
 }
 
-/// FAULTS 47: another program goes on from the place of each page.
+/// FAULTS 47: a new source, as after a restart, continues from the token of each page.
 #[tokio::test]
 async fn ids_not_found_survive_a_restart() {
     let mut mailbox = FakeMailbox::with_emails(12);
     mailbox.not_found_counts = [("M2".to_owned(), 1), ("M3".to_owned(), ALWAYS)].into();
     let served = mailbox.serve().await;
-    let (mut place, mut listed, mut missing) = (None, Vec::new(), Vec::new());
+    let (mut page_token, mut listed, mut missing) = (None, Vec::new(), Vec::new());
     loop {
-        let page = served.source().list_page(&Listing::Full, place.as_ref()).await.unwrap();
+        let page = served.source().list_page(&Listing::Full, page_token.as_ref()).await.unwrap();
         listed.extend(page.entries.iter().map(|entry| entry.document.to_string()));
         missing.extend(page.missing_documents.iter().map(ToString::to_string));
         match page.next {
-            NextPage::More(more) => place = Some(more),
+            NextPage::More(next) => page_token = Some(next),
             NextPage::Done(_) => break,
-            NextPage::Unverified { reason: why, .. } => panic!("{why}"),
+            NextPage::Unverified { reason, .. } => panic!("{reason}"),
         }
     }
 
@@ -208,23 +209,23 @@ async fn ids_not_found_survive_a_restart() {
     assert_eq!((listed.last().unwrap().as_str(), missing), ("M2", vec!["M3".to_owned()]));
 }
 
-/// FAULTS 47: more than are carried along.
+/// FAULTS 47: more ids than the 500 that are deferred to the end of a listing.
 #[tokio::test]
 async fn very_many_ids_not_found_are_asked_for_in_between() {
     let mut mailbox = FakeMailbox::with_emails(620);
     mailbox.not_found_counts = names(0, 610).into_iter().map(|id| (id, ALWAYS)).collect();
     let served = mailbox.serve().await;
 
-    let outcome = list_completely(&served.source(), &Listing::Full, |_| {}).await.unwrap();
+    let result = list_completely(&served.source(), &Listing::Full, |_| {}).await.unwrap();
 
-    let missing: BTreeSet<String> = outcome.missing.iter().cloned().collect();
-    assert_eq!((missing.len(), outcome.missing.len()), (610, 610));
-    assert_eq!(outcome.listed, names(610, 620));
+    let missing: BTreeSet<String> = result.missing.iter().cloned().collect();
+    assert_eq!((missing.len(), result.missing.len()), (610, 610));
+    assert_eq!(result.listed, names(610, 620));
 }
 
-/// FAULTS 47: of changes, too.
+/// FAULTS 47: also in a listing of changes.
 #[tokio::test]
-async fn changes_that_name_what_is_not_found_say_so() {
+async fn ids_not_found_in_changes_are_reported_as_missing() {
     let served = FakeMailbox::with_emails(3).serve().await;
     let source = served.source();
     let cursor = source.current_cursor().await.unwrap();
@@ -233,67 +234,67 @@ async fn changes_that_name_what_is_not_found_say_so() {
         mailbox.not_found_counts = [("N1".to_owned(), 1), ("N2".to_owned(), ALWAYS)].into();
     });
 
-    let outcome = list_completely(&source, &Listing::Since(cursor), |_| {}).await.unwrap();
+    let result = list_completely(&source, &Listing::Since(cursor), |_| {}).await.unwrap();
 
-    assert_eq!(outcome.listed, ["N0", "N3", "N4", "N5", "N6", "N7", "N8", "N1"]);
-    assert_eq!(outcome.missing, ["N2"]);
+    assert_eq!(result.listed, ["N0", "N3", "N4", "N5", "N6", "N7", "N8", "N1"]);
+    assert_eq!(result.missing, ["N2"]);
 }
 
-/// What may happen to a mailbox between two pages.
-fn mutate_mailbox(mailbox: &mut FakeMailbox, chance: &mut fastrand::Rng, no: &mut usize) {
-    for _ in 0..chance.usize(0..4) {
-        let one = (!mailbox.emails.is_empty()).then(|| chance.usize(0..mailbox.emails.len()));
-        let new = format!("N{no}");
-        match (chance.u32(0..8), one) {
-            (0..3, _) => mailbox.deliver(&new),
-            (3, _) => mailbox.insert(chance.usize(0..=mailbox.emails.len()), &new),
-            (4..6, Some(one)) => {
-                let doomed = mailbox.emails[one].clone();
-                mailbox.destroy(|id| id == doomed);
+/// Makes up to three random changes to a mailbox, as between two pages.
+fn mutate_mailbox(mailbox: &mut FakeMailbox, rng: &mut fastrand::Rng, next_number: &mut usize) {
+    for _ in 0..rng.usize(0..4) {
+        let index = (!mailbox.emails.is_empty()).then(|| rng.usize(0..mailbox.emails.len()));
+        let new_id = format!("N{next_number}");
+        match (rng.u32(0..8), index) {
+            (0..3, _) => mailbox.deliver(&new_id),
+            (3, _) => mailbox.insert(rng.usize(0..=mailbox.emails.len()), &new_id),
+            (4..6, Some(index)) => {
+                let deleted = mailbox.emails[index].clone();
+                mailbox.destroy(|id| id == deleted);
             }
-            (_, Some(one)) => {
-                let moved = mailbox.emails[one].clone();
+            (_, Some(index)) => {
+                let moved = mailbox.emails[index].clone();
                 mailbox.move_to_other_folder(&moved);
             }
             (_, None) => {}
         }
-        *no += 1;
+        *next_number += 1;
     }
 }
 
-/// FAULTS 46: a live mailbox is no listing that ends early, and nothing of it is lost.
+/// FAULTS 46: changes are not mistaken for a listing that ends early, and no mail is lost.
 #[tokio::test]
 async fn a_changing_mailbox_is_listed_completely() {
     for seed in 0..60 {
-        let mut chance = fastrand::Rng::with_seed(seed);
-        let served = FakeMailbox::with_emails(30 + chance.usize(0..20)).serve().await;
-        let (is_filtered, knows_anchors) = (chance.bool(), 0 < seed % 4);
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let served = FakeMailbox::with_emails(30 + rng.usize(0..20)).serve().await;
+        let (is_filtered, supports_anchors) = (rng.bool(), 0 < seed % 4);
         served.with_mailbox(|mailbox| {
             mailbox.reports_total = 0 < seed % 5;
             mailbox.override_method("Email/query", move |arguments| {
-                let is_unknown = !knows_anchors && arguments.get("anchor").is_some();
-                is_unknown.then(|| json!({"type": "invalidArguments"}))
+                let is_rejected = !supports_anchors && arguments.get("anchor").is_some();
+                is_rejected.then(|| json!({"type": "invalidArguments"}))
             });
         });
         let mailboxes = if is_filtered { vec!["Inbox".to_owned()] } else { Vec::new() };
         let source = served.source_with(JmapOptions { mailboxes, ..served.options() });
-        let wanted = || -> BTreeSet<String> {
+        let expected_ids = || -> BTreeSet<String> {
             let mailbox = served.mailbox.lock().unwrap();
             let in_inbox = |id: &&String| !is_filtered || !mailbox.in_old_folder.contains(*id);
             mailbox.emails.iter().filter(in_inbox).cloned().collect()
         };
         let cursor = source.current_cursor().await.unwrap();
-        let mut no = 0;
+        let mut next_number = 0;
 
-        let outcome = list_completely(&source, &Listing::Full, |_| {
-            served.with_mailbox(|mailbox| mutate_mailbox(mailbox, &mut chance, &mut no));
+        let result = list_completely(&source, &Listing::Full, |_| {
+            served.with_mailbox(|mailbox| mutate_mailbox(mailbox, &mut rng, &mut next_number));
         })
         .await;
 
-        let outcome = outcome.unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
+        let result = result.unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
         let since = list_completely(&source, &Listing::Since(cursor), |_| {}).await.unwrap();
-        let found: BTreeSet<String> = outcome.listed.into_iter().chain(since.listed).collect();
-        let lost: Vec<_> = wanted().difference(&found).cloned().collect();
+        let found: BTreeSet<String> = result.listed.into_iter().chain(since.listed).collect();
+        let lost: Vec<_> = expected_ids().difference(&found).cloned().collect();
         assert!(lost.is_empty(), "seed {seed}: {lost:?}");
     }
 }

@@ -10,7 +10,7 @@ use crate::http::MemorySink;
 
 /// FAULTS 48.
 #[tokio::test]
-async fn a_mail_under_another_blob_is_named_with_it() {
+async fn a_mail_with_a_changed_blob_is_reported_as_moved() {
     let served = FakeMailbox::with_emails(3).serve().await;
     let source = served.source();
     served.with_mailbox(|mailbox| mailbox.replace("M1", "other", "another content"));
@@ -20,20 +20,20 @@ async fn a_mail_under_another_blob_is_named_with_it() {
 
     let (blob, size) = (BlobId::new("other"), Some(15));
     assert_eq!(moved, FetchOutcome::Moved { blob: blob.clone(), size });
-    let now = DocumentRef { blob, size, ..document_ref("M1") };
-    assert_eq!(source.fetch(&now, &mut sink).await.unwrap(), FetchOutcome::Complete(15));
+    let current = DocumentRef { blob, size, ..document_ref("M1") };
+    assert_eq!(source.fetch(&current, &mut sink).await.unwrap(), FetchOutcome::Complete(15));
     assert_eq!(sink.bytes, b"another content");
     let sessions = served.server.requests();
-    let sessions = sessions.iter().filter(|asked| asked.path() == "/jmap/session").count();
-    assert_eq!(sessions, 1, "a blob that changed says nothing of the service");
+    let sessions = sessions.iter().filter(|request| request.path() == "/jmap/session").count();
+    assert_eq!(sessions, 1, "a changed blob does not reload the session");
 }
 
-/// FAULTS 48: under the same blob it is a failure, and no other blob is looked for.
+/// FAULTS 48: a 404 for an unchanged blob is a failure, and no other blob is requested.
 #[tokio::test]
-async fn a_mail_that_is_refused_under_its_blob_is_a_failure() {
+async fn a_404_for_an_unchanged_blob_is_a_failure() {
     let served = FakeMailbox::with_emails(3).serve().await;
     served.with_mailbox(|mailbox| {
-        mailbox.request_override = Some(("/get/", plain_response("404 None", "", "")))
+        mailbox.request_override = Some(("/get/", plain_response("404 None", "", "")));
     });
 
     let fetched = served.source().fetch(&document_ref("M1"), &mut MemorySink::default()).await;

@@ -1,4 +1,4 @@
-//! Listings of everything, on servers that change, differ and misbehave.
+//! Full listings on servers that change, lack features or send wrong responses.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,7 +16,7 @@ async fn everything_is_listed_page_by_page_and_fetched() {
 
     let first = source.list_page(&Listing::Full, None).await.unwrap();
     assert_eq!(first.total_documents, Some(10));
-    assert_eq!(first.entries.len(), 4, "as many as the server lets us read at once");
+    assert_eq!(first.entries.len(), 4, "the server's maxObjectsInGet");
     assert_eq!(first.entries[0].item.as_str(), "TM0");
     assert_eq!(first.entries[0].size, Some(2));
     assert_eq!(list_everything(&source).await.unwrap(), names(0, 10));
@@ -46,9 +46,9 @@ async fn an_empty_mailbox_is_listed_at_once() {
 async fn a_listing_survives_a_restart() {
     let served = FakeMailbox::with_emails(10).serve().await;
     let (_, next) = next_page(&served.source(), &Listing::Full, None).await.unwrap();
-    let NextPage::More(place) = next else { panic!("there is more") };
+    let NextPage::More(page_token) = next else { panic!("expected another page") };
 
-    let (ids, _) = next_page(&served.source(), &Listing::Full, Some(&place)).await.unwrap();
+    let (ids, _) = next_page(&served.source(), &Listing::Full, Some(&page_token)).await.unwrap();
 
     assert_eq!(ids, names(4, 8));
 }
@@ -62,7 +62,7 @@ async fn mail_changing_during_a_listing_loses_nothing() {
         }
         served.with_mailbox(|mailbox| {
             mailbox.deliver(&format!("N{pages}"));
-            // The last one listed, which is the anchor, and one from the beginning.
+            // Deletes the last listed mail, which is the anchor, and the first one.
             let first = mailbox.emails[0].clone();
             mailbox.destroy(|id| id == format!("M{}", 4 * pages + 3) || id == first);
         });
@@ -81,7 +81,7 @@ async fn a_listing_whose_page_vanished_restarts() {
     let (listed, _) = list(&served.source(), &Listing::Full, |pages| {
         if pages == 1 {
             served.with_mailbox(|mailbox| {
-                mailbox.destroy(|id| names(4, 8).iter().any(|doomed| doomed == id));
+                mailbox.destroy(|id| names(4, 8).iter().any(|deleted| deleted == id));
             });
         }
     })
@@ -116,9 +116,9 @@ async fn a_server_without_anchors_is_listed_by_position() {
     });
     let (listed, _) = list(&served.source(), &Listing::Full, |pages| {
         if pages == 2 {
-            // Positions move forward by six under our feet.
+            // Deletes listed mails, so that the positions of all others decrease by six.
             served.with_mailbox(|mailbox| {
-                mailbox.destroy(|id| names(0, 6).iter().any(|doomed| doomed == id));
+                mailbox.destroy(|id| names(0, 6).iter().any(|deleted| deleted == id));
             });
         }
     })
@@ -142,19 +142,19 @@ async fn a_server_that_cannot_sort_is_listed_in_its_own_order() {
 
 #[tokio::test]
 async fn a_listing_loop_is_detected() {
-    for circle in [1, 3] {
+    for cycle in [1, 3] {
         let served = FakeMailbox::with_emails(12).serve().await;
-        let turns = AtomicUsize::new(0);
+        let calls = AtomicUsize::new(0);
         served.with_mailbox(|mailbox| {
             mailbox.override_method("Email/query", move |_| {
-                let turn = turns.fetch_add(1, Ordering::Relaxed) % circle;
-                Some(json!({"ids": names(turn * 4, turn * 4 + 4)}))
+                let page = calls.fetch_add(1, Ordering::Relaxed) % cycle;
+                Some(json!({"ids": names(page * 4, page * 4 + 4)}))
             });
         });
 
         let failure = list_everything(&served.source()).await.unwrap_err();
 
-        assert_eq!(failure.message, "the server's list goes round in a circle");
+        assert_eq!(failure.message, "the server's list contains a cycle");
     }
 }
 
@@ -163,15 +163,15 @@ async fn an_id_that_the_server_passes_over_is_not_lost() {
     let served = FakeMailbox::with_emails(4).serve().await;
     served.with_mailbox(|mailbox| {
         mailbox.override_method("Email/get", |arguments| {
-            let is_asked = arguments["ids"] != json!([]);
-            is_asked.then(|| json!({"list": [], "notFound": ["M0"]}))
+            let has_ids = arguments["ids"] != json!([]);
+            has_ids.then(|| json!({"list": [], "notFound": ["M0"]}))
         });
     });
 
     let failure = list_everything(&served.source()).await.unwrap_err();
 
     assert_eq!(failure.cause, Cause::Truncated);
-    assert_eq!(failure.message, "the answer to Email/get leaves out 3 of 4 ids");
+    assert_eq!(failure.message, "the response to Email/get omits 3 of 4 ids");
 }
 
 #[tokio::test]

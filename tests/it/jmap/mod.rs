@@ -1,4 +1,4 @@
-//! The JMAP source against a mailbox that changes, forgets and misbehaves.
+//! JMAP source against a mailbox that changes, loses state and sends wrong responses.
 
 mod account;
 mod changes;
@@ -16,18 +16,18 @@ use crate::http::MemorySink;
 /// More pages than any listing of these tests has.
 const PAGES_MAX: usize = 400;
 
-/// One page: the ids on it, and where it goes on.
+/// Returns the ids of one page, and the next page.
 async fn next_page(
     source: &JmapSource,
     listing: &Listing,
-    place: Option<&PageToken>,
+    page_token: Option<&PageToken>,
 ) -> Result<(Vec<String>, NextPage), Failure> {
-    let page = source.list_page(listing, place).await?;
+    let page = source.list_page(listing, page_token).await?;
     let ids = page.entries.iter().map(|entry| entry.document.as_str().to_owned());
     Ok((ids.collect(), page.next))
 }
 
-/// What a listing came to.
+/// Result of a complete listing.
 #[derive(Debug, Default)]
 struct ListingResult {
     listed: Vec<String>,
@@ -35,40 +35,41 @@ struct ListingResult {
     cursor: Option<Cursor>,
 }
 
-/// Lists to the end, with something done to the mailbox between the pages.
+/// Lists to the end. Calls `after_page` with the number of each page after it.
 async fn list(
     source: &JmapSource,
     listing: &Listing,
-    between: impl FnMut(usize),
+    after_page: impl FnMut(usize),
 ) -> Result<(Vec<String>, Option<Cursor>), Failure> {
-    let outcome = list_completely(source, listing, between).await?;
-    Ok((outcome.listed, outcome.cursor))
+    let result = list_completely(source, listing, after_page).await?;
+    Ok((result.listed, result.cursor))
 }
 
-/// Likewise. An end that is not proved is gone back from once, as the worker does.
+/// Like [`list`], also with the missing documents. Resumes once from an unverified end, as the
+/// worker does.
 async fn list_completely(
     source: &JmapSource,
     listing: &Listing,
-    mut between: impl FnMut(usize),
+    mut after_page: impl FnMut(usize),
 ) -> Result<ListingResult, Failure> {
-    let mut outcome = ListingResult::default();
-    let (mut place, mut has_gone_back) = (None, false);
+    let mut result = ListingResult::default();
+    let (mut page_token, mut has_resumed) = (None, false);
     for pages in 0..PAGES_MAX {
-        let page = source.list_page(listing, place.as_ref()).await?;
+        let page = source.list_page(listing, page_token.as_ref()).await?;
         let ids = page.entries.iter().map(|entry| entry.document.as_str().to_owned());
-        outcome.listed.extend(ids);
-        outcome.missing.extend(page.missing_documents.iter().map(|id| id.as_str().to_owned()));
-        let is_proved = !matches!(page.next, NextPage::Unverified { .. });
+        result.listed.extend(ids);
+        result.missing.extend(page.missing_documents.iter().map(|id| id.as_str().to_owned()));
+        let is_verified = !matches!(page.next, NextPage::Unverified { .. });
         match page.next {
-            NextPage::Done(cursor) => return Ok(ListingResult { cursor, ..outcome }),
-            NextPage::More(more) => place = Some(more),
-            NextPage::Unverified { reason: why, .. } if has_gone_back => {
-                return Err(Failure::new(Cause::ListingIncomplete, why));
+            NextPage::Done(cursor) => return Ok(ListingResult { cursor, ..result }),
+            NextPage::More(next) => page_token = Some(next),
+            NextPage::Unverified { reason, .. } if has_resumed => {
+                return Err(Failure::new(Cause::ListingIncomplete, reason));
             }
-            NextPage::Unverified { resume_from: back, .. } => place = Some(back),
+            NextPage::Unverified { resume_from, .. } => page_token = Some(resume_from),
         }
-        has_gone_back = !is_proved;
-        between(pages);
+        has_resumed = !is_verified;
+        after_page(pages);
     }
     panic!("the listing does not end");
 }

@@ -1,4 +1,4 @@
-//! The service around the mail: where it is, who may enter, what it brings.
+//! JMAP service: session, credentials, error responses, URLs and concurrency.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -28,13 +28,13 @@ async fn a_session_that_changed_is_asked_for_again_once() {
     let served = FakeMailbox::with_emails(10).serve().await;
     let source = served.source();
     source.current_cursor().await.unwrap();
-    // The answers tell of a state that the session itself never shows.
+    // The responses report a session state that the session itself never has.
     served.with_mailbox(|mailbox| mailbox.session_state = "1".to_owned());
 
     list_everything(&source).await.unwrap();
 
     let sessions =
-        served.server.requests().iter().filter(|asked| asked.path() == "/jmap/session").count();
+        served.server.requests().iter().filter(|request| request.path() == "/jmap/session").count();
     assert_eq!(sessions, 2);
 }
 
@@ -80,9 +80,9 @@ async fn an_error_response_is_classified_by_user_rules_and_kept() {
         (ruled.cause, ruled.retry_after),
         (Cause::RateLimit, Some(Duration::from_secs(3600)))
     );
-    let reply = ruled.response.unwrap();
-    assert_eq!(reply.status, 200);
-    assert!(reply.body.contains("daily limit of [secret]"), "{reply:?}");
+    let response = ruled.response.unwrap();
+    assert_eq!(response.status, 200);
+    assert!(response.body.contains("daily limit of [secret]"), "{response:?}");
 }
 
 #[tokio::test]
@@ -94,32 +94,32 @@ async fn only_a_mail_that_was_deleted_is_gone() {
 
     // Downloads have moved: every one of them is a 404.
     served.with_mailbox(|mailbox| {
-        mailbox.request_override = Some(("/get/", plain_response("404 None", "", "")))
+        mailbox.request_override = Some(("/get/", plain_response("404 None", "", "")));
     });
     let failure = fetch(&source, "M1").await.unwrap_err();
     assert_eq!(failure.cause, Cause::Server);
     assert_eq!(failure.message, "404 from 127.0.0.1, but the mail itself is there");
 
-    // So has the whole service.
+    // The whole service has moved as well.
     served.with_mailbox(|mailbox| {
-        mailbox.request_override = Some(("/", plain_response("404 None", "", "")))
+        mailbox.request_override = Some(("/", plain_response("404 None", "", "")));
     });
     assert_eq!(fetch(&source, "M1").await.unwrap_err().cause, Cause::Challenge);
 }
 
 #[tokio::test]
 async fn a_wrong_url_says_what_to_check() {
-    let nothing = FakeMailbox::with_emails(0).serve().await;
+    let served = FakeMailbox::with_emails(0).serve().await;
     let with_path = |path: &str| {
-        let url = nothing.server.url.join(path).unwrap();
-        nothing.source_with(JmapOptions { url, ..nothing.options() })
+        let url = served.server.url.join(path).unwrap();
+        served.source_with(JmapOptions { url, ..served.options() })
     };
 
     let missing = with_path("/wrong?key=s3cret").current_cursor().await.unwrap_err();
     assert_eq!(missing.cause, Cause::NotFound);
     assert!(missing.message.ends_with("/wrong (404): check `url`"), "{missing}");
-    nothing.with_mailbox(|mailbox| mailbox.session = json!({"hello": "world"}));
-    let other = nothing.source().current_cursor().await.unwrap_err();
+    served.with_mailbox(|mailbox| mailbox.session = json!({"hello": "world"}));
+    let other = served.source().current_cursor().await.unwrap_err();
     assert_eq!(other.cause, Cause::NotFound);
     assert!(other.message.contains("/.well-known/jmap is no JMAP service"), "{other}");
 }
@@ -157,7 +157,7 @@ async fn concurrency_respects_server_and_configuration() {
     let session =
         plain_response("200 OK", "Content-Type: application/json\r\n", mailbox.session.to_string());
     let served = mailbox.serve().await;
-    let server = HostileServer::start(move |_, asked| match asked.path() {
+    let server = HostileServer::start(move |_, request| match request.path() {
         "/jmap/session" => vec![ConnectionAction::Send(session.clone())],
         _ => vec![ConnectionAction::StopResponding],
     })
@@ -165,32 +165,33 @@ async fn concurrency_respects_server_and_configuration() {
     let url = server.url.join("/jmap/session").unwrap();
     let source = served.source_with(JmapOptions { url, ..served.options() });
 
-    let pins = join_all((0..9).map(|_| source.current_cursor()));
+    let cursors = join_all((0..9).map(|_| source.current_cursor()));
     let fetches = join_all((0..9).map(|_| fetch(&source, "M0")));
-    timeout(Duration::from_millis(300), join(pins, fetches)).await.unwrap_err();
+    timeout(Duration::from_millis(300), join(cursors, fetches)).await.unwrap_err();
 
-    let asked = server.requests();
-    let count = |path: &str| asked.iter().filter(|asked| asked.path().starts_with(path)).count();
+    let requests = server.requests();
+    let count =
+        |path: &str| requests.iter().filter(|request| request.path().starts_with(path)).count();
     assert_eq!(count("/jmap/session"), 1);
     assert_eq!(count("/jmap/") - 1, 3);
     assert_eq!(count("/get/"), 2);
 }
 
-/// A gate with one place.
+/// Limiter that admits one request at a time.
 #[derive(Debug, Default)]
 struct SingleSlotLimiter(Arc<Mutex<()>>);
 
 #[derive(Debug)]
-struct PageToken(#[expect(dead_code, reason = "free when this is dropped")] OwnedMutexGuard<()>);
+struct SlotPermit(#[expect(dead_code, reason = "dropping it frees the slot")] OwnedMutexGuard<()>);
 
 impl RequestLimiter for SingleSlotLimiter {
     fn acquire<'a>(
         &'a self,
         _request: RequestInfo<'a>,
     ) -> LocalBoxFuture<'a, Result<Box<dyn Permit>, Failure>> {
-        let place = Arc::clone(&self.0);
+        let slot = Arc::clone(&self.0);
         Box::pin(
-            async move { Ok(Box::new(PageToken(place.lock_owned().await)) as Box<dyn Permit>) },
+            async move { Ok(Box::new(SlotPermit(slot.lock_owned().await)) as Box<dyn Permit>) },
         )
     }
 
@@ -203,7 +204,7 @@ impl RequestLimiter for SingleSlotLimiter {
     }
 }
 
-impl Permit for PageToken {
+impl Permit for SlotPermit {
     fn record_head(&mut self, _signals: RateLimitHeaders, _latency: Duration) {}
 
     fn record_retry_after(&mut self, _wait: Duration) {}
@@ -227,14 +228,13 @@ async fn a_response_frees_its_slot_before_the_session_is_reset() {
     source.current_cursor().await.unwrap();
     served.with_mailbox(|mailbox| mailbox.session_state = "1".to_owned());
 
-    // The first is on its way when the second needs a session, and waits for its place.
-    let looks_for_session = async {
+    // The first request holds the only slot while the second one waits for it to get a session.
+    let reset_session = async {
         source.refresh_credential().await.unwrap();
         source.current_cursor().await
     };
-    let both =
-        timeout(Duration::from_secs(20), join(source.current_cursor(), looks_for_session)).await;
+    let both = timeout(Duration::from_secs(20), join(source.current_cursor(), reset_session)).await;
 
-    let (answered, _refused) = both.expect("neither waits for the other");
-    assert!(answered.is_ok());
+    let (first, _refused) = both.expect("neither waits for the other");
+    assert!(first.is_ok());
 }

@@ -1,4 +1,4 @@
-//! A wall clock that a test sets, for the programs that it starts.
+//! Fake wall clock that a test sets, for the programs that it starts.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,14 +10,14 @@ use crate::prerequisites::skip;
 
 pub(crate) const DAY: i64 = 86_400;
 
-/// Stands between a program and its wall clock; the other clocks are those of the machine.
+/// Fake wall clock of some programs. Their other clocks are those of the machine.
 pub(crate) struct FakeClock {
     library: PathBuf,
     file: PathBuf,
 }
 
 impl FakeClock {
-    /// A clock that is right so far; `None` where there is no such library.
+    /// Creates a clock that shows the right time; `None` if the library is missing.
     pub(crate) fn new(folder: &Path) -> Option<Self> {
         let Some(library) = library() else { return skip("Debian's package libfaketime") };
         let clock = Self { library, file: folder.join("clock") };
@@ -25,15 +25,16 @@ impl FakeClock {
         Some(clock)
     }
 
-    /// Sets it so many seconds ahead of the right time, or behind, while programs run by it.
+    /// Sets it so many seconds ahead of the right time, or behind if negative. Running programs see
+    /// the change.
     pub(crate) fn set(&self, ahead: i64) {
         let new = self.file.with_extension("new");
         fs::write(&new, format!("{ahead:+}\n")).expect("the folder is ours");
-        // Whoever looks sees the one or the other.
+        // A reader sees the old file or the new one, because a rename is atomic.
         fs::rename(&new, &self.file).expect("the folder is ours");
     }
 
-    /// Has a program go by it.
+    /// Makes a program use it.
     pub(crate) fn apply_to<'c>(&self, command: &'c mut Command) -> &'c mut Command {
         command
             .env("LD_PRELOAD", &self.library)
@@ -44,18 +45,18 @@ impl FakeClock {
     }
 }
 
-/// The right time, in seconds since the epoch.
+/// Returns the right time, in seconds since the epoch.
 pub(crate) fn now() -> i64 {
     RealEnv.now().unix_seconds()
 }
 
-/// How far behind a clock is that has just begun to count.
+/// Returns the offset of a clock that shows one day after the epoch, in seconds; it is negative.
 pub(crate) fn to_1970() -> i64 {
     DAY - now()
 }
 
 fn library() -> Option<PathBuf> {
-    let of_each_machine = fs::read_dir("/usr/lib").ok()?.flatten();
-    let mut paths = of_each_machine.map(|of| of.path().join("faketime/libfaketime.so.1"));
+    let folders = fs::read_dir("/usr/lib").ok()?.flatten();
+    let mut paths = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
     paths.find(|path| path.exists())
 }

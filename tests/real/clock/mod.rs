@@ -1,17 +1,18 @@
-//! Whole processes under a clock that is set a day forward, a day back, to 1970, and right again.
+//! Worker and monitor under a clock that is set a day forward, a day back, to 1970, and right
+//! again.
 
 mod fake_clock;
 mod monitor;
 mod worker;
 
-#[expect(clippy::unwrap_used, reason = "it fails as loudly as tests")]
+#[expect(clippy::unwrap_used, reason = "it may panic, as tests may")]
 #[path = "../../it/bus/daemon.rs"]
 mod daemon;
-#[expect(clippy::unwrap_used, reason = "it fails as loudly as tests")]
-#[expect(dead_code, reason = "what others ask of it is not asked here")]
+#[expect(clippy::unwrap_used, reason = "it may panic, as tests may")]
+#[expect(dead_code, reason = "other tests use more of it")]
 #[path = "../../it/fake_receiver.rs"]
 mod receiver;
-#[expect(clippy::unwrap_used, clippy::panic, reason = "it fails as loudly as tests")]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "it may panic, as tests may")]
 #[path = "../../it/bus/systemd.rs"]
 mod systemd;
 
@@ -23,8 +24,8 @@ use serde_json::Value;
 
 use crate::test_program::TestFolder;
 
-/// Answers every request with these bytes, for as long as the test runs.
-fn fixed_response_server(answer: &'static str) -> SocketAddr {
+/// Starts a server that responds to every request with these bytes, until the test ends.
+fn fixed_response_server(response: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
     let address = listener.local_addr().expect("a bound socket has an address");
     thread::spawn(move || {
@@ -32,21 +33,21 @@ fn fixed_response_server(answer: &'static str) -> SocketAddr {
             let Ok(copy) = stream.try_clone() else { continue };
             let mut request = BufReader::new(copy).lines();
             while request.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
-            // Whoever asked may be gone.
-            stream.write_all(answer.as_bytes()).ok();
+            // Fails if the client has closed the connection.
+            stream.write_all(response.as_bytes()).ok();
         }
     });
     address
 }
 
-/// What a file of the state folder says; null while there is none.
-fn read_state_file(workplace: &TestFolder, file: &str) -> Value {
-    let path = workplace.path().join("state").join(file);
+/// Returns the content of a file of the state folder; null while it does not exist.
+fn read_state_file(test_folder: &TestFolder, file: &str) -> Value {
+    let path = test_folder.path().join("state").join(file);
     let Ok(text) = fs_err::read_to_string(path) else { return Value::Null };
-    serde_json::from_str(&text).expect("what is there is whole")
+    serde_json::from_str(&text).expect("the file is complete")
 }
 
-/// A moment of such a file, in seconds since the epoch.
+/// Returns a time from such a file, in seconds since the epoch.
 fn seconds(value: &Value) -> Option<i64> {
     let text = value.as_str()?;
     Some(chrono::DateTime::parse_from_rfc3339(text).expect("a time of RFC 3339").timestamp())

@@ -1,4 +1,4 @@
-//! A monitor beside a worker: nobody is called stuck who is not, and nothing is told that is not so.
+//! Monitor and worker under clock steps: no source is wrongly called stuck, and no alert is wrong.
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
@@ -19,54 +19,55 @@ const THROTTLED: &str = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7200\r\n
 const UNAUTHORIZED: &str =
     "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
-/// A worker looks at its clock every 15 seconds while it waits, and a busy machine is slow.
+/// Tolerance of a deadline, in seconds, because a busy machine is slow. A worker that waits checks
+/// its clock every 15 seconds.
 const SLACK: i64 = 3;
 
-/// The share of one processor that nobody takes who only looks once a second.
+/// Share of one processor that a process that checks once a second does not reach.
 const CPU_SHARE_MAX: f64 = 0.5;
 
-/// The worker, its monitor, and all that they meet.
+/// Worker and monitor, and the services that they use.
 struct MonitorScenario {
-    workplace: TestFolder,
+    folder: TestFolder,
     clock: FakeClock,
     systemd: FakeSystemd,
     receiver: FakeReceiver,
     worker: RunningProgram,
     monitor: RunningProgram,
     endpoint: String,
-    /// By the name of a source: until when it waits, by the right time.
+    /// Deadline of each source that waits, by the right clock, in seconds since the epoch.
     deadlines: Vec<(&'static str, i64)>,
     _demo: DemoServer,
     _daemon: BusDaemon,
 }
 
 impl MonitorScenario {
-    /// A source that has nothing to do for an hour, one that is throttled for two, and these.
+    /// Starts a source without work for an hour, one that is throttled for two hours, and these.
     fn run(more: &[(&'static str, SocketAddr)]) -> Option<Self> {
         let demo =
             demo::start(DemoOptions { items: 5, ..DemoOptions::default() }).expect("it starts");
         let mut sources =
-            vec![("well", demo.address()), ("throttled", fixed_response_server(THROTTLED))];
+            vec![("healthy", demo.address()), ("throttled", fixed_response_server(THROTTLED))];
         sources.extend(more);
         let receiver = FakeReceiver::with_statuses(&[]);
-        let workplace = TestFolder::new(&config(&sources, &receiver));
-        let clock = FakeClock::new(workplace.path())?;
+        let test_folder = TestFolder::new(&config(&sources, &receiver));
+        let clock = FakeClock::new(test_folder.path())?;
         let daemon = BusDaemon::start();
         let systemd = FakeSystemd::start(daemon.address(), SystemdBehaviour::Allow);
         let start = |name: &str| {
-            let log = fs_err::File::create(workplace.path().join(name)).expect("it is ours");
-            let mut command = workplace.command(&[name]);
+            let log = fs_err::File::create(test_folder.path().join(name)).expect("it is ours");
+            let mut command = test_folder.command(&[name]);
             under_fake_clock(&clock, &mut command, &daemon).stderr(Stdio::from(log.into_file()));
             RunningProgram::start(command.stdout(Stdio::null()))
         };
         let worker = start("run");
         let state =
-            |name: &str| read_state_file(&workplace, &format!("{name}/execution_state.json"));
+            |name: &str| read_state_file(&test_folder, &format!("{name}/execution_state.json"));
         wait_until("each source waits", || {
             let waits = |(name, _): &(&str, _)| {
                 let state = state(name);
                 match *name {
-                    "well" => state["status"] == "idle" && state["completion_time"].is_string(),
+                    "healthy" => state["status"] == "idle" && state["completion_time"].is_string(),
                     "throttled" => state["status"] == "rate_limited",
                     _ => state["status"] == "auth_failed",
                 }
@@ -74,85 +75,85 @@ impl MonitorScenario {
             sources.iter().all(waits)
         });
         let until = |name: &str| seconds(&state(name)["until"]).expect("it waits");
-        let waits = ["well", "throttled"].map(|name| (name, until(name))).to_vec();
+        let deadlines = ["healthy", "throttled"].map(|name| (name, until(name))).to_vec();
         systemd.set_main_pid(worker.id());
         let monitor = start("monitor");
-        wait_until("the endpoint listens", || endpoint(&workplace).is_some());
-        let endpoint = endpoint(&workplace)?;
+        wait_until("the endpoint listens", || endpoint(&test_folder).is_some());
+        let endpoint = endpoint(&test_folder)?;
         let (_demo, _daemon) = (demo, daemon);
         Some(Self {
-            workplace,
+            folder: test_folder,
             clock,
             systemd,
             receiver,
             worker,
             monitor,
             endpoint,
-            deadlines: waits,
+            deadlines,
             _demo,
             _daemon,
         })
     }
 
-    /// Sets the clock, and returns when the monitor has looked at it more than once.
+    /// Sets the clock, and waits until the monitor has completed several cycles with it.
     fn set(&self, ahead: i64) {
         self.clock.set(ahead);
-        for _look in 0..3 {
+        for _cycle in 0..3 {
             let from = now() + ahead;
-            wait_until("the monitor looks", || {
-                let looked_at =
-                    read_state_file(&self.workplace, "monitor.json")["looked_at"].clone();
-                seconds(&looked_at).is_some_and(|at| from < at && at <= from + 60)
+            wait_until("the monitor completes a cycle", || {
+                let checked_at = read_state_file(&self.folder, "monitor.json")["looked_at"].clone();
+                seconds(&checked_at).is_some_and(|at| from < at && at <= from + 60)
             });
         }
     }
 
-    /// Waits until the worker goes by the clock: each wait is as long as it was.
+    /// Waits until the worker has shifted its deadlines with the clock: each wait is as long as
+    /// before.
     fn wait_until_deadlines_shift(&self, ahead: i64) {
         for (name, until) in &self.deadlines {
             wait_until("the worker follows the clock", || {
-                let state =
-                    read_state_file(&self.workplace, &format!("{name}/execution_state.json"));
-                let moved = seconds(&state["until"]).expect("it waits");
-                (moved - until - ahead).abs() <= SLACK
+                let state = read_state_file(&self.folder, &format!("{name}/execution_state.json"));
+                let shifted = seconds(&state["until"]).expect("it waits");
+                (shifted - until - ahead).abs() <= SLACK
             });
         }
     }
 
-    /// What must hold at any time.
+    /// Asserts what must hold at any time.
     fn assert_consistent(&mut self, ahead: i64) {
         assert_eq!(self.systemd.restarts(), Vec::<String>::new(), "{ahead}");
-        let record = read_state_file(&self.workplace, "monitor.json");
+        let record = read_state_file(&self.folder, "monitor.json");
         assert_eq!(record["restarts"], Value::Array(Vec::new()), "{ahead}");
-        let findings = record["findings"].as_array().expect("it has looked");
+        let findings = record["findings"].as_array().expect("a cycle is recorded");
         let stuck = |finding: &&Value| {
-            ["overdue", "stalled", "from_the_future"].iter().any(|word| finding["finding"] == *word)
+            ["overdue", "stalled", "clock_skew"].iter().any(|name| finding["finding"] == *name)
         };
         assert_eq!(findings.iter().find(stuck), None, "{ahead}");
-        let health = read_state_file(&self.workplace, "health.json");
-        let looked_at = seconds(&health["report"]["looked_at"]).expect("it has looked");
-        assert!((looked_at - now() - ahead).abs() < 60, "{ahead}: {looked_at}");
+        let health = read_state_file(&self.folder, "health.json");
+        let checked_at = seconds(&health["report"]["looked_at"]).expect("it has evaluated");
+        assert!((checked_at - now() - ahead).abs() < 60, "{ahead}: {checked_at}");
         for file in ["alerts.json", "trends.json", "outbox.json"] {
-            read_state_file(&self.workplace, file);
+            read_state_file(&self.folder, file);
         }
         assert_eq!((self.worker.try_wait(), self.monitor.try_wait()), (None, None), "{ahead}");
     }
 
     fn overview(&self) -> Value {
         let url = format!("{}/api/health/overview", self.endpoint);
-        // A connection of its own: one that is kept may be closed meanwhile.
+        // A new connection, because a kept one may have been closed meanwhile.
         TestHttpClient::new().send(|client| client.get(url)).json()
     }
 
-    /// The news that were told so far: of each its cause, and whether it was raised or ended.
+    /// Returns the key and the event of each notification since the last call.
     fn notifications(&self) -> Vec<(String, String)> {
-        let mut told = Vec::new();
-        while let Some(posted) = self.receiver.try_next() {
-            let alerts = posted.json["alerts"].as_array().expect("it tells alerts").clone();
-            let word = |value: &Value| value.as_str().expect("it is a word").to_owned();
-            told.extend(alerts.iter().map(|alert| (word(&alert["cause"]), word(&alert["news"]))));
+        let mut notifications = Vec::new();
+        while let Some(post) = self.receiver.try_next() {
+            let alerts = post.json["alerts"].as_array().expect("it has alerts").clone();
+            let text = |value: &Value| value.as_str().expect("it is a text").to_owned();
+            notifications
+                .extend(alerts.iter().map(|alert| (text(&alert["key"]), text(&alert["event"]))));
         }
-        told
+        notifications
     }
 }
 
@@ -167,11 +168,11 @@ fn under_fake_clock<'c>(
         .env("DEMO_PASSWORD", "demo")
 }
 
-fn endpoint(workplace: &TestFolder) -> Option<String> {
-    let log = fs_err::read_to_string(workplace.path().join("monitor")).ok()?;
-    let (_, after) = log.split_once("the endpoint listens on ")?;
-    Some(after.split(['/', ' ', '\n']).filter(|part| part.contains(':')).nth(1)?.to_owned())
-        .map(|address| format!("http://{address}"))
+fn endpoint(test_folder: &TestFolder) -> Option<String> {
+    let log = fs_err::read_to_string(test_folder.path().join("monitor")).ok()?;
+    let (_, after) = log.split_once("endpoint listening url=")?;
+    let (url, _) = after.split_once(char::is_whitespace)?;
+    Some(url.trim_end_matches('/').to_owned())
 }
 
 fn config(sources: &[(&str, SocketAddr)], receiver: &FakeReceiver) -> String {
@@ -222,32 +223,32 @@ requests_per_minute = 10000
     )
 }
 
-/// Processor time that a process has taken, in seconds.
+/// Returns the processor time that a process has used, in seconds.
 fn cpu_seconds(process: &RunningProgram) -> f64 {
     let stat = fs_err::read_to_string(format!("/proc/{}/stat", process.id())).expect("it runs");
-    let (_, after_the_name) = stat.rsplit_once(')').expect("it has a name");
-    let ticks = after_the_name.split_whitespace().skip(11).take(2);
+    let (_, fields) = stat.rsplit_once(')').expect("it has a name");
+    let ticks = fields.split_whitespace().skip(11).take(2);
     ticks.map(|ticks| ticks.parse::<f64>().expect("it is a number")).sum::<f64>() / 100.0
 }
 
 #[test]
 fn clock_steps_change_no_wait_and_send_no_alert() {
-    let Some(mut scene) = MonitorScenario::run(&[]) else { return };
-    let before = [&scene.worker, &scene.monitor].map(cpu_seconds);
+    let Some(mut scenario) = MonitorScenario::run(&[]) else { return };
+    let before = [&scenario.worker, &scenario.monitor].map(cpu_seconds);
 
     let ((), took) = timed(|| {
         for ahead in [DAY, 0, -DAY, to_1970(), 0] {
-            scene.set(ahead);
-            scene.assert_consistent(ahead);
-            scene.wait_until_deadlines_shift(ahead);
-            scene.set(ahead);
-            scene.assert_consistent(ahead);
-            assert_eq!(scene.overview()["level"], "HEALTHY", "{ahead}: {}", scene.overview());
+            scenario.set(ahead);
+            scenario.assert_consistent(ahead);
+            scenario.wait_until_deadlines_shift(ahead);
+            scenario.set(ahead);
+            scenario.assert_consistent(ahead);
+            assert_eq!(scenario.overview()["level"], "HEALTHY", "{ahead}: {}", scenario.overview());
         }
     });
 
-    assert_eq!(scene.notifications(), []);
-    let after = [&scene.worker, &scene.monitor].map(cpu_seconds);
+    assert_eq!(scenario.notifications(), []);
+    let after = [&scenario.worker, &scenario.monitor].map(cpu_seconds);
     for (before, after) in before.into_iter().zip(after) {
         let share = (after - before) / took.as_secs_f64();
         assert!(share < CPU_SHARE_MAX, "{share} of a processor");
@@ -256,25 +257,26 @@ fn clock_steps_change_no_wait_and_send_no_alert() {
 
 #[test]
 fn clock_steps_neither_repeat_nor_resolve_an_alert() {
-    let Some(mut scene) = MonitorScenario::run(&[("refused", fixed_response_server(UNAUTHORIZED))])
+    let Some(mut scenario) =
+        MonitorScenario::run(&[("refused", fixed_response_server(UNAUTHORIZED))])
     else {
         return;
     };
-    scene.set(0);
-    let raised = [("execution.credential_refused".to_owned(), "raised".to_owned())];
-    let mut told = Vec::new();
-    wait_until("it is told", || {
-        told.extend(scene.notifications());
-        told == raised
+    scenario.set(0);
+    let expected = [("execution.credential_refused".to_owned(), "firing".to_owned())];
+    let mut notifications = Vec::new();
+    wait_until("the alert is sent", || {
+        notifications.extend(scenario.notifications());
+        notifications == expected
     });
 
     for ahead in [DAY, 0, -DAY, to_1970(), 0, DAY] {
-        scene.set(ahead);
-        scene.assert_consistent(ahead);
+        scenario.set(ahead);
+        scenario.assert_consistent(ahead);
     }
 
     sleep(std::time::Duration::from_secs(2));
-    assert_eq!(scene.notifications(), [], "it was told already, and is not over");
-    let alerts = read_state_file(&scene.workplace, "alerts.json");
+    assert_eq!(scenario.notifications(), [], "it was sent already, and is not resolved");
+    let alerts = read_state_file(&scenario.folder, "alerts.json");
     assert_eq!(alerts["alerts"].as_array().map(Vec::len), Some(1), "{alerts}");
 }

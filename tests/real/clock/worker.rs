@@ -1,4 +1,4 @@
-//! A worker in the middle of its work.
+//! Clock steps while a worker is working.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,13 +11,14 @@ use super::read_state_file;
 use crate::test_program::{RunningProgram, TestFolder};
 use crate::wait::{sleep, timed, wait_until};
 
-/// The longest that the storm of the embedded service asks for.
+/// Longest Retry-After that the embedded service sends in a storm.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(6);
 
-/// A wait begins a moment after it was told, and a busy machine is slow.
+/// Tolerance of a wait, because it begins a moment after the response, and a busy machine is slow.
 const SLACK: Duration = Duration::from_secs(4);
 
-/// Everything that the storm brings is waited for within two minutes; this is twice that.
+/// Maximum duration of a session. All waits of the storm together take two minutes at most; this is
+/// twice that.
 const TIMEOUT: Duration = Duration::from_secs(240);
 
 fn config(demo: &DemoServer) -> String {
@@ -52,9 +53,10 @@ fn storm(items: u32) -> DemoServer {
         .expect("it starts")
 }
 
-fn start(workplace: &TestFolder, clock: &FakeClock) -> RunningProgram {
-    let log = |name| fs_err::File::create(workplace.path().join(name)).expect("the folder is ours");
-    let mut command = workplace.command(&["run", "--once"]);
+fn start(test_folder: &TestFolder, clock: &FakeClock) -> RunningProgram {
+    let log =
+        |name| fs_err::File::create(test_folder.path().join(name)).expect("the folder is ours");
+    let mut command = test_folder.command(&["run", "--once"]);
     clock
         .apply_to(&mut command)
         .env("DEMO_PASSWORD", "demo")
@@ -63,47 +65,47 @@ fn start(workplace: &TestFolder, clock: &FakeClock) -> RunningProgram {
     RunningProgram::start(&mut command)
 }
 
-fn status(workplace: &TestFolder) -> Value {
-    read_state_file(workplace, "work/execution_state.json")["status"].clone()
+fn status(test_folder: &TestFolder) -> Value {
+    read_state_file(test_folder, "work/execution_state.json")["status"].clone()
 }
 
-fn log_text(workplace: &TestFolder) -> String {
-    let text = |name| fs_err::read_to_string(workplace.path().join(name)).unwrap_or_default();
+fn log_text(test_folder: &TestFolder) -> String {
+    let text = |name| fs_err::read_to_string(test_folder.path().join(name)).unwrap_or_default();
     format!("{}{}", text("err"), text("out"))
 }
 
-/// It accounts for everything, and the files agree.
-fn assert_completed(running: RunningProgram, workplace: &TestFolder) {
+/// Asserts that the run accounts for all items, and that the archive agrees with the ledger.
+fn assert_completed(running: RunningProgram, test_folder: &TestFolder) {
     let code = running.wait().code();
-    let said = log_text(workplace);
-    let last = said.lines().last().unwrap_or_default();
-    // One message is poison.
-    assert_eq!(code, Some(3), "{said}");
+    let log = log_text(test_folder);
+    let last = log.lines().last().unwrap_or_default();
+    // One message can never be fetched, and is quarantined.
+    assert_eq!(code, Some(3), "{log}");
     let counts: Vec<u64> = last.split(' ').filter_map(|word| word.parse().ok()).collect();
-    assert_eq!(counts.len(), 4, "{said}");
+    assert_eq!(counts.len(), 4, "{log}");
     assert_eq!(counts[0], counts[1..].iter().sum::<u64>(), "{last}");
-    workplace.run_successfully(&["verify"]);
+    test_folder.run_successfully(&["verify"]);
 }
 
 #[test]
 fn a_retry_after_is_kept_across_clock_steps() {
     for ahead in [-DAY, DAY, to_1970()] {
         let demo = storm(400);
-        let workplace = TestFolder::new(&config(&demo));
-        let Some(clock) = FakeClock::new(workplace.path()) else { return };
-        let running = start(&workplace, &clock);
-        wait_until("it waits for the server", || status(&workplace) == "rate_limited");
-        // What was in flight is answered by now.
+        let test_folder = TestFolder::new(&config(&demo));
+        let Some(clock) = FakeClock::new(test_folder.path()) else { return };
+        let running = start(&test_folder, &clock);
+        wait_until("it waits for the server", || status(&test_folder) == "rate_limited");
+        // By then all requests in flight have a response.
         sleep(Duration::from_millis(300));
-        let refused = demo.counters().rate_limited;
+        let throttled = demo.counters().rate_limited;
 
         clock.set(ahead);
 
-        let (asked, waited) = timed(|| {
-            wait_until("the wait is over", || status(&workplace) != "rate_limited");
-            demo.counters().rate_limited - refused
+        let (early_requests, waited) = timed(|| {
+            wait_until("the wait is over", || status(&test_folder) != "rate_limited");
+            demo.counters().rate_limited - throttled
         });
-        assert_eq!(asked, 0, "{ahead}: it came too early, after {waited:?}");
+        assert_eq!(early_requests, 0, "{ahead}: too early, after {waited:?}");
         assert!(waited < RETRY_AFTER_MAX + SLACK, "{ahead}: it waited for {waited:?}");
         drop(running);
     }
@@ -112,9 +114,9 @@ fn a_retry_after_is_kept_across_clock_steps() {
 #[test]
 fn a_session_completes_under_constant_clock_steps() {
     let demo = storm(400);
-    let workplace = TestFolder::new(&config(&demo));
-    let Some(clock) = FakeClock::new(workplace.path()) else { return };
-    let mut running = start(&workplace, &clock);
+    let test_folder = TestFolder::new(&config(&demo));
+    let Some(clock) = FakeClock::new(test_folder.path()) else { return };
+    let mut running = start(&test_folder, &clock);
 
     let ((), took) = timed(|| {
         for ahead in [DAY, 0, -DAY, to_1970(), 0].into_iter().cycle() {
@@ -129,7 +131,7 @@ fn a_session_completes_under_constant_clock_steps() {
     assert!(took < TIMEOUT, "it took {took:?}");
     let counters = demo.counters();
     let messages = u64::from(counters.messages_served);
-    assert!(counters.requests < 3 * messages, "it asked too often: {counters:?}");
+    assert!(counters.requests < 3 * messages, "too many requests: {counters:?}");
     clock.set(0);
-    assert_completed(running, &workplace);
+    assert_completed(running, &test_folder);
 }

@@ -1,5 +1,5 @@
-//! A Chromium without a window, spoken to in its own protocol over pipes (Chrome DevTools Protocol).
-#![expect(clippy::panic, reason = "helpers of tests fail as loudly as tests")]
+//! Headless Chromium, controlled over pipes with the Chrome DevTools Protocol.
+#![expect(clippy::panic, reason = "helpers of tests may panic, as tests may")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -16,10 +16,11 @@ use serde_json::{Value, json};
 use crate::prerequisites::skip;
 use crate::process_sandbox::ProcessSandbox;
 
-/// How long the browser may take for one answer on a busy machine.
+/// Maximum time of the browser for one response, on a busy machine.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// It speaks over the files 3 and 4, which a shell puts into the place of what can be piped here.
+/// Shell script that starts the browser. It communicates over the file descriptors 3 and 4, which
+/// the shell connects to the pipes of standard input and output.
 const LAUNCH_SCRIPT: &str = "exec chromium \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>&1";
 
 pub(crate) struct ChromeBrowser {
@@ -32,7 +33,7 @@ pub(crate) struct ChromeBrowser {
     _profile: ProcessSandbox,
 }
 
-/// How a page is looked at.
+/// Size and colour scheme in which a page is shown.
 #[derive(Clone, Copy)]
 pub(crate) struct Viewport {
     pub(crate) width: u32,
@@ -41,7 +42,7 @@ pub(crate) struct Viewport {
 }
 
 impl ChromeBrowser {
-    /// Starts it with one empty page; `None` where there is none.
+    /// Starts it with one empty page; `None` if it is not installed.
     pub(crate) fn start() -> Option<Self> {
         let installed = Command::new("chromium").arg("--version").output();
         if installed.is_err() {
@@ -81,12 +82,12 @@ impl ChromeBrowser {
             .stderr(Stdio::null())
             .spawn()
             .expect("there is a shell");
-        let to = child.stdin.take().expect("it is piped");
+        let writer = child.stdin.take().expect("it is piped");
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).split(0);
-        let (sender, from) = channel();
+        let (sender, reader) = channel();
         thread::spawn(move || {
             while let Some(Ok(line)) = lines.next() {
-                let message = serde_json::from_slice(&line).expect("the browser speaks JSON");
+                let message = serde_json::from_slice(&line).expect("the browser sends JSON");
                 if sender.send(message).is_err() {
                     break;
                 }
@@ -94,8 +95,8 @@ impl ChromeBrowser {
         });
         let mut browser = Self {
             child,
-            writer: to,
-            reader: from,
+            writer,
+            reader,
             last_id: 0,
             session: None,
             events: Vec::new(),
@@ -115,7 +116,7 @@ impl ChromeBrowser {
         }
     }
 
-    /// Asks, and returns the answer; what happens meanwhile is kept.
+    /// Calls a method, and returns its result. Events that arrive meanwhile are kept.
     pub(crate) fn call(&mut self, method: &str, params: &Value) -> Value {
         self.last_id += 1;
         let mut message = json!({ "id": self.last_id, "method": method, "params": params });
@@ -124,7 +125,7 @@ impl ChromeBrowser {
         }
         let mut bytes = message.to_string().into_bytes();
         bytes.push(0);
-        self.writer.write_all(&bytes).expect("the browser listens");
+        self.writer.write_all(&bytes).expect("the browser reads");
         loop {
             let message = self.reader.recv_timeout(RESPONSE_TIMEOUT);
             let mut message = message.unwrap_or_else(|error| panic!("{method}: {error}"));
@@ -138,14 +139,14 @@ impl ChromeBrowser {
         }
     }
 
-    /// Waits for something to happen, from now on.
+    /// Waits for the next event of this kind.
     pub(crate) fn wait_for(&mut self, method: &str) {
         loop {
             let event = self.reader.recv_timeout(RESPONSE_TIMEOUT);
             let event = event.unwrap_or_else(|error| panic!("{method} never came: {error}"));
-            let came = event["method"] == method;
+            let is_expected = event["method"] == method;
             self.events.push(event);
-            if came {
+            if is_expected {
                 return;
             }
         }
@@ -164,28 +165,28 @@ impl ChromeBrowser {
         self.events.iter().filter(|event| event["method"] == "Page.loadEventFired").count()
     }
 
-    /// Evaluates an expression; a promise is waited for.
+    /// Evaluates an expression. A promise is awaited.
     pub(crate) fn evaluate(&mut self, expression: &str) -> Value {
         let params =
             json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
-        let mut answer = self.call("Runtime.evaluate", &params);
-        assert!(answer["exceptionDetails"].is_null(), "{expression}: {answer}");
-        answer["result"]["value"].take()
+        let mut response = self.call("Runtime.evaluate", &params);
+        assert!(response["exceptionDetails"].is_null(), "{expression}: {response}");
+        response["result"]["value"].take()
     }
 
-    /// Waits until an expression is true, looked at whenever the page changes.
+    /// Waits until an expression is true. It is evaluated whenever the page changes.
     pub(crate) fn wait_until(&mut self, condition: &str) {
         self.evaluate(&format!(
             "new Promise((resolve) => {{
-                const look = () => {{ if ({condition}) {{ observer.disconnect(); resolve(true); }} }};
-                const observer = new MutationObserver(look);
+                const check = () => {{ if ({condition}) {{ observer.disconnect(); resolve(true); }} }};
+                const observer = new MutationObserver(check);
                 observer.observe(document, {{ subtree: true, childList: true, attributes: true, characterData: true }});
-                look();
+                check();
             }})"
         ));
     }
 
-    /// Waits until a page that began after this time is loaded.
+    /// Waits until a page with another time origin than this one is loaded.
     pub(crate) fn until_loaded_after(&mut self, origin: &Value) {
         while self.evaluate("document.readyState === 'complete' && performance.timeOrigin")
             == *origin
@@ -204,7 +205,7 @@ impl ChromeBrowser {
         let code = match key {
             "Tab" => 9,
             "Enter" => 13,
-            _ => panic!("nobody needed {key} yet"),
+            _ => panic!("the key {key} is not supported yet"),
         };
         let text = if key == "Enter" { "\r" } else { "" };
         let mut params =
@@ -217,40 +218,42 @@ impl ChromeBrowser {
         self.call("Input.dispatchKeyEvent", &params);
     }
 
-    pub(crate) fn set_viewport(&mut self, look: Viewport) {
-        let Viewport { width, height, scheme } = look;
+    pub(crate) fn set_viewport(&mut self, viewport: Viewport) {
+        let Viewport { width, height, scheme } = viewport;
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
         self.call("Emulation.setDeviceMetricsOverride", &size);
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
         self.call("Emulation.setEmulatedMedia", &json!({ "features": features }));
     }
 
-    /// Takes a picture of the whole page.
+    /// Saves a screenshot of the whole page.
     pub(crate) fn screenshot(&mut self, path: &Path) {
         let params = json!({ "format": "png", "captureBeyondViewport": true });
-        let picture = self.call("Page.captureScreenshot", &params);
-        let png =
-            STANDARD.decode(picture["data"].as_str().expect("it is text")).expect("it is base64");
+        let screenshot = self.call("Page.captureScreenshot", &params);
+        let png = STANDARD
+            .decode(screenshot["data"].as_str().expect("it is text"))
+            .expect("it is base64");
         fs::create_dir_all(path.parent().expect("it has a folder")).expect("it can be made");
         fs::write(path, png).expect("it can be written");
     }
 
-    /// What the page complained of: exceptions, errors on the console, refusals of its own policy.
+    /// Returns the errors of the page: exceptions, errors on the console, and violations of its
+    /// content security policy.
     pub(crate) fn page_errors(&self) -> Vec<&Value> {
-        let is_complaint = |event: &&Value| match event["method"].as_str() {
+        let is_error = |event: &&Value| match event["method"].as_str() {
             Some("Runtime.exceptionThrown") => true,
             Some("Runtime.consoleAPICalled") => event["params"]["type"] == "error",
             Some("Log.entryAdded") => event["params"]["entry"]["level"] != "verbose",
             _ => false,
         };
-        self.events.iter().filter(is_complaint).collect()
+        self.events.iter().filter(is_error).collect()
     }
 
-    /// Every address that the page asked for.
+    /// Returns every URL that the page requested.
     pub(crate) fn requests(&self) -> Vec<&str> {
-        let asked =
+        let sent =
             self.events.iter().filter(|event| event["method"] == "Network.requestWillBeSent");
-        asked.filter_map(|event| event["params"]["request"]["url"].as_str()).collect()
+        sent.filter_map(|event| event["params"]["request"]["url"].as_str()).collect()
     }
 }
 

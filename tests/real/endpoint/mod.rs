@@ -1,4 +1,4 @@
-//! The endpoint as those meet it for whom it is: a browser, and a program that reads its description.
+//! Endpoint with its real clients: a browser, and a program that reads its OpenAPI document.
 
 mod browser;
 #[path = "../../it/endpoint/fake_data.rs"]
@@ -14,7 +14,7 @@ use cynosure::endpoint::{EndpointConfig, HttpServer, Listeners};
 
 use self::fake_data::FakeData;
 
-/// A world and the server that shows it.
+/// Server of the endpoint, and the data that it shows.
 struct BrowserTestEndpoint {
     data: Arc<FakeData>,
     address: SocketAddr,
@@ -26,19 +26,19 @@ impl BrowserTestEndpoint {
         Self::at_address(([127, 0, 0, 1], 0).into(), Arc::new(FakeData::new(snapshot)))
     }
 
-    fn at_address(address: SocketAddr, scene: Arc<FakeData>) -> Self {
-        let listening = Listeners::bind(address).expect("loopback has ports");
-        let address = listening.addresses()[0];
-        let offer = EndpointConfig {
-            data: Arc::clone(&scene) as _,
+    fn at_address(address: SocketAddr, data: Arc<FakeData>) -> Self {
+        let listeners = Listeners::bind(address).expect("loopback has ports");
+        let address = listeners.addresses()[0];
+        let config = EndpointConfig {
+            data: Arc::clone(&data) as _,
             token: None,
             requests_per_minute: 10_000,
         };
-        let server = HttpServer::start(&listening, offer).expect("it can be served");
-        Self { data: scene, address, server }
+        let server = HttpServer::start(&listeners, config).expect("it can be served");
+        Self { data, address, server }
     }
 
-    /// The same world at the same address, changed while nobody served it.
+    /// Restarts the server at the same address, with data that changed while it was down.
     fn restart_with(self, change: impl FnOnce(&mut Snapshot)) -> Self {
         self.server.shut_down();
         self.data.update(change);

@@ -1,4 +1,5 @@
-//! What is described is what is answered: a public tool makes requests from the description and judges the replies.
+//! Responses of the endpoint checked against its OpenAPI document: schemathesis generates the
+//! requests from the document, and checks each response.
 
 use std::path::Path;
 use std::process::Command;
@@ -17,34 +18,34 @@ fn schemathesis_confirms_the_openapi_document() {
     if !program.exists() {
         return skip("schemathesis, which `make setup` fetches").unwrap_or(());
     }
-    let well =
+    let degraded =
         BrowserTestEndpoint::serving(Snapshot { level: HealthLevel::Warning, ..full_snapshot() });
-    let said = run_schemathesis(&program, &well, &[]);
-    // All but the one it has read the description from.
-    assert!(said.contains("11 selected / 11 total"), "{said}");
+    let output = run_schemathesis(&program, &degraded, &[]);
+    // All operations but the one that returns the document.
+    assert!(output.contains("11 selected / 11 total"), "{output}");
 
-    // What is critical is told by 503, which it would take for a fault.
-    let ill = BrowserTestEndpoint::serving(full_snapshot());
-    let said = run_schemathesis(
+    // A critical health is reported with 503, which that check would reject.
+    let critical = BrowserTestEndpoint::serving(full_snapshot());
+    let output = run_schemathesis(
         &program,
-        &ill,
+        &critical,
         &["--include-path", "/health", "--exclude-checks", "not_a_server_error"],
     );
-    assert!(said.contains("1 selected / 11 total"), "{said}");
+    assert!(output.contains("1 selected / 11 total"), "{output}");
 }
 
-/// Has it try everything, and returns what it said of it.
-fn run_schemathesis(program: &Path, stage: &BrowserTestEndpoint, more: &[&str]) -> String {
+/// Runs all checks, which must pass, and returns the output.
+fn run_schemathesis(program: &Path, endpoint: &BrowserTestEndpoint, extra_args: &[&str]) -> String {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let output = Command::new(program)
-        .args(["run", &stage.url("/api/openapi.json"), "--url", &stage.url("")])
+        .args(["run", &endpoint.url("/api/openapi.json"), "--url", &endpoint.url("")])
         .args(["--checks", "all", "--max-examples", "30", "--seed", "1", "--no-color"])
-        .args(more)
+        .args(extra_args)
         .current_dir(folder.path())
         .env("HOME", folder.path())
         .output()
         .expect("it starts");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    said
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{stdout}\n{}", String::from_utf8_lossy(&output.stderr));
+    stdout
 }

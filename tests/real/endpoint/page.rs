@@ -1,4 +1,5 @@
-//! The page in a real browser: what it says, that it lives, that it asks nobody else, and how it looks.
+//! Dashboard page in a real browser: its content, live updates, layout and accessibility, and that
+//! it sends no request to another server.
 
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use super::BrowserTestEndpoint;
 use super::browser::{ChromeBrowser, Viewport};
 use super::fake_data::{NOW, full_snapshot, healthy_snapshot, snapshot_of_many_sources, source};
 
-/// The narrowest phone that is still common, and a desk.
+/// Sizes of a desktop window, and of the narrowest phone that is still common.
 const SIZES: [(&str, u32, u32); 2] = [("wide", 1280, 900), ("phone", 360, 740)];
 
 const LIVE_CONDITION: &str = "document.querySelector('#live')?.textContent === 'live'";
@@ -20,28 +21,28 @@ fn viewports() -> impl Iterator<Item = (String, Viewport)> {
     })
 }
 
-/// Nothing went wrong in the page, and it asked nobody but its own server.
-fn assert_no_page_errors(browser: &ChromeBrowser, stage: &BrowserTestEndpoint) {
+/// Asserts that the page had no errors, and sent requests only to its own server.
+fn assert_no_page_errors(browser: &ChromeBrowser, endpoint: &BrowserTestEndpoint) {
     assert!(browser.page_errors().is_empty(), "{:#?}", browser.page_errors());
-    let own = stage.url("/");
-    let elsewhere: Vec<&str> =
+    let own = endpoint.url("/");
+    let other_urls: Vec<&str> =
         browser.requests().into_iter().filter(|url| !url.starts_with(&own)).collect();
-    assert!(elsewhere.is_empty(), "{elsewhere:?}");
+    assert!(other_urls.is_empty(), "{other_urls:?}");
 }
 
 #[test]
 fn the_page_fits_all_sizes_and_colour_schemes() {
     let Some(mut browser) = ChromeBrowser::start() else { return };
-    let stage = BrowserTestEndpoint::serving(full_snapshot());
+    let endpoint = BrowserTestEndpoint::serving(full_snapshot());
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/pictures");
-    for (name, look) in viewports() {
-        browser.set_viewport(look);
+    for (name, viewport) in viewports() {
+        browser.set_viewport(viewport);
         for (view, path) in [
             ("page", "/"),
-            ("near", "/?source=work"),
+            ("detail", "/?source=work"),
             ("filtered", "/?source=old&severity=critical"),
         ] {
-            browser.navigate(&stage.url(path));
+            browser.navigate(&endpoint.url(path));
             browser.wait_until(LIVE_CONDITION);
 
             let overflow = browser.evaluate(
@@ -51,20 +52,20 @@ fn the_page_fits_all_sizes_and_colour_schemes() {
             browser.screenshot(&folder.join(format!("{view}-{name}.png")));
         }
     }
-    assert_no_page_errors(&browser, &stage);
+    assert_no_page_errors(&browser, &endpoint);
 }
 
 #[test]
 fn the_page_shows_the_data() {
     let Some(mut browser) = ChromeBrowser::start() else { return };
-    let stage = BrowserTestEndpoint::serving(full_snapshot());
-    browser.navigate(&stage.url("/?source=work"));
+    let endpoint = BrowserTestEndpoint::serving(full_snapshot());
+    browser.navigate(&endpoint.url("/?source=work"));
 
     assert!(browser.text("#summary").contains("old: the credential is refused"));
     assert!(browser.text("#source-work").contains("10,204 of 81,113"));
     assert!(browser.text("#source-home").contains("14:09 (in 4 min)"));
     assert!(browser.text("#providers").contains("severe 0.72"));
-    assert!(browser.text("#near").contains("403 Forbidden"));
+    assert!(browser.text("#source-detail").contains("403 Forbidden"));
     assert_eq!(browser.evaluate("document.querySelectorAll('#heat tbody tr').length"), 3);
     assert_eq!(
         browser.evaluate("document.querySelectorAll('#heat tbody tr:first-child td').length"),
@@ -78,50 +79,51 @@ fn the_page_shows_the_data() {
         browser.evaluate("document.querySelectorAll('svg.drawing path.stroke').length > 4"),
         true
     );
-    // What a server wrote is text here, and neither picture nor script.
+    // Text of a server is escaped, so it is neither an image nor a script.
     assert_eq!(browser.evaluate("document.images.length"), 0);
-    assert!(browser.text("#near").contains("<img src=x onerror=alert(1)>"));
-    assert_no_page_errors(&browser, &stage);
+    assert!(browser.text("#source-detail").contains("<img src=x onerror=alert(1)>"));
+    assert_no_page_errors(&browser, &endpoint);
 }
 
 #[test]
 fn live_updates_keep_the_users_state() {
     let Some(mut browser) = ChromeBrowser::start() else { return };
-    let stage = BrowserTestEndpoint::serving(full_snapshot());
-    browser.navigate(&stage.url("/"));
+    let endpoint = BrowserTestEndpoint::serving(full_snapshot());
+    browser.navigate(&endpoint.url("/"));
     browser.wait_until(LIVE_CONDITION);
-    browser.evaluate("document.getElementById('checks-well').open = true");
+    browser.evaluate("document.getElementById('checks-healthy').open = true");
     browser.evaluate("document.getElementById('source-work.link').focus()");
 
-    stage.data.update(|snapshot| {
+    endpoint.data.update(|snapshot| {
         let work = snapshot.sources.iter_mut().find(|source| source.name == "work");
         work.expect("it is there").settled = 10_300;
         snapshot.checks.pop();
         snapshot.level = HealthLevel::Warning;
-        snapshot.summary = "it gets better".to_owned();
+        snapshot.summary = "the state improves".to_owned();
     });
 
     browser.wait_until("document.getElementById('source-work').innerText.includes('10,300')");
-    browser.wait_until("document.getElementById('summary').innerText.includes('it gets better')");
+    browser
+        .wait_until("document.getElementById('summary').innerText.includes('the state improves')");
     browser.wait_until("!document.getElementById('checks').innerText.includes('journal')");
     assert_eq!(browser.evaluate("document.title"), "WARNING · Cynosure");
-    assert_eq!(browser.evaluate("document.getElementById('checks-well').open"), true);
+    assert_eq!(browser.evaluate("document.getElementById('checks-healthy').open"), true);
     assert_eq!(browser.evaluate("document.activeElement.id"), "source-work.link");
 
-    stage.data.update(|snapshot| snapshot.sources.push(source("fresh", "idle")));
+    endpoint.data.update(|snapshot| snapshot.sources.push(source("fresh", "idle")));
     browser.wait_for("Page.loadEventFired");
     assert!(browser.text("#source-fresh").contains("idle"));
-    assert_no_page_errors(&browser, &stage);
+    assert_no_page_errors(&browser, &endpoint);
 }
 
 #[test]
 fn a_lost_connection_is_shown() {
     let Some(mut browser) = ChromeBrowser::start() else { return };
-    let stage = BrowserTestEndpoint::serving(healthy_snapshot());
-    browser.navigate(&stage.url("/"));
+    let endpoint = BrowserTestEndpoint::serving(healthy_snapshot());
+    browser.navigate(&endpoint.url("/"));
     browser.wait_until(LIVE_CONDITION);
 
-    stage.server.shut_down();
+    endpoint.server.shut_down();
 
     browser.wait_until("document.querySelector('#live').textContent.startsWith('not live since ')");
 }
@@ -129,35 +131,35 @@ fn a_lost_connection_is_shown() {
 #[test]
 fn changes_during_a_disconnect_are_shown() {
     let Some(mut browser) = ChromeBrowser::start() else { return };
-    let mut stage = BrowserTestEndpoint::serving(full_snapshot());
-    browser.navigate(&stage.url("/"));
+    let mut endpoint = BrowserTestEndpoint::serving(full_snapshot());
+    browser.navigate(&endpoint.url("/"));
     browser.wait_until(LIVE_CONDITION);
 
-    for (change, now_there) in [("removed", false), ("added", true)] {
-        stage = stage.restart_with(|snapshot| match change {
+    for (change, expected) in [("removed", false), ("added", true)] {
+        endpoint = endpoint.restart_with(|snapshot| match change {
             "added" => snapshot.sources.push(source("home", "idle")),
             _ => snapshot.sources.retain(|source| source.name != "home"),
         });
 
         browser.wait_for("Page.loadEventFired");
         browser.wait_until(LIVE_CONDITION);
-        let is_there = browser.evaluate("document.getElementById('source-home') !== null");
-        assert_eq!(is_there, now_there, "{change}");
+        let is_shown = browser.evaluate("document.getElementById('source-home') !== null");
+        assert_eq!(is_shown, expected, "{change}");
     }
 }
 
 #[test]
 fn every_part_is_reachable_by_keyboard() {
     let Some(mut browser) = ChromeBrowser::start() else { return };
-    let stage = BrowserTestEndpoint::serving(full_snapshot());
-    browser.navigate(&stage.url("/"));
+    let endpoint = BrowserTestEndpoint::serving(full_snapshot());
+    browser.navigate(&endpoint.url("/"));
     browser.wait_until(LIVE_CONDITION);
     let focused = "document.activeElement.id || document.activeElement.textContent";
 
     browser.press("Tab");
     assert_eq!(browser.evaluate(focused), "Skip to the content");
     let outline = browser.evaluate("getComputedStyle(document.activeElement).outlineStyle");
-    assert_eq!(outline, "solid", "what has the focus is seen");
+    assert_eq!(outline, "solid", "the focused element is visible");
     let mut reached = Vec::new();
     while reached.last().is_none_or(|last| last != "filter-critical") && reached.len() < 60 {
         browser.press("Tab");
@@ -178,8 +180,8 @@ fn every_part_is_reachable_by_keyboard() {
 #[test]
 fn everything_has_an_accessible_name() {
     let Some(mut browser) = ChromeBrowser::start() else { return };
-    let stage = BrowserTestEndpoint::serving(full_snapshot());
-    browser.navigate(&stage.url("/?source=work"));
+    let endpoint = BrowserTestEndpoint::serving(full_snapshot());
+    browser.navigate(&endpoint.url("/?source=work"));
 
     let mut tree = browser.call("Accessibility.getFullAXTree", &serde_json::json!({}));
     let nodes = tree["nodes"].take();
@@ -195,47 +197,47 @@ fn everything_has_an_accessible_name() {
             named += 1;
         }
     }
-    assert!(named > 30, "{named} were looked at");
+    assert!(named > 30, "only {named} nodes were checked");
     let levels =
         "[...document.querySelectorAll('h1,h2,h3,h4')].map((title) => Number(title.tagName[1]))";
     let steps = browser.evaluate(&format!(
         "{levels}.every((level, at, all) => at === 0 || level <= all[at - 1] + 1)"
     ));
-    assert_eq!(steps, true, "no level of headings is left out");
+    assert_eq!(steps, true, "no level of headings is skipped");
 }
 
 #[test]
 fn the_page_works_without_a_script() {
     let Some(mut browser) = ChromeBrowser::start() else { return };
-    let stage = BrowserTestEndpoint::serving(full_snapshot());
+    let endpoint = BrowserTestEndpoint::serving(full_snapshot());
     browser.call("Emulation.setScriptExecutionDisabled", &serde_json::json!({ "value": true }));
-    browser.navigate(&stage.url("/?severity=warning"));
+    browser.navigate(&endpoint.url("/?severity=warning"));
     assert!(browser.text("#alerts").contains("filling up"));
     assert!(!browser.text("#alerts").contains("refused"));
 
-    stage.data.update(|snapshot| snapshot.summary = "it is otherwise now".to_owned());
+    endpoint.data.update(|snapshot| snapshot.summary = "the data has changed".to_owned());
 
-    // It loads itself again; the address stays.
+    // It reloads itself, with the same URL.
     browser.wait_for("Page.loadEventFired");
-    assert!(browser.text("#summary").contains("it is otherwise now"));
+    assert!(browser.text("#summary").contains("the data has changed"));
     assert!(browser.text("#content").contains("10,204 of 81,113"));
-    assert_no_page_errors(&browser, &stage);
+    assert_no_page_errors(&browser, &endpoint);
 }
 
 #[test]
 fn the_page_shows_two_hundred_sources() {
     let Some(mut browser) = ChromeBrowser::start() else { return };
-    let stage = BrowserTestEndpoint::serving(snapshot_of_many_sources(200));
-    browser.navigate(&stage.url("/"));
+    let endpoint = BrowserTestEndpoint::serving(snapshot_of_many_sources(200));
+    browser.navigate(&endpoint.url("/"));
     browser.wait_until(LIVE_CONDITION);
     assert_eq!(browser.evaluate("document.querySelectorAll('.card').length"), 200);
 
-    stage.data.update(|snapshot| {
+    endpoint.data.update(|snapshot| {
         snapshot.at = NOW.after(std::time::Duration::from_secs(2));
         snapshot.sources[150].settled = 77_777;
     });
 
     browser.wait_until("document.getElementById('source-source-150').innerText.includes('77,777')");
-    assert!(stage.data.snapshot_count() < 60, "an open page makes nobody look more often");
-    assert_no_page_errors(&browser, &stage);
+    assert!(endpoint.data.snapshot_count() < 60, "an open page causes no additional snapshots");
+    assert_no_page_errors(&browser, &endpoint);
 }

@@ -1,14 +1,14 @@
 #!/bin/sh
-# Becomes a systemd of its own: PID 1 of new namespaces, on this machine's files or those of a ROOT, which it can't change.
+# Boots a separate systemd, PID 1 of new namespaces, on the files of this machine or of a ROOT, which it can't change.
 #
 #   boot.sh FOLDER CGROUP [ROOT]
 #
-# What it writes into /etc, /usr and /var is kept in FOLDER, and is there again when it is booted from the same folder.
-# CGROUP is an empty control group (version 2), which becomes the root of those it sees.
+# Its writes to /etc, /usr and /var are stored in FOLDER, and are visible again after the next boot from the same folder.
+# CGROUP is an empty control group (version 2), which becomes the root of the groups that it sees.
 set -eu
 
 if [ "${BOX_STAGE:-}" != inside ]; then
-    # Joined before the namespaces are made, for that is when they take their root from it.
+    # Joined before the namespaces are created, because the control group at that time becomes their root.
     echo $$ >"$2/cgroup.procs"
     BOX_STAGE=inside exec unshare --mount --pid --fork --kill-child --uts --ipc --cgroup -- /bin/sh "$0" "$@"
 fi
@@ -17,7 +17,7 @@ folder=$1
 root=${3:-}
 mount --make-rprivate /
 
-# Puts what is written there into the folder: layer NAME LOWER PLACE
+# Redirects writes into the folder: layer NAME LOWER MOUNT_POINT
 layer() {
     mkdir -p "$folder/$1/upper" "$folder/$1/work"
     mount -t overlay overlay -o "lowerdir=$2,upperdir=$folder/$1/upper,workdir=$folder/$1/work" "$3"
@@ -32,7 +32,7 @@ if [ -n "$root" ]; then
     pivot_root . mnt
     umount -l /mnt
 else
-    # A place for the folder that does not go when a new /tmp is mounted over it.
+    # A mount point for the folder, which would be hidden when a new /tmp is mounted over it.
     mount -t tmpfs -o mode=0755 tmpfs /mnt
     mkdir /mnt/box
     mount --bind "$folder" /mnt/box
@@ -49,13 +49,13 @@ mkdir -p /run/lock /run/dbus /run/systemd/system
 umount -R /sys/fs/cgroup 2>/dev/null || true
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 
-# A machine of its own: no name, and none of this machine's services.
+# A separate machine: a new machine id, and none of this machine's services.
 if [ ! -e /etc/booted ]; then
     rm -rf /etc/systemd/system/*.wants /etc/rc?.d
     systemd-id128 new >/etc/machine-id
     : >/etc/booted
 fi
-# Hardware, terminals, time and users are the machine's business.
+# Hardware, terminals, time and users are managed by the host.
 for unit in systemd-udevd.service systemd-udev-trigger.service systemd-tmpfiles-setup-dev.service \
     systemd-tmpfiles-setup.service systemd-modules-load.service systemd-sysctl.service systemd-random-seed.service \
     systemd-remount-fs.service systemd-binfmt.service systemd-logind.service systemd-timesyncd.service \
@@ -66,7 +66,7 @@ for unit in systemd-udevd.service systemd-udev-trigger.service systemd-tmpfiles-
     ln -sf /dev/null "/run/systemd/system/$unit"
 done
 
-# Credentials are mounted by a helper, and reach the service only if mounts are shared.
+# A helper process mounts the credentials, and the service sees them only if mounts are shared.
 mount --make-rshared /
 exec env -i container=box PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     /lib/systemd/systemd --unit=multi-user.target --log-target=journal --show-status=false

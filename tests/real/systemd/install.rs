@@ -1,4 +1,4 @@
-//! Cynosure on a machine, installed and configured as a person would.
+//! Installation and configuration of Cynosure on a test machine, as an administrator would do it.
 
 use std::net::SocketAddr;
 
@@ -8,13 +8,13 @@ use serde_json::Value;
 use crate::systemd::machine::TestMachine;
 use crate::systemd::test_setup::PASSWORD;
 
-/// The unit that most tests are about.
+/// Unit of the worker, which most tests use.
 pub(crate) const UNIT: &str = "cynosure.service";
 
-/// Where the password is that the configuration names.
+/// Path of the password file that the configuration names.
 pub(crate) const SECRET: &str = "/etc/cynosure/password";
 
-/// Every file of `systemd/` that is installed, and where.
+/// Every installed file of `systemd/`, with its destination.
 pub(crate) const FILES: [(&str, &str); 7] = [
     ("cynosure.service", "/usr/lib/systemd/system/cynosure.service"),
     ("cynosure@.service", "/usr/lib/systemd/system/cynosure@.service"),
@@ -25,14 +25,14 @@ pub(crate) const FILES: [(&str, &str); 7] = [
     ("cynosure.rules", "/usr/share/polkit-1/rules.d/50-cynosure.rules"),
 ];
 
-/// Puts the program, its units and its user on the machine.
+/// Installs the program, its units and its user on the machine.
 pub(crate) fn install(machine: &TestMachine) {
     let program = fs::read(env!("CARGO_BIN_EXE_cynosure")).expect("the program is built");
     machine.write("/usr/bin/cynosure", program);
     machine.run_successfully(&["chmod", "755", "/usr/bin/cynosure"]);
-    for (name, place) in FILES {
+    for (name, destination) in FILES {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/").to_owned() + name;
-        machine.write(place, fs::read(file).expect("the file is in the source tree"));
+        machine.write(destination, fs::read(file).expect("the file is in the source tree"));
     }
     machine.run_successfully(&["systemd-sysusers", "cynosure.conf"]);
     machine.run_successfully(&["systemd-tmpfiles", "--create", "cynosure.conf"]);
@@ -40,7 +40,7 @@ pub(crate) fn install(machine: &TestMachine) {
 }
 
 /// Configures one source, `work`, whose password is in a file of the service's user.
-pub(crate) fn configure(machine: &TestMachine, service: SocketAddr, more: &str) {
+pub(crate) fn configure(machine: &TestMachine, service: SocketAddr, extra_config: &str) {
     let config = format!(
         r#"
 [source.work]
@@ -53,32 +53,32 @@ poll_interval = "1s"
 [archive]
 dir = "/var/lib/cynosure/downloads"
 
-{more}"#
+{extra_config}"#
     );
     machine.write("/etc/cynosure/config.toml", config);
     machine.write_private(SECRET, "cynosure", PASSWORD);
 }
 
-/// Lets the service's own settings be overridden, as `systemctl edit` does.
+/// Overrides settings of the service, as `systemctl edit` does.
 pub(crate) fn override_service(machine: &TestMachine, lines: &str) {
     override_unit(machine, UNIT, &format!("[Service]\n{lines}"));
 }
 
-/// Likewise those of any unit, with the section that they are in.
+/// Overrides settings of any unit. `lines` begin with the name of their section.
 pub(crate) fn override_unit(machine: &TestMachine, unit: &str, lines: &str) {
     machine.write(&format!("/etc/systemd/system/{unit}.d/edited.conf"), format!("{lines}\n"));
     machine.run_successfully(&["systemctl", "daemon-reload"]);
 }
 
-/// Runs the program as this user of the machine, and returns what it says.
+/// Runs the program as this user of the machine, and returns its standard output.
 pub(crate) fn cynosure(machine: &TestMachine, user: &str, args: &[&str]) -> String {
-    let who = ["runuser", "-u", user, "--", "cynosure"];
-    let place = ["--config", "/etc/cynosure/config.toml", "--state-dir", "/var/lib/cynosure"];
-    let output = machine.run(&[&who[..], args, &place[..]].concat());
+    let as_user = ["runuser", "-u", user, "--", "cynosure"];
+    let paths = ["--config", "/etc/cynosure/config.toml", "--state-dir", "/var/lib/cynosure"];
+    let output = machine.run(&[&as_user[..], args, &paths[..]].concat());
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// What the program says of its one source.
+/// Returns the status of the only source, as the program prints it.
 pub(crate) fn status(machine: &TestMachine) -> Value {
     let text = machine.run_successfully(&[
         "cynosure",

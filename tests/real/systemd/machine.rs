@@ -1,7 +1,9 @@
-//! A machine to break: a real systemd, PID 1 of namespaces of its own, with a journal, a system bus and polkit.
+//! Test machine that may be broken: a real systemd, PID 1 of separate namespaces, with a journal, a
+//! system bus and polkit.
 //!
-//! It runs this machine's programs, or those of a newer Debian. What it writes into `/etc`, `/usr` and `/var` is its own, and is still there after
-//! its next boot. It shares the network, so that it reaches what a test serves on loopback.
+//! It runs the programs of the host, or those of a newer Debian. Its writes to `/etc`, `/usr` and
+//! `/var` are not visible to the host, and survive a reboot. It shares the network of the host, so
+//! that it can connect to the servers of a test on loopback.
 
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -17,7 +19,8 @@ use crate::wait::wait_until;
 
 const BOOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/systemd/boot.sh");
 
-/// What a machine is made of, as Debian's packages `systemd`, `dbus` and `polkitd` install it.
+/// Files that a machine needs, from Debian's packages `systemd`, `dbus` and `polkitd`, and the
+/// program that starts it.
 const MACHINE_FILES: [&str; 4] = [
     "/lib/systemd/systemd",
     "/usr/bin/dbus-daemon",
@@ -25,36 +28,37 @@ const MACHINE_FILES: [&str; 4] = [
     "/usr/bin/unshare",
 ];
 
-/// The root of a Debian 13, which `tests/setup/packages` makes.
+/// Root of a Debian 13, created by `tests/setup/newer`.
 const NEWER_ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/debian13");
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The machine. Dropping it ends every process of it.
+/// Test machine. Dropping it kills all of its processes.
 pub(crate) struct TestMachine {
     folder: TempDir,
-    /// Whose programs it runs; `None` for this machine's own.
+    /// Root of the programs that it runs; `None` for those of the host.
     root: Option<&'static Path>,
-    /// The control group that is the root of the machine's own.
+    /// Control group that is the root of the machine's groups.
     group: PathBuf,
     running_init: Option<RunningInit>,
 }
 
-/// What there is while it is on.
+/// Processes of a running machine.
 struct RunningInit {
     /// `unshare`, the parent of PID 1.
     launcher: Child,
-    /// PID 1, by its number outside.
+    /// PID 1 of the machine, by its pid on the host.
     init: Pid,
 }
 
 impl TestMachine {
-    /// Makes a machine and boots it, where this one can: as root, with systemd and control groups of version 2.
+    /// Creates a machine and boots it. Requires root, systemd and control groups of version 2;
+    /// otherwise reports the test as skipped, and returns `None`.
     pub(crate) fn boot() -> Option<Self> {
         Self::boot_from(None)
     }
 
-    /// Likewise, with the systemd of the next Debian.
+    /// Creates and boots a machine with the systemd of the next Debian; also requires its root.
     pub(crate) fn boot_newer() -> Option<Self> {
         let root = Path::new(NEWER_ROOT);
         if !root.exists() {
@@ -65,7 +69,7 @@ impl TestMachine {
 
     fn boot_from(root: Option<&'static Path>) -> Option<Self> {
         if !geteuid().is_root() {
-            return skip("root, to boot a systemd of its own");
+            return skip("root, to boot a separate systemd");
         }
         if let Some(missing) = MACHINE_FILES.iter().find(|part| !Path::new(part).exists()) {
             return skip(missing);
@@ -83,9 +87,9 @@ impl TestMachine {
         Some(machine)
     }
 
-    /// Turns it on, with all that was written before.
+    /// Boots it, with everything that was written before.
     pub(crate) fn reboot(&mut self) {
-        assert!(self.running_init.is_none(), "it is on");
+        assert!(self.running_init.is_none(), "it is running");
         let log =
             fs::File::create(self.folder.path().join("boot.log")).expect("the folder is ours");
         let mut launcher = Command::new("/bin/sh")
@@ -111,20 +115,20 @@ impl TestMachine {
         });
     }
 
-    /// Ends every process of it at once, with nothing said to any of them.
+    /// Kills all of its processes at once, as a power cut would.
     pub(crate) fn kill_all_processes(&mut self) {
         let Some(RunningInit { mut launcher, init }) = self.running_init.take() else { return };
-        // With PID 1 the kernel ends all others, and returns from the wait when the last is gone.
+        // The kernel kills all others with PID 1, and the wait returns when the last one has ended.
         kill_process(init, Signal::KILL).ok();
         launcher.wait().expect("the launcher is our child");
     }
 
-    /// Runs a command in it as root, and returns what it said.
+    /// Runs a command in it as root, and returns its output.
     pub(crate) fn run(&self, command: &[&str]) -> Output {
         self.command(command).output().expect("nsenter starts")
     }
 
-    /// A command in it as root.
+    /// Returns a command that runs in it as root.
     pub(crate) fn command(&self, command: &[&str]) -> Command {
         let mut nsenter = Command::new("nsenter");
         nsenter
@@ -139,26 +143,26 @@ impl TestMachine {
     /// Runs a command that has to succeed, and returns its standard output.
     pub(crate) fn run_successfully(&self, command: &[&str]) -> String {
         let output = self.run(command);
-        let [said, complained] =
+        let [stdout, stderr] =
             [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
-        assert!(output.status.success(), "{command:?}: {}\n{said}{complained}", output.status);
-        said
+        assert!(output.status.success(), "{command:?}: {}\n{stdout}{stderr}", output.status);
+        stdout
     }
 
-    /// One property of a unit, as `systemctl show` prints it.
+    /// Returns a property of a unit, as `systemctl show` prints it.
     pub(crate) fn property(&self, unit: &str, property: &str) -> String {
-        let shown =
+        let value =
             self.run_successfully(&["systemctl", "show", "--value", "--property", property, unit]);
-        shown.trim_end().to_owned()
+        value.trim_end().to_owned()
     }
 
-    /// What a unit has logged in all boots, a message a line.
+    /// Returns the log messages of a unit from all boots, one per line.
     pub(crate) fn journal(&self, unit: &str) -> String {
         self.run(&["journalctl", "--sync"]);
         self.run_successfully(&["journalctl", "--quiet", "--output", "cat", "--unit", unit])
     }
 
-    /// Where a file of the machine is, seen from outside while it is on.
+    /// Returns the path on the host of a file of the machine, which must be running.
     pub(crate) fn path(&self, path: &str) -> PathBuf {
         let root = PathBuf::from(format!("/proc/{}/root", self.init().as_raw_nonzero()));
         root.join(path.trim_start_matches('/'))
@@ -168,24 +172,24 @@ impl TestMachine {
         fs::read_to_string(self.path(path)).expect("the machine has this file")
     }
 
-    /// Writes a file, and the folders to it.
+    /// Writes a file, and creates the folders above it.
     pub(crate) fn write(&self, path: &str, text: impl AsRef<[u8]>) {
         let path = self.path(path);
         fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("it is writable");
         fs::write(path, text).expect("it is writable");
     }
 
-    /// Writes a file that only its owner may read, a user of the machine.
+    /// Writes a file that only its owner may read, who is a user of the machine.
     pub(crate) fn write_private(&self, path: &str, owner: &str, text: impl AsRef<[u8]>) {
         self.write(path, text);
         let id = self.run_successfully(&["id", "--user", owner]);
         let id = id.trim_end().parse().expect("a user's number");
-        chown(self.path(path), Some(id), Some(id)).expect("root gives away");
+        chown(self.path(path), Some(id), Some(id)).expect("root may change the owner");
         self.run_successfully(&["chmod", "600", path]);
     }
 
     fn init(&self) -> Pid {
-        self.running_init.as_ref().expect("it is on").init
+        self.running_init.as_ref().expect("it is running").init
     }
 
     fn boot_log(&self) -> String {
@@ -200,7 +204,7 @@ impl Drop for TestMachine {
     }
 }
 
-/// Where control groups of version 2 are mounted, alone or beside those of version 1.
+/// Returns the mount point of control groups of version 2, which may exist next to version 1.
 fn control_groups() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/mounts").ok()?;
     let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
@@ -208,14 +212,14 @@ fn control_groups() -> Option<PathBuf> {
 }
 
 fn new_group(groups: &Path) -> PathBuf {
-    static MADE: AtomicU32 = AtomicU32::new(0);
-    let number = MADE.fetch_add(1, Ordering::Relaxed);
+    static CREATED: AtomicU32 = AtomicU32::new(0);
+    let number = CREATED.fetch_add(1, Ordering::Relaxed);
     let group = groups.join(format!("cynosure-{}-{number}", std::process::id()));
     fs::create_dir(&group).expect("root makes control groups");
     group
 }
 
-/// Removes a control group and those in it, which have no process any more.
+/// Removes a control group and the groups in it, which have no processes any more.
 fn remove_groups(group: &Path) {
     let Ok(entries) = fs::read_dir(group) else { return };
     for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
@@ -223,7 +227,7 @@ fn remove_groups(group: &Path) {
             remove_groups(&path);
         }
     }
-    // A group that stays behind is empty, and hurts nobody.
+    // A group that is left is empty and harmless.
     fs::remove_dir(group).ok();
 }
 

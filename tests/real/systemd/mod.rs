@@ -1,4 +1,4 @@
-//! The units on a real systemd.
+//! Tests of the units on a real systemd.
 
 mod bus;
 mod install;

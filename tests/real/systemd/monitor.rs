@@ -1,83 +1,84 @@
-//! `check`, `doctor` and the endpoint beside a real systemd.
+//! `check`, `doctor` and the endpoint with a real systemd.
 
 use crate::systemd::install::{UNIT, cynosure};
 use crate::systemd::test_setup::ServiceSetup;
 use crate::wait::wait_until;
 
-/// Completed, started anew for it, and looking for something new now and then.
-fn wait_until_idle(scene: &ServiceSetup) {
-    wait_until("it is started anew after its session", || {
-        let status = scene.status();
+/// Waits until the first session is completed, the unit has restarted after it, and the worker
+/// waits for the next poll.
+fn wait_until_idle(setup: &ServiceSetup) {
+    wait_until("the unit has restarted after the session", || {
+        let status = setup.status();
         let pid = status["pid"].as_u64().map(|pid| pid.to_string());
         status["downloaded_threads"] == 10
             && status["status"] == "idle"
-            && pid.is_some_and(|pid| pid == scene.pid())
+            && pid.is_some_and(|pid| pid == setup.pid())
     });
 }
 
 #[test]
 fn doctor_reports_the_host() {
-    let Some(scene) = ServiceSetup::new(10) else { return };
-    scene.systemctl("start");
-    wait_until_idle(&scene);
+    let Some(setup) = ServiceSetup::new(10) else { return };
+    setup.systemctl("start");
+    wait_until_idle(&setup);
 
-    let told = cynosure(&scene.machine, "cynosure", &["doctor"]);
+    let report = cynosure(&setup.machine, "cynosure", &["doctor"]);
 
-    println!("{told}");
+    println!("{report}");
     for line in [
-        "ok     systemd",
-        "ok     polkit",
-        "ok     restart over D-Bus  this user may restart cynosure.service",
-        "ok     start limit         none: systemd never gives up",
-        "ok     watchdog            ends it after",
-        "ok     work: server",
+        "ok      systemd",
+        "ok      polkit",
+        "ok      restart over D-Bus  this user may restart cynosure.service",
+        "ok      start limit         none: systemd restarts it without limit",
+        "ok      watchdog            kills it after",
+        "ok      work: server",
     ] {
-        assert!(told.contains(line), "{line} is not in\n{told}");
+        assert!(report.contains(line), "{line} is not in\n{report}");
     }
-    let pid = scene.pid();
-    let check = cynosure(&scene.machine, "cynosure", &["check"]);
+    let pid = setup.pid();
+    let check = cynosure(&setup.machine, "cynosure", &["check"]);
     println!("{check}");
     assert!(check.contains(&format!("HEALTHY  service    {UNIT}")), "{check}");
-    assert_eq!(scene.pid(), pid, "asking whether it may be restarted restarts nothing");
+    assert_eq!(setup.pid(), pid, "the check of the permission restarts nothing");
 }
 
-/// Asks the endpoint from within, as whoever is on the machine can.
-fn get_from_machine(scene: &ServiceSetup, path: &str) -> String {
+/// Sends a request to the endpoint from inside the machine, as any of its users can.
+fn get_from_machine(setup: &ServiceSetup, path: &str) -> String {
     let request =
         format!("GET {path} HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n");
-    let talk = format!("exec 3<>/dev/tcp/127.0.0.1/8080 && printf '{request}' >&3 && cat <&3");
-    let output = scene.machine.run(&["bash", "-c", &talk]);
+    let script = format!("exec 3<>/dev/tcp/127.0.0.1/8080 && printf '{request}' >&3 && cat <&3");
+    let output = setup.machine.run(&["bash", "-c", &script]);
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// What the monitor saw when it last looked.
-fn health(scene: &ServiceSetup) -> Option<serde_json::Value> {
-    let output = scene.machine.run(&["cat", "/var/lib/cynosure/health.json"]);
+/// Returns the last evaluation of the monitor.
+fn health(setup: &ServiceSetup) -> Option<serde_json::Value> {
+    let output = setup.machine.run(&["cat", "/var/lib/cynosure/health.json"]);
     serde_json::from_slice(&output.stdout).ok()
 }
 
 #[test]
 fn a_socket_of_systemd_starts_the_monitor_and_outlives_it() {
-    let Some(scene) = ServiceSetup::new(10) else { return };
-    scene.systemctl("start");
-    wait_until_idle(&scene);
-    scene.machine.run_successfully(&["systemctl", "start", "cynosure-monitor.socket"]);
-    assert_eq!(scene.machine.property("cynosure-monitor.service", "ActiveState"), "inactive");
+    let Some(setup) = ServiceSetup::new(10) else { return };
+    setup.systemctl("start");
+    wait_until_idle(&setup);
+    setup.machine.run_successfully(&["systemctl", "start", "cynosure-monitor.socket"]);
+    assert_eq!(setup.machine.property("cynosure-monitor.service", "ActiveState"), "inactive");
 
-    // The first who asks has it started, and is answered.
-    let first = get_from_machine(&scene, "/api/sources/work");
+    // The first request starts it, and gets a response.
+    let first = get_from_machine(&setup, "/api/sources/work");
     println!("{first}");
     assert!(first.starts_with("HTTP/1.1 200 OK") && first.contains("\"stored\":10"), "{first}");
-    // Whoever asked for it again and again would be turned away.
-    wait_until("it has looked", || health(&scene).is_some());
-    let overview = get_from_machine(&scene, "/api/health/overview");
+    // The file is polled, because the endpoint would reject so many requests.
+    wait_until("it has evaluated once", || health(&setup).is_some());
+    let overview = get_from_machine(&setup, "/api/health/overview");
     println!("{overview}");
-    assert!(!overview.contains("UNKNOWN"), "the unit lets it see everything: {overview}");
+    assert!(!overview.contains("UNKNOWN"), "the unit allows it to read everything: {overview}");
 
-    scene.machine.run_successfully(&["systemctl", "restart", "cynosure-monitor.service"]);
-    let after = get_from_machine(&scene, "/metrics");
+    setup.machine.run_successfully(&["systemctl", "restart", "cynosure-monitor.service"]);
+    let after = get_from_machine(&setup, "/metrics");
     assert!(after.contains("cynosure_"), "{after}");
-    scene.machine.run_successfully(&[
+    setup.machine.run_successfully(&[
         "systemctl",
         "stop",
         "cynosure-monitor.socket",
@@ -87,14 +88,14 @@ fn a_socket_of_systemd_starts_the_monitor_and_outlives_it() {
 
 #[test]
 fn the_hardened_monitor_can_read_everything() {
-    let Some(scene) = ServiceSetup::new(10) else { return };
-    scene.systemctl("start");
-    wait_until_idle(&scene);
-    scene.machine.run_successfully(&["systemctl", "start", "cynosure-monitor.service"]);
+    let Some(setup) = ServiceSetup::new(10) else { return };
+    setup.systemctl("start");
+    wait_until_idle(&setup);
+    setup.machine.run_successfully(&["systemctl", "start", "cynosure-monitor.service"]);
 
-    wait_until("it has looked at everything", || health(&scene).is_some());
+    wait_until("it has evaluated once", || health(&setup).is_some());
 
-    let health = health(&scene).expect("it was there a moment ago");
+    let health = health(&setup).expect("it was there a moment ago");
     println!("{health}");
     let checks = health["report"]["checks"].as_array().expect("there are checks");
     let names: std::collections::BTreeSet<_> =

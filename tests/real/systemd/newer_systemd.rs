@@ -1,11 +1,11 @@
-//! The core of it all on the systemd of the next Debian: what differs between versions differs here.
+//! Main tests repeated on the systemd of the next Debian, to find differences between versions.
 
 use fs_err as fs;
 
 use crate::systemd::bus::call_systemd;
 use crate::systemd::install::{SECRET, UNIT, cynosure, install, override_service};
 use crate::systemd::machine::TestMachine;
-use crate::systemd::secrets::{CREDENTIALS_DIR, use_systemd_credential};
+use crate::systemd::secrets::{CREDENTIAL_FILE, use_systemd_credential};
 use crate::systemd::test_setup::{PASSWORD, ServiceSetup};
 use crate::systemd::units::{exposures, verify};
 use crate::wait::wait_until;
@@ -31,40 +31,40 @@ fn a_newer_systemd_reads_the_units_and_its_own_drop_in() {
 #[test]
 fn a_newer_systemd_passes_credentials_and_restarts_the_unit() {
     let Some(machine) = TestMachine::boot_newer() else { return };
-    let scene = ServiceSetup::on_machine(machine, 50, "");
-    use_systemd_credential(&scene);
-    scene.machine.run_successfully(&["rm", SECRET]);
-    scene.machine.write_private(CREDENTIALS_DIR, "root", PASSWORD);
+    let setup = ServiceSetup::on_machine(machine, 50, "");
+    use_systemd_credential(&setup);
+    setup.machine.run_successfully(&["rm", SECRET]);
+    setup.machine.write_private(CREDENTIAL_FILE, "root", PASSWORD);
 
-    scene.systemctl("start");
+    setup.systemctl("start");
 
-    wait_until("the unit is started anew", || scene.restarts() == 1);
-    wait_until("the next session waits for mail", || scene.status()["status"] == "idle");
-    assert_eq!(scene.status()["downloaded_threads"], 50);
-    let told = cynosure(&scene.machine, "cynosure", &["doctor"]);
-    println!("{told}");
-    assert!(told.contains("ok     restart over D-Bus"), "{told}");
-    scene.systemctl("stop");
-    assert_eq!(scene.property("Result"), "success");
-    assert_eq!(scene.property("ActiveState"), "inactive");
+    wait_until("the unit has restarted", || setup.restarts() == 1);
+    wait_until("the next session waits for mail", || setup.status()["status"] == "idle");
+    assert_eq!(setup.status()["downloaded_threads"], 50);
+    let report = cynosure(&setup.machine, "cynosure", &["doctor"]);
+    println!("{report}");
+    assert!(report.contains("ok      restart over D-Bus"), "{report}");
+    setup.systemctl("stop");
+    assert_eq!(setup.property("Result"), "success");
+    assert_eq!(setup.property("ActiveState"), "inactive");
 }
 
 #[test]
 fn a_newer_systemd_restarts_killed_frozen_and_requested_units() {
     let Some(machine) = TestMachine::boot_newer() else { return };
-    let scene = ServiceSetup::on_machine(machine, MANY_THREADS, "");
-    override_service(&scene.machine, "WatchdogSec=2s");
-    scene.start_until("downloading");
+    let setup = ServiceSetup::on_machine(machine, MANY_THREADS, "");
+    override_service(&setup.machine, "WatchdogSec=2s");
+    setup.start_until("downloading");
 
-    for (signal, starts) in [("KILL", 1), ("TERM", 2), ("STOP", 3)] {
-        let took = scene.recovery_time(|scene| scene.signal(signal));
+    for (signal, restarts) in [("KILL", 1), ("TERM", 2), ("STOP", 3)] {
+        let took = setup.recovery_time(|setup| setup.signal(signal));
         println!("from SIG{signal} to working again: {took:?}");
-        assert_eq!(scene.restarts(), starts);
+        assert_eq!(setup.restarts(), restarts);
     }
-    let took = scene.recovery_time(|scene| {
-        assert!(call_systemd(scene, "cynosure", "RestartUnit", UNIT).status.success());
+    let took = setup.recovery_time(|setup| {
+        assert!(call_systemd(setup, "cynosure", "RestartUnit", UNIT).status.success());
     });
     println!("from a request over the bus to working again: {took:?}");
-    assert!(!call_systemd(&scene, "nobody", "RestartUnit", UNIT).status.success());
-    assert!(!call_systemd(&scene, "cynosure", "StopUnit", UNIT).status.success());
+    assert!(!call_systemd(&setup, "nobody", "RestartUnit", UNIT).status.success());
+    assert!(!call_systemd(&setup, "cynosure", "StopUnit", UNIT).status.success());
 }

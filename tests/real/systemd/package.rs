@@ -1,4 +1,4 @@
-//! The package, from its making to its purge.
+//! Debian package, from its build to its purge.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -37,7 +37,7 @@ fn the_package_is_installed_runs_is_upgraded_removed_and_purged() {
     let pid = machine.property(UNIT, "MainPID");
 
     packages.install(&machine, "0.1.0-2");
-    assert_eq!(machine.read(CONFIG), edited, "a configuration is its owner's");
+    assert_eq!(machine.read(CONFIG), edited, "an upgrade keeps the configuration");
     wait_until("the new program runs", || {
         !["0", &pid].contains(&&*machine.property(UNIT, "MainPID"))
     });
@@ -55,7 +55,7 @@ fn the_package_is_installed_runs_is_upgraded_removed_and_purged() {
     assert!(!machine.path(CONFIG).exists() && !machine.path("/etc/cynosure/credentials").exists());
     let mail = machine.run_successfully(&["find", "/var/lib/cynosure/downloads", "-name", "*.eml"]);
     let stored = u32::try_from(mail.lines().count()).expect("a small mailbox");
-    assert_eq!(stored, demo.counters().messages_served, "the mail is nobody's to remove");
+    assert_eq!(stored, demo.counters().messages_served, "a purge keeps the mail");
 }
 
 #[test]
@@ -70,22 +70,22 @@ fn lintian_finds_no_error_in_the_package() {
         .arg(packages.file("0.1.0-1"))
         .output()
         .expect("lintian starts");
-    let said = String::from_utf8_lossy(&report.stdout);
-    println!("{said}");
-    assert!(report.status.success(), "{said}");
+    let tags = String::from_utf8_lossy(&report.stdout);
+    println!("{tags}");
+    assert!(report.status.success(), "{tags}");
 }
 
 #[test]
 fn make_install_gives_the_same_files_elsewhere() {
     let folder = TempDir::new().expect("a temporary folder");
-    let made = Command::new("make")
+    let output = Command::new("make")
         .arg("install")
         .arg(format!("DESTDIR={}", folder.path().display()))
         .arg(concat!("BINARY=", env!("CARGO_BIN_EXE_cynosure")))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("make starts");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 
     let unit = folder.path().join("usr/local/lib/systemd/system/cynosure.service");
     let unit = fs::read_to_string(unit).expect("the unit is installed");
@@ -112,14 +112,14 @@ fn make_install_runs_and_may_be_restarted() {
 
     machine.run_successfully(&["make", "-C", SOURCE_DIR, "install", "BINARY=./cynosure"]);
 
-    let exposed = machine.run_successfully(&["systemctl", "show", "-P", "FragmentPath", UNIT]);
-    assert_eq!(exposed.trim_end(), "/usr/local/lib/systemd/system/cynosure.service");
+    let path = machine.run_successfully(&["systemctl", "show", "-P", "FragmentPath", UNIT]);
+    assert_eq!(path.trim_end(), "/usr/local/lib/systemd/system/cynosure.service");
     extract_all(&machine, &demo);
-    let told = cynosure(&machine, "cynosure", &["doctor"]);
-    assert!(told.contains("ok     restart over D-Bus"), "{told}");
+    let report = cynosure(&machine, "cynosure", &["doctor"]);
+    assert!(report.contains("ok      restart over D-Bus"), "{report}");
 }
 
-/// Where the parts of the source tree are on a machine that `make install` needs.
+/// Folder on the machine for the part of the source tree that `make install` needs.
 const SOURCE_DIR: &str = "/var/tmp/cynosure";
 
 fn copy_source(machine: &TestMachine) {
@@ -141,41 +141,41 @@ fn copy_source(machine: &TestMachine) {
     }
 }
 
-/// Has apt do something, without any question and without what is only recommended.
-fn apt(machine: &TestMachine, what: &[&str]) {
+/// Runs apt, without prompts and without recommended packages.
+fn apt(machine: &TestMachine, arguments: &[&str]) {
     let apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--yes"];
-    machine.run_successfully(&[&apt[..], &["--no-install-recommends"], what].concat());
+    machine.run_successfully(&[&apt[..], &["--no-install-recommends"], arguments].concat());
 }
 
-/// Writes a configuration, and has the service extract all there is.
+/// Writes a configuration, starts the service, and waits until it has extracted everything.
 fn extract_all(machine: &TestMachine, demo: &DemoServer) {
     configure(machine, demo.address(), "");
     machine.run_successfully(&["systemctl", "enable", "--now", UNIT, MONITOR]);
     wait_until("everything is stored", || status(machine)["downloaded_threads"] == 20);
 }
 
-/// The same program in two packages, of which one is newer.
+/// Two packages of the same program, with different versions.
 struct PackageVersions {
     folder: TempDir,
 }
 
 impl PackageVersions {
     fn make() -> Option<Self> {
-        let has = |program: &str| Command::new(program).arg("--version").output().is_ok();
-        if !has("cargo-deb") {
+        let is_installed = |program: &str| Command::new(program).arg("--version").output().is_ok();
+        if !is_installed("cargo-deb") {
             return skip("cargo-deb, which cargo installs");
         }
         let packages = Self { folder: TempDir::new().expect("a temporary folder") };
         for version in ["0.1.0-1", "0.1.0-2"] {
-            // What is packed is the program under test; packed well it would be the same.
-            let made = Command::new("make")
+            // The program under test is packed; with a better compression it would be the same.
+            let output = Command::new("make")
                 .args(["deb", concat!("BINARY=", env!("CARGO_BIN_EXE_cynosure"))])
                 .arg(format!("DEB={}", packages.file(version).display()))
                 .arg(format!("DEB_OPTIONS=--fast --deb-version {version}"))
                 .current_dir(env!("CARGO_MANIFEST_DIR"))
                 .output()
                 .expect("make starts");
-            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         }
         Some(packages)
     }

@@ -1,4 +1,5 @@
-//! Restarts that do not help: they stay within bounds, whoever set these, and a person is told.
+//! Restarts that do not help: they stay within the limits of the program or of an administrator,
+//! and an error is reported.
 
 use std::time::Duration;
 
@@ -11,90 +12,97 @@ const MONITOR: &str = "cynosure-monitor.service";
 
 #[test]
 fn a_start_limit_of_an_administrator_is_reported() {
-    let Some(scene) = ServiceSetup::with_config(10, "[monitor]\ninterval = \"1s\"\n") else {
+    let Some(setup) = ServiceSetup::with_config(10, "[monitor]\ninterval = \"1s\"\n") else {
         return;
     };
-    override_unit(&scene.machine, UNIT, "[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=2");
-    // A server that refuses keeps the worker from completing, which would be a start, too.
-    scene.proxy.set_mode(ConnectionMode::Silent);
-    scene.start_until("collecting");
-    let warned = cynosure(&scene.machine, "cynosure", &["doctor"]);
-    assert!(warned.contains("start limit"), "{warned}");
-    assert!(!warned.contains("ok     start limit"), "{warned}");
+    override_unit(&setup.machine, UNIT, "[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=2");
+    // With this server no session completes, because the restart after a session would count, too.
+    setup.proxy.set_mode(ConnectionMode::Silent);
+    setup.start_until("collecting");
+    let report = cynosure(&setup.machine, "cynosure", &["doctor"]);
+    assert!(report.contains("start limit"), "{report}");
+    assert!(!report.contains("ok      start limit"), "{report}");
 
     for _ in 0..2 {
-        let pid = scene.pid();
-        scene.signal("KILL");
-        wait_until("it is started again, or not any more", || scene.pid() != pid);
-        wait_until("that is decided", || {
-            ["active", "failed"].contains(&&*scene.property("ActiveState"))
+        let pid = setup.pid();
+        setup.signal("KILL");
+        wait_until("this worker has ended", || setup.pid() != pid);
+        wait_until("systemd has restarted it or given up", || {
+            ["active", "failed"].contains(&&*setup.property("ActiveState"))
         });
     }
 
-    assert_eq!(scene.property("ActiveState"), "failed");
+    assert_eq!(setup.property("ActiveState"), "failed");
     assert!(
-        finding_texts(&scene).contains("Start request repeated too quickly"),
+        worker_journal(&setup).contains("Start request repeated too quickly"),
         "{}",
-        finding_texts(&scene)
+        worker_journal(&setup)
     );
-    let health = cynosure(&scene.machine, "cynosure", &["check"]);
+    let health = cynosure(&setup.machine, "cynosure", &["check"]);
     println!("{health}");
     assert!(health.contains("CRITICAL") && health.contains("reset-failed"), "{health}");
-    scene.machine.run_successfully(&["systemctl", "start", MONITOR]);
-    wait_until("the monitor has tried", || {
-        scene.machine.journal(MONITOR).contains("the next restart is allowed at")
+    setup.machine.run_successfully(&["systemctl", "start", MONITOR]);
+    wait_until("the monitor delays a second restart", || {
+        setup.machine.journal(MONITOR).contains("restart delayed")
     });
-    let asked = scene.machine.journal(MONITOR).matches("asked systemd for a restart").count();
-    assert_eq!(asked, 1, "{}", scene.machine.journal(MONITOR));
+    let requests = setup.machine.journal(MONITOR).matches("asked systemd for a restart").count();
+    assert_eq!(requests, 1, "{}", setup.machine.journal(MONITOR));
 }
 
 #[test]
 fn an_exhausted_budget_delays_the_next_restart() {
-    let Some(scene) = ServiceSetup::with_config(10, "") else { return };
-    scene.proxy.set_mode(ConnectionMode::Silent);
-    scene.start_until("collecting");
-    scene.systemctl("stop");
-    exhausted_restart_budget(&scene, 0);
-    override_service(&scene.machine, "Environment=FAIL_CYNOSURE=block_runtime\nWatchdogSec=4s");
+    let Some(setup) = ServiceSetup::with_config(10, "") else { return };
+    setup.proxy.set_mode(ConnectionMode::Silent);
+    setup.start_until("collecting");
+    setup.systemctl("stop");
+    write_exhausted_restart_budget(&setup, 0);
+    override_service(&setup.machine, "Environment=FAIL_CYNOSURE=block_runtime\nWatchdogSec=4s");
 
-    scene.systemctl("start");
-    let pid = scene.pid();
-    wait_until("it is stuck", || finding_texts(&scene).contains("does not come back to its loop"));
-    // Three times as long as the watchdog waits: it is fed as long as a restart is to come.
+    setup.systemctl("start");
+    let pid = setup.pid();
+    wait_until("it is stuck", || {
+        worker_journal(&setup).contains("the loop has missed its heartbeat deadline")
+    });
+    // Three times the watchdog timeout: keep-alives are sent as long as a restart is scheduled.
     sleep(Duration::from_secs(12));
 
-    assert_eq!((scene.pid(), scene.restarts()), (pid, 0));
+    assert_eq!((setup.pid(), setup.restarts()), (pid, 0));
     assert_eq!(
-        finding_texts(&scene).matches("a person is needed").count(),
+        worker_journal(&setup).matches("manual intervention required").count(),
         1,
         "{}",
-        finding_texts(&scene)
+        worker_journal(&setup)
     );
 }
 
 #[test]
 fn a_restart_that_failed_five_times_is_repeated_and_reported() {
-    let Some(scene) = ServiceSetup::with_config(10, "") else { return };
-    scene.proxy.set_mode(ConnectionMode::Silent);
-    scene.start_until("collecting");
-    scene.systemctl("stop");
-    exhausted_restart_budget(&scene, 170);
-    override_service(&scene.machine, "Environment=FAIL_CYNOSURE=block_runtime\nWatchdogSec=4s");
+    let Some(setup) = ServiceSetup::with_config(10, "") else { return };
+    setup.proxy.set_mode(ConnectionMode::Silent);
+    setup.start_until("collecting");
+    setup.systemctl("stop");
+    write_exhausted_restart_budget(&setup, 170);
+    override_service(&setup.machine, "Environment=FAIL_CYNOSURE=block_runtime\nWatchdogSec=4s");
 
-    scene.systemctl("start");
-    let pid = scene.pid();
-    wait_until("there is another worker", || !["0", &pid].contains(&&*scene.pid()));
+    setup.systemctl("start");
+    let pid = setup.pid();
+    wait_until("there is another worker", || !["0", &pid].contains(&&*setup.pid()));
 
-    assert!(finding_texts(&scene).contains("a person is needed"), "{}", finding_texts(&scene));
+    assert!(
+        worker_journal(&setup).contains("manual intervention required"),
+        "{}",
+        worker_journal(&setup)
+    );
 }
 
-fn finding_texts(scene: &ServiceSetup) -> String {
-    scene.machine.journal(UNIT)
+fn worker_journal(setup: &ServiceSetup) -> String {
+    setup.machine.journal(UNIT)
 }
 
-/// As if five restarts had been asked for, the last so many seconds ago, and nothing had moved since.
-fn exhausted_restart_budget(scene: &ServiceSetup, ago: u32) {
-    scene.machine.run_successfully(&[
+/// Writes the state after five requested restarts, the last one `ago` seconds ago, without progress
+/// since then.
+fn write_exhausted_restart_budget(setup: &ServiceSetup, ago: u32) {
+    setup.machine.run_successfully(&[
         "sh",
         "-c",
         &format!(

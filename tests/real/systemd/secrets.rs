@@ -1,4 +1,5 @@
-//! Credentials as people get them wrong. Each is told in a sentence, and none makes a loop of restarts.
+//! Common mistakes with credentials: each is reported in one sentence, and none causes a crash
+//! loop.
 
 use std::time::Duration;
 
@@ -6,24 +7,24 @@ use crate::systemd::install::{SECRET, UNIT};
 use crate::systemd::test_setup::{PASSWORD, ServiceSetup};
 use crate::wait::{sleep, wait_until};
 
-/// Where systemd takes from what it hands to the service.
-pub(super) const CREDENTIALS_DIR: &str = "/etc/cynosure/credentials/work";
+/// File of the credential that systemd passes to the service.
+pub(super) const CREDENTIAL_FILE: &str = "/etc/cynosure/credentials/work";
 
 #[test]
 fn a_systemd_credential_authenticates_the_worker() {
-    let Some(scene) = ServiceSetup::new(10) else { return };
-    use_systemd_credential(&scene);
-    scene.machine.write_private(CREDENTIALS_DIR, "root", PASSWORD);
+    let Some(setup) = ServiceSetup::new(10) else { return };
+    use_systemd_credential(&setup);
+    setup.machine.write_private(CREDENTIAL_FILE, "root", PASSWORD);
 
-    scene.systemctl("start");
+    setup.systemctl("start");
 
-    wait_until("everything is stored", || scene.status()["downloaded_threads"] == 10);
+    wait_until("everything is stored", || setup.status()["downloaded_threads"] == 10);
 }
 
 #[test]
 fn an_unusable_credential_is_named_without_a_crash_loop() {
-    let Some(scene) = ServiceSetup::new(10) else { return };
-    use_systemd_credential(&scene);
+    let Some(setup) = ServiceSetup::new(10) else { return };
+    use_systemd_credential(&setup);
     let huge = vec![b'x'; 100_000];
     let cases: [(Option<&[u8]>, &str); 5] = [
         (None, "cannot be read"),
@@ -34,80 +35,80 @@ fn an_unusable_credential_is_named_without_a_crash_loop() {
     ];
     for (secret, reason) in cases {
         match secret {
-            Some(secret) => scene.machine.write_private(CREDENTIALS_DIR, "root", secret),
-            None => drop(scene.machine.run(&["rm", "-f", CREDENTIALS_DIR])),
+            Some(secret) => setup.machine.write_private(CREDENTIAL_FILE, "root", secret),
+            None => drop(setup.machine.run(&["rm", "-f", CREDENTIAL_FILE])),
         }
-        assert_fails_with(&scene, reason);
+        assert_fails_with(&setup, reason);
     }
 }
 
 #[test]
 fn a_file_that_others_can_read_is_refused_and_named() {
-    let Some(scene) = ServiceSetup::new(10) else { return };
-    scene.machine.run_successfully(&["chmod", "644", SECRET]);
-    assert_fails_with(&scene, "others than its owner can read or change it");
+    let Some(setup) = ServiceSetup::new(10) else { return };
+    setup.machine.run_successfully(&["chmod", "644", SECRET]);
+    assert_fails_with(&setup, "others than its owner can read or change it");
 
-    scene.machine.run_successfully(&["rm", SECRET]);
-    scene.machine.run_successfully(&["mkdir", SECRET]);
-    assert_fails_with(&scene, "is not a regular file");
+    setup.machine.run_successfully(&["rm", SECRET]);
+    setup.machine.run_successfully(&["mkdir", SECRET]);
+    assert_fails_with(&setup, "is not a regular file");
 
-    // A symlink is followed, and what it leads to is judged.
-    scene.machine.run_successfully(&["rmdir", SECRET]);
-    scene.machine.run_successfully(&["ln", "-s", "/etc/hostname", SECRET]);
-    assert_fails_with(&scene, "others than its owner can read or change it");
+    // A symlink is followed, and its target is checked.
+    setup.machine.run_successfully(&["rmdir", SECRET]);
+    setup.machine.run_successfully(&["ln", "-s", "/etc/hostname", SECRET]);
+    assert_fails_with(&setup, "others than its owner can read or change it");
 }
 
 #[test]
 fn a_worker_that_worked_waits_for_a_new_credential() {
-    let Some(scene) = ServiceSetup::new(10) else { return };
-    scene.systemctl("start");
-    wait_until("everything is stored", || scene.status()["downloaded_threads"] == 10);
-    scene.systemctl("stop");
-    scene.demo.mailbox().deliver(5);
-    scene.machine.write_private(SECRET, "cynosure", "");
+    let Some(setup) = ServiceSetup::new(10) else { return };
+    setup.systemctl("start");
+    wait_until("everything is stored", || setup.status()["downloaded_threads"] == 10);
+    setup.systemctl("stop");
+    setup.demo.mailbox().deliver(5);
+    setup.machine.write_private(SECRET, "cynosure", "");
 
-    scene.start_until("auth_failed");
-    let (pid, reason) = (scene.pid(), scene.status()["reason"].to_string());
+    setup.start_until("auth_failed");
+    let (pid, reason) = (setup.pid(), setup.status()["reason"].to_string());
     sleep(Duration::from_secs(3));
 
     assert!(reason.contains("is empty"), "{reason}");
-    assert_eq!((scene.pid(), scene.restarts()), (pid, 0));
-    let told = scene.machine.journal(UNIT).matches("authentication failed").count();
-    assert_eq!(told, 1, "{}", scene.machine.journal(UNIT));
-    scene.machine.write_private(SECRET, "cynosure", PASSWORD);
-    let served = scene.demo.counters().messages_served;
+    assert_eq!((setup.pid(), setup.restarts()), (pid, 0));
+    let reports = setup.machine.journal(UNIT).matches("authentication failed").count();
+    assert_eq!(reports, 1, "{}", setup.machine.journal(UNIT));
+    setup.machine.write_private(SECRET, "cynosure", PASSWORD);
+    let served = setup.demo.counters().messages_served;
     wait_until("the new mail is stored", || {
-        scene.demo.counters().messages_served > served && scene.status()["status"] == "idle"
+        setup.demo.counters().messages_served > served && setup.status()["status"] == "idle"
     });
 }
 
 #[test]
 fn a_wrong_configuration_stays_down_with_its_reason() {
-    let Some(scene) = ServiceSetup::with_config(10, "[restart]\nmax_retires = 3\n") else { return };
+    let Some(setup) = ServiceSetup::with_config(10, "[restart]\nmax_retires = 3\n") else { return };
 
-    scene.machine.run(&["systemctl", "start", UNIT]);
+    setup.machine.run(&["systemctl", "start", UNIT]);
 
-    wait_until("it has failed", || scene.property("ActiveState") == "failed");
-    assert_eq!((scene.property("ExecMainStatus").as_str(), scene.restarts()), ("78", 0));
-    assert!(scene.machine.journal(UNIT).contains("max_retries"), "it tells what was meant");
+    wait_until("it has failed", || setup.property("ActiveState") == "failed");
+    assert_eq!((setup.property("ExecMainStatus").as_str(), setup.restarts()), ("78", 0));
+    assert!(setup.machine.journal(UNIT).contains("max_retries"), "it suggests the right key");
 }
 
-/// Starts the service, which must say this and stay down, without a loop of restarts.
-fn assert_fails_with(scene: &ServiceSetup, reason: &str) {
-    let told = scene.machine.journal(UNIT).matches(reason).count();
-    scene.machine.run(&["systemctl", "start", UNIT]);
-    wait_until("it has failed", || scene.property("ActiveState") == "failed");
-    // Longer than systemd waits before it starts something again.
+/// Starts the service, which must report this reason once and stay down, without a crash loop.
+fn assert_fails_with(setup: &ServiceSetup, reason: &str) {
+    let before = setup.machine.journal(UNIT).matches(reason).count();
+    setup.machine.run(&["systemctl", "start", UNIT]);
+    wait_until("it has failed", || setup.property("ActiveState") == "failed");
+    // Longer than the delay after which systemd restarts a unit.
     sleep(Duration::from_secs(3));
-    assert_eq!((scene.property("ExecMainStatus").as_str(), scene.restarts()), ("78", 0));
-    let told = scene.machine.journal(UNIT).matches(reason).count() - told;
-    assert_eq!(told, 1, "{reason}: {}", scene.machine.journal(UNIT));
-    scene.machine.run_successfully(&["systemctl", "reset-failed", UNIT]);
+    assert_eq!((setup.property("ExecMainStatus").as_str(), setup.restarts()), ("78", 0));
+    let reports = setup.machine.journal(UNIT).matches(reason).count() - before;
+    assert_eq!(reports, 1, "{reason}: {}", setup.machine.journal(UNIT));
+    setup.machine.run_successfully(&["systemctl", "reset-failed", UNIT]);
 }
 
-/// Has the source's password come from systemd.
-pub(super) fn use_systemd_credential(scene: &ServiceSetup) {
-    let config = scene.machine.read("/etc/cynosure/config.toml");
+/// Configures the source to read its password from a credential of systemd.
+pub(super) fn use_systemd_credential(setup: &ServiceSetup) {
+    let config = setup.machine.read("/etc/cynosure/config.toml");
     let config = config.replace(&format!("file = \"{SECRET}\""), "systemd = \"token_work\"");
-    scene.machine.write("/etc/cynosure/config.toml", config);
+    setup.machine.write("/etc/cynosure/config.toml", config);
 }

@@ -1,4 +1,4 @@
-//! Starts and stops that take longer than systemd grants at first: the worker asks for more time.
+//! Starts and stops that take longer than the timeouts of systemd: the worker extends them.
 
 use crate::systemd::install::override_service;
 use crate::systemd::switchable_proxy::ConnectionMode;
@@ -6,29 +6,29 @@ use crate::systemd::test_setup::ServiceSetup;
 use crate::wait::timed;
 
 #[test]
-fn a_slow_recovery_is_no_failed_start() {
-    let Some(scene) = ServiceSetup::new(10) else { return };
-    override_service(&scene.machine, "Environment=FAIL_CYNOSURE=slow_start\nTimeoutStartSec=12s");
+fn a_slow_start_is_not_a_failed_start() {
+    let Some(setup) = ServiceSetup::new(10) else { return };
+    override_service(&setup.machine, "Environment=FAIL_CYNOSURE=slow_start\nTimeoutStartSec=12s");
 
-    let ((), took) = timed(|| scene.systemctl("start"));
+    let ((), took) = timed(|| setup.systemctl("start"));
 
     println!("with 12 s for a start it took {took:?}");
     assert!(took.as_secs() >= 13, "{took:?}");
-    assert_eq!((scene.property("ActiveState").as_str(), scene.restarts()), ("active", 0));
+    assert_eq!((setup.property("ActiveState").as_str(), setup.restarts()), ("active", 0));
 }
 
 #[test]
 fn a_slow_stop_is_not_cut_short() {
-    let Some(scene) = ServiceSetup::new(10) else { return };
-    override_service(&scene.machine, "Environment=FAIL_CYNOSURE=slow_stop\nTimeoutStopSec=12s");
-    // Else it may be between two sessions, and not running at all.
-    scene.proxy.set_mode(ConnectionMode::Silent);
-    scene.start_until("collecting");
+    let Some(setup) = ServiceSetup::new(10) else { return };
+    override_service(&setup.machine, "Environment=FAIL_CYNOSURE=slow_stop\nTimeoutStopSec=12s");
+    // Otherwise it may be between two sessions, and not running at all.
+    setup.proxy.set_mode(ConnectionMode::Silent);
+    setup.start_until("collecting");
 
-    let ((), took) = timed(|| scene.systemctl("stop"));
+    let ((), took) = timed(|| setup.systemctl("stop"));
 
     println!("with 12 s for a stop it took {took:?}");
     assert!(took.as_secs() >= 13, "{took:?}");
-    assert_eq!(scene.property("Result"), "success");
-    assert_eq!(scene.status()["running"], false);
+    assert_eq!(setup.property("Result"), "success");
+    assert_eq!(setup.status()["running"], false);
 }

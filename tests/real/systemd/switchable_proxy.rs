@@ -1,24 +1,25 @@
-//! A front before a server: it lets connections through, keeps them waiting, or refuses each with one answer.
+//! TCP proxy in front of a server: it forwards connections, never responds, or rejects each one
+//! with a fixed response.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// The front. It stands as long as the process.
+/// TCP proxy. It runs until the process ends.
 #[derive(Clone)]
 pub(crate) struct SwitchableProxy {
     address: SocketAddr,
     state: Arc<Mutex<SwitchableProxyState>>,
 }
 
-/// What becomes of a connection.
+/// Treatment of connections.
 #[derive(Clone, Debug)]
 pub(crate) enum ConnectionMode {
     Forward,
-    /// It is accepted, and nothing is ever answered.
+    /// Accepted, but never gets a response.
     Silent,
-    /// It is answered with this status line and these headers, each with its line break.
+    /// Gets a response with this status line and these headers, each with its line break.
     Reject(String),
 }
 
@@ -32,45 +33,45 @@ impl SwitchableProxy {
     pub(crate) fn in_front_of(server: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has ports");
         let address = listener.local_addr().expect("a bound socket has an address");
-        let inside = SwitchableProxyState {
+        let state = SwitchableProxyState {
             mode: ConnectionMode::Forward,
             connections: 0,
             open: Vec::new(),
         };
-        let front = Self { address, state: Arc::new(Mutex::new(inside)) };
-        let shared = front.clone();
+        let proxy = Self { address, state: Arc::new(Mutex::new(state)) };
+        let shared = proxy.clone();
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let manner = shared.accept(&client);
-                thread::spawn(move || serve(client, server, &manner));
+                let mode = shared.accept(&client);
+                thread::spawn(move || serve(client, server, &mode));
             }
         });
-        front
+        proxy
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Treats all connections so from now on; those that are open are cut.
-    pub(crate) fn set_mode(&self, manner: ConnectionMode) {
-        let mut inside = self.lock_state();
-        inside.mode = manner;
-        for open in inside.open.drain(..) {
+    /// Sets the mode of all connections from now on, and closes those that are open.
+    pub(crate) fn set_mode(&self, mode: ConnectionMode) {
+        let mut state = self.lock_state();
+        state.mode = mode;
+        for open in state.open.drain(..) {
             open.shutdown(Shutdown::Both).ok();
         }
     }
 
-    /// How many connections came so far.
+    /// Returns the number of connections so far.
     pub(crate) fn connections(&self) -> u64 {
         self.lock_state().connections
     }
 
     fn accept(&self, client: &TcpStream) -> ConnectionMode {
-        let mut inside = self.lock_state();
-        inside.connections += 1;
-        inside.open.extend(client.try_clone());
-        inside.mode.clone()
+        let mut state = self.lock_state();
+        state.connections += 1;
+        state.open.extend(client.try_clone());
+        state.mode.clone()
     }
 
     fn lock_state(&self) -> MutexGuard<'_, SwitchableProxyState> {
@@ -78,36 +79,39 @@ impl SwitchableProxy {
     }
 }
 
-fn serve(mut client: TcpStream, server: SocketAddr, manner: &ConnectionMode) {
-    match manner {
+fn serve(mut client: TcpStream, server: SocketAddr, mode: &ConnectionMode) {
+    match mode {
         ConnectionMode::Forward => forward_both_ways(client, server),
-        // Until the client goes, or is cut.
+        // Until the client closes the connection, or `set_mode` does.
         ConnectionMode::Silent => while matches!(client.read(&mut [0; 1024]), Ok(1..)) {},
-        ConnectionMode::Reject(answer) => {
+        ConnectionMode::Reject(head) => {
             if read_request(&client).is_some() {
-                write!(client, "{answer}Content-Length: 0\r\nConnection: close\r\n\r\n").ok();
+                write!(client, "{head}Content-Length: 0\r\nConnection: close\r\n\r\n").ok();
             }
         }
     }
 }
 
-/// Carries bytes both ways until either side ends.
+/// Forwards bytes in both directions until either side ends.
 fn forward_both_ways(mut client: TcpStream, server: SocketAddr) {
     let Ok(mut server) = TcpStream::connect(server) else { return };
     client.set_nodelay(true).ok();
     server.set_nodelay(true).ok();
-    let (Ok(mut asks), Ok(mut asked)) = (client.try_clone(), server.try_clone()) else { return };
-    let asking = thread::spawn(move || {
-        std::io::copy(&mut asks, &mut asked).ok();
-        asked.shutdown(Shutdown::Both).ok();
+    let (Ok(mut from_client), Ok(mut to_server)) = (client.try_clone(), server.try_clone()) else {
+        return;
+    };
+    let requests = thread::spawn(move || {
+        std::io::copy(&mut from_client, &mut to_server).ok();
+        to_server.shutdown(Shutdown::Both).ok();
     });
     std::io::copy(&mut server, &mut client).ok();
     client.shutdown(Shutdown::Both).ok();
     server.shutdown(Shutdown::Both).ok();
-    asking.join().ok();
+    requests.join().ok();
 }
 
-/// Reads one request to its end, so that the answer is not lost with what is unread.
+/// Reads one request to its end, because unread bytes would reset the connection, and the response
+/// would be lost.
 fn read_request(client: &TcpStream) -> Option<()> {
     let mut reader = BufReader::new(client);
     let mut body_bytes = 0;

@@ -1,4 +1,4 @@
-//! What most tests begin with: a machine with the service installed, and a mailbox for it to extract.
+//! Setup of most tests: a machine with the service installed, and a mailbox to extract.
 
 use std::time::Duration;
 
@@ -10,35 +10,35 @@ use crate::systemd::machine::TestMachine;
 use crate::systemd::switchable_proxy::SwitchableProxy;
 use crate::wait::{timed, wait_until};
 
-/// Of the embedded service, for the only account it has.
+/// Password of the only account of the embedded service.
 pub(crate) const PASSWORD: &str = "demo";
 
 pub(crate) struct ServiceSetup {
     pub(crate) machine: TestMachine,
     pub(crate) demo: DemoServer,
-    /// What stands between the two.
+    /// Proxy between the two.
     pub(crate) proxy: SwitchableProxy,
 }
 
 impl ServiceSetup {
-    /// Sets it up, with so many threads in the mailbox; nothing is started yet.
+    /// Creates the setup, with so many threads in the mailbox. Nothing is started yet.
     pub(crate) fn new(items: u32) -> Option<Self> {
         Self::with_config(items, "")
     }
 
-    /// Likewise, with more lines in the configuration.
-    pub(crate) fn with_config(items: u32, more: &str) -> Option<Self> {
-        Some(Self::on_machine(TestMachine::boot()?, items, more))
+    /// Creates the setup, with more lines in the configuration.
+    pub(crate) fn with_config(items: u32, extra_config: &str) -> Option<Self> {
+        Some(Self::on_machine(TestMachine::boot()?, items, extra_config))
     }
 
-    /// Sets it up on a machine of one's own.
-    pub(crate) fn on_machine(machine: TestMachine, items: u32, more: &str) -> Self {
+    /// Creates the setup on an existing machine.
+    pub(crate) fn on_machine(machine: TestMachine, items: u32, extra_config: &str) -> Self {
         let options = demo::DemoOptions { items, ..demo::DemoOptions::default() };
         let demo = demo::start(options).expect("loopback has ports");
-        let front = SwitchableProxy::in_front_of(demo.address());
+        let proxy = SwitchableProxy::in_front_of(demo.address());
         install(&machine);
-        configure(&machine, front.address(), more);
-        Self { machine, demo, proxy: front }
+        configure(&machine, proxy.address(), extra_config);
+        Self { machine, demo, proxy }
     }
 
     pub(crate) fn systemctl(&self, verb: &str) {
@@ -55,7 +55,7 @@ impl ServiceSetup {
         wait_until(&format!("the source is {state}"), || self.status()["status"] == state);
     }
 
-    /// What the program says of the source.
+    /// Returns the status of the source, as the program prints it.
     pub(crate) fn status(&self) -> Value {
         status(&self.machine)
     }
@@ -64,35 +64,36 @@ impl ServiceSetup {
         self.machine.property(UNIT, name)
     }
 
-    /// The number of the worker's process, on its machine.
+    /// Returns the pid of the worker, on its machine.
     pub(crate) fn pid(&self) -> String {
         self.property("MainPID")
     }
 
-    /// How often systemd has started the service anew.
+    /// Returns how often systemd has restarted the service.
     pub(crate) fn restarts(&self) -> u32 {
         self.property("NRestarts").parse().expect("systemd counts restarts")
     }
 
-    /// Sends the worker a signal that systemd knows nothing of.
+    /// Sends the worker a signal, without systemd.
     pub(crate) fn signal(&self, name: &str) {
         self.machine.run_successfully(&["kill", &format!("-{name}"), &self.pid()]);
     }
 
-    /// Does what ends a worker, and says how long it took until another one asked the server for something.
+    /// Ends the worker with `end`, and returns the time until another one has sent a request to the
+    /// server.
     pub(crate) fn recovery_time(&self, end: impl FnOnce(&Self)) -> Duration {
         let pid = self.pid();
         let ((), took) = timed(|| {
             end(self);
             wait_until("there is another worker", || !["0", &pid].contains(&&*self.pid()));
             let before = self.proxy.connections();
-            // Its first request may have come before its number did.
+            // Its first request may have arrived before its pid was known.
             wait_until("it works", || self.proxy.connections() > before || self.is_working());
         });
         took
     }
 
-    /// Whether the state is that of the worker which is there now.
+    /// Returns true if the state was written by the current worker.
     pub(crate) fn is_working(&self) -> bool {
         self.status()["pid"].as_u64().is_some_and(|pid| pid.to_string() == self.pid())
     }

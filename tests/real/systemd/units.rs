@@ -1,4 +1,4 @@
-//! The unit files themselves: well formed, alike where they must be, and shut tight.
+//! Unit files: valid, equal where they must be, and hardened.
 
 use fs_err as fs;
 
@@ -7,7 +7,8 @@ use crate::systemd::machine::TestMachine;
 
 const UNITS: [&str; 3] = ["cynosure.service", "cynosure@work.service", "cynosure-monitor.service"];
 
-/// In tenths, as systemd counts it. Most of what remains is the network, which a worker needs.
+/// Maximum exposure of a unit, in tenths of the value of `systemd-analyze security`. Most of it is
+/// the network, which a worker needs.
 const EXPOSURE_MAX: u32 = 11;
 
 #[test]
@@ -18,15 +19,15 @@ fn systemd_accepts_the_units_without_warnings() {
     verify(&machine);
 }
 
-/// Has systemd read the units.
+/// Asserts that systemd reads the units without an error or a warning.
 pub(super) fn verify(machine: &TestMachine) {
     let is_unit = |name: &str| name.ends_with(".service") || name.ends_with(".socket");
     for (unit, _) in FILES.iter().filter(|(name, _)| is_unit(name)) {
-        // By its path, which all versions take. Manual pages are installed with the package only.
+        // By its path, which all versions accept. Only the package installs the manual pages.
         let path = format!("/usr/lib/systemd/system/{unit}");
         let output = machine.run(&["systemd-analyze", "verify", "--man=no", &path]);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && said.is_empty(), "{unit}: {said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && stderr.is_empty(), "{unit}: {stderr}");
     }
 }
 
@@ -38,15 +39,15 @@ fn the_units_are_hardened() {
     println!("exposure: {:?}", exposures(&machine));
 }
 
-/// How exposed each unit is, by what systemd says of it; none may be more so than it has to.
+/// Returns the exposure of each unit according to systemd, which must not exceed the maximum.
 pub(super) fn exposures(machine: &TestMachine) -> Vec<(&'static str, f64)> {
     let exposure = |unit| {
         let report = machine.run_successfully(&["systemd-analyze", "security", unit]);
         let last = report.lines().last().unwrap_or_default();
-        let figure: Option<f64> = last.split(' ').find_map(|word| word.parse().ok());
-        let figure = figure.expect("the last line has the figure");
-        assert!(figure * 10.0 <= f64::from(EXPOSURE_MAX) + 0.01, "{report}");
-        (unit, figure)
+        let value: Option<f64> = last.split(' ').find_map(|word| word.parse().ok());
+        let value = value.expect("the last line has the value");
+        assert!(value * 10.0 <= f64::from(EXPOSURE_MAX) + 0.01, "{report}");
+        (unit, value)
     };
     UNITS.map(exposure).to_vec()
 }
@@ -56,11 +57,11 @@ fn the_template_differs_from_the_service_in_its_source_only() {
     let service = settings("cynosure.service");
     let template = settings("cynosure@.service");
 
-    let own: Vec<_> = template.iter().filter(|line| !service.contains(line)).collect();
+    let added: Vec<_> = template.iter().filter(|line| !service.contains(line)).collect();
     let left_out: Vec<_> = service.iter().filter(|line| !template.contains(line)).collect();
 
     assert_eq!(
-        own,
+        added,
         [
             "Description=Extraction of the mailbox %i by Cynosure",
             "Conflicts=cynosure.service",
@@ -88,7 +89,7 @@ fn every_line_of_hardening_has_its_reason() {
     }
 }
 
-/// The lines of a unit that say something to systemd.
+/// Returns the lines of a unit without comments and empty lines.
 fn settings(unit: &str) -> Vec<String> {
     let text = fs::read_to_string(in_source(unit)).expect("the unit is in the source tree");
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));

@@ -40,34 +40,31 @@ fn machine(state: State) -> StateMachine {
 
 /// Returns each state; those with an `until` end one minute ahead.
 fn states() -> Vec<(&'static str, StateMachine)> {
-    let (until, resume) = (LATER, SyncPhase::Downloading);
+    let (until, resume_phase) = (LATER, SyncPhase::Downloading);
     vec![
         ("idle", machine(State::Idle { until })),
-        ("idle (looking)", machine(State::Working(SyncPhase::Polling))),
+        ("idle (polling)", machine(State::Working(SyncPhase::Polling))),
         ("collecting", machine(State::Working(SyncPhase::Collecting))),
         ("downloading", machine(State::Working(SyncPhase::Downloading))),
         ("completed", machine(State::Completed)),
-        (
-            "error",
-            machine(State::Error { until, resume_phase: resume, after_wait: AfterWait::Resume }),
-        ),
+        ("error", machine(State::Error { until, resume_phase, after_wait: AfterWait::Resume })),
         (
             "error (restart)",
-            machine(State::Error { until, resume_phase: resume, after_wait: AfterWait::Restart }),
+            machine(State::Error { until, resume_phase, after_wait: AfterWait::Restart }),
         ),
-        ("rate_limited", machine(State::RateLimited { until, resume_phase: resume })),
-        ("auth_failed", machine(State::AuthFailed { until, resume_phase: resume })),
+        ("rate_limited", machine(State::RateLimited { until, resume_phase })),
+        ("auth_failed", machine(State::AuthFailed { until, resume_phase })),
     ]
 }
 
 /// Returns each waiting state with the other phases to resume.
 fn waiting_states() -> Vec<(&'static str, StateMachine)> {
     let until = LATER;
-    let waits = |resume| {
+    let waits = |resume_phase| {
         [
-            machine(State::Error { until, resume_phase: resume, after_wait: AfterWait::Resume }),
-            machine(State::RateLimited { until, resume_phase: resume }),
-            machine(State::AuthFailed { until, resume_phase: resume }),
+            machine(State::Error { until, resume_phase, after_wait: AfterWait::Resume }),
+            machine(State::RateLimited { until, resume_phase }),
+            machine(State::AuthFailed { until, resume_phase }),
         ]
     };
     [SyncPhase::Polling, SyncPhase::Collecting]
@@ -77,8 +74,8 @@ fn waiting_states() -> Vec<(&'static str, StateMachine)> {
         .collect()
 }
 
-fn failed_event(scope: RequestScope, cause: Cause, told: Option<u64>) -> Event {
-    let failure = Failure::new(cause, "x").with_retry_after(told.map(Duration::from_secs));
+fn failed_event(scope: RequestScope, cause: Cause, retry_after: Option<u64>) -> Event {
+    let failure = Failure::new(cause, "x").with_retry_after(retry_after.map(Duration::from_secs));
     Event::Failed { scope, failure, sample: MEDIAN_SAMPLE }
 }
 
@@ -89,20 +86,20 @@ fn circuit_open_event(until: Timestamp) -> Event {
 fn events() -> Vec<(String, Event)> {
     let mut events = vec![
         ("started".to_owned(), Event::Started),
-        ("asked".to_owned(), Event::RunRequested),
+        ("run requested".to_owned(), Event::RunRequested),
         ("due".to_owned(), Event::DeadlineReached),
         ("reconcile due".to_owned(), Event::ReconcileDue),
-        ("found news".to_owned(), Event::ChangesFound),
-        ("found nothing".to_owned(), Event::NoChanges),
-        ("progressed".to_owned(), Event::ProgressMade),
-        ("attempted".to_owned(), Event::AttemptsFailed),
+        ("changes found".to_owned(), Event::ChangesFound),
+        ("no changes".to_owned(), Event::NoChanges),
+        ("progress made".to_owned(), Event::ProgressMade),
+        ("attempts failed".to_owned(), Event::AttemptsFailed),
         ("only retries left".to_owned(), Event::OnlyRetriesLeft),
-        ("news asked".to_owned(), Event::PollRequested),
+        ("poll requested".to_owned(), Event::PollRequested),
         ("listed".to_owned(), Event::ListingCompleted),
         ("settled".to_owned(), Event::AllItemsSettled),
-        ("resting".to_owned(), Event::IdleUntil { until: LATER }),
+        ("idle until".to_owned(), Event::IdleUntil { until: LATER }),
         ("credential changed".to_owned(), Event::CredentialChanged),
-        ("credential same".to_owned(), Event::CredentialUnchanged),
+        ("credential unchanged".to_owned(), Event::CredentialUnchanged),
         ("circuit open".to_owned(), circuit_open_event(MUCH_LATER)),
         ("circuit closed".to_owned(), Event::CircuitClosed),
         (
@@ -124,7 +121,7 @@ fn events() -> Vec<(String, Event)> {
 fn every_state_meets_every_event() {
     let mut table = String::new();
     for (name, machine) in states() {
-        writeln!(table, "{name}").expect("a string takes it");
+        writeln!(table, "{name}").expect("writing to a string succeeds");
         for (event_name, event) in events() {
             let now =
                 if event == Event::DeadlineReached { machine.deadline(&config()) } else { NOW };
@@ -134,7 +131,7 @@ fn every_state_meets_every_event() {
             }
             let effects: Vec<_> = step.effects.iter().map(|effect| format!("{effect:?}")).collect();
             writeln!(table, "  {event_name} → {:?} [{}]", step.machine.state, effects.join(", "))
-                .expect("a string takes it");
+                .expect("writing to a string succeeds");
         }
     }
     insta::assert_snapshot!(table);
@@ -167,18 +164,18 @@ fn the_diagram_in_the_docs_matches_the_machine() {
             .collect();
         let labels = labels.into_iter().collect::<Vec<_>>().join(", ");
         writeln!(drawing, "    {} --> {}: {labels}", from.name(), to.name())
-            .expect("a string takes it");
+            .expect("writing to a string succeeds");
     }
 
     let docs = include_str!("../../../../docs/machine.md");
-    assert!(docs.contains(&drawing), "docs/machine.md should hold this drawing:\n{drawing}");
+    assert!(docs.contains(&drawing), "docs/machine.md should contain this drawing:\n{drawing}");
 }
 
 /// Returns the label of an edge. Failures are grouped by their action.
 fn edge_label(event: &Event, name: &str) -> String {
     let Event::Failed { scope, failure, .. } = event else { return name.to_owned() };
-    let verdict = format!("{:?}", failure.cause.action(*scope));
-    let words = verdict.split_inclusive(|_: char| true).map(|c| match c {
+    let action = format!("{:?}", failure.cause.action(*scope));
+    let words = action.split_inclusive(|_: char| true).map(|c| match c {
         c if c.chars().all(char::is_uppercase) => format!(" {}", c.to_lowercase()),
         c => c.to_owned(),
     });
@@ -202,12 +199,10 @@ fn a_rate_limit_lasts_for_retry_after_and_costs_no_retry() {
         NOW,
     );
 
-    let State::RateLimited { until, resume_phase: resume } = limited.state else {
-        panic!("{limited:?}")
-    };
+    let State::RateLimited { until, resume_phase } = limited.state else { panic!("{limited:?}") };
     assert!(until >= NOW.after(Duration::from_secs(300)));
     assert!(until <= NOW.after(Duration::from_secs(303)));
-    assert_eq!(resume, SyncPhase::Downloading);
+    assert_eq!(resume_phase, SyncPhase::Downloading);
     assert_eq!((limited.retry_count, limited.error_count), (0, 0));
     assert_eq!(limited.reason, "the server said: retry after 300 s");
 
@@ -278,24 +273,24 @@ fn a_refused_credential_is_refreshed_once_then_waited_for() {
 #[test]
 fn progress_does_not_validate_a_credential_being_refreshed() {
     let refused = failed_event(RequestScope::Session, Cause::Unauthorized, None);
-    let renewing = state_after(&downloading(), &refused, NOW);
+    let refreshing = state_after(&downloading(), &refused, NOW);
 
-    let renewing = state_after(&renewing, &Event::ProgressMade, NOW);
+    let refreshing = state_after(&refreshing, &Event::ProgressMade, NOW);
 
     assert_eq!(
-        state_after(&renewing, &Event::CredentialUnchanged, NOW).status(),
+        state_after(&refreshing, &Event::CredentialUnchanged, NOW).status(),
         Status::AuthFailed
     );
 }
 
 #[test]
 fn a_rate_limit_during_an_error_wait_extends_it() {
-    let erred =
+    let failed =
         state_after(&downloading(), &failed_event(RequestScope::Session, Cause::Server, None), NOW);
-    let until = erred.deadline(&config());
+    let until = failed.deadline(&config());
 
     let throttled = state_after(
-        &erred,
+        &failed,
         &failed_event(RequestScope::Session, Cause::RateLimit, Some(3600)),
         NOW,
     );
@@ -303,7 +298,7 @@ fn a_rate_limit_during_an_error_wait_extends_it() {
     assert!(throttled.deadline(&config()) >= NOW.after(Duration::from_secs(3600)));
     assert_eq!(throttled.status(), Status::Error);
     let shorter =
-        state_after(&erred, &failed_event(RequestScope::Session, Cause::RateLimit, Some(2)), NOW);
+        state_after(&failed, &failed_event(RequestScope::Session, Cause::RateLimit, Some(2)), NOW);
     assert_eq!(shorter.deadline(&config()), until);
 }
 
@@ -312,16 +307,16 @@ fn a_backward_clock_step_ends_a_short_throttle() {
     let day = Duration::from_secs(86_400);
     let limited = failed_event(RequestScope::Listing, Cause::RateLimit, Some(2));
     let collecting = machine(State::Working(SyncPhase::Collecting));
-    let held = state_after(&collecting, &limited, NOW.after(day));
-    assert!(held.active_throttle(NOW.after(day)).is_some());
+    let throttled = state_after(&collecting, &limited, NOW.after(day));
+    assert!(throttled.active_throttle(NOW.after(day)).is_some());
 
-    assert_eq!(held.active_throttle(NOW), None);
-    let again = held.step(&config(), &limited, NOW);
-    assert!(again.effects.contains(&Effect::ContinueListing), "{:?}", again.effects);
-    assert!(again.machine.active_throttle(NOW).is_some());
-    let untold =
-        state_after(&held, &failed_event(RequestScope::Listing, Cause::RateLimit, None), NOW);
-    assert_eq!(untold.status(), Status::RateLimited, "no loop without a wait");
+    assert_eq!(throttled.active_throttle(NOW), None);
+    let second = throttled.step(&config(), &limited, NOW);
+    assert!(second.effects.contains(&Effect::ContinueListing), "{:?}", second.effects);
+    assert!(second.machine.active_throttle(NOW).is_some());
+    let rate_limited =
+        state_after(&throttled, &failed_event(RequestScope::Listing, Cause::RateLimit, None), NOW);
+    assert_eq!(rate_limited.status(), Status::RateLimited, "no loop without a wait");
 }
 
 #[test]
@@ -329,40 +324,40 @@ fn endless_short_throttles_are_not_progress() {
     let mut machine = downloading();
     let mut now = NOW;
     while machine.stuck_escalation_level == 0 {
-        assert!(now < NOW.after(config().stuck_threshold.saturating_mul(2)), "never called stuck");
+        assert!(now < NOW.after(config().stuck_threshold.saturating_mul(2)), "never stuck");
         machine = state_after(
             &machine,
             &failed_event(RequestScope::Session, Cause::RateLimit, Some(1)),
             now,
         );
-        now = machine.active_throttle(now).expect("it is held");
+        now = machine.active_throttle(now).expect("it is throttled");
         machine = state_after(&machine, &Event::DeadlineReached, now);
     }
 }
 
 #[test]
 fn a_breaker_opened_by_others_costs_no_retry() {
-    for work in [SyncPhase::Polling, SyncPhase::Collecting, SyncPhase::Downloading] {
-        let step = machine(State::Working(work)).step(&config(), &circuit_open_event(LATER), NOW);
+    for phase in [SyncPhase::Polling, SyncPhase::Collecting, SyncPhase::Downloading] {
+        let step = machine(State::Working(phase)).step(&config(), &circuit_open_event(LATER), NOW);
 
         let waiting =
-            State::Error { until: LATER, resume_phase: work, after_wait: AfterWait::Resume };
+            State::Error { until: LATER, resume_phase: phase, after_wait: AfterWait::Resume };
         assert_eq!(step.machine.state, waiting);
         assert_eq!(step.machine.reason, "the circuit is open");
         assert_eq!((step.machine.error_count, step.machine.retry_count), (0, 0));
         assert_eq!(step.effects, [Effect::Pause]);
         let resumed = step.machine.step(&config(), &Event::DeadlineReached, LATER);
-        assert_eq!(resumed.effects, [Effect::Probe, work.start_effect()]);
+        assert_eq!(resumed.effects, [Effect::Probe, phase.start_effect()]);
     }
 }
 
 #[test]
 fn an_error_wait_follows_the_breaker_that_the_source_opened() {
-    let erred =
+    let failed =
         state_after(&downloading(), &failed_event(RequestScope::Session, Cause::Server, None), NOW);
-    let reason = erred.reason.clone();
+    let reason = failed.reason.clone();
 
-    let waiting = state_after(&erred, &circuit_open_event(MUCH_LATER), NOW);
+    let waiting = state_after(&failed, &circuit_open_event(MUCH_LATER), NOW);
     assert_eq!(waiting.deadline(&config()), MUCH_LATER);
     assert_eq!(waiting.reason, reason);
     assert_eq!(state_after(&waiting, &circuit_open_event(NOW), NOW), waiting);
@@ -391,23 +386,23 @@ fn errors_are_retried_and_then_lead_to_a_restart() {
     assert_eq!(step.effects, [Effect::Restart { cause: RestartCause::Errors }]);
     assert_eq!(step.machine.restart_count, 1);
     let started = step.machine.step(&config(), &Event::Started, LATER);
-    assert_eq!(started.effects, [Effect::Probe, Effect::Download], "it may still be down");
+    assert_eq!(started.effects, [Effect::Probe, Effect::Download], "the source may still be down");
     assert_eq!(step.machine.state, State::Working(SyncPhase::Downloading));
 }
 
 #[test]
 fn a_restart_after_errors_respects_retry_after() {
-    let told = Duration::from_secs(7200);
+    let retry_after = Duration::from_secs(7200);
     let used_up = StateMachine { retry_count: config().max_retries, ..downloading() };
 
-    let erred =
+    let failed =
         state_after(&used_up, &failed_event(RequestScope::Session, Cause::Server, Some(7200)), NOW);
 
     assert!(
-        matches!(erred.state, State::Error { after_wait: AfterWait::Restart, .. }),
-        "{erred:?}"
+        matches!(failed.state, State::Error { after_wait: AfterWait::Restart, .. }),
+        "{failed:?}"
     );
-    assert!(erred.deadline(&config()) >= NOW.after(told));
+    assert!(failed.deadline(&config()) >= NOW.after(retry_after));
 }
 
 #[test]
@@ -431,29 +426,29 @@ fn a_full_disk_is_waited_for_without_a_restart() {
 
 #[test]
 fn an_expired_cursor_resyncs_once_and_then_fails() {
-    let looking = machine(State::Working(SyncPhase::Polling));
-    let lost = failed_event(RequestScope::Listing, Cause::CursorExpired, None);
+    let polling = machine(State::Working(SyncPhase::Polling));
+    let expired = failed_event(RequestScope::Listing, Cause::CursorExpired, None);
 
-    let first = looking.step(&config(), &lost, NOW);
+    let first = polling.step(&config(), &expired, NOW);
     assert!(matches!(
         first.effects[0],
         Effect::OpenSession { sync_scope: SyncScope::FullResync, .. }
     ));
 
     let again = StateMachine { state: State::Working(SyncPhase::Polling), ..first.machine };
-    assert_eq!(state_after(&again, &lost, NOW).status(), Status::Error);
+    assert_eq!(state_after(&again, &expired, NOW).status(), Status::Error);
 }
 
 #[test]
 fn a_stuck_phase_is_restarted_and_then_the_worker() {
     let machine = downloading();
 
-    let rebuilt = machine.step(&config(), &Event::DeadlineReached, machine.deadline(&config()));
-    assert_eq!(rebuilt.effects, [Effect::RestartPhase, Effect::Download]);
+    let first = machine.step(&config(), &Event::DeadlineReached, machine.deadline(&config()));
+    assert_eq!(first.effects, [Effect::RestartPhase, Effect::Download]);
 
-    let machine = rebuilt.machine;
-    let restarted = machine.step(&config(), &Event::DeadlineReached, machine.deadline(&config()));
-    assert!(restarted.effects.contains(&Effect::Restart { cause: RestartCause::Stuck }));
+    let machine = first.machine;
+    let second = machine.step(&config(), &Event::DeadlineReached, machine.deadline(&config()));
+    assert!(second.effects.contains(&Effect::Restart { cause: RestartCause::Stuck }));
 }
 
 #[test]
@@ -470,8 +465,8 @@ fn two_sessions_in_one_second_have_different_ids() {
 
 #[test]
 fn an_interrupted_poll_restarts_and_a_waiting_one_waits() {
-    let started = |until, last_look| {
-        let idle = StateMachine { last_poll: last_look, ..machine(State::Idle { until }) };
+    let started = |until, last_poll| {
+        let idle = StateMachine { last_poll, ..machine(State::Idle { until }) };
         idle.step(&config(), &Event::Started, NOW).machine.deadline(&config())
     };
     let (a_minute_ago, long_ago) = (NOW.before(MINUTE), NOW.before(10 * MINUTE));

@@ -13,13 +13,13 @@ proptest! {
     fn every_state_has_a_deadline_and_acts_on_it(
         events in prop::collection::vec((event(), 0..7_200_000_i64), 0..80)
     ) {
-        let (rules, mut machine, mut now) = (config(), StateMachine::new(NOW), NOW);
-        for (event, pause) in events {
-            now = Timestamp(now.0 + pause);
+        let (config, mut machine, mut now) = (config(), StateMachine::new(NOW), NOW);
+        for (event, elapsed) in events {
+            now = Timestamp(now.0 + elapsed);
             machine = state_after(&machine, &event, now);
 
-            let deadline = machine.deadline(&rules).max(now);
-            let due = machine.step(&rules, &Event::DeadlineReached, deadline);
+            let deadline = machine.deadline(&config).max(now);
+            let due = machine.step(&config, &Event::DeadlineReached, deadline);
             prop_assert!(due.machine != machine || !due.effects.is_empty());
             prop_assert!(machine.last_progress <= now);
         }
@@ -31,20 +31,31 @@ proptest! {
         millis in -100_000_000_000_i64..100_000_000_000,
     ) {
         let Some(step) = ClockStep::between(NOW, Timestamp(NOW.0 + millis)) else { return Ok(()) };
-        let (rules, mut machine, mut now) = (config(), StateMachine::new(NOW), NOW);
-        for (event, pause) in events {
-            now = Timestamp(now.0 + pause);
+        let (config, mut machine, mut now) = (config(), StateMachine::new(NOW), NOW);
+        for (event, elapsed) in events {
+            now = Timestamp(now.0 + elapsed);
             machine = state_after(&machine, &event, now);
-            let moved = machine.clone().shifted_by(step);
-            let (deadline, later) = (machine.deadline(&rules), moved.deadline(&rules));
+            let shifted = machine.clone().shifted_by(step);
+            let deadline = machine.deadline(&config);
+            let shifted_deadline = shifted.deadline(&config);
 
-            prop_assert_eq!(later, deadline.shifted_by(step));
-            let due = machine.step(&rules, &Event::DeadlineReached, deadline);
-            let due_later = moved.step(&rules, &Event::DeadlineReached, later);
-            prop_assert_eq!(due_later.effects, due.effects);
-            prop_assert_eq!(due_later.machine.deadline(&rules), due.machine.deadline(&rules).shifted_by(step));
-            let session = |machine: &StateMachine| machine.session.as_ref().map(|session| session.started_at);
-            prop_assert_eq!(session(&moved), session(&machine), "its folder is named after it");
+            prop_assert_eq!(shifted_deadline, deadline.shifted_by(step));
+            let due = machine.step(&config, &Event::DeadlineReached, deadline);
+            let due_shifted = shifted.step(&config, &Event::DeadlineReached, shifted_deadline);
+            prop_assert_eq!(due_shifted.effects, due.effects);
+            let (next, next_shifted) = (due.machine, due_shifted.machine);
+            prop_assert_eq!(
+                next_shifted.deadline(&config),
+                next.deadline(&config).shifted_by(step)
+            );
+            let started_at = |machine: &StateMachine| {
+                machine.session.as_ref().map(|session| session.started_at)
+            };
+            prop_assert_eq!(
+                started_at(&shifted),
+                started_at(&machine),
+                "the session folder is named after its start"
+            );
         }
     }
 

@@ -28,7 +28,7 @@ const REPLY_JITTER_SECS: f64 = 0.6;
 pub(super) fn window_between(earliest: Duration, latest: Duration) -> Option<Duration> {
     let (earliest, latest) = (earliest.as_secs_f64(), latest.as_secs_f64());
     let found =
-        COMMON_WINDOWS_SECS.iter().find(|span| **span > earliest * 0.999 && **span <= latest)?;
+        COMMON_WINDOWS_SECS.iter().find(|secs| **secs > earliest * 0.999 && **secs <= latest)?;
     (latest / found > 1.002).then(|| Duration::from_secs_f64(*found))
 }
 
@@ -36,7 +36,7 @@ pub(super) fn window_between(earliest: Duration, latest: Duration) -> Option<Dur
 pub(super) fn is_near_common_window(earliest: Duration, latest: Duration) -> bool {
     let near = earliest.as_secs_f64() * (1.0 - WINDOW_TOLERANCE)
         ..=latest.as_secs_f64() * (1.0 + WINDOW_TOLERANCE);
-    COMMON_WINDOWS_SECS.iter().any(|span| near.contains(span))
+    COMMON_WINDOWS_SECS.iter().any(|secs| near.contains(secs))
 }
 
 /// Returns the multiple of a common window that ended between the bounds, if any.
@@ -59,14 +59,14 @@ pub(in crate::engine::rate_limit) fn safety_factor(window: Duration) -> f64 {
 /// Returns the lowest rate between the two that `burst` units have in one of the common windows.
 pub(super) fn next_candidate_rate(burst: f64, good: Rate, bad: Rate) -> Option<Rate> {
     let is_between = |rate: &Rate| is_rate_between(*rate, good, bad);
-    COMMON_WINDOWS_SECS.iter().rev().map(|span| rate_for_window(burst, *span)).find(is_between)
+    COMMON_WINDOWS_SECS.iter().rev().map(|secs| rate_for_window(burst, *secs)).find(is_between)
 }
 
 /// Returns the likeliest rate between the two that `burst` units have in a common window, if one is
 /// worth an immediate try.
 pub(super) fn search_candidate_rate(burst: f64, good: Rate, bad: Rate) -> Option<Rate> {
     let is_between = |rate: &Rate| is_rate_between(*rate, good, bad);
-    SEARCH_WINDOWS_SECS.iter().map(|span| rate_for_window(burst, *span)).find(is_between)
+    SEARCH_WINDOWS_SECS.iter().map(|secs| rate_for_window(burst, *secs)).find(is_between)
 }
 
 fn is_rate_between(rate: Rate, good: Rate, bad: Rate) -> bool {
@@ -75,13 +75,13 @@ fn is_rate_between(rate: Rate, good: Rate, bad: Rate) -> bool {
 
 /// Returns the common window in which `burst` units have this rate.
 pub(super) fn window_for_rate(burst: f64, rate: Rate) -> Option<Duration> {
-    let is_it =
-        |span: &&f64| (rate_for_window(burst, **span).get() / rate.get() - 1.0).abs() < 1e-9;
-    COMMON_WINDOWS_SECS.iter().find(is_it).map(|span| Duration::from_secs_f64(*span))
+    let is_match =
+        |secs: &&f64| (rate_for_window(burst, **secs).get() / rate.get() - 1.0).abs() < 1e-9;
+    COMMON_WINDOWS_SECS.iter().find(is_match).map(|secs| Duration::from_secs_f64(*secs))
 }
 
-fn rate_for_window(burst: f64, span: f64) -> Rate {
-    Rate::per_second(burst / span)
+fn rate_for_window(burst: f64, window_secs: f64) -> Rate {
+    Rate::per_second(burst / window_secs)
 }
 
 #[cfg(test)]
@@ -92,8 +92,12 @@ mod tests {
     fn a_common_window_within_the_bounds_is_chosen() {
         let seconds = Duration::from_secs;
         assert_eq!(window_between(seconds(3450), seconds(3750)), Some(seconds(3600)));
-        assert_eq!(window_between(seconds(3610), seconds(3750)), None, "none lies in it");
-        assert_eq!(window_between(seconds(50), seconds(60)), None, "no doubt is left");
+        assert_eq!(
+            window_between(seconds(3610), seconds(3750)),
+            None,
+            "no common window lies between"
+        );
+        assert_eq!(window_between(seconds(50), seconds(60)), None, "the bounds are close together");
     }
 
     #[test]
@@ -115,12 +119,12 @@ mod tests {
         assert_eq!(
             window_multiple(seconds(10), seconds(31), seconds(38)),
             None,
-            "none ended in it"
+            "no multiple lies between"
         );
         assert_eq!(
             window_multiple(seconds(11), seconds(30), seconds(38)),
             None,
-            "nobody has such a window"
+            "not a common window"
         );
     }
 

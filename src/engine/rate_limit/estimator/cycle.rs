@@ -64,12 +64,12 @@ pub(super) struct MeasurementCycleState {
 impl MeasurementCycleState {
     /// Returns the state with all times shifted by a clock step.
     pub(super) fn shifted_by(&self, step: ClockStep) -> Self {
-        let moved = |at: i64| Timestamp(at).shifted_by(step).0;
+        let shift = |at: i64| Timestamp(at).shifted_by(step).0;
         Self {
-            started_at: moved(self.started_at),
-            last_sent_at: moved(self.last_sent_at),
-            first_throttled_at: self.first_throttled_at.map(moved),
-            last_throttled_at: self.last_throttled_at.map(moved),
+            started_at: shift(self.started_at),
+            last_sent_at: shift(self.last_sent_at),
+            first_throttled_at: self.first_throttled_at.map(shift),
+            last_throttled_at: self.last_throttled_at.map(shift),
             ..*self
         }
     }
@@ -81,12 +81,15 @@ impl MeasurementCycle {
     }
 
     /// Returns the cycle that begins when this one ends.
-    pub(super) fn next_cycle(&self, told: Option<Duration>, now: Timestamp) -> Self {
+    pub(super) fn next_cycle(&self, retry_after: Option<Duration>, now: Timestamp) -> Self {
         // After an idle time it is unknown how often the limit recovered.
-        let told = told.filter(|told| *told > RETRY_AFTER_IMPRECISE && !self.has_idle_gap);
-        let told = self.throttle.zip(told);
-        let idle = told.map(|(throttle, told)| now.since(throttle.last_at.after(told)));
-        Self { available_before_start: idle, ..Self::new(now) }
+        let retry_after =
+            retry_after.filter(|wait| *wait > RETRY_AFTER_IMPRECISE && !self.has_idle_gap);
+        let available_before_start = self
+            .throttle
+            .zip(retry_after)
+            .map(|(throttle, retry_after)| now.since(throttle.last_at.after(retry_after)));
+        Self { available_before_start, ..Self::new(now) }
     }
 
     /// Returns the bounds of the time between two recoveries of the server, given the bounds of the
@@ -98,7 +101,7 @@ impl MeasurementCycle {
         latest: Duration,
     ) -> (Duration, Duration) {
         match self.available_before_start {
-            Some(idle) => (earliest + idle, latest + idle + RETRY_AFTER_ROUNDING),
+            Some(available) => (earliest + available, latest + available + RETRY_AFTER_ROUNDING),
             None => (earliest, latest),
         }
     }
@@ -109,13 +112,13 @@ impl MeasurementCycle {
     /// A time named by the server counts without our margin; servers round it up to a second.
     pub(super) fn recovery_bounds(
         &self,
-        told: Option<Duration>,
+        retry_after: Option<Duration>,
         now: Timestamp,
     ) -> (Duration, Duration) {
         let last = self.throttle.map_or(self.last_sent_at, |throttle| throttle.last_at);
-        let (earliest, latest) = match told {
-            Some(told) => {
-                let end = last.after(told).since(self.started_at);
+        let (earliest, latest) = match retry_after {
+            Some(retry_after) => {
+                let end = last.after(retry_after).since(self.started_at);
                 (end.saturating_sub(RETRY_AFTER_ROUNDING), end)
             }
             None => (last.since(self.started_at), now.since(self.started_at)),
@@ -129,9 +132,9 @@ impl MeasurementCycle {
     }
 
     /// Excludes an idle time since the throttle; without a throttle, a pause ends the cycle anyway.
-    pub(super) fn exclude_idle(&mut self, rest: Duration) {
+    pub(super) fn exclude_idle(&mut self, idle: Duration) {
         if self.throttle.is_some() {
-            self.map_times(|at| at.after(rest));
+            self.map_times(|at| at.after(idle));
             self.has_idle_gap = true;
         }
     }
@@ -141,12 +144,12 @@ impl MeasurementCycle {
         self.map_times(|at| at.shifted_by(step));
     }
 
-    fn map_times(&mut self, shifted: impl Fn(Timestamp) -> Timestamp) {
-        self.started_at = shifted(self.started_at);
-        self.last_sent_at = shifted(self.last_sent_at);
+    fn map_times(&mut self, shift: impl Fn(Timestamp) -> Timestamp) {
+        self.started_at = shift(self.started_at);
+        self.last_sent_at = shift(self.last_sent_at);
         if let Some(throttle) = &mut self.throttle {
-            throttle.first_at = shifted(throttle.first_at);
-            throttle.last_at = shifted(throttle.last_at);
+            throttle.first_at = shift(throttle.first_at);
+            throttle.last_at = shift(throttle.last_at);
         }
     }
 
@@ -162,18 +165,18 @@ impl MeasurementCycle {
     }
 
     /// Restores a cycle that was throttled, or in which another process was active just now.
-    pub(super) fn restore(memory: &MeasurementCycleState, now: Timestamp) -> Self {
+    pub(super) fn restore(state: &MeasurementCycleState, now: Timestamp) -> Self {
         let throttle =
-            memory.first_throttled_at.zip(memory.last_throttled_at).zip(memory.throttled_at_rate);
-        if throttle.is_none() && now.since(Timestamp(memory.last_sent_at)) > IDLE_THRESHOLD_MIN {
+            state.first_throttled_at.zip(state.last_throttled_at).zip(state.throttled_at_rate);
+        if throttle.is_none() && now.since(Timestamp(state.last_sent_at)) > IDLE_THRESHOLD_MIN {
             return Self::new(now);
         }
         Self {
-            started_at: Timestamp(memory.started_at).min(now),
+            started_at: Timestamp(state.started_at).min(now),
             available_before_start: None,
             has_idle_gap: false,
-            accepted_units: memory.accepted_units.max(0.0),
-            last_sent_at: Timestamp(memory.last_sent_at).min(now),
+            accepted_units: state.accepted_units.max(0.0),
+            last_sent_at: Timestamp(state.last_sent_at).min(now),
             throttle: throttle.map(|((first, last), rate)| ThrottleEpisode {
                 first_at: Timestamp(first).min(now),
                 last_at: Timestamp(last).min(now),

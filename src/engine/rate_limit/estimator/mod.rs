@@ -145,15 +145,15 @@ impl RateEstimator {
 
     /// Replaces the estimate by that of another process. A process that is still inactive or in
     /// slow start keeps its phase, unless the other one was throttled.
-    pub(super) fn merge_from_peer(&mut self, theirs: Self) {
+    pub(super) fn merge_from_peer(&mut self, peer: Self) {
         let is_early =
-            matches!(theirs.phase, EstimatorPhase::Inactive | EstimatorPhase::SlowStart { .. });
-        let (stage, is_binding) = (self.phase, self.is_pace_limited);
-        *self = theirs;
-        self.is_pace_limited = is_binding;
-        if is_early && matches!(stage, EstimatorPhase::Inactive | EstimatorPhase::SlowStart { .. })
+            matches!(peer.phase, EstimatorPhase::Inactive | EstimatorPhase::SlowStart { .. });
+        let (phase, is_pace_limited) = (self.phase, self.is_pace_limited);
+        *self = peer;
+        self.is_pace_limited = is_pace_limited;
+        if is_early && matches!(phase, EstimatorPhase::Inactive | EstimatorPhase::SlowStart { .. })
         {
-            self.phase = stage;
+            self.phase = phase;
         }
     }
 
@@ -198,7 +198,7 @@ impl RateEstimator {
         match self.phase {
             EstimatorPhase::Inactive => RateSource::Unlimited,
             EstimatorPhase::SlowStart { .. } => RateSource::SlowStart,
-            EstimatorPhase::Steady { .. } => RateSource::Learned,
+            EstimatorPhase::Steady { .. } => RateSource::Estimated,
             EstimatorPhase::Probing { .. } => RateSource::Probe,
         }
     }
@@ -215,9 +215,9 @@ impl RateEstimator {
     }
 
     /// Excludes an idle time from the cycle and from the time for which a rate succeeded.
-    pub(super) fn exclude_idle(&mut self, rest: Duration) {
-        self.cycle.exclude_idle(rest);
-        self.phase.map_times(|at| at.after(rest));
+    pub(super) fn exclude_idle(&mut self, idle: Duration) {
+        self.cycle.exclude_idle(idle);
+        self.phase.map_times(|at| at.after(idle));
     }
 
     pub(super) fn shift_by(&mut self, step: ClockStep) {
@@ -282,25 +282,25 @@ impl RateEstimator {
     /// Returns the end of the current window, if all its units are used.
     pub(super) fn window_end(&self, now: Timestamp) -> Option<Timestamp> {
         let window = self.window?;
-        let ends = self.cycle.started_at.after(window);
+        let end = self.cycle.started_at.after(window);
         let is_used = self.matches_first_burst(self.cycle.accepted_units);
-        (is_used && ends > now && !self.has_lock_out).then_some(ends)
+        (is_used && end > now && !self.has_lock_out).then_some(end)
     }
 
-    /// Records the first success after a block. `told`: the time that the server named.
-    pub(super) fn record_recovery(&mut self, told: Option<Duration>, now: Timestamp) {
+    /// Records the first success after a block. `retry_after`: the time that the server named.
+    pub(super) fn record_recovery(&mut self, retry_after: Option<Duration>, now: Timestamp) {
         let Some(throttle) = self.cycle.throttle else { return };
         let cycle = self.cycle;
-        self.cycle = cycle.next_cycle(told, now);
+        self.cycle = cycle.next_cycle(retry_after, now);
         self.throttle_cost = now.since(throttle.first_at);
-        let (earliest, latest) = cycle.recovery_bounds(told, now);
+        let (earliest, latest) = cycle.recovery_bounds(retry_after, now);
         let accepted = cycle.accepted_units.max(1.0);
-        let round = self.matching_window(cycle.window_bounds(earliest, latest));
-        let span = round.unwrap_or(latest);
-        let estimate = Rate::from_units(accepted, span);
+        let matched = self.matching_window(cycle.window_bounds(earliest, latest));
+        let window = matched.unwrap_or(latest);
+        let estimate = Rate::from_units(accepted, window);
         self.estimate = Some(estimate);
         self.cycles = self.cycles.saturating_add(1);
-        let careful = estimate.scaled(round.map_or(common_windows::SAFETY_FACTOR, safety_factor));
+        let safe = estimate.scaled(matched.map_or(common_windows::SAFETY_FACTOR, safety_factor));
         let is_search = match self.phase {
             EstimatorPhase::Inactive | EstimatorPhase::SlowStart { .. } => true,
             EstimatorPhase::Steady { .. } => false,
@@ -309,29 +309,29 @@ impl RateEstimator {
         match (self.phase, self.known_good) {
             (EstimatorPhase::Inactive | EstimatorPhase::SlowStart { .. }, _) | (_, None) => {
                 self.first_burst = Some(accepted);
-                self.window = Some(span);
+                self.window = Some(window);
                 self.known_bad = Some(throttle.rate);
-                self.known_good = Some(careful);
+                self.known_good = Some(safe);
             }
             (EstimatorPhase::Probing { rate, since, units }, Some(good)) => {
                 let end = cycle.started_at.after(latest);
-                let while_trying =
+                let achieved =
                     Rate::from_units(units.max(1.0), end.since(since).max(PROBE_DURATION_MIN));
-                self.record_failed_probe(rate, good, careful, while_trying);
+                self.record_failed_probe(rate, good, safe, achieved);
             }
             (EstimatorPhase::Steady { .. }, Some(good)) => {
                 let is_same = self.matches_first_burst(accepted);
                 if is_same {
                     // The first block ended with a window that had begun long before it.
-                    self.window = Some(span);
+                    self.window = Some(window);
                 }
-                self.decrease_known_good(good, careful, is_same);
+                self.decrease_known_good(good, safe, is_same);
             }
         }
         self.is_pace_limited = false;
         if self.should_restart_slow_start(accepted) {
             self.phase = EstimatorPhase::SlowStart {
-                rate: careful.max(Rate::per_second(SLOW_START_RATE)),
+                rate: safe.max(Rate::per_second(SLOW_START_RATE)),
                 successes: 0,
             };
             self.schedule_probe(now);
@@ -364,35 +364,35 @@ impl RateEstimator {
     }
 
     /// Lowers the good rate after a throttle. `is_burst`: after as many units as the first burst.
-    fn decrease_known_good(&mut self, good: Rate, careful: Rate, is_burst: bool) {
+    fn decrease_known_good(&mut self, good: Rate, safe: Rate, is_burst: bool) {
         self.decreases = self.decreases.saturating_add(1);
         // A lock-out makes the estimate of one cycle too low, so it is applied in steps.
-        let least =
+        let factor_min =
             if self.has_lock_out { DECREASE_FACTOR_MIN_LOCK_OUT } else { DECREASE_FACTOR_MIN };
-        let is_believed = is_burst || self.decreases > 1;
-        let less = if is_believed { careful } else { careful.max(good.scaled(least)) };
-        self.known_good = Some(less.min(good));
+        let is_confirmed = is_burst || self.decreases > 1;
+        let lowered = if is_confirmed { safe } else { safe.max(good.scaled(factor_min)) };
+        self.known_good = Some(lowered.min(good));
         self.failed_probes = 0;
         // A good rate may work again once other clients that share the limit are idle.
         self.known_bad = Some(good.scaled(1.0 + PROBE_STEP));
         self.probe_step = PROBE_STEP_AFTER_DECREASE;
     }
 
-    fn record_failed_probe(&mut self, tried: Rate, good: Rate, careful: Rate, while_trying: Rate) {
+    fn record_failed_probe(&mut self, probed: Rate, good: Rate, safe: Rate, achieved: Rate) {
         self.failed_probes = (self.failed_probes + 1).min(16);
         self.probe_step = PROBE_STEP;
         // The probe and its block together were about as fast as the good rate, which is the
         // ceiling. After a lock-out they never are, so one failed candidate rate is enough.
         let has_next = self
             .first_burst
-            .and_then(|burst| common_windows::next_candidate_rate(burst, good, tried))
+            .and_then(|burst| common_windows::next_candidate_rate(burst, good, probed))
             .is_some();
-        let is_near = tried.get() < good.get() * NEAR_GOOD_FACTOR;
+        let is_near = probed.get() < good.get() * NEAR_GOOD_FACTOR;
         let is_ceiling =
-            (is_near && while_trying.get() > good.get() * 0.9) || (self.has_lock_out && !has_next);
-        self.known_bad = if is_ceiling { None } else { Some(tried) };
-        if careful > good && careful < tried {
-            self.known_good = Some(careful);
+            (is_near && achieved.get() > good.get() * 0.9) || (self.has_lock_out && !has_next);
+        self.known_bad = if is_ceiling { None } else { Some(probed) };
+        if safe > good && safe < probed {
+            self.known_good = Some(safe);
         }
     }
 
@@ -427,11 +427,11 @@ impl RateEstimator {
     fn search_candidates(&mut self, cost_max: Duration, now: Timestamp) {
         self.hold_steady(now);
         let bounds = self.first_burst.zip(self.known_good).zip(self.known_bad);
-        let likely = bounds.and_then(|((burst, good), bad)| {
+        let candidate = bounds.and_then(|((burst, good), bad)| {
             common_windows::search_candidate_rate(burst, good, bad)
         });
-        if let Some(likely) = likely.filter(|_| self.throttle_cost <= cost_max) {
-            self.start_probe_at(likely, now);
+        if let Some(candidate) = candidate.filter(|_| self.throttle_cost <= cost_max) {
+            self.start_probe_at(candidate, now);
         }
     }
 
@@ -469,10 +469,10 @@ impl RateEstimator {
         let good = self.known_good?;
         let small = good.scaled(1.0 + self.probe_step);
         let Some(bad) = self.known_bad else { return Some(small) };
-        if let Some(natural) =
+        if let Some(candidate) =
             self.first_burst.and_then(|burst| common_windows::next_candidate_rate(burst, good, bad))
         {
-            return Some(natural);
+            return Some(candidate);
         }
         let middle = Rate::per_second((good.get() * bad.get()).sqrt());
         Some(if middle.get() > good.get() * 1.05 { middle } else { small })

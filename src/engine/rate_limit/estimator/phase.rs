@@ -23,10 +23,10 @@ pub(in crate::engine::rate_limit) enum EstimatorPhase {
 }
 
 impl EstimatorPhase {
-    pub(super) fn map_times(&mut self, shifted: impl Fn(Timestamp) -> Timestamp) {
+    pub(super) fn map_times(&mut self, shift: impl Fn(Timestamp) -> Timestamp) {
         match self {
             Self::Inactive | Self::SlowStart { .. } => {}
-            Self::Steady { since, .. } | Self::Probing { since, .. } => *since = shifted(*since),
+            Self::Steady { since, .. } | Self::Probing { since, .. } => *since = shift(*since),
         }
     }
 }

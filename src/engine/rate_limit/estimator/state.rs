@@ -54,10 +54,10 @@ pub struct RateEstimatorState {
 impl RateEstimatorState {
     /// Returns the state with all times shifted by a clock step.
     pub(in crate::engine::rate_limit) fn shifted_by(&self, step: ClockStep) -> Self {
-        let moved = |at: i64| Timestamp(at).shifted_by(step).0;
+        let shift = |at: i64| Timestamp(at).shifted_by(step).0;
         Self {
-            next_probe_at: self.next_probe_at.map(moved),
-            rate_since: moved(self.rate_since),
+            next_probe_at: self.next_probe_at.map(shift),
+            rate_since: shift(self.rate_since),
             cycle: self.cycle.shifted_by(step),
             ..self.clone()
         }
@@ -66,22 +66,22 @@ impl RateEstimatorState {
 
 impl RateEstimator {
     pub(in crate::engine::rate_limit) fn to_state(&self) -> RateEstimatorState {
-        let (tried, since, units) = match self.phase {
+        let (probe_rate, since, units) = match self.phase {
             EstimatorPhase::Inactive | EstimatorPhase::SlowStart { .. } => {
                 (None, Timestamp(0), 0.0)
             }
             EstimatorPhase::Steady { since, units } => (None, since, units),
             EstimatorPhase::Probing { rate, since, units } => (Some(rate.get()), since, units),
         };
-        let reached = match self.phase {
+        let slow_start_rate = match self.phase {
             EstimatorPhase::SlowStart { rate, .. } => Some(rate.get()),
             EstimatorPhase::Inactive
             | EstimatorPhase::Steady { .. }
             | EstimatorPhase::Probing { .. } => None,
         };
         RateEstimatorState {
-            slow_start_rate: reached,
-            probe_rate: tried,
+            slow_start_rate,
+            probe_rate,
             rate_since: since.0,
             rate_units: units,
             known_good: self.known_good.map(Rate::get),
@@ -100,7 +100,7 @@ impl RateEstimator {
 
     /// Restores the state as it was written `age` ago.
     pub(in crate::engine::rate_limit) fn restore(
-        memory: &RateEstimatorState,
+        state: &RateEstimatorState,
         age: Duration,
         now: Timestamp,
     ) -> Self {
@@ -108,43 +108,42 @@ impl RateEstimator {
         if age > FORGET_AFTER {
             return new;
         }
-        let cycle = MeasurementCycle::restore(&memory.cycle, now);
-        let rate = |figure: Option<f64>| figure.map(Rate::per_second);
+        let cycle = MeasurementCycle::restore(&state.cycle, now);
+        let rate = |value: Option<f64>| value.map(Rate::per_second);
         let is_fresh = age <= STALE_AFTER;
-        let Some(good) = rate(memory.known_good) else {
-            let mut fresh = Self { cycle, ..new };
-            if let Some(reached) = rate(memory.slow_start_rate).filter(|_| is_fresh) {
-                fresh.start_at_rate(reached.max(Rate::per_second(SLOW_START_RATE)));
+        let Some(good) = rate(state.known_good) else {
+            let mut estimator = Self { cycle, ..new };
+            if let Some(slow_start_rate) = rate(state.slow_start_rate).filter(|_| is_fresh) {
+                estimator.start_at_rate(slow_start_rate.max(Rate::per_second(SLOW_START_RATE)));
             }
-            return fresh;
+            return estimator;
         };
-        let since = Timestamp(memory.rate_since).min(now);
-        let units = memory.rate_units.max(0.0);
-        let settled = EstimatorPhase::Steady { since, units };
-        let tried = rate(memory.probe_rate).filter(|tried| is_fresh && *tried > good);
-        let reached = rate(memory.slow_start_rate).filter(|_| is_fresh);
-        let slow = reached.map(|rate| EstimatorPhase::SlowStart { rate, successes: 0 });
-        let probe = tried.map(|rate| EstimatorPhase::Probing { rate, since, units });
+        let since = Timestamp(state.rate_since).min(now);
+        let units = state.rate_units.max(0.0);
+        let steady = EstimatorPhase::Steady { since, units };
+        let probe_rate = rate(state.probe_rate).filter(|rate| is_fresh && *rate > good);
+        let slow_start_rate = rate(state.slow_start_rate).filter(|_| is_fresh);
+        let slow_start =
+            slow_start_rate.map(|rate| EstimatorPhase::SlowStart { rate, successes: 0 });
+        let probing = probe_rate.map(|rate| EstimatorPhase::Probing { rate, since, units });
         Self {
-            phase: slow.or(probe).unwrap_or(settled),
+            phase: slow_start.or(probing).unwrap_or(steady),
             known_good: Some(good),
-            known_bad: rate(memory.known_bad).filter(|_| is_fresh),
-            estimate: rate(memory.estimate),
-            cycles: if is_fresh { memory.cycles } else { 0 },
-            next_probe_at: memory
-                .next_probe_at
-                .map(|at| if is_fresh { Timestamp(at) } else { now }),
-            failed_probes: if is_fresh { memory.failed_probes.clamp(0, 16) } else { 0 },
-            throttle_cost: Duration::from_millis(memory.throttle_cost_millis),
-            first_burst: memory.first_burst.filter(|burst| *burst >= 1.0),
-            window: memory.window_millis.filter(|window| *window > 0).map(Duration::from_millis),
-            has_lock_out: memory.has_lock_out,
+            known_bad: rate(state.known_bad).filter(|_| is_fresh),
+            estimate: rate(state.estimate),
+            cycles: if is_fresh { state.cycles } else { 0 },
+            next_probe_at: state.next_probe_at.map(|at| if is_fresh { Timestamp(at) } else { now }),
+            failed_probes: if is_fresh { state.failed_probes.clamp(0, 16) } else { 0 },
+            throttle_cost: Duration::from_millis(state.throttle_cost_millis),
+            first_burst: state.first_burst.filter(|burst| *burst >= 1.0),
+            window: state.window_millis.filter(|window| *window > 0).map(Duration::from_millis),
+            has_lock_out: state.has_lock_out,
             cycle,
             ..new
         }
     }
 }
 
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

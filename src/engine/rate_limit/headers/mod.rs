@@ -58,20 +58,20 @@ pub fn parse_headers(
     now: Timestamp,
 ) -> RateLimitHeaders {
     let mut reader = HeaderReader { headers, names, now, limits: Vec::new() };
-    let mut signals = RateLimitHeaders::default();
+    let mut parsed = RateLimitHeaders::default();
     for &(name, text) in headers {
         match name {
-            "retry-after" => signals.retry_after = retry_after::parse(text, reader.server_time()),
-            "age" => signals.is_cached |= parse_count(text).is_some_and(|age| age > 0.0),
+            "retry-after" => parsed.retry_after = retry_after::parse(text, reader.server_time()),
+            "age" => parsed.is_cached |= parse_count(text).is_some_and(|age| age > 0.0),
             _ => {
-                if let Some((family, group, part)) = reader.classify(name) {
-                    reader.read_header(family, group, part, text);
+                if let Some((dialect, group, role)) = reader.classify(name) {
+                    reader.read_header(dialect, group, role, text);
                 }
             }
         }
     }
-    signals.limits = reader.limits;
-    signals
+    parsed.limits = reader.limits;
+    parsed
 }
 
 struct HeaderReader<'a> {
@@ -94,26 +94,26 @@ impl<'a> HeaderReader<'a> {
         }
         [(limit, HeaderRole::Limit), (remaining, HeaderRole::Remaining), (reset, HeaderRole::Reset)]
             .into_iter()
-            .find(|(given, _)| given.as_deref() == Some(name))
-            .map(|(_, part)| (HeaderDialect::Custom, "", part))
+            .find(|(configured, _)| configured.as_deref() == Some(name))
+            .map(|(_, role)| (HeaderDialect::Custom, "", role))
     }
 
-    fn read_header(&mut self, family: HeaderDialect, group: &str, part: HeaderRole, text: &str) {
-        match part {
+    fn read_header(&mut self, dialect: HeaderDialect, group: &str, role: HeaderRole, text: &str) {
+        match role {
             HeaderRole::RateLimit => self.read_current(text),
             HeaderRole::Policy => self.read_policies(text),
-            HeaderRole::Limit => self.read_limits(family, group, text),
+            HeaderRole::Limit => self.read_limits(dialect, group, text),
             HeaderRole::Remaining => {
                 let remaining = parse_count(item_value(text));
-                if let Some(limit) = remaining.and_then(|_| self.limit_entry(family, group)) {
+                if let Some(limit) = remaining.and_then(|_| self.limit_entry(dialect, group)) {
                     limit.remaining = remaining;
                 }
             }
-            HeaderRole::Used => self.read_used(family, group, text),
+            HeaderRole::Used => self.read_used(dialect, group, text),
             HeaderRole::Reset | HeaderRole::ResetAfter => {
-                let window = self.limit_entry(family, group).and_then(|limit| limit.window);
-                let reset = self.parse_reset(family, part, text, window);
-                if let Some(limit) = self.limit_entry(family, group) {
+                let window = self.limit_entry(dialect, group).and_then(|limit| limit.window);
+                let reset = self.parse_reset(dialect, role, text, window);
+                if let Some(limit) = self.limit_entry(dialect, group) {
                     limit.reset = reset;
                 }
             }
@@ -123,15 +123,14 @@ impl<'a> HeaderReader<'a> {
     /// Reads `"default";r=50;t=30, "daily";r=9000`; older: `limit=100, remaining=50, reset=30`.
     fn read_current(&mut self, text: &str) {
         for item in split(text, b',') {
-            if let Some((key, figure)) = item.split_once('=').filter(|(key, _)| !key.contains(';'))
-            {
-                let part = match key.trim() {
+            if let Some((key, value)) = item.split_once('=').filter(|(key, _)| !key.contains(';')) {
+                let role = match key.trim() {
                     "limit" => HeaderRole::Limit,
                     "remaining" => HeaderRole::Remaining,
                     "reset" => HeaderRole::ResetAfter,
                     _ => continue,
                 };
-                self.read_header(HeaderDialect::RateLimit, "", part, figure);
+                self.read_header(HeaderDialect::RateLimit, "", role, value);
                 continue;
             }
             let remaining = parameter(item, "r").and_then(parse_count);
@@ -148,9 +147,9 @@ impl<'a> HeaderReader<'a> {
     /// Reads `"default";q=100;w=60;qu="requests";pk=:dXNlcg==:`; older: `100;w=60`.
     fn read_policies(&mut self, text: &str) {
         for item in split(text, b',') {
-            let own = parse_count(item_value(item));
-            let quota = parameter(item, "q").and_then(parse_count).or(own);
-            let name = if own.is_some() { "" } else { item_value(item) };
+            let item_count = parse_count(item_value(item));
+            let quota = parameter(item, "q").and_then(parse_count).or(item_count);
+            let name = if item_count.is_some() { "" } else { item_value(item) };
             let window = parameter(item, "w").and_then(parse_count).and_then(duration_from_secs);
             let unit = parameter(item, "qu").map(str::to_owned);
             let partition = parameter(item, "pk").map(str::to_owned);
@@ -164,16 +163,16 @@ impl<'a> HeaderReader<'a> {
     }
 
     /// Reads `100`, or with the policies it comes from: `100, 100;w=60, 5000;w=3600`.
-    fn read_limits(&mut self, family: HeaderDialect, group: &str, text: &str) {
+    fn read_limits(&mut self, dialect: HeaderDialect, group: &str, text: &str) {
         let mut in_force = None;
         for item in split(text, b',') {
             let Some(quota) = parse_count(item_value(item)) else { continue };
             let window = parameter(item, "w").and_then(parse_count).and_then(duration_from_secs);
             let first = *in_force.get_or_insert(quota);
-            #[expect(clippy::float_cmp, reason = "the same figure, written twice")]
+            #[expect(clippy::float_cmp, reason = "the same number, written twice")]
             let is_first = first == quota;
             let name = if is_first { group } else { item };
-            if let Some(limit) = self.limit_entry(family, name) {
+            if let Some(limit) = self.limit_entry(dialect, name) {
                 limit.quota = Some(quota);
                 limit.window = window.or(limit.window);
             }
@@ -181,22 +180,22 @@ impl<'a> HeaderReader<'a> {
     }
 
     /// Derives the remaining units from the used ones, unless the former are given too.
-    fn read_used(&mut self, family: HeaderDialect, group: &str, text: &str) {
+    fn read_used(&mut self, dialect: HeaderDialect, group: &str, text: &str) {
         let Some(used) = parse_count(item_value(text)) else { return };
         let total = self.headers.iter().find_map(|(name, text)| {
-            (classify_name(name)? == (family, group, HeaderRole::Limit))
+            (classify_name(name)? == (dialect, group, HeaderRole::Limit))
                 .then(|| parse_count(item_value(text)))?
         });
-        if let (Some(total), Some(limit)) = (total, self.limit_entry(family, group)) {
-            let left = (total - used).max(0.0);
-            limit.remaining = limit.remaining.or(Some(left));
+        if let (Some(total), Some(limit)) = (total, self.limit_entry(dialect, group)) {
+            let remaining = (total - used).max(0.0);
+            limit.remaining = limit.remaining.or(Some(remaining));
         }
     }
 
     /// Returns the limit of this name, creating it if needed, or `None` if there are too many.
-    fn limit_entry(&mut self, family: HeaderDialect, name: &str) -> Option<&mut AdvertisedLimit> {
-        let is_it = |limit: &AdvertisedLimit| limit.dialect == family && limit.name == name;
-        if let Some(at) = self.limits.iter().position(is_it) {
+    fn limit_entry(&mut self, dialect: HeaderDialect, name: &str) -> Option<&mut AdvertisedLimit> {
+        let is_match = |limit: &AdvertisedLimit| limit.dialect == dialect && limit.name == name;
+        if let Some(at) = self.limits.iter().position(is_match) {
             return self.limits.get_mut(at);
         }
         if self.limits.len() == LIMITS_MAX {
@@ -205,12 +204,12 @@ impl<'a> HeaderReader<'a> {
         let window = window_from_name(name);
         self.limits.push(AdvertisedLimit {
             name: name.to_owned(),
-            dialect: family,
+            dialect,
             quota: None,
             window,
             remaining: None,
             reset: None,
-            unit: (window.is_none() && family == HeaderDialect::XRateLimit && !name.is_empty())
+            unit: (window.is_none() && dialect == HeaderDialect::XRateLimit && !name.is_empty())
                 .then(|| name.to_owned()),
             partition: None,
         });
@@ -219,18 +218,18 @@ impl<'a> HeaderReader<'a> {
 
     fn parse_reset(
         &self,
-        family: HeaderDialect,
-        part: HeaderRole,
+        dialect: HeaderDialect,
+        role: HeaderRole,
         text: &str,
         window: Option<Duration>,
     ) -> Option<Reset> {
         let text = text.trim();
-        let Some(figure) = parse_count(text) else {
+        let Some(value) = parse_count(text) else {
             return parse_duration_secs(text)
-                .map(|span| self.delta_reset(span))
+                .map(|secs| self.delta_reset(secs))
                 .or_else(|| self.date_reset(text));
         };
-        let given = match part {
+        let given = match role {
             HeaderRole::ResetAfter => Some(ResetMeaning::DeltaSeconds),
             HeaderRole::Limit
             | HeaderRole::Remaining
@@ -239,13 +238,13 @@ impl<'a> HeaderReader<'a> {
             | HeaderRole::RateLimit
             | HeaderRole::Policy => self.names.reset_meaning,
         };
-        let meaning = given.unwrap_or_else(|| guess_meaning(figure, family, window));
+        let meaning = given.unwrap_or_else(|| guess_meaning(value, dialect, window));
         let is_certain = given.is_some()
-            || figure >= EPOCH_SECONDS_MIN
-            || family == HeaderDialect::RateLimit
-            || family == HeaderDialect::RateLimitLegacy;
-        let after = meaning.delay_from(figure, self.server_time());
-        Some(Reset { value: figure, meaning, is_certain, delay: after })
+            || value >= EPOCH_SECONDS_MIN
+            || dialect == HeaderDialect::RateLimit
+            || dialect == HeaderDialect::RateLimitLegacy;
+        let delay = meaning.delay_from(value, self.server_time());
+        Some(Reset { value, meaning, is_certain, delay })
     }
 
     fn delta_reset(&self, seconds: f64) -> Reset {
@@ -263,13 +262,13 @@ impl<'a> HeaderReader<'a> {
             .or_else(|_| DateTime::parse_from_rfc3339(text))
             .ok()?;
         #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit in 53 bits")]
-        let figure = date.timestamp_millis() as f64 / 1000.0;
+        let value = date.timestamp_millis() as f64 / 1000.0;
         let meaning = ResetMeaning::Date;
         Some(Reset {
-            value: figure,
+            value,
             meaning,
             is_certain: true,
-            delay: meaning.delay_from(figure, self.server_time()),
+            delay: meaning.delay_from(value, self.server_time()),
         })
     }
 
@@ -281,24 +280,24 @@ impl<'a> HeaderReader<'a> {
     }
 }
 
-fn guess_meaning(figure: f64, family: HeaderDialect, window: Option<Duration>) -> ResetMeaning {
-    let longest = match family {
+fn guess_meaning(value: f64, dialect: HeaderDialect, window: Option<Duration>) -> ResetMeaning {
+    let longest = match dialect {
         HeaderDialect::RateLimit | HeaderDialect::RateLimitLegacy => EPOCH_SECONDS_MIN,
         HeaderDialect::XRateLimit | HeaderDialect::Custom => {
             window.map_or(DELTA_SECONDS_MAX, |window| window.as_secs_f64() * 1.5)
         }
     };
-    if figure >= EPOCH_MILLIS_MIN {
+    if value >= EPOCH_MILLIS_MIN {
         ResetMeaning::EpochMillis
-    } else if figure >= EPOCH_SECONDS_MIN {
+    } else if value >= EPOCH_SECONDS_MIN {
         ResetMeaning::EpochSeconds
-    } else if figure <= longest {
+    } else if value <= longest {
         ResetMeaning::DeltaSeconds
     } else {
         ResetMeaning::DeltaMillis
     }
 }
 
-fn duration_from_secs(figure: f64) -> Option<Duration> {
-    Duration::try_from_secs_f64(figure).ok().filter(|span| !span.is_zero())
+fn duration_from_secs(secs: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(secs).ok().filter(|duration| !duration.is_zero())
 }

@@ -26,32 +26,32 @@ pub(super) fn classify_name(name: &str) -> Option<(HeaderDialect, &str, HeaderRo
     let at = name.find("rate")?;
     let (vendor, rest) = name.split_at(at);
     let rest = rest.strip_prefix("ratelimit").or_else(|| rest.strip_prefix("rate-limit"))?;
-    let family =
+    let dialect =
         if vendor.is_empty() { HeaderDialect::RateLimitLegacy } else { HeaderDialect::XRateLimit };
     let Some(tail) = rest.strip_prefix('-') else {
-        return match (rest, family) {
+        return match (rest, dialect) {
             ("", HeaderDialect::RateLimitLegacy) => {
                 Some((HeaderDialect::RateLimit, "", HeaderRole::RateLimit))
             }
-            ("", _) => Some((family, "", HeaderRole::Limit)),
+            ("", _) => Some((dialect, "", HeaderRole::Limit)),
             _ => None,
         };
     };
-    if tail == "policy" && family == HeaderDialect::RateLimitLegacy {
+    if tail == "policy" && dialect == HeaderDialect::RateLimitLegacy {
         return Some((HeaderDialect::RateLimit, "", HeaderRole::Policy));
     }
     if tail == "reset-after" {
-        return Some((family, "", HeaderRole::ResetAfter));
+        return Some((dialect, "", HeaderRole::ResetAfter));
     }
     let (first, after) = tail.split_once('-').unwrap_or((tail, ""));
     let (before, last) = tail.rsplit_once('-').unwrap_or(("", tail));
     role(first)
-        .map(|part| (family, after, part))
-        .or_else(|| role(last).map(|part| (family, before, part)))
+        .map(|role| (dialect, after, role))
+        .or_else(|| role(last).map(|role| (dialect, before, role)))
 }
 
-fn role(word: &str) -> Option<HeaderRole> {
-    match word {
+fn role(name: &str) -> Option<HeaderRole> {
+    match name {
         "limit" => Some(HeaderRole::Limit),
         "remaining" => Some(HeaderRole::Remaining),
         "used" => Some(HeaderRole::Used),
@@ -79,7 +79,7 @@ pub(super) fn parse_duration_secs(text: &str) -> Option<f64> {
     let mut total = 0.0;
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (figure, after) = rest.split_at(digits);
+        let (number, after) = rest.split_at(digits);
         let end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
         let (unit, after) = after.split_at(end);
         let scale = match unit {
@@ -90,7 +90,7 @@ pub(super) fn parse_duration_secs(text: &str) -> Option<f64> {
             "d" => 86_400.0,
             _ => return None,
         };
-        total += parse_count(figure)? * scale;
+        total += parse_count(number)? * scale;
         rest = after;
     }
     (!text.is_empty()).then_some(total)

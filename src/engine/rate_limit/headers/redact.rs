@@ -14,25 +14,25 @@ const PUBLIC_PARAMETERS: [&str; 5] = ["q", "w", "qu", "r", "t"];
 /// Parsing the result gives the same as parsing all `headers`, except for the partition key.
 #[must_use]
 pub fn redact_headers(headers: &[(&str, &str)], names: &HeaderNames) -> Vec<(String, String)> {
-    let mut kept: Vec<(String, String)> = Vec::new();
+    let mut redacted: Vec<(String, String)> = Vec::new();
     for &(name, text) in headers {
         let text = match redaction_rule(name, names) {
             RedactionRule::KeepWhole => text.to_owned(),
             RedactionRule::KeepNumbers => keep_numbers(text),
             RedactionRule::Omit => continue,
         };
-        match kept.iter_mut().find(|(known, _)| known == name) {
-            None => kept.push((name.to_owned(), text)),
+        match redacted.iter_mut().find(|(known, _)| known == name) {
+            None => redacted.push((name.to_owned(), text)),
             // Lines of one list are joined (RFC 9110 §5.3); of anything else the last one counts.
             Some((_, before)) if is_list(name) => *before = format!("{before}, {text}"),
             Some((_, before)) => *before = text,
         }
     }
     // The date of the server alone says nothing about limits.
-    if kept.iter().all(|(name, _)| name == "date") {
-        kept.clear();
+    if redacted.iter().all(|(name, _)| name == "date") {
+        redacted.clear();
     }
-    kept
+    redacted
 }
 
 enum RedactionRule {

@@ -11,12 +11,13 @@ fn parse(headers: &[(&str, &str)]) -> RateLimitHeaders {
 
 /// Formats a limit as `name quota/window remaining reset-in-seconds`, with `-` for absent values.
 fn summarize(limit: &AdvertisedLimit) -> String {
-    let figure =
-        |figure: Option<f64>| figure.map_or_else(|| "-".to_owned(), |figure| figure.to_string());
-    let seconds = |span: Option<Duration>| figure(span.map(|span| span.as_secs_f64()));
-    let (quota, window) = (figure(limit.quota), seconds(limit.window));
-    let (left, reset) = (figure(limit.remaining), seconds(limit.reset.map(|reset| reset.delay)));
-    format!("{} {quota}/{window} {left} {reset}", limit.name).trim_start().to_owned()
+    let number =
+        |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
+    let seconds = |duration: Option<Duration>| number(duration.map(|d| d.as_secs_f64()));
+    let (quota, window) = (number(limit.quota), seconds(limit.window));
+    let remaining = number(limit.remaining);
+    let reset = seconds(limit.reset.map(|reset| reset.delay));
+    format!("{} {quota}/{window} {remaining} {reset}", limit.name).trim_start().to_owned()
 }
 
 fn limits(headers: &[(&str, &str)]) -> Vec<String> {
@@ -33,14 +34,14 @@ fn structured_fields_with_several_policies_are_parsed() {
         ("ratelimit", r#""burst";r=42;t=17, "daily";r=900;t=3600"#),
     ];
     assert_eq!(limits(&headers), ["burst 100/60 42 17", "daily 1000/86400 900 3600"]);
-    let signals = parse(&headers);
-    assert_eq!(signals.limits[1].unit.as_deref(), Some("content-bytes"));
-    assert_eq!(signals.limits[1].partition.as_deref(), Some(":YQ==:"));
+    let parsed = parse(&headers);
+    assert_eq!(parsed.limits[1].unit.as_deref(), Some("content-bytes"));
+    assert_eq!(parsed.limits[1].partition.as_deref(), Some(":YQ==:"));
 }
 
 #[test]
 fn headers_of_known_servers_are_parsed() {
-    for (headers, read) in [
+    for (headers, expected) in [
         (
             &[("ratelimit", "limit=100, remaining=50, reset=30"), ("ratelimit-policy", "100;w=60")]
                 [..],
@@ -100,7 +101,7 @@ fn headers_of_known_servers_are_parsed() {
         (&[("x-ratelimit-remaining", "1"), ("x-ratelimit-reset", "1799999999")], "-/- 1 0"),
         (&[("x-rate-limit", "700")], "700/- - -"),
     ] {
-        assert_eq!(limits(headers), [read], "{headers:?}");
+        assert_eq!(limits(headers), [expected], "{headers:?}");
     }
 }
 
@@ -117,17 +118,18 @@ fn an_epoch_reset_counts_from_the_date_header() {
         limits(&[date, ("x-ratelimit-remaining", "1"), ("x-ratelimit-reset", "1800003630")]),
         ["-/- 1 30"]
     );
-    let told = parse(&[("retry-after", "Fri, 15 Jan 2027 09:05:00 GMT"), date]).retry_after;
-    assert_eq!(told, Some(Duration::from_secs(300)));
+    let retry_after = parse(&[("retry-after", "Fri, 15 Jan 2027 09:05:00 GMT"), date]).retry_after;
+    assert_eq!(retry_after, Some(Duration::from_secs(300)));
 }
 
 #[test]
 fn malformed_headers_are_ignored() {
     for value in ["", "-1", "NaN", "inf", "1e400", "unlimited", "\u{7f}", ";;;", "\"", "1e15"] {
         for name in ["x-ratelimit-remaining", "ratelimit-remaining", "x-ratelimit-limit"] {
-            let signals = parse(&[(name, value)]);
-            let says = |limit: &AdvertisedLimit| limit.quota.is_some() || limit.remaining.is_some();
-            assert!(!signals.limits.iter().any(says), "{name}: {value:?}");
+            let parsed = parse(&[(name, value)]);
+            let has_value =
+                |limit: &AdvertisedLimit| limit.quota.is_some() || limit.remaining.is_some();
+            assert!(!parsed.limits.iter().any(has_value), "{name}: {value:?}");
         }
         assert!(!parse(&[("ratelimit", value), ("ratelimit-policy", value)]).is_exhausted());
     }
@@ -149,9 +151,9 @@ fn configured_names_and_meaning_take_precedence() {
         ..HeaderNames::default()
     };
     let headers = [("x-left", "0"), ("x-again", "900"), ("x-ratelimit-remaining", "9")];
-    let signals = parse_headers(&headers, &names, NOW);
-    assert!(signals.is_exhausted());
-    assert_eq!(signals.limits.iter().map(summarize).collect::<Vec<_>>(), ["-/- 0 0.9"]);
+    let parsed = parse_headers(&headers, &names, NOW);
+    assert!(parsed.is_exhausted());
+    assert_eq!(parsed.limits.iter().map(summarize).collect::<Vec<_>>(), ["-/- 0 0.9"]);
 }
 
 #[test]
@@ -176,12 +178,12 @@ fn redacted_headers_contain_only_limits_and_no_client() {
         ("x-ratelimit-resource", "mine"),
     ];
 
-    let told: Vec<String> = redact_headers(&headers, &names)
+    let redacted: Vec<String> = redact_headers(&headers, &names)
         .iter()
         .map(|(name, text)| format!("{name}: {text}"))
         .collect();
 
-    insta::assert_snapshot!(told.join("\n"), @r#"
+    insta::assert_snapshot!(redacted.join("\n"), @r#"
     date: Fri, 15 Jan 2027 08:00:00 GMT
     ratelimit-policy: "a";q=9;w=60
     ratelimit: "a";r=1;t=30, "b";r=2
@@ -189,6 +191,6 @@ fn redacted_headers_contain_only_limits_and_no_client() {
     x-left: 3
     retry-after: 6
     "#);
-    let only_the_clock = [headers[0], headers[1], headers[3]];
-    assert_eq!(redact_headers(&only_the_clock, &names), []);
+    let without_limits = [headers[0], headers[1], headers[3]];
+    assert_eq!(redact_headers(&without_limits, &names), []);
 }

@@ -20,27 +20,39 @@ impl BucketLevel {
         self.units -= units;
     }
 
-    /// Returns the time at which the level reaches `units`, with a capacity of `full`.
-    pub(super) fn reaches_at(self, units: f64, rate: Rate, full: f64, now: Timestamp) -> Timestamp {
-        let lacking = units - self.level_at(rate, full, now);
+    /// Returns the time at which the level reaches `units`, with this `capacity`.
+    pub(super) fn reaches_at(
+        self,
+        units: f64,
+        rate: Rate,
+        capacity: f64,
+        now: Timestamp,
+    ) -> Timestamp {
+        let lacking = units - self.level_at(rate, capacity, now);
         if lacking <= 1e-6 {
             return now;
         }
         now.after(Rate::per_second(rate.get() / lacking).interval())
     }
 
-    /// Corrects the level by a reply that leaves `left` units, after subtracting those in flight.
-    /// The server reports a whole number, from any time between request and reply, and may or may
-    /// not have counted the requests in flight.
-    pub(super) fn update(&mut self, left: f64, rate: Rate, full: f64, context: &ReplyContext) {
-        let came_back = rate.get() * context.now.since(context.sent_at).as_secs_f64();
-        let most = left + context.in_flight + 1.0 + came_back;
-        let units = self.level_at(rate, full, context.now).clamp(left, most);
+    /// Corrects the level by a reply that leaves `remaining` units, after subtracting those in
+    /// flight. The server reports a whole number, from any time between request and reply, and may
+    /// or may not have counted the requests in flight.
+    pub(super) fn update(
+        &mut self,
+        remaining: f64,
+        rate: Rate,
+        capacity: f64,
+        context: &ReplyContext,
+    ) {
+        let refilled = rate.get() * context.now.since(context.sent_at).as_secs_f64();
+        let units_max = remaining + context.in_flight + 1.0 + refilled;
+        let units = self.level_at(rate, capacity, context.now).clamp(remaining, units_max);
         *self = Self { units, measured_at: context.now };
     }
 
-    fn level_at(self, rate: Rate, full: f64, now: Timestamp) -> f64 {
-        (self.units + rate.get() * now.since(self.measured_at).as_secs_f64()).min(full)
+    fn level_at(self, rate: Rate, capacity: f64, now: Timestamp) -> f64 {
+        (self.units + rate.get() * now.since(self.measured_at).as_secs_f64()).min(capacity)
     }
 }
 
@@ -48,7 +60,7 @@ impl BucketLevel {
 mod tests {
     use super::*;
 
-    const FULL: f64 = 5.0;
+    const CAPACITY: f64 = 5.0;
 
     fn reply_context(sent: i64, now: i64) -> ReplyContext {
         ReplyContext {
@@ -64,25 +76,25 @@ mod tests {
     #[test]
     fn late_reply_does_not_remove_refilled_units() {
         let rate = Rate::per_second(1.0);
-        let mut credit = BucketLevel::new(Timestamp(0));
-        credit.update(1.0, rate, FULL, &reply_context(0, 0));
-        credit.spend(1.0);
+        let mut level = BucketLevel::new(Timestamp(0));
+        level.update(1.0, rate, CAPACITY, &reply_context(0, 0));
+        level.spend(1.0);
 
-        credit.update(0.0, rate, FULL, &reply_context(0, 600));
+        level.update(0.0, rate, CAPACITY, &reply_context(0, 600));
 
-        assert_eq!(credit.reaches_at(1.0, rate, FULL, Timestamp(600)), Timestamp(1_000));
+        assert_eq!(level.reaches_at(1.0, rate, CAPACITY, Timestamp(600)), Timestamp(1_000));
     }
 
     #[test]
     fn a_lower_reported_level_is_taken_over() {
         let rate = Rate::per_second(1.0);
-        let mut credit = BucketLevel::new(Timestamp(0));
-        credit.update(4.0, rate, FULL, &reply_context(0, 0));
+        let mut level = BucketLevel::new(Timestamp(0));
+        level.update(4.0, rate, CAPACITY, &reply_context(0, 0));
 
-        credit.update(0.0, rate, FULL, &reply_context(1_000, 1_000));
+        level.update(0.0, rate, CAPACITY, &reply_context(1_000, 1_000));
 
         assert_eq!(
-            credit.reaches_at(2.0, rate, FULL, Timestamp(1_000)),
+            level.reaches_at(2.0, rate, CAPACITY, Timestamp(1_000)),
             Timestamp(2_000),
             "one more at most"
         );

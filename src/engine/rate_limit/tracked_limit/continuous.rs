@@ -25,7 +25,7 @@ impl TrackedLimit {
 
     /// Returns the rate that keeps the remaining units near a small target: units left over are
     /// wasted.
-    pub(super) fn continuous_rate(&self, even: Option<Rate>, now: Timestamp) -> Option<Rate> {
+    pub(super) fn continuous_rate(&self, even_rate: Option<Rate>, now: Timestamp) -> Option<Rate> {
         if !self.is_continuous() {
             return None;
         }
@@ -38,19 +38,20 @@ impl TrackedLimit {
             // root of the quota.
             (quota * 0.02).max(0.4 * quota.sqrt()).max(1.0)
         };
-        let refill = match (even, self.refill.rate()) {
-            (Some(even), Some(seen)) if self.available < 0.5 * target => {
-                seen.min(even).max(even.scaled(0.1))
+        let refill = match (even_rate, self.refill.rate()) {
+            (Some(even_rate), Some(measured)) if self.available < 0.5 * target => {
+                measured.min(even_rate).max(even_rate.scaled(0.1))
             }
-            (Some(even), _) => even,
-            (None, Some(seen)) => seen,
+            (Some(even_rate), _) => even_rate,
+            (None, Some(measured)) => measured,
             (None, None) => return None,
         };
-        let gained = refill.get() * now.since(self.read_at).as_secs_f64().min(1.0);
-        let above = 2.0 * (self.available + gained - target) / quota;
+        let refilled = refill.get() * now.since(self.read_at).as_secs_f64().min(1.0);
+        let excess = 2.0 * (self.available + refilled - target) / quota;
         // While most units remain, the measured refill is no more than what was spent.
-        let most = if even.is_none() && self.available > 0.5 * quota { 2.0 } else { 1.05 };
-        Some(refill.scaled((1.0 + above).clamp(0.3, most)))
+        let max_factor =
+            if even_rate.is_none() && self.available > 0.5 * quota { 2.0 } else { 1.05 };
+        Some(refill.scaled((1.0 + excess).clamp(0.3, max_factor)))
     }
 
     /// Returns the time until which too few units remain for `weight`.
@@ -64,25 +65,25 @@ impl TrackedLimit {
             return None;
         }
         let refill = self.refill_rate()?;
-        let gained = refill.get() * now.since(self.read_at).as_secs_f64();
-        let lacking = weight - (self.available + gained);
+        let refilled = refill.get() * now.since(self.read_at).as_secs_f64();
+        let lacking = weight - (self.available + refilled);
         let by_rate = if lacking > 1e-6 {
             now.after(Rate::per_second(refill.get() / lacking).interval())
         } else {
             now
         };
-        if let Some(back_at) =
+        if let Some(replenished_at) =
             self.window.and_then(|window| self.replenished_at(weight, in_flight, window, now))
         {
-            return (back_at > now).then_some(back_at);
+            return (replenished_at > now).then_some(replenished_at);
         }
         if in_flight > 0 && !self.has_short_window() {
             // The next reply is more precise than the clock.
             return Some(by_rate.max(now.after(REPLY_POLL_INTERVAL)));
         }
         let is_used_up = self.limit.remaining.is_some_and(|remaining| remaining < weight);
-        let told = self.reset_at.filter(|_| is_used_up && !self.has_short_window());
-        match told.map(|at| at.after(self.reset_rounding())) {
+        let reset_at = self.reset_at.filter(|_| is_used_up && !self.has_short_window());
+        match reset_at.map(|at| at.after(self.reset_rounding())) {
             Some(at) if at > now => Some(at),
             // At the reset one unit is certainly back; only the reply tells about more.
             Some(_) if self.spent_since_read == 0.0 => None,
@@ -103,26 +104,30 @@ impl TrackedLimit {
         now: Timestamp,
     ) -> Option<Timestamp> {
         let lacking = weight - self.available;
-        let told = self.reset_at.map(|at| at.after(self.reset_rounding()));
-        let ours = self.spent_window.units_expired_at(lacking, window, self.read_at);
+        let reset_at = self.reset_at.map(|at| at.after(self.reset_rounding()));
+        let own_expiry = self.spent_window.units_expired_at(lacking, window, self.read_at);
         // A window that restarted meanwhile counts fewer units than we spent within one window.
         #[expect(clippy::cast_precision_loss, reason = "units in flight are few")]
         let room = self.capacity - weight - in_flight as f64;
-        let ours = ours
+        let own_expiry = own_expiry
             .zip(self.spent_window.drained_to_at(room, window, now))
-            .map(|(told, old)| told.max(old));
+            .map(|(expired_at, room_at)| expired_at.max(room_at));
         let rate = self.refill_rate()?;
-        let ours =
-            ours.map(|at| at.max(self.bucket_level.reaches_at(weight, rate, self.capacity, now)));
-        told.filter(|_| lacking <= weight && !self.has_short_window()).into_iter().chain(ours).min()
+        let own_expiry = own_expiry
+            .map(|at| at.max(self.bucket_level.reaches_at(weight, rate, self.capacity, now)));
+        reset_at
+            .filter(|_| lacking <= weight && !self.has_short_window())
+            .into_iter()
+            .chain(own_expiry)
+            .min()
     }
 
     pub(super) fn refill_rate(&self) -> Option<Rate> {
-        let even = self
+        let even_rate = self
             .limit
             .quota
             .zip(self.window)
             .map(|(quota, window)| Rate::from_units(quota, window));
-        even.or_else(|| self.refill.rate())
+        even_rate.or_else(|| self.refill.rate())
     }
 }

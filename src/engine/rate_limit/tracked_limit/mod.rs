@@ -157,8 +157,8 @@ impl TrackedLimit {
         if let Some(remaining) = limit.remaining {
             let reserved = limit.quota.unwrap_or(0.0) * context.reserve;
             self.available = remaining - reserved - context.in_flight;
-            let trickles = self.renewal != RenewalKind::FixedWindow;
-            self.refill.measure(remaining, limit.quota, trickles, context);
+            let may_be_continuous = self.renewal != RenewalKind::FixedWindow;
+            self.refill.measure(remaining, limit.quota, may_be_continuous, context);
             if let Some(rate) = self.refill_rate() {
                 self.bucket_level.update(self.available, rate, self.capacity, context);
             }
@@ -189,20 +189,24 @@ impl TrackedLimit {
             return None;
         }
         let quota = self.limit.quota.map(|quota| quota * (1.0 - reserve));
-        let even = quota.zip(self.window).map(|(quota, window)| Rate::from_units(quota, window));
-        if let Some(rate) = self.continuous_rate(even, now) {
+        let even_rate =
+            quota.zip(self.window).map(|(quota, window)| Rate::from_units(quota, window));
+        if let Some(rate) = self.continuous_rate(even_rate, now) {
             return Some(rate);
         }
-        let ahead = self.reset_at.filter(|at| *at > now).map(|_| self.earliest_reset_at.since(now));
-        let (Some(ahead), false) = (ahead, self.available.is_infinite()) else { return even };
+        let until_reset =
+            self.reset_at.filter(|at| *at > now).map(|_| self.earliest_reset_at.since(now));
+        let (Some(until_reset), false) = (until_reset, self.available.is_infinite()) else {
+            return even_rate;
+        };
         if self.is_reset_unit_unknown(now) {
-            return even;
+            return even_rate;
         }
         let rate = Rate::from_units(
             (self.available + 0.5).max(0.01),
-            ahead.max(Duration::from_millis(500)),
+            until_reset.max(Duration::from_millis(500)),
         );
-        Some(even.map_or(rate, |even| rate.min(even.scaled(CATCH_UP_FACTOR))))
+        Some(even_rate.map_or(rate, |even_rate| rate.min(even_rate.scaled(CATCH_UP_FACTOR))))
     }
 
     /// Returns the time until which a request of `weight` must wait because too few units remain.
@@ -223,8 +227,8 @@ impl TrackedLimit {
         if self.available >= weight || now >= until {
             return None;
         }
-        let settled = self.unit_detector.started_at.after(UNIT_DETECTION_TIME);
-        Some(if self.is_reset_unit_unknown(now) { until.min(settled) } else { until })
+        let detection_end = self.unit_detector.started_at.after(UNIT_DETECTION_TIME);
+        Some(if self.is_reset_unit_unknown(now) { until.min(detection_end) } else { until })
     }
 
     /// Starts a new window when the reset has passed without a reply.
@@ -242,9 +246,10 @@ impl TrackedLimit {
             {
                 self.available = self.capacity;
                 // A window may have passed unused; its end still lies on the same grid.
-                let late = now.since(reset_at).as_millis();
-                let passed = u32::try_from(late / window.as_millis().max(1)).unwrap_or(u32::MAX);
-                reset_at.after(window.saturating_mul(passed.saturating_add(1)))
+                let overdue_millis = now.since(reset_at).as_millis();
+                let windows_passed =
+                    u32::try_from(overdue_millis / window.as_millis().max(1)).unwrap_or(u32::MAX);
+                reset_at.after(window.saturating_mul(windows_passed.saturating_add(1)))
             }
             Some(_) | None => {
                 self.available = weight;
@@ -286,8 +291,8 @@ impl TrackedLimit {
     }
 
     fn reset_meaning(&self) -> Option<ResetMeaning> {
-        let written = self.limit.reset.map(|reset| reset.meaning);
-        self.unit_detector.detected.or(written)
+        let advertised = self.limit.reset.map(|reset| reset.meaning);
+        self.unit_detector.detected.or(advertised)
     }
 
     /// Detects contradictory headers: a success that leaves nothing although a window has just
@@ -324,24 +329,24 @@ impl TrackedLimit {
         let now = context.now;
         let meaning =
             if reset.is_certain { reset.meaning } else { self.detect_reset_unit(reset, now) };
-        let after = if meaning == reset.meaning {
+        let delay = if meaning == reset.meaning {
             reset.delay
         } else {
             meaning.delay_from(reset.value, now)
         };
-        if after > RESET_DELAY_MAX {
+        if delay > RESET_DELAY_MAX {
             self.reset_at = None;
             return;
         }
-        let seen = now.after(after);
+        let seen = now.after(delay);
         let Some(known) = self.reset_at else {
             self.set_reset(seen, now);
             return;
         };
         let moved = seen.since(known);
         // A reset that moves along with the clock is not stable, however small its steps.
-        let creeps = seen.since(self.earliest_reset_at) > RESET_TOLERANCE * 2;
-        if moved <= RESET_TOLERANCE && known.since(seen) <= RESET_TOLERANCE && !creeps {
+        let is_drifting = seen.since(self.earliest_reset_at) > RESET_TOLERANCE * 2;
+        if moved <= RESET_TOLERANCE && known.since(seen) <= RESET_TOLERANCE && !is_drifting {
             if now.since(self.reset_stable_since) > RESET_TOLERANCE * 4 {
                 self.renewal = RenewalKind::FixedWindow;
             }
@@ -361,33 +366,33 @@ impl TrackedLimit {
         if is_due && is_full {
             if self.renewal != RenewalKind::Continuous {
                 self.refill.reset();
-                self.window = limit
-                    .window
-                    .or_else(|| Some(seen.since(known)).filter(|span| *span > SHORT_WINDOW_MAX));
+                self.window = limit.window.or_else(|| {
+                    Some(seen.since(known)).filter(|window| *window > SHORT_WINDOW_MAX)
+                });
             }
         } else if seen > known {
             self.renewal = RenewalKind::Continuous;
-            self.infer_window(after, now);
+            self.infer_window(delay, now);
         }
         self.set_reset(seen, now);
     }
 
     /// Infers the window if it is not advertised. A reset that is always equally far ahead names
     /// the time at which all units are back, which is one window away.
-    fn infer_window(&mut self, after: Duration, now: Timestamp) {
-        let (before, since) = self.reset_distance;
-        if after.abs_diff(before) > RESET_TOLERANCE {
-            self.reset_distance = (after, now);
+    fn infer_window(&mut self, delay: Duration, now: Timestamp) {
+        let (previous, since) = self.reset_distance;
+        if delay.abs_diff(previous) > RESET_TOLERANCE {
+            self.reset_distance = (delay, now);
             return;
         }
         let is_all = match self.limit.quota.zip(self.refill.rate()) {
             Some((quota, refill)) => {
-                now.since(since) > after && after.as_secs_f64() * refill.get() > quota / 2.0
+                now.since(since) > delay && delay.as_secs_f64() * refill.get() > quota / 2.0
             }
             None => self.refill.units_without_refill >= UNITS_WITHOUT_REFILL_MAX,
         };
-        if is_all && after > SHORT_WINDOW_MAX && self.limit.window.is_none() {
-            self.window = Some(after);
+        if is_all && delay > SHORT_WINDOW_MAX && self.limit.window.is_none() {
+            self.window = Some(delay);
         }
     }
 

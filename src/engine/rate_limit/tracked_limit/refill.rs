@@ -63,34 +63,34 @@ impl RefillRate {
         &mut self,
         remaining: f64,
         quota: Option<f64>,
-        trickles: bool,
+        may_be_continuous: bool,
         context: &ReplyContext,
     ) {
-        let again = Self { rate: self.rate, ..Self::new(remaining, context) };
-        if !context.is_accepted || !trickles || self.is_invalid {
-            *self = again;
+        let restarted = Self { rate: self.rate, ..Self::new(remaining, context) };
+        if !context.is_accepted || !may_be_continuous || self.is_invalid {
+            *self = restarted;
             return;
         }
-        let passed = context.now.since(self.measured_since);
-        if passed < if self.rate.is_none() { FIRST_MEASURE_SPAN_MIN } else { MEASURE_SPAN_MIN } {
+        let elapsed = context.now.since(self.measured_since);
+        if elapsed < if self.rate.is_none() { FIRST_MEASURE_SPAN_MIN } else { MEASURE_SPAN_MIN } {
             return;
         }
         let used = context.accepted_units - self.accepted_units;
-        let came_back = used + remaining - self.remaining;
-        let barren = self.units_without_refill + used;
-        *self = again;
-        if came_back <= 0.0 {
-            self.units_without_refill = barren;
+        let refilled = used + remaining - self.remaining;
+        let units_without_refill = self.units_without_refill + used;
+        *self = restarted;
+        if refilled <= 0.0 {
+            self.units_without_refill = units_without_refill;
             return;
         }
-        let seen = Rate::from_units(came_back, passed);
+        let measured = Rate::from_units(refilled, elapsed);
         let is_nearly_full = quota.is_some_and(|quota| remaining > NEARLY_FULL_SHARE * quota);
         self.rate = Some(match self.rate {
-            Some(rate) if is_nearly_full => rate.max(seen),
+            Some(rate) if is_nearly_full => rate.max(measured),
             Some(rate) => Rate::per_second(
-                rate.get() * (1.0 - SMOOTHING_FACTOR) + seen.get() * SMOOTHING_FACTOR,
+                rate.get() * (1.0 - SMOOTHING_FACTOR) + measured.get() * SMOOTHING_FACTOR,
             ),
-            None => seen,
+            None => measured,
         });
     }
 }

@@ -23,29 +23,29 @@ pub(super) struct ResetUnitDetector {
 }
 
 impl ResetUnitDetector {
-    pub(super) fn new(figure: f64, now: Timestamp) -> Self {
-        Self { started_at: now, first_value: figure, detected: None }
+    pub(super) fn new(value: f64, now: Timestamp) -> Self {
+        Self { started_at: now, first_value: value, detected: None }
     }
 
     /// Observes a later value. `is_due`: the reset has come, so that a jump is expected.
-    pub(super) fn observe(&mut self, figure: f64, is_due: bool, now: Timestamp) {
-        let fallen = self.first_value - figure;
-        let passed = now.since(self.started_at).as_secs_f64();
-        let slope = fallen / passed.max(0.001);
-        if fallen < 0.0 || passed > SLOPE_SPAN_MAX_SECS {
-            let leapt = figure > (self.first_value * 100.0).max(1000.0);
-            let settled = self.detected.filter(|_| !leapt || is_due);
-            *self = Self { detected: settled, ..Self::new(figure, now) };
-        } else if passed >= SLOPE_SPANS_SECS.0 && MILLIS_SLOPE.contains(&slope) {
+    pub(super) fn observe(&mut self, value: f64, is_due: bool, now: Timestamp) {
+        let decrease = self.first_value - value;
+        let elapsed = now.since(self.started_at).as_secs_f64();
+        let slope = decrease / elapsed.max(0.001);
+        if decrease < 0.0 || elapsed > SLOPE_SPAN_MAX_SECS {
+            let has_jumped = value > (self.first_value * 100.0).max(1000.0);
+            let detected = self.detected.filter(|_| !has_jumped || is_due);
+            *self = Self { detected, ..Self::new(value, now) };
+        } else if elapsed >= SLOPE_SPANS_SECS.0 && MILLIS_SLOPE.contains(&slope) {
             self.detected = Some(ResetMeaning::DeltaMillis);
-        } else if passed >= SLOPE_SPANS_SECS.1 && SECONDS_SLOPE.contains(&slope) {
+        } else if elapsed >= SLOPE_SPANS_SECS.1 && SECONDS_SLOPE.contains(&slope) {
             self.detected = Some(ResetMeaning::DeltaSeconds);
         }
     }
 
     /// Compares a value with the seconds until all units are back.
-    pub(super) fn compare_with_full_refill(&mut self, figure: f64, whole: f64) {
-        if self.detected.is_none() && figure > 10.0 * whole.max(1.0) {
+    pub(super) fn compare_with_full_refill(&mut self, value: f64, full_refill_secs: f64) {
+        if self.detected.is_none() && value > 10.0 * full_refill_secs.max(1.0) {
             self.detected = Some(ResetMeaning::DeltaMillis);
         }
     }
@@ -57,26 +57,26 @@ mod tests {
 
     #[test]
     fn the_slope_tells_milliseconds_from_seconds() {
-        for (figures, meaning) in [
+        for (values, meaning) in [
             ([60_000.0, 59_500.0, 58_000.0], ResetMeaning::DeltaMillis),
             ([60.0, 60.0, 58.0], ResetMeaning::DeltaSeconds),
         ] {
-            let mut doubt = ResetUnitDetector::new(figures[0], Timestamp(0));
-            doubt.observe(figures[1], false, Timestamp(500));
-            doubt.observe(figures[2], false, Timestamp(2_000));
-            assert_eq!(doubt.detected, Some(meaning));
+            let mut detector = ResetUnitDetector::new(values[0], Timestamp(0));
+            detector.observe(values[1], false, Timestamp(500));
+            detector.observe(values[2], false, Timestamp(2_000));
+            assert_eq!(detector.detected, Some(meaning));
         }
     }
 
     #[test]
     fn a_unit_that_changes_is_detected_again() {
-        let mut doubt = ResetUnitDetector::new(60.0, Timestamp(0));
-        doubt.observe(57.0, false, Timestamp(3_000));
-        assert_eq!(doubt.detected, Some(ResetMeaning::DeltaSeconds));
+        let mut detector = ResetUnitDetector::new(60.0, Timestamp(0));
+        detector.observe(57.0, false, Timestamp(3_000));
+        assert_eq!(detector.detected, Some(ResetMeaning::DeltaSeconds));
 
-        doubt.observe(56_900.0, false, Timestamp(3_100));
-        assert_eq!(doubt.detected, None);
-        doubt.observe(56_700.0, false, Timestamp(3_300));
-        assert_eq!(doubt.detected, Some(ResetMeaning::DeltaMillis));
+        detector.observe(56_900.0, false, Timestamp(3_100));
+        assert_eq!(detector.detected, None);
+        detector.observe(56_700.0, false, Timestamp(3_300));
+        assert_eq!(detector.detected, Some(ResetMeaning::DeltaMillis));
     }
 }
