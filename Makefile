@@ -16,7 +16,7 @@ quick: lint ## checks format and lints, and runs every test that needs no socket
 test: setup lint docs ## runs every check and test, and counts the tests by kind; as root on Debian it installs the programs they need
 	@tests/setup/run
 
-soak: ## runs the long simulation of faults and crashes, a thousand cases of ten days; about an hour on two cores
+soak: ## runs the long simulation of faults and crashes, a thousand cases of ten days; about ten minutes on two cores, once built
 	SIMULATION_CASES=1000 cargo test --release --test simulation random_faults_and_crashes
 
 # What cannot be fetched is skipped: the tests that need it report that, and fail where no test may be skipped.

@@ -1,4 +1,4 @@
-//! Cost of the rate limiter per request: admission, parsing of the headers, recording of the reply.
+//! Cost of the rate limiter per request: admission, parsing of headers, recording of the response.
 //!
 //! ```text
 //! cargo bench --bench decide
@@ -10,8 +10,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use cynosure::engine::rate_limit::{
-    HeaderNames, RateLimitHeaders, RateLimitPolicy, RateLimitReply, RateLimiter, ReplyOutcome,
-    SendDecision, parse_headers,
+    HeaderNames, RateLimitHeaders, RateLimitPolicy, RateLimitResponse, RateLimiter,
+    ResponseOutcome, SendDecision, parse_headers,
 };
 use cynosure::engine::{RandomSample, Timestamp};
 
@@ -55,8 +55,8 @@ fn main() {
     ] {
         let names = HeaderNames::default();
         let signals = parse_headers(&headers, &names, START);
-        let decide = best_of_rounds(|| measure_decisions(&signals));
-        let read = best_of_rounds(|| {
+        let decide = best_measurement(|| measure_decisions(&signals));
+        let read = best_measurement(|| {
             for _ in 0..REQUESTS {
                 black_box(parse_headers(black_box(&headers), &names, START));
             }
@@ -69,13 +69,13 @@ fn main() {
 fn measure_decisions(signals: &RateLimitHeaders) {
     let mut limiter = RateLimiter::new(RateLimitPolicy::default(), START);
     let mut now = START;
-    let reply = RateLimitReply { outcome: ReplyOutcome::Accepted, headers: signals };
+    let response = RateLimitResponse { outcome: ResponseOutcome::Accepted, headers: signals };
     let mut sent = 0;
     while sent < REQUESTS {
         match limiter.admit(1, now) {
             SendDecision::Admitted(token) => {
                 sent += 1;
-                black_box(limiter.record_reply(token, &reply, now, RandomSample(sent)));
+                black_box(limiter.record_response(token, &response, now, RandomSample(sent)));
             }
             SendDecision::Wait { until, .. } => now = until,
         }
@@ -83,12 +83,12 @@ fn measure_decisions(signals: &RateLimitHeaders) {
     black_box(limiter);
 }
 
-/// Returns the nanoseconds per request of the best round.
-fn best_of_rounds(mut round: impl FnMut()) -> f64 {
+/// Returns the nanoseconds per request of the best measurement.
+fn best_measurement(mut measure: impl FnMut()) -> f64 {
     let mut least = Duration::MAX;
     for _ in 0..MEASUREMENTS {
         let start = Instant::now();
-        round();
+        measure();
         least = least.min(start.elapsed());
     }
     least.as_secs_f64() * 1e9 / f64::from(REQUESTS)

@@ -1,41 +1,40 @@
-//! Cynosure lists every thread of a mailbox, stores each one durably, and keeps going for weeks
-//! without a person.
+//! Cynosure lists every message of a mailbox, stores each one durably, and works unattended for weeks.
 //!
 //! ```text
-//! source ──answers──▶ worker ──events──▶ engine ──effects──▶ worker ──▶ archive, ledger, state file ──▶ status
+//! source ──results──▶ worker ──events──▶ engine ──effects──▶ worker ──▶ archive, ledger, state file ──▶ status
 //! ```
 //!
-//! Data moves one way. The [`worker`] waits for an answer, a deadline or a signal; has the [`engine`]
-//! decide what it means; and performs what was decided. The engine is pure: time and chance come in
-//! as arguments, so that the whole behaviour runs in virtual time in the tests.
+//! Data flows in one direction. The [`worker`] waits for a result, a deadline or a signal, passes it
+//! to the [`engine`] as an event, and carries out the effects that the engine returns. The engine is
+//! pure: time and random numbers are arguments, so that tests run the whole behaviour in virtual time.
 //!
-//! What holds, whatever happens:
+//! Invariants:
 //!
-//! - An item is `stored` when its bytes, its name and its row are on disk, in that order.
-//! - Listed ids are in the ledger before the place that follows them.
-//! - `listed = stored + gone + quarantined`, and a session ends no sooner.
-//! - Every state but `completed` has a deadline and a reason, and outlives the process.
-//! - What a server asks for is obeyed, and costs no attempt.
-//! - No secret is in a log, a state, a ledger, an error or a command line.
+//! - An item is `stored` when its bytes, its name and its ledger row are on disk, in that order.
+//! - Listed ids are in the ledger before the page token that follows them.
+//! - `listed = stored + gone + quarantined` holds before a session is completed.
+//! - Every state but `completed` has a deadline and a reason, and survives the process.
+//! - A wait that a server demands is respected, and counts as no attempt.
+//! - No secret is written to a log, a state file, a ledger, an error or a command line.
 //!
-//! A folder may use only what stands above its line here; `tests/tidy.rs` holds it to that. Read them
-//! in this order.
+//! A module may use only the modules listed above it; `tests/tidy.rs` enforces this. Read them in
+//! this order.
 
-// DECIDES: the state machine, what failures deserve, how fast a server may be asked, how long to wait.
+// Decides: state machine, classification of failures, rate limits, backoff.
 pub mod engine;
 
-// TRIES AGAIN: named policies for a failure that may be gone in a moment, also for programs other than this one.
+// Retries: named retry policies, also usable by other programs.
 pub mod retry;
 
-// TOUCHES: durable file operations and locks, and a disk in memory to take their place.
+// Durable file operations and locks, and an in-memory disk for tests.
 pub mod disk;
 
-// SAYS numbers and times in words, the same everywhere a person reads them.
+// Numbers and times as text for users.
 pub mod human;
 
-// Each speaks to one thing, and none to another of them.
-// READS config.toml and credentials; FETCHES by HTTP; REMEMBERS in SQLite; KEEPS the files; PUBLISHES the state;
-// SPEAKS to systemd; MEASURES for whoever collects metrics; SHOWS all of it over HTTP.
+// One outside system each; independent of each other: config.toml and credentials (config), HTTP (source),
+// SQLite (ledger), stored files (archive), state files (state), systemd, metrics and traces (telemetry),
+// alert channels (notify), the HTTP server (endpoint).
 pub mod archive;
 pub mod config;
 pub mod endpoint;
@@ -46,17 +45,17 @@ pub mod state;
 pub mod systemd;
 pub mod telemetry;
 
-// DRIVES: the loop of one source, and all sources side by side.
+// The event loop of a source, and all sources side by side.
 pub mod worker;
 
-// WATCHES: the workers from outside, by their state files and their unit.
+// Observes the workers from outside, through their state files and units.
 pub mod monitor;
 
-// REHEARSES: a policy against a made-up server in virtual time, before it meets a real one. Reads its files as config does.
+// Simulates a rate-limiting policy against a server model in virtual time.
 pub mod simulate;
 
-// The embedded mailbox service, for trying it out and for tests. Uses nothing of the above.
+// Embedded mailbox service for demonstrations and tests. Uses none of the modules above.
 pub mod demo;
 
-// The commands.
+// Commands.
 pub mod cli;

@@ -1,4 +1,4 @@
-//! The command line.
+//! Entry point of the program.
 
 use std::process::ExitCode;
 

@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::Path;
 
+use proc_macro2::{TokenStream, TokenTree};
+
 /// Layers, each with the other layers that it may use.
 const LAYERS: &[(&str, &[&str])] = &[
     ("engine", &[]),
@@ -65,8 +67,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Crates and functions that only the given folders may use, because each has one home.
-const EXCLUSIVE_CRATES: &[(&str, &[&str])] = &[
+/// Names of crates and functions, each with the only folders that may use it.
+const RESTRICTED_NAMES: &[(&str, &[&str])] = &[
     ("rusqlite", &["ledger"]),
     // Sources, alerts and telemetry have separate clients. They share no limits, no rate limiter
     // and no proxies, and the monitor must not depend on the client of the sources.
@@ -100,6 +102,37 @@ const IMPURE_NAMES: &[&str] = &[
     "Utc::now",
     "Local::now",
 ];
+
+/// Words that no identifier contains, because each has a standard term: `watchdog` for `keeper`,
+/// `limiter` for `door`, `cost` for `fare`, `permit` for `traveller`, `episode` for `spell`,
+/// `alert` for `concern`, `heartbeat` for `seat`, `timestamp` or `start` for `birth`, and so on.
+const BANNED_WORDS: &[&str] = &[
+    "bearing",
+    "birth",
+    "board",
+    "concern",
+    "door",
+    "ears",
+    "errand",
+    "fare",
+    "ground",
+    "heard",
+    "herald",
+    "keeper",
+    "looked",
+    "lookout",
+    "lull",
+    "postman",
+    "seat",
+    "spell",
+    "traveller",
+    "turnstile",
+    "untold",
+];
+
+/// First words that do not say what a type is.
+const QUESTION_WORDS: &[&str] =
+    &["How", "That", "What", "When", "Where", "Whether", "Which", "Who", "Whoever", "Whose", "Why"];
 
 /// Maximum number of lines of a file, so that it can be understood as a whole.
 const LINES_MAX: usize = 500;
@@ -140,15 +173,15 @@ fn the_engine_is_pure() {
 }
 
 #[test]
-fn each_dependency_is_used_in_one_folder_only() {
-    for (name, folders) in EXCLUSIVE_CRATES {
+fn restricted_names_are_used_only_in_their_folders() {
+    for (name, folders) in RESTRICTED_NAMES {
         let is_test = |path: &str| path.ends_with("tests.rs") || path.contains("/tests/");
         for (path, text) in source_files("src").into_iter().filter(|(path, _)| !is_test(path)) {
-            let is_home = folders.iter().any(|folder| path.contains(&format!("src/{folder}/")));
+            let is_allowed = folders.iter().any(|folder| path.contains(&format!("src/{folder}/")));
             let is_used = text
                 .lines()
                 .any(|line| !line.trim_start().starts_with("//") && line.contains(name));
-            assert!(is_home || !is_used, "{path} uses {name}, which only {folders:?} may use");
+            assert!(is_allowed || !is_used, "{path} uses {name}, which only {folders:?} may use");
         }
     }
 }
@@ -162,7 +195,103 @@ fn every_file_has_a_module_doc_and_few_enough_lines() {
     }
 }
 
-/// Returns the layers that a file uses.
+#[test]
+fn identifiers_contain_no_banned_word() {
+    for folder in ["src", "tests", "benches"] {
+        for (path, text) in source_files(folder) {
+            let tokens: TokenStream =
+                text.parse().unwrap_or_else(|error| panic!("{path}: {error}"));
+            visit_identifiers(tokens, &mut |identifier| {
+                let words = words(identifier);
+                let banned = words.iter().find(|word| BANNED_WORDS.contains(&word.as_str()));
+                assert_eq!(banned, None, "{path}: {identifier}");
+            });
+        }
+    }
+}
+
+#[test]
+fn no_type_doc_opens_with_a_question_word() {
+    for (path, text) in source_files("src") {
+        let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
+        for (index, line) in lines.iter().enumerate().filter(|(_, line)| defines_type(line)) {
+            let above = lines[..index].iter().rev().skip_while(|line| line.starts_with("#["));
+            let first = above.take_while(|line| line.starts_with("///")).last();
+            let word = first.and_then(|doc| doc.trim_start_matches('/').split_whitespace().next());
+            let is_question = word.is_some_and(|word| QUESTION_WORDS.contains(&word));
+            assert!(!is_question, "{path}: {line} opens with {word:?}");
+        }
+    }
+}
+
+#[test]
+fn identifiers_are_split_into_words() {
+    for (identifier, expected) in [
+        ("KeeperState", &["keeper", "state"][..]),
+        ("SPELL_MAX", &["spell", "max"]),
+        ("is_untold", &["is", "untold"]),
+        ("keyboard", &["keyboard"]),
+        ("HTTPServer2", &["http", "server"]),
+    ] {
+        assert_eq!(words(identifier), expected);
+    }
+}
+
+#[test]
+fn every_test_named_by_the_list_of_faults_exists() {
+    let root = repository_root();
+    let list = fs::read_to_string(root.join("docs/faults.md")).expect("the list exists");
+    let named = list.split('`').filter_map(|code| code.split_once(".rs: "));
+    let mut checked = 0;
+    for (file, test) in named {
+        let path = root.join(format!("{file}.rs"));
+        let text = fs::read_to_string(&path)
+            .unwrap_or_else(|error| panic!("docs/faults.md names {}: {error}", path.display()));
+        assert!(text.contains(&format!("fn {test}(")), "{file}.rs has no test {test}");
+        checked += 1;
+    }
+    assert!(checked > 100, "{checked}");
+}
+
+/// Calls `visit` with each identifier, also those in the arguments of macros.
+fn visit_identifiers(tokens: TokenStream, visit: &mut impl FnMut(&str)) {
+    for token in tokens {
+        match token {
+            TokenTree::Group(group) => visit_identifiers(group.stream(), visit),
+            TokenTree::Ident(identifier) => visit(&identifier.to_string()),
+            TokenTree::Punct(_) | TokenTree::Literal(_) => {}
+        }
+    }
+}
+
+/// Splits an identifier at underscores, digits and capitals; the words are in lower case.
+fn words(identifier: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let chars: Vec<char> = identifier.chars().collect();
+    for (index, &c) in chars.iter().enumerate() {
+        let follows_lower = index > 0 && chars[index - 1].is_lowercase();
+        let precedes_lower = chars.get(index + 1).is_some_and(|next| next.is_lowercase());
+        if !c.is_alphabetic() || (c.is_uppercase() && (follows_lower || precedes_lower)) {
+            words.push(String::new());
+        }
+        if c.is_alphabetic() {
+            words.last_mut().expect("there is a word").extend(c.to_lowercase());
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+/// True for a line that begins the definition of a struct, an enum or a trait.
+fn defines_type(line: &str) -> bool {
+    let line = match line.strip_prefix("pub(") {
+        Some(rest) => rest.split_once(") ").map_or(line, |(_, item)| item),
+        None => line.strip_prefix("pub ").unwrap_or(line),
+    };
+    ["struct ", "enum ", "trait "].iter().any(|keyword| line.starts_with(keyword))
+}
+
+/// Returns the modules of the crate that a file uses.
 fn used_modules(text: &str) -> Vec<String> {
     let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
     code.flat_map(|line| {

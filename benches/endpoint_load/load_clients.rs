@@ -87,13 +87,13 @@ impl LoadStats {
     }
 
     /// Returns the median and the maximum latency of the probe, in milliseconds.
-    pub(crate) fn probe_percentiles(&self) -> Option<(f64, f64)> {
+    pub(crate) fn probe_median_and_max(&self) -> Option<(f64, f64)> {
         let mut probes = self.probe_latencies_ms.clone();
         probes.sort_by(f64::total_cmp);
         Some((*probes.get(probes.len() / 2)?, *probes.last()?))
     }
 
-    fn count(&mut self, response: &[u8]) {
+    fn record(&mut self, response: &[u8]) {
         if response.starts_with(b"HTTP/1.1 ") {
             self.responses += 1;
             self.ok_responses += u64::from(response.starts_with(b"HTTP/1.1 200"));
@@ -106,7 +106,7 @@ async fn send_repeatedly(address: SocketAddr, stats: Arc<Mutex<LoadStats>>) {
     loop {
         let Ok(mut stream) = TcpStream::connect(address).await else { continue };
         while let Some(response) = send_request(&mut stream).await {
-            stats.lock().unwrap_or_else(PoisonError::into_inner).count(&response);
+            stats.lock().unwrap_or_else(PoisonError::into_inner).record(&response);
             sleep(REQUEST_INTERVAL).await;
         }
         sleep(REQUEST_INTERVAL).await;

@@ -113,7 +113,7 @@ fn print_row(load: EndpointLoad, results: &[LoadResult], share: f64) {
     let load_stats = results.iter().filter_map(|result| result.load_stats.as_ref());
     let load_stats = load_stats.fold(LoadStats::default(), LoadStats::merged);
     let probes =
-        load_stats.probe_percentiles().map(|(median, max)| format!("{median:>9.1} {max:>10.1}"));
+        load_stats.probe_median_and_max().map(|(median, max)| format!("{median:>9.1} {max:>10.1}"));
     println!(
         "{name:22} {:>11.0} {:>7.0}% {cpu:>7.2} {:>9} {:>9} {}",
         median(results),
@@ -133,7 +133,7 @@ struct MonitorProcess {
 impl MonitorProcess {
     fn start(service: &DemoProcess) -> Self {
         let config = service.config.with_file_name("monitor.toml");
-        let text = fs::read_to_string(&service.config).expect("it is there");
+        let text = fs::read_to_string(&service.config).expect("the configuration exists");
         // The maximum, because a 429 would be cheaper than a full response.
         let endpoint = "[endpoint]\nlisten = \"127.0.0.1:0\"\nrequests_per_minute = 10000\n";
         fs::write(&config, format!("{text}\n{endpoint}")).expect("the folder is ours");
@@ -151,7 +151,7 @@ impl MonitorProcess {
         });
         // The rest of the log is read, so that the monitor never blocks on a full pipe.
         std::thread::spawn(move || log.for_each(drop));
-        Self { process, address: address.expect("it serves") }
+        Self { process, address: address.expect("the endpoint listens") }
     }
 }
 

@@ -28,9 +28,9 @@ struct BaselineClient {
 pub(crate) fn download(config: &Path, folder: &Path) -> ExtractionResult {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
-        let mailbox = BaselineClient::open(config).await;
-        let (blobs, listing) = timed(mailbox.list()).await;
-        let (sizes, downloading) = timed(mailbox.fetch_all(&blobs, folder)).await;
+        let client = BaselineClient::open(config).await;
+        let (blobs, listing) = timed(client.list()).await;
+        let (sizes, downloading) = timed(client.fetch_all(&blobs, folder)).await;
         ExtractionResult {
             documents: sizes.len() as u64,
             bytes: sizes.iter().sum(),
@@ -59,7 +59,7 @@ impl BaselineClient {
         rustls::crypto::ring::default_provider().install_default().ok();
         let client = Client::builder().no_proxy().tls_certs_only([]).build().expect("a client");
         let response =
-            client.get(url).bearer_auth(&token).send().await.expect("the service answers");
+            client.get(url).bearer_auth(&token).send().await.expect("the service responds");
         let base = response.url().clone();
         let session = json(response).await;
         let text = |name: &str| session[name].as_str().expect("the session has it").to_owned();
@@ -124,7 +124,7 @@ impl BaselineClient {
     }
 
     async fn send(&self, request: RequestBuilder) -> reqwest::Response {
-        let response = request.bearer_auth(&self.token).send().await.expect("the service answers");
+        let response = request.bearer_auth(&self.token).send().await.expect("the service responds");
         response.error_for_status().expect("the request succeeds")
     }
 }

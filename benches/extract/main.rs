@@ -129,8 +129,8 @@ fn extract(config: &Path) -> (ExtractionResult, ResourceUsage) {
 /// Downloads with this program, in a new process.
 fn download(config: &Path, folder: &PathBuf) -> (ExtractionResult, ResourceUsage) {
     fs::create_dir(folder).expect("the folder is ours");
-    let this = std::env::current_exe().expect("this program is a file");
-    let mut command = clean_command(&this);
+    let program = std::env::current_exe().expect("this program is a file");
+    let mut command = clean_command(&program);
     command.arg(BASELINE_ARG).arg(config).arg(folder);
     let (output, usage) = measure(&mut command);
     (serde_json::from_str(&output).expect("it prints its result"), usage)

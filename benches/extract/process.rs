@@ -107,14 +107,14 @@ pub(crate) fn delete_later(folders: Vec<TempDir>) {
 }
 
 impl ResourceUsage {
-    fn sample(&mut self, process: u32) {
-        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    fn sample(&mut self, pid: u32) {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let peak = peak.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
         // A process that has ended has no memory any more, but still its CPU time.
         self.peak_bytes = peak.map_or(self.peak_bytes, |kib| kib * 1024);
 
-        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         // After the name, which may contain any character, utime and stime are the 12th and 13th.
         let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
         let ticks = fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok());

@@ -34,7 +34,7 @@ async fn request_until_end(client: Client, url: String) {
     let mut throttles = 0;
     loop {
         let request = client.get(&url).basic_auth("demo@example.com", Some("demo"));
-        let response = request.send().await.expect("the server answers");
+        let response = request.send().await.expect("the server responds");
         if response.status() == StatusCode::TOO_MANY_REQUESTS {
             let delay = INITIAL_DELAY * 2_u32.pow(throttles.min(DOUBLINGS_MAX));
             sleep(delay.mul_f64(fastrand::f64())).await;

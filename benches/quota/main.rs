@@ -72,7 +72,7 @@ async fn run(duration: Duration, words: &[String]) {
         "limiter", "headers", "policy", "accepted", "of quota", "429s", "of sent"
     );
     let mut cases = JoinSet::new();
-    let mut number = 0;
+    let mut case_number = 0;
     for kind in KINDS {
         for headers in HEADERS {
             for policy in ["follow", "backoff"] {
@@ -80,15 +80,14 @@ async fn run(duration: Duration, words: &[String]) {
                 if !words.iter().all(|word| case.contains(word.as_str())) {
                     continue;
                 }
-                let index = number;
                 cases.spawn(async move {
                     let counts = match policy {
                         "follow" => run_worker(kind, headers.0, duration).await,
                         _ => backoff::run(kind, headers.0, duration).await,
                     };
-                    (index, row(kind, headers.1, policy, counts, duration))
+                    (case_number, row(kind, headers.1, policy, counts, duration))
                 });
-                number += 1;
+                case_number += 1;
             }
         }
     }
@@ -107,15 +106,15 @@ fn row(
     duration: Duration,
 ) -> String {
     let share = f64::from(counts.accepted) / kind.max_accepted(duration);
-    let throttled =
-        f64::from(counts.rate_limited) / f64::from((counts.accepted + counts.rate_limited).max(1));
+    let throttled_share =
+        f64::from(counts.throttled) / f64::from((counts.accepted + counts.throttled).max(1));
     format!(
         "{:36} {headers:12} {policy:>8} {:>8} {:>8.1} % {:>6} {:>6.2} %",
         kind.name(),
         counts.accepted,
         share * 100.0,
-        counts.rate_limited,
-        throttled * 100.0
+        counts.throttled,
+        throttled_share * 100.0
     )
 }
 
@@ -127,7 +126,7 @@ async fn run_worker(
 ) -> ResponseCounts {
     let folder = TempDir::new().expect("a temporary folder");
     let server = LimitedServer::start(kind, headers, duration).await;
-    let worker = extract(&server, folder.path());
+    let worker = start_worker(&server, folder.path());
     tokio::time::sleep(duration).await;
     let counts = server.counts();
     drop(worker);
@@ -135,9 +134,9 @@ async fn run_worker(
 }
 
 /// Worker process, killed when dropped.
-struct WorkerChild(Child);
+struct WorkerProcess(Child);
 
-fn extract(server: &LimitedServer, folder: &Path) -> WorkerChild {
+fn start_worker(server: &LimitedServer, folder: &Path) -> WorkerProcess {
     let text = demo_config(&server.demo, &folder.join("downloads"));
     // Without the tables that shorten the waits of the demonstration.
     let source = text.split("[restart]").next().unwrap_or_default();
@@ -155,10 +154,10 @@ fn extract(server: &LimitedServer, folder: &Path) -> WorkerChild {
         .stdout(Stdio::null())
         .stderr(log)
         .spawn();
-    WorkerChild(process.expect("the worker starts"))
+    WorkerProcess(process.expect("the worker starts"))
 }
 
-impl Drop for WorkerChild {
+impl Drop for WorkerProcess {
     fn drop(&mut self) {
         // Both have no effect if the process has already ended.
         self.0.kill().ok();

@@ -34,14 +34,14 @@ pub(crate) enum BenchHeaderMode {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ResponseCounts {
     pub(crate) accepted: u32,
-    pub(crate) rate_limited: u32,
+    pub(crate) throttled: u32,
 }
 
 /// Mailbox service behind a limiter.
 pub(crate) struct LimitedServer {
     pub(crate) address: SocketAddr,
     pub(crate) demo: DemoServer,
-    limiter: Arc<LimitingProxy>,
+    proxy: Arc<LimitingProxy>,
 }
 
 struct LimitingProxy {
@@ -52,7 +52,7 @@ struct LimitingProxy {
     duration: Duration,
     state: Mutex<(BenchLimiter, ResponseCounts)>,
     client: reqwest::Client,
-    inner: SocketAddr,
+    demo_address: SocketAddr,
 }
 
 impl LimitedServer {
@@ -75,14 +75,14 @@ impl LimitedServer {
             duration,
             state: Mutex::new((BenchLimiter::new(kind), ResponseCounts::default())),
             client: client.expect("a client"),
-            inner: demo.address(),
+            demo_address: demo.address(),
         });
         tokio::spawn(accept_connections(listener, Arc::clone(&proxy)));
-        Self { address, demo, limiter: proxy }
+        Self { address, demo, proxy }
     }
 
     pub(crate) fn counts(&self) -> ResponseCounts {
-        self.limiter.state.lock().unwrap_or_else(PoisonError::into_inner).1
+        self.proxy.state.lock().unwrap_or_else(PoisonError::into_inner).1
     }
 }
 
@@ -108,9 +108,9 @@ async fn respond(
     let mut response = if decision.is_accepted {
         proxy.forward(request).await?
     } else {
-        let mut rejection = Response::new(Full::new(Bytes::from_static(b"slow down")));
-        *rejection.status_mut() = StatusCode::TOO_MANY_REQUESTS;
-        rejection
+        let mut throttle = Response::new(Full::new(Bytes::from_static(b"slow down")));
+        *throttle.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        throttle
     };
     proxy.add_headers(&decision, &mut response);
     Ok(response)
@@ -124,15 +124,16 @@ impl LimitingProxy {
         let decision = limiter.decide(at);
         if at < self.duration {
             counts.accepted += u32::from(decision.is_accepted);
-            counts.rate_limited += u32::from(!decision.is_accepted);
+            counts.throttled += u32::from(!decision.is_accepted);
         }
         decision
     }
 
     async fn forward(&self, request: Request<Incoming>) -> hyper::Result<Response<Full<Bytes>>> {
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-        let mut forwarded =
-            self.client.request(request.method().clone(), format!("http://{}{path}", self.inner));
+        let mut forwarded = self
+            .client
+            .request(request.method().clone(), format!("http://{}{path}", self.demo_address));
         for name in [AUTHORIZATION, CONTENT_TYPE] {
             if let Some(value) = request.headers().get(&name) {
                 forwarded = forwarded.header(name, value);

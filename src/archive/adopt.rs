@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::archive::layout::{FolderName, parse_document_path};
 use crate::archive::manifest::{MANIFEST_FILE, ManifestLine, parse_manifest};
-use crate::archive::verify::hash_file;
+use crate::archive::verify::{hash_file, list_sorted, path_kind};
 use crate::disk::{Disk, PathKind, storage_failure};
 use crate::engine::{BlobId, DocumentId, Failure, ItemId};
 
@@ -19,7 +19,7 @@ pub struct FoundDocument {
     pub size: Option<u64>,
     /// Length of the file, in bytes.
     pub length: u64,
-    /// `None` if the file must still be [hashed](Self::compute_sha256).
+    /// Hash from the manifest; `None` if the file must be [hashed](Self::compute_sha256).
     sha256: Option<[u8; 32]>,
     /// Path below the session folder.
     pub file: String,
@@ -46,7 +46,7 @@ pub struct FolderContents {
 
 impl SkipReason {
     #[must_use]
-    pub fn reason(self) -> &'static str {
+    pub fn text(self) -> &'static str {
         match self {
             Self::UnknownName => "not the file name of a document",
             Self::NameTooLong => "name too long to be decoded, and not in the manifest",
@@ -90,7 +90,7 @@ impl FolderContents {
             Some(PathKind::Folder | PathKind::Other) | None => parse_manifest(&[]),
         };
         let mut contents = Self::default();
-        for thread in list_dir(disk, &session_path)? {
+        for thread in list_sorted(disk, &session_path)? {
             let path = session_path.join(&thread);
             if thread == Path::new(MANIFEST_FILE) {
                 continue;
@@ -99,7 +99,7 @@ impl FolderContents {
                 contents.skipped.push((path, SkipReason::UnknownName));
                 continue;
             }
-            let mut files = list_dir(disk, &path)?;
+            let mut files = list_sorted(disk, &path)?;
             files.sort_by_key(|file| version_of_name(&file.to_string_lossy()));
             for file in files {
                 let path = path.join(&file);
@@ -154,14 +154,4 @@ fn to_found_document(
 fn version_of_name(file: &str) -> u32 {
     let number = file.rsplit('.').nth(1).and_then(|number| number.parse().ok());
     number.filter(|_| file.matches('.').count() > 1).unwrap_or(1)
-}
-
-fn list_dir(disk: &dyn Disk, path: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let mut names = disk.list_dir(path).map_err(|error| storage_failure("list", path, &error))?;
-    names.sort();
-    Ok(names)
-}
-
-fn path_kind(disk: &dyn Disk, path: &Path) -> Result<Option<PathKind>, Failure> {
-    disk.path_kind(path).map_err(|error| storage_failure("access", path, &error))
 }

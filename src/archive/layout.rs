@@ -4,7 +4,6 @@
 //! reserve some names. So names are lower-case ASCII, and every other byte of an id is
 //! encoded. Distinct ids have distinct names, and a name can be decoded.
 //!
-//!
 //! | in the id | in the name |
 //! |---|---|
 //! | `a-z 0-9 _ -` | unchanged |
@@ -82,7 +81,7 @@ impl FolderName {
         let rest = self.0[TIMESTAMP_BYTES..]
             .strip_prefix('_')?
             .strip_prefix(&*account_component(account))?;
-        let number = rest.strip_prefix('_').map_or(rest, |number| number);
+        let number = rest.strip_prefix('_').unwrap_or(rest);
         let is_match =
             rest.is_empty() || number.len() < rest.len() && number.parse::<u32>().is_ok();
         let time = NaiveDateTime::parse_from_str(time, TIMESTAMP_FORMAT).ok()?;

@@ -30,7 +30,7 @@ const SCHEMA: u32 = 1;
 pub struct ArchiveOwner {
     schema: u32,
     ledger: String,
-    /// Account name reported by the server. `None` until it is known.
+    /// Account as the server names it. `None` until it is known.
     #[serde(default)]
     account: Option<String>,
     source: String,
@@ -55,7 +55,7 @@ pub struct LedgerClaim {
 pub enum ArchiveBinding {
     /// The marker names this ledger.
     Ours(ArchiveOwner),
-    /// There is no marker, or one under which nothing was stored.
+    /// There is no marker, or one of a ledger that has stored nothing here.
     Unclaimed,
 }
 
@@ -72,7 +72,7 @@ enum OwnerMismatch {
 
 /// State of the marker on disk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum MarkerContent<'a> {
+enum MarkerState<'a> {
     /// Neither the marker nor its folder exists.
     Absent,
     /// Only the source's folder exists, as created by version 0.1.0.
@@ -90,7 +90,7 @@ pub struct ArchiveMarker {
 }
 
 impl ArchiveOwner {
-    /// Creates a marker that names a ledger and its source, without documents.
+    /// Creates the contents of a marker that names a ledger and its source, without documents.
     #[must_use]
     pub fn new(ledger: &LedgerId, account: Option<String>, source: &str) -> Self {
         Self {
@@ -102,7 +102,7 @@ impl ArchiveOwner {
         }
     }
 
-    /// Returns the marker with the flag that documents may be stored under it.
+    /// Sets the flag that documents may be stored in the archive.
     #[must_use]
     pub fn with_documents(self) -> Self {
         Self { has_documents: true, ..self }
@@ -152,14 +152,14 @@ impl ArchiveMarker {
     /// A storage failure whose message gives the problem and the remedy.
     pub fn check_claim(&self, claim: &LedgerClaim) -> Result<ArchiveBinding, Failure> {
         let owner = self.read()?;
-        let content = match &owner {
-            Some(owner) => MarkerContent::Owned(owner),
+        let state = match &owner {
+            Some(owner) => MarkerState::Owned(owner),
             None if self.path_kind(&self.folder)? == Some(PathKind::Folder) => {
-                MarkerContent::FolderOnly
+                MarkerState::FolderOnly
             }
-            None => MarkerContent::Absent,
+            None => MarkerState::Absent,
         };
-        decide_binding(content, claim).map_err(|mismatch| self.mismatch_failure(mismatch, claim))
+        decide_binding(state, claim).map_err(|mismatch| self.mismatch_failure(mismatch, claim))
     }
 
     /// Creates the folder of the marker and its missing parents.
@@ -169,7 +169,7 @@ impl ArchiveMarker {
     pub fn create_folder(&self) -> Result<(), Failure> {
         let ensure = |path: &Path| {
             ensure_folder(&*self.disk, path)
-                .map_err(|error| storage_failure("make the folder", path, &error))
+                .map_err(|error| storage_failure("create the folder", path, &error))
         };
         ensure(&self.root)?;
         for path in [&self.root.join(STAGING_ROOT), &self.folder] {
@@ -278,7 +278,7 @@ impl ArchiveMarker {
             {
                 format!(
                     "{root} is not the archive of {source}: there is no {folder}; mount the archive or \
-                 put it back, and the work resumes by itself (if it is the archive, make that \
+                 put it back, and the work resumes by itself (if it is the archive, create that \
                  folder)"
                 )
             }
@@ -304,27 +304,27 @@ impl ArchiveMarker {
 }
 
 fn decide_binding(
-    content: MarkerContent<'_>,
+    state: MarkerState<'_>,
     claim: &LedgerClaim,
 ) -> Result<ArchiveBinding, OwnerMismatch> {
     // The marker is written first, then the ledger gets its id, then documents are stored. So the
     // archive of a ledger with an id and documents has a marker. A ledger of version 0.1.0 has no
     // id, and its archive has only the folder.
-    let knows_documents = claim.has_stored_documents;
-    match (content, &claim.ledger) {
-        (MarkerContent::Owned(owner), Some(id)) if owner.ledger == id.as_str() => {
+    let has_stored_documents = claim.has_stored_documents;
+    match (state, &claim.ledger) {
+        (MarkerState::Owned(owner), Some(id)) if owner.ledger == id.as_str() => {
             Ok(ArchiveBinding::Ours(owner.clone()))
         }
-        (MarkerContent::Owned(owner), id) if !owner.has_documents => match id {
-            Some(_) if knows_documents => Err(OwnerMismatch::ArchiveMissing),
+        (MarkerState::Owned(owner), id) if !owner.has_documents => match id {
+            Some(_) if has_stored_documents => Err(OwnerMismatch::ArchiveMissing),
             Some(_) | None => Ok(ArchiveBinding::Unclaimed),
         },
-        (MarkerContent::Owned(_), _) if knows_documents => Err(OwnerMismatch::OtherLedger),
-        (MarkerContent::Owned(_), _) => Err(OwnerMismatch::LedgerEmpty),
-        (MarkerContent::FolderOnly, Some(_)) | (MarkerContent::Absent, _) if knows_documents => {
+        (MarkerState::Owned(_), _) if has_stored_documents => Err(OwnerMismatch::OtherLedger),
+        (MarkerState::Owned(_), _) => Err(OwnerMismatch::LedgerEmpty),
+        (MarkerState::FolderOnly, Some(_)) | (MarkerState::Absent, _) if has_stored_documents => {
             Err(OwnerMismatch::ArchiveMissing)
         }
-        (MarkerContent::FolderOnly | MarkerContent::Absent, _) => Ok(ArchiveBinding::Unclaimed),
+        (MarkerState::FolderOnly | MarkerState::Absent, _) => Ok(ArchiveBinding::Unclaimed),
     }
 }
 
@@ -339,19 +339,15 @@ mod tests {
         ArchiveMarker::new(Arc::new(disk.clone()), Path::new(ROOT), "work")
     }
 
-    fn test_claim(id: Option<&str>, has_stored: bool) -> LedgerClaim {
-        LedgerClaim {
-            ledger: id.map(LedgerId::new),
-            account: None,
-            has_stored_documents: has_stored,
-        }
+    fn test_claim(id: Option<&str>, has_stored_documents: bool) -> LedgerClaim {
+        LedgerClaim { ledger: id.map(LedgerId::new), account: None, has_stored_documents }
     }
 
     fn test_owner(id: &str) -> ArchiveOwner {
         ArchiveOwner::new(&LedgerId::new(id), None, "work")
     }
 
-    /// All cases of FAULTS 51.
+    /// FAULTS 51: every marker, or none, for every ledger, with and without documents.
     #[test]
     fn each_ledger_gets_its_own_archive_and_no_other() {
         let (own_empty, own_full) = (test_owner("a"), test_owner("a").with_documents());
@@ -361,7 +357,7 @@ mod tests {
         let (empty, full) = (test_claim(Some("a"), false), test_claim(Some("a"), true));
         let cases = [
             (
-                MarkerContent::Absent,
+                MarkerState::Absent,
                 [
                     None,
                     Some(OwnerMismatch::ArchiveMissing),
@@ -369,18 +365,18 @@ mod tests {
                     Some(OwnerMismatch::ArchiveMissing),
                 ],
             ),
-            (MarkerContent::FolderOnly, [None, None, None, Some(OwnerMismatch::ArchiveMissing)]),
-            (MarkerContent::Owned(&own_empty), [None; 4]),
+            (MarkerState::FolderOnly, [None, None, None, Some(OwnerMismatch::ArchiveMissing)]),
+            (MarkerState::Owned(&own_empty), [None; 4]),
             (
-                MarkerContent::Owned(&own_full),
+                MarkerState::Owned(&own_full),
                 [Some(OwnerMismatch::LedgerEmpty), Some(OwnerMismatch::OtherLedger), None, None],
             ),
             (
-                MarkerContent::Owned(&other_empty),
+                MarkerState::Owned(&other_empty),
                 [None, None, None, Some(OwnerMismatch::ArchiveMissing)],
             ),
             (
-                MarkerContent::Owned(&other_full),
+                MarkerState::Owned(&other_full),
                 [
                     Some(OwnerMismatch::LedgerEmpty),
                     Some(OwnerMismatch::OtherLedger),
@@ -389,13 +385,9 @@ mod tests {
                 ],
             ),
         ];
-        for (content, mismatches) in cases {
+        for (state, mismatches) in cases {
             for (claim, mismatch) in [&new, &old_format, &empty, &full].iter().zip(mismatches) {
-                assert_eq!(
-                    decide_binding(content, claim).err(),
-                    mismatch,
-                    "{content:?} for {claim:?}"
-                );
+                assert_eq!(decide_binding(state, claim).err(), mismatch, "{state:?} for {claim:?}");
             }
         }
     }

@@ -80,12 +80,12 @@ impl Archive {
                     return Ok(name);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(storage_failure("make the folder", &path, &error)),
+                Err(error) => return Err(storage_failure("create the folder", &path, &error)),
             }
         }
         let first_path = self.root.join(FolderName::for_session(started, account, 1).as_str());
         let error = std::io::Error::other("this name and all its numbered variants exist already");
-        Err(storage_failure("make the folder", &first_path, &error))
+        Err(storage_failure("create the folder", &first_path, &error))
     }
 
     /// Root folder of the archive.

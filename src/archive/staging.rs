@@ -18,18 +18,17 @@ pub(super) struct StagingFolder {
     next_number: AtomicU64,
 }
 
-/// File in the staging folder. Dropping it removes the file unless it was moved away.
+/// File in the staging folder. Dropping it removes the file, unless it was persisted or kept.
 #[derive(Debug)]
 pub(super) struct StagedFile {
     staging: Arc<StagingFolder>,
     path: PathBuf,
-    is_moved: bool,
+    is_released: bool,
 }
 
 impl StagingFolder {
-    /// Creates the handle of a staging folder that holds only the marker and its lock.
-    ///
-    /// Other files could collide with new ones, because names are numbered from 0.
+    /// Creates the handle of a staging folder that contains only the marker and its lock: other
+    /// files could collide with new ones, because names are numbered from 0.
     pub(super) fn new(marker: ArchiveMarker, owner: ArchiveOwner) -> Self {
         Self { marker, owner: Mutex::new(owner), next_number: AtomicU64::new(0) }
     }
@@ -88,7 +87,7 @@ impl StagingFolder {
             .disk()
             .create_file(&path)
             .map_err(|error| storage_failure("create", &path, &error))?;
-        Ok((StagedFile { staging: Arc::clone(self), path, is_moved: false }, file))
+        Ok((StagedFile { staging: Arc::clone(self), path, is_released: false }, file))
     }
 }
 
@@ -97,22 +96,23 @@ impl StagedFile {
         &self.path
     }
 
+    /// Renames the file to `path`. Not durable by itself.
     pub(super) fn persist(mut self, path: &Path) -> io::Result<()> {
         self.staging.disk().rename(&self.path, path)?;
-        self.is_moved = true;
+        self.is_released = true;
         Ok(())
     }
 
-    /// Disables the removal on drop and returns the path.
+    /// Leaves the file in place and returns its path.
     pub(super) fn keep(mut self) -> PathBuf {
-        self.is_moved = true;
+        self.is_released = true;
         self.path.clone()
     }
 }
 
 impl Drop for StagedFile {
     fn drop(&mut self) {
-        if !self.is_moved {
+        if !self.is_released {
             // A file that can't be removed now is removed by the next start.
             self.staging.disk().remove_file(&self.path).ok();
         }

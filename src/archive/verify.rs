@@ -36,11 +36,11 @@ pub enum FileCheck {
 }
 
 impl FileCheck {
-    /// Returns the name of the result in tables and logs.
+    /// Returns the name of the result in JSON and messages.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Intact => "sound",
+            Self::Intact => "intact",
             Self::Missing => "missing",
             Self::NotAFile => "not_a_file",
             Self::WrongLength { .. } => "wrong_length",
@@ -122,13 +122,14 @@ fn is_known(
     }
 }
 
-fn list_sorted(disk: &dyn Disk, path: &Path) -> Result<Vec<PathBuf>, Failure> {
+/// Lists the names in a folder, sorted.
+pub(super) fn list_sorted(disk: &dyn Disk, path: &Path) -> Result<Vec<PathBuf>, Failure> {
     let mut names = disk.list_dir(path).map_err(|error| storage_failure("list", path, &error))?;
     names.sort();
     Ok(names)
 }
 
-fn path_kind(disk: &dyn Disk, path: &Path) -> Result<Option<PathKind>, Failure> {
+pub(super) fn path_kind(disk: &dyn Disk, path: &Path) -> Result<Option<PathKind>, Failure> {
     disk.path_kind(path).map_err(|error| storage_failure("access", path, &error))
 }
 

@@ -69,7 +69,7 @@ fn adopt_source(
     };
     let marker = ArchiveMarker::new(Arc::new(RealDisk), archive, source.name.as_str());
     ensure_folder(&RealDisk, dir)
-        .map_err(|error| storage_failure("make the folder", dir, &error))?;
+        .map_err(|error| storage_failure("create the folder", dir, &error))?;
     // Both locks are held until the end, so that no worker starts meanwhile.
     let _source_lock = FileLock::acquire(&lock_file(dir))?;
     let _archive_lock = match parent_folder(&marker.lock_file()).exists() {
@@ -197,12 +197,12 @@ fn plan_table(folders: &[SessionFolder]) -> String {
 fn print_skipped_files(folders: &[SessionFolder]) -> Result<(), CliError> {
     let skipped = || folders.iter().flat_map(|folder| &folder.contents.skipped);
     for (path, reason) in skipped().take(SKIPPED_SHOWN_MAX) {
-        print_result(format!("{}: skipped: {}", path.display(), reason.reason()))?;
+        print_result(format!("{}: skipped: {}", path.display(), reason.text()))?;
     }
     let mut counts: BTreeMap<SkipReason, u64> = BTreeMap::new();
     skipped().for_each(|(_, reason)| *counts.entry(*reason).or_default() += 1);
     for (reason, files) in counts {
-        print_result(format!("{} skipped: {}", pluralize(files, "file"), reason.reason()))?;
+        print_result(format!("{} skipped: {}", pluralize(files, "file"), reason.text()))?;
     }
     Ok(())
 }
@@ -233,8 +233,8 @@ fn rebuild_ledger(
     marker.create_folder()?;
     marker.write(&ArchiveOwner::new(&id, None, source.name.as_str()).with_documents())?;
     marker.remove_intents()?;
-    let result = RealDisk.rename(&unfinished, &path);
-    result
+    RealDisk
+        .rename(&unfinished, &path)
         .and_then(|()| RealDisk.sync_dir(&source.dir))
         .map_err(|error| storage_failure("move the ledger to", &path, &error))?;
     Ok(counts)

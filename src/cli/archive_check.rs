@@ -4,13 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::archive::ArchiveMarker;
+use crate::cli::context::{ledger_file, source_dir};
 use crate::disk::RealDisk;
 use crate::engine::Failure;
-use crate::ledger::LedgerReader;
+use crate::ledger::{LedgerOpenError, LedgerReader};
 use crate::worker::ledger_claim;
 
-/// Returns the reason for which a ledger must not use an archive, if there is one. Without a
-/// ledger, it is the reason for which none may be created for the archive. Changes nothing.
+/// Returns the reason why a ledger must not use an archive; without a ledger, the reason why none
+/// may be created for it. `None` if there is no problem. Changes nothing.
 ///
 /// # Errors
 /// A ledger failure.
@@ -25,14 +26,14 @@ pub(super) fn archive_problem(
     Ok(marker.check_claim(&claim).err())
 }
 
-/// Opens the ledger of a source and returns its archive problem, as text. `None` also if the ledger
-/// cannot be read, which other checks report.
+/// Opens the ledger of a source and returns its archive problem, as text. A damaged ledger is a
+/// problem, too. `None` also if the ledger cannot be read, which other checks report.
 #[must_use]
 pub(super) fn archive_mismatch(state_dir: &Path, archive: &Path, source: &str) -> Option<String> {
-    let path = super::context::ledger_file(&super::context::source_dir(state_dir, source));
+    let path = ledger_file(&source_dir(state_dir, source));
     let failure = match LedgerReader::open(&path) {
         Ok(ledger) => archive_problem(archive, source, ledger.as_ref()).ok()?,
-        Err(crate::ledger::LedgerOpenError::Damaged(failure)) => Some(failure),
+        Err(LedgerOpenError::Damaged(failure)) => Some(failure),
         Err(_) => None,
     };
     failure.map(|failure| failure.message)

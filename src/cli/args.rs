@@ -1,4 +1,4 @@
-//! Command line: the commands and their options. The comments here are the help texts.
+//! Command line: the commands and their options. The doc comments are the help texts.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ pub(super) struct CommonArgs {
     /// The configuration file [default: ./config.toml, then /etc/cynosure/config.toml]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The folder of the progress [default: $STATE_DIRECTORY, then `state` next to the
+    /// The state folder [default: $STATE_DIRECTORY, then `state` next to the
     /// configuration file]
     #[arg(long, global = true, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
@@ -136,7 +136,7 @@ pub(super) struct DemoArgs {
     /// Only serve the mailbox, and print a configuration that extracts it
     #[arg(long)]
     pub serve: bool,
-    /// The address to serve it on
+    /// The address to serve the mailbox on
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR", requires = "serve")]
     pub listen: SocketAddr,
 }
@@ -216,7 +216,7 @@ pub(super) struct FailuresArgs {
     /// Only this source
     pub source: Option<String>,
     /// Only failures with this cause
-    #[arg(long, value_parser = parse_cause())]
+    #[arg(long, value_parser = cause_parser())]
     pub cause: Option<Cause>,
     /// Only failures since then: a date, an RFC 3339 time, or "2h" for two hours ago
     #[arg(long, value_name = "WHEN")]
@@ -238,7 +238,7 @@ pub(super) struct RequeueArgs {
     #[arg(long)]
     pub source: Option<String>,
     /// Only failures with this cause
-    #[arg(long, value_parser = parse_cause())]
+    #[arg(long, value_parser = cause_parser())]
     pub cause: Option<Cause>,
     /// Only failures since then: a date, an RFC 3339 time, or "2h" for two hours ago
     #[arg(long, value_name = "WHEN")]
@@ -363,7 +363,7 @@ pub(super) enum BreakerCommand {
         name: String,
         /// Only for this time, such as 90s, 10m or 2h; then one request is sent as a probe
         #[arg(long = "for", value_name = "DURATION", value_parser = parse_open_duration)]
-        lasts: Option<Duration>,
+        duration: Option<Duration>,
     },
     /// Close a breaker: allow requests again
     Close {
@@ -380,8 +380,8 @@ pub(super) enum ConfigCommand {
     Show,
 }
 
-/// Parses the name of a cause. The error for another word lists all names.
-fn parse_cause() -> impl TypedValueParser<Value = Cause> {
+/// Returns the parser of cause names. Its error for another word lists all names.
+fn cause_parser() -> impl TypedValueParser<Value = Cause> {
     PossibleValuesParser::new(Cause::ALL.map(Cause::name))
         .map(|name| Cause::from_name(&name).unwrap_or(Cause::Unknown))
 }
@@ -395,7 +395,7 @@ fn parse_trace_path(text: &str) -> Result<PathBuf, String> {
         .ok_or_else(|| "`simulate` requires that the name of a trace ends in .jsonl".to_owned())
 }
 
-/// Longest time to open a breaker for. Without `--for` it stays open until it is closed manually.
+/// Maximum of `breaker open --for`. Without it, a breaker stays open until it is closed manually.
 const OPEN_DURATION_MAX: Duration = Duration::from_secs(366 * 86_400);
 
 fn parse_open_duration(text: &str) -> Result<Duration, String> {

@@ -12,7 +12,7 @@ use crate::cli::error::{CliError, report_error};
 use crate::cli::exit::ProgramExit;
 use crate::cli::logging;
 use crate::cli::monitoring::{
-    alert_delivery, build_monitor, health_evaluation, restart_policy, restart_summary,
+    alert_delivery, build_health_evaluator, build_monitor, restart_policy, restart_summary,
 };
 use crate::cli::print::{print_best_effort, terminal_safe_json};
 use crate::cli::progress::{ProgressBars, ShowProgress};
@@ -70,7 +70,7 @@ fn run_check(common: &CommonArgs, args: &CheckArgs) -> Result<HealthLevel, CliEr
     } else {
         monitor.evaluate(now)
     };
-    let evaluator = health_evaluation(&context, Duration::MAX)?;
+    let evaluator = build_health_evaluator(&context, Duration::MAX)?;
     let snapshot = evaluator.evaluate(
         &Collectors::default(),
         UnitEvaluation::all_findings(&units).cloned().collect(),
@@ -83,7 +83,7 @@ fn run_check(common: &CommonArgs, args: &CheckArgs) -> Result<HealthLevel, CliEr
     };
     let report = CheckReport {
         health: snapshot,
-        restart_outcome: restart_summary(&units, now),
+        restart_summary: restart_summary(&units, now),
         monitor_record: monitor.read_record()?,
         delivery_results,
         now,
@@ -127,7 +127,7 @@ fn send_alerts(
 struct CheckReport {
     health: HealthSnapshot,
     /// Restart actions of the units, as text.
-    restart_outcome: Option<String>,
+    restart_summary: Option<String>,
     monitor_record: MonitorRecord,
     delivery_results: Vec<String>,
     now: Timestamp,
@@ -139,7 +139,7 @@ impl CheckReport {
             "level": self.health.report.level,
             "checks": self.health.report.checks,
             "providers": self.health.providers,
-            "restart": self.restart_outcome,
+            "restart": self.restart_summary,
             "alerts": self.delivery_results,
             "monitor": {
                 "looked_at": self.monitor_record.checked_at.map(|at| at.to_string()),
@@ -159,7 +159,7 @@ impl CheckReport {
             text.push_str(&table(&["PROVIDER", "DEGRADATION", "SCORE", "P95", "STATUS"], &rows));
             text.push('\n');
         }
-        text.extend(self.restart_outcome.iter().map(|action| format!("{action}\n")));
+        text.extend(self.restart_summary.iter().map(|summary| format!("{summary}\n")));
         text.extend(self.delivery_results.iter().map(|result| format!("{result}\n")));
         let hidden = self.monitor_record.restarts.len().saturating_sub(RESTARTS_SHOWN_MAX);
         for restart in &self.monitor_record.restarts[hidden..] {
@@ -207,6 +207,8 @@ fn restart_line(restart: &RestartRecord, now: Timestamp) -> String {
     let (at, reason) = (format_clock_time(restart.at, now), sanitize_line(&restart.reason));
     match restart.outcome {
         RestartOutcome::Accepted => format!("{at}: restarted, reason: {reason}\n"),
-        RestartOutcome::Rejected => format!("{at}: a restart was rejected, its reason: {reason}\n"),
+        RestartOutcome::Rejected => {
+            format!("{at}: a restart was requested and rejected, reason of the request: {reason}\n")
+        }
     }
 }

@@ -49,7 +49,7 @@ fn serve_and_extract(common: &CommonArgs, args: &DemoArgs) -> Result<ProgramExit
     logging::start(common, &environment, &progress_bars);
     let archive = loaded.settings.archive.dir.clone();
     let name = loaded.settings.find_source(SOURCE_NAME).map(|(name, _)| name.clone());
-    let name = name.map_err(|unknown| unknown.to_string())?;
+    let name = name.map_err(|error| error.to_string())?;
     let context = AppContext { config_file, state_dir, environment, loaded, diagnostics: None };
     let (selection, mode) = (SourceSelection::Named(vec![name]), RunMode::UntilComplete);
     let exit = match WorkerProcess::start() {
@@ -63,7 +63,7 @@ fn serve_and_extract(common: &CommonArgs, args: &DemoArgs) -> Result<ProgramExit
     Ok(exit)
 }
 
-/// Serves the mailbox until SIGINT or SIGTERM. Prints its configuration to standard output.
+/// Serves the mailbox until SIGINT or SIGTERM. Prints a configuration that extracts it.
 fn serve(args: &DemoArgs) -> Result<ProgramExit, String> {
     let dir = create_folder(&args.dir)?;
     let demo = start_server(args, &dir)?;

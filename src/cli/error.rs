@@ -1,4 +1,4 @@
-//! Errors of commands, and the exit codes that the program then ends with.
+//! Errors of commands, and their exit codes.
 
 use std::io;
 use std::process::ExitCode;
@@ -32,9 +32,7 @@ impl CliError {
     pub(super) fn new(exit: ProgramExit, message: impl Into<String>) -> Self {
         Self::Message { exit, message: message.into() }
     }
-}
 
-impl CliError {
     /// Returns the message, for output other than standard error.
     #[must_use]
     pub(super) fn message(&self) -> String {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 /// Result of the program, with its exit code. Codes above 63 are those of `sysexits.h` where one
-/// fits. The order is that of urgency: of several sources, the last one counts.
+/// fits. Ordered by severity: of several sources, the most severe result counts.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum ProgramExit {
     /// Every listed item is stored or gone.
@@ -22,7 +22,7 @@ pub(super) enum ProgramExit {
     Configuration,
     /// SIGTERM.
     Terminated,
-    /// SIGINT: a person pressed Ctrl-C.
+    /// SIGINT: the user pressed Ctrl-C.
     Interrupted,
 }
 
@@ -42,7 +42,7 @@ impl ProgramExit {
         }
     }
 
-    /// Returns the most urgent one of the given exits; `Success` if there are none.
+    /// Returns the most severe of the given results; `Success` if there are none.
     #[must_use]
     pub(super) fn most_severe(exits: impl IntoIterator<Item = Self>) -> Self {
         exits.into_iter().max().unwrap_or(Self::Success)

@@ -1,4 +1,5 @@
-//! Fault injection, in test builds only: tests cannot wait for the faults that a watchdog is for.
+//! Fault injection in debug builds, for faults that tests cannot wait for, such as a process that
+//! hangs.
 
 use std::time::Duration;
 
@@ -22,14 +23,17 @@ const POOL_THREADS: usize = 600;
 
 /// Blocks the runtime or its thread pool once the source has started, if the fault is selected.
 #[expect(clippy::disallowed_methods, reason = "the fault is a blocked thread")]
-pub(super) async fn inject_process_fault(environment: EnvVars, opened: watch::Receiver<u64>) {
+pub(super) async fn inject_process_fault(
+    environment: EnvVars,
+    opened_version: watch::Receiver<u64>,
+) {
     match active_failpoint(&environment) {
         Some("block_runtime") => {
-            wait_until_started(opened).await;
+            wait_until_started(opened_version).await;
             std::thread::sleep(HANG_DURATION);
         }
         Some("fill_pool") => {
-            wait_until_started(opened).await;
+            wait_until_started(opened_version).await;
             for _ in 0..POOL_THREADS {
                 tokio::task::spawn_blocking(|| std::thread::sleep(HANG_DURATION));
             }
@@ -43,7 +47,7 @@ pub(super) async fn with_source_fault<T>(
     work: impl Future<Output = T>,
     source: String,
     environment: EnvVars,
-    opened: watch::Receiver<u64>,
+    opened_version: watch::Receiver<u64>,
 ) -> T {
     match active_failpoint(&environment) {
         Some("slow_start") => {
@@ -52,7 +56,7 @@ pub(super) async fn with_source_fault<T>(
         }
         Some(fault) if fault == format!("break_{source}") => tokio::select! {
             output = work => output,
-            () = wait_until_started(opened) => panic!("injected fault"),
+            () = wait_until_started(opened_version) => panic!("injected fault"),
         },
         Some(_) | None => work.await,
     }
@@ -80,7 +84,7 @@ fn active_failpoint(environment: &EnvVars) -> Option<&str> {
     environment.get(FAILPOINT_VAR).and_then(|fault| fault.to_str())
 }
 
-async fn wait_until_started(mut opened: watch::Receiver<u64>) {
-    opened.wait_for(|number| *number > 0).await.ok();
+async fn wait_until_started(mut opened_version: watch::Receiver<u64>) {
+    opened_version.wait_for(|version| *version > 0).await.ok();
     RealEnv.sleep_until(RealEnv.time().after(Duration::from_secs(1))).await;
 }

@@ -10,7 +10,7 @@ use crate::cli::alert::block_on_new_runtime;
 use crate::cli::context::AppContext;
 use crate::cli::error::CliError;
 use crate::cli::exit::ProgramExit;
-use crate::cli::monitoring::{alert_delivery, health_evaluation};
+use crate::cli::monitoring::{alert_delivery, build_health_evaluator};
 use crate::engine::alert::{AlertCondition, AlertKey, Severity};
 use crate::engine::watch::{Finding, HealthLevel};
 use crate::engine::{Failure, Timestamp};
@@ -99,7 +99,7 @@ impl HealthTask {
         now: Timestamp,
     ) -> Result<impl Future<Output = ()> + use<>, CliError> {
         (self.last_run, self.last_findings) = (Some(now), finding_keys(cycle));
-        let evaluator = health_evaluation(context, clock_stable_for)?;
+        let evaluator = build_health_evaluator(context, clock_stable_for)?;
         let delivery = alert_delivery(context);
         let (collectors, findings) = (
             Arc::clone(&self.collectors),
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn an_intermittent_failure_is_alarmed_no_more_often() {
+    fn an_intermittent_failure_sends_no_more_alarms() {
         let alarm = PersistenceAlarm::default();
         assert_eq!(alarm.update(false, NOW), AlarmAction::Send);
 

@@ -69,8 +69,8 @@ impl EndpointManager {
     /// Returns the background task of a monitor cycle. It applies the endpoint settings and, while
     /// the endpoint is served, records the current values for the trends of the last day.
     ///
-    /// The task blocks, for half a minute if the token is provided by a command. It does nothing
-    /// while the previous task is still running. An error is logged once, and the next task
+    /// The task blocks, for up to half a minute if the token is provided by a command. It does
+    /// nothing while the previous task is still running. An error is logged once, and the next task
     /// retries.
     pub(super) fn background_task(
         &self,
@@ -93,7 +93,7 @@ impl EndpointManager {
             let is_served = state.running.is_some();
             drop(state);
             if is_served {
-                trend_writer.record_day(&data_provider, now);
+                trend_writer.record_trends(&data_provider, now);
             }
         }
     }
@@ -108,8 +108,8 @@ impl EndpointManager {
 }
 
 impl TrendWriter {
-    fn record_day(&mut self, data_provider: &DashboardProvider, now: Timestamp) {
-        let recorded = data_provider.record_day(now);
+    fn record_trends(&mut self, data_provider: &DashboardProvider, now: Timestamp) {
+        let recorded = data_provider.record_trends(now);
         if let Err(error) = &recorded
             && !self.has_logged_error
         {

@@ -203,13 +203,13 @@ mod tests {
     use super::*;
 
     fn fake_journal() -> (tempfile::TempDir, UnixDatagram, JournaldLayer) {
-        let home = tempfile::tempdir().unwrap();
-        let path = home.path().join("socket");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
         let listener = UnixDatagram::bind(&path).unwrap();
         listener.set_nonblocking(true).unwrap();
         let journal = JournaldLayer::at_path(&path).unwrap();
         assert_eq!(listener.recv(&mut [0]).unwrap(), 0);
-        (home, listener, journal)
+        (dir, listener, journal)
     }
 
     fn receive_line(listener: &UnixDatagram) -> Option<String> {
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn an_entry_has_the_fields_of_the_event_and_its_spans() {
-        let (_home, listener, journal) = fake_journal();
+        let (_dir, listener, journal) = fake_journal();
 
         tracing::subscriber::with_default(registry().with(journal), || {
             let _source = error_span!("worker", source = "work").entered();
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_stuck_journal_drops_entries_and_is_sent_their_count() {
-        let (_home, listener, journal) = fake_journal();
+        let (_dir, listener, journal) = fake_journal();
         let journal = std::sync::Arc::new(journal);
 
         // More lines than any socket queue holds; a blocking send would never return.
@@ -283,9 +283,9 @@ mod tests {
 
     #[test]
     fn a_missing_journal_blocks_nothing() {
-        let (home, listener, journal) = fake_journal();
+        let (dir, listener, journal) = fake_journal();
         drop(listener);
-        fs_err::remove_file(home.path().join("socket")).unwrap();
+        fs_err::remove_file(dir.path().join("socket")).unwrap();
 
         tracing::subscriber::with_default(registry().with(journal), || error!("not received"));
     }

@@ -64,7 +64,7 @@ async fn run_loop(
     })?;
     let notifier = Notifier::new(context.environment.get("NOTIFY_SOCKET"));
     let keep_alive = keep_alive_interval(&context.environment);
-    let (mut logged, clock) = (LoggedFindings::default(), ClockStepMonitor::start());
+    let (mut logged, clock_steps) = (LoggedFindings::default(), ClockStepMonitor::start());
     let mut health = HealthTask::start(&context)?;
     let metrics = MetricsExport::start(&context);
     loop {
@@ -75,9 +75,9 @@ async fn run_loop(
         // Checks and restarts do not wait for the endpoint.
         drop(tokio::spawn(RealEnv.spawn_blocking(endpoint.background_task(&context, now))));
         let monitor = build_monitor(&context, restart_policy(&context.loaded.settings))?;
-        let clock_steps = clock.clone();
-        let running =
-            RealEnv.spawn_blocking(move || monitor.run_cycle(now, || clock_steps.stable_for()));
+        let cycle_clock_steps = clock_steps.clone();
+        let running = RealEnv
+            .spawn_blocking(move || monitor.run_cycle(now, || cycle_clock_steps.stable_for()));
         let cycle = tokio::select! {
             cycle = running => cycle,
             exit = signals.recv() => return Ok(notify_stopping(&notifier, exit)),
@@ -86,7 +86,7 @@ async fn run_loop(
         let status = status_text(&cycle, context.loaded.settings.sources.len());
         notifier.notify(&[NotifyState::Ready, NotifyState::Status(&status), NotifyState::Watchdog]);
         if health.is_due(&cycle, &context, now) {
-            let evaluation = health.evaluate(&context, &cycle, clock.stable_for(), now)?;
+            let evaluation = health.evaluate(&context, &cycle, clock_steps.stable_for(), now)?;
             tokio::select! {
                 () = evaluation => {}
                 exit = signals.recv() => return Ok(notify_stopping(&notifier, exit)),
@@ -198,8 +198,8 @@ impl LoggedFindings {
         };
         let is_new = self.actions.get(unit) != Some(&text);
         match action {
-            RestartAction::Requested { grant, reason } => {
-                let (restarts, crash_loop) = (grant.consecutive_restarts, grant.crash_loop);
+            RestartAction::Requested { permit, reason } => {
+                let (restarts, crash_loop) = (permit.consecutive_restarts, permit.crash_loop);
                 warn!(unit, restarts, ?crash_loop, reason, "asked systemd for a restart");
             }
             RestartAction::Denied if is_new => {
@@ -209,7 +209,7 @@ impl LoggedFindings {
                 info!(unit, %not_before, reason, "restart delayed");
             }
             RestartAction::BudgetUnavailable { failure } if is_new => {
-                error!(unit, error = %failure, "no restart, because it cannot be counted");
+                error!(unit, error = %failure, "no restart, because the restart budget is unavailable");
             }
             RestartAction::Rejected { error, reason } if is_new => {
                 let advice = error.advice();

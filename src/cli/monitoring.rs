@@ -54,7 +54,7 @@ pub(super) fn build_monitor(
 ///
 /// # Errors
 /// If the name of the unit is invalid.
-pub(super) fn health_evaluation(
+pub(super) fn build_health_evaluator(
     context: &AppContext,
     clock_stable_for: Duration,
 ) -> Result<HealthEvaluator, CliError> {
@@ -159,15 +159,15 @@ pub(super) fn restart_action_text(action: &RestartAction, now: Timestamp) -> Opt
             "a restart would help, but automatic restarts are disabled".to_owned()
         }
         RestartAction::BudgetUnavailable { failure } => {
-            format!("no restart, because it cannot be counted: {failure}")
+            format!("no restart, because the restart budget is unavailable: {failure}")
         }
-        RestartAction::Requested { grant, reason } => {
-            let count = match grant.crash_loop {
+        RestartAction::Requested { permit, reason } => {
+            let count = match permit.crash_loop {
                 CrashLoop::NotDetected => {
-                    format!("restart {} in a row", grant.consecutive_restarts)
+                    format!("restart {} in a row", permit.consecutive_restarts)
                 }
                 CrashLoop::Detected | CrashLoop::Ongoing => {
-                    format!("restart {} in a row: a crash loop", grant.consecutive_restarts)
+                    format!("restart {} in a row: a crash loop", permit.consecutive_restarts)
                 }
             };
             format!("asked systemd for a restart ({count}), reason: {reason}")

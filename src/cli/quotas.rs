@@ -19,7 +19,7 @@ const HEADER: [&str; 5] = ["SCOPE", "RATE", "RATE SOURCE", "REQUESTS LEFT", "STA
 
 /// Row of one scope: the status of its rate limiter.
 pub(super) struct QuotaRow {
-    key: LimiterScope,
+    scope: LimiterScope,
     status: RateLimitStatus,
     now: Timestamp,
 }
@@ -32,9 +32,9 @@ pub(super) fn load_quota_rows(
 ) -> Result<Vec<QuotaRow>, CliError> {
     let file = LockedFile::new(context.state_dir.join(LIMITERS_FILE));
     let saved_states = file.read(parse_limiters)?.and_then(Result::ok).unwrap_or_default();
-    let rows = saved_states.scopes.into_iter().map(|(key, saved_state)| QuotaRow {
+    let rows = saved_states.scopes.into_iter().map(|(scope, saved_state)| QuotaRow {
         status: limiter_status(&context.loaded.settings, &saved_state, now),
-        key,
+        scope,
         now,
     });
     Ok(rows.filter(QuotaRow::has_data).collect())
@@ -67,16 +67,16 @@ impl QuotaRow {
     fn cells(&self) -> Vec<String> {
         let rate = self.status.rate.map_or_else(|| EMPTY_CELL.to_owned(), |rate| rate.to_string());
         vec![
-            sanitize_line(&self.key.to_string()),
+            sanitize_line(&self.scope.to_string()),
             rate,
-            self.rate_source(),
+            self.rate_source_text(),
             self.remaining().map_or_else(|| EMPTY_CELL.to_owned(), |units| units.to_string()),
             self.block_text(),
         ]
     }
 
     /// Returns the source of the rate, as text.
-    fn rate_source(&self) -> String {
+    fn rate_source_text(&self) -> String {
         let RateLimitStatus {
             mode,
             limits,
@@ -97,11 +97,11 @@ impl QuotaRow {
                 let advertised: Vec<String> = limits.iter().map(limit_text).collect();
                 format!("the server says: {}", advertised.join(", "))
             }
-            RateSource::SlowStart => "no limit met yet".to_owned(),
+            RateSource::SlowStart => "no limit found yet".to_owned(),
             RateSource::Estimated => {
                 let estimate =
                     estimated_rate.map_or_else(String::new, |rate| format!("about {rate}, "));
-                let throttles = pluralize((*estimate_cycles).into(), "throttle");
+                let throttles = pluralize((*estimate_cycles).into(), "rejected request");
                 format!("learned: {estimate}from {throttles}{probe}")
             }
             RateSource::Probe => "probing a higher rate".to_owned(),
@@ -120,9 +120,9 @@ impl QuotaRow {
 
     pub(super) fn to_quota_view(&self) -> view::QuotaView {
         view::QuotaView {
-            scope: sanitize_line(&self.key.to_string()),
+            scope: sanitize_line(&self.scope.to_string()),
             rate_per_second: self.status.rate.map(|rate| rate.get()),
-            rate_source: self.rate_source(),
+            rate_source: self.rate_source_text(),
             remaining: self.remaining(),
             block_status: self.block_text(),
             blocked_until: self.status.block.as_ref().map(|block| block.until),
@@ -150,7 +150,7 @@ impl QuotaRow {
             next_probe_at,
         } = &self.status;
         json!({
-            "scope": self.key,
+            "scope": self.scope,
             "mode": mode_name(*mode),
             "rate_per_second": rate.map(|rate| rate.get()),
             "basis": rate_source_name(*rate_source),

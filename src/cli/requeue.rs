@@ -42,25 +42,29 @@ pub(super) fn requeue(common: &CommonArgs, args: &RequeueArgs) -> Result<Program
             RealEnv.now(),
         );
     }
-    let (due, missed) = requeue_items(&mut ledger, args, RealEnv.now())?;
+    let (requeued, unmatched) = requeue_items(&mut ledger, args, RealEnv.now())?;
 
-    if due > 0 {
+    if requeued > 0 {
         print_result(format!(
             "{} of {}: {}",
-            pluralize(due, "item"),
+            pluralize(requeued, "item"),
             source.name,
             next_step_text(source)
         ))?;
     }
-    let exit = if due > 0 && missed.is_empty() { ProgramExit::Success } else { ProgramExit::Other };
-    for item in &missed {
+    let exit = if requeued > 0 && unmatched.is_empty() {
+        ProgramExit::Success
+    } else {
+        ProgramExit::Other
+    };
+    for item in &unmatched {
         let item = sanitize_line(item);
         print_error(exit, format!("no item {item} of {} is quarantined or gone", source.name));
     }
-    if due == 0 {
+    if requeued == 0 {
         let cause = args.cause.map(|cause| format!(" with the cause {cause}")).unwrap_or_default();
         let since = if args.since.is_some() { " that failed since then" } else { "" };
-        let result = if missed.is_empty() {
+        let result = if unmatched.is_empty() {
             format!("{} has no quarantined items{cause}{since}", source.name)
         } else {
             "nothing was changed".to_owned()
@@ -86,27 +90,27 @@ fn only_source(sources: &[SourceRef]) -> Result<&SourceRef, CliError> {
     }
 }
 
-/// Returns the number of items that are due now, and the requested items that are not due.
+/// Returns the number of requeued items, and the requested items that could not be requeued.
 fn requeue_items<'a>(
     ledger: &mut Ledger,
     args: &'a RequeueArgs,
     now: Timestamp,
 ) -> Result<(u64, Vec<&'a str>), CliError> {
-    let mut due = 0;
-    let mut missed = Vec::new();
+    let mut requeued = 0;
+    let mut unmatched = Vec::new();
     if args.items.is_empty() {
         let since =
             args.since.as_deref().map(|since| time_arg::parse_time_arg(since, now)).transpose()?;
         let filter = RequeueFilter::Quarantined(FailureFilter { cause: args.cause, since });
-        due = ledger.requeue(&filter, now)?;
+        requeued = ledger.requeue(&filter, now)?;
     }
     for item in &args.items {
         match ledger.requeue(&RequeueFilter::Item(ItemId::new(item)), now)? {
-            0 => missed.push(item.as_str()),
-            count => due += count,
+            0 => unmatched.push(item.as_str()),
+            count => requeued += count,
         }
     }
-    Ok((due as u64, missed))
+    Ok((requeued as u64, unmatched))
 }
 
 fn next_step_text(source: &SourceRef) -> String {

@@ -17,11 +17,11 @@ use crate::disk::{Disk, FileLock, RealDisk, parent_folder, storage_failure};
 use crate::engine::Failure;
 use crate::state::METRICS_FILE;
 
-/// File to delete, and the data that is lost with it.
+/// File to delete, and its content.
 #[derive(Debug)]
 struct PlannedDeletion {
     path: PathBuf,
-    consequence: &'static str,
+    content: &'static str,
 }
 
 pub(super) fn reset(common: &CommonArgs, args: &ResetArgs) -> Result<ProgramExit, CliError> {
@@ -36,7 +36,7 @@ pub(super) fn reset(common: &CommonArgs, args: &ResetArgs) -> Result<ProgramExit
         // Held until the end, so that no worker starts during the deletion.
         let locks = [(dir.exists(), lock_file(dir)), (marker.path().exists(), marker.lock_file())];
         let locks = locks.into_iter().filter(|(exists, _)| *exists);
-        let _held =
+        let _locks =
             locks.map(|(_, path)| FileLock::acquire(&path)).collect::<Result<Vec<_>, _>>()?;
         let plan = plan_deletions(dir, &marker)?;
         if plan.is_empty() {
@@ -53,7 +53,7 @@ pub(super) fn reset(common: &CommonArgs, args: &ResetArgs) -> Result<ProgramExit
             print_result(format!("The progress of {} is deleted.", source.name))?;
         } else {
             print_result(format!(
-                "Nothing is changed yet: `cynosure reset {} --yes` does it.",
+                "Nothing was deleted. Run `cynosure reset {} --yes` to delete it.",
                 source.name
             ))?;
         }
@@ -83,7 +83,7 @@ fn plan_deletions(dir: &Path, marker: &ArchiveMarker) -> Result<Vec<PlannedDelet
         listed => listed.map_err(|error| storage_failure("read the folder", dir, &error))?,
     };
     let mut plan = Vec::new();
-    for (file, suffix, consequence) in candidates {
+    for (file, suffix, content) in candidates {
         let mut prefix = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         prefix.push_str(suffix);
         let is_match = |name: &&PathBuf| match suffix {
@@ -94,12 +94,12 @@ fn plan_deletions(dir: &Path, marker: &ArchiveMarker) -> Result<Vec<PlannedDelet
             listed
                 .iter()
                 .filter(is_match)
-                .map(|name| PlannedDeletion { path: dir.join(name), consequence }),
+                .map(|name| PlannedDeletion { path: dir.join(name), content }),
         );
     }
     if marker.path().exists() {
-        let consequence = "the link between the archive and its ledger";
-        plan.push(PlannedDeletion { path: marker.path(), consequence });
+        let content = "the link between the archive and its ledger";
+        plan.push(PlannedDeletion { path: marker.path(), content });
     }
     Ok(plan)
 }
@@ -109,7 +109,7 @@ fn format_plan(plan: &[PlannedDeletion], dir: &Path) -> String {
         .iter()
         .map(|deletion| {
             let name = deletion.path.strip_prefix(dir).unwrap_or(&deletion.path);
-            vec![name.display().to_string(), deletion.consequence.to_owned()]
+            vec![name.display().to_string(), deletion.content.to_owned()]
         })
         .collect();
     table(&[&format!("DELETED FROM {}", dir.display()), "CONTENT"], &rows)

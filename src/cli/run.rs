@@ -107,9 +107,7 @@ fn select_sources(settings: &Settings, named: &[String]) -> Result<SourceSelecti
     } else {
         let found =
             named.iter().map(|name| settings.find_source(name).map(|(name, _)| name.clone()));
-        SourceSelection::Named(
-            found.collect::<Result<_, _>>().map_err(|unknown| unknown.to_string())?,
-        )
+        SourceSelection::Named(found.collect::<Result<_, _>>().map_err(|error| error.to_string())?)
     };
     if selection.names().is_empty() {
         return Err("there is no source to run; add a [source.NAME] table to the configuration, \
@@ -146,14 +144,14 @@ impl WorkerProcess {
         progress_bars: &ProgressBars,
     ) -> ProgramExit {
         let Self { runtime, hangup_signal } = self;
-        let supervised = context.environment.get("INVOCATION_ID").is_some()
+        let is_supervised = context.environment.get("INVOCATION_ID").is_some()
             && context.environment.get("NOTIFY_SOCKET").is_some();
         let recorder = trace_writer.as_ref().map(TraceWriter::recorder).unwrap_or_default();
         let work = run_until_done(
             context,
             selection,
             mode,
-            supervised,
+            is_supervised,
             recorder,
             hangup_signal,
             progress_bars,
@@ -172,7 +170,7 @@ async fn run_until_done(
     context: AppContext,
     selection: SourceSelection,
     mode: RunMode,
-    supervised: bool,
+    is_supervised: bool,
     recorder: ResponseRecorder,
     hangup_signal: HangupSignal,
     progress_bars: &ProgressBars,
@@ -181,15 +179,16 @@ async fn run_until_done(
     let notifier = Arc::new(Notifier::new(context.environment.get("NOTIFY_SOCKET")));
     let (stop_sender, stop_receiver) = watch::channel(StopSignal::Running);
     let (reason_sender, shutdown_reason) = watch::channel(None);
-    let first = ConfigVersion { number: 1, settings: Rc::new(context.loaded.settings.clone()) };
-    let (version_sender, config_versions) = watch::channel(first);
-    let signals = tokio::task::spawn_local(handle_signals(SignalHandler {
+    let initial_config =
+        ConfigVersion { number: 1, settings: Rc::new(context.loaded.settings.clone()) };
+    let (version_sender, config_versions) = watch::channel(initial_config);
+    let signal_task = tokio::task::spawn_local(handle_signals(SignalHandler {
         shutdown: stop_sender.clone(),
         shutdown_reason: reason_sender,
         config_versions: version_sender,
         config_file: context.config_file.clone(),
         environment: context.environment.clone(),
-        reload_strategy: if supervised {
+        reload_strategy: if is_supervised {
             ReloadStrategy::RestartProcess
         } else {
             ReloadStrategy::Manual
@@ -199,12 +198,12 @@ async fn run_until_done(
         hangup_signal,
     }));
     let heartbeats = HeartbeatRegistry::default();
-    let requester = if supervised { restart_requester(&context) } else { None };
-    if supervised {
+    let requester = if is_supervised { restart_requester(&context) } else { None };
+    if is_supervised {
         start_watchdog(&context, &heartbeats, &notifier, requester.clone());
     }
     let run_context =
-        RunContext::new(&context, names, mode, supervised, requester, recorder, progress_bars);
+        RunContext::new(&context, names, mode, is_supervised, requester, recorder, progress_bars);
     let mut source_watches = Vec::new();
     let sources = FuturesUnordered::new();
     for name in names {
@@ -225,13 +224,13 @@ async fn run_until_done(
         run_status_task(Arc::clone(&notifier), source_watches, config_versions, stop_receiver);
     let status_task = tokio::task::spawn_local(status_task);
     let exit = run_context.join_all(sources, &stop_sender).await;
-    signals.abort();
+    signal_task.abort();
     status_task.abort();
     notifier.notify(&[NotifyState::Stopping]);
     run_context.trace_export.flush();
     match *shutdown_reason.borrow() {
         Some(ShutdownReason::SourcesChanged) => ProgramExit::Restart,
-        Some(_) if supervised => ProgramExit::Restart,
+        Some(_) if is_supervised => ProgramExit::Restart,
         Some(ShutdownReason::Interrupt) => ProgramExit::Interrupted,
         Some(ShutdownReason::Terminate) => ProgramExit::Terminated,
         None => exit,
@@ -259,13 +258,13 @@ impl<'a> RunContext<'a> {
         context: &'a AppContext,
         names: &[SourceName],
         mode: RunMode,
-        supervised: bool,
+        is_supervised: bool,
         requester: Option<RestartRequester>,
         recorder: ResponseRecorder,
         progress_bars: &'a ProgressBars,
     ) -> Self {
         let is_only_source = names.len() == 1;
-        let supervision = match (supervised, is_only_source) {
+        let supervision = match (is_supervised, is_only_source) {
             (false, _) => Supervision::InPlace,
             (true, true) => Supervision::SoleSource,
             (true, false) => Supervision::SharedProcess,
@@ -344,7 +343,7 @@ impl<'a> RunContext<'a> {
     where
         F: Future<Output = (&'n SourceName, Result<SourceOutcome, JoinError>)>,
     {
-        let supervised = self.supervision != Supervision::InPlace;
+        let is_supervised = self.supervision != Supervision::InPlace;
         let (mut exits, mut should_restart) = (Vec::new(), false);
         while let Some((name, result)) = sources.next().await {
             let outcome = match result {
@@ -352,7 +351,7 @@ impl<'a> RunContext<'a> {
                 Err(error) => {
                     error!(source = %name, %error, "worker panicked");
                     exits.push(ProgramExit::Other);
-                    if supervised {
+                    if is_supervised {
                         // Otherwise the other sources could run on for weeks without this one.
                         stop_sender.send_replace(StopSignal::Requested);
                     }
@@ -362,7 +361,7 @@ impl<'a> RunContext<'a> {
             if let (
                 true,
                 SourceOutcome::Finished(LoopResult { exit: worker::LoopExit::Restart(_), .. }),
-            ) = (supervised, &outcome)
+            ) = (is_supervised, &outcome)
             {
                 should_restart = true;
                 stop_sender.send_replace(StopSignal::Requested);

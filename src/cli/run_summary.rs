@@ -6,7 +6,7 @@ use crate::human::{format_bytes, format_count, format_duration, format_rate, plu
 use crate::ledger::SessionCounts;
 use crate::worker::{self, LoopResult, SourceOutcome, StartError};
 
-/// Returns the exit status and the sentence for the outcome of a source.
+/// Returns the exit and the sentence for the outcome of a source.
 #[must_use]
 pub(super) fn run_summary(source: &str, outcome: &SourceOutcome) -> (ProgramExit, String) {
     match outcome {
@@ -19,7 +19,7 @@ pub(super) fn run_summary(source: &str, outcome: &SourceOutcome) -> (ProgramExit
                 completed_exit(&result.counts),
                 format!("no changes: {}", balance(source, &result.counts)),
             ),
-            // `run` replaces this exit status according to the signal.
+            // `run` replaces this exit according to the signal.
             worker::LoopExit::Stopped => {
                 (ProgramExit::Success, format!("stopped: {}", progress_text(result)))
             }
@@ -77,7 +77,7 @@ fn versions_and_copies(counts: &SessionCounts) -> String {
 /// Returns the amount and rate of the transfer: `3,200 documents, 31.8 MB in 4.0 s, 500.0/s`
 /// (items). `None` for a session that was not completed, or fetched nothing.
 #[must_use]
-#[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+#[expect(clippy::cast_precision_loss, reason = "a rate shown to users")]
 pub(super) fn transfer_summary(outcome: &SourceOutcome) -> Option<String> {
     let SourceOutcome::Finished(LoopResult {
         exit: worker::LoopExit::Completed,
@@ -129,7 +129,7 @@ fn exit_and_reason(result: &LoopResult) -> (ProgramExit, String) {
     (exit, format!("{reason}; {remedy}"))
 }
 
-fn exit_and_remedy(machine: &StateMachine, never_worked: bool) -> (ProgramExit, &'static str) {
+fn exit_and_remedy(machine: &StateMachine, has_never_worked: bool) -> (ProgramExit, &'static str) {
     let cause = machine.last_error.as_ref().map(|error| error.cause);
     if machine.status() == Status::AuthFailed && cause == Some(Cause::AccountChanged) {
         return (ProgramExit::Authentication, "or restore a credential of the first account");
@@ -141,11 +141,11 @@ fn exit_and_remedy(machine: &StateMachine, never_worked: bool) -> (ProgramExit, 
         (State::Error { .. }, Some(Cause::Storage | Cause::Ledger)) => {
             (ProgramExit::Storage, "stored documents are not lost")
         }
-        (State::Error { .. }, Some(Cause::NotFound | Cause::Challenge)) if never_worked => (
+        (State::Error { .. }, Some(Cause::NotFound | Cause::Challenge)) if has_never_worked => (
             ProgramExit::Configuration,
             "check the `url` of the source; `cynosure config show` prints it",
         ),
-        (State::Error { .. }, _) if never_worked => {
+        (State::Error { .. }, _) if has_never_worked => {
             (ProgramExit::Other, "check the network, and the `url` of the source")
         }
         _ => (ProgramExit::Other, "run again later; the next run continues from here"),

@@ -61,7 +61,7 @@ pub(super) fn all_sources(context: &AppContext) -> Result<Vec<SourceRef>, CliErr
     Ok(sources.collect())
 }
 
-/// Returns the source with this name, or all sources without a name.
+/// Returns the source with this name, or all sources if no name is given.
 ///
 /// # Errors
 /// If the source is not in the configuration and has no progress.
@@ -79,7 +79,7 @@ pub(super) fn select_sources(
     Ok(sources)
 }
 
-/// Returns the sources that have a folder with progress, configured or not, without settings.
+/// Returns the sources with saved progress, configured or not, each without settings.
 fn sources_with_progress(
     context: &AppContext,
 ) -> Result<BTreeMap<SourceName, Option<config::SourceSettings>>, CliError> {

@@ -37,8 +37,8 @@ pub(super) fn status(common: &CommonArgs, args: &StatusArgs) -> Result<ProgramEx
     let context = load_context_partially(common)?;
     if let Some(diagnostics) = &context.diagnostics {
         print_note(format!(
-            "{diagnostics}; correct it and try `cynosure config check`. The output is read from \
-             the state files; a running worker keeps the last valid configuration.\n"
+            "{diagnostics}; correct it (`cynosure config check` lists every mistake). The output is \
+             read from the state files; a running worker keeps the last valid configuration.\n"
         ));
     }
     if args.watch {
@@ -72,7 +72,7 @@ fn watch_status(context: &AppContext, args: &StatusArgs) -> Result<ProgramExit, 
         |error: io::Error| CliError::new(ProgramExit::Other, format!("cannot watch: {error}"));
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(watch_error)?;
-    let redraw = io::stdout().is_terminal() && !args.json;
+    let is_redrawn = io::stdout().is_terminal() && !args.json;
     runtime.block_on(async {
         // Installed before the first output, so that no SIGINT is missed.
         let mut interrupt = signal(SignalKind::interrupt()).map_err(watch_error)?;
@@ -82,9 +82,9 @@ fn watch_status(context: &AppContext, args: &StatusArgs) -> Result<ProgramExit, 
                 print_result(status_json(context)?)?;
             } else {
                 let text = status_table(context, RealEnv.now())?;
-                print_result(if redraw { redraw_text(&text) } else { text })?;
+                print_result(if is_redrawn { redraw_text(&text) } else { text })?;
             }
-            let interval = if redraw { REDRAW_INTERVAL } else { REPRINT_INTERVAL };
+            let interval = if is_redrawn { REDRAW_INTERVAL } else { REPRINT_INTERVAL };
             tokio::select! {
                 _ = interrupt.recv() => return Ok(ProgramExit::Interrupted),
                 () = tokio::time::sleep(interval) => {}

@@ -21,7 +21,7 @@ pub(super) fn status_line(sources: &[SourceProgress], now: Timestamp) -> String 
             format!(
                 "{}: {}",
                 pluralize(count_u64(sources.len()), "source"),
-                group_text(sources, now)
+                several_sources_text(sources, now)
             )
         }
     }
@@ -64,17 +64,19 @@ fn downloading_text(progress: &SourceProgress) -> String {
 }
 
 /// Returns the number of sources in each state, with their progress or earliest deadline.
-fn group_text(sources: &[SourceProgress], now: Timestamp) -> String {
+fn several_sources_text(sources: &[SourceProgress], now: Timestamp) -> String {
     let mut parts = Vec::new();
     for status in Status::ALL {
-        let group: Vec<&SourceProgress> =
+        let in_status: Vec<&SourceProgress> =
             sources.iter().filter(|progress| progress.status == status).collect();
-        let Some(deadline) = group.iter().map(|progress| progress.until).min() else { continue };
-        let (settled, listed) = group.iter().fold((0, 0), |(settled, listed), progress| {
+        let Some(deadline) = in_status.iter().map(|progress| progress.until).min() else {
+            continue;
+        };
+        let (settled, listed) = in_status.iter().fold((0, 0), |(settled, listed), progress| {
             (settled + progress.settled_items, listed + progress.listed_items)
         });
         let state = status.name().replace('_', " ");
-        let label = format!("{} {state}", group.len());
+        let label = format!("{} {state}", in_status.len());
         parts.push(match status {
             Status::Idle | Status::Completed => label,
             Status::Collecting => format!("{label} ({} listed)", format_count(listed)),

@@ -32,10 +32,10 @@ pub(super) struct SourceWatch {
     pub opened_version: watch::Receiver<u64>,
 }
 
-/// Event that systemd waits for.
+/// Phase of the process, as systemd sees it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum NotifyPhase {
-    /// Every source has started with this configuration version.
+    /// Some sources have not started with this configuration version yet.
     OpeningVersion(u64),
     Running,
     Stopping,
@@ -56,7 +56,7 @@ pub(super) async fn run_status_task(
         if sources.is_empty() {
             return;
         }
-        if is_version_opened(&sources, phase) {
+        if is_start_complete(&sources, phase) {
             (phase, extensions) = (NotifyPhase::Running, 0);
             sent_text = status_text(&sources);
             notifier.notify(&[NotifyState::Ready, NotifyState::Status(&sent_text)]);
@@ -97,7 +97,7 @@ fn status_text(sources: &[SourceWatch]) -> String {
     status_line(&progress, RealEnv.now())
 }
 
-fn is_version_opened(sources: &[SourceWatch], phase: NotifyPhase) -> bool {
+fn is_start_complete(sources: &[SourceWatch], phase: NotifyPhase) -> bool {
     match phase {
         NotifyPhase::OpeningVersion(number) => {
             sources.iter().all(|source| *source.opened_version.borrow() >= number)
@@ -150,15 +150,15 @@ mod tests {
             let socket = UnixDatagram::bind(&path).unwrap();
             socket.set_nonblocking(true).unwrap();
             let settings = load_defaults(&EnvVars::default()).unwrap().settings;
-            let first = ConfigVersion { number: 1, settings: Rc::new(settings) };
-            let (_, config_versions) = watch::channel(first);
+            let initial_config = ConfigVersion { number: 1, settings: Rc::new(settings) };
+            let (_, config_versions) = watch::channel(initial_config);
             let (progress, progress_receiver) = watch::channel(SourceProgress::unknown());
             let (opened_version, opened_receiver) = watch::channel(0);
             let (shutdown, stop) = watch::channel(StopSignal::Running);
             let notifier = Arc::new(Notifier::new(Some(path.as_os_str())));
-            let watched =
+            let source_watch =
                 SourceWatch { progress: progress_receiver, opened_version: opened_receiver };
-            let task = run_status_task(notifier, vec![watched], config_versions, stop);
+            let task = run_status_task(notifier, vec![source_watch], config_versions, stop);
             (Self { socket, _dir: dir, progress, opened_version, shutdown }, task)
         }
 
@@ -212,7 +212,7 @@ mod tests {
         };
         tokio::select! {
             () = updates => {}
-            () = task.as_mut() => panic!("its source is still there"),
+            () = task.as_mut() => panic!("the task ended while its source was running"),
         }
         let messages = source.messages();
         assert_eq!(messages.last().unwrap(), "STATUS=completed, 2 settled");

@@ -101,14 +101,14 @@ async fn export_metrics(
         let (context, now) = (Arc::clone(&context_receiver.borrow()), RealEnv.now());
         let interval = context.loaded.settings.telemetry.interval;
         let collect = move || collect_metrics(&context.loaded.settings, &context.state_dir, now);
-        let input = RealEnv.spawn_blocking(collect).await;
+        let snapshot = RealEnv.spawn_blocking(collect).await;
         if let Some(collector) = &collector {
             let url = collector.url_for(otlp::METRICS_PATH);
             // Not tracked, because the next export contains all metrics again.
             let _delivery = queue.send_json(
                 url,
                 collector.headers.clone(),
-                &otlp::encode_metrics(&input, &collector.resource),
+                &otlp::encode_metrics(&snapshot, &collector.resource),
             );
         }
         if let Some((azure, connection)) = &mut azure {
@@ -118,7 +118,7 @@ async fn export_metrics(
                 azure.acknowledge(status);
                 events_delivery = None;
             }
-            let envelopes = azure.build_envelopes(&input, connection);
+            let envelopes = azure.build_envelopes(&snapshot, connection);
             let delivery = queue.send_json(
                 connection.track_url.clone(),
                 ExportHeaders::default(),
@@ -268,12 +268,12 @@ mod tests {
     /// Paused time advances while the wall clock does not, which is equivalent to a step back.
     #[tokio::test(start_paused = true)]
     async fn a_backward_clock_step_does_not_stop_exports() {
-        let home = tempfile::tempdir().unwrap();
-        let config_file = home.path().join("config.toml");
+        let dir = tempfile::tempdir().unwrap();
+        let config_file = dir.path().join("config.toml");
         fs_err::write(&config_file, CONFIGURATION).unwrap();
         let environment = EnvVars::default();
         let loaded = config::load(&config_file, &environment).unwrap();
-        let state_dir = home.path().join("state");
+        let state_dir = dir.path().join("state");
         let context = AppContext { config_file, state_dir, environment, loaded, diagnostics: None };
         let (_context_sender, context_receiver) = watch::channel(Arc::new(context));
         let (collector, mut requests) = fake_receiver();

@@ -260,8 +260,8 @@ mod tests {
 
     #[test]
     fn an_existing_trace_is_appended_to_and_other_files_rejected() {
-        let home = tempfile::tempdir().unwrap();
-        let path = home.path().join("t.jsonl");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.jsonl");
         let line = format!("{LINE}\n");
         for (before, after) in [
             (String::new(), String::new()),

@@ -23,7 +23,7 @@ use crate::disk::{Disk, PathKind, RealDisk, storage_failure};
 use crate::human::{format_bytes, pluralize};
 use crate::ledger::{CounterCheck, LedgerReader};
 
-/// Rows per read. Any number would do.
+/// Rows per query. The number is not critical.
 const PAGE_ROWS_MAX: usize = 1000;
 
 /// Maximum number of recounts while a worker keeps changing the rows.

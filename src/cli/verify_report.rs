@@ -68,10 +68,10 @@ impl VerifyProblem {
             Self::LedgerDamaged { details } => {
                 format!("the ledger is damaged: {}", sanitize_line(details))
             }
-            Self::CounterMismatch(recount) => format!(
+            Self::CounterMismatch(check) => format!(
                 "the counters of the ledger are {}, but its rows are {}",
-                counters_text(recount.recorded),
-                counters_text(recount.counted)
+                counters_text(check.recorded),
+                counters_text(check.counted)
             ),
         }
     }

@@ -10,7 +10,7 @@ use crate::cli::exit::ProgramExit;
 use crate::cli::monitoring::systemd_bus_with_timeout;
 use crate::systemd::{InvalidUnitName, Notifier, UnitName, own_unit, watchdog_interval};
 use crate::worker::{
-    HeartbeatRegistry, RestartRequester, WatchdogConfig, run_runtime_heartbeat, watch,
+    HeartbeatRegistry, RestartRequester, WatchdogConfig, run_runtime_heartbeat, spawn_watchdog,
 };
 
 /// Name of the heartbeat of the runtime itself.
@@ -45,7 +45,7 @@ pub(super) fn start_watchdog(
         unit: own_unit_name(context),
         exit_process,
     };
-    if let Err(error) = watch(config) {
+    if let Err(error) = spawn_watchdog(config) {
         warn!(%error, "cannot start the watchdog thread");
         return;
     }

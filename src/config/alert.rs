@@ -27,7 +27,7 @@ const WEBHOOK_FORMATS: [(&str, WebhookFormat); 3] =
 
 /// Range of the time for one delivery. At most 10 minutes, so that one slow channel does not delay
 /// the others for long.
-const CHANNEL_TIMEOUT: std::ops::RangeInclusive<Duration> =
+const CHANNEL_TIMEOUT_RANGE: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(600);
 
 /// Alert channels. The journal always receives every alert.
@@ -70,7 +70,7 @@ pub(super) fn read_alert(reader: &mut Reader<'_>) -> AlertSettings {
     let alert = reader.section("alert", table, |table| AlertSettings {
         severity: table.choice("severity", "warning", &SEVERITIES),
         expire_after: table.duration("expire", seconds(86_400), POSITIVE_DURATION),
-        timeout: table.duration("timeout", seconds(30), CHANNEL_TIMEOUT),
+        timeout: table.duration("timeout", seconds(30), CHANNEL_TIMEOUT_RANGE),
         ping_url: read_ping(table),
         webhooks: BTreeMap::new(),
         mail: None,
@@ -88,7 +88,7 @@ fn read_ping(table: &mut Section<'_, '_>) -> Option<UrlOrSecret> {
     let given =
         table.given("ping", EnvValueForm::Toml, |node| parse_url_or_secret(node, &fallback));
     let (url, location) = given.unzip();
-    table.enter("ping", url.as_ref().map(write_url_or_secret), location);
+    table.record("ping", url.as_ref().map(write_url_or_secret), location);
     url
 }
 
@@ -112,11 +112,11 @@ fn read_webhook(table: &mut Section<'_, '_>, location: &Location) -> Option<Webh
         parse_url_or_secret(node, &fallback)
     });
     if let Some((url, location)) = &url {
-        table.enter("url", Some(write_url_or_secret(url)), Some(location.clone()));
+        table.record("url", Some(write_url_or_secret(url)), Some(location.clone()));
     }
-    let shape = table.choice("shape", "json", &WEBHOOK_FORMATS);
+    let format = table.choice("shape", "json", &WEBHOOK_FORMATS);
     let token = credential_if_given(table, "token");
-    Some(WebhookSettings { url: url?.0, format: shape, token })
+    Some(WebhookSettings { url: url?.0, format, token })
 }
 
 pub(super) fn credential_if_given(
@@ -128,7 +128,7 @@ pub(super) fn credential_if_given(
         read_credential(node, &node.location.base_folder().unwrap_or(fallback))
     });
     let (credential, location) = given.unzip();
-    table.enter(key, credential.as_ref().map(write_credential), location);
+    table.record(key, credential.as_ref().map(write_credential), location);
     credential
 }
 

@@ -35,7 +35,7 @@ impl Section<'_, '_> {
             | Value::List(_)
             | Value::Table(_) => Err(expected(&node.value, "true or false")),
         });
-        self.settle(key, given, default, bool::to_string)
+        self.given_or_default(key, given, default, bool::to_string)
     }
 
     pub(super) fn count(
@@ -53,7 +53,7 @@ impl Section<'_, '_> {
                 )
             })
         });
-        self.settle(key, given, default, u32::to_string)
+        self.given_or_default(key, given, default, u32::to_string)
     }
 
     /// Reads a number from 0 to 1.
@@ -74,7 +74,7 @@ impl Section<'_, '_> {
                 expected(&node.value, &format!("a number from {least:?} to {most:?}"))
             })
         });
-        self.settle(key, given, default, |number| format!("{number:?}"))
+        self.given_or_default(key, given, default, |number| format!("{number:?}"))
     }
 
     pub(super) fn duration(
@@ -84,7 +84,7 @@ impl Section<'_, '_> {
         range: RangeInclusive<Duration>,
     ) -> Duration {
         let given = self.given_duration(key, range);
-        self.settle(key, given, default, |duration| quote(&duration_literal(*duration)))
+        self.given_or_default(key, given, default, |duration| quote(&duration_literal(*duration)))
     }
 
     /// Reads an optional duration.
@@ -94,7 +94,7 @@ impl Section<'_, '_> {
         range: RangeInclusive<Duration>,
     ) -> Option<Duration> {
         let (duration, location) = self.given_duration(key, range).unzip();
-        self.enter(key, duration.map(|duration| quote(&duration_literal(duration))), location);
+        self.record(key, duration.map(|duration| quote(&duration_literal(duration))), location);
         duration
     }
 
@@ -136,7 +136,7 @@ impl Section<'_, '_> {
                 )
             })
         });
-        self.settle(key, given, default, |size| quote(&size_literal(*size)))
+        self.given_or_default(key, given, default, |size| quote(&size_literal(*size)))
     }
 
     /// Reads a text. An error of `check` states the problem and the remedy.
@@ -150,7 +150,7 @@ impl Section<'_, '_> {
             let text = plain_text(&node.value)?;
             check(text).map(|()| text.to_owned())
         });
-        self.settle(key, given, default.to_owned(), |text| quote(text))
+        self.given_or_default(key, given, default.to_owned(), |text| quote(text))
     }
 
     /// Reads one of the names in `choices`.
@@ -186,7 +186,7 @@ impl Section<'_, '_> {
             rate.ok_or_else(|| expected(&node.value, RATE))
         });
         let (rate, location) = given.unzip();
-        self.enter(key, rate.map(|rate| quote(&rate.to_string())), location);
+        self.record(key, rate.map(|rate| quote(&rate.to_string())), location);
         rate
     }
 
@@ -206,7 +206,7 @@ impl Section<'_, '_> {
             };
             items.iter().map(read).collect()
         });
-        self.settle(key, given, Vec::new(), |texts| quote_list(texts))
+        self.given_or_default(key, given, Vec::new(), |texts| quote_list(texts))
     }
 
     /// Reads a path. A relative one is resolved against the folder of the file it is written in,
@@ -218,7 +218,7 @@ impl Section<'_, '_> {
             plain_text(&node.value)
                 .map(|path| node.location.base_folder().unwrap_or(folder).join(path))
         });
-        self.settle(key, given, default, |path| quote(&path.to_string_lossy()))
+        self.given_or_default(key, given, default, |path| quote(&path.to_string_lossy()))
     }
 
     /// Reads an optional date.
@@ -229,7 +229,7 @@ impl Section<'_, '_> {
             date.ok_or_else(|| expected(&node.value, "a date such as 2020-01-31"))
         });
         let (date, location) = given.unzip();
-        self.enter(key, date.map(|date| date.to_string()), location);
+        self.record(key, date.map(|date| date.to_string()), location);
         date
     }
 }

@@ -125,10 +125,10 @@ fn check_credential_name(name: &str) -> Result<String, String> {
 /// Reads a program and its arguments. A relative path of a program is resolved against `folder`; a
 /// name without a slash is searched for in `PATH`.
 fn read_command(node: &Node, folder: &Path) -> Result<Vec<String>, String> {
-    let help =
+    let error =
         "is not a command; write { command = [\"PROGRAM\", \"ARGUMENT\"] }, without shell quoting";
     let Value::List(items) = &node.value else {
-        return Err(help.to_owned());
+        return Err(error.to_owned());
     };
     let argv = items.iter().map(|item| match &item.value {
         Value::Text(argument) if !argument.contains('\0') => Ok(argument.clone()),
@@ -138,10 +138,10 @@ fn read_command(node: &Node, folder: &Path) -> Result<Vec<String>, String> {
         | Value::Flag(_)
         | Value::Date(_)
         | Value::List(_)
-        | Value::Table(_) => Err(help.to_owned()),
+        | Value::Table(_) => Err(error.to_owned()),
     });
     let mut argv = argv.collect::<Result<Vec<_>, _>>()?;
-    let program = argv.first_mut().filter(|program| !program.is_empty()).ok_or(help)?;
+    let program = argv.first_mut().filter(|program| !program.is_empty()).ok_or(error)?;
     if program.contains('/') {
         *program = folder.join(&*program).to_string_lossy().into_owned();
     }

@@ -51,7 +51,7 @@ const MIN_CALLS_RANGE: RangeInclusive<u32> = 2..=100;
 
 /// Range of the largest response or document, in bytes. Less than 1 KiB holds none; more than 1 TiB
 /// is a typo.
-const BODY_BYTES: RangeInclusive<u64> = 1 << 10..=1 << 40;
+const BODY_BYTES_RANGE: RangeInclusive<u64> = 1 << 10..=1 << 40;
 
 const TABLE_NAMES: [&str; 16] = [
     "restart",
@@ -72,7 +72,8 @@ const TABLE_NAMES: [&str; 16] = [
     "telemetry",
 ];
 
-/// Reads every table. Errors are added to `reader.mistakes`; the invalid setting has its default.
+/// Reads every table. Errors are added to `reader.diagnostics`, and an invalid setting has its
+/// default.
 pub(super) fn build_settings(reader: &mut Reader<'_>) -> Settings {
     let restart = read_table(reader, "restart", read_restart);
     let service = read_table(reader, "service", read_service);
@@ -150,7 +151,7 @@ fn read_restart(table: &mut Section<'_, '_>) -> RestartSettings {
             POSITIVE_DURATION,
         ),
     };
-    table.in_order([
+    table.check_order([
         ("retry_delay_base", restart.retry_delay_base),
         ("max_retry_delay", restart.max_retry_delay),
     ]);
@@ -205,11 +206,11 @@ fn read_request(table: &mut Section<'_, '_>) -> RequestSettings {
         idle_timeout: table.duration("idle_timeout", seconds(30), POSITIVE_DURATION),
         total_timeout: table.duration("total_timeout", seconds(600), POSITIVE_DURATION),
         min_rate: table.size("min_rate", 1 << 10, 0..=1 << 30),
-        max_response: table.size("max_answer", 64 << 20, BODY_BYTES),
-        max_document: table.size("max_document", 1 << 30, BODY_BYTES),
+        max_response: table.size("max_answer", 64 << 20, BODY_BYTES_RANGE),
+        max_document: table.size("max_document", 1 << 30, BODY_BYTES_RANGE),
         concurrency: table.count("concurrency", 8, CONCURRENCY_RANGE),
     };
-    table.in_order([("delay", request.delay), ("max_delay", request.max_delay)]);
+    table.check_order([("delay", request.delay), ("max_delay", request.max_delay)]);
     request
 }
 
@@ -221,8 +222,11 @@ fn read_item(table: &mut Section<'_, '_>) -> ItemSettings {
         recheck_delay: table.duration("recheck", seconds(86_400), POSITIVE_DURATION),
         max_recheck_delay: table.duration("max_recheck", seconds(7 * 86_400), POSITIVE_DURATION),
     };
-    table.in_order([("retry_delay", item.retry_delay), ("max_retry_delay", item.max_retry_delay)]);
-    table.in_order([("recheck", item.recheck_delay), ("max_recheck", item.max_recheck_delay)]);
+    table.check_order([
+        ("retry_delay", item.retry_delay),
+        ("max_retry_delay", item.max_retry_delay),
+    ]);
+    table.check_order([("recheck", item.recheck_delay), ("max_recheck", item.max_recheck_delay)]);
     item
 }
 
@@ -240,7 +244,7 @@ fn read_breaker(table: &mut Section<'_, '_>) -> BreakerSettings {
         ),
         success_threshold: table.count("success_threshold", 3, POSITIVE_COUNT),
     };
-    table.in_order([
+    table.check_order([
         ("recovery_timeout", breaker.recovery_timeout),
         ("max_recovery_timeout", breaker.max_recovery_timeout),
     ]);
@@ -273,8 +277,10 @@ fn read_sources(reader: &mut Reader<'_>) -> BTreeMap<SourceName, SourceSettings>
                     reader.section(&table_name, table, |table| read_source(table, &location));
                 sources.extend(source.map(|source| (name, source)));
             }
-            Err(rule) => reader
-                .refuse(location, format!("`{table_name}` has a name that cannot be used; {rule}")),
+            Err(rule) => reader.report_error(
+                location,
+                format!("`{table_name}` has a name that cannot be used; {rule}"),
+            ),
         }
     }
     sources
@@ -321,7 +327,7 @@ fn read_source(table: &mut Section<'_, '_>, location: &Location) -> Option<Sourc
              or set allow_plaintext = true in this table if the way is safe",
             table.key("url")
         );
-        table.reader.refuse(url_location, message);
+        table.reader.report_error(url_location, message);
     }
     let (kind, _) = kind?;
     let (auth, account) = (auth?, account?);
@@ -358,7 +364,7 @@ fn read_source_auth(table: &mut Section<'_, '_>, location: &Location) -> Option<
         |node: &Node| auth::read_auth(node, &node.location.base_folder().unwrap_or(fallback));
     let (auth, location) =
         table.required("auth", EnvValueForm::Toml, location, auth::AUTH_HELP, read)?;
-    table.enter("auth", Some(auth::write_auth(&auth)), Some(location));
+    table.record("auth", Some(auth::write_auth(&auth)), Some(location));
     Some(auth)
 }
 
@@ -395,14 +401,14 @@ fn read_required_text<T>(
     table: &mut Section<'_, '_>,
     key: &'static str,
     location: &Location,
-    missing: &str,
+    remedy: &str,
     read: impl FnOnce(&str) -> Result<T, String>,
     write: impl FnOnce(&T) -> String,
 ) -> Option<(T, Location)> {
-    let given = table.required(key, EnvValueForm::Text, location, missing, |node| {
+    let given = table.required(key, EnvValueForm::Text, location, remedy, |node| {
         plain_text(&node.value).and_then(read)
     })?;
-    table.enter(key, Some(write(&given.0)), Some(given.1.clone()));
+    table.record(key, Some(write(&given.0)), Some(given.1.clone()));
     Some(given)
 }
 
@@ -413,7 +419,7 @@ fn reject_unknown_tables(reader: &mut Reader<'_>) {
             Some(suggestion) => format!("did you mean [{suggestion}]?"),
             None => format!("the tables are {}", TABLE_NAMES.join(", ")),
         };
-        reader.refuse(
+        reader.report_error(
             node.location,
             format!("unknown table or key `{}`; {remedy}", quote_key(&name)),
         );

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::location::Location;
 
-/// One error in the configuration, for a person to correct.
+/// One error in the configuration, for the user to correct.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Diagnostic {
     pub location: Location,

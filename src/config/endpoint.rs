@@ -10,7 +10,7 @@ use super::merge::EnvValueForm;
 use super::reader::Section;
 use super::show::quote;
 
-/// Key of the listen address, which needs `token` beside it for other machines.
+/// Key of the listen address. An address that other machines can reach requires `token` too.
 const LISTEN_KEY: &str = "listen";
 
 /// Listen address, token and request limit of the HTTP endpoint.
@@ -36,7 +36,7 @@ pub(super) fn read_endpoint(table: &mut Section<'_, '_>) -> EndpointSettings {
         })
     });
     let (listen, location) = given.unzip();
-    table.enter(LISTEN_KEY, listen.map(|listen| quote(&listen.to_string())), location);
+    table.record(LISTEN_KEY, listen.map(|listen| quote(&listen.to_string())), location);
     let endpoint = EndpointSettings {
         listen,
         token: read_token(table),
@@ -48,7 +48,7 @@ pub(super) fn read_endpoint(table: &mut Section<'_, '_>) -> EndpointSettings {
              add token = {{ file = \"endpoint-token\" }}, or listen on 127.0.0.1",
             table.key(LISTEN_KEY)
         );
-        table.refuse_entry(LISTEN_KEY, message);
+        table.report_setting(LISTEN_KEY, message);
     }
     endpoint
 }
@@ -60,6 +60,6 @@ fn read_token(table: &mut Section<'_, '_>) -> Option<CredentialRef> {
         read_credential(node, &folder)
     });
     let (token, location) = given.unzip();
-    table.enter("token", token.as_ref().map(write_credential), location);
+    table.record("token", token.as_ref().map(write_credential), location);
     token
 }

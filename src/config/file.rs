@@ -59,55 +59,55 @@ impl Value {
 ///
 /// The parser recovers after an error, so the table holds the rest of the file.
 pub(crate) fn parse(file: &Arc<Path>, text: &str, diagnostics: &mut Vec<Diagnostic>) -> Table {
-    let lines = Lines::new(file, text);
+    let line_index = LineIndex::new(file, text);
     let (document, errors) = DeTable::parse_recoverable(text);
     let mut syntax_errors: Vec<Diagnostic> = errors
         .iter()
         .map(|error| Diagnostic {
-            location: lines.place(error.span().map_or(0, |span| span.start)),
+            location: line_index.location(error.span().map_or(0, |span| span.start)),
             message: format!("not valid TOML: {}", error.message()),
         })
         .collect();
     syntax_errors.sort();
     syntax_errors.dedup_by(|later, first| later.location.is_same_line(&first.location));
     diagnostics.append(&mut syntax_errors);
-    table(document.into_inner(), &|offset| lines.place(offset))
+    convert_table(document.into_inner(), &|offset| line_index.location(offset))
 }
 
 /// Parses one TOML value from outside a file. Returns `None` if it is not TOML.
 pub(super) fn parse_value(text: &str, location: &Location) -> Option<Value> {
     let parsed = DeValue::parse(text).ok()?;
-    Some(value(parsed.into_inner(), &|_| location.clone()))
+    Some(convert_value(parsed.into_inner(), &|_| location.clone()))
 }
 
-fn table(table: DeTable<'_>, locate: &dyn Fn(usize) -> Location) -> Table {
+fn convert_table(table: DeTable<'_>, locate: &dyn Fn(usize) -> Location) -> Table {
     let node = |(key, inner): (toml::Spanned<_>, toml::Spanned<_>)| {
         let key_location = locate(key.span().start);
         let name = toml::de::DeString::into_owned(key.into_inner());
-        (name, Node { location: key_location, value: value(inner.into_inner(), locate) })
+        (name, Node { location: key_location, value: convert_value(inner.into_inner(), locate) })
     };
     table.into_iter().map(node).collect()
 }
 
-fn value(value: DeValue<'_>, locate: &dyn Fn(usize) -> Location) -> Value {
+fn convert_value(value: DeValue<'_>, locate: &dyn Fn(usize) -> Location) -> Value {
     match value {
         DeValue::String(text) => Value::Text(text.into_owned()),
-        DeValue::Integer(number) => integer(&number),
+        DeValue::Integer(number) => convert_integer(&number),
         DeValue::Float(number) => Value::Float(number.as_str().parse().unwrap_or(f64::NAN)),
         DeValue::Boolean(flag) => Value::Flag(flag),
         DeValue::Datetime(date) => Value::Date(date.to_string()),
         DeValue::Array(items) => {
             let node = |item: toml::Spanned<_>| Node {
                 location: locate(item.span().start),
-                value: self::value(item.into_inner(), locate),
+                value: convert_value(item.into_inner(), locate),
             };
             Value::List(items.into_iter().map(node).collect())
         }
-        DeValue::Table(inner) => Value::Table(table(inner, locate)),
+        DeValue::Table(inner) => Value::Table(convert_table(inner, locate)),
     }
 }
 
-fn integer(number: &DeInteger<'_>) -> Value {
+fn convert_integer(number: &DeInteger<'_>) -> Value {
     match i64::from_str_radix(number.as_str(), number.radix()) {
         Ok(number) => Value::Integer(number),
         Err(_) => Value::Float(number.as_str().parse().unwrap_or(f64::INFINITY)),
@@ -115,19 +115,19 @@ fn integer(number: &DeInteger<'_>) -> Value {
 }
 
 /// Converter of byte offsets to lines and columns.
-struct Lines<'t> {
+struct LineIndex<'t> {
     file: &'t Arc<Path>,
     text: &'t str,
     starts: Vec<usize>,
 }
 
-impl<'t> Lines<'t> {
+impl<'t> LineIndex<'t> {
     fn new(file: &'t Arc<Path>, text: &'t str) -> Self {
         let after_breaks = text.match_indices('\n').map(|(offset, _)| offset + 1);
         Self { file, text, starts: std::iter::once(0).chain(after_breaks).collect() }
     }
 
-    fn place(&self, offset: usize) -> Location {
+    fn location(&self, offset: usize) -> Location {
         let line = self.starts.partition_point(|start| *start <= offset);
         let start = self.starts[line - 1];
         let before = self.text.get(start..offset).unwrap_or_default();
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn read(text: &str) -> (Table, Vec<Diagnostic>) {
+    fn parse_text(text: &str) -> (Table, Vec<Diagnostic>) {
         let mut diagnostics = Vec::new();
         let table = parse(&Arc::from(Path::new("config.toml")), text, &mut diagnostics);
         (table, diagnostics)
@@ -148,7 +148,8 @@ mod tests {
 
     #[test]
     fn every_key_knows_its_line_and_column() {
-        let (table, diagnostics) = read("# note\n[restart]\n  max_retries = 3\n\"ключ\" = 1\n");
+        let (table, diagnostics) =
+            parse_text("# note\n[restart]\n  max_retries = 3\n\"ключ\" = 1\n");
 
         assert_eq!(diagnostics, []);
         let Value::Table(restart) = &table["restart"].value else { panic!("a table") };
@@ -157,8 +158,8 @@ mod tests {
     }
 
     #[test]
-    fn a_syntax_error_is_a_mistake_with_its_line() {
-        let (table, diagnostics) = read("[restart]\nmax_retries = \n[breaker]\n");
+    fn a_syntax_error_is_reported_with_its_line() {
+        let (table, diagnostics) = parse_text("[restart]\nmax_retries = \n[breaker]\n");
 
         assert!(table.contains_key("breaker"), "what follows the error is read");
         assert_eq!(diagnostics.len(), 1);
@@ -167,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_syntax_error_does_not_quote_the_line() {
-        let (_, diagnostics) = read("password = hunter2 or so\n");
+        let (_, diagnostics) = parse_text("password = hunter2 or so\n");
 
         assert!(!diagnostics.is_empty());
         assert!(
@@ -178,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_number_beyond_64_bits_is_still_a_number() {
-        let (table, _) = read("a = 99999999999999999999\nb = 0xFFFFFFFFFFFFFFFFFFFF\n");
+        let (table, _) = parse_text("a = 99999999999999999999\nb = 0xFFFFFFFFFFFFFFFFFFFF\n");
 
         assert!(matches!(table["a"].value, Value::Float(_)));
         assert!(matches!(table["b"].value, Value::Float(_)));
@@ -186,13 +187,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics_the_reader(text in any::<String>()) {
-            drop(read(&text));
+        fn parsing_any_text_never_panics(text in any::<String>()) {
+            drop(parse_text(&text));
         }
 
         #[test]
-        fn nothing_that_looks_like_toml_panics_the_reader(text in "([\\[\\]{}=.\"'#,\n a-z0-9_:é-]|\"\"\"|\\[\\[){0,80}") {
-            drop(read(&text));
+        fn parsing_toml_like_text_never_panics(text in "([\\[\\]{}=.\"'#,\n a-z0-9_:é-]|\"\"\"|\\[\\[){0,80}") {
+            drop(parse_text(&text));
         }
     }
 }

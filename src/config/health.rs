@@ -8,11 +8,12 @@ use super::reader::Section;
 use crate::engine::health::Thresholds;
 
 /// Range of `health.disk_free`, in bytes. More than 1 PiB is a typo.
-const FREE_DISK_BYTES: RangeInclusive<u64> = 0..=1 << 50;
+const DISK_FREE_RANGE: RangeInclusive<u64> = 0..=1 << 50;
 
 /// Range of the time limit of one check. At most 60 s, so that a check ends before the watchdog's
 /// deadline.
-const CHECK_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
+const CHECK_TIMEOUT_RANGE: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(60);
 
 /// Thresholds of the health checks, and the time limit of one check.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,7 +36,7 @@ pub(super) fn read_health(table: &mut Section<'_, '_>) -> HealthSettings {
         memory: table.share("memory", defaults.memory),
         disk_warning: table.share("disk_warning", defaults.disk_warning),
         disk_critical: table.share("disk_critical", defaults.disk_critical),
-        disk_free_bytes: table.size("disk_free", defaults.disk_free_bytes, FREE_DISK_BYTES),
+        disk_free_bytes: table.size("disk_free", defaults.disk_free_bytes, DISK_FREE_RANGE),
         inodes: table.share("inodes", defaults.inodes),
         journal_errors: table.count("journal_errors", defaults.journal_errors, POSITIVE_COUNT),
         journal_window: table.duration(
@@ -50,7 +51,10 @@ pub(super) fn read_health(table: &mut Section<'_, '_>) -> HealthSettings {
             table.key("disk_warning"),
             table.key("disk_critical")
         );
-        table.refuse_written(&["disk_warning", "disk_critical"], message);
+        table.report_settings(&["disk_warning", "disk_critical"], message);
     }
-    HealthSettings { thresholds, timeout: table.duration("timeout", seconds(10), CHECK_TIMEOUT) }
+    HealthSettings {
+        thresholds,
+        timeout: table.duration("timeout", seconds(10), CHECK_TIMEOUT_RANGE),
+    }
 }

@@ -4,8 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Location in the configuration. Locations are ordered as a person reads them: files first, by
-/// line.
+/// Location in the configuration. The order is that of reading: files first, by line.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Location {
     /// A file as a whole: it is missing, unreadable or not text.
@@ -17,13 +16,13 @@ pub enum Location {
 }
 
 impl Location {
-    /// Returns true if both locations are on one line of one file.
+    /// True if both locations are on one line of one file.
     pub(super) fn is_same_line(&self, other: &Self) -> bool {
-        let line = |location: &Self| match location {
+        let file_and_line = |location: &Self| match location {
             Self::Line { file, line, .. } => Some((Arc::clone(file), *line)),
             Self::File(_) | Self::EnvVar(_) => None,
         };
-        line(self).is_some_and(|one| line(other) == Some(one))
+        file_and_line(self).is_some_and(|one| file_and_line(other) == Some(one))
     }
 
     /// Returns the folder against which relative paths at this location are resolved. `None` for an

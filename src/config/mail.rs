@@ -41,7 +41,7 @@ pub(super) fn read_mail(
              write \"tls\" or \"starttls\"",
             table.key("protection")
         );
-        table.refuse_entry("protection", message);
+        table.report_setting("protection", message);
     }
     let port = u16::try_from(port).unwrap_or(u16::MAX);
     Some(MailChannel { server: server?, port, tls, from: from?, to: recipients?, login })
@@ -53,11 +53,11 @@ fn read_recipients(table: &mut Section<'_, '_>, location: &Location) -> Option<V
             let found = describe(&node.value);
             return Err(format!("is {found}; write a list such as [\"me@example.com\"]"));
         };
-        let read = |item: &Node| {
+        let read_address = |item: &Node| {
             let text = plain_text(&item.value)?;
             check_mailbox(text).map(|()| text.to_owned())
         };
-        let recipients: Vec<String> = items.iter().map(read).collect::<Result<_, _>>()?;
+        let recipients: Vec<String> = items.iter().map(read_address).collect::<Result<_, _>>()?;
         match recipients[..] {
             [] => Err("is an empty list; write [\"me@example.com\"]".to_owned()),
             [..] => Ok(recipients),
@@ -65,14 +65,14 @@ fn read_recipients(table: &mut Section<'_, '_>, location: &Location) -> Option<V
     };
     let help = "write to = [\"me@example.com\"]";
     let (recipients, location) = table.required("to", EnvValueForm::Toml, location, help, read)?;
-    table.enter("to", Some(quote_list(&recipients)), Some(location));
+    table.record("to", Some(quote_list(&recipients)), Some(location));
     Some(recipients)
 }
 
 fn read_login(table: &mut Section<'_, '_>) -> Option<(String, CredentialRef)> {
     let read = |node: &Node| plain_text(&node.value).map(str::to_owned);
     let (username, location) = table.given("username", EnvValueForm::Text, read).unzip();
-    table.enter("username", username.as_deref().map(quote), location);
+    table.record("username", username.as_deref().map(quote), location);
     match (username, credential_if_given(table, "password")) {
         (Some(username), Some(password)) => Some((username, password)),
         (None, None) => None,
@@ -82,7 +82,7 @@ fn read_login(table: &mut Section<'_, '_>) -> Option<(String, CredentialRef)> {
                 table.key("username"),
                 table.key("password")
             );
-            table.refuse_written(&["username", "password"], message);
+            table.report_settings(&["username", "password"], message);
             None
         }
     }
@@ -92,14 +92,14 @@ fn read_text(
     table: &mut Section<'_, '_>,
     key: &'static str,
     location: &Location,
-    missing: &str,
+    remedy: &str,
     check: impl FnOnce(&str) -> Result<(), String>,
 ) -> Option<String> {
-    let (text, location) = table.required(key, EnvValueForm::Text, location, missing, |node| {
+    let (text, location) = table.required(key, EnvValueForm::Text, location, remedy, |node| {
         let text = plain_text(&node.value)?;
         check(text).map(|()| text.to_owned())
     })?;
-    table.enter(key, Some(quote(&text)), Some(location));
+    table.record(key, Some(quote(&text)), Some(location));
     Some(text)
 }
 
@@ -114,7 +114,7 @@ fn check_host(server: &str) -> Result<(), String> {
     })
 }
 
-/// Checks for an address of RFC 5321 as people write it. The mail library parses it again.
+/// Checks for an address of RFC 5321 as users write it. The mail library parses it again.
 fn check_mailbox(text: &str) -> Result<(), String> {
     let is_address = text.split_once('@').is_some_and(|(local, domain)| {
         let has_invalid_chars = text.contains([' ', '<', '>', ',', ';']) || !text.is_ascii();

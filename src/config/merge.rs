@@ -68,14 +68,14 @@ impl<'e> Layers<'e> {
     pub(super) fn read(path: &Path, environment: &'e EnvVars) -> Result<Self, Diagnostics> {
         let mut layers = Self::without_files(environment);
         let mut unreadable = Vec::new();
-        let drop_ins = drop_ins(path).unwrap_or_else(|diagnostic| {
+        let drop_ins = list_drop_ins(path).unwrap_or_else(|diagnostic| {
             unreadable.push(diagnostic);
             Vec::new()
         });
         for path in std::iter::once(path.to_owned()).chain(drop_ins) {
             let file: Arc<Path> = Arc::from(path.as_path());
-            let bytes = read_bytes(&path).map_err(|error| cannot_read(Arc::clone(&file), &error));
-            match bytes.and_then(|bytes| as_text(bytes, &file)) {
+            let bytes = read_bytes(&path).map_err(|error| read_error(Arc::clone(&file), &error));
+            match bytes.and_then(|bytes| decode_utf8(bytes, &file)) {
                 Ok(text) => {
                     let table = file::parse(&file, &text, &mut layers.syntax_errors);
                     merge_tables(&mut layers.tree, table, 0);
@@ -143,13 +143,13 @@ impl<'e> Layers<'e> {
 /// Returns the variable that overrides a setting: `CYNOSURE_SOURCE_MY_WORK_URL` for
 /// `source.my-work.url`.
 fn variable_name(key: &str) -> String {
-    let upper = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
-    VARIABLE_PREFIX.chars().chain(key.chars().map(upper)).collect()
+    let to_upper = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    VARIABLE_PREFIX.chars().chain(key.chars().map(to_upper)).collect()
 }
 
 /// Lists `config.d/*.toml` beside the file, by name. Hidden files are skipped, because they belong
 /// to editors.
-fn drop_ins(path: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
+fn list_drop_ins(path: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
     let folder = path.with_file_name("config.d");
     let list = || -> io::Result<Vec<PathBuf>> {
         fs_err::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect()
@@ -157,7 +157,7 @@ fn drop_ins(path: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
     let mut paths = match list() {
         Ok(paths) => paths,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(cannot_read(Arc::from(folder), &error)),
+        Err(error) => return Err(read_error(Arc::from(folder), &error)),
     };
     let is_hidden = |path: &Path| {
         path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
@@ -179,7 +179,7 @@ fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Decodes the content of a file as UTF-8. The error has the location of the first invalid byte.
-fn as_text(bytes: Vec<u8>, file: &Arc<Path>) -> Result<String, Diagnostic> {
+fn decode_utf8(bytes: Vec<u8>, file: &Arc<Path>) -> Result<String, Diagnostic> {
     String::from_utf8(bytes).map_err(|error| {
         let (before, rest) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
         let before = String::from_utf8_lossy(before);
@@ -193,7 +193,7 @@ fn as_text(bytes: Vec<u8>, file: &Arc<Path>) -> Result<String, Diagnostic> {
     })
 }
 
-fn cannot_read(file: Arc<Path>, error: &io::Error) -> Diagnostic {
+fn read_error(file: Arc<Path>, error: &io::Error) -> Diagnostic {
     // Only the kind is shown, because the error's own text repeats the path.
     let kind = error.kind();
     let message = if kind == io::ErrorKind::NotFound {

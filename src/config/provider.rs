@@ -114,14 +114,14 @@ impl ProviderSettings {
 /// True if `path` matches `pattern`, in which a `*` matches any characters.
 fn matches_pattern(pattern: &str, path: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else { return pattern == path };
-    let Some(mut left) = path.strip_prefix(head) else { return false };
+    let Some(mut remaining) = path.strip_prefix(head) else { return false };
     let mut pieces: Vec<&str> = rest.split('*').collect();
     let tail = pieces.pop().unwrap_or_default();
     for piece in pieces {
-        let Some(at) = left.find(piece) else { return false };
-        left = &left[at + piece.len()..];
+        let Some(at) = remaining.find(piece) else { return false };
+        remaining = &remaining[at + piece.len()..];
     }
-    left.ends_with(tail)
+    remaining.ends_with(tail)
 }
 
 pub(super) fn read_providers(
@@ -157,7 +157,7 @@ fn read_provider(table: &mut Section<'_, '_>, request: &RequestSettings) -> Prov
             "`{}` is \"fixed\", which needs a rate; add cap = \"600/min\"",
             table.key("mode")
         );
-        table.refuse_entry("mode", message);
+        table.report_setting("mode", message);
     }
     let headers = HeaderNames { limit, remaining, reset, reset_meaning };
     ProviderSettings {
@@ -184,7 +184,7 @@ fn read_header_name(table: &mut Section<'_, '_>, key: &'static str) -> Option<St
         })
     });
     let (name, location) = given.unzip();
-    table.enter(key, name.as_deref().map(quote), location);
+    table.record(key, name.as_deref().map(quote), location);
     name
 }
 
@@ -198,7 +198,7 @@ fn read_routes(table: &mut Section<'_, '_>) -> Vec<RouteWeight> {
         };
         items.iter().map(read_route).collect::<Result<Vec<_>, _>>()
     });
-    table.settle("routes", given, Vec::new(), |routes| {
+    table.given_or_default("routes", given, Vec::new(), |routes| {
         let routes: Vec<String> = routes.iter().map(write_route).collect();
         format!("[{}]", routes.join(", "))
     })

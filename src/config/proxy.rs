@@ -60,12 +60,12 @@ pub(super) fn read_proxy(table: &mut Section<'_, '_>) -> ProxySettings {
         for (at, item) in items.iter().enumerate() {
             match read_pool_proxy(item, &folder) {
                 Ok(proxy) => pool.push(proxy),
-                Err(error) => errors.push(format!("has entry {} that {error}", at + 1)),
+                Err(error) => errors.push(format!("has an invalid entry {}: it {error}", at + 1)),
             }
         }
         if errors.is_empty() { Ok(pool) } else { Err(errors.join("; it ")) }
     });
-    let pool = table.settle("pool", given, Vec::new(), |pool: &Vec<PoolProxy>| {
+    let pool = table.given_or_default("pool", given, Vec::new(), |pool: &Vec<PoolProxy>| {
         let entries: Vec<String> = pool.iter().map(write_proxy).collect();
         format!("[{}]", entries.join(", "))
     });
@@ -75,7 +75,7 @@ pub(super) fn read_proxy(table: &mut Section<'_, '_>) -> ProxySettings {
         cooldown: table.duration("cooldown", seconds(30), POSITIVE_DURATION),
         max_cooldown: table.duration("max_cooldown", seconds(900), POSITIVE_DURATION),
     };
-    table.in_order([("cooldown", proxy.cooldown), ("max_cooldown", proxy.max_cooldown)]);
+    table.check_order([("cooldown", proxy.cooldown), ("max_cooldown", proxy.max_cooldown)]);
     proxy
 }
 
@@ -104,7 +104,7 @@ pub(super) fn reject_plaintext_sources(
             .iter()
             .find(|entry| entry.table == table && entry.key == "url");
         if let Some(location) = entry.and_then(|entry| entry.location.clone()) {
-            reader.refuse(location, message);
+            reader.report_error(location, message);
         }
     }
 }
@@ -147,7 +147,7 @@ fn read_proxy_login(table: &Table, folder: &Path) -> Result<PoolProxy, String> {
     Ok(PoolProxy { url, login })
 }
 
-/// Parses the URL of a proxy. An error never quotes it, because people paste URLs with passwords.
+/// Parses the URL of a proxy. An error never quotes it, because users paste URLs with passwords.
 fn parse_proxy_url(text: &str) -> Result<Url, String> {
     let url =
         Url::parse(text).map_err(|error| format!("is not a valid URL ({error}); {PROXY_HELP}"))?;

@@ -1,5 +1,4 @@
-//! Third stage, reading: settings are requested by name, and returned typed, checked and with
-//! their origin.
+//! Third stage: settings are requested by name, and returned typed, checked and with their origin.
 //!
 //! A request declares the setting: the requested names are the known keys and variables, and
 //! `config show` lists them. A wrong value is recorded and the default is used instead, so that one
@@ -44,7 +43,7 @@ impl<'e> Reader<'e> {
         (self.layers.files, self.effective_settings, Diagnostics::collect(self.diagnostics))
     }
 
-    /// Takes the table `name` out of the tree; an absent one is empty.
+    /// Removes the table `name` from the tree and returns it; an absent one is empty.
     pub(super) fn table(&mut self, name: &str) -> Table {
         let node = self.layers.tree.remove(name);
         node.and_then(|node| self.as_table(name, node)).unwrap_or_default()
@@ -54,7 +53,7 @@ impl<'e> Reader<'e> {
         if let Value::Table(table) = node.value {
             return Some(table);
         }
-        self.refuse(
+        self.report_error(
             node.location,
             format!("`{name}` is {}; write [{name}] and its keys below it", describe(&node.value)),
         );
@@ -86,11 +85,11 @@ impl<'e> Reader<'e> {
                 ),
             };
             let message = format!("unknown key `{table}.{}`; {remedy}", quote_key(key));
-            self.refuse(node.location.clone(), message);
+            self.report_error(node.location.clone(), message);
         }
     }
 
-    pub(super) fn refuse(&mut self, location: Location, message: String) {
+    pub(super) fn report_error(&mut self, location: Location, message: String) {
         self.diagnostics.push(Diagnostic { location, message });
     }
 }
@@ -100,6 +99,7 @@ pub(super) struct Section<'r, 'e> {
     pub(super) reader: &'r mut Reader<'e>,
     name: String,
     table: Table,
+    /// Keys requested so far.
     known: BTreeSet<&'static str>,
 }
 
@@ -118,7 +118,7 @@ impl Section<'_, '_> {
         let given = self.given(key, form, read);
         if given.is_none() && errors_before == self.reader.diagnostics.len() {
             let message = format!("`{}` is missing; {remedy}", self.key(key));
-            self.reader.refuse(location.clone(), message);
+            self.reader.report_error(location.clone(), message);
         }
         given
     }
@@ -139,14 +139,14 @@ impl Section<'_, '_> {
         match read(&node) {
             Ok(value) => Some((value, node.location)),
             Err(error) => {
-                self.reader.refuse(node.location, format!("`{name}` {error}"));
+                self.reader.report_error(node.location, format!("`{name}` {error}"));
                 None
             }
         }
     }
 
-    /// Returns the given value or else the default, and records it for `config show`.
-    pub(super) fn settle<T>(
+    /// Returns the given value, or else the default, and records it for `config show`.
+    pub(super) fn given_or_default<T>(
         &mut self,
         key: &'static str,
         given: Option<(T, Location)>,
@@ -157,12 +157,12 @@ impl Section<'_, '_> {
             Some((value, location)) => (value, Some(location)),
             None => (default, None),
         };
-        self.enter(key, Some(write(&value)), location);
+        self.record(key, Some(write(&value)), location);
         value
     }
 
     /// Records a setting's effective value for `config show`.
-    pub(super) fn enter(
+    pub(super) fn record(
         &mut self,
         key: &'static str,
         toml_value: Option<String>,
@@ -177,19 +177,19 @@ impl Section<'_, '_> {
     }
 
     /// Reports an error in a setting that has been read, at its location.
-    pub(super) fn refuse_entry(&mut self, key: &str, message: String) {
-        self.refuse_written(&[key], message);
+    pub(super) fn report_setting(&mut self, key: &str, message: String) {
+        self.report_settings(&[key], message);
     }
 
-    /// Reports settings that contradict each other, at the location of the last one written.
-    pub(super) fn refuse_written(&mut self, keys: &[&str], message: String) {
-        if let Some(location) = self.written_at(keys) {
-            self.reader.refuse(location, message);
+    /// Reports an error of several settings together, at the location of the last one written.
+    pub(super) fn report_settings(&mut self, keys: &[&str], message: String) {
+        if let Some(location) = self.location_of_last(keys) {
+            self.reader.report_error(location, message);
         }
     }
 
     /// Returns the location of the last of `keys` that was read and is written anywhere.
-    fn written_at(&self, keys: &[&str]) -> Option<Location> {
+    fn location_of_last(&self, keys: &[&str]) -> Option<Location> {
         let mut entries = self.reader.effective_settings.iter().rev();
         entries.find_map(|entry| {
             let is_match = entry.table == self.name && keys.contains(&entry.key);
@@ -202,8 +202,8 @@ impl Section<'_, '_> {
         format!("{}.{key}", self.name)
     }
 
-    /// Reports two durations if the first is longer than the second.
-    pub(super) fn in_order(&mut self, [shorter, longer]: [(&'static str, Duration); 2]) {
+    /// Reports an error if the first duration is longer than the second.
+    pub(super) fn check_order(&mut self, [shorter, longer]: [(&'static str, Duration); 2]) {
         if shorter.1 <= longer.1 {
             return;
         }
@@ -214,6 +214,6 @@ impl Section<'_, '_> {
             self.key(longer.0),
             duration_literal(longer.1),
         );
-        self.refuse_written(&[shorter.0, longer.0], message);
+        self.report_settings(&[shorter.0, longer.0], message);
     }
 }

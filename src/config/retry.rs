@@ -21,7 +21,8 @@ const PRESETS: [(&str, BackoffConfig); 3] = [
     ("strict", BackoffConfig::STRICT),
 ];
 
-/// Growth per retry: below 1 the delays would shrink, above 10 the second is the longest already.
+/// Growth per retry: below 1 the delays would shrink; above 10 the second would already be the
+/// longest.
 const MULTIPLIER_RANGE: RangeInclusive<f64> = 1.0..=10.0;
 
 /// Scale of all delays: beyond this range, another base delay is clearer.
@@ -53,7 +54,7 @@ pub(super) fn read_retry(reader: &mut Reader<'_>, request: &RequestSettings) -> 
             None => format!("the policies are {}", POLICY_NAMES.join(", ")),
         };
         let message = format!("unknown policy `retry.{}`; {remedy}", quote_key(&name));
-        reader.refuse(node.location, message);
+        reader.report_error(node.location, message);
     }
     let request_default = BackoffConfig {
         max_attempts: request.attempts,
@@ -83,7 +84,7 @@ fn read_policy(
 ) -> BackoffConfig {
     reader.section(&format!("retry.{name}"), table, |table| {
         let given = table.given("preset", EnvValueForm::Text, parse_preset);
-        let (_, base) = table.settle("preset", given, default, |(name, _)| quote(name));
+        let (_, base) = table.given_or_default("preset", given, default, |(name, _)| quote(name));
         let config = BackoffConfig {
             max_attempts: table.count("max_attempts", base.max_attempts, POSITIVE_COUNT),
             base_delay: table.duration("base_delay", base.base_delay, POSITIVE_DURATION),
@@ -97,7 +98,7 @@ fn read_policy(
             jitter: read_jitter(table, base.jitter),
         };
         let (base, max): (Duration, Duration) = (config.base_delay, config.max_delay);
-        table.in_order([("base_delay", base), ("max_delay", max)]);
+        table.check_order([("base_delay", base), ("max_delay", max)]);
         config
     })
 }
@@ -128,7 +129,7 @@ fn read_jitter(table: &mut Section<'_, '_>, default: Jitter) -> Jitter {
         };
         jitter.ok_or_else(|| expected(&node.value, JITTER_HELP))
     });
-    table.settle("jitter", given, default, |jitter| match jitter {
+    table.given_or_default("jitter", given, default, |jitter| match jitter {
         Jitter::None => quote("none"),
         Jitter::Full => quote("full"),
         Jitter::Proportional(share) => format!("{share:?}"),

@@ -59,7 +59,7 @@ pub struct RestartSettings {
     pub health_check_interval: Duration,
 }
 
-/// `[service]`: name of the unit, and what the worker may do automatically.
+/// `[service]`: name of the unit, and switches for the automatic actions of the worker.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ServiceSettings {
     /// The unit's name without `.service`.
@@ -148,7 +148,8 @@ pub struct MonitorSettings {
     pub interval: Duration,
     /// Time after its deadline in which a worker may still act.
     pub grace_period: Duration,
-    /// Restarts a worker that is running but decides nothing.
+    /// Restarts a worker that is stuck: its process exists, and its deadline has passed by more than
+    /// `grace_period`.
     pub should_restart_stuck: bool,
     /// Restarts a unit that has failed, or hangs while it starts.
     pub should_restart_failed: bool,

@@ -124,7 +124,7 @@ pub(super) fn parse_kind(text: &str) -> Result<SourceKind, String> {
 }
 
 /// Parses the URL of a source. An error states the problem and the remedy. It never quotes the URL,
-/// because people paste URLs with passwords.
+/// because users paste URLs with passwords.
 pub(super) fn parse_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| {
         format!(

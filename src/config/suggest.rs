@@ -1,4 +1,4 @@
-//! Finds the known word that a person most likely meant.
+//! Finds the known word that a mistyped word most likely means.
 
 /// Shortest prefix that matches a word, in characters.
 const PREFIX_LEN_MIN: usize = 3;

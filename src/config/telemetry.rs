@@ -34,7 +34,7 @@ pub(super) fn read_telemetry(table: &mut Section<'_, '_>) -> TelemetrySettings {
         parse_otlp_endpoint(plain_text(&node.value)?)
     });
     let (otlp_endpoint, location) = given.unzip();
-    table.enter(ENDPOINT_KEY, otlp_endpoint.as_ref().map(|url| quote(url.as_str())), location);
+    table.record(ENDPOINT_KEY, otlp_endpoint.as_ref().map(|url| quote(url.as_str())), location);
     TelemetrySettings {
         otlp_endpoint,
         otlp_token: read_token(table),
@@ -68,6 +68,6 @@ fn read_token(table: &mut Section<'_, '_>) -> Option<CredentialRef> {
         read_credential(node, &node.location.base_folder().unwrap_or(fallback))
     });
     let (token, location) = given.unzip();
-    table.enter("otlp_token", token.as_ref().map(write_credential), location);
+    table.record("otlp_token", token.as_ref().map(write_credential), location);
     token
 }

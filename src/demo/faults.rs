@@ -1,4 +1,5 @@
-//! Plan of the injected faults, each due at a number of served messages, so that any run meets all.
+//! Plan of the injected faults, each due at a number of served messages, so that any run meets them
+//! all.
 //!
 //! An *outage* refuses all requests for some seconds, or until it has refused a number of them. A
 //! *download fault* affects one download, an *API fault* one request to the API. The token expires
@@ -24,9 +25,9 @@ pub enum FaultLevel {
     Storm,
 }
 
-/// Reply that replaces the response to a request.
+/// Fault that takes the place of the response to a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum FaultReply {
+pub(super) enum ResponseFault {
     /// 429.
     RateLimited { retry_after: Option<Duration> },
     /// 503.
@@ -42,7 +43,7 @@ pub(super) enum FaultReply {
 /// Fault of one download.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum DownloadFault {
-    Reply(FaultReply),
+    Response(ResponseFault),
     /// The message is destroyed just before its download.
     DestroyMessage,
     /// The response is delayed.
@@ -79,7 +80,7 @@ pub(super) struct FaultPlan {
     token_expiry: Option<u32>,
     download_faults: VecDeque<(u32, DownloadFault)>,
     /// Due at a number of requests to the API.
-    api_faults: VecDeque<(u32, FaultReply)>,
+    api_faults: VecDeque<(u32, ResponseFault)>,
     api_requests: u32,
     failing_message: Option<MessageNumber>,
     /// Requests still to be refused because of [`Self::inject_failures`].
@@ -97,7 +98,7 @@ const OUTAGE_REFUSALS_MAX: u32 = 40;
 /// Time without requests after which an outage ends. An open circuit breaker sends none for one
 /// second; quick retries come sooner.
 const OUTAGE_QUIET_PERIOD: Duration = Duration::from_millis(700);
-const UNAVAILABLE: FaultReply = FaultReply::Unavailable { retry_after: None };
+const UNAVAILABLE: ResponseFault = ResponseFault::Unavailable { retry_after: None };
 const DELAY_MIN_MS: u64 = 100;
 const DELAY_MAX_MS: u64 = 800;
 
@@ -127,7 +128,7 @@ impl FaultPlan {
         let at = |percent| percent_of(messages, percent);
         self.outages.extend([(at(30), DemoOutage::AnnouncedRateLimit(Duration::from_secs(2)))]);
         self.download_faults.extend([(at(60), DownloadFault::DestroyMessage)]);
-        self.api_faults.extend([(3, FaultReply::Drop)]);
+        self.api_faults.extend([(3, ResponseFault::Drop)]);
         self.spread_download_faults(seed, messages, (messages / 10).clamp(1, 200));
     }
 
@@ -143,18 +144,18 @@ impl FaultPlan {
         self.token_expiry = Some(at(45));
         self.download_faults.extend([
             (at(5), DownloadFault::DestroyMessage),
-            (at(12), DownloadFault::Reply(FaultReply::Html)),
+            (at(12), DownloadFault::Response(ResponseFault::Html)),
             (at(50), DownloadFault::DestroyMessage),
             (
                 at(86),
-                DownloadFault::Reply(FaultReply::Unavailable {
+                DownloadFault::Response(ResponseFault::Unavailable {
                     retry_after: Some(Duration::from_secs(1)),
                 }),
             ),
-            (at(65), DownloadFault::Reply(FaultReply::Html)),
+            (at(65), DownloadFault::Response(ResponseFault::Html)),
             (at(70), DownloadFault::DestroyMessage),
         ]);
-        self.api_faults.extend([(2, UNAVAILABLE), (5, FaultReply::Drop)]);
+        self.api_faults.extend([(2, UNAVAILABLE), (5, ResponseFault::Drop)]);
         self.spread_download_faults(seed, messages, (messages / 24).clamp(1, 50));
         // In the middle half, so that much is stored when it is found; not a multiple of anything.
         self.failing_message = (messages != 0).then(|| {
@@ -173,8 +174,8 @@ impl FaultPlan {
             if batch.is_empty() {
                 let delay = Duration::from_millis(rng.u64(DELAY_MIN_MS..=DELAY_MAX_MS));
                 batch = vec![
-                    DownloadFault::Reply(FaultReply::Drop),
-                    DownloadFault::Reply(UNAVAILABLE),
+                    DownloadFault::Response(ResponseFault::Drop),
+                    DownloadFault::Response(UNAVAILABLE),
                     DownloadFault::TruncatedBody,
                     DownloadFault::Delay(delay),
                     DownloadFault::SlowBody,
@@ -190,14 +191,14 @@ impl FaultPlan {
         self.injected_failures = count;
     }
 
-    /// Returns the reply to a request of any kind if an outage refuses it. `served` is the number
-    /// of messages served so far, `in_flight` that of the other responses in progress.
-    pub(super) fn outage_reply(
+    /// Returns the fault of a request of any kind if an outage refuses it. `served` is the number of
+    /// messages served so far, `in_flight` that of the other responses in progress.
+    pub(super) fn outage_fault(
         &mut self,
         served: u32,
         in_flight: u32,
         now: Instant,
-    ) -> Option<FaultReply> {
+    ) -> Option<ResponseFault> {
         if let Some(remaining) = self.injected_failures.checked_sub(1) {
             self.injected_failures = remaining;
             return Some(UNAVAILABLE);
@@ -223,10 +224,10 @@ impl FaultPlan {
         Some(match outage.kind {
             DemoOutage::AnnouncedRateLimit(_) => {
                 let remaining = outage.until.saturating_duration_since(now);
-                FaultReply::RateLimited { retry_after: Some(remaining) }
+                ResponseFault::RateLimited { retry_after: Some(remaining) }
             }
-            DemoOutage::SilentRateLimit(_) => FaultReply::RateLimited { retry_after: None },
-            DemoOutage::Unavailable if outage.refused_requests % 3 == 0 => FaultReply::Drop,
+            DemoOutage::SilentRateLimit(_) => ResponseFault::RateLimited { retry_after: None },
+            DemoOutage::Unavailable if outage.refused_requests % 3 == 0 => ResponseFault::Drop,
             DemoOutage::Unavailable => UNAVAILABLE,
         })
     }
@@ -237,7 +238,7 @@ impl FaultPlan {
     }
 
     /// Returns the fault of the next API request, if one is due.
-    pub(super) fn api_fault(&mut self) -> Option<FaultReply> {
+    pub(super) fn api_fault(&mut self) -> Option<ResponseFault> {
         self.api_requests += 1;
         take_due(&mut self.api_faults, self.api_requests)
     }
@@ -251,7 +252,7 @@ impl FaultPlan {
         is_only_in_thread: bool,
     ) -> Option<DownloadFault> {
         if self.failing_message == Some(message) {
-            return Some(DownloadFault::Reply(FaultReply::ServerError));
+            return Some(DownloadFault::Response(ResponseFault::ServerError));
         }
         let index =
             self.download_faults.iter().take_while(|(at, _)| *at <= served).position(
@@ -302,17 +303,17 @@ mod tests {
 
     fn fault_name(fault: DownloadFault) -> &'static str {
         match fault {
-            DownloadFault::Reply(FaultReply::RateLimited { retry_after: Some(_) }) => {
+            DownloadFault::Response(ResponseFault::RateLimited { retry_after: Some(_) }) => {
                 "429 with Retry-After"
             }
-            DownloadFault::Reply(FaultReply::RateLimited { retry_after: None }) => "429",
-            DownloadFault::Reply(FaultReply::Unavailable { retry_after: Some(_) }) => {
+            DownloadFault::Response(ResponseFault::RateLimited { retry_after: None }) => "429",
+            DownloadFault::Response(ResponseFault::Unavailable { retry_after: Some(_) }) => {
                 "503 with Retry-After"
             }
-            DownloadFault::Reply(FaultReply::Unavailable { retry_after: None }) => "503",
-            DownloadFault::Reply(FaultReply::Drop) => "drop",
-            DownloadFault::Reply(FaultReply::Html) => "html",
-            DownloadFault::Reply(FaultReply::ServerError) => "500",
+            DownloadFault::Response(ResponseFault::Unavailable { retry_after: None }) => "503",
+            DownloadFault::Response(ResponseFault::Drop) => "drop",
+            DownloadFault::Response(ResponseFault::Html) => "html",
+            DownloadFault::Response(ResponseFault::ServerError) => "500",
             DownloadFault::DestroyMessage => "destroyed",
             DownloadFault::Delay(_) => "delay",
             DownloadFault::SlowBody => "slow body",
@@ -330,8 +331,8 @@ mod tests {
             if plan.take_token_expiry(served) {
                 *seen.entry("expiry").or_default() += 1;
             }
-            let fault = match plan.outage_reply(served, 0, now) {
-                Some(reply) => Some(DownloadFault::Reply(reply)),
+            let fault = match plan.outage_fault(served, 0, now) {
+                Some(fault) => Some(DownloadFault::Response(fault)),
                 None => plan.download_fault(MessageNumber(message), served, message % 2 == 0),
             };
             if let Some(fault) = fault {
@@ -343,9 +344,10 @@ mod tests {
                     served += 1;
                 }
                 Some(
-                    DownloadFault::DestroyMessage | DownloadFault::Reply(FaultReply::ServerError),
+                    DownloadFault::DestroyMessage
+                    | DownloadFault::Response(ResponseFault::ServerError),
                 ) => message += 1,
-                Some(DownloadFault::Reply(_) | DownloadFault::TruncatedBody) => {}
+                Some(DownloadFault::Response(_) | DownloadFault::TruncatedBody) => {}
             }
         }
         seen
@@ -383,16 +385,16 @@ mod tests {
         let start = Instant::now();
         let mut plan = FaultPlan::new(FaultLevel::Storm, 0, 100);
         plan.outages.retain(|(_, outage)| *outage != DemoOutage::Unavailable);
-        let mut seconds_at =
-            |seconds| match plan.outage_reply(78, 0, start + Duration::from_secs(seconds)) {
-                Some(FaultReply::RateLimited { retry_after }) => {
+        let mut retry_after_at =
+            |seconds| match plan.outage_fault(78, 0, start + Duration::from_secs(seconds)) {
+                Some(ResponseFault::RateLimited { retry_after }) => {
                     retry_after.map(|wait| wait.as_secs())
                 }
                 _ => None,
             };
 
         assert_eq!(
-            [seconds_at(0), seconds_at(1), seconds_at(2), seconds_at(3)],
+            [retry_after_at(0), retry_after_at(1), retry_after_at(2), retry_after_at(3)],
             [Some(2), Some(1), None, None]
         );
     }
@@ -401,7 +403,7 @@ mod tests {
     fn count_refusals(plan: &mut FaultPlan, now: &mut Instant, millis: u64, in_flight: u32) -> u32 {
         let refusals = std::iter::from_fn(|| {
             *now += Duration::from_millis(millis);
-            plan.outage_reply(20, in_flight, *now)
+            plan.outage_fault(20, in_flight, *now)
         });
         u32::try_from(refusals.take(100).count()).unwrap()
     }

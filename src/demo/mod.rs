@@ -4,7 +4,7 @@
 //! faults ──▶ service ◀── mailbox
 //! ```
 //!
-//! `cynosure demo` extracts it, people can try commands on it by hand, and tests and benchmarks run
+//! `cynosure demo` extracts it, users can try commands on it by hand, and tests and benchmarks run
 //! against it. Mail is generated when it is requested and never stored.
 
 mod base64;
@@ -127,8 +127,8 @@ impl DemoServer {
     }
 
     /// Locks the mailbox. The service waits as long as the guard lives.
-    pub fn mailbox(&self) -> MutexGuard<'_, GeneratedMailbox> {
-        self.service.mailbox()
+    pub fn lock_mailbox(&self) -> MutexGuard<'_, GeneratedMailbox> {
+        self.service.lock_mailbox()
     }
 
     #[must_use]
@@ -156,7 +156,7 @@ impl Drop for DemoServer {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the demo service panicked");
+            tracing::error!("demo service thread panicked");
         }
     }
 }
@@ -174,7 +174,7 @@ fn run(
                 _ = shutdown_receiver => {}
                 never = service.serve(listener) => match never {},
             },
-            Err(error) => tracing::error!(%error, "cannot listen"),
+            Err(error) => tracing::error!(%error, "demo service cannot listen"),
         }
     });
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::engine::{Cause, Failure};
 
-/// Cause and remedy of the common kinds of errors.
+/// Causes and remedies of the common kinds of errors.
 const REMEDIES: [(io::ErrorKind, &str); 5] = [
     (
         io::ErrorKind::StorageFull,
@@ -28,16 +28,16 @@ const REMEDIES: [(io::ErrorKind, &str); 5] = [
 
 /// Returns a failure that names the operation, the path, and the remedy.
 ///
-/// `action` is a verb phrase that the path completes: "write", "make the folder".
+/// `action` is a verb phrase that the path completes: "write", "create the folder".
 #[must_use]
 pub fn storage_failure(action: &str, path: &Path, error: &io::Error) -> Failure {
     let path = path.display();
-    let remedy = REMEDIES.iter().find(|(kind, _)| *kind == error.kind());
-    let detail = match remedy {
-        Some((_, advice)) => format!("cannot {action} {path}: {advice}"),
+    let known = REMEDIES.iter().find(|(kind, _)| *kind == error.kind());
+    let message = match known {
+        Some((_, remedy)) => format!("cannot {action} {path}: {remedy}"),
         None => format!("cannot {action} {path}: {error}; check the disk and the system's log"),
     };
-    Failure::new(Cause::Storage, detail)
+    Failure::new(Cause::Storage, message)
 }
 
 #[cfg(test)]
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_failure_says_what_where_and_what_to_do() {
+    fn each_failure_names_action_path_and_remedy() {
         let sentences: Vec<_> = [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::ACCESS, Errno::IO]
             .map(|errno| storage_failure("write", Path::new("/mail/x"), &errno.into()).message)
             .into();

@@ -54,9 +54,7 @@ impl FileLock {
         write_pid(&mut file).map_err(to_error)?;
         Ok(Self { _file: file })
     }
-}
 
-impl FileLock {
     /// Returns the id of the process that holds the lock at `path`, if this user can see it.
     #[must_use]
     pub fn holder_pid(path: &Path) -> Option<u32> {
@@ -75,12 +73,12 @@ impl fmt::Display for LockFileError {
         match self {
             Self::Held { path, pid: Some(pid) } => write!(
                 f,
-                "process {pid} already works on this source and holds {}; stop it first",
+                "another worker (process {pid}) runs this source and holds the lock {}; stop it first",
                 path.display()
             ),
             Self::Held { path, pid: None } => write!(
                 f,
-                "another process already works on this source and holds {}; stop it first",
+                "another worker runs this source and holds the lock {}; stop it first",
                 path.display()
             ),
             Self::Storage(failure) => failure.fmt(f),
@@ -119,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_holder_is_refused_with_the_number_of_the_first() {
+    fn a_second_holder_is_refused_with_the_pid_of_the_first() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("lock");
         let _first = FileLock::acquire(&path).unwrap();

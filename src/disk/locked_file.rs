@@ -48,7 +48,7 @@ pub enum Durability {
 pub enum PreviousContent<C> {
     Absent,
     Valid(C),
-    /// The old content could not be used and was moved to `quarantine_path`.
+    /// The content could not be used, and the file was renamed to `quarantine_path`.
     Quarantined {
         quarantine_path: PathBuf,
         reason: String,
@@ -134,7 +134,7 @@ impl LockedFile {
                 }
             }
             Some(PathKind::File { bytes }) => {
-                Some(Err(format!("it has {bytes} bytes, far too many")))
+                Some(Err(format!("it has {bytes} bytes, more than {FILE_BYTES_MAX}")))
             }
             Some(PathKind::Folder | PathKind::Other) => {
                 Some(Err("it is not a plain file".to_owned()))
@@ -175,12 +175,10 @@ impl LockedFile {
         outcome.map_err(|error| storage_failure("write", &self.path, &error))?;
         Ok(result)
     }
-}
 
-impl LockedFile {
     fn ensure_parent_folder(&self) -> Result<(), Failure> {
         let folder = parent_folder(&self.path);
-        let to_failure = |error| storage_failure("make the folder", folder, &error);
+        let to_failure = |error| storage_failure("create the folder", folder, &error);
         match self.disk.path_kind(folder).map_err(to_failure)? {
             Some(_) => Ok(()),
             None => ensure_folder(&*self.disk, folder).map_err(to_failure),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::disk::{Disk, parent_folder, storage_failure};
 use crate::engine::Failure;
 
-/// Maximum number of quarantined files of one name. A person must remove some after that.
+/// Maximum number of quarantined files of one name. An operator must remove some after that.
 const QUARANTINED_FILES_MAX: u32 = 1000;
 
 /// Renames the file to `<name>.unreadable-<n>`, with the first number that is free.

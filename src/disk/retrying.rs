@@ -30,7 +30,9 @@ impl RetryingDisk {
     fn with_retry<T>(&self, call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         let result = self.policy.when(is_transient).run_blocking(call);
         result.map_err(|error: RetryError<io::Error>| {
-            error.into_failure(|breaker| io::Error::other(format!("the breaker {breaker} is open")))
+            error.into_failure(|breaker| {
+                io::Error::other(format!("the circuit breaker {breaker} is open"))
+            })
         })
     }
 }
@@ -38,8 +40,8 @@ impl RetryingDisk {
 /// True if a call had no effect and may succeed soon: it was interrupted, the target is busy, or
 /// files or memory are used up until other processes release theirs.
 ///
-/// Not EIO, which the kernel has already retried. Not a full or read-only disk, which needs a
-/// person; the session waits for that.
+/// Not EIO, which the kernel has already retried. Not a full or read-only disk, which only an
+/// operator can resolve; the session waits for that.
 fn is_transient(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),

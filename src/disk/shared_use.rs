@@ -20,7 +20,7 @@ impl SharedUseLock {
     /// Takes a shared lock on the file at `path`.
     ///
     /// # Errors
-    /// The file cannot be made or locked.
+    /// A storage failure, if the file cannot be created or locked.
     pub fn acquire(path: &Path) -> Result<Self, Failure> {
         let open = || {
             let file = open_lock_file(path)?;

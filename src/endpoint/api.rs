@@ -47,8 +47,8 @@ pub(super) fn overview(snapshot: &Snapshot) -> Value {
     let by_severity = Severity::ALL.map(|severity| {
         (severity.name(), firing.iter().filter(|alert| alert.severity == severity).count())
     });
-    let sum = |count: fn(&crate::endpoint::view::SourceView) -> u64| {
-        snapshot.sources.iter().map(count).fold(0_u64, u64::saturating_add)
+    let sum = |field: fn(&crate::endpoint::view::SourceView) -> u64| {
+        snapshot.sources.iter().map(field).fold(0_u64, u64::saturating_add)
     };
     let rates = snapshot.sources.iter().filter_map(|source| source.items_per_second);
     json!({
@@ -100,20 +100,18 @@ pub(super) fn degradation(snapshot: &Snapshot) -> Value {
 }
 
 pub(super) fn trends(snapshot: &Snapshot) -> Value {
-    let all = |trends: &BTreeMap<String, TrendView>| -> BTreeMap<String, Value> {
-        let one =
-            |(name, trend): (&String, &TrendView)| (name.clone(), trend_json(trend, snapshot.at));
-        trends.iter().map(one).collect()
+    let trends_by_name = |trends: &BTreeMap<String, TrendView>| -> BTreeMap<String, Value> {
+        trends.iter().map(|(name, trend)| (name.clone(), trend_json(trend, snapshot.at))).collect()
     };
     json!({
         "at": snapshot.at,
-        "rates": all(&snapshot.trends.rates),
-        "quotas": all(&snapshot.trends.quotas),
+        "rates": trends_by_name(&snapshot.trends.rates),
+        "quotas": trends_by_name(&snapshot.trends.quotas),
         "error": snapshot.trends.day_error,
     })
 }
 
 fn trend_json(trend: &TrendView, now: Timestamp) -> Value {
-    let series = |series: &TimeSeries| json!({ "step_seconds": series.step().as_secs(), "values": series.samples_until(now) });
-    json!({ "recent": series(&trend.recent), "day": series(&trend.day) })
+    let series_json = |series: &TimeSeries| json!({ "step_seconds": series.step().as_secs(), "values": series.values_until(now) });
+    json!({ "recent": series_json(&trend.recent), "day": series_json(&trend.day) })
 }

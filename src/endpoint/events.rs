@@ -90,14 +90,14 @@ impl EventStream {
                 continue;
             };
             let sections = page::changing_sections(&snapshot, &self.filter, detail.as_ref());
-            if let Some(bytes) = self.changed_sections(sections) {
+            if let Some(bytes) = self.events_to_send(sections) {
                 return Some(bytes);
             }
         }
     }
 
-    /// Returns the events to send for these sections, if any.
-    fn changed_sections(&mut self, sections: Vec<PageSection>) -> Option<Bytes> {
+    /// Returns the events to send now that the page has these sections, if any.
+    fn events_to_send(&mut self, sections: Vec<PageSection>) -> Option<Bytes> {
         let Some(sent) = &mut self.sent_sections else {
             // The page may be older than this snapshot. All sections are sent once, `alerts` last,
             // so that the script detects sections that were added or removed.

@@ -44,7 +44,7 @@ pub(super) enum Route {
     OpenApi,
 }
 
-/// Selection of what the page shows.
+/// Selection of the alerts and the source that the page shows.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct PageFilter {
     /// Shows only alerts of this severity.
@@ -188,7 +188,7 @@ mod proptests {
 
     proptest! {
         #[test]
-        fn no_path_or_query_panics_the_parser(path: String, query: Option<String>) {
+        fn parsing_any_target_never_panics(path: String, query: Option<String>) {
             drop(Route::parse(&path, query.as_deref()));
             drop(Route::parse(&format!("/api/sources/{path}"), query.as_deref()));
         }

@@ -91,7 +91,7 @@ pub struct LastErrorView {
 pub struct ProviderView {
     #[serde(flatten)]
     pub health: ProviderHealth,
-    /// Reason why its circuit breaker is not closed, as text.
+    /// Reason that its circuit breaker is not closed, as text.
     #[serde(rename = "breaker_says")]
     pub breaker_note: Option<String>,
 }

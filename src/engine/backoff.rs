@@ -7,7 +7,7 @@ use crate::engine::{Cause, RandomSample};
 /// Safety margin added to a Retry-After: clocks differ, and late is better than early.
 pub const RETRY_AFTER_MARGIN: Duration = Duration::from_secs(1);
 
-/// Largest jitter added to a Retry-After, so that clients with the same one do not return together.
+/// Largest jitter added to a Retry-After, so that clients with the same one do not retry together.
 pub const RETRY_AFTER_JITTER: Duration = Duration::from_secs(1);
 
 /// Backoff policy, with one base delay per kind of cause.
@@ -44,9 +44,9 @@ impl Backoff {
         sample: RandomSample,
     ) -> Duration {
         let base = self.base_delay(cause).as_secs_f64();
-        let doublings = attempt.saturating_sub(1).min(self.max_doublings);
+        let exponent = attempt.saturating_sub(1).min(self.max_doublings);
         let cap = self.max_delay.as_secs_f64();
-        let grown = (base * self.multiplier.powf(f64::from(doublings))).min(cap);
+        let grown = (base * self.multiplier.powf(f64::from(exponent))).min(cap);
         let jitter = base * self.jitter * (2.0 * sample.fraction() - 1.0);
         let computed = Duration::from_secs_f64((grown + jitter).clamp(0.0, cap));
 

@@ -46,7 +46,7 @@ const RATE_LIMIT_PROBLEM_TYPES: &[&str] = &[
     "https://iana.org/assignments/http-problem-types#abnormal-usage-detected",
 ];
 
-/// Information in a response body beyond its status.
+/// Information in the body of a response, in addition to the status.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum BodyHint {
     /// Nothing recognized.
@@ -76,7 +76,7 @@ pub struct ResponseFacts {
 pub enum BuiltinRule {
     /// Problem document of a request limit, conclusive with any status: Stalwart sends it with 400.
     RateLimitProblem,
-    /// Hosted JMAP servers send it with 401, Gmail with 403.
+    /// Phrase for a request limit: hosted JMAP servers send one with 401, Gmail with 403.
     RateLimitPhrase,
     BadCredentialPhrase,
     TooManyRequests,
@@ -253,7 +253,7 @@ mod tests {
     use crate::engine::RequestScope;
 
     #[test]
-    fn the_verdict_of_every_status_is_known() {
+    fn the_action_for_every_status_is_known() {
         insta::assert_snapshot!(classification_table());
     }
 

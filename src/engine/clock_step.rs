@@ -11,11 +11,11 @@ use crate::engine::{Timestamp, format_duration};
 /// Smallest step that counts. Smaller corrections are normal; a leap second is half of it.
 const STEP_MIN: Duration = Duration::from_secs(2);
 
-/// Reading of the wall clock, and the boot time by that clock, which changes when it is set.
+/// Reading of the wall clock, and the boot time by that clock, which changes when the clock is set.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ClockReading {
     pub wall: Timestamp,
-    /// Boot time of the machine, by that clock.
+    /// Boot time of the machine, by the wall clock.
     pub booted_at: Timestamp,
 }
 
@@ -44,11 +44,10 @@ pub struct ClockStep {
 }
 
 impl ClockStep {
-    /// Returns the step between two boot times by the wall clock, earlier and current; `None` below
-    /// 2 s.
+    /// Returns the step between two boot times by the wall clock; `None` below 2 s.
     #[must_use]
-    pub fn between(before: Timestamp, now: Timestamp) -> Option<Self> {
-        let step = Self { millis: now.0.saturating_sub(before.0) };
+    pub fn between(earlier: Timestamp, current: Timestamp) -> Option<Self> {
+        let step = Self { millis: current.0.saturating_sub(earlier.0) };
         (step.magnitude() >= STEP_MIN).then_some(step)
     }
 

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::engine::rate_limit::ReplyOutcome;
+use crate::engine::rate_limit::ResponseOutcome;
 use crate::engine::{AccountId, RecordedResponse, ThrottleStrikes, Timestamp, sanitize_line};
 
 /// Longest part of an account id quoted in a message, in characters, so that the remedy after it
@@ -81,7 +81,7 @@ pub enum ErrorCategory {
 /// Action for a failure.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ErrorAction {
-    /// Send no requests until the rate limit ends. Spends no attempt.
+    /// Send no requests until the rate limit ends. Costs no attempt.
     WaitForRateLimit,
     /// Reload the credential once; if it is refused again, wait until it changes.
     RefreshCredential,
@@ -101,7 +101,7 @@ pub enum ErrorAction {
     FullResync,
     /// Restart the listing with backoff; several in a row send an alert.
     RestartListing,
-    /// Wait for the network of this machine; neither source nor item is charged.
+    /// Wait for the network of this machine: no failure of the source or the item.
     WaitForNetwork,
     /// Send an alert at once, wait and retry; nothing counts as stored.
     WaitForStorage,
@@ -123,10 +123,10 @@ pub struct Failure {
     pub is_retry_budget_exhausted: bool,
     /// Number of requests sent, quick retries included.
     pub request_count: u32,
-    /// Milliseconds since the first of them failed. A request without a response failed when it was
-    /// sent.
+    /// Milliseconds since the first of these requests failed. A request without a response failed
+    /// when it was sent.
     pub failing_millis: u32,
-    /// One-line message: what failed, and where. Contains no secret and no URL with a query.
+    /// One-line message: the failed operation and its target, without secrets and URL queries.
     pub message: String,
     /// Error response, if there is one. Boxed because most failures have none.
     pub response: Option<Box<RecordedResponse>>,
@@ -208,8 +208,8 @@ impl Failure {
         self
     }
 
-    /// True if the failure may pass within seconds. False if the server gave a Retry-After or
-    /// refused the request.
+    /// True if the failure may pass within seconds. False if the server gave a Retry-After, or if
+    /// the retry budget is exhausted.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         let has_transient_cause = matches!(
@@ -305,9 +305,9 @@ impl Cause {
 
     /// Returns the outcome that a response with this cause has for the rate limiter.
     #[must_use]
-    pub fn rate_limit_signal(self) -> ReplyOutcome {
+    pub fn rate_limit_signal(self) -> ResponseOutcome {
         match self {
-            Self::RateLimit => ReplyOutcome::Throttled,
+            Self::RateLimit => ResponseOutcome::Throttled,
             Self::Server
             | Self::Connection
             | Self::Tls
@@ -316,7 +316,7 @@ impl Cause {
             | Self::Proxy
             | Self::LocalNetwork
             | Self::Storage
-            | Self::Ledger => ReplyOutcome::Failed,
+            | Self::Ledger => ResponseOutcome::Failed,
             // The server admitted the request and responded; its refusal is unrelated to the rate.
             Self::Unauthorized
             | Self::Forbidden
@@ -326,7 +326,7 @@ impl Cause {
             | Self::AccountChanged
             | Self::ListingIncomplete
             | Self::TooLarge
-            | Self::Unknown => ReplyOutcome::Accepted,
+            | Self::Unknown => ResponseOutcome::Accepted,
         }
     }
 

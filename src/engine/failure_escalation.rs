@@ -42,7 +42,7 @@ impl FailureEscalator {
         };
     }
 
-    /// Enters half-open before the retry of a failed session.
+    /// Enters the half-open state before the retry of a failed session.
     pub fn enter_half_open(&mut self, policy: EscalationPolicy) {
         *self = Self { successes_required: policy.success_threshold, ..Self::default() };
     }
@@ -53,8 +53,8 @@ impl FailureEscalator {
         self.successes_required > 0
     }
 
-    /// Returns true if with this failure [`record_failure`](Self::record_failure) would escalate
-    /// consecutive retryable failures or challenges.
+    /// Returns true if [`record_failure`](Self::record_failure) would escalate this failure, for
+    /// retryable failures and challenges only.
     #[must_use]
     pub fn would_escalate(&self, policy: EscalationPolicy, item: i64, failure: &Failure) -> bool {
         let action = failure.cause.action(RequestScope::Item);
@@ -185,9 +185,9 @@ mod tests {
         escalator.enter_half_open(POLICY);
         let half_open: Vec<_> = (0..4)
             .map(|_| {
-                let before = escalator.is_half_open();
+                let is_half_open = escalator.is_half_open();
                 escalator.record_success();
-                before
+                is_half_open
             })
             .collect();
 

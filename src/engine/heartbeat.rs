@@ -50,8 +50,8 @@ pub enum WatchdogAction {
     WithholdKeepAlive,
 }
 
-/// Last escalation steps for a stuck loop, each taken once: those that a blocked loop can't take
-/// itself.
+/// State of the watchdog. It takes the last escalation steps for a stuck loop, each once, because a
+/// blocked loop can't take them itself.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum WatchdogState {
     #[default]

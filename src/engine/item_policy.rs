@@ -79,7 +79,7 @@ impl ItemRetryPolicy {
                 if attempts >= self.max_attempts || requests >= self.max_requests {
                     return ItemDecision::Quarantine;
                 }
-                let doublings = if failure.is_retry_budget_exhausted { 1 } else { attempts };
+                let delay_number = if failure.is_retry_budget_exhausted { 1 } else { attempts };
                 let failing_since = counts.failing_since.or(Some(now));
                 let counts = ItemFailureCounts {
                     failed_attempts: attempts,
@@ -89,7 +89,7 @@ impl ItemRetryPolicy {
                 };
                 ItemDecision::Retry {
                     failures: counts,
-                    at: now.after(self.backoff_delay(doublings, failure, sample)),
+                    at: now.after(self.backoff_delay(delay_number, failure, sample)),
                 }
             }
             // Only this item waits, and its attempts run out eventually.
@@ -119,9 +119,10 @@ impl ItemRetryPolicy {
         }
     }
 
-    /// Returns a doubling delay with jitter over its upper half, never below the Retry-After.
-    fn backoff_delay(&self, attempts: u32, failure: &Failure, sample: RandomSample) -> Duration {
-        let doubled = self.retry_delay.saturating_mul(2_u32.saturating_pow(attempts - 1));
+    /// Returns the delay with this number (from 1), each twice as long as the one before, with
+    /// jitter over its upper half; never below the Retry-After.
+    fn backoff_delay(&self, number: u32, failure: &Failure, sample: RandomSample) -> Duration {
+        let doubled = self.retry_delay.saturating_mul(2_u32.saturating_pow(number - 1));
         let capped = doubled.min(self.max_retry_delay);
         capped.mul_f64(0.5 + sample.fraction() / 2.0).max(failure.retry_after.unwrap_or_default())
     }
@@ -132,18 +133,24 @@ impl RecheckPolicy {
     pub const IMMEDIATE: Self = Self { interval: Duration::ZERO, max_interval: Duration::ZERO };
 
     /// Returns the time of the recheck of an item that is quarantined now for `cause`, after
-    /// `times` earlier quarantines without a success in between.
+    /// earlier quarantines without a success in between.
     #[must_use]
-    pub fn next_recheck_at(&self, cause: Cause, times: u32, now: Timestamp) -> Timestamp {
-        now.after(self.delay(cause, times))
+    pub fn next_recheck_at(
+        &self,
+        cause: Cause,
+        earlier_quarantines: u32,
+        now: Timestamp,
+    ) -> Timestamp {
+        now.after(self.delay(cause, earlier_quarantines))
     }
 
     /// Returns the delay before a recheck. It grows for a forbidden or too large item, which stays
-    /// so until a person changes something; servers are repaired within days.
-    fn delay(&self, cause: Cause, times: u32) -> Duration {
+    /// so until a user changes something; servers are repaired within days.
+    fn delay(&self, cause: Cause, earlier_quarantines: u32) -> Duration {
         match cause.category() {
             ErrorCategory::Permanent => {
-                let doubled = self.interval.saturating_mul(2_u32.saturating_pow(times));
+                let doubled =
+                    self.interval.saturating_mul(2_u32.saturating_pow(earlier_quarantines));
                 doubled.min(self.max_interval.max(self.interval))
             }
             ErrorCategory::Temporary
@@ -201,7 +208,7 @@ mod tests {
     #[test]
     fn permanent_failures_recheck_with_backoff_others_daily() {
         let days = |cause| {
-            let rechecks = (0..5).map(|times| POLICY.recheck.next_recheck_at(cause, times, NOW));
+            let rechecks = (0..5).map(|count| POLICY.recheck.next_recheck_at(cause, count, NOW));
             rechecks.map(|recheck_at| recheck_at.since(NOW).as_secs() / 86_400).collect::<Vec<_>>()
         };
 
@@ -221,7 +228,7 @@ mod tests {
         }
     }
 
-    /// FAULTS 50.
+    /// FAULTS 50: the server throttles one item again and again.
     #[test]
     fn an_item_throttled_alone_backs_off_and_is_quarantined() {
         let mut strikes = ThrottleStrikes::default();
@@ -269,7 +276,7 @@ mod tests {
         }
     }
 
-    /// FAULTS 31.
+    /// FAULTS 31: one item fails permanently, and its attempts are cut short.
     #[test]
     fn cut_short_attempts_end_in_quarantine() {
         let failure =

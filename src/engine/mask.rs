@@ -26,7 +26,7 @@ pub struct Secrets {
     forms: Vec<SecretForm>,
 }
 
-/// Encoded form of a secret.
+/// Form in which a secret may appear in a text.
 #[derive(Clone, Eq, PartialEq)]
 struct SecretForm {
     text: String,
@@ -87,14 +87,14 @@ impl Secrets {
 
     /// Returns the range of the longest form that begins at `at`; base64 is extended to its run.
     fn find_at(&self, text: &str, at: usize) -> Option<(usize, usize)> {
-        let found = self.forms.iter().filter_map(|form| {
+        let ranges = self.forms.iter().filter_map(|form| {
             let end = at + form.match_length(&text[at..])?;
             Some(match form.encoding {
                 Encoding::Plain | Encoding::Hex => (at, end),
                 Encoding::Base64 => (base64_run_start(text, at), base64_run_end(text, end)),
             })
         });
-        found.max_by_key(|(start, end)| end - start)
+        ranges.max_by_key(|(start, end)| end - start)
     }
 }
 
@@ -118,8 +118,8 @@ impl SecretForm {
                 break;
             }
             let length = self.char_length(rest, wanted).or_else(|| {
-                let gap = self.separator_length(rest).filter(|_| index > 0)?;
-                Some(gap + self.char_length(&rest[gap..], wanted)?)
+                let separator = self.separator_length(rest).filter(|_| index > 0)?;
+                Some(separator + self.char_length(&rest[separator..], wanted)?)
             })?;
             rest = &rest[length..];
         }
@@ -143,14 +143,14 @@ impl SecretForm {
     /// Returns the length of the separators at the start of the text that the encoding permits
     /// between characters: line breaks in base64, separators in hex.
     fn separator_length(&self, text: &str) -> Option<usize> {
-        let is_gap = |found: char| match self.encoding {
+        let is_separator = |found: char| match self.encoding {
             Encoding::Plain => false,
             Encoding::Base64 => matches!(found, '\r' | '\n' | ' ' | '\t'),
             Encoding::Hex => matches!(found, ':' | '-' | ' '),
         };
         let mut length = 0;
         while let Some((_, more)) =
-            first_char_candidates(&text[length..]).find(|(found, _)| is_gap(*found))
+            first_char_candidates(&text[length..]).find(|(found, _)| is_separator(*found))
         {
             length += more;
         }
@@ -176,9 +176,9 @@ fn base64_run_start(text: &str, at: usize) -> usize {
 
 /// Returns the end of the run of base64 that reaches up to `at`, padding included.
 fn base64_run_end(text: &str, mut at: usize) -> usize {
-    let belongs = |found: char| is_base64_char(found) || found == '=';
+    let is_in_run = |found: char| is_base64_char(found) || found == '=';
     while let Some((_, length)) =
-        first_char_candidates(&text[at..]).find(|(found, _)| belongs(*found))
+        first_char_candidates(&text[at..]).find(|(found, _)| is_in_run(*found))
     {
         at += length;
     }
@@ -342,8 +342,8 @@ mod proptests {
     /// Decodes the runs of base64 in a text, in either alphabet and at any alignment.
     fn decode_base64_runs(text: &str) -> Vec<Vec<u8>> {
         let runs = text.split(|c: char| !is_base64_char(c));
-        let skipped = runs.flat_map(|run| (0..4).filter_map(move |skip| run.get(skip..)));
-        skipped
+        let aligned = runs.flat_map(|run| (0..4).filter_map(move |offset| run.get(offset..)));
+        aligned
             .filter_map(|run| {
                 let run = run.replace('-', "+").replace('_', "/");
                 let whole = run.len() / 4 * 4;

@@ -98,9 +98,9 @@ impl ProxyPool {
 
     /// Chooses the proxy for a request that failed with those in `tried`.
     ///
-    /// First one whose retry is due, dead or only failing; then an untested one; then the current
-    /// one, unless it fails or another is much faster; else the one with the fewest consecutive
-    /// failures, and of these the fastest. `None` if all others are dead.
+    /// In this order: a proxy whose retry is due, whether dead or only failing; an untested one;
+    /// the current one, unless another fails less or is much faster; the one with the fewest
+    /// consecutive failures, and of these the fastest. `None` if all others are dead.
     pub fn choose(&mut self, tried: &BTreeSet<ProxyIndex>, now: Timestamp) -> Option<ProxyIndex> {
         let is_untried = |index: &ProxyIndex| !tried.contains(index);
         let untried: Vec<_> = (0..self.proxies.len()).map(ProxyIndex).filter(is_untried).collect();
@@ -124,9 +124,9 @@ impl ProxyPool {
             let proxy = &self.proxies[index.0];
             (proxy.consecutive_failures, proxy.latency.unwrap_or(Duration::MAX))
         })?;
-        let kept =
+        let current =
             self.current.filter(|index| alive.contains(index) && !self.should_switch(*index, best));
-        let chosen = kept.unwrap_or(best);
+        let chosen = current.unwrap_or(best);
         self.current = Some(chosen);
         Some(chosen)
     }
@@ -161,12 +161,12 @@ impl ProxyPool {
         sent: Timestamp,
         now: Timestamp,
     ) -> Option<ProxyChange> {
-        let failures_max = self.policy.failure_threshold.max(1);
+        let failure_threshold = self.policy.failure_threshold.max(1);
         let proxy = self.proxies.get_mut(index.0)?;
         proxy.consecutive_failures = proxy.consecutive_failures.saturating_add(1);
         proxy.total_failures = proxy.total_failures.saturating_add(1);
         let was_dead = match proxy.state {
-            ProxyState::Alive if failures_max <= proxy.consecutive_failures => false,
+            ProxyState::Alive if failure_threshold <= proxy.consecutive_failures => false,
             ProxyState::Probing { since, .. } if since <= sent => true,
             ProxyState::Alive => {
                 proxy.retry_at = Some(now.after(self.policy.cooldown));
@@ -193,7 +193,7 @@ impl ProxyPool {
     fn is_retry_due(&self, index: ProxyIndex, now: Timestamp) -> bool {
         let proxy = &self.proxies[index.0];
         match proxy.state {
-            ProxyState::Alive => proxy.retry_at.is_some_and(|until| until <= now),
+            ProxyState::Alive => proxy.retry_at.is_some_and(|retry_at| retry_at <= now),
             ProxyState::Dead { until } | ProxyState::Probing { until, .. } => until <= now,
         }
     }
@@ -373,7 +373,7 @@ mod proptests {
     #[derive(Clone, Debug)]
     enum PoolEvent {
         RequestSent,
-        Answered { request: usize },
+        Succeeded { request: usize },
         Failed { request: usize },
         TimePasses { seconds: i64 },
     }
@@ -381,7 +381,7 @@ mod proptests {
     fn pool_events() -> impl Strategy<Value = Vec<PoolEvent>> {
         let event = prop_oneof![
             3 => Just(PoolEvent::RequestSent),
-            2 => (0..8_usize).prop_map(|request| PoolEvent::Answered { request }),
+            2 => (0..8_usize).prop_map(|request| PoolEvent::Succeeded { request }),
             3 => (0..8_usize).prop_map(|request| PoolEvent::Failed { request }),
             1 => (0..100_i64).prop_map(|seconds| PoolEvent::TimePasses { seconds }),
         ];
@@ -400,7 +400,7 @@ mod proptests {
             };
             let mut pool = ProxyPool::new(policy, count);
             let mut now = Timestamp(0);
-            let mut sent: Vec<(ProxyIndex, Timestamp)> = Vec::new();
+            let mut in_flight: Vec<(ProxyIndex, Timestamp)> = Vec::new();
             for event in events {
                 match event {
                     PoolEvent::RequestSent => {
@@ -414,27 +414,27 @@ mod proptests {
                                     prop_assert_ne!(next, Some(index));
                                 }
                             }
-                            sent.push((index, now));
+                            in_flight.push((index, now));
                         } else {
                             let alive = |proxy: &ProxyHealth| proxy.state == ProxyState::Alive;
                             prop_assert!(!before.health().iter().any(alive));
                         }
                     }
-                    PoolEvent::Answered { request } if request < sent.len() => {
-                        let (index, at) = sent.swap_remove(request);
-                        pool.record_success(index, at, now);
+                    PoolEvent::Succeeded { request } if request < in_flight.len() => {
+                        let (index, sent) = in_flight.swap_remove(request);
+                        pool.record_success(index, sent, now);
                     }
-                    PoolEvent::Failed { request } if request < sent.len() => {
-                        let (index, at) = sent.swap_remove(request);
+                    PoolEvent::Failed { request } if request < in_flight.len() => {
+                        let (index, sent) = in_flight.swap_remove(request);
                         if let Some(
                             ProxyChange::Dead { cooldown } | ProxyChange::StillDead { cooldown },
-                        ) = pool.record_failure(index, at, now)
+                        ) = pool.record_failure(index, sent, now)
                         {
                             prop_assert!(policy.cooldown <= cooldown);
                             prop_assert!(cooldown <= policy.max_cooldown);
                         }
                     }
-                    PoolEvent::Answered { .. } | PoolEvent::Failed { .. } => {}
+                    PoolEvent::Succeeded { .. } | PoolEvent::Failed { .. } => {}
                     PoolEvent::TimePasses { seconds } => now = now.after(Duration::from_secs(seconds.unsigned_abs())),
                 }
             }

@@ -15,7 +15,7 @@ pub struct RecentSuccesses {
 /// Successful request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct SuccessfulRequest {
-    /// Item of the request; `None` if it is not pending.
+    /// Item of the request; `None` if it is stored already or unknown.
     item: Option<i64>,
     sent_at: Timestamp,
 }
@@ -56,9 +56,9 @@ impl RecentSuccesses {
     #[must_use]
     pub fn is_item_specific_failure(&self, item: i64, failed_at: Option<Timestamp>) -> bool {
         let Some(failed_at) = failed_at else { return false };
-        let after =
+        let is_later_for_other_item =
             |success: SuccessfulRequest| success.item != Some(item) && failed_at < success.sent_at;
-        [self.newest, self.newest_of_other_item].into_iter().flatten().any(after)
+        [self.newest, self.newest_of_other_item].into_iter().flatten().any(is_later_for_other_item)
     }
 }
 

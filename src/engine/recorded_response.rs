@@ -2,8 +2,8 @@
 
 use crate::engine::{ResponseView, Secrets};
 
-/// Longest recorded part of a body, in bytes. One kilobyte of a problem document or an error page
-/// is enough to understand it.
+/// Longest recorded part of a body, in bytes. The first kilobyte of a problem document or an error
+/// page is mostly enough to understand it; the second is reserve.
 pub const RECORDED_BODY_BYTES_MAX: usize = 2048;
 
 /// Maximum number of recorded headers. A dozen is usual, but a server may send thousands.

@@ -1,6 +1,6 @@
-//! Rate limit of restart requests: at once, then after 10 s, 20 s, and so on to 300 s.
+//! Delays between restart requests: none before the first, then 10 s, 20 s, and so on to 300 s.
 //!
-//! The count is persisted, since a restarted process loses its memory. Progress resets it.
+//! The count is persisted, since a restart ends the process that counts. Progress resets it.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const RESTART_DELAY_INITIAL: Duration = Duration::from_secs(10);
 const RESTART_DELAY_MAX: Duration = Duration::from_secs(300);
 
 /// Restarts without progress in between; more are a crash loop.
-const RESTARTS_MAX: u32 = 5;
+pub(super) const RESTARTS_MAX: u32 = 5;
 
 /// Requested restarts of one unit or source.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -70,12 +70,12 @@ impl RestartBudget {
         RestartPermit { not_before, consecutive_restarts: self.consecutive_restarts, crash_loop }
     }
 
-    /// Returns true during a crash loop that no progress has ended since.
+    /// Returns true during a crash loop, which ends with the next progress.
     #[must_use]
     pub fn is_crash_looping(&self, last_progress: Timestamp) -> bool {
-        let is_without_progress =
+        let has_no_progress =
             self.last_restart_ms.is_some_and(|last| Timestamp(last) >= last_progress);
-        self.consecutive_restarts > RESTARTS_MAX && is_without_progress
+        self.consecutive_restarts > RESTARTS_MAX && has_no_progress
     }
 }
 

@@ -12,9 +12,9 @@ const RETRY_AFTER_SECONDS_MAX: u64 = 31 * 24 * 3600;
 
 /// Returns the wait that a Retry-After asks for, if it is plausible.
 ///
-/// Zero, negative, past, unreadable and absurd values are `None`: the caller's
-/// default applies, so that a broken server never causes a loop without a wait.
-/// `sent_at` is the `Date` of the same response if present, since our clock may be wrong.
+/// Zero, negative, past, unreadable and too large values are `None`: the caller's default applies,
+/// so that a broken server never causes a loop without a wait. `sent_at` is the `Date` of the same
+/// response if present, since our clock may be wrong.
 #[must_use]
 pub fn parse(value: &str, sent_at: Timestamp) -> Option<Duration> {
     let value = value.trim();
@@ -54,6 +54,6 @@ mod tests {
         for invalid in ["0", "-1", "1e30", "NaN", "inf", "soon", "", "99999999"] {
             assert_eq!(parse(invalid, DATE), None, "{invalid:?}");
         }
-        assert_eq!(parse("Sun, 06 Nov 1994 08:49:36 GMT", DATE), None, "the past");
+        assert_eq!(parse("Sun, 06 Nov 1994 08:49:36 GMT", DATE), None, "a past date");
     }
 }

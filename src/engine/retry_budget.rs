@@ -88,8 +88,8 @@ impl RetryBudget {
         self.earned = (self.earned + self.policy.retry_ratio).min(self.earned_max());
     }
 
-    /// Takes one retry out of the budget; `false` if none is left, and the item goes to the end of
-    /// the queue.
+    /// Takes one retry from the budget. Returns false if none is left; the caller then moves the
+    /// item to the end of the queue.
     #[must_use]
     pub fn try_take_retry(&mut self, now: Timestamp) -> bool {
         self.refill(now);
@@ -98,11 +98,11 @@ impl RetryBudget {
         } else {
             &mut self.reserve
         };
-        let is_enough = *balance + ROUNDING_TOLERANCE >= 1.0;
-        if is_enough {
+        let has_retry = *balance + ROUNDING_TOLERANCE >= 1.0;
+        if has_retry {
             *balance = (*balance - 1.0).max(0.0);
         }
-        is_enough
+        has_retry
     }
 
     /// Returns the number of retries that could be taken at once.
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_earned_is_spent_before_the_reserve() {
+    fn earned_retries_are_spent_before_the_reserve() {
         let mut budget = RetryBudget::new(RetryBudgetPolicy::default(), seconds(0));
         for _ in 0..10 {
             budget.record_first_attempt();

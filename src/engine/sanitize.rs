@@ -1,15 +1,14 @@
 //! Sanitizing of untrusted text for logs, files and terminals.
 
-/// Longest failure message that is kept, in characters.
-/// It is shown in one table cell or log line.
-const MESSAGE_CHARS_MAX: usize = 300;
+/// Longest sanitized line, in characters, since it is shown in one table cell or log line.
+const LINE_CHARS_MAX: usize = 300;
 
 /// Returns untrusted text as one printable line of bounded length.
 #[must_use]
 pub fn sanitize_line(text: &str) -> String {
     let mut line = String::new();
     for (count, c) in text.chars().enumerate() {
-        if count == MESSAGE_CHARS_MAX {
+        if count == LINE_CHARS_MAX {
             line.push('…');
             break;
         }

@@ -67,7 +67,7 @@ mod proptests {
     use super::*;
 
     proptest! {
-        /// FAULTS 50.
+        /// FAULTS 50: the server throttles one document again and again.
         #[test]
         fn a_throttle_is_a_strike_only_after_a_later_request_succeeded(
             successes in vec(any::<bool>(), 1..30)

@@ -57,9 +57,9 @@ impl TimeSeries {
             self.values.push_back(None);
         }
         let ahead = step.saturating_sub(self.newest_step);
-        let empty = usize::try_from(ahead).unwrap_or(0).min(self.length);
-        if empty > 0 {
-            self.values.extend(std::iter::repeat_n(None, empty));
+        let new_steps = usize::try_from(ahead).unwrap_or(0).min(self.length);
+        if new_steps > 0 {
+            self.values.extend(std::iter::repeat_n(None, new_steps));
             (self.newest_step, self.newest_sample_count) = (step, 0);
         }
         let surplus = self.values.len().saturating_sub(self.length);
@@ -89,7 +89,7 @@ impl TimeSeries {
 
     /// Returns one value per step, the last of them that of `now`.
     #[must_use]
-    pub fn samples_until(&self, now: Timestamp) -> Vec<Option<f32>> {
+    pub fn values_until(&self, now: Timestamp) -> Vec<Option<f32>> {
         let step = now.0.div_euclid(self.step_millis);
         let first = step.saturating_sub(i64::try_from(self.length).unwrap_or(i64::MAX)) + 1;
         let oldest = self.newest_step - i64::try_from(self.values.len()).unwrap_or(0) + 1;
@@ -100,8 +100,8 @@ impl TimeSeries {
         (0_i64..).take(self.length).map(|offset| value(first + offset)).collect()
     }
 
-    /// Returns true if the size and number of steps are the same. A file may have been written by a
-    /// program version with others.
+    /// Returns true if both have the same step size and length. A file from another program version
+    /// may differ.
     #[must_use]
     pub fn has_same_shape(&self, other: &Self) -> bool {
         (self.step_millis, self.length) == (other.step_millis, other.length)
@@ -151,9 +151,9 @@ mod tests {
     fn samples_of_one_step_are_aggregated_and_gaps_stay_empty() {
         let series = series(&[(0, 1.0), (5, 3.0), (20, 7.0)]);
 
-        assert_eq!(series.samples_until(at(25)), [None, Some(2.0), None, Some(7.0)]);
-        assert_eq!(series.samples_until(at(45)), [None, Some(7.0), None, None]);
-        assert_eq!(series.samples_until(at(1000)), [None; 4]);
+        assert_eq!(series.values_until(at(25)), [None, Some(2.0), None, Some(7.0)]);
+        assert_eq!(series.values_until(at(45)), [None, Some(7.0), None, None]);
+        assert_eq!(series.values_until(at(1000)), [None; 4]);
     }
 
     #[test]
@@ -163,25 +163,25 @@ mod tests {
             series.record(sample, Aggregation::Max, at(0));
         }
 
-        assert_eq!(series.samples_until(at(0)), [None, Some(0.9)]);
+        assert_eq!(series.values_until(at(0)), [None, Some(0.9)]);
     }
 
     #[test]
-    fn a_clock_step_neither_blocks_nor_extends_it() {
+    fn a_clock_step_neither_blocks_nor_extends_a_series() {
         let mut series = series(&[(0, 1.0), (1_000_000_000, 2.0)]);
-        assert_eq!(series.samples_until(at(1_000_000_000)), [None, None, None, Some(2.0)]);
+        assert_eq!(series.values_until(at(1_000_000_000)), [None, None, None, Some(2.0)]);
 
         series.record(3.0, Aggregation::Mean, at(10));
         series.record(5.0, Aggregation::Mean, at(20));
 
-        assert_eq!(series.samples_until(at(20)), [None, None, Some(3.0), Some(5.0)]);
+        assert_eq!(series.values_until(at(20)), [None, None, Some(3.0), Some(5.0)]);
     }
 
     #[test]
     fn non_finite_samples_are_ignored() {
         let series = series(&[(0, f32::NAN), (10, 1.0), (11, f32::INFINITY)]);
 
-        assert_eq!(series.samples_until(at(10)), [None, None, None, Some(1.0)]);
+        assert_eq!(series.values_until(at(10)), [None, None, None, Some(1.0)]);
     }
 }
 
@@ -193,7 +193,7 @@ mod proptests {
 
     proptest! {
         #[test]
-        fn it_never_grows_beyond_its_length(
+        fn a_series_never_grows_beyond_its_length(
             samples in prop::collection::vec((any::<i32>(), any::<f32>()), 0..50),
             length in 1..20_usize,
         ) {
@@ -202,9 +202,9 @@ mod proptests {
                 let now = Timestamp(i64::from(at) * 100);
                 series.record(sample, Aggregation::Mean, now);
                 prop_assert!(series.values.len() <= length);
-                prop_assert_eq!(series.samples_until(now).len(), length);
+                prop_assert_eq!(series.values_until(now).len(), length);
                 if sample.is_finite() {
-                    prop_assert!(series.samples_until(now).last().copied().flatten().is_some());
+                    prop_assert!(series.values_until(now).last().copied().flatten().is_some());
                 }
             }
         }

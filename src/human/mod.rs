@@ -142,13 +142,13 @@ mod tests {
     #[test]
     fn a_deadline_shows_seconds_only_when_near() {
         let now = Timestamp(1_700_000_000_000);
-        let wait = |seconds| format_deadline(now.after(Duration::from_secs(seconds)), now);
+        let deadline_in = |seconds| format_deadline(now.after(Duration::from_secs(seconds)), now);
 
-        assert_eq!(wait(0), "now");
+        assert_eq!(deadline_in(0), "now");
         assert!(format_deadline(Timestamp(now.0 + 1), now).ends_with(" (in 1 s)"));
-        assert_eq!(wait(20).matches(':').count(), 2, "{}", wait(20));
-        assert_eq!(wait(300).matches(':').count(), 1, "{}", wait(300));
-        assert!(wait(300).ends_with(" (in 5 min)"));
+        assert_eq!(deadline_in(20).matches(':').count(), 2, "{}", deadline_in(20));
+        assert_eq!(deadline_in(300).matches(':').count(), 1, "{}", deadline_in(300));
+        assert!(deadline_in(300).ends_with(" (in 5 min)"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::engine::{BlobId, Failure, ItemFailureCounts, RecheckPolicy, Timestamp
 use crate::ledger::Ledger;
 use crate::ledger::error::LedgerError;
 use crate::ledger::failure_counts;
-use crate::ledger::item_state::CounterTransaction;
+use crate::ledger::item_state::OpenSession;
 use crate::ledger::responses::{self, ResponseOwner};
 use crate::ledger::rows::{DocumentRowId, ItemRowId, to_sql_integer};
 
@@ -62,13 +62,19 @@ impl Ledger {
         now: Timestamp,
     ) -> Result<(), Failure> {
         self.write("record the fetched documents", |transaction| {
-            let mut counters = CounterTransaction::for_open_session(transaction)?;
-            let mut touched = BTreeSet::new();
+            let mut session = OpenSession::load(transaction)?;
+            let mut maybe_settled = BTreeSet::new();
             for update in updates {
-                touched.extend(apply_update(transaction, &mut counters, update, recheck, now)?);
+                maybe_settled.extend(apply_update(
+                    transaction,
+                    &mut session,
+                    update,
+                    recheck,
+                    now,
+                )?);
             }
-            counters.settle_items(touched, recheck, now)?;
-            counters.write_counters()
+            session.settle_items(maybe_settled, recheck, now)?;
+            session.write_counters()
         })
     }
 }
@@ -76,7 +82,7 @@ impl Ledger {
 /// Records one result; returns the item that may be settled by it.
 fn apply_update(
     connection: &Connection,
-    counters: &mut CounterTransaction<'_>,
+    session: &mut OpenSession<'_>,
     update: &LedgerUpdate,
     recheck: RecheckPolicy,
     now: Timestamp,
@@ -92,7 +98,7 @@ fn apply_update(
             sha256,
         } => {
             let fetched = FetchedFile { blob, size: *size, file, length: *length, sha256 };
-            store_document(connection, counters, *document, expected_blob, &fetched, now)
+            store_document(connection, session, *document, expected_blob, &fetched, now)
         }
         LedgerUpdate::Gone { document, expected_blob } => update_pending(
             connection,
@@ -139,7 +145,7 @@ fn apply_update(
             Ok(None)
         }
         LedgerUpdate::Quarantined { item, failure } => {
-            counters.quarantine(*item, failure, recheck, now)?;
+            session.quarantine(*item, failure, recheck, now)?;
             Ok(None)
         }
     }
@@ -158,17 +164,17 @@ struct FetchedFile<'a> {
 /// fetch began, the fetched file is kept as an earlier version.
 fn store_document(
     connection: &Connection,
-    counters: &mut CounterTransaction<'_>,
+    session: &mut OpenSession<'_>,
     document: DocumentRowId,
     expected_blob: &BlobId,
     fetched: &FetchedFile<'_>,
     now: Timestamp,
 ) -> Result<Option<ItemRowId>, LedgerError> {
-    if counters.session.folder.is_none() {
+    if session.row.folder.is_none() {
         return Err(LedgerError::Inconsistent("the session has no folder yet".to_owned()));
     }
     let FetchedFile { blob, size, file, length, sha256 } = fetched;
-    let (session, blob, length) = (counters.session.row_id, blob.as_str(), to_sql_integer(*length));
+    let (session_id, blob, length) = (session.row.row_id, blob.as_str(), to_sql_integer(*length));
     let size = size.map(to_sql_integer);
     let item = update_pending(
         connection,
@@ -177,10 +183,10 @@ fn store_document(
          WHERE no = ?1 AND status = 0
            AND (blob = ?6 AND coalesce(size, ?4) = ?4 OR blob = ?8 AND blob <> ?6)
          RETURNING item",
-        params![document.0, session, file, length, sha256, blob, size, expected_blob.as_str()],
+        params![document.0, session_id, file, length, sha256, blob, size, expected_blob.as_str()],
     )?;
     if item.is_some() {
-        counters.count_fetched(length);
+        session.count_fetched(length);
         return Ok(item);
     }
     let inserted = connection.execute(
@@ -189,11 +195,11 @@ fn store_document(
          WHERE no = ?1 AND (session IS NOT ?2 OR file IS NOT ?3)
            AND NOT EXISTS (SELECT 1 FROM superseded
                            WHERE document = ?1 AND session = ?2 AND file = ?3)",
-        params![document.0, session, file, length, sha256, blob, size, now.0],
+        params![document.0, session_id, file, length, sha256, blob, size, now.0],
     )?;
     if inserted > 0 {
-        counters.count_fetched(length);
-        counters.count_superseded();
+        session.count_fetched(length);
+        session.count_superseded();
     }
     Ok(None)
 }

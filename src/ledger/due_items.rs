@@ -31,7 +31,7 @@ pub struct DueItem {
     pub is_retry: bool,
     /// Counts of its failures. An untried item may have failed before it became pending.
     pub failure_counts: ItemFailureCounts,
-    pub documents: Vec<PendingDocument>,
+    pub documents: Vec<DocumentRow>,
 }
 
 /// Limits on the number of items to return.
@@ -45,7 +45,7 @@ pub struct DueLimits {
 
 /// A document to be fetched.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct PendingDocument {
+pub struct DocumentRow {
     pub row_id: DocumentRowId,
     pub id: DocumentId,
     pub blob: BlobId,
@@ -69,10 +69,10 @@ impl LedgerReader {
         limits: DueLimits,
         skip: &BTreeSet<ItemRowId>,
     ) -> Result<Vec<DueItem>, Failure> {
-        const FIRST: &str =
+        const OLDEST_UNTRIED: &str =
             "SELECT no, id, attempts, failed_at AS since, 0 AS requests, 0 AS strikes
             FROM items WHERE status = 0 AND next_at = 0 ORDER BY no";
-        const LAST: &str =
+        const NEWEST_UNTRIED: &str =
             "SELECT no, id, attempts, failed_at AS since, 0 AS requests, 0 AS strikes
             FROM items WHERE status = 0 AND next_at = 0 ORDER BY no DESC";
         const RETRIES: &str = "SELECT no, id, attempts, coalesce(since, failed_at) AS since,
@@ -84,14 +84,28 @@ impl LedgerReader {
             // lock.
             let transaction = connection.unchecked_transaction()?;
             let mut items = Vec::new();
-            append_due(&transaction, FIRST, [], limits.untried.div_ceil(2), skip, &mut items)?;
-            let first = items.len();
+            append_due(
+                &transaction,
+                OLDEST_UNTRIED,
+                [],
+                limits.untried.div_ceil(2),
+                skip,
+                &mut items,
+            )?;
+            let oldest_count = items.len();
             let excluded = skip.iter().copied().chain(items.iter().map(|due| due.row_id)).collect();
-            append_due(&transaction, LAST, [], limits.untried / 2, &excluded, &mut items)?;
-            items[first..].reverse();
-            let untried = items.len();
+            append_due(
+                &transaction,
+                NEWEST_UNTRIED,
+                [],
+                limits.untried / 2,
+                &excluded,
+                &mut items,
+            )?;
+            items[oldest_count..].reverse();
+            let untried_count = items.len();
             append_due(&transaction, RETRIES, [now.0], limits.retries, skip, &mut items)?;
-            items[untried..].iter_mut().for_each(|due| due.is_retry = true);
+            items[untried_count..].iter_mut().for_each(|due| due.is_retry = true);
             for item in &mut items {
                 item.documents = pending_documents(&transaction, item.row_id)?;
             }
@@ -123,7 +137,7 @@ impl LedgerReader {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn known_good_documents(&self, limit: usize) -> Result<Vec<PendingDocument>, Failure> {
+    pub fn known_good_documents(&self, limit: usize) -> Result<Vec<DocumentRow>, Failure> {
         const SQL: &str = "SELECT no, id, blob, size FROM documents
             WHERE status = 1 AND (no > (SELECT max(no) - ?1 FROM documents)
                 OR no < (SELECT min(no) + ?1 FROM documents))
@@ -159,8 +173,8 @@ fn append_due(
 ) -> Result<(), LedgerError> {
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(parameters)?;
-    let full = items.len() + limit;
-    while items.len() < full
+    let length_max = items.len() + limit;
+    while items.len() < length_max
         && let Some(row) = rows.next()?
     {
         let row_id = ItemRowId(row.get(0)?);
@@ -191,14 +205,14 @@ fn read_failure_counts(row: &Row<'_>) -> rusqlite::Result<ItemFailureCounts> {
 fn pending_documents(
     connection: &Connection,
     item: ItemRowId,
-) -> Result<Vec<PendingDocument>, LedgerError> {
+) -> Result<Vec<DocumentRow>, LedgerError> {
     let mut statement = connection.prepare_cached(SELECT_PENDING)?;
     let rows = statement.query_map([item.0, DUE_DOCUMENTS_MAX], read_document)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn read_document(row: &Row<'_>) -> rusqlite::Result<PendingDocument> {
-    Ok(PendingDocument {
+fn read_document(row: &Row<'_>) -> rusqlite::Result<DocumentRow> {
+    Ok(DocumentRow {
         row_id: DocumentRowId(row.get(0)?),
         id: DocumentId::new(row.get::<_, String>(1)?),
         blob: BlobId::new(row.get::<_, String>(2)?),

@@ -1,4 +1,4 @@
-//! Conversion of SQLite errors, in this one place, into one sentence each.
+//! Conversion of SQLite errors to failures with one sentence each.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use rusqlite::ErrorCode;
 
 use crate::engine::{Cause, Failure};
 
-/// Advice for the SQLite errors that a person can resolve.
+/// Remedies for the SQLite errors that an operator can resolve.
 const REMEDIES: [(ErrorCode, &str); 9] = [
     (ErrorCode::DiskFull, "the disk is full; free some space, and the work resumes by itself"),
     (ErrorCode::DatabaseBusy, LOCKED_REMEDY),
@@ -42,13 +42,13 @@ impl From<rusqlite::Error> for LedgerError {
 }
 
 impl LedgerError {
-    /// Returns a failure that names the operation, the path and the advice. `action` is a
+    /// Returns a failure that names the operation, the path and the remedy. `action` is a
     /// verb phrase, such as "record a page".
     pub(super) fn to_failure(&self, action: &str, path: &Path) -> Failure {
         let reason = match self {
             Self::Inconsistent(reason) => reason.clone(),
-            Self::Sql(error) => match remedy(error) {
-                Some(advice) => advice.to_owned(),
+            Self::Sql(error) => match find_remedy(error) {
+                Some(remedy) => remedy.to_owned(),
                 None => format!("{error}; run `cynosure verify`"),
             },
         };
@@ -66,7 +66,7 @@ pub(super) fn is_corrupt(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
-fn remedy(error: &rusqlite::Error) -> Option<&'static str> {
+fn find_remedy(error: &rusqlite::Error) -> Option<&'static str> {
     // A value of the wrong type means damage: this program never writes one.
     if matches!(
         error,
@@ -75,5 +75,5 @@ fn remedy(error: &rusqlite::Error) -> Option<&'static str> {
         return Some(DAMAGED_REMEDY);
     }
     let code = error.sqlite_error_code()?;
-    REMEDIES.iter().find(|(known, _)| *known == code).map(|(_, advice)| *advice)
+    REMEDIES.iter().find(|(known, _)| *known == code).map(|(_, remedy)| *remedy)
 }

@@ -95,7 +95,7 @@ impl LedgerReader {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn item_failure(&self, item: &ItemId) -> Result<Option<FailureRow>, Failure> {
+    pub fn item_report(&self, item: &ItemId) -> Result<Option<FailureRow>, Failure> {
         self.read("read the failure", |connection| {
             let sql = format!("{SELECT_FAILURE} WHERE items.id = ?1");
             Ok(connection.query_row(&sql, [item.as_str()], FailureRow::from_row).optional()?)
@@ -123,7 +123,7 @@ impl LedgerReader {
 }
 
 impl Ledger {
-    /// Makes items due for a recheck at once; returns how many. Resets their quarantine counts,
+    /// Makes items due for a recheck at once; returns their number. Resets their quarantine counts,
     /// because a requeue implies that something has changed: an item that fails again waits as
     /// after its first quarantine.
     ///
@@ -146,9 +146,7 @@ impl Ledger {
             Ok(changed)
         })
     }
-}
 
-impl Ledger {
     /// Requeues a stored document whose file is missing or damaged; returns false if it was not
     /// stored. Its item is quarantined, and the next session fetches it; a pending item stays
     /// pending. The other documents of the item stay stored.

@@ -10,9 +10,10 @@ use crate::ledger::{Ledger, LedgerReader};
 pub struct LedgerIdentity {
     /// Random id; `None` until the first start with this format.
     pub id: Option<LedgerId>,
-    /// The account of the source, as the server calls it; `None` until it is known.
+    /// The account of the source, as the server names it; `None` until it is known.
     pub account: Option<String>,
-    /// True if a session of this ledger has made a folder in an archive.
+    /// True if the archive may have documents of this ledger: a session has created a folder
+    /// there.
     pub has_stored_documents: bool,
 }
 
@@ -34,15 +35,13 @@ impl LedgerReader {
             })?)
         })
     }
-}
 
-impl LedgerReader {
     /// Reads the names of all session folders.
     ///
     /// # Errors
     /// A ledger failure.
     pub fn session_folders(&self) -> Result<Vec<String>, Failure> {
-        self.read("read the folders", |connection| {
+        self.read("read the session folders", |connection| {
             let sql = "SELECT DISTINCT folder FROM sessions WHERE folder IS NOT NULL";
             let mut statement = connection.prepare(sql)?;
             let rows = statement.query_map([], |row| row.get(0))?;

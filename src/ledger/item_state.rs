@@ -15,11 +15,11 @@ use crate::ledger::rows::{DocumentStatus, ItemRowId, ItemStatus, SessionRow};
 pub(super) const COUNT_BY_STATUS: &str =
     "SELECT status, count(*) FROM documents WHERE item = +?1 GROUP BY status";
 
-/// Open session in a transaction, with the changes to add to its counters at the end.
+/// Open session within a transaction, with the changes to be added to its counters at the end.
 #[derive(Debug)]
-pub(super) struct CounterTransaction<'a> {
+pub(super) struct OpenSession<'a> {
     connection: &'a Connection,
-    pub(super) session: SessionRow,
+    pub(super) row: SessionRow,
     delta: CounterDelta,
 }
 
@@ -44,11 +44,11 @@ struct DocumentCounts {
     failed: u32,
 }
 
-impl<'a> CounterTransaction<'a> {
-    /// Starts to count for the open session. Fails if none is open.
-    pub(super) fn for_open_session(connection: &'a Connection) -> Result<Self, LedgerError> {
+impl<'a> OpenSession<'a> {
+    /// Loads the open session. Fails if none is open.
+    pub(super) fn load(connection: &'a Connection) -> Result<Self, LedgerError> {
         match SessionRow::open(connection)? {
-            Some(session) => Ok(Self { connection, session, delta: CounterDelta::default() }),
+            Some(row) => Ok(Self { connection, row, delta: CounterDelta::default() }),
             None => Err(LedgerError::Inconsistent("no session is open".to_owned())),
         }
     }
@@ -90,7 +90,7 @@ impl<'a> CounterTransaction<'a> {
         if status == ItemStatus::Pending {
             return Ok(false);
         }
-        let is_new = session != self.session.row_id;
+        let is_new = session != self.row.row_id;
         if is_new {
             self.count_listed();
         } else {
@@ -100,7 +100,7 @@ impl<'a> CounterTransaction<'a> {
         self.connection.execute(
             "UPDATE items SET status = 0, session = ?2, attempts = 0, next_at = 0, settled_at = NULL
              WHERE no = ?1",
-            [item.0, self.session.row_id],
+            [item.0, self.row.row_id],
         )?;
         failure_counts::delete(self.connection, item)?;
         Ok(is_new)
@@ -130,9 +130,9 @@ impl<'a> CounterTransaction<'a> {
         recheck: RecheckPolicy,
         now: Timestamp,
     ) -> Result<(), LedgerError> {
-        let all = counts.stored + counts.gone;
-        let note = (counts.gone > 0)
-            .then(|| format!("the source no longer has {} of {all} documents", counts.gone));
+        let total = counts.stored + counts.gone;
+        let message = (counts.gone > 0)
+            .then(|| format!("the source no longer has {} of {total} documents", counts.gone));
         let changed = match status {
             ItemStatus::Quarantined => {
                 let next_recheck_at = self.next_recheck_at(item, None, recheck, now)?;
@@ -149,8 +149,8 @@ impl<'a> CounterTransaction<'a> {
                             message = ?4, settled_at = ?5
                      WHERE no = ?1 AND status = 0",
                 )?;
-                let cause = note.as_ref().map(|_| Cause::NotFound.name());
-                statement.execute(params![item.0, status, cause, note, now.0])?
+                let cause = message.as_ref().map(|_| Cause::NotFound.name());
+                statement.execute(params![item.0, status, cause, message, now.0])?
             }
         };
         if changed > 0 {
@@ -210,7 +210,7 @@ impl<'a> CounterTransaction<'a> {
                     versions = versions + ?8, copies = copies + ?9
              WHERE no = ?1",
             [
-                self.session.row_id,
+                self.row.row_id,
                 listed,
                 stored,
                 gone,

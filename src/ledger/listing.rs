@@ -10,7 +10,7 @@ use crate::engine::{
 use crate::ledger::Ledger;
 use crate::ledger::adopt::UNKNOWN_BLOB;
 use crate::ledger::error::LedgerError;
-use crate::ledger::item_state::{CounterTransaction, find_item};
+use crate::ledger::item_state::{OpenSession, find_item};
 use crate::ledger::rows::{DocumentStatus, ItemRowId, ListingKind, to_sql_integer};
 
 /// Stored documents of one blob that are compared with a listed one. Limited so that a server which
@@ -41,9 +41,9 @@ pub enum ListingProgress {
     Done(Option<Cursor>),
 }
 
-/// Counts of what a page added.
+/// Numbers of items and documents that a page added.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct PageInserted {
+pub struct PageCounts {
     /// Items that the page added to the session.
     pub new_items: u64,
     /// Documents that were not known.
@@ -66,50 +66,50 @@ impl Ledger {
         entries: &[ListingEntry],
         progress: &ListingProgress,
         now: Timestamp,
-    ) -> Result<PageInserted, Failure> {
+    ) -> Result<PageCounts, Failure> {
         self.write("record a page", |transaction| {
-            let counters = CounterTransaction::for_open_session(transaction)?;
-            if counters.session.is_listing_complete {
+            let session = OpenSession::load(transaction)?;
+            if session.row.is_listing_complete {
                 return Err(LedgerError::Inconsistent(
                     "the listing of the session is complete".to_owned(),
                 ));
             }
-            store_progress(transaction, &counters, progress, now)?;
-            let mut page = PageTransaction {
+            store_progress(transaction, &session, progress, now)?;
+            let mut recorder = PageRecorder {
                 connection: transaction,
-                counters,
+                session,
                 now,
                 maybe_settled: BTreeSet::new(),
-                inserted: PageInserted::default(),
+                counts: PageCounts::default(),
             };
-            entries.iter().try_for_each(|entry| page.record_entry(entry))?;
+            entries.iter().try_for_each(|entry| recorder.record_entry(entry))?;
             // A listing causes no failure, so that no recheck has to be scheduled.
-            page.counters.settle_items(page.maybe_settled, RecheckPolicy::IMMEDIATE, now)?;
-            page.counters.write_counters()?;
-            Ok(page.inserted)
+            recorder.session.settle_items(recorder.maybe_settled, RecheckPolicy::IMMEDIATE, now)?;
+            recorder.session.write_counters()?;
+            Ok(recorder.counts)
         })
     }
 }
 
 fn store_progress(
     connection: &Connection,
-    counters: &CounterTransaction<'_>,
+    session: &OpenSession<'_>,
     progress: &ListingProgress,
     now: Timestamp,
 ) -> Result<(), LedgerError> {
     match progress {
         ListingProgress::More(page_token) => connection.execute(
             "UPDATE sessions SET place = ?2 WHERE no = ?1",
-            params![counters.session.row_id, page_token.as_str()],
+            params![session.row.row_id, page_token.as_str()],
         )?,
         ListingProgress::Done(cursor) => {
             connection.execute(
                 "UPDATE sessions SET place = NULL, is_listed = 1 WHERE no = ?1",
-                [counters.session.row_id],
+                [session.row.row_id],
             )?;
-            let cursor = cursor.as_ref().or(counters.session.start_cursor.as_ref());
+            let cursor = cursor.as_ref().or(session.row.start_cursor.as_ref());
             let lists_everything =
-                matches!(counters.session.listing, ListingKind::Full | ListingKind::Reconcile);
+                matches!(session.row.listing, ListingKind::Full | ListingKind::Reconcile);
             connection.execute(
                 "UPDATE source SET cursor = coalesce(?1, cursor),
                         reconciled_at = coalesce(?2, reconciled_at)",
@@ -120,14 +120,14 @@ fn store_progress(
     Ok(())
 }
 
-/// Page while it is recorded.
-struct PageTransaction<'a> {
+/// Recorder of one page.
+struct PageRecorder<'a> {
     connection: &'a Connection,
-    counters: CounterTransaction<'a>,
+    session: OpenSession<'a>,
     now: Timestamp,
     /// Items that may have no pending document left.
     maybe_settled: BTreeSet<ItemRowId>,
-    inserted: PageInserted,
+    counts: PageCounts,
 }
 
 /// A document that was listed before.
@@ -153,11 +153,9 @@ impl KnownDocument {
         let sizes = self.size.zip(entry.size.map(to_sql_integer));
         self.blob == entry.blob.as_str() && sizes.is_none_or(|(known, listed)| known == listed)
     }
-}
 
-impl KnownDocument {
-    /// True if an entry supplies the blob of a document that was adopted without one.
-    fn is_adopted_copy(&self, entry: &ListingEntry) -> bool {
+    /// True if the document was adopted without its blob, and an entry has the same size.
+    fn was_adopted_as(&self, entry: &ListingEntry) -> bool {
         self.status == DocumentStatus::Stored
             && self.blob == UNKNOWN_BLOB
             && self.size.is_some()
@@ -176,7 +174,7 @@ impl StoredContent {
     }
 }
 
-impl PageTransaction<'_> {
+impl PageRecorder<'_> {
     fn record_entry(&mut self, entry: &ListingEntry) -> Result<(), LedgerError> {
         let Some(item) = find_item(self.connection, entry.item.as_str())? else {
             let item = self.add_item(&entry.item)?;
@@ -184,7 +182,7 @@ impl PageTransaction<'_> {
         };
         match self.find_document(item, &entry.document)? {
             None => self.add_document(item, entry),
-            Some(known) if known.is_adopted_copy(entry) => self.set_blob(known.row_id, entry),
+            Some(known) if known.was_adopted_as(entry) => self.set_blob(known.row_id, entry),
             Some(known) if !known.has_same_content(entry) => {
                 self.replace_content(item, &known, entry)
             }
@@ -210,14 +208,14 @@ impl PageTransaction<'_> {
         let mut statement = self.connection.prepare_cached(
             "INSERT INTO items (id, session, status, attempts, next_at) VALUES (?1, ?2, 0, 0, 0)",
         )?;
-        statement.execute(params![id.as_str(), self.counters.session.row_id])?;
-        self.counters.count_listed();
-        self.inserted.new_items += 1;
+        statement.execute(params![id.as_str(), self.session.row.row_id])?;
+        self.session.count_listed();
+        self.counts.new_items += 1;
         Ok(ItemRowId(self.connection.last_insert_rowid()))
     }
 
     fn add_document(&mut self, item: ItemRowId, entry: &ListingEntry) -> Result<(), LedgerError> {
-        self.inserted.new_documents += 1;
+        self.counts.new_documents += 1;
         if let Some(content) = self.find_stored_content(entry)? {
             let mut insert = self.connection.prepare_cached(
                 "INSERT INTO documents (item, id, blob, size, status, session, file, length, sha256)
@@ -233,7 +231,7 @@ impl PageTransaction<'_> {
                 content.length,
                 content.sha256,
             ])?;
-            self.counters.count_copy();
+            self.session.count_copy();
             self.maybe_settled.insert(item);
             return Ok(());
         }
@@ -265,7 +263,7 @@ impl PageTransaction<'_> {
                  FROM documents WHERE no = ?1",
                 [known.row_id, self.now.0],
             )?;
-            self.counters.count_superseded();
+            self.session.count_superseded();
         }
         let content = match self.restore_superseded(known.row_id, entry)? {
             None => self.find_stored_content(entry)?,
@@ -289,7 +287,7 @@ impl PageTransaction<'_> {
             ],
         )?;
         if content.is_some() {
-            self.counters.count_copy();
+            self.session.count_copy();
             if was_stored {
                 // There is nothing to fetch, and the item's status does not change.
                 return Ok(());
@@ -361,13 +359,13 @@ impl PageTransaction<'_> {
         document: i64,
         entry: &ListingEntry,
     ) -> Result<(), LedgerError> {
-        let session: i64 = self.connection.query_row(
+        let session_id: i64 = self.connection.query_row(
             "SELECT session FROM items WHERE no = ?1",
             [item.0],
             |row| row.get(0),
         )?;
-        if session == self.counters.session.row_id {
-            // This session already requested it, and the response still holds.
+        if session_id == self.session.row.row_id {
+            // This session has already requested it and found it gone.
             return Ok(());
         }
         self.connection.execute(
@@ -378,8 +376,8 @@ impl PageTransaction<'_> {
     }
 
     fn assign_to_session(&mut self, item: ItemRowId) -> Result<(), LedgerError> {
-        if self.counters.reopen(item)? {
-            self.inserted.new_items += 1;
+        if self.session.reopen(item)? {
+            self.counts.new_items += 1;
         }
         Ok(())
     }

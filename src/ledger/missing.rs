@@ -4,7 +4,7 @@ use rusqlite::params;
 
 use crate::engine::{Cause, DocumentId, Failure, Timestamp};
 use crate::ledger::Ledger;
-use crate::ledger::item_state::CounterTransaction;
+use crate::ledger::item_state::OpenSession;
 
 /// Prefix of the item id of a missing document.
 const MISSING_ID_PREFIX: &str = "missing:";
@@ -27,7 +27,7 @@ impl Ledger {
             return Ok(());
         }
         self.write("record the missing documents", |transaction| {
-            let mut counters = CounterTransaction::for_open_session(transaction)?;
+            let mut session = OpenSession::load(transaction)?;
             let mut insert = transaction.prepare_cached(
                 "INSERT OR IGNORE INTO items
                  (id, session, status, attempts, next_at, cause, message, settled_at)
@@ -38,16 +38,16 @@ impl Ledger {
                 let cause = Cause::NotFound.name();
                 let added = insert.execute(params![
                     id,
-                    counters.session.row_id,
+                    session.row.row_id,
                     cause,
                     MISSING_MESSAGE,
                     now.0
                 ])?;
                 if added > 0 {
-                    counters.count_missing();
+                    session.count_missing();
                 }
             }
-            counters.write_counters()
+            session.write_counters()
         })
     }
 }

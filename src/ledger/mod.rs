@@ -31,11 +31,11 @@ mod verify;
 
 pub use self::adopt::{AdoptedDocument, AdoptionCounts};
 pub use self::commit::LedgerUpdate;
-pub use self::due_items::{DueItem, DueLimits, PendingDocument};
+pub use self::due_items::{DocumentRow, DueItem, DueLimits};
 pub use self::failures::{FailureFilter, FailureRow, RequeueFilter};
 pub use self::history::TransitionRow;
 pub use self::identity::LedgerIdentity;
-pub use self::listing::{ListingEntry, ListingProgress, PageInserted};
+pub use self::listing::{ListingEntry, ListingProgress, PageCounts};
 pub use self::open::{Ledger, LedgerOpenError, LedgerReader};
 pub use self::responses::StoredResponse;
 pub use self::rows::{

@@ -17,12 +17,12 @@ use crate::retry::{RetryError, RetryPolicy};
 /// Page cache of SQLite, in KiB: an eighth of the memory that the worker may use.
 const CACHE_KIB: i64 = 8 * 1024;
 
-/// Time that a call waits for another program that holds the lock: longer than any commit of a
-/// reader's tool, shorter than the deadline of any state.
+/// Time that a call waits for another program that holds the lock: longer than a commit of any
+/// other tool, shorter than the deadline of any state.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The same for each attempt under a retry policy. All attempts together wait a little longer than
-/// [`BUSY_TIMEOUT`].
+/// Busy timeout of each attempt under a retry policy. All attempts together wait a little longer
+/// than [`BUSY_TIMEOUT`].
 const BUSY_TIMEOUT_PER_RETRY: Duration = Duration::from_secs(2);
 
 /// Prepared statements that are cached: the dozen that run for each row, and some to spare.
@@ -178,7 +178,7 @@ fn begin_immediate<'c>(
     policy.when(is_locked).run_blocking(begin).map_err(|error| match error {
         RetryError::Failed { failure, .. } => LedgerError::Sql(failure),
         RetryError::Rejected { breaker } => {
-            LedgerError::Inconsistent(format!("the breaker {breaker} is open"))
+            LedgerError::Inconsistent(format!("the circuit breaker {breaker} is open"))
         }
     })
 }
@@ -197,7 +197,7 @@ fn ledger_exists(path: &Path) -> Result<bool, LedgerOpenError> {
 /// at `path` can only be a damaged ledger.
 fn create_empty(path: &Path) -> Result<(), LedgerOpenError> {
     let to_error =
-        |error| LedgerOpenError::Failed(storage_failure("make the ledger", path, &error));
+        |error| LedgerOpenError::Failed(storage_failure("create the ledger", path, &error));
     let with_suffix = |suffix: &str| {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
@@ -215,7 +215,7 @@ fn create_empty(path: &Path) -> Result<(), LedgerOpenError> {
     let mut connection = open_connection(&temporary, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     prepare_connection(&mut connection, 0)
         .and_then(|()| connection.close().map_err(|(_, error)| error))
-        .map_err(|error| open_error("make the ledger", path, error))?;
+        .map_err(|error| open_error("create the ledger", path, error))?;
 
     RealDisk.rename(&temporary, path).map_err(to_error)?;
     RealDisk.sync_dir(parent_folder(path)).map_err(to_error)
@@ -262,7 +262,7 @@ fn prepare_connection(connection: &mut Connection, version: usize) -> rusqlite::
 
 fn damaged_error(path: &Path) -> LedgerOpenError {
     LedgerOpenError::Damaged(
-        LedgerError::Inconsistent(DAMAGED_REMEDY.to_owned()).to_failure("find a ledger", path),
+        LedgerError::Inconsistent(DAMAGED_REMEDY.to_owned()).to_failure("open the ledger", path),
     )
 }
 
@@ -341,8 +341,8 @@ mod tests {
             RealDisk.create_file(&path).unwrap().append(&bytes).unwrap();
 
             let outcome = Ledger::open(&path).and_then(|ledger| {
-                let found = ledger.check_integrity().map_err(LedgerOpenError::Failed)?;
-                assert_eq!(found, [""; 0], "{name}");
+                let errors = ledger.check_integrity().map_err(LedgerOpenError::Failed)?;
+                assert_eq!(errors, [""; 0], "{name}");
                 Ok(ledger)
             });
 
@@ -402,6 +402,6 @@ mod tests {
     fn a_creation_failure_names_the_path() {
         let error = Ledger::open(Path::new("/nowhere/ledger.sqlite")).unwrap_err();
 
-        assert!(error.to_string().starts_with("cannot make the ledger /nowhere/ledger.sqlite: "));
+        assert!(error.to_string().starts_with("cannot create the ledger /nowhere/ledger.sqlite: "));
     }
 }

@@ -23,7 +23,7 @@ enum Operation {
     /// Lists documents of items, by number, with a blob and a size.
     ListPage(Vec<EntrySpec>),
     EndListing,
-    /// Answers each due document with the next of the results.
+    /// Commits one result for each due document, in turn.
     Fetch(Vec<FetchResult>),
     /// The same, with a page listed before the results are recorded.
     FetchAfterPage(Vec<FetchResult>, Vec<EntrySpec>),
@@ -183,7 +183,7 @@ impl TestLedger {
             self.listed_blobs.insert((item.to_string(), document.to_string()), blob.clone());
         }
         let repeated = self.ledger.record_page(&entries, &next, self.now).unwrap();
-        assert_eq!(repeated, PageInserted::default(), "a repeated page changes nothing");
+        assert_eq!(repeated, PageCounts::default(), "a repeated page changes nothing");
     }
 
     fn record_fetches(&mut self, results: &[FetchResult], page: &[EntrySpec]) {
@@ -215,7 +215,7 @@ impl TestLedger {
 
     fn stored_update(
         &mut self,
-        pending: &PendingDocument,
+        pending: &DocumentRow,
         blob: &BlobId,
         size: Option<u64>,
     ) -> LedgerUpdate {
@@ -312,8 +312,8 @@ impl TestLedger {
     fn document_row(&self, item: &str, document: &str) -> (String, bool) {
         let sql = "SELECT d.blob, d.status = 1 FROM documents d JOIN items i ON i.no = d.item
                    WHERE i.id = ?1 AND d.id = ?2";
-        let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
-        self.ledger.connection.query_row(sql, [item, document], row).unwrap()
+        let read_row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        self.ledger.connection.query_row(sql, [item, document], read_row).unwrap()
     }
 
     /// True if some documents of a stored item were gone, as its row says.

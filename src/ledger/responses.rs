@@ -11,8 +11,8 @@ use crate::ledger::{Ledger, LedgerReader};
 /// mailbox is forbidden.
 const RESPONSE_ROWS_MAX: i64 = 10_000;
 
-/// Item number of a response that belongs to the listing or the session, not to an item.
-const SESSION_ITEM: i64 = 0;
+/// Item row of a response that belongs to the listing or the session, not to an item.
+const SESSION_ROW_ID: i64 = 0;
 
 /// Failure response of a server, with its time.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -57,7 +57,7 @@ impl LedgerReader {
             let sql = "SELECT at AS reply_at, status AS reply_status, headers, body, is_cut
                        FROM replies WHERE item = ?1";
             let found =
-                connection.query_row(sql, [SESSION_ITEM], StoredResponse::from_row).optional()?;
+                connection.query_row(sql, [SESSION_ROW_ID], StoredResponse::from_row).optional()?;
             Ok(found.flatten())
         })
     }
@@ -74,7 +74,7 @@ pub(super) fn store_response(
     let Some(response) = &failure.response else { return Ok(()) };
     let item = match owner {
         ResponseOwner::Item(item) => item.0,
-        ResponseOwner::Session => SESSION_ITEM,
+        ResponseOwner::Session => SESSION_ROW_ID,
     };
     let headers = serde_json::Value::from_iter(
         response.headers.iter().map(|(name, value)| vec![name.as_str(), value.as_str()]),

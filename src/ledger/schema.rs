@@ -30,16 +30,16 @@ CREATE TABLE source (
 INSERT INTO source (one) VALUES (1);
 
 -- The newest row is the open session until it is completed. Its counters move in
--- the transactions that move the items, so that nobody ever counts ten million rows.
+-- the transactions that move the items, so that no query has to count ten million rows.
 CREATE TABLE sessions (
     no          INTEGER PRIMARY KEY,
     id          TEXT    NOT NULL,
     kind        INTEGER NOT NULL,
     started     INTEGER NOT NULL,
     completed   INTEGER,
-    folder      TEXT,                        -- in the archive, once it is made
+    folder      TEXT,                        -- in the archive, once it is created
     pinned      TEXT,                        -- the cursor taken before the listing
-    place       TEXT,                        -- where the listing goes on
+    place       TEXT,                        -- token of the next page
     is_listed   INTEGER NOT NULL,
     listed      INTEGER NOT NULL DEFAULT 0,
     stored      INTEGER NOT NULL DEFAULT 0,
@@ -52,10 +52,10 @@ CREATE TABLE sessions (
 CREATE TABLE items (
     no         INTEGER PRIMARY KEY,
     id         TEXT    NOT NULL UNIQUE,
-    session    INTEGER NOT NULL,             -- the last that took it on
+    session    INTEGER NOT NULL,             -- the last that it was assigned to
     status     INTEGER NOT NULL,
     attempts   INTEGER NOT NULL,
-    next_at    INTEGER NOT NULL,             -- 0: never tried, at once
+    next_at    INTEGER NOT NULL,             -- 0: never tried, due at once
     cause      TEXT,                         -- of the last failure
     message    TEXT,
     settled_at INTEGER
@@ -81,7 +81,7 @@ CREATE TABLE documents (
     UNIQUE (item, id)
 ) STRICT;
 
--- Finds bytes that are here already under another id, as when a server merges threads.
+-- Finds bytes that are stored under another id, as when a server merges threads.
 CREATE INDEX documents_blob ON documents (blob) WHERE status = 1;
 
 CREATE TABLE history (
@@ -97,13 +97,13 @@ CREATE TABLE history (
 /// Adds the details of a failure: its time, the quarantines in a row, and the server's response.
 const ADD_FAILURE_DETAILS: &str = "
 ALTER TABLE items ADD COLUMN failed_at INTEGER;                      -- when it last failed
-ALTER TABLE items ADD COLUMN quarantines INTEGER NOT NULL DEFAULT 0; -- in a row, with no success between
+ALTER TABLE items ADD COLUMN quarantines INTEGER NOT NULL DEFAULT 0; -- in a row, without a success
 UPDATE items SET failed_at = settled_at, quarantines = 1 WHERE status = 3;
 
--- Apart from the items, so that the millions that never fail pay nothing for it.
+-- A separate table, so that the millions of items that never fail need no space for it.
 CREATE TABLE replies (
-    no      INTEGER PRIMARY KEY,             -- grows with every reply: the oldest has the least
-    item    INTEGER NOT NULL UNIQUE,         -- 0: of the listing or the session as a whole
+    no      INTEGER PRIMARY KEY,             -- grows with every response: the oldest has the lowest
+    item    INTEGER NOT NULL UNIQUE,         -- 0: the listing or the session as a whole
     at      INTEGER NOT NULL,
     status  INTEGER NOT NULL,
     headers TEXT    NOT NULL,                -- a JSON list of pairs
@@ -112,18 +112,18 @@ CREATE TABLE replies (
 ) STRICT;
 ";
 
-/// Adds the account that a ledger belongs to, older versions of documents, and the places where
+/// Adds the account that a ledger belongs to, older versions of documents, and the folders in which
 /// documents were seen.
 ///
 /// No column is added to `items` or `documents`, because after ALTER TABLE ADD COLUMN on a STRICT
 /// table SQLite reads all its rows (`quick_check` in alter.c), which takes seconds at ten million.
 const ADD_IDENTITY_AND_VERSIONS: &str = "
 ALTER TABLE source ADD COLUMN id TEXT;                -- random; the archive's marker names it
-ALTER TABLE source ADD COLUMN account TEXT;           -- what the server calls it; the cursor is its
-ALTER TABLE source ADD COLUMN reconciled_at INTEGER;  -- when everything was last listed to its end
+ALTER TABLE source ADD COLUMN account TEXT;           -- as the server names it; the cursor is valid for it only
+ALTER TABLE source ADD COLUMN reconciled_at INTEGER;  -- when a listing of everything last completed
 
--- What is being listed: 0 everything, 1 changes, 2 nothing, 3 everything once more (reconcile). A
--- session may list more than once; its kind is what it began with.
+-- Current listing: 0 everything, 1 changes, 2 nothing, 3 everything once more (reconcile). A
+-- session may list more than once; its kind is the listing that it began with.
 ALTER TABLE sessions ADD COLUMN listing  INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE sessions ADD COLUMN versions INTEGER NOT NULL DEFAULT 0; -- other content under a known id
 ALTER TABLE sessions ADD COLUMN copies   INTEGER NOT NULL DEFAULT 0; -- bytes that were stored before
@@ -143,15 +143,15 @@ CREATE TABLE superseded (
 ) STRICT;
 CREATE INDEX superseded_document ON superseded (document);
 
--- What the failures of a pending item count for, beside its attempts. Only items that fail have one.
+-- Failure counts of a pending item, beside its attempts. Only items that fail have a row.
 CREATE TABLE trials (
     item     INTEGER PRIMARY KEY,
-    requests INTEGER NOT NULL,               -- that failed in a row
+    requests INTEGER NOT NULL,               -- failed in a row
     strikes  INTEGER NOT NULL,               -- throttles of its own
-    since    INTEGER                         -- when the first of them was made; items.failed_at is the last
+    since    INTEGER                         -- time of the first failure; that of the last is items.failed_at
 ) STRICT;
 
--- Where a document was seen. Numbers are 0 where the server has none.
+-- Folders in which a document was seen. Numbers are 0 if the server has none.
 CREATE TABLE folders (
     no   INTEGER PRIMARY KEY,
     name TEXT    NOT NULL UNIQUE
@@ -165,7 +165,7 @@ CREATE TABLE locations (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX locations_uid ON locations (folder, uid_validity, uid);
 
--- Finds equal bytes where ids do not name content; filled for such sources only.
+-- Finds equal bytes if blob ids do not identify content; filled for such sources only.
 CREATE TABLE contents (
     sha256   BLOB    PRIMARY KEY,
     document INTEGER NOT NULL

@@ -86,7 +86,7 @@ impl Ledger {
     /// # Errors
     /// A ledger failure; also when no session is open.
     pub fn start_changes_listing(&mut self, now: Timestamp) -> Result<(), Failure> {
-        self.write("list the changes", |transaction| {
+        self.write("start the listing of changes", |transaction| {
             // The start cursor of an earlier listing is older than the cursor by now.
             let changed = transaction.execute(
                 "UPDATE sessions SET listing = ?1, place = NULL, is_listed = 0, pinned = NULL
@@ -94,8 +94,8 @@ impl Ledger {
                 [ListingKind::Changes],
             )?;
             require_open_session(changed)?;
-            let session = "SELECT max(no) FROM sessions";
-            let session = transaction.query_row(session, [], |row| row.get(0))?;
+            let sql = "SELECT max(no) FROM sessions";
+            let session = transaction.query_row(sql, [], |row| row.get(0))?;
             assign_due_items(transaction, session, now)
         })
     }
@@ -105,7 +105,7 @@ impl Ledger {
     /// # Errors
     /// A ledger failure; also when no session is open.
     pub fn set_session_folder(&mut self, folder: &str) -> Result<(), Failure> {
-        self.write("name the session's folder", |transaction| {
+        self.write("record the session's folder", |transaction| {
             let changed = transaction.execute(
                 "UPDATE sessions SET folder = ?1
                  WHERE no = (SELECT max(no) FROM sessions) AND completed IS NULL",
@@ -223,8 +223,8 @@ fn assign_due_items(
     Ok(())
 }
 
-fn require_open_session(changed: usize) -> Result<(), LedgerError> {
-    match changed {
+fn require_open_session(changed_rows: usize) -> Result<(), LedgerError> {
+    match changed_rows {
         0 => Err(LedgerError::Inconsistent("no session is open".to_owned())),
         _ => Ok(()),
     }

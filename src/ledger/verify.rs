@@ -123,14 +123,14 @@ impl LedgerReader {
         limit: usize,
     ) -> Result<Vec<StoredFile>, Failure> {
         self.read("read the stored documents", |connection| {
-            let read = |sql: String, after: i64| -> Result<Vec<StoredFile>, LedgerError> {
+            let query = |sql: String, after: i64| -> Result<Vec<StoredFile>, LedgerError> {
                 let mut statement = connection.prepare(&sql)?;
-                let limits = [after, to_sql_integer(limit as u64)];
-                let rows = statement.query_map(limits, StoredFile::from_row)?;
+                let parameters = [after, to_sql_integer(limit as u64)];
+                let rows = statement.query_map(parameters, StoredFile::from_row)?;
                 Ok(rows.collect::<Result<_, _>>()?)
             };
             let superseded = |after| {
-                read(format!("{SELECT_SUPERSEDED} AND v.no > ?1 ORDER BY v.no LIMIT ?2"), after)
+                query(format!("{SELECT_SUPERSEDED} AND v.no > ?1 ORDER BY v.no LIMIT ?2"), after)
             };
             let after = match after {
                 None => 0,
@@ -139,7 +139,7 @@ impl LedgerReader {
             };
             // Earlier versions come last, so that one superseded between two calls is not missed.
             let current =
-                read(format!("{SELECT_STORED} AND d.no > ?1 ORDER BY d.no LIMIT ?2"), after)?;
+                query(format!("{SELECT_STORED} AND d.no > ?1 ORDER BY d.no LIMIT ?2"), after)?;
             if current.is_empty() { superseded(0) } else { Ok(current) }
         })
     }
@@ -157,7 +157,7 @@ impl LedgerReader {
         })
     }
 
-    /// Counts the newest session's items, beside its counters. Reads every row.
+    /// Counts the newest session's items by status, to compare with its counters. Reads every row.
     ///
     /// # Errors
     /// A ledger failure.
@@ -215,13 +215,13 @@ const SELECT_SUPERSEDED: &str =
 
 impl StoredFile {
     fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
-        let number = row.get("no")?;
+        let row_id = row.get("no")?;
         let is_superseded: bool = row.get("is_superseded")?;
         Ok(Self {
             row_id: if is_superseded {
-                FileRowId::Superseded(number)
+                FileRowId::Superseded(row_id)
             } else {
-                FileRowId::Current(DocumentRowId(number))
+                FileRowId::Current(DocumentRowId(row_id))
             },
             item: ItemId::new(row.get::<_, String>("item")?),
             document: DocumentId::new(row.get::<_, String>("document")?),

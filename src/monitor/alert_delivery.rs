@@ -31,7 +31,7 @@ pub(super) const PING_CHANNEL: &str = "ping";
 /// Channel of mail.
 const MAIL_CHANNEL: &str = "mail";
 
-/// Configuration and files that deliveries need.
+/// Configuration and outbox that deliveries need.
 #[derive(Clone, Debug)]
 pub struct AlertDelivery {
     /// Disk that holds the outbox.
@@ -73,14 +73,15 @@ impl AlertDelivery {
         Ok(conditions.filter(|condition| channels.contains(&condition.subject)).collect())
     }
 
-    /// Queues notifications for all channels that want them, and a ping if a session was completed.
+    /// Queues notifications for the channels that accept them, and a ping if a session was
+    /// completed.
     ///
     /// # Errors
     /// A storage failure; then nothing is queued.
     pub(super) fn enqueue(
         &self,
         notifications: &[Notification],
-        completed: &BTreeMap<String, u64>,
+        sessions_completed: &BTreeMap<String, u64>,
         now: Timestamp,
     ) -> Result<(), Failure> {
         let channels = self.channel_names();
@@ -104,11 +105,11 @@ impl AlertDelivery {
                     now,
                 );
             }
-            let mut is_completed = false;
-            for (source, completed) in completed {
-                is_completed |= outbox.record_completed(source, *completed);
+            let mut has_new_session = false;
+            for (source, count) in sessions_completed {
+                has_new_session |= outbox.record_completed(source, *count);
             }
-            if is_completed && channels.contains(PING_CHANNEL) {
+            if has_new_session && channels.contains(PING_CHANNEL) {
                 outbox.enqueue(
                     [PING_CHANNEL.to_owned()].into(),
                     MessagePayload::SessionCompleted,
@@ -127,7 +128,7 @@ impl AlertDelivery {
         &self,
         now: Timestamp,
     ) -> Result<Option<Vec<DeliveryAttempt>>, Failure> {
-        let Some(_delivering) = self.acquire_delivery_lock()? else { return Ok(None) };
+        let Some(_lock) = self.acquire_delivery_lock()? else { return Ok(None) };
         let deliveries =
             self.due_messages(now)?.into_iter().map(|(channel, messages)| async move {
                 let outcome = self.deliver(&channel, &messages, now).await;
@@ -188,8 +189,8 @@ impl AlertDelivery {
     /// Acquires the delivery lock; `None` if another process holds it. With two delivering
     /// processes, every message would arrive twice.
     pub(super) fn acquire_delivery_lock(&self) -> Result<Option<FileLock>, Failure> {
-        let created = ensure_folder(&RealDisk, &self.state_dir);
-        created.map_err(|error| storage_failure("create the folder", &self.state_dir, &error))?;
+        ensure_folder(&RealDisk, &self.state_dir)
+            .map_err(|error| storage_failure("create the folder", &self.state_dir, &error))?;
         match FileLock::acquire(&self.state_dir.join(DELIVERY_LOCK)) {
             Ok(lock) => Ok(Some(lock)),
             Err(LockFileError::Held { .. }) => Ok(None),

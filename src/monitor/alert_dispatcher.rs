@@ -1,5 +1,5 @@
-//! Alert dispatcher: delivers alerts on a separate thread, so that a slow or unreachable channel delays
-//! nothing else.
+//! Alert dispatcher: delivers alerts on a separate thread, so that a slow or unreachable channel
+//! delays nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -34,20 +34,21 @@ pub struct AlertDispatcher {
 }
 
 /// Completed delivery attempt on one channel.
-struct DeliveryDone {
+struct CompletedDelivery {
     channel: String,
     messages: Vec<QueuedMessage>,
     outcome: Result<(), DeliveryError>,
 }
 
-/// Delivery result that could not be persisted.
+/// Delivery result that could not be written to the outbox.
 struct UnpersistedResult {
-    delivery: DeliveryDone,
+    delivery: CompletedDelivery,
     finished_at: Timestamp,
     persist_tried_at: Timestamp,
 }
 
-type InFlightDeliveries<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = DeliveryDone> + 'a>>>;
+type InFlightDeliveries<'a> =
+    FuturesUnordered<Pin<Box<dyn Future<Output = CompletedDelivery> + 'a>>>;
 
 impl AlertDispatcher {
     /// Starts the dispatcher; `clock` returns the current time.
@@ -101,19 +102,19 @@ impl DispatcherLoop {
     async fn run(mut self) {
         let mut in_flight: InFlightDeliveries<'_> = FuturesUnordered::new();
         let mut busy = BTreeSet::new();
-        let mut is_reported = false;
+        let mut has_warned = false;
         loop {
             let now = (self.clock)();
-            let next = match self.start_due(&mut in_flight, &mut busy, now) {
-                Ok(next) => {
-                    is_reported = false;
-                    next
+            let next_check = match self.start_due(&mut in_flight, &mut busy, now) {
+                Ok(next_check) => {
+                    has_warned = false;
+                    next_check
                 }
                 Err(failure) => {
-                    if !is_reported {
+                    if !has_warned {
                         warn!(cause = %failure.cause, error = %failure, "cannot deliver alerts");
                     }
-                    is_reported = true;
+                    has_warned = true;
                     RETRY_INTERVAL
                 }
             };
@@ -124,11 +125,11 @@ impl DispatcherLoop {
                         return;
                     }
                 }
-                Some(done) = in_flight.next() => {
-                    busy.remove(&done.channel);
-                    self.on_delivery_done(done, (self.clock)());
+                Some(completed) = in_flight.next() => {
+                    busy.remove(&completed.channel);
+                    self.on_delivery_completed(completed, (self.clock)());
                 }
-                () = tokio::time::sleep(next) => {}
+                () = tokio::time::sleep(next_check) => {}
             }
         }
     }
@@ -159,17 +160,17 @@ impl DispatcherLoop {
                 let delivery = delivery.clone();
                 in_flight.push(Box::pin(async move {
                     let outcome = delivery.deliver(&channel, &messages, now).await;
-                    DeliveryDone { channel, messages, outcome }
+                    CompletedDelivery { channel, messages, outcome }
                 }));
             }
         }
         let outbox = delivery.outbox_file().read()?.and_then(Result::ok).unwrap_or_default();
         let excluded = busy.iter().chain(self.unpersisted.keys()).cloned().collect();
-        let next = outbox.next_due_at(&excluded, now).map(|next| next.since(now));
-        let persist_again =
+        let next_delivery = outbox.next_due_at(&excluded, now).map(|due_at| due_at.since(now));
+        let next_persist =
             self.unpersisted.values().map(|result| result.retry_at().since(now)).min();
-        let next = next.into_iter().chain(persist_again).min().unwrap_or(IDLE_MAX);
-        Ok(next.clamp(Duration::from_millis(10), IDLE_MAX))
+        let next_check = next_delivery.into_iter().chain(next_persist).min().unwrap_or(IDLE_MAX);
+        Ok(next_check.clamp(Duration::from_millis(10), IDLE_MAX))
     }
 
     /// Persists the results that could not be persisted before.
@@ -179,7 +180,7 @@ impl DispatcherLoop {
                 return true;
             }
             result.persist_tried_at = now;
-            let DeliveryDone { messages, outcome, .. } = &result.delivery;
+            let CompletedDelivery { messages, outcome, .. } = &result.delivery;
             match delivery.record_result(channel, messages, outcome, result.finished_at) {
                 Ok(()) => {
                     info!(channel, "recorded the result of an alert delivery after a retry");
@@ -193,10 +194,10 @@ impl DispatcherLoop {
         });
     }
 
-    fn on_delivery_done(&mut self, done: DeliveryDone, now: Timestamp) {
-        let DeliveryDone { channel, messages, outcome } = &done;
+    fn on_delivery_completed(&mut self, completed: CompletedDelivery, now: Timestamp) {
+        let CompletedDelivery { channel, messages, outcome } = &completed;
         let delivery = self.receiver.borrow().clone();
-        let is_first = || {
+        let is_first_failure = || {
             let outbox = delivery.outbox_file().read().ok().flatten().and_then(Result::ok);
             let failures = outbox.and_then(|outbox| {
                 outbox.channel_state(channel).map(|state| state.consecutive_failures)
@@ -205,7 +206,9 @@ impl DispatcherLoop {
         };
         match outcome {
             Ok(()) => info!(channel, count = messages.len(), "alerts delivered"),
-            Err(error) if is_first() => warn!(channel, %error, "alerts not delivered, will retry"),
+            Err(error) if is_first_failure() => {
+                warn!(channel, %error, "alerts not delivered, will retry");
+            }
             Err(error) => debug!(channel, %error, "alerts still not delivered"),
         }
         if let Err(failure) = delivery.record_result(channel, messages, outcome, now) {
@@ -214,7 +217,7 @@ impl DispatcherLoop {
                 "cannot record the result of an alert delivery, the channel waits until it is recorded"
             );
             let result =
-                UnpersistedResult { delivery: done, finished_at: now, persist_tried_at: now };
+                UnpersistedResult { delivery: completed, finished_at: now, persist_tried_at: now };
             self.unpersisted.insert(result.delivery.channel.clone(), result);
         }
     }
@@ -345,9 +348,12 @@ mod tests {
         NOW.after(Duration::from_secs(seconds))
     }
 
-    fn delivery_done(delivery: &AlertDelivery, outcome: Result<(), DeliveryError>) -> DeliveryDone {
+    fn completed_delivery(
+        delivery: &AlertDelivery,
+        outcome: Result<(), DeliveryError>,
+    ) -> CompletedDelivery {
         let messages = delivery.due_messages(NOW).unwrap().remove(PING_CHANNEL).unwrap();
-        DeliveryDone { channel: PING_CHANNEL.to_owned(), messages, outcome }
+        CompletedDelivery { channel: PING_CHANNEL.to_owned(), messages, outcome }
     }
 
     #[test]
@@ -359,7 +365,7 @@ mod tests {
         assert_eq!(started_channels(&mut dispatcher_loop, NOW), [PING_CHANNEL]);
 
         disk.is_failing.store(true, Ordering::Relaxed);
-        dispatcher_loop.on_delivery_done(delivery_done(&delivery, Ok(())), NOW);
+        dispatcher_loop.on_delivery_completed(completed_delivery(&delivery, Ok(())), NOW);
 
         for seconds in [0, 29, 30, 61, 3_600] {
             assert_eq!(
@@ -390,8 +396,8 @@ mod tests {
         let (_sender, receiver) = watch::channel(delivery.clone());
         let mut dispatcher_loop = DispatcherLoop::new(receiver, || NOW);
         disk.is_failing.store(true, Ordering::Relaxed);
-        dispatcher_loop.on_delivery_done(
-            delivery_done(&delivery, Err(DeliveryError::new("connection refused"))),
+        dispatcher_loop.on_delivery_completed(
+            completed_delivery(&delivery, Err(DeliveryError::new("connection refused"))),
             NOW,
         );
         disk.is_failing.store(false, Ordering::Relaxed);
@@ -415,7 +421,7 @@ mod tests {
         let (sender, receiver) = watch::channel(delivery.clone());
         let mut dispatcher_loop = DispatcherLoop::new(receiver, || NOW);
         disk.is_failing.store(true, Ordering::Relaxed);
-        dispatcher_loop.on_delivery_done(delivery_done(&delivery, Ok(())), NOW);
+        dispatcher_loop.on_delivery_completed(completed_delivery(&delivery, Ok(())), NOW);
         assert_eq!(dispatcher_loop.unpersisted.len(), 1);
 
         Arc::make_mut(&mut delivery.alert_config).ping_url = None;

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::config::{Settings, SourceName, SourceSettings as SourceConfig};
+use crate::config::{Settings, SourceName, SourceSettings};
 use crate::disk::{Disk, LockedFile, RealDisk, process_exists};
 use crate::engine::Timestamp;
 use crate::engine::alert::{Alert, Severity};
@@ -31,7 +31,7 @@ pub fn collect_metrics(settings: &Settings, state_dir: &Path, now: Timestamp) ->
         taken_at: now,
         version: env!("CARGO_PKG_VERSION"),
         sources: enabled
-            .map(|(name, config)| source_snapshot(&RealDisk, state_dir, name, config))
+            .map(|(name, source)| source_snapshot(&RealDisk, state_dir, name, source))
             .collect(),
         providers: health.providers,
         breakers: breaker_snapshots(state_dir),
@@ -47,7 +47,7 @@ fn source_snapshot(
     disk: &dyn Disk,
     state_dir: &Path,
     name: &SourceName,
-    config: &SourceConfig,
+    settings: &SourceSettings,
 ) -> SourceSnapshot {
     let dir = state_dir.join(name.as_str());
     let state = match read_state_file(disk, &dir.join(STATE_FILE)) {
@@ -61,7 +61,7 @@ fn source_snapshot(
     let kind = state.as_ref().map_or_else(String::new, |state| state.kind.clone());
     SourceSnapshot {
         name: name.to_string(),
-        provider: config.provider.clone(),
+        provider: settings.provider.clone(),
         kind,
         state: state.as_ref().map(source_state),
         metrics: read_metrics(disk, &dir.join(METRICS_FILE)).into_metrics().map(Box::new),
@@ -130,13 +130,13 @@ fn count_alerts(alerts: &[Alert]) -> Vec<AlertCount> {
 
 /// Returns the units as of the last monitor cycle: none before the first, and none without systemd.
 fn unit_snapshots(record: &MonitorRecord) -> Vec<UnitSnapshot> {
-    let unit = |entry: &FindingRecord| {
+    let snapshot = |entry: &FindingRecord| {
         let is_active = unit_is_active(&entry.finding)?;
         let counts = record.restart_counts.iter().filter(|count| count.unit == entry.subject);
         let restarts = counts.max_by_key(|count| count.at).map(|count| count.restarts.into());
         Some(UnitSnapshot { name: entry.subject.clone(), is_active, restarts })
     };
-    record.findings.iter().filter_map(unit).collect()
+    record.findings.iter().filter_map(snapshot).collect()
 }
 
 /// Returns the unit state that a finding implies; `None` if it is about a source, or the state is

@@ -71,7 +71,7 @@ pub enum RestartAction {
     /// A restart would help, but it cannot be counted.
     BudgetUnavailable { failure: Failure },
     /// systemd accepted the restart request.
-    Requested { grant: RestartPermit, reason: String },
+    Requested { permit: RestartPermit, reason: String },
     /// The last restart is too recent, so this one has to wait.
     Delayed { not_before: Timestamp, reason: String },
     /// systemd rejected the restart request.
@@ -171,7 +171,7 @@ impl Monitor {
             Err(failure) => return RestartAction::BudgetUnavailable { failure },
         };
         match self.status_collector.bus.restart_unit(unit) {
-            Ok(()) => RestartAction::Requested { grant: permit, reason },
+            Ok(()) => RestartAction::Requested { permit, reason },
             Err(error) => RestartAction::Rejected { error, reason },
         }
     }

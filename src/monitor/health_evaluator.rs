@@ -75,7 +75,7 @@ impl HealthEvaluator {
     }
 
     /// Sends notifications, one per cause: to the log immediately, to other channels as soon as
-    /// they accept it.
+    /// they accept them.
     ///
     /// # Errors
     /// A storage failure; then nothing is stored as notified, and the next evaluation notifies.

@@ -29,7 +29,7 @@ pub const DEGRADATION_FILE: &str = "degradation.json";
 
 /// Result of the last health evaluation.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct HealthDocument {
+pub struct HealthRecord {
     /// Absent before the first evaluation.
     pub report: Option<HealthCheckReport>,
     pub providers: Vec<ProviderHealth>,
@@ -41,7 +41,7 @@ pub struct HealthDocument {
 /// Access to the three files.
 #[derive(Debug)]
 pub struct HealthFiles {
-    pub health: VersionedFile<HealthDocument>,
+    pub health: VersionedFile<HealthRecord>,
     pub alerts: VersionedFile<AlertStore>,
     pub degradation: VersionedFile<DegradationHistory>,
 }
@@ -72,29 +72,29 @@ impl HealthFiles {
             history.record(&providers, now);
             Ok(())
         })?;
-        let health = HealthDocument { report: Some(report), providers, system };
-        self.health.change(Durability::Visible, |kept| {
-            *kept = health;
+        let health = HealthRecord { report: Some(report), providers, system };
+        self.health.change(Durability::Visible, |content| {
+            *content = health;
             Ok(())
         })
     }
 
-    /// Updates the stored alerts from an observation, and passes new notifications to `queue`. If
+    /// Updates the stored alerts from an observation, and passes new notifications to `enqueue`. If
     /// that fails, nothing is stored as notified.
     ///
     /// # Errors
-    /// A storage failure, or that of `queue`.
+    /// A storage failure, or that of `enqueue`.
     pub(super) fn update_alerts(
         &self,
-        looked: &Observation,
-        queue: impl FnOnce(&[Notification]) -> Result<(), Failure>,
+        observation: &Observation,
+        enqueue: impl FnOnce(&[Notification]) -> Result<(), Failure>,
         now: Timestamp,
     ) -> Result<Vec<Notification>, Failure> {
-        self.alerts.change(Durability::Durable, |book| {
-            let notices = book.evaluate(looked, now);
+        self.alerts.change(Durability::Durable, |alerts| {
+            let notifications = alerts.evaluate(observation, now);
             // A duplicate notification after a power cut is better than a lost one.
-            queue(&notices)?;
-            Ok(notices)
+            enqueue(&notifications)?;
+            Ok(notifications)
         })
     }
 }

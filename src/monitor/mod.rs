@@ -30,7 +30,7 @@ pub use self::cycle::{
 };
 pub use self::health_evaluator::{HealthEvaluator, HealthSnapshot};
 pub use self::health_files::{
-    ALERTS_FILE, DEGRADATION_FILE, HEALTH_FILE, HealthDocument, HealthFiles,
+    ALERTS_FILE, DEGRADATION_FILE, HEALTH_FILE, HealthFiles, HealthRecord,
 };
 pub use self::monitor_file::{
     FindingRecord, MONITOR_FILE, MonitorFile, MonitorRecord, RestartCountSample, RestartOutcome,
@@ -38,10 +38,10 @@ pub use self::monitor_file::{
 };
 pub use self::status_collector::StatusCollector;
 pub use self::trends::{
-    DailySeries, TREND_SERIES_MAX, TREND_STEP, TREND_STEPS_PER_DAY, TRENDS_FILE, TrendSamples,
+    TREND_SERIES_MAX, TREND_STEP, TREND_STEPS_PER_DAY, TRENDS_FILE, TrendSamples, TrendSeries,
     TrendsFile, add_samples,
 };
 pub use self::versioned_file::VersionedFile;
 
 #[cfg(test)]
-mod format_compat;
+mod tests;

@@ -89,7 +89,7 @@ pub struct RestartCountSample {
 /// Access to the file; changes exclude those of other processes.
 #[derive(Debug)]
 pub struct MonitorFile {
-    shared: LockedFile,
+    file: LockedFile,
 }
 
 impl Default for MonitorRecord {
@@ -128,7 +128,7 @@ impl MonitorRecord {
         keep_last(&mut self.restart_counts, count_max);
     }
 
-    /// Parses the worst level; `None` if it is absent or unknown to this version.
+    /// Returns the worst level; `None` if it is absent or unknown to this version.
     #[must_use]
     pub fn parse_level(&self) -> Option<HealthLevel> {
         HealthLevel::from_name(self.level.as_deref()?)
@@ -158,7 +158,7 @@ impl MonitorFile {
     /// Uses the file in a state folder of this machine.
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
-        Self { shared: LockedFile::new(state_dir.join(MONITOR_FILE)) }
+        Self { file: LockedFile::new(state_dir.join(MONITOR_FILE)) }
     }
 
     /// Reads the record and changes nothing. An unusable file reads as an empty record.
@@ -166,15 +166,15 @@ impl MonitorFile {
     /// # Errors
     /// A storage failure.
     pub fn read_or_default(&self) -> Result<MonitorRecord, Failure> {
-        Ok(self.shared.read(parse)?.and_then(Result::ok).unwrap_or_default())
+        Ok(self.file.read(parse)?.and_then(Result::ok).unwrap_or_default())
     }
 
-    /// Changes the record. An unusable file is moved aside, and a new one is written.
+    /// Changes the record. An unusable file is quarantined, and a new one is written.
     ///
     /// # Errors
     /// A storage failure.
     pub(super) fn change(&self, change: impl FnOnce(&mut MonitorRecord)) -> Result<(), Failure> {
-        self.shared.update(Durability::Visible, parse, |previous| {
+        self.file.update(Durability::Visible, parse, |previous| {
             let mut record = match previous {
                 PreviousContent::Valid(record) => record,
                 PreviousContent::Absent | PreviousContent::Quarantined { .. } => {

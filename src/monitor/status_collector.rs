@@ -138,7 +138,7 @@ fn to_worker_status(state: ExecutionState, pid: Option<u32>) -> WorkerStatus {
     }
 }
 
-/// Converts a bus error. A host without systemd is no problem, but a systemd that does not answer
+/// Converts a bus error. A host without systemd is no problem, but a systemd that does not respond
 /// is one.
 fn to_unit_observation(error: &BusError) -> UnitObservation {
     match &error.kind {

@@ -34,7 +34,7 @@ pub struct TrendSamples {
 
 /// Time series of the last day.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct DailySeries {
+pub struct TrendSeries {
     #[serde(default)]
     pub rates: BTreeMap<String, TimeSeries>,
     #[serde(default)]
@@ -45,7 +45,7 @@ pub struct DailySeries {
 /// Access to the file.
 #[derive(Debug)]
 pub struct TrendsFile {
-    file: VersionedFile<DailySeries>,
+    file: VersionedFile<TrendSeries>,
 }
 
 impl TrendsFile {
@@ -59,7 +59,7 @@ impl TrendsFile {
     ///
     /// # Errors
     /// One sentence with the reason, if the file cannot be read.
-    pub fn read_or_default(&self) -> Result<DailySeries, String> {
+    pub fn read_or_default(&self) -> Result<TrendSeries, String> {
         self.file.read_or_default()
     }
 
@@ -128,7 +128,7 @@ mod tests {
             (TREND_SERIES_MAX, TREND_SERIES_MAX)
         );
         let values =
-            series.rates["a-source-with-a-name-0"].samples_until(NOW.after(TREND_STEP * 149));
+            series.rates["a-source-with-a-name-0"].values_until(NOW.after(TREND_STEP * 149));
         assert!(values.iter().all(Option::is_some), "{values:?}");
     }
 

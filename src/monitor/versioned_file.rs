@@ -12,24 +12,24 @@ use tracing::warn;
 use crate::disk::{Disk, Durability, LockedFile, PreviousContent, RealDisk};
 use crate::engine::{Failure, sanitize_line};
 
-/// File whose content is a `C`.
+/// File with a schema number and a content of type `C`.
 pub struct VersionedFile<C> {
-    shared: LockedFile,
+    file: LockedFile,
     /// Schema version that is written. Earlier ones are still read.
     schema: u64,
     content: PhantomData<fn() -> C>,
 }
 
 #[derive(Deserialize, Serialize)]
-struct VersionedDocument<C> {
+struct VersionedContent<C> {
     schema: u64,
     #[serde(flatten)]
     content: C,
 }
 
-/// Schema number, the only key that every version has.
+/// Header of the file: the one key that every version has.
 #[derive(Deserialize)]
-struct DocumentSchema {
+struct FileHeader {
     schema: u64,
 }
 
@@ -43,17 +43,17 @@ impl<C: Default + DeserializeOwned + Serialize> VersionedFile<C> {
     /// Uses the file `name` on the given disk.
     #[must_use]
     pub fn with_disk(disk: Arc<dyn Disk>, state_dir: &Path, name: &str, schema: u64) -> Self {
-        let shared = LockedFile::with_disk(disk, state_dir.join(name));
-        Self { shared, schema, content: PhantomData }
+        let file = LockedFile::with_disk(disk, state_dir.join(name));
+        Self { file, schema, content: PhantomData }
     }
 
-    /// Reads the content and changes nothing: `None` if there is no file yet, `Some(Err(reason))` if
-    /// the file is unusable.
+    /// Reads the content and changes nothing: `None` if there is no file yet,
+    /// `Some(Err(reason))` if the file is unusable.
     ///
     /// # Errors
     /// A storage failure.
     pub fn read(&self) -> Result<Option<Result<C, String>>, Failure> {
-        self.shared.read(|bytes| parse(bytes, self.schema))
+        self.file.read(|bytes| parse(bytes, self.schema))
     }
 
     /// Reads the content, or the default if there is no file yet.
@@ -63,13 +63,13 @@ impl<C: Default + DeserializeOwned + Serialize> VersionedFile<C> {
     pub fn read_or_default(&self) -> Result<C, String> {
         match self.read() {
             Ok(content) => content.unwrap_or_else(|| Ok(C::default())).map_err(|reason| {
-                format!("{} cannot be read: {reason}", self.shared.path().display())
+                format!("{} cannot be read: {reason}", self.file.path().display())
             }),
             Err(failure) => Err(sanitize_line(&failure.message)),
         }
     }
 
-    /// Changes the content and writes it, unless `change` fails. An unusable file is moved aside,
+    /// Changes the content and writes it, unless `change` fails. An unusable file is quarantined,
     /// and a new one is written.
     ///
     /// # Errors
@@ -79,14 +79,14 @@ impl<C: Default + DeserializeOwned + Serialize> VersionedFile<C> {
         durability: Durability,
         change: impl FnOnce(&mut C) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let changed = self.shared.update(durability, |bytes| parse(bytes, self.schema), |previous| {
+        let changed = self.file.update(durability, |bytes| parse(bytes, self.schema), |previous| {
             let mut content = match previous {
                 PreviousContent::Valid(content) => content,
                 PreviousContent::Absent => C::default(),
                 PreviousContent::Quarantined { quarantine_path, reason } => {
-                    let path = self.shared.path().display();
-                    let moved_to = quarantine_path.display();
-                    warn!(%path, %moved_to, reason, "unreadable file moved aside, starting with an empty one");
+                    let path = self.file.path().display();
+                    let quarantine_path = quarantine_path.display();
+                    warn!(%path, %quarantine_path, reason, "unreadable file quarantined, starting with an empty one");
                     C::default()
                 }
             };
@@ -99,24 +99,26 @@ impl<C: Default + DeserializeOwned + Serialize> VersionedFile<C> {
 
 impl<C> fmt::Debug for VersionedFile<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VersionedFile").field("path", &self.shared.path()).finish_non_exhaustive()
+        f.debug_struct("VersionedFile").field("path", &self.file.path()).finish_non_exhaustive()
     }
 }
 
-fn parse<C: DeserializeOwned>(bytes: &[u8], known: u64) -> Result<C, String> {
-    let invalid = |error: serde_json::Error| sanitize_line(&error.to_string());
-    let DocumentSchema { schema } = serde_json::from_slice(bytes).map_err(invalid)?;
-    if schema > known {
-        return Err(format!("a newer cynosure wrote it: schema {schema}, this one knows {known}"));
+fn parse<C: DeserializeOwned>(bytes: &[u8], schema_max: u64) -> Result<C, String> {
+    let to_reason = |error: serde_json::Error| sanitize_line(&error.to_string());
+    let FileHeader { schema } = serde_json::from_slice(bytes).map_err(to_reason)?;
+    if schema > schema_max {
+        return Err(format!(
+            "a newer cynosure wrote it: schema {schema}, this one knows {schema_max}"
+        ));
     }
-    let VersionedDocument { content, .. } = serde_json::from_slice(bytes).map_err(invalid)?;
+    let VersionedContent { content, .. } = serde_json::from_slice(bytes).map_err(to_reason)?;
     Ok(content)
 }
 
-/// Writes a single line, because pretty-printed lists of numbers take a line for each number.
+/// Serializes as a single line, because pretty-printing puts each number of a list on its own line.
 fn serialize<C: Serialize>(content: C, schema: u64) -> Vec<u8> {
     // Serialization cannot fail: all keys are strings, and all numbers are finite.
-    let mut json = serde_json::to_vec(&VersionedDocument { schema, content }).unwrap_or_default();
+    let mut json = serde_json::to_vec(&VersionedContent { schema, content }).unwrap_or_default();
     json.push(b'\n');
     json
 }

@@ -71,7 +71,7 @@ fn connection_error(error: &reqwest::Error) -> DeliveryError {
     } else {
         "the connection was interrupted"
     };
-    let causes = std::iter::successors(std::error::Error::source(error), |link| link.source());
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
     match causes.last() {
         Some(cause) => DeliveryError::new(format!("{problem}: {cause}")),
         None => DeliveryError::new(problem),
@@ -94,14 +94,13 @@ fn build_client(url: &Url) -> Result<Client, DeliveryError> {
     builder.build().map_err(|_error| DeliveryError::new("TLS is unavailable on this machine"))
 }
 
-/// Parses and checks a URL. A secret URL is read only at delivery, so that it can only be checked
-/// now.
+/// Parses and checks a URL. A secret URL is read only at delivery, and cannot be checked earlier.
 fn parse_address(url: &SecretString) -> Result<Url, DeliveryError> {
     let invalid = |reason: &str| {
         DeliveryError::new(format!("the address {reason}: correct the credential that holds it"))
     };
     let url = Url::parse(url.expose_secret()).map_err(|_error| invalid("is not a URL"))?;
-    let is_here = match url.host() {
+    let is_loopback = match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost",
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
         Some(url::Host::Ipv6(address)) => address.is_loopback(),
@@ -109,7 +108,7 @@ fn parse_address(url: &SecretString) -> Result<Url, DeliveryError> {
     };
     match url.scheme() {
         "https" => Ok(url),
-        "http" if is_here => Ok(url),
+        "http" if is_loopback => Ok(url),
         _ => Err(invalid("does not begin with https://")),
     }
 }
@@ -158,12 +157,12 @@ fn to_ascii(text: &str) -> String {
 }
 
 fn truncate_text(mut text: String, bytes: usize) -> String {
-    const MORE: &str = "\n…";
+    const ELLIPSIS: &str = "\n…";
     if text.len() > bytes {
         let end =
-            (0..=bytes.saturating_sub(MORE.len())).rev().find(|at| text.is_char_boundary(*at));
+            (0..=bytes.saturating_sub(ELLIPSIS.len())).rev().find(|at| text.is_char_boundary(*at));
         text.truncate(end.unwrap_or_default());
-        text.push_str(MORE);
+        text.push_str(ELLIPSIS);
     }
     text
 }
@@ -182,8 +181,8 @@ mod tests {
     #[test]
     fn an_invalid_address_is_rejected_without_being_quoted() {
         for text in ["hunter2", "ftp://hunter2.example/", "http://hunter2.example/"] {
-            let refused = parse_address(&SecretString::from(text)).unwrap_err().to_string();
-            assert!(!refused.contains("hunter2"), "{refused}");
+            let error = parse_address(&SecretString::from(text)).unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{error}");
         }
         for text in
             ["https://a.example/x", "http://127.0.0.1:1/", "http://[::1]/", "http://localhost/"]

@@ -1,4 +1,4 @@
-//! Log channel, which under systemd is the journal: it is always used, in addition to the other channels.
+//! Log channel, which under systemd is the journal. It is always used, beside the other channels.
 
 use tracing::{error, info, warn};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
-use lettre::message::{Mailbox, Message as Letter};
+use lettre::message::{Mailbox, Message};
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
@@ -35,35 +35,34 @@ pub(super) async fn send_mail(
     message: &AlertMessage,
     limit: Duration,
 ) -> Result<(), DeliveryError> {
-    // Fails if a provider is already installed, which is just as good.
+    // Fails if a provider is already installed, and then that one is used.
     let _installed = rustls::crypto::ring::default_provider().install_default();
-    let letter = build_email(mail, message)?;
+    let email = build_email(mail, message)?;
     let transport = build_transport(mail, limit).map_err(|error| smtp_error(&error))?;
-    transport.send(letter).await.map_err(|error| smtp_error(&error))?;
+    transport.send(email).await.map_err(|error| smtp_error(&error))?;
     Ok(())
 }
 
 fn build_email(
     mail: &MailChannel<SecretString>,
     message: &AlertMessage,
-) -> Result<Letter, DeliveryError> {
+) -> Result<Message, DeliveryError> {
     let mailbox = |text: &String| {
-        text.parse::<Mailbox>().map_err(|error| {
-            DeliveryError::new(format!("{text:?} is no address to write to ({error})"))
-        })
+        text.parse::<Mailbox>()
+            .map_err(|error| DeliveryError::new(format!("{text:?} is not a mail address: {error}")))
     };
-    let mut letter = Letter::builder()
+    let mut email = Message::builder()
         .from(mailbox(&mail.from)?)
         .subject(message.subject())
         .header(AutoSubmitted)
         .header(ContentType::TEXT_PLAIN);
     for to in &mail.to {
-        letter = letter.to(mailbox(to)?);
+        email = email.to(mailbox(to)?);
     }
-    letter
+    email
         .message_id(None)
         .body(format!("{}\n", message.to_text()))
-        .map_err(|error| DeliveryError::new(format!("it cannot be written as a mail: {error}")))
+        .map_err(|error| DeliveryError::new(format!("cannot build the mail: {error}")))
 }
 
 fn build_transport(
@@ -87,16 +86,63 @@ fn build_transport(
 
 /// Describes an SMTP error: the reply of the server, or the reason why there is none.
 fn smtp_error(error: &Error) -> DeliveryError {
-    let innermost =
-        std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |link| {
-            link.source()
+    let causes =
+        std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |cause| {
+            cause.source()
         });
-    let reason = innermost.last().map(ToString::to_string).unwrap_or_default();
+    let reason = causes.last().map(ToString::to_string).unwrap_or_default();
     DeliveryError::new(match error.status() {
         Some(code) => format!("the server rejected it with {code}: {reason}"),
-        None if error.is_timeout() => "no answer in time".to_owned(),
+        None if error.is_timeout() => "timeout".to_owned(),
         None if error.is_tls() => format!("no TLS connection: {reason}"),
         None if error.is_client() => reason,
         None => format!("no connection: {reason}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Timestamp;
+    use crate::engine::alert::{AlertCondition, AlertKey, AlertStore, Observation, Severity};
+
+    #[test]
+    fn a_mail_has_its_headers_and_a_readable_text() {
+        let now = Timestamp(1_772_874_303_000);
+        let condition = AlertCondition {
+            key: AlertKey::new("system", "disk_full"),
+            subject: "downloads".to_owned(),
+            severity: Severity::Warning,
+            message: "its disk is filling up".to_owned(),
+            advice: Some("make room, or move `archive.dir`".to_owned()),
+        };
+        let observation = Observation { conditions: vec![condition], ..Observation::default() };
+        let notifications = AlertStore::default().evaluate(&observation, now);
+        let channel = MailChannel {
+            server: "smtp.example.com".to_owned(),
+            port: 465,
+            tls: SmtpTls::Implicit,
+            login: None,
+            from: "cynosure@example.com".to_owned(),
+            to: vec!["me@example.com".to_owned(), "you@example.com".to_owned()],
+        };
+
+        let email = build_email(&channel, &AlertMessage::new("mars", notifications, now)).unwrap();
+
+        let text = String::from_utf8(email.formatted()).unwrap().replace("\r\n", "\n");
+        let is_fixed = |line: &&str| !line.starts_with("Message-ID:") && !line.starts_with("Date:");
+        let fixed: Vec<&str> = text.lines().filter(is_fixed).collect();
+        insta::assert_snapshot!(fixed.join("\n"), @r"
+        From: cynosure@example.com
+        Subject: cynosure on mars: WARNING: downloads: its disk is filling up
+        Auto-Submitted: auto-generated
+        Content-Type: text/plain; charset=utf-8
+        To: me@example.com, you@example.com
+        Content-Transfer-Encoding: 7bit
+
+        WARNING: downloads: its disk is filling up
+        It began at 2026-03-07T09:05:03.000Z.
+        What to do: make room, or move `archive.dir`.
+        ");
+    }
 }

@@ -67,7 +67,7 @@ impl AlertMessage {
         format!("cynosure on {}: {summary}", self.host)
     }
 
-    /// Returns the full text, for a person.
+    /// Returns the full text, for people.
     #[must_use]
     pub fn to_text(&self) -> String {
         if self.is_test {
@@ -126,7 +126,7 @@ fn notification_json(notification: &Notification) -> Value {
 fn paragraph(notification: &Notification, now: Timestamp) -> String {
     let alert = &notification.alert;
     let mut lines = vec![format!("{}: {}", status_label(notification), alert_summary(alert))];
-    let lasted = alert.resolved_at.unwrap_or(now).since(alert.started_at);
+    let duration = alert.resolved_at.unwrap_or(now).since(alert.started_at);
     match notification.kind {
         NotificationKind::Resolved => {
             let reason = alert.resolved_reason.as_deref();
@@ -134,7 +134,7 @@ fn paragraph(notification: &Notification, now: Timestamp) -> String {
             lines.push(format!(
                 "It began at {} and lasted {}.",
                 alert.started_at,
-                format_duration(lasted)
+                format_duration(duration)
             ));
         }
         NotificationKind::ResolvedUnnotified => {
@@ -144,14 +144,14 @@ fn paragraph(notification: &Notification, now: Timestamp) -> String {
             let worst = severity_label(alert.max_severity);
             lines.push(format!(
                 "It was {worst} from {from} to {to} ({}), and is resolved: {}.",
-                format_duration(lasted),
+                format_duration(duration),
                 sanitize_line(reason)
             ));
         }
         NotificationKind::Firing | NotificationKind::Escalated => {
-            let since = match lasted.as_secs() {
+            let since = match duration.as_secs() {
                 0 => String::new(),
-                _ => format!(", {} ago", format_duration(lasted)),
+                _ => format!(", {} ago", format_duration(duration)),
             };
             lines.push(format!("It began at {}{since}.", alert.started_at));
             let advice = alert.advice.as_deref();
@@ -311,7 +311,7 @@ mod tests {
         };
         evaluate(&[], 0);
         let one = evaluate(&[episode(1, 60_000, None)], 600_000);
-        let manual_reset = Some("a person closed its breaker");
+        let manual_reset = Some("an operator closed its circuit breaker");
         let two = evaluate(
             &[episode(4, 7_200_000, None), episode(7, 7_320_000, manual_reset)],
             9_000_000,
@@ -326,7 +326,7 @@ mod tests {
         cynosure on mars: INFO, RESOLVED: example: its credential is refused: 401 \u{1b}[31m
 
         INFO, RESOLVED: example: its credential is refused: 401 \u{1b}[31m
-        It was CRITICAL from 2026-03-07T11:05:03.000Z to 2026-03-07T11:08:10.000Z (3 min 7 s), and is resolved: a person closed its breaker.
+        It was CRITICAL from 2026-03-07T11:05:03.000Z to 2026-03-07T11:08:10.000Z (3 min 7 s), and is resolved: an operator closed its circuit breaker.
         It occurred 2 times meanwhile.
         ");
         let json = one.to_json();

@@ -72,7 +72,8 @@ impl Channel {
                 Self::Ping(url) => http::send_ping(url).await,
             }
         };
-        let late = || DeliveryError::new(format!("not done within {}", format_duration(limit)));
-        tokio::time::timeout(limit, delivery).await.unwrap_or_else(|_late| Err(late()))
+        let timeout_error =
+            || DeliveryError::new(format!("not done within {}", format_duration(limit)));
+        tokio::time::timeout(limit, delivery).await.unwrap_or_else(|_elapsed| Err(timeout_error()))
     }
 }

@@ -36,8 +36,8 @@ impl BackoffConfig {
     /// Preset for failures that usually pass at once: three attempts, 0.5 s growing to 10 s.
     pub const FAST: Self = Self::preset(3, 500, 10);
 
-    /// Preset for failures that last for a restart of the server: four attempts, 1 s growing to 30
-    /// s.
+    /// Preset for failures that last for a restart of the server: four attempts, 1 s
+    /// growing to 30 s.
     pub const MODERATE: Self = Self::preset(4, 1_000, 30);
 
     /// Preset for servers that need sparing use: three attempts, 2 s growing to 60 s.

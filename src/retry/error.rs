@@ -18,8 +18,7 @@ pub trait Retryable: fmt::Display {
     }
 }
 
-/// Failures with a retry-after and refusals by the server are not retried here: the engine handles
-/// them.
+/// Only transient failures without a retry-after are retried here; the engine handles all others.
 impl Retryable for Failure {
     fn is_retryable(&self) -> bool {
         self.is_transient()
@@ -83,7 +82,7 @@ impl<E> RetryError<E> {
 impl<E: fmt::Display> fmt::Display for RetryError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Rejected { breaker } => write!(f, "the breaker {breaker} is open"),
+            Self::Rejected { breaker } => write!(f, "the circuit breaker {breaker} is open"),
             Self::Failed { failure, attempts: 1, .. } => failure.fmt(f),
             Self::Failed { failure, attempts, .. } => write!(f, "{failure} ({attempts} attempts)"),
         }

@@ -1,6 +1,6 @@
 //! Traits that can deny an attempt: a circuit breaker and a retry budget.
 
-/// Named circuit breaker that permits each attempt and records its result.
+/// Named circuit breaker that permits or rejects each attempt and records its result.
 ///
 /// Each `try_acquire` that returns true is followed by exactly one `record_success`,
 /// `record_failure` or `record_abandoned`.
@@ -29,10 +29,10 @@
 ///
 /// let once = BackoffConfig { max_attempts: 1, ..BackoffConfig::FAST };
 /// let policy = RetryPolicy::new("guarded", once).with_breaker(Arc::new(Strict::default()));
-/// let fails = || policy.when(|_: &&str| true).run_blocking(|| Err::<(), _>("down"));
+/// let call = || policy.when(|_: &&str| true).run_blocking(|| Err::<(), _>("down"));
 ///
-/// assert!(matches!(fails(), Err(RetryError::Failed { failure: "down", .. })));
-/// assert_eq!(fails(), Err(RetryError::Rejected { breaker: "strict".to_owned() }));
+/// assert!(matches!(call(), Err(RetryError::Failed { failure: "down", .. })));
+/// assert_eq!(call(), Err(RetryError::Rejected { breaker: "strict".to_owned() }));
 /// ```
 pub trait CircuitBreaker: Send + Sync {
     fn name(&self) -> &str;
@@ -57,9 +57,10 @@ pub trait CircuitBreaker: Send + Sync {
 /// use std::sync::atomic::{AtomicU32, Ordering};
 /// use cynosure::retry::{BackoffConfig, RetryError, RetryPolicy, StopReason};
 ///
-/// let spare = AtomicU32::new(0);
+/// let remaining = AtomicU32::new(0);
 /// let policy = RetryPolicy::new("thrifty", BackoffConfig::FAST).with_budget(move || {
-///     spare.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+///     let relaxed = Ordering::Relaxed;
+///     remaining.fetch_update(relaxed, relaxed, |count| count.checked_sub(1)).is_ok()
 /// });
 /// let outcome = policy.when(|_: &&str| true).run_blocking(|| Err::<(), _>("busy"));
 ///

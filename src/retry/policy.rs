@@ -61,14 +61,14 @@ impl RetryPolicy {
         }
     }
 
-    /// Sets the circuit breaker, which permits every attempt and records its result.
+    /// Sets the circuit breaker, which permits or rejects each attempt and records its result.
     #[must_use]
     pub fn with_breaker(mut self, breaker: Arc<dyn CircuitBreaker>) -> Self {
         self.breaker = Some(breaker);
         self
     }
 
-    /// Sets the budget, which permits every retry. It may be a closure.
+    /// Sets the budget, which permits or denies each retry. It may be a closure.
     #[must_use]
     pub fn with_budget(mut self, budget: impl Budget + 'static) -> Self {
         self.budget = Some(Arc::new(budget));

@@ -198,12 +198,12 @@ fn an_open_breaker_rejects_every_attempt() {
     let result = policy.run_blocking(|| -> Result<(), Failure> { panic!("it was called") });
 
     assert_eq!(result, Err(RetryError::Rejected { breaker: "test".to_owned() }));
-    assert_eq!(result.unwrap_err().to_string(), "the breaker test is open");
+    assert_eq!(result.unwrap_err().to_string(), "the circuit breaker test is open");
     assert_eq!((policy.statistics().calls, policy.statistics().rejected_calls), (1, 1));
 }
 
 #[test]
-fn an_opening_breaker_ends_the_call_after_every_record() {
+fn an_opening_breaker_ends_the_call_and_records_each_failure() {
     let breaker = Arc::new(RecordingBreaker { opens_at: 2, ..RecordingBreaker::default() });
     let policy = RetryPolicy::new("opens", BACKOFF)
         .with_breaker(breaker.clone())
@@ -231,12 +231,12 @@ fn the_result_of_each_attempt_is_recorded_at_the_breaker() {
 }
 
 #[test]
-fn a_spent_budget_ends_the_call_after_its_first_failure() {
-    let left = AtomicU32::new(1);
-    let take =
-        move || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
-    let policy = RetryPolicy::new("spent", BACKOFF)
-        .with_budget(move || take().is_ok())
+fn an_exhausted_budget_ends_the_call_at_the_next_failure() {
+    let remaining = AtomicU32::new(1);
+    let withdraw =
+        move || remaining.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+    let policy = RetryPolicy::new("exhausted", BACKOFF)
+        .with_budget(move || withdraw().is_ok())
         .with_timer(RecordingTimer::default());
 
     assert_eq!(policy.run_blocking(failing(1)), Ok(2));
@@ -295,12 +295,12 @@ mod proptests {
         fn no_call_makes_more_attempts_than_the_policy_allows(
             max_attempts in 0..6_u32, failures in 0..8_u32, permits in 0..8_u32
         ) {
-            let left = AtomicU32::new(permits);
-            let take = move || {
-                left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
+            let remaining = AtomicU32::new(permits);
+            let try_withdraw = move || {
+                remaining.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
             };
             let policy = RetryPolicy::new("proptest", BackoffConfig { max_attempts, ..BACKOFF })
-                .with_budget(take)
+                .with_budget(try_withdraw)
                 .with_timer(RecordingTimer::default());
             let mut attempts = 0;
             let mut call = failing(failures);

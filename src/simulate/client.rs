@@ -8,7 +8,7 @@ use fastrand::Rng;
 
 use crate::engine::breaker::{self, Breaker, BreakerPermit, BreakerPolicy, CallSubject};
 use crate::engine::rate_limit::{
-    self, HeaderNames, RateLimitReply, RateLimiter, RequestToken, SendDecision,
+    self, HeaderNames, RateLimitResponse, RateLimiter, RequestToken, SendDecision,
 };
 use crate::engine::{Cause, Failure, RandomSample, Timestamp};
 use crate::simulate::{
@@ -56,7 +56,7 @@ struct ScheduledEvent {
 
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum SimulationEvent {
-    /// A worker is ready to send.
+    /// The worker is ready to send.
     WorkerReady { worker: u32 },
     /// The worker's request reaches the server.
     RequestArrives { worker: u32 },
@@ -228,17 +228,17 @@ impl<'a> SimulatedClient<'a> {
 
     /// Records the outcome of a request in the circuit breaker. Each failure has a different item
     /// as its subject.
-    fn report_to_breaker(&mut self, index: usize, outcome: rate_limit::ReplyOutcome) {
+    fn report_to_breaker(&mut self, index: usize, outcome: rate_limit::ResponseOutcome) {
         let permit = self.workers[index].permit.take();
         let (Some(breaker), Some(permit)) = (&mut self.breaker, permit) else { return };
         let _transition: Option<breaker::BreakerTransition> = match outcome {
-            rate_limit::ReplyOutcome::Accepted => breaker.record_success(permit, self.now),
-            rate_limit::ReplyOutcome::Failed => {
+            rate_limit::ResponseOutcome::Accepted => breaker.record_success(permit, self.now),
+            rate_limit::ResponseOutcome::Failed => {
                 let subject = CallSubject::Item(self.last_sequence.to_string());
                 let failure = Failure::new(Cause::Server, "503");
                 breaker.record_failure(permit, &subject, &failure, self.now)
             }
-            rate_limit::ReplyOutcome::Throttled => {
+            rate_limit::ResponseOutcome::Throttled => {
                 breaker.record_neutral(permit);
                 None
             }
@@ -248,7 +248,9 @@ impl<'a> SimulatedClient<'a> {
     fn on_request_arrived(&mut self, worker: u32) {
         let elapsed = self.now.since(START);
         let outages = &self.simulation.server.outages;
-        let is_down = outages.iter().any(|o| elapsed >= o.start && elapsed < o.start + o.duration);
+        let is_down = outages
+            .iter()
+            .any(|outage| elapsed >= outage.start && elapsed < outage.start + outage.duration);
         let response = if is_down {
             self.result.requests_during_outage += 1;
             ServerResponse::Unavailable
@@ -265,12 +267,12 @@ impl<'a> SimulatedClient<'a> {
         let Some(response) = self.workers[index].response.take() else { return };
         let (outcome, headers) = match response {
             ServerResponse::Decided(decision) if decision.is_accepted => {
-                (rate_limit::ReplyOutcome::Accepted, decision.headers)
+                (rate_limit::ResponseOutcome::Accepted, decision.headers)
             }
             ServerResponse::Decided(decision) => {
-                (rate_limit::ReplyOutcome::Throttled, decision.headers)
+                (rate_limit::ResponseOutcome::Throttled, decision.headers)
             }
-            ServerResponse::Unavailable => (rate_limit::ReplyOutcome::Failed, Vec::new()),
+            ServerResponse::Unavailable => (rate_limit::ResponseOutcome::Failed, Vec::new()),
         };
         if let (Some(rate_limiter), Some(token)) =
             (&mut self.rate_limiter, self.workers[index].token.take())
@@ -278,9 +280,9 @@ impl<'a> SimulatedClient<'a> {
             let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, &**value)).collect();
             let headers = rate_limit::parse_headers(&headers, &HeaderNames::default(), self.now);
             let sample = RandomSample(self.rng.u32(..));
-            let _block: Option<rate_limit::Block> = rate_limiter.record_reply(
+            let _block: Option<rate_limit::Block> = rate_limiter.record_response(
                 token,
-                &RateLimitReply { outcome, headers: &headers },
+                &RateLimitResponse { outcome, headers: &headers },
                 self.now,
                 sample,
             );
@@ -298,26 +300,30 @@ impl<'a> SimulatedClient<'a> {
 
     /// Returns the worker's delay until it tries to send again. The breaker and the rate limiter
     /// may delay it further.
-    fn retry_delay(&mut self, index: usize, outcome: rate_limit::ReplyOutcome) -> Duration {
+    fn retry_delay(&mut self, index: usize, outcome: rate_limit::ResponseOutcome) -> Duration {
         let doublings = self.workers[index].consecutive_failures.min(16);
         self.workers[index].consecutive_failures = match outcome {
-            rate_limit::ReplyOutcome::Accepted => 0,
-            rate_limit::ReplyOutcome::Throttled | rate_limit::ReplyOutcome::Failed => doublings + 1,
+            rate_limit::ResponseOutcome::Accepted => 0,
+            rate_limit::ResponseOutcome::Throttled | rate_limit::ResponseOutcome::Failed => {
+                doublings + 1
+            }
         };
         match (outcome, &self.simulation.strategy) {
-            (rate_limit::ReplyOutcome::Accepted, _) => Duration::ZERO,
-            (rate_limit::ReplyOutcome::Throttled, SendStrategy::RateLimiter(_)) => Duration::ZERO,
+            (rate_limit::ResponseOutcome::Accepted, _) => Duration::ZERO,
+            (rate_limit::ResponseOutcome::Throttled, SendStrategy::RateLimiter(_)) => {
+                Duration::ZERO
+            }
             (
-                rate_limit::ReplyOutcome::Throttled,
+                rate_limit::ResponseOutcome::Throttled,
                 SendStrategy::Backoff { initial_delay, max_delay },
             ) => (*initial_delay * (1 << doublings)).min(*max_delay).mul_f64(self.rng.f64()),
-            (rate_limit::ReplyOutcome::Failed, _) => {
+            (rate_limit::ResponseOutcome::Failed, _) => {
                 (FAILURE_DELAY * (1 << doublings)).min(FAILURE_DELAY_MAX)
             }
         }
     }
 
-    fn record_outcome(&mut self, outcome: rate_limit::ReplyOutcome) {
+    fn record_outcome(&mut self, outcome: rate_limit::ResponseOutcome) {
         let interval = self.simulation.sample_interval.max(Duration::from_millis(1));
         let elapsed = self.now.since(START);
         let index =
@@ -331,15 +337,15 @@ impl<'a> SimulatedClient<'a> {
         let weight = u64::from(self.simulation.weight);
         let sample = &mut self.result.samples[index];
         match outcome {
-            rate_limit::ReplyOutcome::Accepted => {
+            rate_limit::ResponseOutcome::Accepted => {
                 sample.accepted += weight;
                 self.result.accepted += weight;
             }
-            rate_limit::ReplyOutcome::Throttled => {
+            rate_limit::ResponseOutcome::Throttled => {
                 sample.throttled += 1;
                 self.result.throttled += 1;
             }
-            rate_limit::ReplyOutcome::Failed => {
+            rate_limit::ResponseOutcome::Failed => {
                 sample.failed += 1;
                 self.result.failed += 1;
             }
@@ -366,8 +372,9 @@ impl<'a> SimulatedClient<'a> {
         self.result.duration = stopped_at.since(START);
         let duration = self.result.duration;
         let outages = self.simulation.server.outages.iter();
-        let downtimes =
-            outages.map(|o| (o.start + o.duration).min(duration).saturating_sub(o.start));
+        let downtimes = outages.map(|outage| {
+            (outage.start + outage.duration).min(duration).saturating_sub(outage.start)
+        });
         let uptime = duration.saturating_sub(downtimes.sum());
         let granted = self.server_limiter.granted_rate().get() * uptime.as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "counts of one simulation fit in 53 bits")]

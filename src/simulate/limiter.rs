@@ -89,8 +89,8 @@ pub struct ServerLimiter {
     locked_until: Option<Timestamp>,
 }
 
-/// Remaining quota of a limit at one time.
-struct RemainingQuota {
+/// Quota of a limit at one time: what remains of it, and when it is available again.
+struct QuotaStatus {
     quota: u32,
     window: Duration,
     remaining: u32,
@@ -136,7 +136,7 @@ impl ServerLimiter {
     /// Accepts or rejects a request of `weight` units. Calls must be in chronological order.
     pub fn decide(&mut self, weight: u32, now: Timestamp) -> LimitDecision {
         self.advance_to(now);
-        let is_accepted = self.remaining_quota(now).remaining >= weight;
+        let is_accepted = self.quota_status(now).remaining >= weight;
         if is_accepted {
             self.used = self.used.saturating_add(weight);
             self.tokens -= f64::from(weight);
@@ -185,13 +185,13 @@ impl ServerLimiter {
         }
     }
 
-    fn remaining_quota(&self, now: Timestamp) -> RemainingQuota {
+    fn quota_status(&self, now: Timestamp) -> QuotaStatus {
         match self.algorithm {
             LimitAlgorithm::FixedWindow { quota, window, phase } => {
                 let offset = (now.0 - millis(phase)).rem_euclid(millis(window).max(1));
                 let reset = window.saturating_sub(Timestamp(offset).since(Timestamp(0)));
                 let remaining = quota.saturating_sub(self.used);
-                RemainingQuota { quota, window, remaining, reset, retry_after: reset }
+                QuotaStatus { quota, window, remaining, reset, retry_after: reset }
             }
             LimitAlgorithm::SlidingLog { quota, window }
             | LimitAlgorithm::Lockout { quota, window, .. } => {
@@ -199,7 +199,7 @@ impl ServerLimiter {
                 let expiry = |at: Option<&Timestamp>| at.map(|at| at.after(window).since(now));
                 let next = expiry(self.accepted_at.front()).unwrap_or_default();
                 let all = expiry(self.accepted_at.back()).unwrap_or_default();
-                let unlocked = RemainingQuota {
+                let unlocked = QuotaStatus {
                     quota,
                     window,
                     remaining: quota.saturating_sub(counted),
@@ -209,7 +209,7 @@ impl ServerLimiter {
                 match self.locked_until {
                     Some(until) => {
                         let wait = until.since(now);
-                        RemainingQuota { remaining: 0, reset: wait, retry_after: wait, ..unlocked }
+                        QuotaStatus { remaining: 0, reset: wait, retry_after: wait, ..unlocked }
                     }
                     None => unlocked,
                 }
@@ -226,7 +226,7 @@ impl ServerLimiter {
                     reason = "a bucket holds between 0 and `burst` tokens"
                 )]
                 let remaining = (self.tokens + 1e-9).max(0.0) as u32;
-                RemainingQuota {
+                QuotaStatus {
                     quota: burst,
                     window: rate.interval() * burst,
                     remaining,
@@ -248,7 +248,7 @@ impl ServerLimiter {
     }
 
     fn headers(&self, is_accepted: bool, now: Timestamp) -> Vec<(&'static str, String)> {
-        let limit = self.remaining_quota(now);
+        let status = self.quota_status(now);
         // The window of a token bucket can be some nanoseconds too long, because `Rate::interval`
         // is rounded. Without the subtraction it would be rounded up to the next second.
         let seconds = |duration: Duration| (duration.as_secs_f64() - 1e-6).ceil();
@@ -257,22 +257,25 @@ impl ServerLimiter {
             HeaderMode::RateLimit => vec![
                 (
                     "ratelimit-policy",
-                    format!("\"default\";q={};w={}", limit.quota, seconds(limit.window)),
+                    format!("\"default\";q={};w={}", status.quota, seconds(status.window)),
                 ),
                 (
                     "ratelimit",
-                    format!("\"default\";r={};t={}", limit.remaining, seconds(limit.reset)),
+                    format!("\"default\";r={};t={}", status.remaining, seconds(status.reset)),
                 ),
             ],
             HeaderMode::RateLimitLegacy => vec![
-                ("ratelimit-limit", format!("{0}, {0};w={1}", limit.quota, seconds(limit.window))),
-                ("ratelimit-remaining", limit.remaining.to_string()),
-                ("ratelimit-reset", seconds(limit.reset).to_string()),
+                (
+                    "ratelimit-limit",
+                    format!("{0}, {0};w={1}", status.quota, seconds(status.window)),
+                ),
+                ("ratelimit-remaining", status.remaining.to_string()),
+                ("ratelimit-reset", seconds(status.reset).to_string()),
             ],
             HeaderMode::XRateLimit(meaning) => vec![
-                ("x-ratelimit-limit", limit.quota.to_string()),
-                ("x-ratelimit-remaining", limit.remaining.to_string()),
-                ("x-ratelimit-reset", format_reset(meaning, limit.reset, now)),
+                ("x-ratelimit-limit", status.quota.to_string()),
+                ("x-ratelimit-remaining", status.remaining.to_string()),
+                ("x-ratelimit-reset", format_reset(meaning, status.reset, now)),
             ],
         };
         let sends_retry_after = match self.header_mode {
@@ -280,7 +283,7 @@ impl ServerLimiter {
             HeaderMode::None | HeaderMode::RateLimitLegacy | HeaderMode::XRateLimit(_) => false,
         };
         if sends_retry_after && !is_accepted {
-            headers.push(("retry-after", seconds(limit.retry_after).max(1.0).to_string()));
+            headers.push(("retry-after", seconds(status.retry_after).max(1.0).to_string()));
         }
         headers
     }

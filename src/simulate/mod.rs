@@ -121,4 +121,4 @@ pub struct SimulationSample {
 }
 
 #[cfg(test)]
-mod acceptance_tests;
+mod tests;

@@ -1,4 +1,4 @@
-//! Secret of an account: read at its first use, cached in memory, and read again when refused.
+//! Secret of an account: read at its first use, cached in memory, and read again when rejected.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use crate::engine::{Cause, Failure};
 use crate::source::CredentialChange;
 
-/// Future with the secret, or with one sentence that says why it cannot be read.
+/// Future that reads a secret. Its error is one sentence with the reason.
 pub type SecretFuture = BoxFuture<'static, Result<SecretString, String>>;
 
 /// Cached secret of an account. It does not know the secret's storage; a secret file may change at
@@ -25,16 +25,16 @@ impl Credential {
         Self { read_secret: Box::new(read_secret), cached: Mutex::new(None) }
     }
 
-    /// Returns the secret, and reads it if it was not read yet.
+    /// Returns the cached secret, or reads it if none is cached.
     ///
     /// # Errors
-    /// Returns [`Cause::Unauthorized`] with the reader's sentence.
+    /// Returns [`Cause::Unauthorized`] with the error of the read.
     pub async fn current(&self) -> Result<SecretString, Failure> {
         let mut cached = self.cached.lock().await;
         if let Some(secret) = &*cached {
             return Ok(secret.clone());
         }
-        let secret = self.read_from_source().await?;
+        let secret = self.read_uncached().await?;
         *cached = Some(secret.clone());
         Ok(secret)
     }
@@ -42,17 +42,17 @@ impl Credential {
     /// Reads the secret again and returns whether it has changed.
     ///
     /// # Errors
-    /// Returns [`Cause::Unauthorized`] with the reader's sentence.
+    /// Returns [`Cause::Unauthorized`] with the error of the read.
     pub async fn refresh(&self) -> Result<CredentialChange, Failure> {
         let mut cached = self.cached.lock().await;
-        let secret = self.read_from_source().await?;
+        let secret = self.read_uncached().await?;
         let is_unchanged =
             cached.as_ref().is_some_and(|old| old.expose_secret() == secret.expose_secret());
         *cached = Some(secret);
         Ok(if is_unchanged { CredentialChange::Unchanged } else { CredentialChange::Changed })
     }
 
-    async fn read_from_source(&self) -> Result<SecretString, Failure> {
+    async fn read_uncached(&self) -> Result<SecretString, Failure> {
         (self.read_secret)().await.map_err(|message| Failure::new(Cause::Unauthorized, message))
     }
 }
@@ -73,8 +73,8 @@ mod tests {
     fn rotating_credential(secrets: &'static [Result<&'static str, &'static str>]) -> Credential {
         let reads = Arc::new(AtomicUsize::new(0));
         Credential::new(move || {
-            let read = secrets[reads.fetch_add(1, Ordering::Relaxed)];
-            Box::pin(async move { read.map(SecretString::from).map_err(str::to_owned) })
+            let result = secrets[reads.fetch_add(1, Ordering::Relaxed)];
+            Box::pin(async move { result.map(SecretString::from).map_err(str::to_owned) })
         })
     }
 

@@ -157,7 +157,7 @@ pub enum FetchOutcome {
 /// Result of refreshing a credential.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CredentialChange {
-    /// The credential differs from the refused one.
+    /// The credential differs from the rejected one.
     Changed,
     /// The credential is the same.
     Unchanged,

@@ -64,8 +64,8 @@ impl BreakersFile {
         Ok(self.file.read(parse)?.unwrap_or_else(|| Ok(BreakerStates::new())))
     }
 
-    /// Changes the file under its lock. Returns the result of `change`, and a note for people if
-    /// the file could not be read: it is then kept under another name, and a new one begun.
+    /// Changes the file under its lock. Returns the result of `change`, and a note for the operator
+    /// if the file could not be read: it is then quarantined, and a new one is started.
     ///
     /// # Errors
     /// A storage failure.
@@ -79,7 +79,7 @@ impl BreakersFile {
                 PreviousContent::Valid(states) => (states, None),
                 PreviousContent::Quarantined { quarantine_path, reason } => {
                     let note = format!(
-                        "{} cannot be read ({reason}) and is kept as {}; every breaker begins closed",
+                        "{} cannot be read ({reason}) and is kept as {}; every circuit breaker starts closed",
                         self.path().display(),
                         quarantine_path.display()
                     );

@@ -30,7 +30,7 @@ pub struct ExecutionState {
     #[serde(with = "serde_with::optional_timestamp")]
     #[serde(rename = "until")]
     pub state_until: Option<Timestamp>,
-    /// Reason for the current state, for people.
+    /// Reason for the current state, as text for the operator.
     pub reason: String,
     /// State that follows the current wait.
     #[serde(with = "serde_with::optional_status")]
@@ -50,7 +50,7 @@ pub struct ExecutionState {
     #[serde(with = "serde_with::optional_timestamp")]
     #[serde(rename = "last_look")]
     pub last_poll: Option<Timestamp>,
-    /// True while everything is listed, because the source no longer accepts our cursor.
+    /// True while everything is listed, because the source no longer accepts the cursor.
     #[serde(rename = "listing_everything")]
     pub is_full_listing: bool,
     /// True while changes found during a download are listed in the same session.
@@ -114,7 +114,8 @@ impl ExecutionState {
         serde_json::to_string_pretty(self).unwrap_or_default()
     }
 
-    /// Parses such a text; `None` if it is damaged or of a newer version.
+    /// Parses the text that [`to_json`](Self::to_json) returned; `None` if it is damaged or
+    /// of a newer version.
     #[must_use]
     pub fn from_json(text: &str) -> Option<Self> {
         let state: Self = serde_json::from_str(text).ok()?;

@@ -25,7 +25,7 @@ pub struct LimiterStates {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct ScopeState {
-    /// Number of writes, by which a process detects that another wrote.
+    /// Number of writes, by which a process detects a write of another.
     pub(crate) revision: u64,
     /// Provider whose rules apply.
     pub provider: String,
@@ -45,13 +45,13 @@ impl LimiterStates {
 /// Parses the content of the file.
 ///
 /// # Errors
-/// One sentence on why it cannot be understood.
+/// One sentence with the reason, if it cannot be parsed or is of a newer version.
 pub fn parse_limiters(bytes: &[u8]) -> Result<LimiterStates, String> {
     let states: LimiterStates =
         serde_json::from_slice(bytes).map_err(|error| format!("it cannot be read: {error}"))?;
     if SCHEMA < states.schema {
         let schema = states.schema;
-        return Err(format!("a newer version wrote it (schema {schema}, this one knows {SCHEMA})"));
+        return Err(format!("a newer cynosure wrote it: schema {schema}, this one knows {SCHEMA}"));
     }
     Ok(states)
 }

@@ -1,5 +1,5 @@
-//! Writes and reads the metrics of a source. They may be lost, so that nothing is synced, and a
-//! file that cannot be read counts as absent.
+//! Writes and reads the metrics of a source. They may be lost, so nothing is synced, and an
+//! unusable file counts as absent.
 
 use std::io;
 use std::path::Path;
@@ -60,7 +60,7 @@ pub fn read_metrics(disk: &dyn Disk, path: &Path) -> MetricsFile {
         Ok(None) => return MetricsFile::Absent,
         Ok(Some(PathKind::File { bytes })) if bytes <= FILE_BYTES_MAX => disk.read_file(path),
         Ok(Some(PathKind::File { bytes })) => {
-            return unusable(&format!("it has {bytes} bytes, far too many"));
+            return unusable(&format!("it has {bytes} bytes, more than {FILE_BYTES_MAX}"));
         }
         Ok(Some(PathKind::Folder | PathKind::Other)) => return unusable("it is not a plain file"),
         Err(error) => Err(error),
@@ -134,7 +134,7 @@ mod tests {
             (b"{\"schema\":2}", "another version wrote it (schema 2, this one knows 1)"),
             (b"{\"schema\":1,\"items\":{\"stored\":-1}}", "invalid value"),
             (b"{}", "another version"),
-            (&oversized, "far too many"),
+            (&oversized, "it has 70000 bytes, more than 65536"),
         ];
         for (bytes, expected) in damaged {
             let disk = disk_with(bytes);

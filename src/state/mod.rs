@@ -2,8 +2,8 @@
 //! rate limiters that all processes share.
 //!
 //! Each source has one execution state, written atomically by its worker after every transition and
-//! read by all others: `status`, `check`, the monitor, people. Its content is also in the ledger,
-//! so that a broken file is quarantined and written again, and nothing is lost.
+//! read by `status`, `check`, the monitor and operators. Its content is also in the ledger,
+//! from which a broken file is rebuilt after it was quarantined.
 
 mod breakers;
 mod format;
@@ -40,4 +40,4 @@ pub fn running_worker_pid(source_dir: &Path, recorded_pid: Option<u32>) -> Optio
 pub const STATE_FILE: &str = "execution_state.json";
 
 #[cfg(test)]
-mod format_compat;
+mod tests;

@@ -68,7 +68,7 @@ pub fn save_state_file(
     write_durable(disk, path, &json).map_err(to_failure)
 }
 
-/// Reads the state file and changes nothing: for all programs except its worker.
+/// Reads the state file and changes nothing. For all processes except the worker of the source.
 ///
 /// # Errors
 /// A storage failure.
@@ -84,9 +84,9 @@ pub fn read_state_file(disk: &dyn Disk, path: &Path) -> Result<StateFile, Failur
                 Err(error) => Err(to_failure(error)),
             }
         }
-        Some(PathKind::File { bytes }) => {
-            Ok(StateFile::Unreadable { reason: format!("it has {bytes} bytes, far too many") })
-        }
+        Some(PathKind::File { bytes }) => Ok(StateFile::Unreadable {
+            reason: format!("it has {bytes} bytes, more than {FILE_BYTES_MAX}"),
+        }),
         Some(PathKind::Folder | PathKind::Other) => {
             Ok(StateFile::Unreadable { reason: "it is not a plain file".to_owned() })
         }
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_storage_failure_says_what_and_where() {
+    fn a_storage_failure_names_action_and_path() {
         let disk = MemoryDisk::default();
         disk.set_fault(DiskFault::stop_at(0));
 

@@ -52,8 +52,9 @@ impl Bus {
         outcome.map_err(|error| match error {
             RetryError::Failed { failure, .. } => failure,
             RetryError::Rejected { breaker } => {
-                let kind =
-                    BusErrorKind::Failed { reason: format!("the breaker {breaker} is open") };
+                let kind = BusErrorKind::Failed {
+                    reason: format!("the circuit breaker {breaker} is open"),
+                };
                 BusError { operation: call.operation.clone(), kind }
             }
         })

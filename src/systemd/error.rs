@@ -19,7 +19,7 @@ pub struct BusError {
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum BusErrorKind {
-    /// Nothing answers at the address of the bus.
+    /// Nothing responds at the address of the bus.
     BusUnavailable {
         address: String,
         reason: String,
@@ -39,11 +39,11 @@ pub enum BusErrorKind {
     UnknownUnit {
         unit: String,
     },
-    /// No answer arrived within the time limit.
+    /// No response arrived within the time limit.
     Timeout {
         after: Duration,
     },
-    /// Rejected for another reason, or the answer cannot be interpreted.
+    /// Rejected for another reason, or the response cannot be interpreted.
     Failed {
         reason: String,
     },
@@ -59,7 +59,7 @@ impl BusError {
                  the service"
                     .to_owned()
             }
-            BusErrorKind::Disconnected { .. } => "see why with `journalctl -b -u dbus`".to_owned(),
+            BusErrorKind::Disconnected { .. } => "see `journalctl -b -u dbus`".to_owned(),
             BusErrorKind::ServiceNotFound { service } if service == SYSTEMD_SERVICE => {
                 "this needs systemd as the init process; without it, restart the worker the way it \
                  was started"
@@ -76,7 +76,7 @@ impl BusError {
                 "install the unit, or set service.service_name to the name it has".to_owned()
             }
             BusErrorKind::Timeout { .. } => {
-                "see whether systemd and dbus are alive: `systemctl status`, `busctl status`"
+                "see whether systemd and dbus respond: `systemctl status`, `busctl status`"
                     .to_owned()
             }
             BusErrorKind::Failed { .. } => {
@@ -115,7 +115,7 @@ impl fmt::Display for BusErrorKind {
             }
             Self::UnknownUnit { unit } => write!(f, "there is no unit {unit}"),
             Self::Timeout { after } => {
-                write!(f, "no answer within {} s", after.as_secs_f32())
+                write!(f, "no response within {} s", after.as_secs_f32())
             }
             Self::Failed { reason } => f.write_str(&sanitize_line(reason)),
         }

@@ -1,4 +1,4 @@
-//! Client of systemd, which may be absent, deny a request, or never answer.
+//! Client of systemd, which may be absent, deny a request, or never respond.
 //!
 //! A call over the bus blocks for at most the time that the [`Bus`] allows, and needs no runtime of
 //! the caller. It therefore also works on a separate thread beside a runtime that hangs.

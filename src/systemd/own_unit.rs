@@ -22,18 +22,18 @@ mod tests {
 
     #[test]
     fn the_unit_is_the_innermost_service_of_the_control_group() {
-        let unit = |text: &str| parse_unit(text);
-
         assert_eq!(
-            unit("0::/system.slice/system-cynosure.slice/cynosure@work.service\n").as_deref(),
+            parse_unit("0::/system.slice/system-cynosure.slice/cynosure@work.service\n").as_deref(),
             Some("cynosure@work.service")
         );
         assert_eq!(
-            unit("1:name=systemd:/x\n0::/user.slice/user@0.service/app.slice/a.service/sub\n")
-                .as_deref(),
+            parse_unit(
+                "1:name=systemd:/x\n0::/user.slice/user@0.service/app.slice/a.service/sub\n"
+            )
+            .as_deref(),
             Some("a.service")
         );
-        assert_eq!(unit("0::/\n"), None);
-        assert_eq!(unit(""), None);
+        assert_eq!(parse_unit("0::/\n"), None);
+        assert_eq!(parse_unit(""), None);
     }
 }

@@ -22,14 +22,14 @@ pub struct RestartBudgetFile {
 }
 
 #[derive(Deserialize, Serialize)]
-struct RestartBudgetDocument {
+struct RestartsFileContent {
     schema: u64,
     restarts: BTreeMap<String, RestartBudget>,
 }
 
-/// Schema number, the only key that every version has.
+/// Header of the file: the one key that every version has.
 #[derive(Deserialize)]
-struct RestartBudgetSchema {
+struct RestartsFileHeader {
     schema: u64,
 }
 
@@ -41,7 +41,7 @@ impl RestartBudgetFile {
     }
 
     /// Counts one more restart of `name`, a source or a unit, and returns when it may happen. An
-    /// unreadable file is moved aside, and counting restarts from zero.
+    /// unreadable file is quarantined, and counting starts again from zero.
     ///
     /// # Errors
     /// A storage failure.
@@ -52,13 +52,13 @@ impl RestartBudgetFile {
         now: Timestamp,
     ) -> Result<RestartPermit, Failure> {
         self.file.update(Durability::Durable, parse, |previous| {
-            let mut all = match previous {
-                PreviousContent::Valid(all) => all,
+            let mut budgets = match previous {
+                PreviousContent::Valid(budgets) => budgets,
                 PreviousContent::Absent | PreviousContent::Quarantined { .. } => BTreeMap::new(),
             };
             let permit =
-                all.entry(name.to_owned()).or_default().request_restart(last_progress, now);
-            (Some(serialize(all)), permit)
+                budgets.entry(name.to_owned()).or_default().request_restart(last_progress, now);
+            (Some(serialize(budgets)), permit)
         })
     }
 
@@ -76,7 +76,7 @@ impl RestartBudgetFile {
     }
 
     /// Reads the counts and changes nothing; empty without a readable file. An unreadable file is
-    /// moved aside by [`request_restart`](Self::request_restart).
+    /// quarantined by [`request_restart`](Self::request_restart).
     ///
     /// # Errors
     /// A storage failure.
@@ -87,19 +87,18 @@ impl RestartBudgetFile {
 
 fn parse(bytes: &[u8]) -> Result<BTreeMap<String, RestartBudget>, String> {
     let to_reason = |error: serde_json::Error| sanitize_line(&error.to_string());
-    let RestartBudgetSchema { schema } = serde_json::from_slice(bytes).map_err(to_reason)?;
+    let RestartsFileHeader { schema } = serde_json::from_slice(bytes).map_err(to_reason)?;
     if schema > SCHEMA {
         return Err(format!("a newer cynosure wrote it: schema {schema}, this one knows {SCHEMA}"));
     }
-    let RestartBudgetDocument { restarts, .. } =
-        serde_json::from_slice(bytes).map_err(to_reason)?;
+    let RestartsFileContent { restarts, .. } = serde_json::from_slice(bytes).map_err(to_reason)?;
     Ok(restarts)
 }
 
 fn serialize(restarts: BTreeMap<String, RestartBudget>) -> Vec<u8> {
     // Serialization cannot fail: all keys are strings, and there are no floats.
-    let document = RestartBudgetDocument { schema: SCHEMA, restarts };
-    let mut json = serde_json::to_vec_pretty(&document).unwrap_or_default();
+    let content = RestartsFileContent { schema: SCHEMA, restarts };
+    let mut json = serde_json::to_vec_pretty(&content).unwrap_or_default();
     json.push(b'\n');
     json
 }
@@ -115,8 +114,8 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
-    /// Keys added since the first released format, as paths.
-    const ADDED: &[&str] = &[];
+    /// Paths of the JSON keys added since the first released format.
+    const ADDED_KEYS: &[&str] = &[];
 
     #[test]
     fn restarts_of_the_first_format_are_preserved() {
@@ -125,7 +124,7 @@ mod tests {
         let restarts = parse(json).unwrap();
 
         assert_eq!(restarts["cynosure.service"].consecutive_restarts, 3);
-        fixture::assert_format_kept(json, &serialize(restarts), ADDED);
+        fixture::assert_format_kept(json, &serialize(restarts), ADDED_KEYS);
     }
 
     #[test]

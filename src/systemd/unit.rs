@@ -117,11 +117,11 @@ impl Bus {
         self.call(&call, async |connection| {
             let body = unit.as_str();
             let (path, interface) = (MANAGER_PATH, Some(MANAGER_INTERFACE));
-            let loaded = connection
+            let reply = connection
                 .call_method(Some(SYSTEMD_SERVICE), path, interface, "LoadUnit", &body)
                 .await?;
-            let loaded = loaded.body();
-            let path: OwnedObjectPath = loaded.deserialize()?;
+            let body = reply.body();
+            let path: OwnedObjectPath = body.deserialize()?;
             let mut properties = get_all_properties(connection, &path, UNIT_INTERFACE).await?;
             properties.extend(get_all_properties(connection, &path, SERVICE_INTERFACE).await?);
             Ok(to_unit_status(unit, &mut UnitProperties(properties)))

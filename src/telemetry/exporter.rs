@@ -62,7 +62,7 @@ pub struct ExportQueue {
     queued_bytes: Arc<AtomicUsize>,
 }
 
-/// Handle to the delivery status of a queued export.
+/// Handle from which the delivery status of a queued export is read.
 #[derive(Debug)]
 pub struct DeliveryHandle(oneshot::Receiver<()>);
 
@@ -238,7 +238,7 @@ enum ProxyUse {
 }
 
 fn build_client(proxies: ProxyUse) -> reqwest::Result<Client> {
-    // Fails if a provider is already installed, which is just as good.
+    // Fails if a provider is already installed, and then that one is used.
     let _installed = rustls::crypto::ring::default_provider().install_default();
     let builder = match proxies {
         ProxyUse::Environment => Client::builder(),
@@ -265,12 +265,12 @@ struct ExportWorker {
 
 impl ExportWorker {
     async fn run(mut self, mut items: Receiver<ExportItem>) {
-        let mut due = Instant::now();
+        let mut batch_due_at = Instant::now();
         loop {
-            let is_waiting = !self.spans.is_empty();
+            let has_spans = !self.spans.is_empty();
             let item = tokio::select! {
                 item = items.recv() => item,
-                () = tokio::time::sleep_until(due), if is_waiting => {
+                () = tokio::time::sleep_until(batch_due_at), if has_spans => {
                     self.send_spans().await;
                     continue;
                 }
@@ -287,7 +287,7 @@ impl ExportWorker {
                 }
                 Some(ExportItem::Span(span)) => {
                     if self.spans.is_empty() {
-                        due = Instant::now() + BATCH_AGE_MAX;
+                        batch_due_at = Instant::now() + BATCH_AGE_MAX;
                     }
                     self.spans.push(*span);
                     if self.spans.len() >= BATCH_MAX {
@@ -318,9 +318,9 @@ impl ExportWorker {
         let json = bytes::Bytes::from(json);
         let policy = RetryPolicy::new("telemetry", self.backoff);
         let client = if is_loopback(url) { &self.local_client } else { &self.remote_client };
-        let sent = policy.run(async || post_once(client, url, headers, json.clone()).await);
+        let delivery = policy.run(async || post_once(client, url, headers, json.clone()).await);
         let host = url.host_str().unwrap_or_default();
-        match sent.await {
+        match delivery.await {
             Ok(()) => {
                 self.has_warned = false;
                 return DeliveryStatus::Delivered;
@@ -371,9 +371,9 @@ async fn post_once(
 
 /// Describes an error without the URL. Only the innermost cause never contains it.
 fn connection_error(error: &reqwest::Error) -> ExportError {
-    let causes = std::iter::successors(Error::source(error), |&link| link.source());
+    let causes = std::iter::successors(Error::source(error), |&cause| cause.source());
     let cause = causes.last().map_or_else(|| "no reason given".to_owned(), ToString::to_string);
-    let summary = if error.is_timeout() { "no answer in time" } else { "no connection" };
+    let summary = if error.is_timeout() { "no response in time" } else { "no connection" };
     ExportError { reason: format!("{summary}: {cause}"), is_retryable: true, retry_after: None }
 }
 

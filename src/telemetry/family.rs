@@ -3,7 +3,7 @@
 use crate::engine::Timestamp;
 use crate::engine::metrics::{BUCKET_BOUNDS_MILLIS, Histogram};
 
-/// Metric with its name, its description, and a series for each labelled value.
+/// Metric with its description and a series for each combination of label values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MetricFamily {
     pub name: &'static str,
@@ -92,9 +92,9 @@ impl MetricValue {
         match self {
             Self::Number(_) => None,
             Self::Histogram { buckets, overflow, .. } => {
-                let within =
-                    buckets.iter().fold(0_u64, |all, (_, count)| all.saturating_add(*count));
-                Some(within.saturating_add(*overflow))
+                let in_buckets =
+                    buckets.iter().fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
+                Some(in_buckets.saturating_add(*overflow))
             }
         }
     }

@@ -20,7 +20,7 @@ fn alerts(input: &MetricsSnapshot) -> MetricFamily {
     let mut active = MetricFamily::gauge("cynosure_alerts_active", "Firing alerts, by severity.");
     for severity in [Severity::Info, Severity::Warning, Severity::Critical] {
         let counts = input.alerts.iter().filter(|count| count.severity == severity);
-        let count = counts.fold(0_u64, |all, count| all.saturating_add(count.active));
+        let count = counts.fold(0_u64, |sum, count| sum.saturating_add(count.active));
         active.push(&[("severity", severity.name())], count.into());
     }
     active
@@ -69,7 +69,7 @@ fn units(units: &[UnitSnapshot]) -> [MetricFamily; 2] {
 }
 
 fn system(system: &HostMetrics) -> Vec<MetricFamily> {
-    let one = |name, help, value: Option<f64>| {
+    let optional_gauge = |name, help, value: Option<f64>| {
         let mut family = MetricFamily::gauge(name, help);
         value.into_iter().for_each(|value| family.push(&[], value.into()));
         family
@@ -93,12 +93,12 @@ fn system(system: &HostMetrics) -> Vec<MetricFamily> {
         disk.inode_ratio.into_iter().for_each(|ratio| inodes.push(&path, MetricValue::from(ratio)));
     }
     vec![
-        one(
+        optional_gauge(
             "cynosure_cpu_usage_ratio",
             "Used share of the CPU time of all processors.",
             system.cpu_ratio,
         ),
-        one(
+        optional_gauge(
             "cynosure_memory_usage_ratio",
             "Share of the memory of the host that is not available.",
             system.memory_ratio,

@@ -9,7 +9,7 @@ use crate::telemetry::{MetricFamily, MetricSeries, MetricValue, MetricsSnapshot,
 /// Content type of the text in a response.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Returns all metrics as text.
+/// Returns all metrics in the text format.
 #[must_use]
 pub fn to_prometheus(input: &MetricsSnapshot) -> String {
     let mut out = String::new();
@@ -24,10 +24,10 @@ fn write_series(out: &mut String, name: &str, MetricSeries { labels, value }: &M
     match value {
         MetricValue::Number(number) => write_line(out, name, "", labels, None, number),
         MetricValue::Histogram { buckets, sum, .. } => {
-            let mut below = 0_u64;
+            let mut cumulative = 0_u64;
             for (bound, count) in buckets {
-                below = below.saturating_add(*count);
-                write_line(out, name, "_bucket", labels, Some(&bound.to_string()), below);
+                cumulative = cumulative.saturating_add(*count);
+                write_line(out, name, "_bucket", labels, Some(&bound.to_string()), cumulative);
             }
             let count = value.count().unwrap_or(0);
             write_line(out, name, "_bucket", labels, Some("+Inf"), count);
@@ -48,16 +48,16 @@ fn write_line(
     out.push_str(name);
     out.push_str(suffix);
     let labels = labels.iter().map(|(label, value)| (*label, value.as_str()));
-    let mut before = '{';
+    let mut separator = '{';
     for (label, value) in labels.chain(bound.map(|bound| ("le", bound))) {
-        out.push(before);
+        out.push(separator);
         out.push_str(label);
         out.push_str("=\"");
         escape(out, value);
         out.push('"');
-        before = ',';
+        separator = ',';
     }
-    if before == ',' {
+    if separator == ',' {
         out.push('}');
     }
     out.push_str(&format!(" {value}\n"));

@@ -54,11 +54,11 @@ mod tests {
 
     #[test]
     fn the_instance_id_is_a_version_8_uuid() {
-        let name = instance_id("host", "/var/lib/cynosure");
-        let parts: Vec<&str> = name.split('-').collect();
+        let id = instance_id("host", "/var/lib/cynosure");
+        let parts: Vec<&str> = id.split('-').collect();
 
         assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
-        assert!(name.chars().all(|c| c == '-' || c.is_ascii_hexdigit()), "{name}");
-        assert!(parts[2].starts_with('8') && parts[3].starts_with(['8', '9', 'a', 'b']), "{name}");
+        assert!(id.chars().all(|c| c == '-' || c.is_ascii_hexdigit()), "{id}");
+        assert!(parts[2].starts_with('8') && parts[3].starts_with(['8', '9', 'a', 'b']), "{id}");
     }
 }

@@ -138,7 +138,7 @@ fn items(sources: &[SourceSnapshot]) -> Vec<MetricFamily> {
         source_counter(
             sources,
             "cynosure_items_quarantined_total",
-            "Items quarantined for manual intervention.",
+            "Items quarantined.",
             |metrics| metrics.items.quarantined,
         ),
         source_counter(

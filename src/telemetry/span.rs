@@ -49,7 +49,7 @@ impl SpanId {
 
     /// Returns the ID of the time that the session was in one state.
     #[must_use]
-    pub fn of_stage(trace: TraceId, status: Status, since: Timestamp) -> Self {
+    pub fn of_state(trace: TraceId, status: Status, since: Timestamp) -> Self {
         Self(hash_parts(&[b"stage", &trace.0, status.name().as_bytes(), &since.0.to_be_bytes()]))
     }
 
@@ -114,7 +114,7 @@ mod tests {
         assert_ne!(trace("ab", "c"), trace("a", "bc"), "names do not run together");
 
         let trace = trace("work", "session_1");
-        let stage = |status, since| SpanId::of_stage(trace, status, Timestamp(since));
+        let stage = |status, since| SpanId::of_state(trace, status, Timestamp(since));
         assert_ne!(stage(Status::Collecting, 1), stage(Status::Downloading, 1));
         assert_ne!(stage(Status::Collecting, 1), stage(Status::Collecting, 2));
         assert_eq!(trace.to_string().len(), 32);

@@ -46,7 +46,7 @@ pub(super) fn open_archive(
     let id = claim.ledger.as_ref().unwrap_or(new_id);
     let mut owner = ArchiveOwner::new(id, claim.account.clone(), source);
     let recorded_owner = match binding {
-        ArchiveBinding::Ours(found) => Some(found),
+        ArchiveBinding::Ours(recorded) => Some(recorded),
         ArchiveBinding::Unclaimed => {
             marker.write(&owner)?;
             ledger.init_id(id)?;
@@ -95,7 +95,7 @@ pub(super) fn save_waiting_state(
             (state_mapping::to_machine(&state, now), saved_progress(&state))
         }
         state::StateFile::Absent => (StateMachine::new(now), SessionProgress::default()),
-        // The next successful start puts the file aside.
+        // The next successful start moves the file aside.
         state::StateFile::Unreadable { .. } | state::StateFile::Newer { .. } => {
             return Ok(StateMachine::new(now).with_store_error(failure, until, now));
         }

@@ -1,4 +1,4 @@
-//! Sinks of downloads: into a spooled file, and into nothing.
+//! Sinks of downloads: one writes to a spooled file, the other discards the bytes.
 
 use std::rc::Rc;
 
@@ -11,14 +11,14 @@ use crate::worker::env::Env;
 const SINK_BUFFER_BYTES: usize = 256 * 1024;
 
 /// Sink that writes the bytes of a document into its spooled file.
-pub(super) struct DocumentWriter<W> {
-    pub(super) env: Rc<W>,
+pub(super) struct DocumentWriter<E> {
+    pub(super) env: Rc<E>,
     /// Absent only while a blocking thread uses it.
     pub(super) spooled: Option<SpooledDocument>,
     pub(super) buffer: Vec<u8>,
 }
 
-impl<W: Env> DocumentWriter<W> {
+impl<E: Env> DocumentWriter<E> {
     pub(super) async fn finish(mut self) -> Result<SpooledDocument, Failure> {
         self.flush_buffer().await?;
         self.spooled.ok_or_else(interrupted_write)
@@ -57,7 +57,7 @@ impl Sink for DiscardSink {
     }
 }
 
-impl<W: Env> Sink for DocumentWriter<W> {
+impl<E: Env> Sink for DocumentWriter<E> {
     async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.buffer.extend_from_slice(bytes);
         if self.buffer.len() >= SINK_BUFFER_BYTES { self.flush_buffer().await } else { Ok(()) }

@@ -11,7 +11,8 @@ use crate::engine::{
 use crate::worker::env::{Env, RealEnv};
 
 /// Longest time that a loop may be busy between two waits. It suffices for the slowest disk that
-/// still works, with every retry, and is much shorter than a night in which no one notices.
+/// still works, with every retry, and is much shorter than a night in which nobody would notice a
+/// hang.
 const ITERATION_MAX: Duration = Duration::from_secs(120);
 
 /// Heartbeat deadlines of all loops. Shared with a thread that no loop can block.
@@ -162,9 +163,9 @@ mod tests {
     fn a_loop_that_panics_leaves_its_heartbeat_overdue() {
         let registry = HeartbeatRegistry::default();
         {
-            let lost = registry.register("lost");
-            lost.runtime_beat(Duration::ZERO);
-            registry.register("kept").beat_within(Duration::from_secs(6 * 3600), "rate_limited");
+            let panicked = registry.register("panicked");
+            panicked.runtime_beat(Duration::ZERO);
+            registry.register("waiting").beat_within(Duration::from_secs(6 * 3600), "rate_limited");
         }
         let before = RealEnv::uptime();
         while RealEnv::uptime() < before + Duration::from_millis(5) {
@@ -173,10 +174,10 @@ mod tests {
 
         assert_eq!(
             registry.most_overdue().map(|overdue| overdue.loop_name),
-            Some("lost".to_owned())
+            Some("panicked".to_owned())
         );
 
-        registry.register("lost").unregister();
+        registry.register("panicked").unregister();
         assert_eq!(registry.most_overdue(), None);
     }
 

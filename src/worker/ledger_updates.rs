@@ -30,27 +30,27 @@ impl LedgerUpdates {
 
     /// Adds an outcome that does not depend on the archive.
     pub(super) fn push(&mut self, outcome: DownloadOutcome) {
-        self.others.extend(ledger_outcome(outcome));
+        self.others.extend(to_ledger_update(outcome));
     }
 
     /// Returns the updates of the batch, given the results of the archive in the order of its
     /// documents.
-    pub(super) fn into_outcomes(
+    pub(super) fn into_updates(
         self,
         results: Vec<Result<PublishedFile, Failure>>,
     ) -> Vec<ledger::LedgerUpdate> {
         let documents = self.documents.into_iter().zip(results);
         // The documents come first, because the state of the items is derived from them.
         documents
-            .map(|(document, result)| document_outcome(document, result))
+            .map(|(document, result)| document_update(document, result))
             .chain(self.others)
             .collect()
     }
 }
 
-/// Returns the update for a document. One that the archive cannot store at its path sets only its
-/// own item aside; the others are stored.
-fn document_outcome(
+/// Returns the update for a document. If the archive cannot store it at its path, only its own item
+/// is quarantined; the others are stored.
+fn document_update(
     fetched: FetchedDocument,
     result: Result<PublishedFile, Failure>,
 ) -> ledger::LedgerUpdate {
@@ -69,7 +69,7 @@ fn document_outcome(
     }
 }
 
-fn ledger_outcome(outcome: DownloadOutcome) -> Option<ledger::LedgerUpdate> {
+fn to_ledger_update(outcome: DownloadOutcome) -> Option<ledger::LedgerUpdate> {
     match outcome {
         // Stored in the archive first, then recorded with its location.
         DownloadOutcome::Stored { .. } => None,

@@ -57,5 +57,5 @@ pub use self::store::{LEDGER_FILE, LOCK_FILE, OpenedStore, STATE_FILE, SourceInf
 pub use self::supervisor::{ConfigVersion, SourceContext, SourceOutcome, Supervision, run_source};
 pub use self::tasks::StoreHandle;
 pub use self::tracer::Tracer;
-pub use self::watchdog::{RestartRequester, WatchdogConfig, run_runtime_heartbeat, start as watch};
+pub use self::watchdog::{RestartRequester, WatchdogConfig, run_runtime_heartbeat, spawn_watchdog};
 pub use crate::state::LIMITERS_FILE;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{EnvVars, Settings, SourceName, SourceSettings as SourceConfig};
+use crate::config::{EnvVars, Settings, SourceName, SourceSettings};
 use crate::disk::{LockedFile, MemoryDisk};
 use crate::engine::{AccountId, Cause, Failure};
 use crate::source::{MetricsHandle, ResponseRecorder, Source};
@@ -23,22 +23,22 @@ use crate::worker::source_run::{LastCredential, SourceAccount, SourceDeps, build
 /// The failure of the source, or a timeout if it took longer than `limit`.
 pub async fn probe(
     settings: &Settings,
-    (name, source): (&SourceName, &SourceConfig),
+    (name, source): (&SourceName, &SourceSettings),
     account: Option<AccountId>,
     environment: &EnvVars,
     limit: Duration,
 ) -> Result<(), Failure> {
     let proxy_pools = ProxyPoolProvider::default();
-    let proxy_mode = proxy_pools.transport(&settings.proxy, environment)?;
+    let proxy_mode = proxy_pools.proxy_mode(&settings.proxy, environment)?;
     // The probe must not change the persisted state of the rate limiters.
     let limiters_file =
         LockedFile::without_lock(Arc::new(MemoryDisk::default()), PathBuf::from("/quota"));
     let rate_limiters = RateLimiters::new(Rc::new(RealEnv), limiters_file);
-    let secret = LastCredential::default();
+    let last_credential = LastCredential::default();
     let (metrics, recorder) = (MetricsHandle::default(), ResponseRecorder::default());
     let deps = SourceDeps {
         environment,
-        last_credential: &secret,
+        last_credential: &last_credential,
         rate_limiters: &rate_limiters,
         metrics: &metrics,
         recorder: &recorder,
@@ -56,7 +56,7 @@ pub async fn probe(
     match tokio::time::timeout(limit, client.current_cursor()).await {
         Ok(result) => result.map(drop),
         Err(_) => {
-            let message = format!("no answer within {} s", limit.as_secs());
+            let message = format!("no response within {} s", limit.as_secs());
             Err(Failure::new(Cause::Timeout, message))
         }
     }

@@ -6,8 +6,8 @@ use crate::config::{self, EnvVars, PoolProxy};
 use crate::engine::{Cause, Failure, ProxyPolicy};
 use crate::source::http::{Proxy, ProxyMode, ProxyPoolHealth};
 
-/// Builds the transport and keeps the health of the proxies for as long as their configuration is
-/// unchanged. Clones share it.
+/// Provides the proxy mode, and keeps the health of the proxies for as long as their configuration
+/// is unchanged. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct ProxyPoolProvider {
     cached: Arc<Mutex<Option<CachedPool>>>,
@@ -17,12 +17,12 @@ pub struct ProxyPoolProvider {
 type CachedPool = (config::ProxySettings, Arc<ProxyPoolHealth>);
 
 impl ProxyPoolProvider {
-    /// Returns the transport: direct, or the proxies with their credentials, which are read here.
+    /// Returns the proxy mode: direct, or a pool whose credentials are read here.
     /// Blocks.
     ///
     /// # Errors
     /// [`Cause::Proxy`] if a credential cannot be read; without it no request is sent.
-    pub(super) fn transport(
+    pub(super) fn proxy_mode(
         &self,
         settings: &config::ProxySettings,
         environment: &EnvVars,
@@ -33,11 +33,11 @@ impl ProxyPoolProvider {
         let proxies = settings.pool.iter().map(|proxy| with_credentials(proxy, environment));
         Ok(ProxyMode::Pool {
             proxies: proxies.collect::<Result<_, _>>()?,
-            health: self.pool_for(settings),
+            health: self.health_for(settings),
         })
     }
 
-    fn pool_for(&self, settings: &config::ProxySettings) -> Arc<ProxyPoolHealth> {
+    fn health_for(&self, settings: &config::ProxySettings) -> Arc<ProxyPoolHealth> {
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((pool_settings, health)) = &*cached
             && pool_settings == settings

@@ -35,7 +35,7 @@ impl SourceProgress {
 
     pub(super) fn new(
         machine: &StateMachine,
-        rules: &MachineConfig,
+        config: &MachineConfig,
         progress: &SessionProgress,
     ) -> Self {
         Self {
@@ -53,7 +53,7 @@ impl SourceProgress {
                 | State::Completed
                 | State::Error { .. }
                 | State::RateLimited { .. }
-                | State::AuthFailed { .. } => machine.deadline(rules),
+                | State::AuthFailed { .. } => machine.deadline(config),
             },
         }
     }

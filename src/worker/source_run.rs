@@ -104,21 +104,12 @@ pub(super) async fn run_once(
     let (storage, new_id) = (retry_policies.storage.clone(), new_ledger_id(&*env));
     let open = move || Store::open(&dir, &archive_dir, info, &storage, &new_id, now);
     let opened = env.spawn_blocking(open).await?;
-    let OpenedStore {
-        mut store,
-        mut machine,
-        counts,
-        account,
-        last_success_at,
-        is_new,
-        metrics: saved_metrics,
-        warnings,
-    } = opened;
+    let OpenedStore { mut store, mut machine, account, warnings, .. } = opened;
     store.set_reconcile_interval(source.reconcile_interval);
     warnings.iter().for_each(|warning| warn!(%warning, "the store was opened with a warning"));
     context.opened_version.send_replace(context.config_versions.borrow().number);
     if start_reason == StartReason::ProcessStart {
-        if is_new && counts.listed == 0 {
+        if opened.is_new && opened.counts.listed == 0 {
             check_credential(context, source).await?;
         }
         if let Some(at) = last_external_restart(context).await {
@@ -126,8 +117,8 @@ pub(super) async fn run_once(
         }
     }
     let start_mode = start_mode(context, source, start_reason, &machine).await;
-    let proxy_mode = open_transport(context, settings).await?;
-    let (metrics, proxies) = (MetricsHandle::new(saved_metrics), proxy_mode.pool_health());
+    let proxy_mode = read_proxy_mode(context, settings).await?;
+    let (metrics, proxies) = (MetricsHandle::new(opened.metrics), proxy_mode.pool_health());
     let deps = SourceDeps::from_context(context, &metrics);
     let identity = SourceAccount { name: context.name.as_str(), account };
     let client = build_jmap_source(identity, deps, settings, source, &retry_policies, proxy_mode)?;
@@ -140,9 +131,9 @@ pub(super) async fn run_once(
         store: StoreHandle::new(env, store),
         machine,
         booted_at,
-        counts,
-        last_success_at,
-        is_new,
+        counts: opened.counts,
+        last_success_at: opened.last_success_at,
+        is_new: opened.is_new,
         machine_config: machine_config(settings, source),
         policies: download_policies(settings),
         listing_retry: retry_policies.listing.clone(),
@@ -185,14 +176,14 @@ pub fn new_ledger_id(env: &impl Env) -> LedgerId {
     ])
 }
 
-/// Returns the transport: the proxies of the configuration, or a direct connection if it has none.
-async fn open_transport(
+/// Returns the configured proxy mode. Reads the proxies' credentials on a blocking thread.
+async fn read_proxy_mode(
     context: &SourceContext,
     settings: &Settings,
 ) -> Result<ProxyMode, StartError> {
     let (proxy_pools, proxy) = (context.proxy_pools.clone(), settings.proxy.clone());
     let environment = context.environment.clone();
-    let result = RealEnv.spawn_blocking(move || proxy_pools.transport(&proxy, &environment)).await;
+    let result = RealEnv.spawn_blocking(move || proxy_pools.proxy_mode(&proxy, &environment)).await;
     result.map_err(StartError::Failed)
 }
 
@@ -299,7 +290,7 @@ pub(super) fn build_jmap_source(
     proxy_mode: ProxyMode,
 ) -> Result<JmapSource, StartError> {
     let (request, provider) = (&settings.request, settings.provider_or_default(&source.provider));
-    let (auth, secret) = match &source.auth {
+    let (auth, credential_ref) = match &source.auth {
         SourceAuth::Basic { username, password } => {
             (jmap::AuthScheme::Basic { username: username.clone() }, password.clone())
         }
@@ -331,11 +322,13 @@ pub(super) fn build_jmap_source(
     };
     let (last_credential, environment) = (deps.last_credential.clone(), deps.environment.clone());
     let credential = Credential::new(move || {
-        let (last_credential, secret) = (last_credential.clone(), secret.clone());
+        let (last_credential, credential_ref) = (last_credential.clone(), credential_ref.clone());
         let environment = environment.clone();
         Box::pin(async move {
             let read = move || {
-                last_credential.read(&secret, &environment).map_err(|error| error.to_string())
+                last_credential
+                    .read(&credential_ref, &environment)
+                    .map_err(|error| error.to_string())
             };
             RealEnv.spawn_blocking(read).await
         })

@@ -1,4 +1,4 @@
-//! Errors for which a source cannot start, each one sentence with a remedy.
+//! Errors that prevent the start of a source, each one sentence with a remedy.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use crate::disk::LockFileError;
 use crate::engine::Failure;
 use crate::ledger::LedgerOpenError;
 
-/// Reason for which a source cannot start.
+/// Error that prevents the start of a source.
 #[derive(Debug)]
 pub enum StartError {
     /// Another worker holds the lock of the source.

@@ -1,4 +1,4 @@
-//! Maps the machine to the contents of the state file, for people and for the next start, and back.
+//! Maps the machine to the contents of the state file, for operators and the next start, and back.
 
 use crate::engine::{
     AfterWait, Cause, LastError, LastRestart, RestartCause, Session, State, StateMachine, Status,
@@ -7,7 +7,7 @@ use crate::engine::{
 use crate::state::{self, ExecutionState, SCHEMA};
 use crate::worker::store::{SessionProgress, SourceInfo};
 
-/// Returns the contents of the state file: everything that the next start, or a person, must know.
+/// Returns the contents of the state file: everything that the next start or an operator must know.
 pub(super) fn to_execution_state(
     machine: &StateMachine,
     until: Option<Timestamp>,

@@ -124,28 +124,15 @@ async fn supervise(
         let run = run_until_stopped(context, &settings, &source, start_reason, stop, progress);
         let result = match run.await {
             Ok(result) => Some(result),
-            // Waits, since no user may be there to fix a full disk or a lock at once.
-            Err(StartError::StorageUnusable(failure)) => {
-                match wait_for_storage(context, &settings, &source, &failure, stop, progress).await
-                {
-                    StopSignal::Requested => {
-                        return SourceOutcome::NotStarted(StartError::StorageUnusable(failure));
-                    }
-                    StopSignal::Running => None,
+            Err(error) => {
+                let retry = wait_to_retry_start(
+                    context, &settings, &source, error, has_run, stop, progress,
+                );
+                match retry.await {
+                    Ok(()) => None,
+                    Err(error) => return SourceOutcome::NotStarted(error),
                 }
             }
-            Err(error @ (StartError::Failed(_) | StartError::Locked { .. }))
-                if has_run && context.mode != RunMode::Once =>
-            {
-                error!(%error, "cannot restart yet");
-                clear_pid(context).await;
-                let retry_at = RealEnv.now().after(settings.restart.retry_delay_base);
-                if wait_until(context, retry_at, stop).await == StopSignal::Requested {
-                    return SourceOutcome::NotStarted(error);
-                }
-                None
-            }
-            Err(error) => return SourceOutcome::NotStarted(error),
         };
         has_run |= result.is_some();
         if context.config_versions.borrow().number != version.number {
@@ -181,6 +168,45 @@ async fn supervise(
     }
 }
 
+/// Waits until a source that could not be started is tried again.
+///
+/// # Errors
+/// The error itself, if no retry can help or the process must stop.
+async fn wait_to_retry_start(
+    context: &mut SourceContext,
+    settings: &Settings,
+    source: &SourceSettings,
+    error: StartError,
+    has_run: bool,
+    stop: &mut watch::Receiver<StopSignal>,
+    progress: &watch::Sender<SourceProgress>,
+) -> Result<(), StartError> {
+    match error {
+        // Waits, since no operator may be there to fix a full disk or a lock at once.
+        StartError::StorageUnusable(failure) => {
+            match wait_for_storage(context, settings, source, &failure, stop, progress).await {
+                StopSignal::Requested => Err(StartError::StorageUnusable(failure)),
+                StopSignal::Running => Ok(()),
+            }
+        }
+        error @ (StartError::Failed(_) | StartError::Locked { .. })
+            if has_run && context.mode != RunMode::Once =>
+        {
+            error!(%error, "cannot restart yet");
+            clear_pid(context).await;
+            let retry_at = RealEnv.now().after(settings.restart.retry_delay_base);
+            match wait_until(context, retry_at, stop).await {
+                StopSignal::Requested => Err(error),
+                StopSignal::Running => Ok(()),
+            }
+        }
+        error @ (StartError::Failed(_)
+        | StartError::Locked { .. }
+        | StartError::Configuration(_)
+        | StartError::NewerFormat(_)) => Err(error),
+    }
+}
+
 /// Waits, in the state `error`, until the archive or the ledger is checked again. Ends at once for
 /// [`RunMode::Once`], or when the process must stop.
 async fn wait_for_storage(
@@ -212,7 +238,7 @@ async fn wait_for_storage(
         return StopSignal::Requested;
     }
     error!(cause = %failure.cause, %until, error = %failure, "waiting for archive or ledger");
-    // The start counts as finished, since only a person can say how long this wait takes.
+    // The start counts as finished, since this wait may last until an operator acts.
     context.opened_version.send_replace(context.config_versions.borrow().number);
     wait_until(context, until, stop).await
 }

@@ -52,7 +52,7 @@ pub(super) enum TaskResult {
         permit: CallPermit,
         result: Result<SpooledDocument, Failure>,
     },
-    /// Time at which the known-good document was requested that was served; `None` if none was.
+    /// Time at which the served known-good document was requested; `None` if none was served.
     KnownGoodFetched(Option<Timestamp>),
     Committed {
         items: Vec<ItemRowId>,
@@ -69,8 +69,8 @@ pub(super) enum TaskResult {
 
 /// Store shared by the tasks, which use it one after another on blocking threads.
 #[derive(Debug)]
-pub struct StoreHandle<W> {
-    env: Rc<W>,
+pub struct StoreHandle<E> {
+    env: Rc<E>,
     store: Arc<Mutex<Store>>,
     archive: Arc<Archive>,
     pipeline: Rc<CommitPipeline>,
@@ -86,7 +86,7 @@ struct CommitPipeline {
     publish_lock: AsyncMutex<()>,
 }
 
-impl<W> Clone for StoreHandle<W> {
+impl<E> Clone for StoreHandle<E> {
     fn clone(&self) -> Self {
         Self {
             env: Rc::clone(&self.env),
@@ -98,9 +98,9 @@ impl<W> Clone for StoreHandle<W> {
     }
 }
 
-impl<W: Env> StoreHandle<W> {
+impl<E: Env> StoreHandle<E> {
     #[must_use]
-    pub fn new(env: Rc<W>, store: Store) -> Self {
+    pub fn new(env: Rc<E>, store: Store) -> Self {
         let archive = store.archive();
         let (store, pipeline) = (Arc::new(Mutex::new(store)), Rc::default());
         Self { env, store, archive, pipeline, account_check: Rc::default() }
@@ -158,9 +158,9 @@ impl<W: Env> StoreHandle<W> {
 type TaskFuture = LocalBoxFuture<'static, TaskResult>;
 
 /// Polls for changes: of the source, and of quarantined items whose recheck is due.
-pub(super) fn poll_changes<S: Source + 'static, W: Env>(
+pub(super) fn poll_changes<S: Source + 'static, E: Env>(
     source: &Rc<S>,
-    handle: &StoreHandle<W>,
+    handle: &StoreHandle<E>,
     breakers: &SourceBreakers,
     not_before: ClockReading,
 ) -> TaskFuture {
@@ -190,9 +190,9 @@ pub(super) fn poll_changes<S: Source + 'static, W: Env>(
 }
 
 /// Lists one page and records it. Begins the listing of the session if necessary.
-pub(super) fn list_page<S: Source + 'static, W: Env>(
+pub(super) fn list_page<S: Source + 'static, E: Env>(
     source: &Rc<S>,
-    handle: &StoreHandle<W>,
+    handle: &StoreHandle<E>,
     breakers: &SourceBreakers,
     session: &Session,
     needs: ListingNeeds,
@@ -209,9 +209,9 @@ pub(super) fn list_page<S: Source + 'static, W: Env>(
     })
 }
 
-async fn list_and_record_page<S: Source, W: Env>(
+async fn list_and_record_page<S: Source, E: Env>(
     source: &S,
-    handle: &StoreHandle<W>,
+    handle: &StoreHandle<E>,
     breakers: &SourceBreakers,
     session: Session,
     needs: ListingNeeds,
@@ -231,7 +231,7 @@ async fn list_and_record_page<S: Source, W: Env>(
             });
         }
         ListingState::NotStarted { kind, listing } => {
-            // Taken before the listing, so that the next poll misses no change.
+            // Read before the listing, so that the next poll misses no change.
             let cursor = match &listing {
                 Listing::Full => {
                     let read_cursor = async {
@@ -269,7 +269,7 @@ async fn list_and_record_page<S: Source, W: Env>(
     }
     if let NextPage::Unverified { reason, .. } = &page.next {
         // The next attempt counts and lists everything from the first page.
-        handle.with_store(|store| store.restart_listing()).await?;
+        handle.with_store(|store| store.reset_page_token()).await?;
         return Err(Failure::new(Cause::ListingIncomplete, reason).into());
     }
     let now = handle.env.now();
@@ -307,8 +307,8 @@ pub(super) fn probe_source<S: Source + 'static>(
 }
 
 /// Loads due items from the ledger.
-pub(super) fn load_due_items<W: Env>(
-    handle: &StoreHandle<W>,
+pub(super) fn load_due_items<E: Env>(
+    handle: &StoreHandle<E>,
     request: RefillRequest,
     now: Timestamp,
 ) -> TaskFuture {
@@ -321,9 +321,9 @@ pub(super) fn load_due_items<W: Env>(
 }
 
 /// Fetches one document, and follows changes of its blob id.
-pub(super) fn fetch_document<S: Source + 'static, W: Env>(
+pub(super) fn fetch_document<S: Source + 'static, E: Env>(
     source: &Rc<S>,
-    handle: &StoreHandle<W>,
+    handle: &StoreHandle<E>,
     permit: CallPermit,
     mut task: FetchTask,
 ) -> TaskFuture {
@@ -344,10 +344,10 @@ pub(super) fn fetch_document<S: Source + 'static, W: Env>(
 }
 
 /// Fetches a document that is stored already, to distinguish failing items from a failing provider.
-pub(super) fn fetch_known_good<S: Source + 'static, W: Env>(
+pub(super) fn fetch_known_good<S: Source + 'static, E: Env>(
     source: &Rc<S>,
-    handle: &StoreHandle<W>,
-    served: Vec<DocumentRef>,
+    handle: &StoreHandle<E>,
+    served_documents: Vec<DocumentRef>,
 ) -> TaskFuture {
     let (source, handle) = (Rc::clone(source), handle.clone());
     Box::pin(async move {
@@ -357,7 +357,7 @@ pub(super) fn fetch_known_good<S: Source + 'static, W: Env>(
             .await
             .unwrap_or_default();
         if candidates.is_empty() {
-            candidates = served;
+            candidates = served_documents;
         }
         while !candidates.is_empty() {
             let index = handle.env.random_sample().index_below(candidates.len());
@@ -411,7 +411,7 @@ async fn send_control_request(source: &impl Source, task: &mut FetchTask) -> Res
             task.control = ControlRequest::Succeeded;
             Ok(())
         }
-        // A refusal of the whole service must not count as a refusal of the document.
+        // A failure of the whole service must not count as a failure of the document.
         Err(failure)
             if matches!(
                 failure.cause.action(RequestScope::Item),
@@ -424,8 +424,8 @@ async fn send_control_request(source: &impl Source, task: &mut FetchTask) -> Res
     }
 }
 
-pub(super) fn commit_batch<W: Env>(
-    handle: &StoreHandle<W>,
+pub(super) fn commit_batch<E: Env>(
+    handle: &StoreHandle<E>,
     batch: CommitBatch,
     recheck: RecheckPolicy,
     now: Timestamp,
@@ -440,8 +440,8 @@ pub(super) fn commit_batch<W: Env>(
 }
 
 /// Closes the session in the ledger.
-pub(super) fn finish_session<W: Env>(
-    handle: &StoreHandle<W>,
+pub(super) fn finish_session<E: Env>(
+    handle: &StoreHandle<E>,
     session: &SessionId,
     now: Timestamp,
 ) -> TaskFuture {
@@ -459,9 +459,9 @@ pub(super) fn refresh_credential<S: Source + 'static>(source: &Rc<S>) -> TaskFut
 }
 
 /// Waits until the credential has changed.
-pub(super) fn watch_credential<S: Source + 'static, W: Env>(
+pub(super) fn watch_credential<S: Source + 'static, E: Env>(
     source: &Rc<S>,
-    env: &Rc<W>,
+    env: &Rc<E>,
 ) -> TaskFuture {
     let (source, env) = (Rc::clone(source), Rc::clone(env));
     Box::pin(async move {

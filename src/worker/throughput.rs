@@ -50,15 +50,15 @@ mod tests {
 
     #[test]
     fn throughput_covers_the_last_half_minute() {
-        let mut rate = Throughput::default();
-        rate.record(0, Timestamp(0));
-        assert_eq!(rate.per_second(Timestamp(100)), None);
+        let mut throughput = Throughput::default();
+        throughput.record(0, Timestamp(0));
+        assert_eq!(throughput.per_second(Timestamp(100)), None);
 
         for second in 1..=100_i64 {
-            rate.record(second.unsigned_abs() * 10, Timestamp(second * 1000));
+            throughput.record(second.unsigned_abs() * 10, Timestamp(second * 1000));
         }
 
-        let rate = rate.per_second(Timestamp(100_000)).expect("there is a rate");
+        let rate = throughput.per_second(Timestamp(100_000)).expect("there is a rate");
         assert!((rate - 10.0).abs() < 0.5, "{rate}");
     }
 }

@@ -14,7 +14,7 @@ pub struct Tracer {
     sample_share: f64,
 }
 
-/// Request that the server has answered, or that has failed.
+/// Request that has ended, with a response or a failure.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FinishedRequest<'a> {
     pub(super) name: &'static str,
@@ -66,7 +66,7 @@ impl Tracer {
             return;
         }
         let trace_id = TraceId::of_session(&self.source, &session.id);
-        let parent = SpanId::of_stage(trace_id, machine.status(), machine.state_since);
+        let parent = SpanId::of_state(trace_id, machine.status(), machine.state_since);
         // Several documents of one item may be requested in the same millisecond.
         let subject = request.item.map_or(request.name, |(_, document)| document);
         let item = request.item.map(|(item, _)| ("item", sanitize_line(item)));
@@ -110,7 +110,7 @@ impl Tracer {
         };
         Span {
             trace_id,
-            id: SpanId::of_stage(trace_id, status, machine.state_since),
+            id: SpanId::of_state(trace_id, status, machine.state_since),
             parent: Some(SpanId::of_session(trace_id)),
             name: status.name(),
             is_request: false,

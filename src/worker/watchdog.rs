@@ -43,11 +43,11 @@ pub struct WatchdogConfig {
     pub exit_process: fn() -> !,
 }
 
-/// Starts the thread, which ends with the process.
+/// Starts the watchdog thread, which ends with the process.
 ///
 /// # Errors
 /// An IO error if the thread cannot be started.
-pub fn start(config: WatchdogConfig) -> std::io::Result<()> {
+pub fn spawn_watchdog(config: WatchdogConfig) -> std::io::Result<()> {
     thread::Builder::new()
         .name("watchdog".to_owned())
         .spawn(move || run_watchdog(&config))

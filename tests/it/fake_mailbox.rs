@@ -16,8 +16,9 @@ use crate::http::limits;
 /// Override of the mailbox's response to a method: returns the name and body to send instead.
 type MethodOverride = Box<dyn FnMut(&str, &Value) -> Option<(String, Value)> + Send>;
 
-/// Fake mailbox. Mails are named in the order of their arrival.
+/// Fake mailbox.
 pub(crate) struct FakeMailbox {
+    /// Ids of the mails, in the order of their arrival.
     pub(crate) emails: Vec<String>,
     /// Mails in the folder `old`; all others are in the inbox.
     pub(crate) in_old_folder: BTreeSet<String>,
@@ -25,14 +26,16 @@ pub(crate) struct FakeMailbox {
     /// mail's id, and the bytes are the id.
     pub(crate) contents: BTreeMap<String, (String, String)>,
     /// Changes of mails, in order; the JMAP state is their number.
-    pub(crate) log: Vec<(EmailChange, String)>,
-    /// Mails that the next requests do not find, each with the number of these requests.
+    pub(crate) change_log: Vec<(EmailChange, String)>,
+    /// Number of the next requests that do not find a mail, by its id.
     pub(crate) not_found_counts: BTreeMap<String, usize>,
     /// True if queries return the total number of mails.
     pub(crate) reports_total: bool,
     /// Id of the account that owns the mails.
     pub(crate) account: &'static str,
+    /// JMAP session object (RFC 8620 §2).
     pub(crate) session: Value,
+    /// State of the session that the responses report.
     pub(crate) session_state: String,
     pub(crate) token: &'static str,
     /// Response to all requests with this path prefix, instead of the mailbox's own.
@@ -64,7 +67,7 @@ impl FakeMailbox {
             emails: (0..count).map(|n| format!("M{n}")).collect(),
             in_old_folder: BTreeSet::new(),
             contents: BTreeMap::new(),
-            log: Vec::new(),
+            change_log: Vec::new(),
             not_found_counts: BTreeMap::new(),
             reports_total: true,
             account: "alice",
@@ -132,13 +135,13 @@ impl FakeMailbox {
     /// Adds a mail at a position in the order of arrival.
     pub(crate) fn insert(&mut self, at: usize, id: &str) {
         self.emails.insert(at, id.to_owned());
-        self.log.push((EmailChange::Created, id.to_owned()));
+        self.change_log.push((EmailChange::Created, id.to_owned()));
     }
 
     /// Destroys all mails for which `is_destroyed` returns true.
     pub(crate) fn destroy(&mut self, is_destroyed: impl Fn(&str) -> bool) {
         let destroyed = self.emails.extract_if(.., |id| is_destroyed(id));
-        self.log.extend(destroyed.map(|id| (EmailChange::Destroyed, id)));
+        self.change_log.extend(destroyed.map(|id| (EmailChange::Destroyed, id)));
     }
 
     /// Moves a mail from one folder to the other.
@@ -146,7 +149,7 @@ impl FakeMailbox {
         if !self.in_old_folder.remove(id) {
             self.in_old_folder.insert(id.to_owned());
         }
-        self.log.push((EmailChange::Updated, id.to_owned()));
+        self.change_log.push((EmailChange::Updated, id.to_owned()));
     }
 
     /// Replaces the account by another one.
@@ -165,18 +168,18 @@ impl FakeMailbox {
         if !request.head.to_ascii_lowercase().contains(&format!("bearer {}\r\n", self.token)) {
             return plain_response("401 Unauthorized", "", "");
         }
-        let json = |value: &Value| {
+        let json_response = |value: &Value| {
             plain_response("200 OK", "Content-Type: application/json\r\n", value.to_string())
         };
         match request.path() {
             "/.well-known/jmap" => plain_response("301 Moved", "Location: /jmap/session\r\n", ""),
-            "/jmap/session" => json(&self.session),
-            "/jmap/" => json(&self.call(&serde_json::from_slice(&request.body).unwrap())),
-            path => self.bytes(path),
+            "/jmap/session" => json_response(&self.session),
+            "/jmap/" => json_response(&self.call(&serde_json::from_slice(&request.body).unwrap())),
+            path => self.download(path),
         }
     }
 
-    fn bytes(&self, path: &str) -> Vec<u8> {
+    fn download(&self, path: &str) -> Vec<u8> {
         let blob = path.strip_prefix("/get/alice/").and_then(|rest| rest.split('/').next());
         let mut contents = self.emails.iter().map(|id| self.content(id));
         match contents.find(|(known, _)| Some(known.as_str()) == blob) {
@@ -212,7 +215,7 @@ impl FakeMailbox {
             self.method_override.as_mut().and_then(|respond| respond(method, arguments));
         let (name, body) = overridden.unwrap_or_else(|| {
             if is_own_account {
-                self.method(method, arguments)
+                self.call_method(method, arguments)
             } else {
                 ("error".to_owned(), json!({"type": "accountNotFound"}))
             }
@@ -220,7 +223,7 @@ impl FakeMailbox {
         json!({"methodResponses": [[name, body, id]], "sessionState": self.session_state})
     }
 
-    fn method(&mut self, method: &str, arguments: &Value) -> (String, Value) {
+    fn call_method(&mut self, method: &str, arguments: &Value) -> (String, Value) {
         let body = match method {
             "Email/query" => self.query(arguments),
             "Email/get" => self.get(arguments),
@@ -253,17 +256,17 @@ impl FakeMailbox {
                 }
             },
         };
-        let limit = self.truncated_ids(&arguments["limit"]);
+        let limit = self.effective_limit(&arguments["limit"]);
         let ids: Vec<&&String> = found.iter().skip(from).take(limit).collect();
         let mut body =
-            json!({"ids": ids, "queryState": self.log.len().to_string(), "position": from});
+            json!({"ids": ids, "queryState": self.change_log.len().to_string(), "position": from});
         if arguments["calculateTotal"] == true && self.reports_total {
             body["total"] = json!(found.len());
         }
         body
     }
 
-    fn truncated_ids(&self, limit: &Value) -> usize {
+    fn effective_limit(&self, limit: &Value) -> usize {
         let limit = usize::try_from(limit.as_u64().unwrap()).unwrap();
         if self.ignores_limits { usize::MAX } else { limit }
     }
@@ -275,9 +278,9 @@ impl FakeMailbox {
         }
         let (list, not_found): (Vec<&Value>, Vec<&Value>) = ids.iter().partition(|id| {
             let id = id.as_str().unwrap();
-            let left = self.not_found_counts.get_mut(id).filter(|left| **left > 0);
-            let is_hidden = left.is_some();
-            left.into_iter().for_each(|left| *left -= 1);
+            let count = self.not_found_counts.get_mut(id).filter(|count| **count > 0);
+            let is_hidden = count.is_some();
+            count.into_iter().for_each(|count| *count -= 1);
             !is_hidden && self.emails.iter().any(|known| id == known)
         });
         let list: Vec<Value> = list
@@ -290,19 +293,19 @@ impl FakeMailbox {
                     "size": bytes.len(), "mailboxIds": {folder: true}, "receivedAt": "2024-05-01T00:00:00Z"})
             })
             .collect();
-        json!({"state": self.log.len().to_string(), "list": list, "notFound": not_found})
+        json!({"state": self.change_log.len().to_string(), "list": list, "notFound": not_found})
     }
 
     fn changes(&self, arguments: &Value) -> Value {
         let Ok(since) = arguments["sinceState"].as_str().unwrap().parse::<usize>() else {
             return json!({"type": "invalidArguments", "arguments": ["sinceState"]});
         };
-        if self.log.len() < since {
+        if self.change_log.len() < since {
             return json!({"type": "cannotCalculateChanges"});
         }
-        let max = self.truncated_ids(&arguments["maxChanges"]);
-        let new = self.log.len().min(since.saturating_add(max));
-        let entries = &self.log[since..new];
+        let max = self.effective_limit(&arguments["maxChanges"]);
+        let new_state = self.change_log.len().min(since.saturating_add(max));
+        let entries = &self.change_log[since..new_state];
         let ids = |kind: EmailChange| -> BTreeSet<&String> {
             entries.iter().filter(|(change, _)| *change == kind).map(|(_, id)| id).collect()
         };
@@ -316,7 +319,8 @@ impl FakeMailbox {
             .collect();
         let only_destroyed: Vec<_> = destroyed.iter().filter(|id| !created.contains(*id)).collect();
         let only_created: Vec<_> = created.iter().filter(|id| !destroyed.contains(*id)).collect();
-        json!({"newState": new.to_string(), "hasMoreChanges": new < self.log.len(),
+        json!({"newState": new_state.to_string(),
+            "hasMoreChanges": new_state < self.change_log.len(),
             "created": only_created, "updated": updated, "destroyed": only_destroyed})
     }
 }

@@ -19,7 +19,7 @@ pub(crate) enum ProxyBehaviour {
     /// Forwards to this server, whatever host is requested.
     Forward(SocketAddr),
     /// Responds itself: over HTTP with these bytes, over SOCKS with the first byte as reply code.
-    Reply(&'static [u8]),
+    Respond(&'static [u8]),
 }
 
 /// Fake proxy. It listens until the test's runtime ends.
@@ -102,7 +102,7 @@ async fn serve_http(
     log.lock().unwrap().push(head.clone());
     let address = match behaviour {
         ProxyBehaviour::Forward(address) => address,
-        ProxyBehaviour::Reply(response) => return stream.write_all(response).await.ok(),
+        ProxyBehaviour::Respond(response) => return stream.write_all(response).await.ok(),
     };
     let mut server = TcpStream::connect(address).await.ok()?;
     if head.starts_with("CONNECT ") {
@@ -125,7 +125,7 @@ async fn serve_http(
             server_writer.shutdown().await.ok()
         },
         async {
-            // One request per connection, because the next one has an absolute form to convert too.
+            // Only one request per connection, because only the first request target is converted.
             let mut status = vec![0; "HTTP/1.1 200".len()];
             server_reader.read_exact(&mut status).await.ok()?;
             let mut reason = Vec::new();
@@ -172,7 +172,7 @@ async fn serve_socks(
 
     let reply = |code: u8| [5, code, 0, 1, 0, 0, 0, 0, 0, 0];
     match behaviour {
-        ProxyBehaviour::Reply(code) => stream.write_all(&reply(code[0])).await.ok(),
+        ProxyBehaviour::Respond(code) => stream.write_all(&reply(code[0])).await.ok(),
         ProxyBehaviour::Forward(address) => {
             let mut server = TcpStream::connect(address).await.ok()?;
             stream.write_all(&reply(0)).await.ok()?;

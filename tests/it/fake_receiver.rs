@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::mpsc::{Receiver as Queue, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -22,7 +22,7 @@ pub(crate) struct ReceivedPost {
 /// HTTP server that listens until the test process ends.
 pub(crate) struct FakeReceiver {
     pub(crate) address: SocketAddr,
-    received: Queue<ReceivedPost>,
+    received: Receiver<ReceivedPost>,
 }
 
 impl ReceivedPost {

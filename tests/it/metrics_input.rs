@@ -10,6 +10,7 @@ use cynosure::telemetry::to_prometheus;
 
 use crate::commands::test_home::TestHome;
 
+/// 2100-01-01 00:00 UTC, later than any run.
 const AFTER_RUN: Timestamp = Timestamp(4_102_444_800_000);
 
 fn collect_after_run(home: &TestHome) -> cynosure::telemetry::MetricsSnapshot {

@@ -32,14 +32,14 @@ fn histogram_buckets_are_cumulative() {
     let text = to_prometheus(&metrics_input(1));
 
     let buckets = lines(&text, "cynosure_request_duration_seconds_bucket");
-    let count = |bound: &str| {
+    let bucket_count = |bound: &str| {
         let label = format!("le=\"{bound}\"");
         let line = buckets.iter().find(|line| line.contains(&label));
         line.and_then(|line| line.rsplit(' ').next()).unwrap_or_default().to_owned()
     };
     assert_eq!(buckets.len(), 15);
     assert_eq!(
-        ["0.005", "0.01", "0.05", "1", "300", "+Inf"].map(count),
+        ["0.005", "0.01", "0.05", "1", "300", "+Inf"].map(bucket_count),
         ["1", "2", "4", "5", "5", "6"]
     );
     let sum = lines(&text, "cynosure_request_duration_seconds_sum");

@@ -13,13 +13,13 @@ const MAIL: &str = "urn:ietf:params:jmap:mail";
 /// Ids per call. Every server accepts this many: see `maxObjectsInGet` in RFC 8620 §2.
 const PAGE_IDS: usize = 500;
 
-/// Mailbox, as returned by its server.
+/// JMAP session with the account of one user.
 pub(crate) struct JmapAccount {
     http: TestHttpClient,
     user: String,
     password: String,
     /// URL to which the URLs of the session are relative.
-    base: Url,
+    base_url: Url,
     session: Value,
 }
 
@@ -34,8 +34,8 @@ impl JmapAccount {
     pub(crate) fn open(url: &str, user: &str, password: &str) -> Self {
         let http = TestHttpClient::new();
         let response = http.send(|client| client.get(url).basic_auth(user, Some(password)));
-        let (session, base) = (response.json(), response.url);
-        Self { http, user: user.into(), password: password.into(), base, session }
+        let (session, base_url) = (response.json(), response.url);
+        Self { http, user: user.into(), password: password.into(), base_url, session }
     }
 
     /// Returns every message of the mailbox, which must not change meanwhile.
@@ -77,7 +77,7 @@ impl JmapAccount {
             .replace("{blobId}", &email.blob)
             .replace("{name}", "mail")
             .replace("{type}", "application%2Foctet-stream");
-        let url = self.base.join(&path).expect("the server gives URLs");
+        let url = self.base_url.join(&path).expect("the server gives URLs");
         self.http.send(|client| self.authenticated(client.get(url))).body.to_vec()
     }
 
@@ -85,7 +85,8 @@ impl JmapAccount {
     fn call(&self, method: &str, mut arguments: Value) -> Value {
         arguments["accountId"] = self.account_id().into();
         let request = json!({ "using": [CORE, MAIL], "methodCalls": [[method, arguments, "0"]] });
-        let url = self.base.join(&text(&self.session["apiUrl"])).expect("the server gives URLs");
+        let url =
+            self.base_url.join(&text(&self.session["apiUrl"])).expect("the server gives URLs");
         let response = self.http.send(|client| {
             self.authenticated(client.post(url))
                 .header("Content-Type", "application/json")

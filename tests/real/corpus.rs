@@ -1,5 +1,5 @@
-//! Mail of the tests: 6,046 messages that were really sent, and crafted ones that break careless
-//! parsers.
+//! Mail of the tests: 6,046 messages that were really sent, and crafted ones that careless parsers
+//! handle wrongly.
 
 use std::path::Path;
 
@@ -36,14 +36,14 @@ pub(crate) fn real_mails(count: usize) -> Option<Vec<Vec<u8>>> {
     assert_eq!(paths.len(), MAILS, "the corpus in {FOLDER} is incomplete");
     paths.sort();
 
-    Some(paths.iter().take(count).map(|path| normalize_line_ends(path)).collect())
+    Some(paths.iter().take(count).map(|path| read_normalized_mail(path)).collect())
 }
 
 /// Reads a mail in the form in which a server stores it: without the mbox `From ` line, and with
 /// CRLF line ends.
-fn normalize_line_ends(path: &Path) -> Vec<u8> {
+fn read_normalized_mail(path: &Path) -> Vec<u8> {
     let file = fs::read(path).expect("the corpus can be read");
-    assert!(!file.contains(&0), "IMAP carries no NUL, and {} has one", path.display());
+    assert!(!file.contains(&0), "IMAP cannot transfer NUL bytes, and {} has one", path.display());
     let mut lines = file.split_inclusive(|&byte| byte == b'\n').peekable();
     lines.next_if(|line| line.starts_with(b"From "));
 

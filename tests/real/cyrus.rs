@@ -25,7 +25,7 @@ const ADMIN: &str = "cyrus";
 /// Name of the server, and the realm of its users.
 const SERVER_NAME: &str = "mail.example.com";
 
-/// Name of its folder in `target/real`.
+/// Name of the folder in `target/real` into which `make setup` unpacks it.
 const SETUP_NAME: &str = "cyrus";
 
 /// Paths of the programs and of Cyrus's private libraries in the unpacked package.
@@ -86,7 +86,7 @@ impl CyrusServer {
         for port in [imap_port, http_port] {
             wait_until("Cyrus listens", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
         }
-        server.make_mailbox();
+        server.create_mailbox();
         Some(server)
     }
 
@@ -101,7 +101,7 @@ impl CyrusServer {
     }
 
     /// Deletes the records of expunged messages. The server can then no longer calculate the
-    /// changes since the time before.
+    /// changes since an earlier state.
     pub(crate) fn expire_history(&self) {
         let folder = self.folder.path();
         let status = cyrus_command(folder, "cyr_expire")
@@ -118,7 +118,7 @@ impl CyrusServer {
         FrozenProcesses(self)
     }
 
-    fn make_mailbox(&self) {
+    fn create_mailbox(&self) {
         let mut admin = ImapSession::login(self.imap_port, ADMIN, PASSWORD);
         admin.create(&format!("user/{USER}"));
         let mut user = self.imap();
@@ -154,8 +154,8 @@ fn program(root: &Path, name: &str) -> PathBuf {
     root.join(PROGRAMS).join(name)
 }
 
-/// Returns the folders of Cyrus's private libraries, one per architecture.
-fn libraries(root: &Path) -> OsString {
+/// Returns the search path of Cyrus's private libraries: one folder per architecture.
+fn library_path(root: &Path) -> OsString {
     let folders = fs::read_dir(root.join(LIBRARIES)).expect("Cyrus is unpacked");
     let paths = folders.map(|entry| entry.expect("the folder can be listed").path());
     std::env::join_paths(paths).expect("no path has a colon")
@@ -172,7 +172,7 @@ fn cyrus_command(folder: &Path, name: &str) -> Command {
     let root = folder.join(SETUP_NAME);
     let mut command = Command::new("setpriv");
     command.args(["--reuid", "cyrus", "--regid", "mail", "--init-groups", "--pdeathsig", "TERM"]);
-    command.arg(program(&root, name)).env("LD_LIBRARY_PATH", libraries(&root));
+    command.arg(program(&root, name)).env("LD_LIBRARY_PATH", library_path(&root));
     command
 }
 
@@ -200,11 +200,11 @@ fn free_port() -> u16 {
     listener.local_addr().expect("a bound socket has an address").port()
 }
 
-/// Writes the configuration and the users, and makes the server's user the owner of the folder.
+/// Writes the configuration, creates the mail users, and makes user cyrus the owner of the folder.
 fn write_config(folder: &Path, imap_port: u16, http_port: u16) {
     // Without `conf/db` the server works, but at a fiftieth of its speed.
-    for part in ["conf/db", "conf/log", "conf/msg", "conf/proc", "conf/socket", "run", "spool"] {
-        fs::create_dir_all(folder.join(part)).expect("the folder is ours");
+    for name in ["conf/db", "conf/log", "conf/msg", "conf/proc", "conf/socket", "run", "spool"] {
+        fs::create_dir_all(folder.join(name)).expect("the folder is ours");
     }
     fs::write(folder.join("imapd.conf"), imapd_conf(folder)).expect("the folder is ours");
     fs::write(folder.join("cyrus.conf"), cyrus_conf(folder, imap_port, http_port))
@@ -229,7 +229,7 @@ fn add_user(folder: &Path, user: &str) {
     let mut stdin = child.stdin.take().expect("its input is piped");
     stdin.write_all(PASSWORD.as_bytes()).expect("saslpasswd2 reads the password");
     drop(stdin);
-    assert!(child.wait().expect("saslpasswd2 ends").success(), "{user} can't be added");
+    assert!(child.wait().expect("saslpasswd2 ends").success(), "cannot add the user {user}");
 }
 
 fn imapd_conf(folder: &Path) -> String {

@@ -1,5 +1,5 @@
-//! Disks that are really full: the run ends with one sentence and the right exit code, loses
-//! nothing, and continues once there is room.
+//! Disks that are really full: the run ends with one sentence and the right exit code and loses
+//! nothing, and a later run continues once there is room.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,36 +12,39 @@ use crate::test_program::TestFolder;
 /// Items of the mailbox: about 1,600 messages, 15 MB.
 const ITEMS: u32 = 1_000;
 
-/// Mount option with room for all of them.
-const ROOMY_BYTES: &str = "size=200m";
+/// Mount option for a size with room for all of them.
+const ROOMY_SIZE_OPTION: &str = "size=200m";
 
 #[test]
 fn a_full_archive_disk_stops_the_run_and_loses_nothing() {
-    assert_fills_up("downloads", "size=3m");
+    assert_stops_and_resumes("downloads", "size=3m");
 }
 
 #[test]
 fn a_full_ledger_disk_stops_the_run_and_loses_nothing() {
-    assert_fills_up("state", "size=400k");
+    assert_stops_and_resumes("state", "size=400k");
 }
 
-fn assert_fills_up(folder: &str, size: &str) {
-    let demo =
-        demo::start(DemoOptions { items: ITEMS, ..DemoOptions::default() }).expect("it starts");
+/// Asserts that a run stops when the disk of this folder is full, and that the next one completes.
+fn assert_stops_and_resumes(folder: &str, size_option: &str) {
+    let demo = demo::start(DemoOptions { items: ITEMS, ..DemoOptions::default() })
+        .expect("the service starts");
     let test_folder = TestFolder::new(&configuration(&demo));
-    let Some(mut mount) = TmpfsMount::new(test_folder.path().join(folder), size) else { return };
+    let Some(mut mount) = TmpfsMount::new(test_folder.path().join(folder), size_option) else {
+        return;
+    };
 
-    let full = test_folder.run_once();
-    assert_eq!(full.code, Some(74), "{full:?}");
-    let sentence = full.output.lines().last().unwrap_or_default();
+    let stopped = test_folder.run_once();
+    assert_eq!(stopped.code, Some(74), "{stopped:?}");
+    let sentence = stopped.output.lines().last().unwrap_or_default();
     assert!(sentence.contains("full") && sentence.contains("free"), "{sentence}");
     assert!(sentence.contains(&*mount.0.to_string_lossy()), "it names the folder: {sentence}");
 
-    mount.resize(ROOMY_BYTES);
-    let done = test_folder.run_once();
-    assert_eq!(done.code, Some(0), "{done:?}");
-    let all = format!("listed {ITEMS} = stored {ITEMS} + gone 0 + quarantined 0");
-    assert!(done.output.contains(&all), "{done:?}");
+    mount.resize(ROOMY_SIZE_OPTION);
+    let resumed = test_folder.run_once();
+    assert_eq!(resumed.code, Some(0), "{resumed:?}");
+    let summary = format!("listed {ITEMS} = stored {ITEMS} + gone 0 + quarantined 0");
+    assert!(resumed.output.contains(&summary), "{resumed:?}");
     test_folder.run_successfully(&["verify"]);
 }
 
@@ -54,14 +57,14 @@ fn configuration(demo: &DemoServer) -> String {
 struct TmpfsMount(PathBuf);
 
 impl TmpfsMount {
-    fn new(folder: PathBuf, size: &str) -> Option<Self> {
+    fn new(folder: PathBuf, size_option: &str) -> Option<Self> {
         fs_err::create_dir_all(&folder).expect("the folder is ours");
-        let mounted = mount_tmpfs(&["-t", "tmpfs", "-o", size, "tmpfs"], &folder);
+        let mounted = mount_tmpfs(&["-t", "tmpfs", "-o", size_option, "tmpfs"], &folder);
         if mounted { Some(Self(folder)) } else { skip("root, and mount") }
     }
 
-    fn resize(&mut self, size: &str) {
-        let options = format!("remount,{size}");
+    fn resize(&mut self, size_option: &str) {
+        let options = format!("remount,{size_option}");
         assert!(mount_tmpfs(&["-o", &options], &self.0), "the mount is ours");
     }
 }

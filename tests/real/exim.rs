@@ -14,7 +14,7 @@ use crate::wait::wait_until;
 const USER: &str = "me";
 pub(crate) const PASSWORD: &str = "hunter2-of-the-mail";
 
-/// Name of its folder in `target/real`.
+/// Name of the folder in `target/real` into which `make setup` unpacks it.
 const SETUP_NAME: &str = "exim";
 
 /// Path of the program in the unpacked package.
@@ -46,7 +46,7 @@ impl EximServer {
         }
         let folder = ProcessSandbox::world_accessible();
         copy_unpacked(SETUP_NAME, folder.path());
-        make_certificate(folder.path());
+        create_certificate(folder.path());
         for name in ["spool", "mail", "log"] {
             fs::create_dir(folder.path().join(name)).expect("the folder is ours");
             chown_to_server(&folder.path().join(name));
@@ -93,7 +93,7 @@ impl Drop for EximServer {
 }
 
 /// Returns the configuration table that sends alerts to the mailbox.
-pub(crate) fn alert_mail(port: u16, protection: &str, password_file: &str) -> String {
+pub(crate) fn alert_mail_config(port: u16, protection: &str, password_file: &str) -> String {
     format!(
         "[alert.mail]\nserver = \"127.0.0.1\"\nport = {port}\nprotection = \"{protection}\"\n\
          from = \"cynosure@example.com\"\nto = [\"me@example.com\"]\nusername = \"{USER}\"\n\
@@ -102,7 +102,7 @@ pub(crate) fn alert_mail(port: u16, protection: &str, password_file: &str) -> St
 }
 
 /// Creates a self-signed certificate, for clients that are configured to trust it.
-fn make_certificate(folder: &Path) {
+fn create_certificate(folder: &Path) {
     let status = Command::new(OPENSSL)
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
         .args(["-nodes", "-days", "30", "-subj", "/CN=127.0.0.1"])
@@ -145,17 +145,17 @@ rfc1413_query_timeout = 0s
 never_users = root
 deliver_drop_privilege = true
 log_selector = +smtp_protocol_error +smtp_syntax_error
-acl_smtp_rcpt = known_people
-acl_smtp_data = everything
+acl_smtp_rcpt = check_recipient
+acl_smtp_data = accept_all
 begin acl
-known_people:
+check_recipient:
   deny !authenticated = *
   accept domains = example.com
   deny
-everything:
+accept_all:
   accept
 begin routers
-here:
+local:
   driver = accept
   transport = mailbox
 begin transports

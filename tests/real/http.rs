@@ -18,7 +18,7 @@ pub(crate) struct TestHttpResponse {
 
 impl TestHttpClient {
     pub(crate) fn new() -> Self {
-        // Fails for a second client of this process, because a provider is installed already.
+        // Fails for a second client of this process, because the provider is installed already.
         rustls::crypto::ring::default_provider().install_default().ok();
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let client = Client::builder().no_proxy().build().expect("a client with default settings");
@@ -26,9 +26,9 @@ impl TestHttpClient {
     }
 
     /// Sends a request, which has to succeed, and returns the response.
-    pub(crate) fn send(&self, request: impl FnOnce(&Client) -> RequestBuilder) -> TestHttpResponse {
+    pub(crate) fn send(&self, build: impl FnOnce(&Client) -> RequestBuilder) -> TestHttpResponse {
         self.runtime.block_on(async {
-            let response = request(&self.client).send().await.expect("the server responds");
+            let response = build(&self.client).send().await.expect("the server responds");
             let response = response.error_for_status().expect("the status is a success");
             let url = response.url().clone();
             TestHttpResponse { url, body: response.bytes().await.expect("the body is complete") }

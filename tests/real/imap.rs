@@ -16,7 +16,7 @@ impl ImapSession {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the server accepts");
         stream.set_nodelay(true).expect("a connected socket has options");
         let mut imap = Self { stream: BufReader::new(stream) };
-        imap.line();
+        imap.read_line();
         imap.command(&format!("LOGIN {user} {password}"));
         imap
     }
@@ -36,7 +36,8 @@ impl ImapSession {
             let mut command = format!("APPEND {folder}").into_bytes();
             for mail in batch {
                 // Non-synchronizing literals (RFC 7888). Cyrus accepts a bare LF only in a literal
-                // that is declared binary (RFC 3516), in which it rewrites some other mails.
+                // that is declared binary (RFC 3516). Other mails are not, because Cyrus rewrites
+                // some of them in a binary literal.
                 let binary = if has_bare_lf(mail) { "~" } else { "" };
                 let literal = format!(" {binary}{{{}+}}\r\n", mail.len());
                 command.extend_from_slice(literal.as_bytes());
@@ -85,12 +86,12 @@ impl ImapSession {
         self.stream.get_mut().write_all(&tagged).expect("the server reads");
         let mut untagged = Vec::new();
         loop {
-            let line = self.line();
+            let line = self.read_line();
             if let Some(status) = line.strip_prefix("a ") {
                 assert!(
                     status.starts_with("OK"),
                     "the response to {} is {status}",
-                    response_summary(command)
+                    command_prefix(command)
                 );
                 return untagged;
             }
@@ -98,7 +99,7 @@ impl ImapSession {
         }
     }
 
-    fn line(&mut self) -> String {
+    fn read_line(&mut self) -> String {
         let mut line = String::new();
         let length = self.stream.read_line(&mut line).expect("the server responds in ASCII");
         assert!(length > 0, "the server closed the connection");
@@ -116,6 +117,6 @@ fn uid_set(uids: &[u32]) -> String {
     uids.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
 }
 
-fn response_summary(command: &[u8]) -> String {
+fn command_prefix(command: &[u8]) -> String {
     String::from_utf8_lossy(&command[..command.len().min(60)]).into_owned()
 }

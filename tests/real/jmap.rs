@@ -19,9 +19,9 @@ fn the_server_returns_the_imported_mail() {
     server.imap().append("INBOX", &mails);
     let account = account(&server);
 
-    let messages = account.emails().iter().map(|email| hash(&account.download(email))).collect();
+    let downloaded = account.emails().iter().map(|email| hash(&account.download(email))).collect();
 
-    assert_holds(messages, &mails);
+    assert_same_mails(downloaded, &mails);
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn every_message_of_a_mailbox_is_stored_byte_for_byte() {
 
     let (output, stored) = test_folder.extract();
 
-    assert_holds(stored, &mails);
+    assert_same_mails(stored, &mails);
     let threads = emails.iter().map(|email| &email.thread).collect::<BTreeSet<_>>().len();
     let summary = format!("listed {threads} = stored {threads} + gone 0 + quarantined 0");
     assert!(output.contains(&summary), "{summary} is not in: {output}");
@@ -46,13 +46,13 @@ fn every_message_of_a_mailbox_is_stored_byte_for_byte() {
 }
 
 #[test]
-fn a_later_session_stores_just_the_new_mail() {
+fn a_later_session_stores_only_the_new_mail() {
     let Some((server, mails)) = prepare(650) else { return };
     let (old, new) = mails.split_at(600);
     let test_folder = test_folder(&server);
     let mut imap = server.imap();
     imap.append("INBOX", old);
-    assert_holds(test_folder.extract().1, old);
+    assert_same_mails(test_folder.extract().1, old);
 
     imap.select("INBOX");
     let uids = imap.uids();
@@ -63,7 +63,7 @@ fn a_later_session_stores_just_the_new_mail() {
     imap.append("INBOX", &new[..40]);
     imap.append("Sent", &new[40..]);
 
-    assert_holds(test_folder.extract().1, new);
+    assert_same_mails(test_folder.extract().1, new);
     assert_eq!(test_folder.extract().1.len(), 0, "a session without new mail stored some");
 }
 
@@ -74,9 +74,9 @@ fn an_expired_cursor_costs_a_listing_and_no_download() {
     let test_folder = test_folder(&server);
     let mut imap = server.imap();
     imap.append("INBOX", old);
-    assert_holds(test_folder.extract().1, old);
+    assert_same_mails(test_folder.extract().1, old);
     imap.append("INBOX", &new[..20]);
-    assert_holds(test_folder.extract().1, &new[..20]);
+    assert_same_mails(test_folder.extract().1, &new[..20]);
     let account = account(&server);
     let cursor = account.state();
 
@@ -87,12 +87,12 @@ fn an_expired_cursor_costs_a_listing_and_no_download() {
     imap.append("INBOX", &new[20..]);
     assert_eq!(account.changes_error(&cursor).as_deref(), Some("cannotCalculateChanges"));
 
-    assert_holds(test_folder.extract().1, &new[20..]);
+    assert_same_mails(test_folder.extract().1, &new[20..]);
     assert_eq!(test_folder.extract().1.len(), 0, "the new cursor was not saved");
 }
 
 #[test]
-fn a_frozen_server_is_waited_for() {
+fn a_run_waits_for_a_frozen_server() {
     let Some((server, mails)) = prepare(corpus::MAILS) else { return };
     server.imap().append("INBOX", &mails);
     let test_folder = test_folder(&server);
@@ -108,7 +108,7 @@ fn a_frozen_server_is_waited_for() {
     drop(frozen);
 
     assert!(run.wait().success());
-    assert_holds(test_folder.sessions().into_values().flatten().collect(), &mails);
+    assert_same_mails(test_folder.sessions().into_values().flatten().collect(), &mails);
 }
 
 /// Starts a server with an empty mailbox, and reads real mail to import.
@@ -134,15 +134,19 @@ auth = {{ type = "basic", username = "{USER}", password = {{ file = "password" }
     test_folder
 }
 
-/// Asserts that the messages are exactly these mails, each once and unchanged.
-fn assert_holds(messages: Vec<Hash>, mails: &[Vec<u8>]) {
+/// Asserts that these are the hashes of exactly these mails, each once.
+fn assert_same_mails(actual: Vec<Hash>, mails: &[Vec<u8>]) {
     let expected = hashes(mails);
-    let all = messages.len();
-    let distinct: BTreeSet<_> = messages.into_iter().collect();
+    let total = actual.len();
+    let distinct: BTreeSet<_> = actual.into_iter().collect();
     let missing = expected.difference(&distinct).count();
-    let foreign = distinct.difference(&expected).count();
-    let repeated = all - distinct.len();
-    assert_eq!((missing, foreign, repeated), (0, 0, 0), "(missing, foreign, repeated) of {all}");
+    let unexpected = distinct.difference(&expected).count();
+    let repeated = total - distinct.len();
+    assert_eq!(
+        (missing, unexpected, repeated),
+        (0, 0, 0),
+        "(missing, unexpected, repeated) of {total}"
+    );
 }
 
 /// Returns the distinct contents, because a server may show equal ones as one message.

@@ -15,7 +15,8 @@ use crate::wait::{sleep, wait_until};
 /// Items of the mailbox, each a thread of one or more documents.
 const ITEMS: u64 = 20_000;
 
-/// Approximate number of their documents. The pace of the kills depends on it, but no assertion.
+/// Approximate number of their documents. The pace of the kills depends on it, but no assertion
+/// does.
 const DOCUMENTS: u64 = 32_000;
 
 const KILLS: u64 = 100;
@@ -50,8 +51,9 @@ fn a_hundred_kills_lose_nothing_and_store_nothing_twice() {
     assert_eq!(number_at(&status, "downloaded_threads"), Some(ITEMS), "{status}");
 
     let counters = service.counters();
-    let documents = number_at(&counters, "messages_served").expect("it counts served messages");
-    let refetched = number_at(&counters, "messages_served_again").expect("and those served again");
+    let documents = number_at(&counters, "messages_served").expect("the service counts messages");
+    let refetched =
+        number_at(&counters, "messages_served_again").expect("the service counts repeats");
     let stored: usize = test_folder.sessions().values().map(Vec::len).sum();
     assert_eq!(
         u64::try_from(stored).ok(),
@@ -60,7 +62,10 @@ fn a_hundred_kills_lose_nothing_and_store_nothing_twice() {
     );
     println!("after {KILLS} kills, {refetched} of {documents} documents were fetched again");
     let refetched_max = KILLS * BATCH_ITEMS_MAX;
-    assert!(refetched <= refetched_max, "a kill costs more than a batch: {refetched} in all");
+    assert!(
+        refetched <= refetched_max,
+        "more than one batch per kill was fetched again: {refetched}"
+    );
 }
 
 /// Kills run after run, so that the kills spread over the whole extraction.
@@ -125,17 +130,18 @@ impl DemoProcess {
         Self { folder, _process: process }
     }
 
-    /// Returns the configuration that it printed, which extracts its mailbox.
+    /// Returns the configuration that the service printed, which extracts its mailbox.
     fn config(&self) -> String {
         fs::read_to_string(self.folder.path().join("config.toml")).expect("TOML is UTF-8")
     }
 
     fn counters(&self) -> Value {
         let config: toml::Table = self.config().parse().expect("the service prints TOML");
-        let mut sources = config["source"].as_table().expect("it has a source").values();
+        let mut sources =
+            config["source"].as_table().expect("the configuration has sources").values();
         let url = sources.next().and_then(|source| source["url"].as_str());
         let url = Url::parse(url.expect("a source has a URL")).expect("the URL is valid");
-        let counters = url.join("/demo/counters").expect("the path is valid");
-        TestHttpClient::new().send(|client| client.get(counters)).json()
+        let counters_url = url.join("/demo/counters").expect("the path is valid");
+        TestHttpClient::new().send(|client| client.get(counters_url)).json()
     }
 }

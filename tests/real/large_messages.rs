@@ -49,10 +49,10 @@ fn serve_connection(stream: &TcpStream, count: usize, bytes: usize) -> io::Resul
     let mut reader = BufReader::new(stream);
     while let Some((path, body)) = read_request(&mut reader)? {
         match path.as_str() {
-            "/session" => send(stream, &session())?,
+            "/session" => send_json(stream, &session())?,
             "/api" => {
                 let request = serde_json::from_slice(&body)?;
-                send(stream, &call(&request, count, bytes))?;
+                send_json(stream, &handle_call(&request, count, bytes))?;
             }
             _message => send_message(stream, bytes)?,
         }
@@ -62,8 +62,8 @@ fn serve_connection(stream: &TcpStream, count: usize, bytes: usize) -> io::Resul
 
 /// Reads the path and the body of the next request; `None` at the end of the connection.
 fn read_request(reader: &mut BufReader<&TcpStream>) -> io::Result<Option<(String, Vec<u8>)>> {
-    let mut first = String::new();
-    if reader.read_line(&mut first)? == 0 {
+    let mut request_line = String::new();
+    if reader.read_line(&mut request_line)? == 0 {
         return Ok(None);
     }
     let mut length = 0;
@@ -80,7 +80,7 @@ fn read_request(reader: &mut BufReader<&TcpStream>) -> io::Result<Option<(String
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
-    let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
+    let path = request_line.split(' ').nth(1).unwrap_or_default().to_owned();
     Ok(Some((path, body)))
 }
 
@@ -98,7 +98,7 @@ fn session() -> Value {
     })
 }
 
-fn call(request: &Value, count: usize, bytes: usize) -> Value {
+fn handle_call(request: &Value, count: usize, bytes: usize) -> Value {
     let call = &request["methodCalls"][0];
     let (method, arguments) = (&call[0], &call[1]);
     let result = match method.as_str() {
@@ -108,7 +108,7 @@ fn call(request: &Value, count: usize, bytes: usize) -> Value {
             json!({"ids": ids, "queryState": "0", "position": 0, "total": count})
         }
         Some("Email/get") => {
-            let ids = arguments["ids"].as_array().expect("it names the messages");
+            let ids = arguments["ids"].as_array().expect("the request has ids");
             let list =
                 ids.iter().map(|id| json!({"id": id, "blobId": id, "threadId": id, "size": bytes}));
             json!({"state": "0", "list": list.collect::<Vec<_>>(), "notFound": []})
@@ -119,7 +119,7 @@ fn call(request: &Value, count: usize, bytes: usize) -> Value {
     json!({"methodResponses": [[name, result, call[2]]], "sessionState": "0"})
 }
 
-fn send(mut stream: &TcpStream, response: &Value) -> io::Result<()> {
+fn send_json(mut stream: &TcpStream, response: &Value) -> io::Result<()> {
     let body = response.to_string();
     let length = body.len();
     write!(

@@ -2,18 +2,19 @@
 
 use std::process::Output;
 
-use crate::exim::{EximServer, PASSWORD, alert_mail};
+use crate::exim::{EximServer, PASSWORD, alert_mail_config};
 use crate::test_program::TestFolder;
 use crate::wait::wait_until;
 
 /// Creates a folder whose configuration sends alerts by mail.
-fn folder_with_mail_alerts(port: u16, protection: &str) -> TestFolder {
-    let test_folder = TestFolder::new(&alert_mail(port, protection, "mail-password"));
+fn test_folder_with_mail_alerts(port: u16, protection: &str) -> TestFolder {
+    let test_folder = TestFolder::new(&alert_mail_config(port, protection, "mail-password"));
     test_folder.put_secret("mail-password", PASSWORD);
     test_folder
 }
 
-fn alert_test(test_folder: &TestFolder, exim: &EximServer) -> (Option<i32>, String) {
+/// Runs `cynosure alert test`, and returns its exit code and its output.
+fn run_alert_test(test_folder: &TestFolder, exim: &EximServer) -> (Option<i32>, String) {
     let mut command = test_folder.command(&["alert", "test"]);
     let Output { status, stdout, stderr } =
         command.env("SSL_CERT_FILE", exim.certificate()).output().expect("the program starts");
@@ -23,11 +24,11 @@ fn alert_test(test_folder: &TestFolder, exim: &EximServer) -> (Option<i32>, Stri
 }
 
 #[test]
-fn a_test_arrives_by_tls_and_by_starttls() {
+fn a_test_alert_arrives_over_tls_and_over_starttls() {
     let Some(exim) = EximServer::start() else { return };
 
     for (port, protection) in [(exim.tls_port, "tls"), (exim.starttls_port, "starttls")] {
-        let (code, output) = alert_test(&folder_with_mail_alerts(port, protection), &exim);
+        let (code, output) = run_alert_test(&test_folder_with_mail_alerts(port, protection), &exim);
         assert_eq!(code, Some(0), "{output}{}", exim.log());
     }
 
@@ -40,14 +41,14 @@ fn a_test_arrives_by_tls_and_by_starttls() {
 }
 
 #[test]
-fn an_untrusted_server_or_wrong_password_gets_nothing() {
+fn an_untrusted_server_or_wrong_password_sends_no_mail() {
     let Some(exim) = EximServer::start() else { return };
-    let test_folder = folder_with_mail_alerts(exim.tls_port, "tls");
+    let test_folder = test_folder_with_mail_alerts(exim.tls_port, "tls");
 
     let mut command = test_folder.command(&["alert", "test"]);
     let untrusted = command.output().expect("the program starts");
     test_folder.put_secret("mail-password", "another");
-    let (code, rejected) = alert_test(&test_folder, &exim);
+    let (code, rejected) = run_alert_test(&test_folder, &exim);
 
     let untrusted = String::from_utf8_lossy(&untrusted.stdout).into_owned();
     assert!(untrusted.contains("mail     failed"), "{untrusted}");

@@ -1,8 +1,8 @@
 //! Tests of the real binary against real servers, with real mail and real kills.
 //!
 //! A test that needs something missing on this machine prints `SKIPPED: ` and the reason, and
-//! returns. libtest has no verdict for that, so `tests/setup/tally.awk` counts these lines. If
-//! `CYNOSURE_REQUIRE_REAL` is 1, such a test fails instead.
+//! returns. libtest cannot report a test as skipped, so `tests/setup/tally.awk` counts these lines.
+//! If `CYNOSURE_REQUIRE_REAL` is 1, such a test fails instead.
 
 mod account;
 mod clock;

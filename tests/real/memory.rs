@@ -19,9 +19,9 @@ const ITEMS: u32 = 100_000;
 
 /// Filesystem in memory, and the space that the items need there, with a margin.
 const TMPFS: &str = "/dev/shm";
-const ROOM_BYTES: u64 = 4_000_000_000;
+const ROOM_BYTES_MIN: u64 = 4_000_000_000;
 
-/// Number of messages: as many as the worker fetches at once.
+/// Number of long messages: as many as the worker fetches at once.
 const LARGE_MESSAGES: usize = 8;
 const LARGE_BYTES: usize = 50_000_000;
 
@@ -39,7 +39,7 @@ fn a_hundred_thousand_threads_fit_into_64_mib() {
     });
     let demo = demo.expect("the service starts");
     let config = demo::demo_config(&demo, Path::new("downloads"));
-    let test_folder = TestFolder::in_folder(&large_folder(), &config);
+    let test_folder = TestFolder::in_folder(&folder_for_many_files(), &config);
 
     let (peak, took) = timed(|| peak_memory_of_run(&test_folder));
 
@@ -58,19 +58,17 @@ fn eight_messages_of_50_mb_at_once_fit_into_64_mib() {
     let (peak, took) = timed(|| peak_memory_of_run(&test_folder));
 
     println!("{LARGE_MESSAGES} messages of {LARGE_BYTES} bytes: {took:.1?}, peak {peak} KiB");
-    let sizes = test_folder.archive_files().into_iter().map(|path| {
-        let entry = fs::metadata(path).expect("the archive can be read");
-        entry.len()
-    });
+    let files = test_folder.archive_files().into_iter();
+    let sizes = files.map(|path| fs::metadata(path).expect("the archive can be read").len());
     assert_eq!(sizes.collect::<Vec<_>>(), [LARGE_BYTES as u64; LARGE_MESSAGES]);
     assert!(peak <= PEAK_KIB_MAX, "long messages take {peak} KiB");
 }
 
 /// Returns a folder in which 160,000 files are removed in a second. A disk with the mount option
 /// `discard`, which is notified of each removal, takes minutes.
-fn large_folder() -> PathBuf {
+fn folder_for_many_files() -> PathBuf {
     let has_room = rustix::fs::statvfs(TMPFS)
-        .is_ok_and(|stats| stats.f_bavail.saturating_mul(stats.f_frsize) >= ROOM_BYTES);
+        .is_ok_and(|stats| stats.f_bavail.saturating_mul(stats.f_frsize) >= ROOM_BYTES_MIN);
     if has_room { PathBuf::from(TMPFS) } else { std::env::temp_dir() }
 }
 
@@ -78,20 +76,20 @@ fn large_folder() -> PathBuf {
 fn peak_memory_of_run(test_folder: &TestFolder) -> u64 {
     let mut command = test_folder.command(&["run", "--once"]);
     let mut run = RunningProgram::start(command.stdout(Stdio::null()).stderr(Stdio::null()));
-    let status = format!("/proc/{}/status", run.id());
+    let status_path = format!("/proc/{}/status", run.id());
     let mut peak = 0;
-    let ended = loop {
-        let text = fs::read_to_string(&status).unwrap_or_default();
+    let exit_status = loop {
+        let text = fs::read_to_string(&status_path).unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let value = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
         // A process that has ended has no memory any more.
         peak = value.unwrap_or(peak);
         match run.try_wait() {
-            Some(ended) => break ended,
+            Some(exit_status) => break exit_status,
             None => sleep(POLL_INTERVAL),
         }
     };
-    assert!(ended.success(), "the run ended with {ended}");
+    assert!(exit_status.success(), "the run ended with {exit_status}");
     assert_ne!(peak, 0, "the kernel reported no peak");
     peak
 }

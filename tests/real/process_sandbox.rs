@@ -20,8 +20,8 @@ impl ProcessSandbox {
         Self(TempDir::new().expect("a temporary folder"))
     }
 
-    /// Creates one in `/tmp` that every user of this machine can access, whatever temporary folder
-    /// the environment names.
+    /// Creates one that every user of this machine can access: in `/tmp`, even if the environment
+    /// names another temporary folder.
     pub(crate) fn world_accessible() -> Self {
         let permissions = Permissions::from_mode(0o755);
         let folder = tempfile::Builder::new().permissions(permissions).tempdir_in("/tmp");
@@ -32,6 +32,7 @@ impl ProcessSandbox {
         self.0.path()
     }
 
+    /// Returns the processes that name the folder on their command line.
     fn processes(&self) -> Vec<Pid> {
         let folder = self.path().as_os_str().as_bytes();
         let names_folder =
@@ -42,7 +43,7 @@ impl ProcessSandbox {
             .filter_map(|entry| entry.ok())
             // A process that has ended meanwhile has no command line.
             .filter(|entry| {
-                fs::read(entry.path().join("cmdline")).is_ok_and(|all| names_folder(&all))
+                fs::read(entry.path().join("cmdline")).is_ok_and(|line| names_folder(&line))
             })
             .filter_map(|entry| pid(&entry.file_name().to_string_lossy()))
             .collect()

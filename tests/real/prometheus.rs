@@ -26,10 +26,15 @@ const DASHBOARD: &str = "packaging/grafana/cynosure.json";
 /// Prefix of every metric name.
 const PREFIX: &str = "cynosure_";
 
-fn path_of(path: &str) -> PathBuf {
+fn repository_path(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
+fn read_repository_file(path: &str) -> String {
+    fs::read_to_string(repository_path(path)).expect("the file is in the repository")
+}
+
+/// Runs promtool, which must succeed; `None` if it is not installed.
 fn promtool(arguments: &[&str], stdin: Option<&str>) -> Option<()> {
     let mut command = Command::new("promtool");
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -41,14 +46,14 @@ fn promtool(arguments: &[&str], stdin: Option<&str>) -> Option<()> {
 /// Waits for promtool, which must succeed. With metrics as input it must also print nothing.
 fn assert_promtool_accepts(promtool: &mut Child, stdin: Option<&str>) {
     let mut pipe = promtool.stdin.take().expect("it is piped");
-    pipe.write_all(stdin.unwrap_or_default().as_bytes()).expect("it reads");
+    pipe.write_all(stdin.unwrap_or_default().as_bytes()).expect("promtool reads");
     drop(pipe);
     let mut output = String::new();
     let mut read =
-        |stream: &mut dyn Read| stream.read_to_string(&mut output).expect("it writes UTF-8");
+        |stream: &mut dyn Read| stream.read_to_string(&mut output).expect("promtool writes UTF-8");
     read(promtool.stdout.as_mut().expect("it is piped"));
     read(promtool.stderr.as_mut().expect("it is piped"));
-    assert!(promtool.wait().expect("it is our child").success(), "{output}");
+    assert!(promtool.wait().expect("promtool is our child").success(), "{output}");
     assert!(stdin.is_none() || output.is_empty(), "{output}");
 }
 
@@ -58,16 +63,15 @@ fn promtool_accepts_the_metrics() {
 }
 
 #[test]
-fn each_alert_fires_when_it_should_and_says_so() {
-    let Some(()) = promtool(&["check", "rules", &path_of(RULES).display().to_string()], None)
+fn every_alert_rule_is_valid_and_tested() {
+    let Some(()) =
+        promtool(&["check", "rules", &repository_path(RULES).display().to_string()], None)
     else {
         return;
     };
-    promtool(&["test", "rules", &path_of(RULE_TESTS).display().to_string()], None);
+    promtool(&["test", "rules", &repository_path(RULE_TESTS).display().to_string()], None);
 
-    let (rules, tests) =
-        (fs::read_to_string(path_of(RULES)), fs::read_to_string(path_of(RULE_TESTS)));
-    let (rules, tests) = (rules.expect("it is shipped"), tests.expect("it is there"));
+    let [rules, tests] = [RULES, RULE_TESTS].map(read_repository_file);
     let alerts: Vec<_> =
         rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
     assert!(alerts.len() > 10, "{alerts:?}");
@@ -83,21 +87,25 @@ fn rules_and_dashboard_only_use_existing_metrics() {
         .filter(|line| !line.starts_with('#'))
         .filter_map(|line| line.split(['{', ' ']).next().map(str::to_owned))
         .collect();
-    let rules = fs::read_to_string(path_of(RULES)).expect("it is shipped");
+    let rules = read_repository_file(RULES);
     let rules = rules.lines().filter(|line| !line.trim_start().starts_with('#'));
     let mut used = Vec::new();
-    rules.for_each(|line| used.extend(names(line)));
-    let in_rules = used.len();
-    expressions(&dashboard()).iter().for_each(|expression| used.extend(names(expression)));
+    rules.for_each(|line| used.extend(metric_names(line)));
+    let used_in_rules = used.len();
+    expressions(&dashboard()).iter().for_each(|expression| used.extend(metric_names(expression)));
 
-    assert!(15 < in_rules && in_rules + 25 < used.len(), "{in_rules} and {}", used.len());
+    assert!(
+        15 < used_in_rules && used_in_rules + 25 < used.len(),
+        "{used_in_rules} uses in the rules, {} in all",
+        used.len()
+    );
     for name in used {
-        assert!(known.contains(&name), "there is no {name}");
+        assert!(known.contains(&name), "there is no metric {name}");
     }
 }
 
 fn dashboard() -> Value {
-    let text = fs::read_to_string(path_of(DASHBOARD)).expect("it is shipped");
+    let text = read_repository_file(DASHBOARD);
     serde_json::from_str(&text).expect("it is JSON")
 }
 
@@ -109,7 +117,8 @@ fn expressions(dashboard: &Value) -> Vec<String> {
     queries.map(|text| text.replace("$source", ".*").replace("$__rate_interval", "5m")).collect()
 }
 
-fn names(text: &str) -> Vec<String> {
+/// Returns every metric name in a text.
+fn metric_names(text: &str) -> Vec<String> {
     let starts = text.match_indices(PREFIX).map(|(at, _)| &text[at..]);
     starts
         .map(|rest| {
@@ -119,10 +128,10 @@ fn names(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Starts a server of the metrics, which runs until the test ends.
-fn serve() -> SocketAddr {
+/// Starts a server that responds to every request with metrics, until the test ends.
+fn start_metrics_server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let address = listener.local_addr().expect("it has one");
+    let address = listener.local_addr().expect("a bound socket has an address");
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { continue };
@@ -156,8 +165,8 @@ struct PrometheusServer {
 
 impl PrometheusServer {
     fn start(target: SocketAddr) -> Option<Self> {
-        let is_there = Command::new("prometheus").arg("--version").output().is_ok();
-        if !is_there {
+        let is_installed = Command::new("prometheus").arg("--version").output().is_ok();
+        if !is_installed {
             return skip("prometheus, of Debian's package of that name");
         }
         let home = tempfile::tempdir().expect("a folder");
@@ -165,11 +174,12 @@ impl PrometheusServer {
             "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\n\
              rule_files: [ {} ]\n\
              scrape_configs:\n  - job_name: cynosure\n    static_configs: [ {{ targets: [ '{target}' ] }} ]\n",
-            path_of(RULES).display()
+            repository_path(RULES).display()
         );
         fs::write(home.path().join("prometheus.yml"), config).expect("the folder is ours");
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let address = free.expect("a port is free");
+        let free_address =
+            TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let address = free_address.expect("a port is free");
         let mut command = Command::new("prometheus");
         command.current_dir(home.path()).args([
             "--config.file=prometheus.yml",
@@ -197,13 +207,14 @@ impl PrometheusServer {
         data["result"].as_array().cloned().unwrap_or_default()
     }
 
-    fn number(&self, query: &str) -> Option<String> {
+    /// Returns the value of the first series of a query.
+    fn first_value(&self, query: &str) -> Option<String> {
         let series = self.query(query);
         Some(series.first()?["value"][1].as_str()?.to_owned())
     }
 }
 
-/// Returns true if it is ready; it listens before that.
+/// Returns true if Prometheus is ready. It accepts connections before it is.
 fn is_ready(address: SocketAddr) -> bool {
     let Ok(mut stream) = TcpStream::connect(address) else { return false };
     let sent = stream.write_all(b"GET /-/ready HTTP/1.0\r\n\r\n");
@@ -213,11 +224,11 @@ fn is_ready(address: SocketAddr) -> bool {
 }
 
 #[test]
-fn a_real_prometheus_reads_all_metrics_and_understands_every_query() {
-    let Some(prometheus) = PrometheusServer::start(serve()) else { return };
-    wait_until("a scrape worked", || prometheus.number("up").as_deref() == Some("1"));
+fn prometheus_reads_all_metrics_and_accepts_every_query() {
+    let Some(prometheus) = PrometheusServer::start(start_metrics_server()) else { return };
+    wait_until("a scrape worked", || prometheus.first_value("up").as_deref() == Some("1"));
 
-    let stored = prometheus.number("cynosure_items_stored_total{source=\"source1\"}");
+    let stored = prometheus.first_value("cynosure_items_stored_total{source=\"source1\"}");
     assert_eq!(stored.as_deref(), Some("812"));
     let names = prometheus.query("group by (__name__) ({__name__=~\"cynosure_.*\"})");
     let names: BTreeSet<_> = names
@@ -225,16 +236,16 @@ fn a_real_prometheus_reads_all_metrics_and_understands_every_query() {
         .map(|series| series["metric"]["__name__"].as_str().unwrap_or_default())
         .collect();
     for family in families(&metrics_input(2)) {
-        let is_there =
+        let is_known =
             names.contains(family.name) || names.contains(&*format!("{}_bucket", family.name));
-        assert!(is_there, "{} was not read", family.name);
+        assert!(is_known, "{} was not read", family.name);
     }
-    let types =
+    let metadata =
         prometheus.http.send(|client| client.get(format!("{}metadata", prometheus.url))).json();
-    assert_eq!(types["data"]["cynosure_commit_duration_seconds"][0]["type"], "histogram");
-    assert_eq!(types["data"]["cynosure_items_stored_total"][0]["type"], "counter");
-    let label = prometheus.query("cynosure_gate_closed");
-    assert_eq!(label[0]["metric"]["scope"], "example.com me\"@\\home\nline");
+    assert_eq!(metadata["data"]["cynosure_commit_duration_seconds"][0]["type"], "histogram");
+    assert_eq!(metadata["data"]["cynosure_items_stored_total"][0]["type"], "counter");
+    let blocked = prometheus.query("cynosure_gate_closed");
+    assert_eq!(blocked[0]["metric"]["scope"], "example.com me\"@\\home\nline");
 
     for expression in expressions(&dashboard()) {
         prometheus.query(&expression);
@@ -248,10 +259,11 @@ fn a_real_prometheus_reads_all_metrics_and_understands_every_query() {
 }
 
 #[test]
-fn a_real_prometheus_shows_what_a_run_stored() {
-    let demo = demo::start(DemoOptions { items: 40, ..DemoOptions::default() }).expect("it starts");
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    let address = free.expect("a port is free");
+fn prometheus_shows_the_items_that_a_run_stored() {
+    let demo = demo::start(DemoOptions { items: 40, ..DemoOptions::default() })
+        .expect("the service starts");
+    let free_address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let address = free_address.expect("a port is free");
     let config = demo::demo_config(&demo, Path::new("downloads"));
     let test_folder = TestFolder::new(&format!("{config}\n[endpoint]\nlisten = \"{address}\"\n"));
     let output = test_folder.command(&["run", "--once"]).env("DEMO_PASSWORD", "demo").output();
@@ -262,12 +274,12 @@ fn a_real_prometheus_shows_what_a_run_stored() {
     wait_until("the monitor listens", || TcpStream::connect(address).is_ok());
     let Some(prometheus) = PrometheusServer::start(address) else { return };
 
-    let stored = || prometheus.number("cynosure_items_stored_total{source=\"demo\"}");
+    let stored = || prometheus.first_value("cynosure_items_stored_total{source=\"demo\"}");
     wait_until("the stored items are scraped", || stored().as_deref() == Some("40"));
 
     let completed = "cynosure_source_state{source=\"demo\",state=\"completed\"}";
-    assert_eq!(prometheus.number(completed).as_deref(), Some("1"));
+    assert_eq!(prometheus.first_value(completed).as_deref(), Some("1"));
     let requests = "sum(cynosure_requests_total{source=\"demo\"})";
-    let requests = prometheus.number(requests).and_then(|text| text.parse::<u64>().ok());
+    let requests = prometheus.first_value(requests).and_then(|text| text.parse::<u64>().ok());
     assert!(requests > Some(40), "{requests:?}");
 }

@@ -1,4 +1,4 @@
-//! Extraction through real proxies, which are killed one after the other, and never without them.
+//! Extraction through real proxies, never directly, while they are killed one after the other.
 
 use std::cmp::Reverse;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -18,13 +18,15 @@ use crate::wait::wait_until;
 /// the rate to 200 messages a second.
 const ITEMS: u32 = 800;
 
-/// Amount of data through one proxy that cannot be the rest of responses in flight.
-const ALLOW_LARGE_BYTES: usize = 256 * 1024;
+/// Amount of data through a proxy that shows that it works, because it cannot be the rest of
+/// responses in flight.
+const PROGRESS_BYTES: usize = 256 * 1024;
 
 /// Amount of data that is allowed per poll, while the test waits for something.
-const ALLOW_SMALL_BYTES: usize = 64 * 1024;
+const ALLOWED_BYTES_PER_POLL: usize = 64 * 1024;
 
-/// Address from which each proxy connects to the server. A direct connection comes from 127.0.0.1.
+/// Addresses from which the proxies connect to the server. A direct connection comes from
+/// 127.0.0.1.
 const TINYPROXY_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 const MICROSOCKS_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const PROXY_ADDRESSES: [Ipv4Addr; 2] = [MICROSOCKS_ADDRESS, TINYPROXY_ADDRESS];
@@ -32,7 +34,7 @@ const PROXY_ADDRESSES: [Ipv4Addr; 2] = [MICROSOCKS_ADDRESS, TINYPROXY_ADDRESS];
 const USER: &str = "me";
 const PASSWORD: &str = "s3cret-of-the-proxy";
 
-/// Environment that would bypass the pool in two ways, if the program used it.
+/// Environment variables that would bypass the pool in two ways, if the program used them.
 const PROXY_ENV_VARS: [(&str, &str); 4] = [
     ("http_proxy", "http://127.0.0.1:9"),
     ("all_proxy", "http://127.0.0.1:9"),
@@ -41,14 +43,14 @@ const PROXY_ENV_VARS: [(&str, &str); 4] = [
 ];
 
 #[test]
-fn work_continues_by_the_remaining_proxy_and_never_directly() {
+fn work_continues_through_the_remaining_proxy_only() {
     let Some(proxies) = InstalledProxies::find() else { return };
-    let demo =
-        demo::start(DemoOptions { items: ITEMS, ..DemoOptions::default() }).expect("it starts");
+    let demo = demo::start(DemoOptions { items: ITEMS, ..DemoOptions::default() })
+        .expect("the service starts");
     let tcp_proxy = TcpProxy::in_front_of(demo.address());
     let test_folder = TestFolder::new(&proxies.config(&demo, &tcp_proxy));
     test_folder.put_secret("proxy-password", PASSWORD);
-    let mut running =
+    let mut running_proxies =
         PROXY_ADDRESSES.map(|address| (address, Some(proxies.start(address, test_folder.path()))));
 
     let log = test_folder.path().join("log");
@@ -62,32 +64,37 @@ fn work_continues_by_the_remaining_proxy_and_never_directly() {
     let mut wait_for = |condition: &str, is_met: &mut dyn FnMut() -> bool| {
         wait_until(condition, || {
             assert_eq!(run.try_wait(), None, "the run ended too soon: {}", log_text());
-            tcp_proxy.allow_bytes(ALLOW_SMALL_BYTES);
+            tcp_proxy.allow_bytes(ALLOWED_BYTES_PER_POLL);
             is_met()
         });
     };
-    let bytes = |address| tcp_proxy.traffic_to(address).bytes;
+    let bytes_through = |proxy| tcp_proxy.traffic_of(proxy).bytes;
     let is_logged = |message: &str| log_text().contains(message);
     wait_for("both proxies were used", &mut || {
-        PROXY_ADDRESSES.iter().all(|address| 0 < bytes(*address))
+        PROXY_ADDRESSES.iter().all(|address| 0 < bytes_through(*address))
     });
-    let before = PROXY_ADDRESSES.map(bytes);
-    wait_for("one of them is preferred", &mut || {
-        running.sort_by_key(|(address, _)| Reverse(bytes(*address)));
-        before.iter().sum::<usize>() + ALLOW_LARGE_BYTES < PROXY_ADDRESSES.map(bytes).iter().sum()
+    let before = PROXY_ADDRESSES.map(bytes_through);
+    wait_for("one proxy is preferred", &mut || {
+        running_proxies.sort_by_key(|(address, _)| Reverse(bytes_through(*address)));
+        before.iter().sum::<usize>() + PROGRESS_BYTES
+            < PROXY_ADDRESSES.map(bytes_through).iter().sum()
     });
-    let [(used, used_proxy), (other, other_proxy)] = &mut running;
+    let [(preferred, preferred_proxy), (other, other_proxy)] = &mut running_proxies;
 
-    *used_proxy = None;
-    let before = bytes(*other);
-    wait_for("the other does the work alone", &mut || before + ALLOW_LARGE_BYTES < bytes(*other));
-    wait_for("the killed one is reported dead", &mut || is_logged("\"proxy dead\""));
+    *preferred_proxy = None;
+    let before = bytes_through(*other);
+    wait_for("the other proxy does the work alone", &mut || {
+        before + PROGRESS_BYTES < bytes_through(*other)
+    });
+    wait_for("the killed proxy is reported dead", &mut || is_logged("\"proxy dead\""));
 
-    *used_proxy = Some(proxies.start(*used, test_folder.path()));
+    *preferred_proxy = Some(proxies.start(*preferred, test_folder.path()));
     wait_for("its recovery is reported", &mut || is_logged("\"proxy recovered\""));
     *other_proxy = None;
-    let before = bytes(*used);
-    wait_for("it does the work alone", &mut || before + ALLOW_LARGE_BYTES < bytes(*used));
+    let before = bytes_through(*preferred);
+    wait_for("the restarted proxy does the work alone", &mut || {
+        before + PROGRESS_BYTES < bytes_through(*preferred)
+    });
 
     tcp_proxy.allow_bytes(usize::MAX);
     let status = run.wait();
@@ -106,7 +113,8 @@ fn work_continues_by_the_remaining_proxy_and_never_directly() {
 #[test]
 fn nothing_is_sent_without_a_working_proxy() {
     let Some(proxies) = InstalledProxies::find() else { return };
-    let demo = demo::start(DemoOptions { items: 1, ..DemoOptions::default() }).expect("it starts");
+    let demo = demo::start(DemoOptions { items: 1, ..DemoOptions::default() })
+        .expect("the service starts");
     let tcp_proxy = TcpProxy::in_front_of(demo.address());
     tcp_proxy.allow_bytes(usize::MAX);
     let test_folder = TestFolder::new(&proxies.config(&demo, &tcp_proxy));

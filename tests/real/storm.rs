@@ -1,5 +1,5 @@
-//! Storm of failures for a real worker, with a real monitor: one mail when the alert fires, and one
-//! when it is resolved.
+//! Storm of failures for a real worker with a real monitor, which sends one mail when the alert
+//! fires, and one when it is resolved.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::account::JmapAccount;
-use crate::exim::{EximServer, PASSWORD, alert_mail};
+use crate::exim::{EximServer, PASSWORD, alert_mail_config};
 use crate::http::TestHttpClient;
 use crate::test_program::{RunningProgram, TestFolder};
 use crate::wait::wait_until;
@@ -32,7 +32,7 @@ const TMPFS: &str = "/dev/shm";
 const EVALUATIONS: u32 = 20;
 
 /// Log message of a completed session.
-const COMPLETED_LOG_TEXT: &str = "execution completed";
+const COMPLETED_MESSAGE: &str = "execution completed";
 
 /// Configuration with short waits. All limits have their defaults, except those of the host's
 /// resources.
@@ -64,7 +64,7 @@ disk_free = 0
 "#;
 
 #[test]
-fn a_storm_of_a_thousand_failures_is_one_mail_and_its_end_another() {
+fn a_thousand_failures_send_one_mail_and_their_end_another() {
     let Some(exim) = EximServer::start() else { return };
     let storm = StormTest::prepare(&exim);
     let worker = storm.start("run");
@@ -92,11 +92,11 @@ fn a_storm_of_a_thousand_failures_is_one_mail_and_its_end_another() {
     assert_eq!((during, mailbox.len()), (1, 2), "{mailbox:#?}");
     assert!(mailbox[0].contains("\nCRITICAL: 127.0.0.1: "), "{}", mailbox[0]);
     assert!(mailbox[1].contains("\nRESOLVED: 127.0.0.1: "), "{}", mailbox[1]);
-    let stored = &storm.json("alerts.json")["alerts"];
-    let alerts: Vec<_> = stored.as_array().into_iter().flatten().collect();
-    assert_eq!(alerts.len(), 1, "{stored:#}");
-    assert_eq!(alerts[0]["key"], "provider.degraded", "{stored:#}");
-    assert_eq!(alerts[0]["occurrences"], 1, "{stored:#}");
+    let saved_alerts = &storm.state_file("alerts.json")["alerts"];
+    let alerts: Vec<_> = saved_alerts.as_array().into_iter().flatten().collect();
+    assert_eq!(alerts.len(), 1, "{saved_alerts:#}");
+    assert_eq!(alerts[0]["key"], "provider.degraded", "{saved_alerts:#}");
+    assert_eq!(alerts[0]["occurrences"], 1, "{saved_alerts:#}");
     storm.assert_all_stored();
     storm.assert_no_secrets();
 }
@@ -107,58 +107,61 @@ struct StormTest<'a> {
     exim: &'a EximServer,
     folder: TestFolder,
     /// Folder of the token for the mailbox.
-    token: TempDir,
+    token_folder: TempDir,
 }
 
 impl<'a> StormTest<'a> {
     fn prepare(exim: &'a EximServer) -> Self {
-        let token = TempDir::new().expect("a temporary folder");
-        let token_file = Some(token.path().join("token"));
+        let token_folder = TempDir::new().expect("a temporary folder");
+        let token_file = Some(token_folder.path().join("token"));
         let demo = demo::start(DemoOptions { items: ITEMS, token_file, ..DemoOptions::default() });
         let demo = demo.expect("the service starts");
         let config = demo::demo_config(&demo, Path::new("downloads"));
-        let twin = config.replace("[source.demo]", "[source.twin]");
-        let (twin, _rest) = twin.split_once("[archive]").expect("the source is the first table");
+        let second_source = config.replace("[source.demo]", "[source.second]");
+        let (second_source, _rest) =
+            second_source.split_once("[archive]").expect("the source is the first table");
         let test_folder = TestFolder::in_folder(Path::new(TMPFS), &config);
         test_folder.put_secret("mail-password", PASSWORD);
-        let mail = alert_mail(exim.starttls_port, "starttls", "../mail-password");
+        let mail = alert_mail_config(exim.starttls_port, "starttls", "../mail-password");
         let overrides_dir = test_folder.path().join("config.d");
         fs::create_dir(&overrides_dir).expect("the folder is ours");
-        let overrides = format!("{twin}{SHORT_WAITS_CONFIG}{mail}");
+        let overrides = format!("{second_source}{SHORT_WAITS_CONFIG}{mail}");
         fs::write(overrides_dir.join("storm.toml"), overrides).expect("the folder is ours");
-        Self { demo, exim, folder: test_folder, token }
+        Self { demo, exim, folder: test_folder, token_folder }
     }
 
-    fn start(&self, name: &str) -> RunningProgram {
-        let log = fs::File::create(self.log(name)).expect("the folder is ours").into_file();
-        let mut command = self.folder.command(&[name]);
+    fn start(&self, subcommand: &str) -> RunningProgram {
+        let log =
+            fs::File::create(self.log_path(subcommand)).expect("the folder is ours").into_file();
+        let mut command = self.folder.command(&[subcommand]);
         command
             .env("SSL_CERT_FILE", self.exim.certificate())
             .env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere/bus");
         RunningProgram::start(command.stdout(Stdio::null()).stderr(log))
     }
 
-    fn log(&self, name: &str) -> PathBuf {
-        self.folder.path().join(format!("{name}.log"))
+    fn log_path(&self, subcommand: &str) -> PathBuf {
+        self.folder.path().join(format!("{subcommand}.log"))
     }
 
     /// Returns the logs of both processes.
     fn combined_log(&self) -> String {
-        let read = |name| fs::read_to_string(self.log(name)).unwrap_or_default();
+        let read = |subcommand| fs::read_to_string(self.log_path(subcommand)).unwrap_or_default();
         ["run", "monitor"].map(read).concat()
     }
 
     /// Returns the number of completed sessions.
     fn completed_sessions(&self) -> usize {
-        self.combined_log().matches(COMPLETED_LOG_TEXT).count()
+        self.combined_log().matches(COMPLETED_MESSAGE).count()
     }
 
     /// Returns the time of the last evaluation of the monitor.
     fn last_evaluation(&self) -> Option<String> {
-        self.json("health.json")["report"]["looked_at"].as_str().map(str::to_owned)
+        self.state_file("health.json")["report"]["looked_at"].as_str().map(str::to_owned)
     }
 
-    fn json(&self, name: &str) -> Value {
+    /// Returns the content of a file of the state folder; null if it cannot be read.
+    fn state_file(&self, name: &str) -> Value {
         let text = fs::read_to_string(self.folder.path().join("state").join(name));
         text.ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
     }
@@ -166,7 +169,7 @@ impl<'a> StormTest<'a> {
     /// Asserts that the counts of each session add up, and that each source has stored every
     /// message of the mailbox.
     fn assert_all_stored(&self) {
-        for line in self.combined_log().lines().filter(|line| line.contains(COMPLETED_LOG_TEXT)) {
+        for line in self.combined_log().lines().filter(|line| line.contains(COMPLETED_MESSAGE)) {
             let field = |name: &str| line.split(name).nth(1)?.split_whitespace().next();
             let [listed, stored] = ["listed=", "stored="].map(field);
             assert_eq!(listed, stored, "{line}");
@@ -181,8 +184,10 @@ impl<'a> StormTest<'a> {
 
     /// Asserts that neither the token nor the password is in the logs or in the saved state.
     fn assert_no_secrets(&self) {
-        let token = fs::read_to_string(self.token.path().join("token")).expect("the token exists");
-        let saved = ["alerts.json", "health.json"].map(|name| self.json(name).to_string()).concat();
+        let token =
+            fs::read_to_string(self.token_folder.path().join("token")).expect("the token exists");
+        let saved =
+            ["alerts.json", "health.json"].map(|name| self.state_file(name).to_string()).concat();
         let all = self.combined_log() + &saved;
         assert!(![PASSWORD, token.trim_end()].iter().any(|secret| all.contains(secret)));
     }

@@ -56,7 +56,7 @@ impl TcpProxy {
         self.address
     }
 
-    /// Allows so many more bytes from the server.
+    /// Allows `bytes` more bytes from the server.
     pub(crate) fn allow_bytes(&self, bytes: usize) {
         let mut counts = self.state.lock_counts();
         counts.allowed_bytes = counts.allowed_bytes.saturating_add(bytes);
@@ -69,7 +69,7 @@ impl TcpProxy {
     }
 
     /// Returns the traffic so far of one client address.
-    pub(crate) fn traffic_to(&self, address: Ipv4Addr) -> Traffic {
+    pub(crate) fn traffic_of(&self, address: Ipv4Addr) -> Traffic {
         self.traffic().get(&IpAddr::from(address)).copied().unwrap_or_default()
     }
 }
@@ -91,18 +91,18 @@ impl TcpProxyState {
         else {
             return;
         };
-        let requests = thread::spawn(move || {
+        let request_thread = thread::spawn(move || {
             std::io::copy(&mut from_client, &mut to_server).ok();
             to_server.shutdown(Shutdown::Write).ok();
         });
-        self.forward_response(&mut server, &mut client, peer.ip());
+        self.forward_responses(&mut server, &mut client, peer.ip());
         client.shutdown(Shutdown::Both).ok();
         server.shutdown(Shutdown::Both).ok();
-        requests.join().ok();
+        request_thread.join().ok();
     }
 
-    /// Forwards the responses of the server, as far as bytes are allowed.
-    fn forward_response(&self, server: &mut TcpStream, client: &mut TcpStream, peer: IpAddr) {
+    /// Forwards the responses of the server. Waits while too few bytes are allowed.
+    fn forward_responses(&self, server: &mut TcpStream, client: &mut TcpStream, peer: IpAddr) {
         let mut buffer = [0; BUFFER_BYTES];
         loop {
             let length = match server.read(&mut buffer) {

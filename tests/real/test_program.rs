@@ -58,10 +58,10 @@ impl TestFolder {
     pub(crate) fn run_successfully(&self, arguments: &[&str]) -> Output {
         let output = self.command(arguments).output().expect("the program starts");
         let stderr = String::from_utf8_lossy(&output.stderr);
-        let last = stderr.lines().rev().take(20).collect::<Vec<_>>();
+        let last_lines = stderr.lines().rev().take(20).collect::<Vec<_>>();
         assert!(
             output.status.success(),
-            "{arguments:?}: {}; from the last line: {last:#?}",
+            "{arguments:?}: {}; last lines, newest first: {last_lines:#?}",
             output.status
         );
         output
@@ -130,7 +130,7 @@ impl TestFolder {
     }
 }
 
-/// Exit code of a run, and its output, which ends with the last sentence.
+/// Exit code and output of a run.
 #[derive(Debug)]
 pub(crate) struct RunResult {
     pub(crate) code: Option<i32>,

@@ -1,4 +1,4 @@
-//! Waiting for other processes. Nothing else in these tests polls or needs a clock.
+//! Waiting for other processes. No other module of these tests sleeps or measures time.
 #![expect(
     clippy::disallowed_methods,
     reason = "another process does not announce that it is ready"
@@ -9,14 +9,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Thirty seconds in all: a busy machine is slow, and a dead server never responds.
+/// Maximum number of polls, thirty seconds in all: a busy machine is slow, and a dead server never
+/// responds.
 const POLLS_MAX: u32 = 3_000;
 
 /// Returns as soon as `ready` returns true.
 ///
 /// # Panics
 ///
-/// If it never does.
+/// If it does not within thirty seconds.
 pub(crate) fn wait_until(condition: &str, mut ready: impl FnMut() -> bool) {
     let is_met = (0..POLLS_MAX).any(|_| {
         let is_ready = ready();
@@ -29,8 +30,8 @@ pub(crate) fn wait_until(condition: &str, mut ready: impl FnMut() -> bool) {
 }
 
 /// Waits for this long while another process runs.
-pub(crate) fn sleep(time: Duration) {
-    thread::sleep(time);
+pub(crate) fn sleep(duration: Duration) {
+    thread::sleep(duration);
 }
 
 /// Runs `work`, and returns its result and its duration.
@@ -48,5 +49,5 @@ pub(crate) fn wait_for_the_next_second() {
         since_epoch.expect("the clock is set").as_secs()
     };
     let start = now();
-    wait_until("the clock ticks", || now() != start);
+    wait_until("the next second begins", || now() != start);
 }

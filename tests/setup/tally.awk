@@ -16,14 +16,14 @@ function kind(binary, test) {
     return binary == "" ? "unit" : "integration"
 }
 
-function record(test, verdict) {
-    verdicts[binary SUBSEP test] = verdict
+function record(test, result) {
+    results[binary SUBSEP test] = result
     kinds[binary SUBSEP test] = kind(binary, test)
 }
 
 function skip(test) {
-    if (verdicts[binary SUBSEP test] != "passed") return
-    verdicts[binary SUBSEP test] = "skipped"
+    if (results[binary SUBSEP test] != "passed") return
+    results[binary SUBSEP test] = "skipped"
     sub(/^.*SKIPPED: /, "")
     reasons[binary SUBSEP test] = test ": " $0
 }
@@ -60,9 +60,9 @@ junit && /^ *<(failure|error)[ >]/ { record(test, "failed") }
 /SKIPPED: / { skip(test) }
 
 END {
-    for (id in verdicts) {
-        count[kinds[id], verdicts[id]]++
-        total[verdicts[id]]++
+    for (id in results) {
+        count[kinds[id], results[id]]++
+        total[results[id]]++
     }
     printf "\n%-12s %7s %7s %7s\n", "kind", "passed", "failed", "skipped"
     names = split("unit property simulation integration real doc", order, " ")

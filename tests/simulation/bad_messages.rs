@@ -7,7 +7,7 @@ use cynosure::worker::RunMode;
 use tokio::time::{sleep, timeout};
 
 use crate::driver::{CONCURRENT_DOWNLOADS, Harness, run_scenario};
-use crate::server::{BadMessage, PAGE_ENTRIES};
+use crate::server::{MessageFault, PAGE_ENTRIES};
 use crate::test_config::policies;
 
 /// Number of new messages that arrive when only bad ones are left.
@@ -16,13 +16,13 @@ const NEW_MESSAGES: u64 = 20;
 /// Longest duration of a request for a good message.
 const REQUEST_DURATION_MAX: Duration = Duration::from_millis(205);
 
-/// Number, fault and positions of the bad messages in a mailbox.
+/// Mailbox with bad messages: their number, fault and positions.
 #[derive(Clone, Copy, Debug)]
-struct BadMessages {
+struct FaultyMailbox {
     bad: u64,
     total: u64,
-    failure: BadMessage,
-    layout: BadPositions,
+    fault: MessageFault,
+    positions: BadPositions,
 }
 
 /// Positions of the bad messages in the mailbox.
@@ -50,18 +50,19 @@ impl BadPositions {
 
 impl Harness {
     /// Fills the mailbox. Each message is a separate item.
-    fn fill(&self, mailbox: BadMessages) {
-        let BadMessages { bad, total, failure, layout } = mailbox;
+    fn fill_mailbox(&self, mailbox: FaultyMailbox) {
+        let FaultyMailbox { bad, total, fault, positions } = mailbox;
         let mut server = self.server.borrow_mut();
         server.messages.clear();
         server.deliver(total, &self.env);
         for (id, message) in &mut server.messages {
             (message.item, message.always_fails) = (format!("T{id}"), false);
             message.bytes.truncate(100);
-            message.bad = layout.is_bad(*id, bad, total).then_some(failure);
+            message.fault = positions.is_bad(*id, bad, total).then_some(fault);
         }
     }
 
+    /// Delivers the new messages, each a separate item without a fault.
     fn deliver_new(&self) {
         let mut server = self.server.borrow_mut();
         let before = server.messages.len() as u64;
@@ -71,7 +72,7 @@ impl Harness {
         }
     }
 
-    fn stored(&self) -> u64 {
+    fn stored_items(&self) -> u64 {
         self.count("SELECT count(*) FROM items WHERE status = 1")
     }
 
@@ -87,7 +88,7 @@ impl Harness {
     }
 
     /// Runs the process until the new messages are stored and the bad ones are quarantined.
-    async fn run_until_done(&self, mailbox: BadMessages) {
+    async fn run_until_done(&self, mailbox: FaultyMailbox) {
         let (good_count, limit) = (mailbox.total - mailbox.bad, mailbox.time_limit());
         let running = async {
             loop {
@@ -96,12 +97,14 @@ impl Harness {
             }
         };
         let arriving = async {
-            self.wait_until(limit, "storing the good messages", || self.stored() == good_count)
-                .await;
+            self.wait_until(limit, "storing the good messages", || {
+                self.stored_items() == good_count
+            })
+            .await;
             self.deliver_new();
             let poll_limit = self.machine_config.poll_interval + Duration::from_secs(60);
             self.wait_until(poll_limit, "storing the new messages", || {
-                self.stored() == good_count + NEW_MESSAGES
+                self.stored_items() == good_count + NEW_MESSAGES
             })
             .await;
         };
@@ -115,7 +118,7 @@ impl Harness {
     }
 }
 
-impl BadMessages {
+impl FaultyMailbox {
     /// Returns the longest time until all bad messages are quarantined. It is the time to list all
     /// messages and to fetch the good ones, then the delays of the bad messages, their requests on
     /// half of the slots, and two minutes.
@@ -123,7 +126,7 @@ impl BadMessages {
         let policy = policies().item;
         let slots = u32::try_from(CONCURRENT_DOWNLOADS).unwrap();
         let [bad, total] = [self.bad, self.total].map(|count| u32::try_from(count).unwrap());
-        let per_request = REQUEST_DURATION_MAX + self.failure.extra_latency();
+        let per_request = REQUEST_DURATION_MAX + self.fault.extra_latency();
         let listing = REQUEST_DURATION_MAX * total.div_ceil(PAGE_ENTRIES);
         let fetching = REQUEST_DURATION_MAX * total.div_ceil(slots);
         let retrying = per_request * policy.max_requests * bad.div_ceil(slots / 2);
@@ -132,38 +135,39 @@ impl BadMessages {
     }
 }
 
-fn check_all_positions(mailbox: BadMessages) {
+/// Asserts that all good messages are stored, new ones too, and all bad ones are quarantined.
+fn check_mailbox(mailbox: FaultyMailbox) {
     run_scenario(async |harness| {
         harness.request_retry = BackoffConfig::FAST;
         // Shorter than the delays of one item, so that it ends while bad messages wait.
         harness.machine_config.poll_interval = Duration::from_secs(20);
-        harness.fill(mailbox);
+        harness.fill_mailbox(mailbox);
 
         harness.run_until_done(mailbox).await;
     });
 }
 
-/// FAULTS 49.
+/// FAULTS 49: 1, 5 or 40 messages fail permanently.
 #[test]
 fn bad_messages_block_neither_new_mail_nor_each_other() {
-    for failure in BadMessage::ALL {
+    for fault in MessageFault::ALL {
         for (bad, total) in [(1, 60), (5, 100), (40, 300)] {
-            for layout in BadPositions::ALL {
-                check_all_positions(BadMessages { bad, total, failure, layout });
+            for positions in BadPositions::ALL {
+                check_mailbox(FaultyMailbox { bad, total, fault, positions });
             }
         }
     }
 }
 
-/// FAULTS 49.
+/// FAULTS 49: 1,000 of 10,000 messages fail permanently.
 #[test]
 fn a_thousand_bad_messages_block_no_other_mail() {
-    for failure in BadMessage::ALL {
-        check_all_positions(BadMessages {
+    for fault in MessageFault::ALL {
+        check_mailbox(FaultyMailbox {
             bad: 1000,
             total: 10_000,
-            failure,
-            layout: BadPositions::Spread,
+            fault,
+            positions: BadPositions::Spread,
         });
     }
 }

@@ -62,7 +62,7 @@ fn an_open_breaker_survives_a_kill_until_its_deadline() {
         // The state machine loses its wait with the state file; the breaker does not.
         harness.env.start_process(None);
         harness.delete_state_file();
-        harness.delete_snapshot();
+        harness.corrupt_snapshot();
         server.borrow_mut().condition = ServerCondition::Healthy;
         let until = Timestamp(harness.breaker_state().open_until.unwrap());
         let requests = server.borrow().requests;

@@ -13,9 +13,9 @@ use crate::log_capture::LogCapture;
 use crate::server::SimServer;
 use crate::virtual_env::KillPoint;
 
-/// FAULTS 45.
+/// FAULTS 45: the server reports another account between two runs.
 #[test]
-fn account_changed_between_two_runs_stops_the_source() {
+fn an_account_change_between_two_runs_stops_the_source() {
     run_scenario(async |harness| {
         harness.run_process(RunMode::Once).await.unwrap();
         harness.server.borrow_mut().account = "bob";
@@ -41,9 +41,9 @@ fn account_changed_between_two_runs_stops_the_source() {
     });
 }
 
-/// FAULTS 45.
+/// FAULTS 45: the server reports another account during a run.
 #[test]
-fn account_changed_in_mid_run_stops_it_until_a_new_credential() {
+fn an_account_change_stops_a_run_until_a_new_credential() {
     let log = LogCapture::default();
     tracing::subscriber::with_default(log.clone(), || {
         run_scenario(async |harness| {
@@ -70,9 +70,9 @@ fn account_changed_in_mid_run_stops_it_until_a_new_credential() {
     assert_eq!(log.errors().len(), 1, "one alert: {:?}", log.errors());
 }
 
-/// FAULTS 45: a ledger without an account records the first one.
+/// FAULTS 45: the ledger of an earlier version records no account.
 #[test]
-fn a_ledger_of_no_account_takes_the_first() {
+fn a_ledger_without_an_account_records_the_first() {
     run_scenario(async |harness| {
         harness.run_process(RunMode::Once).await.unwrap();
         harness.clear_account();
@@ -85,9 +85,9 @@ fn a_ledger_of_no_account_takes_the_first() {
     });
 }
 
-/// FAULTS 46.
+/// FAULTS 46: pages of the listing are empty.
 #[test]
-fn an_empty_page_is_asked_for_again_and_nothing_is_lost() {
+fn an_empty_page_is_requested_again_and_nothing_is_lost() {
     for (empty_pages, failures) in [(1, 0), (2, 1), (3, 1), (4, 2)] {
         run_scenario(async |harness| {
             harness.server.borrow_mut().empty_pages = empty_pages;
@@ -101,7 +101,7 @@ fn an_empty_page_is_asked_for_again_and_nothing_is_lost() {
     }
 }
 
-/// FAULTS 46.
+/// FAULTS 46: the listing ends early at every request.
 #[test]
 fn a_listing_that_always_ends_early_is_reported() {
     let log = LogCapture::default();
@@ -130,9 +130,9 @@ fn a_listing_that_always_ends_early_is_reported() {
     assert_eq!(errors.len(), 2, "alerts from the third failure on: {errors:?}");
 }
 
-/// FAULTS 47.
+/// FAULTS 47: ids that the server lists and never finds.
 #[test]
-fn vanishing_ids_are_recorded_as_gone() {
+fn ids_that_are_never_found_are_recorded_as_gone() {
     run_scenario(async |harness| {
         for id in [3, 17, 18, 59] {
             harness
@@ -155,7 +155,7 @@ fn vanishing_ids_are_recorded_as_gone() {
 
 /// FAULTS 47: the process is killed at a step, and the listing is repeated.
 #[test]
-fn vanishing_ids_count_once_however_often_it_crashes() {
+fn ids_that_are_never_found_count_once_despite_a_crash() {
     for step in (20..220).step_by(3) {
         run_scenario(async |harness| {
             harness
@@ -172,7 +172,7 @@ fn vanishing_ids_count_once_however_often_it_crashes() {
 
             assert!(
                 matches!(result.exit, LoopExit::Completed | LoopExit::NothingToDo),
-                "{step} steps"
+                "after {step} steps"
             );
             assert_eq!(result.counts.gone, 1, "after {step} steps");
             harness.check_all_stored();
@@ -184,7 +184,7 @@ const MONTH: Duration = Duration::from_secs(30 * 86_400);
 const ALMOST_A_MONTH: Duration = Duration::from_secs(30 * 86_400 - 3600);
 
 #[test]
-fn a_reconcile_without_findings_changes_nothing() {
+fn a_reconciliation_without_differences_changes_nothing() {
     run_scenario(async |harness| {
         harness.reconcile_interval = Some(MONTH);
         harness.run_process(RunMode::Once).await.unwrap();
@@ -222,7 +222,7 @@ fn a_reconcile_without_findings_changes_nothing() {
 }
 
 #[test]
-fn a_reconcile_finds_what_the_changes_omitted() {
+fn a_reconciliation_finds_messages_that_changes_omitted() {
     for step in [None, Some(60), Some(75), Some(90)] {
         run_scenario(async |harness| {
             harness.reconcile_interval = Some(MONTH);
@@ -264,7 +264,7 @@ fn a_reconcile_finds_what_the_changes_omitted() {
 }
 
 #[test]
-fn a_ledger_of_an_earlier_version_is_reconciled_a_month_from_now() {
+fn an_older_ledger_is_reconciled_a_month_after_the_upgrade() {
     run_scenario(async |harness| {
         harness.run_process(RunMode::Once).await.unwrap();
         harness.clear_account();

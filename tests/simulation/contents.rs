@@ -5,7 +5,7 @@ use std::rc::Rc;
 use cynosure::worker::{LoopExit, RunMode};
 
 use crate::driver::{Harness, run_scenario};
-use crate::reference_model::all_items_stored;
+use crate::reference_model::all_stored_files;
 use crate::server::SimServer;
 
 /// Runs one session to its end and asserts that everything is stored.
@@ -16,16 +16,16 @@ async fn run_to_completion(harness: &Harness) {
 }
 
 /// Returns the number of stored contents in the ledger.
-fn stored_contents(harness: &Harness) -> usize {
-    all_items_stored(&harness.reader()).len()
+fn stored_content_count(harness: &Harness) -> usize {
+    all_stored_files(&harness.reader()).len()
 }
 
-/// Returns how often the bytes of any message were sent.
+/// Returns the total number of times that the bytes of a message were sent.
 fn times_served(harness: &Harness) -> u32 {
     harness.server.borrow().messages.values().map(|message| message.served_count).sum()
 }
 
-/// FAULTS 44.
+/// FAULTS 44: the server is restored from a backup.
 #[test]
 fn a_restored_server_has_old_and_new_contents_stored() {
     run_scenario(async |harness| {
@@ -36,12 +36,12 @@ fn a_restored_server_has_old_and_new_contents_stored() {
             .values_mut()
             .for_each(|message| message.always_fails = false);
         run_to_completion(harness).await;
-        let old_contents = stored_contents(harness);
+        let old_contents = stored_content_count(harness);
 
         harness.server.borrow_mut().restore_from_backup(&harness.env);
         run_to_completion(harness).await;
 
-        assert_eq!(stored_contents(harness), 2 * old_contents + 1);
+        assert_eq!(stored_content_count(harness), 2 * old_contents + 1);
         let counts = harness.reader().session_counts().unwrap();
         assert_eq!((counts.versions, counts.stored), (old_contents as u64, counts.listed));
         let served_before = times_served(harness);
@@ -75,7 +75,7 @@ fn a_server_restored_in_mid_download_loses_no_content() {
     });
 }
 
-/// FAULTS 48.
+/// FAULTS 48: the blobs of listed mails change before their download.
 #[test]
 fn a_blob_changed_before_its_download_is_refetched() {
     run_scenario(async |harness| {

@@ -54,7 +54,7 @@ pub(crate) const CONCURRENT_DOWNLOADS: usize = 8;
 const RECOVERY_POLL_INTERVAL: Duration = Duration::from_secs(3 * 3600);
 
 /// Number of the next in-memory database, so that each has its own name.
-static CASE_NUMBER: AtomicU64 = AtomicU64::new(0);
+static NEXT_DATABASE: AtomicU64 = AtomicU64::new(0);
 
 /// Simulation case: seed, faults, and the point at which the process is killed.
 #[derive(Clone, Debug)]
@@ -171,10 +171,13 @@ impl SimulationCase {
                 run_in_virtual_time(async { Harness::new(self).run_case().await })
             })
         }));
-        let report = result.unwrap_or_else(|_| panic!("the failed case is {case}"));
+        let report = result.unwrap_or_else(|_| panic!("failed case: {case}"));
         assert!(has_faults || log.errors().is_empty(), "{case}: {:?}", log.errors());
-        let stuck = log.no_progress_count() as u64;
-        assert!(stuck <= report.clock_steps, "{case} was reported stuck {stuck} times");
+        let stuck_reports = log.no_progress_count() as u64;
+        assert!(
+            stuck_reports <= report.clock_steps,
+            "{case} was reported as stuck {stuck_reports} times"
+        );
         assert!(
             report.clock_steps > 0 || report.requests_while_blocked <= report.kills,
             "{case} sent requests while blocked: {report:?}"
@@ -199,16 +202,16 @@ fn run_in_virtual_time<T>(future: impl Future<Output = T>) -> T {
     LocalSet::new().block_on(&runtime, future)
 }
 
-/// Everything that a case runs on: environment, disk, server, database and configuration.
+/// Environment, disk, server, database and configuration of a case.
 pub(crate) struct Harness {
     case: SimulationCase,
     pub(crate) env: SimEnv,
     pub(crate) disk: MemoryDisk,
     pub(crate) server: Rc<RefCell<SimServer>>,
-    /// Breakers shared with another source; if `None`, each process has its own.
+    /// Breakers shared with another source; if `None`, each process creates its own.
     pub(crate) shared_breakers: Option<SourceBreakers>,
-    /// Rate limiters shared with another source; if `None`, each process has its own.
-    pub(crate) rate_limiters: Option<Rc<RateLimiters<SimEnv>>>,
+    /// Rate limiters shared with another source; if `None`, each process creates its own.
+    pub(crate) shared_rate_limiters: Option<Rc<RateLimiters<SimEnv>>>,
     database: String,
     /// Keeps the in-memory database alive while no worker has it open.
     keep_alive_connection: Connection,
@@ -242,7 +245,7 @@ impl Harness {
             disk,
             server,
             shared_breakers: None,
-            rate_limiters: None,
+            shared_rate_limiters: None,
             database,
             keep_alive_connection,
             machine_config: machine_config(),
@@ -287,7 +290,7 @@ impl Harness {
                 let (server, env) = (Rc::clone(&self.server), self.env.clone());
                 self.run_until_recovered(async move {
                     server.borrow_mut().condition =
-                        ServerCondition::RateLimited { requests: 10, window: 60 };
+                        ServerCondition::RateLimited { requests: 10, window_seconds: 60 };
                     for _ in 0..10 {
                         sleep(Duration::from_secs(25)).await;
                         env.kill_now();
@@ -387,13 +390,13 @@ impl Harness {
         stop: watch::Receiver<StopSignal>,
     ) -> Option<LoopResult> {
         let booted_at = self.env.time().booted_at;
-        let opened = match self.open() {
+        let opened = match self.open_store() {
             Ok(opened) => opened,
             // The process was killed during its start, because its disk calls failed.
             Err(_) if self.env.is_being_killed() => return None,
             Err(error) => {
-                let has_cause = self.server.borrow().disk_faults > 0;
-                assert!(has_cause, "the process cannot start: {error}");
+                let had_disk_fault = self.server.borrow().disk_faults > 0;
+                assert!(had_disk_fault, "the process cannot start: {error}");
                 sleep(Duration::from_secs(60)).await;
                 return None;
             }
@@ -411,7 +414,8 @@ impl Harness {
         let breakers =
             breakers.unwrap_or_else(|| SourceBreakers::new(&self.new_breakers(), "example", "sim"));
         let env = Rc::new(self.env.clone());
-        let limiters = self.rate_limiters.clone().unwrap_or_else(|| self.new_rate_limiters());
+        let limiters =
+            self.shared_rate_limiters.clone().unwrap_or_else(|| self.new_rate_limiters());
         let limiter = limiters.handle_for("sim", "me@example.com", self.rate_limit_config.clone());
         let request_retry = self.request_policy();
         let listing_retry =
@@ -450,7 +454,7 @@ impl Harness {
         };
         if let LoopExit::Restart(cause) = result.exit {
             let saved = self.stored_status();
-            assert_eq!(saved, Some(result.machine.status()), "{cause:?} would be repeated");
+            assert_eq!(saved, Some(result.machine.status()), "{cause:?} is not recorded");
             let is_stuck = self.server.borrow().extra_latency > self.machine_config.stuck_threshold;
             assert_eq!(cause == RestartCause::Stuck, is_stuck, "{result:?}");
         }
@@ -490,7 +494,7 @@ impl Harness {
         Some(serde_json::from_slice(&json).expect("the state file is valid"))
     }
 
-    fn open(&self) -> Result<OpenedStore, StartError> {
+    fn open_store(&self) -> Result<OpenedStore, StartError> {
         let storage = retry_policy("storage", BackoffConfig::FAST, self.case.seed, &self.retries);
         let ledger = Ledger::from_connection(connect(&self.database), Path::new("/ledger"))?;
         let ledger = ledger.with_retry(storage.clone());
@@ -507,15 +511,16 @@ impl Harness {
         Store::open_with(disk, ledger, dir, archive, info, &id, self.env.now())
     }
 
-    /// Deletes the ledger, as if damaged and moved aside, and the archive's marker, like `reset`,
-    /// to fetch all again. A new ledger is refused if the marker says that there are documents.
+    /// Replaces the ledger with an empty one, as if it were damaged and moved aside, and deletes
+    /// the archive's marker, as `reset` does, so that everything is fetched again. With a
+    /// marker that records documents, the new ledger is rejected.
     pub(crate) fn delete_ledger(&mut self) {
         self.expects_consistent_state = false;
         self.database = new_database();
         self.keep_alive_connection = connect(&self.database);
         let Some(marker) = self.disk.files().remove(Path::new(MARKER)) else { return };
         if String::from_utf8_lossy(&marker).contains("\"holds_documents\": true") {
-            let error = self.open().expect_err("the archive belongs to another ledger");
+            let error = self.open_store().expect_err("the archive belongs to another ledger");
             assert!(matches!(error, StartError::StorageUnusable(_)), "{error}");
         }
         self.disk.remove_file(Path::new(MARKER)).unwrap();
@@ -537,8 +542,8 @@ impl Harness {
         self.keep_alive_connection.execute(sql, []).unwrap();
     }
 
-    /// Makes the ledger's copy of the state unreadable. It is used if the state file is lost.
-    pub(crate) fn delete_snapshot(&self) {
+    /// Makes the ledger's copy of the state unreadable, which is used if the state file is lost.
+    pub(crate) fn corrupt_snapshot(&self) {
         // Before the first run there is no table.
         self.keep_alive_connection.execute("UPDATE source SET snapshot = 'junk'", []).ok();
     }
@@ -591,6 +596,7 @@ impl Harness {
         let reader = self.reader();
         reference_model::check_stored_contents_exist(&self.disk, &reader, &self.server.borrow());
         reference_model::check_session_totals(&self.keep_alive_connection);
+        // Panics if the state file is damaged.
         self.stored_status();
     }
 
@@ -628,7 +634,7 @@ fn reader(database: &str) -> Ledger {
 }
 
 fn new_database() -> String {
-    let number = CASE_NUMBER.fetch_add(1, Ordering::Relaxed);
+    let number = NEXT_DATABASE.fetch_add(1, Ordering::Relaxed);
     format!("file:simulation-{number}?mode=memory&cache=shared")
 }
 

@@ -27,7 +27,7 @@ pub(crate) async fn run_random_faults(
             2 | 3 => server.borrow_mut().condition = ServerCondition::Flaky,
             4 => {
                 server.borrow_mut().condition =
-                    ServerCondition::RateLimited { requests: 20, window: 60 }
+                    ServerCondition::RateLimited { requests: 20, window_seconds: 60 }
             }
             5 => {
                 server.borrow_mut().condition =
@@ -51,9 +51,9 @@ pub(crate) async fn run_random_faults(
                 env.step_clock(if env.chance_one_in(2) { seconds } else { -seconds });
             }
             11 => {
-                // A rate limit per quarter of a day, so that the wait is as long.
+                // A rate limit per six hours, so that the wait takes up to six hours.
                 server.borrow_mut().condition =
-                    ServerCondition::RateLimited { requests: 30, window: 6 * 3600 };
+                    ServerCondition::RateLimited { requests: 30, window_seconds: 6 * 3600 };
             }
             _ => {}
         }

@@ -137,7 +137,7 @@ fn a_single_emfile_is_mostly_retried_at_once() {
 }
 
 #[test]
-fn an_outage_of_a_day_costs_few_requests_and_no_item() {
+fn an_outage_of_a_day_costs_few_requests_and_blames_no_item() {
     let report = SimulationCase::with_outage(3, Duration::from_secs(86_400)).run();
 
     assert!(report.requests_in_outage <= 200, "{} requests in a day", report.requests_in_outage);

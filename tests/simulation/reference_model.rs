@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::server::{ServerMessage, SimServer};
 
-/// Asserts that every content stored according to the ledger is one complete file.
+/// Asserts that every content that is stored according to the ledger is exactly one complete file.
 pub(crate) fn check_stored_contents_exist(
     disk: &MemoryDisk,
     ledger: &LedgerReader,
@@ -20,7 +20,7 @@ pub(crate) fn check_stored_contents_exist(
 ) {
     let files = disk.files();
     let mut contents = BTreeSet::new();
-    for stored in all_items_stored(ledger) {
+    for stored in all_stored_files(ledger) {
         let path = Path::new("/downloads").join(&stored.folder).join(&stored.file);
         let bytes = files.get(&path);
         let bytes = bytes.unwrap_or_else(|| panic!("{} is missing", path.display()));
@@ -35,7 +35,7 @@ pub(crate) fn check_stored_contents_exist(
     assert!(counters.is_consistent(), "the counters are wrong: {counters:?}");
 }
 
-pub(crate) fn all_items_stored(ledger: &LedgerReader) -> Vec<StoredFile> {
+pub(crate) fn all_stored_files(ledger: &LedgerReader) -> Vec<StoredFile> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
         let page = ledger.stored_files(after, 100).unwrap();
@@ -88,13 +88,13 @@ pub(crate) fn check_everything_settled(ledger: &LedgerReader, server: &SimServer
 }
 
 fn is_quarantined(ledger: &LedgerReader, message: &ServerMessage) -> bool {
-    let row = ledger.item_failure(&ItemId::new(&*message.item)).unwrap();
+    let row = ledger.item_report(&ItemId::new(&*message.item)).unwrap();
     row.is_some_and(|row| row.status == ItemStatus::Quarantined)
 }
 
 /// Returns true if the ledger has a row for a message that was listed and never found.
 fn is_recorded_as_gone(ledger: &LedgerReader, id: u64) -> bool {
-    let row = ledger.item_failure(&ItemId::new(format!("missing:D{id}"))).unwrap();
+    let row = ledger.item_report(&ItemId::new(format!("missing:D{id}"))).unwrap();
     row.is_some_and(|row| row.status == ItemStatus::Gone)
 }
 

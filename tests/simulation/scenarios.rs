@@ -58,11 +58,12 @@ fn a_session_completes_after_losing_any_saved_state() {
     });
     run_after_losing("the state file and its copy", |harness| {
         harness.delete_state_file();
-        harness.delete_snapshot();
+        harness.corrupt_snapshot();
     });
 }
 
-/// Deletes saved state at many steps of a session, and asserts that the session then completes.
+/// Kills the process at many steps of a session, deletes saved state, and asserts that the session
+/// then completes.
 fn run_after_losing(lost: &str, delete: fn(&mut Harness)) {
     for step in (10..400).step_by(13) {
         run_scenario(async |harness| {
@@ -83,7 +84,7 @@ fn run_after_losing(lost: &str, delete: fn(&mut Harness)) {
 }
 
 #[test]
-fn a_restart_that_cannot_be_recorded_is_not_made() {
+fn no_restart_happens_that_cannot_be_recorded() {
     for calls in 0..40 {
         run_scenario(async |harness| {
             harness.run_process(RunMode::UntilComplete).await;
@@ -95,7 +96,7 @@ fn a_restart_that_cannot_be_recorded_is_not_made() {
             });
             harness.server.borrow_mut().disk_faults += 1;
 
-            // It either records the restart or keeps running; `run_process` asserts that.
+            // The worker records the restart or keeps running; `run_process` asserts that.
             timeout(Duration::from_secs(3600), harness.run_process(RunMode::Continuous)).await.ok();
         });
     }
@@ -122,11 +123,11 @@ fn no_request_is_sent_while_the_credential_is_refreshed() {
 }
 
 #[test]
-fn a_six_hour_rate_limit_is_never_called_stuck() {
+fn a_six_hour_rate_limit_is_never_reported_as_stuck() {
     run_scenario(async |harness| {
         let server = Rc::clone(&harness.server);
         server.borrow_mut().condition =
-            ServerCondition::RateLimited { requests: 50, window: 6 * 3600 };
+            ServerCondition::RateLimited { requests: 50, window_seconds: 6 * 3600 };
 
         let result = harness.run_process(RunMode::Once).await.unwrap();
 
@@ -143,7 +144,7 @@ fn run_six_hour_wait_with_clock_steps(seconds: i64) {
     run_scenario(async |harness| {
         let (server, env) = (Rc::clone(&harness.server), harness.env.clone());
         server.borrow_mut().condition =
-            ServerCondition::RateLimited { requests: 50, window: 6 * 3600 };
+            ServerCondition::RateLimited { requests: 50, window_seconds: 6 * 3600 };
         let clock_steps = async {
             SimServer::wait_until_served(&server, 20).await;
             sleep(Duration::from_secs(1800)).await;
@@ -181,9 +182,9 @@ fn a_backward_clock_step_does_not_delay_item_retries() {
         let (server, env) = (Rc::clone(&harness.server), harness.env.clone());
         server.borrow_mut().condition = ServerCondition::Flaky;
         let clock_steps = async {
-            for back in [3600, 86_400, 2 * 86_400] {
+            for seconds in [3600, 86_400, 2 * 86_400] {
                 sleep(Duration::from_secs(5)).await;
-                env.step_clock(-back);
+                env.step_clock(-seconds);
             }
             server.borrow_mut().repair_all();
         };
@@ -201,7 +202,8 @@ fn a_backward_clock_step_does_not_delay_item_retries() {
 fn a_backward_step_between_runs_extends_no_wait_much() {
     run_scenario(async |harness| {
         let server = Rc::clone(&harness.server);
-        server.borrow_mut().condition = ServerCondition::RateLimited { requests: 50, window: 3600 };
+        server.borrow_mut().condition =
+            ServerCondition::RateLimited { requests: 50, window_seconds: 3600 };
         let waiting =
             timeout(Duration::from_secs(600), harness.run_process(RunMode::Continuous)).await;
         assert!(waiting.is_err(), "the worker does not wait");
@@ -218,7 +220,7 @@ fn a_backward_step_between_runs_extends_no_wait_much() {
 }
 
 #[test]
-fn a_long_pacing_delay_is_never_called_stuck() {
+fn a_long_pacing_delay_is_never_reported_as_stuck() {
     let log = LogCapture::default();
     tracing::subscriber::with_default(log.clone(), || {
         run_scenario(async |harness| {
@@ -368,7 +370,7 @@ fn a_new_credential_ends_auth_failed_at_once() {
         assert!(elapsed < Duration::from_secs(66), "noticed after {elapsed:?}");
         assert!(
             server.borrow().unauthorized_requests <= 2,
-            "a refused credential is retried too often"
+            "a rejected credential is retried too often"
         );
         assert_eq!(
             harness.run_process(RunMode::Once).await.map(|result| result.exit),
@@ -408,7 +410,7 @@ fn random_errors_cost_few_requests_and_lose_nothing() {
             result = timeout(Duration::from_secs(3 * 86_400), storing) => result,
         };
 
-        assert!(result.is_ok(), "not all is stored: {:?}", harness.stored_state());
+        assert!(result.is_ok(), "not everything is stored: {:?}", harness.stored_state());
         let server = server.borrow();
         reference_model::check_stored_contents_exist(&harness.disk, &harness.reader(), &server);
         // Requests for pages are not counted, because the simulated pages are short.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use cynosure::engine::rate_limit::{RateLimitHeaders, ReplyOutcome};
+use cynosure::engine::rate_limit::{RateLimitHeaders, ResponseOutcome};
 use cynosure::engine::{
     AccountId, BlobId, Cause, Cursor, DocumentId, Failure, ItemId, PageToken, ThrottleStrikes,
     Timestamp,
@@ -33,12 +33,12 @@ pub(crate) enum ServerCondition {
     Unreachable,
     /// One in three requests fails, with a random cause.
     Flaky,
-    /// `requests` requests per window of `window` seconds, then 429 with a retry time.
+    /// `requests` requests per window, then 429 with Retry-After.
     RateLimited {
         requests: u32,
-        window: i64,
+        window_seconds: i64,
     },
-    /// `requests` requests per minute, then 429 without a retry time.
+    /// `requests` requests per minute, then 429 without Retry-After.
     RateLimitedSilently {
         requests: u32,
     },
@@ -52,7 +52,7 @@ pub(crate) enum ServerCondition {
 
 /// Fault of a message, the same for each request for it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum BadMessage {
+pub(crate) enum MessageFault {
     /// 404, although the listing contains it.
     Missing,
     /// The response is 500.
@@ -67,7 +67,7 @@ pub(crate) enum BadMessage {
     NoResponse,
 }
 
-impl BadMessage {
+impl MessageFault {
     pub(crate) const ALL: [Self; 6] = [
         Self::Missing,
         Self::ServerError,
@@ -86,7 +86,7 @@ impl BadMessage {
         }
     }
 
-    /// Returns the additional latency of its response.
+    /// Returns the additional latency of the response.
     pub(crate) fn extra_latency(self) -> Duration {
         match self {
             Self::NoResponse => Duration::from_secs(30),
@@ -115,7 +115,7 @@ pub(crate) struct ServerMessage {
     pub(crate) is_never_found: bool,
     /// Every request for it returns 429.
     pub(crate) is_always_throttled: bool,
-    pub(crate) bad: Option<BadMessage>,
+    pub(crate) fault: Option<MessageFault>,
     /// Number of requests for it.
     pub(crate) request_count: u32,
     /// Number of times its bytes were sent in full.
@@ -129,7 +129,7 @@ impl ServerMessage {
         BlobId::new(hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
     }
 
-    /// Replaces the content and keeps the present one as an earlier one.
+    /// Replaces the content. The present one becomes an earlier one.
     pub(crate) fn replace(&mut self, bytes: Vec<u8>) {
         let replaced = std::mem::replace(&mut self.bytes, bytes);
         self.previous_contents.push(replaced);
@@ -146,6 +146,7 @@ pub(crate) struct SimServer {
     pub(crate) identifying_requests: BTreeMap<&'static str, u64>,
     /// Number of listing pages that will be returned without entries, at any position.
     pub(crate) empty_pages: u32,
+    /// Credential that it accepts.
     pub(crate) credential: u32,
     /// Credential in the worker's file.
     pub(crate) credential_file: u32,
@@ -172,6 +173,7 @@ pub(crate) struct SimServer {
 
 #[derive(Default)]
 struct RateLimitWindow {
+    /// Number of the window since the epoch.
     window: i64,
     used: u32,
     blocked_at: Timestamp,
@@ -219,7 +221,7 @@ impl SimServer {
                 always_fails: env.chance_one_in(150),
                 is_never_found: false,
                 is_always_throttled: false,
-                bad: None,
+                fault: None,
                 request_count: 0,
                 served_count: 0,
             };
@@ -308,8 +310,8 @@ impl SimServer {
                 Err(Failure::new(cause, "flaky"))
             }
             ServerCondition::Flaky => Ok(()),
-            ServerCondition::RateLimited { requests, window } => {
-                self.check_rate_limit(requests, window, now, true)
+            ServerCondition::RateLimited { requests, window_seconds } => {
+                self.check_rate_limit(requests, window_seconds, now, true)
             }
             ServerCondition::RateLimitedSilently { requests } => {
                 self.check_rate_limit(requests, 60, now, false)
@@ -329,11 +331,11 @@ impl SimServer {
     fn check_rate_limit(
         &mut self,
         requests: u32,
-        seconds: i64,
+        window_seconds: i64,
         now: Timestamp,
         sends_retry_after: bool,
     ) -> Result<(), Failure> {
-        let window = now.0.div_euclid(seconds * 1000);
+        let window = now.0.div_euclid(window_seconds * 1000);
         if self.rate_limit.window != window {
             (self.rate_limit.window, self.rate_limit.used) = (window, 0);
         }
@@ -346,7 +348,7 @@ impl SimServer {
         if !sends_retry_after {
             return Err(failure);
         }
-        let until = Timestamp((window + 1) * seconds * 1000);
+        let until = Timestamp((window + 1) * window_seconds * 1000);
         if self.rate_limit.blocked_until < until {
             (self.rate_limit.blocked_at, self.rate_limit.blocked_until) = (now, until);
         }
@@ -387,12 +389,13 @@ impl SimSource {
         }
     }
 
-    /// Returns the account of the server, or an error if it is not the recorded one.
+    /// Returns the account of the server, or an error if it is not the recorded one. The first
+    /// account is recorded.
     fn discover(&self) -> Result<AccountId, Failure> {
         let current = AccountId::new(self.server.borrow().account);
-        let previous = self.account.borrow_mut().get_or_insert_with(|| current.clone()).clone();
-        if previous != current {
-            return Err(Failure::account_changed("sim", &previous, &current));
+        let recorded = self.account.borrow_mut().get_or_insert_with(|| current.clone()).clone();
+        if recorded != current {
+            return Err(Failure::account_changed("sim", &recorded, &current));
         }
         Ok(current)
     }
@@ -424,14 +427,14 @@ impl SimSource {
         message: Option<(u64, ThrottleStrikes)>,
     ) -> Result<(), Failure> {
         let strikes = message.map(|(_, strikes)| strikes);
-        let bad = message.and_then(|(id, _)| self.server.borrow().messages[&id].bad);
+        let fault = message.and_then(|(id, _)| self.server.borrow().messages[&id].fault);
         let mut permit =
             self.limiter.acquire(RequestInfo { strikes, ..request_info(attempt) }).await?;
         self.env.kill_point().await;
         let sent_at = self.env.server_now();
         let in_flight = InFlightGuard::start(&self.server);
         let extra_latency = self.server.borrow().extra_latency
-            + bad.map(BadMessage::extra_latency).unwrap_or_default();
+            + fault.map(MessageFault::extra_latency).unwrap_or_default();
         let latency = extra_latency + Duration::from_millis(5 + self.env.random_below(200));
         tokio::time::sleep(latency).await;
         drop(in_flight);
@@ -444,17 +447,17 @@ impl SimSource {
             Some((id, _)) => result.and_then(|()| self.server.borrow().check_message(id)),
             None => result,
         };
-        let result = result.and_then(|()| match bad {
-            Some(bad) => Err(Failure::new(bad.cause(), format!("{bad:?}"))),
+        let result = result.and_then(|()| match fault {
+            Some(fault) => Err(Failure::new(fault.cause(), format!("{fault:?}"))),
             None => Ok(()),
         });
         let retry_after = result.as_ref().err().and_then(|failure| failure.retry_after);
         let headers = RateLimitHeaders { retry_after, ..RateLimitHeaders::default() };
         permit.record_head(headers, latency);
         let blocked_until = permit.record_outcome(match &result {
-            Ok(()) => ReplyOutcome::Accepted,
-            Err(failure) if failure.cause == Cause::RateLimit => ReplyOutcome::Throttled,
-            Err(_) => ReplyOutcome::Failed,
+            Ok(()) => ResponseOutcome::Accepted,
+            Err(failure) if failure.cause == Cause::RateLimit => ResponseOutcome::Throttled,
+            Err(_) => ResponseOutcome::Failed,
         });
         let strikes = permit.strikes();
         drop(permit);
@@ -476,7 +479,7 @@ impl SimSource {
         message: (u64, ThrottleStrikes),
         first: AttemptKind,
     ) -> Result<(), Failure> {
-        let bad = self.server.borrow().messages[&message.0].bad;
+        let fault = self.server.borrow().messages[&message.0].fault;
         let mut tracker = AttemptTracker::default();
         let max_attempts = self.retry.backoff().max_attempts;
         let outcome = self.retry.when(|failure: &Failure| failure.is_transient()).run(async || {
@@ -491,8 +494,9 @@ impl SimSource {
                 tracker.record_failure(failure);
             }
             match result {
-                // As the JMAP source if the message exists: no quick retry (`retry_after` is set).
-                Err(failure) if bad == Some(BadMessage::Missing) => {
+                // Like the 404 of a message that exists in the JMAP source: `retry_after` prevents
+                // quick retries.
+                Err(failure) if fault == Some(MessageFault::Missing) => {
                     Err(Failure { is_retry_budget_exhausted: false, ..failure }
                         .with_retry_after(Some(Duration::ZERO)))
                 }
@@ -570,9 +574,10 @@ impl Source for SimSource {
         if matches!(listing, Listing::Since(_)) && from < self.server.borrow().oldest_valid_cursor {
             return Err(Failure::new(Cause::CursorExpired, "cannot calculate changes"));
         }
-        let empty_pages = self.server.borrow().empty_pages.checked_sub(1).filter(|_| from < end);
-        if let Some(empty_pages) = empty_pages {
-            self.server.borrow_mut().empty_pages = empty_pages;
+        let empty_pages_left =
+            self.server.borrow().empty_pages.checked_sub(1).filter(|_| from < end);
+        if let Some(empty_pages_left) = empty_pages_left {
+            self.server.borrow_mut().empty_pages = empty_pages_left;
             let resume_from = PageToken::new(format!("{from} of {end}"));
             let reason = format!("the list ended after {from} of {end} messages");
             let next = NextPage::Unverified { resume_from, reason };

@@ -49,14 +49,14 @@ fn a_real_archive_stores_verifies_and_refuses_a_link() {
 fn each_kind_of_damage_has_a_name() {
     let home = tempfile::tempdir().unwrap();
     let path = |name| home.path().join(name);
-    for (name, text) in [("sound", "mail"), ("cut", "mai"), ("flipped", "nail")] {
+    for (name, text) in [("intact", "mail"), ("cut", "mai"), ("flipped", "nail")] {
         RealDisk.create_file(&path(name)).unwrap().append(text.as_bytes()).unwrap();
     }
-    symlink(path("sound"), path("link")).unwrap();
+    symlink(path("intact"), path("link")).unwrap();
     let sha256 = sha2::Digest::finalize(<sha2::Sha256 as sha2::Digest>::new_with_prefix("mail"));
 
-    let found = ["sound", "cut", "flipped", "link", "absent"]
+    let found = ["intact", "cut", "flipped", "link", "absent"]
         .map(|name| check_file(&RealDisk, &path(name), 4, &sha256.into()).name());
 
-    assert_eq!(found, ["sound", "wrong_length", "wrong_bytes", "not_a_file", "missing"]);
+    assert_eq!(found, ["intact", "wrong_length", "wrong_bytes", "not_a_file", "missing"]);
 }

@@ -97,11 +97,11 @@ impl TestWorker {
 
     /// Lists the files except manifests, the marker and the marker's temporary file.
     fn files(&self) -> Vec<PathBuf> {
-        let is_relevant = |path: &PathBuf| {
+        let is_listed = |path: &PathBuf| {
             let path = path.to_string_lossy();
             !path.contains(MARKER_FILE) && !path.ends_with(MANIFEST_FILE)
         };
-        self.disk.files().into_keys().filter(is_relevant).collect()
+        self.disk.files().into_keys().filter(is_listed).collect()
     }
 
     /// Asserts that the manifest and the files alone yield the documents of the ledger.
@@ -229,7 +229,7 @@ impl TestWorker {
 fn write_marker(
     disk: Arc<dyn Disk>,
     root: &str,
-    has_stored: bool,
+    has_stored_documents: bool,
 ) -> Result<(ArchiveMarker, ArchiveOwner), Failure> {
     let id = LedgerId::new("a");
     let marker = ArchiveMarker::new(disk, Path::new(root), "work");
@@ -237,7 +237,7 @@ fn write_marker(
     let owner = match marker.check_claim(&LedgerClaim {
         ledger: Some(id),
         account: None,
-        has_stored_documents: has_stored,
+        has_stored_documents,
     })? {
         ArchiveBinding::Ours(owner) => owner,
         ArchiveBinding::Unclaimed => {
@@ -352,14 +352,15 @@ fn a_failed_operation_stores_nothing_wrong_and_work_resumes() {
         for at in 0..operation_count(order) {
             for errno in [Errno::NOSPC, Errno::IO, Errno::ROFS] {
                 for duration in [FaultDuration::Once, FaultDuration::Permanent] {
-                    fail_temporarily(order, DiskFault { at_operation: at, duration, errno });
+                    assert_recovery_from(order, DiskFault { at_operation: at, duration, errno });
                 }
             }
         }
     }
 }
 
-fn fail_temporarily(order: BatchOrder, fault: DiskFault) {
+/// Asserts that a fault loses nothing that is stored, and that the work resumes after it.
+fn assert_recovery_from(order: BatchOrder, fault: DiskFault) {
     let context = format!("{order:?}, {fault:?}");
     let mut worker = TestWorker::new(order);
     worker.disk.set_fault(fault);

@@ -6,7 +6,7 @@ fn session_path(folder: &FolderName) -> PathBuf {
     Path::new("/downloads").join(folder.as_str())
 }
 
-/// FAULTS 44.
+/// FAULTS 44: a document has new content, as on a restored server.
 #[test]
 fn a_second_version_is_stored_beside_the_first() {
     let disk = Arc::new(MemoryDisk::default());

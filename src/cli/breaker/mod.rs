@@ -46,7 +46,7 @@ pub(super) fn breaker(
             print_result(format!("{name} {state}; {}", propagation_note(&context, name)?))?;
             Ok(ProgramExit::Success)
         }
-        BreakerCommand::Open { name, lasts: duration } => {
+        BreakerCommand::Open { name, duration } => {
             let until = duration.map(|duration| now.after(duration));
             run_command(&context, name, ManualCommand::Open { until }, now)?;
             let end = match until {

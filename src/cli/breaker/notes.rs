@@ -6,7 +6,7 @@ use crate::engine::{Timestamp, sanitize_line};
 use crate::human::format_deadline;
 use crate::worker::{ARCHIVE, BreakersFile, LEDGER, breaker_policy};
 
-/// All persisted breakers, as of one time.
+/// Notes about the saved circuit breakers, as of one time.
 #[derive(Debug)]
 pub(in crate::cli) struct BreakerNotes {
     breakers: Vec<Breaker>,

@@ -66,7 +66,7 @@ impl HealthReport {
             Ok(Some(report)) => {
                 level = level.max(report.level);
                 report.checks.iter().for_each(|check| raise_level(&check.subject, check.level));
-                report.checks.into_iter().map(sanitized).collect()
+                report.checks.into_iter().map(sanitize_check).collect()
             }
             Ok(None) => finding_checks().collect(),
             Err(reason) => {
@@ -161,7 +161,7 @@ fn to_check(entry: &FindingRecord) -> HealthCheck {
 }
 
 /// Sanitizes all texts of a check: the file may have any content.
-fn sanitized(mut check: HealthCheck) -> HealthCheck {
+fn sanitize_check(mut check: HealthCheck) -> HealthCheck {
     for text in [&mut check.finding, &mut check.subject, &mut check.message] {
         *text = sanitize_line(text);
     }
@@ -208,8 +208,8 @@ mod tests {
             (HealthLevel::Healthy, "all healthy (2 sources)".to_owned())
         );
 
-        let late = record(HealthLevel::Healthy, MAX_AGE + Duration::from_secs(1));
-        let stale = HealthReport::from_parts(&late, Ok(None), MAX_AGE, NOW);
+        let old = record(HealthLevel::Healthy, MAX_AGE + Duration::from_secs(1));
+        let stale = HealthReport::from_parts(&old, Ok(None), MAX_AGE, NOW);
         assert_eq!(stale.level, HealthLevel::Unknown);
         assert!(
             stale.summary(2).starts_with("the last check of the monitor was 4 min 1 s ago"),
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_level_of_both_sources_is_reported() {
+    fn the_worst_level_of_both_files_is_reported() {
         let mut report = HealthCheckReport::new(
             vec![
                 HealthCheck::new(

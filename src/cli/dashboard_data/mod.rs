@@ -27,7 +27,7 @@ use crate::engine::watch::HealthLevel;
 use crate::engine::{Cause, SessionId, Timestamp, alert, sanitize_line};
 use crate::ledger::FailureFilter;
 use crate::monitor::{
-    DailySeries, HealthDocument, HealthFiles, TREND_STEP, TREND_STEPS_PER_DAY, TrendSamples,
+    HealthFiles, HealthRecord, TREND_STEP, TREND_STEPS_PER_DAY, TrendSamples, TrendSeries,
     TrendsFile, add_samples, collect_metrics,
 };
 use crate::telemetry::{self, MetricsSnapshot};
@@ -42,7 +42,7 @@ const RECENT_STEPS: usize = 180;
 #[derive(Debug)]
 pub(super) struct DashboardProvider {
     context: Mutex<Arc<AppContext>>,
-    recent_trends: Mutex<DailySeries>,
+    recent_trends: Mutex<TrendSeries>,
 }
 
 impl DashboardProvider {
@@ -61,7 +61,7 @@ impl DashboardProvider {
     ///
     /// # Errors
     /// If the state of the sources cannot be read, or the file cannot be written.
-    pub(super) fn record_day(&self, now: Timestamp) -> Result<(), CliError> {
+    pub(super) fn record_trends(&self, now: Timestamp) -> Result<(), CliError> {
         let context = self.context();
         let breaker_notes = BreakerNotes::load(&context, now);
         let LiveStatus { sources, quotas } =
@@ -81,7 +81,7 @@ impl DashboardProvider {
         let (alerts, alerts_error) = split_error(files.alerts.read_or_default());
         let (degradation, degradation_error) = split_error(files.degradation.read_or_default());
         let (providers, report) = match health {
-            Ok(HealthDocument { providers, report, .. }) => (providers, Ok(report)),
+            Ok(HealthRecord { providers, report, .. }) => (providers, Ok(report)),
             Err(reason) => (Vec::new(), Err(reason)),
         };
         let health_report = HealthReport::new(&context, report, now);
@@ -121,7 +121,7 @@ impl DashboardProvider {
         update_trends(&mut recent, day, samples, now)
     }
 
-    fn metrics_input(&self) -> MetricsSnapshot {
+    fn metrics_snapshot(&self) -> MetricsSnapshot {
         let context = self.context();
         collect_metrics(&context.loaded.settings, &context.state_dir, RealEnv.now())
     }
@@ -176,11 +176,11 @@ impl DashboardData for DashboardProvider {
     }
 
     fn metrics(&self) -> Result<String, LookupError> {
-        Ok(telemetry::to_prometheus(&self.metrics_input()))
+        Ok(telemetry::to_prometheus(&self.metrics_snapshot()))
     }
 
     fn metrics_json(&self) -> Result<Value, LookupError> {
-        Ok(telemetry::to_json(&self.metrics_input()))
+        Ok(telemetry::to_json(&self.metrics_snapshot()))
     }
 }
 
@@ -250,17 +250,17 @@ fn split_error<T: Default>(result: Result<T, String>) -> (T, Option<String>) {
     }
 }
 
-/// Adds the samples and returns the trends of everything that has one. The values of the day may
-/// be missing; `day_error` is then the reason.
+/// Adds the samples to the recent trends, and joins these with the trends of the day. If the latter
+/// cannot be read, `day_error` is the reason.
 fn update_trends(
-    recent: &mut DailySeries,
-    day: Result<DailySeries, String>,
+    recent: &mut TrendSeries,
+    day: Result<TrendSeries, String>,
     samples: &TrendSamples,
     now: Timestamp,
 ) -> Trends {
-    let fresh = || TimeSeries::new(RECENT_STEP, RECENT_STEPS);
-    add_samples(&mut recent.rates, &samples.rates, fresh, now);
-    add_samples(&mut recent.rate_limits, &samples.rate_limits, fresh, now);
+    let empty_series = || TimeSeries::new(RECENT_STEP, RECENT_STEPS);
+    add_samples(&mut recent.rates, &samples.rates, empty_series, now);
+    add_samples(&mut recent.rate_limits, &samples.rate_limits, empty_series, now);
     let (day, day_error) = split_error(day);
     Trends {
         rates: join_trends(&recent.rates, day.rates),
@@ -271,12 +271,12 @@ fn update_trends(
 
 /// Reads the series of the last day. Drops series of another shape, and those without a sample in
 /// that day, since the file may have any content.
-fn load_day(file: &TrendsFile, now: Timestamp) -> Result<DailySeries, String> {
-    let mut days = file.read_or_default()?;
+fn load_day(file: &TrendsFile, now: Timestamp) -> Result<TrendSeries, String> {
+    let mut day = file.read_or_default()?;
     let no_samples = BTreeMap::new();
-    add_samples(&mut days.rates, &no_samples, empty_day_series, now);
-    add_samples(&mut days.rate_limits, &no_samples, empty_day_series, now);
-    Ok(days)
+    add_samples(&mut day.rates, &no_samples, empty_day_series, now);
+    add_samples(&mut day.rate_limits, &no_samples, empty_day_series, now);
+    Ok(day)
 }
 
 fn empty_day_series() -> TimeSeries {
@@ -285,15 +285,13 @@ fn empty_day_series() -> TimeSeries {
 
 fn join_trends(
     recent: &BTreeMap<String, TimeSeries>,
-    mut days: BTreeMap<String, TimeSeries>,
+    mut day: BTreeMap<String, TimeSeries>,
 ) -> BTreeMap<String, TrendView> {
-    let day = |name: &String| days.remove(name);
-    let trend = |(name, recent): (&String, &TimeSeries), day: Option<TimeSeries>| {
-        let day = day.unwrap_or_else(empty_day_series);
+    let trends = recent.iter().map(|(name, recent)| {
+        let day = day.remove(name).unwrap_or_else(empty_day_series);
         (name.clone(), TrendView { recent: recent.clone(), day })
-    };
-    let mut day = day;
-    recent.iter().map(|entry| trend(entry, day(entry.0))).collect()
+    });
+    trends.collect()
 }
 
 fn alert_view(alert: &alert::Alert) -> AlertView {
@@ -347,22 +345,22 @@ mod tests {
         let reason = "cannot read trends.json: input/output error";
 
         let trends =
-            update_trends(&mut DailySeries::default(), Err(reason.to_owned()), &samples, NOW);
+            update_trends(&mut TrendSeries::default(), Err(reason.to_owned()), &samples, NOW);
 
         let work = &trends.rates["work"];
-        assert_eq!(work.recent.samples_until(NOW).last(), Some(&Some(1.5)));
-        assert_eq!(work.day.samples_until(NOW), vec![None; TREND_STEPS_PER_DAY]);
+        assert_eq!(work.recent.values_until(NOW).last(), Some(&Some(1.5)));
+        assert_eq!(work.day.values_until(NOW), vec![None; TREND_STEPS_PER_DAY]);
         assert_eq!(trends.day_error.as_deref(), Some(reason));
     }
 
     #[test]
     fn series_outside_the_last_day_are_not_shown() {
-        let home = tempfile::tempdir().unwrap();
-        let file = TrendsFile::new(home.path());
+        let dir = tempfile::tempdir().unwrap();
+        let file = TrendsFile::new(dir.path());
         let samples =
             TrendSamples { rates: [("good".to_owned(), 1.5)].into(), rate_limits: BTreeMap::new() };
         file.record(&samples, NOW).unwrap();
-        let path = home.path().join(TRENDS_FILE);
+        let path = dir.path().join(TRENDS_FILE);
         let mut content: Value = serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
         let good = content["rates"]["good"].clone();
         for (name, field, value) in [
@@ -378,12 +376,12 @@ mod tests {
         }
         fs_err::write(&path, content.to_string()).unwrap();
 
-        let days = load_day(&file, NOW).unwrap();
+        let day = load_day(&file, NOW).unwrap();
 
-        assert_eq!(days.rates.keys().collect::<Vec<_>>(), ["good", "in-the-future"]);
-        assert_eq!(days.rate_limits.keys().collect::<Vec<_>>(), ["in-the-future"]);
+        assert_eq!(day.rates.keys().collect::<Vec<_>>(), ["good", "in-the-future"]);
+        assert_eq!(day.rate_limits.keys().collect::<Vec<_>>(), ["in-the-future"]);
         // A series that ends in the future has no samples until now.
-        assert_eq!(days.rates["in-the-future"].samples_until(NOW), vec![None; TREND_STEPS_PER_DAY]);
-        assert_eq!(days.rates["good"].samples_until(NOW).last(), Some(&Some(1.5)));
+        assert_eq!(day.rates["in-the-future"].values_until(NOW), vec![None; TREND_STEPS_PER_DAY]);
+        assert_eq!(day.rates["good"].values_until(NOW).last(), Some(&Some(1.5)));
     }
 }

@@ -37,11 +37,11 @@ pub(super) fn source_view(
     }
 }
 
-fn with_state(state: &ExecutionState, worker: WorkerLiveness, empty: SourceView) -> SourceView {
+fn with_state(state: &ExecutionState, worker: WorkerLiveness, base: SourceView) -> SourceView {
     let settled = state.downloaded_threads + state.gone + state.quarantined;
     let is_running = worker == WorkerLiveness::Running;
-    let is_moving = is_running && state.status == Status::Downloading;
-    let rate = state.rate_per_second.filter(|_| is_moving);
+    let is_downloading = is_running && state.status == Status::Downloading;
+    let rate = state.rate_per_second.filter(|_| is_downloading);
     let remaining = state.total_threads.saturating_sub(settled);
     SourceView {
         provider: sanitize_line(&state.provider),
@@ -69,7 +69,7 @@ fn with_state(state: &ExecutionState, worker: WorkerLiveness, empty: SourceView)
             message: sanitize_line(&error.message),
             at: error.at,
         }),
-        ..empty
+        ..base
     }
 }
 

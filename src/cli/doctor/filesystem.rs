@@ -28,7 +28,7 @@ pub(super) fn check_filesystem(context: &AppContext) -> Vec<DoctorCheck> {
     let archive = &context.loaded.settings.archive.dir;
     let mut checks = check_folder("state folder", &context.state_dir);
     let mismatches = check_archives(context);
-    // The first start does not create an archive that a source has lost.
+    // Not checked if a source has lost its archive: the first start does not create that one.
     if mismatches.is_empty() || archive.is_dir() {
         checks.extend(check_folder("archive", archive));
     }
@@ -65,7 +65,7 @@ fn check_folder(subject: &str, path: &Path) -> Vec<DoctorCheck> {
         )],
     };
     if existing == path {
-        checks.push(timed_write(subject, path));
+        checks.push(check_write_duration(subject, path));
     } else {
         let message = format!("{}: does not exist yet; the first start creates it", path.display());
         checks.push(DoctorCheck::note(subject, message));
@@ -95,7 +95,7 @@ fn check_free_space(subject: &str, path: &Path, usage: &FsUsage) -> DoctorCheck 
 }
 
 /// Writes a small file durably a few times, and checks the mean duration.
-fn timed_write(subject: &str, path: &Path) -> DoctorCheck {
+fn check_write_duration(subject: &str, path: &Path) -> DoctorCheck {
     let probe = path.join(PROBE_FILE);
     let started_at = RealEnv.now();
     let written = (0..WRITE_PROBES).try_for_each(|_| write_durable(&RealDisk, &probe, b"x"));
@@ -126,11 +126,11 @@ fn check_credentials(context: &AppContext) -> Vec<DoctorCheck> {
         let (subject, credential) = (format!("{name}: credential"), source.auth.credential_ref());
         match credential.read(&context.environment) {
             Ok(_secret) => {
-                let mode = check_file_mode(credential);
+                let mode = file_mode_text(credential);
                 DoctorCheck::ok(subject, format!("{credential}: can be read{mode}"))
             }
             Err(error) => match error.kind {
-                // It exists only inside the unit.
+                // A systemd credential exists only inside the unit.
                 CredentialErrorKind::NotUnderSystemd => {
                     DoctorCheck::note(subject, error.to_string())
                 }
@@ -144,7 +144,7 @@ fn check_credentials(context: &AppContext) -> Vec<DoctorCheck> {
                 | CredentialErrorKind::TooLarge
                 | CredentialErrorKind::Empty
                 | CredentialErrorKind::NotText
-                | CredentialErrorKind::SeveralLines => {
+                | CredentialErrorKind::ControlCharacter => {
                     let text = error.to_string();
                     let (message, remedy) = text.rsplit_once("; ").unwrap_or((&text, "correct it"));
                     DoctorCheck::failed(subject, message, remedy)
@@ -156,7 +156,7 @@ fn check_credentials(context: &AppContext) -> Vec<DoctorCheck> {
 }
 
 /// Returns the mode of a credential file as text. Empty for other credentials.
-fn check_file_mode(credential: &CredentialRef) -> String {
+fn file_mode_text(credential: &CredentialRef) -> String {
     let path = match credential {
         CredentialRef::File(path) => path,
         CredentialRef::Env(_) | CredentialRef::Command(_) | CredentialRef::Systemd(_) => {

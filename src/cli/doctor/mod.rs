@@ -86,7 +86,7 @@ impl CheckLevel {
         match self {
             Self::Ok => "ok",
             Self::Note => "note",
-            Self::Failed => "wrong",
+            Self::Failed => "failed",
         }
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::input::{ExplainInput, ExplainPolicies};
 use crate::engine::rate_limit::{
-    Block, BlockReason, RateLimitHeaders, RateLimitMode, RateLimitPolicy, RateLimitReply,
+    Block, BlockReason, RateLimitHeaders, RateLimitMode, RateLimitPolicy, RateLimitResponse,
     RateLimiter, SendDecision,
 };
 use crate::engine::{
@@ -133,7 +133,7 @@ fn describe(
     match action {
         ErrorAction::WaitForRateLimit => {
             "no request is sent to the provider until the wait ends; it costs no attempt, except \
-             from the third time that one item alone is throttled"
+             from the third 429 of one item while other requests succeed"
                 .to_owned()
         }
         ErrorAction::RefreshCredential => {
@@ -150,16 +150,20 @@ fn describe(
             "deleted at the source: the item is marked as gone, and is settled".to_owned()
         }
         ErrorAction::RetryMuchLater => {
-            format!("the source was not found at its address: an alert is sent; {retry}")
+            format!(
+                "the source was not found at its address: manual intervention is required; {retry}"
+            )
         }
         ErrorAction::RetryAsChallenge if scope == RequestScope::Item => {
             format!(
-                "{item}; three such responses in a row fail the session and send an alert, unless \
-                 a stored document can still be fetched"
+                "{item}; three such responses in a row fail the session, unless a stored document \
+                 can still be fetched"
             )
         }
         ErrorAction::RetryAsChallenge => {
-            format!("the source may be blocking this client: an alert is sent; {retry}")
+            format!(
+                "the source may be blocking this client: manual intervention is required; {retry}"
+            )
         }
         ErrorAction::Retry | ErrorAction::RetryConservatively if scope == RequestScope::Item => {
             let threshold = policies.settings.breaker.failure_threshold;
@@ -170,14 +174,15 @@ fn describe(
         }
         ErrorAction::Retry | ErrorAction::RetryConservatively => retry,
         ErrorAction::SwitchProxy => {
-            format!("the proxy failed, and no item is charged an attempt; {retry}")
+            format!("the proxy failed: this costs no item an attempt; {retry}")
         }
         ErrorAction::FullResync => {
             "not a failure: everything is listed again; twice in a row is a failure".to_owned()
         }
         ErrorAction::RestartListing => format!("the listing is restarted: {retry}"),
         ErrorAction::WaitForNetwork => {
-            "waits for the network of this machine; neither source nor item is charged".to_owned()
+            "waits for the network of this machine; not a failure of the source or the item"
+                .to_owned()
         }
         ErrorAction::WaitForStorage => {
             "waits for the disk of this machine, and an alert is sent".to_owned()
@@ -197,12 +202,12 @@ pub(super) fn block_delay(
         RateLimitHeaders { retry_after: classification.retry_after, ..limit_headers.clone() };
     let block = |sample| {
         let mut limiter = RateLimiter::new(policies.rate_limit_policy.clone(), input.at);
-        let SendDecision::Admitted(ticket) = limiter.admit(1, input.at) else { return None };
-        let reply = RateLimitReply {
+        let SendDecision::Admitted(token) = limiter.admit(1, input.at) else { return None };
+        let response = RateLimitResponse {
             outcome: classification.cause.rate_limit_signal(),
             headers: &limit_headers,
         };
-        limiter.record_reply(ticket, &reply, input.at, sample)
+        limiter.record_response(token, &response, input.at, sample)
     };
     let (soonest, latest) = (block(LOWEST_SAMPLE)?, block(HIGHEST_SAMPLE)?);
     Some(DelayRange {
@@ -227,7 +232,7 @@ fn block_reasons(
         BlockReason::RetryAfter(retry_after) => {
             lines.push(format!("{}, {margin}", retry_after_text(*retry_after, classification)));
             if block.exceeds_max_wait {
-                lines.push(format!("longer than max_wait, {max}: an alert is sent"));
+                lines.push(format!("longer than max_wait, {max}: manual intervention is required"));
             }
         }
         BlockReason::Exhausted { reset_at, .. } if block.exceeds_max_wait => {
@@ -235,7 +240,10 @@ fn block_reasons(
             lines.push(format!(
                 "max_wait, {max}, instead of the {until_reset} to the reset, {margin}"
             ));
-            lines.push("then one request is sent as a probe, and an alert is sent".to_owned());
+            lines.push(
+                "then one request is sent as a probe, and manual intervention is required"
+                    .to_owned(),
+            );
         }
         BlockReason::Exhausted { reset_at, .. } => {
             lines.push(format!(
@@ -244,33 +252,33 @@ fn block_reasons(
             ));
         }
         BlockReason::NoTimeGiven { .. } => {
-            lines.extend(unexplained_block_reasons(limit_headers, &policies.rate_limit_policy));
+            lines.extend(default_block_reasons(limit_headers, &policies.rate_limit_policy));
         }
     }
     lines
 }
 
 /// Explains the length of a block for which the server gave no usable time.
-fn unexplained_block_reasons(
+fn default_block_reasons(
     limit_headers: &RateLimitHeaders,
     policy: &RateLimitPolicy,
 ) -> [String; 2] {
     let mut resets = limit_headers.limits.iter().filter_map(|limit| limit.reset);
-    let is_far = resets.any(|reset| reset.is_too_far());
-    let reason = if is_far { "the reset is too far away" } else { "no retry time is given" };
+    let is_too_far = resets.any(|reset| reset.is_too_far());
+    let reason = if is_too_far { "the reset is too far away" } else { "no retry time is given" };
     let longest = format_duration(policy.max_wait.max(policy.initial_block.unwrap_or_default()));
     match (policy.initial_block, policy.mode) {
         (Some(_), _) => [
             format!("{reason}: restart.rate_limit_duration"),
-            format!("doubles with each further throttle, up to {longest}"),
+            format!("doubles with each further 429, up to {longest}"),
         ],
         (None, RateLimitMode::Adaptive) => [
             format!("{reason}: the first wait is short, since most limits end soon"),
-            format!("further throttles make it longer, up to {longest}"),
+            format!("each further 429 makes it longer, up to {longest}"),
         ],
         (None, RateLimitMode::Fixed | RateLimitMode::Off) => [
             format!("{reason}: the default wait"),
-            format!("doubles with each further throttle, up to {longest}"),
+            format!("doubles with each further 429, up to {longest}"),
         ],
     }
 }
@@ -325,10 +333,10 @@ fn item_retry_delay(
     input: &ExplainInput,
     policies: &ExplainPolicies,
 ) -> DelayRange {
-    let before = input.attempt.saturating_sub(1);
+    let failed_before = input.attempt.saturating_sub(1);
     let range = |attempts: u32| {
         // The server's Retry-After applies to the next attempt only.
-        let retry_after = classification.retry_after.filter(|_| attempts == before);
+        let retry_after = classification.retry_after.filter(|_| attempts == failed_before);
         let failure = Failure::new(classification.cause, "").with_retry_after(retry_after);
         let counts =
             ItemFailureCounts { failed_attempts: attempts, ..ItemFailureCounts::default() };
@@ -339,18 +347,19 @@ fn item_retry_delay(
             };
         wait(LOWEST_SAMPLE).zip(wait(HIGHEST_SAMPLE))
     };
-    let Some((shortest, longest)) = range(before) else {
+    let Some((shortest, longest)) = range(failed_before) else {
         return recheck_delay(classification.cause, input, policies);
     };
     let mut reasons = vec![format!(
-        "item.retry_delay, {} × 2^{before}, at most {}, jitter over the upper half",
+        "item.retry_delay, {} × 2^{failed_before}, at most {}, jitter over the upper half",
         format_duration(policies.item_policy.retry_delay),
         format_duration(policies.item_policy.max_retry_delay),
     )];
     reasons.extend(classification.retry_after.map(|retry_after| {
         format!("never sooner than {}", retry_after_text(retry_after, classification))
     }));
-    let next_delays = (before + 1..=before + NEXT_DELAYS_MAX).map_while(range).collect();
+    let next_delays =
+        (failed_before + 1..=failed_before + NEXT_DELAYS_MAX).map_while(range).collect();
     DelayRange { shortest, longest, reasons, next_delays }
 }
 

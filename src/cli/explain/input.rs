@@ -160,20 +160,20 @@ fn to_request_scope(scope: args::ScopeArg) -> RequestScope {
 
 /// Parses `Name: value`.
 fn parse_header(text: &str) -> Result<(String, String), CliError> {
-    let refuse = |problem: &str| {
+    let usage_error = |problem: &str| {
         Err(CliError::Usage(format!(
             "--header '{}' {problem}: write 'Name: value'",
             sanitize_line(text)
         )))
     };
-    let Some((name, value)) = text.split_once(':') else { return refuse("has no colon") };
+    let Some((name, value)) = text.split_once(':') else { return usage_error("has no colon") };
     // A token, RFC 9110 §5.6.2.
     let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     if name.is_empty() || !name.chars().all(is_token) {
-        return refuse("has an invalid header name");
+        return usage_error("has an invalid header name");
     }
     if value.chars().any(|c| is_unsafe_for_terminal(c) && c != '\t') {
-        return refuse("has a control character in its value");
+        return usage_error("has a control character in its value");
     }
     Ok((name.to_ascii_lowercase(), value.trim().to_owned()))
 }
@@ -232,7 +232,7 @@ fn last_item_response<'s>(
     let id = ItemId::new(item);
     for source in sources {
         let Some(ledger) = source.open_ledger()? else { continue };
-        let Some(row) = ledger.item_failure(&id)? else { continue };
+        let Some(row) = ledger.item_report(&id)? else { continue };
         let Some(stored) = row.last_response else { continue };
         let origin = ResponseOrigin {
             source: source.name.to_string(),
@@ -296,8 +296,9 @@ fn select_policies(settings: Settings, args: &ExplainArgs) -> Result<ExplainPoli
         let provider = settings.find_source(source)?.1.provider.clone();
         return Ok(ExplainPolicies::new(settings, Some(args.provider.clone().unwrap_or(provider))));
     }
-    let of_sources = settings.sources.values().map(|source| &source.provider);
-    let mut known: Vec<String> = of_sources.chain(settings.providers.keys()).cloned().collect();
+    let source_providers = settings.sources.values().map(|source| &source.provider);
+    let mut known: Vec<String> =
+        source_providers.chain(settings.providers.keys()).cloned().collect();
     known.sort();
     known.dedup();
     if let Some(named) = &args.provider {

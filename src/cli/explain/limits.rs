@@ -76,7 +76,11 @@ fn limit_text(limit: &AdvertisedLimit) -> String {
 
 /// Formats a number; whole ones with thousands separators.
 fn format_number(number: f64) -> String {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is checked")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the range is checked"
+    )]
     if number.fract() == 0.0 && (0.0..1e15).contains(&number) {
         format_count(number as u64)
     } else {

@@ -29,7 +29,7 @@ use self::input::{ExplainInput, ExplainPolicies};
 
 /// Classification of a response, and its consequence for each scope with this classification.
 #[derive(Debug)]
-struct ExplainedResponse<'r> {
+struct Explanation<'r> {
     classification: Classification<'r>,
     consequences: Vec<Consequence>,
     /// Block of all requests by the rate limiter. `None` for a rate limit: its delay is the block.
@@ -40,16 +40,16 @@ pub(super) fn explain(common: &CommonArgs, args: &ExplainArgs) -> Result<Program
     let now = RealEnv.now();
     let (input, policies) = input::collect_input(common, args, now)?;
     let limit_headers = input.rate_limit_headers(&policies);
-    let replies = explain_response(&input, &policies, &limit_headers);
+    let explanations = explain_response(&input, &policies, &limit_headers);
     if args.json {
         print_result(terminal_safe_json(&explain_json(
             &input,
             &policies,
             &limit_headers,
-            &replies,
+            &explanations,
         )))?;
     } else {
-        print_result(text::explain_text(&input, &policies, &limit_headers, &replies, now))?;
+        print_result(text::explain_text(&input, &policies, &limit_headers, &explanations, now))?;
     }
     Ok(ProgramExit::Success)
 }
@@ -59,16 +59,19 @@ fn explain_response<'r>(
     input: &ExplainInput,
     policies: &'r ExplainPolicies,
     limit_headers: &RateLimitHeaders,
-) -> Vec<ExplainedResponse<'r>> {
+) -> Vec<Explanation<'r>> {
     let headers = input.header_pairs();
     let response = ResponseView { status: input.status, headers: &headers, body: &input.body };
-    let mut replies: Vec<ExplainedResponse<'r>> = Vec::new();
+    let mut explanations: Vec<Explanation<'r>> = Vec::new();
     for scope in &input.scopes {
         let classification = classify_response(&response, limit_headers, *scope, &policies.rules);
         let scope_consequence =
             consequence(&classification, *scope, input, policies, limit_headers);
-        match replies.iter_mut().find(|reply| reply.classification == classification) {
-            Some(reply) => reply.add_consequence(scope_consequence),
+        match explanations
+            .iter_mut()
+            .find(|explanation| explanation.classification == classification)
+        {
+            Some(explanation) => explanation.add_consequence(scope_consequence),
             None => {
                 // The consequence of a rate limit is already this block.
                 let is_rate_limit = classification.cause == Cause::RateLimit;
@@ -77,7 +80,7 @@ fn explain_response<'r>(
                 } else {
                     block_delay(&classification, input, policies, limit_headers)
                 };
-                replies.push(ExplainedResponse {
+                explanations.push(Explanation {
                     classification,
                     consequences: vec![scope_consequence],
                     block,
@@ -85,10 +88,10 @@ fn explain_response<'r>(
             }
         }
     }
-    replies
+    explanations
 }
 
-impl ExplainedResponse<'_> {
+impl Explanation<'_> {
     fn add_consequence(&mut self, new: Consequence) {
         match self.consequences.iter_mut().find(|known| known.has_same_effect(&new)) {
             Some(known) => known.scopes.extend(new.scopes),
@@ -97,7 +100,10 @@ impl ExplainedResponse<'_> {
     }
 
     fn scopes(&self) -> Vec<RequestScope> {
-        self.consequences.iter().flat_map(|each| each.scopes.iter().copied()).collect()
+        self.consequences
+            .iter()
+            .flat_map(|consequence| consequence.scopes.iter().copied())
+            .collect()
     }
 }
 
@@ -120,19 +126,19 @@ fn explain_json(
     input: &ExplainInput,
     policies: &ExplainPolicies,
     limit_headers: &RateLimitHeaders,
-    replies: &[ExplainedResponse<'_>],
+    explanations: &[Explanation<'_>],
 ) -> Value {
     let names =
         |scopes: &[RequestScope]| scopes.iter().map(|scope| scope.name()).collect::<Vec<_>>();
-    let replies = replies.iter().map(|reply| {
-        let cause = reply.classification.cause;
+    let explanations = explanations.iter().map(|explanation| {
+        let cause = explanation.classification.cause;
         json!({
-            "scopes": names(&reply.scopes()),
-            "rule": rule_json(&reply.classification.matched_rule),
+            "scopes": names(&explanation.scopes()),
+            "rule": rule_json(&explanation.classification.matched_rule),
             "cause": cause.name(),
             "type": cause.category().name(),
-            "gate": reply.block.as_ref().map(DelayRange::to_json),
-            "outlooks": reply.consequences.iter().map(|consequence| json!({
+            "gate": explanation.block.as_ref().map(DelayRange::to_json),
+            "outlooks": explanation.consequences.iter().map(|consequence| json!({
                 "scopes": names(&consequence.scopes),
                 "verdict": consequence.action.name(),
                 "means": consequence.description,
@@ -152,7 +158,7 @@ fn explain_json(
         })),
         "provider": policies.provider,
         "user_rules": policies.rules.len(),
-        "judged": replies.collect::<Vec<_>>(),
+        "judged": explanations.collect::<Vec<_>>(),
         "retry_after_seconds": limit_headers.retry_after.map(|delay| delay.as_secs_f64()),
         "limits": limit_headers
             .limits

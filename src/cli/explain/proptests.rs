@@ -24,8 +24,8 @@ fn explain_input(
     body: String,
     at: i64,
 ) -> ExplainInput {
-    let secret = ["authorization", "set-cookie"].into_iter().zip(SECRETS);
-    headers.extend(secret.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let secret_headers = ["authorization", "set-cookie"].into_iter().zip(SECRETS);
+    headers.extend(secret_headers.map(|(name, value)| (name.to_owned(), value.to_owned())));
     ExplainInput {
         status,
         headers,
@@ -52,17 +52,18 @@ proptest! {
         let settings = load_defaults(&EnvVars::default()).unwrap().settings;
         let policies = ExplainPolicies::new(settings, None);
         let limit_headers = input.rate_limit_headers(&policies);
-        let replies = explain_response(&input, &policies, &limit_headers);
+        let explanations = explain_response(&input, &policies, &limit_headers);
 
         let now = Timestamp(1_900_000_000_000);
-        let text = text::explain_text(&input, &policies, &limit_headers, &replies, now);
-        let json = terminal_safe_json(&explain_json(&input, &policies, &limit_headers, &replies));
+        let text = text::explain_text(&input, &policies, &limit_headers, &explanations, now);
+        let json = explain_json(&input, &policies, &limit_headers, &explanations);
+        let json = terminal_safe_json(&json);
 
         for line in text.lines().chain([json.as_str()]) {
             prop_assert!(!line.chars().any(is_unsafe_for_terminal), "{line:?}");
             prop_assert!(!line.contains("s3cr3t"), "{line}");
         }
         prop_assert!(text.contains("\nrule ") && text.contains("\ncause "), "{text}");
-        prop_assert!(replies.iter().all(|reply| !reply.scopes().is_empty()));
+        prop_assert!(explanations.iter().all(|explanation| !explanation.scopes().is_empty()));
     }
 }

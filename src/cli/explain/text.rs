@@ -2,7 +2,7 @@
 
 use super::consequence::DelayRange;
 use super::input::{ExplainInput, ExplainPolicies};
-use super::{ExplainedResponse, format_timestamp, limits};
+use super::{Explanation, format_timestamp, limits};
 use crate::cli::key_values::KeyValueTable;
 use crate::engine::rate_limit::RateLimitHeaders;
 use crate::engine::{MatchedRule, RequestScope, Timestamp, sanitize_line};
@@ -12,17 +12,17 @@ pub(super) fn explain_text(
     input: &ExplainInput,
     policies: &ExplainPolicies,
     limit_headers: &RateLimitHeaders,
-    replies: &[ExplainedResponse<'_>],
+    explanations: &[Explanation<'_>],
     now: Timestamp,
 ) -> String {
     let mut table = KeyValueTable::default();
     table.add_all("response", response_lines(input, policies));
-    for reply in replies {
-        if replies.len() > 1 {
-            table.add("for", scopes_text(&reply.scopes()));
+    for explanation in explanations {
+        if explanations.len() > 1 {
+            table.add("for", scopes_text(&explanation.scopes()));
         }
-        table.add("rule", rule_text(&reply.classification.matched_rule));
-        let cause = reply.classification.cause;
+        table.add("rule", rule_text(&explanation.classification.matched_rule));
+        let cause = explanation.classification.cause;
         table.add("cause", format!("{cause} ({})", cause.category().name()));
         let recorded = input.origin.as_ref().and_then(|origin| origin.cause);
         if let Some(recorded) = recorded.filter(|recorded| *recorded != cause) {
@@ -31,8 +31,8 @@ pub(super) fn explain_text(
                 format!("failed as {recorded}: the response or the rules were different"),
             );
         }
-        for consequence in &reply.consequences {
-            let prefix = match reply.consequences.len() {
+        for consequence in &explanation.consequences {
+            let prefix = match explanation.consequences.len() {
                 1 => String::new(),
                 _ => format!("{}: ", scopes_text(&consequence.scopes)),
             };
@@ -41,7 +41,7 @@ pub(super) fn explain_text(
                 table.add_all("delay", delay_lines(delay));
             }
         }
-        if let Some(block) = &reply.block {
+        if let Some(block) = &explanation.block {
             let mut lines = delay_lines(block);
             if let Some(first) = lines.first_mut() {
                 *first = format!("all requests are blocked for {first}");

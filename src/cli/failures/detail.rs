@@ -21,7 +21,7 @@ pub(super) fn print_item(
     let mut exit = ProgramExit::Other;
     for source in sources {
         let row = match source.open_ledger()? {
-            Some(ledger) => ledger.item_failure(&id)?,
+            Some(ledger) => ledger.item_report(&id)?,
             None => None,
         };
         let Some(row) = row else { continue };
@@ -65,7 +65,7 @@ fn item_table(source: &SourceName, row: &FailureRow, now: Timestamp) -> KeyValue
         table.add("message", sanitize_line(&row.message));
     }
     match &row.last_response {
-        Some(stored) => table.add_all("response", response_text(stored)),
+        Some(stored) => table.add_all("response", response_lines(stored)),
         None if row.cause.is_some() => {
             table.add("response", "none stored: the server did not respond, or it was long ago");
         }
@@ -93,7 +93,7 @@ fn state_text(row: &FailureRow) -> String {
 }
 
 /// Returns the lines of a stored response: status, headers and body, sanitized for a terminal.
-fn response_text(stored: &StoredResponse) -> Vec<String> {
+fn response_lines(stored: &StoredResponse) -> Vec<String> {
     let response = &stored.response;
     let mut lines = vec![format!("{}, on {}", response.status, format_date_time(stored.at))];
     lines.extend(

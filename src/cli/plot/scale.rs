@@ -101,14 +101,14 @@ fn round_up(value: f64, steps: &[f64]) -> f64 {
 
 /// Formats a number with about three digits, or with all digits before the decimal point.
 fn format_number(value: f64) -> String {
-    let parts = if value >= 100.0 {
+    let precision = if value >= 100.0 {
         1.0
     } else if value >= 10.0 {
         10.0
     } else {
         100.0
     };
-    format!("{}", (value * parts).round() / parts)
+    format!("{}", (value * precision).round() / precision)
 }
 
 /// Returns about `parts` round numbers from zero to `max`.

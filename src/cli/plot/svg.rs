@@ -12,25 +12,25 @@ const WIDTH: f64 = 960.0;
 /// Left and right margin of the title and the legend.
 const MARGIN: f64 = 24.0;
 /// Left and right edge of the plots. The labels are left of it.
-const PLOT: Range<f64> = 76.0..936.0;
+const PLOT_X: Range<f64> = 76.0..936.0;
 const PANEL_HEIGHT: f64 = 140.0;
 /// Distance between the upper edges of two panels: title, plot, 429s and time axis.
 const PANEL_PITCH: f64 = 226.0;
-const TOP: f64 = 108.0;
+const PANELS_TOP: f64 = 108.0;
 /// Baseline of the first line of the legend.
-const LEGEND: f64 = 60.0;
+const LEGEND_BASELINE: f64 = 60.0;
 /// Height of a line of the legend.
 const LEGEND_PITCH: f64 = 20.0;
 /// Unused part of the pitch of the last panel.
 const BOTTOM_CUT: f64 = 34.0;
 /// Estimated width of a letter of the legend, rather too wide, because the font is not known.
-const LETTER: f64 = 6.9;
+const LEGEND_LETTER_WIDTH: f64 = 6.9;
 /// Smallest and largest font size of the title. A long title is smaller.
-const TITLE: Range<f64> = 10.0..17.0;
+const TITLE_SIZE: Range<f64> = 10.0..17.0;
 /// Width of a letter of the title, as a fraction of the font size.
-const TITLE_LETTER: f64 = 0.6;
+const TITLE_LETTER_WIDTH: f64 = 0.6;
 /// Upper and lower edge of the strip of 429s, below the plot.
-const STRIP: Range<f64> = 8.0..16.0;
+const STRIP_Y: Range<f64> = 8.0..16.0;
 /// Height of the mark above a clipped rate.
 const CLIP_MARK_HEIGHT: f64 = 3.0;
 const TICK_HEIGHT: f64 = 5.0;
@@ -78,7 +78,7 @@ pub(in crate::cli) fn render_svg(chart: &Chart) -> String {
     let (bins, width) = chart.bins(BINS);
     let rates = bins.iter().flatten().map(|bin| bin.accepted / width);
     let axis = RateAxis::for_chart(chart, rates.fold(0.0, f64::max));
-    let mut drawing = Drawing { chart, axis, width, top: TOP };
+    let mut drawing = Drawing { chart, axis, width, top: PANELS_TOP };
     let (legend, lines) = drawing.legend();
     drawing.top += LEGEND_PITCH * index_f64(lines.saturating_sub(1));
     let mut body = legend;
@@ -89,7 +89,8 @@ pub(in crate::cli) fn render_svg(chart: &Chart) -> String {
     let height = drawing.top + PANEL_PITCH * index_f64(chart.series.len() + 1) - BOTTOM_CUT;
     let title = escape_xml(&chart.title);
     let char_count = index_f64(chart.title.chars().count().max(1));
-    let size = ((WIDTH - 2.0 * MARGIN) / (char_count * TITLE_LETTER)).clamp(TITLE.start, TITLE.end);
+    let size = ((WIDTH - 2.0 * MARGIN) / (char_count * TITLE_LETTER_WIDTH))
+        .clamp(TITLE_SIZE.start, TITLE_SIZE.end);
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
          width=\"{WIDTH}\" height=\"{height}\" role=\"img\" aria-label=\"{title}\">\n\
@@ -121,10 +122,10 @@ impl Drawing<'_> {
         }
         panel.push_str(&grid_line(bottom, "0"));
         panel.push_str(&self.rate_line(index, series, bins, bottom));
-        panel.push_str(&self.refused_strip(bins, bottom));
+        panel.push_str(&self.throttled_strip(bins, bottom));
         if let Some(quota) = self.chart.quota {
             let y = bottom - self.axis.fraction(quota.get()) * PANEL_HEIGHT;
-            let line = format!("M{} {y:.1}H{}", PLOT.start, PLOT.end);
+            let line = format!("M{} {y:.1}H{}", PLOT_X.start, PLOT_X.end);
             panel.push_str(&path("quota", &line));
         }
         panel.push_str(&self.time_axis(bottom));
@@ -156,24 +157,26 @@ impl Drawing<'_> {
             }
             last = y;
         }
-        let steps = format!("M{} {bottom}{steps}H{:.1}V{bottom}", PLOT.start, self.x(end));
+        let steps = format!("M{} {bottom}{steps}H{:.1}V{bottom}", PLOT_X.start, self.x(end));
         path(&format!("run{colour} area"), &format!("{steps}Z"))
             + &path(&format!("line{colour}"), &steps)
             + &clip_marks
     }
 
     /// Draws a strip below the plot. Its red is stronger where more of the responses were 429s.
-    fn refused_strip(&self, bins: &[Bin], bottom: f64) -> String {
+    fn throttled_strip(&self, bins: &[Bin], bottom: f64) -> String {
         if bins.iter().all(|bin| bin.throttled <= 0.0) {
             return String::new();
         }
-        let strip = bottom + STRIP.start..bottom + STRIP.end;
-        let mut elements = text("faint", Anchor::End, [PLOT.start - 8.0, strip.end], "429s");
+        let strip = bottom + STRIP_Y.start..bottom + STRIP_Y.end;
+        let mut elements = text("faint", Anchor::End, [PLOT_X.start - 8.0, strip.end], "429s");
         let mut from = 0;
-        for chunk in bins.chunk_by(|one, other| shade(*one) == shade(*other)) {
+        for chunk in
+            bins.chunk_by(|one, other| throttled_opacity(*one) == throttled_opacity(*other))
+        {
             let to = from + chunk.len();
             let x = self.x(index_f64(from) * self.width)..self.x(index_f64(to) * self.width);
-            let opacity = shade(chunk[0]);
+            let opacity = throttled_opacity(chunk[0]);
             if opacity > 0.0 {
                 elements.push_str(&translucent_rect("refused", x, strip.clone(), opacity));
             }
@@ -194,9 +197,9 @@ impl Drawing<'_> {
         for tick in count_ticks(max, 3) {
             panel.push_str(&grid_line(y_of(to_f64(tick)), &format_count(tick)));
         }
-        panel.push_str(&self.granted(max, bottom));
+        panel.push_str(&self.allowed_line(max, bottom));
         for (index, (series, bins)) in self.chart.series.iter().zip(bins).enumerate().rev() {
-            let mut line = format!("M{} {bottom}", PLOT.start);
+            let mut line = format!("M{} {bottom}", PLOT_X.start);
             let mut done = 0.0;
             for (bin_index, bin) in bins.iter().enumerate() {
                 let end = (index_f64(bin_index + 1) * self.width).min(series.end.as_secs_f64());
@@ -213,9 +216,9 @@ impl Drawing<'_> {
     }
 
     /// Draws the requests that the quota would allow over time: none during an outage.
-    fn granted(&self, max: u64, bottom: f64) -> String {
+    fn allowed_line(&self, max: u64, bottom: f64) -> String {
         let Some(quota) = self.chart.quota else { return String::new() };
-        let (mut line, mut at, mut done) = (format!("M{} {bottom}", PLOT.start), 0.0, 0.0);
+        let (mut line, mut at, mut done) = (format!("M{} {bottom}", PLOT_X.start), 0.0, 0.0);
         let outages = self.chart.outages.iter();
         let outages = outages.map(|outage| (outage.start.as_secs_f64(), outage.end.as_secs_f64()));
         let end = self.chart.duration().as_secs_f64();
@@ -245,11 +248,11 @@ impl Drawing<'_> {
     }
 
     fn time_axis(&self, bottom: f64) -> String {
-        let mut axis = path("axis", &format!("M{} {bottom}H{}", PLOT.start, PLOT.end));
+        let mut axis = path("axis", &format!("M{} {bottom}H{}", PLOT_X.start, PLOT_X.end));
         for (at, label) in time_ticks(self.chart.duration(), TIME_TICKS_MAX) {
             let x = self.x(at.as_secs_f64());
             axis.push_str(&path("axis", &format!("M{x:.1} {bottom}V{}", bottom + TICK_HEIGHT)));
-            let below = bottom + STRIP.end + TIME_LABEL_GAP;
+            let below = bottom + STRIP_Y.end + TIME_LABEL_GAP;
             axis.push_str(&text("faint", Anchor::Middle, [x, below], &label));
         }
         axis
@@ -258,12 +261,12 @@ impl Drawing<'_> {
     /// Draws the legend below the title. Returns it with its number of lines.
     fn legend(&self) -> (String, usize) {
         let (mut legend, mut x, mut lines) = (String::new(), MARGIN, 1);
-        for (symbol, meaning) in self.signs() {
-            let width = 24.0 + LETTER * index_f64(meaning.chars().count()) + 24.0;
+        for (symbol, meaning) in self.legend_entries() {
+            let width = 24.0 + LEGEND_LETTER_WIDTH * index_f64(meaning.chars().count()) + 24.0;
             if x + width > WIDTH {
                 (x, lines) = (MARGIN, lines + 1);
             }
-            let y = LEGEND + LEGEND_PITCH * index_f64(lines - 1);
+            let y = LEGEND_BASELINE + LEGEND_PITCH * index_f64(lines - 1);
             let meaning = text("ink", Anchor::Start, [24.0, 0.0], &meaning);
             legend.push_str(&format!(
                 "<g transform=\"translate({x:.0} {y})\">\n{symbol}{meaning}</g>\n"
@@ -274,7 +277,7 @@ impl Drawing<'_> {
     }
 
     /// Returns the symbols that the plot contains, drawn at the baseline, with their meanings.
-    fn signs(&self) -> Vec<(String, String)> {
+    fn legend_entries(&self) -> Vec<(String, String)> {
         let symbol = |class: &str, y: Range<f64>| rect(class, 0.0..16.0, y);
         let series = self.chart.series.iter().enumerate();
         let series = series.map(|(index, series)| {
@@ -301,14 +304,14 @@ impl Drawing<'_> {
 
     fn x(&self, seconds: f64) -> f64 {
         let fraction = (seconds / self.chart.duration().as_secs_f64()).clamp(0.0, 1.0);
-        PLOT.start + fraction * (PLOT.end - PLOT.start)
+        PLOT_X.start + fraction * (PLOT_X.end - PLOT_X.start)
     }
 }
 
 fn heading(top: f64, class: &str, name: &str, note: &str) -> String {
     format!(
         "<text x=\"{}\" y=\"{}\"><tspan class=\"name {class}\">{}</tspan> <tspan class=\"faint\" dx=\"8\">{}</tspan></text>\n",
-        PLOT.start,
+        PLOT_X.start,
         top - 12.0,
         escape_xml(name),
         escape_xml(note)
@@ -316,12 +319,12 @@ fn heading(top: f64, class: &str, name: &str, note: &str) -> String {
 }
 
 fn grid_line(y: f64, label: &str) -> String {
-    path("grid", &format!("M{} {y:.1}H{}", PLOT.start, PLOT.end))
-        + &text("faint", Anchor::End, [PLOT.start - 8.0, y + 4.0], label)
+    path("grid", &format!("M{} {y:.1}H{}", PLOT_X.start, PLOT_X.end))
+        + &text("faint", Anchor::End, [PLOT_X.start - 8.0, y + 4.0], label)
 }
 
 /// Returns the opacity for the share of 429s: in tenths, and at least 0.3 so that it is visible.
-fn shade(bin: Bin) -> f64 {
+fn throttled_opacity(bin: Bin) -> f64 {
     let share = bin.throttled_share();
     if share > 0.0 { ((share * 10.0).ceil() / 10.0).max(0.3) } else { 0.0 }
 }

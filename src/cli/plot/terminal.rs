@@ -60,7 +60,7 @@ pub(in crate::cli) fn render_terminal(chart: &Chart, options: TerminalOptions) -
     let plot = TerminalPlot { chart, axis, width, colour_mode: options.colour_mode };
     let mut text = String::new();
     for (index, (series, bins)) in chart.series.iter().zip(&bins).enumerate() {
-        plot.panel(&mut text, index, series, bins);
+        plot.push_panel(&mut text, index, series, bins);
         text.push('\n');
     }
     text.push_str(&plot.legend(&bins));
@@ -76,22 +76,22 @@ struct TerminalPlot<'c> {
 }
 
 impl TerminalPlot<'_> {
-    fn panel(&self, text: &mut String, index: usize, series: &PlotSeries, bins: &[Bin]) {
+    fn push_panel(&self, text: &mut String, index: usize, series: &PlotSeries, bins: &[Bin]) {
         let name = self.paint(&[(CellStyle::Series(index), series.name.as_str())]);
-        line(text, &format!("{name}  {}", series.subtitle));
+        push_line(text, &format!("{name}  {}", series.subtitle));
         for row in (0..PANEL_ROWS).rev() {
             let label = self.label(row);
             let edge = if label.is_empty() { '│' } else { '┤' };
             let cells =
                 bins.iter().enumerate().map(|(column, bin)| self.cell(index, row, column, *bin));
-            line(text, &format!("{label:>7} {edge}{}", self.cells(cells)));
+            push_line(text, &format!("{label:>7} {edge}{}", self.join_cells(cells)));
         }
-        self.time_axis(text, bins.len());
+        self.push_time_axis(text, bins.len());
         if bins.iter().any(|bin| bin.throttled > 0.0) {
             let cells = bins
                 .iter()
                 .map(|bin| (CellStyle::Throttled, block_for_share(bin.throttled_share())));
-            line(text, &format!("{:>7}  {}", "429s", self.cells(cells)));
+            push_line(text, &format!("{:>7}  {}", "429s", self.join_cells(cells)));
         }
     }
 
@@ -149,7 +149,7 @@ impl TerminalPlot<'_> {
             .any(|outage| (outage.start.as_secs_f64()..outage.end.as_secs_f64()).contains(&middle))
     }
 
-    fn time_axis(&self, text: &mut String, columns: usize) {
+    fn push_time_axis(&self, text: &mut String, columns: usize) {
         let ticks = time_ticks(self.chart.duration(), columns / TICK_WIDTH);
         let mut axis: Vec<char> = vec!['─'; columns];
         let mut labels = String::new();
@@ -168,8 +168,8 @@ impl TerminalPlot<'_> {
                 labels.push_str(&label);
             }
         }
-        line(text, &format!("{:>7} └{}", "0", axis.into_iter().collect::<String>()));
-        line(text, &format!("{:>9}{labels}", ""));
+        push_line(text, &format!("{:>7} └{}", "0", axis.into_iter().collect::<String>()));
+        push_line(text, &format!("{:>9}{labels}", ""));
     }
 
     /// Returns the legend of the symbols that the plot contains.
@@ -216,7 +216,7 @@ impl TerminalPlot<'_> {
     }
 
     /// Joins cells, and colours consecutive cells of one style together.
-    fn cells(&self, cells: impl Iterator<Item = (CellStyle, char)>) -> String {
+    fn join_cells(&self, cells: impl Iterator<Item = (CellStyle, char)>) -> String {
         let mut parts: Vec<(CellStyle, String)> = Vec::new();
         for (style, cell) in cells {
             match parts.last_mut() {
@@ -250,7 +250,7 @@ fn block_for_share(share: f64) -> char {
     BLOCKS[if share > 0.0 { eighths.max(1) } else { 0 }]
 }
 
-fn line(text: &mut String, line: &str) {
+fn push_line(text: &mut String, line: &str) {
     text.push_str(line.trim_end());
     text.push('\n');
 }

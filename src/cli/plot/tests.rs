@@ -7,18 +7,18 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 /// Returns ten minutes at a constant rate, with a gap during an outage.
-fn steady_run() -> PlotSeries {
-    run("follow", |second| if (120..180).contains(&second) { (0, 0) } else { (10, 0) })
+fn steady_series() -> PlotSeries {
+    series("follow", |second| if (120..180).contains(&second) { (0, 0) } else { (10, 0) })
 }
 
 /// Returns a series with a burst at the start of each minute, and 429s for the rest of it.
-fn bursty_run() -> PlotSeries {
-    run("backoff", |second| if second % 60 < 12 { (50, 0) } else { (0, 50) })
+fn bursty_series() -> PlotSeries {
+    series("backoff", |second| if second % 60 < 12 { (50, 0) } else { (0, 50) })
 }
 
-fn run(name: &str, in_second: impl Fn(u64) -> (u64, u64)) -> PlotSeries {
+fn series(name: &str, counts_at: impl Fn(u64) -> (u64, u64)) -> PlotSeries {
     let samples = (0..600).map(|second| {
-        let (accepted, throttled) = in_second(second);
+        let (accepted, throttled) = counts_at(second);
         SimulationSample { start: seconds(second), accepted, throttled, failed: 0 }
     });
     PlotSeries {
@@ -43,7 +43,9 @@ const PLAIN: TerminalOptions = TerminalOptions { columns: 80, colour_mode: Colou
 
 #[test]
 fn two_series_share_one_scale() {
-    insta::assert_snapshot!(render_terminal(&chart(vec![steady_run(), bursty_run()]), PLAIN), @r#"
+    let chart = chart(vec![steady_series(), bursty_series()]);
+
+    insta::assert_snapshot!(render_terminal(&chart, PLAIN), @r#"
         follow  the subtitle
            30/s ┤              ░░░░░░░
                 │              ░░░░░░░
@@ -75,7 +77,7 @@ fn two_series_share_one_scale() {
 fn a_narrow_terminal_gets_a_narrow_plot() {
     let options = TerminalOptions { columns: 46, colour_mode: ColourMode::Plain };
 
-    let plot = render_terminal(&chart(vec![bursty_run()]), options);
+    let plot = render_terminal(&chart(vec![bursty_series()]), options);
 
     assert!(plot.lines().filter(|line| line.contains('┤')).all(|line| line.chars().count() <= 46));
     insta::assert_snapshot!(plot, @r#"
@@ -99,13 +101,13 @@ fn a_narrow_terminal_gets_a_narrow_plot() {
 
 #[test]
 fn colours_are_reset_and_only_used_when_enabled() {
-    let chart = chart(vec![steady_run(), bursty_run()]);
-    let colours =
+    let chart = chart(vec![steady_series(), bursty_series()]);
+    let coloured =
         render_terminal(&chart, TerminalOptions { colour_mode: ColourMode::Colour, ..PLAIN });
 
     assert!(!render_terminal(&chart, PLAIN).contains('\x1b'));
-    assert!(colours.contains("\x1b[36m") && colours.contains("\x1b[33m"));
-    for line in colours.lines() {
+    assert!(coloured.contains("\x1b[36m") && coloured.contains("\x1b[33m"));
+    for line in coloured.lines() {
         let opened = line.matches("\x1b[").count();
         assert_eq!(opened, 2 * line.matches("\x1b[0m").count(), "{line:?}");
     }
@@ -113,7 +115,7 @@ fn colours_are_reset_and_only_used_when_enabled() {
 
 #[test]
 fn an_empty_series_is_an_empty_plot() {
-    let empty = PlotSeries { samples: Vec::new(), end: Duration::ZERO, ..steady_run() };
+    let empty = PlotSeries { samples: Vec::new(), end: Duration::ZERO, ..steady_series() };
     let chart = Chart { quota: None, outages: Vec::new(), ..chart(vec![empty]) };
 
     assert!(render_svg(&chart).ends_with("</svg>\n"));
@@ -132,7 +134,7 @@ fn an_empty_series_is_an_empty_plot() {
 
 #[test]
 fn the_svg_is_self_contained_and_escapes_text() {
-    let mut chart = chart(vec![steady_run(), bursty_run()]);
+    let mut chart = chart(vec![steady_series(), bursty_series()]);
     chart.title = "a <b> & \"c\"".to_owned();
     let svg = render_svg(&chart);
 
@@ -148,7 +150,7 @@ fn the_svg_is_self_contained_and_escapes_text() {
 
 #[test]
 fn a_long_title_is_smaller_rather_than_cut() {
-    let mut chart = chart(vec![steady_run()]);
+    let mut chart = chart(vec![steady_series()]);
     let size = |chart: &Chart| {
         render_svg(chart).split_once("style=\"font-size: ").unwrap().1[..4].to_owned()
     };
@@ -164,7 +166,7 @@ mod proptests {
     use proptest::prelude::*;
 
     prop_compose! {
-        fn run()(
+        fn any_series()(
             counts in prop::collection::vec((0..1000_u64, 0..1000_u64), 0..200),
             step in 1..10_000_u32,
             cut in 0.0..=1.0_f64,
@@ -183,12 +185,12 @@ mod proptests {
     proptest! {
         #[test]
         fn every_series_can_be_drawn(
-            run in run(), other in run(), columns in 0..300_usize,
+            first in any_series(), second in any_series(), columns in 0..300_usize,
             quota in prop::option::of(1e-9..1e5_f64), outage in 0..100_000_u64,
         ) {
             let chart = Chart {
                 title: String::new(),
-                series: vec![run, other],
+                series: vec![first, second],
                 quota: quota.map(Rate::per_second),
                 outages: vec![seconds(outage)..seconds(outage + 1000)],
             };
@@ -200,9 +202,10 @@ mod proptests {
         }
 
         #[test]
-        fn bins_sum_to_the_samples(run in run(), count in 1..500_usize) {
-            let total: u64 = run.samples.iter().map(|sample| sample.accepted + sample.throttled).sum();
-            let chart = chart(vec![run]);
+        fn bins_sum_to_the_samples(series in any_series(), count in 1..500_usize) {
+            let counts = series.samples.iter().map(|sample| sample.accepted + sample.throttled);
+            let total: u64 = counts.sum();
+            let chart = chart(vec![series]);
             let (bins, _) = chart.bins(count);
             let sum: f64 = bins[0].iter().map(|bin| bin.accepted + bin.throttled).sum();
             prop_assert!((sum - to_f64(total)).abs() < 1e-6 * (1.0 + to_f64(total)), "{sum} of {total}");

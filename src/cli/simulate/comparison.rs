@@ -18,12 +18,12 @@ pub(super) fn compare(report: &SimulationReport) -> String {
         return format!("Both policies are {}: choose another one with --against.", first.name);
     }
     let speed = compare_speed(&first.result, &second.result);
-    let done = match report.scenario.stop_condition {
+    let outcome = match report.scenario.stop_condition {
         StopCondition::Requests(_) => compare_times(first, second, speed),
         StopCondition::Elapsed(_) => compare_shares(first, second),
     };
     let throttling = compare_throttling(first, second);
-    format!("{done}{throttling}. {}", recommendation(first, second, speed))
+    format!("{outcome}{throttling}. {}", recommendation(first, second, speed))
 }
 
 /// Returns `Greater` if the first policy is faster, and `Equal` within the tolerance.
@@ -64,7 +64,8 @@ fn compare_times(first: &PolicyResult, second: &PolicyResult, speed: Ordering) -
 }
 
 fn compare_shares(first: &PolicyResult, second: &PolicyResult) -> String {
-    let [share, other_share] = [first, second].map(|run| format_percent(run.result.utilization));
+    let [share, other_share] =
+        [first, second].map(|policy| format_percent(policy.result.utilization));
     format!("{} gets {share} of the quota, {} {other_share}", first.name, second.name)
 }
 

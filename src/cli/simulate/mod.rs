@@ -33,9 +33,9 @@ const SAMPLES_TARGET: u32 = 4000;
 const TIME_LIMIT_FACTOR: u32 = 20;
 
 /// Minimum of that time limit, so that a small mailbox is finished even after a block.
-const DURATION_MIN: Duration = Duration::from_secs(3600);
+const TIME_LIMIT_MIN: Duration = Duration::from_secs(3600);
 /// Maximum of that time limit.
-const DURATION_MAX: Duration = Duration::from_secs(31 * 86_400);
+const TIME_LIMIT_MAX: Duration = Duration::from_secs(31 * 86_400);
 
 pub(super) fn simulate(common: &CommonArgs, args: &SimulateArgs) -> Result<ProgramExit, CliError> {
     let Some(scenario) = &args.scenario else {
@@ -104,7 +104,7 @@ fn build_simulation(
         StopCondition::Elapsed(duration) => (duration, None),
         StopCondition::Requests(requests) => {
             let time_limit = scenario.min_duration(requests).saturating_mul(TIME_LIMIT_FACTOR);
-            (time_limit.clamp(DURATION_MIN, DURATION_MAX), Some(requests))
+            (time_limit.clamp(TIME_LIMIT_MIN, TIME_LIMIT_MAX), Some(requests))
         }
     };
     Simulation {
@@ -123,7 +123,7 @@ fn build_simulation(
 fn sample_interval(scenario: &Scenario) -> Duration {
     let duration = match scenario.stop_condition {
         StopCondition::Elapsed(duration) => duration,
-        StopCondition::Requests(requests) => scenario.min_duration(requests).min(DURATION_MAX),
+        StopCondition::Requests(requests) => scenario.min_duration(requests).min(TIME_LIMIT_MAX),
     };
     (duration / SAMPLES_TARGET).max(Duration::from_secs(1))
 }

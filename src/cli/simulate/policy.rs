@@ -99,8 +99,8 @@ pub(super) fn select_policy(
     };
     let context = load_context(common)?;
     let settings = &context.loaded.settings;
-    let of_sources = settings.sources.values().map(|source| &source.provider);
-    let known: Vec<&String> = settings.providers.keys().chain(of_sources).collect();
+    let source_providers = settings.sources.values().map(|source| &source.provider);
+    let known: Vec<&String> = settings.providers.keys().chain(source_providers).collect();
     if known.contains(&name) {
         return Ok(configured_policy(settings, name));
     }
@@ -141,9 +141,9 @@ mod tests {
     #[test]
     fn every_policy_is_read_and_keeps_its_name() {
         let (minute, default) = (Duration::from_secs(60), RateLimitPolicy::default());
-        let (cap, fixed) =
+        let (cap, fixed_rate) =
             (Rate::from_units(500.0, minute), Some(Rate::from_units(5000.0, minute * 60)));
-        let limiter = |policy| SendStrategy::RateLimiter(policy);
+        let limiter = SendStrategy::RateLimiter;
         for (text, strategy) in [
             ("follow", limiter(default.clone())),
             (
@@ -154,7 +154,7 @@ mod tests {
                 "fixed=5000/h",
                 limiter(RateLimitPolicy {
                     mode: RateLimitMode::Fixed,
-                    cap: fixed,
+                    cap: fixed_rate,
                     ..default.clone()
                 }),
             ),

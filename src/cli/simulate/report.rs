@@ -1,4 +1,4 @@
-//! Result of the simulations, as a table, a chart and JSON.
+//! Results of the simulations, as a table, a chart and JSON.
 
 use std::time::Duration;
 

@@ -10,8 +10,8 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::{CredentialErrorKind, SECRET_BYTES_MAX, read_capped};
 
-/// Time limit of a program. A password manager that uses the network is faster; one that prompts a
-/// person never finishes.
+/// Time limit of a program. A password manager that uses the network is faster; one that prompts
+/// for input never finishes.
 pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Interval and number of the checks for the exit of a program that has closed its output.
@@ -112,25 +112,25 @@ mod tests {
 
     #[test]
     fn a_failed_program_gives_no_secret() {
-        let outcome = run_command(&shell_command("echo secret; exit 3"));
+        let result = run_command(&shell_command("echo secret; exit 3"));
 
         assert!(
-            matches!(outcome, Err(CredentialErrorKind::CommandFailed(status)) if status.code() == Some(3))
+            matches!(result, Err(CredentialErrorKind::CommandFailed(status)) if status.code() == Some(3))
         );
     }
 
     #[test]
     fn a_missing_program_is_reported() {
-        let outcome = run_command(&["/nonexistent/program".to_owned()]);
+        let result = run_command(&["/nonexistent/program".to_owned()]);
 
-        assert!(matches!(outcome, Err(CredentialErrorKind::CommandNotStarted(_))));
+        assert!(matches!(result, Err(CredentialErrorKind::CommandNotStarted(_))));
     }
 
     #[test]
     fn a_hanging_program_is_killed() {
-        let outcome = run_with_timeout(&shell_command("sleep 600"), Duration::from_millis(50));
+        let result = run_with_timeout(&shell_command("sleep 600"), Duration::from_millis(50));
 
-        assert!(matches!(outcome, Err(CredentialErrorKind::CommandTimedOut)));
+        assert!(matches!(result, Err(CredentialErrorKind::CommandTimedOut)));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! References to secrets, and how the secrets are read.
+//! References to secrets, and the reading of the secrets.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -79,7 +79,7 @@ impl fmt::Display for CredentialRef {
         match self {
             Self::File(path) => write!(f, "credential file {}", path.display()),
             Self::Env(name) => write!(f, "credential variable {name}"),
-            // Arguments are left out, because people put secrets there.
+            // Arguments are left out, because users put secrets there.
             Self::Command(argv) => {
                 write!(f, "credential command {}", argv.first().map_or("", String::as_str))
             }
@@ -118,11 +118,12 @@ pub enum CredentialErrorKind {
     TooLarge,
     Empty,
     NotText,
-    SeveralLines,
+    /// A line break or another control character inside.
+    ControlCharacter,
 }
 
 impl CredentialError {
-    /// True if the error lasts until a person corrects it. A command may succeed the next time.
+    /// True if the error lasts until the user corrects it. A command may succeed the next time.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
         match &self.kind {
@@ -136,7 +137,7 @@ impl CredentialError {
             | CredentialErrorKind::TooLarge
             | CredentialErrorKind::Empty
             | CredentialErrorKind::NotText
-            | CredentialErrorKind::SeveralLines => true,
+            | CredentialErrorKind::ControlCharacter => true,
         }
     }
 }
@@ -152,7 +153,7 @@ impl fmt::Display for CredentialError {
                 write!(f, "is not a regular file; put the secret into one")
             }
             CredentialErrorKind::OpenToOthers { mode } => {
-                write!(f, "others than its owner can read or change it (mode {mode:04o}); ")?;
+                write!(f, "users other than its owner can read or change it (mode {mode:04o}); ")?;
                 match &self.credential {
                     CredentialRef::File(path) => write!(f, "run `chmod 600 {}`", path.display()),
                     CredentialRef::Env(_)
@@ -188,7 +189,7 @@ impl fmt::Display for CredentialError {
             CredentialErrorKind::NotText => {
                 write!(f, "is not UTF-8 text; put only the password or token there")
             }
-            CredentialErrorKind::SeveralLines => write!(
+            CredentialErrorKind::ControlCharacter => write!(
                 f,
                 "holds a line break or another control character inside; \
                  put only the password or token there, on one line"
@@ -211,7 +212,7 @@ impl std::error::Error for CredentialError {
             | CredentialErrorKind::TooLarge
             | CredentialErrorKind::Empty
             | CredentialErrorKind::NotText
-            | CredentialErrorKind::SeveralLines => None,
+            | CredentialErrorKind::ControlCharacter => None,
         }
     }
 }
@@ -265,7 +266,7 @@ fn parse_secret(bytes: Vec<u8>) -> Result<Secret, CredentialErrorKind> {
         return Err(CredentialErrorKind::Empty);
     }
     if line.chars().any(char::is_control) {
-        return Err(CredentialErrorKind::SeveralLines);
+        return Err(CredentialErrorKind::ControlCharacter);
     }
     Ok(Secret::from(line))
 }

@@ -137,12 +137,15 @@ fn a_pipe_is_rejected_without_waiting() {
 #[test]
 fn a_variable_is_read_from_the_given_environment() {
     let environment: EnvVars = [("WORK_PASSWORD", "hunter2"), ("EMPTY", "")].into_iter().collect();
-    let variable = |name: &str| read_in_env(&CredentialRef::Env(name.to_owned()), &environment);
+    let read_variable =
+        |name: &str| read_in_env(&CredentialRef::Env(name.to_owned()), &environment);
 
-    assert_eq!(variable("WORK_PASSWORD"), Ok("hunter2".to_owned()));
-    assert!(variable("EMPTY").expect_err("refused").contains("is empty"));
+    assert_eq!(read_variable("WORK_PASSWORD"), Ok("hunter2".to_owned()));
+    assert!(read_variable("EMPTY").expect_err("refused").contains("is empty"));
     assert!(
-        variable("ABSENT").expect_err("refused").contains("credential variable ABSENT: is not set")
+        read_variable("ABSENT")
+            .expect_err("refused")
+            .contains("credential variable ABSENT: is not set")
     );
 }
 

@@ -21,7 +21,7 @@ use self::conditions::{
 };
 use self::write::write_rule;
 
-/// Maximum number of rules of a provider. Each is tried on every failure, and people write fewer.
+/// Maximum number of rules of a provider. Each is tried on every failure, and users write fewer.
 const RULES_MAX: usize = 100;
 
 const RULE_KEYS: [&str; 7] = ["status", "header", "body", "class", "scope", "wait", "note"];
@@ -48,7 +48,7 @@ pub(super) fn read_rules(table: &mut Section<'_, '_>) -> Vec<ErrorRule> {
     let mut rules: Vec<(ErrorRule, Location)> = Vec::new();
     for node in &items {
         let errors_before = diagnostics.len();
-        let rule = RuleReader { key: &key, node, mistakes: &mut diagnostics }.read();
+        let rule = RuleReader { key: &key, node, diagnostics: &mut diagnostics }.read();
         if let Some(rule) = rule.filter(|_| diagnostics.len() == errors_before) {
             match rules.iter().find(|(earlier, _)| earlier.shadows(&rule)) {
                 Some((earlier, _)) => diagnostics.push(Diagnostic {
@@ -64,10 +64,10 @@ pub(super) fn read_rules(table: &mut Section<'_, '_>) -> Vec<ErrorRule> {
         }
     }
     for Diagnostic { location, message } in diagnostics {
-        table.reader.refuse(location, message);
+        table.reader.report_error(location, message);
     }
     let written: Vec<String> = rules.iter().map(|(rule, _)| write_rule(rule)).collect();
-    table.enter("error", Some(format!("[{}]", written.join(", "))), Some(location));
+    table.record("error", Some(format!("[{}]", written.join(", "))), Some(location));
     rules.into_iter().map(|(rule, _)| rule).collect()
 }
 
@@ -76,7 +76,7 @@ struct RuleReader<'a> {
     /// Dotted key of the list that contains the rule.
     key: &'a str,
     node: &'a Node,
-    mistakes: &'a mut Vec<Diagnostic>,
+    diagnostics: &'a mut Vec<Diagnostic>,
 }
 
 impl RuleReader<'_> {
@@ -90,7 +90,7 @@ impl RuleReader<'_> {
             self.report(&self.node.location, "", &message);
             return None;
         };
-        self.report_unknown_keys(table, "", &RULE_KEYS);
+        self.report_unknown_keys(table);
         let statuses = self.read_key(table, "status", read_statuses).unwrap_or_default();
         let header = self.read_key(table, "header", read_header);
         let body = self.read_key(table, "body", read_body);
@@ -137,16 +137,16 @@ impl RuleReader<'_> {
         }
     }
 
-    fn report_unknown_keys(&mut self, table: &Table, within: &str, known: &[&'static str]) {
-        for (key, node) in table.iter().filter(|(key, _)| !known.contains(&key.as_str())) {
-            let message = unknown_key_message(key, known);
-            self.report(&node.location, &format!("{within}.{}", quote_key(key)), &message);
+    fn report_unknown_keys(&mut self, table: &Table) {
+        for (key, node) in table.iter().filter(|(key, _)| !RULE_KEYS.contains(&key.as_str())) {
+            let message = unknown_key_message(key, &RULE_KEYS);
+            self.report(&node.location, &format!(".{}", quote_key(key)), &message);
         }
     }
 
     fn report(&mut self, location: &Location, key: &str, error: &str) {
         let message = format!("`{}{key}` {error}", self.key);
-        self.mistakes.push(Diagnostic { location: location.clone(), message });
+        self.diagnostics.push(Diagnostic { location: location.clone(), message });
     }
 }
 

@@ -8,13 +8,13 @@ use crate::engine::{
 
 /// Writes a rule as TOML on one line.
 pub(super) fn write_rule(rule: &ErrorRule) -> String {
-    let status = |range: &StatusRange| match range.last - range.first {
+    let write_status = |range: &StatusRange| match range.last - range.first {
         0 => range.first.to_string(),
         _ => quote(&format!("{}xx", range.first / 100)),
     };
     let mut keys = Vec::new();
     if !rule.statuses.is_empty() {
-        let statuses: Vec<String> = rule.statuses.iter().map(status).collect();
+        let statuses: Vec<String> = rule.statuses.iter().map(write_status).collect();
         keys.push(format!("status = [{}]", statuses.join(", ")));
     }
     if let Some(HeaderCondition { name, test }) = &rule.header {

@@ -31,10 +31,10 @@ fn a_drop_in_replaces_auth_as_a_whole() {
     let loaded = folder.load().expect("it is valid");
 
     assert_eq!(
-        load_source(&loaded).auth,
+        work_source(&loaded).auth,
         SourceAuth::Bearer { token: CredentialRef::Systemd("work".to_owned()) }
     );
-    assert_eq!(load_source(&loaded).url.as_str(), "https://api.example.com/.well-known/jmap");
+    assert_eq!(work_source(&loaded).url.as_str(), "https://api.example.com/.well-known/jmap");
 }
 
 #[test]
@@ -73,12 +73,12 @@ fn variables_override_the_files() {
     assert_eq!(loaded.settings.backoff.base.unknown, Duration::from_secs(7));
     assert_eq!(loaded.settings.backoff.jitter, 0.5);
     assert!(!loaded.settings.service.enable_auto_restart);
-    assert_eq!(load_source(&loaded).provider, "other.example.com");
-    assert_eq!(load_source(&loaded).account, "42");
-    assert_eq!(load_source(&loaded).mailboxes, ["Inbox", "Sent"]);
-    assert_eq!(load_source(&loaded).since, chrono::NaiveDate::from_ymd_opt(2020, 1, 31));
+    assert_eq!(work_source(&loaded).provider, "other.example.com");
+    assert_eq!(work_source(&loaded).account, "42");
+    assert_eq!(work_source(&loaded).mailboxes, ["Inbox", "Sent"]);
+    assert_eq!(work_source(&loaded).since, chrono::NaiveDate::from_ymd_opt(2020, 1, 31));
     assert_eq!(
-        load_source(&loaded).auth,
+        work_source(&loaded).auth,
         SourceAuth::Bearer { token: CredentialRef::File(folder.path("token")) }
     );
 }
@@ -121,7 +121,7 @@ fn relative_paths_resolve_against_their_file() {
     let loaded = folder.load().expect("it is valid");
     assert_eq!(loaded.settings.archive.dir, folder.path("config.d/mail"));
     let token = CredentialRef::File(folder.path("config.d/keys/token"));
-    assert_eq!(load_source(&loaded).auth, SourceAuth::Bearer { token });
+    assert_eq!(work_source(&loaded).auth, SourceAuth::Bearer { token });
 
     let loaded = folder.load_with_vars([("CYNOSURE_ARCHIVE_DIR", "mail")]).expect("it is valid");
     assert_eq!(loaded.settings.archive.dir, folder.path("mail"));

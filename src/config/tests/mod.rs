@@ -66,7 +66,7 @@ fn load_errors(text: &str) -> String {
     load_text(text).expect_err("it has mistakes")
 }
 
-fn load_source(loaded: &LoadedConfig) -> &SourceSettings {
+fn work_source(loaded: &LoadedConfig) -> &SourceSettings {
     loaded.settings.find_source("work").expect("there is such a source").1
 }
 
@@ -173,11 +173,12 @@ fn an_unreadable_or_binary_file_is_rejected() {
 
 #[test]
 fn the_transient_delay_defaults_to_retry_delay_base() {
-    let base = |text: &str| load_text(text).expect("it is valid").settings.backoff.base.transient;
+    let transient_delay =
+        |text: &str| load_text(text).expect("it is valid").settings.backoff.base.transient;
 
-    assert_eq!(base("[restart]\nretry_delay_base = 7\n"), Duration::from_secs(7));
+    assert_eq!(transient_delay("[restart]\nretry_delay_base = 7\n"), Duration::from_secs(7));
     assert_eq!(
-        base("[restart]\nretry_delay_base = 7\n[backoff.base]\ntransient = 8\n"),
+        transient_delay("[restart]\nretry_delay_base = 7\n[backoff.base]\ntransient = 8\n"),
         Duration::from_secs(8)
     );
 }

@@ -49,19 +49,19 @@ fn an_invalid_proxy_is_rejected_without_quoting_it() {
     let first_lines: Vec<&str> = errors.iter().filter_map(|error| error.lines().next()).collect();
     insta::assert_snapshot!(first_lines.join("\n"), @r#"
     config.toml:2:1: `proxy.pool` is not a list; write one such as ["http://127.0.0.1:3128"]
-    config.toml:2:1: `proxy.pool` has entry 1 that is 5; write a text in quotes
-    config.toml:2:1: `proxy.pool` has entry 1 that is not a valid URL (relative URL without a base); write "http://127.0.0.1:3128" or "socks5://127.0.0.1:1080"
-    config.toml:2:1: `proxy.pool` has entry 2 that holds a user name or a password; secrets are never written in the configuration: write { url = "http://127.0.0.1:3128", username = "me", password = { file = "proxy-password" } }
-    config.toml:2:1: `proxy.pool` has entry 1 that is neither http nor socks5; write "http://127.0.0.1:3128" or "socks5://127.0.0.1:1080"
-    config.toml:2:1: `proxy.pool` has entry 1 that is 5; write a text in quotes; it has entry 3 that is neither http nor socks5; write "http://127.0.0.1:3128" or "socks5://127.0.0.1:1080"
-    config.toml:2:1: `proxy.pool` has entry 1 that is socks5h; write socks5://, which resolves names at the proxy too
-    config.toml:2:1: `proxy.pool` has entry 1 that has no host, or more than a host and a port; write "http://127.0.0.1:3128" or "socks5://127.0.0.1:1080"
-    config.toml:2:1: `proxy.pool` has entry 1 that has no host, or more than a host and a port; write "http://127.0.0.1:3128" or "socks5://127.0.0.1:1080"
-    config.toml:2:1: `proxy.pool` has entry 1 that has no `password`; write { url = "http://127.0.0.1:3128", username = "me", password = { file = "proxy-password" } }
-    config.toml:2:1: `proxy.pool` has entry 1 that has no `username`; write { url = "http://127.0.0.1:3128", username = "me", password = { file = "proxy-password" } }
-    config.toml:2:1: `proxy.pool` has entry 1 that has a `password` that is not a reference; secrets are never written in the configuration: write { file = "PATH" }, { env = "NAME" }, { command = ["PROGRAM", "ARGUMENT"] } or { systemd = "NAME" }
-    config.toml:2:1: `proxy.pool` has entry 1 that has an unknown key `user`; did you mean `username`?
-    config.toml:2:1: `proxy.pool` has entry 1 that has a `username` with a colon or of more than 255 bytes, which proxies do not accept; correct it
+    config.toml:2:1: `proxy.pool` has an invalid entry 1: it is 5; write a text in quotes
+    config.toml:2:1: `proxy.pool` has an invalid entry 1: it is not a valid URL (relative URL without a base); write "http://127.0.0.1:3128" or "socks5://127.0.0.1:1080"
+    config.toml:2:1: `proxy.pool` has an invalid entry 2: it holds a user name or a password; secrets are never written in the configuration: write { url = "http://127.0.0.1:3128", username = "me", password = { file = "proxy-password" } }
+    config.toml:2:1: `proxy.pool` has an invalid entry 1: it is neither http nor socks5; write "http://127.0.0.1:3128" or "socks5://127.0.0.1:1080"
+    config.toml:2:1: `proxy.pool` has an invalid entry 1: it is 5; write a text in quotes; it has an invalid entry 3: it is neither http nor socks5; write "http://127.0.0.1:3128" or "socks5://127.0.0.1:1080"
+    config.toml:2:1: `proxy.pool` has an invalid entry 1: it is socks5h; write socks5://, which resolves names at the proxy too
+    config.toml:2:1: `proxy.pool` has an invalid entry 1: it has no host, or more than a host and a port; write "http://127.0.0.1:3128" or "socks5://127.0.0.1:1080"
+    config.toml:2:1: `proxy.pool` has an invalid entry 1: it has no host, or more than a host and a port; write "http://127.0.0.1:3128" or "socks5://127.0.0.1:1080"
+    config.toml:2:1: `proxy.pool` has an invalid entry 1: it has no `password`; write { url = "http://127.0.0.1:3128", username = "me", password = { file = "proxy-password" } }
+    config.toml:2:1: `proxy.pool` has an invalid entry 1: it has no `username`; write { url = "http://127.0.0.1:3128", username = "me", password = { file = "proxy-password" } }
+    config.toml:2:1: `proxy.pool` has an invalid entry 1: it has a `password` that is not a reference; secrets are never written in the configuration: write { file = "PATH" }, { env = "NAME" }, { command = ["PROGRAM", "ARGUMENT"] } or { systemd = "NAME" }
+    config.toml:2:1: `proxy.pool` has an invalid entry 1: it has an unknown key `user`; did you mean `username`?
+    config.toml:2:1: `proxy.pool` has an invalid entry 1: it has a `username` with a colon or of more than 255 bytes, which proxies do not accept; correct it
     "#);
 }
 

@@ -6,7 +6,7 @@ use crate::engine::rate_limit::HeaderNames;
 const SHIPPED_CONFIG: &str = include_str!("../../../config.toml");
 
 /// The example source and provider, uncommented.
-fn with_examples() -> String {
+fn config_with_examples() -> String {
     let lines = SHIPPED_CONFIG.lines().map(|line| match line.strip_prefix('#') {
         Some(key) if !key.starts_with(' ') => key,
         _ => line,
@@ -26,7 +26,7 @@ fn the_shipped_config_has_the_default_values() {
 
 #[test]
 fn the_shipped_config_lists_every_setting() {
-    let loaded = load_text(&with_examples()).expect("it is valid");
+    let loaded = load_text(&config_with_examples()).expect("it is valid");
     let missing: Vec<_> =
         loaded.effective_settings.iter().filter(|entry| entry.location.is_none()).collect();
 
@@ -36,7 +36,7 @@ fn the_shipped_config_lists_every_setting() {
 
 #[test]
 fn the_example_source_has_the_default_values() {
-    let loaded = load_text(&with_examples()).expect("it is valid");
+    let loaded = load_text(&config_with_examples()).expect("it is valid");
     let minimal = r#"
         [source.work]
         kind = "jmap"
@@ -47,9 +47,9 @@ fn the_example_source_has_the_default_values() {
     "#;
     let minimal = load_text(minimal).expect("it is valid");
     let example =
-        SourceSettings { auth: load_source(&minimal).auth.clone(), ..load_source(&loaded).clone() };
+        SourceSettings { auth: work_source(&minimal).auth.clone(), ..work_source(&loaded).clone() };
 
-    assert_eq!(&example, load_source(&minimal));
+    assert_eq!(&example, work_source(&minimal));
     let example = loaded.settings.provider_or_default("api.example.com");
     let example = ProviderSettings {
         cap: None,
@@ -63,15 +63,16 @@ fn the_example_source_has_the_default_values() {
 
 #[test]
 fn the_shipped_config_documents_every_setting() {
-    let loaded = load_text(&with_examples()).expect("it is valid");
+    let loaded = load_text(&config_with_examples()).expect("it is valid");
     for entry in &loaded.effective_settings {
         let line = match entry.key {
             // A list of tables, each with its own header.
             "error" => format!("[[{}.error]]", entry.table),
             key => format!("{key} = "),
         };
-        let written =
-            with_examples().lines().any(|text| text.starts_with(&line) && text.contains("# "));
+        let written = config_with_examples()
+            .lines()
+            .any(|text| text.starts_with(&line) && text.contains("# "));
         assert!(written, "`{}` has no comment", entry.key);
     }
 }

@@ -6,11 +6,11 @@ use super::*;
 fn omitted_source_settings_are_derived() {
     let loaded = load_text(SOURCE_TABLE).expect("it is valid");
 
-    assert_eq!(load_source(&loaded).account, "me@example.com");
-    assert_eq!(load_source(&loaded).provider, "api.example.com");
-    assert_eq!(load_source(&loaded).poll_interval, Duration::from_secs(300));
-    assert!(load_source(&loaded).is_enabled);
-    assert_eq!(load_source(&loaded).since, None);
+    assert_eq!(work_source(&loaded).account, "me@example.com");
+    assert_eq!(work_source(&loaded).provider, "api.example.com");
+    assert_eq!(work_source(&loaded).poll_interval, Duration::from_secs(300));
+    assert!(work_source(&loaded).is_enabled);
+    assert_eq!(work_source(&loaded).since, None);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_relative_command_resolves_against_its_file() {
         ));
         let loaded = folder.load().expect("it is valid");
         let SourceAuth::Bearer { token: CredentialRef::Command(argv) } =
-            load_source(&loaded).auth.clone()
+            work_source(&loaded).auth.clone()
         else {
             panic!("a bearer token from a command");
         };

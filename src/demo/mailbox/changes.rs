@@ -69,7 +69,7 @@ impl ChangeLog {
         &self,
         since: &str,
         entries_max: usize,
-        view: impl Fn(&ChangeLogEntry) -> (T, ChangeKind),
+        change_of: impl Fn(&ChangeLogEntry) -> (T, ChangeKind),
     ) -> Result<ChangesSince<T>, ChangesError> {
         let start = since
             .strip_prefix('s')
@@ -81,8 +81,8 @@ impl ChangeLog {
         let end = start.saturating_add(entries_max).min(self.entries.len());
 
         let mut net = BTreeMap::new();
-        for (number, change) in self.entries[start..end].iter().map(view) {
-            net.entry(number).or_insert((change, change)).1 = change;
+        for (object, change) in self.entries[start..end].iter().map(change_of) {
+            net.entry(object).or_insert((change, change)).1 = change;
         }
         let mut changes = ChangesSince {
             created: Vec::new(),
@@ -91,21 +91,21 @@ impl ChangeLog {
             new_state: state_at(end),
             has_more: end < self.entries.len(),
         };
-        for (number, (first, last)) in net {
+        for (object, (first, last)) in net {
             match (first, last) {
                 // Created and destroyed between the two states: not reported to the client.
                 (ChangeKind::Created, ChangeKind::Destroyed) => {}
                 (ChangeKind::Created, ChangeKind::Created | ChangeKind::Updated) => {
-                    changes.created.push(number);
+                    changes.created.push(object);
                 }
                 (ChangeKind::Updated | ChangeKind::Destroyed, ChangeKind::Destroyed) => {
-                    changes.destroyed.push(number);
+                    changes.destroyed.push(object);
                 }
                 (
                     ChangeKind::Updated | ChangeKind::Destroyed,
                     ChangeKind::Created | ChangeKind::Updated,
                 ) => {
-                    changes.updated.push(number);
+                    changes.updated.push(object);
                 }
             }
         }
@@ -123,7 +123,7 @@ mod tests {
 
     const THREAD: ThreadNumber = ThreadNumber(3);
 
-    fn log(changes: &[(u32, ChangeKind, ChangeKind)]) -> ChangeLog {
+    fn change_log(changes: &[(u32, ChangeKind, ChangeKind)]) -> ChangeLog {
         let mut log = ChangeLog::default();
         for (message, message_change, thread_change) in changes {
             let (message_change, thread_change) = (*message_change, *thread_change);
@@ -137,32 +137,32 @@ mod tests {
         log
     }
 
-    fn messages(entry: &ChangeLogEntry) -> (MessageNumber, ChangeKind) {
+    fn message_change(entry: &ChangeLogEntry) -> (MessageNumber, ChangeKind) {
         (entry.message, entry.message_change)
     }
 
-    fn threads(entry: &ChangeLogEntry) -> (ThreadNumber, ChangeKind) {
+    fn thread_change(entry: &ChangeLogEntry) -> (ThreadNumber, ChangeKind) {
         (entry.thread, entry.thread_change)
     }
 
     #[test]
     fn objects_created_and_destroyed_in_between_are_omitted() {
-        let log = log(&[
+        let log = change_log(&[
             (5, ChangeKind::Created, ChangeKind::Created),
             (6, ChangeKind::Created, ChangeKind::Updated),
             (5, ChangeKind::Destroyed, ChangeKind::Updated),
         ]);
 
-        let changes = log.changes_since("s0", 10, messages).unwrap();
+        let changes = log.changes_since("s0", 10, message_change).unwrap();
         assert_eq!((changes.created, changes.destroyed), (vec![MessageNumber(6)], vec![]));
 
-        let changes = log.changes_since("s1", 10, messages).unwrap();
+        let changes = log.changes_since("s1", 10, message_change).unwrap();
         assert_eq!(
             (changes.created, changes.destroyed),
             (vec![MessageNumber(6)], vec![MessageNumber(5)])
         );
 
-        let changes = log.changes_since("s1", 10, threads).unwrap();
+        let changes = log.changes_since("s1", 10, thread_change).unwrap();
         assert_eq!((changes.created, changes.updated), (vec![], vec![THREAD]));
     }
 
@@ -170,11 +170,11 @@ mod tests {
     fn changes_are_paged_without_loss() {
         let changes: Vec<_> =
             (0..7).map(|number| (number, ChangeKind::Created, ChangeKind::Updated)).collect();
-        let log = log(&changes);
+        let log = change_log(&changes);
         let (mut state, mut seen) = ("s0".to_owned(), Vec::new());
 
         loop {
-            let page = log.changes_since(&state, 3, messages).unwrap();
+            let page = log.changes_since(&state, 3, message_change).unwrap();
             seen.extend(page.created);
             state = page.new_state;
             if !page.has_more {
@@ -188,15 +188,21 @@ mod tests {
 
     #[test]
     fn expired_future_and_malformed_states_are_distinguished() {
-        let mut log = log(&[(1, ChangeKind::Destroyed, ChangeKind::Destroyed)]);
+        let mut log = change_log(&[(1, ChangeKind::Destroyed, ChangeKind::Destroyed)]);
         log.expire_states();
 
-        assert_eq!(log.changes_since("s0", 9, messages).unwrap_err(), ChangesError::StateExpired);
-        assert_eq!(log.changes_since("s2", 9, messages).unwrap_err(), ChangesError::StateExpired);
         assert_eq!(
-            log.changes_since("abc", 9, messages).unwrap_err(),
+            log.changes_since("s0", 9, message_change).unwrap_err(),
+            ChangesError::StateExpired
+        );
+        assert_eq!(
+            log.changes_since("s2", 9, message_change).unwrap_err(),
+            ChangesError::StateExpired
+        );
+        assert_eq!(
+            log.changes_since("abc", 9, message_change).unwrap_err(),
             ChangesError::MalformedState
         );
-        assert!(log.changes_since("s1", 9, messages).unwrap().created.is_empty());
+        assert!(log.changes_since("s1", 9, message_change).unwrap().created.is_empty());
     }
 }

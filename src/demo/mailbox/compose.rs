@@ -112,12 +112,12 @@ pub(super) fn compose(spec: &MessageSpec) -> RawMessage {
     };
     let mut lines = 0;
     match message_kind(spec.seed, spec.message) {
-        MessageKind::Plain => plain(&mut builder, spec),
-        MessageKind::Alternative => alternative(&mut builder, spec),
-        MessageKind::Attachment => lines = attachment(&mut builder, spec),
-        MessageKind::EightBit => eight_bit(&mut builder, spec),
-        MessageKind::QuotedPrintable => quoted_printable(&mut builder, spec),
-        MessageKind::OddHeaders => odd_headers(&mut builder, spec),
+        MessageKind::Plain => write_plain(&mut builder, spec),
+        MessageKind::Alternative => write_alternative(&mut builder, spec),
+        MessageKind::Attachment => lines = write_attachment(&mut builder, spec),
+        MessageKind::EightBit => write_eight_bit(&mut builder, spec),
+        MessageKind::QuotedPrintable => write_quoted_printable(&mut builder, spec),
+        MessageKind::OddHeaders => write_odd_headers(&mut builder, spec),
         MessageKind::MinimalHeaders => {
             builder.push("From: cron@example.com\r\n\r\n");
             builder.fill_rest(filler_text::TEXT);
@@ -129,23 +129,23 @@ pub(super) fn compose(spec: &MessageSpec) -> RawMessage {
             builder.fill_rest(filler_text::FOLDED);
         }
     }
-    RawMessage { head: builder.head, lines, letter_rng: builder.rng, tail: builder.tail }
+    RawMessage { head: builder.head, lines, attachment_rng: builder.rng, tail: builder.tail }
 }
 
-fn plain(builder: &mut MessageBuilder, spec: &MessageSpec) {
-    builder.headers(spec);
+fn write_plain(builder: &mut MessageBuilder, spec: &MessageSpec) {
+    builder.write_headers(spec);
     builder.push("Content-Type: text/plain; charset=us-ascii; format=flowed\r\n\r\n");
     if !spec.ancestors.is_empty() {
         builder.push("On the day before, it was written:\r\n");
-        builder.fill(builder.remaining() / 3, filler_text::QUOTED);
+        builder.fill(builder.remaining() / 3, filler_text::QUOTED_REPLY);
         builder.push("\r\n");
     }
     builder.fill_rest(filler_text::TEXT);
 }
 
-fn alternative(builder: &mut MessageBuilder, spec: &MessageSpec) {
-    builder.headers(spec);
-    builder.multipart("alternative");
+fn write_alternative(builder: &mut MessageBuilder, spec: &MessageSpec) {
+    builder.write_headers(spec);
+    builder.begin_parts("alternative");
     builder.push("Content-Type: text/plain; charset=utf-8\r\n\r\n");
     builder.fill(builder.remaining() / 3, filler_text::TEXT);
     builder.push(&format!(
@@ -157,15 +157,15 @@ fn alternative(builder: &mut MessageBuilder, spec: &MessageSpec) {
     builder.fill_rest(filler_text::MARKUP);
 }
 
-/// Returns how many lines the attachment has.
-fn attachment(builder: &mut MessageBuilder, spec: &MessageSpec) -> usize {
+/// Writes a message with an attachment, and returns the number of lines of the attachment.
+fn write_attachment(builder: &mut MessageBuilder, spec: &MessageSpec) -> usize {
     let header = format!(
         "\r\n--{BOUNDARY}\r\nContent-Type: application/octet-stream; name=\"table.bin\"\r\n\
          Content-Disposition: attachment; filename*=UTF-8''%E2%82%AC%20table.bin\r\n\
          Content-Transfer-Encoding: base64\r\n\r\n"
     );
-    builder.headers(spec);
-    builder.multipart("mixed");
+    builder.write_headers(spec);
+    builder.begin_parts("mixed");
     builder.push("Content-Type: text/plain; charset=us-ascii\r\n\r\n");
     builder.end_parts();
     let remaining = builder.remaining() - header.len();
@@ -175,8 +175,8 @@ fn attachment(builder: &mut MessageBuilder, spec: &MessageSpec) -> usize {
     lines
 }
 
-fn eight_bit(builder: &mut MessageBuilder, spec: &MessageSpec) {
-    builder.headers(spec);
+fn write_eight_bit(builder: &mut MessageBuilder, spec: &MessageSpec) {
+    builder.write_headers(spec);
     let note = non_ascii_phrase(4, &mut builder.rng);
     builder.push(&format!("Comments: {note}\r\n"));
     builder.head.extend_from_slice(b"X-Latin: Stra\xdfe, \xe9t\xe9\r\n");
@@ -185,22 +185,22 @@ fn eight_bit(builder: &mut MessageBuilder, spec: &MessageSpec) {
     builder.fill_rest(filler_text::EIGHT_BIT);
 }
 
-fn quoted_printable(builder: &mut MessageBuilder, spec: &MessageSpec) {
-    builder.headers(spec);
+fn write_quoted_printable(builder: &mut MessageBuilder, spec: &MessageSpec) {
+    builder.write_headers(spec);
     let keywords = base64::encode(non_ascii_phrase(3, &mut builder.rng).as_bytes());
     builder.push(&format!(
         "Keywords: =?utf-8?B?{keywords}?=\r\n =?iso-8859-1?q?caf=E9_au_lait?=\r\n\
          Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
     ));
     builder.tail.extend_from_slice(b"end\r\n");
-    builder.fill_rest(filler_text::PRINTABLE);
+    builder.fill_rest(filler_text::QUOTED_PRINTABLE);
 }
 
 /// Writes unusual headers, valid or not, as they occur in old mailboxes.
-fn odd_headers(builder: &mut MessageBuilder, spec: &MessageSpec) {
+fn write_odd_headers(builder: &mut MessageBuilder, spec: &MessageSpec) {
     builder.push("X-Loop:one\r\nX-LOOP:  two  \r\nX-Empty:\r\nX-Blank: \r\nX-Trace:\r\n");
     builder.fill(300, filler_text::FOLDED);
-    builder.headers(spec);
+    builder.write_headers(spec);
     builder.push(
         "subject: a second one\r\nDate : (a comment) 1 Jan 99 0:00 GMT\r\nnot a header\r\n\r\n",
     );
@@ -226,7 +226,7 @@ impl MessageBuilder {
     }
 
     /// Writes the headers that nearly every message has, those that link it to its thread included.
-    fn headers(&mut self, spec: &MessageSpec) {
+    fn write_headers(&mut self, spec: &MessageSpec) {
         let seed = spec.seed;
         let date = DateTime::<Utc>::from_timestamp(spec.received_at, 0).unwrap_or_default();
         let date = date.format("%a, %d %b %Y %H:%M:%S +0000");
@@ -241,7 +241,7 @@ impl MessageBuilder {
             hop % 5,
             message_id(seed, spec.message),
         ));
-        self.references(spec);
+        self.write_references(spec);
         let mut subject_rng = seeded_rng(seed, RngStream::Subject, u64::from(spec.thread.0));
         let prefix = if spec.ancestors.is_empty() { "" } else { "Re: " };
         if subject_rng.u8(..8) == 0 {
@@ -254,7 +254,7 @@ impl MessageBuilder {
         self.push("MIME-Version: 1.0\r\n");
     }
 
-    fn references(&mut self, spec: &MessageSpec) {
+    fn write_references(&mut self, spec: &MessageSpec) {
         let Some(parent) = spec.ancestors.last() else { return };
         let parent = message_id(spec.seed, *parent);
         self.push(&format!("In-Reply-To: {parent}\r\nReferences:"));
@@ -265,7 +265,7 @@ impl MessageBuilder {
         self.push("\r\n");
     }
 
-    fn multipart(&mut self, kind: &str) {
+    fn begin_parts(&mut self, kind: &str) {
         self.push(&format!(
             "Content-Type: multipart/{kind};\r\n\tboundary=\"{BOUNDARY}\"\r\n\r\n\
              This is a message in parts.\r\n--{BOUNDARY}\r\n"

@@ -16,12 +16,14 @@ const LINE_BYTES: usize = 72;
 pub(super) const FILL_BYTES_MIN: usize = 8;
 
 pub(super) const TEXT: FillerStyle = FillerStyle { words: WORDS, prefix: "", end: "\r\n" };
-pub(super) const QUOTED: FillerStyle = FillerStyle { prefix: "> ", ..TEXT };
+pub(super) const QUOTED_REPLY: FillerStyle = FillerStyle { prefix: "> ", ..TEXT };
 pub(super) const FOLDED: FillerStyle = FillerStyle { prefix: "\t", ..TEXT };
 pub(super) const BARE_LINE_FEEDS: FillerStyle = FillerStyle { end: "\n", ..TEXT };
 pub(super) const EIGHT_BIT: FillerStyle = FillerStyle { words: NON_ASCII_WORDS, ..TEXT };
-pub(super) const PRINTABLE: FillerStyle = FillerStyle { words: ENCODED, prefix: "", end: "=\r\n" };
-pub(super) const MARKUP: FillerStyle = FillerStyle { words: TAGGED, prefix: "", end: "=\r\n" };
+pub(super) const QUOTED_PRINTABLE: FillerStyle =
+    FillerStyle { words: QUOTED_PRINTABLE_WORDS, prefix: "", end: "=\r\n" };
+pub(super) const MARKUP: FillerStyle =
+    FillerStyle { words: MARKUP_WORDS, prefix: "", end: "=\r\n" };
 
 /// Appends exactly `bytes` bytes of lines; at least [`FILL_BYTES_MIN`].
 pub(super) fn fill(out: &mut Vec<u8>, bytes: usize, style: FillerStyle, rng: &mut fastrand::Rng) {
@@ -183,7 +185,7 @@ const NON_ASCII_WORDS: &[&str] = &[
     "smörgås",
 ];
 
-const ENCODED: &[&str] = &[
+const QUOTED_PRINTABLE_WORDS: &[&str] = &[
     "=D0=BC=D0=BE=D1=81=D1=82",
     "=D0=B8",
     "=D0=BD=D0=B0",
@@ -198,7 +200,7 @@ const ENCODED: &[&str] = &[
     "=F0=9F=9A=B2",
 ];
 
-const TAGGED: &[&str] = &[
+const MARKUP_WORDS: &[&str] = &[
     "<b>bridge</b>",
     "<i>letter</i>",
     "<br>",
@@ -226,7 +228,9 @@ mod tests {
     #[test]
     fn text_fills_the_exact_size_with_bounded_lines() {
         let mut rng = fastrand::Rng::with_seed(5);
-        for style in [TEXT, QUOTED, FOLDED, BARE_LINE_FEEDS, EIGHT_BIT, PRINTABLE, MARKUP] {
+        for style in
+            [TEXT, QUOTED_REPLY, FOLDED, BARE_LINE_FEEDS, EIGHT_BIT, QUOTED_PRINTABLE, MARKUP]
+        {
             for bytes in (FILL_BYTES_MIN..400).chain([10_000]) {
                 let mut out = b"before".to_vec();
 

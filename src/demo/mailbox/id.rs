@@ -42,7 +42,7 @@ pub(super) fn decode(seed: u64, kind: IdKind, id: &str) -> Option<u32> {
     }
     let mut bits = 0;
     for character in id.bytes() {
-        bits = bits << BITS_PER_CHARACTER | value(character)?;
+        bits = bits << BITS_PER_CHARACTER | character_index(character)?;
     }
     let (mut left, mut right) = (bits >> HALF_BITS, bits & HALF_MASK);
     for round in (0..ROUNDS).rev() {
@@ -55,7 +55,7 @@ fn scramble(seed: u64, kind: IdKind, round: u64, half: u64) -> u64 {
     random_u64(seed, RngStream::Id, (kind as u64) << 40 | round << 32 | half) & HALF_MASK
 }
 
-fn value(character: u8) -> Option<u64> {
+fn character_index(character: u8) -> Option<u64> {
     let (first, offset) = match character {
         b'A'..=b'Z' => (b'A', 0),
         b'a'..=b'z' => (b'a', 26),

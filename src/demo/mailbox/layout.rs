@@ -17,10 +17,10 @@ const THREAD_LENGTHS: [u32; BLOCK_THREADS as usize] =
 
 /// First message of each thread, over two repetitions of the pattern, so that a rotation needs no
 /// wrap-around.
-const THREAD_STARTS: [u32; 2 * BLOCK_THREADS as usize + 1] = starts();
+const THREAD_STARTS: [u32; 2 * BLOCK_THREADS as usize + 1] = thread_starts();
 
 /// Thread of each message, over the same two repetitions.
-const MESSAGE_THREADS: [u32; 2 * BLOCK_MESSAGES as usize] = owners();
+const MESSAGE_THREADS: [u32; 2 * BLOCK_MESSAGES as usize] = message_threads();
 
 /// 2015-01-01T00:00:00Z.
 const FIRST_SECOND: i64 = 1_420_070_400;
@@ -57,7 +57,7 @@ impl MailboxLayout {
     /// Returns the thread of an initial message.
     pub(super) fn thread_of(&self, message: MessageNumber) -> ThreadNumber {
         let block = message.0 / BLOCK_MESSAGES;
-        let rotation = self.turn(block);
+        let rotation = self.rotation(block);
         let index = THREAD_STARTS[rotation as usize] + message.0 % BLOCK_MESSAGES;
         ThreadNumber(block * BLOCK_THREADS + MESSAGE_THREADS[index as usize] - rotation)
     }
@@ -76,17 +76,17 @@ impl MailboxLayout {
 
     fn first_message(&self, thread: u32) -> u32 {
         let block = thread / BLOCK_THREADS;
-        let rotation = self.turn(block) as usize;
+        let rotation = self.rotation(block) as usize;
         let index = rotation + (thread % BLOCK_THREADS) as usize;
         block * BLOCK_MESSAGES + THREAD_STARTS[index] - THREAD_STARTS[rotation]
     }
 
-    fn turn(&self, block: u32) -> u32 {
+    fn rotation(&self, block: u32) -> u32 {
         random_below(self.seed, RngStream::Rotation, u64::from(block), BLOCK_THREADS)
     }
 }
 
-const fn starts() -> [u32; 2 * BLOCK_THREADS as usize + 1] {
+const fn thread_starts() -> [u32; 2 * BLOCK_THREADS as usize + 1] {
     let mut starts = [0; 2 * BLOCK_THREADS as usize + 1];
     let mut thread = 0;
     while thread < 2 * BLOCK_THREADS as usize {
@@ -97,7 +97,7 @@ const fn starts() -> [u32; 2 * BLOCK_THREADS as usize + 1] {
     starts
 }
 
-const fn owners() -> [u32; 2 * BLOCK_MESSAGES as usize] {
+const fn message_threads() -> [u32; 2 * BLOCK_MESSAGES as usize] {
     let mut threads = [0; 2 * BLOCK_MESSAGES as usize];
     let (mut message, mut thread) = (0, 0);
     while message < threads.len() {
@@ -135,12 +135,12 @@ mod tests {
     }
 
     #[test]
-    fn two_thousand_threads_hold_three_thousand_two_hundred_messages() {
+    fn threads_hold_1_6_messages_on_average() {
         assert_eq!(MailboxLayout::new(9, 2_000).messages, 3_200);
     }
 
     #[test]
-    fn messages_are_received_in_the_order_of_their_numbers_also_when_delivered_later() {
+    fn messages_are_received_in_the_order_of_their_numbers() {
         let layout = MailboxLayout::new(7, 500);
 
         let timestamps: Vec<_> = (0..layout.messages + 50)

@@ -21,7 +21,7 @@ pub(crate) struct RawMessage {
     /// Remaining lines of the attachment.
     pub(super) lines: usize,
     /// Source of the attachment's characters.
-    pub(super) letter_rng: fastrand::Rng,
+    pub(super) attachment_rng: fastrand::Rng,
     /// Bytes after the attachment.
     pub(super) tail: Vec<u8>,
 }
@@ -36,7 +36,7 @@ impl Iterator for RawMessage {
             let lines = self.lines.min(room.max(1));
             chunk.reserve_exact(lines * LINE_BYTES + self.tail.len());
             for _ in 0..lines {
-                push_line(&mut chunk, &mut self.letter_rng);
+                push_line(&mut chunk, &mut self.attachment_rng);
             }
             self.lines -= lines;
         }

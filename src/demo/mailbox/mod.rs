@@ -57,6 +57,7 @@ pub struct GeneratedMailbox {
     delivered: Vec<ThreadNumber>,
     /// The messages delivered since the start, by thread.
     delivered_by_thread: BTreeMap<ThreadNumber, Vec<MessageNumber>>,
+    /// Threads ever begun, destroyed ones included.
     threads_total: u32,
     destroyed: BTreeSet<MessageNumber>,
     change_log: ChangeLog,
@@ -95,7 +96,7 @@ impl GeneratedMailbox {
             .map(|message| (self.blob_id(message), self.size(message)))
     }
 
-    /// Returns how many messages exist now.
+    /// Returns the number of messages that exist now.
     #[must_use]
     pub fn message_count(&self) -> u32 {
         self.messages_total() - u32::try_from(self.destroyed.len()).unwrap_or(u32::MAX)
@@ -236,7 +237,7 @@ impl GeneratedMailbox {
         }
     }
 
-    /// Returns the octets of the raw message, without generating it.
+    /// Returns the size of the raw message in octets, without generating it.
     pub(super) fn size(&self, message: MessageNumber) -> usize {
         compose::size(self.layout.seed, message)
     }
@@ -297,10 +298,12 @@ impl GeneratedMailbox {
         self.all_messages_of(thread).any(|message| self.exists(message))
     }
 
+    /// Returns the number of messages ever received, destroyed ones included.
     fn messages_total(&self) -> u32 {
         self.layout.messages + u32::try_from(self.delivered.len()).unwrap_or(u32::MAX)
     }
 
+    /// Returns the messages of a thread, destroyed ones included, oldest first.
     fn all_messages_of(&self, thread: ThreadNumber) -> impl Iterator<Item = MessageNumber> {
         let delivered = self.delivered_by_thread.get(&thread).into_iter().flatten().copied();
         self.layout.messages_of(thread).map(MessageNumber).chain(delivered)

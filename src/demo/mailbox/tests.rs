@@ -36,7 +36,7 @@ fn a_long_thread_does_not_exceed_the_message_size() {
 }
 
 #[test]
-fn two_thousand_threads_hold_one_large_message_and_mostly_small_ones() {
+fn one_message_in_3200_is_large_and_most_are_small() {
     let mailbox = GeneratedMailbox::new(11, 2_000);
     let sizes: Vec<_> = (0..3_200).map(|number| mailbox.size(MessageNumber(number))).collect();
 
@@ -46,7 +46,7 @@ fn two_thousand_threads_hold_one_large_message_and_mostly_small_ones() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_mail_and_another_seed_gives_other_mail() {
+fn the_same_seed_and_no_other_gives_the_same_mail() {
     let (one, same, other) =
         (GeneratedMailbox::new(1, 90), GeneratedMailbox::new(1, 90), GeneratedMailbox::new(2, 90));
 
@@ -57,7 +57,7 @@ fn the_same_seed_gives_the_same_mail_and_another_seed_gives_other_mail() {
 }
 
 #[test]
-fn a_large_message_comes_in_pieces_of_bounded_length() {
+fn a_large_message_comes_in_chunks_of_bounded_length() {
     let mailbox = GeneratedMailbox::new(3, 2_000);
     let large = (0..3_200).map(MessageNumber).max_by_key(|message| mailbox.size(*message)).unwrap();
 

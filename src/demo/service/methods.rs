@@ -62,16 +62,18 @@ impl JmapMethod {
         }
         match self {
             Self::EmailQuery => email_query(mailbox, parse_arguments(arguments)?),
-            Self::EmailGet => get(mailbox, &parse_arguments(arguments)?, EMAIL_PROPERTIES, email),
+            Self::EmailGet => {
+                get(mailbox, &parse_arguments(arguments)?, EMAIL_PROPERTIES, email_property)
+            }
             Self::ThreadGet => {
-                get(mailbox, &parse_arguments(arguments)?, THREAD_PROPERTIES, thread)
+                get(mailbox, &parse_arguments(arguments)?, THREAD_PROPERTIES, thread_property)
             }
             Self::MailboxGet => {
                 let mut get_arguments: GetArguments = parse_arguments(arguments)?;
                 get_arguments.ids.get_or_insert_with(|| folder_ids(mailbox));
                 let counts = Folder::ALL.map(|folder| folder_counts(mailbox, folder));
                 get(mailbox, &get_arguments, FOLDER_PROPERTIES, |mailbox, id, property| {
-                    folder(mailbox, &counts, id, property)
+                    folder_property(mailbox, &counts, id, property)
                 })
             }
             Self::EmailChanges => changes(
@@ -222,16 +224,16 @@ fn parse_filter(
             "inMailbox" => mailbox
                 .find_folder(text)
                 .map_or(MessageFilter::Any(Vec::new()), MessageFilter::InFolder),
-            "before" => MessageFilter::Before(unix_second(text)?),
-            "after" => MessageFilter::NotBefore(unix_second(text)?),
+            "before" => MessageFilter::Before(parse_unix_second(text)?),
+            "after" => MessageFilter::NotBefore(parse_unix_second(text)?),
             _ => return Err(unsupported()),
         });
     }
     Ok(MessageFilter::All(filters))
 }
 
-/// Parses a UTCDate (RFC 8620 §1.4) as the Unix second at or after it.
-fn unix_second(text: &str) -> Result<i64, DemoMethodError> {
+/// Parses a UTCDate (RFC 8620 §1.4), rounded up to a Unix second.
+fn parse_unix_second(text: &str) -> Result<i64, DemoMethodError> {
     let date = DateTime::parse_from_rfc3339(text)
         .map_err(|error| DemoMethodError::invalid(format!("{text}: {error}")))?;
     Ok(date.timestamp() + i64::from(date.timestamp_subsec_nanos() != 0))
@@ -263,7 +265,11 @@ fn get(
             if let Some(unknown) = names.iter().find(|name| !supported.contains(&name.as_str())) {
                 return Err(DemoMethodError::invalid(format!("properties: {unknown}")));
             }
-            supported.iter().copied().filter(|name| *name == "id" || is_in(names, name)).collect()
+            supported
+                .iter()
+                .copied()
+                .filter(|name| *name == "id" || names.iter().any(|requested| requested == *name))
+                .collect()
         }
     };
     let mut seen = std::collections::BTreeSet::new();
@@ -286,11 +292,7 @@ fn get(
     }))
 }
 
-fn is_in(names: &[String], name: &str) -> bool {
-    names.iter().any(|other| other == name)
-}
-
-fn email(mailbox: &GeneratedMailbox, id: &str, property: &str) -> Option<Value> {
+fn email_property(mailbox: &GeneratedMailbox, id: &str, property: &str) -> Option<Value> {
     let message = mailbox.find_email(id)?;
     Some(match property {
         "blobId" => mailbox.blob_id(message).into(),
@@ -310,7 +312,7 @@ fn mailbox_ids(mailbox: &GeneratedMailbox, message: MessageNumber) -> Value {
     Value::Object(ids.map(|folder| (mailbox.folder_id(folder), true.into())).collect())
 }
 
-fn thread(mailbox: &GeneratedMailbox, id: &str, property: &str) -> Option<Value> {
+fn thread_property(mailbox: &GeneratedMailbox, id: &str, property: &str) -> Option<Value> {
     let thread = mailbox.find_thread(id)?;
     Some(match property {
         "emailIds" => {
@@ -325,7 +327,7 @@ fn folder_ids(mailbox: &GeneratedMailbox) -> Vec<String> {
     Folder::ALL.map(|folder| mailbox.folder_id(folder)).into()
 }
 
-/// Returns how many messages and threads are in the folder.
+/// Returns the numbers of messages and of threads in the folder.
 fn folder_counts(mailbox: &mut GeneratedMailbox, folder: Folder) -> (usize, usize) {
     let mut count = |collapse_threads| {
         let filter = MessageFilter::InFolder(folder);
@@ -336,7 +338,7 @@ fn folder_counts(mailbox: &mut GeneratedMailbox, folder: Folder) -> (usize, usiz
     (count(false), count(true))
 }
 
-fn folder(
+fn folder_property(
     mailbox: &GeneratedMailbox,
     counts: &[(usize, usize); 4],
     id: &str,

@@ -1,4 +1,4 @@
-//! JMAP server (RFC 8620, RFC 8621) over HTTP/1.1 that serves the reading of a mailbox.
+//! JMAP server (RFC 8620, RFC 8621) over HTTP/1.1, for reading a mailbox.
 
 mod api;
 mod counters;
@@ -31,7 +31,7 @@ use self::server_state::ServerState;
 use self::session::REQUEST_BYTES_MAX;
 use super::base64;
 use super::credential::DemoCredential;
-use super::faults::{DownloadFault, FaultPlan, FaultReply};
+use super::faults::{DownloadFault, FaultPlan, ResponseFault};
 use super::mailbox::{GeneratedMailbox, MessageNumber};
 
 pub use self::counters::DemoCounters;
@@ -88,15 +88,15 @@ impl DemoService {
         }
     }
 
-    pub(super) fn mailbox(&self) -> MutexGuard<'_, GeneratedMailbox> {
+    pub(super) fn lock_mailbox(&self) -> MutexGuard<'_, GeneratedMailbox> {
         self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn counters(&self) -> DemoCounters {
-        self.state().counters()
+        self.lock_state().counters()
     }
 
-    fn state(&self) -> MutexGuard<'_, ServerState> {
+    fn lock_state(&self) -> MutexGuard<'_, ServerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -134,9 +134,9 @@ impl DemoService {
             return Ok(self.control(request.method(), command, request.uri().query()));
         }
         let route = DemoRoute::parse(request.method(), path);
-        let reply = self.state().on_request(&route, Instant::now());
-        if let Some(reply) = reply {
-            return fault_response(reply);
+        let fault = self.lock_state().on_request(&route, Instant::now());
+        if let Some(fault) = fault {
+            return fault_response(fault);
         }
         if let DemoRoute::Discovery = route {
             return Ok(response::redirect_response(session::SESSION_PATH));
@@ -154,9 +154,9 @@ impl DemoService {
                 slot,
             )),
             DemoRoute::Api => {
-                let reply = self.state().api_fault();
-                match reply {
-                    Some(reply) => fault_response(reply),
+                let fault = self.lock_state().api_fault();
+                match fault {
+                    Some(fault) => fault_response(fault),
                     None => Ok(with_slot(self.call_methods(request).await, slot)),
                 }
             }
@@ -188,9 +188,9 @@ impl DemoService {
         };
         response::json_response(&api::execute(request, |name, arguments| {
             let method = JmapMethod::from_name(name);
-            self.state().count_method_call(method.map_or("unknown", JmapMethod::name));
+            self.lock_state().count_method_call(method.map_or("unknown", JmapMethod::name));
             let method = method.ok_or_else(|| DemoMethodError::new("unknownMethod", name))?;
-            method.call(&mut self.mailbox(), arguments)
+            method.call(&mut self.lock_mailbox(), arguments)
         }))
     }
 
@@ -207,12 +207,12 @@ impl DemoService {
         };
         let Some((number, is_only_in_thread)) = found else { return Ok(not_found()) };
         let mut pacing = BodyPacing::Immediate;
-        let fault = self.state().download_fault(number, is_only_in_thread);
+        let fault = self.lock_state().download_fault(number, is_only_in_thread);
         match fault {
             None => {}
-            Some(DownloadFault::Reply(reply)) => return fault_response(reply),
+            Some(DownloadFault::Response(fault)) => return fault_response(fault),
             Some(DownloadFault::DestroyMessage) => {
-                self.mailbox().destroy_message(number);
+                self.lock_mailbox().destroy_message(number);
                 return Ok(not_found());
             }
             Some(DownloadFault::Delay(delay)) => sleep(delay).await,
@@ -220,7 +220,7 @@ impl DemoService {
             Some(DownloadFault::TruncatedBody) => pacing = BodyPacing::Truncate,
         }
         let (message, size) = {
-            let mailbox = self.mailbox();
+            let mailbox = self.lock_mailbox();
             (mailbox.message(number), mailbox.size(number))
         };
         let media_type = query_parameter(query, "type").unwrap_or_default();
@@ -229,20 +229,20 @@ impl DemoService {
 
     /// Finds a message by its blob id. The flag is true if its thread has no other message.
     fn find_message(&self, blob: &str) -> Option<(MessageNumber, bool)> {
-        let mailbox = self.mailbox();
+        let mailbox = self.lock_mailbox();
         let number = mailbox.find_blob(blob)?;
         let is_only_in_thread = mailbox.messages_of(mailbox.thread_of(number)).len() == 1;
         Some((number, is_only_in_thread))
     }
 
     fn try_acquire_slot(self: &Arc<Self>) -> Option<RequestSlot> {
-        self.state().try_acquire_slot().then(|| RequestSlot(Arc::clone(self)))
+        self.lock_state().try_acquire_slot().then(|| RequestSlot(Arc::clone(self)))
     }
 
     fn is_authorized(&self, authorization: Option<&HeaderValue>) -> bool {
         let value = authorization.and_then(|value| value.to_str().ok()).unwrap_or_default();
         let (scheme, credentials) = value.split_once(' ').unwrap_or_default();
-        let mut state = self.state();
+        let mut state = self.lock_state();
         let is_authorized = (scheme.eq_ignore_ascii_case("basic")
             && credentials == self.basic_authorization)
             || (scheme.eq_ignore_ascii_case("bearer") && state.accepts_token(credentials));
@@ -251,13 +251,13 @@ impl DemoService {
     }
 
     fn expire_token_if_due(self: &Arc<Self>) {
-        if !self.state().expire_token_if_due() {
+        if !self.lock_state().expire_token_if_due() {
             return;
         }
         let service = Arc::clone(self);
         tokio::spawn(async move {
             sleep(TOKEN_RENEWAL_DELAY).await;
-            if let Err(error) = service.state().renew_token() {
+            if let Err(error) = service.lock_state().renew_token() {
                 tracing::error!(%error, "cannot write the renewed token; clients cannot log in");
             }
         });
@@ -273,13 +273,13 @@ impl DemoService {
         let count = query_parameter(query, "n").and_then(|n| n.parse().ok()).unwrap_or(1);
         match (method, command) {
             (&Method::GET, "counters") => return response::json_response(&self.counters()),
-            (&Method::POST, "deliver") => self.mailbox().deliver(count),
-            (&Method::POST, "destroy") => self.mailbox().destroy(count),
-            (&Method::POST, "fail") => self.state().inject_failures(count),
-            (&Method::POST, "expire-states") => self.mailbox().expire_states(),
+            (&Method::POST, "deliver") => self.lock_mailbox().deliver(count),
+            (&Method::POST, "destroy") => self.lock_mailbox().destroy(count),
+            (&Method::POST, "fail") => self.lock_state().inject_failures(count),
+            (&Method::POST, "expire-states") => self.lock_mailbox().expire_states(),
             _ => return not_found(),
         }
-        let mailbox = self.mailbox();
+        let mailbox = self.lock_mailbox();
         response::json_response(&serde_json::json!({
             "state": mailbox.state(),
             "messages": mailbox.message_count(),
@@ -305,13 +305,13 @@ impl<'a> DemoRoute<'a> {
 
 impl RequestSlot {
     fn record_served(&self, message: MessageNumber, bytes: u64) {
-        self.0.state().count_served(message, bytes);
+        self.0.lock_state().count_served(message, bytes);
     }
 }
 
 impl Drop for RequestSlot {
     fn drop(&mut self) {
-        self.0.state().release_slot();
+        self.0.lock_state().release_slot();
     }
 }
 
@@ -323,19 +323,19 @@ impl Display for DropConnection {
 
 impl std::error::Error for DropConnection {}
 
-fn fault_response(reply: FaultReply) -> ResponseResult {
-    let (status, detail, retry_after) = match reply {
-        FaultReply::RateLimited { retry_after } => {
+fn fault_response(fault: ResponseFault) -> ResponseResult {
+    let (status, detail, retry_after) = match fault {
+        ResponseFault::RateLimited { retry_after } => {
             (StatusCode::TOO_MANY_REQUESTS, "too many requests, please slow down", retry_after)
         }
-        FaultReply::Unavailable { retry_after } => {
+        ResponseFault::Unavailable { retry_after } => {
             (StatusCode::SERVICE_UNAVAILABLE, "please try again later", retry_after)
         }
-        FaultReply::ServerError => {
+        ResponseFault::ServerError => {
             (StatusCode::INTERNAL_SERVER_ERROR, "this one always fails", None)
         }
-        FaultReply::Html => return Ok(response::login_page()),
-        FaultReply::Drop => return Err(DropConnection),
+        ResponseFault::Html => return Ok(response::login_page()),
+        ResponseFault::Drop => return Err(DropConnection),
     };
     let mut response = response::problem_response(status, "about:blank", detail, None);
     if let Some(retry_after) = retry_after {

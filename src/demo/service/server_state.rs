@@ -9,7 +9,7 @@ use super::counters::DemoCounters;
 use super::session::CONCURRENT_REQUESTS_MAX;
 use crate::demo::bitmap::Bitmap;
 use crate::demo::credential::DemoCredential;
-use crate::demo::faults::{DownloadFault, FaultPlan, FaultReply};
+use crate::demo::faults::{DownloadFault, FaultPlan, ResponseFault};
 use crate::demo::mailbox::MessageNumber;
 
 #[derive(Debug)]
@@ -38,8 +38,12 @@ impl ServerState {
         self.fault_plan.inject_failures(count);
     }
 
-    /// Counts a request, and returns the reply if an outage refuses it.
-    pub(super) fn on_request(&mut self, route: &DemoRoute<'_>, now: Instant) -> Option<FaultReply> {
+    /// Counts a request, and returns its fault if an outage refuses it.
+    pub(super) fn on_request(
+        &mut self,
+        route: &DemoRoute<'_>,
+        now: Instant,
+    ) -> Option<ResponseFault> {
         self.counters.requests += 1;
         match route {
             DemoRoute::Session => self.counters.session_requests += 1,
@@ -48,13 +52,13 @@ impl ServerState {
             DemoRoute::Discovery | DemoRoute::NotFound => {}
         }
         let DemoCounters { messages_served, in_flight, .. } = self.counters;
-        let reply = self.fault_plan.outage_reply(messages_served, in_flight, now);
-        reply.inspect(|reply| self.count_fault(*reply))
+        let fault = self.fault_plan.outage_fault(messages_served, in_flight, now);
+        fault.inspect(|fault| self.count_fault(*fault))
     }
 
-    pub(super) fn api_fault(&mut self) -> Option<FaultReply> {
-        let reply = self.fault_plan.api_fault();
-        reply.inspect(|reply| self.count_fault(*reply))
+    pub(super) fn api_fault(&mut self) -> Option<ResponseFault> {
+        let fault = self.fault_plan.api_fault();
+        fault.inspect(|fault| self.count_fault(*fault))
     }
 
     pub(super) fn download_fault(
@@ -68,7 +72,7 @@ impl ServerState {
             is_only_in_thread,
         );
         match fault? {
-            DownloadFault::Reply(reply) => self.count_fault(reply),
+            DownloadFault::Response(fault) => self.count_fault(fault),
             DownloadFault::DestroyMessage => self.counters.destroyed_before_download += 1,
             DownloadFault::Delay(_) | DownloadFault::SlowBody => self.counters.slow_responses += 1,
             DownloadFault::TruncatedBody => self.counters.truncated += 1,
@@ -126,14 +130,14 @@ impl ServerState {
         self.credential.renew()
     }
 
-    fn count_fault(&mut self, reply: FaultReply) {
+    fn count_fault(&mut self, fault: ResponseFault) {
         let counters = &mut self.counters;
-        match reply {
-            FaultReply::RateLimited { .. } => counters.rate_limited += 1,
-            FaultReply::Unavailable { .. } => counters.unavailable += 1,
-            FaultReply::Drop => counters.dropped += 1,
-            FaultReply::Html => counters.login_pages += 1,
-            FaultReply::ServerError => counters.failing_message_requests += 1,
+        match fault {
+            ResponseFault::RateLimited { .. } => counters.rate_limited += 1,
+            ResponseFault::Unavailable { .. } => counters.unavailable += 1,
+            ResponseFault::Drop => counters.dropped += 1,
+            ResponseFault::Html => counters.login_pages += 1,
+            ResponseFault::ServerError => counters.failing_message_requests += 1,
         }
     }
 }

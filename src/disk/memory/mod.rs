@@ -286,7 +286,7 @@ mod tests {
         let mut file = disk.create_file(Path::new(PATH)).unwrap();
         file.append(b"bytes").unwrap();
         let mut filesystem = disk.open_filesystem(Path::new("/")).unwrap();
-        let mut another = disk.open_filesystem(Path::new("/")).unwrap();
+        let mut other_filesystem = disk.open_filesystem(Path::new("/")).unwrap();
         disk.set_fault(DiskFault {
             at_operation: disk.operation_count(),
             duration: FaultDuration::Once,
@@ -294,10 +294,10 @@ mod tests {
         });
 
         assert!(filesystem.sync().is_err());
-        assert!(file.sync().is_err() && another.sync().is_err(), "each reports it once");
+        assert!(file.sync().is_err() && other_filesystem.sync().is_err(), "each reports it once");
         file.sync().unwrap();
         filesystem.sync().unwrap();
-        another.sync().unwrap();
+        other_filesystem.sync().unwrap();
         disk.open_filesystem(Path::new("/")).unwrap().sync().unwrap();
         disk.power_cut(0);
 

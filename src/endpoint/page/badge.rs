@@ -49,10 +49,10 @@ pub(super) fn advice_text(text: &str) -> Markup {
 /// CSS class and symbol of a degradation level.
 pub(super) fn level_style(level: DegradationLevel) -> (&'static str, &'static str) {
     match level {
-        DegradationLevel::Healthy => ("band-healthy", "·"),
-        DegradationLevel::Minor => ("band-minor", "◔"),
-        DegradationLevel::Moderate => ("band-moderate", "◑"),
-        DegradationLevel::Severe => ("band-severe", "●"),
+        DegradationLevel::Healthy => ("level-healthy", "·"),
+        DegradationLevel::Minor => ("level-minor", "◔"),
+        DegradationLevel::Moderate => ("level-moderate", "◑"),
+        DegradationLevel::Severe => ("level-severe", "●"),
     }
 }
 

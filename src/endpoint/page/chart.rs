@@ -54,7 +54,7 @@ struct VisibleSeries {
 
 impl VisibleSeries {
     fn from_series(series: &TimeSeries, now: Timestamp) -> Self {
-        let mut values = series.samples_until(now);
+        let mut values = series.values_until(now);
         let leading_gaps = values.iter().take_while(|value| value.is_none()).count();
         values.drain(..leading_gaps.min(values.len().saturating_sub(STEPS_MIN)));
         Self { scale_max: scale_max(&values), values, step: series.step() }

@@ -144,8 +144,8 @@ fn build_sections(
     detail: Option<&SourceDetail>,
 ) -> Sections {
     let mut before = Vec::new();
-    let detailed = detail.and_then(|detail| Some((detail, snapshot.source(&detail.name)?)));
-    if let Some((detail, source)) = detailed {
+    let selected = detail.and_then(|detail| Some((detail, snapshot.source(&detail.name)?)));
+    if let Some((detail, source)) = selected {
         before.push(FixedSection {
             id: "source-detail",
             html: source_detail::source_detail(detail, source, snapshot),

@@ -73,7 +73,7 @@ pub(super) fn heat_map(snapshot: &Snapshot) -> Markup {
                                 tr {
                                     th scope="row" { (name) }
                                     @for hour in &hours {
-                                        (cell(worst_score(&snapshot.degradation, scores, *hour), *hour, snapshot.at))
+                                        (heat_cell(worst_score(&snapshot.degradation, scores, *hour), *hour, snapshot.at))
                                     }
                                 }
                             }
@@ -86,11 +86,11 @@ pub(super) fn heat_map(snapshot: &Snapshot) -> Markup {
     }
 }
 
-fn cell(score: Option<f64>, hour_start: Timestamp, now: Timestamp) -> Markup {
+fn heat_cell(score: Option<f64>, hour_start: Timestamp, now: Timestamp) -> Markup {
     let hour = format_hour(hour_start, now);
     html! {
         @match score {
-            None => td .band-none title={ "from " (hour) ": no data" } { span .visually-hidden { "no data" } },
+            None => td .level-none title={ "from " (hour) ": no data" } { span .visually-hidden { "no data" } },
             Some(score) => {
                 @let level = DegradationLevel::from_score(score);
                 @let (class, symbol) = badge::level_style(level);
@@ -111,16 +111,16 @@ fn legend() -> Markup {
                 @let (class, symbol) = badge::level_style(level);
                 li { span class={ "swatch " (class) } aria-hidden="true" { (symbol) } " " (level.name()) }
             }
-            li { span .swatch .band-none aria-hidden="true" { } " no data" }
+            li { span .swatch .level-none aria-hidden="true" { } " no data" }
         }
     }
 }
 
 /// Returns the starts of the last 24 hours, oldest first. The last hour is the current one.
 fn hour_starts(now: Timestamp) -> Vec<Timestamp> {
-    let hour = i64::try_from(HOUR.as_millis()).unwrap_or(i64::MAX);
-    let current = Timestamp(now.0.div_euclid(hour) * hour);
-    (0..HEAT_MAP_HOURS).rev().map(|back| current.before(HOUR * back)).collect()
+    let hour_ms = i64::try_from(HOUR.as_millis()).unwrap_or(i64::MAX);
+    let current = Timestamp(now.0.div_euclid(hour_ms) * hour_ms);
+    (0..HEAT_MAP_HOURS).rev().map(|hours_ago| current.before(HOUR * hours_ago)).collect()
 }
 
 /// Returns the worst score of the hour that begins at `hour_start`.
@@ -129,13 +129,14 @@ fn worst_score(
     scores: &[Option<f64>],
     hour_start: Timestamp,
 ) -> Option<f64> {
-    let slot = i64::try_from(SLOT_DURATION.as_millis()).unwrap_or(i64::MAX);
-    let of_hour = scores.iter().enumerate().filter(|(index, _)| {
+    let slot_ms = i64::try_from(SLOT_DURATION.as_millis()).unwrap_or(i64::MAX);
+    let scores_of_hour = scores.iter().enumerate().filter(|(index, _)| {
         let index = i64::try_from(*index).unwrap_or(i64::MAX);
-        let starts_at = Timestamp(history.starts_at.0.saturating_add(index.saturating_mul(slot)));
+        let starts_at =
+            Timestamp(history.starts_at.0.saturating_add(index.saturating_mul(slot_ms)));
         hour_start <= starts_at && starts_at < hour_start.after(HOUR)
     });
-    of_hour.filter_map(|(_, score)| *score).reduce(f64::max)
+    scores_of_hour.filter_map(|(_, score)| *score).reduce(f64::max)
 }
 
 /// Formats an hour as `14:00`, without the date: it is one of the last 24.

@@ -53,7 +53,7 @@ pub(super) fn trend_charts(snapshot: &Snapshot) -> Markup {
 /// Returns the series of the last day if it has at least an hour of data, else the recent one.
 fn preferred_series(trend: &TrendView, now: Timestamp) -> &TimeSeries {
     const STEPS_MIN: usize = 6;
-    let samples = trend.day.samples_until(now).iter().flatten().count();
+    let samples = trend.day.values_until(now).iter().flatten().count();
     if samples < STEPS_MIN { &trend.recent } else { &trend.day }
 }
 
@@ -65,12 +65,13 @@ fn quota_table(snapshot: &Snapshot) -> Markup {
 fn quota_row(quota: &QuotaView, snapshot: &Snapshot) -> Vec<Markup> {
     let is_blocked = quota.blocked_until.is_some_and(|until| until > snapshot.at);
     let rate = quota.rate_per_second.map_or_else(|| EMPTY_CELL.to_owned(), format_rate);
-    let left = quota.remaining.map_or_else(|| EMPTY_CELL.to_owned(), |left| left.to_string());
+    let remaining =
+        quota.remaining.map_or_else(|| EMPTY_CELL.to_owned(), |units| units.to_string());
     vec![
         html! { (quota.scope) },
         html! { span .rate { (rate) } },
         html! { (quota.rate_source) },
-        html! { (left) },
+        html! { (remaining) },
         html! { @if is_blocked { (badge::badge("fair", "◷", "blocked")) " " } (quota.block_status) },
     ]
 }

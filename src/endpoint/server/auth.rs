@@ -20,7 +20,7 @@ use base64::engine::general_purpose::STANDARD;
 #[derive(Clone)]
 pub struct Token([u8; 32]);
 
-/// Reason why a request is refused.
+/// Reason that a request is rejected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum AuthError {
     /// The token is missing or wrong.

@@ -32,7 +32,7 @@ pub(super) struct RateLimitDecision {
     pub(super) quota: u32,
     /// Requests remaining in the current window.
     pub(super) remaining: u32,
-    /// Time until the next window starts.
+    /// Time until the window ends.
     pub(super) resets_in: Duration,
 }
 
@@ -60,7 +60,7 @@ impl EndpointLimiter {
         Self { quota, clients: BTreeMap::new(), overflow: RequestWindow::default() }
     }
 
-    /// Counts a request; `now` is the time since any fixed start.
+    /// Counts a request and decides on it. `now` is the time since any fixed start.
     pub(super) fn check(
         &mut self,
         address: IpAddr,
@@ -119,7 +119,7 @@ mod tests {
         IpAddr::V4((0x0a00_0000 + last).into())
     }
 
-    fn is_allowed(
+    fn count_allowed(
         limiter: &mut EndpointLimiter,
         address: IpAddr,
         times: u32,
@@ -135,12 +135,12 @@ mod tests {
 
         let first = limiter.check(v4(1), RateLimitClass::Dashboard, START);
         assert_eq!((first.is_allowed, first.remaining, first.resets_in), (true, 59, WINDOW));
-        assert_eq!(is_allowed(&mut limiter, v4(1), 100, START), 59);
+        assert_eq!(count_allowed(&mut limiter, v4(1), 100, START), 59);
 
-        let refused =
+        let rejected =
             limiter.check(v4(1), RateLimitClass::Dashboard, START + Duration::from_secs(20));
-        assert_eq!((refused.is_allowed, refused.remaining), (false, 0));
-        assert_eq!(refused.resets_in, Duration::from_secs(40));
+        assert_eq!((rejected.is_allowed, rejected.remaining), (false, 0));
+        assert_eq!(rejected.resets_in, Duration::from_secs(40));
 
         assert!(limiter.check(v4(1), RateLimitClass::Dashboard, START + WINDOW).is_allowed);
     }
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn addresses_and_classes_are_counted_separately() {
         let mut limiter = EndpointLimiter::new(1);
-        assert_eq!(is_allowed(&mut limiter, v4(1), 2, START), 1);
+        assert_eq!(count_allowed(&mut limiter, v4(1), 2, START), 1);
 
         assert!(limiter.check(v4(2), RateLimitClass::Dashboard, START).is_allowed);
         assert!(limiter.check(v4(1), RateLimitClass::Probe, START).is_allowed);
@@ -176,13 +176,13 @@ mod tests {
     #[test]
     fn many_addresses_use_bounded_memory_and_evict_no_client() {
         let mut limiter = EndpointLimiter::new(2);
-        assert_eq!(is_allowed(&mut limiter, v4(0), 1, START), 1);
+        assert_eq!(count_allowed(&mut limiter, v4(0), 1, START), 1);
         for number in 0..20_000 {
             limiter.check(v4(1 + number), RateLimitClass::Dashboard, START);
         }
         assert_eq!(limiter.clients.len(), CLIENTS_MAX);
 
-        assert_eq!(is_allowed(&mut limiter, v4(0), 2, START), 1, "its window is kept");
+        assert_eq!(count_allowed(&mut limiter, v4(0), 2, START), 1, "its window is kept");
         assert!(
             !limiter.check(v4(30_000), RateLimitClass::Dashboard, START).is_allowed,
             "shares one window"

@@ -14,7 +14,7 @@ pub struct Listeners {
     pub(super) listeners: Vec<TcpListener>,
 }
 
-/// Reason why the server cannot listen.
+/// Reason that the server cannot listen.
 #[derive(Debug)]
 pub enum BindError {
     /// The address cannot be listened on.
@@ -59,7 +59,7 @@ impl Listeners {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
-    /// Duplicates the sockets for a server. Refuses sockets that other machines can reach if there
+    /// Duplicates the sockets for a server. Rejects sockets that other machines can reach if there
     /// is no token.
     pub(super) fn clone_for_server(
         &self,

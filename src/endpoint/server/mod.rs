@@ -84,7 +84,7 @@ impl HttpServer {
             .build()
             .map_err(out_of_resources)?;
         let (shutdown, shutdown_receiver) = watch::channel(false);
-        let body = move || {
+        let run_server = move || {
             let service = Arc::new(EndpointService::new(config, shutdown_receiver.clone()));
             let result = runtime.block_on(async {
                 let listeners =
@@ -98,7 +98,7 @@ impl HttpServer {
             // A snapshot that waits for a disk must not delay the shutdown.
             runtime.shutdown_background();
         };
-        let thread = std::thread::Builder::new().name("endpoint".to_owned()).spawn(body);
+        let thread = std::thread::Builder::new().name("endpoint".to_owned()).spawn(run_server);
         let thread = thread.map_err(out_of_resources)?;
         Ok(Self { thread: Some(thread), shutdown })
     }
@@ -170,7 +170,7 @@ async fn accept_connections(
     }
 }
 
-/// Tasks of the open connections.
+/// Tasks of the open connections, and of the snapshots that [`SNAPSHOT_INTERVAL`] requires.
 #[derive(Default)]
 struct Connections {
     tasks: JoinSet<()>,

@@ -63,7 +63,7 @@ pub(in crate::endpoint) struct EndpointService {
 /// Last snapshot, and the time it was made.
 type SnapshotCache = Option<(Instant, Arc<Snapshot>)>;
 
-/// Reason why a request cannot be answered.
+/// Reason that a request has no data to respond with.
 #[derive(Debug)]
 pub(in crate::endpoint) enum ApiError {
     /// The code that reads the data panicked.

@@ -32,8 +32,8 @@ impl AlertCondition {
 impl AlertKey {
     /// Creates a key from the component that detects the problem, such as a check, and the finding.
     #[must_use]
-    pub fn new(by: &str, finding: &str) -> Self {
-        Self(format!("{by}.{finding}"))
+    pub fn new(component: &str, finding: &str) -> Self {
+        Self(format!("{component}.{finding}"))
     }
 
     #[must_use]

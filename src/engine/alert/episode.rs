@@ -60,22 +60,22 @@ impl EpisodeWatermark {
         episodes: &'a [Episode],
         now: Timestamp,
     ) -> Vec<&'a Episode> {
-        let first = self.tracked_since.map(|since| since.min(now));
+        let tracked_since = self.tracked_since.map(|since| since.min(now));
         let new_episodes = episodes.iter().filter(|episode| {
             match self.last_episodes.get(&episode.condition.subject) {
-                Some(newest) => {
-                    episode.sequence > newest.sequence || episode.started_at > newest.started_at
+                Some(last) => {
+                    episode.sequence > last.sequence || episode.started_at > last.started_at
                 }
-                None => first.is_some_and(|first| episode.started_at >= first),
+                None => tracked_since.is_some_and(|since| episode.started_at >= since),
             }
         });
         let new_episodes = new_episodes.collect();
         for episode in episodes {
-            let newest = self.last_episodes.entry(episode.condition.subject.clone()).or_default();
-            newest.sequence = newest.sequence.max(episode.sequence);
-            newest.started_at = newest.started_at.max(episode.started_at);
+            let last = self.last_episodes.entry(episode.condition.subject.clone()).or_default();
+            last.sequence = last.sequence.max(episode.sequence);
+            last.started_at = last.started_at.max(episode.started_at);
         }
-        self.tracked_since = first.or(Some(now));
+        self.tracked_since = tracked_since.or(Some(now));
         new_episodes
     }
 }

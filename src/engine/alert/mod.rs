@@ -18,8 +18,6 @@ mod outbox;
 mod store;
 
 #[cfg(test)]
-mod missed_episode_tests;
-#[cfg(test)]
 mod proptests;
 #[cfg(test)]
 mod tests;

@@ -336,10 +336,10 @@ mod tests {
     fn messages_queued_during_a_delivery_stay_pending() {
         let mut outbox = Outbox::default();
         outbox.enqueue(mail_channels(), notification_payload("a"), NOW);
-        let under_way = outbox.due_messages(NOW).remove("mail").unwrap();
+        let in_delivery = outbox.due_messages(NOW).remove("mail").unwrap();
         outbox.enqueue(mail_channels(), notification_payload("b"), NOW);
 
-        outbox.on_delivered("mail", &under_way, NOW);
+        outbox.on_delivered("mail", &in_delivery, NOW);
 
         assert_eq!(outbox.due_messages(NOW)["mail"].len(), 1);
     }

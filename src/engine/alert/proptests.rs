@@ -52,6 +52,7 @@ proptest! {
         let (mut alerts, mut now) = (AlertStore::default(), START);
         let mut is_reported_firing = false;
         let mut steps = steps.into_iter();
+        // Time for which the condition has been in its state, and whether it is firing.
         let mut held: (i64, bool) = (0, false);
         for (index, (step, severity)) in observations.into_iter().enumerate() {
             // Every 50th time the clock steps by up to a day; the elapsed time is still `step`.

@@ -11,7 +11,8 @@ use crate::engine::alert::{
     Alert, AlertCondition, Episode, Notification, NotificationKind, Resolution, Severity,
 };
 
-/// Most resolved alerts kept, besides the firing ones: those of quiet weeks, or of one bad day.
+/// Maximum number of resolved alerts kept, besides the firing ones: those of quiet weeks, or of one
+/// bad day.
 pub const RESOLVED_ALERTS_MAX: usize = 100;
 
 /// Shortest interval between notifications of one flapping cause.
@@ -65,7 +66,7 @@ impl AlertStore {
 
     fn raise(&mut self, condition: &AlertCondition, now: Timestamp) -> Option<Notification> {
         match self.find_recent(condition, now) {
-            Some(alert) => alert.on_still_firing(condition, now),
+            Some(alert) => alert.on_firing(condition, now),
             None => {
                 let mut alert = Alert::new(condition, now);
                 let notification = alert.notify(NotificationKind::Firing, now);
@@ -88,7 +89,7 @@ impl AlertStore {
         {
             let Some(missed) = Alert::from_missed_episodes(episodes, now) else { continue };
             match self.find_recent(&episodes[0].condition, now) {
-                Some(alert) => notifications.extend(alert.on_missed_episode(missed, now)),
+                Some(alert) => notifications.extend(alert.on_missed_episodes(missed, now)),
                 None => {
                     self.alerts.push(missed.clone());
                     notifications.push(Notification {
@@ -161,7 +162,7 @@ impl Alert {
 
     /// Processes missed episodes of a known alert. They are notified if they were more severe than
     /// what was notified, or if nothing was notified for an hour; at most once an hour.
-    fn on_missed_episode(&mut self, missed: Self, now: Timestamp) -> Option<Notification> {
+    fn on_missed_episodes(&mut self, missed: Self, now: Timestamp) -> Option<Notification> {
         self.occurrences = self.occurrences.saturating_add(missed.occurrences);
         self.max_severity = self.max_severity.max(missed.max_severity);
         if !self.is_firing() {
@@ -184,11 +185,7 @@ impl Alert {
         Some(Notification { kind: NotificationKind::ResolvedUnnotified, alert: missed })
     }
 
-    fn on_still_firing(
-        &mut self,
-        condition: &AlertCondition,
-        now: Timestamp,
-    ) -> Option<Notification> {
+    fn on_firing(&mut self, condition: &AlertCondition, now: Timestamp) -> Option<Notification> {
         if !self.is_firing() {
             (self.resolved_at, self.resolved_reason, self.is_notified) = (None, None, false);
             self.occurrences = self.occurrences.saturating_add(1);
@@ -199,15 +196,15 @@ impl Alert {
         self.message.clone_from(&condition.message);
         self.advice.clone_from(&condition.advice);
         let is_worse = self.notified_severity.is_some_and(|notified| self.severity > notified);
-        let hour_is_over = self.has_repeat_interval_elapsed(now);
-        if hour_is_over {
-            // An hour after the last notification, the same escalation is notified again.
+        let is_interval_over = self.has_repeat_interval_elapsed(now);
+        if is_interval_over {
+            // From now on, the same escalation is notified again.
             self.notified_severity =
                 self.notified_severity.map(|notified| notified.min(self.severity));
         }
         let kind =
             if self.is_notified { NotificationKind::Escalated } else { NotificationKind::Firing };
-        let should_notify = is_worse || (!self.is_notified && hour_is_over);
+        let should_notify = is_worse || (!self.is_notified && is_interval_over);
         should_notify.then(|| self.notify(kind, now))
     }
 
@@ -225,14 +222,13 @@ impl Alert {
         let still_holds = observation.conditions.iter().any(|condition| self.matches(condition));
         let is_removed =
             !self.subject.is_empty() && !observation.known_subjects.contains(&self.subject);
-        let was_unobserved = |subject: &str| {
-            let is_unobserved = |detector: &str| {
+        let is_unobserved = |subject: &str| {
+            [self.key.component(), self.key.as_str()].into_iter().any(|detector| {
                 observation.unobserved.contains(&(detector.to_owned(), subject.to_owned()))
-            };
-            is_unobserved(self.key.component()) || is_unobserved(self.key.as_str())
+            })
         };
         // A component that observed nothing at all cannot know that a subject is gone, either.
-        if still_holds || was_unobserved("") || (!is_removed && was_unobserved(&self.subject)) {
+        if still_holds || is_unobserved("") || (!is_removed && is_unobserved(&self.subject)) {
             return None;
         }
         self.resolved_at = Some(now);

@@ -1,4 +1,4 @@
-//! Read access to a breaker, and its statistics.
+//! Accessors of a breaker.
 
 use super::{
     Breaker, BreakerPolicy, BreakerState, BreakerStatistics, BreakerTransition, FailureRate,

@@ -5,7 +5,7 @@ use crate::engine::{Cause, RequestScope};
 /// Effect of a call's result on the circuit breaker of the called service.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum HealthSignal {
-    /// The service works; reporting an item as gone is an answer, too.
+    /// The service works, even if its response is that an item is gone.
     Success,
     /// The service does not work.
     Failure,

@@ -9,17 +9,16 @@
 //!
 //! Closed, it opens at `failure_threshold` consecutive failures of *different* items, which shows
 //! an outage within seconds, or at `failure_rate` over the newest calls, which shows a source that
-//! fails now and then, fast or slow. One item that always fails says nothing about the others, so
-//! it counts once. Half-open, one probe at a time is admitted; a failure of the service itself or
-//! of two items that had not failed before opens it again, so that an item that always fails
-//! blocks no others. Only failures caused by the called service count, see [`HealthSignal`].
+//! fails now and then, whether it makes many calls or few. One item that always fails says nothing
+//! about the others, so it counts once. Half-open, one probe at a time is admitted; a failure of
+//! the service itself or of two items that had not failed before opens it again, so that an item
+//! that always fails blocks no others. Only failures caused by the called service count, see
+//! [`HealthSignal`].
 
 mod accessors;
 mod health_signal;
 mod history;
 mod persisted;
-#[cfg(test)]
-mod prediction_tests;
 #[cfg(test)]
 mod proptests;
 mod statistics;
@@ -131,7 +130,8 @@ pub enum ManualCommand {
     Close,
     /// Close, and clear the statistics and the last failure.
     Reset,
-    /// End a timed open period now, because a person asks for the work; others stay open.
+    /// End a timed open period now, because a user requests a retry. A breaker that is open until a
+    /// manual close stays open.
     TryNow,
 }
 
@@ -196,7 +196,7 @@ impl Breaker {
                 Admission::Admitted(permit)
             }
             StateData::Open { until } => {
-                self.statistics.increment(|count| &mut count.rejected);
+                self.statistics.increment(|stats| &mut stats.rejected);
                 Admission::Rejected { until: *until }
             }
         };
@@ -217,8 +217,8 @@ impl Breaker {
         permit: BreakerPermit,
         now: Timestamp,
     ) -> Option<BreakerTransition> {
-        self.statistics.increment(|count| &mut count.calls);
-        self.statistics.increment(|count| &mut count.successes);
+        self.statistics.increment(|stats| &mut stats.calls);
+        self.statistics.increment(|stats| &mut stats.successes);
         let is_late = self.finish_call(permit);
         let policy = self.policy;
         match &mut self.state {
@@ -249,8 +249,8 @@ impl Breaker {
         failure: &Failure,
         now: Timestamp,
     ) -> Option<BreakerTransition> {
-        self.statistics.increment(|count| &mut count.calls);
-        self.statistics.increment(|count| &mut count.failures);
+        self.statistics.increment(|stats| &mut stats.calls);
+        self.statistics.increment(|stats| &mut stats.failures);
         let (cause, message) = (failure.cause, failure.to_string());
         self.last_failure = Some(LastFailure { cause, message, at: now });
         let is_late = self.finish_call(permit);
@@ -258,15 +258,15 @@ impl Breaker {
         let reason = match &mut self.state {
             StateData::Open { .. } => None,
             StateData::Closed { .. } | StateData::HalfOpen { .. } if is_late => None,
-            // This item failed before: it says nothing about the service.
+            // An item that failed before says nothing about the service.
             StateData::HalfOpen { .. } if self.failed_items.contains(subject) => None,
             StateData::HalfOpen { successes, failure_streak, .. } => {
                 *successes = 0;
                 failure_streak.push(subject, now);
                 self.failed_items.push(subject, now);
-                let is_proof = *subject == CallSubject::Service
+                let is_conclusive = *subject == CallSubject::Service
                     || failure_streak.len() >= DISTINCT_FAILURES_MIN;
-                is_proof.then(|| format!("still failing: {failure}"))
+                is_conclusive.then(|| format!("still failing: {failure}"))
             }
             StateData::Closed { failure_streak, window } => {
                 failure_streak.push(subject, now);
@@ -296,7 +296,8 @@ impl Breaker {
         self.clone().record_failure(permit, subject, failure, now).is_some()
     }
 
-    /// Records a success that shows that earlier failures were not the service's: clears them.
+    /// Clears the counted failures and records the success, which showed that the service did not
+    /// cause them.
     pub fn clear_and_record_success(
         &mut self,
         permit: BreakerPermit,
@@ -310,7 +311,7 @@ impl Breaker {
 
     /// Records a result that says nothing about the service.
     pub fn record_neutral(&mut self, permit: BreakerPermit) {
-        self.statistics.increment(|count| &mut count.calls);
+        self.statistics.increment(|stats| &mut stats.calls);
         self.finish_call(permit);
     }
 
@@ -422,7 +423,7 @@ impl Breaker {
                 self.consecutive_opens = 0;
                 self.failed_items.clear();
             }
-            BreakerState::Open => self.statistics.increment(|count| &mut count.times_opened),
+            BreakerState::Open => self.statistics.increment(|stats| &mut stats.times_opened),
             BreakerState::HalfOpen => {}
         }
         self.state = state;

@@ -28,7 +28,7 @@ pub struct PersistedBreaker {
     /// Milliseconds since the Unix epoch, like every time here.
     #[serde(rename = "since")]
     pub state_since: i64,
-    /// Time from which an open breaker admits a probe; null: after a manual close only.
+    /// Time from which an open breaker admits a probe; null: it is open until a manual close.
     #[serde(rename = "until")]
     pub open_until: Option<i64>,
     /// Times it opened since it was last closed.

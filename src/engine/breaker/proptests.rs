@@ -54,8 +54,8 @@ proptest! {
                 BreakerEvent::Succeeded if !permits.is_empty() => {
                     breaker.record_success(permits.remove(0), now)
                 }
-                BreakerEvent::Failed(no) if !permits.is_empty() => {
-                    breaker.record_failure(permits.remove(0), &item(no), &failure(), now)
+                BreakerEvent::Failed(number) if !permits.is_empty() => {
+                    breaker.record_failure(permits.remove(0), &item(number), &failure(), now)
                 }
                 BreakerEvent::Cancelled if !permits.is_empty() => {
                     breaker.record_cancelled(permits.remove(0));
@@ -121,12 +121,12 @@ proptest! {
         events in prop::collection::vec((0..3_u8, 0..20_u64, 0..9_000_i64), 0..150)
     ) {
         let (mut breaker, mut now) = (breaker(), NOW);
-        for (result, no, pause) in events {
+        for (result, number, pause) in events {
             now = Timestamp(now.0 + pause);
             let (admission, _) = breaker.admit(now);
             let Admission::Admitted(permit) = admission else { continue };
             match result {
-                0 => drop(breaker.record_failure(permit, &item(no), &failure(), now)),
+                0 => drop(breaker.record_failure(permit, &item(number), &failure(), now)),
                 _ => drop(breaker.record_success(permit, now)),
             }
         }
@@ -165,8 +165,8 @@ proptest! {
                 BreakerEvent::Succeeded if !permits.is_empty() => {
                     breaker.record_success(permits.remove(0), now)
                 }
-                BreakerEvent::Failed(no) if !permits.is_empty() => {
-                    breaker.record_failure(permits.remove(0), &item(no), &failure(), now)
+                BreakerEvent::Failed(number) if !permits.is_empty() => {
+                    breaker.record_failure(permits.remove(0), &item(number), &failure(), now)
                 }
                 BreakerEvent::Command(command) => breaker.apply_command(command, now),
                 BreakerEvent::Restart => {
@@ -190,8 +190,8 @@ proptest! {
                 (period.opened_at, period.closed.as_ref().map(|end| end.at))
             };
             let recorded: Vec<_> = periods.iter().map(bounds).collect();
-            let newest = expected.len().saturating_sub(recorded.len());
-            prop_assert_eq!(&recorded[..], &expected[newest..]);
+            let surplus = expected.len().saturating_sub(recorded.len());
+            prop_assert_eq!(&recorded[..], &expected[surplus..]);
             prop_assert!(recorded.len() >= expected.len().min(7), "{recorded:?}");
             prop_assert!(periods.is_sorted_by_key(|period| period.generation));
             prop_assert!(breaker.transitions.len() <= history::TRANSITIONS_MAX);
@@ -227,10 +227,10 @@ proptest! {
             last_failure: None,
             last_transition: None,
             transitions: (0..40)
-                .map(|no| PersistedTransition {
+                .map(|number| PersistedTransition {
                     generation: counts.0,
-                    at: at(no % 8),
-                    ..persisted_transition(no)
+                    at: at(number % 8),
+                    ..persisted_transition(number)
                 })
                 .collect(),
         };
@@ -245,11 +245,12 @@ proptest! {
 }
 
 /// Returns a transition whose state names may be unknown.
-fn persisted_transition(no: usize) -> PersistedTransition {
-    let state_name = |no: usize| ["closed", "open", "half_open", "dreaming"][no % 4].to_owned();
+fn persisted_transition(number: usize) -> PersistedTransition {
+    let state_name =
+        |number: usize| ["closed", "open", "half_open", "dreaming"][number % 4].to_owned();
     PersistedTransition {
-        from: state_name(no),
-        to: state_name(no / 3),
+        from: state_name(number),
+        to: state_name(number / 3),
         ..PersistedTransition::default()
     }
 }

@@ -41,8 +41,8 @@ impl BreakerStatistics {
     }
 
     /// Adds 1, saturating because a broken file can hold any number.
-    pub(super) fn increment(&mut self, count: impl FnOnce(&mut Self) -> &mut u64) {
-        let count = count(self);
+    pub(super) fn increment(&mut self, field: impl FnOnce(&mut Self) -> &mut u64) {
+        let count = field(self);
         *count = count.saturating_add(1);
     }
 }

@@ -1,9 +1,9 @@
 //! Detection of a server that takes longer than its load explains.
 //!
-//! Latency alone is not enough: a server with one worker answers eight requests in eight times the
-//! time of one, with the same throughput. So each number in flight has its own median, and its
-//! allowed latency follows from the best median of any number: the same for fewer requests, and in
-//! proportion for more. Only latency beyond that costs throughput.
+//! Latency alone is not enough: a server with one worker takes eight times as long for eight
+//! requests as for one, with the same throughput. So each number in flight has its own median, and
+//! its allowed latency follows from the best median of any number: the same for fewer requests, and
+//! in proportion for more. Only latency beyond that costs throughput.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use crate::engine::Timestamp;
 /// Latencies per median: few enough to learn from a slow server, enough to ignore a slow response.
 const WINDOW_LEN: usize = 10;
 
-/// Latencies from which the ninetieth percentile is computed.
+/// Number of total times from which the ninetieth percentile is computed.
 const TOTAL_WINDOW_LEN: usize = 32;
 
 /// Allowed ratio of a median to the baseline; chance alone can reach it.
 const TOLERANCE: f64 = 2.0;
 
-/// Latency below which no wait is noticeable, and the measured value is jitter of this machine.
+/// Shortest baseline: a shorter latency is not noticeable, and mostly jitter of this machine.
 const LATENCY_FLOOR: Duration = Duration::from_millis(50);
 
 /// Longest age of a baseline. After that, the server may have changed permanently.

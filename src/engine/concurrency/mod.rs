@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 use self::latency::{LatencyByConcurrency, LatencyEvaluation};
 use crate::engine::Timestamp;
 
-/// Factor for the current limit after a sign of overload, if every recent request failed: β of
-/// CUBIC.
+/// Smallest factor for a decrease of the limit: for a failure, if every recent request failed, and
+/// for any latency. β of CUBIC.
 const DECREASE_FACTOR: f64 = 0.7;
 
 /// Recent requests whose share of failures scales the decrease: few enough that an overload shows
@@ -46,7 +46,8 @@ pub enum LoadSignal {
     Completed(LatencySample),
     /// A 5xx or a timeout.
     Overloaded,
-    /// The same for an item that failed before while others succeeded: neither was a sign of load.
+    /// A 5xx or a timeout for an item that failed before while others succeeded: neither failure
+    /// was a sign of load.
     ItemSpecificFailure,
     /// A 429, which the rate limiter handles, or another 4xx, which costs the server nothing.
     Neutral,
@@ -70,10 +71,10 @@ pub struct ConcurrencyLimiter {
     configured_limit: u32,
     /// In `1.0..=configured_limit`. It can change by less than a whole request.
     current_limit: f64,
-    /// Time of the last decrease, which accounts for the load on all requests sent before it.
+    /// Time of the last decrease. Requests sent before it cause no further one.
     decreased_at: Option<Timestamp>,
     /// Outcomes of the last requests, the newest last: true is a failure.
-    recent_failures: VecDeque<bool>,
+    recent_outcomes: VecDeque<bool>,
     latencies: LatencyByConcurrency,
 }
 
@@ -89,7 +90,7 @@ pub struct ConcurrencyState {
 }
 
 impl ConcurrencyLimiter {
-    /// Starts at the configured limit, which is a person's estimate of the server.
+    /// Starts at the configured limit, which is the user's estimate of the server.
     #[must_use]
     pub fn new(limit: u32) -> Self {
         let limit = limit.max(1);
@@ -97,7 +98,7 @@ impl ConcurrencyLimiter {
             configured_limit: limit,
             current_limit: f64::from(limit),
             decreased_at: None,
-            recent_failures: VecDeque::new(),
+            recent_outcomes: VecDeque::new(),
             latencies: LatencyByConcurrency::default(),
         }
     }
@@ -124,18 +125,18 @@ impl ConcurrencyLimiter {
     /// `per_second` is the current rate of requests (not of units), if there is one.
     #[must_use]
     pub fn limit(&self, per_second: Option<f64>) -> u32 {
-        let useful =
+        let useful_slots =
             per_second.zip(self.latencies.total_p90()).map_or(f64::INFINITY, |(rate, total)| {
                 (rate * total.as_secs_f64()).ceil() + SPARE_SLOTS
             });
-        to_slots(self.current_limit.min(useful)).clamp(1, self.configured_limit)
+        to_slots(self.current_limit.min(useful_slots)).clamp(1, self.configured_limit)
     }
 
     /// Records the result of a request sent at `sent`.
     pub fn record_result(&mut self, sent: Timestamp, signal: LoadSignal, now: Timestamp) {
         match signal {
             LoadSignal::Neutral => {}
-            // Reverts the decrease by its first failure.
+            // Reverts the decrease for the first failure of the item.
             LoadSignal::ItemSpecificFailure => {
                 self.current_limit = (self.current_limit / self.decrease_factor())
                     .min(f64::from(self.configured_limit));
@@ -168,17 +169,17 @@ impl ConcurrencyLimiter {
     }
 
     fn record_outcome(&mut self, has_failed: bool) {
-        if self.recent_failures.len() == RECENT_OUTCOMES_LEN {
-            self.recent_failures.pop_front();
+        if self.recent_outcomes.len() == RECENT_OUTCOMES_LEN {
+            self.recent_outcomes.pop_front();
         }
-        self.recent_failures.push_back(has_failed);
+        self.recent_outcomes.push_back(has_failed);
     }
 
     /// Returns the factor for the current limit after a failure, by the share of recent requests
     /// that failed.
     fn decrease_factor(&self) -> f64 {
-        let failed = self.recent_failures.iter().filter(|failed| **failed).count();
-        let share = failed as f64 / self.recent_failures.len().max(1) as f64;
+        let failed = self.recent_outcomes.iter().filter(|failed| **failed).count();
+        let share = failed as f64 / self.recent_outcomes.len().max(1) as f64;
         1.0 - (1.0 - DECREASE_FACTOR) * share
     }
 

@@ -115,7 +115,7 @@ fn failures_in_one_round_decrease_the_limit_once() {
 }
 
 /// Returns the lowest limit over 500 requests, of which one in ten fails, `bad` being the first.
-fn fewest_slots_with_one_bad_document_in_ten(limiter: &mut ConcurrencyLimiter, bad: u32) -> u32 {
+fn lowest_limit_with_one_bad_document_in_ten(limiter: &mut ConcurrencyLimiter, bad: u32) -> u32 {
     let (mut now, mut number, mut lowest) = (Timestamp(1_000_000), 0, LIMIT);
     while number < 500 {
         let in_flight = limiter.limit(None);
@@ -138,15 +138,15 @@ fn one_bad_document_in_ten_hardly_lowers_the_limit() {
     for bad in 0..10 {
         let mut limiter = ConcurrencyLimiter::new(LIMIT);
         run_requests(&mut limiter, Timestamp(0), 20, |_, _| millis(100));
-        let lowest = fewest_slots_with_one_bad_document_in_ten(&mut limiter, bad);
+        let lowest = lowest_limit_with_one_bad_document_in_ten(&mut limiter, bad);
         // Failures of a tenth of the requests cost three hundredths of the limit each time, and ten
         // good requests restore a whole slot.
-        assert!(lowest >= 7, "{lowest} slots, {bad}");
+        assert!(lowest >= 7, "limit {lowest}, first bad document {bad}");
 
         // One of the first few is a large share of the known outcomes: at worst an overload.
         let lowest =
-            fewest_slots_with_one_bad_document_in_ten(&mut ConcurrencyLimiter::new(LIMIT), bad);
-        assert!(lowest >= 5, "{lowest} slots, {bad} from the start");
+            lowest_limit_with_one_bad_document_in_ten(&mut ConcurrencyLimiter::new(LIMIT), bad);
+        assert!(lowest >= 5, "limit {lowest}, first bad document {bad}, without a history");
     }
 }
 

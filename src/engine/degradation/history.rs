@@ -17,7 +17,7 @@ pub const SLOTS_PER_DAY: i32 = 288;
 /// Scores are rounded to three decimal places.
 const SCORE_PRECISION: f64 = 1000.0;
 
-/// Scores of each provider, up to the slot of the last record.
+/// Scores of each provider, up to the slot of the newest one.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct DegradationHistory {
     /// Start of the first slot; the others follow at intervals of [`SLOT_DURATION`].

@@ -59,7 +59,7 @@ pub struct ProviderHealth {
     pub score: f64,
     #[serde(rename = "band")]
     pub level: DegradationLevel,
-    /// One sentence.
+    /// Status for users, such as `1 of 2 failed, circuit breaker open`.
     pub status: String,
     /// 95th percentile of its request latency, serialized in milliseconds; `None` before the first
     /// request.

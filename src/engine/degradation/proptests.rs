@@ -19,13 +19,14 @@ fn any_counts() -> impl Strategy<Value = SourceCounts> {
 #[test]
 fn the_score_is_the_sum_of_its_four_parts() {
     let counts = |failed, degraded| SourceCounts { total: 4, degraded, failed };
-    let close = |score: f64, expected: f64| assert!((score - expected).abs() < 1e-9, "{score}");
+    let assert_close =
+        |score: f64, expected: f64| assert!((score - expected).abs() < 1e-9, "{score}");
 
-    close(score(counts(0, 0), Some(1.0), Some(BreakerState::Closed)), 0.0);
-    close(score(counts(0, 0), Some(0.2), Some(BreakerState::Closed)), 0.08);
-    close(score(counts(1, 1), None, None), 0.5 / 4.0 + 0.3 / 4.0);
-    close(score(counts(0, 4), Some(0.5), Some(BreakerState::HalfOpen)), 0.3 + 0.1 + 0.05);
-    close(score(counts(4, 0), Some(0.0), Some(BreakerState::Open)), 0.8);
+    assert_close(score(counts(0, 0), Some(1.0), Some(BreakerState::Closed)), 0.0);
+    assert_close(score(counts(0, 0), Some(0.2), Some(BreakerState::Closed)), 0.08);
+    assert_close(score(counts(1, 1), None, None), 0.5 / 4.0 + 0.3 / 4.0);
+    assert_close(score(counts(0, 4), Some(0.5), Some(BreakerState::HalfOpen)), 0.3 + 0.1 + 0.05);
+    assert_close(score(counts(4, 0), Some(0.0), Some(BreakerState::Open)), 0.8);
 }
 
 #[test]
@@ -85,13 +86,13 @@ proptest! {
     fn a_worse_input_never_lowers_the_score(
         counts in any_counts(),
         rate in 0.0..=1.0_f64,
-        less in 0.0..=1.0_f64,
+        factor in 0.0..=1.0_f64,
         breaker in any_breaker_state(),
     ) {
         let before = score(counts, Some(rate), breaker);
 
         let failed = SourceCounts { failed: counts.failed + 1, total: counts.total + 1, ..counts };
-        prop_assert!(score(counts, Some(rate * less), breaker) >= before - 1e-9);
+        prop_assert!(score(counts, Some(rate * factor), breaker) >= before - 1e-9);
         prop_assert!(score(counts, Some(rate), Some(BreakerState::Open)) >= before - 1e-9);
         // One more of the existing sources fails.
         if counts.total > counts.failed + counts.degraded {

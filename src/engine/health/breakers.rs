@@ -13,7 +13,7 @@ pub(super) fn breaker_condition(breaker: &BreakerObservation) -> AlertCondition 
         BreakerState::HalfOpen | BreakerState::Closed => {
             // The reason of a half-open breaker is only that its time is over, not the cause.
             let reason =
-                breaker.open_periods.last().map_or(&breaker.reason, |opening| &opening.reason);
+                breaker.open_periods.last().map_or(&breaker.reason, |period| &period.reason);
             format!("{}; it is half-open now", open_message(&sanitize_line(reason)))
         }
     };
@@ -26,20 +26,20 @@ pub(super) fn breaker_episodes(
     breaker: &BreakerObservation,
     is_inhibited: bool,
 ) -> impl Iterator<Item = Episode> {
-    breaker.open_periods.iter().map(move |opening| to_episode(breaker, opening, is_inhibited))
+    breaker.open_periods.iter().map(move |period| to_episode(breaker, period, is_inhibited))
 }
 
-fn to_episode(breaker: &BreakerObservation, opening: &OpenPeriod, is_inhibited: bool) -> Episode {
-    let resolution = opening.closed.as_ref().map(|closing| Resolution {
-        resolved_at: closing.at,
+fn to_episode(breaker: &BreakerObservation, period: &OpenPeriod, is_inhibited: bool) -> Episode {
+    let resolution = period.closed.as_ref().map(|close| Resolution {
+        resolved_at: close.at,
         severity: BreakerState::Closed.severity(),
-        reason: is_manual(&closing.reason)
+        reason: is_manual(&close.reason)
             .then(|| "its circuit breaker was closed manually".to_owned()),
     });
     Episode {
-        condition: open_breaker_condition(breaker, open_message(&sanitize_line(&opening.reason))),
-        sequence: opening.generation,
-        started_at: opening.opened_at,
+        condition: open_breaker_condition(breaker, open_message(&sanitize_line(&period.reason))),
+        sequence: period.generation,
+        started_at: period.opened_at,
         resolution,
         is_inhibited,
     }

@@ -39,7 +39,7 @@ pub fn correlate(inputs: &HealthInputs, report: &HealthCheckReport) -> Observati
     };
     builder.collect_subjects();
     builder.mark_uncollected();
-    builder.add_host();
+    builder.add_units_and_host();
     builder.add_sources();
     builder.add_providers();
     builder.add_journal();
@@ -57,13 +57,13 @@ struct ConditionBuilder<'a> {
 impl<'a> ConditionBuilder<'a> {
     fn collect_subjects(&mut self) {
         let sources = self.inputs.sources.iter();
-        let named = sources.flat_map(|source| [source.name.clone(), source.provider.clone()]);
+        let configured = sources.flat_map(|source| [source.name.clone(), source.provider.clone()]);
         let checked = self.report.checks.iter().map(|check| check.subject.clone());
         let breakers = self.inputs.breakers.iter().flatten().map(|breaker| breaker.name.clone());
-        self.observation.known_subjects = named.chain(checked).chain(breakers).collect();
+        self.observation.known_subjects = configured.chain(checked).chain(breakers).collect();
     }
 
-    /// Marks what could not be collected at all: its conditions may or may not still hold.
+    /// Marks components that could not be observed at all: their conditions may still hold.
     fn mark_uncollected(&mut self) {
         if self.inputs.crash_loops.is_err() {
             for kind in [CheckKind::Service, CheckKind::Execution] {
@@ -83,7 +83,7 @@ impl<'a> ConditionBuilder<'a> {
     }
 
     /// Adds the conditions of the units, the host and the proxies.
-    fn add_host(&mut self) {
+    fn add_units_and_host(&mut self) {
         for check in self.failing_checks(CheckKind::Service) {
             // Unknown here means that the restart counts could not be read. The units were
             // observed.
@@ -167,7 +167,7 @@ impl<'a> ConditionBuilder<'a> {
             }
         }
         self.mark_starting_sources();
-        self.add_states();
+        self.add_quarantine_and_storage();
     }
 
     /// Keeps the alerts of workers that are being started, because they have not reported yet.
@@ -182,7 +182,7 @@ impl<'a> ConditionBuilder<'a> {
     }
 
     /// Adds the conditions that the state files show: quarantined items and storage errors.
-    fn add_states(&mut self) {
+    fn add_quarantine_and_storage(&mut self) {
         let disk_is_full = self
             .failing_checks(CheckKind::System)
             .iter()
@@ -241,7 +241,8 @@ impl<'a> ConditionBuilder<'a> {
         });
     }
 
-    /// Adds one condition per provider, with the highest severity of all that point to it.
+    /// Adds one condition per provider, the most severe of its breaker and its sources' checks, and
+    /// one per breaker of storage.
     fn add_providers(&mut self) {
         let mut worst: BTreeMap<String, AlertCondition> = BTreeMap::new();
         let mut add = |condition: AlertCondition| {

@@ -17,8 +17,7 @@ pub(super) fn check_proxies(
         Some(Ok(Some(pool))) => *pool,
         Some(Err(reason)) => return vec![HealthCheck::unknown(CheckKind::Proxies, reason)],
     };
-    let ProxyPoolStatus { total, healthy, failing: suspect, dead, cooling_down, mean_latency } =
-        pool;
+    let ProxyPoolStatus { total, healthy, failing, dead, cooling_down, mean_latency } = pool;
     // A pool smaller than the threshold is healthy if all its proxies are.
     let healthy_min = thresholds.proxies.min(total).max(1);
     let latency = mean_latency.map(|mean| format!(", mean latency {}", format_duration(mean)));
@@ -26,8 +25,7 @@ pub(super) fn check_proxies(
     let value = format!("{healthy} of {total}");
     let threshold = format!("fewer than {healthy_min}");
     let message = format!(
-        "{healthy} of {total} healthy, {suspect} failing, {dead} dead, {cooling_down} of them in \
-         cooldown{latency}"
+        "{healthy} of {total} healthy, {failing} failing, {dead} dead ({cooling_down} in cooldown){latency}"
     );
     let check = if healthy == 0 {
         HealthCheck::new(CheckKind::Proxies, "none_healthy", HealthLevel::Critical, message)
@@ -88,8 +86,13 @@ fn check_usage(subject: &str, used: Option<f64>, limit: f64, finding: &str) -> H
         return HealthCheck::unknown(CheckKind::System, reason).with_subject(subject);
     };
     let check = if used > limit {
-        HealthCheck::new(CheckKind::System, finding, HealthLevel::Warning, "almost none is left")
-            .with_advice("see what uses it: `top`")
+        HealthCheck::new(
+            CheckKind::System,
+            finding,
+            HealthLevel::Warning,
+            "nearly all of it is used",
+        )
+        .with_advice("see what uses it: `top`")
     } else {
         HealthCheck::new(CheckKind::System, "enough", HealthLevel::Healthy, "there is enough")
     };
@@ -144,9 +147,9 @@ pub(super) fn check_journal(inputs: &HealthInputs, thresholds: &Thresholds) -> V
             ];
         }
     };
-    let exceeds_threshold = |journal: &&JournalErrors| journal.count >= thresholds.journal_errors;
+    let reaches_threshold = |journal: &&JournalErrors| journal.count >= thresholds.journal_errors;
     let failing =
-        units.iter().filter(exceeds_threshold).map(|JournalErrors { unit, count, newest }| {
+        units.iter().filter(reaches_threshold).map(|JournalErrors { unit, count, newest }| {
             let newest =
                 newest.as_deref().map(|text| format!(", the last: {}", sanitize_line(text)));
             let message = format!("errors in its journal{}", newest.unwrap_or_default());

@@ -38,7 +38,8 @@ pub struct HealthInputs {
     pub journal_errors: Option<CollectResult<Vec<JournalErrors>>>,
 }
 
-/// Returns each finding with the unit of its group.
+/// Returns each finding with the unit that it is about, or that runs its source: the last unit
+/// before it, or `unit` if there is none.
 pub fn findings_by_unit<'a>(
     unit: &'a str,
     findings: &'a [Finding],
@@ -52,7 +53,7 @@ pub fn findings_by_unit<'a>(
 }
 
 impl HealthInputs {
-    /// Returns each finding with the unit of its group.
+    /// Returns each finding with the unit that it is about, or that runs its source.
     pub fn findings_by_unit(&self) -> impl Iterator<Item = (&str, &Finding)> {
         findings_by_unit(&self.unit, &self.findings)
     }
@@ -181,9 +182,9 @@ pub struct JournalErrors {
 /// Thresholds of the checks. Shares are from 0 to 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Thresholds {
-    /// Most starts by systemd within ten minutes.
+    /// Maximum number of starts by systemd within ten minutes.
     pub restarts: u32,
-    /// Longest time that a due update of the state may be missing.
+    /// Longest time by which an update of the state may be overdue.
     pub heartbeat: Duration,
     /// Lowest share of attempts that succeed.
     pub success_rate: f64,

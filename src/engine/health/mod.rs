@@ -17,11 +17,7 @@ mod sources;
 mod workers;
 
 #[cfg(test)]
-mod breaker_episode_tests;
-#[cfg(test)]
 mod proptests;
-#[cfg(test)]
-mod resolution_tests;
 #[cfg(test)]
 mod tests;
 

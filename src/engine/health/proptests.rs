@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::resolution_tests::without_worker_files;
+use super::tests::resolution::without_worker_files;
 use super::tests::{LIMITS, healthy_inputs, journal_errors};
 use super::*;
 use crate::engine::alert::{AlertStore, NotificationKind};
@@ -14,19 +14,19 @@ fn any_ratio() -> impl Strategy<Value = f64> {
 
 fn any_counters() -> impl Strategy<Value = CounterObservation> {
     (0..20_u32, prop::option::of(any_ratio()), any::<u32>(), any::<u64>()).prop_map(
-        |(attempts, success_rate, connection_failures, client_rebuilds)| CounterObservation {
+        |(attempts, success_rate, connection_failures, reconnects)| CounterObservation {
             attempts,
             success_rate,
             connection_failures,
-            reconnects: client_rebuilds,
+            reconnects,
             ..CounterObservation::default()
         },
     )
 }
 
 fn any_inputs() -> impl Strategy<Value = HealthInputs> {
-    let counts = prop::result::maybe_err(prop::option::of(any_counters()), any::<String>());
-    let source = (any::<bool>(), any::<[i64; 3]>(), counts, any::<u64>());
+    let counters = prop::result::maybe_err(prop::option::of(any_counters()), any::<String>());
+    let source = (any::<bool>(), any::<[i64; 3]>(), counters, any::<u64>());
     let disk = (any_ratio(), any::<u64>(), prop::option::of(any_ratio()));
     let system = (prop::option::of(any_ratio()), prop::option::of(any_ratio()), disk);
     let sources = prop::collection::vec(source, 0..4);
@@ -43,7 +43,7 @@ fn any_inputs() -> impl Strategy<Value = HealthInputs> {
             inputs.sources = sources
                 .into_iter()
                 .enumerate()
-                .map(|(number, (has_state, times, counts, quarantined))| SourceObservation {
+                .map(|(number, (has_state, times, counters, quarantined))| SourceObservation {
                     name: format!("s{number}"),
                     state: has_state.then(|| StateObservation {
                         until: Some(Timestamp(times[0])),
@@ -52,7 +52,7 @@ fn any_inputs() -> impl Strategy<Value = HealthInputs> {
                         quarantined,
                         ..example.state.clone().unwrap()
                     }),
-                    counters: counts,
+                    counters,
                     ..example.clone()
                 })
                 .collect();
@@ -97,10 +97,10 @@ proptest! {
             subject.is_empty() || observation.known_subjects.contains(subject)
         };
         prop_assert!(observation.conditions.iter().all(|found| is_known(&found.subject)));
-        let is_quiet = inputs.sources.iter().all(|source| {
+        let is_quarantine_empty = inputs.sources.iter().all(|source| {
             source.state.as_ref().is_some_and(|state| state.quarantined == 0)
         });
-        if report.level == HealthLevel::Healthy && is_quiet {
+        if report.level == HealthLevel::Healthy && is_quarantine_empty {
             prop_assert!(observation.conditions.is_empty());
         }
     }

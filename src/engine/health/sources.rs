@@ -94,29 +94,26 @@ fn heartbeat_age(state: &StateObservation, clock_stable_for: Duration, now: Time
         | Status::RateLimited
         | Status::AuthFailed => state.until,
     };
-    let expected = deadline.map_or(state.last_updated, |until| until.max(state.last_updated));
-    let age = now.since(expected).min(clock_stable_for);
+    let due_at = deadline.map_or(state.last_updated, |until| until.max(state.last_updated));
+    let age = now.since(due_at).min(clock_stable_for);
     if state.is_running { age } else { Duration::ZERO }
 }
 
 /// Checks the success rate of the last attempts.
 fn check_attempts(sources: &[SourceObservation], thresholds: &Thresholds) -> Vec<HealthCheck> {
     let threshold = format!("less than {}", percent(thresholds.success_rate));
-    let rates = || {
-        let rate = |source: &SourceObservation| source.known_counters()?.reliable_success_rate();
-        sources.iter().filter_map(rate)
-    };
     let check = |source: &SourceObservation| {
-        let counts = match &source.counters {
-            Ok(counts) => (*counts)?,
+        let counters = match &source.counters {
+            Ok(counters) => (*counters)?,
             Err(reason) => {
                 return Some(
                     HealthCheck::unknown(CheckKind::Sources, reason).with_subject(&source.name),
                 );
             }
         };
-        let rate = counts.reliable_success_rate().filter(|rate| *rate < thresholds.success_rate)?;
-        let message = format!("few of its last {} attempts succeeded", counts.attempts);
+        let rate =
+            counters.reliable_success_rate().filter(|rate| *rate < thresholds.success_rate)?;
+        let message = format!("few of its last {} attempts succeeded", counters.attempts);
         let check =
             HealthCheck::new(CheckKind::Sources, "low_success_rate", HealthLevel::Warning, message)
                 .with_subject(&source.name)
@@ -125,7 +122,8 @@ fn check_attempts(sources: &[SourceObservation], thresholds: &Thresholds) -> Vec
         Some(check)
     };
     or_healthy(sources.iter().filter_map(check).collect(), || {
-        match rates().min_by(f64::total_cmp) {
+        let rate = |source: &SourceObservation| source.known_counters()?.reliable_success_rate();
+        match sources.iter().filter_map(rate).min_by(f64::total_cmp) {
             None => {
                 let message = "too few attempts so far for a success rate";
                 HealthCheck::new(CheckKind::Sources, "too_few", HealthLevel::Healthy, message)
@@ -144,31 +142,32 @@ fn check_clients(sources: &[SourceObservation], thresholds: &Thresholds) -> Vec<
     let limit = thresholds.connection_failures;
     let threshold = format!("{limit} or more");
     let check = |source: &SourceObservation| {
-        let counts = match &source.counters {
-            Ok(counts) => counts.filter(|counts| counts.connection_failures >= limit)?,
+        let counters = match &source.counters {
+            Ok(counters) => counters.filter(|counters| counters.connection_failures >= limit)?,
             Err(reason) => {
                 return Some(
                     HealthCheck::unknown(CheckKind::Clients, reason).with_subject(&source.name),
                 );
             }
         };
-        let rebuilds = pluralize(usize::try_from(counts.reconnects).unwrap_or(usize::MAX), "time");
+        let reconnects =
+            pluralize(usize::try_from(counters.reconnects).unwrap_or(usize::MAX), "time");
         let message = format!(
-            "its requests get no response, and its HTTP client was recreated ({rebuilds} so far)"
+            "its requests get no response, and its HTTP client was recreated ({reconnects} so far)"
         );
         let check =
             HealthCheck::new(CheckKind::Clients, "no_connection", HealthLevel::Warning, message)
                 .with_subject(&source.name)
                 .with_measurement(
-                    format!("{} failures in a row", counts.connection_failures),
+                    format!("{} failures in a row", counters.connection_failures),
                     &*threshold,
                 )
                 .with_advice("see whether its server can be reached: `cynosure doctor`");
         Some(check)
     };
     or_healthy(sources.iter().filter_map(check).collect(), || {
-        let failures = sources.iter().filter_map(SourceObservation::known_counters);
-        let most = failures.map(|counts| counts.connection_failures).max().unwrap_or_default();
+        let counters = sources.iter().filter_map(SourceObservation::known_counters);
+        let most = counters.map(|counters| counters.connection_failures).max().unwrap_or_default();
         let message = "no source has lost its connection";
         HealthCheck::new(CheckKind::Clients, "connected", HealthLevel::Healthy, message)
             .with_measurement(format!("{most} failures in a row"), &*threshold)
@@ -200,7 +199,7 @@ pub fn degradation_inputs(
     let to_input = |source: &SourceObservation| SourceInput {
         provider: source.provider.clone(),
         health: health(source),
-        success_rate: source.known_counters().and_then(|counts| counts.success_rate),
+        success_rate: source.known_counters().and_then(|counters| counters.success_rate),
     };
     sources.iter().map(to_input).collect()
 }

@@ -2,6 +2,7 @@
 
 use crate::engine::health::sources::SESSION_TOO_LONG;
 use crate::engine::health::{CheckKind, HealthCheck, HealthInputs, HealthLimits, or_healthy};
+use crate::engine::restart_budget::RESTARTS_MAX;
 use crate::engine::watch::{
     Finding, FindingKind, HealthLevel, Subject, installed_unit, log_advice,
 };
@@ -12,9 +13,10 @@ pub(super) const CRASH_LOOP: &str = "crash_loop";
 
 /// Checks the units: active, running, and not in a crash loop.
 pub(super) fn check_units(inputs: &HealthInputs, limits: &HealthLimits) -> Vec<HealthCheck> {
-    let of_unit = |(_, finding): &(&str, &Finding)| matches!(finding.subject, Subject::Unit(_));
-    let of_units = inputs.findings_by_unit().filter(of_unit);
-    let mut checks: Vec<HealthCheck> = of_units
+    let is_about_unit =
+        |(_, finding): &(&str, &Finding)| matches!(finding.subject, Subject::Unit(_));
+    let unit_findings = inputs.findings_by_unit().filter(is_about_unit);
+    let mut checks: Vec<HealthCheck> = unit_findings
         .map(|(unit, finding)| to_check(CheckKind::Service, finding, Some(unit), limits))
         .collect();
     match &inputs.crash_loops {
@@ -23,13 +25,7 @@ pub(super) fn check_units(inputs: &HealthInputs, limits: &HealthLimits) -> Vec<H
                 let is_reported =
                     |check: &HealthCheck| check.finding == CRASH_LOOP && check.subject == *name;
                 if !checks.iter().any(is_reported) {
-                    checks.push(crash_loop_check(
-                        CheckKind::Service,
-                        name,
-                        Some(name),
-                        *count,
-                        limits,
-                    ));
+                    checks.push(crash_loop_check(CheckKind::Service, name, Some(name), *count));
                 }
             }
         }
@@ -57,7 +53,7 @@ pub(super) fn check_workers(
     let loops = inputs.crash_loops.iter().flatten().filter(|(name, _)| !is_unit_name(inputs, name));
     checks.extend(loops.map(|(name, count)| {
         let unit = installed_unit(inputs.unit_of_source(name), &inputs.findings);
-        crash_loop_check(CheckKind::Execution, name, unit, *count, limits)
+        crash_loop_check(CheckKind::Execution, name, unit, *count)
     }));
     or_healthy(checks, || {
         let message = "there is no source in the configuration";
@@ -142,19 +138,13 @@ fn threshold_for(kind: &FindingKind, limits: &HealthLimits) -> Option<String> {
     }
 }
 
-fn crash_loop_check(
-    kind: CheckKind,
-    name: &str,
-    unit: Option<&str>,
-    restarts: u32,
-    limits: &HealthLimits,
-) -> HealthCheck {
+fn crash_loop_check(kind: CheckKind, name: &str, unit: Option<&str>, restarts: u32) -> HealthCheck {
     let message = "crash loop: it restarts repeatedly";
     HealthCheck::new(kind, CRASH_LOOP, HealthLevel::Warning, message)
         .with_subject(name)
         .with_measurement(
             format!("{restarts} restarts in a row"),
-            format!("more than {}", limits.thresholds.restarts),
+            format!("more than {RESTARTS_MAX}"),
         )
         .with_advice(log_advice(unit))
 }

@@ -12,7 +12,7 @@ pub struct Step {
     pub effects: Vec<Effect>,
 }
 
-/// Action that the worker must perform, in the given order.
+/// Action for the worker. Actions are performed in the order given.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Effect {
     /// Poll the source for changes.

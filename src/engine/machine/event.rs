@@ -2,7 +2,7 @@
 
 use crate::engine::{Failure, RandomSample, RequestScope, Timestamp};
 
-/// Event in the outside world.
+/// Event that the worker reports to the machine.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Event {
     /// The worker has started, for the first time or after a restart.
@@ -29,7 +29,7 @@ pub enum Event {
     ListingCompleted,
     /// Every listed item is settled.
     AllItemsSettled,
-    /// All work waits until this time: items for their retry, a request for its turn.
+    /// All work waits until this time: items for their retry, or a request for the rate limiter.
     IdleUntil { until: Timestamp },
     /// The listing or the session failed.
     Failed { scope: RequestScope, failure: Failure, sample: RandomSample },

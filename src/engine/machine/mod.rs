@@ -8,7 +8,7 @@
 //!   RateLimited · Error · AuthFailed: each has an end, a reason and a phase to resume
 //! ```
 //!
-//! `docs/machine.md` shows every edge; a test draws them from this code.
+//! `docs/machine.md` shows every edge; a test compares it with this code.
 //! Every state has a deadline by which the machine must be called ([`StateMachine::deadline`]).
 //! A late or repeated event changes nothing.
 
@@ -144,28 +144,8 @@ impl StateMachine {
         match event {
             Event::Started => self.resume_phase(phase, now),
             Event::DeadlineReached => self.on_working_deadline(config, phase, now),
-            Event::ReconcileDue if phase == SyncPhase::Polling => {
-                self.is_full_resync = false;
-                let reason = "listing everything again, since reconcile_interval has passed";
-                self.begin_session(SyncScope::Reconcile, reason, now)
-            }
-            Event::ChangesFound if phase == SyncPhase::Polling => {
-                self.is_full_resync = false;
-                self.begin_session(SyncScope::Incremental, "changes found at the source", now)
-            }
-            Event::NoChanges if phase == SyncPhase::Polling => {
-                self.is_full_resync = false;
-                self.become_idle(config, now)
-            }
-            Event::ChangesFound if phase == SyncPhase::Downloading => {
-                self.is_full_resync = false;
-                self.last_poll = Some(now);
-                self.list_changes("changes found at the source while items wait for a retry", now)
-            }
-            Event::NoChanges if phase == SyncPhase::Downloading => {
-                self.is_full_resync = false;
-                self.last_poll = Some(now);
-                self.into_step()
+            Event::ReconcileDue | Event::ChangesFound | Event::NoChanges => {
+                self.on_poll_result(config, phase, event, now)
             }
             Event::OnlyRetriesLeft if self.is_poll_due(config, phase, now) => {
                 self.poll_during_download(now)
@@ -202,14 +182,47 @@ impl StateMachine {
                 self.on_circuit_open(phase, *until, reason, now)
             }
             Event::RunRequested
-            | Event::ReconcileDue
-            | Event::ChangesFound
-            | Event::NoChanges
             | Event::OnlyRetriesLeft
             | Event::PollRequested
             | Event::ListingCompleted
             | Event::AllItemsSettled
             | Event::CircuitClosed => self.into_step(),
+        }
+    }
+
+    /// Handles the result of a poll, which is sent between two sessions or during a download.
+    fn on_poll_result(
+        mut self,
+        config: &MachineConfig,
+        phase: SyncPhase,
+        event: &Event,
+        now: Timestamp,
+    ) -> Step {
+        match (event, phase) {
+            (Event::ReconcileDue, SyncPhase::Polling) => {
+                self.is_full_resync = false;
+                let reason = "listing everything again, since reconcile_interval has passed";
+                self.begin_session(SyncScope::Reconcile, reason, now)
+            }
+            (Event::ChangesFound, SyncPhase::Polling) => {
+                self.is_full_resync = false;
+                self.begin_session(SyncScope::Incremental, "changes found at the source", now)
+            }
+            (Event::NoChanges, SyncPhase::Polling) => {
+                self.is_full_resync = false;
+                self.become_idle(config, now)
+            }
+            (Event::ChangesFound, SyncPhase::Downloading) => {
+                self.is_full_resync = false;
+                self.last_poll = Some(now);
+                self.list_changes("changes found at the source while items wait for a retry", now)
+            }
+            (Event::NoChanges, SyncPhase::Downloading) => {
+                self.is_full_resync = false;
+                self.last_poll = Some(now);
+                self.into_step()
+            }
+            _ => self.into_step(),
         }
     }
 

@@ -194,7 +194,7 @@ impl StateMachine {
     #[must_use]
     pub fn active_throttle(&self, now: Timestamp) -> Option<Timestamp> {
         let until = self.throttled_until;
-        // A wait that ends later than any can was started before the clock was set back.
+        // A wait that would last longer began before the clock was set back.
         (now < until && until <= now.after(VISIBLE_WAIT_MIN)).then_some(until)
     }
 
@@ -247,8 +247,8 @@ impl StateMachine {
         }
     }
 
-    /// Restarts the listing from its first page with backoff. Progress on the way there says
-    /// nothing, so incomplete listings determine the delay and the used retries.
+    /// Restarts the listing from its first page with backoff. Each listed page is progress, which
+    /// resets the retries, so the number of incomplete listings determines delay and used retries.
     fn on_incomplete_listing(
         mut self,
         config: &MachineConfig,
@@ -335,7 +335,8 @@ impl StateMachine {
         }
     }
 
-    /// Returns the machine while its store cannot be opened, until the next attempt.
+    /// Returns the machine in the error state, for a store that cannot be opened; the next attempt
+    /// is at `until`.
     #[must_use]
     pub fn with_store_error(mut self, failure: &Failure, until: Timestamp, now: Timestamp) -> Self {
         let resume_phase = match self.state {

@@ -47,7 +47,7 @@ pub enum CredentialState {
     Valid,
     /// Refused, and being reloaded.
     Refreshing,
-    /// Another one than was refused; not yet confirmed by a success.
+    /// Replaced by another one than was refused; not yet confirmed by a success.
     Refreshed,
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::metrics::add_saturating;
 
 /// Consecutive requests without a response after which the client is recreated, because its
-/// connections may lead to an address that no longer answers.
+/// connections may lead to an address that no longer responds.
 pub const CONNECTION_FAILURES_MAX: u32 = 3;
 
 /// Connection metrics of a source's client.
@@ -38,9 +38,8 @@ impl ConnectionMetrics {
         (self.consecutive_failures, self.current_client_failures) = (0, 0);
     }
 
-    /// Records a request without a response. `reconnects_before` is the number of recreations
-    /// before the client that sent it; failures of older clients are no reason to replace the
-    /// current one.
+    /// Records a request without a response. `reconnects_before` is the number of reconnects when
+    /// its client was created; failures of older clients are no reason to recreate the current one.
     pub(super) fn record_failure(&mut self, reconnects_before: u64) -> ReconnectDecision {
         self.consecutive_failures = self.consecutive_failures.saturating_add(1);
         if reconnects_before != self.reconnects {

@@ -47,12 +47,12 @@ pub struct SourceMetrics {
     pub recent_outcomes: RecentOutcomes,
     #[serde(rename = "client")]
     pub connection: ConnectionMetrics,
-    /// Counts of the proxies that it uses; `None` without a pool.
+    /// Counts of the proxies that the source uses; `None` without a proxy pool.
     pub proxies: Option<ProxyMetrics>,
 }
 
 /// Metrics of HTTP requests. Quick retries and redirects count as requests; a request that was
-/// cancelled because the worker stopped or restarted the stage does not.
+/// cancelled because the worker stopped or restarted the phase does not.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct RequestMetrics {
@@ -143,8 +143,8 @@ impl SourceMetrics {
         self.connection.record_response();
     }
 
-    /// Records a request without a response. `reconnects_before` is the number of recreations
-    /// before the client that sent it. Returns the consequence for this client.
+    /// Records a request without a response. `reconnects_before` is the number of reconnects when
+    /// its client was created. Returns the consequence for this client.
     pub fn record_no_response(
         &mut self,
         cause: Cause,

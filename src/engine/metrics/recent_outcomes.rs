@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::Cause;
 
-/// Most results kept.
+/// Maximum number of results.
 pub const RECENT_OUTCOMES_MAX: u32 = 10;
 
 /// Results of the last attempts, success or failure.
@@ -29,7 +29,7 @@ impl RecentOutcomes {
         self.count = (self.count + 1).min(RECENT_OUTCOMES_MAX);
     }
 
-    /// Returns the number of results kept, at most [`RECENT_OUTCOMES_MAX`].
+    /// Returns the number of results, at most [`RECENT_OUTCOMES_MAX`].
     #[must_use]
     pub fn count(&self) -> u32 {
         self.count
@@ -45,7 +45,7 @@ impl RecentOutcomes {
 
 /// Returns true if the result of an attempt counts as a success. `None` if it says nothing about
 /// the source: a rate limit, or a failure of this host's storage. An item that is gone is a
-/// success, because the source answered.
+/// success, because the source responded.
 pub(super) fn counts_as_success(cause: Option<Cause>) -> Option<bool> {
     match cause {
         None | Some(Cause::NotFound | Cause::CursorExpired) => Some(true),

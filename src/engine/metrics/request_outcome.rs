@@ -12,7 +12,7 @@ pub enum RequestOutcome {
     Success,
     /// The server limits the request rate.
     RateLimited,
-    /// The credential is rejected, or belongs to another account.
+    /// The credential is refused, or belongs to another account.
     Unauthorized,
     /// Not found, forbidden, or the cursor has expired.
     Refused,

@@ -106,7 +106,7 @@ fn three_failures_in_a_row_reconnect_the_client() {
 }
 
 #[test]
-fn a_recount_in_the_ledger_decreases_no_counter() {
+fn lower_totals_in_the_ledger_decrease_no_counter() {
     let mut metrics = SourceMetrics::default();
     let ten = ItemTotals { listed: 10, stored: 4, gone: 1, quarantined: 1 };
     metrics.record_item_totals(ItemTotals::default(), ten);

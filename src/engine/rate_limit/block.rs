@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::engine::rate_limit::HeaderDialect;
 use crate::engine::{ClockStep, Timestamp};
 
-/// A probe that gets no reply within this time is given up, and another may be sent.
+/// A probe that gets no response within this time is given up, and another may be sent.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Block in force: its deadline and its reason.
@@ -26,7 +26,7 @@ pub enum BlockReason {
     RetryAfter(Duration),
     /// The headers report zero remaining units until the reset.
     Exhausted { reset_at: Timestamp, dialect: HeaderDialect },
-    /// Throttled without a time, `throttles` times in a row without a success between.
+    /// Throttles that name no time; `throttles` of them since the last success.
     NoTimeGiven { throttles: u32 },
 }
 
@@ -52,18 +52,19 @@ impl fmt::Display for Block {
     }
 }
 
-/// Answer to a request: send, wait for the end of the block, or wait for the probe in flight.
+/// Admission of requests: unblocked, blocked until a deadline, or waiting for the response to the
+/// probe until a deadline.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum BlockStatus {
-    Open,
+    Unblocked,
     Blocked(Timestamp),
     Probing(Timestamp),
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct BlockTracker {
-    /// Number of blocks so far. A reply to a request of an earlier generation proves nothing about
-    /// the current block.
+    /// Number of blocks so far. A response to a request of an earlier generation proves nothing
+    /// about the current block.
     pub(super) generation: u32,
     block: Option<Block>,
     /// Send time of the probe in flight.
@@ -77,29 +78,29 @@ impl BlockTracker {
         block: Option<Block>,
         probe_sent_at: Option<Timestamp>,
     ) {
-        let is_other = |own: &Block| Some(own.until) != block.as_ref().map(|block| block.until);
-        if block.is_some() && self.block.as_ref().is_none_or(is_other) {
+        let differs = |own: &Block| Some(own.until) != block.as_ref().map(|block| block.until);
+        if block.is_some() && self.block.as_ref().is_none_or(differs) {
             self.generation = self.generation.wrapping_add(1);
         }
         self.probe_sent_at = probe_sent_at.filter(|_| block.is_some());
         self.block = block;
     }
 
-    /// Returns the send time of the probe that has no reply yet.
+    /// Returns the send time of the probe that has no response yet.
     pub(super) fn probe_sent_at(&self) -> Option<Timestamp> {
         self.probe_sent_at
     }
 
     pub(super) fn status(&self, now: Timestamp) -> BlockStatus {
         match (&self.block, self.probe_sent_at) {
-            (None, _) => BlockStatus::Open,
+            (None, _) => BlockStatus::Unblocked,
             (Some(block), _) if now < block.until => BlockStatus::Blocked(block.until),
             // A probe with a send time in the future was sent before the clock was set back: ignore
             // it.
             (Some(_), Some(sent_at)) if sent_at <= now && now < sent_at.after(PROBE_TIMEOUT) => {
                 BlockStatus::Probing(sent_at.after(PROBE_TIMEOUT))
             }
-            (Some(_), _) => BlockStatus::Open,
+            (Some(_), _) => BlockStatus::Unblocked,
         }
     }
 
@@ -139,7 +140,7 @@ impl BlockTracker {
     }
 
     /// Records that the probe of `generation` ended without information about the rate.
-    pub(super) fn probe_inconclusive(&mut self, generation: u32) {
+    pub(super) fn record_inconclusive_probe(&mut self, generation: u32) {
         if generation == self.generation {
             self.probe_sent_at = None;
         }

@@ -1,4 +1,4 @@
-//! Rate-limit headers of one reply, parsed.
+//! Rate-limit headers of one response, parsed.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,14 +8,14 @@ use crate::engine::Timestamp;
 /// A reset further away is invalid, because no known window is longer than a month.
 pub(super) const RESET_DELAY_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
 
-/// Rate-limit headers of one reply. The default means that there are none.
+/// Rate-limit headers of one response. The default means that there are none.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RateLimitHeaders {
-    /// Retry-After, relative to the reply.
+    /// Retry-After, relative to the response.
     pub retry_after: Option<Duration>,
-    /// Every limit that the reply names.
+    /// Every limit that the response names.
     pub limits: Vec<AdvertisedLimit>,
-    /// True if the reply comes from a cache, so that its values are out of date.
+    /// True if the response comes from a cache, so that its values are out of date.
     pub is_cached: bool,
 }
 
@@ -45,7 +45,7 @@ pub struct AdvertisedLimit {
     pub partition: Option<String>,
 }
 
-/// The family of headers a limit was read from.
+/// Family of headers that a limit was read from.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum HeaderDialect {
     /// `RateLimit` and `RateLimit-Policy`, structured fields.
@@ -82,7 +82,7 @@ pub struct Reset {
     pub meaning: ResetMeaning,
     /// True if the configuration or the format leaves no doubt about the meaning.
     pub is_certain: bool,
-    /// Time from the reply to the reset, if the meaning is right; zero if it lies in the past.
+    /// Time from the response to the reset, if the meaning is right; zero if it lies in the past.
     pub delay: Duration,
 }
 

@@ -1,6 +1,6 @@
 //! All limits that a server advertises. The tightest one applies.
 
-use crate::engine::rate_limit::tracked_limit::{ReplyContext, TrackedLimit};
+use crate::engine::rate_limit::tracked_limit::{ResponseContext, TrackedLimit};
 use crate::engine::rate_limit::{AdvertisedLimit, HeaderDialect, Rate, RateLimitHeaders};
 use crate::engine::{ClockStep, Timestamp};
 
@@ -13,8 +13,8 @@ pub(super) struct TrackedLimits {
 }
 
 impl TrackedLimits {
-    /// Updates the limits from one reply.
-    pub(super) fn update(&mut self, limits: &[AdvertisedLimit], context: &ReplyContext) {
+    /// Updates the limits from one response.
+    pub(super) fn update(&mut self, limits: &[AdvertisedLimit], context: &ResponseContext) {
         for limit in limits {
             if let Some(tracked) = self.limits.iter_mut().find(|tracked| tracked.matches(limit)) {
                 tracked.update(limit, context);
@@ -68,7 +68,7 @@ impl TrackedLimits {
         self.limits.iter().filter_map(|tracked| tracked.wait_until(weight, in_flight, now)).max()
     }
 
-    /// Returns the latest reset of the limits that this reply reports as exhausted.
+    /// Returns the latest reset of the limits that this response reports as exhausted.
     ///
     /// A limit with continuous refill is skipped unless the request was throttled, because it is
     /// never empty for long.

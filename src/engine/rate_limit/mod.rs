@@ -6,7 +6,8 @@
 //!   `throttle_backoff`; then one probe at a time until one succeeds;
 //! - `pacer`: even spacing, because synchronised bursts cause throttles;
 //! - `limits`: the units left of each limit that the server advertises;
-//! - `window_usage`: the units the server may still count, if one too many locks us out.
+//! - `window_usage`: the units that the server may still count, if it locks a client out for one
+//!   too many.
 //!
 //! The rate is the lowest of the cap, the limits and the `estimator`. While headers give the rate,
 //! the estimator is inactive, until a throttle shows that the headers are incomplete.
@@ -14,18 +15,15 @@
 mod block;
 mod estimator;
 mod headers;
-#[cfg(test)]
-mod idle_tests;
 mod limit_headers;
 mod limits;
-#[cfg(test)]
-mod multi_process_tests;
 mod pacer;
 mod persist;
 mod policy;
 #[cfg(test)]
 mod proptests;
 mod rate;
+mod request;
 mod spent_window;
 mod state;
 mod status;
@@ -46,7 +44,7 @@ use self::estimator::RateEstimator;
 use self::limits::TrackedLimits;
 use self::pacer::Pacer;
 use self::throttle_backoff::ThrottleBackoff;
-use self::tracked_limit::ReplyContext;
+use self::tracked_limit::ResponseContext;
 use self::window_usage::{HardLimit, WindowUsage};
 
 pub use self::block::{Block, BlockReason};
@@ -57,17 +55,21 @@ pub use self::limit_headers::{
 };
 pub use self::policy::{RateLimitMode, RateLimitPolicy};
 pub use self::rate::{Rate, RateError};
+pub use self::request::{
+    RateLimitResponse, RequestToken, ResponseOutcome, SendDecision, WaitReason,
+};
 pub use self::state::{BlockState, LimitState, RateLimiterState};
 pub use self::status::{RateLimitStatus, RateSource};
 
 /// Waiting for a reset this near counts as pacing, not as a block.
 const SHORT_RESET: Duration = Duration::from_secs(5);
 
-/// Maximum time of a reply, since requests are given up earlier. After a suspend it may be longer.
-const REPLY_TIME_MAX: Duration = Duration::from_secs(600);
+/// Longest time from a request to its response, because requests are given up earlier. It is only
+/// exceeded if the machine was suspended.
+const RESPONSE_TIME_MAX: Duration = Duration::from_secs(600);
 
 /// Factor by which requests are sent faster than a hard limit allows, while the window usage is
-/// fully known. It makes up for the time that replies travel.
+/// fully known. It makes up for the time that responses travel.
 const CATCH_UP_FACTOR: f64 = 1.1;
 
 /// Rate limiter of one scope: a host and a credential.
@@ -80,7 +82,7 @@ pub struct RateLimiter {
     estimator: RateEstimator,
     limits: TrackedLimits,
     window_usage: WindowUsage,
-    /// Limits restored from the persisted state, used until a reply advertises limits.
+    /// Limits restored from the persisted state, used until a response advertises limits.
     restored_limits: Vec<AdvertisedLimit>,
     /// Time since which the next request has been waiting.
     waiting_since: Option<Timestamp>,
@@ -92,55 +94,8 @@ pub struct RateLimiter {
     accepted_units: f64,
     /// Time of the last call.
     last_seen_at: Timestamp,
-    /// End of the last activity: a request sent or answered, or the deadline of a wait.
+    /// End of the last activity: a request, a response, or the deadline of a wait.
     active_until: Timestamp,
-}
-
-/// Decision about a request: send it now or wait.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[must_use = "a request that was admitted must be sent or dropped"]
-pub enum SendDecision {
-    Admitted(RequestToken),
-    /// `until` lies in the future. Ask again then, or as soon as another request is answered.
-    Wait {
-        until: Timestamp,
-        reason: WaitReason,
-    },
-}
-
-/// Reason for which a request must wait.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum WaitReason {
-    /// A block is in force.
-    Blocked,
-    /// The block has ended, and a probe is in flight.
-    Probing,
-    Pacing,
-}
-
-/// Identity of a request in flight.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct RequestToken {
-    sent_at: Timestamp,
-    weight: u32,
-    generation: u32,
-}
-
-/// Reply to a request: its outcome and its rate-limit headers.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct RateLimitReply<'a> {
-    pub outcome: ReplyOutcome,
-    pub headers: &'a RateLimitHeaders,
-}
-
-/// Outcome of a request with respect to the rate.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum ReplyOutcome {
-    Accepted,
-    /// "Too many requests", in any form.
-    Throttled,
-    /// A server error or a truncated reply: no information about the rate.
-    Failed,
 }
 
 impl RateLimiter {
@@ -178,7 +133,7 @@ impl RateLimiter {
 
     fn decide(&mut self, weight: u32, now: Timestamp) -> SendDecision {
         match self.block.status(now) {
-            BlockStatus::Open => {}
+            BlockStatus::Unblocked => {}
             BlockStatus::Blocked(until) => {
                 self.waiting_since.get_or_insert(now);
                 return SendDecision::Wait { until, reason: WaitReason::Blocked };
@@ -203,39 +158,39 @@ impl RateLimiter {
         })
     }
 
-    /// Records the reply to a request. Returns the block if it is new or was extended.
-    pub fn record_reply(
+    /// Records the response to a request. Returns the block if it is new or was extended.
+    pub fn record_response(
         &mut self,
         token: RequestToken,
-        reply: &RateLimitReply<'_>,
+        response: &RateLimitResponse<'_>,
         now: Timestamp,
         sample: RandomSample,
     ) -> Option<Block> {
         self.sync_clock(now);
-        self.exclude_idle_time(REPLY_TIME_MAX, now);
+        self.exclude_idle_time(RESPONSE_TIME_MAX, now);
         self.in_flight = self.in_flight.saturating_sub(u64::from(token.weight));
-        let is_accepted = reply.outcome == ReplyOutcome::Accepted;
+        let is_accepted = response.outcome == ResponseOutcome::Accepted;
         if is_accepted {
             self.accepted_units += f64::from(token.weight);
         }
-        self.read_limits(token, reply, now);
-        match reply.outcome {
-            ReplyOutcome::Accepted => self.record_success(token, now),
-            ReplyOutcome::Failed => self.block.probe_inconclusive(token.generation),
-            ReplyOutcome::Throttled => {}
+        self.update_limits(token, response, now);
+        match response.outcome {
+            ResponseOutcome::Accepted => self.record_success(token, now),
+            ResponseOutcome::Failed => self.block.record_inconclusive_probe(token.generation),
+            ResponseOutcome::Throttled => {}
         }
-        if reply.outcome != ReplyOutcome::Throttled {
+        if response.outcome != ResponseOutcome::Throttled {
             self.record_counted(token, now);
         }
-        let block = self.block_for(token, reply, now, sample)?;
+        let block = self.block_for(token, response, now, sample)?;
         self.block.extend_block(block.clone()).then_some(block)
     }
 
-    /// Records a request without a reply: the connection failed, or the request was cancelled.
+    /// Records a request without a response: the connection failed, or the request was cancelled.
     pub fn record_cancelled(&mut self, token: RequestToken, now: Timestamp) {
         self.in_flight = self.in_flight.saturating_sub(u64::from(token.weight));
         self.record_counted(token, now);
-        self.block.probe_inconclusive(token.generation);
+        self.block.record_inconclusive_probe(token.generation);
     }
 
     /// Returns the block in force.
@@ -303,11 +258,12 @@ impl RateLimiter {
         None
     }
 
-    /// Returns the time until which pacing delays a request. A block before it counts as waiting.
+    /// Returns the time until which pacing delays a request. Together with a block before it, the
+    /// wait is cut to `max_wait`.
     fn pacing_until(&self, source: RateSource, now: Timestamp) -> Option<Timestamp> {
         let due = self.pacer.wait_until(now)?;
         let until = match source {
-            // A cap configured by the user is never cut to the maximum wait.
+            // A wait for the user's cap is never cut.
             RateSource::Cap => due,
             RateSource::Unlimited
             | RateSource::Headers
@@ -343,7 +299,7 @@ impl RateLimiter {
             | RateSource::Headers
             | RateSource::SlowStart => return None,
         };
-        // The division that gave the rate may have taken a little off the last unit.
+        // The rounding error of the rate must not cost a whole unit.
         let units = (rate.get() * window.as_secs_f64() + 1e-6).floor().max(1.0);
         Some(HardLimit { units, window })
     }
@@ -358,7 +314,7 @@ impl RateLimiter {
         }
     }
 
-    /// Records a request that the server counts from now on at the latest.
+    /// Records the units of a request, which the server has certainly counted by now.
     fn record_counted(&mut self, token: RequestToken, now: Timestamp) {
         if let Some(window) = self.estimator.window {
             self.window_usage.record(f64::from(token.weight), window, now);
@@ -375,7 +331,7 @@ impl RateLimiter {
         self.waiting_since.unwrap_or(now).after(self.policy.max_wait)
     }
 
-    /// Returns the rate in force, which is the lowest of all, and its source.
+    /// Returns the rate in force, which is the lowest that applies, and its source.
     fn rate_with_source(&self, now: Timestamp) -> Option<(Rate, RateSource)> {
         let cap = self.policy.cap.map(|cap| (cap, RateSource::Cap));
         match self.policy.mode {
@@ -385,30 +341,35 @@ impl RateLimiter {
                 let slowest = Rate::from_units(1.0, self.policy.max_wait);
                 let advertised = self.limits.rate(self.policy.reserve, now);
                 let advertised = advertised.map(|rate| (rate.max(slowest), RateSource::Headers));
-                let learned = self.estimator.rate().map(|rate| {
+                let estimated = self.estimator.rate().map(|rate| {
                     let factor = if advertised.is_none() { 1.0 - self.policy.reserve } else { 1.0 };
                     (rate.scaled(factor).max(slowest), self.estimator.rate_source())
                 });
                 let slower =
                     |a: (Rate, RateSource), b: (Rate, RateSource)| if b.0 < a.0 { b } else { a };
-                [cap, advertised, learned].into_iter().flatten().reduce(slower)
+                [cap, advertised, estimated].into_iter().flatten().reduce(slower)
             }
         }
     }
 
-    fn read_limits(&mut self, token: RequestToken, reply: &RateLimitReply<'_>, now: Timestamp) {
-        if reply.headers.is_cached {
+    fn update_limits(
+        &mut self,
+        token: RequestToken,
+        response: &RateLimitResponse<'_>,
+        now: Timestamp,
+    ) {
+        if response.headers.is_cached {
             return;
         }
-        let context = ReplyContext {
+        let context = ResponseContext {
             sent_at: token.sent_at,
             in_flight: self.units_in_flight(),
             accepted_units: self.accepted_units,
-            is_accepted: reply.outcome == ReplyOutcome::Accepted,
+            is_accepted: response.outcome == ResponseOutcome::Accepted,
             reserve: self.policy.reserve,
             now,
         };
-        self.limits.update(&reply.headers.limits, &context);
+        self.limits.update(&response.headers.limits, &context);
         match self.limits.rate(self.policy.reserve, now) {
             Some(rate) => {
                 self.advertised_rate = Some(rate);
@@ -416,7 +377,7 @@ impl RateLimiter {
             }
             // The last advertised rate applies while headers are missing, not if they proved
             // useless.
-            None if reply.headers.limits.is_empty() => {
+            None if response.headers.limits.is_empty() => {
                 self.estimator.activate(self.advertised_rate);
             }
             None => self.estimator.activate(None),
@@ -443,16 +404,16 @@ impl RateLimiter {
         self.estimator.record_accepted(f64::from(token.weight), now);
     }
 
-    /// Returns the block that a reply causes, by the first reason that applies.
+    /// Returns the block that a response causes, by the first reason that applies.
     fn block_for(
         &mut self,
         token: RequestToken,
-        reply: &RateLimitReply<'_>,
+        response: &RateLimitResponse<'_>,
         now: Timestamp,
         sample: RandomSample,
     ) -> Option<Block> {
-        let headers = reply.headers;
-        let is_throttled = reply.outcome == ReplyOutcome::Throttled;
+        let headers = response.headers;
+        let is_throttled = response.outcome == ResponseOutcome::Throttled;
         let is_current = token.generation == self.block.generation;
         let exhausted = self.limits.exhausted_until(headers, is_throttled, now);
         if is_throttled
@@ -462,7 +423,8 @@ impl RateLimiter {
         {
             self.estimator.record_throttled(now);
         }
-        if let Some(wait) = headers.retry_after.filter(|_| reply.outcome != ReplyOutcome::Accepted)
+        if let Some(wait) =
+            headers.retry_after.filter(|_| response.outcome != ResponseOutcome::Accepted)
         {
             let until = now.after(retry_after_with_margin(wait, sample));
             let exceeds_max_wait = wait > self.policy.max_wait;

@@ -4,23 +4,23 @@
 use crate::engine::rate_limit::Rate;
 use crate::engine::{ClockStep, Timestamp};
 
-/// Timer lateness that is made up for, in microseconds. It is also limited to half an interval, so
-/// that never a whole request is made up for.
+/// Maximum lateness of a timer that is made up for, in microseconds. It is also limited to half an
+/// interval, so that no whole request is made up for.
 const TIMER_LATENESS_MAX_MICROS: i128 = 50_000;
 
-/// Theoretical arrival time of the next unit, in microseconds, because milliseconds are too coarse
-/// above 1,000 units per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Pacer {
+    /// Theoretical arrival time of the next unit, in microseconds, because milliseconds are too
+    /// coarse above 1,000 units per second.
     due_micros: i128,
 }
 
 impl Pacer {
     /// Returns the time at which the next request may be sent, if not now.
     pub(super) fn wait_until(&self, now: Timestamp) -> Option<Timestamp> {
-        // A unit due within this millisecond may go: the clock is no more precise.
-        let end = (i128::from(now.0) + 1) * 1000;
-        (self.due_micros >= end).then(|| self.due_at())
+        // A unit due within this millisecond may be sent: the clock is no more precise.
+        let end_of_milli = (i128::from(now.0) + 1) * 1000;
+        (self.due_micros >= end_of_milli).then(|| self.due_at())
     }
 
     pub(super) fn restore(due_at: Timestamp) -> Self {
@@ -50,8 +50,8 @@ impl Pacer {
         let now = i128::from(now.0) * 1000;
         // A timer that fires late costs nothing: the next request is due as if it had fired on
         // time.
-        let is_late = self.due_micros + (interval / 2).min(TIMER_LATENESS_MAX_MICROS) >= now;
-        let due = if is_late { self.due_micros } else { now };
+        let is_on_schedule = self.due_micros + (interval / 2).min(TIMER_LATENESS_MAX_MICROS) >= now;
+        let due = if is_on_schedule { self.due_micros } else { now };
         self.due_micros = due.saturating_add(i128::from(weight).saturating_mul(interval));
     }
 }

@@ -20,12 +20,12 @@ impl RateLimiter {
         limiter.active_until = Timestamp(state.written_at).min(now);
         limiter.merge_from_peer(state, now);
         if let Some(rate) = limiter.advertised_rate {
-            // The advertised rate applies until the first reply advertises another one.
+            // The advertised rate applies until the first response advertises another one.
             limiter.estimator.start_at_rate(rate);
         }
         if let Some((units, window)) = limiter.estimator.first_burst.zip(limiter.estimator.window) {
-            // The requests that process sent in its last window are not known: they may have used
-            // up the whole window.
+            // The requests that the earlier process sent in its last window are not known: they may
+            // have used up the whole window.
             limiter.window_usage.record(units, window, Timestamp(state.written_at).min(now));
         }
         limiter
@@ -34,8 +34,8 @@ impl RateLimiter {
     /// Replaces the state by what another process has written since.
     ///
     /// The written state replaces all of ours, because the other process read ours before it wrote.
-    /// The requests in flight and the limits as last read are kept: the next reply reports what the
-    /// other process has used.
+    /// The requests in flight and the limits as last read are kept: the next response reports what
+    /// the other process has used.
     pub fn merge_from_peer(&mut self, state: &RateLimiterState, now: Timestamp) {
         let age = now.since(Timestamp(state.written_at));
         // Deadlines written by a clock that was ahead of this one are shifted, so that the

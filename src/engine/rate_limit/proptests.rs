@@ -1,4 +1,4 @@
-//! Property tests of the rate limiter with arbitrary replies.
+//! Property tests of the rate limiter with arbitrary responses.
 
 use std::collections::BTreeMap;
 
@@ -57,7 +57,7 @@ fn header() -> impl Strategy<Value = (&'static str, String)> {
 
 #[derive(Clone, Debug)]
 struct GeneratedExchange {
-    outcome: ReplyOutcome,
+    outcome: ResponseOutcome,
     headers: Vec<(&'static str, String)>,
     latency_millis: u64,
     is_dropped: bool,
@@ -66,9 +66,9 @@ struct GeneratedExchange {
 
 fn exchange() -> impl Strategy<Value = GeneratedExchange> {
     let outcome = prop_oneof![
-        4 => Just(ReplyOutcome::Accepted),
-        2 => Just(ReplyOutcome::Throttled),
-        1 => Just(ReplyOutcome::Failed),
+        4 => Just(ResponseOutcome::Accepted),
+        2 => Just(ResponseOutcome::Throttled),
+        1 => Just(ResponseOutcome::Failed),
     ];
     let headers = prop::collection::vec(header(), 0..5);
     (outcome, headers, 0..3_000_u64, prop::bool::weighted(0.05), any::<u32>()).prop_map(
@@ -121,7 +121,7 @@ fn admit_eventually(
     Err(TestCaseError::fail("a hundred waits in a row are a busy loop, or a stall"))
 }
 
-fn record_reply(
+fn record_response(
     limiter: &mut RateLimiter,
     token: RequestToken,
     exchange: &GeneratedExchange,
@@ -129,8 +129,8 @@ fn record_reply(
 ) -> Option<Block> {
     let headers: Vec<_> = exchange.headers.iter().map(|(name, text)| (*name, &**text)).collect();
     let parsed = parse_headers(&headers, &HeaderNames::default(), now);
-    let reply = RateLimitReply { outcome: exchange.outcome, headers: &parsed };
-    limiter.record_reply(token, &reply, now, RandomSample(exchange.sample))
+    let response = RateLimitResponse { outcome: exchange.outcome, headers: &parsed };
+    limiter.record_response(token, &response, now, RandomSample(exchange.sample))
 }
 
 proptest! {
@@ -147,8 +147,8 @@ proptest! {
                 limiter.record_cancelled(token, now);
                 continue;
             }
-            let _block: Option<Block> = record_reply(&mut limiter, token, exchange, now);
-            if exchange.outcome == ReplyOutcome::Throttled {
+            let _block: Option<Block> = record_response(&mut limiter, token, exchange, now);
+            if exchange.outcome == ResponseOutcome::Throttled {
                 prop_assert!(limiter.current_block(now).is_some(), "a throttle without a block");
             }
         }
@@ -170,7 +170,7 @@ proptest! {
             let waited = sent_at.since(requested_at);
             prop_assert!(is_flagged || waited <= longest, "{waited:?}");
             now = sent_at.after(Duration::from_millis(exchange.latency_millis));
-            let _block: Option<Block> = record_reply(&mut limiter, token, exchange, now);
+            let _block: Option<Block> = record_response(&mut limiter, token, exchange, now);
         }
     }
 
@@ -183,7 +183,7 @@ proptest! {
         for exchange in &exchanges {
             let (token, sent_at) = admit_eventually(&mut limiter, now)?;
             now = sent_at.after(Duration::from_millis(exchange.latency_millis));
-            let _block: Option<Block> = record_reply(&mut limiter, token, exchange, now);
+            let _block: Option<Block> = record_response(&mut limiter, token, exchange, now);
             let text = serde_json::to_string(&limiter.to_state(now)).expect("it is plain data");
             let state: RateLimiterState =
                 serde_json::from_str(&text).expect("it reads what it wrote");

@@ -4,8 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Spans used to write a rate, longest first, with their names.
-const DISPLAY_SPANS: [(f64, &str, &[&str]); 4] = [
+/// Spans of a written rate, longest first, with their names.
+const SPANS: [(f64, &str, &[&str]); 4] = [
     (86_400.0, "d", &["d", "day"]),
     (3600.0, "h", &["h", "hour"]),
     (60.0, "min", &["min", "minute", "m"]),
@@ -73,8 +73,8 @@ impl Rate {
 impl fmt::Display for Rate {
     /// Uses the shortest span that holds at least ten units: `600/min`, `5000/h`, `12.5/s`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let spans = DISPLAY_SPANS.iter().rev();
-        let span = spans.clone().find(|span| self.0 * span.0 >= 9.95).unwrap_or(&DISPLAY_SPANS[0]);
+        let spans = SPANS.iter().rev();
+        let span = spans.clone().find(|span| self.0 * span.0 >= 9.95).unwrap_or(&SPANS[0]);
         let units = self.0 * span.0;
         let tenths = (units * 10.0).round() / 10.0;
         if tenths >= 100.0 || tenths.fract() == 0.0 {
@@ -103,7 +103,7 @@ fn parse_rate(text: &str) -> Option<Rate> {
     let name = span.trim_start_matches(|c: char| c.is_ascii_digit());
     let count = &span[..span.len() - name.len()];
     let count: f64 = if count.is_empty() { 1.0 } else { count.parse().ok()? };
-    let known = DISPLAY_SPANS.iter().find(|known| known.2.contains(&name.trim()))?;
+    let known = SPANS.iter().find(|known| known.2.contains(&name.trim()))?;
     let rate = units / (count * known.0);
     (SLOWEST_PER_SECOND..=FASTEST_PER_SECOND).contains(&rate).then_some(Rate(rate))
 }

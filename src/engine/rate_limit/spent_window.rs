@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::engine::{ClockStep, Timestamp};
 
-/// Number of buckets per window. Replies within one bucket are merged, so that a limit of any size
-/// needs little memory.
+/// Number of buckets per window. Responses within one bucket are merged, so that a limit of any
+/// size needs little memory.
 const BUCKETS_PER_WINDOW: u32 = 128;
 
 /// Units spent at about the same time.
@@ -22,13 +22,13 @@ struct SpentBucket {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct SpentWindow {
     buckets: VecDeque<SpentBucket>,
-    /// Shortest time from a request to its reply.
+    /// Shortest time from a request to its response.
     min_latency: Option<Duration>,
 }
 
 impl SpentWindow {
-    /// Records units requested at `sent_at` and answered at `now`. Units much older than `window`
-    /// are dropped.
+    /// Records units requested at `sent_at`, whose response arrived at `now`. Units much older than
+    /// `window` are dropped.
     pub(super) fn record(
         &mut self,
         units: f64,
@@ -51,7 +51,7 @@ impl SpentWindow {
         }
     }
 
-    /// Records the time from a request to its reply.
+    /// Records the time from a request to its response.
     pub(super) fn record_latency(&mut self, latency: Duration) {
         self.min_latency = Some(self.min_latency.map_or(latency, |shortest| shortest.min(latency)));
     }
@@ -64,7 +64,7 @@ impl SpentWindow {
         }
     }
 
-    /// Returns the time at which `units` have certainly expired, of those that a reply read at
+    /// Returns the time at which `units` have certainly expired, of those that a response read at
     /// `read_at` still counted.
     pub(super) fn units_expired_at(
         &self,
@@ -76,8 +76,8 @@ impl SpentWindow {
         self.expiry_of_units(units, counted, window)
     }
 
-    /// Returns the time from which certainly no more than `units` are within the window.
-    pub(super) fn drained_to_at(
+    /// Returns the time at which the units within the window have certainly fallen to `units`.
+    pub(super) fn falls_to_at(
         &self,
         units: f64,
         window: Duration,
@@ -120,10 +120,10 @@ impl SpentWindow {
         last.map(|bucket| self.bucket_expiry(bucket, window))
     }
 
-    /// Returns the send time of a request that arrives after the bucket has expired. The server
-    /// counted the units before their reply travelled back, and the next request has to travel
-    /// there: together about the shortest latency. Only half of it is subtracted, because the next
-    /// request may be faster than all before.
+    /// Returns the earliest send time of a request that arrives after the bucket has expired. The
+    /// server counted the units before their response travelled back, and the next request has to
+    /// travel there: together about the shortest latency. Only half of it is subtracted, because
+    /// the next request may be faster than all before.
     fn bucket_expiry(&self, bucket: &SpentBucket, window: Duration) -> Timestamp {
         bucket.latest.after(window).before(self.min_latency.unwrap_or_default() / 2)
     }
@@ -135,11 +135,11 @@ mod tests {
 
     const WINDOW: Duration = Duration::from_secs(10);
 
-    /// Units spent one by one, each requested 100 ms before its reply is read.
-    fn spent_units(replies: &[i64]) -> SpentWindow {
+    /// Units spent one by one, each requested 100 ms before its response is read.
+    fn spent_units(response_times: &[i64]) -> SpentWindow {
         let mut spent = SpentWindow::default();
         spent.record_latency(Duration::from_millis(100));
-        for now in replies {
+        for now in response_times {
             spent.record(1.0, Timestamp(now - 100), Timestamp(*now), WINDOW);
         }
         spent
@@ -159,17 +159,17 @@ mod tests {
     fn there_is_room_once_enough_units_expired() {
         let spent = spent_units(&[1_000, 2_000, 3_000]);
 
-        let drained_at = |units, now| spent.drained_to_at(units, WINDOW, Timestamp(now));
+        let falls_to_at = |units, now| spent.falls_to_at(units, WINDOW, Timestamp(now));
         assert!(
-            drained_at(3.0, 5_000).is_some_and(|at| at < Timestamp(5_000)),
+            falls_to_at(3.0, 5_000).is_some_and(|at| at < Timestamp(5_000)),
             "there is room already"
         );
-        assert_eq!(drained_at(1.0, 5_000), Some(Timestamp(11_950)));
-        assert_eq!(drained_at(-1.0, 5_000), None, "the units in flight exceed the limit");
+        assert_eq!(falls_to_at(1.0, 5_000), Some(Timestamp(11_950)));
+        assert_eq!(falls_to_at(-1.0, 5_000), None, "the units in flight exceed the limit");
     }
 
     #[test]
-    fn units_possibly_expired_at_the_reply_are_not_counted_on() {
+    fn units_possibly_expired_at_the_response_are_not_relied_on() {
         let spent = spent_units(&[1_000, 2_000]);
 
         assert_eq!(spent.units_expired_at(1.0, WINDOW, Timestamp(10_950)), Some(Timestamp(11_950)));
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn many_replies_take_little_room_and_are_forgotten_with_time() {
+    fn many_responses_need_little_memory_and_expire() {
         let mut spent = spent_units(&(0..50_000).collect::<Vec<_>>());
         assert!(spent.buckets.len() <= 2 * 129, "{}", spent.buckets.len());
 

@@ -1,4 +1,4 @@
-//! Persisted form of a rate limiter, kept over a restart of the process.
+//! Persisted form of a rate limiter, kept across a restart of the process.
 
 use std::time::Duration;
 
@@ -26,17 +26,18 @@ pub struct RateLimiterState {
     /// Rate in units per second according to the last headers.
     #[serde(rename = "told")]
     pub advertised_rate: Option<f64>,
-    /// First step of the delays after throttles that name no time, and their number in this series.
+    /// First backoff step after throttles that name no time.
     #[serde(rename = "ladder_from")]
     pub backoff_first_step: u32,
+    /// Throttles that named no time since the last success.
     #[serde(rename = "ladder_tries")]
     pub backoff_attempts: u32,
-    /// Delay that last succeeded, if longer than all steps, in milliseconds.
+    /// Backoff delay that last succeeded, if longer than all steps, in milliseconds.
     #[serde(rename = "ladder_longer")]
     pub backoff_last_long_delay_millis: Option<u64>,
     #[serde(rename = "learned")]
     pub estimator: RateEstimatorState,
-    /// Limits as last read, for display only: the next reply reports what is in force.
+    /// Limits as last read, for display only: the next response reports what is in force.
     pub limits: Vec<LimitState>,
 }
 
@@ -64,7 +65,7 @@ pub struct BlockState {
     /// Reset time, if no units remained.
     #[serde(rename = "resets")]
     pub reset_at: Option<i64>,
-    /// Number of throttled replies that named no time.
+    /// Number of throttled responses that named no time.
     #[serde(rename = "times")]
     pub throttles: u32,
     pub exceeds_max_wait: bool,

@@ -1,4 +1,4 @@
-//! Backoff schedule for throttled replies that name no time.
+//! Backoff schedule for throttled responses that name no time.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::engine::{ClockStep, RandomSample, Timestamp};
 
 /// First delays, in seconds. The first one is short, because most limiters accept the next request
 /// very soon, and one request too many costs less than a delay that is too long. The following
-/// delays add up to the windows that people give their limits: 10 s, 30 s, one minute and two.
+/// delays add up to the windows that are common for limits: 10 s, 30 s, one minute and two.
 const STEPS_SECS: [u64; STEPS_COUNT as usize] = [1, 2, 7, 20, 30, 60, 120, LAST_STEP_SECS];
 
 const STEPS_COUNT: u32 = 8;
@@ -25,23 +25,23 @@ const DELAY_AFTER_STEPS_MIN: Duration = Duration::from_secs(60);
 
 /// For this long after the first throttle, the cause is probably a window of one hour. Many short
 /// delays meet its end more closely than few long ones.
-const HOURLY_WINDOW_PROBABLE: Duration = Duration::from_secs(3700);
+const HOURLY_WINDOW_PROBABLE_FOR: Duration = Duration::from_secs(3700);
 
-/// Share of the time already waited that each delay adds within that hour, as a divisor.
+/// Divisor of the time already waited that gives the next delay within that hour.
 const WAITED_DIVISOR_IN_WINDOW: u32 = 10;
 
-/// The same divisor afterwards, when a lock-out is more probable. Every attempt may restart a
+/// The same after that hour, when a lock-out is more probable. Every attempt may restart a
 /// lock-out, so only longer delays end it.
 const WAITED_DIVISOR_LATER: u32 = 4;
 
-/// Jitter added to a delay, as a share (minimum, range): clients that were throttled together
-/// should not return together.
+/// Jitter added to a delay, as a share (minimum, range), because clients that were throttled
+/// together should not return together.
 const JITTER: (f64, f64) = (0.02, 0.08);
 
 /// Growing delays. A series starts with short ones, followed by the delay that last succeeded.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct ThrottleBackoff {
-    /// Throttled replies since the last success.
+    /// Throttled responses since the last success.
     pub(super) attempts: u32,
     /// Step that last succeeded.
     pub(super) first_step: u32,
@@ -67,14 +67,14 @@ impl ThrottleBackoff {
         let waited = now.since(*self.started_at.get_or_insert(now));
         let step = self.step_index(self.attempts);
         self.attempts = self.attempts.saturating_add(1);
-        let is_known = self.first_step + 1 >= STEPS_COUNT;
+        let needs_long_delay = self.first_step + 1 >= STEPS_COUNT;
         let delay = match STEPS_SECS.get(step as usize) {
             // A delay that ended a lock-out before will probably end it again.
-            None | Some(&LAST_STEP_SECS) if is_known => {
+            None | Some(&LAST_STEP_SECS) if needs_long_delay => {
                 self.last_long_delay.unwrap_or(LAST_STEP_DELAY).max(waited / WAITED_DIVISOR_LATER)
             }
             Some(&seconds) => Duration::from_secs(seconds),
-            None if waited < HOURLY_WINDOW_PROBABLE => {
+            None if waited < HOURLY_WINDOW_PROBABLE_FOR => {
                 (waited / WAITED_DIVISOR_IN_WINDOW).max(DELAY_AFTER_STEPS_MIN)
             }
             None => LAST_STEP_DELAY.max(waited / WAITED_DIVISOR_LATER),
@@ -101,7 +101,7 @@ impl ThrottleBackoff {
         self.started_at = self.started_at.or(Some(now)).filter(|_| attempts > 0);
     }
 
-    /// Excludes an idle time of length `idle` from the time waited.
+    /// Excludes an idle time from the time waited.
     pub(super) fn exclude_idle(&mut self, idle: Duration) {
         self.started_at = self.started_at.map(|started_at| started_at.after(idle));
     }

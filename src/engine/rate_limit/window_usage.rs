@@ -1,7 +1,7 @@
 //! Upper bound of the units that the server may count in its window, for servers that lock a client
 //! out for one unit too many.
 //!
-//! A server counts a request at the latest when its reply has arrived. A client that waits one
+//! A server counts a request at the latest when its response has arrived. A client that waits one
 //! whole window from then on stays below the limit, whatever the network latency.
 
 use std::time::Duration;
@@ -13,11 +13,11 @@ use crate::engine::{ClockStep, Timestamp};
 /// count in ticks.
 const WINDOW_MARGIN: f64 = 0.005;
 
-/// Units whose replies arrived within the last window.
+/// Units whose responses arrived within the last window.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct WindowUsage {
     spent: SpentWindow,
-    /// Earlier requests are not known, or were sent by another process.
+    /// Time since which all requests are known; before, another process may have sent some.
     known_since: Timestamp,
 }
 
@@ -29,12 +29,12 @@ pub(super) struct HardLimit {
 }
 
 impl WindowUsage {
-    /// Records units whose request was answered or given up.
+    /// Records the units of a request that has ended, with or without a response.
     pub(super) fn record(&mut self, units: f64, window: Duration, now: Timestamp) {
         self.spent.record(units, now, now, window);
     }
 
-    /// Records the time from a request to its reply.
+    /// Records the time from a request to its response.
     pub(super) fn record_latency(&mut self, latency: Duration) {
         self.spent.record_latency(latency);
     }
@@ -70,9 +70,8 @@ impl WindowUsage {
             return None;
         }
         let room = limit.units - units - in_flight;
-        // Requests in flight must be answered first.
-        let until =
-            self.spent.drained_to_at(room, window, now).unwrap_or_else(|| now.after(window));
+        // If the units in flight alone exceed the limit, their requests must end first.
+        let until = self.spent.falls_to_at(room, window, now).unwrap_or_else(|| now.after(window));
         (until > now).then_some(until)
     }
 }
@@ -87,16 +86,16 @@ mod tests {
 
     const LIMIT: HardLimit = HardLimit { units: 3.0, window: Duration::from_secs(10) };
 
-    fn usage_after(answered: &[i64]) -> WindowUsage {
+    fn usage_after(response_times: &[i64]) -> WindowUsage {
         let mut usage = WindowUsage::default();
-        for at in answered {
+        for at in response_times {
             usage.record(1.0, LIMIT.window, Timestamp(*at));
         }
         usage
     }
 
     #[test]
-    fn a_unit_counts_for_one_window_after_its_reply() {
+    fn a_unit_counts_for_one_window_after_its_response() {
         let usage = usage_after(&[1000, 2000, 3000]);
 
         assert_eq!(usage.wait_until(LIMIT, 1.0, 0.0, Timestamp(4000)), Some(Timestamp(11_050)));
@@ -105,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn in_flight_units_count_until_their_reply() {
+    fn in_flight_units_count_until_their_response() {
         let usage = usage_after(&[1000]);
 
         assert_eq!(usage.wait_until(LIMIT, 1.0, 1.0, Timestamp(4000)), None);

@@ -10,8 +10,8 @@ use crate::engine::{Cause, Status, Timestamp};
 /// Exit codes after which the unit file forbids a restart, because a restart cannot help.
 const NON_RESTARTABLE_EXIT_CODES: [i32; 2] = [77, 78];
 
-/// Steps that a worker takes itself on missing progress: it restarts the stage, then exits. If
-/// both do not help, manual intervention is required.
+/// Steps that a worker takes itself on missing progress: it restarts the phase, then exits. If both
+/// do not help, manual intervention is required.
 const SELF_HEALING_STEPS: u32 = 2;
 
 /// Evaluates the unit, then each source; returns one finding for each.
@@ -217,7 +217,7 @@ fn evaluate_running(
 }
 
 /// Detects work that meets its deadlines but makes no progress. There is no remedy, because the
-/// worker already restarts the stage and then itself; another restart would not help more.
+/// worker already restarts the phase and then itself; another restart would not help more.
 fn detect_stall(
     worker: &WorkerStatus,
     limits: &WatchLimits,

@@ -170,8 +170,8 @@ impl Subject {
     }
 }
 
-/// Names for machine-readable output.
 impl FindingKind {
+    /// Returns the name in machine-readable output.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -279,7 +279,7 @@ impl Finding {
                 Some(format!("restart it with `systemctl restart {name}`"))
             }
             FindingKind::Stalled { .. } if self.level < HealthLevel::Critical => {
-                Some("wait: its worker restarts the stage, then itself".to_owned())
+                Some("wait: its worker restarts the phase, then itself".to_owned())
             }
             FindingKind::Stalled { .. } => Some(format!(
                 "its worker restarted itself without success: {}, and `cynosure history {name}`",
@@ -287,7 +287,7 @@ impl Finding {
             )),
             FindingKind::Died { .. } => Some(log_advice(unit)),
             FindingKind::CredentialRefused { .. } => {
-                Some("replace the credential: `cynosure status` names it".to_owned())
+                Some("replace the credential: `cynosure status` shows where it is".to_owned())
             }
             FindingKind::AccountChanged { .. } => Some(format!(
                 "add the other account as a separate source, or restore a credential of the first \
@@ -352,8 +352,8 @@ fn failed_unit_advice(unit: &str, exit_status: i32, start_limit: Option<&StartLi
     }
 }
 
-/// One sentence, without the subject.
 impl fmt::Display for FindingKind {
+    /// Writes one sentence, without the subject.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Healthy { status } => f.write_str(status_label(*status)),

@@ -57,7 +57,7 @@ pub enum ProcessStatus {
 /// Observation of the unit through systemd.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum UnitObservation {
-    /// With the starts by systemd since an earlier cycle, if there was one.
+    /// `recent_starts`: starts by systemd since an earlier cycle, if there was one.
     Observed { unit: UnitStatus, recent_starts: Option<RecentStarts> },
     /// This host does not run systemd.
     NoSystemd { reason: String },
@@ -79,11 +79,11 @@ pub struct WatchLimits {
     pub grace: Duration,
     /// Longest time of work without progress.
     pub stuck_threshold: Duration,
-    /// Errors without progress between them from which the source counts as failing.
+    /// Number of errors, without progress between them, from which the source counts as failing.
     pub max_consecutive_errors: u32,
     /// Longest duration of a start or a stop.
     pub max_transition: Duration,
-    /// Most recent starts by systemd; more are a crash loop.
+    /// Maximum number of recent starts by systemd; more are a crash loop.
     pub max_starts: u32,
     /// Time since the last clock step or suspend, as far as known. Nothing counts as late for
     /// longer, because a longer delay may only be an effect of the step.

@@ -1,6 +1,6 @@
 //! Evaluation of workers from outside: by their published state, and by systemd's view of the unit.
 //!
-//! A worker recovers by itself while its event loop runs: it restarts a stuck stage, then exits to
+//! A worker recovers by itself while its event loop runs: it restarts a stuck phase, then exits to
 //! be restarted. This evaluation detects a worker that no longer does, so a missed deadline counts,
 //! and a wait before its deadline never does.
 

@@ -85,13 +85,13 @@ proptest! {
         };
         let findings = evaluate("cynosure.service", &unit, &[watched], &limits, Timestamp(now));
         for finding in findings {
-            let is_failure = matches!(finding.kind, FindingKind::UnitFailed { .. });
-            prop_assert!(is_failure || finding.remedy == Remedy::None, "{finding:?}");
-            let is_of_time = matches!(
+            let is_failed_unit = matches!(finding.kind, FindingKind::UnitFailed { .. });
+            prop_assert!(is_failed_unit || finding.remedy == Remedy::None, "{finding:?}");
+            let depends_on_time = matches!(
                 finding.kind,
                 FindingKind::Overdue { .. } | FindingKind::Stalled { .. } | FindingKind::ClockSkew { .. }
             );
-            prop_assert!(!is_of_time, "{finding:?}");
+            prop_assert!(!depends_on_time, "{finding:?}");
         }
     }
 
@@ -105,8 +105,8 @@ proptest! {
         let finding = evaluate_worker(worker, &unit, Timestamp(now));
 
         if finding.remedy == Remedy::Restart {
-            let is_there = matches!(process, ProcessStatus::Running { .. });
-            prop_assert!(is_there);
+            let is_running = matches!(process, ProcessStatus::Running { .. });
+            prop_assert!(is_running);
             prop_assert_eq!(finding.level, HealthLevel::Critical);
         }
     }

@@ -100,7 +100,7 @@ fn a_worker_before_its_deadline_is_healthy() {
     HEALTHY: completed
     WARNING: waiting after an error: 503 from api.example.com (29 min left)
     HEALTHY: rate limited: 503 from api.example.com (29 min left)
-    CRITICAL: its credential is refused: 503 from api.example.com (for 10 min); replace the credential: `cynosure status` names it
+    CRITICAL: its credential is refused: 503 from api.example.com (for 10 min); replace the credential: `cynosure status` shows where it is
     ");
 }
 
@@ -112,9 +112,9 @@ fn a_six_hour_wait_is_never_stuck() {
     waiting.last_updated = waiting.state_since;
     waiting.until = Some(Timestamp(NOW.0 + minutes(5)));
 
-    let found = worker_line(waiting);
+    let line = worker_line(waiting);
 
-    assert_eq!(found, "HEALTHY: rate limited: 503 from api.example.com (5 min left)");
+    assert_eq!(line, "HEALTHY: rate limited: 503 from api.example.com (5 min left)");
 }
 
 #[test]
@@ -142,13 +142,13 @@ fn a_manually_started_worker_causes_no_unit_restart() {
 fn a_stall_warns_first_and_then_needs_intervention() {
     let mut stalled = worker_status(Status::Downloading, NOW);
     stalled.state_since = Timestamp(NOW.0 - minutes(500));
-    // The worker restarted the stage ten minutes ago.
+    // The worker restarted the phase ten minutes ago.
     stalled.until = Some(Timestamp(NOW.0 + minutes(20)));
     stalled.last_progress = Timestamp(NOW.0 - minutes(40));
     let first = worker_line(stalled.clone());
     stalled.last_progress = Timestamp(NOW.0 - minutes(80));
 
-    insta::assert_snapshot!(first, @"WARNING: downloading without progress (40 min); wait: its worker restarts the stage, then itself");
+    insta::assert_snapshot!(first, @"WARNING: downloading without progress (40 min); wait: its worker restarts the phase, then itself");
     insta::assert_snapshot!(worker_line(stalled), @"CRITICAL: downloading without progress (1 h 20 min); its worker restarted itself without success: see why with `journalctl -u cynosure.service -n 50`, and `cynosure history work`");
 }
 
@@ -213,28 +213,28 @@ fn a_dead_worker_is_reported_unless_its_unit_is_starting() {
 
 #[test]
 fn a_unit_is_evaluated_by_state_and_duration() {
-    let with = |active_state, change: fn(&mut UnitStatus)| {
+    let line_with = |active_state, change: fn(&mut UnitStatus)| {
         let mut unit = unit_status(active_state, NOW);
         change(&mut unit);
         unit_line(&observed_unit(unit))
     };
     let lines = [
-        with(ActiveState::Active, |unit| unit.restarts = 3),
-        with(ActiveState::Inactive, |_| {}),
-        with(ActiveState::Inactive, |unit| unit.unit_file_state = "disabled".to_owned()),
-        with(ActiveState::Failed, |unit| {
+        line_with(ActiveState::Active, |unit| unit.restarts = 3),
+        line_with(ActiveState::Inactive, |_| {}),
+        line_with(ActiveState::Inactive, |unit| unit.unit_file_state = "disabled".to_owned()),
+        line_with(ActiveState::Failed, |unit| {
             unit.result = "watchdog".to_owned();
             unit.exit_status = 6;
         }),
-        with(ActiveState::Failed, |unit| {
+        line_with(ActiveState::Failed, |unit| {
             unit.result = "exit-code".to_owned();
             unit.exit_status = 78;
         }),
-        with(ActiveState::Activating, |_| {}),
-        with(ActiveState::Activating, |unit| unit.sub_state = "auto-restart".to_owned()),
-        with(ActiveState::Deactivating, |_| {}),
-        with(ActiveState::Active, |unit| unit.load_state = LoadState::Masked),
-        with(ActiveState::Inactive, |unit| unit.load_state = LoadState::NotFound),
+        line_with(ActiveState::Activating, |_| {}),
+        line_with(ActiveState::Activating, |unit| unit.sub_state = "auto-restart".to_owned()),
+        line_with(ActiveState::Deactivating, |_| {}),
+        line_with(ActiveState::Active, |unit| unit.load_state = LoadState::Masked),
+        line_with(ActiveState::Inactive, |unit| unit.load_state = LoadState::NotFound),
     ];
 
     insta::assert_snapshot!(lines.join("\n"), @r"
@@ -267,13 +267,14 @@ fn absent_systemd_is_skipped_and_unresponsive_is_unknown() {
     let lines = [
         unit_line(&UnitObservation::NoSystemd { reason: "there is no D-Bus".to_owned() }),
         unit_line(&UnitObservation::Unavailable {
-            reason: "cannot query the state of cynosure.service: no answer within 10 s".to_owned(),
+            reason: "cannot query the state of cynosure.service: no response within 10 s"
+                .to_owned(),
             advice: "see whether it responds".to_owned(),
         }),
     ];
 
     insta::assert_snapshot!(lines.join("\n"), @r"
     SKIPPED: it cannot be observed or restarted: systemd is not running (there is no D-Bus); nothing to do if the worker was started by other means
-    UNKNOWN: cannot query the state of cynosure.service: no answer within 10 s; see whether it responds
+    UNKNOWN: cannot query the state of cynosure.service: no response within 10 s; see whether it responds
     ");
 }

@@ -31,11 +31,11 @@ fn rechecks_of_forbidden_items_back_off_until_stored() {
     let intervals = [2, 3, 4, 5].map(|number| quarantine(&mut ledger, number));
 
     assert_eq!(intervals, [1, 2, 3, 3]);
-    let row = ledger.item_failure(&ItemId::new("a")).unwrap().unwrap();
+    let row = ledger.item_report(&ItemId::new("a")).unwrap().unwrap();
     assert_eq!((row.quarantine_count, row.failed_at.is_some()), (4, true));
     let document = due_items(&ledger, Timestamp(i64::MAX)).remove(0).documents.remove(0);
     ledger.commit(&[stored_update(&document)], recheck, LATER).unwrap();
-    assert_eq!(ledger.item_failure(&ItemId::new("a")).unwrap().unwrap().quarantine_count, 0);
+    assert_eq!(ledger.item_report(&ItemId::new("a")).unwrap().unwrap().quarantine_count, 0);
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn requeueing_resets_the_backoff_and_respects_since() {
     assert_eq!(ledger.requeue(&since(Timestamp(LATER.0 + 1)), NOW).unwrap(), 0);
     assert_eq!(ledger.requeue(&since(LATER), NOW).unwrap(), 1);
     let quarantine_counts = ["a", "b"]
-        .map(|id| ledger.item_failure(&ItemId::new(id)).unwrap().unwrap().quarantine_count);
+        .map(|id| ledger.item_report(&ItemId::new(id)).unwrap().unwrap().quarantine_count);
     assert_eq!(quarantine_counts, [1, 0]);
     assert_eq!(ledger.requeue(&since(NOW), NOW).unwrap(), 2);
     let found =
@@ -96,7 +96,7 @@ fn the_last_response_is_kept_until_the_item_is_stored() {
 
     let last_response = |ledger: &Ledger| {
         ledger
-            .item_failure(&ItemId::new("a"))
+            .item_report(&ItemId::new("a"))
             .unwrap()
             .unwrap()
             .last_response
@@ -118,7 +118,7 @@ fn session_responses_are_separate_and_old_ones_are_pruned() {
     let failure =
         |body: &str| Failure::new(Cause::Server, "503").with_response(recorded_response(body));
     ledger.record_session_response(&failure("first"), NOW).unwrap();
-    ledger.record_session_response(&Failure::new(Cause::Timeout, "no reply"), NOW).unwrap();
+    ledger.record_session_response(&Failure::new(Cause::Timeout, "no response"), NOW).unwrap();
     ledger.record_session_response(&failure("last"), LATER).unwrap();
 
     let stored = ledger.session_response().unwrap().unwrap();
@@ -136,5 +136,5 @@ fn session_responses_are_separate_and_old_ones_are_pruned() {
         LedgerUpdate::Quarantined { item: item_row_id(&ledger, "a"), failure: failure("new") };
     commit_updates(&mut ledger, &[update]);
     assert_eq!(ledger.session_response().unwrap(), None);
-    assert!(ledger.item_failure(&ItemId::new("a")).unwrap().unwrap().last_response.is_some());
+    assert!(ledger.item_report(&ItemId::new("a")).unwrap().unwrap().last_response.is_some());
 }

@@ -6,7 +6,7 @@ fn document_ids(ids: &[&str]) -> Vec<DocumentId> {
     ids.iter().map(|&id| DocumentId::new(id)).collect()
 }
 
-/// FAULTS 47.
+/// FAULTS 47: ids that the server lists and does not find.
 #[test]
 fn missing_documents_are_recorded_as_gone() {
     let mut ledger = ledger_with_session(SessionKind::Full);

@@ -49,8 +49,8 @@ fn begin_session(ledger: &mut Ledger, id: &str, kind: SessionKind, started: Time
     ledger.set_session_folder("folder").unwrap();
 }
 
-/// `"t/m"` is message `m` of thread `t`; its blob is `m` too, or the text after a `=`. Its size is
-/// 4, or the number after a `:`; an empty one means no size.
+/// Parses entries: `"t/m"` is message `m` of thread `t`; its blob is `m` too, or the text after a
+/// `=`. Its size is 4, or the number after a `:`; `:` without a number means no size.
 fn listing_entries(names: &[&str]) -> Vec<ListingEntry> {
     let parse = |name: &&str| {
         let (item, document) = name.split_once('/').unwrap();
@@ -66,7 +66,7 @@ fn listing_entries(names: &[&str]) -> Vec<ListingEntry> {
     names.iter().map(parse).collect()
 }
 
-fn record_page(ledger: &mut Ledger, names: &[&str]) -> PageInserted {
+fn record_page(ledger: &mut Ledger, names: &[&str]) -> PageCounts {
     let next = ListingProgress::More(PageToken::new("more"));
     ledger.record_page(&listing_entries(names), &next, NOW).unwrap()
 }
@@ -87,7 +87,7 @@ fn describe_items(items: &[DueItem]) -> Vec<String> {
     lines.collect()
 }
 
-fn find_due(ledger: &Ledger, document: &str) -> PendingDocument {
+fn find_due(ledger: &Ledger, document: &str) -> DocumentRow {
     let items = due_items(ledger, LATER);
     let mut documents = items.into_iter().flat_map(|due| due.documents);
     documents.find(|pending| pending.id.as_str() == document).unwrap()
@@ -101,11 +101,11 @@ fn item_row_id(ledger: &Ledger, id: &str) -> ItemRowId {
     due_items(ledger, LATER).iter().find(|due| due.item.as_str() == id).unwrap().row_id
 }
 
-fn stored_update(pending: &PendingDocument) -> LedgerUpdate {
+fn stored_update(pending: &DocumentRow) -> LedgerUpdate {
     stored_update_as(pending, &format!("t/{}.eml", pending.row_id.0))
 }
 
-fn stored_update_as(pending: &PendingDocument, file: &str) -> LedgerUpdate {
+fn stored_update_as(pending: &DocumentRow, file: &str) -> LedgerUpdate {
     LedgerUpdate::Stored {
         document: pending.row_id,
         expected_blob: pending.blob.clone(),
@@ -132,7 +132,7 @@ fn store_documents(ledger: &mut Ledger, documents: &[&str]) {
     commit_updates(ledger, &updates);
 }
 
-/// Listed, stored, gone, quarantined.
+/// Returns the numbers of items: listed, stored, gone, quarantined.
 fn counts(ledger: &Ledger) -> [u64; 4] {
     let SessionCounts { listed, stored, gone, quarantined, .. } = ledger.session_counts().unwrap();
     [listed, stored, gone, quarantined]
@@ -144,7 +144,7 @@ fn a_session_goes_from_its_first_page_to_its_end() {
 
     assert_eq!(
         record_page(&mut ledger, &["a/1", "a/2", "b/3"]),
-        PageInserted { new_items: 2, new_documents: 3 }
+        PageCounts { new_items: 2, new_documents: 3 }
     );
     assert_eq!(ledger.open_session().unwrap().unwrap().page_token, Some(PageToken::new("more")));
     assert_eq!(ledger.cursor().unwrap(), None, "not before the listing is complete");
@@ -183,7 +183,7 @@ fn a_repeated_page_changes_nothing() {
     record_page(&mut ledger, &["a/1", "b/2"]);
     store_documents(&mut ledger, &["1"]);
 
-    assert_eq!(record_page(&mut ledger, &["a/1", "b/2", "b/2"]), PageInserted::default());
+    assert_eq!(record_page(&mut ledger, &["a/1", "b/2", "b/2"]), PageCounts::default());
 
     assert_eq!(counts(&ledger), [2, 1, 0, 0]);
     assert_eq!(describe_items(&due_items(&ledger, NOW)), ["b: 2"]);
@@ -200,7 +200,7 @@ fn a_stored_item_is_reassigned_only_for_a_new_document() {
 
     assert_eq!(
         record_page(&mut ledger, &["a/1", "b/2", "b/3"]),
-        PageInserted { new_items: 1, new_documents: 1 }
+        PageCounts { new_items: 1, new_documents: 1 }
     );
 
     assert_eq!(counts(&ledger), [1, 0, 0, 0]);
@@ -254,7 +254,7 @@ fn a_gone_document_is_refetched_when_listed_again() {
     record_page(&mut ledger, &["a/1"]);
     let update = gone_update(&ledger, "1");
     commit_updates(&mut ledger, &[update]);
-    assert_eq!(record_page(&mut ledger, &["a/1"]), PageInserted::default(), "it stays gone");
+    assert_eq!(record_page(&mut ledger, &["a/1"]), PageCounts::default(), "it stays gone");
     end_listing(&mut ledger);
     ledger.complete_session(&SessionId::new("session_1"), NOW).unwrap();
     begin_session(&mut ledger, "session_2", SessionKind::Full, NOW);

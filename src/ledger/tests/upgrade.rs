@@ -1,4 +1,4 @@
-//! Migration of ledgers of every older format, without loss of data.
+//! Migration of ledgers of every older schema version, without loss of data.
 
 use std::collections::BTreeMap;
 
@@ -50,7 +50,7 @@ fn a_version_1_ledger_is_migrated() {
     let failure = Failure::new(Cause::Forbidden, "403").with_response(response);
     let failed = LedgerUpdate::Failed { document: due_row_id(&ledger, "m3"), failure };
     ledger.commit(&[failed], RecheckPolicy { interval: DAY, max_interval: 7 * DAY }, now).unwrap();
-    let row = LedgerReader::open(&path).unwrap().unwrap().item_failure(&ItemId::new("forbidden"));
+    let row = LedgerReader::open(&path).unwrap().unwrap().item_report(&ItemId::new("forbidden"));
     let row = row.unwrap().unwrap();
     assert_eq!(row.next_attempt_at, Some(now.after(2 * DAY)), "it was quarantined once before");
     assert_eq!(row.last_response.map(|stored| stored.response.body).as_deref(), Some("no"));
@@ -81,7 +81,7 @@ fn a_version_2_ledger_is_migrated_without_loss() {
     }
 }
 
-/// The names of all columns, by table.
+/// Returns the names of all columns, by table.
 fn column_names(connection: &Connection) -> BTreeMap<String, Vec<String>> {
     let mut tables = connection
         .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
@@ -95,7 +95,7 @@ fn column_names(connection: &Connection) -> BTreeMap<String, Vec<String>> {
     names.into_iter().map(|name| (name.clone(), columns(&name))).collect()
 }
 
-/// The rows of each table as SQL literals, in the order of their keys, of those columns only.
+/// Returns the rows of each table, sorted, as SQL literals of these columns.
 fn table_rows(
     connection: &Connection,
     columns: &BTreeMap<String, Vec<String>>,

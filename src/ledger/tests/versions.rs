@@ -43,7 +43,7 @@ fn store_document_as(ledger: &mut Ledger, document: &str, file: &str) {
     commit_updates(ledger, &[update]);
 }
 
-/// FAULTS 44.
+/// FAULTS 44: a restored server has another blob under a known id.
 #[test]
 fn a_new_blob_of_a_known_id_is_fetched_and_the_old_kept() {
     let mut ledger = ledger_with_session(SessionKind::Full);
@@ -66,10 +66,10 @@ fn a_new_blob_of_a_known_id_is_fetched_and_the_old_kept() {
     };
     assert!(is_at("a/1.eml") && is_at("a/1.2.eml") && !is_at("a/1.3.eml") && !is_at("b/2.eml"));
     assert_eq!(ledger.count_stored_items().unwrap(), 2);
-    assert_eq!(record_page(&mut ledger, &["a/1=z"]), PageInserted::default(), "it is known now");
+    assert_eq!(record_page(&mut ledger, &["a/1=z"]), PageCounts::default(), "it is known now");
 }
 
-/// FAULTS 44.
+/// FAULTS 44: a restored server has another size under a known blob.
 #[test]
 fn a_new_size_of_a_known_blob_is_a_new_version() {
     let mut ledger = ledger_with_session(SessionKind::Full);
@@ -92,7 +92,7 @@ fn a_new_size_of_a_known_blob_is_a_new_version() {
     );
 }
 
-/// FAULTS 44.
+/// FAULTS 44: the server is restored during a session.
 #[test]
 fn a_version_in_the_same_session_is_counted_once() {
     let mut ledger = ledger_with_session(SessionKind::Full);
@@ -107,7 +107,7 @@ fn a_version_in_the_same_session_is_counted_once() {
     assert_eq!(stored_state(&ledger, "a", "1"), (Some("a/1.2.eml".to_owned()), 2));
 }
 
-/// FAULTS 48.
+/// FAULTS 48: the blob of a listed document changes before its download.
 #[test]
 fn a_pending_document_adopts_the_latest_listed_blob() {
     let mut ledger = ledger_with_session(SessionKind::Full);
@@ -130,7 +130,7 @@ fn a_pending_document_adopts_the_latest_listed_blob() {
     assert_eq!(blobs, ["a", "b", "c", "d"].map(|blob| (blob, Some(9))));
 }
 
-/// FAULTS 44.
+/// FAULTS 44: a restored server gives a known blob to another mail.
 #[test]
 fn a_known_blob_is_a_copy_only_when_sizes_match() {
     let mut ledger = ledger_with_session(SessionKind::Full);
@@ -166,13 +166,13 @@ fn returning_content_is_restored_from_its_old_file() {
     assert_eq!(stored_paths(&ledger), ["a/1.2.eml", "a/1.eml"]);
 }
 
-/// FAULTS 48.
+/// FAULTS 48: the blob of a listed document changes during its download.
 #[test]
 fn a_blob_changed_during_the_fetch_is_adopted() {
     let mut ledger = ledger_with_session(SessionKind::Full);
     record_page(&mut ledger, &["a/1=x:4"]);
     let listed = find_due(&ledger, "1");
-    let fetched = PendingDocument { blob: BlobId::new("y"), size: Some(6), ..listed.clone() };
+    let fetched = DocumentRow { blob: BlobId::new("y"), size: Some(6), ..listed.clone() };
     let LedgerUpdate::Stored { document, fetched_blob, size, file, length, sha256, .. } =
         stored_update(&fetched)
     else {
@@ -193,7 +193,7 @@ fn a_blob_changed_during_the_fetch_is_adopted() {
     );
 
     assert_eq!(counts(&ledger), [1, 1, 0, 0]);
-    assert_eq!(record_page(&mut ledger, &["a/1=y:6"]), PageInserted::default());
+    assert_eq!(record_page(&mut ledger, &["a/1=y:6"]), PageCounts::default());
     assert_eq!(
         (counts(&ledger), version_and_copy_counts(&ledger)),
         ([1, 1, 0, 0], [0, 0]),
@@ -201,7 +201,7 @@ fn a_blob_changed_during_the_fetch_is_adopted() {
     );
 }
 
-/// FAULTS 48.
+/// FAULTS 48: another blob is listed before the old one is recorded.
 #[test]
 fn a_fetch_overtaken_by_a_page_settles_nothing() {
     let mut ledger = ledger_with_session(SessionKind::Full);

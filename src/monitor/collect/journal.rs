@@ -77,11 +77,11 @@ fn run_journalctl(
         }
         format!("{JOURNALCTL} cannot be started: {error}")
     })?;
-    let read = read_output(&mut child, units, timeout);
+    let output = read_output(&mut child, units, timeout);
     // Also after a complete read, because the process may still run.
     child.kill().ok();
     let exit_status = child.wait();
-    let (errors, stderr) = read?;
+    let (errors, stderr) = output?;
     // A process that we killed after its output was complete has no exit code, and did not fail.
     let failed = exit_status.is_ok_and(|status| status.code().is_some_and(|code| code != 0));
     match stderr.lines().next() {
@@ -117,7 +117,7 @@ fn read_output(
     });
     let read = receiver.recv_timeout(timeout);
     let (errors, stderr) = read.map_err(|_timeout| {
-        format!("{JOURNALCTL}: no answer within {}", format_duration(timeout))
+        format!("{JOURNALCTL}: no response within {}", format_duration(timeout))
     })?;
     Ok((errors.map_err(|error| format!("{JOURNALCTL}: {error}"))?, stderr))
 }
@@ -237,6 +237,6 @@ mod tests {
 
         let error = run_journalctl(command, &units(), Duration::from_millis(20)).unwrap_err();
 
-        assert_eq!(error, "journalctl: no answer within 20 ms");
+        assert_eq!(error, "journalctl: no response within 20 ms");
     }
 }

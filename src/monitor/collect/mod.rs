@@ -53,19 +53,19 @@ pub struct CollectConfig {
 #[derive(Debug, Default)]
 pub struct Collectors {
     cpu_sampler: Arc<Mutex<CpuSampler>>,
-    sources: BusyFlag,
-    archives: BusyFlag,
-    system: BusyFlag,
+    sources_busy: BusyFlag,
+    archives_busy: BusyFlag,
+    system_busy: BusyFlag,
     /// By folder, so that a hanging disk does not keep another from being measured.
-    folders: Mutex<BTreeMap<PathBuf, BusyFlag>>,
-    journal: BusyFlag,
+    folders_busy: Mutex<BTreeMap<PathBuf, BusyFlag>>,
+    journal_busy: BusyFlag,
 }
 
 /// True while a collector runs.
 type BusyFlag = Arc<AtomicBool>;
 
 impl Collectors {
-    /// Collects everything that the watch, which made `findings`, does not cover.
+    /// Collects what the evaluation of `engine::watch`, which made `findings`, does not cover.
     #[must_use]
     pub fn collect_all(
         &self,
@@ -73,36 +73,35 @@ impl Collectors {
         findings: Vec<Finding>,
         now: Timestamp,
     ) -> HealthInputs {
-        let sources = start_collector(&self.sources, {
+        let source_task = start_collector(&self.sources_busy, {
             let (config, units) =
                 (config.clone(), sources::group_sources_by_unit(&config.unit, &findings));
             move || Ok(sources::collect_sources(&config, &units, now))
         });
-        let archives = start_collector(&self.archives, {
+        let archive_task = start_collector(&self.archives_busy, {
             let config = config.clone();
             move || Ok(config.find_archive_mismatches())
         });
-        let system = start_collector(&self.system, {
+        let system_task = start_collector(&self.system_busy, {
             let sampler = Arc::clone(&self.cpu_sampler);
             move || Ok(sampler.lock().unwrap_or_else(PoisonError::into_inner).sample())
         });
-        let measurements = self.start_disk_measurements(config);
+        let disk_tasks = self.start_disk_measurements(config);
         let units = units_with_journal(&findings);
-        let journal = (!units.is_empty()).then(|| {
+        let journal_task = (!units.is_empty()).then(|| {
             let (window, timeout) = (config.journal_window, config.timeout);
-            start_collector(&self.journal, move || {
+            start_collector(&self.journal_busy, move || {
                 journal::count_errors(&units, window, timeout, now)
             })
         });
-        let source_data: CollectResult<SourceData> = sources.wait(config.timeout);
+        let source_data: CollectResult<SourceData> = source_task.wait(config.timeout);
         // A hanging disk is reported by the measurement of its folder.
-        let archives = archives.wait(config.timeout).unwrap_or_default();
-        let system: CollectResult<HostMetrics> = system.wait(config.timeout);
-        let measurements = measurements
-            .into_iter()
-            .map(|(folder, measurement)| (folder, measurement.wait(config.timeout)));
+        let archive_mismatches = archive_task.wait(config.timeout).unwrap_or_default();
+        let system: CollectResult<HostMetrics> = system_task.wait(config.timeout);
+        let measurements =
+            disk_tasks.into_iter().map(|(folder, task)| (folder, task.wait(config.timeout)));
         let (disks, unmeasured_folders) = system::collect_disks(measurements);
-        let journal = journal.map(|journal| journal.wait(config.timeout));
+        let journal_errors = journal_task.map(|task| task.wait(config.timeout));
         let SourceData { sources, uncollected_reason, breakers, crash_loops, proxy_pool } =
             source_data.unwrap_or_else(|reason| SourceData::unknown(config, &reason));
         HealthInputs {
@@ -115,8 +114,8 @@ impl Collectors {
             proxy_pool,
             system: system.map(|system| HostMetrics { disks, ..system }),
             unmeasured_folders,
-            archive_mismatches: archives,
-            journal_errors: journal,
+            archive_mismatches,
+            journal_errors,
         }
     }
 
@@ -125,7 +124,7 @@ impl Collectors {
         &self,
         config: &CollectConfig,
     ) -> Vec<(PathBuf, CollectorTask<FsUsage>)> {
-        let mut busy_flags = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut busy_flags = self.folders_busy.lock().unwrap_or_else(PoisonError::into_inner);
         let folders = config.data_folders();
         busy_flags.retain(|folder, _| folders.contains(folder));
         let start = |folder: PathBuf| {
@@ -146,7 +145,7 @@ impl CollectConfig {
         self.sources.iter().filter_map(mismatch).collect()
     }
 
-    /// Returns the folders that we write to.
+    /// Returns the folders that the workers write to.
     fn data_folders(&self) -> Vec<PathBuf> {
         vec![self.state_dir.clone(), self.archive_dir.clone()]
     }
@@ -211,7 +210,7 @@ impl<T> CollectorTask<T> {
         match receiver.recv_timeout(timeout) {
             Ok(result) => result,
             Err(RecvTimeoutError::Timeout) => {
-                Err(format!("no answer within {}", format_duration(timeout)))
+                Err(format!("no response within {}", format_duration(timeout)))
             }
             Err(RecvTimeoutError::Disconnected) => Err("the collector crashed".to_owned()),
         }
@@ -230,7 +229,7 @@ mod tests {
 
         let first =
             start_collector(&busy, move || receiver.recv().map_err(|error| error.to_string()));
-        assert_eq!(first.wait(short), Err("no answer within 20 ms".to_owned()));
+        assert_eq!(first.wait(short), Err("no response within 20 ms".to_owned()));
         let second = start_collector(&busy, || Ok(()));
         assert_eq!(second.wait(short), Err("the previous collection has not ended yet".to_owned()));
 

@@ -56,7 +56,7 @@ impl SourceData {
     }
 }
 
-/// Groups the sources by the unit that runs them, according to the findings of the watch.
+/// Groups the sources by the unit that runs them, according to the findings of `engine::watch`.
 pub(super) fn group_sources_by_unit(unit: &str, findings: &[Finding]) -> SourcesByUnit {
     // The restarts of the shared unit count even if the unit is not found.
     let mut units = SourcesByUnit::from([(unit.to_owned(), BTreeSet::new())]);
@@ -77,7 +77,7 @@ pub(super) fn collect_sources(
 ) -> SourceData {
     let files: Vec<SourceFiles> =
         config.sources.iter().map(|source| read_source_files(config, source)).collect();
-    let recent_latencies = recent_requests(config, &files, now);
+    let recent_latencies = latencies_by_provider(config, &files, now);
     let sources = config.sources.iter().zip(&files).map(|(source, files)| {
         let recent_latency = recent_latencies.get(source.provider.as_str());
         let metrics = files.metrics.as_ref().map_err(String::clone);
@@ -101,7 +101,7 @@ fn read_source_files(config: &CollectConfig, source: &SourceIdentity) -> SourceF
         Ok(StateFile::Read(state)) => {
             Some(ExecutionState { pid: running_worker_pid(&dir, state.pid), ..*state })
         }
-        // The watch reports the reason.
+        // `engine::watch` reports the reason.
         Ok(StateFile::Absent | StateFile::Unreadable { .. } | StateFile::Newer { .. }) | Err(_) => {
             None
         }
@@ -163,8 +163,8 @@ fn to_counter_observation(
     }
 }
 
-/// Returns the latencies of the requests of the last minutes, by provider.
-fn recent_requests<'a>(
+/// Merges the latencies of the requests of the last minutes, by provider.
+fn latencies_by_provider<'a>(
     config: &'a CollectConfig,
     files: &[SourceFiles],
     now: Timestamp,

@@ -12,7 +12,7 @@ const STAT_FILE: &str = "/proc/stat";
 const MEMORY_FILE: &str = "/proc/meminfo";
 const LOAD_FILE: &str = "/proc/loadavg";
 
-/// Duration of the first CPU sample. A burst of less than this is no load.
+/// Duration of the first CPU sample. A shorter burst does not count as load.
 const FIRST_SAMPLE_PERIOD: Duration = Duration::from_secs(1);
 
 /// Minimum number of CPU ticks for a usage ratio: half a second of one processor.
@@ -33,11 +33,11 @@ struct CpuTicks {
 }
 
 impl CpuSampler {
-    /// Samples CPU and memory. Blocks for 1 s the first time.
+    /// Samples CPU and memory. Blocks for 1 s at the first call.
     pub(super) fn sample(&mut self) -> HostMetrics {
         let memory = fs_err::read_to_string(MEMORY_FILE).ok();
-        let memory = memory.as_deref().and_then(parse_memory_ratio);
-        HostMetrics { cpu_ratio: self.sample_cpu(), memory_ratio: memory, disks: Vec::new() }
+        let memory_ratio = memory.as_deref().and_then(parse_memory_ratio);
+        HostMetrics { cpu_ratio: self.sample_cpu(), memory_ratio, disks: Vec::new() }
     }
 
     fn sample_cpu(&mut self) -> Option<f64> {

@@ -45,7 +45,7 @@ enum HeaderModeName {
     None,
     RetryAfter,
     RateLimit,
-    RateLimitOld,
+    RateLimitLegacy,
     XRateLimit,
 }
 
@@ -105,7 +105,7 @@ fn read_server(
             ("none", HeaderModeName::None),
             ("retry-after", HeaderModeName::RetryAfter),
             ("ratelimit", HeaderModeName::RateLimit),
-            ("ratelimit-old", HeaderModeName::RateLimitOld),
+            ("ratelimit-old", HeaderModeName::RateLimitLegacy),
             ("x-ratelimit", HeaderModeName::XRateLimit),
         ],
     );
@@ -136,7 +136,7 @@ fn read_server(
         HeaderModeName::None => HeaderMode::None,
         HeaderModeName::RetryAfter => HeaderMode::RetryAfter,
         HeaderModeName::RateLimit => HeaderMode::RateLimit,
-        HeaderModeName::RateLimitOld => HeaderMode::RateLimitLegacy,
+        HeaderModeName::RateLimitLegacy => HeaderMode::RateLimitLegacy,
         HeaderModeName::XRateLimit => HeaderMode::XRateLimit(reset),
     };
     Some((LatencyModel { base, mean_tail }, header_mode, reset_semantics))

@@ -229,7 +229,7 @@ mod proptests {
 
     proptest! {
         #[test]
-        fn no_text_panics_the_parser(text in any::<String>()) {
+        fn parsing_any_text_never_panics(text in any::<String>()) {
             drop(parse_scenario(&text));
         }
 

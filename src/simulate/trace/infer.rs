@@ -267,7 +267,7 @@ fn infer_reset_semantics(
     };
     let limits = headers.iter().flat_map(|headers| &headers.limits);
     let resets: Vec<Duration> = limits.filter_map(|limit| Some(limit.reset?.delay)).collect();
-    let near = resets.iter().filter(|after| **after * 2 < window).count();
+    let near = resets.iter().filter(|delay| **delay * 2 < window).count();
     if near * 2 > resets.len() { ResetSemantics::NextUnit } else { ResetSemantics::FullQuota }
 }
 
@@ -282,7 +282,7 @@ fn infer_outages(records: &[TraceRecord]) -> Vec<SimulatedOutage> {
         next += run.len();
         let is_failing = run[0].class() == ResponseClass::Failed && run.len() >= OUTAGE_FAILURES;
         // An outage lasts until the next response that is not a failure, or the end of the trace.
-        let end = records.get(next).map_or(run[run.len() - 1].at, |after| after.at);
+        let end = records.get(next).map_or(run[run.len() - 1].at, |record| record.at);
         let duration = end.saturating_sub(run[0].at);
         if is_failing && duration >= OUTAGE_DURATION_MIN {
             outages.push(SimulatedOutage { start: run[0].at, duration });

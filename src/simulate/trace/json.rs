@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::config::{Diagnostic, closest_match};
 use crate::engine::Timestamp;
 use crate::simulate::trace::{
-    AT_ERROR, LATENCY_MS_MAX, LineLocator, MS_ERROR, RawRecord, STATUS_ERROR, TraceTime,
+    AT_ERROR, LATENCY_MS_MAX, MS_ERROR, RawRecord, STATUS_ERROR, TraceFile, TraceTime,
     parse_latency, parse_status,
 };
 
@@ -42,13 +42,15 @@ pub(super) fn format_record(
 }
 
 pub(super) fn parse_records(
-    locator: &LineLocator,
+    trace_file: &TraceFile,
     text: &str,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<RawRecord> {
-    let numbered =
+    let numbered_lines =
         (1..).zip(without_partial_line(text).lines()).filter(|(_, line)| !line.trim().is_empty());
-    numbered.filter_map(|(number, line)| parse_record(locator, number, line, diagnostics)).collect()
+    numbered_lines
+        .filter_map(|(number, line)| parse_record(trace_file, number, line, diagnostics))
+        .collect()
 }
 
 /// Returns the text without a last line that is incomplete, as after a power cut.
@@ -59,7 +61,7 @@ fn without_partial_line(text: &str) -> &str {
 }
 
 fn parse_record(
-    locator: &LineLocator,
+    trace_file: &TraceFile,
     line: usize,
     text: &str,
     diagnostics: &mut Vec<Diagnostic>,
@@ -69,11 +71,11 @@ fn parse_record(
         Err(error) => {
             let message =
                 "not a JSON object; write {\"at\": …, \"status\": …} on one line".to_owned();
-            diagnostics.push(locator.diagnostic(line, error.column().max(1), message));
+            diagnostics.push(trace_file.diagnostic(line, error.column().max(1), message));
             return None;
         }
     };
-    let mut report = |message: String| diagnostics.push(locator.diagnostic(line, 1, message));
+    let mut report = |message: String| diagnostics.push(trace_file.diagnostic(line, 1, message));
     for key in object.keys().filter(|key| !KEYS.contains(&key.as_str())) {
         let remedy = match closest_match(key, KEYS) {
             Some(suggestion) => format!("did you mean `{suggestion}`?"),

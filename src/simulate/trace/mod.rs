@@ -89,15 +89,15 @@ impl Trace {
     /// # Errors
     /// Returns all errors of the file at once.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ScenarioFileError> {
-        let locator = LineLocator { file: Arc::from(file) };
+        let trace_file = TraceFile { path: Arc::from(file) };
         let mut diagnostics = Vec::new();
-        let raw_records = json::parse_records(&locator, text, &mut diagnostics);
+        let raw_records = json::parse_records(&trace_file, text, &mut diagnostics);
         if diagnostics.is_empty() && raw_records.is_empty() {
             let message = "the trace is empty; write one line for each response".to_owned();
-            let location = Location::File(Arc::clone(&locator.file));
+            let location = Location::File(Arc::clone(&trace_file.path));
             diagnostics.push(Diagnostic { location, message });
         }
-        let records = sort_records(&locator, raw_records, &mut diagnostics);
+        let records = sort_records(&trace_file, raw_records, &mut diagnostics);
         if diagnostics.is_empty() {
             Ok(Self { records })
         } else {
@@ -144,15 +144,15 @@ impl TraceRecord {
     }
 }
 
-/// Builder of diagnostics that point to a line of one file.
-struct LineLocator {
-    file: Arc<Path>,
+/// Path of a trace, and the builder of diagnostics for its lines.
+struct TraceFile {
+    path: Arc<Path>,
 }
 
-impl LineLocator {
+impl TraceFile {
     fn diagnostic(&self, line: usize, column: usize, message: String) -> Diagnostic {
         Diagnostic {
-            location: Location::Line { file: Arc::clone(&self.file), line, column },
+            location: Location::Line { file: Arc::clone(&self.path), line, column },
             message,
         }
     }
@@ -161,27 +161,27 @@ impl LineLocator {
 /// Sorts the records by time and counts their times from the earliest. A trace may be written in
 /// the order of arrival, which is almost chronological.
 fn sort_records(
-    locator: &LineLocator,
+    trace_file: &TraceFile,
     raw_records: Vec<RawRecord>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<TraceRecord> {
     // The form of the first time is expected in all lines.
     let is_wall_clock = raw_records.first().is_some_and(|first| first.at.wall_clock_ms().is_some());
-    let (same, other): (Vec<RawRecord>, Vec<RawRecord>) = raw_records
+    let (same_form, other_form): (Vec<RawRecord>, Vec<RawRecord>) = raw_records
         .into_iter()
         .partition(|record| record.at.wall_clock_ms().is_some() == is_wall_clock);
-    for RawRecord { line, .. } in other {
+    for RawRecord { line, .. } in other_form {
         let message = "`at` is a date in one line and a number in another; use one form";
-        diagnostics.push(locator.diagnostic(line, 1, message.to_owned()));
+        diagnostics.push(trace_file.diagnostic(line, 1, message.to_owned()));
     }
-    let earliest = same.iter().map(|record| record.at).min_by(TraceTime::compare);
-    let mut records = Vec::with_capacity(same.len());
-    for RawRecord { line, at, status, latency, headers } in same {
+    let earliest = same_form.iter().map(|record| record.at).min_by(TraceTime::compare);
+    let mut records = Vec::with_capacity(same_form.len());
+    for RawRecord { line, at, status, latency, headers } in same_form {
         let elapsed = earliest.map_or(Duration::ZERO, |earliest| at.since(earliest));
         if elapsed > TRACE_DURATION_MAX {
             let message =
                 "`at` is more than a year after the first response; write seconds, or dates";
-            diagnostics.push(locator.diagnostic(line, 1, message.to_owned()));
+            diagnostics.push(trace_file.diagnostic(line, 1, message.to_owned()));
         }
         records.push(TraceRecord {
             at: elapsed,

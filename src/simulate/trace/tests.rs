@@ -59,13 +59,14 @@ fn a_record_has_its_headers_and_its_time_from_the_first() {
 #[test]
 fn only_a_partial_last_line_is_ignored() {
     let whole = "{\"at\": 1, \"status\": 200}\n";
-    let records = |text: &str| parse_trace("t.jsonl", text).map(|trace| trace.records().len());
+    let count_records =
+        |text: &str| parse_trace("t.jsonl", text).map(|trace| trace.records().len());
 
-    assert_eq!(records(&format!("{whole}{whole}")), Ok(2));
-    assert_eq!(records(&format!("{whole}{}", whole.trim_end())), Ok(2));
+    assert_eq!(count_records(&format!("{whole}{whole}")), Ok(2));
+    assert_eq!(count_records(&format!("{whole}{}", whole.trim_end())), Ok(2));
     for cut in 1..whole.len() - 1 {
-        assert_eq!(records(&format!("{whole}{}", &whole[..cut])), Ok(1), "{cut}");
-        assert!(records(&format!("{}\n{whole}", &whole[..cut])).is_err(), "{cut}");
+        assert_eq!(count_records(&format!("{whole}{}", &whole[..cut])), Ok(1), "{cut}");
+        assert!(count_records(&format!("{}\n{whole}", &whole[..cut])).is_err(), "{cut}");
     }
 }
 
@@ -206,7 +207,7 @@ mod proptests {
         }
 
         #[test]
-        fn no_text_panics_the_parser(text in any::<String>()) {
+        fn parsing_any_text_never_panics(text in any::<String>()) {
             drop(parse_trace("t.jsonl", &text).map(|trace| trace.infer_scenario(&HeaderNames::default())));
         }
 

@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(kept, query_response(&json!(["a", "],\"["])));
     }
 
-    /// FAULTS 53.
+    /// FAULTS 53: the server ignores `limit`.
     #[test]
     fn two_million_ids_are_truncated_to_five_hundred() {
         let mut truncator =

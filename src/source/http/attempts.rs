@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use crate::engine::{Cause, Failure};
 use crate::source::http::AttemptKind;
 
-/// Number of attempts of a request, and the time since when it fails.
+/// Number of attempts of a request, and the time of its first failure.
 #[derive(Debug, Default)]
 pub struct AttemptTracker {
     attempts: u32,
@@ -22,8 +22,8 @@ impl AttemptTracker {
         if self.attempts == 1 { first } else { AttemptKind::Retry }
     }
 
-    /// Records that the last attempt failed. After a timeout, the failing time starts at its
-    /// sending.
+    /// Records that the last attempt failed. The failing time of a timeout starts when the attempt
+    /// was sent.
     pub fn record_failure(&mut self, failure: &Failure) {
         let sent_at = if failure.cause == Cause::Timeout { self.last_sent_at } else { None };
         self.failing_since.get_or_insert_with(|| sent_at.unwrap_or_else(Instant::now));
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn failing_time_of_a_timeout_starts_at_its_sending() {
+    async fn failing_time_of_a_timeout_starts_when_it_was_sent() {
         use Cause::{Server, Timeout};
         for (causes, seconds) in
             [(&[Timeout][..], 61), (&[Timeout, Server], 72), (&[Timeout, Timeout, Timeout], 83)]

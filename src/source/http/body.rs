@@ -16,7 +16,7 @@ use crate::source::http::{BufferLimits, RequestLimits, host, transport};
 
 /// Time that one attempt has waited for the server, and bytes received in the current rate window.
 ///
-/// Time spent on our own disk does not count, because it is not the server's slowness.
+/// Time spent on our own disk does not count, because the server does not cause it.
 pub(super) struct TransferTimer<'a> {
     limits: &'a RequestLimits,
     elapsed: Duration,
@@ -34,10 +34,10 @@ impl<'a> TransferTimer<'a> {
     pub(super) async fn wait_for_head(
         &mut self,
         url: &Url,
-        sending: impl Future<Output = reqwest::Result<Response>>,
+        response: impl Future<Output = reqwest::Result<Response>>,
     ) -> Result<reqwest::Result<Response>, Failure> {
         let max_wait = self.limits.connect_timeout.saturating_add(self.limits.idle_timeout);
-        self.with_timeout(max_wait, url, sending).await
+        self.with_timeout(max_wait, url, response).await
     }
 
     /// Waits for the next chunk of a body; `None` is its end.

@@ -19,7 +19,7 @@ use crate::source::http::{ExpectedContent, host};
 /// Maximum bytes of an error response that are read. Problem details take one kilobyte.
 const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// Error of a request: an unexpected response, or none.
+/// Error of a request: an unexpected response, or no response.
 #[derive(Debug)]
 pub struct HttpError {
     pub failure: Failure,
@@ -95,15 +95,15 @@ pub(super) async fn read_error(
     let view = ResponseView { status, headers: &header_pairs, body: &text };
     let classification = classify_response(&view, rate_limits, context.scope, context.rules);
 
-    let encoded = is_compressed(headers);
+    let is_compressed = is_compressed(headers);
     let media_type = media_type(headers);
-    let quote = if encoded { None } else { error_message(&media_type, &text) };
+    let quote = if is_compressed { None } else { error_message(&media_type, &text) };
     let quote = quote.map(|quote| context.secrets.mask(&quote));
 
     let mut detail = format!("{status} from {}", host(response.url()));
     match quote {
         Some(quote) => detail.push_str(&format!(": \"{quote}\"")),
-        None if encoded => detail.push_str(": compressed, although not requested"),
+        None if is_compressed => detail.push_str(": compressed, although not requested"),
         None if status == 200 => {
             detail.push_str(&format!(": unexpected content type {media_type}"));
         }
@@ -136,9 +136,9 @@ pub(super) fn reclassify(
 
 impl ErrorContext<'_> {
     fn capture_response(&self, response: &ResponseView<'_>) -> RecordedResponse {
-        let headers = self.rules.iter().filter_map(|rule| rule.header.as_ref());
-        let named: Vec<&str> = headers.map(|header| header.name.as_str()).collect();
-        RecordedResponse::capture(response, &named, &self.secrets)
+        let rule_headers = self.rules.iter().filter_map(|rule| rule.header.as_ref());
+        let header_names: Vec<&str> = rule_headers.map(|header| header.name.as_str()).collect();
+        RecordedResponse::capture(response, &header_names, &self.secrets)
     }
 }
 
@@ -197,7 +197,7 @@ fn is_expected_type(media_type: &str, expected: ExpectedContent) -> bool {
 /// Returns a message to quote: a sentence of problem details (RFC 9457) or a line of plain text.
 fn error_message(media_type: &str, text: &str) -> Option<String> {
     #[derive(Deserialize)]
-    struct CredentialErrorKind {
+    struct ProblemDetails {
         detail: Option<String>,
         title: Option<String>,
         #[serde(rename = "type")]
@@ -205,7 +205,7 @@ fn error_message(media_type: &str, text: &str) -> Option<String> {
     }
 
     if media_type.contains("json") {
-        let problem: CredentialErrorKind = serde_json::from_str(text).ok()?;
+        let problem: ProblemDetails = serde_json::from_str(text).ok()?;
         return problem.detail.or(problem.title).or(problem.kind);
     }
     let line = text.lines().next().unwrap_or_default().trim();

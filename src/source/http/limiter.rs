@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 
-use crate::engine::rate_limit::{HeaderNames, RateLimitHeaders, ReplyOutcome, parse_headers};
+use crate::engine::rate_limit::{HeaderNames, RateLimitHeaders, ResponseOutcome, parse_headers};
 use crate::engine::{Failure, ThrottleStrikes, Timestamp};
 
 /// Rate limiter of one provider. It admits requests one by one and learns from the responses.
@@ -78,7 +78,7 @@ pub trait Permit: fmt::Debug {
     ///
     /// Returns the time until which the limiter is blocked, if the response blocked it or reports
     /// rate limiting. That time has already passed if the request was sent before the last wait.
-    fn record_outcome(&mut self, outcome: ReplyOutcome) -> Option<Timestamp>;
+    fn record_outcome(&mut self, outcome: ResponseOutcome) -> Option<Timestamp>;
 
     /// Returns the throttles of the document including this response, once its outcome is recorded.
     fn strikes(&self) -> Option<ThrottleStrikes> {
@@ -116,7 +116,7 @@ impl Permit for NoopPermit {
 
     fn record_retry_after(&mut self, _retry_after: Duration) {}
 
-    fn record_outcome(&mut self, _outcome: ReplyOutcome) -> Option<Timestamp> {
+    fn record_outcome(&mut self, _outcome: ResponseOutcome) -> Option<Timestamp> {
         None
     }
 }

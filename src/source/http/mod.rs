@@ -29,14 +29,13 @@ use url::{Origin, Url};
 
 pub use self::array_truncator::BufferLimits;
 pub use self::attempts::AttemptTracker;
+use self::body::TransferTimer;
+use self::error_response::ErrorContext;
 pub use self::error_response::HttpError;
 pub use self::limiter::{AttemptKind, Permit, RequestInfo, RequestLimiter, Unlimited};
 pub use self::proxies::{Proxy, ProxyMode, ProxyPoolHealth};
-
-use self::body::TransferTimer;
-use self::error_response::ErrorContext;
 use self::reconnect::ReconnectingClient;
-use crate::engine::rate_limit::ReplyOutcome;
+use crate::engine::rate_limit::ResponseOutcome;
 use crate::engine::{Cause, ErrorRule, Failure, RequestScope, Secrets, ThrottleStrikes, Timestamp};
 use crate::retry::{RetryPolicy, Retryable as _};
 use crate::source::{MetricsHandle, ResponseRecorder, Sink};
@@ -224,7 +223,9 @@ impl HttpClient {
         let context = self.error_context(request);
         let failure =
             error_response::reclassify(&response.headers, &response.body, &context, failure);
-        failure.retry_after.into_iter().for_each(|wait| response.permit.record_retry_after(wait));
+        if let Some(retry_after) = failure.retry_after {
+            response.permit.record_retry_after(retry_after);
+        }
         let blocked_until = response.permit.record_outcome(failure.cause.rate_limit_signal());
         failure.with_blocked_until(blocked_until)
     }
@@ -250,7 +251,7 @@ impl HttpClient {
             let streaming = self.send_request(request, Some(strikes), attempt, &mut timer).await?;
             let StreamingResponse { response, mut permit, latency } = streaming;
             // A body may take minutes, but the rate limit headers of the head are valid now.
-            permit.record_outcome(ReplyOutcome::Accepted);
+            permit.record_outcome(ResponseOutcome::Accepted);
             let result = body::stream_to(response, size, &mut timer, sink).await;
             self.inner.record_response(latency, result.as_ref().copied());
             match result {
@@ -344,11 +345,9 @@ impl HttpClient {
                     let context = self.error_context(request);
                     let mut error =
                         error_response::read_error(response, &rate_limits, timer, &context).await;
-                    error
-                        .failure
-                        .retry_after
-                        .into_iter()
-                        .for_each(|wait| permit.record_retry_after(wait));
+                    if let Some(retry_after) = error.failure.retry_after {
+                        permit.record_retry_after(retry_after);
+                    }
                     error.failure.blocked_until =
                         permit.record_outcome(error.failure.cause.rate_limit_signal());
                     error.failure = error.failure.with_strikes(permit.strikes());
@@ -453,7 +452,7 @@ impl ExpectedContent {
     }
 
     /// Rejects a URL over the 64 kB limit of HTTP crates: `TooLarge` for a document, whose URL is
-    /// fixed; `Challenge` for a listing, because the server made its URL.
+    /// fixed; `Challenge` for a listing, because the server supplied its URL.
     fn check_url(self, url: &Url) -> Result<(), Failure> {
         let Err(invalid) = Uri::try_from(url.as_str()) else { return Ok(()) };
         let length = url.as_str().len();
@@ -477,7 +476,7 @@ fn basic_credentials(username: &str, password: &SecretString) -> String {
 /// Records an aborted request: it counts for the server's health, not for its rate limit.
 fn on_aborted(mut permit: Box<dyn Permit>, failure: Failure) -> Failure {
     if has_reached_server(&failure) {
-        permit.record_outcome(ReplyOutcome::Failed);
+        permit.record_outcome(ResponseOutcome::Failed);
     }
     failure
 }

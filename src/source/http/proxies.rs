@@ -2,7 +2,7 @@
 //!
 //! Each account has one client per proxy. If a proxy does not let a request through, the next one
 //! is tried at once. This is not a retry, because the server was not reached. Only the proxies look
-//! up names, whatever their kind.
+//! up host names, whatever their kind.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -142,7 +142,7 @@ pub(super) enum ProxyClients {
 #[derive(Debug)]
 pub(super) struct ProxyClient {
     client: reqwest::Client,
-    /// True for an HTTP proxy, which reads requests to `http` URLs and may answer them itself.
+    /// True for an HTTP proxy, which reads requests to `http` URLs and may respond to them itself.
     is_http_proxy: bool,
 }
 
@@ -179,7 +179,7 @@ impl ProxyClients {
         }
     }
 
-    /// Starts building a request; it is the same for every proxy.
+    /// Returns the builder of a request that may be sent through any of the proxies.
     pub(super) fn request_builder(&self, method: Method, url: &Url) -> RequestBuilder {
         match self {
             Self::Direct(client) | Self::Pool { request_builder: client, .. } => {
@@ -269,7 +269,7 @@ async fn send_through(
         }
         Ok(response) => Ok(Ok(response)),
         Err(error) => match transport::proxy_failure(&error, host(url)) {
-            Some(failure) => Ok(Err(failure)),
+            Some(proxy_fault) => Ok(Err(proxy_fault)),
             None => Err(transport::to_failure(&error, host(url))),
         },
     }

@@ -57,7 +57,7 @@ impl ReconnectingClient {
         })
     }
 
-    /// Starts building a request; it is the same for every proxy.
+    /// Returns the builder of a request that may be sent through any of the proxies.
     pub(super) fn request_builder(&self, method: Method, url: &Url) -> RequestBuilder {
         self.current.borrow().clients.request_builder(method, url)
     }
@@ -81,12 +81,12 @@ impl ReconnectingClient {
         result
     }
 
-    /// Records the end of a request whose response head came after `latency`; `bytes` of its body
-    /// were used.
-    pub(super) fn record_response(&self, latency: Duration, bytes: Result<u64, &Failure>) {
+    /// Records the end of a request whose response head came after `latency`: the bytes received of
+    /// its body, or its failure.
+    pub(super) fn record_response(&self, latency: Duration, received: Result<u64, &Failure>) {
         self.metrics.update(|metrics| {
-            metrics.record_response(bytes.err().map(|failure| failure.cause), latency);
-            add_saturating(&mut metrics.requests.bytes_received, bytes.unwrap_or(0));
+            metrics.record_response(received.err().map(|failure| failure.cause), latency);
+            add_saturating(&mut metrics.requests.bytes_received, received.unwrap_or(0));
         });
     }
 

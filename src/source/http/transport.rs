@@ -13,7 +13,7 @@ use crate::engine::{Cause, Failure};
 use crate::source::http::RequestLimits;
 use crate::source::http::proxies::Proxy;
 
-/// Prefix of proxy errors, whose types are not public in hyper-util.
+/// Prefixes of proxy errors, whose types are not public in hyper-util.
 const TUNNEL_ERROR_PREFIX: &str = "tunnel error";
 const SOCKS_ERROR_PREFIX: &str = "SOCKS error";
 
@@ -54,7 +54,7 @@ pub(super) fn build_client(
         builder = builder.tls_certs_only([]);
     }
     if allowed_origins.iter().all(is_loopback) || proxy.is_some() {
-        // In particular no proxies from the environment.
+        // Clears all proxies, also those from the environment.
         builder = builder.no_proxy();
     }
     if let Some(proxy) = proxy {
@@ -188,7 +188,10 @@ fn classify_error(error: &reqwest::Error) -> (Cause, &'static str) {
     }
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "the list is open, and few of it are ours")]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the enum is non-exhaustive, and few kinds matter here"
+)]
 fn classify_io_error(error: &io::Error) -> Option<(Cause, &'static str)> {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Some((Cause::Connection, "nothing listens at")),
@@ -277,15 +280,15 @@ mod tests {
 
     use super::*;
 
-    /// Returns the failure of a request through a proxy that sends `answer` and closes the
+    /// Returns the failure of a request through a proxy that sends `response` and closes the
     /// connection.
-    async fn failure_through_proxy(answer: &'static [u8]) -> Failure {
+    async fn failure_through_proxy(response: &'static [u8]) -> Failure {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let _length = stream.read(&mut [0; 4096]).await.unwrap();
-            stream.write_all(answer).await.unwrap();
+            stream.write_all(response).await.unwrap();
         });
         let _installed = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
@@ -299,8 +302,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_proxy_error_is_not_blamed_on_the_server() {
-        for answer in [&b"HTTP/1.1 407 Who\r\n\r\n"[..], b"HTTP/1.1 502 No\r\n\r\n", b""] {
-            assert_eq!(failure_through_proxy(answer).await.cause, Cause::Proxy);
+        for response in [&b"HTTP/1.1 407 Who\r\n\r\n"[..], b"HTTP/1.1 502 No\r\n\r\n", b""] {
+            assert_eq!(failure_through_proxy(response).await.cause, Cause::Proxy);
         }
     }
 }

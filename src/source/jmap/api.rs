@@ -274,7 +274,7 @@ mod tests {
         }
     }
 
-    /// FAULTS 50.
+    /// FAULTS 50: "too many" in an error that is no throttle.
     #[test]
     fn a_description_does_not_make_a_rate_limit() {
         let error =

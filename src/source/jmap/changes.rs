@@ -18,8 +18,8 @@ use crate::source::jmap::page_token::{self, CycleDetector};
 use crate::source::jmap::session::JmapSession;
 use crate::source::{NextPage, Page, PollResult};
 
-/// Maximum number of changes in a poll. Enough to see past a few read marks; if there are more, a
-/// listing follows.
+/// Maximum number of changes in a poll. Enough to see whether anything is new besides a few emails
+/// marked as read; if there are more changes, a listing follows.
 const POLL_CHANGES_MAX: u32 = 50;
 
 /// Maximum number of ids in one list of a response; a server that sends more ignores `maxChanges`.

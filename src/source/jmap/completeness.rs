@@ -110,15 +110,15 @@ impl CompletenessCheck {
 
     fn shortfall(&self, end: ListEnd) -> Option<Shortfall> {
         let listed = self.listed.saturating_sub(end.vanished);
-        let beyond = |total: Option<u64>| total.unwrap_or_default().saturating_sub(listed);
+        let unlisted = |total: Option<u64>| total.unwrap_or_default().saturating_sub(listed);
         let shortfall =
-            Shortfall { at_end: beyond(end.total), at_start: beyond(self.total_at_start) };
+            Shortfall { at_end: unlisted(end.total), at_start: unlisted(self.total_at_start) };
         (shortfall != Shortfall { at_end: 0, at_start: 0 }).then_some(shortfall)
     }
 }
 
 fn early_end_message(after: impl fmt::Display, total: u64) -> String {
-    format!("the server's list ended after {after} of {total} mails")
+    format!("the server's list ended after {after} of {total} messages")
 }
 
 /// Check whether changes explain a shortfall.
@@ -161,9 +161,9 @@ impl ShortfallCheck<'_> {
 
     /// Returns how many emails may have been added to the list, and how many removed from it.
     async fn count_changes(&self, changes: &ChangesResponse) -> Result<(u64, u64), Failure> {
-        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        let added = count(changes.created.len());
-        let removed = count(changes.destroyed.iter().flatten().count());
+        let to_u64 = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let added = to_u64(changes.created.len());
+        let removed = to_u64(changes.destroyed.iter().flatten().count());
         let moved: Vec<String> = changes.updated.iter().flatten().cloned().collect();
         if !self.filter.can_match_later() || moved.is_empty() {
             return Ok((added, removed));
@@ -171,7 +171,7 @@ impl ShortfallCheck<'_> {
         let properties = self.filter.required_properties();
         let found = mail::find_emails(self.jmap, self.session, &moved, properties).await?;
         let matching = found.emails.iter().filter(|email| self.filter.matches(email)).count();
-        Ok((added + count(matching), removed + count(moved.len() - matching)))
+        Ok((added + to_u64(matching), removed + to_u64(moved.len() - matching)))
     }
 }
 
@@ -179,9 +179,9 @@ impl ShortfallCheck<'_> {
 mod tests {
     use super::*;
 
-    fn check_after(announced: Option<u64>, pages: &[(u64, Option<u64>)]) -> CompletenessCheck {
+    fn check_after(total_at_start: Option<u64>, pages: &[(u64, Option<u64>)]) -> CompletenessCheck {
         let mut check = CompletenessCheck::new("s");
-        check.record_initial_total(announced, Some("s"));
+        check.record_initial_total(total_at_start, Some("s"));
         pages.iter().for_each(|(count, index)| check.record_page(*count, *index));
         check
     }
@@ -203,8 +203,7 @@ mod tests {
     fn an_unreached_total_is_a_shortfall() {
         let check = check_after(Some(8), &[(4, Some(0))]);
 
-        let shortfall =
-            |there_now, there_before| Some(Shortfall { at_end: there_now, at_start: there_before });
+        let shortfall = |at_end, at_start| Some(Shortfall { at_end, at_start });
         assert_eq!(check.shortfall(list_end(9, 4)), shortfall(5, 4));
         // The total shrinks to the number listed.
         assert_eq!(check.shortfall(list_end(4, 4)), shortfall(0, 4));

@@ -56,7 +56,7 @@ async fn resolve_not_found(
         return Ok(FetchOutcome::Moved { blob: entry.blob, size: entry.size });
     }
     jmap.invalidate_session(session, None).await;
-    let message = format!("{}, but the mail itself is there", failure.message);
+    let message = format!("{}, but the message exists", failure.message);
     Err(Failure { response: failure.response, ..Failure::new(Cause::Server, message) })
 }
 

@@ -62,7 +62,7 @@ fn find_mailboxes(names: &[String], mailboxes: &[Mailbox]) -> Result<Vec<String>
     let paths = mailbox_paths(mailboxes);
     let mut ids = Vec::new();
     for name in names {
-        let before = ids.len();
+        let count_before = ids.len();
         for (mailbox, path) in mailboxes.iter().zip(&paths) {
             let has_role =
                 mailbox.role.as_ref().is_some_and(|role| role.eq_ignore_ascii_case(name));
@@ -70,9 +70,9 @@ fn find_mailboxes(names: &[String], mailboxes: &[Mailbox]) -> Result<Vec<String>
                 ids.push(mailbox.id.clone());
             }
         }
-        if ids.len() == before {
+        if ids.len() == count_before {
             let known = paths.join(", ");
-            let message = format!("there is no mailbox \"{name}\"; `mailboxes` may name: {known}");
+            let message = format!("there is no mailbox \"{name}\"; known mailboxes: {known}");
             return Err(Failure::new(Cause::NotFound, message));
         }
     }

@@ -76,7 +76,8 @@ struct QueryResponse {
     total: Option<u64>,
     /// Position of the first id in the server's list, if the server reports it.
     position: Option<u64>,
-    /// Number of the emails listed last that come after the start of these ids.
+    /// Number of emails listed already that come after the anchor: these ids contain them again,
+    /// unless they have vanished.
     #[serde(skip)]
     listed_after: u64,
 }
@@ -94,24 +95,26 @@ pub(super) async fn list_page(
         None => query.initial_position().await?,
     };
 
-    let mut found = query.query_after(&mut position, QueryTarget::Page).await?;
-    if found.ids.is_empty() {
-        found = query.query_after(&mut position, QueryTarget::ListEnd).await?;
+    let mut response = query.query_after(&mut position, QueryTarget::Page).await?;
+    if response.ids.is_empty() {
+        response = query.query_after(&mut position, QueryTarget::ListEnd).await?;
     }
-    let Some(last) = found.ids.last() else { return query.finish_listing(position, &found).await };
-    position.cycle_detector.step(last, found.ids.len())?;
-    let listed = position.next_position.saturating_sub(found.listed_after);
-    position.next_position = listed.saturating_add(to_u64(found.ids.len()));
-    position.completeness.rewind(found.listed_after);
-    position.anchors = pick_anchors(&found.ids);
+    let Some(last) = response.ids.last() else {
+        return query.finish_listing(position, &response).await;
+    };
+    position.cycle_detector.step(last, response.ids.len())?;
+    let listed = position.next_position.saturating_sub(response.listed_after);
+    position.next_position = listed.saturating_add(to_u64(response.ids.len()));
+    position.completeness.rewind(response.listed_after);
+    position.anchors = pick_anchors(&response.ids);
 
     let is_first = position.completeness.is_first_page();
     let mut seen = BTreeSet::new();
-    let ids: Vec<String> = found.ids.into_iter().filter(|id| seen.insert(id.clone())).collect();
-    position.completeness.record_page(to_u64(ids.len()), found.position);
+    let ids: Vec<String> = response.ids.into_iter().filter(|id| seen.insert(id.clone())).collect();
+    position.completeness.record_page(to_u64(ids.len()), response.position);
     let fetched = mail::find_emails(jmap, &session, &ids, mail::LIST_PROPERTIES).await?;
     if is_first {
-        position.completeness.record_initial_total(found.total, fetched.state.as_deref());
+        position.completeness.record_initial_total(response.total, fetched.state.as_deref());
     }
     let (refetched, missing) = position
         .missing
@@ -125,7 +128,7 @@ pub(super) async fn list_page(
             .map(Email::into_listed_document)
             .collect(),
         missing_documents: missing,
-        total_documents: found.total,
+        total_documents: response.total,
         next: NextPage::More(page_token::encode(&position)),
     })
 }
@@ -169,11 +172,11 @@ impl EmailQuery<'_> {
     async fn finish_listing(
         &self,
         mut position: QueryPosition,
-        found: &QueryResponse,
+        response: &QueryResponse,
     ) -> Result<Page, Failure> {
         let (jmap, session) = (self.jmap, self.session);
-        let total = found.total;
-        let end = ListEnd { total, index: found.position, vanished: found.listed_after };
+        let total = response.total;
+        let end = ListEnd { total, index: response.position, vanished: response.listed_after };
         if let Some(reason) =
             position.completeness.find_contradiction(jmap, session, self.filter, end).await?
         {
@@ -210,12 +213,12 @@ impl EmailQuery<'_> {
                 QueryTarget::ListEnd => QueryStart::At(&anchor.id),
             };
             match self.send(start, target).await {
-                Ok(mut found) => {
+                Ok(mut response) => {
                     if target == QueryTarget::ListEnd {
-                        found.skip_anchor(&anchor.id);
+                        response.skip_anchor(&anchor.id);
                     }
-                    found.listed_after = anchor.listed_after;
-                    return Ok(found);
+                    response.listed_after = anchor.listed_after;
+                    return Ok(response);
                 }
                 Err(error) if *error.error_type == *"anchorNotFound" => {}
                 // Apache James supports positions only.
@@ -238,22 +241,22 @@ impl EmailQuery<'_> {
         let step = u64::from(self.page_size());
         let mut start = position.next_position.saturating_sub(1);
         loop {
-            let mut found = self.send(QueryStart::Position(start), target).await?;
+            let mut response = self.send(QueryStart::Position(start), target).await?;
             let matching_anchor =
                 |id: &String| position.anchors.iter().find(|anchor| anchor.id == *id);
-            let matches = found.ids.iter().enumerate().rev();
-            let mut matches = matches.filter_map(|(at, id)| Some((at, matching_anchor(id)?)));
+            let ids_from_end = response.ids.iter().enumerate().rev();
+            let mut matches = ids_from_end.filter_map(|(at, id)| Some((at, matching_anchor(id)?)));
             if let Some((at, anchor)) = matches.next() {
                 let listed_after = anchor.listed_after;
                 let begin = start.saturating_add(to_u64(at + 1));
                 position.next_position = begin.saturating_add(listed_after);
-                found.position = Some(start);
-                found.skip_through(at);
-                if found.ids.is_empty() && target == QueryTarget::Page {
+                response.position = Some(start);
+                response.skip_through(at);
+                if response.ids.is_empty() && target == QueryTarget::Page {
                     // This is the end of the list, or the server returned a very short page.
-                    found = self.send(QueryStart::Position(begin), target).await?;
+                    response = self.send(QueryStart::Position(begin), target).await?;
                 }
-                return Ok(QueryResponse { listed_after, ..found });
+                return Ok(QueryResponse { listed_after, ..response });
             }
             if start == 0 {
                 return self.restart(position, target).await;
@@ -366,12 +369,13 @@ mod tests {
             let anchors = pick_anchors(&numbered_ids(count)).into_iter();
             anchors.map(|anchor| (anchor.id, anchor.listed_after)).collect::<Vec<_>>()
         };
-        let at = |id: &str, listed_after| (id.to_owned(), listed_after);
+        let anchor = |id: &str, listed_after| (id.to_owned(), listed_after);
 
-        let expected = [at("99", 0), at("98", 1), at("75", 24), at("50", 49), at("0", 99)];
+        let expected =
+            [anchor("99", 0), anchor("98", 1), anchor("75", 24), anchor("50", 49), anchor("0", 99)];
         assert_eq!(picked(100), expected);
-        assert_eq!(picked(2), [at("1", 0), at("0", 1)]);
-        assert_eq!(picked(1), [at("0", 0)]);
+        assert_eq!(picked(2), [anchor("1", 0), anchor("0", 1)]);
+        assert_eq!(picked(1), [anchor("0", 0)]);
         assert!(picked(0).is_empty());
     }
 }

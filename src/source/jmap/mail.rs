@@ -64,10 +64,10 @@ pub(super) async fn fetch_state(
     session: &Arc<JmapSession>,
 ) -> Result<Cursor, Failure> {
     #[derive(Deserialize)]
-    struct Stand {
+    struct StateOnly {
         state: String,
     }
-    let response: Stand = call(jmap, session, "Email/get", json!({"ids": []})).await?;
+    let response: StateOnly = call(jmap, session, "Email/get", json!({"ids": []})).await?;
     Ok(Cursor::new(response.state))
 }
 

@@ -29,7 +29,7 @@ pub(super) enum RefetchTiming {
 }
 
 impl MissingIds {
-    /// Adds a page's missing ids, and requests all of them once more when it is time. Returns the
+    /// Adds a page's missing ids, and requests all of them once more when that is due. Returns the
     /// emails found then, and the ids that are still missing.
     pub(super) async fn refetch(
         &mut self,
@@ -40,8 +40,8 @@ impl MissingIds {
         timing: RefetchTiming,
     ) -> Result<(Vec<Email>, Vec<DocumentId>), Failure> {
         self.0.extend(new_ids);
-        let is_time = timing == RefetchTiming::Now || DEFERRED_IDS_MAX < self.0.len();
-        if self.0.is_empty() || !is_time {
+        let is_due = timing == RefetchTiming::Now || DEFERRED_IDS_MAX < self.0.len();
+        if self.0.is_empty() || !is_due {
             return Ok((Vec::new(), Vec::new()));
         }
         let ids: Vec<String> = std::mem::take(&mut self.0).into_iter().collect();

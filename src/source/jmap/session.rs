@@ -111,14 +111,14 @@ fn parse_session(body: &[u8], base: Url, announced: Option<String>) -> Result<Jm
         let reported = core.and_then(|core| core.get(name)?.as_u64()).filter(|limit| 0 < *limit);
         reported.map_or(default, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
     };
-    let requests = limit("maxConcurrentRequests", DEFAULT_CONCURRENT_REQUESTS);
+    let max_concurrent = limit("maxConcurrentRequests", DEFAULT_CONCURRENT_REQUESTS);
 
     Ok(JmapSession {
         account,
         api_url,
         max_objects_in_get: limit("maxObjectsInGet", DEFAULT_OBJECTS_IN_GET),
         max_request_bytes: limit("maxSizeRequest", DEFAULT_REQUEST_BYTES),
-        request_permits: Semaphore::new(requests.min(Semaphore::MAX_PERMITS)),
+        request_permits: Semaphore::new(max_concurrent.min(Semaphore::MAX_PERMITS)),
         filter: OnceCell::new(),
         base_url: base,
         known_states: resource.state.into_iter().chain(announced).collect(),
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_session_error_says_why() {
+    fn an_invalid_session_error_gives_the_reason() {
         for (json, reason) in [
             ("[]", "invalid"),
             ("{}", "missing field"),

@@ -41,7 +41,8 @@ fn encode_attribute(key: &str, value: &str) -> Json {
     json!({ "key": key, "value": { "stringValue": value } })
 }
 
-/// Numbers of 64 bits are written as text, because many JSON parsers keep only 53 bits.
+/// Converts to nanoseconds since the epoch, as text, because many JSON parsers keep only 53 bits of
+/// a number.
 fn to_unix_nanos(at: Timestamp) -> String {
     (i128::from(at.0.max(0)) * 1_000_000).to_string()
 }

@@ -153,7 +153,7 @@ impl Breakers {
         self.record_named(name, Some(failure));
     }
 
-    /// Records that a call permitted by name was cancelled, or shows nothing.
+    /// Records that a call permitted by name was cancelled, or says nothing about the callee.
     pub fn record_abandoned(&self, name: &str) {
         if let Some(permit) = self.update(name, |synced, _| (synced.named_permit.take(), None)) {
             self.record_cancelled(name, permit);
@@ -193,14 +193,14 @@ impl Breakers {
         self.version.subscribe()
     }
 
-    /// Saves changes and applies those of other processes, if it is time.
-    pub async fn sync<W: Env>(&self, env: &W) {
+    /// Saves changes and applies those of other processes, if that is due.
+    pub async fn sync<E: Env>(&self, env: &E) {
         let job = self.next_job((self.clock)());
         self.run_job(job, env).await;
     }
 
     /// Saves all unsaved changes.
-    pub async fn save<W: Env>(&self, env: &W) {
+    pub async fn save<E: Env>(&self, env: &E) {
         let job = self.inner.borrow_mut().pending_write(&self.file);
         self.run_job(job, env).await;
     }
@@ -353,10 +353,10 @@ impl Breakers {
 
     fn next_job(&self, now: Timestamp) -> Option<SyncJob> {
         let mut inner = self.inner.borrow_mut();
-        let is_past = |at: Timestamp, interval| now < at || now.since(at) >= interval;
-        let is_check_due = is_past(inner.checked_at, SYNC_INTERVAL);
+        let has_elapsed = |at: Timestamp, interval| now < at || now.since(at) >= interval;
+        let is_check_due = has_elapsed(inner.checked_at, SYNC_INTERVAL);
         let has_changed = inner.breakers.values().any(SyncedBreaker::has_changed);
-        let is_save_due = is_past(inner.saved_at, COUNTS_SAVE_INTERVAL);
+        let is_save_due = has_elapsed(inner.saved_at, COUNTS_SAVE_INTERVAL);
         // While the file cannot be written, retry at every check.
         if (has_changed && (is_check_due || inner.last_error.is_none()))
             || (is_check_due && is_save_due)
@@ -379,7 +379,7 @@ impl Breakers {
         Some(SyncJob { file: Arc::clone(&self.file), kind: SyncKind::Read })
     }
 
-    async fn run_job<W: Env>(&self, job: Option<SyncJob>, env: &W) {
+    async fn run_job<E: Env>(&self, job: Option<SyncJob>, env: &E) {
         let Some(job) = job else { return };
         self.inner.borrow_mut().is_syncing = true;
         let guard = SyncGuard(self);

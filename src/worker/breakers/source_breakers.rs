@@ -154,13 +154,13 @@ impl SourceBreakers {
         self.breakers.subscribe()
     }
 
-    /// Saves changes and applies those of other processes, if it is time.
-    pub(in crate::worker) async fn sync<W: Env>(&self, env: &W) {
+    /// Saves changes and applies those of other processes, if that is due.
+    pub(in crate::worker) async fn sync<E: Env>(&self, env: &E) {
         self.breakers.sync(env).await;
     }
 
     /// Saves the counts before the process ends.
-    pub(in crate::worker) async fn save<W: Env>(&self, env: &W) {
+    pub(in crate::worker) async fn save<E: Env>(&self, env: &E) {
         self.breakers.save(env).await;
     }
 
@@ -197,7 +197,7 @@ impl CallPermit {
         CallSubject::Item(format!("{}/{item}", self.breakers.source))
     }
 
-    /// Records that the call shows nothing about the provider.
+    /// Records that the call says nothing about the provider.
     pub(in crate::worker) fn record_neutral(mut self) {
         let Some(permit) = self.permit.take() else { return };
         self.breakers.breakers.record_neutral(&self.breakers.provider, permit);

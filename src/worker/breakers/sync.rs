@@ -48,7 +48,7 @@ impl SyncJob {
     pub(super) fn run(self) -> Result<SyncResult, Failure> {
         match self.kind {
             SyncKind::Read => {
-                // An unreadable file is put aside by the next write.
+                // An unreadable file is moved aside by the next write.
                 let states = self.file.read()?.unwrap_or_default();
                 Ok(SyncResult { states, accepted: BTreeSet::new(), warning: None })
             }

@@ -96,11 +96,11 @@ async fn changes_before_the_first_save_are_in_the_file() {
     open_breaker(&other);
     other.sync(&RealEnv).await;
 
-    let openings = fixture.saved_state().open_periods();
+    let open_periods = fixture.saved_state().open_periods();
 
-    let (first, second) = (&openings[0], &openings[1]);
+    let (first, second) = (&open_periods[0], &open_periods[1]);
     assert_eq!(
-        (openings.len(), first.opened_at, first.generation, second.generation),
+        (open_periods.len(), first.opened_at, first.generation, second.generation),
         (2, NOW, 1, 4)
     );
     assert_eq!(first.reason, "5 failures in a row: 503 from example");
@@ -223,7 +223,7 @@ fn ledger_and_archive_have_their_own_breakers() {
 }
 
 #[test]
-fn failures_of_ours_do_not_open_the_provider_breaker() {
+fn neutral_failures_do_not_open_the_provider_breaker() {
     let fixture = BreakersFixture::new();
     let breakers = fixture.process();
     for cause in [Cause::RateLimit, Cause::Unauthorized, Cause::LocalNetwork, Cause::Storage] {
@@ -241,7 +241,7 @@ async fn a_waiter_proceeds_after_the_probe_of_another() {
     let [one, two] = ["one", "two"].map(|source| SourceBreakers::new(&breakers, "example", source));
     open_breaker(&breakers);
     fixture.advance(60);
-    let CallDecision::Admitted(probe) = one.try_acquire() else { panic!("it may try") };
+    let CallDecision::Admitted(probe) = one.try_acquire() else { panic!("a probe is due") };
     assert!(matches!(two.try_acquire(), CallDecision::ProbeInFlight));
 
     let waiting = two.call(RequestScope::Session, async { Ok(()) });
@@ -258,7 +258,7 @@ fn same_item_number_in_two_sources_counts_as_two_items() {
     for source in ["a", "b", "c", "d", "e"] {
         let source_breakers = SourceBreakers::new(&breakers, "example", source);
         let CallDecision::Admitted(permit) = source_breakers.try_acquire() else {
-            panic!("it is closed")
+            panic!("the breaker is closed")
         };
         permit.record_item_result(7, Some(&provider_down()));
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::engine::{BlobId, ItemId, ThrottleStrikes, Timestamp};
-use crate::ledger::{DocumentRowId, DueItem, ItemRowId, PendingDocument};
+use crate::ledger::{DocumentRow, DocumentRowId, DueItem, ItemRowId};
 use crate::source::DocumentRef;
 
 /// Task to fetch one document.
@@ -11,7 +11,7 @@ use crate::source::DocumentRef;
 pub(in crate::worker) struct FetchTask {
     pub item: ItemRowId,
     pub item_id: ItemId,
-    pub document_no: DocumentRowId,
+    pub document: DocumentRowId,
     /// Blob under which the ledger knew the document when the task was created.
     pub expected_blob: BlobId,
     pub document_ref: DocumentRef,
@@ -27,15 +27,15 @@ pub(in crate::worker) struct FetchTask {
 impl FetchTask {
     pub(super) fn new(
         item: &DueItem,
-        document: PendingDocument,
+        document: DocumentRow,
         strikes: ThrottleStrikes,
         now: Timestamp,
     ) -> Self {
-        let PendingDocument { row_id, id, blob, size, .. } = document;
+        let DocumentRow { row_id, id, blob, size, .. } = document;
         Self {
             item: item.row_id,
             item_id: item.item.clone(),
-            document_no: row_id,
+            document: row_id,
             expected_blob: blob.clone(),
             document_ref: DocumentRef { strikes, ..DocumentRef::new(id, blob, size) },
             control: ControlRequest::NotNeeded,

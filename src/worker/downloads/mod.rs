@@ -125,7 +125,7 @@ impl DownloadScheduler {
         }
         let mut task = self.queue.pop(self.slot_limit(concurrency))?;
         task.started_at = now;
-        if self.throttled_documents.needs_control(task.document_no) && self.in_flight_count == 0 {
+        if self.throttled_documents.needs_control(task.document) && self.in_flight_count == 0 {
             task.control = ControlRequest::Needed;
         }
         task.document_ref.is_suspect =
@@ -140,13 +140,13 @@ impl DownloadScheduler {
     /// Returns the request for a refill from the ledger, if one is due now.
     pub(super) fn take_refill_request(&mut self, now: Timestamp) -> Option<RefillRequest> {
         let may_have_untried = self.is_ledger_view_stale && !self.queue.has_untried();
-        let due = match self.refill {
+        let is_due = match self.refill {
             RefillState::Now => self.queue.has_room() || may_have_untried,
             RefillState::At(at) => at <= now || may_have_untried,
             RefillState::Exhausted => may_have_untried,
             RefillState::Running => false,
         };
-        due.then(|| {
+        is_due.then(|| {
             self.refill = RefillState::Running;
             self.is_ledger_view_stale = false;
             RefillRequest { limits: self.queue.request_limits(), skip: self.busy_items.clone() }
@@ -203,7 +203,7 @@ impl DownloadScheduler {
         now: Timestamp,
         sample: RandomSample,
     ) -> Option<Failure> {
-        let (item, document) = (task.item, task.document_no);
+        let (item, document) = (task.item, task.document);
         self.in_flight_count = self.in_flight_count.saturating_sub(1);
         self.queue.record_completed(&task);
         match result.as_ref().map_err(|failure| failure.strikes) {
@@ -240,7 +240,7 @@ impl DownloadScheduler {
         now: Timestamp,
         sample: RandomSample,
     ) -> Option<Failure> {
-        let (item, document) = (task.item, task.document_no);
+        let (item, document) = (task.item, task.document);
         let escalated = if self.is_item_specific_failure(task, &failure, now) {
             None
         } else {

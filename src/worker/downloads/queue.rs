@@ -86,7 +86,7 @@ impl FetchQueue {
     }
 
     /// Returns true if a task may be taken, given `slots` in all. Retries take at most half of
-    /// them, so that slow failures leave room for new mail and for a poll.
+    /// them, so that slow failures leave room for untried items and for a poll.
     pub(super) fn has_next(&self, slots: usize) -> bool {
         self.has_untried_queued() || self.has_retry_slot(slots)
     }

@@ -1,4 +1,4 @@
-//! Tests of the scheduler; each test supplies the answers of the ledger.
+//! Tests of the scheduler; each test supplies the due items of the ledger.
 
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::*;
 use crate::archive::{Archive, ArchiveMarker, ArchiveOwner};
 use crate::disk::MemoryDisk;
 use crate::engine::{BlobId, DocumentId, ItemId, LedgerId, ThrottleStrikes};
-use crate::ledger::{DocumentRowId, PendingDocument};
+use crate::ledger::{DocumentRow, DocumentRowId};
 
 const NOW: Timestamp = Timestamp(1_000_000);
 const MID_SAMPLE: RandomSample = RandomSample(u32::MAX / 2 + 1);
@@ -81,28 +81,28 @@ impl DownloadsFixture {
         batch.outcomes.iter().map(outcome_name).collect()
     }
 
-    /// Does one poll of the loop: requests a refill, or else returns the idle reason.
-    fn poll(&mut self) -> PollOutcome {
+    /// Does one iteration of the loop: requests a refill, or else returns the idle reason.
+    fn iterate(&mut self) -> Iteration {
         match self.downloads.take_refill_request(NOW) {
-            Some(request) => PollOutcome::RefillWanted(request.skip),
-            None => PollOutcome::Idle(self.downloads.idle_reason()),
+            Some(request) => Iteration::RefillRequested(request.skip),
+            None => Iteration::Idle(self.downloads.idle_reason()),
         }
     }
 }
 
 #[derive(Debug, PartialEq)]
-enum PollOutcome {
-    RefillWanted(BTreeSet<ItemRowId>),
+enum Iteration {
+    RefillRequested(BTreeSet<ItemRowId>),
     Idle(Option<IdleReason>),
 }
 
-/// Refill request that skips no items.
-fn refill_wanted() -> PollOutcome {
-    PollOutcome::RefillWanted(BTreeSet::new())
+/// Returns a refill request that skips no items.
+fn refill_without_skips() -> Iteration {
+    Iteration::RefillRequested(BTreeSet::new())
 }
 
 fn due_items(items: &[(i64, usize)]) -> Vec<DueItem> {
-    let document = |item: i64, index: usize| PendingDocument {
+    let document = |item: i64, index: usize| DocumentRow {
         row_id: DocumentRowId(item * 1000 + i64::try_from(index).unwrap()),
         id: DocumentId::new(format!("D{item}-{index}")),
         blob: BlobId::new(format!("B{item}-{index}")),
@@ -157,7 +157,7 @@ fn an_item_completes_with_its_last_document() {
 }
 
 #[test]
-fn items_settle_only_after_the_ledger_reread() {
+fn items_settle_only_after_the_ledger_is_read_again() {
     // The ledger returns a thread of a thousand messages in parts.
     let mut fixture = DownloadsFixture::with_items(&[(1, 1)]);
     let task = fixture.take();
@@ -165,33 +165,37 @@ fn items_settle_only_after_the_ledger_reread() {
     fixture.commit();
 
     assert_eq!(fixture.downloads.idle_reason(), None);
-    assert_eq!(fixture.poll(), refill_wanted());
+    assert_eq!(fixture.iterate(), refill_without_skips());
     fixture.downloads.enqueue(due_items(&[(1, 1)]), None, NOW);
     let task = fixture.take();
     fixture.complete(task);
     fixture.commit();
 
-    assert_eq!(fixture.poll(), refill_wanted());
+    assert_eq!(fixture.iterate(), refill_without_skips());
     fixture.downloads.enqueue(Vec::new(), None, NOW);
-    assert_eq!(fixture.poll(), PollOutcome::Idle(Some(IdleReason::AllSettled)));
+    assert_eq!(fixture.iterate(), Iteration::Idle(Some(IdleReason::AllSettled)));
 }
 
 #[test]
-fn skipped_items_are_requested_in_the_same_poll() {
+fn skipped_items_are_requested_after_their_commit() {
     let mut fixture = DownloadsFixture::with_items(&[(1, 1)]);
     fixture.downloads.request_refill();
-    assert_eq!(fixture.poll(), PollOutcome::RefillWanted(BTreeSet::from([ItemRowId(1)])));
+    assert_eq!(fixture.iterate(), Iteration::RefillRequested(BTreeSet::from([ItemRowId(1)])));
     fixture.downloads.enqueue(Vec::new(), None, NOW);
     let task = fixture.take();
     fixture.complete(task);
-    assert_eq!(fixture.poll(), PollOutcome::Idle(None), "it is not durable yet");
+    assert_eq!(fixture.iterate(), Iteration::Idle(None), "it is not durable yet");
     fixture.commit();
 
-    assert_eq!(fixture.poll(), refill_wanted(), "else the loop would sleep with work left");
+    assert_eq!(
+        fixture.iterate(),
+        refill_without_skips(),
+        "else the loop would sleep with work left"
+    );
 }
 
 #[test]
-fn a_partly_refused_partly_cancelled_item_is_requeued() {
+fn a_partly_failed_partly_cancelled_item_is_requested_again() {
     let mut fixture = DownloadsFixture::with_items(&[(1, 2)]);
     let (first, second) = (fixture.take(), fixture.take());
     fixture.fail(first, Cause::TooLarge);
@@ -199,7 +203,7 @@ fn a_partly_refused_partly_cancelled_item_is_requeued() {
 
     assert_eq!(fixture.commit(), ["failed", "completed"]);
 
-    assert_eq!(fixture.poll(), refill_wanted());
+    assert_eq!(fixture.iterate(), refill_without_skips());
 }
 
 #[test]
@@ -253,10 +257,10 @@ fn documents_that_fail_together_cost_their_item_one_attempt() {
         "{batch:?}"
     );
     fixture.downloads.on_committed(&batch.items(), batch.earliest_retry());
-    assert_eq!(fixture.poll(), refill_wanted());
+    assert_eq!(fixture.iterate(), refill_without_skips());
     fixture.downloads.enqueue(Vec::new(), batch.earliest_retry(), NOW);
     let until = batch.earliest_retry().expect("it has a time");
-    assert_eq!(fixture.poll(), PollOutcome::Idle(Some(IdleReason::AwaitingRetry(until))));
+    assert_eq!(fixture.iterate(), Iteration::Idle(Some(IdleReason::AwaitingRetry(until))));
     assert_eq!(fixture.downloads.next_refill_at(), Some(until));
 }
 
@@ -268,7 +272,7 @@ fn a_throttle_costs_an_item_nothing() {
     assert_eq!(fixture.fail(task, Cause::RateLimit), Some(Cause::RateLimit));
 
     assert!(fixture.downloads.take_due_batch(NOW).is_none());
-    assert_eq!(fixture.poll(), refill_wanted());
+    assert_eq!(fixture.iterate(), refill_without_skips());
 }
 
 #[test]
@@ -297,7 +301,7 @@ fn ten_forbidden_items_in_a_row_are_released() {
 
     assert_eq!(escalated, [Cause::Unauthorized]);
     assert!(fixture.downloads.take_due_batch(NOW).is_none(), "none is quarantined");
-    assert_eq!(fixture.poll(), refill_wanted(), "and all may be requested again");
+    assert_eq!(fixture.iterate(), refill_without_skips(), "and all may be requested again");
 }
 
 #[test]
@@ -305,7 +309,7 @@ fn a_cancelled_queue_frees_items_once_results_are_in() {
     let mut fixture = DownloadsFixture::with_items(&[(1, 2), (2, 1)]);
     let task = fixture.take();
     fixture.downloads.cancel_queued(NOW);
-    assert_eq!(fixture.poll(), PollOutcome::RefillWanted(BTreeSet::from([ItemRowId(1)])));
+    assert_eq!(fixture.iterate(), Iteration::RefillRequested(BTreeSet::from([ItemRowId(1)])));
 
     fixture.complete(task);
 
@@ -325,7 +329,7 @@ fn dropped_in_flight_items_are_free_but_fetched_ones_busy() {
     fixture.downloads.drop_in_flight();
 
     assert_eq!(fixture.downloads.in_flight(), 0);
-    assert_eq!(fixture.poll(), PollOutcome::RefillWanted(BTreeSet::from([ItemRowId(1)])));
+    assert_eq!(fixture.iterate(), Iteration::RefillRequested(BTreeSet::from([ItemRowId(1)])));
 }
 
 #[test]
@@ -349,14 +353,14 @@ fn a_clock_step_requests_a_refill() {
     let task = fixture.take();
     assert_eq!(fixture.fail(task, Cause::Server), None);
     assert_eq!(fixture.commit(), ["retry"]);
-    assert_eq!(fixture.poll(), refill_wanted());
+    assert_eq!(fixture.iterate(), refill_without_skips());
     let later = NOW.after(Duration::from_secs(10));
     fixture.downloads.enqueue(Vec::new(), Some(later), NOW);
-    assert_eq!(fixture.poll(), PollOutcome::Idle(Some(IdleReason::AwaitingRetry(later))));
+    assert_eq!(fixture.iterate(), Iteration::Idle(Some(IdleReason::AwaitingRetry(later))));
 
     fixture.downloads.request_refill();
 
-    assert_eq!(fixture.poll(), refill_wanted());
+    assert_eq!(fixture.iterate(), refill_without_skips());
 }
 
 #[test]
@@ -378,14 +382,14 @@ fn retries_hold_at_most_half_of_the_slots() {
 
         fixture.fail(taken.remove(0), Cause::Server);
         taken.extend(fixture.take_all(slots));
-        assert_eq!(taken.len(), limit, "one for the one that failed, of {slots}");
+        assert_eq!(taken.len(), limit, "a failed retry frees one slot of {slots}");
         fixture.complete(taken.remove(0));
         taken.extend(fixture.take_all(slots));
-        assert_eq!(taken.len(), limit, "one for the one that is stored, of {slots}");
+        assert_eq!(taken.len(), limit, "a stored retry frees one slot of {slots}");
 
         fixture.downloads.drop_in_flight();
         fixture.downloads.enqueue(due_retries(1..=20), None, NOW);
-        assert_eq!(fixture.take_all(slots).len(), limit, "dropped ones hold none of {slots}");
+        assert_eq!(fixture.take_all(slots).len(), limit, "dropped retries hold no slot of {slots}");
     }
 }
 
@@ -430,7 +434,7 @@ fn throttle_with_strikes(strikes: u32) -> Failure {
     Failure::new(Cause::RateLimit, "429").with_strikes(Some(ThrottleStrikes::restore(strikes)))
 }
 
-/// FAULTS 50.
+/// FAULTS 50: a document was throttled before a restart.
 #[test]
 fn strikes_of_an_earlier_process_are_continued() {
     let mut fixture = DownloadsFixture::new();
@@ -444,7 +448,7 @@ fn strikes_of_an_earlier_process_are_continued() {
     assert_eq!(strikes, [(2, 0), (1, 2)], "the throttled document comes last");
 }
 
-/// FAULTS 50.
+/// FAULTS 50: the server throttles one document again and again.
 #[test]
 fn a_documents_own_throttle_fails_its_item() {
     let mut fixture = DownloadsFixture::with_items(&[(1, 1)]);

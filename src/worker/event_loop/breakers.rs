@@ -6,7 +6,7 @@ use crate::source::Source;
 use crate::worker::breakers::OpenBreaker;
 use crate::worker::env::Env;
 
-impl<S: Source + 'static, W: Env> EventLoop<S, W> {
+impl<S: Source + 'static, E: Env> EventLoop<S, E> {
     /// Synchronises the breakers with other processes, and waits or resumes accordingly.
     pub(super) async fn check_breakers(&mut self) {
         self.breakers.sync(&*self.env).await;
@@ -47,7 +47,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
     /// Returns the time of the next synchronisation of the breakers; `None` while no breaker can
     /// end a wait or stop a request.
     pub(super) fn next_breaker_check(&self) -> Option<Timestamp> {
-        let matters = match self.machine.state {
+        let is_sync_needed = match self.machine.state {
             State::Error { .. } => self.open_breaker.is_some(),
             State::Working(_) => self.downloads.in_flight() > 0,
             State::Idle { .. }
@@ -55,6 +55,6 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
             | State::RateLimited { .. }
             | State::AuthFailed { .. } => false,
         };
-        matters.then(|| self.breakers.next_sync_at())
+        is_sync_needed.then(|| self.breakers.next_sync_at())
     }
 }

@@ -8,7 +8,7 @@ use crate::engine::{ClockReading, ClockStep, Timestamp};
 use crate::source::Source;
 use crate::worker::env::Env;
 
-impl<S: Source + 'static, W: Env> EventLoop<S, W> {
+impl<S: Source + 'static, E: Env> EventLoop<S, E> {
     /// Returns the current time, after shifting all timestamps of the loop to the current clock.
     pub(super) fn sync_clock(&mut self) -> Timestamp {
         let ClockReading { wall: now, booted_at } = self.env.time();

@@ -61,7 +61,7 @@ impl KnownGoodCheck {
     }
 }
 
-impl<S: Source + 'static, W: Env> EventLoop<S, W> {
+impl<S: Source + 'static, E: Env> EventLoop<S, E> {
     /// Defers a failure that would open a breaker or fail the session, until a known-good document
     /// was requested. Returns any other failure.
     pub(super) fn defer_for_known_good(

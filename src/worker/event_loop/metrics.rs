@@ -11,18 +11,19 @@ use crate::worker::commit_batch::BatchStats;
 use crate::worker::env::Env;
 use crate::worker::tasks::TaskResult;
 
-impl<S: Source + 'static, W: Env> EventLoop<S, W> {
+impl<S: Source + 'static, E: Env> EventLoop<S, E> {
     /// Counts the changes of a step of the machine.
     pub(super) fn record_step(&self, before: &StateMachine, step: &Step, now: Timestamp) {
         let next = &step.machine;
         let errors = next.error_count.saturating_sub(before.error_count);
-        let has_changed = before.status() != next.status();
-        let has_finished = step.effects.iter().any(|effect| matches!(effect, Effect::CloseSession));
+        let has_status_changed = before.status() != next.status();
+        let is_session_closed =
+            step.effects.iter().any(|effect| matches!(effect, Effect::CloseSession));
         self.metrics.update(|metrics| {
             metrics.advance_to(now);
             add_saturating(&mut metrics.lifecycle.errors, u64::from(errors));
-            add_saturating(&mut metrics.lifecycle.sessions_completed, u64::from(has_finished));
-            if has_changed {
+            add_saturating(&mut metrics.lifecycle.sessions_completed, u64::from(is_session_closed));
+            if has_status_changed {
                 metrics.record_status(next.status());
             }
         });
@@ -31,8 +32,8 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
     /// Takes over the counts of the ledger, and adds the increase to the metrics.
     pub(super) fn update_counts(&mut self, counts: SessionCounts) {
         // Lower counts belong to another session, which has listed something.
-        let is_another = counts.listed < self.counts.listed;
-        let before = if is_another { SessionCounts::default() } else { self.counts };
+        let is_other_session = counts.listed < self.counts.listed;
+        let before = if is_other_session { SessionCounts::default() } else { self.counts };
         let (before, after) = (item_totals(before), item_totals(counts));
         self.counts = counts;
         self.metrics.update(|metrics| metrics.record_item_totals(before, after));

@@ -100,10 +100,10 @@ pub struct LoopResult {
 
 /// Configuration and dependencies of the event loop.
 #[derive(Debug)]
-pub struct EventLoopConfig<S, W> {
+pub struct EventLoopConfig<S, E> {
     pub source: S,
-    pub env: Rc<W>,
-    pub store: StoreHandle<W>,
+    pub env: Rc<E>,
+    pub store: StoreHandle<E>,
     pub machine: StateMachine,
     /// Boot time of the host, by the wall clock at the time when the state machine was loaded.
     pub booted_at: Timestamp,
@@ -133,10 +133,10 @@ pub struct EventLoopConfig<S, W> {
 type TaskSet = FuturesUnordered<LocalBoxFuture<'static, TaskResult>>;
 
 #[expect(clippy::struct_excessive_bools, reason = "the flags are independent of each other")]
-struct EventLoop<S, W> {
+struct EventLoop<S, E> {
     source: Rc<S>,
-    env: Rc<W>,
-    store: StoreHandle<W>,
+    env: Rc<E>,
+    store: StoreHandle<E>,
     machine_config: MachineConfig,
     listing_retry: RetryPolicy,
     metrics: MetricsHandle,
@@ -175,7 +175,7 @@ struct EventLoop<S, W> {
     /// Boot time of the host, by the wall clock that the timestamps in the ledger are of.
     ledger_booted_at: Timestamp,
     /// Last failure with a response, until the response is stored.
-    unsaved_error_reply: Option<Failure>,
+    unsaved_error_response: Option<Failure>,
     /// Time of the last request that was not for an item: a poll, a page or a probe.
     last_request_at: Timestamp,
     state_saved_at: Timestamp,
@@ -202,8 +202,8 @@ enum Wakeup {
 }
 
 /// Runs the event loop of one source until it ends.
-pub async fn run_event_loop<S: Source + 'static, W: Env>(
-    config: EventLoopConfig<S, W>,
+pub async fn run_event_loop<S: Source + 'static, E: Env>(
+    config: EventLoopConfig<S, E>,
 ) -> LoopResult {
     let now = config.env.now();
     let needs_final_poll = config.mode == RunMode::Once && has_open_session(&config.machine);
@@ -245,7 +245,7 @@ pub async fn run_event_loop<S: Source + 'static, W: Env>(
         is_polling: false,
         booted_at: config.booted_at,
         ledger_booted_at: config.booted_at,
-        unsaved_error_reply: None,
+        unsaved_error_response: None,
         last_request_at: now,
         // Saved at once, so that readers see that a worker runs again.
         state_saved_at: Timestamp::default(),
@@ -258,7 +258,7 @@ pub async fn run_event_loop<S: Source + 'static, W: Env>(
     event_loop.run().await
 }
 
-impl<S: Source + 'static, W: Env> EventLoop<S, W> {
+impl<S: Source + 'static, E: Env> EventLoop<S, E> {
     async fn run(&mut self) -> LoopResult {
         self.open_breaker = self.breakers.open_breaker();
         self.metrics.update(SourceMetrics::record_start);
@@ -322,8 +322,9 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
     }
 
     fn next_wakeup_at(&self) -> Timestamp {
-        let publish = self.has_unsaved_changes.then(|| self.state_saved_at.after(PUBLISH_INTERVAL));
-        let download = if self.can_fetch() {
+        let publish_at =
+            self.has_unsaved_changes.then(|| self.state_saved_at.after(PUBLISH_INTERVAL));
+        let fetch_at = if self.can_fetch() {
             self.machine.active_throttle(self.env.now()).or_else(|| {
                 // Due items are not loaded before the probe has succeeded.
                 self.downloads.next_refill_at().filter(|_| self.probe == ProbeState::NotNeeded)
@@ -331,10 +332,15 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         } else {
             None
         };
-        let poll = (self.can_fetch() && !self.is_polling && self.downloads.has_only_retries())
+        let poll_at = (self.can_fetch() && !self.is_polling && self.downloads.has_only_retries())
             .then(|| self.machine.next_poll_at(&self.machine_config, self.env.now()));
-        let times =
-            [publish, download, self.downloads.batch_due_at(), self.next_breaker_check(), poll];
+        let times = [
+            publish_at,
+            fetch_at,
+            self.downloads.batch_due_at(),
+            self.next_breaker_check(),
+            poll_at,
+        ];
         times
             .into_iter()
             .flatten()

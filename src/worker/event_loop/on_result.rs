@@ -17,7 +17,7 @@ use crate::worker::env::Env;
 use crate::worker::store::RecordedPage;
 use crate::worker::tasks::TaskResult;
 
-impl<S: Source + 'static, W: Env> EventLoop<S, W> {
+impl<S: Source + 'static, E: Env> EventLoop<S, E> {
     pub(super) async fn on_task_result(&mut self, task_result: TaskResult) {
         self.report_storage_health(&task_result);
         self.record_attempt(&task_result);
@@ -47,10 +47,10 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
                 self.on_failure(RequestScope::Listing, failure).await;
             }
             TaskResult::Probed(Ok(())) => self.probe = ProbeState::NotNeeded,
-            TaskResult::DueItemsLoaded(Ok(batch)) => {
+            TaskResult::DueItemsLoaded(Ok(due)) => {
                 let now = self.env.now();
-                self.waiting_items = batch.waiting_items;
-                self.downloads.enqueue(batch.items, batch.next_due_at, now);
+                self.waiting_items = due.waiting_items;
+                self.downloads.enqueue(due.items, due.next_due_at, now);
             }
             TaskResult::Fetched { task, permit, result } => {
                 self.on_fetched(task, permit, result).await;
@@ -195,7 +195,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
             debug!(%cause, r#type = category, error = %failure, "ignored late error");
         }
         if failure.response.is_some() {
-            self.unsaved_error_reply = Some(failure.clone());
+            self.unsaved_error_response = Some(failure.clone());
         }
         self.handle_event(Event::Failed { scope, failure, sample }).await;
         if let (Some(breaker), State::Error { .. }) = (breaker, self.machine.state) {
@@ -209,7 +209,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
             && self.breakers.open_breaker_for(failure.cause, RequestScope::Item).is_some()
     }
 
-    /// Records in the breakers of ledger and archive if storage worked.
+    /// Records a success or failure of ledger and archive in their breakers.
     fn report_storage_health(&self, task_result: &TaskResult) {
         match task_result {
             TaskResult::Committed { result: Ok(_), .. } => self.breakers.record_storage_success(),

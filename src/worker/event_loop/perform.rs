@@ -14,7 +14,7 @@ use crate::worker::env::Env;
 use crate::worker::store::ListingNeeds;
 use crate::worker::tasks;
 
-impl<S: Source + 'static, W: Env> EventLoop<S, W> {
+impl<S: Source + 'static, E: Env> EventLoop<S, E> {
     pub(super) fn perform(&mut self, effect: Effect) {
         let now = self.env.now();
         match effect {

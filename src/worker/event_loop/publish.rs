@@ -31,7 +31,7 @@ pub(super) struct MetricsPublication {
     has_failed: bool,
 }
 
-impl<S: Source + 'static, W: Env> EventLoop<S, W> {
+impl<S: Source + 'static, E: Env> EventLoop<S, E> {
     pub(super) fn should_save(&self, next: &StateMachine) -> bool {
         let is_poll = next.state == State::Working(SyncPhase::Polling);
         self.machine.status() != next.status()
@@ -55,20 +55,20 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
             | State::RateLimited { .. }
             | State::AuthFailed { .. } => Some(machine.deadline(&self.machine_config)),
         };
-        let error_reply = self.unsaved_error_reply.take();
+        let error_response = self.unsaved_error_response.take();
         let metrics = self.take_due_metrics(has_left_status, now);
-        let (reply_result, result, metrics_result) = self
+        let (response_result, result, metrics_result) = self
             .store
             .with_store(move |store| {
-                let reply_result =
-                    error_reply.map_or(Ok(()), |failure| store.save_error_reply(&failure, now));
+                let response_result = error_response
+                    .map_or(Ok(()), |failure| store.save_error_response(&failure, now));
                 let result = store.save(left_status, &after, until, &progress, now);
-                (reply_result, result, metrics.map(|metrics| store.save_metrics(&metrics, now)))
+                (response_result, result, metrics.map(|metrics| store.save_metrics(&metrics, now)))
             })
             .await;
         self.record_metrics_result(metrics_result);
-        if let Err(failure) = reply_result {
-            // The response would have helped a person, but no work depends on it.
+        if let Err(failure) = response_result {
+            // The response would have helped an operator, but no work depends on it.
             warn!(
                 cause = %failure.cause, error = %failure,
                 "cannot save the server's error response"
@@ -100,16 +100,16 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         }
     }
 
-    /// Returns the metrics if it is time to write them.
+    /// Returns the metrics if they are due to be written.
     fn take_due_metrics(
         &mut self,
         has_left_status: bool,
         now: Timestamp,
     ) -> Option<Box<SourceMetrics>> {
         let publication = &mut self.metrics_publication;
-        let is_old = publication.published_at.after(METRICS_INTERVAL) <= now
+        let is_interval_over = publication.published_at.after(METRICS_INTERVAL) <= now
             || now < publication.published_at;
-        if !(has_left_status || is_old || publication.is_forced) {
+        if !(has_left_status || is_interval_over || publication.is_forced) {
             return None;
         }
         (publication.published_at, publication.is_forced) = (now, false);

@@ -13,10 +13,10 @@ use crate::worker::env::Env;
 use crate::worker::tasks::TaskResult;
 
 /// Longest time for fetches in flight to finish when the worker is asked to stop. Far below
-/// systemd's own limit of 90 s, since a person waits for it.
+/// systemd's own limit of 90 s, since an operator waits for it.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-impl<S: Source + 'static, W: Env> EventLoop<S, W> {
+impl<S: Source + 'static, E: Env> EventLoop<S, E> {
     /// Waits for fetches in flight, up to the timeout, and commits their results.
     pub(super) async fn shut_down(&mut self) {
         let timeout = if self.is_stuck() { Duration::ZERO } else { SHUTDOWN_TIMEOUT };

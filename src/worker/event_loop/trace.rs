@@ -6,18 +6,18 @@ use crate::worker::env::Env;
 use crate::worker::tasks::TaskResult;
 use crate::worker::tracer::FinishedRequest;
 
-impl<S: Source + 'static, W: Env> EventLoop<S, W> {
+impl<S: Source + 'static, E: Env> EventLoop<S, E> {
     pub(super) fn trace_result(&self, result: &TaskResult) {
-        let listing = |name, failure| FinishedRequest {
+        let without_item = |name, failure| FinishedRequest {
             name,
             item: None,
             started_at: self.last_request_at,
             failure,
         };
         let request = match result {
-            TaskResult::Polled(outcome) => listing("poll", outcome.as_ref().err()),
-            TaskResult::PageListed(outcome) => listing("page", outcome.as_ref().err()),
-            TaskResult::Probed(outcome) => listing("probe", outcome.as_ref().err()),
+            TaskResult::Polled(outcome) => without_item("poll", outcome.as_ref().err()),
+            TaskResult::PageListed(outcome) => without_item("page", outcome.as_ref().err()),
+            TaskResult::Probed(outcome) => without_item("probe", outcome.as_ref().err()),
             TaskResult::Fetched { task, result: outcome, .. } => FinishedRequest {
                 name: "fetch",
                 item: Some((task.item_id.as_str(), task.document_ref.document.as_str())),

@@ -11,12 +11,14 @@ use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use crate::disk::Durability;
-use crate::engine::rate_limit::{Block, RateLimitHeaders, ReplyOutcome, WaitReason, parse_headers};
+use crate::engine::rate_limit::{
+    Block, RateLimitHeaders, ResponseOutcome, WaitReason, parse_headers,
+};
 use crate::engine::{Cause, ClockReading, ClockStep, Failure, ThrottleStrikes, Timestamp};
 use crate::source::http::{AttemptKind, Permit, RequestInfo, RequestLimiter};
 use crate::state::{LimiterScope, ScopeState};
 use crate::worker::env::Env;
-use crate::worker::rate_limit::scope::{InFlight, ScopeDecision, ScopeLimiter, reply_health};
+use crate::worker::rate_limit::scope::{InFlight, ScopeDecision, ScopeLimiter, load_signal};
 use crate::worker::rate_limit::store::LimiterStore;
 use crate::worker::rate_limit::wait_guard::WaitGuard;
 use crate::worker::rate_limit::{BLOCKED_WAIT_MAX, PACED_WAIT_MAX, RateLimitConfig};
@@ -28,9 +30,9 @@ const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 const PEER_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Rate limiter of one provider.
-pub(super) struct ProviderLimiter<W: Env> {
+pub(super) struct ProviderLimiter<E: Env> {
     provider: String,
-    env: Rc<W>,
+    env: Rc<E>,
     store: Rc<RefCell<LimiterStore>>,
     config: RefCell<RateLimitConfig>,
     scopes: RefCell<BTreeMap<LimiterScope, ScopeLimiter>>,
@@ -48,8 +50,8 @@ struct PeerPresence {
 }
 
 /// Rate limiter as seen by one account.
-pub struct LimiterHandle<W: Env> {
-    limiter: Rc<ProviderLimiter<W>>,
+pub struct LimiterHandle<E: Env> {
+    limiter: Rc<ProviderLimiter<E>>,
     /// Account name, if the accounts of the provider have separate limits.
     account: Option<String>,
     /// Scopes of the waiting requests, one entry per request.
@@ -63,20 +65,20 @@ struct RequestCost {
     route: Option<String>,
 }
 
-struct RequestPermit<W: Env> {
-    limiter: Rc<ProviderLimiter<W>>,
+struct RequestPermit<E: Env> {
+    limiter: Rc<ProviderLimiter<E>>,
     scope_key: LimiterScope,
     in_flight: InFlight,
     attempt: AttemptKind,
     headers: RateLimitHeaders,
-    first_byte: Option<Duration>,
-    outcome: Option<ReplyOutcome>,
+    time_to_first_byte: Option<Duration>,
+    outcome: Option<ResponseOutcome>,
     /// Strikes of the document, if the request is for one.
     strikes: Option<ThrottleStrikes>,
 }
 
-impl<W: Env> LimiterHandle<W> {
-    pub(super) fn new(limiter: Rc<ProviderLimiter<W>>, account: Option<String>) -> Self {
+impl<E: Env> LimiterHandle<E> {
+    pub(super) fn new(limiter: Rc<ProviderLimiter<E>>, account: Option<String>) -> Self {
         Self { limiter, account, waiting: Rc::default() }
     }
 
@@ -91,7 +93,7 @@ impl<W: Env> LimiterHandle<W> {
     }
 }
 
-impl<W: Env> RequestLimiter for LimiterHandle<W> {
+impl<E: Env> RequestLimiter for LimiterHandle<E> {
     fn acquire<'a>(
         &'a self,
         request: RequestInfo<'a>,
@@ -107,7 +109,7 @@ impl<W: Env> RequestLimiter for LimiterHandle<W> {
                 in_flight,
                 attempt: request.attempt,
                 headers: RateLimitHeaders::default(),
-                first_byte: None,
+                time_to_first_byte: None,
                 outcome: None,
                 strikes: request.strikes,
             }) as Box<dyn Permit>)
@@ -131,10 +133,10 @@ impl<W: Env> RequestLimiter for LimiterHandle<W> {
     }
 }
 
-impl<W: Env> ProviderLimiter<W> {
+impl<E: Env> ProviderLimiter<E> {
     pub(super) fn new(
         provider: &str,
-        env: Rc<W>,
+        env: Rc<E>,
         store: Rc<RefCell<LimiterStore>>,
         config: &RateLimitConfig,
     ) -> Self {
@@ -226,7 +228,7 @@ impl<W: Env> ProviderLimiter<W> {
         }
     }
 
-    /// Asks to send one request, after merging the state of other processes.
+    /// Tries to admit one request, after merging the state of other processes.
     fn try_admit(
         &self,
         cost: &RequestCost,
@@ -306,22 +308,22 @@ impl<W: Env> ProviderLimiter<W> {
         scopes
     }
 
-    /// Records a reply and wakes the waiting requests.
-    fn record_reply(
+    /// Records a response and wakes the waiting requests.
+    fn record_response(
         &self,
         key: &LimiterScope,
         in_flight: &InFlight,
-        outcome: ReplyOutcome,
+        outcome: ResponseOutcome,
         headers: &RateLimitHeaders,
     ) -> Option<Timestamp> {
         let (now, sample) = (self.now(), self.env.random_sample());
         let mut scopes = self.scopes.borrow_mut();
         let scope = scopes.get_mut(key)?;
-        let block = scope.record_reply(in_flight, outcome, headers, now, sample);
+        let block = scope.record_response(in_flight, outcome, headers, now, sample);
         if let Some(block) = &block {
             log_block(key, block);
         }
-        // A block survives the process and a power cut.
+        // A block must survive the process and a power cut.
         let durability = if block.is_some() { Durability::Durable } else { Durability::Visible };
         let is_due = scope.persisted_at.after(WRITE_INTERVAL) <= now || now < scope.persisted_at;
         if block.is_some() || is_due || !self.is_alone(now) {
@@ -331,10 +333,10 @@ impl<W: Env> ProviderLimiter<W> {
         match (block, outcome) {
             (Some(block), _) => Some(block.until),
             // Throttled along with earlier requests: wait for the block these caused.
-            (None, ReplyOutcome::Throttled) => {
+            (None, ResponseOutcome::Throttled) => {
                 Some(scope.rate_limiter.current_block(now).map_or(now, |block| block.until))
             }
-            (None, ReplyOutcome::Accepted | ReplyOutcome::Failed) => None,
+            (None, ResponseOutcome::Accepted | ResponseOutcome::Failed) => None,
         }
     }
 
@@ -409,19 +411,19 @@ fn missing_scope_error() -> Failure {
     Failure::new(Cause::Unknown, "the rate limiter has no state for this scope")
 }
 
-impl<W: Env> fmt::Debug for ProviderLimiter<W> {
+impl<E: Env> fmt::Debug for ProviderLimiter<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProviderLimiter").field("provider", &self.provider).finish_non_exhaustive()
     }
 }
 
-impl<W: Env> Drop for ProviderLimiter<W> {
+impl<E: Env> Drop for ProviderLimiter<E> {
     fn drop(&mut self) {
         self.flush();
     }
 }
 
-impl<W: Env> fmt::Debug for LimiterHandle<W> {
+impl<E: Env> fmt::Debug for LimiterHandle<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LimiterHandle")
             .field("provider", &self.limiter.provider)
@@ -429,21 +431,21 @@ impl<W: Env> fmt::Debug for LimiterHandle<W> {
     }
 }
 
-impl<W: Env> Permit for RequestPermit<W> {
+impl<E: Env> Permit for RequestPermit<E> {
     fn record_head(&mut self, headers: RateLimitHeaders, latency: Duration) {
         self.headers = headers;
-        self.first_byte = Some(latency);
+        self.time_to_first_byte = Some(latency);
     }
 
     fn record_retry_after(&mut self, retry_after: Duration) {
         self.headers.retry_after = self.headers.retry_after.max(Some(retry_after));
     }
 
-    fn record_outcome(&mut self, outcome: ReplyOutcome) -> Option<Timestamp> {
+    fn record_outcome(&mut self, outcome: ResponseOutcome) -> Option<Timestamp> {
         if self.outcome.replace(outcome).is_some() {
             return None;
         }
-        if outcome == ReplyOutcome::Throttled
+        if outcome == ResponseOutcome::Throttled
             && let Some(strikes) = &mut self.strikes
         {
             *strikes = strikes.with_throttle(
@@ -453,26 +455,26 @@ impl<W: Env> Permit for RequestPermit<W> {
             if strikes.is_item_specific() {
                 // Other requests succeed: neither the throttle nor its headers concern the limit.
                 let headers = RateLimitHeaders::default();
-                return self.limiter.record_reply(
+                return self.limiter.record_response(
                     &self.scope_key,
                     &self.in_flight,
-                    ReplyOutcome::Failed,
+                    ResponseOutcome::Failed,
                     &headers,
                 );
             }
         }
-        self.limiter.record_reply(&self.scope_key, &self.in_flight, outcome, &self.headers)
+        self.limiter.record_response(&self.scope_key, &self.in_flight, outcome, &self.headers)
     }
 
     fn strikes(&self) -> Option<ThrottleStrikes> {
-        self.strikes.filter(|_| self.outcome == Some(ReplyOutcome::Throttled))
+        self.strikes.filter(|_| self.outcome == Some(ResponseOutcome::Throttled))
     }
 }
 
-impl<W: Env> Drop for RequestPermit<W> {
+impl<E: Env> Drop for RequestPermit<E> {
     fn drop(&mut self) {
-        if self.outcome.is_none() && self.first_byte.is_some() {
-            self.record_outcome(ReplyOutcome::Accepted);
+        if self.outcome.is_none() && self.time_to_first_byte.is_some() {
+            self.record_outcome(ResponseOutcome::Accepted);
         }
         let now = self.limiter.now();
         let mut scopes = self.limiter.scopes.borrow_mut();
@@ -480,13 +482,13 @@ impl<W: Env> Drop for RequestPermit<W> {
         if self.outcome.is_none() {
             scope.rate_limiter.record_cancelled(self.in_flight.token, now);
         }
-        let health =
-            reply_health(self.outcome, self.attempt, self.first_byte, &self.in_flight, now);
-        scope.release(&self.in_flight, health, now);
+        let signal =
+            load_signal(self.outcome, self.attempt, self.time_to_first_byte, &self.in_flight, now);
+        scope.release(&self.in_flight, signal, now);
     }
 }
 
-impl<W: Env> fmt::Debug for RequestPermit<W> {
+impl<E: Env> fmt::Debug for RequestPermit<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestPermit").field("scope", &self.scope_key).finish_non_exhaustive()
     }

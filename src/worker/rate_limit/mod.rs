@@ -45,30 +45,30 @@ impl RateLimitConfig {
 
 /// All rate limiters of a process.
 #[derive(Debug)]
-pub struct RateLimiters<W: Env> {
-    env: Rc<W>,
+pub struct RateLimiters<E: Env> {
+    env: Rc<E>,
     store: Rc<RefCell<LimiterStore>>,
-    limiters: RefCell<BTreeMap<String, Rc<ProviderLimiter<W>>>>,
+    limiters: RefCell<BTreeMap<String, Rc<ProviderLimiter<E>>>>,
 }
 
-impl<W: Env> RateLimiters<W> {
+impl<E: Env> RateLimiters<E> {
     /// Creates the limiters, which persist their state in `file`.
     #[must_use]
-    pub fn new(env: Rc<W>, file: LockedFile) -> Self {
+    pub fn new(env: Rc<E>, file: LockedFile) -> Self {
         let store = Rc::new(RefCell::new(LimiterStore::new(file)));
         Self { env, store, limiters: RefCell::default() }
     }
 
     /// Returns the limiter handle of an account for a provider.
     ///
-    /// A changed configuration applies to all users of the limiter.
+    /// A changed configuration applies to all accounts that share the limiter.
     #[must_use]
     pub fn handle_for(
         &self,
         provider: &str,
         account: &str,
         config: RateLimitConfig,
-    ) -> Rc<LimiterHandle<W>> {
+    ) -> Rc<LimiterHandle<E>> {
         let mut limiters = self.limiters.borrow_mut();
         let account = match config.provider.rate_limit_scope {
             RateLimitScope::Provider => None,

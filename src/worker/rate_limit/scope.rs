@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::{Mutex, Notify};
 
 use crate::engine::rate_limit::{
-    Block, Rate, RateLimitHeaders, RateLimitPolicy, RateLimitReply, RateLimiter, ReplyOutcome,
-    RequestToken, SendDecision, WaitReason,
+    Block, Rate, RateLimitHeaders, RateLimitPolicy, RateLimitResponse, RateLimiter, RequestToken,
+    ResponseOutcome, SendDecision, WaitReason,
 };
 use crate::engine::{
     ConcurrencyLimiter, LatencySample, LoadSignal, RandomSample, RetryBudget, RetryBudgetPolicy,
@@ -37,7 +37,7 @@ pub(super) struct ScopeLimiter {
     pub(super) next_admission_at: Option<Timestamp>,
     /// Time of the last write.
     pub(super) persisted_at: Timestamp,
-    /// True if a request was sent or answered since the last write.
+    /// True if a request was sent or its response recorded since the last write.
     pub(super) has_unsaved_changes: bool,
 }
 
@@ -46,7 +46,8 @@ pub(super) struct ScopeLimiter {
 pub(super) struct InFlight {
     pub(super) token: RequestToken,
     pub(super) sent_at: Timestamp,
-    pub(super) concurrent: u32,
+    /// Requests in flight when it was sent, including itself.
+    pub(super) concurrent_requests: u32,
     /// Number in the order of sending.
     pub(super) number: u64,
 }
@@ -134,7 +135,7 @@ impl ScopeLimiter {
                 ScopeDecision::Admitted(InFlight {
                     token,
                     sent_at: now,
-                    concurrent: self.in_flight,
+                    concurrent_requests: self.in_flight,
                     number,
                 })
             }
@@ -145,30 +146,30 @@ impl ScopeLimiter {
         }
     }
 
-    pub(super) fn record_reply(
+    pub(super) fn record_response(
         &mut self,
         in_flight: &InFlight,
-        outcome: ReplyOutcome,
+        outcome: ResponseOutcome,
         headers: &RateLimitHeaders,
         now: Timestamp,
         sample: RandomSample,
     ) -> Option<Block> {
         self.has_unsaved_changes = true;
-        if outcome == ReplyOutcome::Accepted {
+        if outcome == ResponseOutcome::Accepted {
             self.latest_accepted = self.latest_accepted.max(Some(in_flight.number));
         }
-        self.rate_limiter.record_reply(
+        self.rate_limiter.record_response(
             in_flight.token,
-            &RateLimitReply { outcome, headers },
+            &RateLimitResponse { outcome, headers },
             now,
             sample,
         )
     }
 
     /// Releases the slot of a request.
-    pub(super) fn release(&mut self, in_flight: &InFlight, health: LoadSignal, now: Timestamp) {
+    pub(super) fn release(&mut self, in_flight: &InFlight, signal: LoadSignal, now: Timestamp) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.concurrency.record_result(in_flight.sent_at, health, now);
+        self.concurrency.record_result(in_flight.sent_at, signal, now);
         self.changed.notify_waiters();
     }
 
@@ -182,26 +183,30 @@ impl ScopeLimiter {
     }
 }
 
-/// Returns what the end of a request shows about the load of the server.
-pub(super) fn reply_health(
-    outcome: Option<ReplyOutcome>,
+/// Returns the signal that the end of a request gives about the load of the server.
+pub(super) fn load_signal(
+    outcome: Option<ResponseOutcome>,
     attempt: AttemptKind,
-    first_byte: Option<Duration>,
+    time_to_first_byte: Option<Duration>,
     in_flight: &InFlight,
     now: Timestamp,
 ) -> LoadSignal {
-    match (outcome, first_byte) {
-        (Some(ReplyOutcome::Failed), _) => match attempt {
+    match (outcome, time_to_first_byte) {
+        (Some(ResponseOutcome::Failed), _) => match attempt {
             AttemptKind::First => LoadSignal::Overloaded,
             AttemptKind::Suspect => LoadSignal::ItemSpecificFailure,
             // The first attempt has been counted already.
             AttemptKind::Retry => LoadSignal::Neutral,
         },
-        (Some(ReplyOutcome::Accepted), Some(first_byte)) => LoadSignal::Completed(LatencySample {
-            time_to_first_byte: first_byte,
-            total: now.since(in_flight.sent_at).max(first_byte),
-            in_flight: in_flight.concurrent,
-        }),
-        (Some(ReplyOutcome::Accepted | ReplyOutcome::Throttled) | None, _) => LoadSignal::Neutral,
+        (Some(ResponseOutcome::Accepted), Some(time_to_first_byte)) => {
+            LoadSignal::Completed(LatencySample {
+                time_to_first_byte,
+                total: now.since(in_flight.sent_at).max(time_to_first_byte),
+                in_flight: in_flight.concurrent_requests,
+            })
+        }
+        (Some(ResponseOutcome::Accepted | ResponseOutcome::Throttled) | None, _) => {
+            LoadSignal::Neutral
+        }
     }
 }

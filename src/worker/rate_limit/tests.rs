@@ -8,7 +8,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
 use crate::config::RouteWeight;
-use crate::engine::rate_limit::{HeaderNames, Rate, RateLimitHeaders, RateLimitMode, ReplyOutcome};
+use crate::engine::rate_limit::{
+    HeaderNames, Rate, RateLimitHeaders, RateLimitMode, ResponseOutcome,
+};
 use crate::engine::{Cause, ClockReading, Failure, RandomSample, ThrottleStrikes, Timestamp};
 use crate::source::http::{AttemptKind, Permit, RequestInfo, RequestLimiter as _};
 use crate::state::LIMITERS_FILE;
@@ -101,7 +103,7 @@ fn throttle(permit: &mut Box<dyn Permit>, retry_after: Option<Duration>) -> Opti
         RateLimitHeaders { retry_after, ..RateLimitHeaders::default() },
         Duration::from_millis(1),
     );
-    permit.record_outcome(ReplyOutcome::Throttled)
+    permit.record_outcome(ResponseOutcome::Throttled)
 }
 
 fn accept(mut permit: Box<dyn Permit>) {
@@ -123,7 +125,7 @@ async fn late_throttle_after_the_wait_adds_no_wait() {
     assert_eq!(throttle(&mut third, None), Some(env.now()));
 }
 
-/// FAULTS 50.
+/// FAULTS 50: the server throttles one document again and again.
 #[tokio::test(start_paused = true)]
 async fn throttle_of_one_document_does_not_block_the_scope() {
     let (env, folder) = (paused_env(), tempfile::tempdir().unwrap());
@@ -140,9 +142,9 @@ async fn throttle_of_one_document_does_not_block_the_scope() {
     assert_eq!(throttle(&mut second, Some(3600 * SECOND)), None);
     assert!(second.strikes().is_some_and(ThrottleStrikes::is_item_specific));
     drop(second);
-    let asked_at = env.now();
+    let requested_at = env.now();
     accept(acquire(&limiter).await.unwrap());
-    assert!(env.now().since(asked_at) < SECOND);
+    assert!(env.now().since(requested_at) < SECOND);
 }
 
 /// FAULTS 50: an exhausted rate limit throttles every request.
@@ -228,16 +230,16 @@ async fn aborted_bodies_reduce_concurrency_not_rate() {
     for _ in 0..10 {
         let mut permit = acquire(&limiter).await.unwrap();
         permit.record_head(RateLimitHeaders::default(), Duration::from_millis(1));
-        assert_eq!(permit.record_outcome(ReplyOutcome::Accepted), None);
+        assert_eq!(permit.record_outcome(ResponseOutcome::Accepted), None);
         env.sleep_until(env.time().after(SECOND)).await;
-        assert_eq!(permit.record_outcome(ReplyOutcome::Failed), None);
+        assert_eq!(permit.record_outcome(ResponseOutcome::Failed), None);
     }
 
     let only = acquire(&limiter).await.expect("the limiter is not blocked");
     let mut second = Box::pin(acquire(&limiter));
     let no_slot = timeout(30 * SECOND, &mut second).await;
 
-    assert!(no_slot.is_err(), "of four slots, one is left");
+    assert!(no_slot.is_err(), "one of four slots remains");
     drop(only);
     assert!(second.await.is_ok());
 }
@@ -260,7 +262,7 @@ async fn ten_requests_duration(
     env: &PausedEnv,
     path: &str,
 ) -> Duration {
-    let began = env.now();
+    let started_at = env.now();
     for _ in 0..10 {
         accept(
             limiter
@@ -274,7 +276,7 @@ async fn ten_requests_duration(
                 .unwrap(),
         );
     }
-    env.now().since(began)
+    env.now().since(started_at)
 }
 
 fn fixed_rate(cap: f64) -> ProviderSettings {
@@ -319,13 +321,12 @@ async fn a_route_budget_is_separate_from_the_shared_one() {
 
 #[tokio::test(start_paused = true)]
 async fn accounts_share_a_limiter_unless_configured_per_account() {
-    for (shared_by, is_blocked) in
-        [(RateLimitScope::Provider, true), (RateLimitScope::Account, false)]
+    for (scope, is_blocked) in [(RateLimitScope::Provider, true), (RateLimitScope::Account, false)]
     {
         let (env, folder) = (paused_env(), tempfile::tempdir().unwrap());
         let limiters =
             RateLimiters::new(Rc::clone(&env), LockedFile::new(folder.path().join(LIMITERS_FILE)));
-        let limiter_config = config(ProviderSettings { rate_limit_scope: shared_by, ..provider() });
+        let limiter_config = config(ProviderSettings { rate_limit_scope: scope, ..provider() });
         let alice = limiters.handle_for("example", "alice", limiter_config.clone());
         let bob = limiters.handle_for("example", "bob", limiter_config);
 
@@ -334,26 +335,26 @@ async fn accounts_share_a_limiter_unless_configured_per_account() {
         drop(throttled);
 
         assert!(acquire(&alice).await.is_err());
-        assert_eq!(acquire(&bob).await.is_err(), is_blocked, "{shared_by:?}");
+        assert_eq!(acquire(&bob).await.is_err(), is_blocked, "{scope:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn clock_step_keeps_the_length_of_a_block() {
     let day = 86_400 * SECOND;
-    for set in [Timestamp::before as fn(Timestamp, Duration) -> Timestamp, Timestamp::after] {
+    for shift in [Timestamp::before as fn(Timestamp, Duration) -> Timestamp, Timestamp::after] {
         let (env, folder) = (paused_env(), tempfile::tempdir().unwrap());
         let limiter = handle(&env, folder.path(), provider());
         let mut throttled = acquire(&limiter).await.unwrap();
         let until = throttle(&mut throttled, Some(60 * SECOND)).unwrap();
         drop(throttled);
         env.sleep_until(env.time().after(30 * SECOND)).await;
-        let left = until.since(env.now());
+        let remaining = until.since(env.now());
 
-        env.booted_at.set(set(env.booted_at.get(), day));
+        env.booted_at.set(shift(env.booted_at.get(), day));
 
         let Err(failure) = acquire(&limiter).await else { panic!("the limiter is blocked") };
         let blocked_until = failure.blocked_until.expect("the failure has a deadline");
-        assert_eq!(blocked_until.since(env.now()), left);
+        assert_eq!(blocked_until.since(env.now()), remaining);
     }
 }

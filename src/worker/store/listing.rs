@@ -73,7 +73,7 @@ impl Store {
         self.ledger.begin_session(&NewSession { id, kind, started_at, start_cursor })
     }
 
-    pub(in crate::worker) fn restart_listing(&mut self) -> Result<(), Failure> {
+    pub(in crate::worker) fn reset_page_token(&mut self) -> Result<(), Failure> {
         self.ledger.reset_page_token()
     }
 

@@ -15,7 +15,7 @@ use crate::engine::{
     AccountId, Cause, ClockStep, Cursor, Failure, LedgerId, PageToken, RecheckPolicy, SessionId,
     StateMachine, Status, Timestamp,
 };
-use crate::ledger::{DueItem, Ledger, PendingDocument, SessionCounts, SessionKind, TransitionRow};
+use crate::ledger::{DocumentRow, DueItem, Ledger, SessionCounts, SessionKind, TransitionRow};
 use crate::retry::RetryPolicy;
 use crate::source::{DocumentRef, Listing};
 use crate::state::{self, ExecutionState, METRICS_FILE, StateFile};
@@ -105,7 +105,7 @@ pub struct OpenedStore {
     pub is_new: bool,
     /// Metrics counted so far.
     pub metrics: Box<SourceMetrics>,
-    /// Findings while opening that a person should know.
+    /// Findings while opening, for the operator.
     pub warnings: Vec<String>,
 }
 
@@ -155,8 +155,9 @@ impl Store {
         now: Timestamp,
     ) -> Result<OpenedStore, StartError> {
         let disk: Arc<dyn Disk> = Arc::new(RetryingDisk::new(Arc::new(RealDisk), retry.clone()));
-        ensure_folder(&*disk, dir)
-            .map_err(|error| StartError::Failed(storage_failure("make the folder", dir, &error)))?;
+        ensure_folder(&*disk, dir).map_err(|error| {
+            StartError::Failed(storage_failure("create the folder", dir, &error))
+        })?;
         let lock = FileLock::acquire(&dir.join(LOCK_FILE))?;
         let ledger = Ledger::open(&dir.join(LEDGER_FILE))?.with_retry(retry.clone());
         let archive_lock =
@@ -286,7 +287,7 @@ impl Store {
     }
 
     /// Stores the response of the server to a failed request of the listing or the session.
-    pub(super) fn save_error_reply(
+    pub(super) fn save_error_response(
         &mut self,
         failure: &Failure,
         now: Timestamp,
@@ -344,7 +345,7 @@ impl Store {
     pub(super) fn known_good_documents(&self, limit: usize) -> Result<Vec<DocumentRef>, Failure> {
         let known = self.ledger.known_good_documents(limit)?;
         let to_ref =
-            |document: PendingDocument| DocumentRef::new(document.id, document.blob, document.size);
+            |document: DocumentRow| DocumentRef::new(document.id, document.blob, document.size);
         Ok(known.into_iter().map(to_ref).collect())
     }
 
@@ -397,7 +398,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<SessionCounts, Failure> {
         let (files, intent) = published.unzip();
-        self.ledger.commit(&updates.into_outcomes(files.unwrap_or_default()), recheck, now)?;
+        self.ledger.commit(&updates.into_updates(files.unwrap_or_default()), recheck, now)?;
         if let Some(intent) = intent {
             self.archive.clear_intent(intent);
         }

@@ -1,4 +1,4 @@
-//! D-Bus daemon of a test.
+//! D-Bus daemon for tests.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -40,7 +40,7 @@ impl BusDaemon {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("dbus-daemon can be started; Debian has it in dbus-daemon");
+            .expect("dbus-daemon can be started (Debian package dbus-daemon)");
         let mut address = String::new();
         BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut address).unwrap();
         let address = address.trim().to_owned();

@@ -96,9 +96,9 @@ fn a_silent_systemd_does_not_block_the_caller() {
     let daemon = BusDaemon::start();
     let systemd = FakeSystemd::start(daemon.address(), SystemdBehaviour::Silent);
 
-    let error = bus(daemon.address(), Duration::from_millis(300)).restart_unit(&unit("cynosure"));
+    let result = bus(daemon.address(), Duration::from_millis(300)).restart_unit(&unit("cynosure"));
 
-    let error = error.unwrap_err();
+    let error = result.unwrap_err();
     assert!(matches!(error.kind, BusErrorKind::Timeout { .. }), "{error}");
     assert_eq!(systemd.restarts(), Vec::<String>::new());
 }
@@ -145,7 +145,7 @@ fn a_broken_bus_connection_is_retried_and_reported() {
 }
 
 #[test]
-fn the_bus_answers_a_thread_beside_a_runtime_that_is_blocked() {
+fn a_bus_query_works_beside_a_blocked_runtime() {
     let daemon = BusDaemon::start();
     let _systemd = FakeSystemd::start(daemon.address(), SystemdBehaviour::Allow);
     let bus = bus(daemon.address(), LONG_TIMEOUT);

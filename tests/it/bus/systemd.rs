@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use zbus::message::Type;
 use zbus::{Connection, Message, MessageStream, ObjectPath, Variant, connection};
 
-const NAME: &str = "org.freedesktop.systemd1";
+const BUS_NAME: &str = "org.freedesktop.systemd1";
 const UNIT: &str = "cynosure.service";
 const UNIT_PATH: &str = "/org/freedesktop/systemd1/unit/cynosure";
 const OTHER_PATH: &str = "/org/freedesktop/systemd1/unit/other";
@@ -37,16 +37,16 @@ impl FakeSystemd {
             restarts: Arc::clone(&restarts),
             main_pid: Arc::clone(&main_pid),
         };
-        let (ready, is_ready) = mpsc::channel();
+        let (ready_sender, ready_receiver) = mpsc::channel();
         let address = address.to_owned();
         std::thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let builder = connection::Builder::address(address.as_str()).name(NAME);
+                let builder = connection::Builder::address(address.as_str()).name(BUS_NAME);
                 let connection = builder.build().await.unwrap();
                 let mut calls = MessageStream::from(&connection);
-                ready.send(()).unwrap();
+                ready_sender.send(()).unwrap();
                 while let Some(Ok(call)) = calls.next().await {
                     if call.message_type() == Type::MethodCall {
                         state.respond(&connection, &call).await;
@@ -54,7 +54,7 @@ impl FakeSystemd {
                 }
             });
         });
-        is_ready.recv().unwrap();
+        ready_receiver.recv().unwrap();
         Self { restarts, main_pid }
     }
 
@@ -103,7 +103,7 @@ impl FakeSystemdState {
     async fn restart(&self, connection: &Connection, call: &Message) {
         let (header, body) = (call.header(), call.body());
         let (name, mode): (&str, &str) = body.deserialize().unwrap();
-        let refused = if self.behaviour == SystemdBehaviour::Deny {
+        let error_name = if self.behaviour == SystemdBehaviour::Deny {
             Some("org.freedesktop.DBus.Error.InteractiveAuthorizationRequired")
         } else if name != UNIT {
             Some("org.freedesktop.systemd1.NoSuchUnit")
@@ -112,8 +112,8 @@ impl FakeSystemdState {
         } else {
             None
         };
-        if let Some(error) = refused {
-            connection.reply_error(&header, error, &"refused").await.unwrap();
+        if let Some(error_name) = error_name {
+            connection.reply_error(&header, error_name, &"rejected").await.unwrap();
             return;
         }
         self.restarts.lock().unwrap().push(name.to_owned());

@@ -76,18 +76,18 @@ fn bodies(receiver: &HostileServer) -> Vec<Value> {
 }
 
 /// Returns all stored and printed text, which must not contain a secret.
-fn everything_stored_or_logged(home: &TestHome, ran: &[&ProgramOutput]) -> String {
+fn everything_stored_or_logged(home: &TestHome, outputs: &[&ProgramOutput]) -> String {
     let files = ["outbox.json", "alerts.json"];
     let paths = files.map(|name| home.path("state").join(name));
     let stored = paths.iter().filter_map(|path| fs_err::read_to_string(path).ok());
-    let printed = ran.iter().map(|ran| format!("{}{}", ran.stdout, ran.stderr));
+    let printed = outputs.iter().map(|output| format!("{}{}", output.stdout, output.stderr));
     stored.chain(printed).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_cause_is_notified_when_raised_and_when_resolved() {
-    let hook = accepting_receiver().await;
-    let home = home_with_receivers(&[("a", "json", hook.url.as_str())]);
+async fn each_alert_is_notified_when_firing_and_when_resolved() {
+    let receiver = accepting_receiver().await;
+    let home = home_with_receivers(&[("a", "json", receiver.url.as_str())]);
     write_state(&home, "work", &state_with_refused_credential());
 
     let first = cynosure(&home, &["check", "--alert"]).await;
@@ -102,7 +102,7 @@ async fn each_cause_is_notified_when_raised_and_when_resolved() {
         first.stdout
     );
     assert!(second.stdout.contains("no new notifications\n"), "{}", second.stdout);
-    let messages = bodies(&hook);
+    let messages = bodies(&receiver);
     let alert = |index: usize| &messages[index]["alerts"][0];
     assert_eq!(
         (messages.len(), &alert(0)["event"], &alert(1)["event"]),
@@ -154,7 +154,7 @@ async fn failing_receivers_block_nothing_and_get_alerts_later() {
     ] {
         assert!(first.stdout.contains(expected), "{}", first.stdout);
     }
-    // The retry delays are over, and one of them works again.
+    // Ends the retry delays; the receiver `broken` works again.
     let mut outbox: Value = serde_json::from_str(&home.read("state/outbox.json")).unwrap();
     for channel in outbox["channels"].as_object_mut().unwrap().values_mut() {
         channel["retry_at"] = Value::Null;
@@ -189,37 +189,37 @@ async fn failing_receivers_block_nothing_and_get_alerts_later() {
 async fn a_redirect_is_rejected_and_leaks_no_secret() {
     let elsewhere = accepting_receiver().await;
     let location = format!("Location: {}stolen\r\n", elsewhere.url);
-    let hook = HostileServer::always_sending(plain_response("307 There", &location, "")).await;
-    let home = home_with_receivers(&[("a", "json", hook.url.as_str())]);
+    let receiver = HostileServer::always_sending(plain_response("307 There", &location, "")).await;
+    let home = home_with_receivers(&[("a", "json", receiver.url.as_str())]);
 
-    let ran = cynosure(&home, &["alert", "test"]).await;
+    let output = cynosure(&home, &["alert", "test"]).await;
 
-    assert_eq!((ran.code, elsewhere.requests().len()), (Some(1), 0), "{ran:?}");
-    assert!(ran.stdout.contains("status 307: redirects are not followed"), "{}", ran.stdout);
-    assert!(!everything_stored_or_logged(&home, &[&ran]).contains(SECRET));
+    assert_eq!((output.code, elsewhere.requests().len()), (Some(1), 0), "{output:?}");
+    assert!(output.stdout.contains("status 307: redirects are not followed"), "{}", output.stdout);
+    assert!(!everything_stored_or_logged(&home, &[&output]).contains(SECRET));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_test_alert_is_sent_in_the_format_of_every_channel() {
-    let hooks = [
+    let receivers = [
         accepting_receiver().await,
         accepting_receiver().await,
         accepting_receiver().await,
         accepting_receiver().await,
     ];
     let home = home_with_receivers(&[
-        ("a", "json", hooks[0].url.as_str()),
-        ("b", "slack", hooks[1].url.as_str()),
-        ("c", "ntfy", hooks[2].url.as_str()),
+        ("a", "json", receivers[0].url.as_str()),
+        ("b", "slack", receivers[1].url.as_str()),
+        ("c", "ntfy", receivers[2].url.as_str()),
     ]);
     home.configure("shape = \"ntfy\"", "shape = \"ntfy\"\ntoken = { file = \"token\" }");
-    let ping = format!("[alert]\nping = \"{}ping\"", hooks[3].url);
+    let ping = format!("[alert]\nping = \"{}ping\"", receivers[3].url);
     home.configure("[alert]", &ping);
 
-    let ran = cynosure(&home, &["alert", "test"]).await;
+    let output = cynosure(&home, &["alert", "test"]).await;
 
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    insta::assert_snapshot!(ran.cells(), @"
+    assert_eq!(output.code, Some(0), "{output:?}");
+    insta::assert_snapshot!(output.cells(), @"
     CHANNEL | RESULT | DETAILS
     journal | ok | a line was logged
     ping | ok | accepted; check that it arrives
@@ -227,52 +227,52 @@ async fn a_test_alert_is_sent_in_the_format_of_every_channel() {
     webhook b | ok | accepted; check that it arrives
     webhook c | ok | accepted; check that it arrives
     ");
-    assert_eq!(bodies(&hooks[0])[0]["test"], true);
-    assert!(bodies(&hooks[1])[0]["text"].as_str().unwrap().starts_with("*cynosure on "));
-    let ntfy = &hooks[2].requests()[0];
+    assert_eq!(bodies(&receivers[0])[0]["test"], true);
+    assert!(bodies(&receivers[1])[0]["text"].as_str().unwrap().starts_with("*cynosure on "));
+    let ntfy = &receivers[2].requests()[0];
     let head = ntfy.head.to_lowercase();
     for header in ["authorization: bearer secret\r\n", "priority: 3\r\n", "title: cynosure on "] {
         assert!(head.contains(header), "{head}");
     }
     assert!(String::from_utf8_lossy(&ntfy.body).starts_with("This is a test"));
-    let ping = &hooks[3].requests()[0];
+    let ping = &receivers[3].requests()[0];
     assert_eq!((ping.head.split(' ').next(), ping.path()), (Some("GET"), "/ping"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_completed_session_sends_the_ping() {
-    let hook = accepting_receiver().await;
+    let receiver = accepting_receiver().await;
     let home = home_with_receivers(&[]);
-    home.configure("[alert]", &format!("[alert]\nping = \"{}\"", hook.url));
+    home.configure("[alert]", &format!("[alert]\nping = \"{}\"", receiver.url));
     write_state(&home, "work", &healthy_state());
-    let complete = |sessions: u32| {
+    let set_completed_sessions = |sessions: u32| {
         let metrics = format!("{{\"schema\":1,\"course\":{{\"sessions_completed\":{sessions}}}}}");
         home.write("state/work/figures.json", &metrics);
     };
 
     // Before the first session there is no metrics file.
     cynosure(&home, &["check", "--alert"]).await;
-    let mut pings = vec![hook.requests().len()];
+    let mut pings = vec![receiver.requests().len()];
     for sessions in [1, 1, 2, 2, 5] {
-        complete(sessions);
+        set_completed_sessions(sessions);
         cynosure(&home, &["check", "--alert"]).await;
-        pings.push(hook.requests().len());
+        pings.push(receiver.requests().len());
     }
     assert_eq!(pings, [0, 1, 1, 2, 2, 3], "several sessions between two checks send one ping");
 
     home.write("state/work/figures.json", "{\"schema\":");
     let unreadable = cynosure(&home, &["check", "--alert"]).await;
-    complete(5);
+    set_completed_sessions(5);
     cynosure(&home, &["check", "--alert"]).await;
 
     assert!(unreadable.stdout.contains("figures.json cannot be read"), "{}", unreadable.stdout);
-    assert_eq!((unreadable.code, hook.requests().len()), (Some(3), 3));
+    assert_eq!((unreadable.code, receiver.requests().len()), (Some(3), 3));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unreadable_data_resolves_no_alert_and_removal_does() {
-    let hook = accepting_receiver().await;
-    let home = home_with_receivers(&[("a", "json", hook.url.as_str())]);
+    let receiver = accepting_receiver().await;
+    let home = home_with_receivers(&[("a", "json", receiver.url.as_str())]);
     write_state(&home, "work", &state_with_refused_credential());
     cynosure(&home, &["check", "--alert"]).await;
     for broken in ["{\"schema\":", ""] {
@@ -281,7 +281,7 @@ async fn unreadable_data_resolves_no_alert_and_removal_does() {
     }
     fs_err::remove_file(home.path("state/work/execution_state.json")).unwrap();
     cynosure(&home, &["check", "--alert"]).await;
-    let messages = bodies(&hook);
+    let messages = bodies(&receiver);
     let alerts = |message: &Value| message["alerts"].as_array().unwrap().clone();
     let is_resolved = |alert: &Value| {
         alert["event"] == "resolved" && alert["key"] == "execution.credential_refused"
@@ -291,7 +291,7 @@ async fn unreadable_data_resolves_no_alert_and_removal_does() {
     home.configure("[source.work]", "[source.other]");
     let last = cynosure(&home, &["check", "--alert"]).await;
 
-    let sent = bodies(&hook).into_iter().flat_map(|body| alerts(&body)).collect::<Vec<_>>();
+    let sent = bodies(&receiver).into_iter().flat_map(|body| alerts(&body)).collect::<Vec<_>>();
     let resolved =
         sent.iter().find(|alert| is_resolved(alert)).unwrap_or_else(|| panic!("{last:?}"));
     assert_eq!(resolved["resolved_reason"], "it is no longer in the configuration");
@@ -299,8 +299,8 @@ async fn unreadable_data_resolves_no_alert_and_removal_does() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_failing_sources_are_one_message() {
-    let hook = accepting_receiver().await;
-    let home = home_with_receivers(&[("a", "json", hook.url.as_str())]);
+    let receiver = accepting_receiver().await;
+    let home = home_with_receivers(&[("a", "json", receiver.url.as_str())]);
     let mut text = home.read("config.toml");
     for number in 0..199 {
         text.push_str(&format!(
@@ -312,10 +312,10 @@ async fn two_hundred_failing_sources_are_one_message() {
     home.write("config.toml", &text);
     write_state(&home, "work", &state_with_refused_credential());
 
-    let ran = cynosure(&home, &["check", "--alert"]).await;
+    let output = cynosure(&home, &["check", "--alert"]).await;
 
-    let messages = bodies(&hook);
-    assert_eq!((ran.code, messages.len()), (Some(2), 1), "{}", ran.stderr);
+    let messages = bodies(&receiver);
+    assert_eq!((output.code, messages.len()), (Some(2), 1), "{}", output.stderr);
     assert_eq!(messages[0]["alerts"].as_array().unwrap().len(), 200);
     let host = messages[0]["host"].as_str().unwrap();
     assert_eq!(messages[0]["subject"], format!("cynosure on {host}: CRITICAL: 200 alerts"));
@@ -323,10 +323,11 @@ async fn two_hundred_failing_sources_are_one_message() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_monitor_notifies_once_and_publishes_its_findings() {
-    let hook = accepting_receiver().await;
+    let receiver = accepting_receiver().await;
     let slow = silent_server();
     let slow = format!("http://{}/", slow.local_addr().unwrap());
-    let home = home_with_receivers(&[("a", "json", hook.url.as_str()), ("slow", "json", &slow)]);
+    let home =
+        home_with_receivers(&[("a", "json", receiver.url.as_str()), ("slow", "json", &slow)]);
     home.configure("400ms", "10m");
     home.configure("max_retries = 0", "max_retries = 0\nhealth_check_interval = \"10ms\"");
     home.configure("[alert]", "[monitor]\ninterval = \"10ms\"\n[alert]");
@@ -355,7 +356,7 @@ async fn the_monitor_notifies_once_and_publishes_its_findings() {
     .await
     .unwrap();
 
-    let messages = bodies(&hook);
+    let messages = bodies(&receiver);
     assert_eq!(messages.len(), 2, "{messages:#?}");
     let health: Value = serde_json::from_str(&home.read("state/health.json")).unwrap();
     assert_eq!((&health["schema"], &health["report"]["level"]), (&1.into(), &"HEALTHY".into()));
@@ -366,8 +367,8 @@ async fn the_monitor_notifies_once_and_publishes_its_findings() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_monitor_that_cannot_write_alerts_once() {
-    let hook = accepting_receiver().await;
-    let home = home_with_receivers(&[("a", "json", hook.url.as_str())]);
+    let receiver = accepting_receiver().await;
+    let home = home_with_receivers(&[("a", "json", receiver.url.as_str())]);
     home.configure("max_retries = 0", "max_retries = 0\nhealth_check_interval = \"10ms\"");
     home.configure("[alert]", "[monitor]\ninterval = \"10ms\"\n[alert]");
     write_state(&home, "work", &state_with_refused_credential());
@@ -384,7 +385,7 @@ async fn a_monitor_that_cannot_write_alerts_once() {
     .await
     .unwrap();
 
-    let messages = bodies(&hook);
+    let messages = bodies(&receiver);
     let key = &messages[0]["alerts"][0]["key"];
     assert_eq!((messages.len(), key), (1, &"monitor.persistence_failed".into()));
 }
@@ -414,10 +415,10 @@ fn undeliverable_alerts_do_not_block_the_worker_and_are_logged() {
         monitor.log_until("alerts not delivered, will retry");
     }
 
-    let ran = home.cynosure(&["run", "--once"]);
+    let output = home.cynosure(&["run", "--once"]);
 
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert_eq!(ran.stdout, "listed 300 = stored 300 + gone 0 + quarantined 0\n");
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert_eq!(output.stdout, "listed 300 = stored 300 + gone 0 + quarantined 0\n");
     assert_eq!((home.cynosure(&["verify"]).code, home.repeated_downloads()), (Some(0), 0));
     assert!(monitor.0.try_wait().unwrap().is_none(), "the monitor is still running");
     monitor.signal(Signal::TERM);
@@ -438,9 +439,9 @@ fn undeliverable_alerts_do_not_block_the_worker_and_are_logged() {
     monitor.0.wait().unwrap();
 
     let alerts: Value = serde_json::from_str(&home.read("state/alerts.json")).unwrap();
-    let lost = alerts["alerts"].as_array().unwrap().iter();
+    let stored = alerts["alerts"].as_array().unwrap().iter();
     let lost =
-        lost.filter(|alert| alert["key"] == "channel.lost" && alert["resolved_at"].is_null());
+        stored.filter(|alert| alert["key"] == "channel.lost" && alert["resolved_at"].is_null());
     let subjects: Vec<&Value> = lost.map(|alert| &alert["subject"]).collect();
     assert_eq!(subjects, ["webhook broken", "webhook down", "webhook slow"]);
 }

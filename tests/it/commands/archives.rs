@@ -13,8 +13,8 @@ const MARKER: &str = "downloads/.cynosure/demo/owner.json";
 /// Home after one completed session of 30 items, whose archive has a marker.
 fn home_after_extraction() -> TestHome {
     let home = TestHome::with_demo_server(30);
-    let ran = home.cynosure(&["run", "--once"]);
-    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let output = home.cynosure(&["run", "--once"]);
+    assert_eq!(output.code, Some(0), "{output:?}");
     assert!(home.path(MARKER).exists());
     home
 }
@@ -27,17 +27,17 @@ fn move_away(home: &TestHome) -> PathBuf {
 
 /// Asserts that the folder in place of the archive is empty, without hidden files.
 fn assert_untouched(home: &TestHome) {
-    let found = fs_err::read_dir(home.path("downloads")).unwrap().count();
-    assert_eq!(found, 0, "a file was created in the folder that is not the archive");
+    let entry_count = fs_err::read_dir(home.path("downloads")).unwrap().count();
+    assert_eq!(entry_count, 0, "a file was created in the folder that is not the archive");
 }
 
-fn status(home: &TestHome) -> serde_json::Value {
+fn execution_state(home: &TestHome) -> serde_json::Value {
     serde_json::from_str(&home.read("state/demo/execution_state.json")).unwrap()
 }
 
-fn assert_waits_for_storage(home: &TestHome, ran: &ProgramOutput) {
-    assert_eq!(ran.code, Some(74), "{ran:?}");
-    let state = status(home);
+fn assert_storage_error(home: &TestHome, output: &ProgramOutput) {
+    assert_eq!(output.code, Some(74), "{output:?}");
+    let state = execution_state(home);
     assert_eq!(
         (&state["status"], &state["last_error"]["cause"]),
         (&"error".into(), &"storage".into())
@@ -57,15 +57,15 @@ fn an_archive_that_is_not_mounted_is_left_alone() {
 
     let refused = home.cynosure(&["run", "--once"]);
 
-    assert_waits_for_storage(&home, &refused);
+    assert_storage_error(&home, &refused);
     insta::assert_snapshot!(refused.stderr.lines().last().unwrap(), @r"
     cynosure: HOME/downloads is not the archive of demo: there is no HOME/downloads/.cynosure/demo/owner.json; mount the archive or put it back, and the work resumes by itself (to continue in a new place, move the folder `.cynosure` of the old archive there)
     ");
     assert_untouched(&home);
     fs_err::remove_dir(home.path("downloads")).unwrap();
     fs_err::rename(away, home.path("downloads")).unwrap();
-    let ran = home.cynosure(&["run", "--once"]);
-    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let output = home.cynosure(&["run", "--once"]);
+    assert_eq!(output.code, Some(0), "{output:?}");
     assert_eq!(home.repeated_downloads(), 0);
 }
 
@@ -77,7 +77,7 @@ fn a_missing_archive_folder_is_not_recreated() {
 
     let refused = home.cynosure(&["run", "--once"]);
 
-    assert_waits_for_storage(&home, &refused);
+    assert_storage_error(&home, &refused);
     assert!(!home.path("downloads").exists());
     let doctor = home.cynosure(&["doctor"]).stdout;
     assert!(doctor.contains("is not the archive of demo"), "{doctor}");
@@ -95,7 +95,7 @@ fn a_link_to_another_place_is_no_archive() {
 
     let refused = home.cynosure(&["run", "--once"]);
 
-    assert_waits_for_storage(&home, &refused);
+    assert_storage_error(&home, &refused);
     assert_untouched(&home);
 }
 
@@ -106,12 +106,12 @@ fn a_worker_resumes_when_the_archive_is_back() {
     let away = move_away(&home);
     let mut worker = home.start(&["run"]);
     worker.log_until("is not the archive of demo");
-    wait_until(|| status(&home)["status"] == "error");
+    wait_until(|| execution_state(&home)["status"] == "error");
     assert!(home.cynosure(&["status"]).stdout.contains("error"));
 
     fs_err::rename(away, home.path("downloads")).unwrap();
 
-    wait_until(|| status(&home)["status"] == "idle");
+    wait_until(|| execution_state(&home)["status"] == "idle");
     assert_eq!(worker.0.try_wait().unwrap(), None);
 }
 
@@ -124,7 +124,7 @@ fn an_archive_unmounted_during_a_session_is_detected() {
     let away = move_away(&home);
     fs_err::create_dir(home.path("downloads")).unwrap();
     worker.log_until("is not the archive of demo");
-    wait_until(|| status(&home)["status"] == "error");
+    wait_until(|| execution_state(&home)["status"] == "error");
     assert_untouched(&home);
 
     fs_err::remove_dir(home.path("downloads")).unwrap();
@@ -135,9 +135,9 @@ fn an_archive_unmounted_during_a_session_is_detected() {
         Some(74),
         "`run --once` does not wait for the archive"
     );
-    let ran = home.cynosure(&["run", "--once"]);
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(ran.stdout.contains("listed 3000 = stored 3000"), "{ran:?}");
+    let output = home.cynosure(&["run", "--once"]);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(output.stdout.contains("listed 3000 = stored 3000"), "{output:?}");
     let verified = home.cynosure(&["verify"]);
     assert!(verified.stdout.ends_with(": OK\n"), "{verified:?}");
 }
@@ -151,7 +151,7 @@ fn a_missing_ledger_is_not_recreated() {
 
     let refused = home.cynosure(&["run", "--once"]);
 
-    assert_waits_for_storage(&home, &refused);
+    assert_storage_error(&home, &refused);
     insta::assert_snapshot!(refused.stderr.lines().last().unwrap(), @r"
     cynosure: HOME/downloads holds documents of demo that its ledger does not know: put a copy of the ledger back, or stop cynosure and run `cynosure adopt demo`, which rebuilds it from the archive; `cynosure reset demo --yes` lists and fetches everything again and keeps the files
     ");
@@ -166,29 +166,29 @@ fn verify_and_requeue_report_a_missing_ledger() {
     fs_err::remove_dir_all(home.path("state")).unwrap();
     let assert_refused = || {
         for args in [&["verify"][..], &["verify", "--json"], &["requeue"]] {
-            let ran = home.cynosure(args);
-            assert_eq!((ran.code, &*ran.stdout), (Some(74), ""), "{args:?}: {ran:?}");
+            let output = home.cynosure(args);
+            assert_eq!((output.code, &*output.stdout), (Some(74), ""), "{args:?}: {output:?}");
             let reason = "holds documents of demo that its ledger does not know";
-            assert!(ran.stderr.contains(reason), "{args:?}: {ran:?}");
+            assert!(output.stderr.contains(reason), "{args:?}: {output:?}");
         }
     };
 
     assert_refused();
-    assert_waits_for_storage(&home, &home.cynosure(&["run", "--once"]));
+    assert_storage_error(&home, &home.cynosure(&["run", "--once"]));
     assert!(home.path("state/demo/ledger.sqlite").exists());
     assert_refused();
 }
 
 /// FAULTS 51 and 17: the ledger is damaged, and the archive exists.
 #[test]
-fn a_damaged_ledger_is_waited_for() {
+fn a_run_with_a_damaged_ledger_is_refused() {
     let home = home_after_extraction();
     home.write("state/demo/ledger.sqlite", "rot");
 
     let refused = home.cynosure(&["run", "--once"]);
 
     assert_eq!(refused.code, Some(74), "{refused:?}");
-    assert_eq!(status(&home)["status"], "error");
+    assert_eq!(execution_state(&home)["status"], "error");
     assert!(refused.stderr.contains("it is damaged"), "{}", refused.stderr);
     assert_eq!(home.repeated_downloads(), 0);
 }
@@ -203,7 +203,7 @@ fn an_archive_of_another_ledger_is_refused() {
 
     let refused = home.cynosure(&["run", "--once"]);
 
-    assert_waits_for_storage(&home, &refused);
+    assert_storage_error(&home, &refused);
     assert!(refused.stderr.contains("belongs to another ledger"), "{}", refused.stderr);
 }
 
@@ -226,9 +226,9 @@ fn an_archive_of_an_earlier_version_gets_a_marker() {
     ledger(&home).execute("UPDATE source SET id = NULL", []).unwrap();
     fs_err::remove_file(home.path(MARKER)).unwrap();
 
-    let ran = home.cynosure(&["run", "--once"]);
+    let output = home.cynosure(&["run", "--once"]);
 
-    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(output.code, Some(0), "{output:?}");
     let id: String =
         ledger(&home).query_row("SELECT id FROM source", [], |row| row.get(0)).unwrap();
     assert!(home.read(MARKER).contains(&id));
@@ -243,9 +243,9 @@ fn an_archive_behind_a_link_and_without_old_folders_is_fine() {
         fs_err::rename(&session, home.path("kept-elsewhere")).unwrap();
     }
 
-    let ran = home.cynosure(&["run", "--once"]);
+    let output = home.cynosure(&["run", "--once"]);
 
-    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(output.code, Some(0), "{output:?}");
 }
 
 #[test]
@@ -255,9 +255,9 @@ fn a_reset_makes_an_archive_without_ledger_usable() {
     assert_eq!(home.cynosure(&["run", "--once"]).code, Some(74));
 
     let reset = home.cynosure(&["reset", "demo", "--yes"]);
-    let ran = home.cynosure(&["run", "--once"]);
+    let output = home.cynosure(&["run", "--once"]);
 
-    assert_eq!((reset.code, ran.code), (Some(0), Some(0)), "{reset:?} {ran:?}");
+    assert_eq!((reset.code, output.code), (Some(0), Some(0)), "{reset:?} {output:?}");
     assert_eq!(home.sessions().len(), 2);
 }
 
@@ -278,8 +278,8 @@ fn stored_rows(home: &TestHome) -> Vec<(String, String, String, i64)> {
 
 fn assert_adopted_without_downloads(home: &TestHome, before: &[(String, String, String, i64)]) {
     let files = home.messages();
-    let ran = home.cynosure(&["run", "--once"]);
-    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let output = home.cynosure(&["run", "--once"]);
+    assert_eq!(output.code, Some(0), "{output:?}");
     assert_eq!(home.repeated_downloads(), 0, "a document was fetched twice");
     assert_eq!(stored_rows(home), before);
     assert_eq!(home.messages(), files);
@@ -295,11 +295,11 @@ fn a_ledger_is_rebuilt_from_the_manifests() {
     let before = stored_rows(&home);
     fs_err::remove_dir_all(home.path("state")).unwrap();
 
-    let shown = home.cynosure(&["adopt", "demo", "--dry-run"]);
+    let dry_run = home.cynosure(&["adopt", "demo", "--dry-run"]);
     let adopted = home.cynosure(&["adopt", "demo"]);
 
-    assert_eq!((shown.code, adopted.code), (Some(0), Some(0)), "{shown:?} {adopted:?}");
-    assert!(shown.stdout.contains("Nothing was changed"), "{shown:?}");
+    assert_eq!((dry_run.code, adopted.code), (Some(0), Some(0)), "{dry_run:?} {adopted:?}");
+    assert!(dry_run.stdout.contains("Nothing was changed"), "{dry_run:?}");
     assert!(adopted.stdout.contains(" documents adopted; the next run"), "{adopted:?}");
     assert_eq!(stored_rows(&home), before);
     assert_adopted_without_downloads(&home, &before);
@@ -372,7 +372,7 @@ fn only_missing_or_damaged_documents_are_refetched() {
 
     let requeued = home.cynosure(&["requeue", "--damaged"]);
     let failures = home.cynosure(&["failures"]);
-    let ran = home.cynosure(&["run", "--once"]);
+    let output = home.cynosure(&["run", "--once"]);
 
     assert_eq!(requeued.code, Some(0), "{requeued:?}");
     assert!(
@@ -380,7 +380,7 @@ fn only_missing_or_damaged_documents_are_refetched() {
         "{requeued:?}"
     );
     assert!(failures.stdout.contains("the file of a document is"), "{failures:?}");
-    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(output.code, Some(0), "{output:?}");
     assert_eq!(home.repeated_downloads(), 2);
     assert_eq!(stored_rows(&home), before);
     let verified = home.cynosure(&["verify"]);
@@ -389,7 +389,7 @@ fn only_missing_or_damaged_documents_are_refetched() {
     assert_eq!(requeued.stdout, "demo: no document is missing or damaged\n");
 }
 
-/// FAULTS 51: the checks report it.
+/// FAULTS 51: the checks report the missing archive.
 #[test]
 fn check_and_doctor_report_a_missing_archive() {
     let home = home_after_extraction();

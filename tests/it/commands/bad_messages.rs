@@ -16,7 +16,7 @@ use crate::hostile_server::{ConnectionAction, plain_response};
 /// Name of the only provider.
 const PROVIDER: &str = "127.0.0.1";
 
-/// New messages that arrive once only bad ones are left.
+/// Number of new messages, which arrive once only bad ones are left.
 const NEW_MESSAGES: usize = 20;
 
 /// Requests in flight at once, by default.
@@ -38,11 +38,11 @@ const REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 const RESPONSE_TIME_MAX: Duration = Duration::from_millis(200);
 
 /// Interval between two checks of the progress of the program.
-const POLL_PAUSE: Duration = Duration::from_millis(200);
+const PROGRESS_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Failure of every request for a message.
+/// Failure of every request for a bad message.
 #[derive(Clone, Copy, Debug)]
-enum BadMessage {
+enum MessageFailure {
     /// 404, although it is listed.
     Missing,
     /// 500.
@@ -59,23 +59,23 @@ enum BadMessage {
 
 /// Positions of the bad messages in the mailbox.
 #[derive(Clone, Copy, Debug)]
-enum BadPositions {
+enum BadMessageLayout {
     Middle,
     Spread,
 }
 
 /// Number, failure and positions of the bad messages of a mailbox.
 #[derive(Clone, Copy, Debug)]
-struct BadMessages {
+struct BadMessageCase {
     bad: usize,
     total: usize,
-    failure: BadMessage,
-    layout: BadPositions,
+    failure: MessageFailure,
+    layout: BadMessageLayout,
 }
 
 /// Mailbox with bad messages, and the program that extracts it.
 struct BadMessageScenario {
-    messages: BadMessages,
+    case: BadMessageCase,
     mailbox: ServedMailbox,
     /// Number of requests for each message.
     request_counts: Arc<Mutex<BTreeMap<String, usize>>>,
@@ -83,7 +83,7 @@ struct BadMessageScenario {
     running: RunningProgram,
 }
 
-impl BadMessage {
+impl MessageFailure {
     /// Returns the actions of the server for a request for the message `id`.
     fn server_actions(self, id: &str) -> Vec<ConnectionAction> {
         let headers = "Content-Type: application/octet-stream\r\n";
@@ -132,7 +132,7 @@ impl BadMessage {
     }
 }
 
-impl BadMessages {
+impl BadMessageCase {
     fn good_count(self) -> usize {
         self.total - self.bad
     }
@@ -140,20 +140,20 @@ impl BadMessages {
     fn ids(self) -> BTreeSet<String> {
         let Self { bad, total, layout, .. } = self;
         let is_bad = |index: &usize| match layout {
-            BadPositions::Middle => ((total - bad) / 2..(total + bad) / 2).contains(index),
-            BadPositions::Spread => (index + 1) * bad / total != index * bad / total,
+            BadMessageLayout::Middle => ((total - bad) / 2..(total + bad) / 2).contains(index),
+            BadMessageLayout::Spread => (index + 1) * bad / total != index * bad / total,
         };
         (0..total).filter(is_bad).map(|index| format!("M{index}")).collect()
     }
 
-    /// Returns the time limit until all are in quarantine: their retry delays, the duration of
-    /// their requests with half of the concurrency, and two minutes.
+    /// Returns the time limit until all bad messages are in quarantine: their retry delays, the
+    /// duration of their requests with half of the concurrency, and two minutes.
     fn time_limit(self) -> Duration {
-        let count = |count: usize| u32::try_from(count).unwrap();
+        let to_u32 = |count: usize| u32::try_from(count).unwrap();
         let requests =
-            count((self.bad * ATTEMPTS * REQUESTS_PER_ATTEMPT).div_ceil(CONCURRENCY / 2));
+            to_u32((self.bad * ATTEMPTS * REQUESTS_PER_ATTEMPT).div_ceil(CONCURRENCY / 2));
         let request_time = self.failure.request_duration() * requests;
-        RETRY_DELAY_MAX * count(ATTEMPTS) + request_time + Duration::from_secs(120)
+        RETRY_DELAY_MAX * to_u32(ATTEMPTS) + request_time + Duration::from_secs(120)
     }
 
     /// Returns the maximum number of repeated requests for good messages. A known-good document is
@@ -162,12 +162,12 @@ impl BadMessages {
     fn repeated_requests_max(self) -> usize {
         let timeouts = match self.failure {
             // On a busy machine the request of a good message may time out as well.
-            BadMessage::NoResponse => self.total / 10,
-            BadMessage::Missing
-            | BadMessage::ServerError
-            | BadMessage::Truncated
-            | BadMessage::WrongSize
-            | BadMessage::ConnectionBroken => 0,
+            MessageFailure::NoResponse => self.total / 10,
+            MessageFailure::Missing
+            | MessageFailure::ServerError
+            | MessageFailure::Truncated
+            | MessageFailure::WrongSize
+            | MessageFailure::ConnectionBroken => 0,
         };
         self.bad / 2 + timeouts
     }
@@ -188,14 +188,14 @@ impl BadMessages {
         let config = home.read("config.toml");
         let source = config.split("[restart]").next().unwrap();
         let total_timeout = match failure {
-            BadMessage::NoResponse => {
+            MessageFailure::NoResponse => {
                 format!("total_timeout = \"{}ms\"", REQUEST_TIMEOUT.as_millis())
             }
-            BadMessage::Missing
-            | BadMessage::ServerError
-            | BadMessage::Truncated
-            | BadMessage::WrongSize
-            | BadMessage::ConnectionBroken => String::new(),
+            MessageFailure::Missing
+            | MessageFailure::ServerError
+            | MessageFailure::Truncated
+            | MessageFailure::WrongSize
+            | MessageFailure::ConnectionBroken => String::new(),
         };
         home.write(
             "config.toml",
@@ -210,7 +210,7 @@ impl BadMessages {
         let log = fs_err::File::create(home.path("log")).unwrap().into_file();
         let running = RunningProgram(home.command(&["run"]).stderr(log).spawn().unwrap());
         let home = Arc::new(home);
-        BadMessageScenario { messages: self, mailbox, request_counts, home, running }
+        BadMessageScenario { case: self, mailbox, request_counts, home, running }
     }
 }
 
@@ -229,13 +229,13 @@ impl BadMessageScenario {
                 spawn_blocking(move || count(&home)).await.unwrap()
             };
             while current_count().await != expected {
-                sleep(POLL_PAUSE).await;
+                sleep(PROGRESS_CHECK_INTERVAL).await;
             }
         };
-        let (result, messages) = (timeout(limit, waiting).await, self.messages);
+        let (result, case) = (timeout(limit, waiting).await, self.case);
         assert!(
             result.is_ok(),
-            "{subject} took longer than {limit:?}: {messages:?}\n{}",
+            "{subject} took longer than {limit:?}: {case:?}\n{}",
             self.home.read("log")
         );
     }
@@ -243,16 +243,16 @@ impl BadMessageScenario {
     /// Runs until the new messages are stored and the bad ones are in quarantine, then checks the
     /// result.
     async fn run_until_done(self) {
-        let (good, limit) = (self.messages.good_count(), self.messages.time_limit());
+        let (good, limit) = (self.case.good_count(), self.case.time_limit());
         let storing = async {
-            self.wait_until(limit, "storing the good messages", stored, good).await;
+            self.wait_until(limit, "storing the good messages", stored_count, good).await;
             self.mailbox.with_mailbox(|mailbox| {
                 (0..NEW_MESSAGES).for_each(|index| mailbox.deliver(&format!("N{index}")));
             });
             let limit = POLL_INTERVAL + Duration::from_secs(60);
-            self.wait_until(limit, "storing new mail", stored, good + NEW_MESSAGES).await;
+            self.wait_until(limit, "storing new mail", stored_count, good + NEW_MESSAGES).await;
         };
-        let quarantining = self.wait_until(limit, "quarantine", quarantined, self.messages.bad);
+        let quarantining = self.wait_until(limit, "quarantine", quarantined_count, self.case.bad);
         tokio::join!(storing, quarantining);
         spawn_blocking(move || self.stop_and_check()).await.unwrap();
     }
@@ -260,106 +260,110 @@ impl BadMessageScenario {
     /// Stops the program and checks its files.
     fn stop_and_check(mut self) {
         self.running.signal(Signal::TERM);
-        let messages = self.messages;
-        assert_eq!(self.running.0.wait().unwrap().code(), Some(143), "{messages:?}");
+        let case = self.case;
+        assert_eq!(self.running.0.wait().unwrap().code(), Some(143), "{case:?}");
 
-        assert_eq!(stored(&self.home), messages.good_count() + NEW_MESSAGES, "{messages:?}");
+        assert_eq!(stored_count(&self.home), case.good_count() + NEW_MESSAGES, "{case:?}");
         let verified = self.home.cynosure(&["verify"]);
-        assert_eq!(verified.code, Some(0), "{messages:?}: {verified:?}");
+        assert_eq!(verified.code, Some(0), "{case:?}: {verified:?}");
         self.check_failures();
         let breakers: Value = serde_json::from_str(&self.home.read("state/breakers.json")).unwrap();
-        let counts = &breakers["breakers"][PROVIDER]["statistics"];
-        assert_ne!(counts["calls"], 0, "{messages:?}: {breakers}");
-        assert_eq!(counts["opened"], 0, "{messages:?}: {breakers}");
+        let statistics = &breakers["breakers"][PROVIDER]["statistics"];
+        assert_ne!(statistics["calls"], 0, "{case:?}: {breakers}");
+        assert_eq!(statistics["opened"], 0, "{case:?}: {breakers}");
         self.check_request_counts();
     }
 
     /// Asserts that every bad message is in quarantine with its cause, and nothing else failed.
     fn check_failures(&self) {
-        let messages = self.messages;
+        let case = self.case;
         let failures = self.home.cynosure(&["failures", "--json"]).json_lines();
         let items: BTreeSet<_> = failures.iter().filter_map(|row| row["item"].as_str()).collect();
-        let threads: BTreeSet<_> = messages.ids().iter().map(|id| format!("T{id}")).collect();
-        assert_eq!(items, threads.iter().map(String::as_str).collect(), "{messages:?}");
+        let threads: BTreeSet<_> = case.ids().iter().map(|id| format!("T{id}")).collect();
+        assert_eq!(items, threads.iter().map(String::as_str).collect(), "{case:?}");
         for row in &failures {
-            assert_eq!(row["state"], "quarantined", "{messages:?}: {row}");
-            assert_eq!(row["cause"], messages.failure.cause(), "{messages:?}: {row}");
+            assert_eq!(row["state"], "quarantined", "{case:?}: {row}");
+            assert_eq!(row["cause"], case.failure.cause(), "{case:?}: {row}");
         }
     }
 
     /// Asserts that each good message was requested once, except for the known-good documents that
     /// were fetched again to distinguish failing items from a failing provider.
     fn check_request_counts(&self) {
-        let (messages, request_counts) = (self.messages, self.request_counts.lock().unwrap());
-        let bad_ids = messages.ids();
+        let (case, request_counts) = (self.case, self.request_counts.lock().unwrap());
+        let bad_ids = case.ids();
         let good = request_counts.iter().filter(|(id, _)| !bad_ids.contains(*id));
         let counts: Vec<usize> = good.map(|(_, count)| *count).collect();
-        assert_eq!(
-            counts.len(),
-            messages.good_count() + NEW_MESSAGES,
-            "{messages:?}: {request_counts:?}"
-        );
+        assert_eq!(counts.len(), case.good_count() + NEW_MESSAGES, "{case:?}: {request_counts:?}");
         let repeated = counts.iter().sum::<usize>() - counts.len();
         assert!(
-            repeated <= messages.repeated_requests_max(),
-            "{messages:?}: {repeated} repeated requests: {request_counts:?}"
+            repeated <= case.repeated_requests_max(),
+            "{case:?}: {repeated} repeated requests: {request_counts:?}"
         );
     }
 }
 
 /// Returns the number of stored messages; 0 while the archive does not exist yet.
-fn stored(home: &TestHome) -> usize {
+fn stored_count(home: &TestHome) -> usize {
     if home.path("downloads").exists() { home.messages().len() } else { 0 }
 }
 
-fn quarantined(home: &TestHome) -> usize {
+fn quarantined_count(home: &TestHome) -> usize {
     let failures = home.cynosure(&["failures", "--json"]).json_lines();
     failures.iter().filter(|row| row["state"] == "quarantined").count()
 }
 
 /// Runs one scenario for each mailbox, all at once: two with few bad messages, and for each of the
 /// `layouts` one with many.
-async fn check_all_layouts(failure: BadMessage, layouts: &[BadPositions]) {
-    let mut cases = vec![(1, 30, BadPositions::Middle), (5, 60, BadPositions::Middle)];
+async fn check_all_layouts(failure: MessageFailure, layouts: &[BadMessageLayout]) {
+    let mut cases = vec![(1, 30, BadMessageLayout::Middle), (5, 60, BadMessageLayout::Middle)];
     cases.extend(layouts.iter().map(|layout| (40, 150, *layout)));
-    let cases =
-        cases.into_iter().map(|(bad, total, layout)| BadMessages { bad, total, failure, layout });
-    let scenarios = cases.map(async |messages| messages.start().await.run_until_done().await);
+    let cases = cases.into_iter().map(|(bad, total, layout)| BadMessageCase {
+        bad,
+        total,
+        failure,
+        layout,
+    });
+    let scenarios = cases.map(async |case| case.start().await.run_until_done().await);
     scenarios.collect::<JoinSet<()>>().join_all().await;
 }
 
 /// FAULTS 49: 404, although they are listed.
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_with_404_block_nothing() {
-    check_all_layouts(BadMessage::Missing, &[BadPositions::Middle]).await;
+    check_all_layouts(MessageFailure::Missing, &[BadMessageLayout::Middle]).await;
 }
 
 /// FAULTS 49: 500.
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_with_500_block_nothing() {
-    check_all_layouts(BadMessage::ServerError, &[BadPositions::Middle, BadPositions::Spread]).await;
+    check_all_layouts(
+        MessageFailure::ServerError,
+        &[BadMessageLayout::Middle, BadMessageLayout::Spread],
+    )
+    .await;
 }
 
 /// FAULTS 49: fewer bytes than announced.
 #[tokio::test(flavor = "multi_thread")]
 async fn truncated_messages_block_nothing() {
-    check_all_layouts(BadMessage::Truncated, &[BadPositions::Middle]).await;
+    check_all_layouts(MessageFailure::Truncated, &[BadMessageLayout::Middle]).await;
 }
 
 /// FAULTS 49: more bytes than listed.
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_of_wrong_size_block_nothing() {
-    check_all_layouts(BadMessage::WrongSize, &[BadPositions::Middle]).await;
+    check_all_layouts(MessageFailure::WrongSize, &[BadMessageLayout::Middle]).await;
 }
 
 /// FAULTS 49: the connection ends without a response.
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_that_break_the_connection_block_nothing() {
-    check_all_layouts(BadMessage::ConnectionBroken, &[BadPositions::Middle]).await;
+    check_all_layouts(MessageFailure::ConnectionBroken, &[BadMessageLayout::Middle]).await;
 }
 
 /// FAULTS 49: no response within the client's deadline.
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_without_response_block_nothing() {
-    check_all_layouts(BadMessage::NoResponse, &[BadPositions::Middle]).await;
+    check_all_layouts(MessageFailure::NoResponse, &[BadMessageLayout::Middle]).await;
 }

@@ -12,7 +12,7 @@ use crate::commands::test_home::TestHome;
 const PROVIDER: &str = "127.0.0.1";
 
 /// Writes a breakers file in which the breaker of [`PROVIDER`] is open for another ten minutes.
-fn open_breaker_file(home: &TestHome) {
+fn write_open_breaker(home: &TestHome) {
     let now = RealEnv.now();
     let until = now.after(Duration::from_secs(600));
     let breaker = json!({
@@ -33,19 +33,19 @@ fn open_breaker_file(home: &TestHome) {
 }
 
 fn breaker_list(home: &TestHome) -> Value {
-    let ran = home.cynosure(&["breaker", "list", "--json"]);
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    serde_json::from_str(&ran.stdout).unwrap()
+    let output = home.cynosure(&["breaker", "list", "--json"]);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    serde_json::from_str(&output.stdout).unwrap()
 }
 
 #[test]
 fn every_breaker_is_closed_before_the_first_run() {
     let home = TestHome::with_source_work();
 
-    let ran = home.cynosure(&["breaker", "list"]);
+    let output = home.cynosure(&["breaker", "list"]);
 
-    assert_eq!(ran.code, Some(0));
-    insta::assert_snapshot!(ran.stdout, @r"
+    assert_eq!(output.code, Some(0));
+    insta::assert_snapshot!(output.stdout, @r"
     NAME       STATE   FAILURES         NEXT  LAST FAILURE
     127.0.0.1  closed  0 of 5 in a row  –     –
     archive    closed  0 of 5 in a row  –     –
@@ -60,7 +60,7 @@ fn every_breaker_is_closed_before_the_first_run() {
 #[test]
 fn an_open_breaker_shows_its_end_counts_and_reason() {
     let home = TestHome::with_source_work();
-    open_breaker_file(&home);
+    write_open_breaker(&home);
 
     insta::assert_snapshot!(home.cynosure(&["breaker", "list"]).cells(), @r"
     NAME | STATE | FAILURES | NEXT | LAST FAILURE
@@ -88,12 +88,12 @@ fn an_open_breaker_shows_its_end_counts_and_reason() {
 #[test]
 fn breakers_are_controlled_manually_without_a_worker() {
     let home = TestHome::with_source_work();
-    open_breaker_file(&home);
+    write_open_breaker(&home);
     let run = |args: &[&str]| {
-        let ran = home.cynosure(&[&["breaker"], args].concat());
-        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let output = home.cynosure(&[&["breaker"], args].concat());
+        assert_eq!(output.code, Some(0), "{output:?}");
         let state = breaker_list(&home)["breakers"][0]["state"].as_str().unwrap().to_owned();
-        format!("{state}: {}", ran.cells())
+        format!("{state}: {}", output.cells())
     };
 
     let lines = [
@@ -120,22 +120,22 @@ fn breakers_are_controlled_manually_without_a_worker() {
 fn an_unknown_breaker_lists_the_known_ones() {
     let home = TestHome::with_source_work();
     for verb in ["open", "close", "reset"] {
-        let ran = home.cynosure(&["breaker", verb, "127.0.0.2"]);
-        assert_eq!(ran.code, Some(78));
+        let output = home.cynosure(&["breaker", verb, "127.0.0.2"]);
+        assert_eq!(output.code, Some(78));
         assert_eq!(
-            ran.stderr,
+            output.stderr,
             "cynosure: there is no breaker \"127.0.0.2\"; did you mean 127.0.0.1?\n"
         );
     }
-    let ran = home.cynosure(&["breaker", "close", "colour"]);
+    let output = home.cynosure(&["breaker", "close", "colour"]);
     assert!(
-        ran.stderr.ends_with("the breakers are 127.0.0.1, archive, ledger\n"),
+        output.stderr.ends_with("the breakers are 127.0.0.1, archive, ledger\n"),
         "{}",
-        ran.stderr
+        output.stderr
     );
-    let ran = home.cynosure(&["breaker", "open", PROVIDER, "--for", "soon"]);
-    assert_eq!(ran.code, Some(2));
-    assert!(ran.stderr.contains("write a duration such as 90s, 10m or 2h"), "{}", ran.stderr);
+    let output = home.cynosure(&["breaker", "open", PROVIDER, "--for", "soon"]);
+    assert_eq!(output.code, Some(2));
+    assert!(output.stderr.contains("write a duration such as 90s, 10m or 2h"), "{}", output.stderr);
     assert!(!home.path("state").exists());
 }
 

@@ -68,7 +68,7 @@ fn replace_atomically(home: &TestHome, breakers: &str) {
 }
 
 /// Waits until the monitor has made `count` more checks.
-fn wait_for_evaluations(home: &TestHome, count: usize) {
+fn wait_for_checks(home: &TestHome, count: usize) {
     let checked_at = || {
         let text = fs_err::read_to_string(home.path("state/health.json")).ok()?;
         Some(serde_json::from_str::<Value>(&text).unwrap()["report"]["looked_at"].to_string())
@@ -122,10 +122,10 @@ fn a_missed_open_period_is_notified_once_then_counted() {
     let receiver = FakeReceiver::with_statuses(&[]);
     let home = home_with_monitor(&receiver);
     let mut monitor = home.start(&["monitor"]);
-    wait_for_evaluations(&home, 1);
+    wait_for_checks(&home, 1);
 
     open_and_close_breaker(&home);
-    let log = monitor.log_up_to("alert resolved before it was sent");
+    let log = monitor.log_until("alert resolved before it was sent");
     assert!(
         log.contains(
             "problem=\"its circuit breaker opened: 5 failures in a row: 503 from a server\" \
@@ -134,11 +134,11 @@ fn a_missed_open_period_is_notified_once_then_counted() {
         "{log}"
     );
     let message = receiver.next_post().json;
-    wait_for_evaluations(&home, 5);
+    wait_for_checks(&home, 5);
     assert_eq!(stored_alerts(&home), critical_then_resolved(1));
     for _ in 0..3 {
         open_and_close_breaker(&home);
-        wait_for_evaluations(&home, 2);
+        wait_for_checks(&home, 2);
     }
 
     stop(monitor);
@@ -167,7 +167,7 @@ fn open_periods_during_monitor_downtime_are_notified_once() {
     let home = home_with_monitor(&receiver);
     open_and_close_breaker(&home);
     let monitor = home.start(&["monitor"]);
-    wait_for_evaluations(&home, 3);
+    wait_for_checks(&home, 3);
     stop(monitor);
     assert_eq!(stored_alerts(&home), [], "a period before the first check is not notified");
 
@@ -177,7 +177,7 @@ fn open_periods_during_monitor_downtime_are_notified_once() {
     wait_until_all_delivered(&home);
     stop(monitor);
     let monitor = home.start(&["monitor"]);
-    wait_for_evaluations(&home, 3);
+    wait_for_checks(&home, 3);
     stop(monitor);
     assert_eq!(stored_alerts(&home), critical_then_resolved(1));
 
@@ -185,13 +185,13 @@ fn open_periods_during_monitor_downtime_are_notified_once() {
     let old = home.read("state/breakers.json");
     fs_err::remove_file(home.path("state/breakers.json")).unwrap();
     let monitor = home.start(&["monitor"]);
-    wait_for_evaluations(&home, 2);
+    wait_for_checks(&home, 2);
     let mut older: Value = serde_json::from_str(&old).unwrap();
     older["breakers"][PROVIDER].as_object_mut().unwrap().remove("changes").unwrap();
     replace_atomically(&home, &older.to_string());
-    wait_for_evaluations(&home, 2);
+    wait_for_checks(&home, 2);
     replace_atomically(&home, &old);
-    wait_for_evaluations(&home, 2);
+    wait_for_checks(&home, 2);
     stop(monitor);
     assert_eq!(stored_alerts(&home), critical_then_resolved(1));
     let event = receiver.next_post().json["alerts"][0]["event"].clone();
@@ -207,17 +207,21 @@ fn a_manual_open_period_is_reported_as_manual() {
         assert_eq!(home.cynosure(&["breaker", command, PROVIDER]).code, Some(0));
     }
 
-    let ran = home.cynosure(&["check", "--alert"]);
+    let output = home.cynosure(&["check", "--alert"]);
 
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(ran.stdout.contains("1 new notification\nwebhook a: delivered\n"), "{}", ran.stdout);
+    assert_eq!(output.code, Some(0), "{output:?}");
     assert!(
-        ran.stderr.contains(
+        output.stdout.contains("1 new notification\nwebhook a: delivered\n"),
+        "{}",
+        output.stdout
+    );
+    assert!(
+        output.stderr.contains(
             "problem=\"its circuit breaker was opened manually\" \
              reason=\"its circuit breaker was closed manually\" occurrences=1 from="
         ),
         "{}",
-        ran.stderr
+        output.stderr
     );
     let alert = &receiver.next_post().json["alerts"][0];
     assert_eq!(alert["message"], "its circuit breaker was opened manually");

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::commands::test_home::{TestHome, closed_stdout};
+use crate::commands::test_home::{TestHome, closed_pipe};
 
 #[test]
 fn a_closed_stdout_is_no_failure() {
@@ -19,9 +19,9 @@ fn a_closed_stdout_is_no_failure() {
         &["completions", "bash"],
     ];
     for args in commands {
-        let ran = home.finish(home.command(args).stdout(closed_stdout()));
+        let output = home.run_to_end(home.command(args).stdout(closed_pipe()));
 
-        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{args:?}");
+        assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{args:?}");
     }
 }
 
@@ -29,10 +29,10 @@ fn a_closed_stdout_is_no_failure() {
 fn a_worker_continues_with_a_closed_stdout() {
     let home = TestHome::with_demo_server(30);
 
-    let ran = home
-        .finish(home.command(&["run", "--once"]).stdout(closed_stdout()).stderr(closed_stdout()));
+    let output = home
+        .run_to_end(home.command(&["run", "--once"]).stdout(closed_pipe()).stderr(closed_pipe()));
 
-    assert_eq!(ran.code, Some(0));
+    assert_eq!(output.code, Some(0));
     assert_eq!(home.cynosure(&["verify"]).code, Some(0));
 }
 
@@ -40,9 +40,9 @@ fn a_worker_continues_with_a_closed_stdout() {
 fn an_error_with_closed_stderr_keeps_its_exit_code() {
     let home = TestHome::with_source_work();
 
-    let ran = home.finish(home.command(&["history", "nope"]).stderr(closed_stdout()));
+    let output = home.run_to_end(home.command(&["history", "nope"]).stderr(closed_pipe()));
 
-    assert_eq!(ran.code, Some(78));
+    assert_eq!(output.code, Some(78));
 }
 
 #[test]
@@ -50,10 +50,14 @@ fn a_result_that_cannot_be_written_is_a_failure() {
     let home = TestHome::after_demo();
     let full = fs_err::OpenOptions::new().write(true).open("/dev/full").unwrap();
 
-    let ran = home.finish(home.command(&["status"]).stdout(full.into_parts().0));
+    let output = home.run_to_end(home.command(&["status"]).stdout(full.into_parts().0));
 
-    assert_eq!(ran.code, Some(1));
-    assert!(ran.stderr.starts_with("cynosure: cannot print: No space left"), "{}", ran.stderr);
+    assert_eq!(output.code, Some(1));
+    assert!(
+        output.stderr.starts_with("cynosure: cannot print: No space left"),
+        "{}",
+        output.stderr
+    );
 }
 
 #[test]

@@ -10,9 +10,10 @@ use rustix::process::Signal;
 
 use crate::bus::{BusDaemon, FakeSystemd, SystemdBehaviour};
 use crate::commands::status::live_state;
-use crate::commands::test_home::{ProgramOutput, TestHome, dead_pid};
+use crate::commands::test_home::{ProgramOutput, RunningProgram, TestHome, dead_pid};
 
-/// State of a worker, this test process, that missed its deadline an hour ago.
+/// State of a worker that missed its deadline an hour ago. Its process is this test, so it is
+/// alive.
 fn stuck_state() -> ExecutionState {
     let now = RealEnv.now();
     let late = Timestamp(now.0 - 3_600_000);
@@ -39,10 +40,10 @@ fn home_with_state(state: &ExecutionState) -> TestHome {
 
 /// Runs a command with the fake systemd on this bus.
 fn run_with_systemd(home: &TestHome, daemon: &BusDaemon, args: &[&str]) -> ProgramOutput {
-    home.finish(home.command(args).env("DBUS_SYSTEM_BUS_ADDRESS", daemon.address()))
+    home.run_to_end(home.command(args).env("DBUS_SYSTEM_BUS_ADDRESS", daemon.address()))
 }
 
-fn home_with_systemd(behaviour: SystemdBehaviour) -> (BusDaemon, FakeSystemd) {
+fn bus_with_systemd(behaviour: SystemdBehaviour) -> (BusDaemon, FakeSystemd) {
     let daemon = BusDaemon::start();
     let systemd = FakeSystemd::start(daemon.address(), behaviour);
     systemd.set_main_pid(std::process::id());
@@ -53,11 +54,15 @@ fn home_with_systemd(behaviour: SystemdBehaviour) -> (BusDaemon, FakeSystemd) {
 fn without_systemd_the_states_are_checked() {
     let home = home_with_state(&ExecutionState { last_updated: RealEnv.now(), ..fresh_state() });
 
-    let ran = home.cynosure(&["check"]);
+    let output = home.cynosure(&["check"]);
 
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(ran.cells().contains("HEALTHY | execution | work | downloading\n"), "{}", ran.stdout);
-    assert!(ran.stdout.contains("it cannot be observed or restarted"), "{}", ran.stdout);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(
+        output.cells().contains("HEALTHY | execution | work | downloading\n"),
+        "{}",
+        output.stdout
+    );
+    assert!(output.stdout.contains("it cannot be observed or restarted"), "{}", output.stdout);
 }
 
 pub(super) fn fresh_state() -> ExecutionState {
@@ -67,10 +72,10 @@ pub(super) fn fresh_state() -> ExecutionState {
 
 #[test]
 fn a_source_that_never_ran_is_a_warning() {
-    let ran = TestHome::with_source_work().cynosure(&["check"]);
+    let output = TestHome::with_source_work().cynosure(&["check"]);
 
-    assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.stdout.contains("it has never run; start it with"), "{}", ran.stdout);
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stdout.contains("it has never run; start it with"), "{}", output.stdout);
 }
 
 #[test]
@@ -79,9 +84,9 @@ fn a_state_that_cannot_be_read_is_unknown() {
         let home = TestHome::with_source_work();
         home.write("state/work/execution_state.json", text);
 
-        let ran = home.cynosure(&["check"]);
+        let output = home.cynosure(&["check"]);
 
-        assert_eq!(ran.code, Some(3), "{ran:?}");
+        assert_eq!(output.code, Some(3), "{output:?}");
         assert_eq!(home.read("state/work/execution_state.json"), text, "the file is unchanged");
     }
 }
@@ -98,10 +103,10 @@ fn a_configuration_that_cannot_be_read_is_unknown() {
 fn a_worker_that_died_is_critical() {
     let home = home_with_state(&ExecutionState { pid: Some(dead_pid()), ..fresh_state() });
 
-    let ran = home.cynosure(&["check"]);
+    let output = home.cynosure(&["check"]);
 
-    assert_eq!(ran.code, Some(2), "{ran:?}");
-    assert!(ran.stdout.contains("died without recording its exit"), "{}", ran.stdout);
+    assert_eq!(output.code, Some(2), "{output:?}");
+    assert!(output.stdout.contains("died without recording its exit"), "{}", output.stdout);
 }
 
 #[test]
@@ -113,16 +118,16 @@ fn a_worker_that_cannot_write_is_alive_by_its_lock() {
     });
     let _lock = FileLock::acquire(&home.path("state/work/lock")).unwrap();
 
-    let ran = home.cynosure(&["check"]);
+    let output = home.cynosure(&["check"]);
     let status = home.cynosure(&["status"]);
 
-    assert!(!ran.stdout.contains("died without recording its exit"), "{}", ran.stdout);
+    assert!(!output.stdout.contains("died without recording its exit"), "{}", output.stdout);
     assert!(!status.stdout.contains("not running"), "{}", status.stdout);
 }
 
 #[test]
 fn a_stuck_worker_is_restarted_once_then_must_wait() {
-    let (daemon, systemd) = home_with_systemd(SystemdBehaviour::Allow);
+    let (daemon, systemd) = bus_with_systemd(SystemdBehaviour::Allow);
     let home = home_with_state(&stuck_state());
 
     let plain = run_with_systemd(&home, &daemon, &["check"]);
@@ -141,44 +146,46 @@ fn a_stuck_worker_is_restarted_once_then_must_wait() {
 
 #[test]
 fn a_restart_that_is_not_authorised_says_which_rule_is_missing() {
-    let (daemon, _systemd) = home_with_systemd(SystemdBehaviour::Deny);
+    let (daemon, _systemd) = bus_with_systemd(SystemdBehaviour::Deny);
     let home = home_with_state(&stuck_state());
 
-    let ran = run_with_systemd(&home, &daemon, &["check", "--restart"]);
+    let output = run_with_systemd(&home, &daemon, &["check", "--restart"]);
 
-    assert_eq!(ran.code, Some(2), "{ran:?}");
-    assert!(ran.stdout.contains("does not allow this user to do that"), "{}", ran.stdout);
-    assert!(ran.stdout.contains("/usr/share/polkit-1/rules.d"), "{}", ran.stdout);
+    assert_eq!(output.code, Some(2), "{output:?}");
+    assert!(output.stdout.contains("does not allow this user to do that"), "{}", output.stdout);
+    assert!(output.stdout.contains("/usr/share/polkit-1/rules.d"), "{}", output.stdout);
     assert!(
-        ran.stdout.contains("a restart was rejected, its reason: work: stuck while "),
+        output.stdout.contains(
+            "a restart was requested and rejected, reason of the request: work: stuck while "
+        ),
         "{}",
-        ran.stdout
+        output.stdout
     );
 }
 
 #[test]
-fn a_systemd_that_does_not_answer_is_unknown() {
-    let (daemon, _systemd) = home_with_systemd(SystemdBehaviour::Silent);
+fn a_silent_systemd_is_unknown() {
+    let (daemon, _systemd) = bus_with_systemd(SystemdBehaviour::Silent);
     let home = home_with_state(&ExecutionState { last_updated: RealEnv.now(), ..fresh_state() });
     home.configure("[restart]", "[monitor]\nbus_timeout = \"300ms\"\n[restart]");
 
-    let ran = run_with_systemd(&home, &daemon, &["check"]);
+    let output = run_with_systemd(&home, &daemon, &["check"]);
 
-    assert_eq!(ran.code, Some(3), "{ran:?}");
-    assert!(ran.stdout.contains("no answer within 0.3 s"), "{}", ran.stdout);
+    assert_eq!(output.code, Some(3), "{output:?}");
+    assert!(output.stdout.contains("no response within 0.3 s"), "{}", output.stdout);
 }
 
 #[test]
 fn restarts_can_be_switched_off() {
-    let (daemon, systemd) = home_with_systemd(SystemdBehaviour::Allow);
+    let (daemon, systemd) = bus_with_systemd(SystemdBehaviour::Allow);
     for switch in ["[monitor]\nrestart_stuck = false", "[service]\nenable_auto_restart = false"] {
         let home = home_with_state(&stuck_state());
         home.configure("[restart]", &format!("{switch}\n[restart]"));
 
-        let ran = run_with_systemd(&home, &daemon, &["check", "--restart"]);
+        let output = run_with_systemd(&home, &daemon, &["check", "--restart"]);
 
         let disabled = "a restart would help, but automatic restarts are disabled";
-        assert!(ran.stdout.contains(disabled), "{}", ran.stdout);
+        assert!(output.stdout.contains(disabled), "{}", output.stdout);
     }
     assert_eq!(systemd.restarts(), Vec::<String>::new());
 }
@@ -188,10 +195,10 @@ fn removed_sources_are_not_checked() {
     let home = home_with_state(&ExecutionState { last_updated: RealEnv.now(), ..fresh_state() });
     write_state(&home, "old", &stuck_state());
 
-    let ran = home.cynosure(&["check"]);
+    let output = home.cynosure(&["check"]);
 
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(!ran.stdout.contains("old"), "{}", ran.stdout);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(!output.stdout.contains("old"), "{}", output.stdout);
 }
 
 #[test]
@@ -206,21 +213,21 @@ fn two_hundred_sources_are_each_checked() {
     }
     home.write("config.toml", &text);
 
-    let ran = home.cynosure(&["check", "--json"]);
+    let output = home.cynosure(&["check", "--json"]);
 
-    assert_eq!(ran.code, Some(1), "{ran:?}");
-    let report = &ran.json_lines()[0];
+    assert_eq!(output.code, Some(1), "{output:?}");
+    let report = &output.json_lines()[0];
     let is_execution = |check: &&serde_json::Value| check["name"] == "execution";
     assert_eq!(report["checks"].as_array().unwrap().iter().filter(is_execution).count(), 200);
 }
 
 #[test]
 fn the_monitor_restarts_a_stuck_unit_and_stops_on_signal() {
-    let (daemon, systemd) = home_with_systemd(SystemdBehaviour::Allow);
+    let (daemon, systemd) = bus_with_systemd(SystemdBehaviour::Allow);
     let home = home_with_state(&stuck_state());
     let mut command = home.command(&["monitor"]);
     command.env("DBUS_SYSTEM_BUS_ADDRESS", daemon.address());
-    let mut monitor = crate::commands::test_home::RunningProgram(command.spawn().unwrap());
+    let mut monitor = RunningProgram(command.spawn().unwrap());
 
     monitor.log_until("asked systemd for a restart unit=\"cynosure.service\" restarts=1 ");
     monitor.signal(Signal::TERM);
@@ -249,8 +256,8 @@ fn the_monitor_continues_without_systemd() {
 }
 
 #[test]
-fn a_wait_of_hours_is_no_reason_to_restart_anything() {
-    let (daemon, systemd) = home_with_systemd(SystemdBehaviour::Allow);
+fn a_wait_of_hours_causes_no_restart() {
+    let (daemon, systemd) = bus_with_systemd(SystemdBehaviour::Allow);
     let since = Timestamp(RealEnv.now().0 - 6 * 3_600_000);
     let home = home_with_state(&ExecutionState {
         status: Status::RateLimited,
@@ -262,8 +269,8 @@ fn a_wait_of_hours_is_no_reason_to_restart_anything() {
         ..live_state()
     });
 
-    let ran = run_with_systemd(&home, &daemon, &["check", "--restart"]);
+    let output = run_with_systemd(&home, &daemon, &["check", "--restart"]);
 
-    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(output.code, Some(0), "{output:?}");
     assert_eq!(systemd.restarts(), Vec::<String>::new());
 }

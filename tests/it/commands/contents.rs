@@ -28,11 +28,11 @@ impl MailboxScenario {
         tokio::task::spawn_blocking(move || home.cynosure(args)).await.unwrap()
     }
 
-    /// Runs one session and returns its summary.
+    /// Runs one session, which must end with this exit code, and returns its summary.
     async fn summary_line(&self, code: i32) -> String {
-        let ran = self.cynosure(&["run", "--once"]).await;
-        assert_eq!(ran.code, Some(code), "{ran:?}");
-        let lines = format!("{}{}", ran.stdout, ran.stderr);
+        let output = self.cynosure(&["run", "--once"]).await;
+        assert_eq!(output.code, Some(code), "{output:?}");
+        let lines = format!("{}{}", output.stdout, output.stderr);
         let summary = lines.lines().rfind(|line| line.contains("listed ") && line.contains(" = "));
         let summary = summary.unwrap_or_else(|| panic!("no summary in {lines}"));
         summary[summary.find("listed ").unwrap()..].to_owned()
@@ -49,7 +49,7 @@ impl MailboxScenario {
     }
 }
 
-fn path_and_bytes(files: &[(&str, &str)]) -> Vec<(String, String)> {
+fn names_and_contents(files: &[(&str, &str)]) -> Vec<(String, String)> {
     files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
 }
 
@@ -70,7 +70,7 @@ async fn mail_of_a_restored_server_is_stored_beside_the_old() {
     scenario.mailbox.with_mailbox(|mailbox| {
         mailbox.replace("M0", "R0", "restored 0");
         mailbox.replace("M2", "R2", "restored 2");
-        mailbox.log.clear();
+        mailbox.change_log.clear();
     });
     let summary = scenario.summary_line(0).await;
 
@@ -79,7 +79,10 @@ async fn mail_of_a_restored_server_is_stored_beside_the_old() {
         [("+m0.eml", "M0"), ("+m1.eml", "M1"), ("+m2.eml", "M2")],
         [("+m0.2.eml", "restored 0"), ("+m2.2.eml", "restored 2")],
     );
-    assert_eq!(scenario.stored_files(), [path_and_bytes(&old), path_and_bytes(&new)].concat());
+    assert_eq!(
+        scenario.stored_files(),
+        [names_and_contents(&old), names_and_contents(&new)].concat()
+    );
     let verified = scenario.cynosure(&["verify"]).await;
     assert_eq!(verified.code, Some(0), "{verified:?}");
     assert!(verified.stdout.contains("5 documents of 3 items verified"), "{verified:?}");
@@ -103,7 +106,7 @@ async fn a_new_mail_under_a_used_blob_of_another_size_is_fetched() {
     assert_eq!(summary, "listed 2 = stored 2 + gone 0 + quarantined 0; 0 new versions, 1 copy");
     let stored = scenario.stored_files();
     assert_eq!(stored.len(), 4, "{stored:?}");
-    assert_eq!(stored.last(), path_and_bytes(&[("+m3.eml", "not what M0 was")]).last());
+    assert_eq!(stored.last(), names_and_contents(&[("+m3.eml", "not what M0 was")]).last());
 }
 
 /// FAULTS 48: the listing contains a blob that no longer exists.
@@ -124,7 +127,7 @@ async fn a_blob_changed_before_its_download_is_refetched() {
     assert_eq!(summary, "listed 3 = stored 3 + gone 0 + quarantined 0");
     assert_eq!(
         scenario.stored_files(),
-        path_and_bytes(&[("+m0.eml", "M0"), ("+m1.eml", "M1"), ("+m2.eml", "M2")])
+        names_and_contents(&[("+m0.eml", "M0"), ("+m1.eml", "M1"), ("+m2.eml", "M2")])
     );
 }
 
@@ -147,7 +150,7 @@ async fn a_requeued_mail_is_fetched_under_its_new_blob() {
     assert_eq!(summary, "listed 1 = stored 1 + gone 0 + quarantined 0");
     assert_eq!(
         scenario.stored_files().last(),
-        path_and_bytes(&[("+m1.eml", "another content")]).last()
+        names_and_contents(&[("+m1.eml", "another content")]).last()
     );
 }
 
@@ -162,13 +165,13 @@ async fn a_quarantined_mail_listed_with_a_new_blob_is_fetched() {
     scenario.mailbox.with_mailbox(|mailbox| {
         mailbox.request_override = None;
         mailbox.replace("M1", "new", "another content");
-        mailbox.log.clear();
+        mailbox.change_log.clear();
     });
     let summary = scenario.summary_line(0).await;
 
     assert_eq!(summary, "listed 1 = stored 1 + gone 0 + quarantined 0");
     assert_eq!(
         scenario.stored_files().last(),
-        path_and_bytes(&[("+m1.eml", "another content")]).last()
+        names_and_contents(&[("+m1.eml", "another content")]).last()
     );
 }

@@ -6,8 +6,8 @@ use crate::bus::{BusDaemon, FakeSystemd, SystemdBehaviour};
 use crate::commands::test_home::{ProgramOutput, TestHome, fixed_response_server};
 
 /// Returns the finding about a subject.
-fn finding(ran: &ProgramOutput, subject: &str) -> Value {
-    let report = &ran.json_lines()[0];
+fn finding(output: &ProgramOutput, subject: &str) -> Value {
+    let report = &output.json_lines()[0];
     let mut findings = report["findings"].as_array().unwrap().iter();
     let found = findings.find(|finding| finding["what"] == subject);
     found.unwrap_or_else(|| panic!("no finding about {subject} in {report}")).clone()
@@ -17,14 +17,14 @@ fn finding(ran: &ProgramOutput, subject: &str) -> Value {
 fn doctor_works_without_configuration_or_systemd() {
     let home = TestHome::empty();
 
-    let ran = home.cynosure(&["doctor", "--json"]);
+    let output = home.cynosure(&["doctor", "--json"]);
 
-    assert_eq!(finding(&ran, "systemd")["mark"], "note");
-    assert_eq!(finding(&ran, "SQLite")["mark"], "ok");
-    assert_eq!(finding(&ran, "clock")["mark"], "note");
-    let configuration = finding(&ran, "configuration");
+    assert_eq!(finding(&output, "systemd")["mark"], "note");
+    assert_eq!(finding(&output, "SQLite")["mark"], "ok");
+    assert_eq!(finding(&output, "clock")["mark"], "note");
+    let configuration = finding(&output, "configuration");
     assert_eq!(configuration["mark"], "note", "{configuration}");
-    assert_eq!(ran.stderr, "");
+    assert_eq!(output.stderr, "");
 }
 
 #[test]
@@ -32,11 +32,11 @@ fn an_invalid_configuration_fails_and_the_rest_is_checked() {
     let home = TestHome::with_source_work();
     home.configure("[restart]", "[restrat]");
 
-    let ran = home.cynosure(&["doctor", "--json"]);
+    let output = home.cynosure(&["doctor", "--json"]);
 
-    assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert_eq!(finding(&ran, "configuration")["mark"], "wrong");
-    assert_eq!(finding(&ran, "SQLite")["mark"], "ok");
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert_eq!(finding(&output, "configuration")["mark"], "failed");
+    assert_eq!(finding(&output, "SQLite")["mark"], "ok");
 }
 
 #[test]
@@ -44,12 +44,12 @@ fn an_accepting_server_is_ok_and_no_secret_is_shown() {
     let home = TestHome::with_demo_server(3);
     let secret = home.read("token");
 
-    let ran = home.cynosure(&["doctor", "--json"]);
+    let output = home.cynosure(&["doctor", "--json"]);
 
-    assert_eq!(finding(&ran, "demo: server")["mark"], "ok", "{}", ran.stdout);
-    let credential = finding(&ran, "demo: credential");
+    assert_eq!(finding(&output, "demo: server")["mark"], "ok", "{}", output.stdout);
+    let credential = finding(&output, "demo: credential");
     assert!(credential["message"].as_str().unwrap().ends_with("can be read, mode 0600"));
-    assert!(!ran.stdout.contains(secret.trim()), "{}", ran.stdout);
+    assert!(!output.stdout.contains(secret.trim()), "{}", output.stdout);
     assert!(!home.path("state").exists(), "the command creates no files");
 }
 
@@ -57,11 +57,11 @@ fn an_accepting_server_is_ok_and_no_secret_is_shown() {
 fn an_offline_source_is_a_finding() {
     let home = TestHome::with_source_work();
 
-    let ran = home.cynosure(&["doctor", "--json"]);
+    let output = home.cynosure(&["doctor", "--json"]);
 
-    assert_eq!(ran.code, Some(1), "{ran:?}");
-    let server = finding(&ran, "work: server");
-    assert_eq!(server["mark"], "wrong");
+    assert_eq!(output.code, Some(1), "{output:?}");
+    let server = finding(&output, "work: server");
+    assert_eq!(server["mark"], "failed");
     assert!(server["remedy"].as_str().unwrap().contains("online"), "{server}");
 }
 
@@ -73,9 +73,9 @@ fn a_rejected_credential_differs_from_a_down_server() {
         fixed_response_server(response)
     ));
 
-    let ran = home.cynosure(&["doctor", "--json"]);
+    let output = home.cynosure(&["doctor", "--json"]);
 
-    let server = finding(&ran, "work: server");
+    let server = finding(&output, "work: server");
     assert_eq!(server["remedy"], "replace the credential", "{server}");
 }
 
@@ -86,7 +86,7 @@ fn a_credential_that_others_can_read_is_wrong() {
 
     let credential = finding(&home.cynosure(&["doctor", "--json"]), "work: credential");
 
-    assert_eq!(credential["mark"], "wrong");
+    assert_eq!(credential["mark"], "failed");
     assert!(credential["remedy"].as_str().unwrap().starts_with("run `chmod 600"), "{credential}");
 }
 
@@ -95,9 +95,9 @@ fn an_existing_folder_is_probed_and_left_unchanged() {
     let home = TestHome::with_source_work();
     fs_err::create_dir_all(home.path("state")).unwrap();
 
-    let ran = home.cynosure(&["doctor"]);
+    let output = home.cynosure(&["doctor"]);
 
-    assert!(ran.stdout.contains("a durable write takes"), "{}", ran.stdout);
+    assert!(output.stdout.contains("a durable write takes"), "{}", output.stdout);
     assert_eq!(fs_err::read_dir(home.path("state")).unwrap().count(), 0);
 }
 
@@ -108,13 +108,16 @@ fn an_installed_unit_is_checked() {
     let home = TestHome::with_source_work();
     let mut command = home.command(&["doctor", "--json"]);
 
-    let ran = home.finish(command.env("DBUS_SYSTEM_BUS_ADDRESS", daemon.address()));
+    let output = home.run_to_end(command.env("DBUS_SYSTEM_BUS_ADDRESS", daemon.address()));
 
-    assert_eq!(finding(&ran, "systemd")["message"], "257.1");
-    assert_eq!(finding(&ran, "restart over D-Bus")["mark"], "ok");
-    assert_eq!(finding(&ran, "watchdog")["message"], "kills it after 1 min without a keep-alive");
-    let limit = finding(&ran, "start limit");
-    assert_eq!(limit["mark"], "wrong");
+    assert_eq!(finding(&output, "systemd")["message"], "257.1");
+    assert_eq!(finding(&output, "restart over D-Bus")["mark"], "ok");
+    assert_eq!(
+        finding(&output, "watchdog")["message"],
+        "kills it after 1 min without a keep-alive"
+    );
+    let limit = finding(&output, "start limit");
+    assert_eq!(limit["mark"], "failed");
     assert!(limit["message"].as_str().unwrap().starts_with("after 5 starts within 10 s, systemd"));
     assert_eq!(systemd.restarts(), Vec::<String>::new());
 }

@@ -25,7 +25,7 @@ const ENDPOINT_CONFIG: &str = "[endpoint]\nlisten = \"127.0.0.1:0\"\nrequests_pe
 
 /// Waits until the endpoint listens, and returns its address.
 fn listening_address(monitor: &mut RunningProgram) -> SocketAddr {
-    let log = monitor.log_up_to("endpoint listening url=http://");
+    let log = monitor.log_until("endpoint listening url=http://");
     let (_, after) = log.rsplit_once("http://").unwrap();
     after.split('/').next().unwrap().parse().unwrap()
 }
@@ -52,14 +52,14 @@ fn the_endpoint_shows_the_state_and_ends_with_the_monitor() {
     assert!(send_request(address, "GET", "/", &[]).body.contains("id=\"source-work\""));
 
     // An open event stream does not delay the shutdown.
-    let mut page = connect(address);
-    page.write_all(request("GET", "/events", &[]).as_bytes()).unwrap();
-    let mut page = BufReader::new(page);
-    assert_eq!(read_head(&mut page).status, 200);
+    let mut stream = connect(address);
+    stream.write_all(request("GET", "/events", &[]).as_bytes()).unwrap();
+    let mut events = BufReader::new(stream);
+    assert_eq!(read_head(&mut events).status, 200);
     monitor.signal(Signal::TERM);
     assert_eq!(monitor.0.wait().unwrap().code(), Some(143));
     let mut rest = Vec::new();
-    page.read_to_end(&mut rest).ok();
+    events.read_to_end(&mut rest).ok();
 }
 
 #[test]
@@ -97,11 +97,11 @@ fn missing_or_truncated_state_files_are_reported() {
 }
 
 #[test]
-fn changed_settings_restart_it_and_a_token_protects_it() {
+fn changed_settings_apply_and_a_token_protects_the_endpoint() {
     let home = home_with_monitor(ENDPOINT_CONFIG);
     let mut monitor = home.start(&["monitor"]);
-    let open = listening_address(&mut monitor);
-    assert_ne!(send_request(open, "GET", "/health", &[]).status, 401);
+    let unprotected = listening_address(&mut monitor);
+    assert_ne!(send_request(unprotected, "GET", "/health", &[]).status, 401);
 
     home.configure("requests_per_minute = 10000", "token = { file = \"token\" }");
     let protected = listening_address(&mut monitor);
@@ -116,24 +116,25 @@ fn changed_settings_restart_it_and_a_token_protects_it() {
 fn a_changed_token_is_applied() {
     let home = home_with_monitor(&format!("{ENDPOINT_CONFIG}\ntoken = {{ file = \"token\" }}"));
     let mut monitor = home.start(&["monitor"]);
-    let before = listening_address(&mut monitor);
+    let address_before = listening_address(&mut monitor);
     let status_with_token = |token: &str| {
         let bearer = format!("Bearer {token}");
-        send_request(before, "GET", "/api/health/overview", &[("Authorization", &bearer)]).status
+        let headers = [("Authorization", bearer.as_str())];
+        send_request(address_before, "GET", "/api/health/overview", &headers).status
     };
     assert_eq!(status_with_token("secret"), 200);
 
     home.write("token", "another");
-    let after = listening_address(&mut monitor);
+    let address_after = listening_address(&mut monitor);
 
     let statuses = ["secret", "another"].map(status_with_token);
-    assert_eq!((after, statuses), (before, [401, 200]));
+    assert_eq!((address_after, statuses), (address_before, [401, 200]));
 }
 
 #[test]
 fn the_old_address_is_kept_while_the_new_one_is_in_use() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let new = taken.local_addr().unwrap();
+    let other_listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let new = other_listener.local_addr().unwrap();
     let home = home_with_monitor(ENDPOINT_CONFIG);
     let mut monitor = home.start(&["monitor"]);
     let old = listening_address(&mut monitor);
@@ -142,7 +143,7 @@ fn the_old_address_is_kept_while_the_new_one_is_in_use() {
     monitor.log_until(&format!("error=still served at http://{old}/: cannot listen on {new}"));
     assert_eq!(send_request(old, "GET", "/api/health/overview", &[]).status, 200);
 
-    drop(taken);
+    drop(other_listener);
     assert_eq!(listening_address(&mut monitor), new);
     assert_eq!(send_request(new, "GET", "/api/health/overview", &[]).status, 200);
     assert!(TcpStream::connect(old).is_err(), "nothing listens at the old address any more");
@@ -154,7 +155,7 @@ fn a_slow_token_command_does_not_delay_the_monitor() {
     let home = home_with_monitor(&format!("[endpoint]\nlisten = \"127.0.0.1:0\"\n{slow}"));
     let mut monitor = home.start(&["monitor"]);
 
-    let log = monitor.log_up_to("it cannot be observed or restarted");
+    let log = monitor.log_until("it cannot be observed or restarted");
 
     assert!(!log.contains("cannot apply the endpoint settings"), "{log}");
 }
@@ -181,17 +182,17 @@ fn unwritable_trends_are_logged_once_and_block_nothing() {
 
 #[test]
 fn an_address_in_use_is_logged_and_the_monitor_continues() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap();
+    let other_listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other_listener.local_addr().unwrap();
     let home = home_with_monitor(&format!("[endpoint]\nlisten = \"{address}\""));
     let mut monitor = home.start(&["monitor"]);
 
     // The endpoint and the checks start concurrently: either log line may come first.
     let first_finding = "it cannot be observed or restarted";
-    if !monitor.log_up_to("error=not served: cannot listen on").contains(first_finding) {
+    if !monitor.log_until("error=not served: cannot listen on").contains(first_finding) {
         monitor.log_until(first_finding);
     }
-    drop(taken);
+    drop(other_listener);
     monitor.log_until("endpoint listening url=http://");
 }
 
@@ -201,7 +202,7 @@ fn an_unreadable_token_leaves_the_endpoint_closed() {
         home_with_monitor("[endpoint]\nlisten = \"127.0.0.1:0\"\ntoken = { file = \"nowhere\" }");
     let mut monitor = home.start(&["monitor"]);
 
-    let log = monitor.log_up_to("error=not served: ");
+    let log = monitor.log_until("error=not served: ");
 
     assert!(log.contains("credential file"), "{log}");
     assert!(!log.contains("endpoint listening"), "{log}");
@@ -211,11 +212,11 @@ fn an_unreadable_token_leaves_the_endpoint_closed() {
 fn remote_access_requires_a_token() {
     let home = home_with_monitor("[endpoint]\nlisten = \"0.0.0.0:8080\"");
     for command in [&["config", "check"][..], &["monitor"]] {
-        let ran = home.cynosure(command);
+        let output = home.cynosure(command);
 
-        assert_eq!(ran.code, Some(78), "{ran:?}");
+        assert_eq!(output.code, Some(78), "{output:?}");
         let reason = "`endpoint.listen` accepts requests from other machines";
-        assert!(ran.stderr.contains(reason), "{}", ran.stderr);
-        assert!(ran.stderr.contains("token = { file ="), "{}", ran.stderr);
+        assert!(output.stderr.contains(reason), "{}", output.stderr);
+        assert!(output.stderr.contains("token = { file ="), "{}", output.stderr);
     }
 }

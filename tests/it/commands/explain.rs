@@ -34,9 +34,9 @@ fn hostile_response() -> Vec<u8> {
 }
 
 fn explain_response(args: &[&str]) -> ProgramOutput {
-    let ran = TestHome::empty().cynosure(&[&["explain"], args].concat());
-    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
-    ran
+    let output = TestHome::empty().cynosure(&[&["explain"], args].concat());
+    assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{output:?}");
+    output
 }
 
 /// Returns true if the text has no bidi controls, and no control characters except line feeds.
@@ -46,7 +46,7 @@ fn is_terminal_safe(text: &str) -> bool {
 
 #[test]
 fn a_reset_years_ahead_is_reported() {
-    let ran = explain_response(&[
+    let output = explain_response(&[
         "--status",
         "403",
         "--header",
@@ -55,17 +55,17 @@ fn a_reset_years_ahead_is_reported() {
         "X-RateLimit-Reset: 4000000000",
     ]);
 
-    let remaining = ran.stdout.split("(in ").nth(1).unwrap().split(')').next().unwrap();
-    let text = ran.stdout.replace(remaining, "SPAN");
+    let remaining = output.stdout.split("(in ").nth(1).unwrap().split(')').next().unwrap();
+    let text = output.stdout.replace(remaining, "SPAN");
     insta::assert_snapshot!(text, @r"
     response  403, 2 headers, no body
               classified by the built-in rules
     rule      refused_with_rate_limit_hint (built in): 403 or 503 with a Retry-After, or with an exhausted quota
     cause     rate_limit (TEMPORARY)
-    action    no request is sent to the provider until the wait ends; it costs no attempt, except from the third time that one item alone is throttled
+    action    no request is sent to the provider until the wait ends; it costs no attempt, except from the third 429 of one item while other requests succeed
     delay     1 s
               the reset is too far away: the first wait is short, since most limits end soon
-              further throttles make it longer, up to 1 h
+              each further 429 makes it longer, up to 1 h
     quota     X-RateLimit-*: 0 requests left
               reset 4000000000, read as seconds since 1970: 2096-10-02 07:06:40 UTC (in SPAN)
               no known window is that long: the reset is ignored
@@ -91,8 +91,8 @@ fn a_403_differs_between_item_and_listing() {
 
 #[test]
 fn a_server_error_shows_the_delays_and_their_formula() {
-    let ran = explain_response(&["--status", "503", "--scope", "listing"]);
-    insta::assert_snapshot!(ran.stdout, @r"
+    let output = explain_response(&["--status", "503", "--scope", "listing"]);
+    insta::assert_snapshot!(output.stdout, @r"
     response  503, no header, no body
               classified by the built-in rules
     rule      server_error (built in): 408, 425 or 5xx
@@ -102,9 +102,9 @@ fn a_server_error_shows_the_delays_and_their_formula() {
               1 min × 2^0, jitter ± 30 % of 1 min, at most 1 h
     quota     the headers contain no limit
     ");
-    let ran =
+    let output =
         explain_response(&["--status", "500", "--header", "retry-after: 30", "--scope", "item"]);
-    insta::assert_snapshot!(ran.stdout, @r"
+    insta::assert_snapshot!(output.stdout, @r"
     response  500, 1 header, no body
               classified by the built-in rules
     rule      server_error (built in): 408, 425 or 5xx
@@ -123,9 +123,12 @@ fn a_server_error_shows_the_delays_and_their_formula() {
 fn an_invalid_retry_after_is_reported() {
     for junk in ["0", "-1", "1e30", "soon"] {
         let header = format!("Retry-After: {junk}");
-        let out = explain_response(&["--status", "429", "--header", &header]).stdout;
-        assert!(out.contains(&format!("Retry-After: \"{junk}\" is not a valid delay")), "{out}");
-        assert!(out.contains("no retry time is given: the first wait is short"), "{out}");
+        let stdout = explain_response(&["--status", "429", "--header", &header]).stdout;
+        assert!(
+            stdout.contains(&format!("Retry-After: \"{junk}\" is not a valid delay")),
+            "{stdout}"
+        );
+        assert!(stdout.contains("no retry time is given: the first wait is short"), "{stdout}");
     }
 }
 
@@ -134,11 +137,14 @@ fn a_retry_after_date_counts_from_now_without_a_date_header() {
     let soon = DateTime::from_timestamp_millis(RealEnv.now().0).unwrap() + TimeDelta::minutes(90);
     let header = format!("Retry-After: {}", soon.format("%a, %d %b %Y %H:%M:%S GMT"));
 
-    let out = explain_response(&["--status", "429", "--header", &header]).stdout;
+    let stdout = explain_response(&["--status", "429", "--header", &header]).stdout;
 
-    assert!(out.contains("Retry-After: 1 h 29 min"), "{out}");
-    assert!(out.contains("the server's Retry-After, 1 h 29 min, + 1 s margin"), "{out}");
-    assert!(out.contains("longer than max_wait, 1 h: an alert is sent"), "{out}");
+    assert!(stdout.contains("Retry-After: 1 h 29 min"), "{stdout}");
+    assert!(stdout.contains("the server's Retry-After, 1 h 29 min, + 1 s margin"), "{stdout}");
+    assert!(
+        stdout.contains("longer than max_wait, 1 h: manual intervention is required"),
+        "{stdout}"
+    );
 }
 
 #[test]
@@ -146,12 +152,12 @@ fn a_configured_block_is_shown_as_configured() {
     let home = TestHome::empty();
     home.write("config.toml", "[restart]\nrate_limit_duration = \"20m\"\n");
 
-    let ran = home.cynosure(&["explain", "--status", "429"]);
+    let output = home.cynosure(&["explain", "--status", "429"]);
 
     let delay = "delay     20 min\n          \
                  no retry time is given: restart.rate_limit_duration\n          \
-                 doubles with each further throttle, up to 1 h\n";
-    assert!(ran.stdout.contains(delay), "{ran:?}");
+                 doubles with each further 429, up to 1 h\n";
+    assert!(output.stdout.contains(delay), "{output:?}");
 }
 
 #[test]
@@ -170,7 +176,7 @@ fn user_rules_are_shown_with_location_and_note() {
     for       an item
     rule      your rule at config.toml:2:1: their soft limit
     cause     rate_limit (TEMPORARY)
-    action    no request is sent to the provider until the wait ends; it costs no attempt, except from the third time that one item alone is throttled
+    action    no request is sent to the provider until the wait ends; it costs no attempt, except from the third 429 of one item while other requests succeed
     delay     1 h
               the wait of your rule, 1 h, + 1 s margin, + up to 1 s jitter
     for       the listing and the session
@@ -214,9 +220,9 @@ fn text_that_mentions_limits_is_no_limit() {
     let explain = |status, body: &str| {
         home.write("body", body);
         let args = ["explain", "--status", status, "--scope", "item", "--body", "body"];
-        let ran = home.cynosure(&args);
-        assert_eq!(ran.code, Some(0), "{ran:?}");
-        let lines = ran
+        let output = home.cynosure(&args);
+        assert_eq!(output.code, Some(0), "{output:?}");
+        let lines = output
             .stdout
             .lines()
             .filter(|line| ["rule", "cause", "action"].iter().any(|label| line.starts_with(label)));
@@ -236,7 +242,7 @@ fn text_that_mentions_limits_is_no_limit() {
         @r"
     rule      too_many_requests (built in): 429
     cause     rate_limit (TEMPORARY)
-    action    no request is sent to the provider until the wait ends; it costs no attempt, except from the third time that one item alone is throttled
+    action    no request is sent to the provider until the wait ends; it costs no attempt, except from the third 429 of one item while other requests succeed
 
     rule      server_error (built in): 408, 425 or 5xx
     cause     server (TEMPORARY)
@@ -244,19 +250,19 @@ fn text_that_mentions_limits_is_no_limit() {
 
     rule      unexpected_success (built in): 2xx or 3xx without the requested content
     cause     challenge (TEMPORARY)
-    action    attempt 1 of 3 failed; after the last it is quarantined; three such responses in a row fail the session and send an alert, unless a stored document can still be fetched
+    action    attempt 1 of 3 failed; after the last it is quarantined; three such responses in a row fail the session, unless a stored document can still be fetched
 
     rule      unexpected_success (built in): 2xx or 3xx without the requested content
     cause     challenge (TEMPORARY)
-    action    attempt 1 of 3 failed; after the last it is quarantined; three such responses in a row fail the session and send an alert, unless a stored document can still be fetched
+    action    attempt 1 of 3 failed; after the last it is quarantined; three such responses in a row fail the session, unless a stored document can still be fetched
 
     rule      rate_limit_problem (built in): 4xx or 5xx with a problem document whose type is a request limit
     cause     rate_limit (TEMPORARY)
-    action    no request is sent to the provider until the wait ends; it costs no attempt, except from the third time that one item alone is throttled
+    action    no request is sent to the provider until the wait ends; it costs no attempt, except from the third 429 of one item while other requests succeed
 
     rule      rate_limit_phrase (built in): 403 or 503 whose body mentions too many requests, or 401 whose body mentions a login limit
     cause     rate_limit (TEMPORARY)
-    action    no request is sent to the provider until the wait ends; it costs no attempt, except from the third time that one item alone is throttled
+    action    no request is sent to the provider until the wait ends; it costs no attempt, except from the third 429 of one item while other requests succeed
     "
     );
 }
@@ -264,22 +270,22 @@ fn text_that_mentions_limits_is_no_limit() {
 #[test]
 fn usage_errors_say_what_to_type() {
     let home = TestHome::empty();
-    let refused = |args: &[&str], code: i32| {
-        let ran = home.cynosure(&[&["explain"], args].concat());
-        assert_eq!(ran.code, Some(code), "{ran:?}");
-        assert!(is_terminal_safe(&ran.stderr), "{ran:?}");
-        ran.stderr.lines().next().unwrap_or_default().to_owned()
+    let first_error_line = |args: &[&str], code: i32| {
+        let output = home.cynosure(&[&["explain"], args].concat());
+        assert_eq!(output.code, Some(code), "{output:?}");
+        assert!(is_terminal_safe(&output.stderr), "{output:?}");
+        output.stderr.lines().next().unwrap_or_default().to_owned()
     };
 
     insta::assert_snapshot!(
         [
-            refused(&["--status", "403", "--header", "X-Foo"], 2),
-            refused(&["--status", "403", "--header", "X Foo: 1"], 2),
-            refused(&["--status", "403", "--header", "X-Foo: a\u{1b}[2J"], 2),
-            refused(&["--status", "42"], 2),
-            refused(&["--status", "403", "--body", "nowhere"], 1),
-            refused(&["--status", "403", "--provider", "nobody"], 78),
-            refused(&[], 78),
+            first_error_line(&["--status", "403", "--header", "X-Foo"], 2),
+            first_error_line(&["--status", "403", "--header", "X Foo: 1"], 2),
+            first_error_line(&["--status", "403", "--header", "X-Foo: a\u{1b}[2J"], 2),
+            first_error_line(&["--status", "42"], 2),
+            first_error_line(&["--status", "403", "--body", "nowhere"], 1),
+            first_error_line(&["--status", "403", "--provider", "nobody"], 78),
+            first_error_line(&[], 78),
         ]
         .join("\n"),
         @r"
@@ -309,25 +315,25 @@ fn the_last_response_of_a_session_is_stored_and_explained() {
         "http://{}/.well-known/jmap",
         fixed_response_server(hostile_response().leak())
     ));
-    let ran = home.cynosure(&["run", "--once"]);
-    assert_ne!(ran.code, Some(0), "{ran:?}");
+    let output = home.cynosure(&["run", "--once"]);
+    assert_ne!(output.code, Some(0), "{output:?}");
 
-    let ran = home.cynosure(&["explain", "--source", "work"]);
+    let output = home.cynosure(&["explain", "--source", "work"]);
 
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(is_terminal_safe(&ran.stdout), "{ran:?}");
-    let lines: Vec<_> = ran.stdout.lines().collect();
-    assert!(lines[0].starts_with("response  403, 4 headers, a body of "), "{ran:?}");
-    assert!(lines[1].contains("recorded for the session of work, 20"), "{ran:?}");
-    assert!(ran.stdout.contains("rule      forbidden (built in)"), "{ran:?}");
-    assert!(ran.stdout.contains("X-RateLimit-*: 7 requests left"), "{ran:?}");
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(is_terminal_safe(&output.stdout), "{output:?}");
+    let lines: Vec<_> = output.stdout.lines().collect();
+    assert!(lines[0].starts_with("response  403, 4 headers, a body of "), "{output:?}");
+    assert!(lines[1].contains("recorded for the session of work, 20"), "{output:?}");
+    assert!(output.stdout.contains("rule      forbidden (built in)"), "{output:?}");
+    assert!(output.stdout.contains("X-RateLimit-*: 7 requests left"), "{output:?}");
     assert!(is_stored(&home, "evil"));
     for unwanted in ["token secret", "stolen", "kept-out"] {
         assert!(!is_stored(&home, unwanted), "{unwanted}");
     }
 }
 
-/// Home whose server delivers two of three mails, and responds to the third with a hostile refusal.
+/// Home whose server delivers two of three mails, and rejects the third with a hostile response.
 async fn home_with_a_rejected_message(rules: &str) -> (TestHome, ProgramOutput) {
     let mut mailbox = FakeMailbox::with_emails(3);
     mailbox.request_override = Some(("/get/alice/BM1", hostile_response()));
@@ -342,16 +348,16 @@ async fn home_with_a_rejected_message(rules: &str) -> (TestHome, ProgramOutput) 
 /// Runs the program while the servers of the test keep serving.
 async fn run_async(home: TestHome, args: &'static [&'static str]) -> (TestHome, ProgramOutput) {
     let run = move || {
-        let ran = home.cynosure(args);
-        (home, ran)
+        let output = home.cynosure(args);
+        (home, output)
     };
     tokio::task::spawn_blocking(run).await.unwrap()
 }
 
 #[tokio::test]
 async fn the_last_response_of_a_quarantined_item_is_explained() {
-    let (home, ran) = home_with_a_rejected_message("").await;
-    assert_eq!(ran.code, Some(3), "{ran:?}");
+    let (home, output) = home_with_a_rejected_message("").await;
+    assert_eq!(output.code, Some(3), "{output:?}");
 
     let shown = home.cynosure(&["failures", "--item", "TM1"]);
     let explained = home.cynosure(&["explain", "--item", "TM1"]);
@@ -405,9 +411,9 @@ async fn the_last_response_of_a_quarantined_item_is_explained() {
 async fn a_user_rule_applies_in_the_worker_too() {
     let rule = "[[provider.\"127.0.0.1\".error]]\nheader = { name = \"X-Error\", equals = \"disk\" }\n\
                 class = \"too_large\"\nscope = \"item\"\n";
-    let (home, ran) = home_with_a_rejected_message(rule).await;
+    let (home, output) = home_with_a_rejected_message(rule).await;
 
-    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert_eq!(output.code, Some(3), "{output:?}");
     let line = &home.cynosure(&["failures", "--json"]).json_lines()[0];
     assert_eq!(line["cause"], "too_large");
     let names: Vec<_> =
@@ -429,8 +435,8 @@ async fn a_user_rule_applies_in_the_worker_too() {
 fn an_unknown_item_refers_to_the_failures_command() {
     let home = TestHome::with_source_work();
     for args in [["failures", "--item", "no\u{1b}pe"], ["explain", "--item", "no\u{1b}pe"]] {
-        let ran = home.cynosure(&args);
-        assert_eq!((ran.code, is_terminal_safe(&ran.stderr)), (Some(1), true), "{ran:?}");
-        assert!(ran.stderr.contains("`cynosure failures` shows "), "{ran:?}");
+        let output = home.cynosure(&args);
+        assert_eq!((output.code, is_terminal_safe(&output.stderr)), (Some(1), true), "{output:?}");
+        assert!(output.stderr.contains("`cynosure failures` shows "), "{output:?}");
     }
 }

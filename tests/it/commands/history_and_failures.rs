@@ -8,10 +8,10 @@ use crate::commands::test_home::TestHome;
 
 #[test]
 fn a_completed_source_is_one_line() {
-    let ran = TestHome::after_demo().cynosure(&["status"]);
+    let output = TestHome::after_demo().cynosure(&["status"]);
 
-    assert_eq!(ran.code, Some(0));
-    insta::assert_snapshot!(ran.cells(), @r"
+    assert_eq!(output.code, Some(0));
+    insta::assert_snapshot!(output.cells(), @r"
     SOURCE | STATE | DONE | RATE | UNTIL | REASON
     demo | completed | 60 / 60 | – | since TIME | –
     ");
@@ -68,11 +68,11 @@ fn status_works_with_a_broken_configuration() {
     let home = TestHome::after_demo();
     home.configure("kind = \"jmap\"", "kind = \"jamp\"");
 
-    let ran = home.cynosure(&["status"]);
+    let output = home.cynosure(&["status"]);
 
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(ran.stderr.contains("config.toml:4:1: `source.demo.kind`"), "{}", ran.stderr);
-    insta::assert_snapshot!(ran.cells(), @r"
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(output.stderr.contains("config.toml:4:1: `source.demo.kind`"), "{}", output.stderr);
+    insta::assert_snapshot!(output.cells(), @r"
     SOURCE | STATE | DONE | RATE | UNTIL | REASON
     demo | completed | 60 / 60 | – | since TIME | its configuration cannot be read
     ");
@@ -87,11 +87,11 @@ fn status_works_with_a_broken_configuration() {
 
 #[test]
 fn no_failures_are_reported_as_such() {
-    let ran = TestHome::after_demo().cynosure(&["failures"]);
+    let output = TestHome::after_demo().cynosure(&["failures"]);
 
-    assert_eq!(ran.code, Some(0));
+    assert_eq!(output.code, Some(0));
     assert_eq!(
-        ran.stdout,
+        output.stdout,
         "no failed items: every item is stored or waits for its first attempt\n"
     );
 }

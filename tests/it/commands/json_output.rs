@@ -9,10 +9,10 @@ use crate::json_shape::{assert_matches_snapshot, json_shape};
 
 /// Returns the documents that a command prints: one, or one on each line.
 fn documents(home: &TestHome, args: &[&str]) -> Vec<Value> {
-    let ran = home.cynosure(args);
-    let documents = serde_json::Deserializer::from_str(&ran.stdout).into_iter();
-    let documents: Vec<Value> = documents.map(|document| document.expect(&ran.stdout)).collect();
-    assert!(!documents.is_empty(), "{args:?}: {ran:?}");
+    let output = home.cynosure(args);
+    let documents = serde_json::Deserializer::from_str(&output.stdout).into_iter();
+    let documents: Vec<Value> = documents.map(|document| document.expect(&output.stdout)).collect();
+    assert!(!documents.is_empty(), "{args:?}: {output:?}");
     documents
 }
 
@@ -60,6 +60,21 @@ fn the_json_shape_of_current_state_commands_is_stable() {
     for (name, args) in
         [("status", &["status", "--json"][..]), ("breaker-list", &["breaker", "list", "--json"])]
     {
+        assert_matches_snapshot(name, &key_paths(&documents(&home, args)));
+    }
+}
+
+#[test]
+fn the_json_shape_of_health_commands_is_stable() {
+    let home = home_with_every_state();
+    let alerts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/state-2/alerts.json");
+    home.write("state/alerts.json", &fs_err::read_to_string(alerts).unwrap());
+
+    for (name, args) in [
+        ("check", &["check", "--json"][..]),
+        ("doctor", &["doctor", "--json"]),
+        ("alert-list", &["alert", "list", "--json"]),
+    ] {
         assert_matches_snapshot(name, &key_paths(&documents(&home, args)));
     }
 }

@@ -13,8 +13,8 @@ use crate::hostile_server::{ConnectionAction, HostileServer, plain_response};
 const METRICS_FILE: &str = "state/demo/figures.json";
 
 fn worker_metrics(home: &TestHome) -> SourceMetrics {
-    let found = read_metrics(&RealDisk, Path::new(&home.path(METRICS_FILE)));
-    let MetricsFile::Read(metrics) = found else { panic!("{found:?}") };
+    let file = read_metrics(&RealDisk, Path::new(&home.path(METRICS_FILE)));
+    let MetricsFile::Read(metrics) = file else { panic!("{file:?}") };
     *metrics
 }
 
@@ -94,7 +94,7 @@ fn a_session_is_counted_when_it_is_completed() {
     let home = TestHome::with_demo_server(3);
     let _worker = home.start(&["run"]);
 
-    // Not by the state, because the next one follows at once.
+    // Waits for the counter, because the state that follows `completed` begins at once.
     let is_completed =
         |_: &ExecutionState, metrics: &SourceMetrics| metrics.lifecycle.sessions_completed > 0;
     let metrics = metrics_of_transition(&home, "demo", is_completed);
@@ -108,10 +108,10 @@ fn an_unusable_metrics_file_is_quarantined() {
     assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
     home.write(METRICS_FILE, "{\"schema\":99}");
 
-    let ran = home.cynosure(&["run", "--once"]);
+    let output = home.cynosure(&["run", "--once"]);
 
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(ran.stderr.contains("the metrics start at zero"), "{ran:?}");
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(output.stderr.contains("the metrics start at zero"), "{output:?}");
     let metrics = worker_metrics(&home);
     assert_eq!(metrics.lifecycle.starts, 1);
     assert!(metrics.counting_since.is_some(), "{metrics:?}");
@@ -124,12 +124,12 @@ fn a_recreated_client_is_logged_once_and_counted() {
     let home = TestHome::with_source_work();
     home.configure("attempts = 1", "attempts = 4\ndelay = \"1ms\"\nmax_delay = \"2ms\"");
 
-    let ran = home.cynosure(&["run", "--once"]);
+    let output = home.cynosure(&["run", "--once"]);
 
     let message = "recreating the HTTP client after consecutive requests without a response";
-    assert_eq!(ran.stderr.matches(message).count(), 1, "{ran:?}");
-    let found = read_metrics(&RealDisk, &home.path("state/work/figures.json"));
-    let metrics = found.into_metrics().unwrap();
+    assert_eq!(output.stderr.matches(message).count(), 1, "{output:?}");
+    let file = read_metrics(&RealDisk, &home.path("state/work/figures.json"));
+    let metrics = file.into_metrics().unwrap();
     let failed = metrics.requests.by_outcome.unreachable;
     assert!(failed >= 4, "{metrics:?}");
     assert_eq!(u64::from(metrics.connection.consecutive_failures), failed);

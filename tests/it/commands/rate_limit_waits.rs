@@ -10,26 +10,26 @@ use crate::commands::test_home::TestHome;
 use crate::fake_mailbox::{FakeMailbox, ServedMailbox};
 use crate::hostile_server::{ConnectionAction, plain_response};
 
-/// Requests that the server received: the time of arrival, and true if it was refused.
+/// Requests that the server received: the time of arrival, and true if it was throttled.
 type RequestLog = Arc<Mutex<Vec<(Instant, bool)>>>;
 
-/// Mailbox that responds with 429 for the time `blocked`, once, after `after` requests.
-async fn blocking_mailbox(after: usize, blocked: Duration) -> (ServedMailbox, RequestLog) {
+/// Mailbox that responds with 429 during one `block`, which begins after `after` requests.
+async fn blocking_mailbox(after: usize, block: Duration) -> (ServedMailbox, RequestLog) {
     let log = RequestLog::default();
-    let seen = Arc::clone(&log);
+    let server_log = Arc::clone(&log);
     let served = FakeMailbox::with_emails(60)
         .serve_with(move |_| {
-            let (mut log, now) = (seen.lock().unwrap(), now());
-            let first = log.iter().find(|(_, refused)| *refused).map(|(at, _)| *at);
-            let refused = match first {
+            let (mut log, now) = (server_log.lock().unwrap(), now());
+            let first = log.iter().find(|(_, is_throttled)| *is_throttled).map(|(at, _)| *at);
+            let is_throttled = match first {
                 None => log.len() == after,
-                Some(first) => now < first + blocked,
+                Some(first) => now < first + block,
             };
-            log.push((now, refused));
-            let retry_after = format!("Retry-After: {}\r\n", blocked.as_secs());
-            refused.then(|| {
-                let refusal = plain_response("429 Too Many Requests", &retry_after, "");
-                vec![ConnectionAction::Send(refusal)]
+            log.push((now, is_throttled));
+            let retry_after = format!("Retry-After: {}\r\n", block.as_secs());
+            is_throttled.then(|| {
+                let throttle = plain_response("429 Too Many Requests", &retry_after, "");
+                vec![ConnectionAction::Send(throttle)]
             })
         })
         .await;
@@ -41,11 +41,12 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Counts the requests from `grace` after the first refusal to the end of the server's wait.
-fn requests_while_blocked(log: &RequestLog, grace: Duration, blocked: Duration) -> usize {
+/// Counts the requests from `grace` after the first throttle to the end of the server's `block`.
+fn requests_while_blocked(log: &RequestLog, grace: Duration, block: Duration) -> usize {
     let log = log.lock().unwrap();
-    let (first, _) = *log.iter().find(|(_, refused)| *refused).expect("a request was refused");
-    log.iter().filter(|(at, _)| first + grace < *at && *at < first + blocked).count()
+    let (first, _) =
+        *log.iter().find(|(_, is_throttled)| *is_throttled).expect("a request was throttled");
+    log.iter().filter(|(at, _)| first + grace < *at && *at < first + block).count()
 }
 
 /// Waits until the state file has this status. The worker saves it before it acts on it.
@@ -64,8 +65,8 @@ async fn wait_for_status(home: &TestHome, source: &str, status: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wait_survives_a_kill_until_its_deadline() {
-    let blocked = Duration::from_secs(8);
-    let (served, log) = blocking_mailbox(30, blocked).await;
+    let block = Duration::from_secs(8);
+    let (served, log) = blocking_mailbox(30, block).await;
     let home = TestHome::with_source_at(served.server.url.as_str());
     let running = home.start(&["run", "--once"]);
     wait_for_status(&home, "work", "rate_limited").await;
@@ -74,18 +75,18 @@ async fn a_wait_survives_a_kill_until_its_deadline() {
     drop(running);
     let second_run = tokio::task::spawn_blocking(move || (home.cynosure(&["run", "--once"]), home));
 
-    let (ran, home) = second_run.await.unwrap();
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert_eq!(ran.stdout, "listed 60 = stored 60 + gone 0 + quarantined 0\n");
-    // Requests in flight together with the refused one arrive within the grace period.
-    assert_eq!(requests_while_blocked(&log, Duration::from_millis(500), blocked), 0);
+    let (output, home) = second_run.await.unwrap();
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert_eq!(output.stdout, "listed 60 = stored 60 + gone 0 + quarantined 0\n");
+    // Requests in flight together with the throttled one arrive within the grace period.
+    assert_eq!(requests_while_blocked(&log, Duration::from_millis(500), block), 0);
     assert_eq!(home.cynosure(&["verify"]).code, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_after_is_shared_between_processes() {
-    let blocked = Duration::from_secs(6);
-    let (served, log) = blocking_mailbox(60, blocked).await;
+    let block = Duration::from_secs(6);
+    let (served, log) = blocking_mailbox(60, block).await;
     let home = TestHome::with_source_at(served.server.url.as_str());
     let config = home.read("config.toml");
     let other =
@@ -98,12 +99,12 @@ async fn a_retry_after_is_shared_between_processes() {
     });
 
     for run in runs {
-        let ran = run.await.unwrap();
-        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let output = run.await.unwrap();
+        assert_eq!(output.code, Some(0), "{output:?}");
     }
-    assert_eq!(requests_while_blocked(&log, Duration::from_millis(1500), blocked), 0);
-    let refused = log.lock().unwrap().iter().filter(|(_, refused)| *refused).count();
-    assert!(refused <= 16, "{refused} requests were refused: more than were in flight");
+    assert_eq!(requests_while_blocked(&log, Duration::from_millis(1500), block), 0);
+    let throttled = log.lock().unwrap().iter().filter(|(_, is_throttled)| *is_throttled).count();
+    assert!(throttled <= 16, "{throttled} requests were throttled: more than were in flight");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,11 +119,11 @@ async fn contradictory_headers_neither_stop_nor_spin_the_worker() {
     ] {
         let rate_limit_headers = headers.to_owned();
         let log = RequestLog::default();
-        let seen = Arc::clone(&log);
+        let server_log = Arc::clone(&log);
         // One response in the middle of the listing has them; all others are normal.
         let served = FakeMailbox::with_emails(12)
             .serve_with(move |request| {
-                let mut log = seen.lock().unwrap();
+                let mut log = server_log.lock().unwrap();
                 log.push((now(), false));
                 (log.len() == 4 && request.path() == "/jmap/").then(|| {
                     let body = serde_json::json!({
@@ -144,10 +145,10 @@ async fn contradictory_headers_neither_stop_nor_spin_the_worker() {
             &format!("{config}[provider.\"127.0.0.1\"]\nmax_wait = \"2s\"\n"),
         );
 
-        let ran = tokio::task::spawn_blocking(move || home.cynosure(&["run", "--once"]));
+        let output = tokio::task::spawn_blocking(move || home.cynosure(&["run", "--once"]));
 
-        let ran = ran.await.unwrap();
-        assert_eq!(ran.code, Some(0), "{headers}: {ran:?}");
+        let output = output.await.unwrap();
+        assert_eq!(output.code, Some(0), "{headers}: {output:?}");
         let requests = log.lock().unwrap().len();
         assert!(requests < 60, "{headers}: {requests} requests for 12 mails");
     }

@@ -46,7 +46,7 @@ fn every_command_runs() {
     // CPU, memory and disk usage of the test machine must not fail a check.
     let text = home.read("config.toml");
     home.write("config.toml", &format!("{text}\n{NO_HOST_CHECKS_CONFIG}"));
-    let mut ran = Vec::new();
+    let mut executed = Vec::new();
     for words in commands() {
         match words.as_slice() {
             ["cynosure", "run"] => {
@@ -63,18 +63,21 @@ fn every_command_runs() {
             }
             // Its findings depend on the machine.
             ["cynosure", "doctor"] => {
-                let end = home.cynosure(&["doctor"]);
-                assert!(matches!(end.code, Some(0 | 1)) && end.stderr.is_empty(), "{end:?}");
+                let output = home.cynosure(&["doctor"]);
+                assert!(
+                    matches!(output.code, Some(0 | 1)) && output.stderr.is_empty(),
+                    "{output:?}"
+                );
             }
             ["cynosure", args @ ..] => {
-                let end = home.cynosure(args);
-                assert_eq!(end.code, Some(0), "{args:?}: {end:?}");
+                let output = home.cynosure(args);
+                assert_eq!(output.code, Some(0), "{args:?}: {output:?}");
             }
             ["cargo", "run", "--release", "--", args @ ..] => {
                 assert_eq!(args, ["demo"]);
                 let dir = home.path("demo").display().to_string();
-                let end = home.cynosure(&["demo", "--items", "40", "--dir", &dir]);
-                assert_eq!(end.code, Some(0), "{end:?}");
+                let output = home.cynosure(&["demo", "--items", "40", "--dir", &dir]);
+                assert_eq!(output.code, Some(0), "{output:?}");
             }
             // These commands run this test.
             ["make", "quick" | "test"] => {}
@@ -82,9 +85,9 @@ fn every_command_runs() {
             ["make", "deb", ..] | ["editor" | "install" | "systemctl", ..] => {}
             other => panic!("no case for {other:?}"),
         }
-        ran.push(words.join(" "));
+        executed.push(words.join(" "));
     }
-    assert!(ran.len() >= 25, "{ran:?}");
+    assert!(executed.len() >= 25, "{executed:?}");
 }
 
 #[test]

@@ -38,11 +38,11 @@ fn fill_ledger(path: &Path) {
         size: None,
     });
     ledger.record_page(&page, &ListingProgress::Done(None), NOW).unwrap();
-    let due = ledger
+    let due_items = ledger
         .due_items(NOW, DueLimits { untried: page.len(), retries: 0 }, &BTreeSet::new())
         .unwrap();
-    let [forbidden, broken, gone, waiting] = &due[..] else { panic!("{due:?}") };
-    let outcomes = [
+    let [forbidden, broken, gone, waiting] = &due_items[..] else { panic!("{due_items:?}") };
+    let updates = [
         LedgerUpdate::Failed {
             document: forbidden.documents[0].row_id,
             failure: Failure::new(Cause::Forbidden, "403 from mail.example.com"),
@@ -62,23 +62,23 @@ fn fill_ledger(path: &Path) {
                 ..ItemFailureCounts::default()
             },
             next_attempt_at: FAR_FUTURE,
-            failure: Failure::new(Cause::Timeout, "no answer"),
+            failure: Failure::new(Cause::Timeout, "no response"),
         },
     ];
     let interval = FAR_FUTURE.since(NOW);
-    ledger.commit(&outcomes, RecheckPolicy { interval, max_interval: interval }, NOW).unwrap();
+    ledger.commit(&updates, RecheckPolicy { interval, max_interval: interval }, NOW).unwrap();
 }
 
 #[test]
 fn failures_are_listed_with_their_next_step() {
-    let ran = home_with_failures().cynosure(&["failures"]);
+    let output = home_with_failures().cynosure(&["failures"]);
 
-    assert_eq!(ran.code, Some(0));
-    insta::assert_snapshot!(ran.cells(), @r#"
+    assert_eq!(output.code, Some(0));
+    insta::assert_snapshot!(output.cells(), @r#"
     ITEM | STATE | ATTEMPTS | NEXT ATTEMPT | CAUSE | MESSAGE
     forbidden | quarantined | 1 | TIME (in WAIT) | forbidden | 403 from mail.example.com
     broken | quarantined | 1 | TIME (in WAIT) | server | 500 from mail.example.com: "\u{202e}oops"
-    waiting | waiting | 2 | TIME (in WAIT) | timeout | no answer
+    waiting | waiting | 2 | TIME (in WAIT) | timeout | no response
     gone | gone | 0 | – | not_found | the source no longer has 1 of 1 documents
 
     2 quarantined, 1 waiting for a retry, 1 gone from the source. `cynosure requeue --source work` fetches the quarantined items again.
@@ -121,31 +121,31 @@ fn failures_as_json_are_a_line_each() {
 #[test]
 fn an_unknown_cause_lists_the_known_ones() {
     for command in ["failures", "requeue"] {
-        let ran = home_with_failures().cynosure(&[command, "--cause", "weather"]);
+        let output = home_with_failures().cynosure(&[command, "--cause", "weather"]);
 
-        assert_eq!(ran.code, Some(2));
-        assert!(ran.stderr.contains("invalid value 'weather'"), "{}", ran.stderr);
-        assert!(ran.stderr.contains("rate_limit, unauthorized, forbidden"), "{}", ran.stderr);
+        assert_eq!(output.code, Some(2));
+        assert!(output.stderr.contains("invalid value 'weather'"), "{}", output.stderr);
+        assert!(output.stderr.contains("rate_limit, unauthorized, forbidden"), "{}", output.stderr);
     }
 }
 
 #[test]
 fn quarantined_items_are_requeued_all_by_cause_or_by_item() {
-    let requeued = |args: &[&str]| {
+    let requeue = |args: &[&str]| {
         let home = home_with_failures();
-        let ran = home.cynosure(args);
-        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
-        let left = home.cynosure(&["failures"]).cells().matches("next poll").count();
-        format!("{} {left}", ran.stdout.trim())
+        let output = home.cynosure(args);
+        assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""));
+        let due_at_next_poll = home.cynosure(&["failures"]).cells().matches("next poll").count();
+        format!("{} {due_at_next_poll}", output.stdout.trim())
     };
 
-    insta::assert_snapshot!(requeued(&["requeue"]), @r"
+    insta::assert_snapshot!(requeue(&["requeue"]), @r"
     2 items of work: fetched again by the next `cynosure run work` 2
     ");
-    insta::assert_snapshot!(requeued(&["requeue", "--cause", "server"]), @r"
+    insta::assert_snapshot!(requeue(&["requeue", "--cause", "server"]), @r"
     1 item of work: fetched again by the next `cynosure run work` 1
     ");
-    insta::assert_snapshot!(requeued(&["requeue", "gone", "forbidden"]), @r"
+    insta::assert_snapshot!(requeue(&["requeue", "gone", "forbidden"]), @r"
     2 items of work: fetched again by the next `cynosure run work` 2
     ");
 }
@@ -153,15 +153,15 @@ fn quarantined_items_are_requeued_all_by_cause_or_by_item() {
 #[test]
 fn since_filters_failures_and_requeue() {
     let home = home_with_failures();
-    let shown = |since: &str| {
-        let ran = home.cynosure(&["failures", "--since", since, "--json"]);
-        assert_eq!(ran.code, Some(0), "{ran:?}");
-        ran.stdout.lines().count()
+    let failure_count = |since: &str| {
+        let output = home.cynosure(&["failures", "--since", since, "--json"]);
+        assert_eq!(output.code, Some(0), "{output:?}");
+        output.stdout.lines().count()
     };
 
     // At 2026-03-07T09:05:03.456Z, three items failed and one was found to be gone.
-    assert_eq!(shown("2026-03-07"), 4);
-    assert_eq!(shown("2026-03-07T09:05:04Z"), 0);
+    assert_eq!(failure_count("2026-03-07"), 4);
+    assert_eq!(failure_count("2026-03-07T09:05:04Z"), 0);
     let late = home.cynosure(&["requeue", "--cause", "server", "--since", "2026-03-07T09:05:04Z"]);
     assert_eq!(late.code, Some(1));
     assert_eq!(
@@ -169,14 +169,17 @@ fn since_filters_failures_and_requeue() {
         "cynosure: work has no quarantined items with the cause server that failed since then; \
          `cynosure failures work` shows the failed items\n"
     );
-    let ran = home.cynosure(&["requeue", "--cause", "server", "--since", "2026-03-07T09:05:03Z"]);
-    assert_eq!(ran.stdout, "1 item of work: fetched again by the next `cynosure run work`\n");
+    let output =
+        home.cynosure(&["requeue", "--cause", "server", "--since", "2026-03-07T09:05:03Z"]);
+    assert_eq!(output.stdout, "1 item of work: fetched again by the next `cynosure run work`\n");
     for command in ["failures", "requeue"] {
-        let ran = home.cynosure(&[command, "--since", "soon"]);
-        assert_eq!(ran.code, Some(2));
+        let output = home.cynosure(&[command, "--since", "soon"]);
+        assert_eq!(output.code, Some(2));
         assert!(
-            ran.stderr.contains("--since 'soon' is not a valid time: write '2h' for two hours ago"),
-            "{ran:?}"
+            output
+                .stderr
+                .contains("--since 'soon' is not a valid time: write '2h' for two hours ago"),
+            "{output:?}"
         );
     }
 }
@@ -186,14 +189,21 @@ fn requeuing_unknown_items_changes_nothing_and_says_so() {
     let home = home_with_failures();
 
     let unknown = home.cynosure(&["requeue", "nope"]);
-    let some = home.cynosure(&["requeue", "broken", "nope"]);
-    let cause = home.cynosure(&["requeue", "--cause", "tls"]);
-    let never = TestHome::with_source_work().cynosure(&["requeue"]);
+    let partly_unknown = home.cynosure(&["requeue", "broken", "nope"]);
+    let unused_cause = home.cynosure(&["requeue", "--cause", "tls"]);
+    let never_run = TestHome::with_source_work().cynosure(&["requeue"]);
 
-    for ran in [&unknown, &some, &cause, &never] {
-        assert_eq!(ran.code, Some(1));
+    for output in [&unknown, &partly_unknown, &unused_cause, &never_run] {
+        assert_eq!(output.code, Some(1));
     }
-    insta::assert_snapshot!([unknown.stderr, some.stdout, some.stderr, cause.stderr, never.stderr].concat(), @r"
+    let printed = [
+        unknown.stderr,
+        partly_unknown.stdout,
+        partly_unknown.stderr,
+        unused_cause.stderr,
+        never_run.stderr,
+    ];
+    insta::assert_snapshot!(printed.concat(), @r"
     cynosure: no item nope of work is quarantined or gone
     cynosure: nothing was changed; `cynosure failures work` shows the failed items
     1 item of work: fetched again by the next `cynosure run work`
@@ -222,10 +232,10 @@ fn requeue_works_beside_a_worker_and_says_when_it_applies() {
     // The worker writes the state file just after this log line.
     crate::endpoint::wait_until(|| home.path("state/work/execution_state.json").exists());
 
-    let ran = home.cynosure(&["requeue"]);
+    let output = home.cynosure(&["requeue"]);
 
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert_eq!(ran.stdout, "2 items of work: fetched again at the worker's next poll\n");
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert_eq!(output.stdout, "2 items of work: fetched again at the worker's next poll\n");
 }
 
 #[test]
@@ -234,9 +244,9 @@ fn a_reset_shows_its_plan_and_needs_confirmation() {
     assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
     home.write("state/demo/execution_state.json.unreadable-1", "old");
 
-    let shown = home.cynosure(&["reset", "demo"]);
-    assert_eq!(shown.code, Some(0));
-    insta::assert_snapshot!(shown.cells(), @r"
+    let plan = home.cynosure(&["reset", "demo"]);
+    assert_eq!(plan.code, Some(0));
+    insta::assert_snapshot!(plan.cells(), @r"
     DELETED FROM state/demo | CONTENT
     execution_state.json | the current state and its reason
     execution_state.json.unreadable-1 | an unreadable state file
@@ -246,7 +256,7 @@ fn a_reset_shows_its_plan_and_needs_confirmation() {
 
     The documents in the archive HOME/downloads are kept.
     The next run lists and fetches everything again, into a new folder.
-    Nothing is changed yet: `cynosure reset demo --yes` does it.
+    Nothing was deleted. Run `cynosure reset demo --yes` to delete it.
     ");
     assert!(home.path("state/demo/ledger.sqlite").exists());
 
@@ -282,10 +292,10 @@ fn a_reset_is_rejected_beside_a_worker() {
     let worker = home.start(&["run"]);
     drop(listener.accept().unwrap());
 
-    let ran = home.cynosure(&["reset", "work", "--yes"]);
+    let output = home.cynosure(&["reset", "work", "--yes"]);
 
-    assert_eq!(ran.code, Some(1));
-    assert!(ran.stderr.contains(&format!("process {}", worker.0.id())), "{}", ran.stderr);
+    assert_eq!(output.code, Some(1));
+    assert!(output.stderr.contains(&format!("process {}", worker.0.id())), "{}", output.stderr);
     assert!(home.path("state/work/ledger.sqlite").exists());
 }
 
@@ -295,12 +305,12 @@ fn a_demo_runs_again_after_a_reset() {
     home.cynosure(&["reset", "demo", "--yes"]);
     let dir = home.path("").display().to_string();
 
-    let ran = home.cynosure(&["demo", "--items", "60", "--faults", "none", "--dir", &dir]);
+    let output = home.cynosure(&["demo", "--items", "60", "--faults", "none", "--dir", &dir]);
 
-    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(output.code, Some(0), "{output:?}");
     assert!(
-        ran.stdout.starts_with("listed 60 = stored 60 + gone 0 + quarantined 0\n"),
+        output.stdout.starts_with("listed 60 = stored 60 + gone 0 + quarantined 0\n"),
         "{}",
-        ran.stdout
+        output.stdout
     );
 }

@@ -42,7 +42,7 @@ fn wait_for_exit(running: &mut RunningProgram, limit: Duration) -> ExitStatus {
 
 /// A service manager may send SIGHUP as soon as the process exists.
 #[test]
-fn a_hangup_while_the_program_begins_does_not_end_it() {
+fn a_hangup_during_the_start_does_not_end_the_program() {
     for (args, code) in [(&["run", "--once"][..], 0), (&["monitor"], 143)] {
         let home = TestHome::with_demo_server(5);
         let config = home.path("config.toml");
@@ -51,7 +51,8 @@ fn a_hangup_while_the_program_begins_does_not_end_it() {
         fs_err::remove_file(&config).unwrap();
         mknodat(CWD, &config, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         let mut running = home.start(args);
-        // This blocks until the program opens its configuration, which then blocks until we write.
+        // This blocks until the program opens its configuration. The program then blocks until the
+        // test writes.
         let mut pipe = fs_err::File::options().write(true).open(&config).unwrap();
 
         running.signal(Signal::HUP);
@@ -61,8 +62,8 @@ fn a_hangup_while_the_program_begins_does_not_end_it() {
         pipe.write_all(text.as_bytes()).unwrap();
         drop(pipe);
         if args == ["monitor"] {
-            let record = home.path("state/monitor.json");
-            wait_until("the first check", TIMEOUT, || record.exists().then_some(()));
+            let monitor_file = home.path("state/monitor.json");
+            wait_until("the first check", TIMEOUT, || monitor_file.exists().then_some(()));
             running.signal(Signal::TERM);
         }
         assert_eq!(wait_for_exit(&mut running, TIMEOUT).code(), Some(code), "{args:?}");
@@ -99,7 +100,7 @@ fn under_systemd_the_worker_exits_to_be_restarted() {
     let mut command = home.command(&["run"]);
     command.env("INVOCATION_ID", "0123").env("NOTIFY_SOCKET", "/nowhere/notify");
 
-    let completed = home.finish(&mut command);
+    let completed = home.run_to_end(&mut command);
     assert_eq!(completed.code, Some(75), "{completed:?}");
     assert!(completed.stdout.starts_with("the session is completed"), "{completed:?}");
 
@@ -123,7 +124,7 @@ fn an_in_process_restart_keeps_the_pid_in_the_state() {
 
     let pid = Some(running.0.id());
     let mut restarts = 0;
-    // The next one would wait for the circuit breaker.
+    // Not more, because the fifth would wait for the circuit breaker.
     while restarts < 4 {
         if let StateFile::Read(state) = state() {
             assert_eq!(state.pid, pid, "{state:?}");
@@ -226,13 +227,13 @@ async fn an_open_session_is_finished_and_changes_polled_once() {
         served.with_mailbox(|mailbox| mailbox.deliver("M24"));
 
         let second = tokio::task::spawn_blocking(move || {
-            let ran = home.cynosure(&["run", "--once"]);
-            (home, ran)
+            let output = home.cynosure(&["run", "--once"]);
+            (home, output)
         });
-        let (home, ran) = second.await.unwrap();
+        let (home, output) = second.await.unwrap();
 
-        assert_eq!(ran.code, Some(0), "{ran:?}");
-        assert_eq!(ran.stdout, "listed 25 = stored 25 + gone 0 + quarantined 0\n");
+        assert_eq!(output.code, Some(0), "{output:?}");
+        assert_eq!(output.stdout, "listed 25 = stored 25 + gone 0 + quarantined 0\n");
         let messages = home.messages();
         let stored = messages.iter().map(|path| fs_err::read_to_string(path).unwrap());
         let all = (0..=24).map(|no| format!("M{no}")).collect();

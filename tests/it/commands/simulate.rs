@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::commands::test_home::{TestHome, closed_stdout};
+use crate::commands::test_home::{TestHome, closed_pipe};
 
 /// Documentation of `simulate`; the tests run its examples.
 const DOCS: &str = include_str!("../../../docs/simulate.md");
@@ -15,17 +15,17 @@ fn example(language: &str) -> &'static str {
 }
 
 #[test]
-fn without_a_name_it_lists_the_scenarios() {
-    let ran = TestHome::empty().cynosure(&["simulate"]);
+fn without_a_name_the_scenarios_are_listed() {
+    let output = TestHome::empty().cynosure(&["simulate"]);
 
-    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(output.code, Some(0), "{output:?}");
     for name in
         ["fixed-600-per-minute", "bucket-10-per-second", "5000-per-hour", "lock-out", "long-outage"]
     {
         assert!(
-            ran.stdout.lines().any(|line| line.starts_with(&format!("{name}  "))),
+            output.stdout.lines().any(|line| line.starts_with(&format!("{name}  "))),
             "{}",
-            ran.stdout
+            output.stdout
         );
     }
 }
@@ -34,30 +34,35 @@ fn without_a_name_it_lists_the_scenarios() {
 fn two_policies_give_a_table_a_plot_and_a_comparison() {
     let home = TestHome::empty();
     for scenario in ["fixed-600-per-minute", "long-outage"] {
-        let ran = home.cynosure(&["simulate", scenario, "--svg", "plot.svg"]);
+        let output = home.cynosure(&["simulate", scenario, "--svg", "plot.svg"]);
 
-        assert_eq!(ran.code, Some(0), "{ran:?}");
-        assert_eq!(ran.stderr, "The plot is in plot.svg.\n");
-        let lines: Vec<&str> = ran.stdout.lines().collect();
-        assert!(lines[0].starts_with(&format!("{scenario}: ")), "{}", ran.stdout);
-        assert!(lines[3].starts_with("POLICY   TIME"), "{}", ran.stdout);
+        assert_eq!(output.code, Some(0), "{output:?}");
+        assert_eq!(output.stderr, "The plot is in plot.svg.\n");
+        let lines: Vec<&str> = output.stdout.lines().collect();
+        assert!(lines[0].starts_with(&format!("{scenario}: ")), "{}", output.stdout);
+        assert!(lines[3].starts_with("POLICY   TIME"), "{}", output.stdout);
         assert!(
             lines[4].starts_with("follow  ") && lines[5].starts_with("backoff  "),
             "{}",
-            ran.stdout
+            output.stdout
         );
         assert!(
-            ran.stdout.contains('█') && ran.stdout.contains("▁ the server's quota"),
+            output.stdout.contains('█') && output.stdout.contains("▁ the server's quota"),
             "{}",
-            ran.stdout
+            output.stdout
         );
-        assert_eq!(ran.stdout.contains("░ outage"), scenario == "long-outage", "{}", ran.stdout);
-        assert!(lines.last().unwrap().starts_with("follow "), "{}", ran.stdout);
-        assert!(!ran.stdout.contains('\x1b'), "a pipe is not a terminal");
+        assert_eq!(
+            output.stdout.contains("░ outage"),
+            scenario == "long-outage",
+            "{}",
+            output.stdout
+        );
+        assert!(lines.last().unwrap().starts_with("follow "), "{}", output.stdout);
+        assert!(!output.stdout.contains('\x1b'), "a pipe is not a terminal");
         assert!(
             lines[6..lines.len() - 1].iter().all(|line| line.chars().count() <= 80),
             "{}",
-            ran.stdout
+            output.stdout
         );
 
         let svg = home.read("plot.svg");
@@ -73,21 +78,21 @@ fn two_policies_give_a_table_a_plot_and_a_comparison() {
 #[test]
 fn the_result_depends_on_the_seed_only() {
     let home = TestHome::empty();
-    let ran = |seed| {
+    let json_of = |seed| {
         let args = ["simulate", "bucket-10-per-second-silent", "--seed", seed, "--json"];
         home.cynosure(&args).stdout
     };
 
-    assert_eq!(ran("7"), ran("7"));
-    assert_ne!(ran("7"), ran("8"));
+    assert_eq!(json_of("7"), json_of("7"));
+    assert_ne!(json_of("7"), json_of("8"));
 }
 
 #[test]
 fn json_has_the_results_of_both_policies() {
     let args = ["simulate", "lock-out", "--policy", "fixed=18/min", "--against", "off", "--json"];
-    let ran = TestHome::empty().cynosure(&args);
+    let output = TestHome::empty().cynosure(&args);
 
-    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let report: Value = serde_json::from_str(&output.stdout).unwrap();
     assert_eq!(report["scenario"], "lock-out");
     let [fixed, off] = [&report["runs"][0], &report["runs"][1]];
     assert_eq!((&fixed["policy"], &off["policy"]), (&"fixed=18/min".into(), &"off".into()));
@@ -103,9 +108,9 @@ fn json_has_the_results_of_both_policies() {
 
 #[test]
 fn only_per_worker_backoff_keeps_hitting_a_down_server() {
-    let ran = TestHome::empty().cynosure(&["simulate", "long-outage", "--json"]);
+    let output = TestHome::empty().cynosure(&["simulate", "long-outage", "--json"]);
 
-    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let report: Value = serde_json::from_str(&output.stdout).unwrap();
     let requests = [0, 1].map(|run| report["runs"][run]["during_outages"].as_u64().unwrap());
     assert!((1..100).contains(&requests[0]) && requests[1] > 500, "{report}");
     assert_eq!(
@@ -119,16 +124,20 @@ fn a_user_scenario_is_simulated() {
     let home = TestHome::empty();
     home.write("mine.toml", example("toml"));
 
-    let ran =
+    let output =
         home.cynosure(&["simulate", "mine.toml", "--policy", "fixed=15/s", "--against", "follow"]);
 
-    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(output.code, Some(0), "{output:?}");
     assert!(
-        ran.stdout.starts_with("mine: 20 requests per second, in the older headers\n"),
+        output.stdout.starts_with("mine: 20 requests per second, in the older headers\n"),
         "{}",
-        ran.stdout
+        output.stdout
     );
-    assert!(ran.stdout.contains("30,000 requests, 8 at once. The quota is 20/s"), "{}", ran.stdout);
+    assert!(
+        output.stdout.contains("30,000 requests, 8 at once. The quota is 20/s"),
+        "{}",
+        output.stdout
+    );
 }
 
 #[test]
@@ -136,10 +145,10 @@ fn a_trace_is_replayed_with_its_inference_basis() {
     let home = TestHome::empty();
     home.write("trace.jsonl", example("jsonl"));
 
-    let ran = home.cynosure(&["simulate", "trace.jsonl"]);
+    let output = home.cynosure(&["simulate", "trace.jsonl"]);
 
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    let lines: Vec<&str> = ran.stdout.lines().take(5).collect();
+    assert_eq!(output.code, Some(0), "{output:?}");
+    let lines: Vec<&str> = output.stdout.lines().take(5).collect();
     assert_eq!(lines[0], "trace: a server like the one in the trace");
     let counts = "The trace: 3 responses in 64s; 1 accepted, 1 throttled, 1 failed, 0 outages.";
     assert_eq!(lines[2], counts);
@@ -154,11 +163,11 @@ fn an_invalid_scenario_reports_every_error() {
          quota = \"many\"\nwindow = \"1m\"\n[mailbox]\n",
     );
 
-    let ran = home.cynosure(&["simulate", "broken.toml"]);
+    let output = home.cynosure(&["simulate", "broken.toml"]);
 
-    assert_eq!(ran.code, Some(78), "{ran:?}");
-    assert_eq!(ran.stdout, "");
-    insta::assert_snapshot!(ran.stderr, @r#"
+    assert_eq!(output.code, Some(78), "{output:?}");
+    assert_eq!(output.stdout, "");
+    insta::assert_snapshot!(output.stderr, @r#"
         cynosure: broken.toml:4:1: unknown key `server.latncy`; did you mean `latency`?
         broken.toml:7:1: `limit.quota` is the text "many"; write a whole number from 1 to 2000000
         broken.toml:9:2: [mailbox] needs `requests`, the number of requests, or `lasts`, the time to run; write one
@@ -174,9 +183,9 @@ fn missing_and_unreadable_files_are_named() {
     fs_err::write(home.path("bytes.toml"), [0xff, 0xfe]).unwrap();
     let errors = ["lockout", "nothing-of-the-kind", "trace.jsonl", "noise.toml", "bytes.toml", "."]
         .map(|name| {
-            let ran = home.cynosure(&["simulate", name]);
-            assert_eq!(ran.code, Some(78), "{name}: {ran:?}");
-            ran.stderr
+            let output = home.cynosure(&["simulate", name]);
+            assert_eq!(output.code, Some(78), "{name}: {output:?}");
+            output.stderr
         });
 
     insta::assert_snapshot!(errors.concat(), @r#"
@@ -205,10 +214,10 @@ fn wrong_arguments_are_usage_errors() {
         (&["--svg", "plot.svg"], "SCENARIO"),
         (&["--json"], "SCENARIO"),
     ] {
-        let ran = home.cynosure(&[&["simulate"], args].concat());
+        let output = home.cynosure(&[&["simulate"], args].concat());
 
-        assert_eq!(ran.code, Some(2), "{args:?} {ran:?}");
-        assert!(ran.stderr.contains(message), "{args:?}: {}", ran.stderr);
+        assert_eq!(output.code, Some(2), "{args:?} {output:?}");
+        assert!(output.stderr.contains(message), "{args:?}: {}", output.stderr);
     }
     assert!(!home.path("plot.svg").exists());
 }
@@ -242,21 +251,22 @@ fn a_provider_is_one_of_the_configuration() {
 fn the_plot_is_saved_with_a_closed_stdout() {
     let home = TestHome::empty();
 
-    let ran = home
-        .finish(home.command(&["simulate", "lock-out", "--svg", "p.svg"]).stdout(closed_stdout()));
+    let output = home.run_to_end(
+        home.command(&["simulate", "lock-out", "--svg", "p.svg"]).stdout(closed_pipe()),
+    );
 
-    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(output.code, Some(0), "{output:?}");
     assert!(home.read("p.svg").ends_with("</svg>\n"));
 }
 
 #[test]
 fn an_unwritable_plot_is_reported_after_the_table() {
     let home = TestHome::empty();
-    let ran = home.cynosure(&["simulate", "lock-out", "--svg", "nowhere/plot.svg"]);
+    let output = home.cynosure(&["simulate", "lock-out", "--svg", "nowhere/plot.svg"]);
 
-    assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.stdout.contains("POLICY"), "{}", ran.stdout);
-    insta::assert_snapshot!(ran.stderr, @r#"
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stdout.contains("POLICY"), "{}", output.stdout);
+    insta::assert_snapshot!(output.stderr, @r#"
         cynosure: cannot write nowhere/plot.svg: No such file or directory (os error 2); choose a file in an existing folder
         "#);
 }

@@ -6,8 +6,8 @@ use rusqlite::Connection;
 use crate::commands::test_home::{ProgramOutput, TestHome, fixed_response_server, silent_server};
 
 /// Returns the last line of standard error, which is the error message.
-fn error_line(ran: &ProgramOutput) -> String {
-    ran.stderr.lines().last().unwrap_or_default().to_owned()
+fn error_line(output: &ProgramOutput) -> String {
+    output.stderr.lines().last().unwrap_or_default().to_owned()
 }
 
 #[test]
@@ -21,11 +21,11 @@ fn an_unknown_source_lists_the_known_ones() {
         &["reset", "wrok"],
         &["requeue", "--source", "wrok"],
     ] {
-        let ran = home.cynosure(args);
+        let output = home.cynosure(args);
 
-        assert_eq!(ran.code, Some(78), "{args:?}");
+        assert_eq!(output.code, Some(78), "{args:?}");
         assert_eq!(
-            ran.stderr,
+            output.stderr,
             "cynosure: there is no source \"wrok\" in the configuration; did you mean work?\n"
         );
     }
@@ -37,9 +37,9 @@ fn a_path_traversal_is_no_source_name() {
     let home = TestHome::with_source_work();
     home.write("elsewhere/ledger.sqlite", "x");
 
-    let ran = home.cynosure(&["reset", "../elsewhere", "--yes"]);
+    let output = home.cynosure(&["reset", "../elsewhere", "--yes"]);
 
-    assert_eq!(ran.code, Some(78));
+    assert_eq!(output.code, Some(78));
     assert!(home.path("elsewhere/ledger.sqlite").exists());
 }
 
@@ -56,10 +56,10 @@ fn without_a_configuration_every_command_says_what_to_do() {
         &["reset", "x"],
         &["breaker", "list"],
     ] {
-        let ran = home.cynosure(args);
+        let output = home.cynosure(args);
 
-        assert_eq!(ran.code, Some(78), "{args:?}");
-        insta::allow_duplicates! { insta::assert_snapshot!(ran.stderr, @r"
+        assert_eq!(output.code, Some(78), "{args:?}");
+        insta::allow_duplicates! { insta::assert_snapshot!(output.stderr, @r"
         cynosure: no configuration found: neither ./config.toml nor /etc/cynosure/config.toml exists; set it with --config FILE, or run `cynosure demo`, which needs none
         "); }
     }
@@ -78,10 +78,10 @@ fn a_state_folder_that_cannot_be_made_or_read_is_named() {
         ("file", &["status"]),
         ("file", &["verify"]),
     ] {
-        let ran = home.cynosure(&[&["--state-dir", dir], args].concat());
+        let output = home.cynosure(&[&["--state-dir", dir], args].concat());
 
-        assert_eq!(ran.code, Some(74), "{dir} {args:?} {ran:?}");
-        assert!(error_line(&ran).contains(" file"), "{}", ran.stderr);
+        assert_eq!(output.code, Some(74), "{dir} {args:?} {output:?}");
+        assert!(error_line(&output).contains(" file"), "{}", output.stderr);
     }
 }
 
@@ -92,10 +92,10 @@ fn an_archive_that_cannot_be_made_is_named_and_loses_nothing() {
     for dir in ["file", "file/below"] {
         home.configure("dir = \"downloads\"", &format!("dir = \"{dir}\""));
 
-        let ran = home.cynosure(&["run", "--once"]);
+        let output = home.cynosure(&["run", "--once"]);
 
-        assert_eq!(ran.code, Some(74), "{ran:?}");
-        assert!(error_line(&ran).contains("HOME/file"), "{}", ran.stderr);
+        assert_eq!(output.code, Some(74), "{output:?}");
+        assert!(error_line(&output).contains("HOME/file"), "{}", output.stderr);
         home.configure(&format!("dir = \"{dir}\""), "dir = \"downloads\"");
     }
     assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
@@ -121,31 +121,31 @@ fn a_second_worker_is_rejected_with_the_pid_of_the_first() {
 fn an_unusable_state_file_is_quarantined_and_rebuilt() {
     let home = TestHome::with_demo_server(30);
     assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
-    let (file, mut kept) = ("state/demo/execution_state.json", 0);
+    let (file, mut quarantined_count) = ("state/demo/execution_state.json", 0);
     let whole = home.read(file);
     for broken in [&whole[..whole.len() / 2], "", "{\"schema\": 99}"] {
         home.write(file, broken);
-        kept += 1;
+        quarantined_count += 1;
 
-        let ran = home.cynosure(&["run", "--once"]);
+        let output = home.cynosure(&["run", "--once"]);
 
-        assert_eq!(ran.code, Some(0), "{ran:?}");
-        let quarantined = format!("{file}.unreadable-{kept}");
+        assert_eq!(output.code, Some(0), "{output:?}");
+        let quarantined = format!("{file}.unreadable-{quarantined_count}");
         assert_eq!(home.read(&quarantined), broken);
-        assert!(ran.stderr.contains(" WARN "), "{}", ran.stderr);
-        assert!(ran.stderr.contains(&format!("kept as {quarantined}")), "{}", ran.stderr);
+        assert!(output.stderr.contains(" WARN "), "{}", output.stderr);
+        assert!(output.stderr.contains(&format!("kept as {quarantined}")), "{}", output.stderr);
         assert!(
-            ran.stdout.contains("listed 30 = stored 30 + gone 0 + quarantined 0"),
+            output.stdout.contains("listed 30 = stored 30 + gone 0 + quarantined 0"),
             "{}",
-            ran.stdout
+            output.stdout
         );
     }
     fs_err::remove_file(home.path(file)).unwrap();
 
-    let ran = home.cynosure(&["run", "--once"]);
+    let output = home.cynosure(&["run", "--once"]);
 
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(ran.stderr.contains("is missing; rebuilt from the ledger"), "{}", ran.stderr);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(output.stderr.contains("is missing; rebuilt from the ledger"), "{}", output.stderr);
     assert_eq!(home.sessions().len(), 1, "nothing was fetched again");
 }
 
@@ -156,10 +156,14 @@ fn a_ledger_of_a_newer_version_is_left_alone() {
     ledger.pragma_update(None, "user_version", 99).unwrap();
     drop(ledger);
     for args in [&["run", "--once"][..], &["history"], &["failures"], &["requeue"], &["verify"]] {
-        let ran = home.cynosure(args);
+        let output = home.cynosure(args);
 
-        assert_eq!(ran.code, Some(78), "{args:?} {ran:?}");
-        assert!(error_line(&ran).contains("was written by a newer cynosure"), "{}", ran.stderr);
+        assert_eq!(output.code, Some(78), "{args:?} {output:?}");
+        assert!(
+            error_line(&output).contains("was written by a newer cynosure"),
+            "{}",
+            output.stderr
+        );
     }
     assert_eq!(home.cynosure(&["status"]).code, Some(0));
 }
@@ -171,17 +175,17 @@ fn a_damaged_ledger_is_never_taken_for_an_empty_one() {
         home.write("state/demo/ledger.sqlite", junk);
         for args in [&["run", "--once"][..], &["history"], &["failures"], &["requeue"], &["verify"]]
         {
-            let ran = home.cynosure(args);
+            let output = home.cynosure(args);
 
-            assert_eq!(ran.code, Some(74), "{args:?} {ran:?}");
-            assert!(error_line(&ran).contains("it is damaged"), "{}", ran.stderr);
+            assert_eq!(output.code, Some(74), "{args:?} {output:?}");
+            assert!(error_line(&output).contains("it is damaged"), "{}", output.stderr);
         }
         assert_eq!(home.read("state/demo/ledger.sqlite"), junk);
     }
 }
 
 /// Demo server, and a home whose configuration reads the password from `DEMO_PASSWORD`.
-fn home_with_wrong_password() -> (DemoServer, TestHome) {
+fn home_with_password_variable() -> (DemoServer, TestHome) {
     let demo = cynosure::demo::start(DemoOptions { items: 5, ..DemoOptions::default() }).unwrap();
     let home = TestHome::empty();
     let text = cynosure::demo::demo_config(&demo, std::path::Path::new("downloads"));
@@ -191,13 +195,14 @@ fn home_with_wrong_password() -> (DemoServer, TestHome) {
 
 #[test]
 fn a_wrong_password_is_one_sentence_and_never_quoted() {
-    let (_demo, home) = home_with_wrong_password();
+    let (_demo, home) = home_with_password_variable();
 
-    let ran = home.finish(home.command(&["run", "--once", "-q"]).env("DEMO_PASSWORD", "hunter2"));
+    let output =
+        home.run_to_end(home.command(&["run", "--once", "-q"]).env("DEMO_PASSWORD", "hunter2"));
 
-    assert_eq!(ran.code, Some(77), "{ran:?}");
-    assert!(error_line(&ran).contains("401"), "{}", ran.stderr);
-    assert!(!format!("{ran:?}").contains("hunter2"));
+    assert_eq!(output.code, Some(77), "{output:?}");
+    assert!(error_line(&output).contains("401"), "{}", output.stderr);
+    assert!(!format!("{output:?}").contains("hunter2"));
 }
 
 #[test]
@@ -205,11 +210,11 @@ fn a_wrong_path_is_a_wrong_configuration() {
     let home = TestHome::with_demo_server(5);
     home.configure("/.well-known/jmap", "/nothing/here");
 
-    let ran = home.cynosure(&["run", "--once"]);
+    let output = home.cynosure(&["run", "--once"]);
 
-    assert_eq!(ran.code, Some(78), "{ran:?}");
-    assert!(error_line(&ran).contains("404"), "{}", ran.stderr);
-    assert!(error_line(&ran).contains("url"), "{}", ran.stderr);
+    assert_eq!(output.code, Some(78), "{output:?}");
+    assert!(error_line(&output).contains("404"), "{}", output.stderr);
+    assert!(error_line(&output).contains("url"), "{}", output.stderr);
 }
 
 #[test]
@@ -218,16 +223,16 @@ fn a_server_that_does_not_speak_jmap_is_a_wrong_configuration() {
         connection: close\r\n\r\n<html>Welcome!</html>\n";
     let home = TestHome::with_source_at(&format!("http://{}/", fixed_response_server(page)));
 
-    let ran = home.cynosure(&["run", "--once"]);
+    let output = home.cynosure(&["run", "--once"]);
 
-    assert_eq!(ran.code, Some(78), "{ran:?}");
-    assert!(error_line(&ran).contains("url"), "{}", ran.stderr);
+    assert_eq!(output.code, Some(78), "{output:?}");
+    assert!(error_line(&output).contains("url"), "{}", output.stderr);
 }
 
 #[test]
-fn a_server_that_is_not_there_is_neither_configuration_nor_storage() {
-    let ran = TestHome::with_source_work().cynosure(&["run", "--once"]);
+fn an_unreachable_server_exits_with_1() {
+    let output = TestHome::with_source_work().cynosure(&["run", "--once"]);
 
-    assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(error_line(&ran).contains("127.0.0.1"), "{}", ran.stderr);
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(error_line(&output).contains("127.0.0.1"), "{}", output.stderr);
 }

@@ -73,37 +73,40 @@ fn status_line(state: &ExecutionState) -> String {
     last_column(&home.cynosure(&["status"]))
 }
 
-fn last_column(ran: &ProgramOutput) -> String {
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    ran.cells().lines().last().unwrap().to_owned()
+fn last_column(output: &ProgramOutput) -> String {
+    assert_eq!(output.code, Some(0), "{output:?}");
+    output.cells().lines().last().unwrap().to_owned()
 }
 
-fn stuck_state(at: Timestamp) -> RecordedRestart {
+fn restart_of_stuck_worker(at: Timestamp) -> RecordedRestart {
     RecordedRestart { cause: "stuck".to_owned(), at }
 }
 
 #[test]
 fn every_live_state_is_shown_with_its_end_and_reason() {
-    let with = |status| ExecutionState { status, ..live_state() };
+    let in_status = |status| ExecutionState { status, ..live_state() };
     let states = [
-        with(Status::Collecting),
-        with(Status::Downloading),
-        ExecutionState { waiting_for_retry: 3, quarantined: 1, ..with(Status::Downloading) },
+        in_status(Status::Collecting),
+        in_status(Status::Downloading),
+        ExecutionState { waiting_for_retry: 3, quarantined: 1, ..in_status(Status::Downloading) },
         ExecutionState {
-            last_restart: Some(stuck_state(RealEnv.now())),
-            ..with(Status::Downloading)
+            last_restart: Some(restart_of_stuck_worker(RealEnv.now())),
+            ..in_status(Status::Downloading)
         },
         ExecutionState {
-            last_restart: Some(stuck_state(Timestamp(0))),
-            ..with(Status::Downloading)
+            last_restart: Some(restart_of_stuck_worker(Timestamp(0))),
+            ..in_status(Status::Downloading)
         },
-        ExecutionState { state_until: Some(Timestamp(0)), ..with(Status::Downloading) },
-        with(Status::Idle),
-        ExecutionState { state_until: Some(Timestamp(0)), ..with(Status::Idle) },
-        ExecutionState { reason: "retry 2 of 3: 503".to_owned(), ..with(Status::Error) },
-        ExecutionState { reason: "retry after 300 s".to_owned(), ..with(Status::RateLimited) },
-        ExecutionState { reason: "401 from a\u{1b}[2J".to_owned(), ..with(Status::AuthFailed) },
-        ExecutionState { completion_time: Some(RealEnv.now()), ..with(Status::Completed) },
+        ExecutionState { state_until: Some(Timestamp(0)), ..in_status(Status::Downloading) },
+        in_status(Status::Idle),
+        ExecutionState { state_until: Some(Timestamp(0)), ..in_status(Status::Idle) },
+        ExecutionState { reason: "retry 2 of 3: 503".to_owned(), ..in_status(Status::Error) },
+        ExecutionState { reason: "retry after 300 s".to_owned(), ..in_status(Status::RateLimited) },
+        ExecutionState {
+            reason: "401 from a\u{1b}[2J".to_owned(),
+            ..in_status(Status::AuthFailed)
+        },
+        ExecutionState { completion_time: Some(RealEnv.now()), ..in_status(Status::Completed) },
     ];
 
     let lines: Vec<String> = states.iter().map(status_line).collect();
@@ -127,14 +130,13 @@ fn every_live_state_is_shown_with_its_end_and_reason() {
 #[test]
 fn a_dead_worker_is_not_shown_as_running() {
     let pid = dead_pid();
-    let dead = Some(pid);
     let states = [
         ExecutionState { pid: None, ..live_state() },
         ExecutionState { pid: None, status: Status::Idle, ..live_state() },
         ExecutionState { pid: None, status: Status::AuthFailed, ..live_state() },
-        ExecutionState { pid: dead, status: Status::RateLimited, ..live_state() },
+        ExecutionState { pid: Some(pid), status: Status::RateLimited, ..live_state() },
     ];
-    let downloading = status_line(&ExecutionState { pid: dead, ..live_state() });
+    let downloading = status_line(&ExecutionState { pid: Some(pid), ..live_state() });
 
     let lines: Vec<String> = states.iter().map(status_line).collect();
 
@@ -192,20 +194,20 @@ fn a_configuration_without_sources_says_what_to_do() {
     let home = TestHome::empty();
     home.write("config.toml", "");
 
-    let ran = home.cynosure(&["status"]);
+    let output = home.cynosure(&["status"]);
 
-    assert_eq!(ran.stdout, "no sources yet: add a [source.NAME] table to config.toml\n");
+    assert_eq!(output.stdout, "no sources yet: add a [source.NAME] table to config.toml\n");
 }
 
 #[test]
 fn as_json_every_source_has_every_key() {
     let demo = TestHome::after_demo();
-    let (never, broken) = (TestHome::with_source_work(), TestHome::with_source_work());
+    let (never_run, broken) = (TestHome::with_source_work(), TestHome::with_source_work());
     broken.write("state/work/execution_state.json", "{");
 
-    let [demo, never, broken] = [demo, never, broken].map(|home| {
-        let ran = home.cynosure(&["status", "--json"]);
-        let value: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let [demo, never_run, broken] = [demo, never_run, broken].map(|home| {
+        let output = home.cynosure(&["status", "--json"]);
+        let value: Value = serde_json::from_str(&output.stdout).unwrap();
         value["sources"][0].clone()
     });
 
@@ -215,10 +217,10 @@ fn as_json_every_source_has_every_key() {
     for key in STATUS_KEYS {
         assert!(keys(&demo).contains(key), "{key} in {demo}");
     }
-    assert_eq!(keys(&demo), keys(&never));
+    assert_eq!(keys(&demo), keys(&never_run));
     assert_eq!(keys(&demo), keys(&broken));
     assert_eq!((&demo["status"], &demo["total_threads"]), (&"completed".into(), &60.into()));
-    assert_eq!((&never["status"], &never["start_time"]), (&"idle".into(), &Value::Null));
+    assert_eq!((&never_run["status"], &never_run["start_time"]), (&"idle".into(), &Value::Null));
     assert_eq!(broken["status"], Value::Null);
     assert!(broken["trouble"].as_str().unwrap().starts_with("its state file cannot be read"));
 }

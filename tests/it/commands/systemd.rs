@@ -59,13 +59,13 @@ impl FakeServiceManager {
         all
     }
 
-    /// Drains the queue. True if the next notification lacks `text`, or none arrives within
-    /// `within`.
-    fn has_no_more_messages(&self, text: &str, within: Duration) -> bool {
+    /// Discards the notifications in the queue. Returns true if none arrives within `timeout`, or
+    /// the next one lacks `text`.
+    fn has_stopped_sending(&self, text: &str, timeout: Duration) -> bool {
         self.socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
         let mut bytes = [0; 4096];
         while self.socket.recv(&mut bytes).is_ok() {}
-        self.socket.set_read_timeout(Some(within)).unwrap();
+        self.socket.set_read_timeout(Some(timeout)).unwrap();
         match self.socket.recv(&mut bytes) {
             Ok(length) => !String::from_utf8_lossy(&bytes[..length]).contains(text),
             Err(_) => true,
@@ -106,8 +106,8 @@ fn the_manager_gets_every_status_from_start_to_stop() {
 async fn a_wait_is_reported_with_its_end_and_reason() {
     let served = FakeMailbox::with_emails(5)
         .serve_with(|request| {
-            let refusal = plain_response("429 Too Many Requests", "Retry-After: 300\r\n", "");
-            request.path().starts_with("/get/").then(|| vec![ConnectionAction::Send(refusal)])
+            let throttle = plain_response("429 Too Many Requests", "Retry-After: 300\r\n", "");
+            request.path().starts_with("/get/").then(|| vec![ConnectionAction::Send(throttle)])
         })
         .await;
     let home = TestHome::with_source_at(served.server.url.as_str());
@@ -126,7 +126,7 @@ async fn a_wait_is_reported_with_its_end_and_reason() {
 }
 
 /// Adds the demo's source a second time, as `other`.
-fn second_demo_source(home: &TestHome) {
+fn add_second_demo_source(home: &TestHome) {
     let config = home.read("config.toml");
     let at = config.find("[source.demo]").expect("the demo is a source");
     let table = config[at + "[source.demo]".len()..].split("\n[").next().unwrap().to_owned();
@@ -137,8 +137,8 @@ fn second_demo_source(home: &TestHome) {
 async fn several_sources_share_one_status_and_restart_in_process() {
     let limited = FakeMailbox::with_emails(5)
         .serve_with(|request| {
-            let refusal = plain_response("429 Too Many Requests", "Retry-After: 300\r\n", "");
-            request.path().starts_with("/get/").then(|| vec![ConnectionAction::Send(refusal)])
+            let throttle = plain_response("429 Too Many Requests", "Retry-After: 300\r\n", "");
+            request.path().starts_with("/get/").then(|| vec![ConnectionAction::Send(throttle)])
         })
         .await;
     let home = TestHome::with_demo_server(20);
@@ -171,8 +171,8 @@ async fn a_new_token_and_sighup_end_auth_failed_at_once() {
     mailbox.token = "fresh";
     let served = mailbox
         .serve_with(move |request| {
-            let refusal = plain_response("401 Unauthorized", "", "");
-            (!is_fresh(request)).then(|| vec![ConnectionAction::Send(refusal)])
+            let rejection = plain_response("401 Unauthorized", "", "");
+            (!is_fresh(request)).then(|| vec![ConnectionAction::Send(rejection)])
         })
         .await;
     let home = TestHome::with_source_at(served.server.url.as_str());
@@ -189,7 +189,7 @@ async fn a_new_token_and_sighup_end_auth_failed_at_once() {
 
         let reloading = manager.wait_for_message("RELOADING=1\nMONOTONIC_USEC=");
         let ready = manager.wait_for_message("READY=1");
-        // After the session is completed it exits, so that systemd restarts it.
+        // The worker exits after the session is completed, so that systemd restarts it.
         assert_eq!(exit_code(running), Some(75));
         assert_eq!(home.messages().len(), 5);
         (reloading, ready)
@@ -200,11 +200,11 @@ async fn a_new_token_and_sighup_end_auth_failed_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sighup_with_the_rejected_token_sends_no_request() {
-    let refused = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&refused);
+    let has_request = Arc::new(AtomicBool::new(false));
+    let server_has_request = Arc::clone(&has_request);
     let served = FakeMailbox::with_emails(5)
         .serve_with(move |_| {
-            seen.store(true, Ordering::SeqCst);
+            server_has_request.store(true, Ordering::SeqCst);
             Some(vec![ConnectionAction::Send(plain_response("401 Unauthorized", "", ""))])
         })
         .await;
@@ -214,21 +214,21 @@ async fn sighup_with_the_rejected_token_sends_no_request() {
         let manager = FakeServiceManager::new();
         let running = manager.start(&home);
         manager.wait_for_message("STATUS=auth failed until ");
-        refused.store(false, Ordering::SeqCst);
+        has_request.store(false, Ordering::SeqCst);
         running.signal(Signal::HUP);
         manager.wait_for_message("RELOADING=1");
         let ready = manager.wait_for_message("READY=1");
         assert!(ready.last().unwrap().contains("STATUS=auth failed until "), "{ready:?}");
         running.signal(Signal::TERM);
         assert_eq!(exit_code(running), Some(75));
-        refused.load(Ordering::SeqCst)
+        has_request.load(Ordering::SeqCst)
     });
 
     assert!(!requested_again.await.unwrap());
 }
 
 #[test]
-fn a_broken_configuration_is_reported_at_a_hangup_and_the_old_one_kept() {
+fn sighup_with_an_invalid_configuration_keeps_the_old_one() {
     let (manager, home) = (FakeServiceManager::new(), TestHome::with_demo_server(20_000));
     let mut running = manager.start(&home);
     manager.wait_for_message("STATUS=downloading ");
@@ -252,7 +252,7 @@ fn a_new_source_at_sighup_restarts_the_process() {
     let (manager, home) = (FakeServiceManager::new(), TestHome::with_demo_server(20_000));
     let running = manager.start(&home);
     manager.wait_for_message("STATUS=downloading ");
-    second_demo_source(&home);
+    add_second_demo_source(&home);
 
     running.signal(Signal::HUP);
 
@@ -268,35 +268,36 @@ fn an_unreachable_notify_socket_is_logged_once() {
     let mut command = home.command(&["run", "--once"]);
     command.env("NOTIFY_SOCKET", "/nowhere/notify").env("INVOCATION_ID", "0123");
 
-    let ran = home.finish(&mut command);
+    let output = home.run_to_end(&mut command);
 
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert_eq!(ran.stderr.matches("cannot notify systemd").count(), 1, "{ran:?}");
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert_eq!(output.stderr.matches("cannot notify systemd").count(), 1, "{output:?}");
 }
 
 #[cfg(debug_assertions)]
 #[test]
 fn a_panicking_source_restarts_the_process() {
     let (manager, home) = (FakeServiceManager::new(), TestHome::with_demo_server(20_000));
-    second_demo_source(&home);
+    add_second_demo_source(&home);
     let mut command = manager.command(&home);
     command.env("FAIL_CYNOSURE", "break_other");
 
-    let ran = home.finish(&mut command);
+    let output = home.run_to_end(&mut command);
 
     // systemd restarts it because of this exit code.
-    assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.stderr.contains("worker panicked"), "{ran:?}");
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stderr.contains("worker panicked"), "{output:?}");
     let state: Value = serde_json::from_str(&home.read("state/demo/execution_state.json")).unwrap();
     assert_eq!(state["pid"], Value::Null, "the other source shuts down cleanly");
 }
 
-/// Breaks a worker that cannot reach D-Bus, and checks every step up to the missing keep-alive.
+/// Blocks a worker that cannot reach D-Bus at a failpoint, and checks every step up to the missing
+/// keep-alive.
 #[cfg(debug_assertions)]
-fn assert_escalates_to_watchdog(broken: &str) {
+fn assert_escalates_to_watchdog(failpoint: &str) {
     let (manager, home) = (FakeServiceManager::new(), TestHome::with_demo_server(20_000));
     let mut command = manager.command(&home);
-    command.env("FAIL_CYNOSURE", broken).env("WATCHDOG_USEC", "4000000");
+    command.env("FAIL_CYNOSURE", failpoint).env("WATCHDOG_USEC", "4000000");
     command.env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere/bus");
     let mut running = RunningProgram(command.spawn().unwrap());
     manager.wait_for_message("WATCHDOG=1");
@@ -307,10 +308,10 @@ fn assert_escalates_to_watchdog(broken: &str) {
         "stuck: asking systemd to restart the unit",
         "stuck: systemd does not restart the unit",
     ] {
-        log.push_str(&running.log_up_to(step));
+        log.push_str(&running.log_until(step));
     }
 
-    assert!(manager.has_no_more_messages("WATCHDOG=1", Duration::from_secs(3)), "{log}");
+    assert!(manager.has_stopped_sending("WATCHDOG=1", Duration::from_secs(3)), "{log}");
     log.push_str(&stderr_to_end(&mut running));
     assert_eq!(log.matches("stuck: ").count(), 3, "{log}");
     let restarts = home.read("state/restarts.json");

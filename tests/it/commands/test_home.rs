@@ -52,6 +52,8 @@ disk_free = 0
 inodes = 1.0
 ";
 
+/// Temporary folder of one test: configuration, state, archive, and a demo server if the test needs
+/// one.
 pub(crate) struct TestHome {
     dir: TempDir,
     demo: Option<DemoServer>,
@@ -102,8 +104,8 @@ impl TestHome {
     pub(crate) fn after_demo() -> Self {
         let home = Self::empty();
         let dir = home.path("").display().to_string();
-        let ran = home.cynosure(&["demo", "--items", "60", "--faults", "none", "--dir", &dir]);
-        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let output = home.cynosure(&["demo", "--items", "60", "--faults", "none", "--dir", &dir]);
+        assert_eq!(output.code, Some(0), "{output:?}");
         home
     }
 
@@ -112,8 +114,8 @@ impl TestHome {
     pub(crate) fn after_storm() -> Self {
         let home = Self::empty();
         let dir = home.path("").display().to_string();
-        let ran = home.cynosure(&["demo", "--items", "40", "--faults", "storm", "--dir", &dir]);
-        assert_eq!(ran.code, Some(3), "one message always fails: {ran:?}");
+        let output = home.cynosure(&["demo", "--items", "40", "--faults", "storm", "--dir", &dir]);
+        assert_eq!(output.code, Some(3), "one message always fails: {output:?}");
         home
     }
 
@@ -135,7 +137,7 @@ impl TestHome {
         fs_err::read_to_string(self.path(name)).unwrap()
     }
 
-    /// Replaces a text of the configuration, which must contain it.
+    /// Replaces `from` in the configuration, which must contain it, by `to`.
     pub(crate) fn configure(&self, from: &str, to: &str) {
         let text = self.read("config.toml");
         assert!(text.contains(from), "{text}");
@@ -178,11 +180,13 @@ impl TestHome {
         command
     }
 
+    /// Runs the program to its end.
     pub(crate) fn cynosure(&self, args: &[&str]) -> ProgramOutput {
-        self.finish(&mut self.command(args))
+        self.run_to_end(&mut self.command(args))
     }
 
-    pub(crate) fn finish(&self, command: &mut Command) -> ProgramOutput {
+    /// Runs a command to its end, such as one of [`Self::command`].
+    pub(crate) fn run_to_end(&self, command: &mut Command) -> ProgramOutput {
         let output = command.output().unwrap();
         let text = |bytes: &[u8]| {
             let dir = self.dir.path().display().to_string();
@@ -195,6 +199,7 @@ impl TestHome {
         }
     }
 
+    /// Starts the program and does not wait for its end.
     pub(crate) fn start(&self, args: &[&str]) -> RunningProgram {
         RunningProgram(self.command(args).spawn().unwrap())
     }
@@ -222,19 +227,14 @@ impl RunningProgram {
         kill_process(pid, signal).unwrap();
     }
 
-    /// Reads the log up to and including a line with `text`.
-    pub(crate) fn log_until(&mut self, text: &str) {
-        self.log_up_to(text);
-    }
-
     /// Reads and returns the log up to and including a line with `text`, and nothing beyond it.
-    pub(crate) fn log_up_to(&mut self, text: &str) -> String {
+    pub(crate) fn log_until(&mut self, text: &str) -> String {
         let stderr = self.0.stderr.as_mut().unwrap();
         let (mut log, mut byte) = (Vec::new(), [0]);
         while !(log.ends_with(b"\n") && String::from_utf8_lossy(&log).contains(text)) {
-            let read = std::io::Read::read(stderr, &mut byte).unwrap();
+            let count = std::io::Read::read(stderr, &mut byte).unwrap();
             let logged = String::from_utf8_lossy(&log);
-            assert_eq!(read, 1, "{text:?} is not in the log: {logged}");
+            assert_eq!(count, 1, "{text:?} is not in the log: {logged}");
             log.push(byte[0]);
         }
         String::from_utf8_lossy(&log).into_owned()
@@ -281,8 +281,8 @@ pub(crate) fn dead_pid() -> u32 {
     child.id()
 }
 
-/// Returns a standard output whose reader is closed before the first byte.
-pub(crate) fn closed_stdout() -> Stdio {
+/// Returns the writing end of a pipe whose reading end is closed.
+pub(crate) fn closed_pipe() -> Stdio {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     writer.into()

@@ -18,7 +18,7 @@ use crate::commands::test_home::TestHome;
 use crate::fake_mailbox::FakeMailbox;
 use crate::hostile_server::{ConnectionAction, HostileServer, plain_response};
 
-/// Rate limit that no test reaches or is slowed down by.
+/// Rate limit so high that no test reaches it or is slowed down.
 const QUOTA: u32 = 6000;
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -70,22 +70,22 @@ async fn a_recorded_trace_replays_and_reveals_the_limit() {
         let server = rate_limited_mailbox(header_mode, &[]).await;
         let home = TestHome::with_source_at(server.url.as_str());
 
-        let ran = home.cynosure(&["run", "--once", "--record", "trace.jsonl"]);
-        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let output = home.cynosure(&["run", "--once", "--record", "trace.jsonl"]);
+        assert_eq!(output.code, Some(0), "{output:?}");
         let requests = server.requests().len();
         let summary = format!(
             "recorded {requests} responses; `cynosure simulate trace.jsonl` replays them\n"
         );
-        assert!(ran.stderr.ends_with(&summary), "{ran:?}");
+        assert!(output.stderr.ends_with(&summary), "{output:?}");
         assert_eq!(trace_lines(&home, "trace.jsonl").len(), requests);
 
-        let ran = home.cynosure(&["simulate", "trace.jsonl"]);
-        assert_eq!(ran.code, Some(0), "{ran:?}");
-        let lines: Vec<&str> = ran.stdout.lines().take(4).collect();
-        assert!(lines[1].contains(&format!("{requests} requests, ")), "{}", ran.stdout);
-        assert!(lines[1].contains("The quota is 100/s"), "{}", ran.stdout);
+        let output = home.cynosure(&["simulate", "trace.jsonl"]);
+        assert_eq!(output.code, Some(0), "{output:?}");
+        let lines: Vec<&str> = output.stdout.lines().take(4).collect();
+        assert!(lines[1].contains(&format!("{requests} requests, ")), "{}", output.stdout);
+        assert!(lines[1].contains("The quota is 100/s"), "{}", output.stdout);
         let counts = format!("{requests} accepted, 0 throttled, 0 failed, 0 outages.");
-        assert!(lines[2].ends_with(&counts), "{}", ran.stdout);
+        assert!(lines[2].ends_with(&counts), "{}", output.stdout);
         assert_eq!(lines[3], format!("Its limit is taken from {family}: 6000 in 1m."));
     }
 }
@@ -103,12 +103,12 @@ async fn custom_headers_are_read_with_their_provider() {
     let provider = "[provider.\"127.0.0.1\"]\nlimit_header = \"X-Most\"\nremaining_header = \"X-Left\"\nreset_header = \"X-Again\"\n[restart]";
     home.configure("[restart]", provider);
 
-    let ran = home.cynosure(&["run", "--once", "--record", "t.jsonl"]);
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    let ran = home.cynosure(&["simulate", "t.jsonl", "--provider", "127.0.0.1"]);
+    let output = home.cynosure(&["run", "--once", "--record", "t.jsonl"]);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    let output = home.cynosure(&["simulate", "t.jsonl", "--provider", "127.0.0.1"]);
 
     let inference = "Its limit is taken from the configured headers: 6000 in ";
-    assert!(ran.stdout.contains(inference), "{ran:?}");
+    assert!(output.stdout.contains(inference), "{output:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,8 +116,8 @@ async fn a_trace_holds_no_identifying_data() {
     let server = rate_limited_mailbox(HeaderMode::RateLimit, &[]).await;
     let port = server.url.port().unwrap().to_string();
     let home = TestHome::with_source_at(server.url.as_str());
-    let ran = home.cynosure(&["run", "--once", "--record", "t.jsonl"]);
-    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let output = home.cynosure(&["run", "--once", "--record", "t.jsonl"]);
+    assert_eq!(output.code, Some(0), "{output:?}");
 
     for line in trace_lines(&home, "t.jsonl") {
         let keys: Vec<&String> = line.as_object().unwrap().keys().collect();
@@ -137,17 +137,17 @@ fn a_trace_is_appended_to_after_dropping_a_partial_line() {
     let record = ["run", "--once", "--record", "t.jsonl"];
     assert_eq!(home.cynosure(&record).code, Some(0));
     let first = home.read("t.jsonl");
-    let torn = first.lines().last().unwrap().len() / 2;
-    home.write("t.jsonl", &first[..first.len() - torn]);
+    let removed_bytes = first.lines().last().unwrap().len() / 2;
+    home.write("t.jsonl", &first[..first.len() - removed_bytes]);
     let replayed = home.cynosure(&["simulate", "t.jsonl"]);
     assert_eq!(replayed.code, Some(0), "a partial last line is ignored: {replayed:?}");
 
     let again = home.cynosure(&record);
 
     assert_eq!(again.code, Some(0), "{again:?}");
-    let (before, all) = (first.lines().count(), home.read("t.jsonl"));
-    let kept: Vec<&str> = first.lines().take(before - 1).collect();
-    assert!(all.starts_with(&format!("{}\n", kept.join("\n"))), "{all}");
+    let (line_count, trace) = (first.lines().count(), home.read("t.jsonl"));
+    let kept: Vec<&str> = first.lines().take(line_count - 1).collect();
+    assert!(trace.starts_with(&format!("{}\n", kept.join("\n"))), "{trace}");
     assert!(trace_lines(&home, "t.jsonl").len() > kept.len());
     assert_eq!(home.cynosure(&["simulate", "t.jsonl"]).code, Some(0));
 }
@@ -157,17 +157,17 @@ async fn a_trace_is_flushed_during_waits_and_locked() {
     let request_count = AtomicUsize::new(0);
     let served = FakeMailbox::with_emails(30)
         .serve_with(move |_| {
-            let is_refused = request_count.fetch_add(1, Ordering::SeqCst) >= 10;
-            let refusal = plain_response("429 Too Many Requests", "Retry-After: 3600\r\n", "");
-            is_refused.then(|| vec![ConnectionAction::Send(refusal)])
+            let is_throttled = request_count.fetch_add(1, Ordering::SeqCst) >= 10;
+            let throttle = plain_response("429 Too Many Requests", "Retry-After: 3600\r\n", "");
+            is_throttled.then(|| vec![ConnectionAction::Send(throttle)])
         })
         .await;
     let home = TestHome::with_source_at(served.server.url.as_str());
     let mut running = home.start(&["run", "--record", "t.jsonl"]);
     running.log_until("rate limited");
-    let recorded = |text: &str| home.read("t.jsonl").matches(text).count();
-    let refused = || recorded("\"status\":429");
-    while refused() == 0 || recorded("\n") - refused() < 10 {
+    let count_in_trace = |text: &str| home.read("t.jsonl").matches(text).count();
+    let throttled = || count_in_trace("\"status\":429");
+    while throttled() == 0 || count_in_trace("\n") - throttled() < 10 {
         std::thread::yield_now();
     }
 
@@ -191,14 +191,14 @@ fn a_full_trace_ends_and_the_worker_continues() {
     // The file is sparse, so that it takes no space on the disk.
     file.file().write_all_at(b"\n", length - 1).unwrap();
 
-    let ran = home.cynosure(&["run", "--once", "--record", "t.jsonl"]);
+    let output = home.cynosure(&["run", "--once", "--record", "t.jsonl"]);
 
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert_eq!(ran.stdout, "listed 5 = stored 5 + gone 0 + quarantined 0\n");
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert_eq!(output.stdout, "listed 5 = stored 5 + gone 0 + quarantined 0\n");
     let logged =
         ["recording stopped, the run continues file=t.jsonl", "`simulate` reads at most 268.4 MB"];
-    assert_eq!(ran.stderr.matches("record").count(), 1, "{ran:?}");
-    assert!(logged.iter().all(|text| ran.stderr.contains(text)), "{ran:?}");
+    assert_eq!(output.stderr.matches("record").count(), 1, "{output:?}");
+    assert!(logged.iter().all(|text| output.stderr.contains(text)), "{output:?}");
     assert_eq!(fs_err::metadata(home.path("t.jsonl")).unwrap().len(), length);
 }
 
@@ -222,7 +222,7 @@ fn several_sources_or_a_foreign_file_are_rejected() {
     home.write("other.jsonl", "{\"event\": 1}\n");
     home.write("seconds.jsonl", "{\"at\": 1, \"status\": 200}\n");
 
-    let refused = [
+    let outputs = [
         vec!["run", "--record", "t.jsonl"],
         vec!["run", "work", "--record", "t.csv"],
         vec!["run", "work", "--record", "other.jsonl"],
@@ -231,11 +231,11 @@ fn several_sources_or_a_foreign_file_are_rejected() {
         vec!["demo", "--serve", "--record", "t.jsonl"],
     ]
     .map(|args| {
-        let ran = home.cynosure(&args);
-        format!("{:?} {}{}", ran.code, ran.stdout, ran.stderr)
+        let output = home.cynosure(&args);
+        format!("{:?} {}{}", output.code, output.stdout, output.stderr)
     });
 
-    insta::assert_snapshot!(refused.join("\n"), @r"
+    insta::assert_snapshot!(outputs.join("\n"), @r"
     Some(2) error: a trace records one source, but 2 would run; name one, such as `cynosure run home --record t.jsonl`
 
     Usage: cynosure [OPTIONS] <COMMAND>

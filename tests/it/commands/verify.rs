@@ -11,9 +11,9 @@ fn verify_after(damage: impl FnOnce(&TestHome)) -> (Option<i32>, String, String)
     let home = TestHome::after_demo();
     let session = home.sessions().remove(0);
     damage(&home);
-    let ran = home.cynosure(&["verify"]);
+    let output = home.cynosure(&["verify"]);
     let name = session.file_name().unwrap_or_default().to_string_lossy();
-    (ran.code, ran.stdout.replace(&*name, "SESSION"), ran.stderr)
+    (output.code, output.stdout.replace(&*name, "SESSION"), output.stderr)
 }
 
 #[test]
@@ -84,16 +84,16 @@ fn a_missing_archive_is_reported_once() {
     let home = TestHome::after_demo();
     fs_err::rename(home.path("downloads"), home.path("elsewhere")).unwrap();
 
-    let ran = home.cynosure(&["verify"]);
+    let output = home.cynosure(&["verify"]);
 
-    assert_eq!((ran.code, ran.stdout.as_str()), (Some(74), ""));
-    insta::assert_snapshot!(ran.stderr, @r"
+    assert_eq!((output.code, output.stdout.as_str()), (Some(74), ""));
+    insta::assert_snapshot!(output.stderr, @r"
     cynosure: demo: the archive HOME/downloads does not exist; mount it, or correct `dir` of [archive] in the configuration
     ");
 }
 
 #[test]
-fn a_session_folder_that_is_gone_has_each_of_its_documents_named() {
+fn each_document_of_a_missing_session_folder_is_named() {
     let (code, out, _) = verify_after(|home| fs_err::remove_dir_all(&home.sessions()[0]).unwrap());
 
     assert_eq!(code, Some(74));
@@ -119,10 +119,10 @@ fn as_json_each_finding_is_a_line_and_the_summary_is_the_last() {
     let home = TestHome::after_demo();
     fs_err::remove_file(&home.messages()[0]).unwrap();
 
-    let ran = home.cynosure(&["verify", "--json"]);
+    let output = home.cynosure(&["verify", "--json"]);
 
-    let lines = ran.json_lines();
-    assert_eq!((ran.code, lines.len()), (Some(74), 2));
+    let lines = output.json_lines();
+    assert_eq!((output.code, lines.len()), (Some(74), 2));
     assert_eq!(lines[0]["finding"], "missing");
     assert!(lines[0]["path"].as_str().unwrap().starts_with("HOME/downloads/"));
     assert_eq!(lines[1]["summary"]["damaged"], 1);
@@ -135,8 +135,8 @@ fn verify_beside_a_running_worker_finds_nothing() {
     let mut worker = home.start(&["run", "--once", "-q"]);
     let mut runs = 0;
     while worker.0.try_wait().unwrap().is_none() {
-        let ran = home.cynosure(&["verify"]);
-        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
+        let output = home.cynosure(&["verify"]);
+        assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{output:?}");
         runs += 1;
     }
 

@@ -4,7 +4,9 @@ use cynosure::demo::{DemoOptions, DemoServer};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, header};
 use serde_json::{Value, json};
 
-pub(super) const MAIL: [&str; 2] = ["urn:ietf:params:jmap:core", "urn:ietf:params:jmap:mail"];
+/// Capabilities of JMAP Core and of JMAP Mail (RFC 8620, RFC 8621).
+pub(super) const CAPABILITIES: [&str; 2] =
+    ["urn:ietf:params:jmap:core", "urn:ietf:params:jmap:mail"];
 
 /// Returns a client without a proxy. It needs a TLS provider, although no request uses TLS.
 pub(super) fn plain_client() -> Client {
@@ -34,22 +36,22 @@ impl DemoClient {
             password: options.password,
         };
         let session: Value = client.get("/.well-known/jmap").await.json_body().await;
-        client.account = session["primaryAccounts"][MAIL[1]].as_str().unwrap().to_owned();
+        client.account = session["primaryAccounts"][CAPABILITIES[1]].as_str().unwrap().to_owned();
         client
     }
 
-    fn login(&self, request: RequestBuilder) -> RequestBuilder {
+    fn with_credential(&self, request: RequestBuilder) -> RequestBuilder {
         request.basic_auth(&self.username, Some(&self.password))
     }
 
     pub(super) async fn get(&self, path: &str) -> Response {
-        self.login(self.http.get(format!("{}{path}", self.base))).send().await.unwrap()
+        self.with_credential(self.http.get(format!("{}{path}", self.base))).send().await.unwrap()
     }
 
     pub(super) async fn post(&self, body: impl Into<reqwest::Body>) -> Response {
         let request = self.http.post(format!("{}/jmap/api/", self.base));
         let request = request.header(header::CONTENT_TYPE, "application/json").body(body);
-        self.login(request).send().await.unwrap()
+        self.with_credential(request).send().await.unwrap()
     }
 
     /// Makes method calls `(name, arguments)` with the ids "0", "1" and so on, and returns the
@@ -59,15 +61,21 @@ impl DemoClient {
             arguments["accountId"] = self.account.as_str().into();
             json!([name, arguments, id.to_string()])
         });
-        let request = json!({ "using": MAIL, "methodCalls": calls.collect::<Vec<_>>() });
+        let request = json!({ "using": CAPABILITIES, "methodCalls": calls.collect::<Vec<_>>() });
         let response = self.post(request.to_string()).await.json_body().await;
-        response["methodResponses"].as_array().unwrap().iter().map(|call| call[1].clone()).collect()
+        response["methodResponses"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|invocation| invocation[1].clone())
+            .collect()
     }
 
     pub(super) fn download_path(&self, blob: &str) -> String {
         format!("/jmap/download/{}/{blob}/m.eml?type=message%2Frfc822", self.account)
     }
 
+    /// Posts a control command of the demo, which needs no credential.
     pub(super) async fn command(&self, command: &str) {
         let response =
             self.http.post(format!("{}/demo/{command}", self.base)).send().await.unwrap();
@@ -85,8 +93,8 @@ impl DemoClient {
             }
             let ids = json!({ "resultOf": "0", "name": "Email/query", "path": "/ids" });
             let get = json!({ "#ids": ids, "properties": ["id", "blobId", "size"] });
-            let answers = self.call([("Email/query", query), ("Email/get", get)]).await;
-            let page = answers[1]["list"].as_array().unwrap();
+            let responses = self.call([("Email/query", query), ("Email/get", get)]).await;
+            let page = responses[1]["list"].as_array().unwrap();
             if page.is_empty() {
                 return listed;
             }

@@ -8,14 +8,14 @@ use cynosure::demo::{DemoOptions, DemoServer, GeneratedMailbox, start};
 use reqwest::{StatusCode, header};
 use serde_json::{Value, json};
 
-use self::client::{DemoClient, JsonBody, MAIL};
+use self::client::{CAPABILITIES, DemoClient, JsonBody};
 
 fn serve(items: u32) -> DemoServer {
     start(DemoOptions { items, ..DemoOptions::default() }).unwrap()
 }
 
 #[tokio::test]
-async fn the_session_is_found_through_a_redirect_and_its_urls_are_relative() {
+async fn the_session_is_behind_a_redirect_and_has_relative_urls() {
     let demo = serve(1);
     let client = DemoClient::new(&demo).await;
 
@@ -24,9 +24,9 @@ async fn the_session_is_found_through_a_redirect_and_its_urls_are_relative() {
     assert_eq!(response.url().path(), "/jmap/session");
     let session = response.json_body().await;
     assert_eq!(session["apiUrl"], "/jmap/api/");
-    assert_eq!(session["capabilities"][MAIL[0]]["maxObjectsInGet"], 500);
-    assert_eq!(session["capabilities"][MAIL[0]]["maxCallsInRequest"], 16);
-    assert_eq!(session["capabilities"][MAIL[0]]["maxConcurrentRequests"], 8);
+    assert_eq!(session["capabilities"][CAPABILITIES[0]]["maxObjectsInGet"], 500);
+    assert_eq!(session["capabilities"][CAPABILITIES[0]]["maxCallsInRequest"], 16);
+    assert_eq!(session["capabilities"][CAPABILITIES[0]]["maxConcurrentRequests"], 8);
 }
 
 #[tokio::test]
@@ -38,7 +38,7 @@ async fn threads_and_their_messages_are_listed_with_result_references() {
     let from_thread = json!({ "resultOf": "2", "name": "Thread/get", "path": "/list/*/emailIds" });
     let sort = json!([{ "property": "receivedAt", "isAscending": false }]);
 
-    let answers = client
+    let responses = client
         .call([
             (
                 "Email/query",
@@ -50,10 +50,10 @@ async fn threads_and_their_messages_are_listed_with_result_references() {
         ])
         .await;
 
-    assert_eq!(answers[0]["total"], 700);
-    assert_eq!(answers[0]["ids"].as_array().unwrap().len(), 200);
-    assert_eq!(answers[2]["list"].as_array().unwrap().len(), 200);
-    let emails = answers[3]["list"].as_array().unwrap();
+    assert_eq!(responses[0]["total"], 700);
+    assert_eq!(responses[0]["ids"].as_array().unwrap().len(), 200);
+    assert_eq!(responses[2]["list"].as_array().unwrap().len(), 200);
+    let emails = responses[3]["list"].as_array().unwrap();
     assert_eq!(emails.len(), 320);
     assert!(emails.iter().all(|email| {
         email["size"].is_u64()
@@ -66,7 +66,7 @@ async fn threads_and_their_messages_are_listed_with_result_references() {
 async fn every_download_has_the_length_and_the_octets_the_seed_gives() {
     let demo = serve(2_000);
     let client = DemoClient::new(&demo).await;
-    let oracle = GeneratedMailbox::new(DemoOptions::default().seed, 2_000);
+    let generated = GeneratedMailbox::new(DemoOptions::default().seed, 2_000);
     let listed = client.list().await;
     assert_eq!(listed.len(), 3_200);
 
@@ -77,7 +77,7 @@ async fn every_download_has_the_length_and_the_octets_the_seed_gives() {
         assert_eq!(response.content_length(), Some(*size as u64));
         let body = response.bytes().await.unwrap();
         assert_eq!(body.len(), *size);
-        assert!(oracle.message_bytes(blob).unwrap() == body, "{blob} differs");
+        assert!(generated.message_bytes(blob).unwrap() == body, "{blob} differs");
     }
 
     let counters = demo.counters();
@@ -113,26 +113,26 @@ async fn filters_apply_and_pages_are_contiguous() {
     assert_eq!(total(both).await, 0);
     assert_eq!(total(json!({ "before": day })).await + total(json!({ "after": day })).await, 480);
 
-    let answers = client
+    let responses = client
         .call([
             ("Email/query", json!({ "position": 10, "limit": 5 })),
             ("Email/query", json!({ "position": -3 })),
             ("Email/query", json!({ "position": 5_000, "limit": 1_000 })),
         ])
         .await;
-    assert_eq!(answers[0]["ids"].as_array().unwrap().len(), 5);
+    assert_eq!(responses[0]["ids"].as_array().unwrap().len(), 5);
     assert_eq!(
-        (&answers[1]["position"], answers[1]["ids"].as_array().unwrap().len()),
+        (&responses[1]["position"], responses[1]["ids"].as_array().unwrap().len()),
         (&json!(477), 3)
     );
-    assert_eq!((&answers[2]["ids"], &answers[2]["limit"]), (&json!([]), &json!(500)));
+    assert_eq!((&responses[2]["ids"], &responses[2]["limit"]), (&json!([]), &json!(500)));
 }
 
 #[tokio::test]
 async fn unsupported_requests_get_the_standard_errors() {
     let demo = serve(400);
     let client = DemoClient::new(&demo).await;
-    let kind = async |body: String| {
+    let problem_of = async |body: String| {
         let response = client.post(body).await;
         assert_eq!(response.status(), StatusCode::BAD_REQUEST);
         assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
@@ -141,18 +141,18 @@ async fn unsupported_requests_get_the_standard_errors() {
         (kind, problem["limit"].as_str().unwrap_or_default().to_owned())
     };
     let calls = vec![json!(["Email/get", {}, "x"]); 17];
-    let too_many = json!({ "using": MAIL, "methodCalls": calls }).to_string();
+    let too_many = json!({ "using": CAPABILITIES, "methodCalls": calls }).to_string();
     let unknown = json!({ "using": ["urn:x"], "methodCalls": [] }).to_string();
-    let named = |kind: &str, limit: &str| (kind.to_owned(), limit.to_owned());
+    let kind_and_limit = |kind: &str, limit: &str| (kind.to_owned(), limit.to_owned());
 
-    assert_eq!(kind("{".to_owned()).await, named("notJSON", ""));
-    assert_eq!(kind("{}".to_owned()).await, named("notRequest", ""));
-    assert_eq!(kind(unknown).await, named("unknownCapability", ""));
-    assert_eq!(kind(too_many).await, named("limit", "maxCallsInRequest"));
-    assert_eq!(kind(" ".repeat(10_000_001)).await, named("limit", "maxSizeRequest"));
+    assert_eq!(problem_of("{".to_owned()).await, kind_and_limit("notJSON", ""));
+    assert_eq!(problem_of("{}".to_owned()).await, kind_and_limit("notRequest", ""));
+    assert_eq!(problem_of(unknown).await, kind_and_limit("unknownCapability", ""));
+    assert_eq!(problem_of(too_many).await, kind_and_limit("limit", "maxCallsInRequest"));
+    assert_eq!(problem_of(" ".repeat(10_000_001)).await, kind_and_limit("limit", "maxSizeRequest"));
 
     let ids = vec!["x"; 501];
-    let answers = client
+    let responses = client
         .call([
             ("Email/get", json!({ "ids": ids })),
             ("Email/query", json!({ "anchor": "nowhere1" })),
@@ -163,7 +163,7 @@ async fn unsupported_requests_get_the_standard_errors() {
             ("Email/get", json!({ "ids": ["-nowhere"] })),
         ])
         .await;
-    let kinds: Vec<_> = answers.iter().map(|answer| answer["type"].as_str()).collect();
+    let kinds: Vec<_> = responses.iter().map(|response| response["type"].as_str()).collect();
     assert_eq!(
         kinds,
         [
@@ -176,7 +176,7 @@ async fn unsupported_requests_get_the_standard_errors() {
             None
         ]
     );
-    assert_eq!(answers[6]["notFound"], json!(["-nowhere"]));
+    assert_eq!(responses[6]["notFound"], json!(["-nowhere"]));
     assert_eq!(client.get(&client.download_path("nowhere1")).await.status(), StatusCode::NOT_FOUND);
 }
 
@@ -188,15 +188,15 @@ async fn a_ninth_concurrent_request_is_rejected() {
     let (_, large, _) = listed.iter().max_by_key(|(.., size)| size).unwrap();
     let path = client.download_path(large);
 
-    let mut open = Vec::new();
+    let mut open_responses = Vec::new();
     for _ in 0..8 {
-        open.push(client.get(&path).await);
+        open_responses.push(client.get(&path).await);
     }
     let ninth = client.get(&path).await;
 
     assert_eq!(ninth.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(ninth.json_body().await["limit"], "maxConcurrentRequests");
-    for response in open {
+    for response in open_responses {
         assert_eq!(response.bytes().await.unwrap().len(), 12 * 1024 * 1024);
     }
     assert_eq!(client.get(&path).await.status(), StatusCode::OK);
@@ -254,8 +254,8 @@ async fn changes_are_reported_from_any_state_until_it_expires() {
     assert_eq!(client.call([("Email/changes", one)]).await[0]["hasMoreChanges"], true);
 
     client.command("expire-states").await;
-    let lost = client.call([("Email/changes", since)]).await;
-    assert_eq!(lost[0]["type"], "cannotCalculateChanges");
+    let expired = client.call([("Email/changes", since)]).await;
+    assert_eq!(expired[0]["type"], "cannotCalculateChanges");
 }
 
 #[tokio::test]

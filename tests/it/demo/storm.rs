@@ -35,11 +35,11 @@ async fn download_through_storm(items: u32) -> (FaultCounts, DemoCounters) {
         ..DemoOptions::default()
     })
     .unwrap();
-    // The blob ids are from the oracle, because this test does not cover the listing.
-    let oracle = GeneratedMailbox::new(DemoOptions::default().seed, items);
+    // The blob ids come from the generator, because this test does not cover the listing.
+    let generated = GeneratedMailbox::new(DemoOptions::default().seed, items);
     let http = plain_client();
     let mut counts = FaultCounts::default();
-    for (blob, _) in oracle.blobs() {
+    for (blob, _) in generated.blobs() {
         download(&http, &demo, &token_file, &blob, &mut counts).await;
     }
     (counts, demo.counters())

@@ -28,7 +28,7 @@ fn read_to_end(mut stream: &TcpStream) -> Vec<u8> {
 }
 
 #[test]
-fn a_thousand_connections_are_all_answered_or_closed() {
+fn each_of_1000_connections_gets_a_response_or_is_closed() {
     raise_open_files_limit();
     let endpoint = TestEndpoint::serving(healthy_snapshot());
     let clients: Vec<TcpStream> = (0..1000).map(|_| connect(endpoint.address)).collect();
@@ -116,8 +116,8 @@ fn oversized_requests_are_rejected_at_once() {
         // The server may reject it before all of it is sent.
         stream.write_all(text.as_bytes()).ok();
         let response = read_to_end(&stream);
-        let refused = response.is_empty() || response.starts_with(b"HTTP/1.1 4");
-        assert!(refused, "{case}: {}", String::from_utf8_lossy(&response));
+        let is_rejected = response.is_empty() || response.starts_with(b"HTTP/1.1 4");
+        assert!(is_rejected, "{case}: {}", String::from_utf8_lossy(&response));
     }
     assert_eq!(endpoint.get("/health").status, 200);
 }

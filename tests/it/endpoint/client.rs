@@ -10,6 +10,7 @@ use serde_json::Value;
 /// Longer than any timeout of the server.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Received response.
 #[derive(Debug)]
 pub(crate) struct TestResponse {
     pub(crate) status: u16,
@@ -63,8 +64,8 @@ pub(crate) fn read_response(reader: &mut impl BufRead, method: &str) -> TestResp
 
 /// Reads the head of a response.
 pub(crate) fn read_head(reader: &mut impl BufRead) -> TestResponse {
-    let mut lines = reader.by_ref().lines().map(|line| line.expect("the server answers"));
-    let first = lines.next().expect("the server answers");
+    let mut lines = reader.by_ref().lines().map(|line| line.expect("the server responds"));
+    let first = lines.next().expect("the server responds");
     let status = first.split(' ').nth(1).and_then(|status| status.parse().ok());
     let status = status.unwrap_or_else(|| panic!("no status in {first:?}"));
     let mut headers = BTreeMap::<String, String>::new();

@@ -122,7 +122,7 @@ pub(crate) fn full_snapshot() -> Snapshot {
     let learned = QuotaView {
         scope: "example.com api.example.com".to_owned(),
         rate_per_second: Some(14.2),
-        rate_source: "learned: about 14.2/s, from 7 throttles".to_owned(),
+        rate_source: "learned: about 14.2/s, from 7 rejected requests".to_owned(),
         remaining: None,
         block_status: "not blocked".to_owned(),
         blocked_until: None,
@@ -209,7 +209,7 @@ fn sources() -> Vec<SourceView> {
         settled: 40_000,
         ..source("home", "rate_limited")
     };
-    let refused = SourceView {
+    let auth_failed = SourceView {
         provider: "old-mail.example.org".to_owned(),
         level: Some(HealthLevel::Critical),
         status_text: "401 from old-mail.example.org; replace the token in /etc/cynosure/old.token"
@@ -254,7 +254,7 @@ fn sources() -> Vec<SourceView> {
         eta_seconds: None,
         ..source("archive-of-a-newsletter-with-a-very-long-name", "completed")
     };
-    vec![completed, waiting, collecting, refused, source("work", "downloading")]
+    vec![completed, waiting, collecting, auth_failed, source("work", "downloading")]
 }
 
 fn provider(name: &str, score: f64, breaker: BreakerState, status: &str) -> ProviderView {
@@ -422,7 +422,7 @@ fn history() -> Vec<StateTransition> {
 }
 
 fn failures() -> Vec<FailedItem> {
-    let failed = |item: &str, state: &str, cause: &str, message: &str, status| FailedItem {
+    let failed_item = |item: &str, state: &str, cause: &str, message: &str, status| FailedItem {
         item: item.to_owned(),
         state: state.to_owned(),
         attempts: 3,
@@ -433,11 +433,11 @@ fn failures() -> Vec<FailedItem> {
         response_status: status,
     };
     vec![
-        failed("T5f3a99", "quarantined", "forbidden", "403 Forbidden", Some(403)),
-        failed(HOSTILE_TEXT, "waiting", "server", HOSTILE_TEXT, Some(500)),
+        failed_item("T5f3a99", "quarantined", "forbidden", "403 Forbidden", Some(403)),
+        failed_item(HOSTILE_TEXT, "waiting", "server", HOSTILE_TEXT, Some(500)),
         FailedItem {
             next_at: None,
-            ..failed("T0000aa", "gone", "gone", "404 Not Found", Some(404))
+            ..failed_item("T0000aa", "gone", "gone", "404 Not Found", Some(404))
         },
     ]
 }

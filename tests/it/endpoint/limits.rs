@@ -18,13 +18,13 @@ fn the_61st_request_in_a_minute_gets_retry_after() {
         );
     }
 
-    let refused = endpoint.get("/");
+    let throttled = endpoint.get("/");
 
-    assert_eq!(refused.status, 429);
-    let wait: u64 = refused.header("retry-after").parse().unwrap();
+    assert_eq!(throttled.status, 429);
+    let wait: u64 = throttled.header("retry-after").parse().unwrap();
     assert!((1..=60).contains(&wait), "{wait}");
-    assert!(refused.header("ratelimit").starts_with("\"dashboard\";r=0;t="), "{refused:?}");
-    assert_eq!(refused.json()["title"], "Too Many Requests");
+    assert!(throttled.header("ratelimit").starts_with("\"dashboard\";r=0;t="), "{throttled:?}");
+    assert_eq!(throttled.json()["title"], "Too Many Requests");
     // A rate limited dashboard must not make health probes fail.
     let probe = endpoint.get("/health");
     assert_eq!((probe.status, probe.header("ratelimit-policy")), (200, "\"probe\";q=60;w=60"));

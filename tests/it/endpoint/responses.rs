@@ -83,7 +83,7 @@ fn health_is_one_line_and_its_status_says_healthy_or_not() {
 }
 
 #[test]
-fn metrics_are_text_unless_json_is_wanted() {
+fn metrics_are_text_unless_json_is_requested() {
     let endpoint = TestEndpoint::serving(healthy_snapshot());
 
     let text = send_request(endpoint.address, "GET", "/metrics", &[("Accept", "*/*")]);
@@ -168,7 +168,7 @@ fn errors_are_problem_documents() {
 }
 
 #[test]
-fn a_panicking_snapshot_is_reported_and_retried() {
+fn a_panic_gives_a_500_and_the_server_continues() {
     let endpoint = TestEndpoint::serving(healthy_snapshot());
 
     let response = endpoint.get("/api/sources/panic/history");
@@ -230,8 +230,8 @@ fn some_quotas_have_charts_and_all_are_listed() {
     let mut snapshot = full_snapshot();
     let (quota, trend) =
         (snapshot.quotas[0].clone(), snapshot.trends.quotas[&snapshot.quotas[0].scope].clone());
-    for at in 0..40 {
-        let scope = format!("host-{at}");
+    for index in 0..40 {
+        let scope = format!("host-{index}");
         snapshot.quotas.push(QuotaView { scope: scope.clone(), ..quota.clone() });
         snapshot.trends.quotas.insert(scope, trend.clone());
     }

@@ -21,13 +21,13 @@ impl EventReader {
     fn connect(endpoint: &TestEndpoint, query: &str) -> Self {
         let mut stream = connect(endpoint.address);
         stream.write_all(request("GET", &format!("/events{query}"), &[]).as_bytes()).unwrap();
-        let mut from = BufReader::new(stream);
-        let response = read_head(&mut from);
+        let mut reader = BufReader::new(stream);
+        let response = read_head(&mut reader);
         assert_eq!(
             (response.status, response.header("content-type")),
             (200, "text/event-stream; charset=utf-8")
         );
-        Self { reader: from }
+        Self { reader }
     }
 
     /// Reads the next event and skips the chunk sizes between the lines.
@@ -94,9 +94,9 @@ fn streams_are_limited_and_pages_are_not() {
     let endpoint = TestEndpoint::serving(healthy_snapshot());
     let readers: Vec<EventReader> = (0..16).map(|_| EventReader::connect(&endpoint, "")).collect();
 
-    let refused = endpoint.get("/events");
+    let rejected = endpoint.get("/events");
 
-    assert_eq!(refused.status, 503);
+    assert_eq!(rejected.status, 503);
     assert_eq!(endpoint.get("/").status, 200);
     drop(readers);
 }

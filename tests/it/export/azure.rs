@@ -18,7 +18,7 @@ fn connection() -> AzureConnection {
     AzureConnection::parse(&text).unwrap()
 }
 
-fn with_level(level: HealthLevel) -> MetricsSnapshot {
+fn snapshot_with_level(level: HealthLevel) -> MetricsSnapshot {
     let checks = vec![
         HealthCheck::new(CheckKind::Heartbeat, "silent", level, "has not written its state")
             .with_subject("work"),
@@ -27,7 +27,7 @@ fn with_level(level: HealthLevel) -> MetricsSnapshot {
     MetricsSnapshot { report: Some(HealthCheckReport::new(checks, NOW)), ..metrics_input(2) }
 }
 
-fn of_type<'a>(envelopes: &'a [Value], base_type: &str) -> Vec<&'a Value> {
+fn envelopes_of_type<'a>(envelopes: &'a [Value], base_type: &str) -> Vec<&'a Value> {
     envelopes.iter().filter(|envelope| envelope["data"]["baseType"] == base_type).collect()
 }
 
@@ -35,7 +35,7 @@ fn of_type<'a>(envelopes: &'a [Value], base_type: &str) -> Vec<&'a Value> {
 fn the_documented_health_metrics_are_sent() {
     let envelopes = AzureExporter::default().build_envelopes(&metrics_input(2), &connection());
 
-    let metrics: BTreeMap<_, _> = of_type(&envelopes, "MetricData")
+    let metrics: BTreeMap<_, _> = envelopes_of_type(&envelopes, "MetricData")
         .iter()
         .map(|envelope| {
             assert_eq!(envelope["name"], "Microsoft.ApplicationInsights.Metric");
@@ -69,7 +69,7 @@ fn the_unit_that_is_down_is_reported() {
 
     let envelopes = AzureExporter::default().build_envelopes(&input, &connection());
 
-    let metrics = of_type(&envelopes, "MetricData").into_iter();
+    let metrics = envelopes_of_type(&envelopes, "MetricData").into_iter();
     let metrics: Vec<_> =
         metrics.map(|envelope| &envelope["data"]["baseData"]["metrics"][0]).collect();
     let value = |name: &str| {
@@ -83,9 +83,9 @@ fn the_unit_that_is_down_is_reported() {
 fn each_worsening_is_one_event() {
     let (mut azure, connection) = (AzureExporter::default(), connection());
     let mut events = |level| -> Vec<String> {
-        let envelopes = azure.build_envelopes(&with_level(level), &connection);
+        let envelopes = azure.build_envelopes(&snapshot_with_level(level), &connection);
         azure.acknowledge(DeliveryStatus::Delivered);
-        let events = of_type(&envelopes, "EventData").into_iter();
+        let events = envelopes_of_type(&envelopes, "EventData").into_iter();
         events.map(|event| event["data"]["baseData"]["name"].as_str().unwrap().to_owned()).collect()
     };
 
@@ -97,9 +97,10 @@ fn each_worsening_is_one_event() {
     assert_eq!(events(HealthLevel::Unknown), [""; 0]);
     assert_eq!(events(HealthLevel::Warning), ["health_warning"]);
 
-    let envelopes =
-        AzureExporter::default().build_envelopes(&with_level(HealthLevel::Critical), &connection);
-    let properties = &of_type(&envelopes, "EventData")[0]["data"]["baseData"]["properties"];
+    let envelopes = AzureExporter::default()
+        .build_envelopes(&snapshot_with_level(HealthLevel::Critical), &connection);
+    let properties =
+        &envelopes_of_type(&envelopes, "EventData")[0]["data"]["baseData"]["properties"];
     let properties = properties.as_object().unwrap();
     assert_eq!(properties.len(), 1, "healthy checks are not sent");
     assert_eq!(properties["heartbeat work"], "has not written its state");
@@ -110,20 +111,20 @@ fn an_event_is_sent_until_acknowledged() {
     let (mut azure, connection) = (AzureExporter::default(), connection());
     let mut events = |level, delivery| -> Vec<String> {
         azure.acknowledge(delivery);
-        let envelopes = azure.build_envelopes(&with_level(level), &connection);
-        let events = of_type(&envelopes, "EventData").into_iter();
+        let envelopes = azure.build_envelopes(&snapshot_with_level(level), &connection);
+        let events = envelopes_of_type(&envelopes, "EventData").into_iter();
         events.map(|event| event["data"]["baseData"]["name"].as_str().unwrap().to_owned()).collect()
     };
 
-    let all = ["health_critical", "health_warning"];
-    assert_eq!(events(HealthLevel::Critical, DeliveryStatus::Delivered), all[..1]);
+    let names = ["health_critical", "health_warning"];
+    assert_eq!(events(HealthLevel::Critical, DeliveryStatus::Delivered), names[..1]);
     assert_eq!(
         events(HealthLevel::Critical, DeliveryStatus::Pending),
         [""; 0],
         "an event in delivery is not sent again"
     );
-    assert_eq!(events(HealthLevel::Critical, DeliveryStatus::Dropped), all[..1]);
-    assert_eq!(events(HealthLevel::Warning, DeliveryStatus::Dropped), all);
+    assert_eq!(events(HealthLevel::Critical, DeliveryStatus::Dropped), names[..1]);
+    assert_eq!(events(HealthLevel::Warning, DeliveryStatus::Dropped), names);
     assert_eq!(events(HealthLevel::Healthy, DeliveryStatus::Delivered), [""; 0]);
 }
 
@@ -133,9 +134,9 @@ fn only_the_newest_undelivered_events_are_kept() {
     let mut last = Vec::new();
     for level in [HealthLevel::Critical, HealthLevel::Warning].into_iter().cycle().take(100) {
         azure.acknowledge(DeliveryStatus::Dropped);
-        last = azure.build_envelopes(&with_level(level), &connection);
+        last = azure.build_envelopes(&snapshot_with_level(level), &connection);
     }
-    let events = of_type(&last, "EventData");
+    let events = envelopes_of_type(&last, "EventData");
     assert_eq!(events.len(), 32);
     assert_eq!(events[31]["data"]["baseData"]["name"], "health_warning");
 }

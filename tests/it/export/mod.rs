@@ -20,7 +20,7 @@ fn resource() -> TelemetryResource {
 fn spans() -> Vec<Span> {
     let trace = TraceId::of_session("work", &SessionId::new("session_1772874000"));
     let (session, started_at) = (SpanId::of_session(trace), Timestamp(1_772_874_000_000));
-    let stage = SpanId::of_stage(trace, Status::Downloading, started_at);
+    let stage = SpanId::of_state(trace, Status::Downloading, started_at);
     let span = |id, parent, name, failure: Option<&str>| Span {
         trace_id: trace,
         id,

@@ -53,9 +53,9 @@ fn every_metric_has_its_otlp_type() {
     let Data::Histogram(duration) = data["cynosure_request_duration_seconds"] else {
         panic!("not a histogram")
     };
-    let (point, known) = (&duration.data_points[0], source_metrics().requests.latency);
-    assert_eq!(point.count, known.count());
-    assert_eq!(point.bucket_counts, known.buckets);
+    let (point, latency) = (&duration.data_points[0], source_metrics().requests.latency);
+    assert_eq!(point.count, latency.count());
+    assert_eq!(point.bucket_counts, latency.buckets);
     assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1);
     assert_eq!(point.sum, Some(400.791));
 }
@@ -83,21 +83,21 @@ fn start_times(input: &MetricsSnapshot) -> BTreeMap<String, u64> {
 #[test]
 fn counters_have_a_start_time_where_known() {
     let mut input = metrics_input(1);
-    let mut counted_since = |since: Option<Timestamp>| {
+    let mut start_times_since = |since: Option<Timestamp>| {
         let metrics = input.sources[0].metrics.as_mut().unwrap();
         metrics.counting_since = since.map(|since| since.0);
         start_times(&input)
     };
     const HOUR: Duration = Duration::from_secs(3_600);
 
-    let known = counted_since(Some(NOW.before(HOUR)));
+    let known = start_times_since(Some(NOW.before(HOUR)));
     assert_eq!(known["cynosure_items_stored_total"], NOW_NANOS - 3_600_000_000_000);
     assert_eq!(known["cynosure_waits_total"], NOW_NANOS - 3_600_000_000_000);
     assert_eq!(known["cynosure_request_duration_seconds"], NOW_NANOS - 3_600_000_000_000);
     assert_eq!(known["cynosure_breaker_opened_total"], 0, "it is not known for a breaker");
-    let unknown = counted_since(None);
+    let unknown = start_times_since(None);
     assert!(unknown.values().all(|start_time| *start_time == 0), "{unknown:?}");
-    let future = counted_since(Some(NOW.after(HOUR)));
+    let future = start_times_since(Some(NOW.after(HOUR)));
     assert_eq!(future["cynosure_items_stored_total"], NOW_NANOS);
 }
 

@@ -9,16 +9,16 @@ use rustix::process::Signal;
 use crate::commands::test_home::{RunningProgram, TestHome, silent_server};
 use crate::fake_receiver::FakeReceiver;
 
-const OTLP_CONFIG: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+const OTLP_ENV: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const AZURE_ENV: &str = "APPLICATIONINSIGHTS_CONNECTION_STRING";
 
 /// Receives the spans of a run up to the one of its session.
-fn spans_of(receiver: &FakeReceiver) -> Vec<Span> {
+fn receive_session_spans(receiver: &FakeReceiver) -> Vec<Span> {
     let mut spans = Vec::new();
     while !spans.iter().any(|span: &Span| span.name == "session") {
-        let posted = receiver.next_post();
-        assert_eq!(posted.path, "/v1/traces");
-        let request: ExportTraceServiceRequest = serde_json::from_value(posted.json).unwrap();
+        let post = receiver.next_post();
+        assert_eq!(post.path, "/v1/traces");
+        let request: ExportTraceServiceRequest = serde_json::from_value(post.json).unwrap();
         spans.extend(
             request
                 .resource_spans
@@ -38,17 +38,18 @@ fn a_run_is_one_trace_of_session_stages_and_requests() {
         &format!("{}\n[telemetry]\ntrace_share = 1.0\n", home.read("config.toml")),
     );
 
-    let ran = home.finish(home.command(&["run", "--once"]).env(OTLP_CONFIG, receiver.url()));
+    let output = home.run_to_end(home.command(&["run", "--once"]).env(OTLP_ENV, receiver.url()));
 
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    let spans = spans_of(&receiver);
-    let named = |name: &str| spans.iter().filter(|span| span.name == name).collect::<Vec<_>>();
+    assert_eq!(output.code, Some(0), "{output:?}");
+    let spans = receive_session_spans(&receiver);
+    let spans_named =
+        |name: &str| spans.iter().filter(|span| span.name == name).collect::<Vec<_>>();
     assert_eq!(spans.iter().map(|span| &span.trace_id).collect::<BTreeSet<_>>().len(), 1);
-    let (session, downloading) = (named("session")[0], named("downloading")[0]);
+    let (session, downloading) = (spans_named("session")[0], spans_named("downloading")[0]);
     assert_eq!(downloading.parent_span_id, session.span_id);
-    assert_eq!(named("collecting").len(), 1);
-    assert!(!named("page").is_empty());
-    let fetched = named("fetch");
+    assert_eq!(spans_named("collecting").len(), 1);
+    assert!(!spans_named("page").is_empty());
+    let fetched = spans_named("fetch");
     assert_eq!(fetched.len(), home.messages().len());
     for fetch in fetched {
         assert_eq!(fetch.parent_span_id, downloading.span_id);
@@ -71,10 +72,10 @@ fn only_the_sampled_items_are_traced() {
         &format!("{}\n[telemetry]\ntrace_share = 0.0\n", home.read("config.toml")),
     );
 
-    let ran = home.finish(home.command(&["run", "--once"]).env(OTLP_CONFIG, receiver.url()));
+    let output = home.run_to_end(home.command(&["run", "--once"]).env(OTLP_ENV, receiver.url()));
 
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    let spans = spans_of(&receiver);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    let spans = receive_session_spans(&receiver);
     assert!(!spans.iter().any(|span| span.name == "fetch"), "{spans:?}");
 }
 
@@ -82,15 +83,15 @@ fn only_the_sampled_items_are_traced() {
 fn a_session_resumed_by_another_process_is_one_trace() {
     let (home, receiver) = (TestHome::with_demo_server(1_000), FakeReceiver::with_statuses(&[]));
     let mut command = home.command(&["run", "--once"]);
-    let mut first = RunningProgram(command.env(OTLP_CONFIG, receiver.url()).spawn().unwrap());
+    let mut first = RunningProgram(command.env(OTLP_ENV, receiver.url()).spawn().unwrap());
     first.log_until("started downloading");
     first.signal(Signal::TERM);
     assert_eq!(first.0.wait().unwrap().code(), Some(143));
 
-    let ran = home.finish(home.command(&["run", "--once"]).env(OTLP_CONFIG, receiver.url()));
+    let output = home.run_to_end(home.command(&["run", "--once"]).env(OTLP_ENV, receiver.url()));
 
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    let spans = spans_of(&receiver);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    let spans = receive_session_spans(&receiver);
     let session = spans.iter().find(|span| span.name == "session").unwrap();
     for stage in ["collecting", "downloading"] {
         let stages = spans.iter().filter(|span| span.name == stage).collect::<Vec<_>>();
@@ -104,8 +105,8 @@ fn a_session_resumed_by_another_process_is_one_trace() {
 #[test]
 fn a_dead_collector_does_not_slow_the_worker() {
     let home = TestHome::with_demo_server(60);
-    let dead = silent_server();
-    let url = format!("http://{}", dead.local_addr().unwrap());
+    let collector = silent_server();
+    let url = format!("http://{}", collector.local_addr().unwrap());
     home.write(
         "config.toml",
         &format!(
@@ -114,10 +115,10 @@ fn a_dead_collector_does_not_slow_the_worker() {
         ),
     );
 
-    let ran = home.cynosure(&["run", "--once"]);
+    let output = home.cynosure(&["run", "--once"]);
 
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(ran.stdout.contains("listed 60 = stored 60"), "{ran:?}");
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(output.stdout.contains("listed 60 = stored 60"), "{output:?}");
 }
 
 #[test]
@@ -125,13 +126,13 @@ fn an_invalid_collector_is_reported_and_nothing_is_sent() {
     let home = TestHome::with_demo_server(3);
     for wrong in ["nonsense", "http://collector.example.com:4318", "https://me:s3cret@example.com"]
     {
-        let ran = home.finish(home.command(&["run", "--once"]).env(OTLP_CONFIG, wrong));
-        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let output = home.run_to_end(home.command(&["run", "--once"]).env(OTLP_ENV, wrong));
+        assert_eq!(output.code, Some(0), "{output:?}");
         assert!(
-            ran.stderr.contains("cannot export telemetry error=OTEL_EXPORTER_OTLP_ENDPOINT"),
-            "{ran:?}"
+            output.stderr.contains("cannot export telemetry error=OTEL_EXPORTER_OTLP_ENDPOINT"),
+            "{output:?}"
         );
-        assert!(!ran.stderr.contains("s3cret"), "{ran:?}");
+        assert!(!output.stderr.contains("s3cret"), "{output:?}");
     }
 }
 
@@ -141,7 +142,7 @@ fn the_monitor_sends_metrics_to_collector_and_azure() {
     assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
     let azure = format!("InstrumentationKey=k1;IngestionEndpoint={}/", receiver.url());
     let mut command = home.command(&["monitor"]);
-    command.env(OTLP_CONFIG, receiver.url()).env("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=a%20b");
+    command.env(OTLP_ENV, receiver.url()).env("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=a%20b");
     command.env(AZURE_ENV, azure);
 
     let mut monitor = RunningProgram(command.spawn().unwrap());

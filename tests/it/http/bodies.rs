@@ -98,7 +98,7 @@ async fn a_hanging_or_slow_server_times_out() {
 }
 
 #[tokio::test]
-async fn an_endless_body_meets_the_total_deadline_or_the_cap() {
+async fn an_endless_body_ends_at_the_deadline_or_the_size_limit() {
     let endless = |head: &str| {
         let actions = vec![
             ConnectionAction::Send(head.as_bytes().to_vec()),

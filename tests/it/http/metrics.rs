@@ -1,6 +1,5 @@
 //! Request metrics, and the recreation of a client after connect failures.
 
-use std::net::TcpListener as Listener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +16,7 @@ use url::Url;
 use super::{MemorySink, authorization, limits, request_retries};
 use crate::hostile_server::{ConnectionAction, HostileServer, ReceivedRequest, plain_response};
 
-fn client_metrics(limits: RequestLimits, urls: &[&Url]) -> (HttpClient, MetricsHandle) {
+fn client_with_metrics(limits: RequestLimits, urls: &[&Url]) -> (HttpClient, MetricsHandle) {
     let (metrics, limiter) = (MetricsHandle::default(), Rc::new(Unlimited));
     let origins = urls.iter().map(|url| url.origin()).collect();
     let client = HttpClient::new(limits, origins, &ProxyMode::Direct, limiter, metrics.clone());
@@ -52,7 +51,7 @@ async fn each_request_is_counted_once_by_outcome() {
         vec![ConnectionAction::Send(response), ConnectionAction::Close]
     })
     .await;
-    let (client, metrics) = client_metrics(limits(), &[&server.url]);
+    let (client, metrics) = client_with_metrics(limits(), &[&server.url]);
 
     for path in [
         "ok",
@@ -100,7 +99,7 @@ async fn document_bytes_and_an_immediate_retry_are_counted() {
         ]
     })
     .await;
-    let (client, metrics) = client_metrics(
+    let (client, metrics) = client_with_metrics(
         RequestLimits { retry_policy: request_retries(2), ..limits() },
         &[&server.url],
     );
@@ -150,9 +149,9 @@ async fn keep_alive_server() -> (Url, Arc<AtomicUsize>) {
 async fn a_client_is_recreated_after_three_connect_failures() {
     let (healthy, connections) = keep_alive_server().await;
     // The listener is closed at once, so connections to its port are refused.
-    let closed_address = Listener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed_address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let dead: Url = format!("http://{closed_address}/").parse().unwrap();
-    let (client, metrics) = client_metrics(limits(), &[&healthy, &dead]);
+    let (client, metrics) = client_with_metrics(limits(), &[&healthy, &dead]);
     let counts = || {
         let connection = metrics.snapshot().connection;
         (connection.consecutive_failures, connection.reconnects, connections.load(Ordering::SeqCst))

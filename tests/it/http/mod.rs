@@ -1,4 +1,4 @@
-//! The HTTP client against servers that break the rules.
+//! HTTP client against servers that break the rules.
 
 mod bodies;
 mod metrics;

@@ -21,7 +21,7 @@ use crate::hostile_server::{ConnectionAction, HostileServer, plain_response};
 const JSON: &str = "Content-Type: application/json\r\n";
 
 /// URL of a host whose name never resolves (RFC 6761 §6.4).
-const UNRESOLVABLE_HOST: &str = "http://mail.invalid/";
+const UNRESOLVABLE_URL: &str = "http://mail.invalid/";
 
 async fn send_request(proxy_mode: &ProxyMode, url: &Url) -> Result<Bytes, Failure> {
     let client = HttpClient::new(
@@ -69,7 +69,7 @@ async fn names_are_resolved_by_the_proxy_only() {
         FakeProxy::http(ProxyBehaviour::Forward(address)).await,
         FakeProxy::socks(ProxyBehaviour::Forward(address)).await,
     );
-    let url: Url = UNRESOLVABLE_HOST.parse().unwrap();
+    let url: Url = UNRESOLVABLE_URL.parse().unwrap();
 
     assert_eq!(send_request(&proxy_pool(&[&http.url]).0, &url).await.unwrap(), "{}");
     assert_eq!(send_request(&proxy_pool(&[&socks.url]).0, &url).await.unwrap(), "{}");
@@ -85,9 +85,9 @@ async fn a_request_fails_over_to_the_next_proxy_at_once() {
     let closed = unreachable_url("http").await;
     let closed_socks = unreachable_url("socks5").await;
     let rejecting =
-        FakeProxy::http(ProxyBehaviour::Reply(b"HTTP/1.1 407 Who\r\nContent-Length: 0\r\n\r\n"))
+        FakeProxy::http(ProxyBehaviour::Respond(b"HTTP/1.1 407 Who\r\nContent-Length: 0\r\n\r\n"))
             .await;
-    let forbidden = FakeProxy::socks(ProxyBehaviour::Reply(&[2])).await;
+    let forbidden = FakeProxy::socks(ProxyBehaviour::Respond(&[2])).await;
     for failing_url in [&closed, &closed_socks, &rejecting.url, &forbidden.url] {
         let (server, address) = ok_server().await;
         let proxy = FakeProxy::http(ProxyBehaviour::Forward(address)).await;
@@ -120,12 +120,12 @@ async fn with_no_proxy_left_nothing_is_sent() {
 
 #[tokio::test]
 async fn server_errors_do_not_blame_the_proxy() {
-    let oops = HostileServer::always_sending(plain_response("500 Oops", "", "")).await;
+    let internal_error = HostileServer::always_sending(plain_response("500 Oops", "", "")).await;
     let silent = HostileServer::start(|_, _| vec![ConnectionAction::StopResponding]).await;
     let reset = HostileServer::start(|_, _| vec![ConnectionAction::Reset]).await;
     let junk = HostileServer::always_sending("junk").await;
     for (server, cause) in [
-        (oops, Cause::Server),
+        (internal_error, Cause::Server),
         (silent, Cause::Timeout),
         (reset, Cause::Connection),
         (junk, Cause::Connection),
@@ -137,9 +137,9 @@ async fn server_errors_do_not_blame_the_proxy() {
 
         assert_eq!((failure.cause, failure_counts(&health)), (cause, vec![0]), "{failure}");
     }
-    let refused = FakeProxy::socks(ProxyBehaviour::Reply(&[5])).await;
+    let refused = FakeProxy::socks(ProxyBehaviour::Respond(&[5])).await;
     let (proxy_mode, health) = proxy_pool(&[&refused.url]);
-    let failure = send_request(&proxy_mode, &UNRESOLVABLE_HOST.parse().unwrap()).await.unwrap_err();
+    let failure = send_request(&proxy_mode, &UNRESOLVABLE_URL.parse().unwrap()).await.unwrap_err();
     assert_eq!((failure.cause, failure_counts(&health)), (Cause::Connection, vec![0]), "{failure}");
 }
 
@@ -147,8 +147,8 @@ async fn server_errors_do_not_blame_the_proxy() {
 async fn an_unreachable_host_blames_a_proxy_if_another_reaches_it() {
     let url: Url = "https://mail.invalid/".parse().unwrap();
     let bad_gateway =
-        FakeProxy::http(ProxyBehaviour::Reply(b"HTTP/1.1 502 Bad Gateway\r\n\r\n")).await;
-    let unreachable = FakeProxy::socks(ProxyBehaviour::Reply(&[4])).await;
+        FakeProxy::http(ProxyBehaviour::Respond(b"HTTP/1.1 502 Bad Gateway\r\n\r\n")).await;
+    let unreachable = FakeProxy::socks(ProxyBehaviour::Respond(&[4])).await;
     let (proxy_mode, health) = proxy_pool(&[&bad_gateway.url, &unreachable.url]);
 
     for _ in 0..3 {
@@ -156,7 +156,7 @@ async fn an_unreachable_host_blames_a_proxy_if_another_reaches_it() {
     }
     assert_eq!(failure_counts(&health), [0, 0], "the server may be down");
 
-    let plain_url: Url = UNRESOLVABLE_HOST.parse().unwrap();
+    let plain_url: Url = UNRESOLVABLE_URL.parse().unwrap();
     let (_server, address) = ok_server().await;
     let working = FakeProxy::socks(ProxyBehaviour::Forward(address)).await;
     let (proxy_mode, health) = proxy_pool(&[&unreachable.url, &working.url]);

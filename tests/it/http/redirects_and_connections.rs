@@ -139,8 +139,8 @@ fn self_signed_server() -> Url {
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let mut connection = ServerConnection::new(Arc::new(config)).unwrap();
-        let refused = connection.complete_io(&mut stream);
-        assert!(refused.is_err(), "the client accepted the certificate");
+        let handshake = connection.complete_io(&mut stream);
+        assert!(handshake.is_err(), "the client accepted the certificate");
     });
     url
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD_NO_PAD as BASE64, BASE64_URL_SAFE as URL_SAFE};
-use cynosure::engine::rate_limit::{HeaderNames, RateLimitHeaders, ReplyOutcome, parse_headers};
+use cynosure::engine::rate_limit::{HeaderNames, RateLimitHeaders, ResponseOutcome, parse_headers};
 use cynosure::engine::{
     BodyCondition, Cause, ErrorRule, Failure, RuleScope, ThrottleStrikes, Timestamp,
 };
@@ -116,15 +116,15 @@ async fn html_instead_of_json_is_a_challenge_whatever_its_text() {
     assert_eq!(cause_of_document(page, Some(17)).await, Cause::Challenge);
 }
 
-/// FAULTS 50.
+/// FAULTS 50: a body that mentions a limit is no rate limit.
 #[tokio::test]
 async fn a_document_the_server_cannot_produce_is_a_server_error() {
-    let parts = plain_response(
+    let mime_error = plain_response(
         "500 Oops",
         "Content-Type: text/plain\r\n",
         "message has too many MIME parts",
     );
-    assert_eq!(cause_of_document(parts, None).await, Cause::Server);
+    assert_eq!(cause_of_document(mime_error, None).await, Cause::Server);
     let session = plain_response(
         "200 OK",
         "Content-Type: application/json\r\n",
@@ -258,7 +258,7 @@ impl Permit for RecordingLimiter {
         self.0.borrow_mut().push(format!("{wait:?}"));
     }
 
-    fn record_outcome(&mut self, outcome: ReplyOutcome) -> Option<Timestamp> {
+    fn record_outcome(&mut self, outcome: ResponseOutcome) -> Option<Timestamp> {
         self.0.borrow_mut().push(format!("{outcome:?}"));
         None
     }
@@ -351,7 +351,7 @@ async fn a_secret_that_the_server_repeats_is_not_quoted() {
     assert_eq!(error.failure.message, "401 from 127.0.0.1: \"[secret]?\"");
 }
 
-/// FAULTS, base: no secret is stored in any encoding, even if a server echoes it.
+/// FAULTS base: no secret is stored in any encoding, even if a server echoes it.
 #[tokio::test]
 async fn an_encoded_secret_in_a_response_is_not_stored() {
     let header_value = format!("Bearer {SECRET}");

@@ -18,9 +18,9 @@ use crate::hostile_server::{ConnectionAction, HostileServer, plain_response};
 
 /// Limiter that admits every request and allows a fixed number of retries.
 #[derive(Debug)]
-struct FixedBudget(Cell<u32>);
+struct FixedRetryLimiter(Cell<u32>);
 
-impl RequestLimiter for FixedBudget {
+impl RequestLimiter for FixedRetryLimiter {
     fn acquire<'a>(
         &'a self,
         request: RequestInfo<'a>,
@@ -42,7 +42,8 @@ impl RequestLimiter for FixedBudget {
 
 /// Requests a document with this retry budget, and returns the failure.
 async fn fetch_failure(server: &HostileServer, limits: RequestLimits, retries: u32) -> Failure {
-    let (origins, limiter) = (vec![server.url.origin()], Rc::new(FixedBudget(Cell::new(retries))));
+    let (origins, limiter) =
+        (vec![server.url.origin()], Rc::new(FixedRetryLimiter(Cell::new(retries))));
     let client =
         HttpClient::new(limits, origins, &ProxyMode::Direct, limiter, MetricsHandle::default())
             .unwrap();
@@ -130,8 +131,8 @@ async fn permanent_failures_are_not_deferred() {
 
 #[tokio::test]
 async fn a_failure_carries_its_duration() {
-    const SILENCE: Duration = Duration::from_millis(200);
-    // One of the two requests gets a response with an error status.
+    const IDLE_TIMEOUT: Duration = Duration::from_millis(200);
+    // One of the two requests gets an error response, the other none.
     for responding in [0, 1] {
         let server = failing_server(move |before| {
             if before == responding {
@@ -141,14 +142,17 @@ async fn a_failure_carries_its_duration() {
             }
         })
         .await;
-        let limits =
-            RequestLimits { idle_timeout: SILENCE, retry_policy: request_retries(2), ..limits() };
+        let limits = RequestLimits {
+            idle_timeout: IDLE_TIMEOUT,
+            retry_policy: request_retries(2),
+            ..limits()
+        };
 
         let failure = fetch_failure(&server, limits, 1).await;
 
         assert_eq!(failure.request_count, 2, "{failure}");
         assert!(
-            failure.failing_duration() >= SILENCE,
+            failure.failing_duration() >= IDLE_TIMEOUT,
             "{responding}: {:?}",
             failure.failing_duration()
         );

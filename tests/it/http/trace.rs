@@ -23,9 +23,9 @@ async fn recorded_responses(
     max_attempts: u32,
 ) -> Vec<ResponseRecord> {
     let records = Rc::new(RefCell::new(Vec::new()));
-    let recorded = Rc::clone(&records);
+    let shared_records = Rc::clone(&records);
     let names = HeaderNames { remaining: Some("x-left".to_owned()), ..HeaderNames::default() };
-    let recorder = ResponseRecorder::new(move |record| recorded.borrow_mut().push(record))
+    let recorder = ResponseRecorder::new(move |record| shared_records.borrow_mut().push(record))
         .with_header_names(&names);
     let limits = RequestLimits { retry_policy: request_retries(max_attempts), ..limits() };
     let allowed_origins = urls.iter().map(Url::origin).collect();
@@ -83,7 +83,7 @@ async fn every_attempt_is_recorded_including_retries_and_redirects() {
 async fn proxy_failures_are_not_recorded_as_server_responses() {
     let server = HostileServer::always_sending(plain_response("200 OK", JSON, "{}")).await;
     let rejecting =
-        FakeProxy::http(ProxyBehaviour::Reply(b"HTTP/1.1 407 Who\r\nContent-Length: 0\r\n\r\n"))
+        FakeProxy::http(ProxyBehaviour::Respond(b"HTTP/1.1 407 Who\r\nContent-Length: 0\r\n\r\n"))
             .await;
     let address = server.url.socket_addrs(|| None).unwrap()[0];
     let working = FakeProxy::http(ProxyBehaviour::Forward(address)).await;

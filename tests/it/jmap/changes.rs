@@ -6,7 +6,7 @@ use cynosure::source::jmap::JmapOptions;
 use cynosure::source::{Listing, PollResult, Source as _};
 use serde_json::json;
 
-use super::{list, list_everything, next_page};
+use super::{list, list_everything, page_ids};
 use crate::fake_mailbox::FakeMailbox;
 use crate::hostile_server::plain_response;
 
@@ -37,7 +37,7 @@ async fn a_forgotten_or_malformed_cursor_has_expired() {
     let problem = r#"{"type": "urn:ietf:params:jmap:error:notRequest", "detail": "trailing"}"#;
     let response = plain_response("400 Bad", "Content-Type: application/problem+json\r\n", problem);
     served.with_mailbox(|mailbox| mailbox.request_override = Some(("/jmap/", response)));
-    let failure = next_page(&source, &Listing::Since(Cursor::new("x,")), None).await.unwrap_err();
+    let failure = page_ids(&source, &Listing::Since(Cursor::new("x,")), None).await.unwrap_err();
     assert_eq!(failure.cause, Cause::CursorExpired, "{failure}");
 }
 
@@ -57,7 +57,7 @@ async fn changes_without_progress_are_detected() {
 }
 
 #[tokio::test]
-async fn only_the_wanted_mailboxes_and_days_are_listed() {
+async fn only_the_configured_mailboxes_and_days_are_listed() {
     let served = FakeMailbox::with_emails(3).serve().await;
     let since = NaiveDate::from_ymd_opt(2020, 1, 1);
     let options = |mailbox: &str, since| JmapOptions {
@@ -72,7 +72,7 @@ async fn only_the_wanted_mailboxes_and_days_are_listed() {
         json!({"operator": "AND", "conditions":
             [{"inMailbox": "in"}, {"after": "2020-01-01T00:00:00Z"}]})
     );
-    assert_eq!(served.calls("Mailbox/get").len(), 1, "looked up once");
+    assert_eq!(served.calls("Mailbox/get").len(), 1, "the mailboxes are requested once");
 
     served.with_mailbox(|mailbox| {
         mailbox.override_method("Email/changes", |_| {
@@ -85,23 +85,23 @@ async fn only_the_wanted_mailboxes_and_days_are_listed() {
     assert_eq!(
         source.poll_changes(&cursor).await,
         Ok(PollResult::Changed),
-        "it may have been moved in"
+        "the mail may have been moved into the mailbox"
     );
     let since_cursor = Listing::Since(cursor);
-    assert_eq!(next_page(&source, &since_cursor, None).await.unwrap().0, ["M1"]);
+    assert_eq!(page_ids(&source, &since_cursor, None).await.unwrap().0, ["M1"]);
     let other_mailbox = served.source_with(options("Inbox/Old", since));
-    assert!(next_page(&other_mailbox, &since_cursor, None).await.unwrap().0.is_empty());
+    assert!(page_ids(&other_mailbox, &since_cursor, None).await.unwrap().0.is_empty());
     let later = NaiveDate::from_ymd_opt(2024, 5, 2);
     let later_only = served.source_with(options("inbox", later));
-    assert!(next_page(&later_only, &since_cursor, None).await.unwrap().0.is_empty());
+    assert!(page_ids(&later_only, &since_cursor, None).await.unwrap().0.is_empty());
 
     let failure = list_everything(&served.source_with(options("Sent", None))).await.unwrap_err();
     assert!(failure.message.contains("Inbox, Inbox/Old"), "{failure}");
 }
 
-/// FAULTS 53: a list of changes cannot be truncated, while a full listing has pages.
+/// FAULTS 53: a list of changes cannot be truncated. A full listing follows, which has pages.
 #[tokio::test]
-async fn far_more_changes_than_asked_for_are_listed_in_full() {
+async fn far_more_changes_than_requested_expire_the_cursor() {
     let served = FakeMailbox { ignores_limits: true, ..FakeMailbox::with_emails(0) }.serve().await;
     let source = served.source();
     let cursor = source.current_cursor().await.unwrap();

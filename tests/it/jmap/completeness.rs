@@ -9,7 +9,7 @@ use cynosure::source::jmap::JmapOptions;
 use cynosure::source::{Listing, NextPage, Source as _};
 use serde_json::{Value, json};
 
-use super::{list_completely, list_everything, names};
+use super::{email_ids, list_completely, list_everything};
 use crate::fake_mailbox::{FakeMailbox, ServedMailbox};
 
 /// Number of overrides that is never used up.
@@ -40,7 +40,7 @@ fn empty_query_response(arguments: &Value, total: usize) -> Value {
     if wants_total { json!({"ids": [], "total": total}) } else { json!({"ids": []}) }
 }
 
-/// FAULTS 46.
+/// FAULTS 46: a page in the middle is empty once or several times.
 #[tokio::test]
 async fn an_empty_middle_page_loses_nothing() {
     for times in [1, 2, 3] {
@@ -51,13 +51,13 @@ async fn an_empty_middle_page_loses_nothing() {
 
         assert_eq!(
             list_everything(&served.source()).await.unwrap(),
-            names(0, 289),
+            email_ids(0, 289),
             "{times} times"
         );
     }
 }
 
-/// FAULTS 46.
+/// FAULTS 46: the list ends early at every request.
 #[tokio::test]
 async fn a_list_that_always_ends_early_is_not_complete() {
     let responses: [fn(&Value) -> Value; 4] = [
@@ -82,23 +82,26 @@ async fn a_list_that_always_ends_early_is_not_complete() {
         let failure = list_everything(&served.source()).await.unwrap_err();
 
         assert_eq!(failure.cause, Cause::ListingIncomplete, "{number}: {failure}");
-        assert_eq!(failure.message, "the server's list ended after 100 of 289 mails", "{number}");
+        assert_eq!(
+            failure.message, "the server's list ended after 100 of 289 messages",
+            "{number}"
+        );
     }
 }
 
-/// FAULTS 46.
+/// FAULTS 46: the first page is empty.
 #[tokio::test]
 async fn an_empty_first_page_is_no_empty_mailbox() {
     let empty_first_page = |arguments: &Value| {
         (arguments["position"] == 0).then(|| json!({"ids": [], "position": 0, "total": 9}))
     };
     let once = mailbox_with_override(FakeMailbox::with_emails(9), 1, empty_first_page).await;
-    assert_eq!(list_everything(&once.source()).await.unwrap(), names(0, 9));
+    assert_eq!(list_everything(&once.source()).await.unwrap(), email_ids(0, 9));
 
     let always = mailbox_with_override(FakeMailbox::with_emails(9), ALWAYS, empty_first_page).await;
     let failure = list_everything(&always.source()).await.unwrap_err();
     assert_eq!(failure.cause, Cause::ListingIncomplete);
-    assert_eq!(failure.message, "the server's list ended after 0 of 9 mails");
+    assert_eq!(failure.message, "the server's list ended after 0 of 9 messages");
 }
 
 /// FAULTS 46: without a total, two empty responses in a row are the end.
@@ -111,7 +114,7 @@ async fn without_totals_two_empty_pages_end_a_listing() {
     })
     .await;
 
-    assert_eq!(list_everything(&served.source()).await.unwrap(), names(0, 12));
+    assert_eq!(list_everything(&served.source()).await.unwrap(), email_ids(0, 12));
 }
 
 /// FAULTS 46: also when listing by position.
@@ -126,9 +129,9 @@ async fn an_empty_page_loses_nothing_when_listing_by_position() {
                 }
                 let position = usize::try_from(arguments["position"].as_u64()?).unwrap();
                 // The truncated list ends with M7.
-                let is_cut = 4 < position && used.fetch_add(1, Ordering::Relaxed) < times;
-                let ids = names(position.min(8), 8.min(position + 4));
-                is_cut.then(|| json!({"ids": ids, "position": position, "total": 40}))
+                let is_truncated = 4 < position && used.fetch_add(1, Ordering::Relaxed) < times;
+                let ids = email_ids(position.min(8), 8.min(position + 4));
+                is_truncated.then(|| json!({"ids": ids, "position": position, "total": 40}))
             })
             .await;
         served.with_mailbox(|mailbox| {
@@ -144,7 +147,7 @@ async fn an_empty_page_loses_nothing_when_listing_by_position() {
         match listed {
             Ok(ids) => {
                 let ids: BTreeSet<String> = ids.into_iter().collect();
-                assert_eq!((ids, is_complete), (names(0, 40).into_iter().collect(), true));
+                assert_eq!((ids, is_complete), (email_ids(0, 40).into_iter().collect(), true));
             }
             Err(failure) => {
                 assert_eq!((failure.cause, is_complete), (Cause::ListingIncomplete, false));
@@ -153,7 +156,7 @@ async fn an_empty_page_loses_nothing_when_listing_by_position() {
     }
 }
 
-/// FAULTS 28, 47.
+/// FAULTS 28, 47: a page repeats ids.
 #[tokio::test]
 async fn an_id_that_is_named_twice_counts_once() {
     let served = mailbox_with_override(FakeMailbox::with_emails(12), ALWAYS, |arguments| {
@@ -161,21 +164,21 @@ async fn an_id_that_is_named_twice_counts_once() {
     })
     .await;
 
-    assert_eq!(list_everything(&served.source()).await.unwrap(), names(0, 12));
+    assert_eq!(list_everything(&served.source()).await.unwrap(), email_ids(0, 12));
 }
 
 /// FAULTS 47: ids that Email/query returns and Email/get does not find.
 #[tokio::test]
-async fn ids_not_found_are_asked_for_once_more_at_the_end() {
+async fn ids_not_found_are_requested_once_more_at_the_end() {
     for (times, is_found_later) in [(1, true), (ALWAYS, false)] {
         let mut mailbox = FakeMailbox::with_emails(100);
-        mailbox.not_found_counts = names(20, 70).into_iter().map(|id| (id, times)).collect();
+        mailbox.not_found_counts = email_ids(20, 70).into_iter().map(|id| (id, times)).collect();
         let served = mailbox.serve().await;
 
         let result = list_completely(&served.source(), &Listing::Full, |_| {}).await.unwrap();
 
-        let not_found = names(20, 70);
-        let mut listed = [names(0, 20), names(70, 100)].concat();
+        let not_found = email_ids(20, 70);
+        let mut listed = [email_ids(0, 20), email_ids(70, 100)].concat();
         if is_found_later {
             listed.extend(not_found.clone());
         }
@@ -211,16 +214,16 @@ async fn ids_not_found_survive_a_restart() {
 
 /// FAULTS 47: more ids than the 500 that are deferred to the end of a listing.
 #[tokio::test]
-async fn very_many_ids_not_found_are_asked_for_in_between() {
+async fn very_many_ids_not_found_are_requested_in_between() {
     let mut mailbox = FakeMailbox::with_emails(620);
-    mailbox.not_found_counts = names(0, 610).into_iter().map(|id| (id, ALWAYS)).collect();
+    mailbox.not_found_counts = email_ids(0, 610).into_iter().map(|id| (id, ALWAYS)).collect();
     let served = mailbox.serve().await;
 
     let result = list_completely(&served.source(), &Listing::Full, |_| {}).await.unwrap();
 
     let missing: BTreeSet<String> = result.missing.iter().cloned().collect();
     assert_eq!((missing.len(), result.missing.len()), (610, 610));
-    assert_eq!(result.listed, names(610, 620));
+    assert_eq!(result.listed, email_ids(610, 620));
 }
 
 /// FAULTS 47: also in a listing of changes.
@@ -292,8 +295,8 @@ async fn a_changing_mailbox_is_listed_completely() {
         .await;
 
         let result = result.unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
-        let since = list_completely(&source, &Listing::Since(cursor), |_| {}).await.unwrap();
-        let found: BTreeSet<String> = result.listed.into_iter().chain(since.listed).collect();
+        let changes = list_completely(&source, &Listing::Since(cursor), |_| {}).await.unwrap();
+        let found: BTreeSet<String> = result.listed.into_iter().chain(changes.listed).collect();
         let lost: Vec<_> = expected_ids().difference(&found).cloned().collect();
         assert!(lost.is_empty(), "seed {seed}: {lost:?}");
     }

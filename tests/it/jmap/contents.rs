@@ -8,7 +8,7 @@ use crate::fake_mailbox::FakeMailbox;
 use crate::hostile_server::plain_response;
 use crate::http::MemorySink;
 
-/// FAULTS 48.
+/// FAULTS 48: the content of a listed mail changes.
 #[tokio::test]
 async fn a_mail_with_a_changed_blob_is_reported_as_moved() {
     let served = FakeMailbox::with_emails(3).serve().await;
@@ -23,8 +23,8 @@ async fn a_mail_with_a_changed_blob_is_reported_as_moved() {
     let current = DocumentRef { blob, size, ..document_ref("M1") };
     assert_eq!(source.fetch(&current, &mut sink).await.unwrap(), FetchOutcome::Complete(15));
     assert_eq!(sink.bytes, b"another content");
-    let sessions = served.server.requests();
-    let sessions = sessions.iter().filter(|request| request.path() == "/jmap/session").count();
+    let requests = served.server.requests();
+    let sessions = requests.iter().filter(|request| request.path() == "/jmap/session").count();
     assert_eq!(sessions, 1, "a changed blob does not reload the session");
 }
 

@@ -6,7 +6,7 @@ use cynosure::engine::Cause;
 use cynosure::source::{Listing, NextPage, Source as _};
 use serde_json::json;
 
-use super::{fetch, list, list_everything, names, next_page};
+use super::{email_ids, fetch, list, list_everything, page_ids};
 use crate::fake_mailbox::FakeMailbox;
 
 #[tokio::test]
@@ -19,20 +19,20 @@ async fn everything_is_listed_page_by_page_and_fetched() {
     assert_eq!(first.entries.len(), 4, "the server's maxObjectsInGet");
     assert_eq!(first.entries[0].item.as_str(), "TM0");
     assert_eq!(first.entries[0].size, Some(2));
-    assert_eq!(list_everything(&source).await.unwrap(), names(0, 10));
+    assert_eq!(list_everything(&source).await.unwrap(), email_ids(0, 10));
     assert_eq!(fetch(&source, "M7").await.unwrap(), b"M7");
 }
 
-/// FAULTS 53.
+/// FAULTS 53: the server returns more ids than requested.
 #[tokio::test]
-async fn a_page_is_cut_where_the_server_ignores_its_limit() {
+async fn a_page_is_truncated_if_the_server_ignores_its_limit() {
     let served = FakeMailbox { ignores_limits: true, ..FakeMailbox::with_emails(10) }.serve().await;
     let source = served.source();
 
-    let (first, _) = next_page(&source, &Listing::Full, None).await.unwrap();
+    let (first, _) = page_ids(&source, &Listing::Full, None).await.unwrap();
 
-    assert_eq!(first, names(0, 4));
-    assert_eq!(list_everything(&source).await.unwrap(), names(0, 10));
+    assert_eq!(first, email_ids(0, 4));
+    assert_eq!(list_everything(&source).await.unwrap(), email_ids(0, 10));
 }
 
 #[tokio::test]
@@ -45,32 +45,32 @@ async fn an_empty_mailbox_is_listed_at_once() {
 #[tokio::test]
 async fn a_listing_survives_a_restart() {
     let served = FakeMailbox::with_emails(10).serve().await;
-    let (_, next) = next_page(&served.source(), &Listing::Full, None).await.unwrap();
+    let (_, next) = page_ids(&served.source(), &Listing::Full, None).await.unwrap();
     let NextPage::More(page_token) = next else { panic!("expected another page") };
 
-    let (ids, _) = next_page(&served.source(), &Listing::Full, Some(&page_token)).await.unwrap();
+    let (ids, _) = page_ids(&served.source(), &Listing::Full, Some(&page_token)).await.unwrap();
 
-    assert_eq!(ids, names(4, 8));
+    assert_eq!(ids, email_ids(4, 8));
 }
 
 #[tokio::test]
 async fn mail_changing_during_a_listing_loses_nothing() {
     let served = FakeMailbox::with_emails(12).serve().await;
-    let (listed, _) = list(&served.source(), &Listing::Full, |pages| {
-        if 1 < pages {
+    let (listed, _) = list(&served.source(), &Listing::Full, |page| {
+        if 1 < page {
             return;
         }
         served.with_mailbox(|mailbox| {
-            mailbox.deliver(&format!("N{pages}"));
+            mailbox.deliver(&format!("N{page}"));
             // Deletes the last listed mail, which is the anchor, and the first one.
             let first = mailbox.emails[0].clone();
-            mailbox.destroy(|id| id == format!("M{}", 4 * pages + 3) || id == first);
+            mailbox.destroy(|id| id == format!("M{}", 4 * page + 3) || id == first);
         });
     })
     .await
     .unwrap();
 
-    for id in names(0, 12).iter().chain(&["N0".to_owned(), "N1".to_owned()]) {
+    for id in email_ids(0, 12).iter().chain(&["N0".to_owned(), "N1".to_owned()]) {
         assert!(listed.contains(id), "{id} in {listed:?}");
     }
 }
@@ -78,17 +78,17 @@ async fn mail_changing_during_a_listing_loses_nothing() {
 #[tokio::test]
 async fn a_listing_whose_page_vanished_restarts() {
     let served = FakeMailbox::with_emails(12).serve().await;
-    let (listed, _) = list(&served.source(), &Listing::Full, |pages| {
-        if pages == 1 {
+    let (listed, _) = list(&served.source(), &Listing::Full, |page| {
+        if page == 1 {
             served.with_mailbox(|mailbox| {
-                mailbox.destroy(|id| names(4, 8).iter().any(|deleted| deleted == id));
+                mailbox.destroy(|id| email_ids(4, 8).iter().any(|deleted| deleted == id));
             });
         }
     })
     .await
     .unwrap();
 
-    let expected: Vec<_> = [names(0, 8), names(0, 4), names(8, 12)].concat();
+    let expected: Vec<_> = [email_ids(0, 8), email_ids(0, 4), email_ids(8, 12)].concat();
     assert_eq!(listed, expected);
 }
 
@@ -114,18 +114,18 @@ async fn a_server_without_anchors_is_listed_by_position() {
             arguments.get("anchor").map(|_| json!({"type": "invalidArguments"}))
         });
     });
-    let (listed, _) = list(&served.source(), &Listing::Full, |pages| {
-        if pages == 2 {
+    let (listed, _) = list(&served.source(), &Listing::Full, |page| {
+        if page == 2 {
             // Deletes listed mails, so that the positions of all others decrease by six.
             served.with_mailbox(|mailbox| {
-                mailbox.destroy(|id| names(0, 6).iter().any(|deleted| deleted == id));
+                mailbox.destroy(|id| email_ids(0, 6).iter().any(|deleted| deleted == id));
             });
         }
     })
     .await
     .unwrap();
 
-    assert_eq!(listed, names(0, 23));
+    assert_eq!(listed, email_ids(0, 23));
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ async fn a_server_that_cannot_sort_is_listed_in_its_own_order() {
         });
     });
 
-    assert_eq!(list_everything(&served.source()).await.unwrap(), names(0, 9));
+    assert_eq!(list_everything(&served.source()).await.unwrap(), email_ids(0, 9));
 }
 
 #[tokio::test]
@@ -148,7 +148,7 @@ async fn a_listing_loop_is_detected() {
         served.with_mailbox(|mailbox| {
             mailbox.override_method("Email/query", move |_| {
                 let page = calls.fetch_add(1, Ordering::Relaxed) % cycle;
-                Some(json!({"ids": names(page * 4, page * 4 + 4)}))
+                Some(json!({"ids": email_ids(page * 4, page * 4 + 4)}))
             });
         });
 
@@ -175,10 +175,10 @@ async fn an_id_that_the_server_passes_over_is_not_lost() {
 }
 
 #[tokio::test]
-async fn too_many_ids_are_asked_for_in_smaller_portions() {
+async fn too_many_ids_are_requested_in_smaller_portions() {
     let mut mailbox = FakeMailbox::with_emails(10);
     mailbox.session["capabilities"]["urn:ietf:params:jmap:core"]["maxObjectsInGet"] = json!(500);
     let served = mailbox.serve().await;
 
-    assert_eq!(list_everything(&served.source()).await.unwrap(), names(0, 10));
+    assert_eq!(list_everything(&served.source()).await.unwrap(), email_ids(0, 10));
 }

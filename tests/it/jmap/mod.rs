@@ -16,8 +16,8 @@ use crate::http::MemorySink;
 /// More pages than any listing of these tests has.
 const PAGES_MAX: usize = 400;
 
-/// Returns the ids of one page, and the next page.
-async fn next_page(
+/// Lists one page. Returns its ids, and how the listing continues.
+async fn page_ids(
     source: &JmapSource,
     listing: &Listing,
     page_token: Option<&PageToken>,
@@ -35,7 +35,7 @@ struct ListingResult {
     cursor: Option<Cursor>,
 }
 
-/// Lists to the end. Calls `after_page` with the number of each page after it.
+/// Lists to the end. Calls `after_page` after each page, with its number, counted from 0.
 async fn list(
     source: &JmapSource,
     listing: &Listing,
@@ -54,7 +54,7 @@ async fn list_completely(
 ) -> Result<ListingResult, Failure> {
     let mut result = ListingResult::default();
     let (mut page_token, mut has_resumed) = (None, false);
-    for pages in 0..PAGES_MAX {
+    for page_number in 0..PAGES_MAX {
         let page = source.list_page(listing, page_token.as_ref()).await?;
         let ids = page.entries.iter().map(|entry| entry.document.as_str().to_owned());
         result.listed.extend(ids);
@@ -69,7 +69,7 @@ async fn list_completely(
             NextPage::Unverified { resume_from, .. } => page_token = Some(resume_from),
         }
         has_resumed = !is_verified;
-        after_page(pages);
+        after_page(page_number);
     }
     panic!("the listing does not end");
 }
@@ -78,7 +78,7 @@ async fn list_everything(source: &JmapSource) -> Result<Vec<String>, Failure> {
     Ok(list(source, &Listing::Full, |_| {}).await?.0)
 }
 
-fn names(from: usize, to: usize) -> Vec<String> {
+fn email_ids(from: usize, to: usize) -> Vec<String> {
     (from..to).map(|n| format!("M{n}")).collect()
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cynosure::engine::rate_limit::{RateLimitHeaders, ReplyOutcome};
+use cynosure::engine::rate_limit::{RateLimitHeaders, ResponseOutcome};
 use cynosure::engine::{
     BodyCondition, Cause, ErrorRule, Failure, RuleScope, StatusRange, Timestamp,
 };
@@ -24,7 +24,7 @@ use crate::fake_mailbox::{FakeMailbox, ServedMailbox};
 use crate::hostile_server::{ConnectionAction, HostileServer, plain_response};
 
 #[tokio::test]
-async fn a_session_that_changed_is_asked_for_again_once() {
+async fn a_changed_session_is_requested_again_once() {
     let served = FakeMailbox::with_emails(10).serve().await;
     let source = served.source();
     source.current_cursor().await.unwrap();
@@ -71,16 +71,16 @@ async fn an_error_response_is_classified_by_user_rules_and_kept() {
         note: None,
         location: String::new(),
     };
-    let plain = served.source().current_cursor().await.unwrap_err();
+    let without_rule = served.source().current_cursor().await.unwrap_err();
     let options = JmapOptions { error_rules: vec![rule], ..served.options() };
-    let ruled = served.source_with(options).current_cursor().await.unwrap_err();
+    let with_rule = served.source_with(options).current_cursor().await.unwrap_err();
 
-    assert_eq!((plain.cause, plain.retry_after), (Cause::Server, None));
+    assert_eq!((without_rule.cause, without_rule.retry_after), (Cause::Server, None));
     assert_eq!(
-        (ruled.cause, ruled.retry_after),
+        (with_rule.cause, with_rule.retry_after),
         (Cause::RateLimit, Some(Duration::from_secs(3600)))
     );
-    let response = ruled.response.unwrap();
+    let response = with_rule.response.unwrap();
     assert_eq!(response.status, 200);
     assert!(response.body.contains("daily limit of [secret]"), "{response:?}");
 }
@@ -98,7 +98,7 @@ async fn only_a_mail_that_was_deleted_is_gone() {
     });
     let failure = fetch(&source, "M1").await.unwrap_err();
     assert_eq!(failure.cause, Cause::Server);
-    assert_eq!(failure.message, "404 from 127.0.0.1, but the mail itself is there");
+    assert_eq!(failure.message, "404 from 127.0.0.1, but the message exists");
 
     // The whole service has moved as well.
     served.with_mailbox(|mailbox| {
@@ -209,7 +209,7 @@ impl Permit for SlotPermit {
 
     fn record_retry_after(&mut self, _wait: Duration) {}
 
-    fn record_outcome(&mut self, _outcome: ReplyOutcome) -> Option<Timestamp> {
+    fn record_outcome(&mut self, _outcome: ResponseOutcome) -> Option<Timestamp> {
         None
     }
 }
@@ -235,6 +235,6 @@ async fn a_response_frees_its_slot_before_the_session_is_reset() {
     };
     let both = timeout(Duration::from_secs(20), join(source.current_cursor(), reset_session)).await;
 
-    let (first, _refused) = both.expect("neither waits for the other");
+    let (first, _second) = both.expect("neither waits for the other");
     assert!(first.is_ok());
 }

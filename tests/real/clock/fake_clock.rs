@@ -8,6 +8,7 @@ use fs_err as fs;
 
 use crate::prerequisites::skip;
 
+/// One day, in seconds.
 pub(crate) const DAY: i64 = 86_400;
 
 /// Fake wall clock of some programs. Their other clocks are those of the machine.
@@ -17,7 +18,7 @@ pub(crate) struct FakeClock {
 }
 
 impl FakeClock {
-    /// Creates a clock that shows the right time; `None` if the library is missing.
+    /// Creates a clock that shows the true time; `None` if the library is missing.
     pub(crate) fn new(folder: &Path) -> Option<Self> {
         let Some(library) = library() else { return skip("Debian's package libfaketime") };
         let clock = Self { library, file: folder.join("clock") };
@@ -25,13 +26,13 @@ impl FakeClock {
         Some(clock)
     }
 
-    /// Sets it so many seconds ahead of the right time, or behind if negative. Running programs see
+    /// Sets it `ahead` seconds ahead of the true time, or behind if negative. Running programs see
     /// the change.
     pub(crate) fn set(&self, ahead: i64) {
-        let new = self.file.with_extension("new");
-        fs::write(&new, format!("{ahead:+}\n")).expect("the folder is ours");
+        let new_file = self.file.with_extension("new");
+        fs::write(&new_file, format!("{ahead:+}\n")).expect("the folder is ours");
         // A reader sees the old file or the new one, because a rename is atomic.
-        fs::rename(&new, &self.file).expect("the folder is ours");
+        fs::rename(&new_file, &self.file).expect("the folder is ours");
     }
 
     /// Makes a program use it.
@@ -45,13 +46,13 @@ impl FakeClock {
     }
 }
 
-/// Returns the right time, in seconds since the epoch.
+/// Returns the true time, in seconds since the epoch.
 pub(crate) fn now() -> i64 {
     RealEnv.now().unix_seconds()
 }
 
 /// Returns the offset of a clock that shows one day after the epoch, in seconds; it is negative.
-pub(crate) fn to_1970() -> i64 {
+pub(crate) fn offset_to_1970() -> i64 {
     DAY - now()
 }
 

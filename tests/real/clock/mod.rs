@@ -1,18 +1,18 @@
-//! Worker and monitor under a clock that is set a day forward, a day back, to 1970, and right
-//! again.
+//! Worker and monitor under a clock that is set a day forward, a day back, to 1970, and to the true
+//! time again.
 
 mod fake_clock;
 mod monitor;
 mod worker;
 
-#[expect(clippy::unwrap_used, reason = "it may panic, as tests may")]
+#[expect(clippy::unwrap_used, reason = "test helpers panic on failure")]
 #[path = "../../it/bus/daemon.rs"]
 mod daemon;
-#[expect(clippy::unwrap_used, reason = "it may panic, as tests may")]
+#[expect(clippy::unwrap_used, reason = "test helpers panic on failure")]
 #[expect(dead_code, reason = "other tests use more of it")]
 #[path = "../../it/fake_receiver.rs"]
 mod receiver;
-#[expect(clippy::unwrap_used, clippy::panic, reason = "it may panic, as tests may")]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "test helpers panic on failure")]
 #[path = "../../it/bus/systemd.rs"]
 mod systemd;
 
@@ -40,15 +40,15 @@ fn fixed_response_server(response: &'static str) -> SocketAddr {
     address
 }
 
-/// Returns the content of a file of the state folder; null while it does not exist.
+/// Returns the content of a file of the state folder; null if it does not exist.
 fn read_state_file(test_folder: &TestFolder, file: &str) -> Value {
     let path = test_folder.path().join("state").join(file);
     let Ok(text) = fs_err::read_to_string(path) else { return Value::Null };
     serde_json::from_str(&text).expect("the file is complete")
 }
 
-/// Returns a time from such a file, in seconds since the epoch.
-fn seconds(value: &Value) -> Option<i64> {
+/// Parses a time of a state file, in seconds since the epoch.
+fn unix_seconds(value: &Value) -> Option<i64> {
     let text = value.as_str()?;
     Some(chrono::DateTime::parse_from_rfc3339(text).expect("a time of RFC 3339").timestamp())
 }

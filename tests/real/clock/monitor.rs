@@ -1,4 +1,4 @@
-//! Monitor and worker under clock steps: no source is wrongly called stuck, and no alert is wrong.
+//! Monitor and worker under clock steps: no source is reported as stuck, and no alert is wrong.
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
@@ -7,10 +7,10 @@ use cynosure::demo::{self, DemoOptions, DemoServer};
 use serde_json::Value;
 
 use super::daemon::BusDaemon;
-use super::fake_clock::{DAY, FakeClock, now, to_1970};
+use super::fake_clock::{DAY, FakeClock, now, offset_to_1970};
 use super::receiver::FakeReceiver;
 use super::systemd::{FakeSystemd, SystemdBehaviour};
-use super::{fixed_response_server, read_state_file, seconds};
+use super::{fixed_response_server, read_state_file, unix_seconds};
 use crate::http::TestHttpClient;
 use crate::test_program::{RunningProgram, TestFolder};
 use crate::wait::{sleep, timed, wait_until};
@@ -35,28 +35,30 @@ struct MonitorScenario {
     worker: RunningProgram,
     monitor: RunningProgram,
     endpoint: String,
-    /// Deadline of each source that waits, by the right clock, in seconds since the epoch.
+    /// Deadline of each source that waits, by the true time, in seconds since the epoch.
     deadlines: Vec<(&'static str, i64)>,
     _demo: DemoServer,
     _daemon: BusDaemon,
 }
 
 impl MonitorScenario {
-    /// Starts a source without work for an hour, one that is throttled for two hours, and these.
-    fn run(more: &[(&'static str, SocketAddr)]) -> Option<Self> {
-        let demo =
-            demo::start(DemoOptions { items: 5, ..DemoOptions::default() }).expect("it starts");
+    /// Starts worker and monitor with a source that is idle for an hour, one that is throttled for
+    /// two hours, and `extra_sources`, which reject the credential. Returns when each source waits.
+    fn start(extra_sources: &[(&'static str, SocketAddr)]) -> Option<Self> {
+        let demo = demo::start(DemoOptions { items: 5, ..DemoOptions::default() })
+            .expect("the service starts");
         let mut sources =
             vec![("healthy", demo.address()), ("throttled", fixed_response_server(THROTTLED))];
-        sources.extend(more);
+        sources.extend(extra_sources);
         let receiver = FakeReceiver::with_statuses(&[]);
         let test_folder = TestFolder::new(&config(&sources, &receiver));
         let clock = FakeClock::new(test_folder.path())?;
         let daemon = BusDaemon::start();
         let systemd = FakeSystemd::start(daemon.address(), SystemdBehaviour::Allow);
-        let start = |name: &str| {
-            let log = fs_err::File::create(test_folder.path().join(name)).expect("it is ours");
-            let mut command = test_folder.command(&[name]);
+        let start = |subcommand: &str| {
+            let log = fs_err::File::create(test_folder.path().join(subcommand))
+                .expect("the folder is ours");
+            let mut command = test_folder.command(&[subcommand]);
             under_fake_clock(&clock, &mut command, &daemon).stderr(Stdio::from(log.into_file()));
             RunningProgram::start(command.stdout(Stdio::null()))
         };
@@ -64,7 +66,7 @@ impl MonitorScenario {
         let state =
             |name: &str| read_state_file(&test_folder, &format!("{name}/execution_state.json"));
         wait_until("each source waits", || {
-            let waits = |(name, _): &(&str, _)| {
+            let is_waiting = |(name, _): &(&str, _)| {
                 let state = state(name);
                 match *name {
                     "healthy" => state["status"] == "idle" && state["completion_time"].is_string(),
@@ -72,9 +74,9 @@ impl MonitorScenario {
                     _ => state["status"] == "auth_failed",
                 }
             };
-            sources.iter().all(waits)
+            sources.iter().all(is_waiting)
         });
-        let until = |name: &str| seconds(&state(name)["until"]).expect("it waits");
+        let until = |name: &str| unix_seconds(&state(name)["until"]).expect("it waits");
         let deadlines = ["healthy", "throttled"].map(|name| (name, until(name))).to_vec();
         systemd.set_main_pid(worker.id());
         let monitor = start("monitor");
@@ -96,13 +98,13 @@ impl MonitorScenario {
     }
 
     /// Sets the clock, and waits until the monitor has completed several cycles with it.
-    fn set(&self, ahead: i64) {
+    fn set_clock(&self, ahead: i64) {
         self.clock.set(ahead);
         for _cycle in 0..3 {
             let from = now() + ahead;
             wait_until("the monitor completes a cycle", || {
                 let checked_at = read_state_file(&self.folder, "monitor.json")["looked_at"].clone();
-                seconds(&checked_at).is_some_and(|at| from < at && at <= from + 60)
+                unix_seconds(&checked_at).is_some_and(|at| from < at && at <= from + 60)
             });
         }
     }
@@ -111,26 +113,26 @@ impl MonitorScenario {
     /// before.
     fn wait_until_deadlines_shift(&self, ahead: i64) {
         for (name, until) in &self.deadlines {
-            wait_until("the worker follows the clock", || {
+            wait_until("the worker has shifted its deadlines", || {
                 let state = read_state_file(&self.folder, &format!("{name}/execution_state.json"));
-                let shifted = seconds(&state["until"]).expect("it waits");
+                let shifted = unix_seconds(&state["until"]).expect("it waits");
                 (shifted - until - ahead).abs() <= SLACK
             });
         }
     }
 
-    /// Asserts what must hold at any time.
+    /// Asserts that both run, no source is reported as stuck, and all saved state can be read.
     fn assert_consistent(&mut self, ahead: i64) {
         assert_eq!(self.systemd.restarts(), Vec::<String>::new(), "{ahead}");
         let record = read_state_file(&self.folder, "monitor.json");
         assert_eq!(record["restarts"], Value::Array(Vec::new()), "{ahead}");
         let findings = record["findings"].as_array().expect("a cycle is recorded");
-        let stuck = |finding: &&Value| {
+        let is_stuck = |finding: &&Value| {
             ["overdue", "stalled", "clock_skew"].iter().any(|name| finding["finding"] == *name)
         };
-        assert_eq!(findings.iter().find(stuck), None, "{ahead}");
+        assert_eq!(findings.iter().find(is_stuck), None, "{ahead}");
         let health = read_state_file(&self.folder, "health.json");
-        let checked_at = seconds(&health["report"]["looked_at"]).expect("it has evaluated");
+        let checked_at = unix_seconds(&health["report"]["looked_at"]).expect("it has evaluated");
         assert!((checked_at - now() - ahead).abs() < 60, "{ahead}: {checked_at}");
         for file in ["alerts.json", "trends.json", "outbox.json"] {
             read_state_file(&self.folder, file);
@@ -149,7 +151,7 @@ impl MonitorScenario {
         let mut notifications = Vec::new();
         while let Some(post) = self.receiver.try_next() {
             let alerts = post.json["alerts"].as_array().expect("it has alerts").clone();
-            let text = |value: &Value| value.as_str().expect("it is a text").to_owned();
+            let text = |value: &Value| value.as_str().expect("it is text").to_owned();
             notifications
                 .extend(alerts.iter().map(|alert| (text(&alert["key"]), text(&alert["event"]))));
         }
@@ -233,15 +235,15 @@ fn cpu_seconds(process: &RunningProgram) -> f64 {
 
 #[test]
 fn clock_steps_change_no_wait_and_send_no_alert() {
-    let Some(mut scenario) = MonitorScenario::run(&[]) else { return };
+    let Some(mut scenario) = MonitorScenario::start(&[]) else { return };
     let before = [&scenario.worker, &scenario.monitor].map(cpu_seconds);
 
     let ((), took) = timed(|| {
-        for ahead in [DAY, 0, -DAY, to_1970(), 0] {
-            scenario.set(ahead);
+        for ahead in [DAY, 0, -DAY, offset_to_1970(), 0] {
+            scenario.set_clock(ahead);
             scenario.assert_consistent(ahead);
             scenario.wait_until_deadlines_shift(ahead);
-            scenario.set(ahead);
+            scenario.set_clock(ahead);
             scenario.assert_consistent(ahead);
             assert_eq!(scenario.overview()["level"], "HEALTHY", "{ahead}: {}", scenario.overview());
         }
@@ -258,11 +260,11 @@ fn clock_steps_change_no_wait_and_send_no_alert() {
 #[test]
 fn clock_steps_neither_repeat_nor_resolve_an_alert() {
     let Some(mut scenario) =
-        MonitorScenario::run(&[("refused", fixed_response_server(UNAUTHORIZED))])
+        MonitorScenario::start(&[("refused", fixed_response_server(UNAUTHORIZED))])
     else {
         return;
     };
-    scenario.set(0);
+    scenario.set_clock(0);
     let expected = [("execution.credential_refused".to_owned(), "firing".to_owned())];
     let mut notifications = Vec::new();
     wait_until("the alert is sent", || {
@@ -270,8 +272,8 @@ fn clock_steps_neither_repeat_nor_resolve_an_alert() {
         notifications == expected
     });
 
-    for ahead in [DAY, 0, -DAY, to_1970(), 0, DAY] {
-        scenario.set(ahead);
+    for ahead in [DAY, 0, -DAY, offset_to_1970(), 0, DAY] {
+        scenario.set_clock(ahead);
         scenario.assert_consistent(ahead);
     }
 

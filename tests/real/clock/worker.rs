@@ -6,7 +6,7 @@ use std::time::Duration;
 use cynosure::demo::{self, DemoOptions, DemoServer, FaultLevel};
 use serde_json::Value;
 
-use super::fake_clock::{DAY, FakeClock, to_1970};
+use super::fake_clock::{DAY, FakeClock, offset_to_1970};
 use super::read_state_file;
 use crate::test_program::{RunningProgram, TestFolder};
 use crate::wait::{sleep, timed, wait_until};
@@ -48,12 +48,12 @@ max_retry_delay = "5s"
     )
 }
 
-fn storm(items: u32) -> DemoServer {
+fn start_storm(items: u32) -> DemoServer {
     demo::start(DemoOptions { items, faults: FaultLevel::Storm, ..DemoOptions::default() })
-        .expect("it starts")
+        .expect("the service starts")
 }
 
-fn start(test_folder: &TestFolder, clock: &FakeClock) -> RunningProgram {
+fn start_run(test_folder: &TestFolder, clock: &FakeClock) -> RunningProgram {
     let log =
         |name| fs_err::File::create(test_folder.path().join(name)).expect("the folder is ours");
     let mut command = test_folder.command(&["run", "--once"]);
@@ -89,12 +89,12 @@ fn assert_completed(running: RunningProgram, test_folder: &TestFolder) {
 
 #[test]
 fn a_retry_after_is_kept_across_clock_steps() {
-    for ahead in [-DAY, DAY, to_1970()] {
-        let demo = storm(400);
+    for ahead in [-DAY, DAY, offset_to_1970()] {
+        let demo = start_storm(400);
         let test_folder = TestFolder::new(&config(&demo));
         let Some(clock) = FakeClock::new(test_folder.path()) else { return };
-        let running = start(&test_folder, &clock);
-        wait_until("it waits for the server", || status(&test_folder) == "rate_limited");
+        let running = start_run(&test_folder, &clock);
+        wait_until("the worker waits for the server", || status(&test_folder) == "rate_limited");
         // By then all requests in flight have a response.
         sleep(Duration::from_millis(300));
         let throttled = demo.counters().rate_limited;
@@ -113,13 +113,13 @@ fn a_retry_after_is_kept_across_clock_steps() {
 
 #[test]
 fn a_session_completes_under_constant_clock_steps() {
-    let demo = storm(400);
+    let demo = start_storm(400);
     let test_folder = TestFolder::new(&config(&demo));
     let Some(clock) = FakeClock::new(test_folder.path()) else { return };
-    let mut running = start(&test_folder, &clock);
+    let mut running = start_run(&test_folder, &clock);
 
     let ((), took) = timed(|| {
-        for ahead in [DAY, 0, -DAY, to_1970(), 0].into_iter().cycle() {
+        for ahead in [DAY, 0, -DAY, offset_to_1970(), 0].into_iter().cycle() {
             clock.set(ahead);
             sleep(Duration::from_millis(700));
             if running.try_wait().is_some() {

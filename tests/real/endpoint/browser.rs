@@ -1,5 +1,5 @@
 //! Headless Chromium, controlled over pipes with the Chrome DevTools Protocol.
-#![expect(clippy::panic, reason = "helpers of tests may panic, as tests may")]
+#![expect(clippy::panic, reason = "test helpers panic on failure")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::prerequisites::skip;
 use crate::process_sandbox::ProcessSandbox;
 
-/// Maximum time of the browser for one response, on a busy machine.
+/// Longest wait for a response of the browser, on a busy machine.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Shell script that starts the browser. It communicates over the file descriptors 3 and 4, which
@@ -42,10 +42,10 @@ pub(crate) struct Viewport {
 }
 
 impl ChromeBrowser {
-    /// Starts it with one empty page; `None` if it is not installed.
+    /// Starts the browser with one empty page; `None` if it is not installed.
     pub(crate) fn start() -> Option<Self> {
-        let installed = Command::new("chromium").arg("--version").output();
-        if installed.is_err() {
+        let version = Command::new("chromium").arg("--version").output();
+        if version.is_err() {
             return skip("Debian's package chromium");
         }
         Some(Self::launch())
@@ -102,11 +102,11 @@ impl ChromeBrowser {
             events: Vec::new(),
             _profile: profile,
         };
-        browser.open();
+        browser.open_page();
         browser
     }
 
-    fn open(&mut self) {
+    fn open_page(&mut self) {
         let page = self.call("Target.createTarget", &json!({ "url": "about:blank" }));
         let attach = json!({ "targetId": page["targetId"], "flatten": true });
         let session = self.call("Target.attachToTarget", &attach);
@@ -186,8 +186,8 @@ impl ChromeBrowser {
         ));
     }
 
-    /// Waits until a page with another time origin than this one is loaded.
-    pub(crate) fn until_loaded_after(&mut self, origin: &Value) {
+    /// Waits until another page than the one with this time origin is loaded.
+    pub(crate) fn wait_until_loaded_after(&mut self, origin: &Value) {
         while self.evaluate("document.readyState === 'complete' && performance.timeOrigin")
             == *origin
             || self.evaluate("document.readyState") != "complete"

@@ -15,13 +15,13 @@ use cynosure::endpoint::{EndpointConfig, HttpServer, Listeners};
 use self::fake_data::FakeData;
 
 /// Server of the endpoint, and the data that it shows.
-struct BrowserTestEndpoint {
+struct TestEndpoint {
     data: Arc<FakeData>,
     address: SocketAddr,
     server: HttpServer,
 }
 
-impl BrowserTestEndpoint {
+impl TestEndpoint {
     fn serving(snapshot: Snapshot) -> Self {
         Self::at_address(([127, 0, 0, 1], 0).into(), Arc::new(FakeData::new(snapshot)))
     }

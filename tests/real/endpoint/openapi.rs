@@ -7,7 +7,7 @@ use std::process::Command;
 use cynosure::endpoint::view::Snapshot;
 use cynosure::engine::watch::HealthLevel;
 
-use super::BrowserTestEndpoint;
+use super::TestEndpoint;
 use super::fake_data::full_snapshot;
 use crate::prerequisites::skip;
 
@@ -19,13 +19,13 @@ fn schemathesis_confirms_the_openapi_document() {
         return skip("schemathesis, which `make setup` fetches").unwrap_or(());
     }
     let degraded =
-        BrowserTestEndpoint::serving(Snapshot { level: HealthLevel::Warning, ..full_snapshot() });
+        TestEndpoint::serving(Snapshot { level: HealthLevel::Warning, ..full_snapshot() });
     let output = run_schemathesis(&program, &degraded, &[]);
     // All operations but the one that returns the document.
     assert!(output.contains("11 selected / 11 total"), "{output}");
 
     // A critical health is reported with 503, which that check would reject.
-    let critical = BrowserTestEndpoint::serving(full_snapshot());
+    let critical = TestEndpoint::serving(full_snapshot());
     let output = run_schemathesis(
         &program,
         &critical,
@@ -34,8 +34,8 @@ fn schemathesis_confirms_the_openapi_document() {
     assert!(output.contains("1 selected / 11 total"), "{output}");
 }
 
-/// Runs all checks, which must pass, and returns the output.
-fn run_schemathesis(program: &Path, endpoint: &BrowserTestEndpoint, extra_args: &[&str]) -> String {
+/// Runs schemathesis, all checks of which must pass, and returns its output.
+fn run_schemathesis(program: &Path, endpoint: &TestEndpoint, extra_args: &[&str]) -> String {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let output = Command::new(program)
         .args(["run", &endpoint.url("/api/openapi.json"), "--url", &endpoint.url("")])
@@ -44,7 +44,7 @@ fn run_schemathesis(program: &Path, endpoint: &BrowserTestEndpoint, extra_args: 
         .current_dir(folder.path())
         .env("HOME", folder.path())
         .output()
-        .expect("it starts");
+        .expect("schemathesis starts");
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{stdout}\n{}", String::from_utf8_lossy(&output.stderr));
     stdout

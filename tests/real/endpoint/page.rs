@@ -5,7 +5,7 @@ use std::path::Path;
 
 use cynosure::engine::watch::HealthLevel;
 
-use super::BrowserTestEndpoint;
+use super::TestEndpoint;
 use super::browser::{ChromeBrowser, Viewport};
 use super::fake_data::{NOW, full_snapshot, healthy_snapshot, snapshot_of_many_sources, source};
 
@@ -22,18 +22,18 @@ fn viewports() -> impl Iterator<Item = (String, Viewport)> {
 }
 
 /// Asserts that the page had no errors, and sent requests only to its own server.
-fn assert_no_page_errors(browser: &ChromeBrowser, endpoint: &BrowserTestEndpoint) {
+fn assert_no_page_errors(browser: &ChromeBrowser, endpoint: &TestEndpoint) {
     assert!(browser.page_errors().is_empty(), "{:#?}", browser.page_errors());
-    let own = endpoint.url("/");
+    let own_url = endpoint.url("/");
     let other_urls: Vec<&str> =
-        browser.requests().into_iter().filter(|url| !url.starts_with(&own)).collect();
+        browser.requests().into_iter().filter(|url| !url.starts_with(&own_url)).collect();
     assert!(other_urls.is_empty(), "{other_urls:?}");
 }
 
 #[test]
 fn the_page_fits_all_sizes_and_colour_schemes() {
     let Some(mut browser) = ChromeBrowser::start() else { return };
-    let endpoint = BrowserTestEndpoint::serving(full_snapshot());
+    let endpoint = TestEndpoint::serving(full_snapshot());
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/pictures");
     for (name, viewport) in viewports() {
         browser.set_viewport(viewport);
@@ -58,7 +58,7 @@ fn the_page_fits_all_sizes_and_colour_schemes() {
 #[test]
 fn the_page_shows_the_data() {
     let Some(mut browser) = ChromeBrowser::start() else { return };
-    let endpoint = BrowserTestEndpoint::serving(full_snapshot());
+    let endpoint = TestEndpoint::serving(full_snapshot());
     browser.navigate(&endpoint.url("/?source=work"));
 
     assert!(browser.text("#summary").contains("old: the credential is refused"));
@@ -88,7 +88,7 @@ fn the_page_shows_the_data() {
 #[test]
 fn live_updates_keep_the_users_state() {
     let Some(mut browser) = ChromeBrowser::start() else { return };
-    let endpoint = BrowserTestEndpoint::serving(full_snapshot());
+    let endpoint = TestEndpoint::serving(full_snapshot());
     browser.navigate(&endpoint.url("/"));
     browser.wait_until(LIVE_CONDITION);
     browser.evaluate("document.getElementById('checks-healthy').open = true");
@@ -96,7 +96,7 @@ fn live_updates_keep_the_users_state() {
 
     endpoint.data.update(|snapshot| {
         let work = snapshot.sources.iter_mut().find(|source| source.name == "work");
-        work.expect("it is there").settled = 10_300;
+        work.expect("the source exists").settled = 10_300;
         snapshot.checks.pop();
         snapshot.level = HealthLevel::Warning;
         snapshot.summary = "the state improves".to_owned();
@@ -119,7 +119,7 @@ fn live_updates_keep_the_users_state() {
 #[test]
 fn a_lost_connection_is_shown() {
     let Some(mut browser) = ChromeBrowser::start() else { return };
-    let endpoint = BrowserTestEndpoint::serving(healthy_snapshot());
+    let endpoint = TestEndpoint::serving(healthy_snapshot());
     browser.navigate(&endpoint.url("/"));
     browser.wait_until(LIVE_CONDITION);
 
@@ -131,7 +131,7 @@ fn a_lost_connection_is_shown() {
 #[test]
 fn changes_during_a_disconnect_are_shown() {
     let Some(mut browser) = ChromeBrowser::start() else { return };
-    let mut endpoint = BrowserTestEndpoint::serving(full_snapshot());
+    let mut endpoint = TestEndpoint::serving(full_snapshot());
     browser.navigate(&endpoint.url("/"));
     browser.wait_until(LIVE_CONDITION);
 
@@ -149,21 +149,21 @@ fn changes_during_a_disconnect_are_shown() {
 }
 
 #[test]
-fn every_part_is_reachable_by_keyboard() {
+fn every_control_is_reachable_by_keyboard() {
     let Some(mut browser) = ChromeBrowser::start() else { return };
-    let endpoint = BrowserTestEndpoint::serving(full_snapshot());
+    let endpoint = TestEndpoint::serving(full_snapshot());
     browser.navigate(&endpoint.url("/"));
     browser.wait_until(LIVE_CONDITION);
-    let focused = "document.activeElement.id || document.activeElement.textContent";
+    let focused_expression = "document.activeElement.id || document.activeElement.textContent";
 
     browser.press("Tab");
-    assert_eq!(browser.evaluate(focused), "Skip to the content");
+    assert_eq!(browser.evaluate(focused_expression), "Skip to the content");
     let outline = browser.evaluate("getComputedStyle(document.activeElement).outlineStyle");
-    assert_eq!(outline, "solid", "the focused element is visible");
+    assert_eq!(outline, "solid", "the focused element has no outline");
     let mut reached = Vec::new();
     while reached.last().is_none_or(|last| last != "filter-critical") && reached.len() < 60 {
         browser.press("Tab");
-        reached.push(browser.evaluate(focused).as_str().expect("it is text").to_owned());
+        reached.push(browser.evaluate(focused_expression).as_str().expect("it is text").to_owned());
     }
     for id in ["source-home.link", "source-work.link", "filter-all", "filter-critical"] {
         assert!(reached.iter().any(|reached| reached == id), "{id} is not among {reached:#?}");
@@ -171,7 +171,7 @@ fn every_part_is_reachable_by_keyboard() {
 
     let before = browser.evaluate("performance.timeOrigin");
     browser.press("Enter");
-    browser.until_loaded_after(&before);
+    browser.wait_until_loaded_after(&before);
     assert_eq!(browser.evaluate("location.search"), "?severity=critical");
     assert_eq!(browser.evaluate("document.querySelectorAll('#alerts li').length"), 2);
     assert_eq!(browser.evaluate("document.querySelector('[aria-current]').id"), "filter-critical");
@@ -180,7 +180,7 @@ fn every_part_is_reachable_by_keyboard() {
 #[test]
 fn everything_has_an_accessible_name() {
     let Some(mut browser) = ChromeBrowser::start() else { return };
-    let endpoint = BrowserTestEndpoint::serving(full_snapshot());
+    let endpoint = TestEndpoint::serving(full_snapshot());
     browser.navigate(&endpoint.url("/?source=work"));
 
     let mut tree = browser.call("Accessibility.getFullAXTree", &serde_json::json!({}));
@@ -200,16 +200,16 @@ fn everything_has_an_accessible_name() {
     assert!(named > 30, "only {named} nodes were checked");
     let levels =
         "[...document.querySelectorAll('h1,h2,h3,h4')].map((title) => Number(title.tagName[1]))";
-    let steps = browser.evaluate(&format!(
+    let skips_no_level = browser.evaluate(&format!(
         "{levels}.every((level, at, all) => at === 0 || level <= all[at - 1] + 1)"
     ));
-    assert_eq!(steps, true, "no level of headings is skipped");
+    assert_eq!(skips_no_level, true, "a level of headings is skipped");
 }
 
 #[test]
 fn the_page_works_without_a_script() {
     let Some(mut browser) = ChromeBrowser::start() else { return };
-    let endpoint = BrowserTestEndpoint::serving(full_snapshot());
+    let endpoint = TestEndpoint::serving(full_snapshot());
     browser.call("Emulation.setScriptExecutionDisabled", &serde_json::json!({ "value": true }));
     browser.navigate(&endpoint.url("/?severity=warning"));
     assert!(browser.text("#alerts").contains("filling up"));
@@ -227,7 +227,7 @@ fn the_page_works_without_a_script() {
 #[test]
 fn the_page_shows_two_hundred_sources() {
     let Some(mut browser) = ChromeBrowser::start() else { return };
-    let endpoint = BrowserTestEndpoint::serving(snapshot_of_many_sources(200));
+    let endpoint = TestEndpoint::serving(snapshot_of_many_sources(200));
     browser.navigate(&endpoint.url("/"));
     browser.wait_until(LIVE_CONDITION);
     assert_eq!(browser.evaluate("document.querySelectorAll('.card').length"), 200);
@@ -238,6 +238,6 @@ fn the_page_shows_two_hundred_sources() {
     });
 
     browser.wait_until("document.getElementById('source-source-150').innerText.includes('77,777')");
-    assert!(endpoint.data.snapshot_count() < 60, "an open page causes no additional snapshots");
+    assert!(endpoint.data.snapshot_count() < 60, "an open page causes additional snapshots");
     assert_no_page_errors(&browser, &endpoint);
 }

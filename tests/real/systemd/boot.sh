@@ -1,5 +1,5 @@
 #!/bin/sh
-# Boots a separate systemd, PID 1 of new namespaces, on the files of this machine or of a ROOT, which it can't change.
+# Boots a separate systemd, PID 1 of new namespaces, on the files of this machine or of ROOT. It can't change either.
 #
 #   boot.sh FOLDER CGROUP [ROOT]
 #
@@ -8,7 +8,7 @@
 set -eu
 
 if [ "${BOX_STAGE:-}" != inside ]; then
-    # Joined before the namespaces are created, because the control group at that time becomes their root.
+    # The group is joined before the namespaces are created, because the control group at that time becomes their root.
     echo $$ >"$2/cgroup.procs"
     BOX_STAGE=inside exec unshare --mount --pid --fork --kill-child --uts --ipc --cgroup -- /bin/sh "$0" "$@"
 fi

@@ -6,11 +6,11 @@ use crate::systemd::install::{UNIT, cynosure};
 use crate::systemd::test_setup::ServiceSetup;
 use crate::wait::wait_until;
 
-/// Path at which the package installs the rule of polkit.
+/// Path of the installed polkit rule.
 const RULE: &str = "/usr/share/polkit-1/rules.d/50-cynosure.rules";
 
 #[test]
-fn the_worker_may_have_itself_restarted_and_nothing_else() {
+fn the_worker_may_only_restart_its_own_unit() {
     let Some(setup) = ServiceSetup::new(10) else { return };
     setup.systemctl("start");
     let pid = setup.pid();
@@ -18,7 +18,7 @@ fn the_worker_may_have_itself_restarted_and_nothing_else() {
     assert!(call_systemd(&setup, "cynosure", "RestartUnit", UNIT).status.success());
 
     wait_until("there is another worker", || !["0", &pid].contains(&&*setup.pid()));
-    for (user, verb, unit) in [
+    for (user, method, unit) in [
         ("cynosure", "StopUnit", UNIT),
         ("cynosure", "StartUnit", UNIT),
         ("cynosure", "ReloadUnit", UNIT),
@@ -26,10 +26,10 @@ fn the_worker_may_have_itself_restarted_and_nothing_else() {
         ("cynosure", "RestartUnit", "cynosure-monitor.service"),
         ("nobody", "RestartUnit", UNIT),
     ] {
-        let output = call_systemd(&setup, user, verb, unit);
+        let output = call_systemd(&setup, user, method, unit);
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success(), "{user} may {verb} {unit}");
-        assert!(stderr.contains("authentication required"), "{user} {verb} {unit}: {stderr}");
+        assert!(!output.status.success(), "{user} may call {method} for {unit}");
+        assert!(stderr.contains("authentication required"), "{user} {method} {unit}: {stderr}");
     }
 }
 

@@ -70,7 +70,7 @@ pub(crate) fn override_unit(machine: &TestMachine, unit: &str, lines: &str) {
     machine.run_successfully(&["systemctl", "daemon-reload"]);
 }
 
-/// Runs the program as this user of the machine, and returns its standard output.
+/// Runs `cynosure` as this user of the machine, and returns its standard output.
 pub(crate) fn cynosure(machine: &TestMachine, user: &str, args: &[&str]) -> String {
     let as_user = ["runuser", "-u", user, "--", "cynosure"];
     let paths = ["--config", "/etc/cynosure/config.toml", "--state-dir", "/var/lib/cynosure"];

@@ -1,4 +1,4 @@
-//! Test machine that may be broken: a real systemd, PID 1 of separate namespaces, with a journal, a
+//! Machine that a test may damage: a real systemd, PID 1 of separate namespaces, with a journal, a
 //! system bus and polkit.
 //!
 //! It runs the programs of the host, or those of a newer Debian. Its writes to `/etc`, `/usr` and
@@ -28,7 +28,7 @@ const MACHINE_FILES: [&str; 4] = [
     "/usr/bin/unshare",
 ];
 
-/// Root of a Debian 13, created by `tests/setup/newer`.
+/// Root filesystem of a Debian 13, created by `tests/setup/newer`.
 const NEWER_ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/debian13");
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -36,7 +36,7 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 /// Test machine. Dropping it kills all of its processes.
 pub(crate) struct TestMachine {
     folder: TempDir,
-    /// Root of the programs that it runs; `None` for those of the host.
+    /// Root filesystem with the programs that it runs; `None` for those of the host.
     root: Option<&'static Path>,
     /// Control group that is the root of the machine's groups.
     group: PathBuf,
@@ -58,11 +58,12 @@ impl TestMachine {
         Self::boot_from(None)
     }
 
-    /// Creates and boots a machine with the systemd of the next Debian; also requires its root.
+    /// Creates and boots a machine with the systemd of the next Debian; also requires its root
+    /// filesystem.
     pub(crate) fn boot_newer() -> Option<Self> {
         let root = Path::new(NEWER_ROOT);
         if !root.exists() {
-            return skip("target/debian13, which `make setup` makes");
+            return skip("target/debian13, which `make setup` creates");
         }
         Self::boot_from(Some(root))
     }
@@ -71,7 +72,7 @@ impl TestMachine {
         if !geteuid().is_root() {
             return skip("root, to boot a separate systemd");
         }
-        if let Some(missing) = MACHINE_FILES.iter().find(|part| !Path::new(part).exists()) {
+        if let Some(missing) = MACHINE_FILES.iter().find(|path| !Path::new(path).exists()) {
             return skip(missing);
         }
         let Some(groups) = control_groups() else {
@@ -83,13 +84,13 @@ impl TestMachine {
             group: new_group(&groups),
             running_init: None,
         };
-        machine.reboot();
+        machine.start();
         Some(machine)
     }
 
-    /// Boots it, with everything that was written before.
-    pub(crate) fn reboot(&mut self) {
-        assert!(self.running_init.is_none(), "it is running");
+    /// Boots the machine, with all files that were written to it before.
+    pub(crate) fn start(&mut self) {
+        assert!(self.running_init.is_none(), "the machine is running already");
         let log =
             fs::File::create(self.folder.path().join("boot.log")).expect("the folder is ours");
         let mut launcher = Command::new("/bin/sh")
@@ -105,17 +106,17 @@ impl TestMachine {
         wait_until("PID 1 is systemd", || {
             let ended = launcher.try_wait().expect("the launcher is our child");
             assert_eq!(ended, None, "{}", self.boot_log());
-            init = child_of(launcher.id()).filter(|child| name(*child) == "systemd");
+            init = child_of(launcher.id()).filter(|child| process_name(*child) == "systemd");
             init.is_some()
         });
         self.running_init = init.map(|init| RunningInit { launcher, init });
-        wait_until("it has booted", || {
+        wait_until("the machine has booted", || {
             let output = self.run(&["systemctl", "is-system-running"]);
             ["running\n", "degraded\n"].map(str::as_bytes).contains(&&*output.stdout)
         });
     }
 
-    /// Kills all of its processes at once, as a power cut would.
+    /// Kills all processes of the machine at once, as a power cut would.
     pub(crate) fn kill_all_processes(&mut self) {
         let Some(RunningInit { mut launcher, init }) = self.running_init.take() else { return };
         // The kernel kills all others with PID 1, and the wait returns when the last one has ended.
@@ -123,12 +124,12 @@ impl TestMachine {
         launcher.wait().expect("the launcher is our child");
     }
 
-    /// Runs a command in it as root, and returns its output.
+    /// Runs a command in the machine as root, and returns its output.
     pub(crate) fn run(&self, command: &[&str]) -> Output {
         self.command(command).output().expect("nsenter starts")
     }
 
-    /// Returns a command that runs in it as root.
+    /// Returns a command that runs in the machine as root.
     pub(crate) fn command(&self, command: &[&str]) -> Command {
         let mut nsenter = Command::new("nsenter");
         nsenter
@@ -183,13 +184,13 @@ impl TestMachine {
     pub(crate) fn write_private(&self, path: &str, owner: &str, text: impl AsRef<[u8]>) {
         self.write(path, text);
         let id = self.run_successfully(&["id", "--user", owner]);
-        let id = id.trim_end().parse().expect("a user's number");
+        let id = id.trim_end().parse().expect("a user id");
         chown(self.path(path), Some(id), Some(id)).expect("root may change the owner");
         self.run_successfully(&["chmod", "600", path]);
     }
 
     fn init(&self) -> Pid {
-        self.running_init.as_ref().expect("it is running").init
+        self.running_init.as_ref().expect("the machine is running").init
     }
 
     fn boot_log(&self) -> String {
@@ -236,7 +237,7 @@ fn child_of(parent: u32) -> Option<Pid> {
     Pid::from_raw(children.split(' ').next()?.parse().ok()?)
 }
 
-fn name(process: Pid) -> String {
+fn process_name(process: Pid) -> String {
     let name = fs::read_to_string(format!("/proc/{}/comm", process.as_raw_nonzero()));
     name.unwrap_or_default().trim_end().to_owned()
 }

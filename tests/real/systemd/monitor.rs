@@ -39,7 +39,7 @@ fn doctor_reports_the_host() {
     let check = cynosure(&setup.machine, "cynosure", &["check"]);
     println!("{check}");
     assert!(check.contains(&format!("HEALTHY  service    {UNIT}")), "{check}");
-    assert_eq!(setup.pid(), pid, "the check of the permission restarts nothing");
+    assert_eq!(setup.pid(), pid, "the check of the permission restarted the unit");
 }
 
 /// Sends a request to the endpoint from inside the machine, as any of its users can.
@@ -73,7 +73,10 @@ fn a_socket_of_systemd_starts_the_monitor_and_outlives_it() {
     wait_until("it has evaluated once", || health(&setup).is_some());
     let overview = get_from_machine(&setup, "/api/health/overview");
     println!("{overview}");
-    assert!(!overview.contains("UNKNOWN"), "the unit allows it to read everything: {overview}");
+    assert!(
+        !overview.contains("UNKNOWN"),
+        "the unit does not allow it to read everything: {overview}"
+    );
 
     setup.machine.run_successfully(&["systemctl", "restart", "cynosure-monitor.service"]);
     let after = get_from_machine(&setup, "/metrics");
@@ -95,7 +98,7 @@ fn the_hardened_monitor_can_read_everything() {
 
     wait_until("it has evaluated once", || health(&setup).is_some());
 
-    let health = health(&setup).expect("it was there a moment ago");
+    let health = health(&setup).expect("it has evaluated");
     println!("{health}");
     let checks = health["report"]["checks"].as_array().expect("there are checks");
     let names: std::collections::BTreeSet<_> =

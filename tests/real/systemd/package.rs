@@ -18,7 +18,7 @@ const MONITOR: &str = "cynosure-monitor.service";
 
 #[test]
 fn the_package_is_installed_runs_is_upgraded_removed_and_purged() {
-    let Some(packages) = PackageVersions::make() else { return };
+    let Some(packages) = PackageVersions::build() else { return };
     let Some(machine) = TestMachine::boot() else { return };
     let options = demo::DemoOptions { items: 20, ..demo::DemoOptions::default() };
     let demo = demo::start(options).expect("loopback has ports");
@@ -60,7 +60,7 @@ fn the_package_is_installed_runs_is_upgraded_removed_and_purged() {
 
 #[test]
 fn lintian_finds_no_error_in_the_package() {
-    let Some(packages) = PackageVersions::make() else { return };
+    let Some(packages) = PackageVersions::build() else { return };
     if !Path::new("/usr/bin/lintian").exists() {
         skip::<()>("lintian");
         return;
@@ -76,7 +76,7 @@ fn lintian_finds_no_error_in_the_package() {
 }
 
 #[test]
-fn make_install_gives_the_same_files_elsewhere() {
+fn make_install_puts_the_files_under_usr_local() {
     let folder = TempDir::new().expect("a temporary folder");
     let output = Command::new("make")
         .arg("install")
@@ -126,7 +126,7 @@ fn copy_source(machine: &TestMachine) {
     let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = vec!["Makefile".into(), "config.toml".into(), "packaging/install".into()];
     for folder in ["systemd", "packaging/grafana", "packaging/prometheus"].map(Path::new) {
-        for entry in fs::read_dir(tree.join(folder)).expect("it is in the source tree") {
+        for entry in fs::read_dir(tree.join(folder)).expect("the folder is in the source tree") {
             files.push(folder.join(entry.expect("the folder can be read").file_name()));
         }
     }
@@ -160,14 +160,14 @@ struct PackageVersions {
 }
 
 impl PackageVersions {
-    fn make() -> Option<Self> {
+    fn build() -> Option<Self> {
         let is_installed = |program: &str| Command::new(program).arg("--version").output().is_ok();
         if !is_installed("cargo-deb") {
             return skip("cargo-deb, which cargo installs");
         }
         let packages = Self { folder: TempDir::new().expect("a temporary folder") };
         for version in ["0.1.0-1", "0.1.0-2"] {
-            // The program under test is packed; with a better compression it would be the same.
+            // It contains the program under test; `--fast` only makes the compression worse.
             let output = Command::new("make")
                 .args(["deb", concat!("BINARY=", env!("CARGO_BIN_EXE_cynosure"))])
                 .arg(format!("DEB={}", packages.file(version).display()))
@@ -185,7 +185,7 @@ impl PackageVersions {
     }
 
     fn install(&self, machine: &TestMachine, version: &str) {
-        let package = fs::read(self.file(version)).expect("the package was made");
+        let package = fs::read(self.file(version)).expect("the package is built");
         machine.write("/tmp/cynosure.deb", package);
         apt(machine, &["install", "/tmp/cynosure.deb"]);
     }

@@ -60,7 +60,7 @@ fn an_exhausted_budget_delays_the_next_restart() {
 
     setup.systemctl("start");
     let pid = setup.pid();
-    wait_until("it is stuck", || {
+    wait_until("the worker is reported as stuck", || {
         worker_journal(&setup).contains("the loop has missed its heartbeat deadline")
     });
     // Three times the watchdog timeout: keep-alives are sent as long as a restart is scheduled.
@@ -99,16 +99,16 @@ fn worker_journal(setup: &ServiceSetup) -> String {
     setup.machine.journal(UNIT)
 }
 
-/// Writes the state after five requested restarts, the last one `ago` seconds ago, without progress
-/// since then.
-fn write_exhausted_restart_budget(setup: &ServiceSetup, ago: u32) {
+/// Writes the state after five requested restarts without progress, the last one `seconds_ago`
+/// seconds ago.
+fn write_exhausted_restart_budget(setup: &ServiceSetup, seconds_ago: u32) {
     setup.machine.run_successfully(&[
         "sh",
         "-c",
         &format!(
             r#"sed -i 's/"last_progress": "[^"]*"/"last_progress": "2020-01-01T00:00:00.000Z"/' \
                 /var/lib/cynosure/work/execution_state.json
-            last=$(( ($(date +%s) - {ago}) * 1000 ))
+            last=$(( ($(date +%s) - {seconds_ago}) * 1000 ))
             echo '{{"schema":1,"restarts":{{"{UNIT}":{{"in_a_row":5,"last_ms":'$last'}}}}}}' \
                 >/var/lib/cynosure/restarts.json
             chown cynosure:cynosure /var/lib/cynosure/restarts.json"#

@@ -22,7 +22,7 @@ fn a_systemd_credential_authenticates_the_worker() {
 }
 
 #[test]
-fn an_unusable_credential_is_named_without_a_crash_loop() {
+fn an_unusable_credential_is_reported_without_a_crash_loop() {
     let Some(setup) = ServiceSetup::new(10) else { return };
     use_systemd_credential(&setup);
     let huge = vec![b'x'; 100_000];
@@ -43,10 +43,10 @@ fn an_unusable_credential_is_named_without_a_crash_loop() {
 }
 
 #[test]
-fn a_file_that_others_can_read_is_refused_and_named() {
+fn an_unsafe_secret_file_is_rejected_with_its_reason() {
     let Some(setup) = ServiceSetup::new(10) else { return };
     setup.machine.run_successfully(&["chmod", "644", SECRET]);
-    assert_fails_with(&setup, "others than its owner can read or change it");
+    assert_fails_with(&setup, "users other than its owner can read or change it");
 
     setup.machine.run_successfully(&["rm", SECRET]);
     setup.machine.run_successfully(&["mkdir", SECRET]);
@@ -55,16 +55,16 @@ fn a_file_that_others_can_read_is_refused_and_named() {
     // A symlink is followed, and its target is checked.
     setup.machine.run_successfully(&["rmdir", SECRET]);
     setup.machine.run_successfully(&["ln", "-s", "/etc/hostname", SECRET]);
-    assert_fails_with(&setup, "others than its owner can read or change it");
+    assert_fails_with(&setup, "users other than its owner can read or change it");
 }
 
 #[test]
-fn a_worker_that_worked_waits_for_a_new_credential() {
+fn a_worker_that_was_logged_in_waits_for_a_new_credential() {
     let Some(setup) = ServiceSetup::new(10) else { return };
     setup.systemctl("start");
     wait_until("everything is stored", || setup.status()["downloaded_threads"] == 10);
     setup.systemctl("stop");
-    setup.demo.mailbox().deliver(5);
+    setup.demo.lock_mailbox().deliver(5);
     setup.machine.write_private(SECRET, "cynosure", "");
 
     setup.start_until("auth_failed");
@@ -83,21 +83,24 @@ fn a_worker_that_worked_waits_for_a_new_credential() {
 }
 
 #[test]
-fn a_wrong_configuration_stays_down_with_its_reason() {
+fn a_wrong_configuration_is_reported_without_a_restart() {
     let Some(setup) = ServiceSetup::with_config(10, "[restart]\nmax_retires = 3\n") else { return };
 
     setup.machine.run(&["systemctl", "start", UNIT]);
 
-    wait_until("it has failed", || setup.property("ActiveState") == "failed");
+    wait_until("the unit has failed", || setup.property("ActiveState") == "failed");
     assert_eq!((setup.property("ExecMainStatus").as_str(), setup.restarts()), ("78", 0));
-    assert!(setup.machine.journal(UNIT).contains("max_retries"), "it suggests the right key");
+    assert!(
+        setup.machine.journal(UNIT).contains("max_retries"),
+        "it does not suggest the right key"
+    );
 }
 
 /// Starts the service, which must report this reason once and stay down, without a crash loop.
 fn assert_fails_with(setup: &ServiceSetup, reason: &str) {
     let before = setup.machine.journal(UNIT).matches(reason).count();
     setup.machine.run(&["systemctl", "start", UNIT]);
-    wait_until("it has failed", || setup.property("ActiveState") == "failed");
+    wait_until("the unit has failed", || setup.property("ActiveState") == "failed");
     // Longer than the delay after which systemd restarts a unit.
     sleep(Duration::from_secs(3));
     assert_eq!((setup.property("ExecMainStatus").as_str(), setup.restarts()), ("78", 0));

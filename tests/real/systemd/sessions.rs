@@ -14,21 +14,21 @@ fn three_sessions_complete_and_each_restarts_the_unit() {
         wait_until("the unit has restarted", || setup.restarts() >= session);
         wait_until("the next session waits for mail", || setup.status()["status"] == "idle");
         println!("session {session}: {}", setup.status());
-        assert_eq!(setup.restarts(), session, "once for each session");
-        setup.demo.mailbox().deliver(20);
+        assert_eq!(setup.restarts(), session, "one restart for each session");
+        setup.demo.lock_mailbox().deliver(20);
     }
 
-    let served = setup.demo.counters();
+    let before = setup.demo.counters();
     wait_until("the last mail is stored", || {
         let now = setup.demo.counters();
-        now.messages_served > served.messages_served && setup.status()["status"] == "idle"
+        now.messages_served > before.messages_served && setup.status()["status"] == "idle"
     });
     assert_eq!(setup.demo.counters().messages_served_repeatedly, 0);
     assert_eq!(setup.property("Result"), "success");
 }
 
 #[test]
-fn one_source_alone_runs_in_an_instance_of_its_own() {
+fn a_single_source_runs_in_a_separate_instance() {
     let Some(setup) = ServiceSetup::new(50) else { return };
 
     setup.machine.run_successfully(&["systemctl", "start", "cynosure@work.service"]);
@@ -52,7 +52,7 @@ fn the_worker_runs_without_a_notify_listener() {
             ),
         );
         let served = setup.demo.counters().messages_served;
-        setup.demo.mailbox().deliver(5);
+        setup.demo.lock_mailbox().deliver(5);
         setup.systemctl("start");
 
         wait_until("the new mail is stored", || {
@@ -68,9 +68,9 @@ fn the_worker_runs_without_a_notify_listener() {
 
 #[test]
 fn each_restart_cause_restarts_the_unit_and_is_kept() {
-    let slow = "[provider.\"127.0.0.1\"]\ncap = \"50/s\"\n";
+    let rate_cap = "[provider.\"127.0.0.1\"]\ncap = \"50/s\"\n";
     let assert_restart = |config: &str, cause_failure: &dyn Fn(&ServiceSetup), cause: &str| {
-        let Some(setup) = ServiceSetup::with_config(5_000, &format!("{config}{slow}")) else {
+        let Some(setup) = ServiceSetup::with_config(5_000, &format!("{config}{rate_cap}")) else {
             return;
         };
         setup.start_until("downloading");

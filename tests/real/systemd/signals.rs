@@ -106,7 +106,7 @@ fn a_sigterm_not_from_systemd_restarts_the_worker() {
 }
 
 #[test]
-fn a_second_sigterm_does_not_wait_for_what_is_in_flight() {
+fn a_second_sigterm_does_not_wait_for_requests_in_flight() {
     let Some(setup) = ServiceSetup::new(MANY_THREADS) else { return };
     setup.start_until("downloading");
     // A request from now on gets no response, and a stop would wait for it.
@@ -121,13 +121,13 @@ fn a_second_sigterm_does_not_wait_for_what_is_in_flight() {
     });
     setup.machine.run_successfully(&["kill", "-TERM", &pid]);
 
-    wait_until("it is started again", || setup.restarts() == 1);
+    wait_until("the worker is restarted", || setup.restarts() == 1);
     let journal = setup.machine.journal(UNIT);
     assert!(!journal.contains("stopped: downloading"), "it waited for the requests: {journal}");
 }
 
 #[test]
-fn a_crash_starts_it_again_within_seconds() {
+fn a_killed_worker_is_restarted_within_seconds() {
     let Some(setup) = ServiceSetup::new(MANY_THREADS) else { return };
     setup.start_until("downloading");
 
@@ -139,7 +139,7 @@ fn a_crash_starts_it_again_within_seconds() {
 }
 
 #[test]
-fn a_worker_that_is_frozen_is_started_again() {
+fn a_frozen_worker_is_restarted() {
     let Some(setup) = ServiceSetup::new(MANY_THREADS) else { return };
     override_service(&setup.machine, "WatchdogSec=2s");
     setup.start_until("downloading");

@@ -13,7 +13,7 @@ pub(crate) struct SwitchableProxy {
     state: Arc<Mutex<SwitchableProxyState>>,
 }
 
-/// Treatment of connections.
+/// Treatment of a connection.
 #[derive(Clone, Debug)]
 pub(crate) enum ConnectionMode {
     Forward,
@@ -100,14 +100,14 @@ fn forward_both_ways(mut client: TcpStream, server: SocketAddr) {
     let (Ok(mut from_client), Ok(mut to_server)) = (client.try_clone(), server.try_clone()) else {
         return;
     };
-    let requests = thread::spawn(move || {
+    let request_thread = thread::spawn(move || {
         std::io::copy(&mut from_client, &mut to_server).ok();
         to_server.shutdown(Shutdown::Both).ok();
     });
     std::io::copy(&mut server, &mut client).ok();
     client.shutdown(Shutdown::Both).ok();
     server.shutdown(Shutdown::Both).ok();
-    requests.join().ok();
+    request_thread.join().ok();
 }
 
 /// Reads one request to its end, because unread bytes would reset the connection, and the response

@@ -16,12 +16,12 @@ pub(crate) const PASSWORD: &str = "demo";
 pub(crate) struct ServiceSetup {
     pub(crate) machine: TestMachine,
     pub(crate) demo: DemoServer,
-    /// Proxy between the two.
+    /// Proxy between the worker and the server.
     pub(crate) proxy: SwitchableProxy,
 }
 
 impl ServiceSetup {
-    /// Creates the setup, with so many threads in the mailbox. Nothing is started yet.
+    /// Creates the setup, with `items` threads in the mailbox. Nothing is started yet.
     pub(crate) fn new(items: u32) -> Option<Self> {
         Self::with_config(items, "")
     }
@@ -88,13 +88,15 @@ impl ServiceSetup {
             wait_until("there is another worker", || !["0", &pid].contains(&&*self.pid()));
             let before = self.proxy.connections();
             // Its first request may have arrived before its pid was known.
-            wait_until("it works", || self.proxy.connections() > before || self.is_working());
+            wait_until("the new worker works", || {
+                self.proxy.connections() > before || self.has_written_state()
+            });
         });
         took
     }
 
     /// Returns true if the state was written by the current worker.
-    pub(crate) fn is_working(&self) -> bool {
+    pub(crate) fn has_written_state(&self) -> bool {
         self.status()["pid"].as_u64().is_some_and(|pid| pid.to_string() == self.pid())
     }
 }

@@ -23,7 +23,8 @@ fn systemd_accepts_the_units_without_warnings() {
 pub(super) fn verify(machine: &TestMachine) {
     let is_unit = |name: &str| name.ends_with(".service") || name.ends_with(".socket");
     for (unit, _) in FILES.iter().filter(|(name, _)| is_unit(name)) {
-        // By its path, which all versions accept. Only the package installs the manual pages.
+        // By path, which all versions accept. The manual pages are not checked, because only the
+        // package installs them.
         let path = format!("/usr/lib/systemd/system/{unit}");
         let output = machine.run(&["systemd-analyze", "verify", "--man=no", &path]);
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -58,7 +59,7 @@ fn the_template_differs_from_the_service_in_its_source_only() {
     let template = settings("cynosure@.service");
 
     let added: Vec<_> = template.iter().filter(|line| !service.contains(line)).collect();
-    let left_out: Vec<_> = service.iter().filter(|line| !template.contains(line)).collect();
+    let removed: Vec<_> = service.iter().filter(|line| !template.contains(line)).collect();
 
     assert_eq!(
         added,
@@ -70,7 +71,7 @@ fn the_template_differs_from_the_service_in_its_source_only() {
         ]
     );
     assert_eq!(
-        left_out,
+        removed,
         [
             "Description=Extraction of mailboxes by Cynosure",
             "ExecStart=/usr/bin/cynosure run --config /etc/cynosure/config.toml",
@@ -79,13 +80,13 @@ fn the_template_differs_from_the_service_in_its_source_only() {
 }
 
 #[test]
-fn every_line_of_hardening_has_its_reason() {
+fn the_hardening_settings_are_explained() {
     for unit in ["cynosure.service", "cynosure@.service", "cynosure-monitor.service"] {
         let text = fs::read_to_string(in_source(unit)).expect("the unit is in the source tree");
         let hardening = text.split("\n\n").find(|block| block.contains("CapabilityBoundingSet="));
         let hardening = hardening.expect("the unit is hardened");
-        let reasons = hardening.lines().filter(|line| line.starts_with('#')).count();
-        assert!(hardening.starts_with('#') && reasons > 15, "{unit} has {reasons} reasons");
+        let comments = hardening.lines().filter(|line| line.starts_with('#')).count();
+        assert!(hardening.starts_with('#') && comments > 15, "{unit} has {comments} comments");
     }
 }
 

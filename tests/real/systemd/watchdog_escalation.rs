@@ -28,10 +28,10 @@ cap = "200/s"
 
 const RULE: &str = "/usr/share/polkit-1/rules.d/50-cynosure.rules";
 
-/// Faults that are injected into the worker a second after its start, in builds for tests: the only
-/// thread of its runtime is blocked, or all threads that wait for disks.
-const BLOCK_RUNTIME_ENV: &str = "Environment=FAIL_CYNOSURE=block_runtime\nWatchdogSec=4s";
-const FILL_POOL_ENV: &str = "Environment=FAIL_CYNOSURE=fill_pool\nWatchdogSec=4s";
+/// Service settings with a fault that builds for tests inject into the worker a second after its
+/// start: the only thread of its runtime is blocked, or all threads that wait for disks.
+const BLOCK_RUNTIME_SETTINGS: &str = "Environment=FAIL_CYNOSURE=block_runtime\nWatchdogSec=4s";
+const FILL_POOL_SETTINGS: &str = "Environment=FAIL_CYNOSURE=fill_pool\nWatchdogSec=4s";
 
 #[test]
 fn a_hanging_source_escalates_to_a_restart_by_systemd() {
@@ -48,9 +48,9 @@ fn a_hanging_source_escalates_to_a_restart_by_systemd() {
 
     let pid = setup.pid();
     let ((), took) = timed(|| wait_for_new_worker(&setup, &pid));
-    println!("from there to another worker, by D-Bus, since the source still hangs: {took:?}");
+    println!("from there to another worker, by D-Bus, because the source still hangs: {took:?}");
     assert_eq!(setup.restarts(), 0, "a requested restart is not an automatic one of systemd");
-    let journal = setup.machine.journal(UNIT);
+    let journal = worker_journal(&setup);
     let count = |message| journal.matches(message).count();
     assert!(count("no progress: restarting the phase") >= 2, "{journal}");
     assert_eq!(count("stuck: exiting has not helped; asking systemd"), 1, "{journal}");
@@ -64,13 +64,17 @@ fn a_hanging_source_escalates_to_a_restart_by_systemd() {
 #[test]
 fn a_blocked_worker_requests_a_restart_by_systemd() {
     let Some(setup) = ServiceSetup::new(MANY_THREADS) else { return };
-    let (pid, journal) = start_blocked_worker(&setup, BLOCK_RUNTIME_ENV);
+    let pid = start_blocked_worker(&setup, BLOCK_RUNTIME_SETTINGS);
 
     let ((), took) = timed(|| wait_for_new_worker(&setup, &pid));
 
     println!("from a blocked runtime to another worker, by D-Bus: {took:?}");
     assert_eq!(setup.restarts(), 0, "a requested restart is not an automatic one of systemd");
-    assert!(!journal(&setup).contains("does not restart the unit"), "{}", journal(&setup));
+    assert!(
+        !worker_journal(&setup).contains("does not restart the unit"),
+        "{}",
+        worker_journal(&setup)
+    );
     let status = setup.status();
     assert_eq!(
         (&status["restart_count"], &status["last_restart"]["cause"]),
@@ -82,24 +86,32 @@ fn a_blocked_worker_requests_a_restart_by_systemd() {
 fn without_a_rule_the_watchdog_ends_a_blocked_worker() {
     let Some(setup) = ServiceSetup::new(MANY_THREADS) else { return };
     setup.machine.run_successfully(&["rm", RULE]);
-    let (pid, journal) = start_blocked_worker(&setup, BLOCK_RUNTIME_ENV);
+    let pid = start_blocked_worker(&setup, BLOCK_RUNTIME_SETTINGS);
 
     wait_for_new_worker(&setup, &pid);
 
     assert_eq!(setup.restarts(), 1);
-    assert!(journal(&setup).contains("leaving it to the watchdog"), "{}", journal(&setup));
+    assert!(
+        worker_journal(&setup).contains("leaving it to the watchdog"),
+        "{}",
+        worker_journal(&setup)
+    );
 }
 
 #[test]
 fn without_a_bus_the_watchdog_ends_a_blocked_worker() {
     let Some(setup) = ServiceSetup::new(MANY_THREADS) else { return };
     setup.machine.run_successfully(&["systemctl", "stop", "dbus.socket", "dbus.service"]);
-    let (pid, journal) = start_blocked_worker(&setup, BLOCK_RUNTIME_ENV);
+    let pid = start_blocked_worker(&setup, BLOCK_RUNTIME_SETTINGS);
 
     wait_for_new_worker(&setup, &pid);
 
     assert_eq!(setup.restarts(), 1);
-    assert!(journal(&setup).contains("leaving it to the watchdog"), "{}", journal(&setup));
+    assert!(
+        worker_journal(&setup).contains("leaving it to the watchdog"),
+        "{}",
+        worker_journal(&setup)
+    );
 }
 
 #[test]
@@ -108,7 +120,7 @@ fn with_a_hung_bus_the_watchdog_ends_a_blocked_worker() {
     else {
         return;
     };
-    let (pid, journal) = start_blocked_worker(&setup, FILL_POOL_ENV);
+    let pid = start_blocked_worker(&setup, FILL_POOL_SETTINGS);
     let bus = setup.machine.property("dbus.service", "MainPID");
     setup.machine.run_successfully(&["kill", "-STOP", &bus]);
     setup.machine.run_successfully(&["systemctl", "start", "--no-block", MONITOR]);
@@ -117,11 +129,14 @@ fn with_a_hung_bus_the_watchdog_ends_a_blocked_worker() {
 
     println!("from a blocked thread pool, with a hanging bus, to another worker: {took:?}");
     assert_eq!(setup.restarts(), 1);
-    let log = journal(&setup);
-    assert!(log.contains("asking systemd") && log.contains("Watchdog timeout"), "{log}");
+    let journal = worker_journal(&setup);
+    assert!(
+        journal.contains("asking systemd") && journal.contains("Watchdog timeout"),
+        "{journal}"
+    );
     let ((), took) = timed(|| {
-        wait_until("the monitor has run into its timeout", || {
-            setup.machine.property(MONITOR, "StatusText").contains("no answer within")
+        wait_until("the monitor has reported its timeout", || {
+            setup.machine.property(MONITOR, "StatusText").contains("no response within")
         });
     });
     println!("the monitor took {took:?}");
@@ -148,14 +163,14 @@ fn the_monitor_restarts_a_unit_that_is_down() {
 #[test]
 fn the_monitor_restarts_a_hanging_worker_once() {
     let Some(setup) = ServiceSetup::with_config(MANY_THREADS, WATCHDOG_CONFIG) else { return };
-    start_hanging_worker(&setup);
+    start_worker_without_watchdog(&setup);
 
     let took = setup.recovery_time(|setup| setup.signal("STOP"));
 
     println!(
         "from a hanging worker to another, by the monitor, 7 s after its last report: {took:?}"
     );
-    // Longer than a worker that has only just started may be late.
+    // Longer than the grace period of a worker that has just started.
     sleep(Duration::from_secs(9));
     let journal = setup.machine.journal(MONITOR);
     assert_eq!(journal.matches("asked systemd for a restart").count(), 1, "{journal}");
@@ -163,7 +178,7 @@ fn the_monitor_restarts_a_hanging_worker_once() {
 }
 
 #[test]
-fn the_monitor_watches_a_source_in_a_unit_of_its_own() {
+fn the_monitor_watches_a_source_in_a_separate_unit() {
     let Some(setup) = ServiceSetup::with_config(MANY_THREADS, WATCHDOG_CONFIG) else { return };
     override_unit(&setup.machine, INSTANCE, "[Service]\nWatchdogSec=0");
     setup.machine.run_successfully(&["systemctl", "start", INSTANCE, MONITOR]);
@@ -187,7 +202,7 @@ fn the_monitor_watches_a_source_in_a_unit_of_its_own() {
 fn without_a_rule_the_monitor_reports_the_denial() {
     let Some(setup) = ServiceSetup::with_config(MANY_THREADS, WATCHDOG_CONFIG) else { return };
     setup.machine.run_successfully(&["rm", RULE]);
-    start_hanging_worker(&setup);
+    start_worker_without_watchdog(&setup);
     let pid = setup.pid();
 
     setup.signal("STOP");
@@ -198,27 +213,28 @@ fn without_a_rule_the_monitor_reports_the_denial() {
     assert!(health.contains(r#""outcome":"refused""#), "{health}");
 }
 
-/// Starts the worker without a watchdog, and the monitor.
-fn start_hanging_worker(setup: &ServiceSetup) {
+/// Starts the worker, without the watchdog of systemd, and the monitor.
+fn start_worker_without_watchdog(setup: &ServiceSetup) {
     override_service(&setup.machine, "WatchdogSec=0");
     setup.start_until("downloading");
     setup.machine.run_successfully(&["systemctl", "start", MONITOR]);
 }
 
-/// Starts a worker with this fault, and returns its pid, and a function that reads its journal.
-fn start_blocked_worker(
-    setup: &ServiceSetup,
-    fault: &str,
-) -> (String, impl Fn(&ServiceSetup) -> String) {
-    override_service(&setup.machine, fault);
+/// Starts a worker with these settings, and returns its pid.
+fn start_blocked_worker(setup: &ServiceSetup, fault_settings: &str) -> String {
+    override_service(&setup.machine, fault_settings);
     setup.systemctl("start");
-    // The next one has no fault.
+    // The next worker has no fault.
     override_service(&setup.machine, "WatchdogSec=4s");
-    (setup.pid(), |setup: &ServiceSetup| setup.machine.journal(UNIT))
+    setup.pid()
+}
+
+fn worker_journal(setup: &ServiceSetup) -> String {
+    setup.machine.journal(UNIT)
 }
 
 fn wait_for_new_worker(setup: &ServiceSetup, pid: &str) {
     wait_until("there is another worker", || !["0", pid].contains(&&*setup.pid()));
-    wait_until("it has written its state", || setup.is_working());
+    wait_until("it has written its state", || setup.has_written_state());
     setup.wait_for("downloading");
 }

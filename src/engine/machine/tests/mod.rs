@@ -1,4 +1,4 @@
-//! Tests of every state with every event, and of the diagram in the docs.
+//! Tests of every state with every event, of the diagram in the docs, and of single transitions.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -57,8 +57,8 @@ fn states() -> Vec<(&'static str, StateMachine)> {
     ]
 }
 
-/// Returns each waiting state with the other phases to resume.
-fn waiting_states() -> Vec<(&'static str, StateMachine)> {
+/// Returns each waiting state with each phase to resume that `states` lacks.
+fn other_waiting_states() -> Vec<StateMachine> {
     let until = LATER;
     let waits = |resume_phase| {
         [
@@ -67,11 +67,7 @@ fn waiting_states() -> Vec<(&'static str, StateMachine)> {
             machine(State::AuthFailed { until, resume_phase }),
         ]
     };
-    [SyncPhase::Polling, SyncPhase::Collecting]
-        .into_iter()
-        .flat_map(waits)
-        .map(|wait| ("", wait))
-        .collect()
+    [SyncPhase::Polling, SyncPhase::Collecting].into_iter().flat_map(waits).collect()
 }
 
 fn failed_event(scope: RequestScope, cause: Cause, retry_after: Option<u64>) -> Event {
@@ -140,7 +136,8 @@ fn every_state_meets_every_event() {
 #[test]
 fn the_diagram_in_the_docs_matches_the_machine() {
     let mut edges = BTreeSet::new();
-    for (_, mut machine) in states().into_iter().chain(waiting_states()) {
+    let states = states().into_iter().map(|(_, machine)| machine);
+    for mut machine in states.chain(other_waiting_states()) {
         // Before and during the reload of a refused credential.
         for credential in [CredentialState::Valid, CredentialState::Refreshing] {
             machine.credential = credential;
@@ -187,13 +184,13 @@ fn downloading() -> StateMachine {
 }
 
 /// Returns the machine after one event.
-fn state_after(machine: &StateMachine, event: &Event, now: Timestamp) -> StateMachine {
+fn advance(machine: &StateMachine, event: &Event, now: Timestamp) -> StateMachine {
     machine.step(&config(), event, now).machine
 }
 
 #[test]
 fn a_rate_limit_lasts_for_retry_after_and_costs_no_retry() {
-    let limited = state_after(
+    let limited = advance(
         &downloading(),
         &failed_event(RequestScope::Session, Cause::RateLimit, Some(300)),
         NOW,
@@ -213,22 +210,16 @@ fn a_rate_limit_lasts_for_retry_after_and_costs_no_retry() {
 
 #[test]
 fn a_second_retry_after_only_extends_the_wait() {
-    let limited = state_after(
+    let limited = advance(
         &downloading(),
         &failed_event(RequestScope::Session, Cause::RateLimit, Some(300)),
         NOW,
     );
 
-    let shorter = state_after(
-        &limited,
-        &failed_event(RequestScope::Session, Cause::RateLimit, Some(10)),
-        NOW,
-    );
-    let longer = state_after(
-        &limited,
-        &failed_event(RequestScope::Session, Cause::RateLimit, Some(600)),
-        NOW,
-    );
+    let shorter =
+        advance(&limited, &failed_event(RequestScope::Session, Cause::RateLimit, Some(10)), NOW);
+    let longer =
+        advance(&limited, &failed_event(RequestScope::Session, Cause::RateLimit, Some(600)), NOW);
 
     assert_eq!(shorter, limited);
     assert!(longer.deadline(&config()) > limited.deadline(&config()));
@@ -240,15 +231,12 @@ fn rate_limits_without_retry_after_back_off() {
     let mut waits = Vec::new();
     let mut now = NOW;
     for _ in 0..3 {
-        machine = state_after(
-            &machine,
-            &failed_event(RequestScope::Session, Cause::RateLimit, None),
-            now,
-        );
+        machine =
+            advance(&machine, &failed_event(RequestScope::Session, Cause::RateLimit, None), now);
         let until = machine.deadline(&config());
         waits.push(until.since(now).as_secs());
         now = until;
-        machine = state_after(&machine, &Event::DeadlineReached, now);
+        machine = advance(&machine, &Event::DeadlineReached, now);
     }
 
     assert_eq!(waits, [300, 600, 1200]);
@@ -262,7 +250,7 @@ fn a_refused_credential_is_refreshed_once_then_waited_for() {
     assert_eq!(first.effects, [Effect::RefreshCredential]);
     let second = first.machine.step(&config(), &Event::CredentialChanged, NOW);
     assert_eq!(second.effects, [Effect::Download]);
-    let third = state_after(&second.machine, &refused, NOW);
+    let third = advance(&second.machine, &refused, NOW);
     assert_eq!(third.status(), Status::AuthFailed);
 
     let changed = third.step(&config(), &Event::CredentialChanged, LATER);
@@ -273,32 +261,26 @@ fn a_refused_credential_is_refreshed_once_then_waited_for() {
 #[test]
 fn progress_does_not_validate_a_credential_being_refreshed() {
     let refused = failed_event(RequestScope::Session, Cause::Unauthorized, None);
-    let refreshing = state_after(&downloading(), &refused, NOW);
+    let refreshing = advance(&downloading(), &refused, NOW);
 
-    let refreshing = state_after(&refreshing, &Event::ProgressMade, NOW);
+    let refreshing = advance(&refreshing, &Event::ProgressMade, NOW);
 
-    assert_eq!(
-        state_after(&refreshing, &Event::CredentialUnchanged, NOW).status(),
-        Status::AuthFailed
-    );
+    assert_eq!(advance(&refreshing, &Event::CredentialUnchanged, NOW).status(), Status::AuthFailed);
 }
 
 #[test]
 fn a_rate_limit_during_an_error_wait_extends_it() {
     let failed =
-        state_after(&downloading(), &failed_event(RequestScope::Session, Cause::Server, None), NOW);
+        advance(&downloading(), &failed_event(RequestScope::Session, Cause::Server, None), NOW);
     let until = failed.deadline(&config());
 
-    let throttled = state_after(
-        &failed,
-        &failed_event(RequestScope::Session, Cause::RateLimit, Some(3600)),
-        NOW,
-    );
+    let throttled =
+        advance(&failed, &failed_event(RequestScope::Session, Cause::RateLimit, Some(3600)), NOW);
 
     assert!(throttled.deadline(&config()) >= NOW.after(Duration::from_secs(3600)));
     assert_eq!(throttled.status(), Status::Error);
     let shorter =
-        state_after(&failed, &failed_event(RequestScope::Session, Cause::RateLimit, Some(2)), NOW);
+        advance(&failed, &failed_event(RequestScope::Session, Cause::RateLimit, Some(2)), NOW);
     assert_eq!(shorter.deadline(&config()), until);
 }
 
@@ -307,7 +289,7 @@ fn a_backward_clock_step_ends_a_short_throttle() {
     let day = Duration::from_secs(86_400);
     let limited = failed_event(RequestScope::Listing, Cause::RateLimit, Some(2));
     let collecting = machine(State::Working(SyncPhase::Collecting));
-    let throttled = state_after(&collecting, &limited, NOW.after(day));
+    let throttled = advance(&collecting, &limited, NOW.after(day));
     assert!(throttled.active_throttle(NOW.after(day)).is_some());
 
     assert_eq!(throttled.active_throttle(NOW), None);
@@ -315,7 +297,7 @@ fn a_backward_clock_step_ends_a_short_throttle() {
     assert!(second.effects.contains(&Effect::ContinueListing), "{:?}", second.effects);
     assert!(second.machine.active_throttle(NOW).is_some());
     let rate_limited =
-        state_after(&throttled, &failed_event(RequestScope::Listing, Cause::RateLimit, None), NOW);
+        advance(&throttled, &failed_event(RequestScope::Listing, Cause::RateLimit, None), NOW);
     assert_eq!(rate_limited.status(), Status::RateLimited, "no loop without a wait");
 }
 
@@ -325,13 +307,10 @@ fn endless_short_throttles_are_not_progress() {
     let mut now = NOW;
     while machine.stuck_escalation_level == 0 {
         assert!(now < NOW.after(config().stuck_threshold.saturating_mul(2)), "never stuck");
-        machine = state_after(
-            &machine,
-            &failed_event(RequestScope::Session, Cause::RateLimit, Some(1)),
-            now,
-        );
+        machine =
+            advance(&machine, &failed_event(RequestScope::Session, Cause::RateLimit, Some(1)), now);
         now = machine.active_throttle(now).expect("it is throttled");
-        machine = state_after(&machine, &Event::DeadlineReached, now);
+        machine = advance(&machine, &Event::DeadlineReached, now);
     }
 }
 
@@ -354,13 +333,13 @@ fn a_breaker_opened_by_others_costs_no_retry() {
 #[test]
 fn an_error_wait_follows_the_breaker_that_the_source_opened() {
     let failed =
-        state_after(&downloading(), &failed_event(RequestScope::Session, Cause::Server, None), NOW);
+        advance(&downloading(), &failed_event(RequestScope::Session, Cause::Server, None), NOW);
     let reason = failed.reason.clone();
 
-    let waiting = state_after(&failed, &circuit_open_event(MUCH_LATER), NOW);
+    let waiting = advance(&failed, &circuit_open_event(MUCH_LATER), NOW);
     assert_eq!(waiting.deadline(&config()), MUCH_LATER);
     assert_eq!(waiting.reason, reason);
-    assert_eq!(state_after(&waiting, &circuit_open_event(NOW), NOW), waiting);
+    assert_eq!(advance(&waiting, &circuit_open_event(NOW), NOW), waiting);
 
     let resumed = waiting.step(&config(), &Event::CircuitClosed, LATER);
     assert_eq!(resumed.machine.state, State::Working(SyncPhase::Downloading));
@@ -372,13 +351,12 @@ fn errors_are_retried_and_then_lead_to_a_restart() {
     let mut machine = downloading();
     let mut now = NOW;
     for retry in 1..=3 {
-        machine =
-            state_after(&machine, &failed_event(RequestScope::Session, Cause::Server, None), now);
+        machine = advance(&machine, &failed_event(RequestScope::Session, Cause::Server, None), now);
         assert_eq!(machine.reason, format!("retry {retry} of 3: x"));
         now = machine.deadline(&config());
-        machine = state_after(&machine, &Event::DeadlineReached, now);
+        machine = advance(&machine, &Event::DeadlineReached, now);
     }
-    machine = state_after(&machine, &failed_event(RequestScope::Session, Cause::Server, None), now);
+    machine = advance(&machine, &failed_event(RequestScope::Session, Cause::Server, None), now);
     assert_eq!(machine.reason, "3 retries used up: x");
 
     let step = machine.step(&config(), &Event::DeadlineReached, machine.deadline(&config()));
@@ -396,7 +374,7 @@ fn a_restart_after_errors_respects_retry_after() {
     let used_up = StateMachine { retry_count: config().max_retries, ..downloading() };
 
     let failed =
-        state_after(&used_up, &failed_event(RequestScope::Session, Cause::Server, Some(7200)), NOW);
+        advance(&used_up, &failed_event(RequestScope::Session, Cause::Server, Some(7200)), NOW);
 
     assert!(
         matches!(failed.state, State::Error { after_wait: AfterWait::Restart, .. }),
@@ -436,7 +414,7 @@ fn an_expired_cursor_resyncs_once_and_then_fails() {
     ));
 
     let again = StateMachine { state: State::Working(SyncPhase::Polling), ..first.machine };
-    assert_eq!(state_after(&again, &expired, NOW).status(), Status::Error);
+    assert_eq!(advance(&again, &expired, NOW).status(), Status::Error);
 }
 
 #[test]
@@ -454,27 +432,27 @@ fn a_stuck_phase_is_restarted_and_then_the_worker() {
 #[test]
 fn two_sessions_in_one_second_have_different_ids() {
     let idle = StateMachine::new(NOW);
-    let first =
-        state_after(&state_after(&idle, &Event::DeadlineReached, NOW), &Event::ChangesFound, NOW);
+    let first = advance(&advance(&idle, &Event::DeadlineReached, NOW), &Event::ChangesFound, NOW);
     let again = StateMachine { state: State::Working(SyncPhase::Polling), ..first.clone() };
 
-    let second = state_after(&again, &Event::ChangesFound, NOW);
+    let second = advance(&again, &Event::ChangesFound, NOW);
 
     assert_ne!(first.session.map(|s| s.id), second.session.map(|s| s.id));
 }
 
 #[test]
 fn an_interrupted_poll_restarts_and_a_waiting_one_waits() {
-    let started = |until, last_poll| {
+    let deadline_after_start = |until, last_poll| {
         let idle = StateMachine { last_poll, ..machine(State::Idle { until }) };
         idle.step(&config(), &Event::Started, NOW).machine.deadline(&config())
     };
     let (a_minute_ago, long_ago) = (NOW.before(MINUTE), NOW.before(10 * MINUTE));
 
     // An unfinished poll is saved with the deadline for stuck work.
-    assert!(started(MUCH_LATER, Some(long_ago)) <= NOW);
-    assert_eq!(started(MUCH_LATER, None), NOW);
-    assert_eq!(started(NOW.after(4 * MINUTE), Some(a_minute_ago)), NOW.after(4 * MINUTE));
+    assert!(deadline_after_start(MUCH_LATER, Some(long_ago)) <= NOW);
+    assert_eq!(deadline_after_start(MUCH_LATER, None), NOW);
+    let in_four_minutes = NOW.after(4 * MINUTE);
+    assert_eq!(deadline_after_start(in_four_minutes, Some(a_minute_ago)), in_four_minutes);
 }
 
 #[test]

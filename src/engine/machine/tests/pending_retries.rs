@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// FAULTS 49.
+/// FAULTS 49: new mail arrives while only bad items are left.
 #[test]
 fn polling_continues_at_its_interval_during_retries() {
     let machine = downloading();
@@ -16,14 +16,14 @@ fn polling_continues_at_its_interval_during_retries() {
     let again = poll.machine.step(&config(), &Event::OnlyRetriesLeft, due.after(MINUTE));
     assert_eq!(again.effects, [], "one poll per interval, also while it is under way");
 
-    let unchanged = state_after(&poll.machine, &Event::NoChanges, due);
+    let unchanged = advance(&poll.machine, &Event::NoChanges, due);
     assert_eq!(unchanged.state, State::Working(SyncPhase::Downloading));
     assert_eq!(unchanged.last_progress, machine.last_progress, "no progress was made");
     let changes = poll.machine.step(&config(), &Event::ChangesFound, due);
     assert_eq!(changes.effects, [Effect::ContinueListing]);
     assert_eq!(changes.machine.session, machine.session, "it is the same session");
     assert!(changes.machine.is_listing_changes);
-    let listed = state_after(&changes.machine, &Event::ListingCompleted, due);
+    let listed = advance(&changes.machine, &Event::ListingCompleted, due);
     assert_eq!(listed.state, State::Working(SyncPhase::Downloading));
     assert!(!listed.is_listing_changes);
 }
@@ -31,12 +31,12 @@ fn polling_continues_at_its_interval_during_retries() {
 #[test]
 fn a_failed_poll_during_retries_waits_for_its_interval() {
     let due = NOW.after(config().poll_interval);
-    let poll = state_after(&downloading(), &Event::OnlyRetriesLeft, due);
+    let poll = advance(&downloading(), &Event::OnlyRetriesLeft, due);
 
-    let failed = state_after(&poll, &failed_event(RequestScope::Listing, Cause::Server, None), due);
+    let failed = advance(&poll, &failed_event(RequestScope::Listing, Cause::Server, None), due);
     assert_eq!(failed.status(), Status::Error);
     let resumed_at = failed.deadline(&config());
-    let resumed = state_after(&failed, &Event::DeadlineReached, resumed_at);
+    let resumed = advance(&failed, &Event::DeadlineReached, resumed_at);
 
     assert_eq!(resumed.state, State::Working(SyncPhase::Downloading));
     let again = resumed.step(&config(), &Event::OnlyRetriesLeft, resumed_at);
@@ -52,16 +52,16 @@ fn an_expired_cursor_during_retries_resyncs_in_the_session() {
     assert_eq!(first.effects, [Effect::ContinueListing]);
     assert!(first.machine.is_full_resync && first.machine.is_listing_changes);
     assert_eq!(first.machine.session, downloading().session);
-    let listed = state_after(&first.machine, &Event::ListingCompleted, NOW);
-    assert_eq!(state_after(&listed, &expired, NOW).status(), Status::Error, "twice in a row");
+    let listed = advance(&first.machine, &Event::ListingCompleted, NOW);
+    assert_eq!(advance(&listed, &expired, NOW).status(), Status::Error, "twice in a row");
 }
 
-/// FAULTS 49.
+/// FAULTS 49: every attempt fails, although the worker is not stuck.
 #[test]
 fn failed_attempts_extend_the_deadline_without_progress() {
     let machine = StateMachine { consecutive_errors: 2, retry_count: 2, ..downloading() };
 
-    let attempted = state_after(&machine, &Event::AttemptsFailed, LATER);
+    let attempted = advance(&machine, &Event::AttemptsFailed, LATER);
 
     assert!(attempted.deadline(&config()) > machine.deadline(&config()));
     assert_eq!(attempted.last_progress, machine.last_progress);

@@ -16,7 +16,7 @@ proptest! {
         let (config, mut machine, mut now) = (config(), StateMachine::new(NOW), NOW);
         for (event, elapsed) in events {
             now = Timestamp(now.0 + elapsed);
-            machine = state_after(&machine, &event, now);
+            machine = advance(&machine, &event, now);
 
             let deadline = machine.deadline(&config).max(now);
             let due = machine.step(&config, &Event::DeadlineReached, deadline);
@@ -34,7 +34,7 @@ proptest! {
         let (config, mut machine, mut now) = (config(), StateMachine::new(NOW), NOW);
         for (event, elapsed) in events {
             now = Timestamp(now.0 + elapsed);
-            machine = state_after(&machine, &event, now);
+            machine = advance(&machine, &event, now);
             let shifted = machine.clone().shifted_by(step);
             let deadline = machine.deadline(&config);
             let shifted_deadline = shifted.deadline(&config);
@@ -65,9 +65,9 @@ proptest! {
     ) {
         let (_, machine) = states().swap_remove(index);
         prop_assume!(!matches!(machine.state, State::Working(_)));
-        let once = state_after(&machine, &event, NOW);
+        let once = advance(&machine, &event, NOW);
         prop_assume!(!matches!(once.state, State::Working(_)));
 
-        prop_assert_eq!(state_after(&once, &event, NOW), once);
+        prop_assert_eq!(advance(&once, &event, NOW), once);
     }
 }

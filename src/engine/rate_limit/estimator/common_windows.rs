@@ -1,5 +1,5 @@
-//! Windows that people choose: minutes, hours, days. The size of a burst divided by such a window
-//! is a likely rate.
+//! Windows that are common for limits: minutes, hours, days. The size of a burst divided by such a
+//! window is a likely rate.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ const COMMON_WINDOWS_SECS: [f64; 11] =
     [1.0, 10.0, 30.0, 60.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 43_200.0, 86_400.0];
 
 /// Windows whose rates are tried immediately, in seconds, in this order. Most limits are per
-/// minute. Five minutes take so long to try that they come last. Few limits per second lock a
-/// client out.
+/// minute. Five minutes take so long to try that they come last. One second is not tried, because
+/// few limits per second lock a client out.
 const SEARCH_WINDOWS_SECS: [f64; 4] = [60.0, 30.0, 10.0, 300.0];
 
 /// Share by which a measured window may differ from a common one.
 const WINDOW_TOLERANCE: f64 = 0.005;
 
-/// Variation of the time of a reply, in seconds. The longer the window, the less it matters.
-const REPLY_JITTER_SECS: f64 = 0.6;
+/// Variation of response times, in seconds. The longer the window, the less it matters.
+const RESPONSE_JITTER_SECS: f64 = 0.6;
 
 /// Returns the common window that ended between the bounds, if these are far enough apart for it to
 /// matter.
@@ -53,7 +53,7 @@ pub(super) fn window_multiple(
 
 /// Returns the factor to apply to an estimate whose window is known.
 pub(in crate::engine::rate_limit) fn safety_factor(window: Duration) -> f64 {
-    1.0 - (REPLY_JITTER_SECS / window.as_secs_f64()).clamp(0.005, 1.0 - SAFETY_FACTOR)
+    1.0 - (RESPONSE_JITTER_SECS / window.as_secs_f64()).clamp(0.005, 1.0 - SAFETY_FACTOR)
 }
 
 /// Returns the lowest rate between the two that `burst` units have in one of the common windows.
@@ -104,16 +104,16 @@ mod tests {
     fn a_lock_out_matches_no_common_window() {
         let seconds = Duration::from_secs;
         assert!(is_near_common_window(seconds(3450), seconds(3750)));
-        assert!(is_near_common_window(seconds(3601), seconds(3602)), "a reply came late");
+        assert!(is_near_common_window(seconds(3601), seconds(3602)), "a response came late");
         assert!(
             !is_near_common_window(seconds(1831), seconds(1831)),
-            "half an hour after the first refusal"
+            "half an hour after the first throttle"
         );
         assert!(!is_near_common_window(seconds(3700), seconds(4630)));
     }
 
     #[test]
-    fn several_common_windows_may_fit_the_bounds() {
+    fn a_multiple_of_a_common_window_may_fit_the_bounds() {
         let seconds = Duration::from_secs;
         assert_eq!(window_multiple(seconds(10), seconds(35), seconds(42)), Some(seconds(40)));
         assert_eq!(
@@ -131,15 +131,15 @@ mod tests {
     #[test]
     fn a_minute_is_tried_first_and_longer_windows_last() {
         let (good, bad) = (Rate::per_second(0.03), Rate::per_second(100.0));
-        let windows = |bad| {
+        let candidate_window_secs = |bad| {
             search_candidate_rate(19.0, good, bad)
                 .and_then(|rate| window_for_rate(19.0, rate))
-                .map(|w| w.as_secs())
+                .map(|window| window.as_secs())
         };
 
-        assert_eq!(windows(bad), Some(60));
-        assert_eq!(windows(rate_for_window(19.0, 60.0)), Some(300));
-        assert_eq!(windows(rate_for_window(19.0, 300.0)), None);
+        assert_eq!(candidate_window_secs(bad), Some(60));
+        assert_eq!(candidate_window_secs(rate_for_window(19.0, 60.0)), Some(300));
+        assert_eq!(candidate_window_secs(rate_for_window(19.0, 300.0)), None);
         let good = rate_for_window(19.0, 60.0);
         assert_eq!(search_candidate_rate(19.0, good, bad), Some(rate_for_window(19.0, 30.0)));
     }

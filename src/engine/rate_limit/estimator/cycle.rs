@@ -11,7 +11,7 @@ use crate::engine::{ClockStep, Timestamp};
 const RETRY_AFTER_ROUNDING: Duration = Duration::from_millis(1100);
 
 /// A Retry-After this short may consist of nothing but rounding.
-const RETRY_AFTER_IMPRECISE: Duration = Duration::from_millis(1500);
+const RETRY_AFTER_IMPRECISE_MAX: Duration = Duration::from_millis(1500);
 
 /// Longest pause between requests that never counts as idle time.
 pub(super) const IDLE_THRESHOLD_MIN: Duration = Duration::from_secs(30);
@@ -22,8 +22,7 @@ const CYCLE_MIN: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct MeasurementCycle {
     pub(super) started_at: Timestamp,
-    /// Time for which the limit had already recovered at the start, if the server named the time of
-    /// recovery.
+    /// Time from the server's recovery to the start, if the server named the time of recovery.
     available_before_start: Option<Duration>,
     /// Units accepted in this cycle.
     pub(super) accepted_units: f64,
@@ -37,9 +36,9 @@ pub(super) struct MeasurementCycle {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct ThrottleEpisode {
     pub(super) first_at: Timestamp,
-    /// Last throttled reply: the recovery comes after it.
+    /// Last throttled response: the recovery comes after it.
     pub(super) last_at: Timestamp,
-    /// Rate in force at the first throttled reply.
+    /// Rate in force at the first throttled response.
     pub(super) rate: Rate,
 }
 
@@ -84,7 +83,7 @@ impl MeasurementCycle {
     pub(super) fn next_cycle(&self, retry_after: Option<Duration>, now: Timestamp) -> Self {
         // After an idle time it is unknown how often the limit recovered.
         let retry_after =
-            retry_after.filter(|wait| *wait > RETRY_AFTER_IMPRECISE && !self.has_idle_gap);
+            retry_after.filter(|wait| *wait > RETRY_AFTER_IMPRECISE_MAX && !self.has_idle_gap);
         let available_before_start = self
             .throttle
             .zip(retry_after)
@@ -92,9 +91,9 @@ impl MeasurementCycle {
         Self { available_before_start, ..Self::new(now) }
     }
 
-    /// Returns the bounds of the time between two recoveries of the server, given the bounds of the
-    /// time between ours. If the server named the time of the first one, it recovered before our
-    /// first request.
+    /// Returns the bounds of the time between two recoveries of the server, from the bounds of the
+    /// second one since the start of the cycle. The server recovered before that start, by a time
+    /// that is known if it named the first recovery.
     pub(super) fn window_bounds(
         &self,
         earliest: Duration,
@@ -109,7 +108,7 @@ impl MeasurementCycle {
     /// Returns the earliest and latest time at which the limit can have recovered, from the start
     /// of the cycle.
     ///
-    /// A time named by the server counts without our margin; servers round it up to a second.
+    /// A Retry-After counts without our margin; servers round it up to a second.
     pub(super) fn recovery_bounds(
         &self,
         retry_after: Option<Duration>,
@@ -164,7 +163,8 @@ impl MeasurementCycle {
         }
     }
 
-    /// Restores a cycle that was throttled, or in which another process was active just now.
+    /// Restores a cycle. One that was not throttled starts anew after a pause of more than
+    /// [`IDLE_THRESHOLD_MIN`].
     pub(super) fn restore(state: &MeasurementCycleState, now: Timestamp) -> Self {
         let throttle =
             state.first_throttled_at.zip(state.last_throttled_at).zip(state.throttled_at_rate);

@@ -19,10 +19,9 @@ use self::cycle::{IDLE_THRESHOLD_MIN, MeasurementCycle, ThrottleEpisode};
 
 pub(super) use self::common_windows::safety_factor;
 pub(super) use self::phase::EstimatorPhase;
-
 pub use self::state::RateEstimatorState;
 
-/// Initial rate of slow start: reaches a fast server in half a second, and a slow one loses little.
+/// Initial units per second of slow start: fast in half a second, and cheap at a slow server.
 const SLOW_START_RATE: f64 = 50.0;
 
 /// Requests are not paced above this rate: no limiter is so fast.
@@ -58,7 +57,7 @@ const BUCKET_PROOF_SECS_MAX: f64 = 240.0;
 /// Minimum share of a good rate that is kept after one throttle.
 const DECREASE_FACTOR_MIN: f64 = 0.7;
 
-/// The same for a lock-out, whose cycle shows little: uneven replies may be the only cause.
+/// The same for a lock-out, whose cycle shows little: uneven response times may be the only cause.
 const DECREASE_FACTOR_MIN_LOCK_OUT: f64 = 0.96;
 
 /// A rate that fails within this factor of the good one leaves no room for another between them.
@@ -71,8 +70,7 @@ const LOCK_OUT_COST_SHARE_MAX: f64 = 0.05;
 /// minutes are accepted; one of an hour is not risked for a guess.
 const SEARCH_COST_MAX: Duration = Duration::from_secs(1200);
 
-/// The same if no common window ended with the block, which must then be a lock-out. Our own
-/// attempts may have prolonged it, as they will not the next time.
+/// The same if no common window ended with the block: a lock-out, which our attempts may prolong.
 const SEARCH_COST_MAX_LOCK_OUT: Duration = Duration::from_secs(5400);
 
 /// Maximum time until the first probe, if it may gain much.
@@ -98,9 +96,11 @@ pub(super) struct RateEstimator {
     pub(super) next_probe_at: Option<Timestamp>,
     /// Failed probes in a row, minus the successful ones.
     pub(super) failed_probes: i32,
+    /// Time from the first throttle of the last cycle to the recovery.
     pub(super) throttle_cost: Duration,
-    /// Units accepted up to the first throttle, and the window they seem to belong to.
+    /// Units accepted up to the first throttle.
     pub(super) first_burst: Option<f64>,
+    /// Window that the first burst seems to belong to.
     pub(super) window: Option<Duration>,
     /// A throttle costs more than the window, so that its end does not follow from the window.
     pub(super) has_lock_out: bool,
@@ -287,7 +287,7 @@ impl RateEstimator {
         (is_used && end > now && !self.has_lock_out).then_some(end)
     }
 
-    /// Records the first success after a block. `retry_after`: the time that the server named.
+    /// Records the first success after a block, which had this Retry-After, if any.
     pub(super) fn record_recovery(&mut self, retry_after: Option<Duration>, now: Timestamp) {
         let Some(throttle) = self.cycle.throttle else { return };
         let cycle = self.cycle;
@@ -320,12 +320,12 @@ impl RateEstimator {
                 self.record_failed_probe(rate, good, safe, achieved);
             }
             (EstimatorPhase::Steady { .. }, Some(good)) => {
-                let is_same = self.matches_first_burst(accepted);
-                if is_same {
+                let is_burst = self.matches_first_burst(accepted);
+                if is_burst {
                     // The first block ended with a window that had begun long before it.
                     self.window = Some(window);
                 }
-                self.decrease_known_good(good, safe, is_same);
+                self.decrease_known_good(good, safe, is_burst);
             }
         }
         self.is_pace_limited = false;
@@ -381,8 +381,8 @@ impl RateEstimator {
     fn record_failed_probe(&mut self, probed: Rate, good: Rate, safe: Rate, achieved: Rate) {
         self.failed_probes = (self.failed_probes + 1).min(16);
         self.probe_step = PROBE_STEP;
-        // The probe and its block together were about as fast as the good rate, which is the
-        // ceiling. After a lock-out they never are, so one failed candidate rate is enough.
+        // If the probe and its block together were about as fast as the good rate, that is the
+        // ceiling. After a lock-out they never are, so there the last failed candidate is enough.
         let has_next = self
             .first_burst
             .and_then(|burst| common_windows::next_candidate_rate(burst, good, probed))

@@ -1,4 +1,4 @@
-//! Persisted form of the rate estimator, kept over a restart of the process.
+//! Persisted form of the rate estimator, kept across a restart of the process.
 
 use std::time::Duration;
 
@@ -43,9 +43,10 @@ pub struct RateEstimatorState {
     /// Rate that is being probed.
     #[serde(rename = "tried")]
     probe_rate: Option<f64>,
-    /// Time since which the rate has been in force, and the units accepted at it.
+    /// Time since which the rate has been in force.
     #[serde(rename = "since")]
     rate_since: i64,
+    /// Units accepted at that rate.
     #[serde(rename = "units")]
     rate_units: f64,
     cycle: MeasurementCycleState,

@@ -1,4 +1,4 @@
-//! Parser of the rate-limit headers of a reply.
+//! Parser of the rate-limit headers of a response.
 //!
 //! `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers), its older form of
 //! three headers, and everything of the form `X-RateLimit-*`, by rule rather than by a list of
@@ -34,7 +34,7 @@ const EPOCH_MILLIS_MIN: f64 = 1e11;
 /// in milliseconds than three hours.
 const DELTA_SECONDS_MAX: f64 = 10_000.0;
 
-/// Maximum number of limits read from one reply.
+/// Maximum number of limits read from one response.
 const LIMITS_MAX: usize = 16;
 
 /// Header names that the user configures for a server with names of its own, and the meaning of its
@@ -64,8 +64,8 @@ pub fn parse_headers(
             "retry-after" => parsed.retry_after = retry_after::parse(text, reader.server_time()),
             "age" => parsed.is_cached |= parse_count(text).is_some_and(|age| age > 0.0),
             _ => {
-                if let Some((dialect, group, role)) = reader.classify(name) {
-                    reader.read_header(dialect, group, role, text);
+                if let Some((dialect, limit_name, role)) = reader.classify(name) {
+                    reader.read_header(dialect, limit_name, role, text);
                 }
             }
         }
@@ -86,7 +86,7 @@ impl<'a> HeaderReader<'a> {
         self.headers.iter().find(|header| header.0 == name).map(|header| header.1)
     }
 
-    /// Returns dialect, group and role of a header name.
+    /// Returns the dialect of a header, the name of its limit, and its role.
     fn classify<'n>(&self, name: &'n str) -> Option<(HeaderDialect, &'n str, HeaderRole)> {
         let HeaderNames { limit, remaining, reset, .. } = self.names;
         if limit.is_none() && remaining.is_none() && reset.is_none() {
@@ -98,22 +98,28 @@ impl<'a> HeaderReader<'a> {
             .map(|(_, role)| (HeaderDialect::Custom, "", role))
     }
 
-    fn read_header(&mut self, dialect: HeaderDialect, group: &str, role: HeaderRole, text: &str) {
+    fn read_header(
+        &mut self,
+        dialect: HeaderDialect,
+        limit_name: &str,
+        role: HeaderRole,
+        text: &str,
+    ) {
         match role {
-            HeaderRole::RateLimit => self.read_current(text),
+            HeaderRole::RateLimit => self.read_rate_limit(text),
             HeaderRole::Policy => self.read_policies(text),
-            HeaderRole::Limit => self.read_limits(dialect, group, text),
+            HeaderRole::Limit => self.read_limits(dialect, limit_name, text),
             HeaderRole::Remaining => {
                 let remaining = parse_count(item_value(text));
-                if let Some(limit) = remaining.and_then(|_| self.limit_entry(dialect, group)) {
+                if let Some(limit) = remaining.and_then(|_| self.limit_entry(dialect, limit_name)) {
                     limit.remaining = remaining;
                 }
             }
-            HeaderRole::Used => self.read_used(dialect, group, text),
+            HeaderRole::Used => self.read_used(dialect, limit_name, text),
             HeaderRole::Reset | HeaderRole::ResetAfter => {
-                let window = self.limit_entry(dialect, group).and_then(|limit| limit.window);
+                let window = self.limit_entry(dialect, limit_name).and_then(|limit| limit.window);
                 let reset = self.parse_reset(dialect, role, text, window);
-                if let Some(limit) = self.limit_entry(dialect, group) {
+                if let Some(limit) = self.limit_entry(dialect, limit_name) {
                     limit.reset = reset;
                 }
             }
@@ -121,7 +127,7 @@ impl<'a> HeaderReader<'a> {
     }
 
     /// Reads `"default";r=50;t=30, "daily";r=9000`; older: `limit=100, remaining=50, reset=30`.
-    fn read_current(&mut self, text: &str) {
+    fn read_rate_limit(&mut self, text: &str) {
         for item in split(text, b',') {
             if let Some((key, value)) = item.split_once('=').filter(|(key, _)| !key.contains(';')) {
                 let role = match key.trim() {
@@ -163,15 +169,15 @@ impl<'a> HeaderReader<'a> {
     }
 
     /// Reads `100`, or with the policies it comes from: `100, 100;w=60, 5000;w=3600`.
-    fn read_limits(&mut self, dialect: HeaderDialect, group: &str, text: &str) {
-        let mut in_force = None;
+    fn read_limits(&mut self, dialect: HeaderDialect, limit_name: &str, text: &str) {
+        let mut first_quota = None;
         for item in split(text, b',') {
             let Some(quota) = parse_count(item_value(item)) else { continue };
             let window = parameter(item, "w").and_then(parse_count).and_then(duration_from_secs);
-            let first = *in_force.get_or_insert(quota);
+            let first = *first_quota.get_or_insert(quota);
             #[expect(clippy::float_cmp, reason = "the same number, written twice")]
             let is_first = first == quota;
-            let name = if is_first { group } else { item };
+            let name = if is_first { limit_name } else { item };
             if let Some(limit) = self.limit_entry(dialect, name) {
                 limit.quota = Some(quota);
                 limit.window = window.or(limit.window);
@@ -180,13 +186,13 @@ impl<'a> HeaderReader<'a> {
     }
 
     /// Derives the remaining units from the used ones, unless the former are given too.
-    fn read_used(&mut self, dialect: HeaderDialect, group: &str, text: &str) {
+    fn read_used(&mut self, dialect: HeaderDialect, limit_name: &str, text: &str) {
         let Some(used) = parse_count(item_value(text)) else { return };
         let total = self.headers.iter().find_map(|(name, text)| {
-            (classify_name(name)? == (dialect, group, HeaderRole::Limit))
+            (classify_name(name)? == (dialect, limit_name, HeaderRole::Limit))
                 .then(|| parse_count(item_value(text)))?
         });
-        if let (Some(total), Some(limit)) = (total, self.limit_entry(dialect, group)) {
+        if let (Some(total), Some(limit)) = (total, self.limit_entry(dialect, limit_name)) {
             let remaining = (total - used).max(0.0);
             limit.remaining = limit.remaining.or(Some(remaining));
         }
@@ -272,7 +278,7 @@ impl<'a> HeaderReader<'a> {
         })
     }
 
-    /// Returns the server's time of the reply, because our clock may be wrong.
+    /// Returns the server's time of the response, because our clock may be wrong.
     fn server_time(&self) -> Timestamp {
         self.header("date")
             .and_then(|date| DateTime::parse_from_rfc2822(date.trim()).ok())
@@ -281,7 +287,7 @@ impl<'a> HeaderReader<'a> {
 }
 
 fn guess_meaning(value: f64, dialect: HeaderDialect, window: Option<Duration>) -> ResetMeaning {
-    let longest = match dialect {
+    let delta_max = match dialect {
         HeaderDialect::RateLimit | HeaderDialect::RateLimitLegacy => EPOCH_SECONDS_MIN,
         HeaderDialect::XRateLimit | HeaderDialect::Custom => {
             window.map_or(DELTA_SECONDS_MAX, |window| window.as_secs_f64() * 1.5)
@@ -291,7 +297,7 @@ fn guess_meaning(value: f64, dialect: HeaderDialect, window: Option<Duration>) -
         ResetMeaning::EpochMillis
     } else if value >= EPOCH_SECONDS_MIN {
         ResetMeaning::EpochSeconds
-    } else if value <= longest {
+    } else if value <= delta_max {
         ResetMeaning::DeltaSeconds
     } else {
         ResetMeaning::DeltaMillis

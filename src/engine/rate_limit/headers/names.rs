@@ -20,8 +20,9 @@ pub(super) enum HeaderRole {
     Policy,
 }
 
-/// Classifies a name such as `x-ratelimit-remaining-minute` or
-/// `anthropic-ratelimit-requests-reset`.
+/// Classifies a header such as `x-ratelimit-remaining-minute` or
+/// `anthropic-ratelimit-requests-reset`: its dialect, the name of its limit (`minute`, `requests`),
+/// and its role.
 pub(super) fn classify_name(name: &str) -> Option<(HeaderDialect, &str, HeaderRole)> {
     let at = name.find("rate")?;
     let (vendor, rest) = name.split_at(at);
@@ -60,7 +61,7 @@ fn role(name: &str) -> Option<HeaderRole> {
     }
 }
 
-/// Returns the window that the name of a group implies.
+/// Returns the window that the name of a limit implies.
 pub(super) fn window_from_name(name: &str) -> Option<Duration> {
     let seconds = match name {
         "second" | "sec" => 1,

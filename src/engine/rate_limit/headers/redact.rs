@@ -62,10 +62,10 @@ fn keep_numbers(text: &str) -> String {
     let items = split(text, b',').map(|item| {
         let mut parts = split(item, b';');
         let value = parts.next().unwrap_or_default();
-        let known = parts.filter(|part| {
+        let public = parts.filter(|part| {
             part.split_once('=').is_some_and(|(key, _)| PUBLIC_PARAMETERS.contains(&key.trim()))
         });
-        std::iter::once(value).chain(known).collect::<Vec<_>>().join(";")
+        std::iter::once(value).chain(public).collect::<Vec<_>>().join(";")
     });
     items.collect::<Vec<_>>().join(", ")
 }

@@ -137,7 +137,7 @@ fn malformed_headers_are_ignored() {
 }
 
 #[test]
-fn a_reply_with_an_age_header_is_cached() {
+fn a_response_with_an_age_header_is_cached() {
     assert!(parse(&[("age", "3")]).is_cached);
     assert!(!parse(&[("age", "0")]).is_cached);
 }

@@ -1,10 +1,10 @@
-//! Estimated level of the server's token bucket, from the units spent and the replies.
+//! Estimated level of the server's token bucket, from the units spent and the responses.
 
 use crate::engine::Timestamp;
 use crate::engine::rate_limit::Rate;
-use crate::engine::rate_limit::tracked_limit::ReplyContext;
+use crate::engine::rate_limit::tracked_limit::ResponseContext;
 
-/// Units at a point in time. They refill evenly, so a late reply does not lower the level.
+/// Units at a point in time. They refill evenly, so a late response does not lower the level.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct BucketLevel {
     units: f64,
@@ -35,15 +35,15 @@ impl BucketLevel {
         now.after(Rate::per_second(rate.get() / lacking).interval())
     }
 
-    /// Corrects the level by a reply that leaves `remaining` units, after subtracting those in
-    /// flight. The server reports a whole number, from any time between request and reply, and may
-    /// or may not have counted the requests in flight.
+    /// Corrects the level by a response that leaves `remaining` units, after subtracting those in
+    /// flight. The server reports a whole number, from any time between request and response, and
+    /// may or may not have counted the requests in flight.
     pub(super) fn update(
         &mut self,
         remaining: f64,
         rate: Rate,
         capacity: f64,
-        context: &ReplyContext,
+        context: &ResponseContext,
     ) {
         let refilled = rate.get() * context.now.since(context.sent_at).as_secs_f64();
         let units_max = remaining + context.in_flight + 1.0 + refilled;
@@ -62,8 +62,8 @@ mod tests {
 
     const CAPACITY: f64 = 5.0;
 
-    fn reply_context(sent: i64, now: i64) -> ReplyContext {
-        ReplyContext {
+    fn response_context(sent: i64, now: i64) -> ResponseContext {
+        ResponseContext {
             sent_at: Timestamp(sent),
             in_flight: 0.0,
             accepted_units: 1.0,
@@ -74,13 +74,13 @@ mod tests {
     }
 
     #[test]
-    fn late_reply_does_not_remove_refilled_units() {
+    fn late_response_does_not_remove_refilled_units() {
         let rate = Rate::per_second(1.0);
         let mut level = BucketLevel::new(Timestamp(0));
-        level.update(1.0, rate, CAPACITY, &reply_context(0, 0));
+        level.update(1.0, rate, CAPACITY, &response_context(0, 0));
         level.spend(1.0);
 
-        level.update(0.0, rate, CAPACITY, &reply_context(0, 600));
+        level.update(0.0, rate, CAPACITY, &response_context(0, 600));
 
         assert_eq!(level.reaches_at(1.0, rate, CAPACITY, Timestamp(600)), Timestamp(1_000));
     }
@@ -89,9 +89,9 @@ mod tests {
     fn a_lower_reported_level_is_taken_over() {
         let rate = Rate::per_second(1.0);
         let mut level = BucketLevel::new(Timestamp(0));
-        level.update(4.0, rate, CAPACITY, &reply_context(0, 0));
+        level.update(4.0, rate, CAPACITY, &response_context(0, 0));
 
-        level.update(0.0, rate, CAPACITY, &reply_context(1_000, 1_000));
+        level.update(0.0, rate, CAPACITY, &response_context(1_000, 1_000));
 
         assert_eq!(
             level.reaches_at(2.0, rate, CAPACITY, Timestamp(1_000)),

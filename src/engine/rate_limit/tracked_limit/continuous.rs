@@ -10,8 +10,8 @@ use crate::engine::rate_limit::tracked_limit::{RenewalKind, TrackedLimit};
 /// nothing.
 pub(super) const SHORT_WINDOW_MAX: Duration = Duration::from_secs(5);
 
-/// Interval at which a limit is checked again while a reply is in flight.
-const REPLY_POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Interval at which a limit is checked again while a response is in flight.
+const RESPONSE_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 impl TrackedLimit {
     pub(in crate::engine::rate_limit) fn is_continuous(&self) -> bool {
@@ -31,7 +31,7 @@ impl TrackedLimit {
         }
         let quota = self.limit.quota.unwrap_or(100.0);
         let target = if self.window.is_some() {
-            // The units may run out, because our own usage tells when more will be back.
+            // The units may run out, because our own usage shows when more will be back.
             0.0
         } else {
             // A client that runs out may be throttled. The remaining units vary by about the square
@@ -67,7 +67,7 @@ impl TrackedLimit {
         let refill = self.refill_rate()?;
         let refilled = refill.get() * now.since(self.read_at).as_secs_f64();
         let lacking = weight - (self.available + refilled);
-        let by_rate = if lacking > 1e-6 {
+        let enough_at = if lacking > 1e-6 {
             now.after(Rate::per_second(refill.get() / lacking).interval())
         } else {
             now
@@ -78,20 +78,21 @@ impl TrackedLimit {
             return (replenished_at > now).then_some(replenished_at);
         }
         if in_flight > 0 && !self.has_short_window() {
-            // The next reply is more precise than the clock.
-            return Some(by_rate.max(now.after(REPLY_POLL_INTERVAL)));
+            // The next response is more precise than the clock.
+            return Some(enough_at.max(now.after(RESPONSE_POLL_INTERVAL)));
         }
         let is_used_up = self.limit.remaining.is_some_and(|remaining| remaining < weight);
         let reset_at = self.reset_at.filter(|_| is_used_up && !self.has_short_window());
         match reset_at.map(|at| at.after(self.reset_rounding())) {
             Some(at) if at > now => Some(at),
-            // At the reset one unit is certainly back; only the reply tells about more.
+            // At the reset one unit is certainly back; only a response shows whether more are.
             Some(_) if self.spent_since_read == 0.0 => None,
-            Some(_) | None => (lacking > 1e-6).then_some(by_rate),
+            Some(_) | None => (lacking > 1e-6).then_some(enough_at),
         }
     }
 
-    /// Returns the time at which enough for `weight` is back, of the units used at the last reply.
+    /// Returns the time at which enough units for `weight` are back, of those used at the last
+    /// response.
     ///
     /// In a sliding log, units come back as unevenly as they were spent: ours one window later. In
     /// a token bucket they come back evenly, as `bucket_level` estimates. Units used by others are
@@ -110,7 +111,7 @@ impl TrackedLimit {
         #[expect(clippy::cast_precision_loss, reason = "units in flight are few")]
         let room = self.capacity - weight - in_flight as f64;
         let own_expiry = own_expiry
-            .zip(self.spent_window.drained_to_at(room, window, now))
+            .zip(self.spent_window.falls_to_at(room, window, now))
             .map(|(expired_at, room_at)| expired_at.max(room_at));
         let rate = self.refill_rate()?;
         let own_expiry = own_expiry

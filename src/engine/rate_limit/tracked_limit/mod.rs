@@ -1,4 +1,4 @@
-//! One advertised limit, tracked from reply to reply.
+//! One advertised limit, tracked from response to response.
 
 mod bucket_level;
 mod continuous;
@@ -17,7 +17,7 @@ use self::continuous::SHORT_WINDOW_MAX;
 use self::refill::RefillRate;
 use self::reset_unit::ResetUnitDetector;
 
-/// Tolerance for resets: they come in whole seconds, and replies take time.
+/// Tolerance for resets: they come in whole seconds, and responses take time.
 const RESET_TOLERANCE: Duration = Duration::from_millis(1500);
 
 /// Time for which the unit of an ambiguous reset is observed before the first guess is used.
@@ -33,7 +33,7 @@ const RESET_PROBE_INTERVAL: Duration = Duration::from_secs(2);
 /// mean the next unit.
 const UNITS_WITHOUT_REFILL_MAX: f64 = 5.0;
 
-/// Consecutive contradictory replies after which a limit is ignored.
+/// Consecutive contradictory responses after which a limit is ignored.
 const CONTRADICTIONS_MAX: u32 = 2;
 
 /// Renewal of a limit: all at once or continuously.
@@ -55,21 +55,21 @@ pub(super) struct TrackedLimit {
     pub(super) renewal: RenewalKind,
     /// Window, advertised or inferred from observed resets.
     window: Option<Duration>,
-    /// Send time of the newest request whose reply was read.
+    /// Send time of the newest request whose response was read.
     newest_sent_at: Timestamp,
     read_at: Timestamp,
-    /// Units that may still be sent, by the last reply and what was sent since.
+    /// Units that may still be sent, by the last response and what was sent since.
     available: f64,
     /// Units that a whole window leaves us. A request that needs more is sent when all of them are
     /// available.
     capacity: f64,
-    /// Units sent since the last reply was read.
+    /// Units sent since the last response was read.
     spent_since_read: f64,
     reset_at: Option<Timestamp>,
     /// Earliest of the resets that agree. A window should be used up by then, while the next one is
     /// not relied on before the latest.
     earliest_reset_at: Timestamp,
-    /// Reset that has passed without a reply since.
+    /// Reset that has passed without a response since.
     unconfirmed_reset: Option<Timestamp>,
     /// Time since which the reset has stayed the same.
     reset_stable_since: Timestamp,
@@ -87,9 +87,9 @@ pub(super) struct TrackedLimit {
     contradictions: u32,
 }
 
-/// Inputs for the processing of one reply.
+/// Inputs for the processing of one response.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ReplyContext {
+pub(super) struct ResponseContext {
     /// Send time of the request.
     pub(super) sent_at: Timestamp,
     /// Units of other requests in flight.
@@ -103,7 +103,7 @@ pub(super) struct ReplyContext {
 }
 
 impl TrackedLimit {
-    pub(super) fn new(limit: &AdvertisedLimit, context: &ReplyContext) -> Self {
+    pub(super) fn new(limit: &AdvertisedLimit, context: &ResponseContext) -> Self {
         let mut tracked = Self {
             limit: limit.clone(),
             renewal: RenewalKind::Unknown,
@@ -138,9 +138,9 @@ impl TrackedLimit {
             && self.limit.partition == limit.partition
     }
 
-    /// Updates the limit from a later reply. A reply older than the newest one changes only the
-    /// units spent.
-    pub(super) fn update(&mut self, limit: &AdvertisedLimit, context: &ReplyContext) {
+    /// Updates the limit from a later response. A response older than the newest one changes only
+    /// the units spent.
+    pub(super) fn update(&mut self, limit: &AdvertisedLimit, context: &ResponseContext) {
         self.record_spent(limit, context);
         if context.sent_at < self.newest_sent_at {
             return;
@@ -231,7 +231,7 @@ impl TrackedLimit {
         Some(if self.is_reset_unit_unknown(now) { until.min(detection_end) } else { until })
     }
 
-    /// Starts a new window when the reset has passed without a reply.
+    /// Starts a new window when the reset has passed without a response.
     ///
     /// If the size of the new window is not certain, one request of `weight` finds out.
     pub(super) fn advance(&mut self, weight: f64, now: Timestamp) {
@@ -297,7 +297,7 @@ impl TrackedLimit {
 
     /// Detects contradictory headers: a success that leaves nothing although a window has just
     /// begun. Unless the window grants only one request, such headers are wrong.
-    fn check_consistency(&mut self, limit: &AdvertisedLimit, context: &ReplyContext) {
+    fn check_consistency(&mut self, limit: &AdvertisedLimit, context: &ResponseContext) {
         let was_used_up = self.limit.remaining == Some(0.0) && self.available < 1.0;
         let is_used_up = limit.remaining == Some(0.0);
         let grants_one = limit.quota == Some(1.0);
@@ -310,9 +310,9 @@ impl TrackedLimit {
         }
     }
 
-    /// Records the units accepted up to a reply. Units accepted before the window was known count
-    /// as new, as far as the server counts them.
-    fn record_spent(&mut self, limit: &AdvertisedLimit, context: &ReplyContext) {
+    /// Records the units accepted up to a response. Units accepted before the window was known
+    /// count as new, as far as the server counts them.
+    fn record_spent(&mut self, limit: &AdvertisedLimit, context: &ResponseContext) {
         self.spent_window.record_latency(context.now.since(context.sent_at));
         let Some(window) = self.window else { return };
         let counted = limit.quota.zip(limit.remaining).map(|(quota, remaining)| quota - remaining);
@@ -324,7 +324,7 @@ impl TrackedLimit {
         }
     }
 
-    fn update_reset(&mut self, limit: &AdvertisedLimit, context: &ReplyContext) {
+    fn update_reset(&mut self, limit: &AdvertisedLimit, context: &ResponseContext) {
         let Some(reset) = limit.reset else { return };
         let now = context.now;
         let meaning =
@@ -385,13 +385,13 @@ impl TrackedLimit {
             self.reset_distance = (delay, now);
             return;
         }
-        let is_all = match self.limit.quota.zip(self.refill.rate()) {
+        let means_all_units = match self.limit.quota.zip(self.refill.rate()) {
             Some((quota, refill)) => {
                 now.since(since) > delay && delay.as_secs_f64() * refill.get() > quota / 2.0
             }
             None => self.refill.units_without_refill >= UNITS_WITHOUT_REFILL_MAX,
         };
-        if is_all && delay > SHORT_WINDOW_MAX && self.limit.window.is_none() {
+        if means_all_units && delay > SHORT_WINDOW_MAX && self.limit.window.is_none() {
             self.window = Some(delay);
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::engine::Timestamp;
 use crate::engine::rate_limit::Rate;
-use crate::engine::rate_limit::tracked_limit::ReplyContext;
+use crate::engine::rate_limit::tracked_limit::ResponseContext;
 
 /// Minimum span of a measurement.
 const MEASURE_SPAN_MIN: Duration = Duration::from_secs(5);
@@ -32,7 +32,7 @@ pub(super) struct RefillRate {
 }
 
 impl RefillRate {
-    pub(super) fn new(remaining: f64, context: &ReplyContext) -> Self {
+    pub(super) fn new(remaining: f64, context: &ResponseContext) -> Self {
         Self {
             rate: None,
             measured_since: context.now,
@@ -64,7 +64,7 @@ impl RefillRate {
         remaining: f64,
         quota: Option<f64>,
         may_be_continuous: bool,
-        context: &ReplyContext,
+        context: &ResponseContext,
     ) {
         let restarted = Self { rate: self.rate, ..Self::new(remaining, context) };
         if !context.is_accepted || !may_be_continuous || self.is_invalid {
@@ -99,9 +99,9 @@ impl RefillRate {
 mod tests {
     use super::*;
 
-    fn context_after(seconds: u64, accepted: f64) -> ReplyContext {
+    fn context_after(seconds: u64, accepted: f64) -> ResponseContext {
         let now = Timestamp(0).after(Duration::from_secs(seconds));
-        ReplyContext {
+        ResponseContext {
             sent_at: now,
             in_flight: 0.0,
             accepted_units: accepted,
@@ -111,7 +111,7 @@ mod tests {
         }
     }
 
-    /// FAULTS 52.
+    /// FAULTS 52: nothing ran for a night while the limit was full.
     #[test]
     fn a_limit_full_all_night_is_not_measured_as_slow() {
         let mut refill = RefillRate::new(50.0, &context_after(0, 0.0));

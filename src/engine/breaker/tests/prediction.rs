@@ -1,6 +1,5 @@
 //! Predictions of a failure that would open the breaker, and successes that clear its counts.
 
-use super::tests::*;
 use super::*;
 
 /// Records a failure; returns true if `would_open` predicted that it opens the breaker.
@@ -17,13 +16,14 @@ fn fail_after_prediction(breaker: &mut Breaker, subject: &CallSubject, now: Time
 #[test]
 fn would_open_predicts_the_failure_that_opens_it() {
     let mut by_streak = breaker();
-    let opened = [0, 1, 1, 2, 3, 4].map(|no| fail_after_prediction(&mut by_streak, &item(no), NOW));
+    let opened =
+        [0, 1, 1, 2, 3, 4].map(|number| fail_after_prediction(&mut by_streak, &item(number), NOW));
     assert_eq!(opened, [false, false, false, false, false, true]);
 
     let mut by_rate = breaker();
-    let predicted_at = (0..10).position(|no| {
+    let predicted_at = (0..10).position(|number| {
         succeed(&mut by_rate, NOW);
-        fail_after_prediction(&mut by_rate, &item(no), NOW)
+        fail_after_prediction(&mut by_rate, &item(number), NOW)
     });
     assert_eq!(predicted_at, Some(9));
 
@@ -39,8 +39,8 @@ fn would_open_predicts_the_failure_that_opens_it() {
 fn a_late_failure_would_open_nothing() {
     let mut breaker = breaker();
     let late = permit(&mut breaker, NOW);
-    for no in 0..5 {
-        fail(&mut breaker, &item(no), NOW);
+    for number in 0..5 {
+        fail(&mut breaker, &item(number), NOW);
     }
 
     assert!(!breaker.would_open(late, &CallSubject::Service, &failure(), after(1)), "it is open");
@@ -51,8 +51,8 @@ fn a_late_failure_would_open_nothing() {
 #[test]
 fn a_clearing_success_empties_a_closed_breaker() {
     let mut breaker = breaker();
-    for no in 0..4 {
-        fail(&mut breaker, &item(no), NOW);
+    for number in 0..4 {
+        fail(&mut breaker, &item(number), NOW);
     }
     let permit = permit(&mut breaker, after(1));
 
@@ -66,7 +66,7 @@ fn a_clearing_success_empties_a_closed_breaker() {
     );
     let statistics = breaker.statistics();
     assert_eq!((statistics.calls, statistics.failures, statistics.successes), (5, 4, 1));
-    assert!((0..4).all(|no| fail(&mut breaker, &item(no), after(2)).is_none()));
+    assert!((0..4).all(|number| fail(&mut breaker, &item(number), after(2)).is_none()));
     assert!(fail(&mut breaker, &item(4), after(2)).is_some(), "counting continues");
 }
 

@@ -1,15 +1,11 @@
 //! Tests of the notifications about a breaker, for any order of transitions and evaluations.
 
-use std::time::Duration;
-
 use proptest::prelude::*;
 
-use super::tests::{LIMITS, NOW, healthy_inputs};
 use super::*;
 use crate::engine::alert::{AlertStore, Notification, NotificationKind, Severity};
 use crate::engine::breaker::{
-    Admission, Breaker, BreakerPermit, BreakerPolicy, BreakerState, CallSubject, ManualCommand,
-    PersistedBreaker,
+    Admission, Breaker, BreakerPermit, BreakerPolicy, CallSubject, ManualCommand, PersistedBreaker,
 };
 use crate::engine::{Cause, Failure};
 
@@ -23,7 +19,7 @@ struct BreakerScenario {
     now: Timestamp,
     alerts: AlertStore,
     /// Start and end of its open periods.
-    openings: Vec<(Timestamp, Option<Timestamp>)>,
+    open_periods: Vec<(Timestamp, Option<Timestamp>)>,
 }
 
 #[derive(Clone, Debug)]
@@ -44,7 +40,7 @@ impl BreakerScenario {
     fn new() -> Self {
         let breaker = Breaker::new(NAME, BreakerPolicy::DEFAULT, NOW);
         let mut scenario =
-            Self { breaker, now: NOW, alerts: AlertStore::default(), openings: Vec::new() };
+            Self { breaker, now: NOW, alerts: AlertStore::default(), open_periods: Vec::new() };
         assert_eq!(scenario.evaluate(), []);
         scenario
     }
@@ -55,7 +51,10 @@ impl BreakerScenario {
             name: NAME.to_owned(),
             state: self.breaker.state(),
             open_periods: persisted.open_periods(),
-            reason: persisted.last_transition.map(|change| change.reason).unwrap_or_default(),
+            reason: persisted
+                .last_transition
+                .map(|transition| transition.reason)
+                .unwrap_or_default(),
         };
         let inputs = HealthInputs { breakers: Ok(vec![observed]), ..healthy_inputs() };
         let observation = correlate(&inputs, &evaluate(&inputs, &LIMITS, NOW));
@@ -101,27 +100,27 @@ impl BreakerScenario {
             on_admission
                 .into_iter()
                 .chain(on_result)
-                .for_each(|change| self.record_transition(change.from, change.to));
+                .for_each(|transition| self.record_transition(transition.from, transition.to));
         }
     }
 
     fn apply_command(&mut self, command: ManualCommand) {
         self.advance(Duration::from_millis(1));
-        if let Some(change) = self.breaker.apply_command(command, self.now) {
-            self.record_transition(change.from, change.to);
+        if let Some(transition) = self.breaker.apply_command(command, self.now) {
+            self.record_transition(transition.from, transition.to);
         }
     }
 
     fn delete_file(&mut self) {
         self.breaker = Breaker::new(NAME, BreakerPolicy::DEFAULT, self.now);
-        self.openings.clear();
+        self.open_periods.clear();
     }
 
     fn record_transition(&mut self, from: BreakerState, to: BreakerState) {
         if from == BreakerState::Closed {
-            self.openings.push((self.now, None));
+            self.open_periods.push((self.now, None));
         } else if to == BreakerState::Closed {
-            self.openings.last_mut().unwrap().1 = Some(self.now);
+            self.open_periods.last_mut().unwrap().1 = Some(self.now);
         }
     }
 }
@@ -152,7 +151,7 @@ fn a_missed_opening_is_notified_with_its_reason() {
             "resolved_unnotified info example: its circuit breaker opened: 5 failures in a row: 503 from example"
         ]
     );
-    let (opened, closed) = scenario.openings[0];
+    let (opened, closed) = scenario.open_periods[0];
     let alert = &notifications[0].alert;
     assert_eq!((alert.started_at, alert.resolved_at), (opened, closed));
     assert_eq!(alert.max_severity, Severity::Critical);
@@ -205,7 +204,7 @@ fn a_storage_alert_inhibits_the_archive_breaker() {
     assert_eq!(notify(&inputs, &breaker), [""; 0]);
     let state = inputs.sources[0].state.as_mut().unwrap();
     (state.status, state.storage_error) =
-        (crate::engine::Status::Error, Some("No space left on device".to_owned()));
+        (Status::Error, Some("No space left on device".to_owned()));
 
     for command in [ManualCommand::Open { until: None }, ManualCommand::Close] {
         assert!(breaker.apply_command(command, NOW).is_some());
@@ -235,7 +234,7 @@ fn any_event() -> impl Strategy<Value = ScenarioEvent> {
 
 proptest! {
     #[test]
-    fn each_opening_is_notified_once_and_the_last_state_is_true(
+    fn each_opening_is_notified_once_and_the_last_state_matches(
         events in prop::collection::vec((any_event(), 0..1_000_u64), 0..200)
     ) {
         let mut scenario = BreakerScenario::new();
@@ -256,17 +255,17 @@ proptest! {
                     prop_assert!(notifications.len() <= 1, "{notifications:?}");
                     let is_open = scenario.breaker.state() != BreakerState::Closed;
                     let has_missed =
-                        scenario.openings.iter().any(|(opened, _)| *opened > evaluated_at);
+                        scenario.open_periods.iter().any(|(opened, _)| *opened > evaluated_at);
                     for notification in &notifications {
                         let is_firing = notification.kind == NotificationKind::Firing;
-                        let is_late = notification.kind == NotificationKind::ResolvedUnnotified;
-                        if !is_firing && !is_late {
+                        let is_missed = notification.kind == NotificationKind::ResolvedUnnotified;
+                        if !is_firing && !is_missed {
                             continue;
                         }
                         prop_assert_eq!(is_firing, is_open);
-                        let newest = scenario.openings.last().unwrap().0;
+                        let newest = scenario.open_periods.last().unwrap().0;
                         prop_assert!(newest > last_notified, "{newest} was already notified");
-                        if is_late {
+                        if is_missed {
                             prop_assert!(notification.alert.started_at > last_notified);
                             prop_assert!(notification.alert.started_at > evaluated_at);
                             prop_assert!(!is_within_the_hour);

@@ -7,14 +7,14 @@ use super::*;
 const START: Timestamp = Timestamp(1_800_000_000_000);
 const WINDOW: Duration = Duration::from_secs(10);
 const LOCK_OUT: Duration = Duration::from_secs(30);
-const REPLY_TIME: Duration = Duration::from_millis(20);
+const RESPONSE_TIME: Duration = Duration::from_millis(20);
 
 /// Grants 60 requests in any 10 s; one more locks the client out for 30 s.
 #[derive(Default)]
 struct LockOutServer {
     accepted_at: VecDeque<Timestamp>,
     locked_until: Timestamp,
-    rejected_count: u32,
+    throttle_count: u32,
 }
 
 impl LockOutServer {
@@ -28,17 +28,17 @@ impl LockOutServer {
             }
             self.locked_until = now.after(LOCK_OUT);
         }
-        self.rejected_count += 1;
+        self.throttle_count += 1;
         Some(self.locked_until.since(now))
     }
 }
 
-/// Sends requests for an hour, from each of `processes` in turn; these restart after each
-/// `lifetime`. Returns the number of replies and how many of them were throttles.
+/// Sends requests for an hour, from each of `processes` in turn; all of them restart after each
+/// `lifetime`. Returns the number of responses and how many of them were throttles.
 fn run_for_an_hour(processes: usize, lifetime: Duration) -> (u32, u32) {
     let mut server = LockOutServer::default();
     let mut limiters = vec![RateLimiter::new(RateLimitPolicy::default(), START); processes];
-    let (mut now, mut started_at, mut answered) = (START, START, 0);
+    let (mut now, mut started_at, mut responses) = (START, START, 0);
     let mut state = limiters[0].to_state(now);
     for index in (0..processes).cycle() {
         if now.since(START) > Duration::from_secs(3600) {
@@ -55,23 +55,23 @@ fn run_for_an_hour(processes: usize, lifetime: Duration) -> (u32, u32) {
         match limiter.admit(1, now) {
             SendDecision::Wait { until, .. } => now = until,
             SendDecision::Admitted(token) => {
-                now = now.after(REPLY_TIME);
+                now = now.after(RESPONSE_TIME);
                 let retry_after = server.handle_request(now);
                 let outcome = if retry_after.is_some() {
-                    ReplyOutcome::Throttled
+                    ResponseOutcome::Throttled
                 } else {
-                    ReplyOutcome::Accepted
+                    ResponseOutcome::Accepted
                 };
                 let headers = RateLimitHeaders { retry_after, ..RateLimitHeaders::default() };
-                let reply = RateLimitReply { outcome, headers: &headers };
+                let response = RateLimitResponse { outcome, headers: &headers };
                 let _block: Option<Block> =
-                    limiter.record_reply(token, &reply, now, RandomSample(0));
-                answered += 1;
+                    limiter.record_response(token, &response, now, RandomSample(0));
+                responses += 1;
             }
         }
         state = limiters[index].to_state(now);
     }
-    (answered, server.rejected_count)
+    (responses, server.throttle_count)
 }
 
 /// Requests that the server grants in an hour.
@@ -79,26 +79,26 @@ const HOURLY_ALLOWANCE: u32 = 60 * 360;
 
 #[test]
 fn one_process_is_throttled_only_at_the_limit_and_when_probing() {
-    let (answered, throttled) = run_for_an_hour(1, Duration::MAX);
+    let (responses, throttled) = run_for_an_hour(1, Duration::MAX);
 
-    assert!(answered > HOURLY_ALLOWANCE * 95 / 100, "{answered}");
+    assert!(responses > HOURLY_ALLOWANCE * 95 / 100, "{responses}");
     assert!(throttled <= 2, "{throttled}");
 }
 
 #[test]
 fn restart_costs_one_window_but_no_throttle() {
     for lifetime in [187, 304, 613] {
-        let (answered, throttled) = run_for_an_hour(1, Duration::from_secs(lifetime));
+        let (responses, throttled) = run_for_an_hour(1, Duration::from_secs(lifetime));
 
-        assert!(answered > HOURLY_ALLOWANCE * 92 / 100, "{lifetime}: {answered}");
+        assert!(responses > HOURLY_ALLOWANCE * 92 / 100, "{lifetime}: {responses}");
         assert!(throttled <= 2, "{lifetime}: {throttled}");
     }
 }
 
 #[test]
 fn three_processes_share_one_rate_limit() {
-    let (answered, throttled) = run_for_an_hour(3, Duration::MAX);
+    let (responses, throttled) = run_for_an_hour(3, Duration::MAX);
 
-    assert!(answered > HOURLY_ALLOWANCE * 95 / 100, "{answered}");
+    assert!(responses > HOURLY_ALLOWANCE * 95 / 100, "{responses}");
     assert!(throttled <= 2, "{throttled}");
 }

@@ -1,6 +1,6 @@
 //! Acceptance tests of the rate limiter against each kind of server, four simulated hours each.
 //!
-//! `cargo nextest run -E 'test(simulate::acceptance_tests)' --no-capture` prints the table.
+//! `cargo nextest run -E 'test(simulate::tests)' --no-capture` prints the table.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -268,7 +268,7 @@ fn run_lockout(
 
 /// Repeated requests extend the lockout to more than an hour, but only once.
 #[test]
-fn a_15_minute_lockout_costs_one_morning() {
+fn a_15_minute_lockout_costs_under_a_tenth_of_a_day() {
     for quota in [19, 600] {
         let algorithm = LimitAlgorithm::Lockout {
             quota,
@@ -284,7 +284,7 @@ fn a_15_minute_lockout_costs_one_morning() {
 }
 
 #[test]
-fn a_lockout_of_seconds_is_met_once_per_rate_probe() {
+fn a_short_lockout_is_triggered_once_per_rate_probe() {
     let algorithm = LimitAlgorithm::Lockout {
         quota: 60,
         window: TEN_SECONDS,
@@ -298,7 +298,7 @@ fn a_lockout_of_seconds_is_met_once_per_rate_probe() {
 }
 
 #[test]
-fn a_lockout_of_minutes_is_met_twice() {
+fn a_lockout_of_minutes_is_triggered_twice() {
     let algorithm = LimitAlgorithm::Lockout {
         quota: 100,
         window: MINUTE,
@@ -312,7 +312,7 @@ fn a_lockout_of_minutes_is_met_twice() {
 }
 
 #[test]
-fn an_extending_lockout_is_not_met_a_third_time() {
+fn an_extending_lockout_is_not_triggered_a_third_time() {
     let no_headers =
         (HeaderMode::None, AcceptanceThreshold { min_utilization: 0.93, max_throttled: 20 });
     let retry_after =

@@ -12,7 +12,7 @@ fn condition() -> AlertCondition {
         key: AlertKey::new("provider", "degraded"),
         subject: "example".to_owned(),
         severity: CRITICAL,
-        message: "left alone".to_owned(),
+        message: "its circuit breaker opened".to_owned(),
         advice: None,
     }
 }
@@ -61,7 +61,7 @@ fn evaluate_with_condition(
     alerts.evaluate(&observation, Timestamp(NOW.0 + ms))
 }
 
-/// Returns the same as lines such as `resolved_unnotified info`.
+/// Evaluates these episodes; returns lines such as `resolved_unnotified info`.
 fn evaluate_to_lines(alerts: &mut AlertStore, episodes: &[Episode], ms: i64) -> Vec<String> {
     to_lines(&evaluate(alerts, episodes, ms))
 }
@@ -155,12 +155,12 @@ fn an_ongoing_episode_ignores_the_repeat_interval() {
 fn a_notified_episode_resolves_and_is_not_reported_as_missed() {
     let mut alerts = store_with_watermark();
     let mut at = |episodes: &[Episode], ms| evaluate_to_lines(&mut alerts, episodes, ms);
-    let over = [ended_episode(1, MINUTE), ended_episode(4, 5 * HOUR)];
+    let ended = [ended_episode(1, MINUTE), ended_episode(4, 5 * HOUR)];
 
     assert_eq!(at(&[ongoing_episode(1, MINUTE)], 2 * MINUTE), ["firing critical"]);
     // Another episode started and ended before the next evaluation.
-    assert_eq!(at(&over, 6 * HOUR), ["resolved info"]);
-    assert_eq!(at(&over, 8 * HOUR), [""; 0]);
+    assert_eq!(at(&ended, 6 * HOUR), ["resolved info"]);
+    assert_eq!(at(&ended, 8 * HOUR), [""; 0]);
 }
 
 #[test]
@@ -177,8 +177,8 @@ fn a_more_severe_missed_episode_is_notified_separately() {
         to_lines(&at(warning(), &episodes[..1], 5)),
         ["firing warning", "resolved_unnotified info"]
     );
-    let beside = at(warning(), &episodes[..2], 35);
-    assert_eq!(beside, [], "the hour is not over");
+    let notifications = at(warning(), &episodes[..2], 35);
+    assert_eq!(notifications, [], "the hour is not over");
     let missed = at(warning(), &episodes, 95).remove(0);
     assert_eq!(
         (missed.kind, missed.alert.started_at),
@@ -216,7 +216,7 @@ fn a_missed_episode_is_notified_after_a_silent_hour() {
 fn a_manual_resolution_is_named_as_the_reason() {
     let manually_closed = |sequence, start_ms| {
         let mut episode = ended_episode(sequence, start_ms);
-        episode.resolution.as_mut().unwrap().reason = Some("a person closed it".to_owned());
+        episode.resolution.as_mut().unwrap().reason = Some("an operator closed it".to_owned());
         episode
     };
     let mut alerts = store_with_watermark();
@@ -234,9 +234,9 @@ fn a_manual_resolution_is_named_as_the_reason() {
     );
 
     let reason = |notifications: &[Notification]| notifications[0].alert.resolved_reason.clone();
-    assert_eq!(reason(&missed).as_deref(), Some("a person closed it"));
+    assert_eq!(reason(&missed).as_deref(), Some("an operator closed it"));
     assert_eq!((firing[0].kind, reason(&firing)), (NotificationKind::Firing, None));
-    assert_eq!(reason(&resolved).as_deref(), Some("a person closed it"));
+    assert_eq!(reason(&resolved).as_deref(), Some("an operator closed it"));
 }
 
 #[test]
@@ -247,11 +247,14 @@ fn episodes_before_the_watermark_are_ignored() {
     assert_eq!(evaluate_to_lines(&mut alerts, &history, 2 * HOUR), [""; 0]);
 
     // The breaker's file could not be read until now.
-    let mut late = store_with_watermark();
-    assert_eq!(evaluate_to_lines(&mut late, &[ended_episode(4, -5 * MINUTE)], HOUR), [""; 0]);
+    let mut late_store = store_with_watermark();
+    assert_eq!(evaluate_to_lines(&mut late_store, &[ended_episode(4, -5 * MINUTE)], HOUR), [""; 0]);
 
-    let with_news = [&history[..], &[ended_episode(7, 3 * HOUR)]].concat();
-    assert_eq!(evaluate_to_lines(&mut alerts, &with_news, 4 * HOUR), ["resolved_unnotified info"]);
+    let with_new_episode = [&history[..], &[ended_episode(7, 3 * HOUR)]].concat();
+    assert_eq!(
+        evaluate_to_lines(&mut alerts, &with_new_episode, 4 * HOUR),
+        ["resolved_unnotified info"]
+    );
     assert_eq!(alerts.all()[0].started_at, Timestamp(NOW.0 + 3 * HOUR));
 }
 
@@ -318,9 +321,9 @@ fn a_watermark_ahead_of_the_clock_is_clamped() {
 #[test]
 fn inhibited_episodes_are_never_notified() {
     let mut alerts = store_with_watermark();
-    let follows = Episode { is_inhibited: true, ..ended_episode(1, MINUTE) };
+    let inhibited = Episode { is_inhibited: true, ..ended_episode(1, MINUTE) };
 
-    assert_eq!(evaluate_to_lines(&mut alerts, &[follows], 5 * MINUTE), [""; 0]);
+    assert_eq!(evaluate_to_lines(&mut alerts, &[inhibited], 5 * MINUTE), [""; 0]);
     assert_eq!(evaluate_to_lines(&mut alerts, &[ended_episode(1, MINUTE)], 6 * MINUTE), [""; 0]);
     assert_eq!(alerts.all(), []);
 }

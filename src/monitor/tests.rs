@@ -19,12 +19,12 @@ mod fixture;
 
 use self::fixture::assert_format_kept;
 
-const HEALTH_ADDED: &[&str] = &[];
-const ALERTS_ADDED: &[&str] = &[];
-const DEGRADATION_ADDED: &[&str] = &[];
-const OUTBOX_ADDED: &[&str] = &[];
-const TRENDS_ADDED: &[&str] = &[];
-const MONITOR_ADDED: &[&str] = &[];
+const HEALTH_ADDED_KEYS: &[&str] = &[];
+const ALERTS_ADDED_KEYS: &[&str] = &[];
+const DEGRADATION_ADDED_KEYS: &[&str] = &[];
+const OUTBOX_ADDED_KEYS: &[&str] = &[];
+const TRENDS_ADDED_KEYS: &[&str] = &[];
+const MONITOR_ADDED_KEYS: &[&str] = &[];
 
 /// Reads a file as the monitor does, and writes it back unchanged. Returns the written content.
 fn rewrite<C: Default + DeserializeOwned + Serialize>(
@@ -44,23 +44,23 @@ fn rewrite<C: Default + DeserializeOwned + Serialize>(
 /// Checks that a file of the first format, which is still written, is preserved.
 fn assert_round_trip<C: Default + DeserializeOwned + Serialize>(
     name: &str,
-    added: &[&str],
+    added_keys: &[&str],
     is_complete: impl FnOnce(&C) -> bool,
 ) {
     let written = rewrite((&fixtures(1), name, SCHEMA), is_complete);
-    assert_format_kept(&fs_err::read(fixtures(1).join(name)).unwrap(), &written, added);
+    assert_format_kept(&fs_err::read(fixtures(1).join(name)).unwrap(), &written, added_keys);
 }
 
 /// Checks that a file of the first or second format becomes one of the second without loss.
 fn assert_upgrade<C: Default + DeserializeOwned + PartialEq + Serialize>(
     name: &str,
-    added: &[&str],
+    added_keys: &[&str],
 ) {
     let second = fs_err::read(fixtures(2).join(name)).unwrap();
     for version in [1, 2] {
         let file = (&*fixtures(version), name, ALERTS_SCHEMA);
         let written = rewrite(file, |content: &C| *content != C::default());
-        assert_format_kept(&second, &written, added);
+        assert_format_kept(&second, &written, added_keys);
     }
 }
 
@@ -72,31 +72,31 @@ fn fixtures(version: u64) -> PathBuf {
 #[test]
 fn health_file_of_the_first_format_is_preserved() {
     let is_complete =
-        |health: &HealthDocument| health.report.is_some() && !health.providers.is_empty();
-    assert_round_trip(HEALTH_FILE, HEALTH_ADDED, is_complete);
+        |health: &HealthRecord| health.report.is_some() && !health.providers.is_empty();
+    assert_round_trip(HEALTH_FILE, HEALTH_ADDED_KEYS, is_complete);
 }
 
 #[test]
 fn alerts_file_of_the_first_format_is_upgraded() {
-    assert_upgrade::<AlertStore>(ALERTS_FILE, ALERTS_ADDED);
+    assert_upgrade::<AlertStore>(ALERTS_FILE, ALERTS_ADDED_KEYS);
 }
 
 #[test]
 fn degradation_file_of_the_first_format_is_preserved() {
-    assert_round_trip(DEGRADATION_FILE, DEGRADATION_ADDED, |history: &DegradationHistory| {
+    assert_round_trip(DEGRADATION_FILE, DEGRADATION_ADDED_KEYS, |history: &DegradationHistory| {
         *history != DegradationHistory::default()
     });
 }
 
 #[test]
 fn outbox_file_of_the_first_format_is_upgraded() {
-    assert_upgrade::<Outbox>(OUTBOX_FILE, OUTBOX_ADDED);
+    assert_upgrade::<Outbox>(OUTBOX_FILE, OUTBOX_ADDED_KEYS);
 }
 
 #[test]
 fn trends_file_of_the_first_format_is_preserved() {
-    let is_complete = |days: &DailySeries| days.rates.len() == 4;
-    assert_round_trip(TRENDS_FILE, TRENDS_ADDED, is_complete);
+    let is_complete = |series: &TrendSeries| series.rates.len() == 4;
+    assert_round_trip(TRENDS_FILE, TRENDS_ADDED_KEYS, is_complete);
 }
 
 #[test]
@@ -111,5 +111,5 @@ fn monitor_file_of_the_first_format_is_preserved() {
     file.change(|record| restarts = record.restarts.len()).unwrap();
 
     assert!(0 < restarts);
-    assert_format_kept(&frozen, &fs_err::read(path).unwrap(), MONITOR_ADDED);
+    assert_format_kept(&frozen, &fs_err::read(path).unwrap(), MONITOR_ADDED_KEYS);
 }

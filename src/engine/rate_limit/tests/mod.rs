@@ -1,5 +1,8 @@
 //! Tests of the rate limiter of one scope, request by request.
 
+mod idle;
+mod multi_process;
+
 use super::*;
 use crate::engine::ClockStep;
 
@@ -22,15 +25,20 @@ fn send(limiter: &mut RateLimiter, now: Timestamp) -> RequestToken {
     }
 }
 
-fn record_reply(
+fn record_response(
     limiter: &mut RateLimiter,
     token: RequestToken,
-    outcome: ReplyOutcome,
+    outcome: ResponseOutcome,
     headers: &[(&str, &str)],
     now: Timestamp,
 ) -> Option<Block> {
     let headers = parse_headers(headers, &HeaderNames::default(), now);
-    limiter.record_reply(token, &RateLimitReply { outcome, headers: &headers }, now, MID_SAMPLE)
+    limiter.record_response(
+        token,
+        &RateLimitResponse { outcome, headers: &headers },
+        now,
+        MID_SAMPLE,
+    )
 }
 
 fn record_throttle(
@@ -39,7 +47,7 @@ fn record_throttle(
     now: Timestamp,
 ) -> Option<Block> {
     let token = send(limiter, now);
-    record_reply(limiter, token, ReplyOutcome::Throttled, headers, now)
+    record_response(limiter, token, ResponseOutcome::Throttled, headers, now)
 }
 
 #[test]
@@ -59,10 +67,10 @@ fn a_block_is_extended_but_never_shortened() {
     let mut limiter = limiter();
     let tokens = [0, 1, 2].map(|nth| send(&mut limiter, later(f64::from(nth) * 0.02)));
     let throttle = |limiter: &mut RateLimiter, token, retry_after| {
-        record_reply(
+        record_response(
             limiter,
             token,
-            ReplyOutcome::Throttled,
+            ResponseOutcome::Throttled,
             &[("retry-after", retry_after)],
             later(1.0),
         )
@@ -93,10 +101,10 @@ fn after_a_block_one_probe_is_sent_until_one_succeeds() {
         SendDecision::Wait { reason: WaitReason::Probing, .. }
     ));
 
-    record_reply(&mut limiter, token, ReplyOutcome::Failed, &[], block.until);
+    record_response(&mut limiter, token, ResponseOutcome::Failed, &[], block.until);
     let token = send(&mut limiter, block.until.after(Duration::from_secs(60)));
     let now = block.until.after(Duration::from_secs(61));
-    record_reply(&mut limiter, token, ReplyOutcome::Accepted, &[], now);
+    record_response(&mut limiter, token, ResponseOutcome::Accepted, &[], now);
     assert_eq!(limiter.status(now).block, None);
 }
 
@@ -116,7 +124,7 @@ fn late_success_from_before_the_block_does_not_end_it() {
     let early = send(&mut limiter, NOW);
     let block =
         record_throttle(&mut limiter, &[("retry-after", "60")], later(0.1)).expect("it is blocked");
-    record_reply(&mut limiter, early, ReplyOutcome::Accepted, &[], later(1.0));
+    record_response(&mut limiter, early, ResponseOutcome::Accepted, &[], later(1.0));
 
     assert_eq!(limiter.current_block(later(2.0)), Some(&block));
 }
@@ -172,7 +180,7 @@ fn advertised_limits_are_readable_from_saved_state() {
     let mut limiter = limiter();
     let headers = [("ratelimit-policy", "\"day\";q=600;w=60"), ("ratelimit", "\"day\";r=400;t=40")];
     let token = send(&mut limiter, NOW);
-    record_reply(&mut limiter, token, ReplyOutcome::Accepted, &headers, NOW);
+    record_response(&mut limiter, token, ResponseOutcome::Accepted, &headers, NOW);
     let status = limiter.status(NOW);
 
     let restored_status = restored(&limiter, NOW).status(NOW);
@@ -189,44 +197,44 @@ fn one_early_throttle_does_not_slow_an_unlimited_server() {
     let mut limiter = limiter();
     for _ in 0..5 {
         let token = send(&mut limiter, NOW);
-        record_reply(&mut limiter, token, ReplyOutcome::Accepted, &[], NOW);
+        record_response(&mut limiter, token, ResponseOutcome::Accepted, &[], NOW);
         // Undo the pacing of slow start.
         limiter.pacer = Pacer::default();
     }
     let block = record_throttle(&mut limiter, &[("retry-after", "2")], NOW).expect("it is blocked");
 
-    let mut latest = 0;
+    let mut admitted_in_milli = 0;
     for ms in 0..30_000 {
         let now = block.until.after(Duration::from_millis(ms));
-        latest = 0;
+        admitted_in_milli = 0;
         while let SendDecision::Admitted(token) = limiter.admit(1, now) {
-            record_reply(&mut limiter, token, ReplyOutcome::Accepted, &[], now);
-            latest += 1;
-            if latest == 10 {
+            record_response(&mut limiter, token, ResponseOutcome::Accepted, &[], now);
+            admitted_in_milli += 1;
+            if admitted_in_milli == 10 {
                 break;
             }
         }
     }
 
-    assert_eq!(latest, 10, "half a minute later it is at ten thousand per second");
+    assert_eq!(admitted_in_milli, 10, "half a minute later it is at ten thousand per second");
 }
 
 #[test]
 fn slow_start_reaches_a_fast_server_in_half_a_second() {
     let mut limiter = limiter();
-    let mut latest = 0;
+    let mut admitted_in_milli = 0;
     for ms in 0..500 {
         let now = Timestamp(NOW.0 + ms);
-        latest = 0;
+        admitted_in_milli = 0;
         while let SendDecision::Admitted(token) = limiter.admit(1, now) {
-            record_reply(&mut limiter, token, ReplyOutcome::Accepted, &[], now);
-            latest += 1;
-            if latest == 100 {
+            record_response(&mut limiter, token, ResponseOutcome::Accepted, &[], now);
+            admitted_in_milli += 1;
+            if admitted_in_milli == 100 {
                 break;
             }
         }
     }
-    assert!(latest >= 16, "{latest} per millisecond");
+    assert!(admitted_in_milli >= 16, "{admitted_in_milli} per millisecond");
 }
 
 #[test]
@@ -238,7 +246,7 @@ fn zero_remaining_blocks_until_reset_even_after_success() {
         ("x-ratelimit-limit", "60"),
         ("x-ratelimit-reset", "1800000040"),
     ];
-    let block = record_reply(&mut limiter, token, ReplyOutcome::Accepted, &headers, NOW)
+    let block = record_response(&mut limiter, token, ResponseOutcome::Accepted, &headers, NOW)
         .expect("it is blocked");
 
     assert!(block.until >= later(41.0) && block.until <= later(42.0));
@@ -274,7 +282,7 @@ fn contradictory_zero_remaining_is_soon_ignored() {
                 SendDecision::Admitted(token) => {
                     sent += 1;
                     now = now.after(Duration::from_millis(50));
-                    record_reply(&mut limiter, token, ReplyOutcome::Accepted, &headers, now);
+                    record_response(&mut limiter, token, ResponseOutcome::Accepted, &headers, now);
                 }
                 SendDecision::Wait { until, .. } => now = until,
             }
@@ -300,11 +308,11 @@ fn restart_during_a_block_keeps_its_deadline() {
 fn a_restart_keeps_the_rate_and_a_series_of_throttles() {
     let mut before = limiter();
     let token = send(&mut before, NOW);
-    record_reply(&mut before, token, ReplyOutcome::Accepted, &[], NOW);
+    record_response(&mut before, token, ResponseOutcome::Accepted, &[], NOW);
     let block = record_throttle(&mut before, &[], later(1.0)).expect("it is blocked");
     let mut between = restored(&before, later(1.5));
     let token = send(&mut between, block.until);
-    record_reply(&mut between, token, ReplyOutcome::Accepted, &[], block.until);
+    record_response(&mut between, token, ResponseOutcome::Accepted, &[], block.until);
 
     let status = between.status(block.until);
     assert_eq!(
@@ -321,7 +329,7 @@ fn old_state_allows_failed_rates_and_is_finally_forgotten() {
     let mut limiter = limiter();
     let block = record_throttle(&mut limiter, &[], NOW).expect("it is blocked");
     let token = send(&mut limiter, block.until);
-    record_reply(&mut limiter, token, ReplyOutcome::Accepted, &[], block.until);
+    record_response(&mut limiter, token, ResponseOutcome::Accepted, &[], block.until);
     let day = 86_400.0;
 
     let old = restored(&limiter, later(2.0 * day)).status(later(2.0 * day));
@@ -331,19 +339,19 @@ fn old_state_allows_failed_rates_and_is_finally_forgotten() {
 }
 
 #[test]
-fn cached_and_outdated_replies_are_ignored() {
+fn cached_and_outdated_responses_are_ignored() {
     let mut limiter = limiter();
     let tokens = [0.0, 0.02, 0.04].map(|at| send(&mut limiter, later(at)));
     let newest = [("ratelimit", "\"a\";r=50;t=60"), ("ratelimit-policy", "\"a\";q=100;w=60")];
-    record_reply(&mut limiter, tokens[1], ReplyOutcome::Accepted, &newest, later(0.2));
+    record_response(&mut limiter, tokens[1], ResponseOutcome::Accepted, &newest, later(0.2));
     let known = limiter.status(later(1.0)).limits;
 
     let old = [("ratelimit", "\"a\";r=0;t=60"), ("ratelimit-policy", "\"a\";q=100;w=60")];
-    record_reply(&mut limiter, tokens[0], ReplyOutcome::Accepted, &old, later(0.3));
+    record_response(&mut limiter, tokens[0], ResponseOutcome::Accepted, &old, later(0.3));
     assert_eq!(limiter.status(later(1.0)).limits, known);
     let cached = [old[0], old[1], ("age", "7")];
     assert_eq!(
-        record_reply(&mut limiter, tokens[2], ReplyOutcome::Accepted, &cached, later(0.4)),
+        record_response(&mut limiter, tokens[2], ResponseOutcome::Accepted, &cached, later(0.4)),
         None
     );
     assert_eq!(limiter.status(later(1.0)).limits, known);
@@ -355,14 +363,14 @@ fn throttle_with_units_remaining_reveals_a_hidden_limit() {
     let headers =
         [("ratelimit", "\"a\";r=500;t=3600"), ("ratelimit-policy", "\"a\";q=1000;w=3600")];
     let token = send(&mut limiter, NOW);
-    record_reply(&mut limiter, token, ReplyOutcome::Accepted, &headers, NOW);
+    record_response(&mut limiter, token, ResponseOutcome::Accepted, &headers, NOW);
     assert_eq!(limiter.status(NOW).rate_source, RateSource::Headers);
 
     let now = later(20.0);
     let block = record_throttle(&mut limiter, &headers, now).expect("it is blocked");
     let now = block.until.after(Duration::from_secs(10));
     let token = send(&mut limiter, now);
-    record_reply(&mut limiter, token, ReplyOutcome::Accepted, &headers, now);
+    record_response(&mut limiter, token, ResponseOutcome::Accepted, &headers, now);
     assert!(limiter.status(now).estimated_rate.is_some());
 }
 
@@ -376,7 +384,7 @@ fn the_tightest_of_several_policies_counts_and_the_reserve_is_left() {
         let policy = RateLimitPolicy { reserve, ..RateLimitPolicy::default() };
         let mut limiter = RateLimiter::new(policy, NOW);
         let token = send(&mut limiter, NOW);
-        record_reply(&mut limiter, token, ReplyOutcome::Accepted, &headers, NOW);
+        record_response(&mut limiter, token, ResponseOutcome::Accepted, &headers, NOW);
         let per_minute = limiter.status(NOW).rate.expect("it is paced").get() * 60.0;
         assert!((per_minute - rate).abs() < 0.1, "{per_minute}");
     }
@@ -390,7 +398,7 @@ fn non_adaptive_modes_obey_retry_after_and_learn_nothing() {
     assert_eq!(block.until, later(300.0));
 
     let token = send(&mut limiter, block.until);
-    record_reply(&mut limiter, token, ReplyOutcome::Accepted, &[], block.until);
+    record_response(&mut limiter, token, ResponseOutcome::Accepted, &[], block.until);
     let status = limiter.status(block.until);
     assert_eq!((status.rate, status.estimate_cycles), (None, 0));
 }
@@ -400,7 +408,7 @@ fn restored(limiter: &RateLimiter, now: Timestamp) -> RateLimiter {
     RateLimiter::restore(RateLimitPolicy::default(), &state, now)
 }
 
-/// Time of the last write: the state is written on events, and none follows the last reply.
+/// Time of the last write: the state is written on events, and none follows the last response.
 fn state_time(limiter: &RateLimiter) -> Timestamp {
     limiter.block.block().map_or(NOW, |block| block.until.min(later(1.0)))
 }
@@ -417,7 +425,7 @@ fn two_processes_continue_from_each_others_state() {
     let block = record_throttle(&mut second, &[("retry-after", "60")], NOW).expect("it is blocked");
     first.merge_from_peer(&through_json(&second.to_state(NOW)), NOW);
     assert_eq!(first.current_block(NOW), Some(&block));
-    record_reply(&mut first, early, ReplyOutcome::Accepted, &[], later(1.0));
+    record_response(&mut first, early, ResponseOutcome::Accepted, &[], later(1.0));
     assert_eq!(first.current_block(later(2.0)), Some(&block), "it was sent before the block");
 
     let token = send(&mut first, block.until);
@@ -426,7 +434,7 @@ fn two_processes_continue_from_each_others_state() {
         second.admit(1, block.until),
         SendDecision::Wait { reason: WaitReason::Probing, .. }
     ));
-    record_reply(&mut first, token, ReplyOutcome::Accepted, &[], block.until);
+    record_response(&mut first, token, ResponseOutcome::Accepted, &[], block.until);
     second.merge_from_peer(&through_json(&first.to_state(block.until)), block.until);
     assert_eq!(second.status(block.until).block, None);
     assert_eq!(second.status(block.until).rate, first.status(block.until).rate);
@@ -440,15 +448,17 @@ fn clock_set_back_does_not_lengthen_a_wait() {
         record_throttle(&mut limiter, &[("retry-after", "60")], NOW).expect("it is blocked");
     let state = limiter.to_state(NOW);
 
-    let before = |at: Timestamp| at.before(day);
-    let waits = SendDecision::Wait { until: before(block.until), reason: WaitReason::Blocked };
-    assert_eq!(limiter.admit(1, before(NOW)), waits);
-    let mut after_restart = RateLimiter::restore(RateLimitPolicy::default(), &state, before(NOW));
-    assert_eq!(after_restart.admit(1, before(NOW)), waits);
+    let a_day_before = |at: Timestamp| at.before(day);
+    let waits =
+        SendDecision::Wait { until: a_day_before(block.until), reason: WaitReason::Blocked };
+    assert_eq!(limiter.admit(1, a_day_before(NOW)), waits);
+    let mut after_restart =
+        RateLimiter::restore(RateLimitPolicy::default(), &state, a_day_before(NOW));
+    assert_eq!(after_restart.admit(1, a_day_before(NOW)), waits);
 
-    let _probe = send(&mut limiter, before(block.until));
-    assert!(matches!(limiter.admit(1, before(block.until)), SendDecision::Wait { .. }));
-    let two_days_back = before(before(block.until));
+    let _probe = send(&mut limiter, a_day_before(block.until));
+    assert!(matches!(limiter.admit(1, a_day_before(block.until)), SendDecision::Wait { .. }));
+    let two_days_back = a_day_before(a_day_before(block.until));
     let decision = limiter.admit(1, two_days_back);
     let is_probing = matches!(decision, SendDecision::Wait { reason: WaitReason::Probing, .. });
     assert!(!is_probing, "the probe timeout does not last a day: {decision:?}");
@@ -471,15 +481,15 @@ fn clock_set_back_keeps_the_pacing_delay() {
 #[test]
 fn clock_step_during_a_wait_keeps_its_length() {
     let day = Duration::from_secs(86_400);
-    for set in [Timestamp::before as fn(Timestamp, Duration) -> Timestamp, Timestamp::after] {
+    for set_clock in [Timestamp::before as fn(Timestamp, Duration) -> Timestamp, Timestamp::after] {
         let mut limiter = limiter();
         let block =
             record_throttle(&mut limiter, &[("retry-after", "60")], NOW).expect("it is blocked");
-        let step = ClockStep::between(NOW, set(NOW, day)).expect("the times differ");
+        let step = ClockStep::between(NOW, set_clock(NOW, day)).expect("the times differ");
 
         limiter.shift_by(step);
 
-        let until = set(block.until, day);
+        let until = set_clock(block.until, day);
         let just_before = Timestamp(until.0 - 1);
         assert_eq!(
             limiter.admit(1, just_before),

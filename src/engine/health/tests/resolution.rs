@@ -1,15 +1,7 @@
 //! Tests of what resolves an alert, and what only makes its condition unobserved.
 
-use std::time::Duration;
-
-use super::tests::{
-    HOUR, LIMITS, NOW, UNIT, healthy_disk, healthy_inputs, journal_errors, main_unit_finding,
-    source_finding, unit_finding,
-};
 use super::*;
-use crate::engine::Status;
 use crate::engine::alert::{AlertStore, NotificationKind};
-use crate::engine::watch::{FindingKind, HealthLevel};
 
 const INSTANCE: &str = "cynosure@work.service";
 
@@ -42,8 +34,8 @@ fn waiting_finding() -> FindingKind {
 fn failing_inputs() -> HealthInputs {
     let mut inputs = healthy_inputs();
     for source in &mut inputs.sources {
-        let counts = source.known_counters().unwrap();
-        source.counters = Ok(Some(CounterObservation { connection_failures: 9, ..counts }));
+        let counters = source.known_counters().unwrap();
+        source.counters = Ok(Some(CounterObservation { connection_failures: 9, ..counters }));
     }
     inputs.crash_loops = Ok(vec![(UNIT.to_owned(), 7), ("work".to_owned(), 8)]);
     inputs.proxy_pool = Some(Ok(Some(ProxyPoolStatus {
@@ -61,8 +53,8 @@ fn failing_inputs() -> HealthInputs {
 }
 
 /// Returns the inputs of a cycle in which reading the workers' files timed out.
-pub(super) fn without_worker_files(inputs: &HealthInputs) -> HealthInputs {
-    let reason = "no answer within 10 s".to_owned();
+pub(in crate::engine::health) fn without_worker_files(inputs: &HealthInputs) -> HealthInputs {
+    let reason = "no response within 10 s".to_owned();
     let mut inputs = inputs.clone();
     for source in &mut inputs.sources {
         (source.state, source.counters) = (None, Err(reason.clone()));
@@ -102,7 +94,7 @@ fn a_failed_collection_makes_source_checks_unknown() {
         let found: Vec<_> = report.checks.iter().filter(|check| check.kind == kind).collect();
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!(found[0].level, HealthLevel::Unknown);
-        assert_eq!(found[0].message, "cannot be checked: no answer within 10 s");
+        assert_eq!(found[0].message, "cannot be checked: no response within 10 s");
     }
     let sources = degradation_inputs(&report, &without_worker_files(&healthy_inputs()).sources);
     assert!(
@@ -152,7 +144,7 @@ fn unreadable_breakers_are_unknown_and_resolve_nothing() {
     let mut before = healthy_inputs();
     before.breakers = Ok(vec![BreakerObservation {
         name: "archive".to_owned(),
-        state: crate::engine::breaker::BreakerState::Open,
+        state: BreakerState::Open,
         reason: "5 failures in a row".to_owned(),
         open_periods: Vec::new(),
     }]);
@@ -200,7 +192,7 @@ fn instance_alerts_persist_while_systemd_is_unavailable() {
         Some(Ok(vec![journal_errors(UNIT, 0), journal_errors(INSTANCE, 99)]));
     let mut after = healthy_inputs();
     let advice = "see `systemctl status`".to_owned();
-    let unknown = FindingKind::UnitStateUnknown { reason: "no answer".to_owned(), advice };
+    let unknown = FindingKind::UnitStateUnknown { reason: "no response".to_owned(), advice };
     after.findings[0] = main_unit_finding(HealthLevel::Unknown, unknown);
     after.journal_errors = None;
 
@@ -311,8 +303,8 @@ fn an_unmeasurable_folder_hides_no_other() {
 /// Returns inputs in which the main unit runs `home`, and an instance unit runs `work`.
 fn inputs_with_instance() -> HealthInputs {
     let mut inputs = healthy_inputs();
-    let runs = FindingKind::UnitRunning { uptime: None, restarts: 0 };
-    inputs.findings.insert(2, unit_finding(INSTANCE, HealthLevel::Healthy, runs));
+    let running = FindingKind::UnitRunning { uptime: None, restarts: 0 };
+    inputs.findings.insert(2, unit_finding(INSTANCE, HealthLevel::Healthy, running));
     inputs.journal_errors = Some(Ok(vec![journal_errors(UNIT, 0), journal_errors(INSTANCE, 0)]));
     inputs
 }

@@ -1,5 +1,7 @@
 //! Tests of the notifications, by example.
 
+mod missed_episodes;
+
 use super::*;
 
 const NOW: Timestamp = Timestamp(1_772_874_303_000);
@@ -55,15 +57,15 @@ fn a_flapping_condition_is_notified_once_an_hour() {
     let mut alerts = AlertStore::default();
     let mut at =
         |ms: i64, severity| evaluate_to_lines(&mut alerts, severity, Timestamp(NOW.0 + ms));
-    let ill = Some(Severity::Warning);
+    let firing = Some(Severity::Warning);
 
-    assert_eq!(at(0, ill), ["firing warning"]);
+    assert_eq!(at(0, firing), ["firing warning"]);
     assert_eq!(at(60_000, None), ["resolved warning"]);
-    assert_eq!(at(120_000, ill), [""; 0]);
+    assert_eq!(at(120_000, firing), [""; 0]);
     assert_eq!(at(180_000, None), [""; 0]);
-    assert_eq!(at(240_000, ill), [""; 0]);
-    assert_eq!(at(HOUR - 1, ill), [""; 0]);
-    assert_eq!(at(HOUR, ill), ["firing warning"]);
+    assert_eq!(at(240_000, firing), [""; 0]);
+    assert_eq!(at(HOUR - 1, firing), [""; 0]);
+    assert_eq!(at(HOUR, firing), ["firing warning"]);
     assert_eq!(at(HOUR + 1, None), ["resolved warning"]);
     assert_eq!(alerts.all().len(), 1);
     assert_eq!(alerts.all()[0].occurrences, 3);
@@ -90,14 +92,14 @@ fn a_clock_step_causes_neither_alert_storm_nor_silence() {
     let mut alerts = AlertStore::default();
     let mut at =
         |ms: i64, severity| evaluate_to_lines(&mut alerts, severity, Timestamp(NOW.0 + ms));
-    let ill = Some(Severity::Warning);
+    let firing = Some(Severity::Warning);
 
-    assert_eq!(at(0, ill), ["firing warning"]);
-    assert_eq!(at(-DAY, ill), [""; 0]);
+    assert_eq!(at(0, firing), ["firing warning"]);
+    assert_eq!(at(-DAY, firing), [""; 0]);
     assert_eq!(at(-DAY + 1, None), ["resolved warning"]);
-    assert_eq!(at(-DAY + 2, ill), [""; 0]);
-    assert_eq!(at(-DAY + HOUR, ill), ["firing warning"]);
-    assert_eq!(at(DAY, ill), [""; 0]);
+    assert_eq!(at(-DAY + 2, firing), [""; 0]);
+    assert_eq!(at(-DAY + HOUR, firing), ["firing warning"]);
+    assert_eq!(at(DAY, firing), [""; 0]);
     assert_eq!(at(DAY + 1, None), ["resolved warning"]);
 }
 

@@ -1,5 +1,8 @@
 //! Tests of the checks and the alert conditions, by their texts.
 
+mod breaker_episodes;
+pub(super) mod resolution;
+
 use std::time::Duration;
 
 use super::*;
@@ -74,11 +77,11 @@ pub(super) fn journal_errors(unit: &str, count: u32) -> JournalErrors {
 
 /// Returns inputs with two working sources and no problem.
 pub(super) fn healthy_inputs() -> HealthInputs {
-    let runs = FindingKind::UnitRunning { uptime: Some(Duration::from_secs(3600)), restarts: 0 };
+    let running = FindingKind::UnitRunning { uptime: Some(Duration::from_secs(3600)), restarts: 0 };
     HealthInputs {
         unit: UNIT.to_owned(),
         findings: vec![
-            main_unit_finding(HealthLevel::Healthy, runs),
+            main_unit_finding(HealthLevel::Healthy, running),
             healthy_finding("home"),
             healthy_finding("work"),
         ],
@@ -158,9 +161,9 @@ fn failing_sources_show_value_threshold_and_advice() {
     home.counters =
         Ok(Some(CounterObservation { success_rate: Some(0.2), ..home.known_counters().unwrap() }));
     home.state.as_mut().unwrap().session_started_at = Some(Timestamp(NOW.0 - 60 * HOUR));
-    let counts = work.known_counters().unwrap();
+    let counters = work.known_counters().unwrap();
     work.counters =
-        Ok(Some(CounterObservation { connection_failures: 4, reconnects: 1, ..counts }));
+        Ok(Some(CounterObservation { connection_failures: 4, reconnects: 1, ..counters }));
     work.state.as_mut().unwrap().last_updated = Timestamp(NOW.0 - 420_000);
 
     insta::assert_snapshot!(failing_check_lines(&inputs).join("\n"), @"
@@ -175,12 +178,12 @@ fn failing_sources_show_value_threshold_and_advice() {
 fn nine_attempts_are_too_few_for_a_success_rate() {
     let mut inputs = healthy_inputs();
     for source in &mut inputs.sources {
-        let counts = CounterObservation {
+        let counters = CounterObservation {
             attempts: 9,
             success_rate: Some(0.0),
             ..CounterObservation::default()
         };
-        source.counters = Ok(Some(counts));
+        source.counters = Ok(Some(counters));
     }
 
     assert_eq!(failing_check_lines(&inputs), [""; 0]);
@@ -215,7 +218,7 @@ fn a_missing_state_is_a_warning() {
 #[test]
 fn uncollected_inputs_are_unknown_and_never_healthy() {
     let inputs = HealthInputs {
-        system: Err("no answer within 10 s".to_owned()),
+        system: Err("no response within 10 s".to_owned()),
         journal_errors: Some(Err("journalctl is not installed".to_owned())),
         crash_loops: Err("restarts.json cannot be read".to_owned()),
         ..healthy_inputs()
@@ -224,7 +227,7 @@ fn uncollected_inputs_are_unknown_and_never_healthy() {
     assert_eq!(evaluate(&inputs, &LIMITS, NOW).level, HealthLevel::Unknown);
     insta::assert_snapshot!(failing_check_lines(&inputs).join("\n"), @"
     UNKNOWN: service : cannot be checked: restarts.json cannot be read
-    UNKNOWN: system : cannot be checked: no answer within 10 s
+    UNKNOWN: system : cannot be checked: no response within 10 s
     UNKNOWN: journal cynosure.service: cannot be checked: journalctl is not installed
     ");
     assert_eq!(HealthCheckReport::new(Vec::new(), NOW).level, HealthLevel::Unknown);
@@ -232,7 +235,7 @@ fn uncollected_inputs_are_unknown_and_never_healthy() {
 
 #[test]
 fn host_metrics_are_checked_against_thresholds() {
-    let system = |cpu, memory, used, free, inodes| HealthInputs {
+    let with_host = |cpu, memory, used, free, inodes| HealthInputs {
         system: Ok(HostMetrics {
             cpu_ratio: cpu,
             memory_ratio: memory,
@@ -248,18 +251,18 @@ fn host_metrics_are_checked_against_thresholds() {
     let plenty = 50_000_000_000;
 
     assert_eq!(
-        failing_check_lines(&system(Some(0.95), Some(0.9), 0.8, plenty, Some(0.9))),
+        failing_check_lines(&with_host(Some(0.95), Some(0.9), 0.8, plenty, Some(0.9))),
         [""; 0]
     );
     let all = [
-        system(Some(0.96), Some(0.91), 0.81, plenty, None),
-        system(None, Some(0.5), 0.91, plenty, None),
-        system(Some(0.5), Some(0.5), 0.5, 1_999_999_999, Some(0.95)),
+        with_host(Some(0.96), Some(0.91), 0.81, plenty, None),
+        with_host(None, Some(0.5), 0.91, plenty, None),
+        with_host(Some(0.5), Some(0.5), 0.5, 1_999_999_999, Some(0.95)),
     ];
     let all: Vec<_> = all.iter().flat_map(failing_check_lines).collect();
     insta::assert_snapshot!(all.join("\n"), @"
-    WARNING: system processor: almost none is left | 96 % used | more than 95 % | see what uses it: `top`
-    WARNING: system memory: almost none is left | 91 % used | more than 90 % | see what uses it: `top`
+    WARNING: system processor: nearly all of it is used | 96 % used | more than 95 % | see what uses it: `top`
+    WARNING: system memory: nearly all of it is used | 91 % used | more than 90 % | see what uses it: `top`
     WARNING: system /srv/mail: its disk is filling up | 81 % used, 50.0 GB free | more than 80 % | make room, or move `archive.dir` to a larger disk
     CRITICAL: system /srv/mail: its disk is nearly full | 91 % used, 50.0 GB free | more than 90 %, or less than 2.0 GB free | make room, or move `archive.dir` to a larger disk
     UNKNOWN: system processor: cannot be checked: the kernel does not report the usage
@@ -270,7 +273,7 @@ fn host_metrics_are_checked_against_thresholds() {
 
 #[test]
 fn a_proxy_pool_needs_three_healthy_or_all() {
-    let pool = |total, healthy| {
+    let pool_lines = |total, healthy| {
         let pool = ProxyPoolStatus {
             total,
             healthy,
@@ -283,13 +286,13 @@ fn a_proxy_pool_needs_three_healthy_or_all() {
     };
 
     for (total, healthy) in [(5, 3), (3, 3), (2, 2), (1, 1)] {
-        assert_eq!(pool(total, healthy), [""; 0]);
+        assert_eq!(pool_lines(total, healthy), [""; 0]);
     }
-    let lines = [pool(5, 2), pool(2, 1), pool(1, 0)].concat();
+    let lines = [pool_lines(5, 2), pool_lines(2, 1), pool_lines(1, 0)].concat();
     insta::assert_snapshot!(lines.join("\n"), @"
-    CRITICAL: proxies : 2 of 5 healthy, 0 failing, 3 dead, 1 of them in cooldown, mean latency 40 ms | 2 of 5 | fewer than 3 | see which fail: `cynosure doctor`; repair them, or change `proxy.pool`
-    CRITICAL: proxies : 1 of 2 healthy, 0 failing, 1 dead, 1 of them in cooldown, mean latency 40 ms | 1 of 2 | fewer than 2 | see which fail: `cynosure doctor`; repair them, or change `proxy.pool`
-    CRITICAL: proxies : 0 of 1 healthy, 0 failing, 1 dead, 1 of them in cooldown, mean latency 40 ms | 0 of 1 | fewer than 1 | see which fail: `cynosure doctor`; repair them, or change `proxy.pool`
+    CRITICAL: proxies : 2 of 5 healthy, 0 failing, 3 dead (1 in cooldown), mean latency 40 ms | 2 of 5 | fewer than 3 | see which fail: `cynosure doctor`; repair them, or change `proxy.pool`
+    CRITICAL: proxies : 1 of 2 healthy, 0 failing, 1 dead (1 in cooldown), mean latency 40 ms | 1 of 2 | fewer than 2 | see which fail: `cynosure doctor`; repair them, or change `proxy.pool`
+    CRITICAL: proxies : 0 of 1 healthy, 0 failing, 1 dead (1 in cooldown), mean latency 40 ms | 0 of 1 | fewer than 1 | see which fail: `cynosure doctor`; repair them, or change `proxy.pool`
     ");
 }
 
@@ -299,12 +302,14 @@ fn a_crash_loop_is_one_warning_from_any_counter() {
     let mut by_systemd = healthy_inputs();
     by_systemd.findings[0] =
         main_unit_finding(HealthLevel::Warning, FindingKind::CrashLoop(recent_starts));
-    let by_us = HealthInputs { crash_loops: Ok(vec![(UNIT.to_owned(), 7)]), ..healthy_inputs() };
+    let by_restart_budget =
+        HealthInputs { crash_loops: Ok(vec![(UNIT.to_owned(), 7)]), ..healthy_inputs() };
     let of_a_source =
         HealthInputs { crash_loops: Ok(vec![("work".to_owned(), 8)]), ..healthy_inputs() };
-    let both = HealthInputs { crash_loops: by_us.crash_loops.clone(), ..by_systemd.clone() };
+    let both =
+        HealthInputs { crash_loops: by_restart_budget.crash_loops.clone(), ..by_systemd.clone() };
 
-    for inputs in [&by_systemd, &by_us, &both, &of_a_source] {
+    for inputs in [&by_systemd, &by_restart_budget, &both, &of_a_source] {
         assert_eq!(failing_check_lines(inputs).len(), 1, "{:?}", failing_check_lines(inputs));
     }
     let all = [&by_systemd, &of_a_source].map(condition_lines).concat();
@@ -316,7 +321,7 @@ fn a_crash_loop_is_one_warning_from_any_counter() {
 
 #[test]
 fn without_a_unit_advice_does_not_mention_systemd() {
-    let without = |kind| {
+    let lines_without_unit = |kind| {
         let mut inputs =
             HealthInputs { crash_loops: Ok(vec![("work".to_owned(), 8)]), ..healthy_inputs() };
         inputs.findings[0] = main_unit_finding(HealthLevel::Healthy, kind);
@@ -329,9 +334,10 @@ fn without_a_unit_advice_does_not_mention_systemd() {
         );
         failing_check_lines(&inputs).join("\n")
     };
-    let no_systemd = without(FindingKind::NoSystemd { reason: "there is no D-Bus".to_owned() });
+    let no_systemd =
+        lines_without_unit(FindingKind::NoSystemd { reason: "there is no D-Bus".to_owned() });
 
-    assert_eq!(without(FindingKind::UnitNotInstalled), no_systemd);
+    assert_eq!(lines_without_unit(FindingKind::UnitNotInstalled), no_systemd);
     insta::assert_snapshot!(no_systemd, @"
     CRITICAL: execution home: its worker, process 1, died without recording its exit | see why in its log
     WARNING: execution work: stopped while downloading, and no worker is running | start it with `cynosure run`

@@ -1,6 +1,6 @@
 //! Compatibility tests: files of the first released format are read and written again without loss.
 //!
-//! Keys that were added since are listed here, with their paths.
+//! Keys added since then are listed here by their paths.
 
 use std::sync::Arc;
 

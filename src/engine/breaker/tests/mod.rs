@@ -1,5 +1,7 @@
 //! Tests of the breaker, by example.
 
+mod prediction;
+
 use super::*;
 use crate::engine::RequestScope;
 
@@ -14,8 +16,8 @@ pub(super) fn after(seconds: u64) -> Timestamp {
     NOW.after(Duration::from_secs(seconds))
 }
 
-pub(super) fn item(no: u64) -> CallSubject {
-    CallSubject::Item(format!("work/{no}"))
+pub(super) fn item(number: u64) -> CallSubject {
+    CallSubject::Item(format!("work/{number}"))
 }
 
 pub(super) fn failure() -> Failure {
@@ -46,7 +48,8 @@ pub(super) fn succeed(breaker: &mut Breaker, now: Timestamp) -> Option<BreakerTr
 /// Returns a breaker that five failures have just opened.
 pub(super) fn open_breaker() -> Breaker {
     let mut breaker = breaker();
-    let transitions: Vec<_> = (0..5).filter_map(|no| fail(&mut breaker, &item(no), NOW)).collect();
+    let transitions: Vec<_> =
+        (0..5).filter_map(|number| fail(&mut breaker, &item(number), NOW)).collect();
     assert_eq!(transitions.len(), 1, "{transitions:?}");
     breaker
 }
@@ -86,12 +89,12 @@ fn each_failure_of_the_service_itself_counts() {
 #[test]
 fn a_success_resets_the_streak() {
     let mut breaker = breaker();
-    for no in 0..4 {
-        assert_eq!(fail(&mut breaker, &item(no), NOW), None);
+    for number in 0..4 {
+        assert_eq!(fail(&mut breaker, &item(number), NOW), None);
     }
     succeed(&mut breaker, NOW);
 
-    assert!((4..8).all(|no| fail(&mut breaker, &item(no), NOW).is_none()));
+    assert!((4..8).all(|number| fail(&mut breaker, &item(number), NOW).is_none()));
 }
 
 #[test]
@@ -175,7 +178,7 @@ fn three_successes_in_a_row_close_it() {
     assert_eq!((transition.from, transition.to), (BreakerState::HalfOpen, BreakerState::Closed));
     assert_eq!(transition.severity, Severity::Info);
     assert_eq!(transition.reason, "3 successes in a row");
-    assert!((0..4).all(|no| fail(&mut breaker, &item(no), after(63)).is_none()));
+    assert!((0..4).all(|number| fail(&mut breaker, &item(number), after(63)).is_none()));
 }
 
 #[test]
@@ -196,8 +199,8 @@ fn a_failed_probe_doubles_the_open_time_up_to_a_limit() {
     for _ in 0..3 {
         succeed(&mut breaker, now);
     }
-    for no in 0..5 {
-        fail(&mut breaker, &item(no), now);
+    for number in 0..5 {
+        fail(&mut breaker, &item(number), now);
     }
     assert_eq!(
         breaker.open_until(),
@@ -211,8 +214,8 @@ fn items_that_failed_before_do_not_reopen_it() {
     let mut breaker = open_breaker();
     succeed(&mut breaker, after(60));
 
-    for no in [0, 1, 2, 3, 4, 99, 99, 0] {
-        assert_eq!(fail(&mut breaker, &item(no), after(61)), None, "{no}");
+    for number in [0, 1, 2, 3, 4, 99, 99, 0] {
+        assert_eq!(fail(&mut breaker, &item(number), after(61)), None, "{number}");
     }
     assert_eq!(succeed(&mut breaker, after(62)), None);
     assert_eq!(
@@ -227,8 +230,12 @@ fn items_that_failed_before_do_not_reopen_it() {
         (BreakerState::Open, "still failing: 503 from example")
     );
     let mut restored = Breaker::restore("example", POLICY, &breaker.to_persisted(), after(64));
-    for no in [0, 99, 100, 101] {
-        assert_eq!(fail(&mut restored, &item(no), after(64 + 120)), None, "{no} after a restart");
+    for number in [0, 99, 100, 101] {
+        assert_eq!(
+            fail(&mut restored, &item(number), after(64 + 120)),
+            None,
+            "{number} after a restart"
+        );
     }
 }
 
@@ -236,8 +243,8 @@ fn items_that_failed_before_do_not_reopen_it() {
 fn a_late_result_from_before_it_opened_changes_nothing() {
     let mut breaker = breaker();
     let early: Vec<_> = (0..8).map(|_| permit(&mut breaker, NOW)).collect();
-    for no in 0..5 {
-        fail(&mut breaker, &item(no), NOW);
+    for number in 0..5 {
+        fail(&mut breaker, &item(number), NOW);
     }
     assert_eq!(breaker.record_success(early[0], after(1)), None);
     assert_eq!(breaker.state(), BreakerState::Open);
@@ -312,8 +319,8 @@ fn a_reset_clears_the_statistics() {
     assert_eq!(breaker.statistics(), BreakerStatistics::default());
     assert_eq!(breaker.last_failure(), None);
     assert_eq!(breaker.statistics_since(), after(1));
-    for no in 0..4 {
-        fail(&mut breaker, &item(no), after(1));
+    for number in 0..4 {
+        fail(&mut breaker, &item(number), after(1));
     }
     let generation = breaker.generation();
     assert_eq!(breaker.apply_command(ManualCommand::Reset, after(2)), None, "it was closed");
@@ -361,8 +368,8 @@ fn a_probe_that_died_with_its_process_is_sent_again() {
 #[test]
 fn old_failures_decay_after_a_restart() {
     let mut breaker = breaker();
-    for no in 0..4 {
-        fail(&mut breaker, &item(no), NOW);
+    for number in 0..4 {
+        fail(&mut breaker, &item(number), NOW);
     }
     let persisted = breaker.to_persisted();
 

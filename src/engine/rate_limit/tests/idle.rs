@@ -3,16 +3,15 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::ClockStep;
 
 const START: Timestamp = Timestamp(1_800_000_000_000);
-const REPLY_TIME: Duration = Duration::from_millis(20);
+const RESPONSE_TIME: Duration = Duration::from_millis(20);
 const NIGHT: Duration = Duration::from_secs(8 * 3600);
 
 /// Interruption between a block and the next request.
 #[derive(Clone, Copy, Debug)]
 enum Interruption {
-    Uninterrupted,
+    None,
     /// The process continues after this time as if nothing had happened.
     Suspended(Duration),
     /// The process ends, and another starts after this time.
@@ -31,9 +30,10 @@ enum ThrottleTime {
     NotGiven,
 }
 
+/// Sends a request as soon as it is admitted, and records its response.
 fn exchange(
     limiter: &mut RateLimiter,
-    outcome: ReplyOutcome,
+    outcome: ResponseOutcome,
     retry_after: Option<Duration>,
     now: &mut Timestamp,
 ) {
@@ -43,11 +43,11 @@ fn exchange(
             SendDecision::Wait { until, .. } => *now = until,
         }
     };
-    *now = now.after(REPLY_TIME);
+    *now = now.after(RESPONSE_TIME);
     let headers = RateLimitHeaders { retry_after, ..RateLimitHeaders::default() };
-    let _block: Option<Block> = limiter.record_reply(
+    let _block: Option<Block> = limiter.record_response(
         token,
-        &RateLimitReply { outcome, headers: &headers },
+        &RateLimitResponse { outcome, headers: &headers },
         *now,
         RandomSample(0),
     );
@@ -62,18 +62,18 @@ fn throttle_once(
     let mut limiter = RateLimiter::new(RateLimitPolicy::default(), START);
     let mut now = START;
     for _ in 0..accepted {
-        exchange(&mut limiter, ReplyOutcome::Accepted, None, &mut now);
+        exchange(&mut limiter, ResponseOutcome::Accepted, None, &mut now);
     }
     let retry_after = match throttle_time {
         ThrottleTime::RetryAfter(seconds) => Some(Duration::from_secs(seconds)),
         ThrottleTime::NotGiven => None,
     };
-    exchange(&mut limiter, ReplyOutcome::Throttled, retry_after, &mut now);
+    exchange(&mut limiter, ResponseOutcome::Throttled, retry_after, &mut now);
     let restore = |limiter: &RateLimiter, written_at: Timestamp, now: Timestamp| {
         RateLimiter::restore(RateLimitPolicy::default(), &limiter.to_state(written_at), now)
     };
     match interruption {
-        Interruption::Uninterrupted => limiter = restore(&limiter, now, now),
+        Interruption::None => limiter = restore(&limiter, now, now),
         Interruption::Restarted(downtime) => {
             let written_at = now;
             now = now.after(downtime);
@@ -91,12 +91,12 @@ fn throttle_once(
         }
     }
     for _ in 0..5 {
-        exchange(&mut limiter, ReplyOutcome::Accepted, None, &mut now);
+        exchange(&mut limiter, ResponseOutcome::Accepted, None, &mut now);
     }
     (limiter, now)
 }
 
-/// FAULTS 52.
+/// FAULTS 52: nothing ran for a night during a block.
 #[test]
 fn idle_night_during_a_block_is_not_learned_as_slow_server() {
     for interruption in [Interruption::Suspended(NIGHT), Interruption::Restarted(NIGHT)] {
@@ -114,24 +114,24 @@ fn idle_night_during_a_block_is_not_learned_as_slow_server() {
     }
 }
 
-/// FAULTS 52.
+/// FAULTS 52: the machine was suspended between two throttles.
 #[test]
 fn suspend_does_not_lengthen_the_next_block() {
     let mut limiter = RateLimiter::new(RateLimitPolicy::default(), START);
     let mut now = START;
     for _ in 0..9 {
-        exchange(&mut limiter, ReplyOutcome::Throttled, None, &mut now);
+        exchange(&mut limiter, ResponseOutcome::Throttled, None, &mut now);
     }
     now = now.after(NIGHT);
 
-    exchange(&mut limiter, ReplyOutcome::Throttled, None, &mut now);
+    exchange(&mut limiter, ResponseOutcome::Throttled, None, &mut now);
 
     let wait = limiter.current_block(now).expect("it is blocked").until.since(now);
     assert!(wait < Duration::from_secs(400), "{wait:?}");
 }
 
 proptest! {
-    /// FAULTS 52.
+    /// FAULTS 52: a suspend, a stop or a clock step after a throttle.
     #[test]
     fn idle_time_does_not_change_the_estimate(
         accepted in 1_u32..3_000,
@@ -149,7 +149,7 @@ proptest! {
             _ => Interruption::ClockSet { is_forward: kind == 2, by },
         };
         let (baseline, baseline_now) =
-            throttle_once(accepted, throttle_time, Interruption::Uninterrupted);
+            throttle_once(accepted, throttle_time, Interruption::None);
         let (limiter, now) = throttle_once(accepted, throttle_time, interruption);
 
         let (expected, actual) = (baseline.status(baseline_now), limiter.status(now));
