@@ -10,8 +10,8 @@ use super::location::Location;
 use super::merge::EnvValueForm;
 use super::reader::Section;
 use super::show::{quote, quote_list};
-use super::source::is_plaintext_remote;
 use crate::engine::alert::{MailChannel, SmtpTls};
+use crate::engine::is_loopback_host;
 
 const TLS_MODES: [(&str, SmtpTls); 3] =
     [("tls", SmtpTls::Implicit), ("starttls", SmtpTls::StartTls), ("none", SmtpTls::None)];
@@ -123,8 +123,4 @@ fn check_mailbox(text: &str) -> Result<(), String> {
     is_address.then_some(()).ok_or_else(|| {
         format!("holds {}, which is not a mail address; write \"me@example.com\"", quote(text))
     })
-}
-
-fn is_loopback_host(server: &str) -> bool {
-    Url::parse(&format!("http://{server}/")).is_ok_and(|url| !is_plaintext_remote(&url))
 }

@@ -2,14 +2,14 @@
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::NaiveDate;
-use url::{Host, Url};
+use url::Url;
 
 use super::credential::CredentialRef;
+use crate::engine::is_loopback_host;
 
 /// Longest name of a source, in bytes: it is part of file names and of tables in the terminal.
 const NAME_LEN_MAX: usize = 64;
@@ -169,17 +169,7 @@ pub(super) fn is_plaintext_remote(url: &Url) -> bool {
 
 /// True if the host of a URL is this machine.
 pub(super) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        // `Url` parses an IPv4 address as a domain if the scheme is not one of the web's.
-        Some(Host::Domain(domain)) => {
-            domain == "localhost"
-                || domain.ends_with(".localhost")
-                || domain.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-        }
-        Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
-        Some(Host::Ipv6(address)) => IpAddr::from(address).is_loopback(),
-        None => false,
-    }
+    url.host_str().is_some_and(is_loopback_host)
 }
 
 #[cfg(test)]

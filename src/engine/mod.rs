@@ -21,6 +21,7 @@ pub mod health;
 mod heartbeat;
 mod ids;
 mod item_policy;
+mod loopback;
 mod machine;
 mod mask;
 pub mod metrics;
@@ -58,6 +59,7 @@ pub use self::ids::{
     AccountId, BlobId, Cursor, DocumentId, ItemId, LedgerId, PageToken, SessionId,
 };
 pub use self::item_policy::{ItemDecision, ItemFailureCounts, ItemRetryPolicy, RecheckPolicy};
+pub use self::loopback::is_loopback_host;
 pub use self::machine::{
     AfterWait, CredentialState, Effect, Event, LastError, LastRestart, MachineConfig, RestartCause,
     Session, State, StateMachine, Status, Step, SyncPhase, SyncScope,

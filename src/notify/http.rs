@@ -8,6 +8,7 @@ use serde_json::json;
 use url::Url;
 
 use crate::engine::alert::{Severity, WebhookFormat};
+use crate::engine::is_loopback_host;
 use crate::notify::{AlertMessage, DeliveryError, WebhookChannel};
 
 /// Maximum size of an ntfy message, in bytes; a longer one becomes an attachment.
@@ -100,15 +101,9 @@ fn parse_address(url: &SecretString) -> Result<Url, DeliveryError> {
         DeliveryError::new(format!("the address {reason}: correct the credential that holds it"))
     };
     let url = Url::parse(url.expose_secret()).map_err(|_error| invalid("is not a URL"))?;
-    let is_loopback = match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
     match url.scheme() {
         "https" => Ok(url),
-        "http" if is_loopback => Ok(url),
+        "http" if url.host_str().is_some_and(is_loopback_host) => Ok(url),
         _ => Err(invalid("does not begin with https://")),
     }
 }

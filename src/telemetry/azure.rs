@@ -6,11 +6,11 @@
 use std::collections::VecDeque;
 
 use serde_json::{Map, Value as Json, json};
-use url::{Host, Url};
+use url::Url;
 
 use crate::engine::health::HealthCheckReport;
-use crate::engine::sanitize_line;
 use crate::engine::watch::HealthLevel;
+use crate::engine::{is_loopback_host, sanitize_line};
 use crate::telemetry::{DeliveryStatus, MetricsSnapshot};
 
 /// Endpoint for connection strings that contain none.
@@ -84,17 +84,8 @@ impl AzureConnection {
 
 /// True for https, and for plain http to this machine only.
 fn is_secure(url: &Url) -> bool {
-    url.scheme() == "https" || (url.scheme() == "http" && is_loopback(url))
-}
-
-/// True if the host of the URL is this machine.
-pub(super) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
+    url.scheme() == "https"
+        || (url.scheme() == "http" && url.host_str().is_some_and(is_loopback_host))
 }
 
 impl AzureExporter {

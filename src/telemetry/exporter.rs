@@ -21,8 +21,8 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 use url::Url;
 
+use crate::engine::is_loopback_host;
 use crate::retry::{BackoffConfig, RetryPolicy, Retryable};
-use crate::telemetry::azure::is_loopback;
 use crate::telemetry::{Span, TelemetryResource, otlp};
 
 /// Maximum length of the queue, in spans and metric exports together, and in bytes of metrics.
@@ -317,7 +317,11 @@ impl ExportWorker {
     async fn send(&mut self, url: &Url, headers: &ExportHeaders, json: Vec<u8>) -> DeliveryStatus {
         let json = bytes::Bytes::from(json);
         let policy = RetryPolicy::new("telemetry", self.backoff);
-        let client = if is_loopback(url) { &self.local_client } else { &self.remote_client };
+        let client = if url.host_str().is_some_and(is_loopback_host) {
+            &self.local_client
+        } else {
+            &self.remote_client
+        };
         let delivery = policy.run(async || post_once(client, url, headers, json.clone()).await);
         let host = url.host_str().unwrap_or_default();
         match delivery.await {

@@ -1,8 +1,9 @@
 //! Authorization of requests: by the token, or, if none is configured, by a loopback `Host`.
 
 use std::fmt;
-use std::net::IpAddr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hyper::header::{self, HeaderMap};
 use hyper::http::uri::Authority;
 use hyper::{Uri, Version};
@@ -10,8 +11,7 @@ use percent_encoding::percent_decode_str;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use crate::engine::is_loopback_host;
 
 /// Secret that authorizes requests.
 ///
@@ -124,13 +124,7 @@ fn check_host(version: Version, target: &Uri, headers: &HeaderMap) -> Result<(),
 
 /// True for localhost and loopback addresses with any port, because a tunnel may use another one.
 fn is_loopback(authority: &Authority) -> bool {
-    let host = percent_decode_str(authority.host()).decode_utf8_lossy().to_ascii_lowercase();
-    let host = host.strip_suffix('.').unwrap_or(&host);
-    let unbracketed =
-        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    host == "localhost"
-        || host.ends_with(".localhost")
-        || unbracketed.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+    is_loopback_host(&percent_decode_str(authority.host()).decode_utf8_lossy())
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use secrecy::ExposeSecret as _;
-use url::{Host, Origin};
+use url::Origin;
 
-use crate::engine::{Cause, Failure};
+use crate::engine::{Cause, Failure, is_loopback_host};
 use crate::source::http::RequestLimits;
 use crate::source::http::proxies::Proxy;
 
@@ -239,12 +239,7 @@ fn is_plain_http(origin: &Origin) -> bool {
 }
 
 fn is_loopback(origin: &Origin) -> bool {
-    match origin {
-        Origin::Tuple(_, Host::Ipv4(address), _) => address.is_loopback(),
-        Origin::Tuple(_, Host::Ipv6(address), _) => address.is_loopback(),
-        Origin::Tuple(_, Host::Domain(name), _) => name == "localhost",
-        Origin::Opaque(_) => false,
-    }
+    matches!(origin, Origin::Tuple(_, host, _) if is_loopback_host(&host.to_string()))
 }
 
 /// DNS resolver of the system with our own error type, which distinguishes a failed lookup from a
