@@ -15,6 +15,7 @@ mod real;
 mod retrying;
 mod shared_use;
 mod usage;
+mod versioned_file;
 
 use std::fmt::Debug;
 use std::io;
@@ -32,6 +33,7 @@ pub use self::real::RealDisk;
 pub use self::retrying::RetryingDisk;
 pub use self::shared_use::SharedUseLock;
 pub use self::usage::{FsUsage, fs_usage};
+pub use self::versioned_file::{JsonLayout, QuarantinedFile, VersionedFile};
 
 /// Filesystem operations that the archive and the state file need. Every call blocks.
 ///

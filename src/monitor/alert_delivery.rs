@@ -9,14 +9,14 @@ use secrecy::SecretString;
 
 use crate::config::{AlertSettings, CredentialRef, EnvVars, UrlOrSecret};
 use crate::disk::{
-    Disk, Durability, FileLock, LockFileError, RealDisk, ensure_folder, storage_failure,
+    Disk, Durability, FileLock, LockFileError, LockedFile, RealDisk, VersionedFile, ensure_folder,
+    storage_failure,
 };
 use crate::engine::alert::{
     AlertCondition, AlertStore, MessagePayload, Notification, Observation, Outbox, QueuedMessage,
 };
 use crate::engine::{Failure, Timestamp};
-use crate::monitor::health_files::ALERTS_SCHEMA;
-use crate::monitor::versioned_file::VersionedFile;
+use crate::monitor::health_files::{ALERTS_SCHEMA, change, monitor_file};
 use crate::notify::{AlertMessage, Channel, DeliveryError, WebhookChannel, journal};
 
 /// Name of the outbox file, in the state folder.
@@ -92,7 +92,7 @@ impl AlertDelivery {
             .iter()
             .filter(|notification| notification.alert.max_severity >= self.alert_config.severity)
             .collect();
-        self.outbox_file().change(Durability::Durable, |outbox| {
+        change(&self.outbox_file(), Durability::Durable, |outbox| {
             outbox.retain_configured(&channels, &self.sources);
             for notification in &selected {
                 let accepts = |channel: &&String| {
@@ -178,10 +178,8 @@ impl AlertDelivery {
     }
 
     pub(super) fn outbox_file(&self) -> VersionedFile<Outbox> {
-        VersionedFile::with_disk(
-            Arc::clone(&self.disk),
-            &self.state_dir,
-            OUTBOX_FILE,
+        monitor_file(
+            LockedFile::with_disk(Arc::clone(&self.disk), self.state_dir.join(OUTBOX_FILE)),
             ALERTS_SCHEMA,
         )
     }
@@ -207,7 +205,7 @@ impl AlertDelivery {
         if outbox.read()?.is_none() {
             return Ok(BTreeMap::new());
         }
-        outbox.change(Durability::Visible, |outbox| {
+        change(&outbox, Durability::Visible, |outbox| {
             outbox.retain_configured(&self.channel_names(), &self.sources);
             outbox.drop_expired(self.alert_config.expire_after, now);
             Ok(outbox.due_messages(now))
@@ -234,7 +232,7 @@ impl AlertDelivery {
         outcome: &Result<(), DeliveryError>,
         now: Timestamp,
     ) -> Result<(), Failure> {
-        self.outbox_file().change(Durability::Durable, |outbox| {
+        change(&self.outbox_file(), Durability::Durable, |outbox| {
             match outcome {
                 Ok(()) => outbox.on_delivered(channel, messages, now),
                 Err(error) => outbox.on_failed(channel, &error.to_string(), now),

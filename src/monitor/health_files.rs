@@ -3,14 +3,15 @@
 
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
-use crate::disk::Durability;
+use crate::disk::{Durability, JsonLayout, LockedFile, QuarantinedFile, VersionedFile};
 use crate::engine::alert::{AlertStore, Notification, Observation};
 use crate::engine::degradation::{DegradationHistory, ProviderHealth};
 use crate::engine::health::{HealthCheckReport, HostMetrics};
 use crate::engine::{Failure, Timestamp};
-use crate::monitor::versioned_file::VersionedFile;
 
 /// Name of the file with the last report, in the state folder.
 pub const HEALTH_FILE: &str = "health.json";
@@ -51,9 +52,9 @@ impl HealthFiles {
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
         Self {
-            health: VersionedFile::new(state_dir, HEALTH_FILE, SCHEMA),
-            alerts: VersionedFile::new(state_dir, ALERTS_FILE, ALERTS_SCHEMA),
-            degradation: VersionedFile::new(state_dir, DEGRADATION_FILE, SCHEMA),
+            health: monitor_file(LockedFile::new(state_dir.join(HEALTH_FILE)), SCHEMA),
+            alerts: monitor_file(LockedFile::new(state_dir.join(ALERTS_FILE)), ALERTS_SCHEMA),
+            degradation: monitor_file(LockedFile::new(state_dir.join(DEGRADATION_FILE)), SCHEMA),
         }
     }
 
@@ -68,12 +69,12 @@ impl HealthFiles {
         system: Option<HostMetrics>,
         now: Timestamp,
     ) -> Result<(), Failure> {
-        self.degradation.change(Durability::Visible, |history| {
+        change(&self.degradation, Durability::Visible, |history| {
             history.record(&providers, now);
             Ok(())
         })?;
         let health = HealthRecord { report: Some(report), providers, system };
-        self.health.change(Durability::Visible, |content| {
+        change(&self.health, Durability::Visible, |content| {
             *content = health;
             Ok(())
         })
@@ -90,11 +91,39 @@ impl HealthFiles {
         enqueue: impl FnOnce(&[Notification]) -> Result<(), Failure>,
         now: Timestamp,
     ) -> Result<Vec<Notification>, Failure> {
-        self.alerts.change(Durability::Durable, |alerts| {
+        change(&self.alerts, Durability::Durable, |alerts| {
             let notifications = alerts.evaluate(observation, now);
             // A duplicate notification after a power cut is better than a lost one.
             enqueue(&notifications)?;
             Ok(notifications)
         })
     }
+}
+
+/// Uses a file that the monitor writes as a single line.
+pub(super) fn monitor_file<C>(file: LockedFile, schema: u64) -> VersionedFile<C>
+where
+    C: Default + DeserializeOwned + Serialize,
+{
+    VersionedFile::new(file, schema, JsonLayout::SingleLine)
+}
+
+/// Changes a file, and logs if it was unreadable and is quarantined.
+///
+/// # Errors
+/// A storage failure, or that of `change`.
+pub(super) fn change<C, T>(
+    file: &VersionedFile<C>,
+    durability: Durability,
+    change: impl FnOnce(&mut C) -> Result<T, Failure>,
+) -> Result<T, Failure>
+where
+    C: Default + DeserializeOwned + Serialize,
+{
+    let (result, quarantined) = file.update(durability, change)?;
+    if let Some(QuarantinedFile { path: quarantine_path, reason }) = quarantined {
+        let (path, quarantine_path) = (file.path().display(), quarantine_path.display());
+        warn!(%path, %quarantine_path, reason, "unreadable file quarantined, starting with an empty one");
+    }
+    Ok(result)
 }

@@ -19,7 +19,6 @@ mod health_files;
 mod monitor_file;
 mod status_collector;
 mod trends;
-mod versioned_file;
 
 pub use self::alert_delivery::{AlertDelivery, DeliveryAttempt, OUTBOX_FILE, host_name};
 pub use self::alert_dispatcher::AlertDispatcher;
@@ -41,7 +40,6 @@ pub use self::trends::{
     TREND_SERIES_MAX, TREND_STEP, TREND_STEPS_PER_DAY, TRENDS_FILE, TrendSamples, TrendSeries,
     TrendsFile, add_samples,
 };
-pub use self::versioned_file::VersionedFile;
 
 #[cfg(test)]
 mod tests;

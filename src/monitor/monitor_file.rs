@@ -5,17 +5,15 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{Durability, LockedFile, PreviousContent};
+use crate::disk::{Durability, JsonLayout, LockedFile, VersionedFile};
 use crate::engine::watch::{Finding, HealthLevel, installed_unit};
-use crate::engine::{Failure, Timestamp, sanitize_line};
+use crate::engine::{Failure, Timestamp};
 use crate::monitor::cycle::UnitEvaluation;
+use crate::monitor::health_files::SCHEMA;
 use crate::state::serde_with;
 
 /// File name, in the state folder.
 pub const MONITOR_FILE: &str = "monitor.json";
-
-/// Schema version that is read and written.
-const SCHEMA: u32 = 1;
 
 /// Maximum number of restarts kept: the last days of a week with many restarts.
 const RESTARTS_MAX: usize = 100;
@@ -24,9 +22,8 @@ const RESTARTS_MAX: usize = 100;
 const COUNTS_PER_UNIT_MAX: usize = 30;
 
 /// Content of the file.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct MonitorRecord {
-    pub schema: u32,
     /// Time of the last cycle; null before the first.
     #[serde(with = "serde_with::optional_timestamp")]
     #[serde(rename = "looked_at")]
@@ -88,22 +85,7 @@ pub struct RestartCountSample {
 
 /// Access to the file; changes exclude those of other processes.
 #[derive(Debug)]
-pub struct MonitorFile {
-    file: LockedFile,
-}
-
-impl Default for MonitorRecord {
-    fn default() -> Self {
-        Self {
-            schema: SCHEMA,
-            checked_at: None,
-            level: None,
-            findings: Vec::new(),
-            restarts: Vec::new(),
-            restart_counts: Vec::new(),
-        }
-    }
-}
+pub struct MonitorFile(VersionedFile<MonitorRecord>);
 
 impl MonitorRecord {
     /// Records the findings of a cycle.
@@ -158,7 +140,8 @@ impl MonitorFile {
     /// Uses the file in a state folder of this machine.
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
-        Self { file: LockedFile::new(state_dir.join(MONITOR_FILE)) }
+        let file = LockedFile::new(state_dir.join(MONITOR_FILE));
+        Self(VersionedFile::new(file, SCHEMA, JsonLayout::Indented))
     }
 
     /// Reads the record and changes nothing. An unusable file reads as an empty record.
@@ -166,7 +149,7 @@ impl MonitorFile {
     /// # Errors
     /// A storage failure.
     pub fn read_or_default(&self) -> Result<MonitorRecord, Failure> {
-        Ok(self.file.read(parse)?.and_then(Result::ok).unwrap_or_default())
+        Ok(self.0.read()?.and_then(Result::ok).unwrap_or_default())
     }
 
     /// Changes the record. An unusable file is quarantined, and a new one is written.
@@ -174,34 +157,12 @@ impl MonitorFile {
     /// # Errors
     /// A storage failure.
     pub(super) fn change(&self, change: impl FnOnce(&mut MonitorRecord)) -> Result<(), Failure> {
-        self.file.update(Durability::Visible, parse, |previous| {
-            let mut record = match previous {
-                PreviousContent::Valid(record) => record,
-                PreviousContent::Absent | PreviousContent::Quarantined { .. } => {
-                    MonitorRecord::default()
-                }
-            };
-            change(&mut record);
-            (Some(serialize(&record)), ())
-        })
+        self.0.update(Durability::Visible, |record| {
+            change(record);
+            Ok(())
+        })?;
+        Ok(())
     }
-}
-
-fn parse(bytes: &[u8]) -> Result<MonitorRecord, String> {
-    let record: MonitorRecord =
-        serde_json::from_slice(bytes).map_err(|error| sanitize_line(&error.to_string()))?;
-    if record.schema > SCHEMA {
-        let schema = record.schema;
-        return Err(format!("a newer cynosure wrote it: schema {schema}, this one knows {SCHEMA}"));
-    }
-    Ok(record)
-}
-
-fn serialize(record: &MonitorRecord) -> Vec<u8> {
-    // Serialization cannot fail: all keys are strings, and there are no floats.
-    let mut json = serde_json::to_vec_pretty(record).unwrap_or_default();
-    json.push(b'\n');
-    json
 }
 
 fn keep_last<T>(list: &mut Vec<T>, count_max: usize) {

@@ -8,10 +8,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::*;
-use crate::disk::Durability;
+use crate::disk::{Durability, LockedFile};
 use crate::engine::alert::{AlertStore, Outbox};
 use crate::engine::degradation::DegradationHistory;
-use crate::monitor::health_files::{ALERTS_SCHEMA, SCHEMA};
+use crate::monitor::health_files::{ALERTS_SCHEMA, SCHEMA, monitor_file};
 
 #[path = "../../tests/fixtures/frozen_format.rs"]
 #[expect(clippy::duplicate_mod, reason = "the tests of each layer have it to themselves")]
@@ -33,11 +33,11 @@ fn rewrite<C: Default + DeserializeOwned + Serialize>(
 ) -> Vec<u8> {
     let home = tempfile::tempdir().unwrap();
     fs_err::copy(frozen.join(name), home.path().join(name)).unwrap();
-    let file = VersionedFile::<C>::new(home.path(), name, schema);
+    let file = monitor_file::<C>(LockedFile::new(home.path().join(name)), schema);
 
-    let read = file.change(Durability::Visible, |content| Ok(is_complete(content)));
+    let update = file.update(Durability::Visible, |content| Ok(is_complete(content)));
 
-    assert!(read.unwrap(), "{name}");
+    assert_eq!(update.unwrap(), (true, None), "{name}");
     fs_err::read(home.path().join(name)).unwrap()
 }
 

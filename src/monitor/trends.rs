@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::Durability;
+use crate::disk::{Durability, LockedFile, VersionedFile};
 use crate::engine::time_series::{Aggregation, TimeSeries};
 use crate::engine::{Failure, Timestamp};
-use crate::monitor::health_files::SCHEMA;
-use crate::monitor::versioned_file::VersionedFile;
+use crate::monitor::health_files::{SCHEMA, change, monitor_file};
 
 /// File name, in the state folder.
 pub const TRENDS_FILE: &str = "trends.json";
@@ -52,7 +51,7 @@ impl TrendsFile {
     /// Uses the file in a state folder of this machine.
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
-        Self { file: VersionedFile::new(state_dir, TRENDS_FILE, SCHEMA) }
+        Self { file: monitor_file(LockedFile::new(state_dir.join(TRENDS_FILE)), SCHEMA) }
     }
 
     /// Reads the series, which are empty if there is no file yet.
@@ -69,7 +68,7 @@ impl TrendsFile {
     /// A storage failure.
     pub fn record(&self, samples: &TrendSamples, now: Timestamp) -> Result<(), Failure> {
         let new_series = || TimeSeries::new(TREND_STEP, TREND_STEPS_PER_DAY);
-        self.file.change(Durability::Visible, |series| {
+        change(&self.file, Durability::Visible, |series| {
             add_samples(&mut series.rates, &samples.rates, new_series, now);
             add_samples(&mut series.rate_limits, &samples.rate_limits, new_series, now);
             Ok(())

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{Disk, Durability, LockedFile, PreviousContent};
+use crate::disk::{Disk, Durability, JsonLayout, LockedFile, QuarantinedFile, VersionedFile};
+use crate::engine::Failure;
 use crate::engine::breaker::PersistedBreaker;
-use crate::engine::{Failure, sanitize_line};
 
 /// Name of the file in the state folder.
 const BREAKERS_FILE: &str = "breakers.json";
@@ -22,38 +22,33 @@ pub type BreakerStates = BTreeMap<String, PersistedBreaker>;
 
 /// File of the circuit breakers, changed under a lock that processes share.
 #[derive(Debug)]
-pub struct BreakersFile {
-    file: LockedFile,
-}
+pub struct BreakersFile(VersionedFile<BreakersFileContent>);
 
-#[derive(Deserialize, Serialize)]
+#[derive(Default, Deserialize, Serialize)]
 struct BreakersFileContent {
-    schema: u64,
     breakers: BreakerStates,
-}
-
-/// Header of the file: the one key that every version has.
-#[derive(Deserialize)]
-struct BreakersFileHeader {
-    schema: u64,
 }
 
 impl BreakersFile {
     /// Returns the file in a state folder of this machine.
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
-        Self { file: LockedFile::new(state_dir.join(BREAKERS_FILE)) }
+        Self::with_file(LockedFile::new(state_dir.join(BREAKERS_FILE)))
     }
 
     /// Returns the file on a simulated disk, which no other process sees.
     #[must_use]
     pub fn without_lock(disk: Arc<dyn Disk>, state_dir: &Path) -> Self {
-        Self { file: LockedFile::without_lock(disk, state_dir.join(BREAKERS_FILE)) }
+        Self::with_file(LockedFile::without_lock(disk, state_dir.join(BREAKERS_FILE)))
+    }
+
+    fn with_file(file: LockedFile) -> Self {
+        Self(VersionedFile::new(file, SCHEMA, JsonLayout::Indented))
     }
 
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.file.path()
+        self.0.path()
     }
 
     /// Reads the file and changes nothing; `Ok(Err(reason))` if its content cannot be read.
@@ -61,7 +56,11 @@ impl BreakersFile {
     /// # Errors
     /// A storage failure.
     pub fn read(&self) -> Result<Result<BreakerStates, String>, Failure> {
-        Ok(self.file.read(parse)?.unwrap_or_else(|| Ok(BreakerStates::new())))
+        Ok(self
+            .0
+            .read()?
+            .unwrap_or_else(|| Ok(BreakersFileContent::default()))
+            .map(|content| content.breakers))
     }
 
     /// Changes the file under its lock. Returns the result of `change`, and a note for the operator
@@ -73,41 +72,17 @@ impl BreakersFile {
         &self,
         change: impl FnOnce(&mut BreakerStates) -> T,
     ) -> Result<(T, Option<String>), Failure> {
-        self.file.update(Durability::Durable, parse, |previous| {
-            let (mut states, note) = match previous {
-                PreviousContent::Absent => (BreakerStates::new(), None),
-                PreviousContent::Valid(states) => (states, None),
-                PreviousContent::Quarantined { quarantine_path, reason } => {
-                    let note = format!(
-                        "{} cannot be read ({reason}) and is kept as {}; every circuit breaker starts closed",
-                        self.path().display(),
-                        quarantine_path.display()
-                    );
-                    (BreakerStates::new(), Some(note))
-                }
-            };
-            let result = change(&mut states);
-            (Some(to_json(states)), (result, note))
-        })
+        let change = |content: &mut BreakersFileContent| Ok(change(&mut content.breakers));
+        let (result, quarantined) = self.0.update(Durability::Durable, change)?;
+        let note = quarantined.map(|QuarantinedFile { path, reason }| {
+            format!(
+                "{} cannot be read ({reason}) and is kept as {}; every circuit breaker starts closed",
+                self.path().display(),
+                path.display()
+            )
+        });
+        Ok((result, note))
     }
-}
-
-fn parse(bytes: &[u8]) -> Result<BreakerStates, String> {
-    let to_reason = |error: serde_json::Error| sanitize_line(&error.to_string());
-    let BreakersFileHeader { schema } = serde_json::from_slice(bytes).map_err(to_reason)?;
-    if schema > SCHEMA {
-        return Err(format!("a newer cynosure wrote it: schema {schema}, this one knows {SCHEMA}"));
-    }
-    let BreakersFileContent { breakers, .. } = serde_json::from_slice(bytes).map_err(to_reason)?;
-    Ok(breakers)
-}
-
-fn to_json(breakers: BreakerStates) -> Vec<u8> {
-    // Serialization cannot fail: all keys are strings, and there are no fractions.
-    let content = BreakersFileContent { schema: SCHEMA, breakers };
-    let mut json = serde_json::to_vec_pretty(&content).unwrap_or_default();
-    json.push(b'\n');
-    json
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{Durability, LockedFile, PreviousContent};
-use crate::engine::{Failure, RestartBudget, RestartPermit, Timestamp, sanitize_line};
+use crate::disk::{Durability, JsonLayout, LockedFile, VersionedFile};
+use crate::engine::{Failure, RestartBudget, RestartPermit, Timestamp};
 
 /// File name, in the state folder.
 pub const RESTARTS_FILE: &str = "restarts.json";
@@ -17,27 +17,19 @@ const SCHEMA: u64 = 1;
 
 /// Access to the file; changes exclude those of other processes.
 #[derive(Debug)]
-pub struct RestartBudgetFile {
-    file: LockedFile,
-}
+pub struct RestartBudgetFile(VersionedFile<RestartsFileContent>);
 
-#[derive(Deserialize, Serialize)]
+#[derive(Default, Deserialize, Serialize)]
 struct RestartsFileContent {
-    schema: u64,
     restarts: BTreeMap<String, RestartBudget>,
-}
-
-/// Header of the file: the one key that every version has.
-#[derive(Deserialize)]
-struct RestartsFileHeader {
-    schema: u64,
 }
 
 impl RestartBudgetFile {
     /// Uses the file in a state folder of this machine.
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
-        Self { file: LockedFile::new(state_dir.join(RESTARTS_FILE)) }
+        let file = LockedFile::new(state_dir.join(RESTARTS_FILE));
+        Self(VersionedFile::new(file, SCHEMA, JsonLayout::Indented))
     }
 
     /// Counts one more restart of `name`, a source or a unit, and returns when it may happen. An
@@ -51,20 +43,16 @@ impl RestartBudgetFile {
         last_progress: Timestamp,
         now: Timestamp,
     ) -> Result<RestartPermit, Failure> {
-        self.file.update(Durability::Durable, parse, |previous| {
-            let mut budgets = match previous {
-                PreviousContent::Valid(budgets) => budgets,
-                PreviousContent::Absent | PreviousContent::Quarantined { .. } => BTreeMap::new(),
-            };
-            let permit =
-                budgets.entry(name.to_owned()).or_default().request_restart(last_progress, now);
-            (Some(serialize(budgets)), permit)
-        })
+        let (permit, _quarantined) = self.0.update(Durability::Durable, |content| {
+            let budget = content.restarts.entry(name.to_owned()).or_default();
+            Ok(budget.request_restart(last_progress, now))
+        })?;
+        Ok(permit)
     }
 
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.file.path()
+        self.0.path()
     }
 
     /// Reads the counts and changes nothing; `Ok(Err(reason))` if the file is unreadable.
@@ -72,7 +60,11 @@ impl RestartBudgetFile {
     /// # Errors
     /// A storage failure.
     pub fn read(&self) -> Result<Result<BTreeMap<String, RestartBudget>, String>, Failure> {
-        Ok(self.file.read(parse)?.unwrap_or_else(|| Ok(BTreeMap::new())))
+        Ok(self
+            .0
+            .read()?
+            .unwrap_or_else(|| Ok(RestartsFileContent::default()))
+            .map(|content| content.restarts))
     }
 
     /// Reads the counts and changes nothing; empty without a readable file. An unreadable file is
@@ -83,24 +75,6 @@ impl RestartBudgetFile {
     pub fn read_or_default(&self) -> Result<BTreeMap<String, RestartBudget>, Failure> {
         Ok(self.read()?.unwrap_or_default())
     }
-}
-
-fn parse(bytes: &[u8]) -> Result<BTreeMap<String, RestartBudget>, String> {
-    let to_reason = |error: serde_json::Error| sanitize_line(&error.to_string());
-    let RestartsFileHeader { schema } = serde_json::from_slice(bytes).map_err(to_reason)?;
-    if schema > SCHEMA {
-        return Err(format!("a newer cynosure wrote it: schema {schema}, this one knows {SCHEMA}"));
-    }
-    let RestartsFileContent { restarts, .. } = serde_json::from_slice(bytes).map_err(to_reason)?;
-    Ok(restarts)
-}
-
-fn serialize(restarts: BTreeMap<String, RestartBudget>) -> Vec<u8> {
-    // Serialization cannot fail: all keys are strings, and there are no floats.
-    let content = RestartsFileContent { schema: SCHEMA, restarts };
-    let mut json = serde_json::to_vec_pretty(&content).unwrap_or_default();
-    json.push(b'\n');
-    json
 }
 
 #[cfg(test)]
@@ -120,11 +94,17 @@ mod tests {
     #[test]
     fn restarts_of_the_first_format_are_preserved() {
         let json = include_bytes!("../../tests/fixtures/state-1/restarts.json");
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join(RESTARTS_FILE);
+        fs_err::write(&path, json).unwrap();
+        let RestartBudgetFile(file) = RestartBudgetFile::new(home.path());
 
-        let restarts = parse(json).unwrap();
+        let count = |content: &mut RestartsFileContent| {
+            Ok(content.restarts["cynosure.service"].consecutive_restarts)
+        };
+        assert_eq!(file.update(Durability::Durable, count).unwrap(), (3, None));
 
-        assert_eq!(restarts["cynosure.service"].consecutive_restarts, 3);
-        fixture::assert_format_kept(json, &serialize(restarts), ADDED_KEYS);
+        fixture::assert_format_kept(json, &fs_err::read(path).unwrap(), ADDED_KEYS);
     }
 
     #[test]
