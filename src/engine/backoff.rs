@@ -82,6 +82,12 @@ impl Backoff {
     }
 }
 
+/// Returns `base × 2^doublings`, at most `max`.
+#[must_use]
+pub fn doubled_delay(base: Duration, doublings: u32, max: Duration) -> Duration {
+    base.saturating_mul(2_u32.saturating_pow(doublings)).min(max)
+}
+
 /// Returns a Retry-After plus margin and jitter, so that the retry is not early.
 #[must_use]
 pub(super) fn retry_after_with_margin(retry_after: Duration, sample: RandomSample) -> Duration {
@@ -109,6 +115,14 @@ mod tests {
     use super::*;
 
     const MEDIAN_SAMPLE: RandomSample = RandomSample(u32::MAX / 2 + 1);
+
+    #[test]
+    fn a_doubled_delay_stops_at_its_maximum() {
+        let delay = |doublings| {
+            doubled_delay(Duration::from_secs(10), doublings, Duration::from_secs(300)).as_secs()
+        };
+        assert_eq!([0, 1, 4, 5, 40, u32::MAX].map(delay), [10, 20, 160, 300, 300, 300]);
+    }
 
     #[test]
     fn delays_double_up_to_the_cap() {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::engine::backoff::doubled_delay;
 use crate::engine::{
     Cause, ErrorAction, ErrorCategory, Failure, RandomSample, RequestScope, Timestamp,
 };
@@ -122,8 +123,7 @@ impl ItemRetryPolicy {
     /// Returns the delay with this number (from 1), each twice as long as the one before, with
     /// jitter over its upper half; never below the Retry-After.
     fn backoff_delay(&self, number: u32, failure: &Failure, sample: RandomSample) -> Duration {
-        let doubled = self.retry_delay.saturating_mul(2_u32.saturating_pow(number - 1));
-        let capped = doubled.min(self.max_retry_delay);
+        let capped = doubled_delay(self.retry_delay, number - 1, self.max_retry_delay);
         capped.mul_f64(0.5 + sample.fraction() / 2.0).max(failure.retry_after.unwrap_or_default())
     }
 }
@@ -149,9 +149,8 @@ impl RecheckPolicy {
     fn delay(&self, cause: Cause, earlier_quarantines: u32) -> Duration {
         match cause.category() {
             ErrorCategory::Permanent => {
-                let doubled =
-                    self.interval.saturating_mul(2_u32.saturating_pow(earlier_quarantines));
-                doubled.min(self.max_interval.max(self.interval))
+                let max = self.max_interval.max(self.interval);
+                doubled_delay(self.interval, earlier_quarantines, max)
             }
             ErrorCategory::Temporary
             | ErrorCategory::Authentication

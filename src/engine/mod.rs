@@ -38,7 +38,7 @@ pub mod time_series;
 mod timestamp;
 pub mod watch;
 
-pub use self::backoff::{Backoff, RETRY_AFTER_JITTER, RETRY_AFTER_MARGIN};
+pub use self::backoff::{Backoff, RETRY_AFTER_JITTER, RETRY_AFTER_MARGIN, doubled_delay};
 pub use self::classification::{Classification, MatchedRule, classify_response};
 pub use self::classify::{BodyHint, BuiltinRule, ResponseFacts};
 pub use self::clock_step::{ClockReading, ClockStep};

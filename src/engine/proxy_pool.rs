@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::engine::Timestamp;
+use crate::engine::backoff::doubled_delay;
 
 /// Weight of the newest latency in the average: about the last ten requests count.
 const LATENCY_WEIGHT: f64 = 0.2;
@@ -211,8 +212,8 @@ impl ProxyPool {
 
     /// Returns the cooldown of a proxy that dies now.
     fn next_cooldown(&self, index: ProxyIndex) -> Duration {
-        let factor = 2_u32.saturating_pow(self.proxies[index.0].consecutive_deaths);
-        self.policy.cooldown.saturating_mul(factor).min(self.policy.max_cooldown)
+        let doublings = self.proxies[index.0].consecutive_deaths;
+        doubled_delay(self.policy.cooldown, doublings, self.policy.max_cooldown)
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Timestamp;
+use crate::engine::backoff::doubled_delay;
 
 /// Delay after the first restart: the time in which a server or a disk can recover.
 const RESTART_DELAY_INITIAL: Duration = Duration::from_secs(10);
@@ -81,8 +82,8 @@ impl RestartBudget {
 
 /// Returns the delay after this many consecutive restarts.
 fn restart_delay(consecutive_restarts: u32) -> Duration {
-    let doublings = consecutive_restarts.saturating_sub(1).min(10);
-    RESTART_DELAY_INITIAL.saturating_mul(1 << doublings).min(RESTART_DELAY_MAX)
+    let doublings = consecutive_restarts.saturating_sub(1);
+    doubled_delay(RESTART_DELAY_INITIAL, doublings, RESTART_DELAY_MAX)
 }
 
 #[cfg(test)]

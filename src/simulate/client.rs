@@ -10,7 +10,7 @@ use crate::engine::breaker::{self, Breaker, BreakerPermit, BreakerPolicy, CallSu
 use crate::engine::rate_limit::{
     self, HeaderNames, RateLimitResponse, RateLimiter, RequestToken, SendDecision,
 };
-use crate::engine::{Cause, Failure, RandomSample, Timestamp};
+use crate::engine::{Cause, Failure, RandomSample, Timestamp, doubled_delay};
 use crate::simulate::{
     CompetingClient, LimitDecision, SendStrategy, ServerLimiter, Simulation, SimulationResult,
     SimulationSample,
@@ -316,9 +316,9 @@ impl<'a> SimulatedClient<'a> {
             (
                 rate_limit::ResponseOutcome::Throttled,
                 SendStrategy::Backoff { initial_delay, max_delay },
-            ) => (*initial_delay * (1 << doublings)).min(*max_delay).mul_f64(self.rng.f64()),
+            ) => doubled_delay(*initial_delay, doublings, *max_delay).mul_f64(self.rng.f64()),
             (rate_limit::ResponseOutcome::Failed, _) => {
-                (FAILURE_DELAY * (1 << doublings)).min(FAILURE_DELAY_MAX)
+                doubled_delay(FAILURE_DELAY, doublings, FAILURE_DELAY_MAX)
             }
         }
     }

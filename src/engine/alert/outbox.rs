@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::alert::{AlertCondition, AlertKey, Notification, Severity};
+use crate::engine::backoff::doubled_delay;
 use crate::engine::{Timestamp, sanitize_line};
 
 /// Limit of the outbox, in bytes as written: half of the limit of a state file.
@@ -190,8 +191,7 @@ impl Outbox {
     /// Records a failed delivery and schedules the retry.
     pub fn on_failed(&mut self, channel: &str, error: &str, now: Timestamp) {
         let Some(state) = self.channels.get_mut(channel) else { return };
-        let doublings = state.consecutive_failures.min(16);
-        let delay = RETRY_DELAY_MIN.saturating_mul(1 << doublings).min(RETRY_DELAY_MAX);
+        let delay = doubled_delay(RETRY_DELAY_MIN, state.consecutive_failures, RETRY_DELAY_MAX);
         state.consecutive_failures = state.consecutive_failures.saturating_add(1);
         state.retry_at = Some(now.after(delay));
         state.last_error = Some(sanitize_line(error));

@@ -41,6 +41,7 @@ pub use self::window::{CallSubject, FailureRate};
 
 use self::history::{CLOSED_MANUALLY, OPENED_MANUALLY, RESET_MANUALLY};
 use self::window::{CallWindow, FailureStreak};
+use crate::engine::backoff::doubled_delay;
 use crate::engine::{Cause, Failure, Timestamp};
 
 /// Backward clock step that only prolongs the open period; a larger one ends it.
@@ -391,9 +392,8 @@ impl Breaker {
     }
 
     fn trip(&mut self, reason: String, now: Timestamp) -> BreakerTransition {
-        let doublings = 2_u32.saturating_pow(self.consecutive_opens);
-        let timeout = self.policy.recovery_timeout.saturating_mul(doublings);
-        let until = now.after(timeout.min(self.policy.max_open_duration()));
+        let (base, max) = (self.policy.recovery_timeout, self.policy.max_open_duration());
+        let until = now.after(doubled_delay(base, self.consecutive_opens, max));
         self.consecutive_opens = self.consecutive_opens.saturating_add(1);
         if let StateData::Closed { failure_streak, window } = &self.state {
             self.failed_items = window.failed_items();

@@ -36,7 +36,7 @@ mod window_usage;
 
 use std::time::Duration;
 
-use crate::engine::backoff::retry_after_with_margin;
+use crate::engine::backoff::{doubled_delay, retry_after_with_margin};
 use crate::engine::{RandomSample, Timestamp};
 
 use self::block::{BlockStatus, BlockTracker};
@@ -450,7 +450,7 @@ impl RateLimiter {
         let window_end = self.estimator.window_end(now).filter(|_| doublings == 0);
         let delay = self.backoff.next_delay(longest, now, sample);
         let until = match (self.policy.configured_block(), window_end) {
-            (Some(initial), _) => now.after(initial.saturating_mul(1 << doublings).min(longest)),
+            (Some(initial), _) => now.after(doubled_delay(initial, doublings, longest)),
             (None, Some(end)) => {
                 now.after(retry_after_with_margin(end.since(now).min(longest), sample))
             }
