@@ -21,6 +21,7 @@ pub mod health;
 mod heartbeat;
 mod ids;
 mod item_policy;
+mod listing;
 mod loopback;
 mod machine;
 mod mask;
@@ -59,6 +60,7 @@ pub use self::ids::{
     AccountId, BlobId, Cursor, DocumentId, ItemId, LedgerId, PageToken, SessionId,
 };
 pub use self::item_policy::{ItemDecision, ItemFailureCounts, ItemRetryPolicy, RecheckPolicy};
+pub use self::listing::ListedDocument;
 pub use self::loopback::is_loopback_host;
 pub use self::machine::{
     AfterWait, CredentialState, Effect, Event, LastError, LastRestart, MachineConfig, RestartCause,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::engine::{
-    BlobId, Cursor, DocumentId, Failure, ItemId, PageToken, RecheckPolicy, Timestamp,
+    Cursor, DocumentId, Failure, ItemId, ListedDocument, PageToken, RecheckPolicy, Timestamp,
 };
 use crate::ledger::Ledger;
 use crate::ledger::adopt::UNKNOWN_BLOB;
@@ -21,16 +21,6 @@ const SELECT_STORED_CONTENT: &str = "SELECT session, file, length, sha256 FROM
         (SELECT session, file, size, length, sha256 FROM documents
          WHERE blob = ?1 AND status = 1 LIMIT ?3)
     WHERE CASE WHEN ?2 IS NULL THEN size IS NULL ELSE length = ?2 END LIMIT 1";
-
-/// One document in a listing.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ListingEntry {
-    pub item: ItemId,
-    pub document: DocumentId,
-    pub blob: BlobId,
-    /// Exact size in bytes, if the server reports it.
-    pub size: Option<u64>,
-}
 
 /// Position of the listing after a page.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -63,7 +53,7 @@ impl Ledger {
     /// A ledger failure; also when no session is open or its listing is complete.
     pub fn record_page(
         &mut self,
-        entries: &[ListingEntry],
+        entries: &[ListedDocument],
         progress: &ListingProgress,
         now: Timestamp,
     ) -> Result<PageCounts, Failure> {
@@ -149,13 +139,13 @@ struct StoredContent {
 
 impl KnownDocument {
     /// True unless the blob or the size shows that an entry has other content.
-    fn has_same_content(&self, entry: &ListingEntry) -> bool {
+    fn has_same_content(&self, entry: &ListedDocument) -> bool {
         let sizes = self.size.zip(entry.size.map(to_sql_integer));
         self.blob == entry.blob.as_str() && sizes.is_none_or(|(known, listed)| known == listed)
     }
 
     /// True if the document was adopted without its blob, and an entry has the same size.
-    fn was_adopted_as(&self, entry: &ListingEntry) -> bool {
+    fn was_adopted_as(&self, entry: &ListedDocument) -> bool {
         self.status == DocumentStatus::Stored
             && self.blob == UNKNOWN_BLOB
             && self.size.is_some()
@@ -175,7 +165,7 @@ impl StoredContent {
 }
 
 impl PageRecorder<'_> {
-    fn record_entry(&mut self, entry: &ListingEntry) -> Result<(), LedgerError> {
+    fn record_entry(&mut self, entry: &ListedDocument) -> Result<(), LedgerError> {
         let Some(item) = find_item(self.connection, entry.item.as_str())? else {
             let item = self.add_item(&entry.item)?;
             return self.add_document(item, entry);
@@ -193,7 +183,7 @@ impl PageRecorder<'_> {
         }
     }
 
-    fn set_blob(&mut self, document: i64, entry: &ListingEntry) -> Result<(), LedgerError> {
+    fn set_blob(&mut self, document: i64, entry: &ListedDocument) -> Result<(), LedgerError> {
         let sql = "UPDATE documents SET blob = ?2, size = ?3 WHERE no = ?1";
         let size = entry.size.map(to_sql_integer);
         self.connection.prepare_cached(sql)?.execute(params![
@@ -214,7 +204,7 @@ impl PageRecorder<'_> {
         Ok(ItemRowId(self.connection.last_insert_rowid()))
     }
 
-    fn add_document(&mut self, item: ItemRowId, entry: &ListingEntry) -> Result<(), LedgerError> {
+    fn add_document(&mut self, item: ItemRowId, entry: &ListedDocument) -> Result<(), LedgerError> {
         self.counts.new_documents += 1;
         if let Some(content) = self.find_stored_content(entry)? {
             let mut insert = self.connection.prepare_cached(
@@ -253,7 +243,7 @@ impl PageRecorder<'_> {
         &mut self,
         item: ItemRowId,
         known: &KnownDocument,
-        entry: &ListingEntry,
+        entry: &ListedDocument,
     ) -> Result<(), LedgerError> {
         let was_stored = known.status == DocumentStatus::Stored;
         if was_stored {
@@ -305,7 +295,7 @@ impl PageRecorder<'_> {
     /// decides.
     fn find_stored_content(
         &self,
-        entry: &ListingEntry,
+        entry: &ListedDocument,
     ) -> Result<Option<StoredContent>, LedgerError> {
         let mut statement = self.connection.prepare_cached(SELECT_STORED_CONTENT)?;
         let size = entry.size.map(to_sql_integer);
@@ -320,7 +310,7 @@ impl PageRecorder<'_> {
     fn restore_superseded(
         &self,
         document: i64,
-        entry: &ListingEntry,
+        entry: &ListedDocument,
     ) -> Result<Option<StoredContent>, LedgerError> {
         let mut statement = self.connection.prepare_cached(
             "DELETE FROM superseded WHERE no =
@@ -357,7 +347,7 @@ impl PageRecorder<'_> {
         &mut self,
         item: ItemRowId,
         document: i64,
-        entry: &ListingEntry,
+        entry: &ListedDocument,
     ) -> Result<(), LedgerError> {
         let session_id: i64 = self.connection.query_row(
             "SELECT session FROM items WHERE no = ?1",

@@ -11,8 +11,8 @@ use rusqlite::{Connection, OpenFlags, Row};
 
 use super::*;
 use crate::engine::{
-    BlobId, Cause, DocumentId, Failure, ItemFailureCounts, ItemId, PageToken, RecheckPolicy,
-    SessionId, Timestamp,
+    BlobId, Cause, DocumentId, Failure, ItemFailureCounts, ItemId, ListedDocument, PageToken,
+    RecheckPolicy, SessionId, Timestamp,
 };
 
 /// Time that an item stays in quarantine, in milliseconds; a step takes about a tenth of it.
@@ -167,7 +167,7 @@ impl TestLedger {
         if self.open_session().is_listing_complete {
             return;
         }
-        let entries = entries.iter().map(|(item, document, blob, size)| ListingEntry {
+        let entries = entries.iter().map(|(item, document, blob, size)| ListedDocument {
             item: ItemId::new(format!("t{item}")),
             document: DocumentId::new(format!("m{document}")),
             blob: BlobId::new(format!("b{blob}")),
@@ -179,7 +179,7 @@ impl TestLedger {
         entries.retain(|entry| seen.insert((entry.item.clone(), entry.document.clone())));
         let next = ListingProgress::More(PageToken::new("next"));
         self.ledger.record_page(&entries, &next, self.now).unwrap();
-        for ListingEntry { item, document, blob, .. } in &entries {
+        for ListedDocument { item, document, blob, .. } in &entries {
             self.listed_blobs.insert((item.to_string(), document.to_string()), blob.clone());
         }
         let repeated = self.ledger.record_page(&entries, &next, self.now).unwrap();

@@ -15,7 +15,8 @@ pub use self::metrics_handle::MetricsHandle;
 pub use self::recorder::{ResponseRecord, ResponseRecorder};
 
 use crate::engine::{
-    AccountId, BlobId, Cursor, DocumentId, Failure, ItemId, PageToken, ThrottleStrikes, Timestamp,
+    AccountId, BlobId, Cursor, DocumentId, Failure, ListedDocument, PageToken, ThrottleStrikes,
+    Timestamp,
 };
 
 /// One account to extract.
@@ -108,16 +109,6 @@ pub enum NextPage {
         resume_from: PageToken,
         reason: String,
     },
-}
-
-/// Document in a listing. Several documents may belong to one item.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ListedDocument {
-    pub item: ItemId,
-    pub document: DocumentId,
-    pub blob: BlobId,
-    /// Exact size in bytes, if the server reports it.
-    pub size: Option<u64>,
 }
 
 /// Document to fetch.

@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use cynosure::engine::rate_limit::{RateLimitHeaders, ResponseOutcome};
 use cynosure::engine::{
-    AccountId, BlobId, Cause, Cursor, DocumentId, Failure, ItemId, PageToken, ThrottleStrikes,
-    Timestamp,
+    AccountId, BlobId, Cause, Cursor, DocumentId, Failure, ItemId, ListedDocument, PageToken,
+    ThrottleStrikes, Timestamp,
 };
 use cynosure::retry::RetryPolicy;
 use cynosure::source::http::{AttemptKind, AttemptTracker, RequestInfo, RequestLimiter};
 use cynosure::source::{
-    CredentialChange, DocumentRef, FetchOutcome, ListedDocument, Listing, NextPage, Page,
-    PollResult, Sink, Source,
+    CredentialChange, DocumentRef, FetchOutcome, Listing, NextPage, Page, PollResult, Sink, Source,
 };
 use sha2::{Digest, Sha256};
 

@@ -10,8 +10,8 @@ use super::due_items::SELECT_PENDING;
 use super::item_state::COUNT_BY_STATUS;
 use super::*;
 use crate::engine::{
-    BlobId, Cause, ClockStep, Cursor, DocumentId, Failure, ItemFailureCounts, ItemId, PageToken,
-    RecheckPolicy, SessionId, Timestamp,
+    BlobId, Cause, ClockStep, Cursor, DocumentId, Failure, ItemFailureCounts, ItemId,
+    ListedDocument, PageToken, RecheckPolicy, SessionId, Timestamp,
 };
 
 mod due;
@@ -51,12 +51,12 @@ fn begin_session(ledger: &mut Ledger, id: &str, kind: SessionKind, started: Time
 
 /// Parses entries: `"t/m"` is message `m` of thread `t`; its blob is `m` too, or the text after a
 /// `=`. Its size is 4, or the number after a `:`; `:` without a number means no size.
-fn listing_entries(names: &[&str]) -> Vec<ListingEntry> {
+fn listing_entries(names: &[&str]) -> Vec<ListedDocument> {
     let parse = |name: &&str| {
         let (item, document) = name.split_once('/').unwrap();
         let (document, size) = document.split_once(':').unwrap_or((document, "4"));
         let (document, blob) = document.split_once('=').unwrap_or((document, document));
-        ListingEntry {
+        ListedDocument {
             item: ItemId::new(item),
             document: DocumentId::new(document),
             blob: BlobId::new(blob),

@@ -7,8 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::engine::{BlobId, Cause, Cursor, DocumentId, Failure, ItemId};
-use crate::source::ListedDocument;
+use crate::engine::{BlobId, Cause, Cursor, DocumentId, Failure, ItemId, ListedDocument};
 use crate::source::jmap::JmapSource;
 use crate::source::jmap::api::{MethodCallError, call, call_limited, limits_for_objects};
 use crate::source::jmap::session::JmapSession;

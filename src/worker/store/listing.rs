@@ -2,7 +2,7 @@
 
 use super::{ListingNeeds, ListingState, RecordedPage, Store};
 use crate::engine::{Cause, Cursor, Failure, Session, SessionId, Timestamp};
-use crate::ledger::{ListingEntry, ListingKind, ListingProgress, NewSession, SessionKind};
+use crate::ledger::{ListingKind, ListingProgress, NewSession, SessionKind};
 use crate::source::{Listing, NextPage, Page};
 
 impl Store {
@@ -82,16 +82,6 @@ impl Store {
         page: &Page,
         now: Timestamp,
     ) -> Result<RecordedPage, Failure> {
-        let entries: Vec<ListingEntry> = page
-            .entries
-            .iter()
-            .map(|entry| ListingEntry {
-                item: entry.item.clone(),
-                document: entry.document.clone(),
-                blob: entry.blob.clone(),
-                size: entry.size,
-            })
-            .collect();
         let next = match &page.next {
             NextPage::More(page_token) => ListingProgress::More(page_token.clone()),
             NextPage::Done(cursor) => ListingProgress::Done(cursor.clone()),
@@ -101,7 +91,7 @@ impl Store {
         };
         // Recorded first, since they belong to the pages before the page token.
         self.ledger.record_missing(&page.missing_documents, now)?;
-        self.ledger.record_page(&entries, &next, now)?;
+        self.ledger.record_page(&page.entries, &next, now)?;
         let is_listing_complete = matches!(next, ListingProgress::Done(_));
         let session = self
             .ledger

@@ -4,12 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use cynosure::engine::{
-    BlobId, Cause, DocumentId, Failure, ItemFailureCounts, ItemId, RecheckPolicy, SessionId,
-    Timestamp,
+    BlobId, Cause, DocumentId, Failure, ItemFailureCounts, ItemId, ListedDocument, RecheckPolicy,
+    SessionId, Timestamp,
 };
-use cynosure::ledger::{
-    DueLimits, Ledger, LedgerUpdate, ListingEntry, ListingProgress, NewSession, SessionKind,
-};
+use cynosure::ledger::{DueLimits, Ledger, LedgerUpdate, ListingProgress, NewSession, SessionKind};
 
 use crate::commands::test_home::{TestHome, silent_server};
 
@@ -31,7 +29,7 @@ fn fill_ledger(path: &Path) {
     let mut ledger = Ledger::open(path).unwrap();
     let (id, kind) = (SessionId::from_unix_seconds(NOW.unix_seconds()), SessionKind::Full);
     ledger.begin_session(&NewSession { id, kind, started_at: NOW, start_cursor: None }).unwrap();
-    let page = ["forbidden", "broken", "gone", "waiting"].map(|name| ListingEntry {
+    let page = ["forbidden", "broken", "gone", "waiting"].map(|name| ListedDocument {
         item: ItemId::new(name),
         document: DocumentId::new(name),
         blob: BlobId::new(name),

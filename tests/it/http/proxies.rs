@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use cynosure::engine::{Cause, Failure, ThrottleStrikes};
+use cynosure::engine::{Cause, Failure, ListedDocument, ThrottleStrikes};
 use cynosure::source::http::{
     ExpectedContent, HttpClient, HttpRequest, Proxy, ProxyMode, Unlimited,
 };
-use cynosure::source::{DocumentRef, ListedDocument, Listing, MetricsHandle, Source as _};
+use cynosure::source::{DocumentRef, Listing, MetricsHandle, Source as _};
 use url::Url;
 
 use super::{MemorySink, authorization, limits, request_retries};

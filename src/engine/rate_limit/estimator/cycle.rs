@@ -163,7 +163,7 @@ impl MeasurementCycle {
         }
     }
 
-    /// Restores a cycle. One that was not throttled starts anew after a pause of more than
+    /// Restores a cycle. One that was not throttled is restarted after a pause of more than
     /// [`IDLE_THRESHOLD_MIN`].
     pub(super) fn restore(state: &MeasurementCycleState, now: Timestamp) -> Self {
         let throttle =
