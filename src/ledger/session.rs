@@ -49,7 +49,7 @@ impl Ledger {
     }
 
     /// Starts a full listing in the open session from the first page, as after an expired cursor.
-    /// What it has listed so far stays listed.
+    /// Items that are already listed stay listed.
     ///
     /// # Errors
     /// A ledger failure; also when no session is open.

@@ -16,7 +16,7 @@ use crate::engine::alert::{
     AlertCondition, AlertStore, MessagePayload, Notification, Observation, Outbox, QueuedMessage,
 };
 use crate::engine::{Failure, Timestamp};
-use crate::monitor::health_files::{ALERTS_SCHEMA, change, monitor_file};
+use crate::monitor::health_files::{ALERTS_SCHEMA, change, single_line_file};
 use crate::notify::{AlertMessage, Channel, DeliveryError, WebhookChannel, journal};
 
 /// Name of the outbox file, in the state folder.
@@ -178,7 +178,7 @@ impl AlertDelivery {
     }
 
     pub(super) fn outbox_file(&self) -> VersionedFile<Outbox> {
-        monitor_file(
+        single_line_file(
             LockedFile::with_disk(Arc::clone(&self.disk), self.state_dir.join(OUTBOX_FILE)),
             ALERTS_SCHEMA,
         )

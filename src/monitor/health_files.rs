@@ -52,9 +52,12 @@ impl HealthFiles {
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
         Self {
-            health: monitor_file(LockedFile::new(state_dir.join(HEALTH_FILE)), SCHEMA),
-            alerts: monitor_file(LockedFile::new(state_dir.join(ALERTS_FILE)), ALERTS_SCHEMA),
-            degradation: monitor_file(LockedFile::new(state_dir.join(DEGRADATION_FILE)), SCHEMA),
+            health: single_line_file(LockedFile::new(state_dir.join(HEALTH_FILE)), SCHEMA),
+            alerts: single_line_file(LockedFile::new(state_dir.join(ALERTS_FILE)), ALERTS_SCHEMA),
+            degradation: single_line_file(
+                LockedFile::new(state_dir.join(DEGRADATION_FILE)),
+                SCHEMA,
+            ),
         }
     }
 
@@ -100,8 +103,8 @@ impl HealthFiles {
     }
 }
 
-/// Uses a file that the monitor writes as a single line.
-pub(super) fn monitor_file<C>(file: LockedFile, schema: u64) -> VersionedFile<C>
+/// Uses a file whose JSON is written as a single line.
+pub(super) fn single_line_file<C>(file: LockedFile, schema: u64) -> VersionedFile<C>
 where
     C: Default + DeserializeOwned + Serialize,
 {

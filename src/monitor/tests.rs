@@ -11,7 +11,7 @@ use super::*;
 use crate::disk::{Durability, LockedFile};
 use crate::engine::alert::{AlertStore, Outbox};
 use crate::engine::degradation::DegradationHistory;
-use crate::monitor::health_files::{ALERTS_SCHEMA, SCHEMA, monitor_file};
+use crate::monitor::health_files::{ALERTS_SCHEMA, SCHEMA, single_line_file};
 
 #[path = "../../tests/fixtures/frozen_format.rs"]
 #[expect(clippy::duplicate_mod, reason = "the tests of each layer have it to themselves")]
@@ -33,7 +33,7 @@ fn rewrite<C: Default + DeserializeOwned + Serialize>(
 ) -> Vec<u8> {
     let home = tempfile::tempdir().unwrap();
     fs_err::copy(frozen.join(name), home.path().join(name)).unwrap();
-    let file = monitor_file::<C>(LockedFile::new(home.path().join(name)), schema);
+    let file = single_line_file::<C>(LockedFile::new(home.path().join(name)), schema);
 
     let update = file.update(Durability::Visible, |content| Ok(is_complete(content)));
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::disk::{Durability, LockedFile, VersionedFile};
 use crate::engine::time_series::{Aggregation, TimeSeries};
 use crate::engine::{Failure, Timestamp};
-use crate::monitor::health_files::{SCHEMA, change, monitor_file};
+use crate::monitor::health_files::{SCHEMA, change, single_line_file};
 
 /// File name, in the state folder.
 pub const TRENDS_FILE: &str = "trends.json";
@@ -51,7 +51,7 @@ impl TrendsFile {
     /// Uses the file in a state folder of this machine.
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
-        Self { file: monitor_file(LockedFile::new(state_dir.join(TRENDS_FILE)), SCHEMA) }
+        Self { file: single_line_file(LockedFile::new(state_dir.join(TRENDS_FILE)), SCHEMA) }
     }
 
     /// Reads the series, which are empty if there is no file yet.
