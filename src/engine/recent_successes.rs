@@ -1,6 +1,6 @@
 //! Newest successes of a source, which distinguish item-specific failures from the provider's.
 
-use crate::engine::Timestamp;
+use crate::engine::{ClockStep, Timestamp};
 
 /// Newest successful request, and the newest one for any other item.
 ///
@@ -49,6 +49,13 @@ impl RecentSuccesses {
                 self.newest_of_other_item = Some(latest_of(self.newest_of_other_item, new));
             }
             newest => (self.newest, self.newest_of_other_item) = (Some(new), newest),
+        }
+    }
+
+    /// Shifts all times by a clock step, so that they compare with failures after it.
+    pub fn shift_by(&mut self, step: ClockStep) {
+        for success in [&mut self.newest, &mut self.newest_of_other_item].into_iter().flatten() {
+            success.sent_at = success.sent_at.shifted_by(step);
         }
     }
 

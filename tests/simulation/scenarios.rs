@@ -198,6 +198,51 @@ fn a_backward_clock_step_does_not_delay_item_retries() {
     });
 }
 
+/// At some of the moments, failures wait for a known-good request.
+#[test]
+fn a_backward_clock_step_at_any_moment_delays_no_item_retry() {
+    for millis in (0..6000).step_by(75) {
+        run_scenario(async |harness| {
+            let (server, env) = (Rc::clone(&harness.server), harness.env.clone());
+            let fault = async {
+                SimServer::wait_until_served(&server, 8).await;
+                server.borrow_mut().condition = ServerCondition::MostDocumentsFail;
+                sleep(Duration::from_millis(millis)).await;
+                env.step_clock(-86_400);
+                server.borrow_mut().repair_all();
+            };
+            let started_at = harness.env.server_now();
+
+            let (result, ()) = tokio::join!(harness.run_process(RunMode::UntilComplete), fault);
+
+            assert_eq!(result.map(|result| result.exit), Some(LoopExit::Completed), "{millis} ms");
+            let elapsed = harness.env.server_now().since(started_at);
+            assert!(elapsed < Duration::from_secs(3600), "{millis} ms: {elapsed:?}");
+        });
+    }
+}
+
+/// Successes from before the step must not look later than the failures of the outage.
+#[test]
+fn an_outage_after_a_backward_clock_step_blames_no_item() {
+    run_scenario(async |harness| {
+        let (server, env) = (Rc::clone(&harness.server), harness.env.clone());
+        let outage = async {
+            SimServer::wait_until_served(&server, 10).await;
+            env.step_clock(-86_400);
+            server.borrow_mut().condition = ServerCondition::Down;
+            sleep(Duration::from_secs(600)).await;
+            let failed_attempts: u32 = harness.query_value("SELECT max(attempts) FROM items");
+            assert!(failed_attempts <= 1, "an item failed {failed_attempts} times");
+        };
+
+        tokio::select! {
+            _ = harness.run_process(RunMode::UntilComplete) => panic!("the run ended"),
+            () = outage => {}
+        }
+    });
+}
+
 #[test]
 fn a_backward_step_between_runs_extends_no_wait_much() {
     run_scenario(async |harness| {

@@ -472,7 +472,10 @@ fn a_clock_step_shifts_only_pending_deadlines() {
         &[
             LedgerUpdate::Retry {
                 item: tried,
-                failure_counts: ItemFailureCounts::default(),
+                failure_counts: ItemFailureCounts {
+                    failing_since: Some(NOW),
+                    ..ItemFailureCounts::default()
+                },
                 next_attempt_at: next_at,
                 failure: failure(),
             },
@@ -483,7 +486,9 @@ fn a_clock_step_shifts_only_pending_deadlines() {
     ledger.shift_deadlines(ClockStep::between(NOW, NOW.before(DAY)).unwrap()).unwrap();
 
     assert_eq!(describe_items(&due_items(&ledger, Timestamp(NOW.0 - 1))), ["c: 3"]);
-    assert_eq!(describe_items(&due_items(&ledger, NOW)), ["c: 3", "a: 1"]);
+    let due = due_items(&ledger, NOW);
+    assert_eq!(describe_items(&due), ["c: 3", "a: 1"]);
+    assert_eq!(due[1].failure_counts.failing_since, Some(NOW.before(DAY)));
     assert!(!ledger.has_due_rechecks(Timestamp(NOW.0 - 1)).unwrap());
     assert!(ledger.has_due_rechecks(NOW).unwrap());
 

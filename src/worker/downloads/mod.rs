@@ -213,7 +213,8 @@ impl DownloadScheduler {
         }
         match result {
             Ok(spooled) => {
-                self.successes.record(Some(item.0), task.started_at);
+                // After a backward clock step, the start of a task in flight is in the future.
+                self.successes.record(Some(item.0), task.started_at.min(now));
                 self.record_success(now);
                 let FetchTask { item_id, expected_blob, document_ref, .. } = task;
                 self.batch.push(
@@ -322,9 +323,10 @@ impl DownloadScheduler {
         };
     }
 
-    /// Shifts the deadlines that are not committed yet by a clock step.
+    /// Shifts the deadlines that are not committed yet, and the successes, by a clock step.
     pub(super) fn shift_by(&mut self, step: ClockStep) {
         self.batch.shift_by(step);
+        self.successes.shift_by(step);
         self.pending_forbidden.iter_mut().for_each(|outcome| outcome.shift_by(step));
         for in_progress in self.items_in_progress.values_mut() {
             if let Some((ItemDecision::Retry { at, .. }, _)) = &mut in_progress.worst_failure {

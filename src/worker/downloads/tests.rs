@@ -64,8 +64,8 @@ impl DownloadsFixture {
     }
 
     fn complete(&mut self, task: FetchTask) {
-        let spooled = self.archive.spool_document();
-        assert_eq!(self.downloads.on_downloaded(task, Ok(spooled), NOW, MID_SAMPLE), None);
+        let (spooled, now) = (self.archive.spool_document(), NOW.max(task.started_at));
+        assert_eq!(self.downloads.on_downloaded(task, Ok(spooled), now, MID_SAMPLE), None);
     }
 
     fn fail(&mut self, task: FetchTask, cause: Cause) -> Option<Cause> {

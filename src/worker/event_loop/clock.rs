@@ -17,6 +17,7 @@ impl<S: Source + 'static, E: Env> EventLoop<S, E> {
         self.booted_at = booted_at;
         self.machine = self.machine.clone().shifted_by(step);
         self.downloads.shift_by(step);
+        self.known_good_check.shift_by(step);
         self.throughput.reset(self.counts.settled(), now);
         self.progress_logged_at = now;
         // Readers of the state must not use timestamps of the old clock any longer.

@@ -9,7 +9,7 @@ use tracing::info;
 
 use super::EventLoop;
 use crate::archive::SpooledDocument;
-use crate::engine::{Failure, Timestamp};
+use crate::engine::{ClockStep, Failure, Timestamp};
 use crate::source::{DocumentRef, Source};
 use crate::worker::breakers::CallPermit;
 use crate::worker::downloads::FetchTask;
@@ -58,6 +58,13 @@ impl KnownGoodCheck {
     /// Drops the pending failures: their documents are fetched again.
     pub(super) fn clear(&mut self) {
         self.pending_failures.clear();
+    }
+
+    /// Shifts the times of the pending failures by a clock step: their retries are timed from them.
+    pub(super) fn shift_by(&mut self, step: ClockStep) {
+        for pending in &mut self.pending_failures {
+            pending.failed_at = pending.failed_at.shifted_by(step);
+        }
     }
 }
 
