@@ -69,6 +69,14 @@ impl ClockStep {
     }
 }
 
+impl Timestamp {
+    /// Returns the same instant by the wall clock after this step.
+    #[must_use]
+    pub fn shifted_by(self, step: ClockStep) -> Self {
+        Self(self.0.saturating_add(step.millis()))
+    }
+}
+
 impl fmt::Display for ClockStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

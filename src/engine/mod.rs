@@ -45,8 +45,8 @@ pub use self::classify::{BodyHint, BuiltinRule, ResponseFacts};
 pub use self::clock_step::{ClockReading, ClockStep};
 pub use self::concurrency::{ConcurrencyLimiter, ConcurrencyState, LatencySample, LoadSignal};
 pub use self::error_rules::{
-    BodyCondition, ErrorRule, HeaderCondition, HeaderTest, RULE_CAUSES, ResponseView, RuleScope,
-    Scalar, StatusRange,
+    BodyCondition, ErrorRule, HeaderCondition, HeaderTest, RULE_CAUSES, RuleScope, Scalar,
+    StatusRange,
 };
 pub use self::failure::{Cause, ErrorAction, ErrorCategory, Failure, RequestScope};
 pub use self::failure_escalation::{EscalationPolicy, FailureEscalator};
@@ -71,7 +71,9 @@ pub use self::proxy_pool::{
     ProxyChange, ProxyHealth, ProxyIndex, ProxyPolicy, ProxyPool, ProxyState,
 };
 pub use self::recent_successes::RecentSuccesses;
-pub use self::recorded_response::{RECORDED_BODY_BYTES_MAX, RecordedResponse, is_secret_header};
+pub use self::recorded_response::{
+    RECORDED_BODY_BYTES_MAX, RecordedResponse, ResponseView, is_secret_header,
+};
 pub use self::restart_budget::{CrashLoop, RestartBudget, RestartPermit};
 pub use self::retry_budget::{RetryBudget, RetryBudgetPolicy, RetryBudgetState};
 pub use self::sanitize::{is_unsafe_for_terminal, sanitize_line, sanitize_lines};

@@ -1,6 +1,6 @@
 //! Recorded part of an error response, for diagnosis days later.
 
-use crate::engine::{ResponseView, Secrets};
+use crate::engine::Secrets;
 
 /// Longest recorded part of a body, in bytes. The first kilobyte of a problem document or an error
 /// page is mostly enough to understand it; the second is reserve.
@@ -35,6 +35,16 @@ const RATE_LIMIT_HEADER_PREFIXES: &[&str] = &["ratelimit", "x-ratelimit", "x-rat
 /// Headers that are never recorded, even if a user's rule names them.
 const SECRET_HEADERS: &[&str] =
     &["set-cookie", "cookie", "authorization", "proxy-authorization", "authentication-info"];
+
+/// Response other than the expected one, as rules see it.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseView<'a> {
+    pub status: u16,
+    /// Names in lower case; a name may occur several times.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// Beginning of the body, as text.
+    pub body: &'a str,
+}
 
 /// Recorded part of a response. Its text is untrusted and must be sanitized for printing.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -7,8 +7,6 @@ use chrono::{DateTime, SecondsFormat};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::engine::ClockStep;
-
 /// Range of times that RFC 3339 can represent, in milliseconds since the epoch.
 const RFC3339_MILLIS_RANGE: (i64, i64) = (-62_167_219_200_000, 253_402_300_799_999);
 
@@ -29,12 +27,6 @@ impl Timestamp {
     #[must_use]
     pub fn before(self, wait: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
-    }
-
-    /// Returns the same instant by the wall clock after this step.
-    #[must_use]
-    pub fn shifted_by(self, step: ClockStep) -> Self {
-        Self(self.0.saturating_add(step.millis()))
     }
 
     /// Returns the time passed since `earlier`; zero if it lies ahead.

@@ -30,16 +30,16 @@ mod window;
 use std::time::Duration;
 
 pub use self::health_signal::HealthSignal;
-pub use self::history::{CloseEvent, OpenPeriod, is_manual};
+pub use self::history::{CloseEvent, OpenPeriod};
 pub use self::persisted::{
     PersistedBreaker, PersistedBucket, PersistedFailure, PersistedLastFailure, PersistedTransition,
     PersistedWindow,
 };
 pub use self::statistics::BreakerStatistics;
-pub use self::transition::{BreakerState, BreakerTransition, Severity};
+pub use self::transition::{BreakerState, BreakerTransition, Severity, is_manual};
 pub use self::window::{CallSubject, FailureRate};
 
-use self::history::{CLOSED_MANUALLY, OPENED_MANUALLY, RESET_MANUALLY};
+use self::transition::{CLOSED_MANUALLY, OPENED_MANUALLY, RESET_MANUALLY, push_transition};
 use self::window::{CallWindow, FailureStreak};
 use crate::engine::backoff::doubled_delay;
 use crate::engine::{Cause, Failure, Timestamp};
@@ -440,7 +440,7 @@ impl Breaker {
             reason: reason.into(),
         };
         self.last_transition = Some(transition.clone());
-        history::push_transition(&mut self.transitions, &transition);
+        push_transition(&mut self.transitions, &transition);
         transition
     }
 }

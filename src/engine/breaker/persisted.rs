@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::history::TRANSITIONS_MAX;
+use super::transition::TRANSITIONS_MAX;
 use super::window::{CallSubject, CallWindow, FailureStreak, RecordedFailure, WINDOW_CALLS_MAX};
 use super::{
     Breaker, BreakerPolicy, BreakerState, BreakerStatistics, BreakerTransition, LastFailure,

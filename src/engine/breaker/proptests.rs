@@ -194,7 +194,7 @@ proptest! {
             prop_assert_eq!(&recorded[..], &expected[surplus..]);
             prop_assert!(recorded.len() >= expected.len().min(7), "{recorded:?}");
             prop_assert!(periods.is_sorted_by_key(|period| period.generation));
-            prop_assert!(breaker.transitions.len() <= history::TRANSITIONS_MAX);
+            prop_assert!(breaker.transitions.len() <= transition::TRANSITIONS_MAX);
         }
     }
 

@@ -6,6 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::Timestamp;
 
+/// Recorded transitions, for readers such as the monitor that read the state only occasionally.
+pub(super) const TRANSITIONS_MAX: usize = 16;
+
+/// Characters kept of a reason, because one size-limited file holds all breakers.
+const REASON_CHARS_MAX: usize = 160;
+
+/// Reasons of manual commands.
+pub(super) const OPENED_MANUALLY: &str = "opened by hand";
+pub(super) const CLOSED_MANUALLY: &str = "closed by hand";
+pub(super) const RESET_MANUALLY: &str = "reset by hand";
+
 /// State of a breaker, as displayed.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -40,6 +51,12 @@ pub struct BreakerTransition {
     pub at: Timestamp,
     /// One line, for display.
     pub reason: String,
+}
+
+/// Returns true if `reason` is that of a manual command.
+#[must_use]
+pub fn is_manual(reason: &str) -> bool {
+    [OPENED_MANUALLY, CLOSED_MANUALLY, RESET_MANUALLY].contains(&reason)
 }
 
 impl BreakerState {
@@ -87,4 +104,20 @@ impl fmt::Display for BreakerState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// Appends a transition. At the limit, transitions within an open period are removed first, so
+/// that long open periods keep their start.
+pub(super) fn push_transition(
+    transitions: &mut Vec<BreakerTransition>,
+    newest: &BreakerTransition,
+) {
+    while transitions.len() >= TRANSITIONS_MAX {
+        let is_between = |transition: &BreakerTransition| {
+            ![transition.from, transition.to].contains(&BreakerState::Closed)
+        };
+        transitions.remove(transitions.iter().position(is_between).unwrap_or_default());
+    }
+    let reason = newest.reason.chars().take(REASON_CHARS_MAX).collect();
+    transitions.push(BreakerTransition { reason, ..newest.clone() });
 }

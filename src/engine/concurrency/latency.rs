@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::LatencySample;
 use crate::engine::Timestamp;
 
 /// Latencies per median: few enough to learn from a slow server, enough to ignore a slow response.
@@ -28,6 +27,17 @@ const BASELINE_AGE_MAX: Duration = Duration::from_secs(300);
 
 /// Numbers in flight with a separate bucket; larger ones count in the last.
 const IN_FLIGHT_BUCKETS_MAX: u32 = 256;
+
+/// Latency of a response, and the number of requests in flight.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LatencySample {
+    /// From the request to the first byte of the response, independent of a document's size.
+    pub time_to_first_byte: Duration,
+    /// From the request to the last byte: the time that its slot was taken.
+    pub total: Duration,
+    /// Requests in flight when it was sent, itself included.
+    pub in_flight: u32,
+}
 
 /// Evaluation of a full window.
 #[derive(Clone, Copy, Debug, PartialEq)]

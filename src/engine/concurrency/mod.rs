@@ -19,6 +19,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::latency::LatencySample;
+
 use self::latency::{LatencyByConcurrency, LatencyEvaluation};
 use crate::engine::Timestamp;
 
@@ -51,17 +53,6 @@ pub enum LoadSignal {
     ItemSpecificFailure,
     /// A 429, which the rate limiter handles, or another 4xx, which costs the server nothing.
     Neutral,
-}
-
-/// Latency of a response, and the number of requests in flight.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct LatencySample {
-    /// From the request to the first byte of the response, independent of a document's size.
-    pub time_to_first_byte: Duration,
-    /// From the request to the last byte: the time that its slot was taken.
-    pub total: Duration,
-    /// Requests in flight when it was sent, itself included.
-    pub in_flight: u32,
 }
 
 /// Concurrency limiter of one scope. Requests of one scope should be alike, since latencies of slow

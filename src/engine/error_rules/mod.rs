@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::engine::{Cause, RequestScope};
+use crate::engine::{Cause, RequestScope, ResponseView};
 
 /// Causes that a rule may assign: those that a response can have. A failure on this machine, or
 /// before there is a response, cannot be read from one.
@@ -25,16 +25,6 @@ pub const RULE_CAUSES: [Cause; 10] = [
     Cause::TooLarge,
     Cause::Unknown,
 ];
-
-/// Response other than the expected one, as rules see it.
-#[derive(Clone, Copy, Debug)]
-pub struct ResponseView<'a> {
-    pub status: u16,
-    /// Names in lower case; a name may occur several times.
-    pub headers: &'a [(&'a str, &'a str)],
-    /// Beginning of the body, as text.
-    pub body: &'a str,
-}
 
 /// User-defined rule, which matches if all its conditions hold.
 #[derive(Clone, Debug, Eq, PartialEq)]

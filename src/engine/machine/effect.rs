@@ -1,7 +1,7 @@
 //! Effects of the state machine: actions for the worker.
 
 use crate::engine::machine::event::SyncScope;
-use crate::engine::machine::{StateMachine, SyncPhase};
+use crate::engine::machine::{RestartCause, StateMachine, SyncPhase};
 use crate::engine::{SessionId, Timestamp};
 
 /// Machine after one event, and the effects to perform.
@@ -45,16 +45,6 @@ pub enum Effect {
     Restart { cause: RestartCause },
 }
 
-/// Cause of a restart of the worker.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum RestartCause {
-    Completed,
-    Errors,
-    Authentication,
-    Stuck,
-    ExecutionTime,
-}
-
 impl Step {
     pub(super) fn with_effect(mut self, effect: Effect) -> Self {
         self.effects.push(effect);
@@ -68,40 +58,6 @@ impl SyncPhase {
             Self::Polling => Effect::Poll,
             Self::Collecting => Effect::ContinueListing,
             Self::Downloading => Effect::Download,
-        }
-    }
-}
-
-impl RestartCause {
-    const ALL: [Self; 5] =
-        [Self::Completed, Self::Errors, Self::Authentication, Self::Stuck, Self::ExecutionTime];
-
-    /// Returns the name in the state file.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Completed => "completed",
-            Self::Errors => "errors",
-            Self::Authentication => "authentication",
-            Self::Stuck => "stuck",
-            Self::ExecutionTime => "execution_time",
-        }
-    }
-
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|cause| cause.name() == name)
-    }
-
-    /// Returns the reason as text for people.
-    #[must_use]
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::Completed => "the session is completed",
-            Self::Errors => "restarting after too many errors",
-            Self::Authentication => "restarting with the reloaded credential",
-            Self::Stuck => "restarting after a time without progress",
-            Self::ExecutionTime => "restarting after the maximum execution time",
         }
     }
 }

@@ -23,11 +23,11 @@ use std::time::Duration;
 
 use crate::engine::{Backoff, Timestamp};
 
-pub use self::effect::{Effect, RestartCause, Step};
+pub use self::effect::{Effect, Step};
 pub use self::event::{Event, SyncScope};
 pub use self::state::{
-    AfterWait, CredentialState, LastError, LastRestart, Session, State, StateMachine, Status,
-    SyncPhase,
+    AfterWait, CredentialState, LastError, LastRestart, RestartCause, Session, State, StateMachine,
+    Status, SyncPhase,
 };
 
 /// Configuration of sessions, waits and restarts.

@@ -1,6 +1,6 @@
 //! State of the machine, as it is persisted.
 
-use crate::engine::{Cause, ClockStep, MachineConfig, RestartCause, SessionId, Timestamp};
+use crate::engine::{Cause, ClockStep, MachineConfig, SessionId, Timestamp};
 
 /// Status of a source as shown to users, one of seven.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -64,6 +64,16 @@ pub struct LastError {
     pub cause: Cause,
     pub message: String,
     pub at: Timestamp,
+}
+
+/// Cause of a restart of the worker.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RestartCause {
+    Completed,
+    Errors,
+    Authentication,
+    Stuck,
+    ExecutionTime,
 }
 
 /// Last restart of the worker that was requested, by itself or from outside.
@@ -255,6 +265,40 @@ impl State {
             Self::Error { .. } => Status::Error,
             Self::RateLimited { .. } => Status::RateLimited,
             Self::AuthFailed { .. } => Status::AuthFailed,
+        }
+    }
+}
+
+impl RestartCause {
+    const ALL: [Self; 5] =
+        [Self::Completed, Self::Errors, Self::Authentication, Self::Stuck, Self::ExecutionTime];
+
+    /// Returns the name in the state file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Errors => "errors",
+            Self::Authentication => "authentication",
+            Self::Stuck => "stuck",
+            Self::ExecutionTime => "execution_time",
+        }
+    }
+
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|cause| cause.name() == name)
+    }
+
+    /// Returns the reason as text for people.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Completed => "the session is completed",
+            Self::Errors => "restarting after too many errors",
+            Self::Authentication => "restarting with the reloaded credential",
+            Self::Stuck => "restarting after a time without progress",
+            Self::ExecutionTime => "restarting after the maximum execution time",
         }
     }
 }
