@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::intent::INTENT_PREFIX;
 use crate::archive::layout::encode_id;
-use crate::archive::recover::{NOT_A_FOLDER_MESSAGE, STAGING_ROOT};
 use crate::disk::{Disk, PathKind, ensure_folder, storage_failure, write_durable};
 use crate::engine::{Cause, Failure, LedgerId};
 
@@ -21,6 +20,13 @@ pub const MARKER_FILE: &str = "owner.json";
 
 /// File name of the lock beside the marker. The single worker of the source holds it.
 pub const MARKER_LOCK_FILE: &str = "lock";
+
+/// Folder in the archive's root that holds a staging folder for each source.
+pub(super) const STAGING_ROOT: &str = ".cynosure";
+
+/// Message about a link or a file in place of a folder.
+pub(super) const NOT_A_FOLDER_MESSAGE: &str =
+    "a link or a file is in its place, and links are not followed; remove it";
 
 /// Schema version that this program reads and writes.
 const SCHEMA: u32 = 1;

@@ -11,15 +11,8 @@ use crate::archive::staging::StagingFolder;
 use crate::disk::{PathKind, storage_failure};
 use crate::engine::{DocumentId, Failure, ItemId};
 
-/// Folder in the archive's root that holds a staging folder for each source.
-pub(super) const STAGING_ROOT: &str = ".cynosure";
-
 /// Files in a source's staging folder that are not removed at start.
 const PERSISTENT_FILES: [&str; 2] = [MARKER_FILE, MARKER_LOCK_FILE];
-
-/// Message about a link or a file in place of a folder.
-pub(super) const NOT_A_FOLDER_MESSAGE: &str =
-    "a link or a file is in its place, and links are not followed; remove it";
 
 /// Location of a stored version of a document.
 #[derive(Clone, Debug, Eq, PartialEq)]

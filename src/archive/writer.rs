@@ -23,7 +23,7 @@ use std::sync::{MutexGuard, PoisonError};
 use crate::archive::intent::{INTENT_PREFIX, Intent, IntentList};
 use crate::archive::layout::{FolderName, document_path};
 use crate::archive::manifest::{MANIFEST_FILE, ManifestLine, ManifestState, to_json_lines};
-use crate::archive::recover::NOT_A_FOLDER_MESSAGE;
+use crate::archive::marker::NOT_A_FOLDER_MESSAGE;
 use crate::archive::spooled_document::{SpoolBody, SpooledDocument};
 use crate::archive::staging::StagedFile;
 use crate::archive::{Archive, SPOOL_MEMORY_BYTES_MAX};

@@ -1,25 +1,166 @@
-//! Execution of one call: all decisions between its attempts, for async and blocking delays.
+//! Calls under a retry policy: all decisions between attempts, for async and blocking delays.
 
-use std::fmt::Display;
+use std::fmt;
 use std::time::Duration;
 
 use tracing::debug;
 
 use crate::engine::sanitize_line;
-use crate::retry::error::{RetryError, StopReason};
-use crate::retry::policy::{RetryBuilder, RetryEvent, RetryPolicy};
+use crate::retry::error::{RetryError, Retryable, StopReason};
+use crate::retry::policy::RetryPolicy;
+
+/// Retry about to happen, reported before its delay.
+#[derive(Debug)]
+pub struct RetryEvent<'a, E> {
+    /// Name of the policy.
+    pub policy: &'a str,
+    /// Number of the failed attempt, from 1.
+    pub attempt: u32,
+    /// Delay before the next attempt.
+    pub delay: Duration,
+    pub failure: &'a E,
+}
+
+/// Builder of one call with its own retry decision and callback.
+pub struct RetryBuilder<'a, E> {
+    policy: &'a RetryPolicy,
+    is_retryable: FailureReader<'a, E, bool>,
+    retry_after: FailureReader<'a, E, Option<Duration>>,
+    on_retry: Option<OnRetry<'a, E>>,
+}
+
+/// Function that reads a value from a failure.
+type FailureReader<'a, E, T> = Box<dyn Fn(&E) -> T + Send + Sync + 'a>;
+type OnRetry<'a, E> = Box<dyn FnMut(&RetryEvent<'_, E>) + Send + 'a>;
 
 /// Call in progress. If dropped during an attempt, it records that attempt as abandoned at the
 /// breaker.
-pub(super) struct Execution<'a> {
+struct Execution<'a> {
     policy: &'a RetryPolicy,
     attempts: u32,
     is_attempting: bool,
 }
 
+impl RetryPolicy {
+    /// Starts a call that decides with `is_retryable` which failures are retried.
+    pub fn when<'a, E: fmt::Display + 'a>(
+        &'a self,
+        is_retryable: impl Fn(&E) -> bool + Send + Sync + 'a,
+    ) -> RetryBuilder<'a, E> {
+        let is_retryable = Box::new(is_retryable);
+        RetryBuilder { policy: self, is_retryable, retry_after: Box::new(|_| None), on_retry: None }
+    }
+
+    /// Starts a call whose failures decide themselves, through [`Retryable`], whether they are
+    /// retried.
+    #[must_use]
+    pub fn builder<'a, E: Retryable + 'a>(&'a self) -> RetryBuilder<'a, E> {
+        self.when(E::is_retryable).retry_after(E::retry_after)
+    }
+
+    /// Calls `operation` until it succeeds or the policy gives up.
+    ///
+    /// The future may be dropped at any await.
+    ///
+    /// # Errors
+    /// Returns the last failure, or an error if the open breaker permitted no attempt.
+    pub async fn run<'a, T, E: Retryable + 'a>(
+        &'a self,
+        operation: impl AsyncFnMut() -> Result<T, E>,
+    ) -> Result<T, RetryError<E>> {
+        self.builder().run(operation).await
+    }
+
+    /// Calls `operation` until it succeeds or the policy gives up. Delays block the current thread.
+    ///
+    /// # Errors
+    /// Returns the same errors as [`run`](Self::run).
+    pub fn run_blocking<'a, T, E: Retryable + 'a>(
+        &'a self,
+        operation: impl FnMut() -> Result<T, E>,
+    ) -> Result<T, RetryError<E>> {
+        self.builder().run_blocking(operation)
+    }
+}
+
+impl<'a, E: fmt::Display> RetryBuilder<'a, E> {
+    /// Sets the function that reads the server's retry-after from a failure.
+    #[must_use]
+    pub fn retry_after(
+        mut self,
+        retry_after: impl Fn(&E) -> Option<Duration> + Send + Sync + 'a,
+    ) -> Self {
+        self.retry_after = Box::new(retry_after);
+        self
+    }
+
+    /// Sets a callback that runs before each delay.
+    #[must_use]
+    pub fn on_retry(mut self, callback: impl FnMut(&RetryEvent<'_, E>) + Send + 'a) -> Self {
+        self.on_retry = Some(Box::new(callback));
+        self
+    }
+
+    /// Runs the call like [`RetryPolicy::run`].
+    ///
+    /// # Errors
+    /// Returns the last failure, or an error if the open breaker permitted no attempt.
+    pub async fn run<T>(
+        mut self,
+        mut operation: impl AsyncFnMut() -> Result<T, E>,
+    ) -> Result<T, RetryError<E>> {
+        let mut execution = Execution::start(self.policy)?;
+        loop {
+            let failure = match operation().await {
+                Ok(value) => {
+                    execution.record_success();
+                    return Ok(value);
+                }
+                Err(failure) => failure,
+            };
+            let delay = match execution.delay_after_failure(&mut self, &failure) {
+                Ok(delay) => delay,
+                Err(reason) => return Err(execution.into_error(failure, reason)),
+            };
+            self.policy.timer.sleep(delay).await;
+            if let Err(reason) = execution.start_next_attempt(delay) {
+                return Err(execution.into_error(failure, reason));
+            }
+        }
+    }
+
+    /// Runs the call like [`RetryPolicy::run_blocking`].
+    ///
+    /// # Errors
+    /// Returns the last failure, or an error if the open breaker permitted no attempt.
+    pub fn run_blocking<T>(
+        mut self,
+        mut operation: impl FnMut() -> Result<T, E>,
+    ) -> Result<T, RetryError<E>> {
+        let mut execution = Execution::start(self.policy)?;
+        loop {
+            let failure = match operation() {
+                Ok(value) => {
+                    execution.record_success();
+                    return Ok(value);
+                }
+                Err(failure) => failure,
+            };
+            let delay = match execution.delay_after_failure(&mut self, &failure) {
+                Ok(delay) => delay,
+                Err(reason) => return Err(execution.into_error(failure, reason)),
+            };
+            self.policy.timer.sleep_blocking(delay);
+            if let Err(reason) = execution.start_next_attempt(delay) {
+                return Err(execution.into_error(failure, reason));
+            }
+        }
+    }
+}
+
 impl<'a> Execution<'a> {
     /// Starts a call with its first attempt, unless the breaker is open.
-    pub(super) fn start<E>(policy: &'a RetryPolicy) -> Result<Self, RetryError<E>> {
+    fn start<E>(policy: &'a RetryPolicy) -> Result<Self, RetryError<E>> {
         let mut execution = Self { policy, attempts: 0, is_attempting: false };
         if execution.try_start_attempt() {
             policy.record(|statistics| statistics.calls += 1);
@@ -33,7 +174,7 @@ impl<'a> Execution<'a> {
         Err(RetryError::Rejected { breaker })
     }
 
-    pub(super) fn record_success(mut self) {
+    fn record_success(mut self) {
         self.is_attempting = false;
         if let Some(breaker) = self.policy.breaker() {
             breaker.record_success();
@@ -46,7 +187,7 @@ impl<'a> Execution<'a> {
     }
 
     /// Records a failure and returns the delay before the next attempt, or the reason to stop.
-    pub(super) fn delay_after_failure<E: Display>(
+    fn delay_after_failure<E: fmt::Display>(
         &mut self,
         builder: &mut RetryBuilder<'_, E>,
         failure: &E,
@@ -78,7 +219,7 @@ impl<'a> Execution<'a> {
     }
 
     /// Starts the next attempt after a delay, unless the breaker has opened meanwhile.
-    pub(super) fn start_next_attempt(&mut self, waited: Duration) -> Result<(), StopReason> {
+    fn start_next_attempt(&mut self, waited: Duration) -> Result<(), StopReason> {
         self.policy.record(|statistics| statistics.total_delay += waited);
         if !self.try_start_attempt() {
             return Err(StopReason::BreakerOpen);
@@ -87,7 +228,7 @@ impl<'a> Execution<'a> {
         Ok(())
     }
 
-    pub(super) fn into_error<E>(self, failure: E, reason: StopReason) -> RetryError<E> {
+    fn into_error<E>(self, failure: E, reason: StopReason) -> RetryError<E> {
         self.policy.record(|statistics| statistics.failed_calls += 1);
         RetryError::Failed { failure, attempts: self.attempts, reason }
     }
@@ -107,5 +248,11 @@ impl Drop for Execution<'_> {
         {
             breaker.record_abandoned();
         }
+    }
+}
+
+impl<E> fmt::Debug for RetryBuilder<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RetryBuilder").field("policy", self.policy).finish_non_exhaustive()
     }
 }

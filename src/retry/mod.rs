@@ -63,8 +63,9 @@ mod timer;
 
 pub use self::backoff::{BackoffConfig, Jitter};
 pub use self::error::{RetryError, Retryable, StopReason};
+pub use self::execution::{RetryBuilder, RetryEvent};
 pub use self::hooks::{Budget, CircuitBreaker};
-pub use self::policy::{RetryBuilder, RetryEvent, RetryPolicy};
+pub use self::policy::RetryPolicy;
 pub use self::statistics::{RetryRegistry, RetryStatistics};
 pub use self::timer::{RealTimer, Timer};
 

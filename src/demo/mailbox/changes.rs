@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{MessageNumber, ThreadNumber};
+use super::number::{MessageNumber, ThreadNumber};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ChangeKind {

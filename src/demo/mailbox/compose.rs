@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::filler_text::{self, FILL_BYTES_MIN, FillerStyle, fill, non_ascii_phrase, phrase, pick};
 use super::message::{LINE_BYTES, RawMessage};
-use super::{MessageNumber, ThreadNumber};
+use super::number::{MessageNumber, ThreadNumber};
 use crate::demo::base64;
 use crate::demo::rng::{RngStream, random_below, random_u64, seeded_rng};
 

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::{MessageNumber, ThreadNumber};
+use super::number::{MessageNumber, ThreadNumber};
 use crate::demo::rng::{RngStream, random_below};
 
 const BLOCK_THREADS: u32 = 20;

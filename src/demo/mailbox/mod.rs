@@ -8,6 +8,7 @@ mod filler_text;
 mod id;
 mod layout;
 mod message;
+mod number;
 mod query;
 
 #[cfg(test)]
@@ -19,22 +20,16 @@ use std::sync::Arc;
 use self::changes::{ChangeKind, ChangeLog, ChangeLogEntry};
 use self::compose::MessageSpec;
 use self::layout::MailboxLayout;
+use self::number::ThreadNumber;
 use super::rng::{RngStream, random_below};
 
 pub(super) use self::changes::{ChangesError, ChangesSince};
 pub(super) use self::message::RawMessage;
+pub(super) use self::number::MessageNumber;
 pub(super) use self::query::{MessageFilter, MessageQuery, SortOrder, position_of};
 
 /// Maximum number of initial threads of a mailbox, because message numbers have 32 bits.
 pub const ITEMS_MAX: u32 = 100_000_000;
-
-/// Number of a message, in the order of receipt.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) struct MessageNumber(pub(super) u32);
-
-/// Number of a thread, in the order in which threads began.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) struct ThreadNumber(pub(super) u32);
 
 /// Mail folder, which JMAP calls a Mailbox (RFC 8621 §2).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

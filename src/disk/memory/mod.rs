@@ -18,6 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use rustix::io::Errno;
 
+pub use self::state::{DiskFault, FaultDuration};
+
 use self::state::{FileContent, FsNode, MemoryDiskState, lock_mutex};
 use crate::disk::{Disk, DiskFile, Filesystem, PathKind};
 
@@ -25,30 +27,6 @@ use crate::disk::{Disk, DiskFile, Filesystem, PathKind};
 #[derive(Clone, Debug)]
 pub struct MemoryDisk {
     state: Arc<Mutex<MemoryDiskState>>,
-}
-
-/// Fault that makes calls fail. Calls are counted from 0 over the life of the disk.
-#[derive(Clone, Copy, Debug)]
-pub struct DiskFault {
-    pub at_operation: u64,
-    pub duration: FaultDuration,
-    pub errno: Errno,
-}
-
-/// Duration of a fault.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum FaultDuration {
-    Once,
-    /// Lasts until [`MemoryDisk::clear_fault`] or a power cut.
-    Permanent,
-}
-
-impl DiskFault {
-    /// Fails all calls from number `at` on, as if the process was killed.
-    #[must_use]
-    pub fn stop_at(at: u64) -> Self {
-        Self { at_operation: at, duration: FaultDuration::Permanent, errno: Errno::IO }
-    }
 }
 
 impl Default for MemoryDisk {

@@ -7,8 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::io::Errno;
 
-use crate::disk::memory::{DiskFault, FaultDuration};
-
 /// Number of tracked unsynced files at which synced ones are removed from the list.
 const DIRTY_FILES_MAX: usize = 1024;
 
@@ -23,6 +21,30 @@ pub(super) struct MemoryDiskState {
     pub(super) failed_syncs: u64,
     pub(super) operation_count: u64,
     pub(super) fault: Option<DiskFault>,
+}
+
+/// Fault that makes calls fail. Calls are counted from 0 over the life of the disk.
+#[derive(Clone, Copy, Debug)]
+pub struct DiskFault {
+    pub at_operation: u64,
+    pub duration: FaultDuration,
+    pub errno: Errno,
+}
+
+/// Duration of a fault.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FaultDuration {
+    Once,
+    /// Lasts until it is cleared, or until a power cut.
+    Permanent,
+}
+
+impl DiskFault {
+    /// Fails all calls from number `at` on, as if the process was killed.
+    #[must_use]
+    pub fn stop_at(at: u64) -> Self {
+        Self { at_operation: at, duration: FaultDuration::Permanent, errno: Errno::IO }
+    }
 }
 
 #[derive(Clone, Debug)]
