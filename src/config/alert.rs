@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::ask::plain_text;
-use super::auth::{read_credential, write_credential};
-use super::build::{POSITIVE_DURATION, seconds};
+use super::auth::{credential_if_given, read_credential, write_credential};
 use super::credential::CredentialRef;
-use super::file::{Node, Table, Value};
+use super::file::{Node, Table, Value, plain_text};
 use super::location::Location;
 use super::mail;
 use super::merge::EnvValueForm;
+use super::ranges::POSITIVE_DURATION;
 use super::reader::{Reader, Section};
 use super::show::{quote, quote_key};
 use super::source::is_plaintext_remote;
+use super::units::seconds;
 use crate::engine::alert::{MailChannel, Severity, WebhookFormat};
 
 const SEVERITIES: [(&str, Severity); 3] =
@@ -117,19 +117,6 @@ fn read_webhook(table: &mut Section<'_, '_>, location: &Location) -> Option<Webh
     let format = table.choice("shape", "json", &WEBHOOK_FORMATS);
     let token = credential_if_given(table, "token");
     Some(WebhookSettings { url: url?.0, format, token })
-}
-
-pub(super) fn credential_if_given(
-    table: &mut Section<'_, '_>,
-    key: &'static str,
-) -> Option<CredentialRef> {
-    let fallback = table.reader.folder.clone();
-    let given = table.given(key, EnvValueForm::Toml, |node| {
-        read_credential(node, &node.location.base_folder().unwrap_or(fallback))
-    });
-    let (credential, location) = given.unzip();
-    table.record(key, credential.as_ref().map(write_credential), location);
-    credential
 }
 
 fn parse_url_or_secret(node: &Node, fallback: &Path) -> Result<UrlOrSecret, String> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::NaiveDate;
 
-use super::file::{Node, Value};
+use super::file::{Node, Value, expected, plain_text};
 use super::location::Location;
 use super::merge::EnvValueForm;
 use super::reader::Section;
@@ -14,12 +14,6 @@ use super::show::{quote, quote_list};
 use super::suggest::closest_match;
 use super::units::{duration_literal, parse_duration, parse_size, size_literal};
 use crate::engine::rate_limit::Rate;
-
-/// Longest text of a setting, in bytes: no name or address is longer.
-const TEXT_BYTES_MAX: usize = 1024;
-
-/// Longest text value that an error message quotes, in characters.
-const QUOTED_CHARS_MAX: usize = 40;
 
 /// Description of a valid rate, for error messages.
 const RATE: &str = "a rate such as \"600/min\", \"10/s\", \"5000/h\" or \"100/d\"";
@@ -231,40 +225,5 @@ impl Section<'_, '_> {
         let (date, location) = given.unzip();
         self.record(key, date.map(|date| date.to_string()), location);
         date
-    }
-}
-
-/// Returns the text of a value. It must not be empty, have control characters or be longer than
-/// [`TEXT_BYTES_MAX`].
-pub(super) fn plain_text(value: &Value) -> Result<&str, String> {
-    let text = value.text().ok_or_else(|| expected(value, "a text in quotes"))?;
-    if text.is_empty() {
-        return Err("is empty; write a text, or leave the key out".to_owned());
-    }
-    if text.chars().any(char::is_control) {
-        return Err("holds a line break or another control character; remove it".to_owned());
-    }
-    if text.len() > TEXT_BYTES_MAX {
-        return Err(format!("is longer than {TEXT_BYTES_MAX} bytes; shorten it"));
-    }
-    Ok(text)
-}
-
-pub(super) fn expected(value: &Value, want: &str) -> String {
-    format!("is {}; write {want}", describe(value))
-}
-
-pub(crate) fn describe(value: &Value) -> String {
-    match value {
-        Value::Text(text) if text.chars().count() <= QUOTED_CHARS_MAX => {
-            format!("the text {}", quote(text))
-        }
-        Value::Text(_) => "a long text".to_owned(),
-        Value::Integer(number) => number.to_string(),
-        Value::Float(number) => number.to_string(),
-        Value::Flag(flag) => flag.to_string(),
-        Value::Date(date) => date.clone(),
-        Value::List(_) => "a list".to_owned(),
-        Value::Table(_) => "a table".to_owned(),
     }
 }

@@ -3,9 +3,10 @@
 
 use std::path::Path;
 
-use super::ask::plain_text;
 use super::credential::CredentialRef;
-use super::file::{Node, Table, Value};
+use super::file::{Node, Table, Value, plain_text};
+use super::merge::EnvValueForm;
+use super::reader::Section;
 use super::show::{quote, quote_list};
 use super::source::SourceAuth;
 use super::suggest::closest_match;
@@ -75,6 +76,20 @@ pub(super) fn read_credential(node: &Node, folder: &Path) -> Result<CredentialRe
         }
         _ => read_command(node, folder).map(CredentialRef::Command),
     }
+}
+
+/// Reads an optional credential.
+pub(super) fn credential_if_given(
+    table: &mut Section<'_, '_>,
+    key: &'static str,
+) -> Option<CredentialRef> {
+    let fallback = table.reader.folder.clone();
+    let given = table.given(key, EnvValueForm::Toml, |node| {
+        read_credential(node, &node.location.base_folder().unwrap_or(fallback))
+    });
+    let (credential, location) = given.unzip();
+    table.record(key, credential.as_ref().map(write_credential), location);
+    credential
 }
 
 pub(super) fn reject_unknown_keys(

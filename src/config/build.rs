@@ -5,20 +5,21 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::alert;
-use super::ask::plain_text;
 use super::auth;
 use super::endpoint;
-use super::file::{Node, Table};
+use super::file::{Node, Table, plain_text};
 use super::health;
 use super::location::Location;
 use super::merge::EnvValueForm;
-use super::provider::{CONCURRENCY_RANGE, read_providers};
+use super::provider::read_providers;
 use super::proxy;
+use super::ranges::{ANY_COUNT, ANY_DURATION, POSITIVE_COUNT, POSITIVE_DURATION};
 use super::reader::{Reader, Section};
+use super::request;
 use super::retry;
 use super::settings::{
     ArchiveSettings, BackoffDelays, BackoffSettings, BreakerSettings, ItemSettings,
-    MonitorSettings, RequestSettings, RestartSettings, ServiceSettings, Settings,
+    MonitorSettings, RestartSettings, ServiceSettings, Settings,
 };
 use super::show::{quote, quote_key};
 use super::source::{
@@ -27,31 +28,15 @@ use super::source::{
 };
 use super::suggest::closest_match;
 use super::telemetry;
+use super::units::seconds;
 use url::Url;
-
-/// Longest duration. A longer one has the wrong unit, most likely, and sums with it could overflow.
-pub(super) const MAX_DURATION: Duration = Duration::from_secs(366 * 86_400);
 
 /// Default interval at which all items of a source are listed again.
 const DEFAULT_RECONCILE_INTERVAL: Duration = Duration::from_secs(30 * 86_400);
 
-/// Range of most durations. They must not be zero, or the worker would loop without a pause.
-pub(super) const POSITIVE_DURATION: RangeInclusive<Duration> =
-    Duration::from_millis(1)..=MAX_DURATION;
-const ANY_DURATION: RangeInclusive<Duration> = Duration::ZERO..=MAX_DURATION;
-
-/// Range of counts of attempts and failures. More is a typo, or meant as "unlimited", which
-/// the worker does not support.
-pub(super) const POSITIVE_COUNT: RangeInclusive<u32> = 1..=10_000;
-const ANY_COUNT: RangeInclusive<u32> = 0..=10_000;
-
 /// Range of `breaker.min_calls`, below which a failure rate means nothing. At most 100, because a
 /// circuit breaker keeps its last 100 calls.
 const MIN_CALLS_RANGE: RangeInclusive<u32> = 2..=100;
-
-/// Range of the largest response or document, in bytes. Less than 1 KiB holds none; more than 1 TiB
-/// is a typo.
-const BODY_BYTES_RANGE: RangeInclusive<u64> = 1 << 10..=1 << 40;
 
 const TABLE_NAMES: [&str; 16] = [
     "restart",
@@ -78,7 +63,7 @@ pub(super) fn build_settings(reader: &mut Reader<'_>) -> Settings {
     let restart = read_table(reader, "restart", read_restart);
     let service = read_table(reader, "service", read_service);
     let backoff = read_backoff(reader, &restart);
-    let request = read_table(reader, "request", read_request);
+    let request = read_table(reader, "request", request::read_request);
     let retry = retry::read_retry(reader, &request);
     let proxy = read_table(reader, "proxy", proxy::read_proxy);
     let item = read_table(reader, "item", read_item);
@@ -197,23 +182,6 @@ fn read_backoff(reader: &mut Reader<'_>, restart: &RestartSettings) -> BackoffSe
     BackoffSettings { base, jitter, max_doublings }
 }
 
-fn read_request(table: &mut Section<'_, '_>) -> RequestSettings {
-    let request = RequestSettings {
-        attempts: table.count("attempts", 3, POSITIVE_COUNT),
-        delay: table.duration("delay", Duration::from_millis(500), POSITIVE_DURATION),
-        max_delay: table.duration("max_delay", seconds(10), POSITIVE_DURATION),
-        connect_timeout: table.duration("connect_timeout", seconds(10), POSITIVE_DURATION),
-        idle_timeout: table.duration("idle_timeout", seconds(30), POSITIVE_DURATION),
-        total_timeout: table.duration("total_timeout", seconds(600), POSITIVE_DURATION),
-        min_rate: table.size("min_rate", 1 << 10, 0..=1 << 30),
-        max_response: table.size("max_answer", 64 << 20, BODY_BYTES_RANGE),
-        max_document: table.size("max_document", 1 << 30, BODY_BYTES_RANGE),
-        concurrency: table.count("concurrency", 8, CONCURRENCY_RANGE),
-    };
-    table.check_order([("delay", request.delay), ("max_delay", request.max_delay)]);
-    request
-}
-
 fn read_item(table: &mut Section<'_, '_>) -> ItemSettings {
     let item = ItemSettings {
         max_attempts: table.count("max_attempts", 3, POSITIVE_COUNT),
@@ -259,10 +227,6 @@ fn read_monitor(table: &mut Section<'_, '_>) -> MonitorSettings {
         should_restart_failed: table.flag("restart_down", true),
         bus_timeout: table.duration("bus_timeout", seconds(10), POSITIVE_DURATION),
     }
-}
-
-pub(super) const fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
 }
 
 fn read_sources(reader: &mut Reader<'_>) -> BTreeMap<SourceName, SourceSettings> {

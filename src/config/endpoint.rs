@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use super::ask::plain_text;
-use super::auth::{read_credential, write_credential};
-use super::build::POSITIVE_COUNT;
+use super::auth::credential_if_given;
 use super::credential::CredentialRef;
+use super::file::plain_text;
 use super::merge::EnvValueForm;
+use super::ranges::POSITIVE_COUNT;
 use super::reader::Section;
 use super::show::quote;
 
@@ -39,7 +39,7 @@ pub(super) fn read_endpoint(table: &mut Section<'_, '_>) -> EndpointSettings {
     table.record(LISTEN_KEY, listen.map(|listen| quote(&listen.to_string())), location);
     let endpoint = EndpointSettings {
         listen,
-        token: read_token(table),
+        token: credential_if_given(table, "token"),
         requests_per_minute: table.count("requests_per_minute", 60, POSITIVE_COUNT),
     };
     if endpoint.token.is_none() && listen.is_some_and(|listen| !listen.ip().is_loopback()) {
@@ -51,15 +51,4 @@ pub(super) fn read_endpoint(table: &mut Section<'_, '_>) -> EndpointSettings {
         table.report_setting(LISTEN_KEY, message);
     }
     endpoint
-}
-
-fn read_token(table: &mut Section<'_, '_>) -> Option<CredentialRef> {
-    let fallback = table.reader.folder.clone();
-    let given = table.given("token", EnvValueForm::Toml, |node| {
-        let folder = node.location.base_folder().unwrap_or(fallback);
-        read_credential(node, &folder)
-    });
-    let (token, location) = given.unzip();
-    table.record("token", token.as_ref().map(write_credential), location);
-    token
 }

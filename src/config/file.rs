@@ -1,4 +1,4 @@
-//! First stage: TOML as written, every value with its location.
+//! First stage: TOML as written, every value with its location, and the words for it in errors.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,6 +8,13 @@ use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::diagnostic::Diagnostic;
 use super::location::Location;
+use super::show::quote;
+
+/// Longest text of a setting, in bytes: no name or address is longer.
+const TEXT_BYTES_MAX: usize = 1024;
+
+/// Longest text value that an error message quotes, in characters.
+const QUOTED_CHARS_MAX: usize = 40;
 
 /// A table as written, by key.
 pub(crate) type Table = BTreeMap<String, Node>;
@@ -52,6 +59,41 @@ impl Value {
 
     pub(super) fn date(&self) -> Option<&str> {
         if let Self::Date(date) = self { Some(date) } else { None }
+    }
+}
+
+/// Returns the text of a value. It must not be empty, have control characters or be longer than
+/// [`TEXT_BYTES_MAX`].
+pub(super) fn plain_text(value: &Value) -> Result<&str, String> {
+    let text = value.text().ok_or_else(|| expected(value, "a text in quotes"))?;
+    if text.is_empty() {
+        return Err("is empty; write a text, or leave the key out".to_owned());
+    }
+    if text.chars().any(char::is_control) {
+        return Err("holds a line break or another control character; remove it".to_owned());
+    }
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(format!("is longer than {TEXT_BYTES_MAX} bytes; shorten it"));
+    }
+    Ok(text)
+}
+
+pub(super) fn expected(value: &Value, want: &str) -> String {
+    format!("is {}; write {want}", describe(value))
+}
+
+pub(crate) fn describe(value: &Value) -> String {
+    match value {
+        Value::Text(text) if text.chars().count() <= QUOTED_CHARS_MAX => {
+            format!("the text {}", quote(text))
+        }
+        Value::Text(_) => "a long text".to_owned(),
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        Value::Flag(flag) => flag.to_string(),
+        Value::Date(date) => date.clone(),
+        Value::List(_) => "a list".to_owned(),
+        Value::Table(_) => "a table".to_owned(),
     }
 }
 

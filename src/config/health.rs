@@ -3,8 +3,9 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::build::{POSITIVE_COUNT, POSITIVE_DURATION, seconds};
+use super::ranges::{POSITIVE_COUNT, POSITIVE_DURATION};
 use super::reader::Section;
+use super::units::seconds;
 use crate::engine::health::Thresholds;
 
 /// Range of `health.disk_free`, in bytes. More than 1 PiB is a typo.

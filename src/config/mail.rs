@@ -2,10 +2,9 @@
 
 use url::Url;
 
-use super::alert::credential_if_given;
-use super::ask::{describe, plain_text};
+use super::auth::credential_if_given;
 use super::credential::CredentialRef;
-use super::file::{Node, Value};
+use super::file::{Node, Value, describe, plain_text};
 use super::location::Location;
 use super::merge::EnvValueForm;
 use super::reader::Section;

@@ -20,7 +20,9 @@ mod mail;
 mod merge;
 mod provider;
 mod proxy;
+mod ranges;
 mod reader;
+mod request;
 mod retry;
 mod settings;
 mod show;
@@ -45,11 +47,11 @@ pub use self::health::HealthSettings;
 pub use self::location::Location;
 pub use self::provider::{ProviderSettings, RateLimitScope, RouteWeight};
 pub use self::proxy::{PoolProxy, ProxySettings};
+pub use self::request::RequestSettings;
 pub use self::retry::RetrySettings;
 pub use self::settings::{
     ArchiveSettings, BackoffDelays, BackoffSettings, BreakerSettings, ItemSettings,
-    MonitorSettings, RequestSettings, RestartSettings, ServiceSettings, Settings,
-    UnknownSourceError,
+    MonitorSettings, RestartSettings, ServiceSettings, Settings, UnknownSourceError,
 };
 pub use self::show::EffectiveSetting;
 pub use self::source::{SourceAuth, SourceKind, SourceName, SourceSettings};
@@ -58,8 +60,7 @@ pub use self::telemetry::{TelemetrySettings, parse_otlp_endpoint};
 pub use self::units::{duration_literal, parse_duration};
 
 // Used by the readers of other TOML files, such as scenarios.
-pub(crate) use self::ask::describe;
-pub(crate) use self::file::{Node, Table, Value, parse};
+pub(crate) use self::file::{Node, Table, Value, describe, parse};
 
 use self::merge::Layers;
 use self::reader::Reader;

@@ -4,19 +4,15 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::ask::{describe, plain_text};
 use super::error_rules;
-use super::file::{Node, Table, Value};
+use super::file::{Node, Table, Value, describe, plain_text};
 use super::merge::EnvValueForm;
 use super::reader::{Reader, Section};
-use super::settings::RequestSettings;
+use super::request::{CONCURRENCY_RANGE, RequestSettings};
 use super::show::{quote, quote_key};
 use super::suggest::closest_match;
 use crate::engine::ErrorRule;
 use crate::engine::rate_limit::{HeaderNames, Rate, RateLimitMode, ResetMeaning};
-
-/// Concurrent requests: each holds part of a document in memory, and no mail server allows more.
-pub(super) const CONCURRENCY_RANGE: RangeInclusive<u32> = 1..=64;
 
 /// Largest reserve: with more than 0.9 of the quota left to others, too little remains to adapt to.
 const RESERVE_MAX: f64 = 0.9;

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::ask::plain_text;
 use super::auth::{read_credential, reject_unknown_keys, required_text, write_credential};
-use super::build::{POSITIVE_COUNT, POSITIVE_DURATION, seconds};
 use super::credential::CredentialRef;
-use super::file::{Node, Table, Value};
+use super::file::{Node, Table, Value, plain_text};
 use super::merge::EnvValueForm;
+use super::ranges::{POSITIVE_COUNT, POSITIVE_DURATION};
 use super::reader::{Reader, Section};
 use super::show::{quote, quote_key};
 use super::source::{SourceName, SourceSettings, is_loopback};
+use super::units::seconds;
 
 const PROXY_HELP: &str = "write \"http://127.0.0.1:3128\" or \"socks5://127.0.0.1:1080\"";
 const LOGIN_HELP: &str = "write { url = \"http://127.0.0.1:3128\", username = \"me\", \

@@ -8,9 +8,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::ask::describe;
 use super::diagnostic::{Diagnostic, Diagnostics};
-use super::file::{Node, Table, Value};
+use super::file::{Node, Table, Value, describe};
 use super::location::Location;
 use super::merge::{EnvValueForm, Layers};
 use super::show::{EffectiveSetting, quote_key};

@@ -3,12 +3,11 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::ask::{expected, plain_text};
-use super::build::{POSITIVE_COUNT, POSITIVE_DURATION};
-use super::file::{Node, Table, Value};
+use super::file::{Node, Table, Value, expected, plain_text};
 use super::merge::EnvValueForm;
+use super::ranges::{POSITIVE_COUNT, POSITIVE_DURATION};
 use super::reader::{Reader, Section};
-use super::settings::RequestSettings;
+use super::request::RequestSettings;
 use super::show::{quote, quote_key};
 use super::suggest::closest_match;
 use crate::retry::{BackoffConfig, Jitter};

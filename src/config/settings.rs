@@ -11,6 +11,7 @@ use super::endpoint::EndpointSettings;
 use super::health::HealthSettings;
 use super::provider::ProviderSettings;
 use super::proxy::ProxySettings;
+use super::request::RequestSettings;
 use super::retry::RetrySettings;
 use super::source::{SourceName, SourceSettings};
 use super::suggest::closest_match;
@@ -87,26 +88,6 @@ pub struct BackoffDelays {
     pub challenge: Duration,
     pub source_down: Duration,
     pub unknown: Duration,
-}
-
-/// `[request]`: quick retries, and the limits of one request.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct RequestSettings {
-    pub attempts: u32,
-    pub delay: Duration,
-    /// Never shorter than `delay`.
-    pub max_delay: Duration,
-    pub connect_timeout: Duration,
-    pub idle_timeout: Duration,
-    pub total_timeout: Duration,
-    /// Lowest rate in bytes per second, over `idle_timeout`; 0 for none.
-    pub min_rate: u64,
-    /// Largest response that is held in memory, in bytes.
-    pub max_response: u64,
-    /// Largest document, in bytes; documents are streamed.
-    pub max_document: u64,
-    /// Requests in flight at once, per provider that sets no other number.
-    pub concurrency: u32,
 }
 
 /// `[item]`: attempts for one item before it is quarantined, and rechecks after that.

@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::ask::plain_text;
-use super::auth::{read_credential, write_credential};
-use super::build::{POSITIVE_DURATION, seconds};
+use super::auth::credential_if_given;
 use super::credential::CredentialRef;
+use super::file::plain_text;
 use super::merge::EnvValueForm;
+use super::ranges::POSITIVE_DURATION;
 use super::reader::Section;
 use super::show::quote;
 use super::source::is_plaintext_remote;
+use super::units::seconds;
 
 const ENDPOINT_KEY: &str = "otlp_endpoint";
 
@@ -37,7 +38,7 @@ pub(super) fn read_telemetry(table: &mut Section<'_, '_>) -> TelemetrySettings {
     table.record(ENDPOINT_KEY, otlp_endpoint.as_ref().map(|url| quote(url.as_str())), location);
     TelemetrySettings {
         otlp_endpoint,
-        otlp_token: read_token(table),
+        otlp_token: credential_if_given(table, "otlp_token"),
         interval: table.duration("interval", seconds(60), POSITIVE_DURATION),
         trace_share: table.share("trace_share", 0.05),
     }
@@ -60,14 +61,4 @@ pub fn parse_otlp_endpoint(text: &str) -> Result<Url, String> {
         return Err(format!("is plain http, which others can read on the way; {help}"));
     }
     Ok(url)
-}
-
-fn read_token(table: &mut Section<'_, '_>) -> Option<CredentialRef> {
-    let fallback = table.reader.folder.clone();
-    let given = table.given("otlp_token", EnvValueForm::Toml, |node| {
-        read_credential(node, &node.location.base_folder().unwrap_or(fallback))
-    });
-    let (token, location) = given.unzip();
-    table.record("otlp_token", token.as_ref().map(write_credential), location);
-    token
 }

@@ -21,6 +21,10 @@ const SIZE_UNITS: [(&str, u64); 9] = [
     ("B", 1),
 ];
 
+pub(super) const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
 /// Reads `"90s"`, `"5m"`, `"1.5h"`, `"500ms"` or `"2d"`; a space may precede the unit.
 ///
 /// Returns `None` for anything else, and for a value finer than a nanosecond or longer than

@@ -4,13 +4,11 @@
 
 use std::time::Duration;
 
-use super::super::ask::{describe, plain_text};
-use super::super::build::MAX_DURATION;
-use super::super::file::{Node, Table, Value};
+use super::super::file::{Node, Table, Value, describe, plain_text};
+use super::super::ranges::MAX_DURATION;
 use super::super::show::quote;
 use super::super::suggest::closest_match;
 use super::super::units::{duration_literal, parse_duration};
-use super::unknown_key_message;
 use crate::engine::{
     BodyCondition, Cause, HeaderCondition, HeaderTest, RULE_CAUSES, RuleScope, Scalar, StatusRange,
 };
@@ -189,6 +187,13 @@ pub(super) fn read_wait(node: &Node) -> Result<Duration, String> {
             duration_literal(MAX_DURATION)
         )
     })
+}
+
+pub(super) fn unknown_key_message(key: &str, known: &[&'static str]) -> String {
+    match closest_match(key, known.iter().copied()) {
+        Some(suggestion) => format!("is not a key of a rule; did you mean `{suggestion}`?"),
+        None => format!("is not a key of a rule; the keys here are {}", known.join(", ")),
+    }
 }
 
 fn reject_unknown_keys(table: &Table, known: &[&'static str]) -> Result<(), String> {

@@ -6,18 +6,17 @@
 mod conditions;
 mod write;
 
-use super::ask::{describe, plain_text};
 use super::diagnostic::Diagnostic;
-use super::file::{Node, Table, Value};
+use super::file::{Node, Table, Value, describe, plain_text};
 use super::location::Location;
 use super::merge::EnvValueForm;
 use super::reader::Section;
 use super::show::quote_key;
-use super::suggest::closest_match;
 use crate::engine::{ErrorRule, RuleScope};
 
 use self::conditions::{
     class_names, read_body, read_class, read_header, read_scope, read_statuses, read_wait,
+    unknown_key_message,
 };
 use self::write::write_rule;
 
@@ -147,12 +146,5 @@ impl RuleReader<'_> {
     fn report(&mut self, location: &Location, key: &str, error: &str) {
         let message = format!("`{}{key}` {error}", self.key);
         self.diagnostics.push(Diagnostic { location: location.clone(), message });
-    }
-}
-
-fn unknown_key_message(key: &str, known: &[&'static str]) -> String {
-    match closest_match(key, known.iter().copied()) {
-        Some(suggestion) => format!("is not a key of a rule; did you mean `{suggestion}`?"),
-        None => format!("is not a key of a rule; the keys here are {}", known.join(", ")),
     }
 }
