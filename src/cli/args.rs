@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::cli::simulate::{NamedPolicy, parse_policy};
+use crate::cli::simulate::policy::{NamedPolicy, parse_policy};
 use crate::config::parse_duration;
 use crate::engine::Cause;
 

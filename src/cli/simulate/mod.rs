@@ -2,7 +2,7 @@
 
 mod comparison;
 mod input;
-mod policy;
+pub(super) mod policy;
 mod report;
 
 use std::io::{self, IsTerminal};
@@ -14,14 +14,16 @@ use crate::cli::error::CliError;
 use crate::cli::exit::ProgramExit;
 use crate::cli::plot::{ColourMode, TerminalOptions, render_svg, render_terminal};
 use crate::cli::print::{print_note, print_result};
+use crate::cli::sources::load_context;
 use crate::cli::table::table;
-use crate::config::EnvVars;
+use crate::config::{EnvVars, Settings};
 use crate::disk::{RealDisk, write_durable};
+use crate::engine::rate_limit::{HeaderNames, RateLimitPolicy};
 use crate::simulate::{Scenario, SendStrategy, Simulation, StopCondition, builtin_scenarios, run};
+use crate::worker::rate_limit_config;
 
+use self::policy::NamedPolicy;
 use self::report::{PolicyResult, SimulationReport};
-
-pub(super) use self::policy::{NamedPolicy, parse_policy};
 
 /// Width of a plot without a terminal, in columns.
 const COLUMNS_DEFAULT: usize = 80;
@@ -42,7 +44,7 @@ pub(super) fn simulate(common: &CommonArgs, args: &SimulateArgs) -> Result<Progr
         print_result(scenario_list())?;
         return Ok(ProgramExit::Success);
     };
-    let (chosen, header_names) = policy::select_policy(common, args)?;
+    let (chosen, header_names) = select_policy(common, args)?;
     let input = input::load(scenario, &header_names)?;
     let policies = [chosen, args.against.clone()];
     let interval = sample_interval(&input.scenario);
@@ -60,20 +62,57 @@ pub(super) fn simulate(common: &CommonArgs, args: &SimulateArgs) -> Result<Progr
     };
     // Before the output, since printing ends the command early if stdout is closed.
     let saved = args.svg.as_ref().map(|path| save_svg(path, &render_svg(&report.to_chart())));
+    let verdict = comparison::compare(&report);
     if args.json {
-        print_result(format!("{:#}", report.to_json()))?;
+        print_result(format!("{:#}", report.to_json(&verdict)))?;
     } else {
         let plot = render_terminal(&report.to_chart(), terminal_options(&EnvVars::from_process()));
-        print_result(format!(
-            "{}\n{plot}\n{}",
-            report.summary_table(),
-            comparison::compare(&report)
-        ))?;
+        print_result(format!("{}\n{plot}\n{verdict}", report.summary_table()))?;
     }
     if let Some(saved) = saved {
         print_note(saved?);
     }
     Ok(ProgramExit::Success)
+}
+
+/// Selects the policy to simulate: the argument, else that of the configured provider, else
+/// `follow`. Returns it with the header names of the provider.
+fn select_policy(
+    common: &CommonArgs,
+    args: &SimulateArgs,
+) -> Result<(NamedPolicy, HeaderNames), CliError> {
+    if let Some(policy) = &args.policy {
+        return Ok((policy.clone(), HeaderNames::default()));
+    }
+    let Some(name) = &args.provider else {
+        let follow =
+            NamedPolicy::new("follow", SendStrategy::RateLimiter(RateLimitPolicy::default()));
+        return Ok((follow, HeaderNames::default()));
+    };
+    let context = load_context(common)?;
+    let settings = &context.loaded.settings;
+    let source_providers = settings.sources.values().map(|source| &source.provider);
+    let known: Vec<&String> = settings.providers.keys().chain(source_providers).collect();
+    if known.contains(&name) {
+        return Ok(configured_policy(settings, name));
+    }
+    let mut known: Vec<&str> = known.into_iter().map(String::as_str).collect();
+    known.sort_unstable();
+    known.dedup();
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    let message = format!(
+        "there is no provider {name:?} in {}; known providers: {known}",
+        context.config_file.display()
+    );
+    Err(CliError::new(ProgramExit::Configuration, message))
+}
+
+/// Returns the policy and the header names of a provider in the configuration.
+fn configured_policy(settings: &Settings, name: &str) -> (NamedPolicy, HeaderNames) {
+    let config = rate_limit_config(settings, name);
+    let workers = Some(config.provider.concurrency);
+    let strategy = SendStrategy::RateLimiter(config.policy);
+    (NamedPolicy { name: name.to_owned(), strategy, workers }, config.provider.headers)
 }
 
 /// Returns the table of the built-in scenarios.

@@ -1,16 +1,10 @@
-//! Policies to simulate: parsed from arguments, or read from the configuration.
+//! Policies to simulate, as arguments name them.
 
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::cli::args::{CommonArgs, SimulateArgs};
-use crate::cli::error::CliError;
-use crate::cli::exit::ProgramExit;
-use crate::cli::sources::load_context;
-use crate::config::Settings;
-use crate::engine::rate_limit::{HeaderNames, Rate, RateLimitMode, RateLimitPolicy};
+use crate::engine::rate_limit::{Rate, RateLimitMode, RateLimitPolicy};
 use crate::simulate::SendStrategy;
-use crate::worker::rate_limit_config;
 
 /// Plain exponential backoff, as in most other clients.
 const BACKOFF: SendStrategy = SendStrategy::Backoff {
@@ -23,7 +17,7 @@ const RESERVE_MAX: f64 = 0.9;
 
 /// Policy to simulate, with its name.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::cli) struct NamedPolicy {
+pub(crate) struct NamedPolicy {
     /// Name in the table: the argument as given, or the provider of the policy.
     pub(super) name: String,
     pub(super) strategy: SendStrategy,
@@ -32,7 +26,7 @@ pub(in crate::cli) struct NamedPolicy {
 }
 
 impl NamedPolicy {
-    fn new(name: &str, strategy: SendStrategy) -> Self {
+    pub(super) fn new(name: &str, strategy: SendStrategy) -> Self {
         Self { name: name.to_owned(), strategy, workers: None }
     }
 }
@@ -41,7 +35,7 @@ impl NamedPolicy {
 ///
 /// # Errors
 /// An invalid policy; the message contains the valid ones.
-pub(in crate::cli) fn parse_policy(text: &str) -> Result<NamedPolicy, String> {
+pub(crate) fn parse_policy(text: &str) -> Result<NamedPolicy, String> {
     let (kind, rest) = text.split_at(text.find([',', '=']).unwrap_or(text.len()));
     let mut policy = RateLimitPolicy::default();
     let options = match (kind, rest.strip_prefix('=')) {
@@ -81,46 +75,6 @@ pub(in crate::cli) fn parse_policy(text: &str) -> Result<NamedPolicy, String> {
         }
     }
     Ok(NamedPolicy::new(text, SendStrategy::RateLimiter(policy)))
-}
-
-/// Selects the policy to simulate: the argument, else that of the configured provider, else
-/// `follow`. Returns it with the header names of the provider.
-pub(super) fn select_policy(
-    common: &CommonArgs,
-    args: &SimulateArgs,
-) -> Result<(NamedPolicy, HeaderNames), CliError> {
-    if let Some(policy) = &args.policy {
-        return Ok((policy.clone(), HeaderNames::default()));
-    }
-    let Some(name) = &args.provider else {
-        let follow =
-            NamedPolicy::new("follow", SendStrategy::RateLimiter(RateLimitPolicy::default()));
-        return Ok((follow, HeaderNames::default()));
-    };
-    let context = load_context(common)?;
-    let settings = &context.loaded.settings;
-    let source_providers = settings.sources.values().map(|source| &source.provider);
-    let known: Vec<&String> = settings.providers.keys().chain(source_providers).collect();
-    if known.contains(&name) {
-        return Ok(configured_policy(settings, name));
-    }
-    let mut known: Vec<&str> = known.into_iter().map(String::as_str).collect();
-    known.sort_unstable();
-    known.dedup();
-    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-    let message = format!(
-        "there is no provider {name:?} in {}; known providers: {known}",
-        context.config_file.display()
-    );
-    Err(CliError::new(ProgramExit::Configuration, message))
-}
-
-/// Returns the policy and the header names of a provider in the configuration.
-fn configured_policy(settings: &Settings, name: &str) -> (NamedPolicy, HeaderNames) {
-    let config = rate_limit_config(settings, name);
-    let workers = Some(config.provider.concurrency);
-    let strategy = SendStrategy::RateLimiter(config.policy);
-    (NamedPolicy { name: name.to_owned(), strategy, workers }, config.provider.headers)
 }
 
 fn parse_rate(text: &str) -> Result<Rate, String> {

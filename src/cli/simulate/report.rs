@@ -5,7 +5,6 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::cli::plot::{Chart, PlotSeries};
-use crate::cli::simulate::comparison::compare;
 use crate::cli::table::table;
 use crate::human::{EMPTY_CELL, format_count, format_duration, pluralize};
 use crate::simulate::{Scenario, SimulationResult, StopCondition};
@@ -119,7 +118,7 @@ impl SimulationReport {
         }
     }
 
-    pub(super) fn to_json(&self) -> Value {
+    pub(super) fn to_json(&self, verdict: &str) -> Value {
         let runs = self.results.iter().map(|PolicyResult { name, workers, result }| {
             json!({
                 "policy": name,
@@ -138,7 +137,7 @@ impl SimulationReport {
             "about": self.scenario.description,
             "quota_per_second": self.scenario.server.algorithm.granted_rate().get(),
             "runs": runs.collect::<Vec<_>>(),
-            "verdict": compare(self),
+            "verdict": verdict,
         })
     }
 }

@@ -4,6 +4,7 @@ mod api;
 mod counters;
 mod methods;
 mod response;
+mod route;
 mod server_state;
 mod session;
 
@@ -27,7 +28,8 @@ use tokio::time::{Instant, sleep};
 use self::api::DemoMethodError;
 use self::methods::JmapMethod;
 use self::response::{BodyPacing, ResponseBody};
-use self::server_state::ServerState;
+use self::route::DemoRoute;
+use self::server_state::{RequestSlot, ServerState, lock};
 use self::session::REQUEST_BYTES_MAX;
 use super::base64;
 use super::credential::DemoCredential;
@@ -48,27 +50,12 @@ pub(super) struct DemoService {
     /// The credentials of a valid `Authorization: Basic` header, base64-encoded.
     basic_authorization: String,
     mailbox: Mutex<GeneratedMailbox>,
-    state: Mutex<ServerState>,
+    state: Arc<Mutex<ServerState>>,
 }
-
-/// Slot of one request in progress. Dropped when the last byte is handed over or the connection
-/// ends.
-#[derive(Debug)]
-struct RequestSlot(Arc<DemoService>);
 
 /// Error that ends the connection without a response.
 #[derive(Debug)]
 struct DropConnection;
-
-/// Route that a method and a path select.
-#[derive(Debug)]
-enum DemoRoute<'a> {
-    Discovery,
-    Session,
-    Api,
-    Download { account: &'a str, blob: &'a str },
-    NotFound,
-}
 
 type ResponseResult = Result<Response<ResponseBody>, DropConnection>;
 
@@ -84,7 +71,7 @@ impl DemoService {
             username: username.to_owned(),
             basic_authorization: base64::encode(format!("{username}:{password}").as_bytes()),
             mailbox: Mutex::new(mailbox),
-            state: Mutex::new(ServerState::new(plan, credential)),
+            state: Arc::new(Mutex::new(ServerState::new(plan, credential))),
         }
     }
 
@@ -93,11 +80,7 @@ impl DemoService {
     }
 
     pub(super) fn counters(&self) -> DemoCounters {
-        self.lock_state().counters()
-    }
-
-    fn lock_state(&self) -> MutexGuard<'_, ServerState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state).counters()
     }
 
     /// Serves connections until it is cancelled.
@@ -134,7 +117,7 @@ impl DemoService {
             return Ok(self.control(request.method(), command, request.uri().query()));
         }
         let route = DemoRoute::parse(request.method(), path);
-        let fault = self.lock_state().on_request(&route, Instant::now());
+        let fault = lock(&self.state).on_request(&route, Instant::now());
         if let Some(fault) = fault {
             return fault_response(fault);
         }
@@ -145,7 +128,7 @@ impl DemoService {
         if !self.is_authorized(request.headers().get(header::AUTHORIZATION)) {
             return Ok(unauthorized());
         }
-        let Some(slot) = self.try_acquire_slot() else {
+        let Some(slot) = RequestSlot::try_acquire(&self.state) else {
             return Ok(concurrency_limit_exceeded());
         };
         match route {
@@ -154,7 +137,7 @@ impl DemoService {
                 slot,
             )),
             DemoRoute::Api => {
-                let fault = self.lock_state().api_fault();
+                let fault = lock(&self.state).api_fault();
                 match fault {
                     Some(fault) => fault_response(fault),
                     None => Ok(with_slot(self.call_methods(request).await, slot)),
@@ -188,7 +171,7 @@ impl DemoService {
         };
         response::json_response(&api::execute(request, |name, arguments| {
             let method = JmapMethod::from_name(name);
-            self.lock_state().count_method_call(method.map_or("unknown", JmapMethod::name));
+            lock(&self.state).count_method_call(method.map_or("unknown", JmapMethod::name));
             let method = method.ok_or_else(|| DemoMethodError::new("unknownMethod", name))?;
             method.call(&mut self.lock_mailbox(), arguments)
         }))
@@ -207,7 +190,7 @@ impl DemoService {
         };
         let Some((number, is_only_in_thread)) = found else { return Ok(not_found()) };
         let mut pacing = BodyPacing::Immediate;
-        let fault = self.lock_state().download_fault(number, is_only_in_thread);
+        let fault = lock(&self.state).download_fault(number, is_only_in_thread);
         match fault {
             None => {}
             Some(DownloadFault::Response(fault)) => return fault_response(fault),
@@ -235,14 +218,10 @@ impl DemoService {
         Some((number, is_only_in_thread))
     }
 
-    fn try_acquire_slot(self: &Arc<Self>) -> Option<RequestSlot> {
-        self.lock_state().try_acquire_slot().then(|| RequestSlot(Arc::clone(self)))
-    }
-
     fn is_authorized(&self, authorization: Option<&HeaderValue>) -> bool {
         let value = authorization.and_then(|value| value.to_str().ok()).unwrap_or_default();
         let (scheme, credentials) = value.split_once(' ').unwrap_or_default();
-        let mut state = self.lock_state();
+        let mut state = lock(&self.state);
         let is_authorized = (scheme.eq_ignore_ascii_case("basic")
             && credentials == self.basic_authorization)
             || (scheme.eq_ignore_ascii_case("bearer") && state.accepts_token(credentials));
@@ -251,13 +230,13 @@ impl DemoService {
     }
 
     fn expire_token_if_due(self: &Arc<Self>) {
-        if !self.lock_state().expire_token_if_due() {
+        if !lock(&self.state).expire_token_if_due() {
             return;
         }
         let service = Arc::clone(self);
         tokio::spawn(async move {
             sleep(TOKEN_RENEWAL_DELAY).await;
-            if let Err(error) = service.lock_state().renew_token() {
+            if let Err(error) = lock(&service.state).renew_token() {
                 tracing::error!(%error, "cannot write the renewed token; clients cannot log in");
             }
         });
@@ -275,7 +254,7 @@ impl DemoService {
             (&Method::GET, "counters") => return response::json_response(&self.counters()),
             (&Method::POST, "deliver") => self.lock_mailbox().deliver(count),
             (&Method::POST, "destroy") => self.lock_mailbox().destroy(count),
-            (&Method::POST, "fail") => self.lock_state().inject_failures(count),
+            (&Method::POST, "fail") => lock(&self.state).inject_failures(count),
             (&Method::POST, "expire-states") => self.lock_mailbox().expire_states(),
             _ => return not_found(),
         }
@@ -284,34 +263,6 @@ impl DemoService {
             "state": mailbox.state(),
             "messages": mailbox.message_count(),
         }))
-    }
-}
-
-impl<'a> DemoRoute<'a> {
-    fn parse(method: &Method, path: &'a str) -> Self {
-        match (method, path) {
-            (&Method::GET, "/.well-known/jmap") => Self::Discovery,
-            (&Method::GET, session::SESSION_PATH) => Self::Session,
-            (&Method::POST, session::API_PATH) => Self::Api,
-            (&Method::GET, _) => path
-                .strip_prefix(session::DOWNLOAD_PATH)
-                .and_then(|rest| rest.split_once('/'))
-                .and_then(|(account, rest)| Some((account, rest.split_once('/')?.0)))
-                .map_or(Self::NotFound, |(account, blob)| Self::Download { account, blob }),
-            _ => Self::NotFound,
-        }
-    }
-}
-
-impl RequestSlot {
-    fn record_served(&self, message: MessageNumber, bytes: u64) {
-        self.0.lock_state().count_served(message, bytes);
-    }
-}
-
-impl Drop for RequestSlot {
-    fn drop(&mut self) {
-        self.0.lock_state().release_slot();
     }
 }
 

@@ -12,7 +12,7 @@ use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::{Sleep, sleep};
 
-use super::RequestSlot;
+use super::server_state::RequestSlot;
 use crate::demo::mailbox::{MessageNumber, RawMessage};
 
 /// Number of parts in which the first chunk of a slow body is sent.

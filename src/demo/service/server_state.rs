@@ -1,11 +1,12 @@
 //! State of the service that changes with requests: counts, limits, faults, the token.
 
 use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-use super::DemoRoute;
 use super::counters::DemoCounters;
+use super::route::DemoRoute;
 use super::session::CONCURRENT_REQUESTS_MAX;
 use crate::demo::bitmap::Bitmap;
 use crate::demo::credential::DemoCredential;
@@ -19,6 +20,11 @@ pub(super) struct ServerState {
     counters: DemoCounters,
     served_messages: Bitmap,
 }
+
+/// Slot of one request in progress. Dropped when the last byte is handed over or the connection
+/// ends.
+#[derive(Debug)]
+pub(super) struct RequestSlot(Arc<Mutex<ServerState>>);
 
 impl ServerState {
     pub(super) fn new(plan: FaultPlan, credential: DemoCredential) -> Self {
@@ -80,8 +86,7 @@ impl ServerState {
         fault
     }
 
-    /// Takes a slot for a request in progress, if one is free.
-    pub(super) fn try_acquire_slot(&mut self) -> bool {
+    fn try_acquire_slot(&mut self) -> bool {
         if self.counters.in_flight == CONCURRENT_REQUESTS_MAX {
             self.counters.concurrency_limited += 1;
             return false;
@@ -90,7 +95,7 @@ impl ServerState {
         true
     }
 
-    pub(super) fn release_slot(&mut self) {
+    fn release_slot(&mut self) {
         self.counters.in_flight -= 1;
     }
 
@@ -106,7 +111,7 @@ impl ServerState {
         *self.counters.method_calls.entry(method).or_default() += 1;
     }
 
-    pub(super) fn count_served(&mut self, message: MessageNumber, bytes: u64) {
+    fn count_served(&mut self, message: MessageNumber, bytes: u64) {
         self.counters.bytes_served += bytes;
         if self.served_messages.insert(message.0) {
             self.counters.messages_served += 1;
@@ -140,4 +145,25 @@ impl ServerState {
             ResponseFault::ServerError => counters.failing_message_requests += 1,
         }
     }
+}
+
+impl RequestSlot {
+    /// Takes a slot, if one is free.
+    pub(super) fn try_acquire(state: &Arc<Mutex<ServerState>>) -> Option<Self> {
+        lock(state).try_acquire_slot().then(|| Self(Arc::clone(state)))
+    }
+
+    pub(super) fn record_served(&self, message: MessageNumber, bytes: u64) {
+        lock(&self.0).count_served(message, bytes);
+    }
+}
+
+impl Drop for RequestSlot {
+    fn drop(&mut self) {
+        lock(&self.0).release_slot();
+    }
+}
+
+pub(super) fn lock(state: &Mutex<ServerState>) -> MutexGuard<'_, ServerState> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
