@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::endpoint::page::{self, PageSection};
 use crate::endpoint::response::{HttpResponse, streaming_response};
 use crate::endpoint::route::PageFilter;
-use crate::endpoint::server::EndpointService;
+use crate::endpoint::server::DataReader;
 
 const EVENT_STREAM_TYPE: &str = "text/event-stream; charset=utf-8";
 
@@ -37,7 +37,7 @@ const RETRY_HINT: &[u8] = b"retry: 3000\n\n";
 
 /// State of one event stream.
 struct EventStream {
-    service: Arc<EndpointService>,
+    reader: Arc<DataReader>,
     filter: PageFilter,
     shutdown: watch::Receiver<bool>,
     next_poll: Instant,
@@ -50,13 +50,13 @@ struct EventStream {
 /// Response that streams the changes of a page until the client disconnects or the server shuts
 /// down.
 pub(super) fn event_stream(
-    service: Arc<EndpointService>,
+    reader: Arc<DataReader>,
     filter: PageFilter,
     permit: OwnedSemaphorePermit,
     shutdown: watch::Receiver<bool>,
 ) -> HttpResponse {
     let state = EventStream {
-        service,
+        reader,
         filter,
         shutdown,
         next_poll: Instant::now(),
@@ -86,7 +86,7 @@ impl EventStream {
             }
             self.next_poll = Instant::now() + POLL_INTERVAL;
             // The next poll, in 2 s, may succeed. Until then the page shows how old its data is.
-            let Ok((snapshot, detail)) = self.service.page_data(&self.filter).await else {
+            let Ok((snapshot, detail)) = self.reader.page_data(&self.filter).await else {
                 continue;
             };
             let sections = page::changing_sections(&snapshot, &self.filter, detail.as_ref());

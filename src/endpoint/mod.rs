@@ -9,7 +9,7 @@
 //!
 //! [`view`] holds the data to show; the caller implements [`view::DashboardData`]. Each limit is a
 //! constant next to the code that enforces it: connections, request headers and timeouts in
-//! `server`, requests in `limiter`, event streams and ledger reads in `service`.
+//! `server`, requests in `limiter`, reads in `data_reader`, event streams in `service`.
 
 mod api;
 mod events;

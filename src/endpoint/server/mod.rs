@@ -1,6 +1,7 @@
 //! HTTP server with its own thread and runtime, so that requests never delay the monitor.
 
 mod auth;
+mod data_reader;
 mod limiter;
 mod listen;
 mod service;
@@ -26,10 +27,12 @@ use tracing::{debug, warn};
 pub use self::auth::Token;
 pub use self::listen::{BindError, Listeners};
 
-use self::service::BLOCKING_THREADS_MAX;
-pub(super) use self::service::EndpointService;
+pub(super) use self::data_reader::DataReader;
+pub use self::service::EndpointConfig;
+
+use self::data_reader::BLOCKING_THREADS_MAX;
+use self::service::EndpointService;
 use self::write_timeout::WriteTimeoutStream;
-use crate::endpoint::view::DashboardData;
 
 /// Open connections. A new one beyond this limit replaces the oldest, so that idle connections
 /// never lock out other clients. Half of the files that a process may usually open.
@@ -58,15 +61,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 pub struct HttpServer {
     thread: Option<JoinHandle<()>>,
     shutdown: watch::Sender<bool>,
-}
-
-/// Data and access rules of a server.
-#[derive(Debug)]
-pub struct EndpointConfig {
-    pub data: Arc<dyn DashboardData>,
-    pub token: Option<Token>,
-    /// Limit per client address.
-    pub requests_per_minute: u32,
 }
 
 impl HttpServer {
@@ -157,7 +151,7 @@ async fn accept_connections(
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
-            _ = snapshot_ticks.tick() => connections.spawn(refresh_snapshot(Arc::clone(service))),
+            _ = snapshot_ticks.tick() => connections.spawn(refresh_snapshot(Arc::clone(&service.reader))),
             Some(_) = connections.tasks.join_next() => connections.remove_finished(),
             // An error means that the sender was dropped, which also requests the shutdown.
             _ = shutdown.changed() => break,
@@ -192,9 +186,9 @@ impl Connections {
     }
 }
 
-async fn refresh_snapshot(service: Arc<EndpointService>) {
+async fn refresh_snapshot(reader: Arc<DataReader>) {
     // The next request reports the error.
-    drop(service.snapshot().await);
+    drop(reader.snapshot().await);
 }
 
 async fn serve_connection(

@@ -10,35 +10,23 @@ use hyper::header::{self, HeaderName};
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 use serde_json::json;
-use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::spawn_blocking;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout};
 
-use super::EndpointConfig;
 use super::auth::{AuthError, Token, authorize};
+use super::data_reader::{ApiError, DataReader};
 use super::limiter::{EndpointLimiter, RateLimitClass, RateLimitDecision, WINDOW};
-use crate::endpoint::page::{self, DETAIL_ROWS_MAX, SourceDetail};
+use crate::endpoint::page;
 use crate::endpoint::response::{
     HTML_TYPE, HttpResponse, METRICS_TYPE, append_header, ceil_seconds, json_response,
     problem_response, response,
 };
-use crate::endpoint::route::{PageFilter, Route, RouteError};
-use crate::endpoint::view::{DashboardData, LookupError, Snapshot};
+use crate::endpoint::route::{Route, RouteError};
+use crate::endpoint::view::{DashboardData, LookupError};
 use crate::endpoint::{api, events};
-
-/// Time for which a snapshot is reused, however many requests there are.
-const SNAPSHOT_MAX_AGE: Duration = Duration::from_secs(1);
 
 /// Timeout for one response. A ledger that is busy for longer is reported as unavailable.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Concurrent reads of ledgers, and of all metrics. A permit is held until the read ends, even if
-/// its request has timed out, so that reads of a stuck disk do not pile up.
-const LEDGER_READS_MAX: usize = 2;
-const METRICS_READS_MAX: usize = 1;
-
-/// Concurrent blocking calls: one snapshot at a time, and these reads.
-pub(super) const BLOCKING_THREADS_MAX: usize = 1 + LEDGER_READS_MAX + METRICS_READS_MAX;
 
 /// Concurrent event streams. Further pages can still be reloaded.
 const EVENT_STREAMS_MAX: usize = 16;
@@ -46,41 +34,33 @@ const EVENT_STREAMS_MAX: usize = 16;
 /// `Retry-After` of a response that reports too much load.
 const BUSY_RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// Data and access rules of a server.
+#[derive(Debug)]
+pub struct EndpointConfig {
+    pub data: Arc<dyn DashboardData>,
+    pub token: Option<Token>,
+    /// Limit per client address.
+    pub requests_per_minute: u32,
+}
+
 /// Request handler, shared by all connections.
 #[derive(Debug)]
-pub(in crate::endpoint) struct EndpointService {
-    data: Arc<dyn DashboardData>,
+pub(super) struct EndpointService {
+    pub(super) reader: Arc<DataReader>,
     token: Option<Token>,
     limiter: Mutex<EndpointLimiter>,
     started_at: Instant,
-    snapshot_cache: Arc<AsyncMutex<SnapshotCache>>,
-    ledger_permits: Arc<Semaphore>,
-    metrics_permits: Arc<Semaphore>,
     stream_permits: Arc<Semaphore>,
     shutdown: watch::Receiver<bool>,
-}
-
-/// Last snapshot, and the time it was made.
-type SnapshotCache = Option<(Instant, Arc<Snapshot>)>;
-
-/// Reason that a request has no data to respond with.
-#[derive(Debug)]
-pub(in crate::endpoint) enum ApiError {
-    /// The code that reads the data panicked.
-    Panicked,
-    Lookup(LookupError),
 }
 
 impl EndpointService {
     pub(super) fn new(config: EndpointConfig, shutdown: watch::Receiver<bool>) -> Self {
         Self {
-            data: config.data,
+            reader: Arc::new(DataReader::new(config.data)),
             token: config.token,
             limiter: Mutex::new(EndpointLimiter::new(config.requests_per_minute)),
             started_at: Instant::now(),
-            snapshot_cache: Arc::default(),
-            ledger_permits: Arc::new(Semaphore::new(LEDGER_READS_MAX)),
-            metrics_permits: Arc::new(Semaphore::new(METRICS_READS_MAX)),
             stream_permits: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),
             shutdown,
         }
@@ -169,19 +149,22 @@ impl EndpointService {
             Route::Icon => response(StatusCode::OK, "image/svg+xml", page::ICON),
             Route::OpenApi => ok_json(&api::openapi(self.token.is_some())),
             Route::Page(filter) => {
-                let (snapshot, detail) = self.page_data(&filter).await?;
+                let (snapshot, detail) = self.reader.page_data(&filter).await?;
                 let is_missing = filter.source.is_some() && detail.is_none();
                 let status = if is_missing { StatusCode::NOT_FOUND } else { StatusCode::OK };
                 response(status, HTML_TYPE, page::render_page(&snapshot, &filter, detail.as_ref()))
             }
             Route::Events(filter) => match Arc::clone(&self.stream_permits).try_acquire_owned() {
-                Ok(permit) => {
-                    events::event_stream(Arc::clone(self), filter, permit, self.shutdown.clone())
-                }
+                Ok(permit) => events::event_stream(
+                    Arc::clone(&self.reader),
+                    filter,
+                    permit,
+                    self.shutdown.clone(),
+                ),
                 Err(_full) => service_unavailable("too many event streams; close a dashboard page"),
             },
             Route::Health => {
-                let snapshot = self.snapshot().await?;
+                let snapshot = self.reader.snapshot().await?;
                 let status = if snapshot.is_healthy() {
                     StatusCode::OK
                 } else {
@@ -190,117 +173,48 @@ impl EndpointService {
                 json_response(status, &api::health(&snapshot))
             }
             Route::Metrics => self.metrics(accept).await?,
-            Route::Overview => ok_json(&api::overview(&*self.snapshot().await?)),
+            Route::Overview => ok_json(&api::overview(&*self.reader.snapshot().await?)),
             Route::Sources => {
-                let snapshot = self.snapshot().await?;
+                let snapshot = self.reader.snapshot().await?;
                 ok_json(&json!({ "at": snapshot.at, "sources": snapshot.sources }))
             }
             Route::Providers => {
-                let snapshot = self.snapshot().await?;
+                let snapshot = self.reader.snapshot().await?;
                 ok_json(&json!({ "at": snapshot.at, "providers": snapshot.providers }))
             }
             Route::Alerts { limit, severity } => {
-                ok_json(&api::alerts(&*self.snapshot().await?, limit, severity))
+                ok_json(&api::alerts(&*self.reader.snapshot().await?, limit, severity))
             }
-            Route::Degradation => ok_json(&api::degradation(&*self.snapshot().await?)),
-            Route::Trends => ok_json(&api::trends(&*self.snapshot().await?)),
+            Route::Degradation => ok_json(&api::degradation(&*self.reader.snapshot().await?)),
+            Route::Trends => ok_json(&api::trends(&*self.reader.snapshot().await?)),
             Route::Source { name } => {
-                let snapshot = self.snapshot().await?;
+                let snapshot = self.reader.snapshot().await?;
                 ok_json(snapshot.source(&name).ok_or(LookupError::NoSuchSource)?)
             }
             Route::History { source, limit } => {
                 let name = source.clone();
                 let transitions =
-                    self.read_ledger(move |data| data.history(&source, limit)).await?;
+                    self.reader.read_ledger(move |data| data.history(&source, limit)).await?;
                 ok_json(&json!({ "source": name, "history": transitions }))
             }
             Route::Failures { source, limit } => {
                 let name = source.clone();
-                let items = self.read_ledger(move |data| data.failures(&source, limit)).await?;
+                let items =
+                    self.reader.read_ledger(move |data| data.failures(&source, limit)).await?;
                 ok_json(&json!({ "source": name, "failures": items }))
             }
         })
     }
 
     async fn metrics(&self, accept: Option<&str>) -> Result<HttpResponse, ApiError> {
-        let permit = acquire_permit(&self.metrics_permits).await?;
         let mut response = if accept.is_some_and(prefers_json) {
-            ok_json(&self.run_blocking(permit, |data| data.metrics_json()).await?)
+            ok_json(&self.reader.read_metrics(|data| data.metrics_json()).await?)
         } else {
-            response(
-                StatusCode::OK,
-                METRICS_TYPE,
-                self.run_blocking(permit, |data| data.metrics()).await?,
-            )
+            let metrics = self.reader.read_metrics(|data| data.metrics()).await?;
+            response(StatusCode::OK, METRICS_TYPE, metrics)
         };
         append_header(&mut response, header::VARY, "accept");
         Ok(response)
-    }
-
-    /// Returns a snapshot that is not older than [`SNAPSHOT_MAX_AGE`].
-    pub(in crate::endpoint) async fn snapshot(&self) -> Result<Arc<Snapshot>, ApiError> {
-        // Concurrent requests wait here, and share the snapshot.
-        let mut cache = Arc::clone(&self.snapshot_cache).lock_owned().await;
-        if let Some((made_at, snapshot)) = &*cache
-            && made_at.elapsed() < SNAPSHOT_MAX_AGE
-        {
-            return Ok(Arc::clone(snapshot));
-        }
-        let data = Arc::clone(&self.data);
-        let task = spawn_blocking(move || {
-            let snapshot = Arc::new(data.snapshot());
-            *cache = Some((Instant::now(), Arc::clone(&snapshot)));
-            snapshot
-        });
-        task.await.map_err(|_panicked| ApiError::Panicked)
-    }
-
-    /// Returns a snapshot, and the details of the selected source, if there is one.
-    pub(in crate::endpoint) async fn page_data(
-        &self,
-        filter: &PageFilter,
-    ) -> Result<(Arc<Snapshot>, Option<SourceDetail>), ApiError> {
-        let snapshot = self.snapshot().await?;
-        let source = filter.source.as_ref().filter(|name| snapshot.source(name).is_some());
-        let Some(name) = source.cloned() else { return Ok((snapshot, None)) };
-        let detail = self.read_ledger(move |data| {
-            Ok(SourceDetail {
-                history: data.history(&name, DETAIL_ROWS_MAX),
-                failures: data.failures(&name, DETAIL_ROWS_MAX),
-                name,
-            })
-        });
-        Ok((snapshot, Some(detail.await?)))
-    }
-
-    async fn read_ledger<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&dyn DashboardData) -> Result<T, LookupError> + Send + 'static,
-    ) -> Result<T, ApiError> {
-        self.run_blocking(acquire_permit(&self.ledger_permits).await?, read).await
-    }
-
-    async fn run_blocking<T: Send + 'static>(
-        &self,
-        permit: OwnedSemaphorePermit,
-        read: impl FnOnce(&dyn DashboardData) -> Result<T, LookupError> + Send + 'static,
-    ) -> Result<T, ApiError> {
-        let data = Arc::clone(&self.data);
-        let task = spawn_blocking(move || {
-            let _permit = permit;
-            read(&*data)
-        });
-        Ok(task.await.map_err(|_panicked| ApiError::Panicked)??)
-    }
-}
-
-async fn acquire_permit(permits: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
-    Arc::clone(permits).acquire_owned().await.map_err(|_closed| ApiError::Panicked)
-}
-
-impl From<LookupError> for ApiError {
-    fn from(error: LookupError) -> Self {
-        Self::Lookup(error)
     }
 }
 
@@ -402,10 +316,7 @@ fn prefers_json(accept: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
-    use crate::endpoint::view::{FailedItem, StateTransition};
 
     #[test]
     fn json_is_sent_where_accept_prefers_it() {
@@ -422,72 +333,5 @@ mod tests {
         ] {
             assert!(!prefers_json(accept), "{accept}");
         }
-    }
-
-    /// Data whose reads block until the sender is dropped.
-    #[derive(Debug)]
-    struct BlockedData(Mutex<std::sync::mpsc::Receiver<()>>);
-
-    impl BlockedData {
-        fn wait_for_release(&self) {
-            // The only error: the sender was dropped.
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).recv().unwrap_err();
-        }
-    }
-
-    impl DashboardData for BlockedData {
-        fn snapshot(&self) -> Snapshot {
-            self.wait_for_release();
-            panic!("the request has timed out")
-        }
-
-        fn history(
-            &self,
-            _source: &str,
-            _limit: usize,
-        ) -> Result<Vec<StateTransition>, LookupError> {
-            self.wait_for_release();
-            Ok(Vec::new())
-        }
-
-        fn failures(&self, _source: &str, _limit: usize) -> Result<Vec<FailedItem>, LookupError> {
-            Ok(Vec::new())
-        }
-
-        fn metrics(&self) -> Result<String, LookupError> {
-            self.wait_for_release();
-            Ok(String::new())
-        }
-
-        fn metrics_json(&self) -> Result<Value, LookupError> {
-            Ok(Value::Null)
-        }
-    }
-
-    #[tokio::test]
-    async fn an_abandoned_read_keeps_its_permit_until_it_ends() {
-        let (release, blocked) = std::sync::mpsc::channel();
-        let config = EndpointConfig {
-            data: Arc::new(BlockedData(Mutex::new(blocked))),
-            token: None,
-            requests_per_minute: 1,
-        };
-        let service = EndpointService::new(config, watch::channel(false).1);
-        // Each read starts, and its request times out at once.
-        for _ in 0..BLOCKING_THREADS_MAX {
-            let history = service.read_ledger(|data| data.history("work", 1));
-            timeout(Duration::ZERO, history).await.unwrap_err();
-            timeout(Duration::ZERO, service.metrics(None)).await.unwrap_err();
-            timeout(Duration::ZERO, service.snapshot()).await.unwrap_err();
-        }
-
-        assert_eq!(service.ledger_permits.available_permits(), 0);
-        assert_eq!(service.metrics_permits.available_permits(), 0);
-        assert!(service.snapshot_cache.try_lock().is_err(), "one snapshot at a time");
-
-        drop(release);
-        service.read_ledger(|data| data.history("work", 1)).await.unwrap();
-        service.metrics(None).await.unwrap();
-        drop(service.snapshot_cache.lock().await);
     }
 }
