@@ -17,7 +17,7 @@
 //! - A wait that a server demands is respected, and counts as no attempt.
 //! - No secret is written to a log, a state file, a ledger, an error or a command line.
 //!
-//! A module may use only the modules listed above it; `tests/tidy.rs` enforces this. Read them in
+//! A module may use only the modules listed above it; `tests/tidy` enforces this. Read them in
 //! this order.
 
 // Decides: state machine, classification of failures, rate limits, backoff.

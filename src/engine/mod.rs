@@ -2,7 +2,7 @@
 //!
 //! Nothing in this folder reads a clock, a file, a socket, the environment or a
 //! random number, and nothing is logged. Inputs arrive as arguments; actions to
-//! perform are returned as values. `tests/tidy.rs` checks this.
+//! perform are returned as values. `tests/tidy` checks this.
 
 pub mod alert;
 mod backoff;

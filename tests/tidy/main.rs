@@ -1,6 +1,8 @@
 //! Checks of the structure of the source tree.
 #![expect(clippy::panic, reason = "test helpers panic on failure")]
 
+mod import_circles;
+
 use std::fs;
 use std::path::Path;
 
