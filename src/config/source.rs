@@ -92,6 +92,15 @@ pub enum SourceKind {
     Jmap,
 }
 
+impl SourceKind {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Jmap => "jmap",
+        }
+    }
+}
+
 /// Authentication at a source.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SourceAuth {

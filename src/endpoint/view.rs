@@ -38,7 +38,7 @@ pub struct Snapshot {
 }
 
 /// One source. Counts are items of the current session.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct SourceView {
     pub name: String,
     pub provider: String,

@@ -12,7 +12,7 @@ pub const SCHEMA: u32 = 1;
 ///
 /// Times are RFC 3339 in UTC; a value that does not apply is null. Readers ignore keys that they do
 /// not know. A key that is added has a default, or else the schema number changes.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a key of a file that others read")]
 pub struct ExecutionState {
     pub schema: u32,

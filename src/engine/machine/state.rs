@@ -3,8 +3,9 @@
 use crate::engine::{Cause, ClockStep, MachineConfig, SessionId, Timestamp};
 
 /// Status of a source as shown to users, one of seven.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Status {
+    #[default]
     Idle,
     Collecting,
     Downloading,
