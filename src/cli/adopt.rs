@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::archive::{ArchiveMarker, ArchiveOwner, FolderContents, FolderName, SkipReason};
 use crate::cli::args::{AdoptArgs, CommonArgs};
-use crate::cli::context::{AppContext, ledger_file, lock_file};
+use crate::cli::context::AppContext;
 use crate::cli::error::CliError;
 use crate::cli::exit::ProgramExit;
 use crate::cli::print::print_result;
@@ -58,7 +58,7 @@ fn adopt_source(
     source: &SourceRef,
     args: &AdoptArgs,
 ) -> Result<(), CliError> {
-    let (dir, archive) = (&source.dir, &context.loaded.settings.archive.dir);
+    let (folder, archive) = (&source.folder, &context.loaded.settings.archive.dir);
     let Some(settings) = &source.settings else {
         let message = format!(
             "{} is not in the configuration, so its account is not known; add it to the \
@@ -68,10 +68,10 @@ fn adopt_source(
         return Err(CliError::new(ProgramExit::Configuration, message));
     };
     let marker = ArchiveMarker::new(Arc::new(RealDisk), archive, source.name.as_str());
-    ensure_folder(&RealDisk, dir)
-        .map_err(|error| storage_failure("create the folder", dir, &error))?;
+    ensure_folder(&RealDisk, folder.path())
+        .map_err(|error| storage_failure("create the folder", folder.path(), &error))?;
     // Both locks are held until the end, so that no worker starts meanwhile.
-    let _source_lock = FileLock::acquire(&lock_file(dir))?;
+    let _source_lock = FileLock::acquire(&folder.lock_file())?;
     let _archive_lock = match parent_folder(&marker.lock_file()).exists() {
         true => Some(FileLock::acquire(&marker.lock_file())?),
         false => None,
@@ -114,7 +114,7 @@ fn adopt_source(
 
 /// Checks the existing ledger. One that contains documents is not replaced.
 fn check_existing_ledger(source: &SourceRef) -> Result<ExistingLedger, CliError> {
-    let path = ledger_file(&source.dir);
+    let path = source.folder.ledger_file();
     let reader = match LedgerReader::open(&path) {
         Ok(None) => return Ok(ExistingLedger::Absent),
         Err(LedgerOpenError::Damaged(_)) => return Ok(ExistingLedger::Replaceable),
@@ -214,7 +214,7 @@ fn rebuild_ledger(
     existing: ExistingLedger,
     folders: &[SessionFolder],
 ) -> Result<AdoptionCounts, CliError> {
-    let path = ledger_file(&source.dir);
+    let path = source.folder.ledger_file();
     let unfinished = with_suffix(&path, UNFINISHED_SUFFIX);
     for suffix in ["", "-wal", "-shm"] {
         remove_if_exists(&with_suffix(&unfinished, suffix))?;
@@ -235,7 +235,7 @@ fn rebuild_ledger(
     marker.remove_intents()?;
     RealDisk
         .rename(&unfinished, &path)
-        .and_then(|()| RealDisk.sync_dir(&source.dir))
+        .and_then(|()| RealDisk.sync_dir(source.folder.path()))
         .map_err(|error| storage_failure("move the ledger to", &path, &error))?;
     Ok(counts)
 }

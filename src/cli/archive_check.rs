@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::archive::ArchiveMarker;
-use crate::cli::context::{ledger_file, source_dir};
 use crate::disk::RealDisk;
 use crate::engine::Failure;
 use crate::ledger::{LedgerOpenError, LedgerReader};
+use crate::state::StateFolder;
 use crate::worker::ledger_claim;
 
 /// Returns the reason why a ledger must not use an archive; without a ledger, the reason why none
@@ -30,7 +30,7 @@ pub(super) fn archive_problem(
 /// problem, too. `None` also if the ledger cannot be read, which other checks report.
 #[must_use]
 pub(super) fn archive_mismatch(state_dir: &Path, archive: &Path, source: &str) -> Option<String> {
-    let path = ledger_file(&source_dir(state_dir, source));
+    let path = StateFolder::new(state_dir).source(source).ledger_file();
     let failure = match LedgerReader::open(&path) {
         Ok(ledger) => archive_problem(archive, source, ledger.as_ref()).ok()?,
         Err(LedgerOpenError::Damaged(failure)) => Some(failure),

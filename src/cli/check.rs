@@ -24,8 +24,8 @@ use crate::engine::watch::HealthLevel;
 use crate::engine::{Timestamp, sanitize_line};
 use crate::human::{EMPTY_CELL, format_clock_time, format_duration, pluralize};
 use crate::monitor::{
-    Collectors, HealthEvaluator, HealthSnapshot, MonitorRecord, RestartOutcome, RestartPolicy,
-    RestartRecord, UnitEvaluation,
+    Collectors, CycleResult, HealthEvaluator, HealthSnapshot, MonitorRecord, RestartOutcome,
+    RestartPolicy, RestartRecord, UnitEvaluation,
 };
 use crate::worker::{Env, RealEnv};
 
@@ -61,18 +61,15 @@ fn run_check(common: &CommonArgs, args: &CheckArgs) -> Result<HealthLevel, CliEr
         RestartPolicy::default()
     };
     let monitor = build_monitor(&context, policy)?;
-    let units = if args.restart {
-        let cycle = monitor.run_cycle(now, || Duration::MAX);
-        if let Some(failure) = cycle.record_failure {
-            return Err(failure.into());
-        }
-        cycle.units
-    } else {
-        monitor.evaluate(now)
-    };
+    let CycleResult { states, units, record_failure } =
+        if args.restart { monitor.run_cycle(now, || Duration::MAX) } else { monitor.evaluate(now) };
+    if let Some(failure) = record_failure {
+        return Err(failure.into());
+    }
     let evaluator = build_health_evaluator(&context, Duration::MAX)?;
     let snapshot = evaluator.evaluate(
         &Collectors::default(),
+        states,
         UnitEvaluation::all_findings(&units).cloned().collect(),
         now,
     );

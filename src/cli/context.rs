@@ -4,34 +4,10 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::args::CommonArgs;
 use crate::config::{Diagnostics, EnvVars, LoadedConfig, load, load_lenient};
-use crate::worker::{LEDGER_FILE, LOCK_FILE, STATE_FILE};
+use crate::state::StateFolder;
 
 /// Default paths of the configuration file, in the order in which they are tried.
 const CONFIG_FILE_CANDIDATES: [&str; 2] = ["config.toml", "/etc/cynosure/config.toml"];
-
-/// Returns the folder with the progress of a source.
-#[must_use]
-pub(super) fn source_dir(state_dir: &Path, source: &str) -> PathBuf {
-    state_dir.join(source)
-}
-
-/// Returns the file in which a worker publishes the state of its source.
-#[must_use]
-pub(super) fn state_file(source_dir: &Path) -> PathBuf {
-    source_dir.join(STATE_FILE)
-}
-
-/// Returns the ledger of a source.
-#[must_use]
-pub(super) fn ledger_file(source_dir: &Path) -> PathBuf {
-    source_dir.join(LEDGER_FILE)
-}
-
-/// Returns the file that a running worker keeps locked.
-#[must_use]
-pub(super) fn lock_file(source_dir: &Path) -> PathBuf {
-    source_dir.join(LOCK_FILE)
-}
 
 /// Finds the configuration file.
 ///
@@ -101,5 +77,11 @@ impl AppContext {
         let (loaded, diagnostics) = load_lenient(&config_file, &environment);
         let state_dir = find_state_dir(common, &config_file, &environment);
         Ok(Self { config_file, state_dir, environment, loaded, diagnostics })
+    }
+
+    /// Returns the reader of the state folder.
+    #[must_use]
+    pub(super) fn state_folder(&self) -> StateFolder {
+        StateFolder::new(&self.state_dir)
     }
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::args::{CommonArgs, DemoArgs, FaultsArg};
-use crate::cli::context::{AppContext, source_dir};
+use crate::cli::context::AppContext;
 use crate::cli::exit::ProgramExit;
 use crate::cli::logging;
 use crate::cli::print::{print_best_effort, print_error, print_note};
@@ -16,6 +16,7 @@ use crate::cli::trace_writer::TraceWriter;
 use crate::config::{EnvVars, load};
 use crate::demo::{self, DemoServer, ITEMS_MAX};
 use crate::disk::{RealDisk, ensure_folder, write_durable};
+use crate::state::StateFolder;
 use crate::worker::RunMode;
 
 /// Name of the only source in the demo's configuration.
@@ -42,7 +43,7 @@ fn serve_and_extract(common: &CommonArgs, args: &DemoArgs) -> Result<ProgramExit
     let environment = EnvVars::from_process();
     let loaded = load(&config_file, &environment).map_err(|diagnostics| diagnostics.to_string())?;
     let state_dir = common.state_dir.clone().unwrap_or_else(|| dir.join("state"));
-    delete_state(&source_dir(&state_dir, SOURCE_NAME))?;
+    delete_state(StateFolder::new(&state_dir).source(SOURCE_NAME).path())?;
 
     let progress_bars =
         ProgressBars::new(if common.quiet { ShowProgress::No } else { ShowProgress::Yes });

@@ -101,13 +101,11 @@ impl HealthTask {
         (self.last_run, self.last_findings) = (Some(now), finding_keys(cycle));
         let evaluator = build_health_evaluator(context, clock_stable_for)?;
         let delivery = alert_delivery(context);
-        let (collectors, findings) = (
-            Arc::clone(&self.collectors),
-            UnitEvaluation::all_findings(&cycle.units).cloned().collect(),
-        );
+        let (collectors, states) = (Arc::clone(&self.collectors), cycle.states.clone());
+        let findings = UnitEvaluation::all_findings(&cycle.units).cloned().collect();
         let alarm = Arc::clone(&self.persistence_alarm);
         Ok(RealEnv.spawn_blocking(move || {
-            let snapshot = evaluator.evaluate(&collectors, findings, now);
+            let snapshot = evaluator.evaluate(&collectors, states, findings, now);
             let published = evaluator.publish(&snapshot, now);
             // Notifications are sent even if the report cannot be published.
             let notified = evaluator.notify(&snapshot, &delivery, now).map(drop);

@@ -33,7 +33,6 @@ pub(super) fn build_monitor(
 ) -> Result<Monitor, CliError> {
     let settings = &context.loaded.settings;
     let collector = StatusCollector {
-        disk: Arc::new(RealDisk),
         state_dir: context.state_dir.clone(),
         sources: enabled_source_names(settings),
         unit: worker_unit(settings)?,

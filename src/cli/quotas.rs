@@ -5,15 +5,11 @@ use serde_json::{Value, json};
 use crate::cli::context::AppContext;
 use crate::cli::error::CliError;
 use crate::cli::table::table;
-use crate::config::Settings;
-use crate::disk::LockedFile;
 use crate::endpoint::view;
-use crate::engine::rate_limit::{
-    AdvertisedLimit, RateLimitMode, RateLimitStatus, RateLimiter, RateSource,
-};
+use crate::engine::rate_limit::{AdvertisedLimit, RateLimitMode, RateLimitStatus, RateSource};
 use crate::engine::{Timestamp, sanitize_line};
 use crate::human::{EMPTY_CELL, format_deadline, format_duration, format_utc, pluralize};
-use crate::state::{LIMITERS_FILE, LimiterScope, ScopeState, parse_limiters};
+use crate::state::LimiterScope;
 
 const HEADER: [&str; 5] = ["SCOPE", "RATE", "RATE SOURCE", "REQUESTS LEFT", "STATUS"];
 
@@ -24,29 +20,15 @@ pub(super) struct QuotaRow {
     now: Timestamp,
 }
 
-/// Reads the saved states of the rate limiters. Invalid content yields no rows, because the worker
-/// logs it.
+/// Reads the saved states of the rate limiters.
 pub(super) fn load_quota_rows(
     context: &AppContext,
     now: Timestamp,
 ) -> Result<Vec<QuotaRow>, CliError> {
-    let file = LockedFile::new(context.state_dir.join(LIMITERS_FILE));
-    let saved_states = file.read(parse_limiters)?.and_then(Result::ok).unwrap_or_default();
-    let rows = saved_states.scopes.into_iter().map(|(scope, saved_state)| QuotaRow {
-        status: limiter_status(&context.loaded.settings, &saved_state, now),
-        scope,
-        now,
-    });
-    Ok(rows.filter(QuotaRow::has_data).collect())
-}
-
-fn limiter_status(
-    settings: &Settings,
-    saved_state: &ScopeState,
-    now: Timestamp,
-) -> RateLimitStatus {
-    let policy = settings.rate_limit_policy(&saved_state.provider);
-    RateLimiter::restore(policy, &saved_state.rate_limit, now).status(now)
+    let states = context.state_folder().read_limiters()?;
+    let settings = &context.loaded.settings;
+    let statuses = states.statuses(|provider| settings.rate_limit_policy(provider), now);
+    Ok(statuses.map(|(scope, status)| QuotaRow { scope, status, now }).collect())
 }
 
 /// Returns the table; `None` without rows.
@@ -56,14 +38,6 @@ pub(super) fn as_table(rows: &[QuotaRow]) -> Option<String> {
 }
 
 impl QuotaRow {
-    /// False if no limit is known or configured, and there is no block.
-    fn has_data(&self) -> bool {
-        let RateLimitStatus { block, limits, rate_source, .. } = &self.status;
-        block.is_some()
-            || !limits.is_empty()
-            || !matches!(rate_source, RateSource::Unlimited | RateSource::SlowStart)
-    }
-
     fn cells(&self) -> Vec<String> {
         let rate = self.status.rate.map_or_else(|| EMPTY_CELL.to_owned(), |rate| rate.to_string());
         vec![

@@ -5,12 +5,10 @@
 
 use crate::cli::archive_check::archive_problem;
 use crate::cli::args::{CommonArgs, RequeueArgs};
-use crate::cli::context::ledger_file;
 use crate::cli::error::CliError;
 use crate::cli::exit::ProgramExit;
 use crate::cli::print::{print_error, print_result};
 use crate::cli::requeue_damaged::requeue_damaged;
-use crate::cli::source_status::{StateRead, WorkerLiveness, read_status};
 use crate::cli::sources::{SourceRef, load_context, select_sources};
 use crate::cli::time_arg;
 use crate::engine::{ItemId, Timestamp, sanitize_line};
@@ -32,7 +30,7 @@ pub(super) fn requeue(common: &CommonArgs, args: &RequeueArgs) -> Result<Program
         let message = format!("{} has never run: there is nothing to requeue", source.name);
         return Err(CliError::new(ProgramExit::Other, message));
     }
-    let mut ledger = Ledger::open(&ledger_file(&source.dir))?;
+    let mut ledger = Ledger::open(&source.folder.ledger_file())?;
     if args.damaged {
         return requeue_damaged(
             source,
@@ -114,12 +112,9 @@ fn requeue_items<'a>(
 }
 
 fn next_step_text(source: &SourceRef) -> String {
-    match read_status(source).state {
-        StateRead::State(_, WorkerLiveness::Running) => {
-            "fetched again at the worker's next poll".to_owned()
-        }
-        StateRead::State(..) | StateRead::NeverRun | StateRead::Unreadable(_) => {
-            format!("fetched again by the next `cynosure run {}`", source.name)
-        }
+    if source.folder.read_state().is_running() {
+        "fetched again at the worker's next poll".to_owned()
+    } else {
+        format!("fetched again by the next `cynosure run {}`", source.name)
     }
 }

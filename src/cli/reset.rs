@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use crate::archive::ArchiveMarker;
 use crate::cli::args::{CommonArgs, ResetArgs};
-use crate::cli::context::{ledger_file, lock_file, state_file};
 use crate::cli::error::CliError;
 use crate::cli::exit::ProgramExit;
 use crate::cli::print::print_result;
@@ -15,7 +14,7 @@ use crate::cli::sources::{load_context, select_sources};
 use crate::cli::table::table;
 use crate::disk::{Disk, FileLock, RealDisk, parent_folder, storage_failure};
 use crate::engine::Failure;
-use crate::state::METRICS_FILE;
+use crate::state::SourceFolder;
 
 /// File to delete, and its content.
 #[derive(Debug)]
@@ -27,18 +26,20 @@ struct PlannedDeletion {
 pub(super) fn reset(common: &CommonArgs, args: &ResetArgs) -> Result<ProgramExit, CliError> {
     let context = load_context(common)?;
     for source in select_sources(&context, Some(&args.source))? {
-        let (dir, archive) = (&source.dir, &context.loaded.settings.archive.dir);
+        let (folder, archive) = (&source.folder, &context.loaded.settings.archive.dir);
+        let dir = folder.path();
         let marker = ArchiveMarker::new(Arc::new(RealDisk), archive, source.name.as_str());
         if !dir.exists() && !marker.path().exists() {
             print_result(format!("{} has never run: there is nothing to delete", source.name))?;
             continue;
         }
         // Held until the end, so that no worker starts during the deletion.
-        let locks = [(dir.exists(), lock_file(dir)), (marker.path().exists(), marker.lock_file())];
+        let locks =
+            [(dir.exists(), folder.lock_file()), (marker.path().exists(), marker.lock_file())];
         let locks = locks.into_iter().filter(|(exists, _)| *exists);
         let _locks =
             locks.map(|(_, path)| FileLock::acquire(&path)).collect::<Result<Vec<_>, _>>()?;
-        let plan = plan_deletions(dir, &marker)?;
+        let plan = plan_deletions(folder, &marker)?;
         if plan.is_empty() {
             print_result(format!("{} has no progress: there is nothing to delete", source.name))?;
             continue;
@@ -66,8 +67,13 @@ pub(super) fn reset(common: &CommonArgs, args: &ResetArgs) -> Result<ProgramExit
 /// The state file is first, because a source with a ledger and no state file continues as before.
 /// The lock file stays. The archive marker is last, because a new ledger is rejected as long as the
 /// marker names the old one.
-fn plan_deletions(dir: &Path, marker: &ArchiveMarker) -> Result<Vec<PlannedDeletion>, Failure> {
-    let (state, metrics, ledger) = (state_file(dir), dir.join(METRICS_FILE), ledger_file(dir));
+fn plan_deletions(
+    folder: &SourceFolder,
+    marker: &ArchiveMarker,
+) -> Result<Vec<PlannedDeletion>, Failure> {
+    let dir = folder.path();
+    let (state, metrics, ledger) =
+        (folder.state_file(), folder.metrics_file(), folder.ledger_file());
     let candidates = [
         (&state, "", "the current state and its reason"),
         (&state, ".unreadable-", "an unreadable state file"),

@@ -30,14 +30,12 @@ use crate::cli::telemetry::TraceExport;
 use crate::cli::trace_writer::TraceWriter;
 use crate::cli::watchdog::{own_unit_name, restart_requester, start_watchdog};
 use crate::config::{Settings, SourceName};
-use crate::disk::LockedFile;
 use crate::source::ResponseRecorder;
 use crate::systemd::{Notifier, NotifyState};
 use crate::worker::{
-    self, Breakers, BreakersFile, ConfigVersion, Env, HeartbeatRegistry, LIMITERS_FILE,
-    LastCredential, LoopResult, ProxyPoolProvider, RateLimiters, RealEnv, RestartRequester,
-    RunMode, SourceContext, SourceOutcome, SourceProgress, StopSignal, Supervision, breaker_policy,
-    run_source,
+    self, Breakers, ConfigVersion, Env, HeartbeatRegistry, LastCredential, LoopResult,
+    ProxyPoolProvider, RateLimiters, RealEnv, RestartRequester, RunMode, SourceContext,
+    SourceOutcome, SourceProgress, StopSignal, Supervision, breaker_policy, run_source,
 };
 
 pub(super) fn run(common: &CommonArgs, args: &RunArgs) -> ExitCode {
@@ -269,7 +267,7 @@ impl<'a> RunContext<'a> {
             (true, true) => Supervision::SoleSource,
             (true, false) => Supervision::SharedProcess,
         };
-        let limiters_file = LockedFile::new(context.state_dir.join(LIMITERS_FILE));
+        let limiters_file = context.state_folder().limiters_file();
         let rate_limiters = Rc::new(RateLimiters::new(Rc::new(RealEnv), limiters_file));
         let (proxy_pools, breakers) = (ProxyPoolProvider::default(), open_breakers(context));
         let trace_export = TraceExport::start(context);
@@ -375,7 +373,7 @@ impl<'a> RunContext<'a> {
 
 /// Opens the circuit breakers that all sources share.
 fn open_breakers(context: &AppContext) -> Rc<Breakers> {
-    let file = BreakersFile::new(&context.state_dir);
+    let file = context.state_folder().breakers_file();
     let policy = breaker_policy(&context.loaded.settings);
     let (breakers, warning) = Breakers::open(file, policy, || RealEnv.now());
     if let Some(warning) = warning {

@@ -2,23 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::cli::args::CommonArgs;
-use crate::cli::context::{AppContext, ledger_file, source_dir, state_file};
+use crate::cli::context::AppContext;
 use crate::cli::error::CliError;
 use crate::cli::exit::ProgramExit;
 use crate::config::{self, SourceName};
 use crate::disk::{Disk, RealDisk, storage_failure};
 use crate::ledger::LedgerReader;
+use crate::state::SourceFolder;
 
 /// Source that a command can select.
 #[derive(Debug)]
 pub(super) struct SourceRef {
     pub name: SourceName,
-    /// Folder of its progress, which does not exist before the first run.
-    pub dir: PathBuf,
+    pub folder: SourceFolder,
     /// Settings; `None` if it is not in the configuration.
     pub settings: Option<config::SourceSettings>,
     /// True if it may be in an invalid part of the configuration, which was not loaded.
@@ -31,7 +30,7 @@ impl SourceRef {
     /// # Errors
     /// If the ledger exists and cannot be read.
     pub(super) fn open_ledger(&self) -> Result<Option<LedgerReader>, CliError> {
-        Ok(LedgerReader::open(&ledger_file(&self.dir))?)
+        Ok(LedgerReader::open(&self.folder.ledger_file())?)
     }
 }
 
@@ -54,9 +53,9 @@ pub(super) fn all_sources(context: &AppContext) -> Result<Vec<SourceRef>, CliErr
         by_name.insert(name.clone(), Some(settings.clone()));
     }
     let sources = by_name.into_iter().map(|(name, settings)| {
-        let dir = source_dir(&context.state_dir, name.as_str());
+        let folder = context.state_folder().source(name.as_str());
         let is_config_uncertain = settings.is_none() && context.diagnostics.is_some();
-        SourceRef { name, dir, settings, is_config_uncertain }
+        SourceRef { name, folder, settings, is_config_uncertain }
     });
     Ok(sources.collect())
 }
@@ -89,9 +88,7 @@ fn sources_with_progress(
         listed => listed.map_err(|error| storage_failure("read the folder", dir, &error))?,
     };
     let names = listed.iter().filter_map(|entry| SourceName::from_str(entry.to_str()?).ok());
-    let with_progress = names.filter(|name| {
-        let dir = source_dir(dir, name.as_str());
-        state_file(&dir).exists() || ledger_file(&dir).exists()
-    });
+    let folder = context.state_folder();
+    let with_progress = names.filter(|name| folder.source(name.as_str()).has_progress());
     Ok(with_progress.map(|name| (name, None)).collect())
 }

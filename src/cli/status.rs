@@ -8,21 +8,22 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::args::{CommonArgs, StatusArgs};
 use crate::cli::breaker::BreakerNotes;
-use crate::cli::context::{AppContext, state_file};
+use crate::cli::context::AppContext;
 use crate::cli::error::CliError;
 use crate::cli::exit::ProgramExit;
 use crate::cli::print::{print_note, print_result};
 use crate::cli::quotas::{self, QuotaRow};
-use crate::cli::source_status::{SourceStatus, StateRead, WorkerLiveness, read_status};
+use crate::cli::source_status::SourceStatus;
 use crate::cli::sources::all_sources;
 use crate::cli::table::table;
 use crate::config::{CredentialRef, Diagnostics};
+use crate::engine::watch::ProcessStatus;
 use crate::engine::{Cause, RestartCause, Status, Timestamp, sanitize_line};
 use crate::human::{
     EMPTY_CELL, estimate_remaining, format_clock_time, format_count, format_deadline,
     format_duration, format_rate,
 };
-use crate::state::ExecutionState;
+use crate::state::{ExecutionState, SourceState};
 use crate::worker::{Env, RealEnv};
 
 /// Interval of `--watch` on a terminal, which is redrawn.
@@ -58,7 +59,7 @@ fn load_context_partially(common: &CommonArgs) -> Result<AppContext, CliError> {
     let context = AppContext::load_partially(common).map_err(config_error)?;
     match &context.diagnostics {
         Some(diagnostics)
-            if all_sources(&context)?.iter().all(|source| !state_file(&source.dir).exists()) =>
+            if all_sources(&context)?.iter().all(|source| !source.folder.state_file().exists()) =>
         {
             Err(config_error(diagnostics.to_string()))
         }
@@ -105,7 +106,8 @@ fn redraw_text(text: &str) -> String {
 /// the configuration as `mistakes`.
 fn status_json(context: &AppContext) -> Result<Value, CliError> {
     let sources = all_sources(context)?;
-    let states: Vec<Value> = sources.iter().map(|source| read_status(source).to_json()).collect();
+    let states: Vec<Value> =
+        sources.iter().map(|source| SourceStatus::read(source).to_json()).collect();
     let quotas = quotas::load_quota_rows(context, RealEnv.now())?;
     let quotas: Vec<Value> = quotas.iter().map(QuotaRow::to_json).collect();
     let diagnostics: Vec<String> =
@@ -122,8 +124,10 @@ fn status_table(context: &AppContext, now: Timestamp) -> Result<String, CliError
         ));
     }
     let breaker_notes = BreakerNotes::load(context, now);
-    let rows: Vec<Vec<String>> =
-        sources.iter().map(|source| row_cells(&read_status(source), &breaker_notes, now)).collect();
+    let rows: Vec<Vec<String>> = sources
+        .iter()
+        .map(|source| row_cells(&SourceStatus::read(source), &breaker_notes, now))
+        .collect();
     let mut text = table(&HEADER, &rows);
     if let Some(quotas) = quotas::as_table(&quotas::load_quota_rows(context, now)?) {
         text.push('\n');
@@ -158,31 +162,31 @@ pub(super) fn status_row(
 ) -> StatusRow {
     let name = source_status.source.name.to_string();
     match &source_status.state {
-        StateRead::NeverRun => {
+        SourceState::NeverRun => {
             let reason = format!("start it with `cynosure run {name}`");
             let reason = with_breaker_note(reason, source_status, breaker_notes);
             let reason = with_config_note(reason, source_status);
             StatusRow { state: "never run".to_owned(), reason, ..StatusRow::empty() }
         }
-        StateRead::Unreadable(reason) => {
-            let reason = with_breaker_note(sanitize_line(reason), source_status, breaker_notes);
+        SourceState::Unreadable(problem) => {
+            let reason = sanitize_line(&problem.with_remedy());
+            let reason = with_breaker_note(reason, source_status, breaker_notes);
             let reason = with_config_note(reason, source_status);
             StatusRow { state: "unknown".to_owned(), reason, ..StatusRow::empty() }
         }
-        StateRead::State(state, worker) => {
+        SourceState::Read(state, process) => {
             let label = state.status.name().replace('_', " ");
-            let is_plain = *worker == WorkerLiveness::Running || state.status == Status::Completed;
+            let is_plain = process.is_running() || state.status == Status::Completed;
             let label = if is_plain { label } else { format!("{label} (not running)") };
-            let reason = reason_text(source_status, state, *worker, now);
+            let reason = reason_text(source_status, state, *process, now);
             let reason = with_breaker_note(reason, source_status, breaker_notes);
-            let per_second = state.rate_per_second.filter(|_| {
-                state.status == Status::Downloading && *worker == WorkerLiveness::Running
-            });
+            let is_downloading = process.is_running() && state.status == Status::Downloading;
+            let per_second = state.rate_per_second.filter(|_| is_downloading);
             StatusRow {
                 state: label,
                 progress: progress_text(state),
                 rate: per_second.map_or_else(|| EMPTY_CELL.to_owned(), format_rate),
-                until: until_text(source_status, state, *worker, now),
+                until: until_text(source_status, state, process.is_running(), now),
                 reason: with_config_note(reason, source_status),
             }
         }
@@ -222,10 +226,9 @@ fn progress_text(state: &ExecutionState) -> String {
 fn until_text(
     source_status: &SourceStatus<'_>,
     state: &ExecutionState,
-    worker: WorkerLiveness,
+    is_running: bool,
     now: Timestamp,
 ) -> String {
-    let is_running = worker == WorkerLiveness::Running;
     let remaining = state.total_threads.saturating_sub(settled_items(state));
     let wait = state.state_until.map(|until| format_deadline(until, now));
     let text = match state.status {
@@ -253,34 +256,38 @@ fn until_text(
 fn reason_text(
     source_status: &SourceStatus<'_>,
     state: &ExecutionState,
-    worker: WorkerLiveness,
+    process: ProcessStatus,
     now: Timestamp,
 ) -> String {
     let mut parts = Vec::new();
     match state.status {
-        Status::Collecting | Status::Downloading => match worker {
+        Status::Collecting | Status::Downloading => match process {
             // The deadline of these states is the time by which progress is expected.
-            WorkerLiveness::Running if state.state_until.is_some_and(|until| until <= now) => {
+            ProcessStatus::Running { .. }
+                if state.state_until.is_some_and(|until| until <= now) =>
+            {
                 parts.push(format!(
                     "no progress since {}",
                     format_clock_time(state.last_progress, now)
                 ));
             }
-            WorkerLiveness::Running => {}
-            WorkerLiveness::Stopped => {
+            ProcessStatus::Running { .. } => {}
+            ProcessStatus::Exited => {
                 parts.push("it was stopped; the next run continues from here".to_owned());
             }
-            WorkerLiveness::Crashed { pid } => parts.push(format!(
+            ProcessStatus::Died { pid } => parts.push(format!(
                 "its worker (process {pid}) has died; the next run continues from here"
             )),
         },
         Status::Completed => {}
-        Status::Idle => match worker {
-            WorkerLiveness::Running if state.state_until.is_some_and(|until| until <= now) => {
+        Status::Idle => match process {
+            ProcessStatus::Running { .. }
+                if state.state_until.is_some_and(|until| until <= now) =>
+            {
                 parts.push("checking for changes".to_owned());
             }
-            WorkerLiveness::Running => {}
-            WorkerLiveness::Stopped | WorkerLiveness::Crashed { .. } => {
+            ProcessStatus::Running { .. } => {}
+            ProcessStatus::Exited | ProcessStatus::Died { .. } => {
                 parts.push("the next run checks for changes".to_owned());
             }
         },
@@ -339,12 +346,12 @@ fn with_breaker_note(
 ) -> String {
     let settings = source_status.source.settings.as_ref();
     let (provider, is_mentioned) = match &source_status.state {
-        StateRead::State(state, _) => {
+        SourceState::Read(state, _) => {
             let is_mentioned =
                 state.status == Status::Error && reason.contains("the circuit breaker");
             (Some(state.provider.as_str()), is_mentioned)
         }
-        StateRead::NeverRun | StateRead::Unreadable(_) => {
+        SourceState::NeverRun | SourceState::Unreadable(_) => {
             (settings.map(|settings| settings.provider.as_str()), false)
         }
     };

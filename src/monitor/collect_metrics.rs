@@ -4,17 +4,12 @@
 use std::path::Path;
 
 use crate::config::{Settings, SourceName, SourceSettings};
-use crate::disk::{Disk, LockedFile, RealDisk, process_exists};
 use crate::engine::Timestamp;
 use crate::engine::alert::{Alert, Severity};
 use crate::engine::breaker::{BreakerState, PersistedBreaker};
-use crate::engine::rate_limit::{self, RateLimitStatus, RateSource};
 use crate::monitor::health_files::HealthFiles;
 use crate::monitor::monitor_file::{FindingRecord, MonitorFile, MonitorRecord};
-use crate::state::{
-    BreakersFile, ExecutionState, LIMITERS_FILE, METRICS_FILE, STATE_FILE, StateFile,
-    parse_limiters, read_metrics, read_state_file, running_worker_pid,
-};
+use crate::state::{BreakerStates, SourceFolder, SourceState, StateFolder};
 use crate::telemetry::{
     AlertCount, BreakerSnapshot, MetricsSnapshot, RateLimitSnapshot, SourceSnapshot,
     SourceStateSnapshot, UnitSnapshot,
@@ -26,16 +21,22 @@ pub fn collect_metrics(settings: &Settings, state_dir: &Path, now: Timestamp) ->
     let files = HealthFiles::new(state_dir);
     let health = files.health.read().ok().flatten().and_then(Result::ok).unwrap_or_default();
     let alerts = files.alerts.read().ok().flatten().and_then(Result::ok).unwrap_or_default();
+    let folder = StateFolder::new(state_dir);
     let enabled = settings.sources.iter().filter(|(_, source)| source.is_enabled);
+    let breakers = folder.breakers_file().read().ok().and_then(Result::ok).unwrap_or_default();
+    let limiters = folder.read_limiters().unwrap_or_default();
+    let limiters = limiters.statuses(|provider| settings.rate_limit_policy(provider), now);
     MetricsSnapshot {
         taken_at: now,
         version: env!("CARGO_PKG_VERSION"),
         sources: enabled
-            .map(|(name, source)| source_snapshot(&RealDisk, state_dir, name, source))
+            .map(|(name, source)| source_snapshot(&folder.source(name.as_str()), name, source))
             .collect(),
         providers: health.providers,
-        breakers: breaker_snapshots(state_dir),
-        rate_limits: rate_limit_snapshots(settings, state_dir, now),
+        breakers: breaker_snapshots(breakers),
+        rate_limits: limiters
+            .map(|(scope, status)| RateLimitSnapshot { scope: scope.to_string(), status })
+            .collect(),
         alerts: count_alerts(alerts.all()),
         units: unit_snapshots(&MonitorFile::new(state_dir).read_or_default().unwrap_or_default()),
         report: health.report,
@@ -44,38 +45,30 @@ pub fn collect_metrics(settings: &Settings, state_dir: &Path, now: Timestamp) ->
 }
 
 fn source_snapshot(
-    disk: &dyn Disk,
-    state_dir: &Path,
+    folder: &SourceFolder,
     name: &SourceName,
     settings: &SourceSettings,
 ) -> SourceSnapshot {
-    let dir = state_dir.join(name.as_str());
-    let state = match read_state_file(disk, &dir.join(STATE_FILE)) {
-        Ok(StateFile::Read(state)) => {
-            Some(ExecutionState { pid: running_worker_pid(&dir, state.pid), ..*state })
-        }
-        Ok(StateFile::Absent | StateFile::Unreadable { .. } | StateFile::Newer { .. }) | Err(_) => {
-            None
-        }
-    };
-    let kind = state.as_ref().map_or_else(String::new, |state| state.kind.clone());
+    let state = folder.read_state();
+    let kind = state.execution_state().map(|state| state.kind.clone()).unwrap_or_default();
     SourceSnapshot {
         name: name.to_string(),
         provider: settings.provider.clone(),
         kind,
-        state: state.as_ref().map(source_state),
-        metrics: read_metrics(disk, &dir.join(METRICS_FILE)).into_metrics().map(Box::new),
+        state: state_snapshot(&state),
+        metrics: folder.read_metrics().into_metrics().map(Box::new),
     }
 }
 
-fn source_state(state: &ExecutionState) -> SourceStateSnapshot {
-    SourceStateSnapshot {
+fn state_snapshot(source_state: &SourceState) -> Option<SourceStateSnapshot> {
+    let state = source_state.execution_state()?;
+    Some(SourceStateSnapshot {
         status: state.status,
         state_since: state.state_since,
         until: state.state_until,
         last_progress: state.last_progress,
         last_updated: state.last_updated,
-        is_running: state.pid.is_some_and(process_exists),
+        is_running: source_state.is_running(),
         listed: state.total_threads,
         stored: state.downloaded_threads,
         gone: state.gone,
@@ -83,41 +76,17 @@ fn source_state(state: &ExecutionState) -> SourceStateSnapshot {
         waiting_for_retry: state.waiting_for_retry,
         items_per_second: state.rate_per_second,
         consecutive_errors: state.consecutive_errors,
-    }
+    })
 }
 
-fn breaker_snapshots(state_dir: &Path) -> Vec<BreakerSnapshot> {
-    let breakers = BreakersFile::new(state_dir).read().ok().and_then(Result::ok);
+fn breaker_snapshots(breakers: BreakerStates) -> Vec<BreakerSnapshot> {
     let snapshot = |(name, breaker): (String, PersistedBreaker)| BreakerSnapshot {
         name,
         state: BreakerState::from_name(&breaker.state).unwrap_or(BreakerState::Closed),
         until: breaker.open_until.map(Timestamp),
         statistics: breaker.statistics,
     };
-    breakers.unwrap_or_default().into_iter().map(snapshot).collect()
-}
-
-/// Returns the rate limiters that have data; a limiter about which nothing is known is left out.
-fn rate_limit_snapshots(
-    settings: &Settings,
-    state_dir: &Path,
-    now: Timestamp,
-) -> Vec<RateLimitSnapshot> {
-    let file = LockedFile::new(state_dir.join(LIMITERS_FILE));
-    let states = file.read(parse_limiters).ok().flatten().and_then(Result::ok);
-    let scopes = states.unwrap_or_default().scopes.into_iter();
-    let snapshots = scopes.map(|(scope, state)| {
-        let policy = settings.rate_limit_policy(&state.provider);
-        let limiter = rate_limit::RateLimiter::restore(policy, &state.rate_limit, now);
-        RateLimitSnapshot { scope: scope.to_string(), status: limiter.status(now) }
-    });
-    snapshots.filter(|snapshot| has_data(&snapshot.status)).collect()
-}
-
-fn has_data(RateLimitStatus { block, limits, rate_source, .. }: &RateLimitStatus) -> bool {
-    block.is_some()
-        || !limits.is_empty()
-        || !matches!(rate_source, RateSource::Unlimited | RateSource::SlowStart)
+    breakers.into_iter().map(snapshot).collect()
 }
 
 fn count_alerts(alerts: &[Alert]) -> Vec<AlertCount> {

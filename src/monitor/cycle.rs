@@ -11,7 +11,9 @@ use crate::engine::{Failure, RestartPermit, Timestamp};
 use crate::monitor::monitor_file::{
     MonitorFile, MonitorRecord, RestartCountSample, RestartOutcome, RestartRecord,
 };
-use crate::monitor::status_collector::{MonitoredUnit, PreviousRestartCount, StatusCollector};
+use crate::monitor::status_collector::{
+    MonitoredUnit, PreviousRestartCount, SourceStates, StatusCollector,
+};
 use crate::systemd::{BusError, RestartBudgetFile, UnitName};
 
 /// Window over which starts are counted. The pauses of systemd between two starts are shorter, so
@@ -47,6 +49,8 @@ pub enum RestartRule {
 /// Result of a monitor cycle.
 #[derive(Debug)]
 pub struct CycleResult {
+    /// States from which the findings were made.
+    pub states: SourceStates,
     pub units: Vec<UnitEvaluation>,
     /// Failure to record the cycle in `monitor.json`.
     pub record_failure: Option<Failure>,
@@ -92,13 +96,12 @@ impl Monitor {
 
     /// Evaluates all units and changes nothing.
     #[must_use]
-    pub fn evaluate(&self, now: Timestamp) -> Vec<UnitEvaluation> {
-        let monitored_units = self.collect_units(now).into_iter();
-        monitored_units
-            .map(|monitored| {
-                evaluate_unit(monitored, &self.limits, now, |_, _| RestartAction::None).0
-            })
-            .collect()
+    pub fn evaluate(&self, now: Timestamp) -> CycleResult {
+        let states = self.status_collector.read_states();
+        let evaluate =
+            |monitored| evaluate_unit(monitored, &self.limits, now, |_, _| RestartAction::None).0;
+        let units = self.collect_units(&states, now).into_iter().map(evaluate).collect();
+        CycleResult { states, units, record_failure: None }
     }
 
     /// Reads the record of earlier cycles.
@@ -119,7 +122,8 @@ impl Monitor {
         clock_stable_for: impl FnOnce() -> Duration,
     ) -> CycleResult {
         let (mut units, mut counts) = (Vec::new(), Vec::new());
-        let monitored_units = self.collect_units(now);
+        let states = self.status_collector.read_states();
+        let monitored_units = self.collect_units(&states, now);
         let limits = WatchLimits { clock_stable_for: clock_stable_for(), ..self.limits };
         for monitored in monitored_units {
             let take_action = |findings: &[Finding], monitored: &MonitoredUnit| {
@@ -130,14 +134,15 @@ impl Monitor {
             counts.extend(count);
         }
         let record_failure = self.save_record(&units, counts, now).err();
-        CycleResult { units, record_failure }
+        CycleResult { states, units, record_failure }
     }
 
-    fn collect_units(&self, now: Timestamp) -> Vec<MonitoredUnit> {
+    fn collect_units(&self, states: &SourceStates, now: Timestamp) -> Vec<MonitoredUnit> {
         // Without a readable record there is no count to compare with, but the units are still
         // checked.
         let record = self.monitor_file.read_or_default().unwrap_or_default();
-        self.status_collector.collect_units(|unit| previous_restart_count(&record, unit, now), now)
+        let previous_count = |unit: &UnitStatus| previous_restart_count(&record, unit, now);
+        self.status_collector.collect_units(states, previous_count, now)
     }
 
     fn restart_if_needed(

@@ -14,6 +14,7 @@ use crate::engine::{Failure, Timestamp};
 use crate::monitor::alert_delivery::AlertDelivery;
 use crate::monitor::collect::{CollectConfig, Collectors};
 use crate::monitor::health_files::HealthFiles;
+use crate::monitor::status_collector::SourceStates;
 use crate::notify::journal;
 
 /// Health evaluator with its collection settings and limits.
@@ -36,16 +37,17 @@ pub struct HealthSnapshot {
 }
 
 impl HealthEvaluator {
-    /// Collects and evaluates, and changes nothing. Blocks for a few times `config.timeout` at
-    /// most.
+    /// Collects and evaluates, and changes nothing. `states` and `findings` are those of a monitor
+    /// cycle. Blocks for a few times `config.timeout` at most.
     #[must_use]
     pub fn evaluate(
         &self,
         collectors: &Collectors,
+        states: SourceStates,
         findings: Vec<Finding>,
         now: Timestamp,
     ) -> HealthSnapshot {
-        let inputs = collectors.collect_all(&self.config, findings, now);
+        let inputs = collectors.collect_all(&self.config, states, findings, now);
         let report = evaluate(&inputs, &self.limits, now);
         let providers = degradation::evaluate(
             &degradation_inputs(&report, &inputs.sources),

@@ -35,7 +35,7 @@ pub use self::monitor_file::{
     FindingRecord, MONITOR_FILE, MonitorFile, MonitorRecord, RestartCountSample, RestartOutcome,
     RestartRecord,
 };
-pub use self::status_collector::StatusCollector;
+pub use self::status_collector::{SourceStates, StatusCollector};
 pub use self::trends::{
     TREND_SERIES_MAX, TREND_STEP, TREND_STEPS_PER_DAY, TRENDS_FILE, TrendSamples, TrendSeries,
     TrendsFile, add_samples,

@@ -1,23 +1,21 @@
-//! Status collector: reads the state files and queries the units.
+//! Status collector: reads the states of the sources and queries the units.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use crate::disk::{Disk, process_exists};
 use crate::engine::watch::{
-    ProcessStatus, RecentStarts, StateFileContent, UnitObservation, UnitStatus, WatchedSource,
-    WorkerStatus,
+    RecentStarts, StateFileContent, UnitObservation, UnitStatus, WatchedSource, WorkerStatus,
 };
 use crate::engine::{Cause, Timestamp};
-use crate::state::{
-    ExecutionState, SCHEMA, STATE_FILE, StateFile, read_state_file, running_worker_pid,
-};
+use crate::state::{SourceState, StateFileProblem, StateFolder};
 use crate::systemd::{Bus, BusError, BusErrorKind, UnitName};
 
-/// Sources and units to watch, with access to disk and bus.
+/// State of each enabled source, by its name.
+pub type SourceStates = BTreeMap<String, SourceState>;
+
+/// Sources and units to watch, with access to the bus.
 #[derive(Clone, Debug)]
 pub struct StatusCollector {
-    pub disk: Arc<dyn Disk>,
     pub state_dir: PathBuf,
     /// Enabled sources of the configuration. State files of other sources are ignored.
     pub sources: Vec<String>,
@@ -42,13 +40,21 @@ pub(super) struct MonitoredUnit {
 }
 
 impl StatusCollector {
-    /// Collects the status of all units and their sources. `previous_count` returns the restart
-    /// count to compare with.
+    /// Reads the states of all sources.
+    pub(super) fn read_states(&self) -> SourceStates {
+        let folder = StateFolder::new(&self.state_dir);
+        let read = |name: &String| (name.clone(), folder.source(name).read_state());
+        self.sources.iter().map(read).collect()
+    }
+
+    /// Collects the status of all units, each with its sources. `previous_count` returns the
+    /// restart count to compare with.
     ///
     /// A source that runs in its own instance, `cynosure@work.service`, belongs to that unit. The
     /// shared unit is left out if every source has an instance and the shared unit is not in use.
     pub(super) fn collect_units(
         &self,
+        states: &SourceStates,
         previous_count: impl Fn(&UnitStatus) -> Option<PreviousRestartCount>,
         now: Timestamp,
     ) -> Vec<MonitoredUnit> {
@@ -57,14 +63,11 @@ impl StatusCollector {
         let mut shared_sources = Vec::new();
         // After one failed query, the remaining instances are not queried.
         let mut bus_responds = shared_status.is_ok();
-        for name in &self.sources {
+        for (name, state) in states {
             let instance = self.unit.instance(name).filter(|_| bus_responds);
             let queried = instance.map(|unit| (self.bus.unit_status(&unit), unit));
             bus_responds &= !matches!(queried, Some((Err(_), _)));
-            let source = WatchedSource {
-                name: name.clone(),
-                state_file: self.read_state_file(&self.state_dir.join(name)),
-            };
+            let source = WatchedSource { name: name.clone(), state_file: state_file(state) };
             match queried {
                 Some((Ok(status), unit)) if status.is_in_use() => {
                     let observation = with_recent_starts(status, &previous_count, now);
@@ -87,24 +90,6 @@ impl StatusCollector {
             MonitoredUnit { unit: self.unit.clone(), observation, sources: shared_sources };
         std::iter::once(shared).chain(instances).collect()
     }
-
-    fn read_state_file(&self, dir: &Path) -> StateFileContent {
-        let unreadable = |reason: String| StateFileContent::Unreadable { reason };
-        match read_state_file(&*self.disk, &dir.join(STATE_FILE)) {
-            Ok(StateFile::Read(state)) => {
-                let pid = running_worker_pid(dir, state.pid);
-                StateFileContent::Status(to_worker_status(*state, pid))
-            }
-            Ok(StateFile::Absent) => StateFileContent::NeverRun,
-            Ok(StateFile::Unreadable { reason }) => {
-                unreadable(format!("the file is damaged ({reason})"))
-            }
-            Ok(StateFile::Newer { schema }) => unreadable(format!(
-                "a newer cynosure wrote the file (schema {schema}, this one knows {SCHEMA})"
-            )),
-            Err(failure) => unreadable(failure.message),
-        }
-    }
 }
 
 fn with_recent_starts(
@@ -119,22 +104,26 @@ fn with_recent_starts(
     UnitObservation::Observed { unit, recent_starts }
 }
 
-fn to_worker_status(state: ExecutionState, pid: Option<u32>) -> WorkerStatus {
-    let process = match pid {
-        None => ProcessStatus::Exited,
-        Some(pid) if process_exists(pid) => ProcessStatus::Running { pid },
-        Some(pid) => ProcessStatus::Died { pid },
-    };
-    WorkerStatus {
-        status: state.status,
-        state_since: state.state_since,
-        until: state.state_until,
-        reason: state.reason,
-        last_progress: state.last_progress,
-        last_updated: state.last_updated,
-        consecutive_errors: state.consecutive_errors,
-        last_cause: state.last_error.and_then(|error| Cause::from_name(&error.cause)),
-        process,
+fn state_file(state: &SourceState) -> StateFileContent {
+    match state {
+        // A first start creates the ledger some time before the state file.
+        SourceState::NeverRun | SourceState::Unreadable(StateFileProblem::Missing) => {
+            StateFileContent::NeverRun
+        }
+        SourceState::Unreadable(problem) => {
+            StateFileContent::Unreadable { reason: problem.to_string() }
+        }
+        SourceState::Read(state, process) => StateFileContent::Status(WorkerStatus {
+            status: state.status,
+            state_since: state.state_since,
+            until: state.state_until,
+            reason: state.reason.clone(),
+            last_progress: state.last_progress,
+            last_updated: state.last_updated,
+            consecutive_errors: state.consecutive_errors,
+            last_cause: state.last_error.as_ref().and_then(|error| Cause::from_name(&error.cause)),
+            process: *process,
+        }),
     }
 }
 

@@ -5,8 +5,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::rate_limit::RateLimiterState;
-use crate::engine::{ConcurrencyState, RetryBudgetState};
+use crate::engine::rate_limit::{
+    RateLimitPolicy, RateLimitStatus, RateLimiter, RateLimiterState, RateSource,
+};
+use crate::engine::{ConcurrencyState, RetryBudgetState, Timestamp};
 
 /// Name of the file in the state folder.
 pub const LIMITERS_FILE: &str = "quota.json";
@@ -39,6 +41,24 @@ impl LimiterStates {
     /// Returns the content of the file as JSON.
     pub(crate) fn into_json(self) -> Option<Vec<u8>> {
         serde_json::to_vec_pretty(&Self { schema: SCHEMA, ..self }).ok()
+    }
+
+    /// Returns the status of each rate limiter at `now`. `policy` returns the policy of a provider.
+    /// A limiter is left out if no limit is known or configured, and there is no block.
+    pub fn statuses(
+        self,
+        policy: impl Fn(&str) -> RateLimitPolicy,
+        now: Timestamp,
+    ) -> impl Iterator<Item = (LimiterScope, RateLimitStatus)> {
+        let statuses = self.scopes.into_iter().map(move |(scope, state)| {
+            let policy = policy(&state.provider);
+            (scope, RateLimiter::restore(policy, &state.rate_limit, now).status(now))
+        });
+        statuses.filter(|(_, RateLimitStatus { block, limits, rate_source, .. })| {
+            block.is_some()
+                || !limits.is_empty()
+                || !matches!(rate_source, RateSource::Unlimited | RateSource::SlowStart)
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Keys added since then are listed here by their paths.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::*;

@@ -9,10 +9,10 @@ use crate::archive::{
 use crate::disk::{Disk, FileLock, LockFileError, RealDisk};
 use crate::engine::{Failure, LedgerId, StateMachine, Timestamp};
 use crate::ledger::{Ledger, LedgerIdentity, SessionCounts};
-use crate::state::{self, ExecutionState, STATE_FILE};
+use crate::state::{self, ExecutionState, LOCK_FILE, STATE_FILE};
 use crate::worker::start_error::StartError;
 use crate::worker::state_mapping;
-use crate::worker::store::{LOCK_FILE, SessionProgress, SourceInfo};
+use crate::worker::store::{SessionProgress, SourceInfo};
 
 /// Takes the lock beside the marker, so that no other worker uses the archive for this source.
 /// Changes nothing in a folder that is not the ledger's archive.

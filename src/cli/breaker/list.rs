@@ -14,7 +14,7 @@ use crate::human::{
     EMPTY_CELL, format_clock_time, format_count, format_date_time, format_deadline,
     format_duration, format_utc,
 };
-use crate::worker::{BreakerStates, BreakersFile, breaker_policy};
+use crate::worker::{BreakerStates, breaker_policy};
 
 const HEADER: [&str; 5] = ["NAME", "STATE", "FAILURES", "NEXT", "LAST FAILURE"];
 const COUNTS_HEADER: [&str; 7] =
@@ -26,7 +26,7 @@ pub(super) fn list(
     now: Timestamp,
 ) -> Result<ProgramExit, CliError> {
     let policy = breaker_policy(&context.loaded.settings);
-    let file = BreakersFile::new(&context.state_dir);
+    let file = context.state_folder().breakers_file();
     let states = file.read()?.unwrap_or_else(|reason| {
         let path = file.path().display();
         print_note(format!(

@@ -11,15 +11,12 @@ use crate::cli::context::AppContext;
 use crate::cli::error::CliError;
 use crate::cli::exit::ProgramExit;
 use crate::cli::print::{print_note, print_result};
-use crate::cli::source_status::{StateRead, WorkerLiveness, read_status};
 use crate::cli::sources::{all_sources, load_context};
 use crate::config::closest_match;
 use crate::engine::Timestamp;
 use crate::engine::breaker::{Breaker, BreakerState, ManualCommand};
 use crate::human::format_deadline;
-use crate::worker::{
-    ARCHIVE, BreakerStates, BreakersFile, Env, LEDGER, RealEnv, apply_command, breaker_policy,
-};
+use crate::worker::{ARCHIVE, BreakerStates, Env, LEDGER, RealEnv, apply_command, breaker_policy};
 
 pub(super) use self::notes::BreakerNotes;
 
@@ -70,7 +67,7 @@ fn run_command(
     command: ManualCommand,
     now: Timestamp,
 ) -> Result<Breaker, CliError> {
-    let file = BreakersFile::new(&context.state_dir);
+    let file = context.state_folder().breakers_file();
     // The command itself moves an unreadable file aside.
     let states = file.read()?.unwrap_or_default();
     reject_unknown(&breaker_names(context, &states)?, name)?;
@@ -118,9 +115,7 @@ fn propagation_note(context: &AppContext, name: &str) -> Result<String, CliError
         name == LEDGER || name == ARCHIVE || provider == Some(name)
     });
     let running = affected
-        .filter(|source| {
-            matches!(read_status(source).state, StateRead::State(_, WorkerLiveness::Running))
-        })
+        .filter(|source| source.folder.read_state().is_running())
         .map(|source| source.name.to_string());
     let running: Vec<String> = running.collect();
     Ok(match running.as_slice() {

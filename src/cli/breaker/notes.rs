@@ -4,7 +4,7 @@ use crate::cli::context::AppContext;
 use crate::engine::breaker::{Breaker, BreakerState};
 use crate::engine::{Timestamp, sanitize_line};
 use crate::human::format_deadline;
-use crate::worker::{ARCHIVE, BreakersFile, LEDGER, breaker_policy};
+use crate::worker::{ARCHIVE, LEDGER, breaker_policy};
 
 /// Notes about the saved circuit breakers, as of one time.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ impl BreakerNotes {
     #[must_use]
     pub(in crate::cli) fn load(context: &AppContext, now: Timestamp) -> Self {
         let policy = breaker_policy(&context.loaded.settings);
-        let states = BreakersFile::new(&context.state_dir).read();
+        let states = context.state_folder().breakers_file().read();
         let states = states.ok().and_then(Result::ok).unwrap_or_default();
         let breakers =
             states.iter().map(|(name, state)| Breaker::restore(name, policy, state, now)).collect();

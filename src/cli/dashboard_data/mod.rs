@@ -15,7 +15,7 @@ use crate::cli::dashboard_data::health_report::HealthReport;
 use crate::cli::error::CliError;
 use crate::cli::failures;
 use crate::cli::quotas;
-use crate::cli::source_status::read_status;
+use crate::cli::source_status::SourceStatus;
 use crate::cli::sources::{SourceRef, all_sources};
 use crate::endpoint::view::{
     AlertView, DashboardData, FailedItem, LookupError, ProviderView, QuotaView, Snapshot,
@@ -200,7 +200,7 @@ impl LiveStatus {
         let configured = configured_sources(context)?;
         let sources = configured.iter().map(|source| {
             source_view::source_view(
-                &read_status(source),
+                &SourceStatus::read(source),
                 breaker_notes,
                 health_report.source_level(source.name.as_str()),
                 now,

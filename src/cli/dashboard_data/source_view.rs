@@ -1,14 +1,13 @@
 //! View of one source for the dashboard, with the texts of the command `status`.
 
 use crate::cli::breaker::BreakerNotes;
-use crate::cli::source_status::{SourceStatus, StateRead, WorkerLiveness};
+use crate::cli::source_status::SourceStatus;
 use crate::cli::status;
-use crate::config::SourceKind;
 use crate::endpoint::view::{LastErrorView, SourceView};
 use crate::engine::watch::HealthLevel;
 use crate::engine::{SessionId, Status, Timestamp, sanitize_line};
 use crate::human::{EMPTY_CELL, estimate_remaining, format_clock_time};
-use crate::state::ExecutionState;
+use crate::state::{ExecutionState, SourceState};
 
 pub(super) fn source_view(
     source_status: &SourceStatus<'_>,
@@ -19,27 +18,27 @@ pub(super) fn source_view(
     let row = status::status_row(source_status, breaker_notes, now);
     let empty = empty_view(source_status, level);
     match &source_status.state {
-        StateRead::NeverRun => {
+        SourceState::NeverRun => {
             SourceView { state: "never_run".to_owned(), status_text: row.reason, ..empty }
         }
-        StateRead::Unreadable(_) => {
+        SourceState::Unreadable(_) => {
             SourceView { state: "unknown".to_owned(), status_text: row.reason, ..empty }
         }
-        StateRead::State(state, worker) => {
+        SourceState::Read(state, process) => {
             let status_text = if row.reason == EMPTY_CELL {
                 default_status_text(state.status)
             } else {
                 row.reason
             };
-            let deadline_text = deadline_text(state, *worker, &row.until, now);
-            with_state(state, *worker, SourceView { status_text, deadline_text, ..empty })
+            let is_running = process.is_running();
+            let deadline_text = deadline_text(state, is_running, &row.until, now);
+            with_state(state, is_running, SourceView { status_text, deadline_text, ..empty })
         }
     }
 }
 
-fn with_state(state: &ExecutionState, worker: WorkerLiveness, base: SourceView) -> SourceView {
+fn with_state(state: &ExecutionState, is_running: bool, base: SourceView) -> SourceView {
     let settled = state.downloaded_threads + state.gone + state.quarantined;
-    let is_running = worker == WorkerLiveness::Running;
     let is_downloading = is_running && state.status == Status::Downloading;
     let rate = state.rate_per_second.filter(|_| is_downloading);
     let remaining = state.total_threads.saturating_sub(settled);
@@ -76,33 +75,12 @@ fn with_state(state: &ExecutionState, worker: WorkerLiveness, base: SourceView) 
 /// Returns the view of a source without a state.
 fn empty_view(source_status: &SourceStatus<'_>, level: Option<HealthLevel>) -> SourceView {
     let settings = source_status.source.settings.as_ref();
-    let kind = settings.map(|settings| match settings.kind {
-        SourceKind::Jmap => "jmap",
-    });
     SourceView {
         name: source_status.source.name.to_string(),
         provider: settings.map(|settings| settings.provider.clone()).unwrap_or_default(),
-        kind: kind.unwrap_or_default().to_owned(),
-        state: String::new(),
-        is_running: false,
+        kind: settings.map(|settings| settings.kind.name().to_owned()).unwrap_or_default(),
         level,
-        status_text: String::new(),
-        deadline_text: None,
-        deadline_at: None,
-        state_since: None,
-        last_progress: None,
-        session: None,
-        total: 0,
-        settled: 0,
-        stored: 0,
-        gone: 0,
-        quarantined: 0,
-        waiting_for_retry: 0,
-        items_per_second: None,
-        eta_seconds: None,
-        consecutive_errors: 0,
-        restart_count: 0,
-        last_error: None,
+        ..SourceView::default()
     }
 }
 
@@ -121,13 +99,13 @@ fn default_status_text(status: Status) -> String {
 /// Returns the end of the current state. For work, it is the time at which progress is overdue.
 fn deadline_text(
     state: &ExecutionState,
-    worker: WorkerLiveness,
+    is_running: bool,
     until: &str,
     now: Timestamp,
 ) -> Option<String> {
     match state.status {
         Status::Collecting | Status::Downloading => {
-            let deadline = state.state_until.filter(|_| worker == WorkerLiveness::Running)?;
+            let deadline = state.state_until.filter(|_| is_running)?;
             Some(format_clock_time(deadline, now))
         }
         Status::Completed => state.completion_time.map(|at| format_clock_time(at, now)),

@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use crate::cli::context::{AppContext, ledger_file, source_dir, state_file};
+use crate::cli::context::AppContext;
 use crate::cli::doctor::DoctorCheck;
 use crate::config::{SourceName, SourceSettings};
-use crate::disk::RealDisk;
 use crate::engine::{Cause, ErrorCategory, Status};
 use crate::ledger::LedgerReader;
-use crate::state::{StateFile, read_state_file};
 use crate::worker::{Env, RealEnv, probe};
 
 /// Time limit for one source: a server that needs longer does not work well.
@@ -38,17 +36,15 @@ async fn check_source(
     source: &SourceSettings,
 ) -> DoctorCheck {
     let subject = format!("{name}: server");
-    let dir = source_dir(&context.state_dir, name.as_str());
-    let state = read_state_file(&RealDisk, &state_file(&dir));
-    if let Ok(StateFile::Read(state)) = state
-        && state.status == Status::RateLimited
-    {
+    let folder = context.state_folder().source(name.as_str());
+    let state = folder.read_state();
+    if state.execution_state().is_some_and(|state| state.status == Status::RateLimited) {
         return DoctorCheck::note(subject, "rate limited: not checked while the worker waits");
     }
     let started_at = RealEnv.now();
     let settings = &context.loaded.settings;
     // A damaged ledger is reported by the check of the archives.
-    let ledger = LedgerReader::open(&ledger_file(&dir)).ok().flatten();
+    let ledger = LedgerReader::open(&folder.ledger_file()).ok().flatten();
     let account = ledger.and_then(|ledger| ledger.bound_account().ok().flatten());
     match probe(settings, (name, source), account, &context.environment, PROBE_TIMEOUT).await {
         Ok(()) => {

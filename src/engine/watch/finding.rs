@@ -362,9 +362,7 @@ impl fmt::Display for FindingKind {
             }
             Self::NeverRun => f.write_str("it has never run"),
             Self::Starting => f.write_str("its unit is starting it"),
-            Self::StateUnreadable { reason } => {
-                write!(f, "its state file cannot be read: {}", sanitize_line(reason))
-            }
+            Self::StateUnreadable { reason } => f.write_str(&sanitize_line(reason)),
             Self::Overdue { status, pid, .. } => write!(
                 f,
                 "stuck while {}: process {pid} missed its deadline",

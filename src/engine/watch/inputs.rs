@@ -54,6 +54,13 @@ pub enum ProcessStatus {
     },
 }
 
+impl ProcessStatus {
+    #[must_use]
+    pub fn is_running(self) -> bool {
+        matches!(self, Self::Running { .. })
+    }
+}
+
 /// Observation of the unit through systemd.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum UnitObservation {

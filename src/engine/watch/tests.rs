@@ -197,7 +197,7 @@ fn a_dead_worker_is_reported_unless_its_unit_is_starting() {
         source_line(with_process(ProcessStatus::Exited), &observed_unit(starting)),
         source_line(StateFileContent::NeverRun, &down),
         source_line(
-            StateFileContent::Unreadable { reason: "the file is damaged".to_owned() },
+            StateFileContent::Unreadable { reason: "its state file cannot be read".to_owned() },
             &running_unit(),
         ),
     ];
@@ -207,7 +207,7 @@ fn a_dead_worker_is_reported_unless_its_unit_is_starting() {
     WARNING: stopped while downloading, and no worker is running; start it with `systemctl start cynosure.service` or `cynosure run`
     HEALTHY: its unit is starting it
     WARNING: it has never run; start it with `systemctl start cynosure.service` or `cynosure run`
-    UNKNOWN: its state file cannot be read: the file is damaged; the next start rebuilds it from the ledger; if a newer cynosure wrote it, use that version: see `cynosure status`
+    UNKNOWN: its state file cannot be read; the next start rebuilds it from the ledger; if a newer cynosure wrote it, use that version: see `cynosure status`
     ");
 }
 

@@ -22,6 +22,7 @@ use crate::engine::Timestamp;
 use crate::engine::format_duration;
 use crate::engine::health::{CollectResult, HealthInputs, HostMetrics};
 use crate::engine::watch::{Finding, FindingKind, Subject};
+use crate::monitor::status_collector::SourceStates;
 
 /// Configured source and its provider.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -65,18 +66,20 @@ pub struct Collectors {
 type BusyFlag = Arc<AtomicBool>;
 
 impl Collectors {
-    /// Collects what the evaluation of `engine::watch`, which made `findings`, does not cover.
+    /// Collects what the evaluation of `engine::watch`, which made `findings` from `states`, does
+    /// not cover.
     #[must_use]
     pub fn collect_all(
         &self,
         config: &CollectConfig,
+        states: SourceStates,
         findings: Vec<Finding>,
         now: Timestamp,
     ) -> HealthInputs {
         let source_task = start_collector(&self.sources_busy, {
             let (config, units) =
                 (config.clone(), sources::group_sources_by_unit(&config.unit, &findings));
-            move || Ok(sources::collect_sources(&config, &units, now))
+            move || Ok(sources::collect_sources(&config, &states, &units, now))
         });
         let archive_task = start_collector(&self.archives_busy, {
             let config = config.clone();

@@ -1,9 +1,8 @@
-//! Data that the workers wrote: states, metrics, breakers and restarts.
+//! Data that the workers wrote: metrics, breakers and restarts, joined with the states.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::disk::{RealDisk, process_exists};
 use crate::engine::breaker::BreakerState;
 use crate::engine::health::{
     BreakerObservation, CollectResult, CounterObservation, ProxyPoolStatus, SourceObservation,
@@ -13,10 +12,8 @@ use crate::engine::metrics::{Histogram, ProxyMetrics, SourceMetrics};
 use crate::engine::watch::{Finding, Subject};
 use crate::engine::{Cause, Failure, Status, Timestamp};
 use crate::monitor::collect::{CollectConfig, SourceIdentity};
-use crate::state::{
-    BreakersFile, ExecutionState, METRICS_FILE, MetricsFile, STATE_FILE, StateFile, read_metrics,
-    read_state_file, running_worker_pid,
-};
+use crate::monitor::status_collector::SourceStates;
+use crate::state::{MetricsFile, SourceState, StateFolder};
 use crate::systemd::RestartBudgetFile;
 
 /// Data of all sources.
@@ -33,8 +30,8 @@ pub(super) struct SourceData {
 pub(super) type SourcesByUnit = BTreeMap<String, BTreeSet<String>>;
 
 /// Files of one source.
-struct SourceFiles {
-    state: Option<ExecutionState>,
+struct SourceFiles<'a> {
+    state: &'a SourceState,
     /// `None` before anything was counted.
     metrics: CollectResult<Option<SourceMetrics>>,
 }
@@ -72,11 +69,16 @@ pub(super) fn group_sources_by_unit(unit: &str, findings: &[Finding]) -> Sources
 /// Reads all files and changes nothing.
 pub(super) fn collect_sources(
     config: &CollectConfig,
+    states: &SourceStates,
     units: &SourcesByUnit,
     now: Timestamp,
 ) -> SourceData {
-    let files: Vec<SourceFiles> =
-        config.sources.iter().map(|source| read_source_files(config, source)).collect();
+    let folder = StateFolder::new(&config.state_dir);
+    let read_files = |source: &SourceIdentity| SourceFiles {
+        state: states.get(&source.name).unwrap_or(&SourceState::NeverRun),
+        metrics: read_metrics(&folder, &source.name),
+    };
+    let files: Vec<SourceFiles<'_>> = config.sources.iter().map(read_files).collect();
     let recent_latencies = latencies_by_provider(config, &files, now);
     let sources = config.sources.iter().zip(&files).map(|(source, files)| {
         let recent_latency = recent_latencies.get(source.provider.as_str());
@@ -84,35 +86,24 @@ pub(super) fn collect_sources(
         let counters = metrics.map(|metrics| {
             metrics.as_ref().map(|metrics| to_counter_observation(metrics, recent_latency))
         });
-        to_source_observation(source, files.state.as_ref(), counters)
+        to_source_observation(source, to_state_observation(files.state), counters)
     });
     SourceData {
         sources: sources.collect(),
         uncollected_reason: None,
-        breakers: collect_breakers(config),
+        breakers: collect_breakers(&folder),
         crash_loops: find_crash_loops(config, units, &files),
         proxy_pool: collect_proxy_pool(config, &files),
     }
 }
 
-fn read_source_files(config: &CollectConfig, source: &SourceIdentity) -> SourceFiles {
-    let dir = config.state_dir.join(&source.name);
-    let state = match read_state_file(&RealDisk, &dir.join(STATE_FILE)) {
-        Ok(StateFile::Read(state)) => {
-            Some(ExecutionState { pid: running_worker_pid(&dir, state.pid), ..*state })
-        }
-        // `engine::watch` reports the reason.
-        Ok(StateFile::Absent | StateFile::Unreadable { .. } | StateFile::Newer { .. }) | Err(_) => {
-            None
-        }
-    };
-    let path = dir.join(METRICS_FILE);
-    let metrics = match read_metrics(&RealDisk, &path) {
+fn read_metrics(folder: &StateFolder, source: &str) -> CollectResult<Option<SourceMetrics>> {
+    let folder = folder.source(source);
+    match folder.read_metrics() {
         MetricsFile::Absent => Ok(None),
         MetricsFile::Read(metrics) => Ok(Some(*metrics)),
-        MetricsFile::Unusable { reason } => Err(unreadable_reason(&path, &reason)),
-    };
-    SourceFiles { state, metrics }
+        MetricsFile::Unusable { reason } => Err(unreadable_reason(&folder.metrics_file(), &reason)),
+    }
 }
 
 fn unreadable_reason(path: &Path, reason: &str) -> String {
@@ -121,32 +112,30 @@ fn unreadable_reason(path: &Path, reason: &str) -> String {
 
 fn to_source_observation(
     source: &SourceIdentity,
-    state: Option<&ExecutionState>,
+    state: Option<StateObservation>,
     counters: CollectResult<Option<CounterObservation>>,
 ) -> SourceObservation {
     let SourceIdentity { name, provider } = source.clone();
-    SourceObservation { name, provider, state: state.map(to_state_observation), counters }
+    SourceObservation { name, provider, state, counters }
 }
 
-fn to_state_observation(state: &ExecutionState) -> StateObservation {
+/// Returns the observation of a readable state. `engine::watch` reports an unreadable one.
+fn to_state_observation(source_state: &SourceState) -> Option<StateObservation> {
+    let state = source_state.execution_state()?;
     let is_storage_cause =
         |cause: &str| matches!(Cause::from_name(cause), Some(Cause::Storage | Cause::Ledger));
     let error = state.last_error.as_ref().filter(|error| is_storage_cause(&error.cause));
-    StateObservation {
+    Some(StateObservation {
         status: state.status,
         until: state.state_until,
         last_updated: state.last_updated,
         session_started_at: state.start_time.filter(|_| state.completion_time.is_none()),
-        is_running: is_running(state),
+        is_running: source_state.is_running(),
         quarantined: state.quarantined,
         storage_error: error
             .filter(|_| state.status == Status::Error)
             .map(|error| error.message.clone()),
-    }
-}
-
-fn is_running(state: &ExecutionState) -> bool {
-    state.pid.is_some_and(process_exists)
+    })
 }
 
 fn to_counter_observation(
@@ -166,7 +155,7 @@ fn to_counter_observation(
 /// Merges the latencies of the requests of the last minutes, by provider.
 fn latencies_by_provider<'a>(
     config: &'a CollectConfig,
-    files: &[SourceFiles],
+    files: &[SourceFiles<'_>],
     now: Timestamp,
 ) -> BTreeMap<&'a str, Histogram> {
     let mut latencies: BTreeMap<&str, Histogram> = BTreeMap::new();
@@ -179,8 +168,8 @@ fn latencies_by_provider<'a>(
     latencies
 }
 
-fn collect_breakers(config: &CollectConfig) -> CollectResult<Vec<BreakerObservation>> {
-    let file = BreakersFile::new(&config.state_dir);
+fn collect_breakers(folder: &StateFolder) -> CollectResult<Vec<BreakerObservation>> {
+    let file = folder.breakers_file();
     let breakers = flatten_read(file.path(), file.read())?;
     let observations = breakers.into_iter().map(|(name, breaker)| BreakerObservation {
         name,
@@ -200,11 +189,11 @@ fn flatten_read<T>(path: &Path, read: Result<Result<T, String>, Failure>) -> Col
 fn find_crash_loops(
     config: &CollectConfig,
     units: &SourcesByUnit,
-    files: &[SourceFiles],
+    files: &[SourceFiles<'_>],
 ) -> CollectResult<Vec<(String, u32)>> {
     let file = RestartBudgetFile::new(&config.state_dir);
     let budgets = flatten_read(file.path(), file.read())?;
-    let progress = |files: &SourceFiles| files.state.as_ref().map(|state| state.last_progress);
+    let progress = |files: &SourceFiles<'_>| Some(files.state.execution_state()?.last_progress);
     let sources = config.sources.iter().zip(files);
     let source_progress: Vec<(&str, Option<Timestamp>)> =
         sources.map(|(source, files)| (source.name.as_str(), progress(files))).collect();
@@ -226,9 +215,9 @@ fn find_crash_loops(
 /// stopped worker say nothing about the current state of the proxies.
 fn collect_proxy_pool(
     config: &CollectConfig,
-    files: &[SourceFiles],
+    files: &[SourceFiles<'_>],
 ) -> Option<CollectResult<Option<ProxyPoolStatus>>> {
-    let running = || files.iter().filter(|files| files.state.as_ref().is_some_and(is_running));
+    let running = || files.iter().filter(|files| files.state.is_running());
     if !config.has_proxy_pool {
         return None;
     }
@@ -257,6 +246,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::disk::RealDisk;
     use crate::engine::watch::{FindingKind, HealthLevel, Remedy};
     use crate::state::save_metrics;
 
@@ -301,7 +291,8 @@ mod tests {
         }
 
         let units = group_sources_by_unit(UNIT, &sample_findings());
-        let data = collect_sources(&collect_config(home.path().to_owned()), &units, NOW);
+        let config = collect_config(home.path().to_owned());
+        let data = collect_sources(&config, &SourceStates::new(), &units, NOW);
 
         assert_eq!(data.crash_loops, Ok(vec![(INSTANCE.to_owned(), 9)]));
         assert_eq!(units[INSTANCE], ["work".to_owned()].into());
@@ -314,6 +305,7 @@ mod tests {
         let collect = || {
             collect_sources(
                 &collect_config(dir.to_owned()),
+                &SourceStates::new(),
                 &group_sources_by_unit(UNIT, &sample_findings()),
                 NOW,
             )
@@ -326,10 +318,12 @@ mod tests {
         for name in ["home", "work"] {
             fs_err::create_dir(dir.join(name)).unwrap();
         }
-        fs_err::write(dir.join("home").join(METRICS_FILE), "{\"schema\":").unwrap();
-        let path = dir.join("work").join(METRICS_FILE);
+        let metrics_file = |name| StateFolder::new(dir).source(name).metrics_file();
+        fs_err::write(metrics_file("home"), "{\"schema\":").unwrap();
+        let path = metrics_file("work");
         save_metrics(&RealDisk, &path, &SourceMetrics::default(), NOW).unwrap();
-        for file in [BreakersFile::new(dir).path(), RestartBudgetFile::new(dir).path()] {
+        let breakers_file = StateFolder::new(dir).breakers_file();
+        for file in [breakers_file.path(), RestartBudgetFile::new(dir).path()] {
             fs_err::write(file, "rot").unwrap();
         }
         let after = collect();

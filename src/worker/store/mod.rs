@@ -18,8 +18,9 @@ use crate::engine::{
 use crate::ledger::{DocumentRow, DueItem, Ledger, SessionCounts, SessionKind, TransitionRow};
 use crate::retry::RetryPolicy;
 use crate::source::{DocumentRef, Listing};
-use crate::state::{self, ExecutionState, METRICS_FILE, StateFile};
-pub use crate::state::{LOCK_FILE, STATE_FILE};
+use crate::state::{
+    self, ExecutionState, LEDGER_FILE, LOCK_FILE, METRICS_FILE, STATE_FILE, StateFile,
+};
 use crate::worker::archive_binding;
 use crate::worker::commit_batch::{CommitBatch, DownloadOutcome};
 use crate::worker::downloads::RefillRequest;
@@ -30,9 +31,6 @@ use crate::worker::start_error::StartError;
 use crate::worker::state_mapping;
 
 mod listing;
-
-/// File name of the ledger.
-pub const LEDGER_FILE: &str = "ledger.sqlite";
 
 /// Description of a source that is shown with its state.
 #[derive(Clone, Debug, Eq, PartialEq)]
