@@ -10,8 +10,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use cynosure::engine::rate_limit::{
-    HeaderNames, RateLimitHeaders, RateLimitPolicy, RateLimitResponse, RateLimiter,
-    ResponseOutcome, SendDecision, parse_headers,
+    HeaderNames, RateLimitPolicy, RateLimitResponse, RateLimiter, ReportedLimits, ResponseOutcome,
+    SendDecision, parse_headers,
 };
 use cynosure::engine::{RandomSample, Timestamp};
 
@@ -66,10 +66,10 @@ fn main() {
 }
 
 /// Admits requests as fast as the limiter allows, in virtual time.
-fn measure_decisions(signals: &RateLimitHeaders) {
+fn measure_decisions(signals: &ReportedLimits) {
     let mut limiter = RateLimiter::new(RateLimitPolicy::default(), START);
     let mut now = START;
-    let response = RateLimitResponse { outcome: ResponseOutcome::Accepted, headers: signals };
+    let response = RateLimitResponse { outcome: ResponseOutcome::Accepted, reported: signals };
     let mut sent = 0;
     while sent < REQUESTS {
         match limiter.admit(1, now) {

@@ -26,11 +26,17 @@ pub mod engine;
 // Retries: named retry policies, also usable by other programs.
 pub mod retry;
 
+// Clock, randomness, sleep and threads of the process, or of the simulation.
+pub mod env;
+
 // Durable file operations and locks, and an in-memory disk for tests.
 pub mod disk;
 
 // Numbers and times as text for users.
 pub mod human;
+
+// Rate limits of the providers: a permit for every request of a source.
+pub mod limiter;
 
 // One outside system each; independent of each other: config.toml and credentials (config), HTTP (source),
 // SQLite (ledger), stored files (archive), state files (state), systemd, metrics and traces (telemetry),

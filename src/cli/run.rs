@@ -30,11 +30,12 @@ use crate::cli::telemetry::TraceExport;
 use crate::cli::trace_writer::TraceWriter;
 use crate::cli::watchdog::{own_unit_name, restart_requester, start_watchdog};
 use crate::config::{Settings, SourceName};
+use crate::limiter::RateLimiters;
 use crate::source::ResponseRecorder;
 use crate::systemd::{Notifier, NotifyState};
 use crate::worker::{
     self, Breakers, ConfigVersion, Env, HeartbeatRegistry, LastCredential, LoopResult,
-    ProxyPoolProvider, RateLimiters, RealEnv, RestartRequester, RunMode, SourceContext,
+    ProxyPoolProvider, RealEnv, RestartRequester, RunMode, SourceContext,
     SourceOutcome, SourceProgress, StopSignal, Supervision, breaker_policy, run_source,
 };
 

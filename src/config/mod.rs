@@ -45,7 +45,7 @@ pub use self::endpoint::EndpointSettings;
 pub use self::environment::EnvVars;
 pub use self::health::HealthSettings;
 pub use self::location::Location;
-pub use self::provider::{ProviderSettings, RateLimitScope, RouteWeight};
+pub use self::provider::{ProviderSettings, RateLimitScope};
 pub use self::proxy::{PoolProxy, ProxySettings};
 pub use self::request::RequestSettings;
 pub use self::retry::RetrySettings;

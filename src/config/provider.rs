@@ -12,7 +12,7 @@ use super::request::{CONCURRENCY_RANGE, RequestSettings};
 use super::show::{quote, quote_key};
 use super::suggest::closest_match;
 use crate::engine::ErrorRule;
-use crate::engine::rate_limit::{HeaderNames, Rate, RateLimitMode, ResetMeaning};
+use crate::engine::rate_limit::{HeaderNames, Rate, RateLimitMode, ResetMeaning, RouteCost};
 
 /// Largest reserve: with more than 0.9 of the quota left to others, too little remains to adapt to.
 const RESERVE_MAX: f64 = 0.9;
@@ -59,7 +59,7 @@ pub struct ProviderSettings {
     pub rate_limit_scope: RateLimitScope,
     pub headers: HeaderNames,
     /// The first route whose path matches applies; a request that matches none costs one unit.
-    pub routes: Vec<RouteWeight>,
+    pub routes: Vec<RouteCost>,
     /// In the order in which they are tried.
     pub error_rules: Vec<ErrorRule>,
 }
@@ -71,16 +71,6 @@ pub enum RateLimitScope {
     Provider,
     /// The sources of one account.
     Account,
-}
-
-/// Cost of the requests to one path, and their separate budget if they have one.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RouteWeight {
-    /// The path of the URL, in which `*` matches any characters.
-    pub path: String,
-    pub weight: u32,
-    /// A quota separate from the provider's, in units per second.
-    pub budget: Option<Rate>,
 }
 
 impl ProviderSettings {
@@ -99,25 +89,6 @@ impl ProviderSettings {
             error_rules: Vec::new(),
         }
     }
-
-    /// Returns the first route that matches `path`.
-    #[must_use]
-    pub fn find_route(&self, path: &str) -> Option<&RouteWeight> {
-        self.routes.iter().find(|route| matches_pattern(&route.path, path))
-    }
-}
-
-/// True if `path` matches `pattern`, in which a `*` matches any characters.
-fn matches_pattern(pattern: &str, path: &str) -> bool {
-    let Some((head, rest)) = pattern.split_once('*') else { return pattern == path };
-    let Some(mut remaining) = path.strip_prefix(head) else { return false };
-    let mut pieces: Vec<&str> = rest.split('*').collect();
-    let tail = pieces.pop().unwrap_or_default();
-    for piece in pieces {
-        let Some(at) = remaining.find(piece) else { return false };
-        remaining = &remaining[at + piece.len()..];
-    }
-    remaining.ends_with(tail)
 }
 
 pub(super) fn read_providers(
@@ -184,7 +155,7 @@ fn read_header_name(table: &mut Section<'_, '_>, key: &'static str) -> Option<St
     name
 }
 
-fn read_routes(table: &mut Section<'_, '_>) -> Vec<RouteWeight> {
+fn read_routes(table: &mut Section<'_, '_>) -> Vec<RouteCost> {
     let given = table.given("routes", EnvValueForm::Toml, |node| {
         let Value::List(items) = &node.value else {
             return Err(format!(
@@ -200,7 +171,7 @@ fn read_routes(table: &mut Section<'_, '_>) -> Vec<RouteWeight> {
     })
 }
 
-fn read_route(node: &Node) -> Result<RouteWeight, String> {
+fn read_route(node: &Node) -> Result<RouteCost, String> {
     let Value::Table(table) = &node.value else {
         return Err(format!("holds {}; {ROUTE_HELP}", describe(&node.value)));
     };
@@ -214,7 +185,7 @@ fn read_route(node: &Node) -> Result<RouteWeight, String> {
     if !path.starts_with(['/', '*']) {
         return Err(format!("has a path {} that does not begin with /; {ROUTE_HELP}", quote(path)));
     }
-    let weight = match table.get("weight").map(|node| node.value.integer()) {
+    let cost = match table.get("weight").map(|node| node.value.integer()) {
         None => 1,
         Some(Some(weight)) if WEIGHT_RANGE.contains(&weight) => u32::try_from(weight).unwrap_or(1),
         Some(_) => {
@@ -225,7 +196,7 @@ fn read_route(node: &Node) -> Result<RouteWeight, String> {
     let budget = read_text(table, "budget")?
         .map(|text| text.parse::<Rate>().map_err(|error| format!("has a budget: {error}")))
         .transpose()?;
-    Ok(RouteWeight { path: path.to_owned(), weight, budget })
+    Ok(RouteCost { path: path.to_owned(), cost, budget })
 }
 
 fn read_text<'t>(table: &'t Table, key: &str) -> Result<Option<&'t str>, String> {
@@ -235,29 +206,7 @@ fn read_text<'t>(table: &'t Table, key: &str) -> Result<Option<&'t str>, String>
     text.transpose()
 }
 
-fn write_route(route: &RouteWeight) -> String {
+fn write_route(route: &RouteCost) -> String {
     let budget = route.budget.map(|rate| format!(", budget = \"{rate}\"")).unwrap_or_default();
-    format!("{{ path = {}, weight = {}{budget} }}", quote(&route.path), route.weight)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_star_matches_any_characters() {
-        for (pattern, path, is_match) in [
-            ("/a", "/a", true),
-            ("/a", "/a/b", false),
-            ("/a/*", "/a/b/c", true),
-            ("/a/*", "/b", false),
-            ("*/messages/*", "/v1/users/me/messages/17", true),
-            ("*/messages", "/v1/messages/17", false),
-            ("/a*b*c", "/a-b-b-c", true),
-            ("/a*b*c", "/a-c-b", false),
-            ("*", "", true),
-        ] {
-            assert_eq!(matches_pattern(pattern, path), is_match, "{pattern} {path}");
-        }
-    }
+    format!("{{ path = {}, weight = {}{budget} }}", quote(&route.path), route.cost)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::engine::rate_limit::RateLimitHeaders;
+use crate::engine::rate_limit::ReportedLimits;
 use crate::engine::{
     BodyHint, BuiltinRule, Cause, ErrorRule, RequestScope, ResponseFacts, ResponseView,
 };
@@ -31,7 +31,7 @@ pub enum MatchedRule<'r> {
 #[must_use]
 pub fn classify_response<'r>(
     response: &ResponseView<'_>,
-    limits: &RateLimitHeaders,
+    limits: &ReportedLimits,
     scope: RequestScope,
     rules: &'r [ErrorRule],
 ) -> Classification<'r> {
@@ -74,7 +74,7 @@ mod tests {
         wait: Option<Duration>,
     ) -> (Cause, Option<Duration>) {
         let response = ResponseView { status: 403, headers: &[], body: "" };
-        let limits = RateLimitHeaders { retry_after, ..RateLimitHeaders::default() };
+        let limits = ReportedLimits { retry_after, ..ReportedLimits::default() };
         let rules = [user_rule(wait)];
         let classification = classify_response(&response, &limits, scope, &rules);
         (classification.cause, classification.retry_after)

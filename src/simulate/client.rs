@@ -282,7 +282,7 @@ impl<'a> SimulatedClient<'a> {
             let sample = RandomSample(self.rng.u32(..));
             let _block: Option<rate_limit::Block> = rate_limiter.record_response(
                 token,
-                &RateLimitResponse { outcome, headers: &headers },
+                &RateLimitResponse { outcome, reported: &headers },
                 self.now,
                 sample,
             );

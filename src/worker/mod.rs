@@ -9,7 +9,9 @@ mod breakers;
 mod commit_batch;
 mod document_writer;
 mod downloads;
-mod env;
+mod env {
+    pub(super) use crate::env::{Env, RealEnv};
+}
 mod event_loop;
 mod heartbeat;
 mod ledger_updates;
@@ -17,7 +19,6 @@ mod load;
 mod policies;
 mod probe;
 mod proxy_pool;
-mod rate_limit;
 mod reconcile;
 mod retry_policies;
 mod source_progress;
@@ -37,18 +38,16 @@ pub use self::breakers::{
     apply_command,
 };
 pub use self::downloads::DownloadPolicies;
-pub use self::env::{Env, RealEnv};
 pub use self::event_loop::{
     EventLoopConfig, ITERATION_SPAN, LoopExit, LoopResult, RunMode, StartMode, StopSignal,
     run_event_loop,
 };
 pub use self::heartbeat::{Heartbeat, HeartbeatRegistry};
 pub use self::policies::{
-    breaker_policy, download_policies, machine_config, rate_limit_config, session_backoff,
+    breaker_policy, download_policies, limiter_config, machine_config, session_backoff,
 };
 pub use self::probe::probe;
 pub use self::proxy_pool::ProxyPoolProvider;
-pub use self::rate_limit::{LimiterHandle, RateLimitConfig, RateLimiters};
 pub use self::retry_policies::RetryPolicies;
 pub use self::source_progress::SourceProgress;
 pub use self::source_run::{LastCredential, new_ledger_id};
@@ -58,3 +57,4 @@ pub use self::supervisor::{ConfigVersion, SourceContext, SourceOutcome, Supervis
 pub use self::tasks::StoreHandle;
 pub use self::tracer::Tracer;
 pub use self::watchdog::{RestartRequester, WatchdogConfig, run_runtime_heartbeat, spawn_watchdog};
+pub use crate::env::{Env, RealEnv};

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::config::{Settings, SourceSettings};
+use crate::config::{RateLimitScope, Settings, SourceSettings};
 use crate::engine::breaker::BreakerPolicy;
 use crate::engine::{Backoff, EscalationPolicy, ItemRetryPolicy, MachineConfig, RecheckPolicy};
+use crate::limiter::LimiterConfig;
 use crate::worker::downloads::DownloadPolicies;
-use crate::worker::rate_limit::RateLimitConfig;
 
 /// Longest wait after a rate limit when neither the server nor the configuration gives one.
 const RATE_LIMIT_WAIT_MAX: Duration = Duration::from_secs(300);
@@ -86,12 +86,18 @@ pub fn download_policies(settings: &Settings) -> DownloadPolicies {
     }
 }
 
-/// Returns the rate limiter configuration of a provider.
+/// Returns the configuration of the rate limiter of a provider.
 #[must_use]
-pub fn rate_limit_config(settings: &Settings, provider: &str) -> RateLimitConfig {
-    RateLimitConfig {
-        policy: settings.rate_limit_policy(provider),
-        provider: settings.provider_or_default(provider),
+pub fn limiter_config(settings: &Settings, provider: &str) -> LimiterConfig {
+    let policy = settings.rate_limit_policy(provider);
+    let provider = settings.provider_or_default(provider);
+    LimiterConfig {
+        policy,
+        concurrency: provider.concurrency,
+        is_per_account: provider.rate_limit_scope == RateLimitScope::Account,
+        route_budgets: (provider.routes.into_iter())
+            .filter_map(|route| Some((route.path, route.budget?)))
+            .collect(),
     }
 }
 

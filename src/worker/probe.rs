@@ -9,10 +9,10 @@ use std::time::Duration;
 use crate::config::{EnvVars, Settings, SourceName, SourceSettings};
 use crate::disk::{LockedFile, MemoryDisk};
 use crate::engine::{AccountId, Cause, Failure};
+use crate::limiter::RateLimiters;
 use crate::source::{MetricsHandle, ResponseRecorder, Source};
 use crate::worker::env::RealEnv;
 use crate::worker::proxy_pool::ProxyPoolProvider;
-use crate::worker::rate_limit::RateLimiters;
 use crate::worker::retry_policies::RetryPolicies;
 use crate::worker::source_run::{LastCredential, SourceAccount, SourceDeps, build_jmap_source};
 

@@ -10,8 +10,9 @@ use url::{Origin, Url};
 
 use crate::config::{self, CredentialRef, EnvVars, Secret, Settings, SourceAuth, SourceSettings};
 use crate::engine::{AccountId, LedgerId, State, StateMachine, Timestamp};
+use crate::limiter::RateLimiters;
 use crate::source::credential::Credential;
-use crate::source::http::{ProxyMode, RequestLimits};
+use crate::source::http::{HttpOptions, ProxyMode, QuotaRules, RequestLimits};
 use crate::source::jmap::{self, JmapSource};
 use crate::source::{MetricsHandle, ResponseRecorder};
 use crate::systemd::RestartBudgetFile;
@@ -20,10 +21,7 @@ use crate::worker::env::{Env, RealEnv};
 use crate::worker::event_loop::{
     EventLoopConfig, LoopResult, StartMode, StopSignal, run_event_loop,
 };
-use crate::worker::policies::{
-    breaker_policy, download_policies, machine_config, rate_limit_config,
-};
-use crate::worker::rate_limit::RateLimiters;
+use crate::worker::policies::{breaker_policy, download_policies, limiter_config, machine_config};
 use crate::worker::retry_policies::RetryPolicies;
 use crate::worker::source_progress::SourceProgress;
 use crate::worker::start_error::StartError;
@@ -300,25 +298,28 @@ pub(super) fn build_jmap_source(
         name: identity.name.to_owned(),
         account: identity.account,
         url: source.url.clone(),
-        allowed_origins: allowed_origins(source),
         auth,
         mailboxes: source.mailboxes.clone(),
         since: source.since,
         page_size_max: PAGE_SIZE_MAX,
         concurrency: provider.concurrency,
-        request_limits: RequestLimits {
-            retry_policy: retry_policies.request.clone(),
-            connect_timeout: request.connect_timeout,
-            idle_timeout: request.idle_timeout,
-            total_timeout: request.total_timeout,
-            min_rate: request.min_rate,
-            max_response: request.max_response,
-            max_document: request.max_document,
+        http: HttpOptions {
+            allowed_origins: allowed_origins(source),
+            limits: RequestLimits {
+                retry_policy: retry_policies.request.clone(),
+                connect_timeout: request.connect_timeout,
+                idle_timeout: request.idle_timeout,
+                total_timeout: request.total_timeout,
+                min_rate: request.min_rate,
+                max_response: request.max_response,
+                max_document: request.max_document,
+            },
+            proxy_mode,
+            error_rules: settings.error_rules(&source.provider).to_vec(),
+            metrics: deps.metrics.clone(),
+            recorder: deps.recorder.with_header_names(&provider.headers),
+            quota_rules: QuotaRules { header_names: provider.headers, routes: provider.routes },
         },
-        error_rules: settings.error_rules(&source.provider).to_vec(),
-        proxy_mode,
-        metrics: deps.metrics.clone(),
-        recorder: deps.recorder.with_header_names(&provider.headers),
     };
     let (last_credential, environment) = (deps.last_credential.clone(), deps.environment.clone());
     let credential = Credential::new(move || {
@@ -333,7 +334,7 @@ pub(super) fn build_jmap_source(
             RealEnv.spawn_blocking(read).await
         })
     });
-    let limiter_config = rate_limit_config(settings, &source.provider);
+    let limiter_config = limiter_config(settings, &source.provider);
     let limiter = deps.rate_limiters.handle_for(&source.provider, &source.account, limiter_config);
     JmapSource::new(options, credential, limiter).map_err(StartError::Failed)
 }

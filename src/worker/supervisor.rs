@@ -12,6 +12,7 @@ use crate::config::{self, CredentialRef, EnvVars, Settings, SourceName, SourceSe
 use crate::engine::{
     ClockReading, CrashLoop, Failure, RestartCause, RestartPermit, StateMachine, Timestamp,
 };
+use crate::limiter::RateLimiters;
 use crate::source::ResponseRecorder;
 use crate::systemd::RestartBudgetFile;
 use crate::worker::archive_binding;
@@ -21,7 +22,6 @@ use crate::worker::event_loop::{LoopExit, LoopResult, RunMode, StopSignal, wait_
 use crate::worker::heartbeat::Heartbeat;
 use crate::worker::policies::machine_config;
 use crate::worker::proxy_pool::ProxyPoolProvider;
-use crate::worker::rate_limit::RateLimiters;
 use crate::worker::source_progress::SourceProgress;
 use crate::worker::source_run::{LastCredential, ReloadDiff, StartReason, run_once, source_info};
 use crate::worker::start_error::StartError;

@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
+use cynosure::limiter::Unlimited;
 use cynosure::source::credential::Credential;
-use cynosure::source::http::{ProxyMode, Unlimited};
 use cynosure::source::jmap::{AuthScheme, JmapOptions, JmapSource};
-use cynosure::source::{MetricsHandle, ResponseRecorder};
 use serde_json::{Value, json};
 
 use crate::hostile_server::{ConnectionAction, HostileServer, ReceivedRequest, plain_response};
-use crate::http::limits;
+use crate::http::{http_options, limits};
 
 /// Override of the mailbox's response to a method: returns the name and body to send instead.
 type MethodOverride = Box<dyn FnMut(&str, &Value) -> Option<(String, Value)> + Send>;
@@ -331,17 +330,12 @@ impl ServedMailbox {
             name: "work".to_owned(),
             account: None,
             url: self.server.url.clone(),
-            allowed_origins: Vec::new(),
             auth: AuthScheme::Bearer,
             mailboxes: Vec::new(),
             since: None,
             page_size_max: 500,
             concurrency: 2,
-            request_limits: limits(),
-            error_rules: Vec::new(),
-            proxy_mode: ProxyMode::Direct,
-            metrics: MetricsHandle::default(),
-            recorder: ResponseRecorder::default(),
+            http: http_options(limits(), []),
         }
     }
 

@@ -14,13 +14,14 @@ use cynosure::disk::{
 use cynosure::engine::breaker::BreakerPolicy;
 use cynosure::engine::{LedgerId, MachineConfig, RestartCause, Status};
 use cynosure::ledger::Ledger;
+use cynosure::limiter::{LimiterConfig, RateLimiters};
 use cynosure::retry::{BackoffConfig, RetryPolicy, RetryRegistry};
 use cynosure::source::MetricsHandle;
 use cynosure::state::ExecutionState;
 use cynosure::worker::{
     Breakers, BreakersFile, Env, EventLoopConfig, Heartbeat, LoopExit, LoopResult, OpenedStore,
-    RateLimitConfig, RateLimiters, RunMode, SourceBreakers, SourceInfo, SourceProgress, StartError,
-    StartMode, StopSignal, Store, StoreHandle, Tracer, run_event_loop,
+    RunMode, SourceBreakers, SourceInfo, SourceProgress, StartError, StartMode, StopSignal, Store,
+    StoreHandle, Tracer, run_event_loop,
 };
 use rusqlite::{Connection, OpenFlags};
 use rustix::io::Errno;
@@ -32,7 +33,7 @@ use crate::fault_schedule::run_random_faults;
 use crate::log_capture::LogCapture;
 use crate::reference_model;
 use crate::server::{ServerCondition, SimServer, SimSource};
-use crate::test_config::{machine_config, policies, rate_limit_config};
+use crate::test_config::{limiter_config, machine_config, policies};
 use crate::virtual_env::{KillPoint, SimEnv};
 use crate::virtual_timer::retry_policy;
 
@@ -216,7 +217,7 @@ pub(crate) struct Harness {
     /// Keeps the in-memory database alive while no worker has it open.
     keep_alive_connection: Connection,
     pub(crate) machine_config: MachineConfig,
-    pub(crate) rate_limit_config: RateLimitConfig,
+    pub(crate) limiter_config: LimiterConfig,
     /// Interval of the reconciliations, which list everything again; `None` disables them.
     pub(crate) reconcile_interval: Option<Duration>,
     /// Backoff of the quick retries of a document request.
@@ -249,7 +250,7 @@ impl Harness {
             database,
             keep_alive_connection,
             machine_config: machine_config(),
-            rate_limit_config: rate_limit_config(),
+            limiter_config: limiter_config(),
             reconcile_interval: None,
             request_retry: BackoffConfig { max_attempts: 1, ..BackoffConfig::FAST },
             expects_consistent_state: true,
@@ -416,7 +417,7 @@ impl Harness {
         let env = Rc::new(self.env.clone());
         let limiters =
             self.shared_rate_limiters.clone().unwrap_or_else(|| self.new_rate_limiters());
-        let limiter = limiters.handle_for("sim", "me@example.com", self.rate_limit_config.clone());
+        let limiter = limiters.handle_for("sim", "me@example.com", self.limiter_config.clone());
         let request_retry = self.request_policy();
         let listing_retry =
             retry_policy("collect", BackoffConfig::STRICT, self.case.seed, &self.retries);

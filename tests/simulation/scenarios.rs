@@ -270,7 +270,7 @@ fn a_long_pacing_delay_is_never_reported_as_stuck() {
     tracing::subscriber::with_default(log.clone(), || {
         run_scenario(async |harness| {
             harness.machine_config.stuck_threshold = Duration::from_secs(10);
-            harness.rate_limit_config.policy.cap =
+            harness.limiter_config.policy.cap =
                 Some(Rate::from_units(1.0, Duration::from_secs(40)));
 
             let result = harness.run_process(RunMode::Once).await.unwrap();

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use cynosure::engine::rate_limit::{RateLimitHeaders, ResponseOutcome};
+use cynosure::engine::rate_limit::{ReportedLimits, ResponseOutcome};
 use cynosure::engine::{
     AccountId, BlobId, Cause, Cursor, DocumentId, Failure, ItemId, ListedDocument, PageToken,
     ThrottleStrikes, Timestamp,
 };
+use cynosure::limiter::{AttemptKind, PermitRequest, QuotaScope, RequestLimiter};
 use cynosure::retry::RetryPolicy;
-use cynosure::source::http::{AttemptKind, AttemptTracker, RequestInfo, RequestLimiter};
+use cynosure::source::http::AttemptTracker;
 use cynosure::source::{
     CredentialChange, DocumentRef, FetchOutcome, Listing, NextPage, Page, PollResult, Sink, Source,
 };
@@ -21,6 +22,9 @@ use crate::virtual_env::SimEnv;
 
 /// Number of entries on a page of a listing.
 pub(crate) const PAGE_ENTRIES: u32 = 7;
+
+/// Scope of all requests.
+const SCOPE: QuotaScope<'static> = QuotaScope { server: "sim", route: None };
 
 /// Current condition of the service.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -428,7 +432,7 @@ impl SimSource {
         let strikes = message.map(|(_, strikes)| strikes);
         let fault = message.and_then(|(id, _)| self.server.borrow().messages[&id].fault);
         let mut permit =
-            self.limiter.acquire(RequestInfo { strikes, ..request_info(attempt) }).await?;
+            self.limiter.acquire(PermitRequest { scope: SCOPE, cost: 1, attempt, strikes }).await?;
         self.env.kill_point().await;
         let sent_at = self.env.server_now();
         let in_flight = InFlightGuard::start(&self.server);
@@ -451,8 +455,8 @@ impl SimSource {
             None => Ok(()),
         });
         let retry_after = result.as_ref().err().and_then(|failure| failure.retry_after);
-        let headers = RateLimitHeaders { retry_after, ..RateLimitHeaders::default() };
-        permit.record_head(headers, latency);
+        let reported = ReportedLimits { retry_after, ..ReportedLimits::default() };
+        permit.record_response_start(reported, latency);
         let blocked_until = permit.record_outcome(match &result {
             Ok(()) => ResponseOutcome::Accepted,
             Err(failure) if failure.cause == Cause::RateLimit => ResponseOutcome::Throttled,
@@ -502,7 +506,7 @@ impl SimSource {
                 Err(failure)
                     if failure.is_transient()
                         && tracker.attempts() < max_attempts
-                        && !self.limiter.try_take_retry(request_info(AttemptKind::Retry)) =>
+                        && !self.limiter.try_take_retry(SCOPE) =>
                 {
                     Err(Failure { is_retry_budget_exhausted: true, ..failure })
                 }
@@ -669,10 +673,6 @@ impl Drop for InFlightGuard<'_> {
     fn drop(&mut self) {
         self.0.borrow_mut().in_flight -= 1;
     }
-}
-
-fn request_info(attempt: AttemptKind) -> RequestInfo<'static> {
-    RequestInfo { host: "sim", path: "/", attempt, strikes: None }
 }
 
 fn number(text: &str) -> u64 {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use cynosure::config::{EnvVars, Settings, load_defaults};
 use cynosure::engine::{Backoff, MachineConfig};
-use cynosure::worker::{self, DownloadPolicies, RateLimitConfig};
+use cynosure::limiter::LimiterConfig;
+use cynosure::worker::{self, DownloadPolicies};
 
 pub(crate) fn machine_config() -> MachineConfig {
     let seconds = Duration::from_secs;
@@ -34,8 +35,8 @@ pub(crate) fn machine_config() -> MachineConfig {
     }
 }
 
-pub(crate) fn rate_limit_config() -> RateLimitConfig {
-    worker::rate_limit_config(&settings(), "sim")
+pub(crate) fn limiter_config() -> LimiterConfig {
+    worker::limiter_config(&settings(), "sim")
 }
 
 pub(crate) fn policies() -> DownloadPolicies {

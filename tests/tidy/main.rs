@@ -16,7 +16,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("disk", &["engine", "retry"]),
     ("human", &["engine"]),
     ("config", &["engine", "retry", "disk"]),
-    ("source", &["engine", "retry", "disk"]),
+    ("env", &["engine"]),
+    ("limiter", &["engine", "env", "disk", "state"]),
+    ("source", &["engine", "retry", "disk", "limiter"]),
     ("ledger", &["engine", "retry", "disk"]),
     ("archive", &["engine", "retry", "disk"]),
     ("state", &["engine", "disk"]),
@@ -32,6 +34,8 @@ const LAYERS: &[(&str, &[&str])] = &[
         "worker",
         &[
             "engine",
+            "env",
+            "limiter",
             "retry",
             "disk",
             "config",
@@ -49,6 +53,8 @@ const LAYERS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "engine",
+            "env",
+            "limiter",
             "retry",
             "disk",
             "human",

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::input::{ExplainInput, ExplainPolicies};
 use crate::engine::rate_limit::{
-    Block, BlockReason, RateLimitHeaders, RateLimitMode, RateLimitPolicy, RateLimitResponse,
-    RateLimiter, SendDecision,
+    Block, BlockReason, RateLimitMode, RateLimitPolicy, RateLimitResponse, RateLimiter,
+    ReportedLimits, SendDecision,
 };
 use crate::engine::{
     Cause, Classification, ErrorAction, ErrorCategory, Failure, ItemDecision, ItemFailureCounts,
@@ -75,7 +75,7 @@ pub(super) fn consequence(
     scope: RequestScope,
     input: &ExplainInput,
     policies: &ExplainPolicies,
-    limit_headers: &RateLimitHeaders,
+    limit_headers: &ReportedLimits,
 ) -> Consequence {
     let action = classification.cause.action(scope);
     let delay = match action {
@@ -196,16 +196,16 @@ pub(super) fn block_delay(
     classification: &Classification<'_>,
     input: &ExplainInput,
     policies: &ExplainPolicies,
-    limit_headers: &RateLimitHeaders,
+    limit_headers: &ReportedLimits,
 ) -> Option<DelayRange> {
     let limit_headers =
-        RateLimitHeaders { retry_after: classification.retry_after, ..limit_headers.clone() };
+        ReportedLimits { retry_after: classification.retry_after, ..limit_headers.clone() };
     let block = |sample| {
         let mut limiter = RateLimiter::new(policies.rate_limit_policy.clone(), input.at);
         let SendDecision::Admitted(token) = limiter.admit(1, input.at) else { return None };
         let response = RateLimitResponse {
             outcome: classification.cause.rate_limit_signal(),
-            headers: &limit_headers,
+            reported: &limit_headers,
         };
         limiter.record_response(token, &response, input.at, sample)
     };
@@ -221,7 +221,7 @@ pub(super) fn block_delay(
 fn block_reasons(
     block: &Block,
     classification: &Classification<'_>,
-    limit_headers: &RateLimitHeaders,
+    limit_headers: &ReportedLimits,
     at: Timestamp,
     policies: &ExplainPolicies,
 ) -> Vec<String> {
@@ -259,10 +259,7 @@ fn block_reasons(
 }
 
 /// Explains the length of a block for which the server gave no usable time.
-fn default_block_reasons(
-    limit_headers: &RateLimitHeaders,
-    policy: &RateLimitPolicy,
-) -> [String; 2] {
+fn default_block_reasons(limit_headers: &ReportedLimits, policy: &RateLimitPolicy) -> [String; 2] {
     let mut resets = limit_headers.limits.iter().filter_map(|limit| limit.reset);
     let is_too_far = resets.any(|reset| reset.is_too_far());
     let reason = if is_too_far { "the reset is too far away" } else { "no retry time is given" };

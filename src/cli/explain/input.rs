@@ -9,13 +9,13 @@ use crate::cli::error::CliError;
 use crate::cli::exit::ProgramExit;
 use crate::cli::sources::{SourceRef, select_sources};
 use crate::config::{self, EnvVars, Settings};
-use crate::engine::rate_limit::{HeaderNames, RateLimitHeaders, RateLimitPolicy, parse_headers};
+use crate::engine::rate_limit::{HeaderNames, RateLimitPolicy, ReportedLimits, parse_headers};
 use crate::engine::{
     Backoff, Cause, ErrorRule, ItemId, ItemRetryPolicy, RequestScope, Timestamp,
     is_unsafe_for_terminal, sanitize_line,
 };
 use crate::ledger::StoredResponse;
-use crate::worker::{download_policies, rate_limit_config, session_backoff};
+use crate::worker::{download_policies, session_backoff};
 
 /// Maximum size of a body, in bytes: the worker reads as much of an error response.
 const BODY_BYTES_MAX: u64 = 64 * 1024;
@@ -72,7 +72,7 @@ impl ExplainInput {
     }
 
     /// Parses the rate-limit headers.
-    pub(super) fn rate_limit_headers(&self, policies: &ExplainPolicies) -> RateLimitHeaders {
+    pub(super) fn rate_limit_headers(&self, policies: &ExplainPolicies) -> ReportedLimits {
         parse_headers(&self.header_pairs(), &policies.header_names, self.at)
     }
 }
@@ -323,14 +323,14 @@ fn select_policies(settings: Settings, args: &ExplainArgs) -> Result<ExplainPoli
 impl ExplainPolicies {
     pub(super) fn new(settings: Settings, provider: Option<String>) -> Self {
         let rules = provider.as_deref().map_or(&[][..], |provider| settings.error_rules(provider));
-        let limiter_config = rate_limit_config(&settings, provider.as_deref().unwrap_or_default());
+        let provider_name = provider.as_deref().unwrap_or_default();
         Self {
             is_provider_ambiguous: false,
             rules: rules.to_vec(),
             backoff: session_backoff(&settings),
             item_policy: download_policies(&settings).item,
-            rate_limit_policy: limiter_config.policy,
-            header_names: limiter_config.provider.headers,
+            rate_limit_policy: settings.rate_limit_policy(provider_name),
+            header_names: settings.provider_or_default(provider_name).headers,
             provider,
             settings,
         }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::format_timestamp;
 use super::input::ExplainInput;
-use crate::engine::rate_limit::{AdvertisedLimit, RateLimitHeaders, Reset, ResetMeaning};
+use crate::engine::rate_limit::{AdvertisedLimit, ReportedLimits, Reset, ResetMeaning};
 use crate::engine::{Timestamp, sanitize_line};
 use crate::human::{format_count, format_duration, format_utc};
 
@@ -14,7 +14,7 @@ const LAST_TIMESTAMP_MS: i64 = 253_402_300_799_999;
 /// Describes each limit in one to three lines.
 pub(super) fn limit_lines(
     input: &ExplainInput,
-    limit_headers: &RateLimitHeaders,
+    limit_headers: &ReportedLimits,
     now: Timestamp,
 ) -> Vec<String> {
     let mut lines = Vec::new();

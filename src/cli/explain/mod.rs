@@ -16,7 +16,7 @@ use crate::cli::args::{CommonArgs, ExplainArgs};
 use crate::cli::error::CliError;
 use crate::cli::exit::ProgramExit;
 use crate::cli::print::{print_result, terminal_safe_json};
-use crate::engine::rate_limit::RateLimitHeaders;
+use crate::engine::rate_limit::ReportedLimits;
 use crate::engine::{
     Cause, Classification, ErrorRule, MatchedRule, RequestScope, ResponseView, Timestamp,
     classify_response,
@@ -58,7 +58,7 @@ pub(super) fn explain(common: &CommonArgs, args: &ExplainArgs) -> Result<Program
 fn explain_response<'r>(
     input: &ExplainInput,
     policies: &'r ExplainPolicies,
-    limit_headers: &RateLimitHeaders,
+    limit_headers: &ReportedLimits,
 ) -> Vec<Explanation<'r>> {
     let headers = input.header_pairs();
     let response = ResponseView { status: input.status, headers: &headers, body: &input.body };
@@ -125,7 +125,7 @@ fn rule_json(matched: &MatchedRule<'_>) -> Value {
 fn explain_json(
     input: &ExplainInput,
     policies: &ExplainPolicies,
-    limit_headers: &RateLimitHeaders,
+    limit_headers: &ReportedLimits,
     explanations: &[Explanation<'_>],
 ) -> Value {
     let names =

@@ -4,14 +4,14 @@ use super::consequence::DelayRange;
 use super::input::{ExplainInput, ExplainPolicies};
 use super::{Explanation, format_timestamp, limits};
 use crate::cli::key_values::KeyValueTable;
-use crate::engine::rate_limit::RateLimitHeaders;
+use crate::engine::rate_limit::ReportedLimits;
 use crate::engine::{MatchedRule, RequestScope, Timestamp, sanitize_line};
 use crate::human::{format_duration, pluralize};
 
 pub(super) fn explain_text(
     input: &ExplainInput,
     policies: &ExplainPolicies,
-    limit_headers: &RateLimitHeaders,
+    limit_headers: &ReportedLimits,
     explanations: &[Explanation<'_>],
     now: Timestamp,
 ) -> String {

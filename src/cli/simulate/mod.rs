@@ -20,7 +20,6 @@ use crate::config::{EnvVars, Settings};
 use crate::disk::{RealDisk, write_durable};
 use crate::engine::rate_limit::{HeaderNames, RateLimitPolicy};
 use crate::simulate::{Scenario, SendStrategy, Simulation, StopCondition, builtin_scenarios, run};
-use crate::worker::rate_limit_config;
 
 use self::policy::NamedPolicy;
 use self::report::{PolicyResult, SimulationReport};
@@ -109,10 +108,10 @@ fn select_policy(
 
 /// Returns the policy and the header names of a provider in the configuration.
 fn configured_policy(settings: &Settings, name: &str) -> (NamedPolicy, HeaderNames) {
-    let config = rate_limit_config(settings, name);
-    let workers = Some(config.provider.concurrency);
-    let strategy = SendStrategy::RateLimiter(config.policy);
-    (NamedPolicy { name: name.to_owned(), strategy, workers }, config.provider.headers)
+    let provider = settings.provider_or_default(name);
+    let workers = Some(provider.concurrency);
+    let strategy = SendStrategy::RateLimiter(settings.rate_limit_policy(name));
+    (NamedPolicy { name: name.to_owned(), strategy, workers }, provider.headers)
 }
 
 /// Returns the table of the built-in scenarios.

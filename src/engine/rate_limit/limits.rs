@@ -1,7 +1,7 @@
 //! All limits that a server advertises. The tightest one applies.
 
 use crate::engine::rate_limit::tracked_limit::{ResponseContext, TrackedLimit};
-use crate::engine::rate_limit::{AdvertisedLimit, HeaderDialect, Rate, RateLimitHeaders};
+use crate::engine::rate_limit::{AdvertisedLimit, HeaderDialect, Rate, ReportedLimits};
 use crate::engine::{ClockStep, Timestamp};
 
 /// Maximum number of tracked limits. Beyond it, the first one is dropped.
@@ -74,11 +74,11 @@ impl TrackedLimits {
     /// never empty for long.
     pub(super) fn exhausted_until(
         &self,
-        headers: &RateLimitHeaders,
+        reported: &ReportedLimits,
         is_throttled: bool,
         now: Timestamp,
     ) -> Option<(Timestamp, HeaderDialect)> {
-        let limits = if headers.is_cached { &[][..] } else { &headers.limits[..] };
+        let limits = if reported.is_cached { &[][..] } else { &reported.limits[..] };
         limits
             .iter()
             .filter(|limit| limit.remaining == Some(0.0))

@@ -15,7 +15,6 @@
 mod block;
 mod estimator;
 mod headers;
-mod limit_headers;
 mod limits;
 mod pacer;
 mod persist;
@@ -23,7 +22,9 @@ mod policy;
 #[cfg(test)]
 mod proptests;
 mod rate;
+mod reported_limits;
 mod request;
+mod route;
 mod spent_window;
 mod state;
 mod status;
@@ -50,14 +51,15 @@ use self::window_usage::{HardLimit, WindowUsage};
 pub use self::block::{Block, BlockReason};
 pub use self::estimator::RateEstimatorState;
 pub use self::headers::{HeaderNames, parse_headers, redact_headers};
-pub use self::limit_headers::{
-    AdvertisedLimit, HeaderDialect, RateLimitHeaders, Reset, ResetMeaning,
-};
 pub use self::policy::{RateLimitMode, RateLimitPolicy};
 pub use self::rate::{Rate, RateError};
+pub use self::reported_limits::{
+    AdvertisedLimit, HeaderDialect, ReportedLimits, Reset, ResetMeaning,
+};
 pub use self::request::{
     RateLimitResponse, RequestToken, ResponseOutcome, SendDecision, WaitReason,
 };
+pub use self::route::{RouteCost, find_route};
 pub use self::state::{BlockState, LimitState, RateLimiterState};
 pub use self::status::{RateLimitStatus, RateSource};
 
@@ -358,7 +360,7 @@ impl RateLimiter {
         response: &RateLimitResponse<'_>,
         now: Timestamp,
     ) {
-        if response.headers.is_cached {
+        if response.reported.is_cached {
             return;
         }
         let context = ResponseContext {
@@ -369,7 +371,7 @@ impl RateLimiter {
             reserve: self.policy.reserve,
             now,
         };
-        self.limits.update(&response.headers.limits, &context);
+        self.limits.update(&response.reported.limits, &context);
         match self.limits.rate(self.policy.reserve, now) {
             Some(rate) => {
                 self.advertised_rate = Some(rate);
@@ -377,7 +379,7 @@ impl RateLimiter {
             }
             // The last advertised rate applies while headers are missing, not if they proved
             // useless.
-            None if response.headers.limits.is_empty() => {
+            None if response.reported.limits.is_empty() => {
                 self.estimator.activate(self.advertised_rate);
             }
             None => self.estimator.activate(None),
@@ -412,10 +414,10 @@ impl RateLimiter {
         now: Timestamp,
         sample: RandomSample,
     ) -> Option<Block> {
-        let headers = response.headers;
+        let reported = response.reported;
         let is_throttled = response.outcome == ResponseOutcome::Throttled;
         let is_current = token.generation == self.block.generation;
-        let exhausted = self.limits.exhausted_until(headers, is_throttled, now);
+        let exhausted = self.limits.exhausted_until(reported, is_throttled, now);
         if is_throttled
             && is_current
             && exhausted.is_none()
@@ -424,7 +426,7 @@ impl RateLimiter {
             self.estimator.record_throttled(now);
         }
         if let Some(wait) =
-            headers.retry_after.filter(|_| response.outcome != ResponseOutcome::Accepted)
+            reported.retry_after.filter(|_| response.outcome != ResponseOutcome::Accepted)
         {
             let until = now.after(retry_after_with_margin(wait, sample));
             let exceeds_max_wait = wait > self.policy.max_wait;

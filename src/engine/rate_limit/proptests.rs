@@ -129,7 +129,7 @@ fn record_response(
 ) -> Option<Block> {
     let headers: Vec<_> = exchange.headers.iter().map(|(name, text)| (*name, &**text)).collect();
     let parsed = parse_headers(&headers, &HeaderNames::default(), now);
-    let response = RateLimitResponse { outcome: exchange.outcome, headers: &parsed };
+    let response = RateLimitResponse { outcome: exchange.outcome, reported: &parsed };
     limiter.record_response(token, &response, now, RandomSample(exchange.sample))
 }
 

@@ -1,7 +1,7 @@
 //! Requests and responses as the rate limiter sees them.
 
 use crate::engine::Timestamp;
-use crate::engine::rate_limit::RateLimitHeaders;
+use crate::engine::rate_limit::ReportedLimits;
 
 /// Decision about a request: send it now or wait.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,11 +33,11 @@ pub struct RequestToken {
     pub(super) generation: u32,
 }
 
-/// Response to a request: its outcome and its rate-limit headers.
+/// Response to a request: its outcome and the limits that it reports.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RateLimitResponse<'a> {
     pub outcome: ResponseOutcome,
-    pub headers: &'a RateLimitHeaders,
+    pub reported: &'a ReportedLimits,
 }
 
 /// Outcome of a request with respect to the rate.

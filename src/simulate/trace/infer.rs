@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::config::duration_literal;
 use crate::engine::Timestamp;
 use crate::engine::rate_limit::{
-    HeaderDialect, HeaderNames, Rate, RateLimitHeaders, ResetMeaning, parse_headers,
+    HeaderDialect, HeaderNames, Rate, ReportedLimits, ResetMeaning, parse_headers,
 };
 use crate::simulate::{
     HeaderMode, LatencyModel, LimitAlgorithm, ResetSemantics, ResponseClass, Scenario,
@@ -53,7 +53,7 @@ impl Trace {
     #[must_use]
     pub fn infer_scenario(&self, names: &HeaderNames) -> InferredScenario {
         let records = self.records();
-        let headers: Vec<RateLimitHeaders> =
+        let headers: Vec<ReportedLimits> =
             records.iter().map(|record| rate_limit_headers(record, names)).collect();
         let outages = infer_outages(records);
         let count = |class| records.iter().filter(|record| record.class() == class).count();
@@ -98,7 +98,7 @@ impl Trace {
     }
 }
 
-fn rate_limit_headers(record: &TraceRecord, names: &HeaderNames) -> RateLimitHeaders {
+fn rate_limit_headers(record: &TraceRecord, names: &HeaderNames) -> ReportedLimits {
     let headers: Vec<(&str, &str)> =
         record.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     parse_headers(&headers, names, timestamp(record))
@@ -112,7 +112,7 @@ fn timestamp(record: &TraceRecord) -> Timestamp {
 /// Infers the limit from the headers. The lowest rate wins if they advertise several limits.
 fn limit_from_headers(
     records: &[TraceRecord],
-    headers: &[RateLimitHeaders],
+    headers: &[ReportedLimits],
 ) -> Option<InferredLimit> {
     let limits = headers.iter().flat_map(|headers| &headers.limits);
     let (quota, window, limit) = limits
@@ -142,7 +142,7 @@ fn limit_from_headers(
 }
 
 /// Returns the longest time to an advertised reset, rounded up to a common window.
-fn longest_reset(headers: &[RateLimitHeaders], name: &str) -> Option<Duration> {
+fn longest_reset(headers: &[ReportedLimits], name: &str) -> Option<Duration> {
     let limits = headers.iter().flat_map(|headers| &headers.limits);
     let resets = limits.filter(|limit| limit.name == name).filter_map(|limit| limit.reset);
     resets.map(|reset| reset.delay).max().map(common_window_for)
@@ -150,7 +150,7 @@ fn longest_reset(headers: &[RateLimitHeaders], name: &str) -> Option<Duration> {
 
 /// True if at least half of the pairs of consecutive responses advertise the same reset time, which
 /// is typical of a fixed window. With a sliding window the reset time moves.
-fn has_fixed_reset(records: &[TraceRecord], headers: &[RateLimitHeaders], name: &str) -> bool {
+fn has_fixed_reset(records: &[TraceRecord], headers: &[ReportedLimits], name: &str) -> bool {
     let resets: Vec<Timestamp> = records
         .iter()
         .zip(headers)
@@ -240,7 +240,7 @@ fn limit_from_busiest_minute(records: &[TraceRecord]) -> InferredLimit {
 }
 
 /// Returns the header dialect of the first response that has rate limit headers.
-fn infer_header_mode(records: &[TraceRecord], headers: &[RateLimitHeaders]) -> HeaderMode {
+fn infer_header_mode(records: &[TraceRecord], headers: &[ReportedLimits]) -> HeaderMode {
     let limit = headers.iter().find_map(|headers| headers.limits.first());
     let meaning = limit
         .and_then(|limit| limit.reset)
@@ -258,10 +258,7 @@ fn infer_header_mode(records: &[TraceRecord], headers: &[RateLimitHeaders]) -> H
 
 /// Infers the reset semantics of a sliding log: the next unit if more than half of the resets are
 /// less than half a window ahead, because a full quota is usually further away.
-fn infer_reset_semantics(
-    algorithm: &LimitAlgorithm,
-    headers: &[RateLimitHeaders],
-) -> ResetSemantics {
+fn infer_reset_semantics(algorithm: &LimitAlgorithm, headers: &[ReportedLimits]) -> ResetSemantics {
     let LimitAlgorithm::SlidingLog { window, .. } = *algorithm else {
         return ResetSemantics::FullQuota;
     };

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use crate::engine::{Cause, Failure};
-use crate::source::http::AttemptKind;
+use crate::limiter::AttemptKind;
 
 /// Number of attempts of a request, and the time of its first failure.
 #[derive(Debug, Default)]

@@ -8,7 +8,7 @@ use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 
-use crate::engine::rate_limit::RateLimitHeaders;
+use crate::engine::rate_limit::ReportedLimits;
 use crate::engine::{
     ErrorRule, Failure, RecordedResponse, RequestScope, ResponseView, Secrets, classify_response,
 };
@@ -82,7 +82,7 @@ pub(super) struct ErrorContext<'a> {
 /// Classifies a response that is not as expected.
 pub(super) async fn read_error(
     mut response: Response,
-    rate_limits: &RateLimitHeaders,
+    rate_limits: &ReportedLimits,
     timer: &mut TransferTimer<'_>,
     context: &ErrorContext<'_>,
 ) -> HttpError {

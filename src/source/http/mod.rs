@@ -7,8 +7,9 @@ mod array_truncator;
 mod attempts;
 mod body;
 mod error_response;
-mod limiter;
+mod options;
 mod proxies;
+mod quota_rules;
 mod reconnect;
 mod transport;
 
@@ -25,42 +26,25 @@ use reqwest::header::{
 use reqwest::{Method, Request, Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
-use url::{Origin, Url};
+use url::Url;
 
 pub use self::array_truncator::BufferLimits;
 pub use self::attempts::AttemptTracker;
 use self::body::TransferTimer;
 use self::error_response::ErrorContext;
 pub use self::error_response::HttpError;
-pub use self::limiter::{AttemptKind, Permit, RequestInfo, RequestLimiter, Unlimited};
+pub use self::options::{HttpOptions, RequestLimits};
 pub use self::proxies::{Proxy, ProxyMode, ProxyPoolHealth};
+pub use self::quota_rules::QuotaRules;
 use self::reconnect::ReconnectingClient;
 use crate::engine::rate_limit::ResponseOutcome;
-use crate::engine::{Cause, ErrorRule, Failure, RequestScope, Secrets, ThrottleStrikes, Timestamp};
-use crate::retry::{RetryPolicy, Retryable as _};
-use crate::source::{MetricsHandle, ResponseRecorder, Sink};
+use crate::engine::{Cause, Failure, RequestScope, Secrets, ThrottleStrikes, Timestamp};
+use crate::limiter::{AttemptKind, Permit, PermitRequest, RequestLimiter};
+use crate::retry::Retryable as _;
+use crate::source::Sink;
 
 /// Maximum redirects of one request: a service that moved twice and a login page; more is a loop.
 const REDIRECTS_MAX: u32 = 5;
-
-/// Timeouts, size limits and retry policy of one request.
-#[derive(Clone, Debug)]
-pub struct RequestLimits {
-    /// Quick retries of a broken request, before its failure is returned.
-    pub retry_policy: RetryPolicy,
-    /// DNS lookup, connection and TLS handshake.
-    pub connect_timeout: Duration,
-    /// Longest time without data, and the window over which the rate is measured.
-    pub idle_timeout: Duration,
-    /// Duration of one whole attempt, not counting the time spent on our own disk.
-    pub total_timeout: Duration,
-    /// Bytes per second of a body; a slower server counts as timed out.
-    pub min_rate: u64,
-    /// Largest response that is held in memory, in bytes.
-    pub max_response: u64,
-    /// Largest document, in bytes.
-    pub max_document: u64,
-}
 
 /// Credential sent with a request.
 #[derive(Clone, Debug)]
@@ -101,11 +85,8 @@ pub struct BufferedResponse {
 #[derive(Debug)]
 pub struct HttpClient {
     inner: ReconnectingClient,
-    limits: RequestLimits,
-    allowed_origins: Vec<Origin>,
+    options: Rc<HttpOptions>,
     limiter: Rc<dyn RequestLimiter>,
-    error_rules: Vec<ErrorRule>,
-    recorder: ResponseRecorder,
 }
 
 struct StreamingResponse {
@@ -115,26 +96,14 @@ struct StreamingResponse {
 }
 
 impl HttpClient {
-    /// Creates a client for the `allowed_origins` only. `metrics` counts its requests.
+    /// Creates a client. Nothing is sent before the first request.
     ///
     /// # Errors
     /// [`Cause::Tls`] without trusted certificates; [`Cause::Proxy`] for an invalid proxy address.
-    pub fn new(
-        limits: RequestLimits,
-        allowed_origins: Vec<Origin>,
-        proxy_mode: &ProxyMode,
-        limiter: Rc<dyn RequestLimiter>,
-        metrics: MetricsHandle,
-    ) -> Result<Self, Failure> {
-        let inner = ReconnectingClient::new(proxy_mode, &limits, &allowed_origins, metrics)?;
-        Ok(Self {
-            inner,
-            limits,
-            allowed_origins,
-            limiter,
-            error_rules: Vec::new(),
-            recorder: ResponseRecorder::default(),
-        })
+    pub fn new(options: HttpOptions, limiter: Rc<dyn RequestLimiter>) -> Result<Self, Failure> {
+        let options = Rc::new(options);
+        let inner = ReconnectingClient::new(Rc::clone(&options))?;
+        Ok(Self { inner, options, limiter })
     }
 
     /// Returns the time until which a request waits for the rate limiter; `None` if none waits.
@@ -143,27 +112,13 @@ impl HttpClient {
         self.limiter.blocked_until()
     }
 
-    /// Sets the user's error rules, which take precedence over the built-in ones.
-    #[must_use]
-    pub fn with_error_rules(mut self, rules: Vec<ErrorRule>) -> Self {
-        self.error_rules = rules;
-        self
-    }
-
-    /// Sets the recorder of all responses, and of requests without a response.
-    #[must_use]
-    pub fn with_recorder(mut self, recorder: ResponseRecorder) -> Self {
-        self.recorder = recorder;
-        self
-    }
-
     /// Checks that the configuration names the URL's server.
     ///
     /// # Errors
     /// [`Cause::Challenge`] for another server: nothing is sent, and no document is blamed.
     pub fn check_origin(&self, url: &Url) -> Result<(), Failure> {
         let has_no_login = url.username().is_empty() && url.password().is_none();
-        if has_no_login && self.allowed_origins.contains(&url.origin()) {
+        if has_no_login && self.options.allowed_origins.contains(&url.origin()) {
             return Ok(());
         }
         let origin = url.origin().ascii_serialization();
@@ -197,7 +152,7 @@ impl HttpClient {
         buffer_limits: Option<BufferLimits>,
     ) -> Result<BufferedResponse, HttpError> {
         self.with_retries(request, AttemptKind::First, async |attempt| {
-            let mut timer = TransferTimer::new(&self.limits);
+            let mut timer = TransferTimer::new(&self.options.limits);
             let streaming = self.send_request(request, None, attempt, &mut timer).await?;
             let StreamingResponse { response, permit, latency } = streaming;
             let (url, headers) = (response.url().clone(), response.headers().clone());
@@ -242,12 +197,16 @@ impl HttpClient {
         first: AttemptKind,
         sink: &mut impl Sink,
     ) -> Result<u64, Failure> {
-        body::check_document_size(host(request.url), size.unwrap_or(0), self.limits.max_document)?;
+        body::check_document_size(
+            host(request.url),
+            size.unwrap_or(0),
+            self.options.limits.max_document,
+        )?;
         let result = self.with_retries(request, first, async |attempt| {
             if attempt == AttemptKind::Retry {
                 sink.rewind().await?;
             }
-            let mut timer = TransferTimer::new(&self.limits);
+            let mut timer = TransferTimer::new(&self.options.limits);
             let streaming = self.send_request(request, Some(strikes), attempt, &mut timer).await?;
             let StreamingResponse { response, mut permit, latency } = streaming;
             // A body may take minutes, but the rate limit headers of the head are valid now.
@@ -270,7 +229,7 @@ impl HttpClient {
         first: AttemptKind,
         mut send_once: impl AsyncFnMut(AttemptKind) -> Result<T, HttpError>,
     ) -> Result<T, HttpError> {
-        let policy = &self.limits.retry_policy;
+        let policy = &self.options.limits.retry_policy;
         let mut tracker = AttemptTracker::default();
         let outcome = policy.run(async || {
             let attempt = tracker.start_attempt(first);
@@ -278,10 +237,10 @@ impl HttpClient {
                 Ok(result) => Ok(result),
                 Err(error) => {
                     tracker.record_failure(&error.failure);
-                    let retry = request_info(request.url, AttemptKind::Retry);
+                    let (scope, _) = self.options.quota_rules.scope_and_cost(request.url);
                     let is_budget_exhausted = error.is_retryable()
                         && tracker.attempts() < policy.backoff().max_attempts
-                        && !self.limiter.try_take_retry(retry);
+                        && !self.limiter.try_take_retry(scope);
                     Err(if is_budget_exhausted { error.into_deferred() } else { error })
                 }
             }
@@ -308,16 +267,15 @@ impl HttpClient {
             self.check_origin(&url)?;
             request.expected.check_url(&url)?;
             let outgoing = self.build_request(request, &url, authorization.clone())?;
-            let mut permit = self
-                .limiter
-                .acquire(RequestInfo { strikes, ..request_info(&url, attempt) })
-                .await?;
+            let (scope, cost) = self.options.quota_rules.scope_and_cost(&url);
+            let permit_request = PermitRequest { scope, cost, attempt, strikes };
+            let mut permit = self.limiter.acquire(permit_request).await?;
             let sent_at = Instant::now();
             let response = match self.inner.send(outgoing, attempt, timer).await {
                 Ok(response) => response,
                 Err(failure) => {
                     if has_reached_server(&failure) {
-                        self.recorder.record_no_response();
+                        self.options.recorder.record_no_response();
                     }
                     return Err(on_aborted(permit, failure).into());
                 }
@@ -325,10 +283,11 @@ impl HttpClient {
             let latency = sent_at.elapsed();
             let headers = text_headers(response.headers());
             let status = response.status().as_u16();
-            self.recorder
+            self.options
+                .recorder
                 .record_response(status, latency, &headers, || request.authorization.secrets());
-            let rate_limits = self.limiter.parse_headers(&headers);
-            permit.record_head(rate_limits.clone(), latency);
+            let reported = self.options.quota_rules.parse_limits(&headers, self.limiter.now());
+            permit.record_response_start(reported.clone(), latency);
             match self.redirect_target(request, &response) {
                 Err(failure) => {
                     self.inner.record_response(latency, Err(&failure));
@@ -344,7 +303,7 @@ impl HttpClient {
                 Ok(None) => {
                     let context = self.error_context(request);
                     let mut error =
-                        error_response::read_error(response, &rate_limits, timer, &context).await;
+                        error_response::read_error(response, &reported, timer, &context).await;
                     if let Some(retry_after) = error.failure.retry_after {
                         permit.record_retry_after(retry_after);
                     }
@@ -362,7 +321,11 @@ impl HttpClient {
 
     fn error_context(&self, request: &HttpRequest<'_>) -> ErrorContext<'_> {
         let secrets = request.authorization.secrets();
-        ErrorContext { rules: &self.error_rules, scope: request.expected.request_scope(), secrets }
+        ErrorContext {
+            rules: &self.options.error_rules,
+            scope: request.expected.request_scope(),
+            secrets,
+        }
     }
 
     fn build_request(
@@ -483,10 +446,6 @@ fn on_aborted(mut permit: Box<dyn Permit>, failure: Failure) -> Failure {
 
 fn has_reached_server(failure: &Failure) -> bool {
     !matches!(failure.cause, Cause::Proxy | Cause::LocalNetwork)
-}
-
-fn request_info(url: &Url, attempt: AttemptKind) -> RequestInfo<'_> {
-    RequestInfo { host: host(url), path: url.path(), attempt, strikes: None }
 }
 
 fn text_headers(headers: &HeaderMap) -> Vec<(&str, &str)> {

@@ -10,23 +10,19 @@ use std::time::Duration;
 
 use reqwest::{Method, Request, RequestBuilder, Response};
 use tracing::{debug, warn};
-use url::{Origin, Url};
+use url::Url;
 
 use crate::engine::Failure;
 use crate::engine::metrics::{CONNECTION_FAILURES_MAX, ReconnectDecision, add_saturating};
-use crate::source::MetricsHandle;
+use crate::limiter::AttemptKind;
 use crate::source::http::body::TransferTimer;
-use crate::source::http::limiter::AttemptKind;
 use crate::source::http::proxies::ProxyClients;
-use crate::source::http::{ProxyMode, RequestLimits, host};
+use crate::source::http::{HttpOptions, host};
 
 #[derive(Debug)]
 pub(super) struct ReconnectingClient {
     current: RefCell<Rc<ClientGeneration>>,
-    proxy_mode: ProxyMode,
-    limits: RequestLimits,
-    allowed_origins: Vec<Origin>,
-    metrics: MetricsHandle,
+    options: Rc<HttpOptions>,
 }
 
 /// One generation of clients, and the number of recreations before it.
@@ -37,24 +33,17 @@ struct ClientGeneration {
 }
 
 impl ReconnectingClient {
-    pub(super) fn new(
-        proxy_mode: &ProxyMode,
-        limits: &RequestLimits,
-        allowed_origins: &[Origin],
-        metrics: MetricsHandle,
-    ) -> Result<Self, Failure> {
-        let generation = metrics.update(|metrics| metrics.connection.reconnects);
+    pub(super) fn new(options: Rc<HttpOptions>) -> Result<Self, Failure> {
+        let generation = options.metrics.update(|metrics| metrics.connection.reconnects);
         let first = ClientGeneration {
-            clients: ProxyClients::new(proxy_mode, limits, allowed_origins)?,
+            clients: ProxyClients::new(
+                &options.proxy_mode,
+                &options.limits,
+                &options.allowed_origins,
+            )?,
             generation,
         };
-        Ok(Self {
-            current: RefCell::new(Rc::new(first)),
-            proxy_mode: proxy_mode.clone(),
-            limits: limits.clone(),
-            allowed_origins: allowed_origins.to_vec(),
-            metrics,
-        })
+        Ok(Self { current: RefCell::new(Rc::new(first)), options })
     }
 
     /// Returns the builder of a request that may be sent through any of the proxies.
@@ -70,7 +59,7 @@ impl ReconnectingClient {
         timer: &mut TransferTimer<'_>,
     ) -> Result<Response, Failure> {
         if attempt == AttemptKind::Retry {
-            self.metrics.update(|metrics| add_saturating(&mut metrics.requests.retries, 1));
+            self.options.metrics.update(|metrics| add_saturating(&mut metrics.requests.retries, 1));
         }
         let url = request.url().clone();
         let current = Rc::clone(&self.current.borrow());
@@ -84,15 +73,17 @@ impl ReconnectingClient {
     /// Records the end of a request whose response head came after `latency`: the bytes received of
     /// its body, or its failure.
     pub(super) fn record_response(&self, latency: Duration, received: Result<u64, &Failure>) {
-        self.metrics.update(|metrics| {
+        self.options.metrics.update(|metrics| {
             metrics.record_response(received.err().map(|failure| failure.cause), latency);
             add_saturating(&mut metrics.requests.bytes_received, received.unwrap_or(0));
         });
     }
 
     fn record_no_response(&self, url: &Url, generation: u64, failure: &Failure) {
-        let decision =
-            self.metrics.update(|metrics| metrics.record_no_response(failure.cause, generation));
+        let decision = self
+            .options
+            .metrics
+            .update(|metrics| metrics.record_no_response(failure.cause, generation));
         let host = host(url);
         match decision {
             ReconnectDecision::Keep => return,
@@ -105,9 +96,14 @@ impl ReconnectingClient {
                 debug!(host, "recreating the HTTP client again, still without a response");
             }
         }
-        match ProxyClients::new(&self.proxy_mode, &self.limits, &self.allowed_origins) {
+        match ProxyClients::new(
+            &self.options.proxy_mode,
+            &self.options.limits,
+            &self.options.allowed_origins,
+        ) {
             Ok(clients) => {
-                let generation = self.metrics.update(|metrics| metrics.connection.reconnects);
+                let generation =
+                    self.options.metrics.update(|metrics| metrics.connection.reconnects);
                 self.current.replace(Rc::new(ClientGeneration { clients, generation }));
             }
             Err(failure) => {

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use crate::engine::{Cause, Failure};
-use crate::source::http::{AttemptKind, ExpectedContent, HttpRequest};
+use crate::limiter::AttemptKind;
+use crate::source::http::{ExpectedContent, HttpRequest};
 use crate::source::jmap::session::JmapSession;
 use crate::source::jmap::{JmapSource, mail};
 use crate::source::{DocumentRef, FetchOutcome, Sink};

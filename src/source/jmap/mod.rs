@@ -23,15 +23,15 @@ use std::sync::{Arc, OnceLock};
 use chrono::NaiveDate;
 use secrecy::SecretString;
 use tokio::sync::{Mutex, Semaphore};
-use url::{Origin, Url};
+use url::Url;
 
 use self::session::JmapSession;
-use crate::engine::{AccountId, Cursor, ErrorRule, Failure, PageToken, Timestamp};
+use crate::engine::{AccountId, Cursor, Failure, PageToken, Timestamp};
+use crate::limiter::RequestLimiter;
 use crate::source::credential::Credential;
-use crate::source::http::{Authorization, HttpClient, ProxyMode, RequestLimiter, RequestLimits};
+use crate::source::http::{Authorization, HttpClient, HttpOptions};
 use crate::source::{
-    CredentialChange, DocumentRef, FetchOutcome, Listing, MetricsHandle, Page, PollResult,
-    ResponseRecorder, Sink, Source,
+    CredentialChange, DocumentRef, FetchOutcome, Listing, Page, PollResult, Sink, Source,
 };
 
 /// Connection settings and filters of one account.
@@ -43,9 +43,6 @@ pub struct JmapOptions {
     pub account: Option<AccountId>,
     /// URL of the service: a bare origin, or the URL of the session resource itself.
     pub url: Url,
-    /// Other origins that the server may redirect or refer to. The origin of `url` is always
-    /// allowed.
-    pub allowed_origins: Vec<Origin>,
     pub auth: AuthScheme,
     /// Names, roles or paths (`Parent/Child`) of the mailboxes to extract; empty means all.
     pub mailboxes: Vec<String>,
@@ -55,15 +52,8 @@ pub struct JmapOptions {
     pub page_size_max: u32,
     /// Maximum number of concurrent downloads.
     pub concurrency: u32,
-    pub request_limits: RequestLimits,
-    /// User's error rules for this provider.
-    pub error_rules: Vec<ErrorRule>,
-    /// Connection mode: direct, or through a proxy pool.
-    pub proxy_mode: ProxyMode,
-    /// Metrics that count the requests.
-    pub metrics: MetricsHandle,
-    /// Recorder of the responses.
-    pub recorder: ResponseRecorder,
+    /// Options of the HTTP client. The origin of `url` is always allowed.
+    pub http: HttpOptions,
 }
 
 /// HTTP authentication scheme of the credential.
@@ -102,13 +92,9 @@ impl JmapSource {
         credential: Credential,
         limiter: Rc<dyn RequestLimiter>,
     ) -> Result<Self, Failure> {
-        let mut allowed_origins = options.allowed_origins.clone();
-        allowed_origins.push(options.url.origin());
-        let (limits, metrics) = (options.request_limits.clone(), options.metrics.clone());
-        let client =
-            HttpClient::new(limits, allowed_origins, &options.proxy_mode, limiter, metrics)?
-                .with_error_rules(options.error_rules.clone())
-                .with_recorder(options.recorder.clone());
+        let mut http = options.http.clone();
+        http.allowed_origins.push(options.url.origin());
+        let client = HttpClient::new(http, limiter)?;
         let max_downloads =
             usize::try_from(options.concurrency).unwrap_or(Semaphore::MAX_PERMITS).max(1);
         let account = options.account.clone().map_or_else(OnceLock::new, OnceLock::from);

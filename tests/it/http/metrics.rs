@@ -5,22 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cynosure::engine::{Cause, ThrottleStrikes};
+use cynosure::limiter::{AttemptKind, Unlimited};
 use cynosure::source::MetricsHandle;
-use cynosure::source::http::{
-    AttemptKind, ExpectedContent, HttpClient, HttpRequest, ProxyMode, RequestLimits, Unlimited,
-};
+use cynosure::source::http::{ExpectedContent, HttpClient, HttpRequest, RequestLimits};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use url::Url;
 
-use super::{MemorySink, authorization, limits, request_retries};
+use super::{MemorySink, authorization, http_options, limits, request_retries};
 use crate::hostile_server::{ConnectionAction, HostileServer, ReceivedRequest, plain_response};
 
 fn client_with_metrics(limits: RequestLimits, urls: &[&Url]) -> (HttpClient, MetricsHandle) {
-    let (metrics, limiter) = (MetricsHandle::default(), Rc::new(Unlimited));
-    let origins = urls.iter().map(|url| url.origin()).collect();
-    let client = HttpClient::new(limits, origins, &ProxyMode::Direct, limiter, metrics.clone());
-    (client.unwrap(), metrics)
+    let options = http_options(limits, urls.iter().copied());
+    let metrics = options.metrics.clone();
+    (HttpClient::new(options, Rc::new(Unlimited)).unwrap(), metrics)
 }
 
 async fn send_request(client: &HttpClient, url: &Url) -> Result<(), Cause> {

@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cynosure::engine::{Cause, Failure, ThrottleStrikes};
+use cynosure::limiter::{AttemptKind, Unlimited};
 use cynosure::retry::{BackoffConfig, RetryPolicy};
 use cynosure::source::http::{
-    AttemptKind, Authorization, ExpectedContent, HttpClient, HttpRequest, ProxyMode, RequestLimits,
-    Unlimited,
+    Authorization, ExpectedContent, HttpClient, HttpOptions, HttpRequest, ProxyMode, QuotaRules,
+    RequestLimits,
 };
-use cynosure::source::{MetricsHandle, Sink};
+use cynosure::source::{MetricsHandle, ResponseRecorder, Sink};
 use url::Url;
 
 use crate::hostile_server::HostileServer;
@@ -66,15 +67,24 @@ impl Sink for MemorySink {
     }
 }
 
-fn client(limits: RequestLimits, url: &Url) -> HttpClient {
-    HttpClient::new(
+/// Returns options for requests to `urls`, with defaults for everything else.
+pub(crate) fn http_options<'a>(
+    limits: RequestLimits,
+    urls: impl IntoIterator<Item = &'a Url>,
+) -> HttpOptions {
+    HttpOptions {
+        allowed_origins: urls.into_iter().map(Url::origin).collect(),
         limits,
-        vec![url.origin()],
-        &ProxyMode::Direct,
-        Rc::new(Unlimited),
-        MetricsHandle::default(),
-    )
-    .unwrap()
+        proxy_mode: ProxyMode::Direct,
+        quota_rules: QuotaRules::default(),
+        error_rules: Vec::new(),
+        metrics: MetricsHandle::default(),
+        recorder: ResponseRecorder::default(),
+    }
+}
+
+fn client(limits: RequestLimits, url: &Url) -> HttpClient {
+    HttpClient::new(http_options(limits, [url]), Rc::new(Unlimited)).unwrap()
 }
 
 fn authorization() -> Authorization {

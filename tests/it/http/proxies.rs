@@ -5,13 +5,14 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use cynosure::engine::{Cause, Failure, ListedDocument, ThrottleStrikes};
+use cynosure::limiter::Unlimited;
 use cynosure::source::http::{
-    ExpectedContent, HttpClient, HttpRequest, Proxy, ProxyMode, Unlimited,
+    ExpectedContent, HttpClient, HttpOptions, HttpRequest, Proxy, ProxyMode,
 };
-use cynosure::source::{DocumentRef, Listing, MetricsHandle, Source as _};
+use cynosure::source::{DocumentRef, Listing, Source as _};
 use url::Url;
 
-use super::{MemorySink, authorization, limits, request_retries};
+use super::{MemorySink, authorization, http_options, limits, request_retries};
 use crate::fake_mailbox::FakeMailbox;
 use crate::fake_proxies::{
     FakeProxy, ProxyBehaviour, VIA_HEADER, failure_counts, proxy_pool, unreachable_url,
@@ -24,13 +25,8 @@ const JSON: &str = "Content-Type: application/json\r\n";
 const UNRESOLVABLE_URL: &str = "http://mail.invalid/";
 
 async fn send_request(proxy_mode: &ProxyMode, url: &Url) -> Result<Bytes, Failure> {
-    let client = HttpClient::new(
-        limits(),
-        vec![url.origin()],
-        proxy_mode,
-        Rc::new(Unlimited),
-        MetricsHandle::default(),
-    )?;
+    let options = HttpOptions { proxy_mode: proxy_mode.clone(), ..http_options(limits(), [url]) };
+    let client = HttpClient::new(options, Rc::new(Unlimited))?;
     let request = HttpRequest {
         url,
         json_body: None,
@@ -199,8 +195,8 @@ async fn discovery_listing_and_download_use_the_proxy() {
     let proxy = FakeProxy::http(ProxyBehaviour::Forward(address(&served.server.url))).await;
     let (proxy_mode, _) = proxy_pool(&[&proxy.url]);
     let mut options = served.options();
-    options.proxy_mode = proxy_mode;
-    options.request_limits.retry_policy = request_retries(3);
+    options.http.proxy_mode = proxy_mode;
+    options.http.limits.retry_policy = request_retries(3);
     let source = served.source_with(options);
 
     let page = source.list_page(&Listing::Full, None).await.unwrap();

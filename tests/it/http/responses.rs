@@ -6,20 +6,21 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD_NO_PAD as BASE64, BASE64_URL_SAFE as URL_SAFE};
-use cynosure::engine::rate_limit::{HeaderNames, RateLimitHeaders, ResponseOutcome, parse_headers};
+use cynosure::engine::rate_limit::{ReportedLimits, ResponseOutcome};
 use cynosure::engine::{
     BodyCondition, Cause, ErrorRule, Failure, RuleScope, ThrottleStrikes, Timestamp,
 };
-use cynosure::source::MetricsHandle;
+use cynosure::limiter::{
+    AttemptKind, Permit, PermitRequest, QuotaScope, RequestLimiter, Unlimited,
+};
 use cynosure::source::http::{
-    AttemptKind, Authorization, ExpectedContent, HttpClient, HttpRequest, Permit, ProxyMode,
-    RequestInfo, RequestLimiter, RequestLimits,
+    Authorization, ExpectedContent, HttpClient, HttpOptions, HttpRequest, RequestLimits,
 };
 use futures_util::future::LocalBoxFuture;
 
 use super::{
     MemorySink, SECRET, authorization, cause_of_document, client, failure_of_json, fetch, get,
-    limits, request_retries,
+    http_options, limits, request_retries,
 };
 use crate::hostile_server::{HostileServer, plain_response};
 
@@ -201,7 +202,11 @@ async fn user_rules_apply_first_and_only_in_their_scope() {
         "a SOFT Limit",
     ))
     .await;
-    let client = client(limits(), &server.url).with_error_rules(vec![soft_limit_rule()]);
+    let options = HttpOptions {
+        error_rules: vec![soft_limit_rule()],
+        ..http_options(limits(), [&server.url])
+    };
+    let client = HttpClient::new(options, Rc::new(Unlimited)).unwrap();
     let authorization = authorization();
     let request = |expected| HttpRequest {
         url: &server.url,
@@ -237,22 +242,22 @@ struct RecordingLimiter(Rc<RefCell<Vec<String>>>);
 impl RequestLimiter for RecordingLimiter {
     fn acquire<'a>(
         &'a self,
-        _request: RequestInfo<'a>,
+        _request: PermitRequest<'a>,
     ) -> LocalBoxFuture<'a, Result<Box<dyn Permit>, Failure>> {
         Box::pin(async { Ok(Box::new(self.clone()) as Box<dyn Permit>) })
     }
 
-    fn try_take_retry(&self, _request: RequestInfo<'_>) -> bool {
+    fn try_take_retry(&self, _scope: QuotaScope<'_>) -> bool {
         true
     }
 
-    fn parse_headers(&self, headers: &[(&str, &str)]) -> RateLimitHeaders {
-        parse_headers(headers, &HeaderNames::default(), Timestamp::default())
+    fn now(&self) -> Timestamp {
+        Timestamp::default()
     }
 }
 
 impl Permit for RecordingLimiter {
-    fn record_head(&mut self, _signals: RateLimitHeaders, _latency: Duration) {}
+    fn record_response_start(&mut self, _limits: ReportedLimits, _latency: Duration) {}
 
     fn record_retry_after(&mut self, wait: Duration) {
         self.0.borrow_mut().push(format!("{wait:?}"));
@@ -274,15 +279,9 @@ async fn the_limiter_receives_the_wait_of_a_rule() {
     ))
     .await;
     let url = &server.url;
-    let client = HttpClient::new(
-        limits(),
-        vec![url.origin()],
-        &ProxyMode::Direct,
-        Rc::new(limiter.clone()),
-        MetricsHandle::default(),
-    )
-    .unwrap();
-    let client = client.with_error_rules(vec![soft_limit_rule()]);
+    let options =
+        HttpOptions { error_rules: vec![soft_limit_rule()], ..http_options(limits(), [url]) };
+    let client = HttpClient::new(options, Rc::new(limiter.clone())).unwrap();
     let authorization = authorization();
     let request = HttpRequest {
         url,

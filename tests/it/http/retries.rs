@@ -4,16 +4,16 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use cynosure::engine::rate_limit::RateLimitHeaders;
-use cynosure::engine::{Cause, Failure, ThrottleStrikes};
-use cynosure::source::MetricsHandle;
-use cynosure::source::http::{
-    AttemptKind, ExpectedContent, HttpClient, HttpRequest, Permit, ProxyMode, RequestInfo,
-    RequestLimiter, RequestLimits, Unlimited,
+use cynosure::engine::{Cause, Failure, ThrottleStrikes, Timestamp};
+use cynosure::limiter::{
+    AttemptKind, Permit, PermitRequest, QuotaScope, RequestLimiter, Unlimited,
 };
+use cynosure::source::http::{ExpectedContent, HttpClient, HttpRequest, RequestLimits};
 use futures_util::future::LocalBoxFuture;
 
-use super::{MemorySink, assert_no_url_leaked, authorization, limits, request_retries};
+use super::{
+    MemorySink, assert_no_url_leaked, authorization, http_options, limits, request_retries,
+};
 use crate::hostile_server::{ConnectionAction, HostileServer, plain_response};
 
 /// Limiter that admits every request and allows a fixed number of retries.
@@ -23,30 +23,26 @@ struct FixedRetryLimiter(Cell<u32>);
 impl RequestLimiter for FixedRetryLimiter {
     fn acquire<'a>(
         &'a self,
-        request: RequestInfo<'a>,
+        request: PermitRequest<'a>,
     ) -> LocalBoxFuture<'a, Result<Box<dyn Permit>, Failure>> {
         Unlimited.acquire(request)
     }
 
-    fn try_take_retry(&self, request: RequestInfo<'_>) -> bool {
-        assert_eq!(request.attempt, AttemptKind::Retry);
+    fn try_take_retry(&self, _scope: QuotaScope<'_>) -> bool {
         let remaining = self.0.get().checked_sub(1);
         self.0.set(remaining.unwrap_or_default());
         remaining.is_some()
     }
 
-    fn parse_headers(&self, headers: &[(&str, &str)]) -> RateLimitHeaders {
-        Unlimited.parse_headers(headers)
+    fn now(&self) -> Timestamp {
+        Unlimited.now()
     }
 }
 
 /// Requests a document with this retry budget, and returns the failure.
 async fn fetch_failure(server: &HostileServer, limits: RequestLimits, retries: u32) -> Failure {
-    let (origins, limiter) =
-        (vec![server.url.origin()], Rc::new(FixedRetryLimiter(Cell::new(retries))));
-    let client =
-        HttpClient::new(limits, origins, &ProxyMode::Direct, limiter, MetricsHandle::default())
-            .unwrap();
+    let limiter = Rc::new(FixedRetryLimiter(Cell::new(retries)));
+    let client = HttpClient::new(http_options(limits, [&server.url]), limiter).unwrap();
     let request = HttpRequest {
         url: &server.url,
         json_body: None,

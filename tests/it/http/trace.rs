@@ -4,13 +4,14 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use cynosure::engine::rate_limit::HeaderNames;
+use cynosure::limiter::Unlimited;
 use cynosure::source::http::{
-    ExpectedContent, HttpClient, HttpRequest, ProxyMode, RequestLimits, Unlimited,
+    ExpectedContent, HttpClient, HttpOptions, HttpRequest, ProxyMode, RequestLimits,
 };
-use cynosure::source::{MetricsHandle, ResponseRecord, ResponseRecorder};
+use cynosure::source::{ResponseRecord, ResponseRecorder};
 use url::Url;
 
-use super::{SECRET, authorization, limits, request_retries};
+use super::{SECRET, authorization, http_options, limits, request_retries};
 use crate::fake_proxies::{FakeProxy, ProxyBehaviour, proxy_pool, unreachable_url};
 use crate::hostile_server::{ConnectionAction, HostileServer, ReceivedRequest, plain_response};
 
@@ -28,15 +29,9 @@ async fn recorded_responses(
     let recorder = ResponseRecorder::new(move |record| shared_records.borrow_mut().push(record))
         .with_header_names(&names);
     let limits = RequestLimits { retry_policy: request_retries(max_attempts), ..limits() };
-    let allowed_origins = urls.iter().map(Url::origin).collect();
-    let client = HttpClient::new(
-        limits,
-        allowed_origins,
-        proxy_mode,
-        Rc::new(Unlimited),
-        MetricsHandle::default(),
-    );
-    let client = client.unwrap().with_recorder(recorder);
+    let options =
+        HttpOptions { proxy_mode: proxy_mode.clone(), recorder, ..http_options(limits, urls) };
+    let client = HttpClient::new(options, Rc::new(Unlimited)).unwrap();
     for url in urls {
         let request = HttpRequest {
             url,

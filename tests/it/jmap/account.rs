@@ -4,8 +4,8 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cynosure::engine::{AccountId, Cause, Cursor, Failure};
+use cynosure::limiter::Unlimited;
 use cynosure::source::credential::Credential;
-use cynosure::source::http::Unlimited;
 use cynosure::source::jmap::{JmapOptions, JmapSource};
 use cynosure::source::{Listing, Source as _};
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cynosure::engine::rate_limit::{RateLimitHeaders, ResponseOutcome};
+use cynosure::engine::rate_limit::{ReportedLimits, ResponseOutcome};
 use cynosure::engine::{
     BodyCondition, Cause, ErrorRule, Failure, RuleScope, StatusRange, Timestamp,
 };
+use cynosure::limiter::{Permit, PermitRequest, QuotaScope, RequestLimiter, Unlimited};
 use cynosure::source::credential::Credential;
-use cynosure::source::http::{Permit, RequestInfo, RequestLimiter, Unlimited};
 use cynosure::source::jmap::{JmapOptions, JmapSource};
 use cynosure::source::{CredentialChange, Source as _};
 use futures_util::future::{LocalBoxFuture, join, join_all};
@@ -72,7 +72,8 @@ async fn an_error_response_is_classified_by_user_rules_and_kept() {
         location: String::new(),
     };
     let without_rule = served.source().current_cursor().await.unwrap_err();
-    let options = JmapOptions { error_rules: vec![rule], ..served.options() };
+    let mut options = served.options();
+    options.http.error_rules = vec![rule];
     let with_rule = served.source_with(options).current_cursor().await.unwrap_err();
 
     assert_eq!((without_rule.cause, without_rule.retry_after), (Cause::Server, None));
@@ -145,7 +146,9 @@ async fn server_urls_stay_within_the_configured_origin() {
         mailbox.serve().await
     };
     let allowed_origins = vec![Url::origin(&other.url)];
-    let source = served.source_with(JmapOptions { allowed_origins, ..served.options() });
+    let mut options = served.options();
+    options.http.allowed_origins = allowed_origins;
+    let source = served.source_with(options);
     assert_eq!(fetch(&source, "M1").await.unwrap(), b"M1");
 }
 
@@ -187,7 +190,7 @@ struct SlotPermit(#[expect(dead_code, reason = "dropping it frees the slot")] Ow
 impl RequestLimiter for SingleSlotLimiter {
     fn acquire<'a>(
         &'a self,
-        _request: RequestInfo<'a>,
+        _request: PermitRequest<'a>,
     ) -> LocalBoxFuture<'a, Result<Box<dyn Permit>, Failure>> {
         let slot = Arc::clone(&self.0);
         Box::pin(
@@ -195,17 +198,17 @@ impl RequestLimiter for SingleSlotLimiter {
         )
     }
 
-    fn try_take_retry(&self, _request: RequestInfo<'_>) -> bool {
+    fn try_take_retry(&self, _scope: QuotaScope<'_>) -> bool {
         true
     }
 
-    fn parse_headers(&self, _headers: &[(&str, &str)]) -> RateLimitHeaders {
-        RateLimitHeaders::default()
+    fn now(&self) -> Timestamp {
+        Timestamp::default()
     }
 }
 
 impl Permit for SlotPermit {
-    fn record_head(&mut self, _signals: RateLimitHeaders, _latency: Duration) {}
+    fn record_response_start(&mut self, _limits: ReportedLimits, _latency: Duration) {}
 
     fn record_retry_after(&mut self, _wait: Duration) {}
 

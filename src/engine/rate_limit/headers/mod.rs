@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use chrono::DateTime;
 
-use crate::engine::rate_limit::limit_headers::{
-    AdvertisedLimit, HeaderDialect, RateLimitHeaders, Reset, ResetMeaning,
+use crate::engine::rate_limit::reported_limits::{
+    AdvertisedLimit, HeaderDialect, ReportedLimits, Reset, ResetMeaning,
 };
 use crate::engine::rate_limit::structured::{item_value, parameter, parse_count, split};
 use crate::engine::{Timestamp, retry_after};
@@ -56,9 +56,9 @@ pub fn parse_headers(
     headers: &[(&str, &str)],
     names: &HeaderNames,
     now: Timestamp,
-) -> RateLimitHeaders {
+) -> ReportedLimits {
     let mut reader = HeaderReader { headers, names, now, limits: Vec::new() };
-    let mut parsed = RateLimitHeaders::default();
+    let mut parsed = ReportedLimits::default();
     for &(name, text) in headers {
         match name {
             "retry-after" => parsed.retry_after = retry_after::parse(text, reader.server_time()),

@@ -5,7 +5,7 @@ use super::*;
 /// 2027-01-15T08:00:00Z.
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
-fn parse(headers: &[(&str, &str)]) -> RateLimitHeaders {
+fn parse(headers: &[(&str, &str)]) -> ReportedLimits {
     parse_headers(headers, &HeaderNames::default(), NOW)
 }
 

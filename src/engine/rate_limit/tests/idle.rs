@@ -44,10 +44,10 @@ fn exchange(
         }
     };
     *now = now.after(RESPONSE_TIME);
-    let headers = RateLimitHeaders { retry_after, ..RateLimitHeaders::default() };
+    let headers = ReportedLimits { retry_after, ..ReportedLimits::default() };
     let _block: Option<Block> = limiter.record_response(
         token,
-        &RateLimitResponse { outcome, headers: &headers },
+        &RateLimitResponse { outcome, reported: &headers },
         *now,
         RandomSample(0),
     );

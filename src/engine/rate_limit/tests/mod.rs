@@ -35,7 +35,7 @@ fn record_response(
     let headers = parse_headers(headers, &HeaderNames::default(), now);
     limiter.record_response(
         token,
-        &RateLimitResponse { outcome, headers: &headers },
+        &RateLimitResponse { outcome, reported: &headers },
         now,
         MID_SAMPLE,
     )

@@ -62,8 +62,8 @@ fn run_for_an_hour(processes: usize, lifetime: Duration) -> (u32, u32) {
                 } else {
                     ResponseOutcome::Accepted
                 };
-                let headers = RateLimitHeaders { retry_after, ..RateLimitHeaders::default() };
-                let response = RateLimitResponse { outcome, headers: &headers };
+                let headers = ReportedLimits { retry_after, ..ReportedLimits::default() };
+                let response = RateLimitResponse { outcome, reported: &headers };
                 let _block: Option<Block> =
                     limiter.record_response(token, &response, now, RandomSample(0));
                 responses += 1;

@@ -7,7 +7,7 @@ mod reset_unit;
 
 use std::time::Duration;
 
-use crate::engine::rate_limit::limit_headers::RESET_DELAY_MAX;
+use crate::engine::rate_limit::reported_limits::RESET_DELAY_MAX;
 use crate::engine::rate_limit::spent_window::SpentWindow;
 use crate::engine::rate_limit::{AdvertisedLimit, Rate, Reset, ResetMeaning};
 use crate::engine::{ClockStep, Timestamp};

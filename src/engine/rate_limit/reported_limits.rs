@@ -1,4 +1,4 @@
-//! Rate-limit headers of one response, parsed.
+//! Limits that a response reports, whatever its protocol.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use crate::engine::Timestamp;
 /// A reset further away is invalid, because no known window is longer than a month.
 pub(super) const RESET_DELAY_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
 
-/// Rate-limit headers of one response. The default means that there are none.
+/// Limits that one response reports. The default means that there are none.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct RateLimitHeaders {
+pub struct ReportedLimits {
     /// Retry-After, relative to the response.
     pub retry_after: Option<Duration>,
     /// Every limit that the response names.
@@ -19,7 +19,7 @@ pub struct RateLimitHeaders {
     pub is_cached: bool,
 }
 
-impl RateLimitHeaders {
+impl ReportedLimits {
     /// Returns true if a limit reports that nothing remains.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {

@@ -1,9 +1,12 @@
-//! Rate limiters of the providers: the engine's rate limiting applied to every request.
+//! Limiter layer between the sources and the network: a permit for every request.
 //!
-//! One limiter per provider, shared by its sources. Its state is kept in `quota.json` of the state
-//! folder, for the next process and for other processes that use the same provider.
+//! A source asks for a [`Permit`] with a scope and a cost, and reports what came back. It is the
+//! same for every protocol. Each provider has one limiter, shared by its sources. Its state is kept
+//! in `quota.json` of the state folder, for the next process and for other processes that use the
+//! same provider.
 
-mod limiter;
+mod permit;
+mod provider;
 mod scope;
 mod store;
 #[cfg(test)]
@@ -15,30 +18,33 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::config::{ProviderSettings, RateLimitScope};
 use crate::disk::LockedFile;
-use crate::engine::rate_limit::RateLimitPolicy;
-use crate::worker::env::Env;
+use crate::engine::rate_limit::{Rate, RateLimitPolicy};
+use crate::env::Env;
 
-use self::limiter::ProviderLimiter;
+use self::provider::ProviderLimiter;
 use self::store::LimiterStore;
 
-pub use self::limiter::LimiterHandle;
+pub use self::permit::{AttemptKind, Permit, PermitRequest, QuotaScope, RequestLimiter, Unlimited};
+pub use self::provider::LimiterHandle;
 
-/// Configuration of one limiter.
+/// Configuration of the limiter of one provider.
 #[derive(Clone, Debug, PartialEq)]
-pub struct RateLimitConfig {
-    pub provider: ProviderSettings,
+pub struct LimiterConfig {
     pub policy: RateLimitPolicy,
+    /// Requests in flight at once.
+    pub concurrency: u32,
+    /// True if each account has a separate quota.
+    pub is_per_account: bool,
+    /// Routes with a quota separate from the provider's, and its rate.
+    pub route_budgets: BTreeMap<String, Rate>,
 }
 
-impl RateLimitConfig {
+impl LimiterConfig {
     /// Returns the policy of the provider, or of one of its routes.
     fn policy_for(&self, route: Option<&str>) -> RateLimitPolicy {
-        let mut routes = self.provider.routes.iter();
-        let route = routes.find(|candidate| Some(candidate.path.as_str()) == route);
         // The provider's cap counts units of its own limit, so a route's budget replaces it.
-        let cap = route.map_or(self.policy.cap, |route| route.budget);
+        let cap = route.map_or(self.policy.cap, |route| self.route_budgets.get(route).copied());
         RateLimitPolicy { cap, ..self.policy.clone() }
     }
 }
@@ -67,13 +73,10 @@ impl<E: Env> RateLimiters<E> {
         &self,
         provider: &str,
         account: &str,
-        config: RateLimitConfig,
+        config: LimiterConfig,
     ) -> Rc<LimiterHandle<E>> {
         let mut limiters = self.limiters.borrow_mut();
-        let account = match config.provider.rate_limit_scope {
-            RateLimitScope::Provider => None,
-            RateLimitScope::Account => Some(account.to_owned()),
-        };
+        let account = config.is_per_account.then(|| account.to_owned());
         let limiter = limiters.entry(provider.to_owned()).or_insert_with(|| {
             Rc::new(ProviderLimiter::new(
                 provider,

@@ -11,17 +11,17 @@ use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use crate::disk::Durability;
-use crate::engine::rate_limit::{
-    Block, RateLimitHeaders, ResponseOutcome, WaitReason, parse_headers,
-};
+use crate::engine::rate_limit::{Block, ReportedLimits, ResponseOutcome, WaitReason};
 use crate::engine::{Cause, ClockReading, ClockStep, Failure, ThrottleStrikes, Timestamp};
-use crate::source::http::{AttemptKind, Permit, RequestInfo, RequestLimiter};
+use crate::env::Env;
+use crate::limiter::scope::{InFlight, ScopeDecision, ScopeLimiter, load_signal};
+use crate::limiter::store::LimiterStore;
+use crate::limiter::wait_guard::WaitGuard;
+use crate::limiter::{
+    AttemptKind, BLOCKED_WAIT_MAX, LimiterConfig, PACED_WAIT_MAX, Permit, PermitRequest,
+    QuotaScope, RequestLimiter,
+};
 use crate::state::{LimiterScope, ScopeState};
-use crate::worker::env::Env;
-use crate::worker::rate_limit::scope::{InFlight, ScopeDecision, ScopeLimiter, load_signal};
-use crate::worker::rate_limit::store::LimiterStore;
-use crate::worker::rate_limit::wait_guard::WaitGuard;
-use crate::worker::rate_limit::{BLOCKED_WAIT_MAX, PACED_WAIT_MAX, RateLimitConfig};
 
 /// Interval of writes while no other process uses the file. A crash loses at most this much.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ pub(super) struct ProviderLimiter<E: Env> {
     provider: String,
     env: Rc<E>,
     store: Rc<RefCell<LimiterStore>>,
-    config: RefCell<RateLimitConfig>,
+    config: RefCell<LimiterConfig>,
     scopes: RefCell<BTreeMap<LimiterScope, ScopeLimiter>>,
     peers: Cell<PeerPresence>,
     sent_count: Cell<u64>,
@@ -58,11 +58,11 @@ pub struct LimiterHandle<E: Env> {
     waiting: Rc<RefCell<Vec<LimiterScope>>>,
 }
 
-struct RequestCost {
-    scope_key: LimiterScope,
-    weight: u32,
-    /// Path of the route, if it has a separate budget.
-    route: Option<String>,
+/// Scope of a request as the limiter counts it.
+struct CountedScope<'a> {
+    key: LimiterScope,
+    /// Route of the request, if it has a separate budget.
+    route: Option<&'a str>,
 }
 
 struct RequestPermit<E: Env> {
@@ -70,7 +70,7 @@ struct RequestPermit<E: Env> {
     scope_key: LimiterScope,
     in_flight: InFlight,
     attempt: AttemptKind,
-    headers: RateLimitHeaders,
+    limits: ReportedLimits,
     time_to_first_byte: Option<Duration>,
     outcome: Option<ResponseOutcome>,
     /// Strikes of the document, if the request is for one.
@@ -82,33 +82,30 @@ impl<E: Env> LimiterHandle<E> {
         Self { limiter, account, waiting: Rc::default() }
     }
 
-    fn request_cost(&self, request: RequestInfo<'_>) -> RequestCost {
+    fn counted_scope<'a>(&self, scope: QuotaScope<'a>) -> CountedScope<'a> {
         let config = self.limiter.config.borrow();
-        let route = config.provider.find_route(request.path);
-        let weight = route.map_or(1, |route| route.weight);
-        let route = route.filter(|route| route.budget.is_some()).map(|route| route.path.clone());
+        let route = scope.route.filter(|route| config.route_budgets.contains_key(*route));
         let (provider, account) = (&self.limiter.provider, self.account.as_deref());
-        let scope_key = LimiterScope::new(provider, request.host, account, route.as_deref());
-        RequestCost { scope_key, weight, route }
+        CountedScope { key: LimiterScope::new(provider, scope.server, account, route), route }
     }
 }
 
 impl<E: Env> RequestLimiter for LimiterHandle<E> {
     fn acquire<'a>(
         &'a self,
-        request: RequestInfo<'a>,
+        request: PermitRequest<'a>,
     ) -> LocalBoxFuture<'a, Result<Box<dyn Permit>, Failure>> {
-        let cost = self.request_cost(request);
         Box::pin(async move {
-            let wait_guard = WaitGuard::enqueue(&self.waiting, &cost.scope_key);
-            let in_flight = self.limiter.acquire(&cost, request.attempt).await?;
+            let scope = self.counted_scope(request.scope);
+            let wait_guard = WaitGuard::enqueue(&self.waiting, &scope.key);
+            let in_flight = self.limiter.acquire(&scope, &request).await?;
             drop(wait_guard);
             Ok(Box::new(RequestPermit {
                 limiter: Rc::clone(&self.limiter),
-                scope_key: cost.scope_key,
+                scope_key: scope.key,
                 in_flight,
                 attempt: request.attempt,
-                headers: RateLimitHeaders::default(),
+                limits: ReportedLimits::default(),
                 time_to_first_byte: None,
                 outcome: None,
                 strikes: request.strikes,
@@ -121,15 +118,14 @@ impl<E: Env> RequestLimiter for LimiterHandle<E> {
         waiting.iter().filter_map(|key| scopes.get(key)?.next_admission_at).max()
     }
 
-    fn try_take_retry(&self, request: RequestInfo<'_>) -> bool {
-        let cost = self.request_cost(request);
-        let now = self.limiter.now();
-        let mut scopes = self.limiter.scopes_including(&cost, now);
-        scopes.get_mut(&cost.scope_key).is_none_or(|scope| scope.retry_budget.try_take_retry(now))
+    fn try_take_retry(&self, scope: QuotaScope<'_>) -> bool {
+        let (counted, now) = (self.counted_scope(scope), self.limiter.now());
+        let mut scopes = self.limiter.scopes_including(&counted, now);
+        scopes.get_mut(&counted.key).is_none_or(|scope| scope.retry_budget.try_take_retry(now))
     }
 
-    fn parse_headers(&self, headers: &[(&str, &str)]) -> RateLimitHeaders {
-        parse_headers(headers, &self.limiter.config.borrow().provider.headers, self.limiter.now())
+    fn now(&self) -> Timestamp {
+        self.limiter.now()
     }
 }
 
@@ -138,7 +134,7 @@ impl<E: Env> ProviderLimiter<E> {
         provider: &str,
         env: Rc<E>,
         store: Rc<RefCell<LimiterStore>>,
-        config: &RateLimitConfig,
+        config: &LimiterConfig,
     ) -> Self {
         Self {
             provider: provider.to_owned(),
@@ -171,24 +167,28 @@ impl<E: Env> ProviderLimiter<E> {
     }
 
     /// Applies a new configuration; what was learned is kept.
-    pub(super) fn reconfigure(&self, config: RateLimitConfig) {
+    pub(super) fn reconfigure(&self, config: LimiterConfig) {
         if *self.config.borrow() == config {
             return;
         }
         let now = self.now();
         for scope in self.scopes.borrow_mut().values_mut() {
             let policy = config.policy_for(scope.route.as_deref());
-            scope.reconfigure(policy, config.provider.concurrency, now);
+            scope.reconfigure(policy, config.concurrency, now);
         }
         *self.config.borrow_mut() = config;
     }
 
-    async fn acquire(&self, cost: &RequestCost, attempt: AttemptKind) -> Result<InFlight, Failure> {
+    async fn acquire(
+        &self,
+        counted: &CountedScope<'_>,
+        request: &PermitRequest<'_>,
+    ) -> Result<InFlight, Failure> {
         let mut now = self.now();
         let waiters = {
-            let mut scopes = self.scopes_including(cost, now);
-            let scope = scopes.get_mut(&cost.scope_key).ok_or_else(missing_scope_error)?;
-            if attempt != AttemptKind::Retry {
+            let mut scopes = self.scopes_including(counted, now);
+            let scope = scopes.get_mut(&counted.key).ok_or_else(missing_scope_error)?;
+            if request.attempt != AttemptKind::Retry {
                 scope.retry_budget.record_first_attempt();
             }
             Rc::clone(&scope.waiters)
@@ -202,7 +202,7 @@ impl<E: Env> ProviderLimiter<E> {
             }
         };
         loop {
-            let (decision, changed) = self.try_admit(cost, now)?;
+            let (decision, changed) = self.try_admit(counted, request.cost, now)?;
             let changed = changed.notified();
             match decision {
                 ScopeDecision::Admitted(in_flight) => {
@@ -211,8 +211,8 @@ impl<E: Env> ProviderLimiter<E> {
                 }
                 ScopeDecision::WaitForSlot => changed.await,
                 ScopeDecision::Wait { until, reason } => {
-                    self.persist_before_wait(&cost.scope_key, until, now);
-                    self.reject_long_waits(&cost.scope_key, until, reason, now)?;
+                    self.persist_before_wait(&counted.key, until, now);
+                    self.reject_long_waits(&counted.key, until, reason, now)?;
                     let wake_at = match reason {
                         // A successful probe of another process is not announced here.
                         WaitReason::Probing => until.min(now.after(PEER_CHECK_INTERVAL)),
@@ -231,19 +231,20 @@ impl<E: Env> ProviderLimiter<E> {
     /// Tries to admit one request, after merging the state of other processes.
     fn try_admit(
         &self,
-        cost: &RequestCost,
+        counted: &CountedScope<'_>,
+        cost: u32,
         now: Timestamp,
     ) -> Result<(ScopeDecision, Rc<Notify>), Failure> {
-        let mut scopes = self.scopes_including(cost, now);
-        let scope = scopes.get_mut(&cost.scope_key).ok_or_else(missing_scope_error)?;
+        let mut scopes = self.scopes_including(counted, now);
+        let scope = scopes.get_mut(&counted.key).ok_or_else(missing_scope_error)?;
         let changed = Rc::clone(&scope.changed);
-        let admit = |scope: &mut ScopeLimiter| scope.admit(cost.weight, self.sent_count.get(), now);
+        let admit = |scope: &mut ScopeLimiter| scope.admit(cost, self.sent_count.get(), now);
         if self.is_alone(now) {
             return Ok((admit(scope), changed));
         }
         let mut decision = None;
         let result =
-            self.store.borrow_mut().update(&cost.scope_key, Durability::Visible, now, |peer| {
+            self.store.borrow_mut().update(&counted.key, Durability::Visible, now, |peer| {
                 scope.merge_from_peer(peer, now);
                 let is_admitted =
                     matches!(decision.insert(admit(scope)), ScopeDecision::Admitted(_));
@@ -283,27 +284,23 @@ impl<E: Env> ProviderLimiter<E> {
     /// Returns the scopes, after restoring that of the request if it is new here.
     fn scopes_including(
         &self,
-        cost: &RequestCost,
+        counted: &CountedScope<'_>,
         now: Timestamp,
     ) -> RefMut<'_, BTreeMap<LimiterScope, ScopeLimiter>> {
         let mut scopes = self.scopes.borrow_mut();
-        if !scopes.contains_key(&cost.scope_key) {
+        let CountedScope { key, route } = counted;
+        if !scopes.contains_key(key) {
             let mut saved = ScopeState::default();
-            let result = self.store.borrow_mut().update(
-                &cost.scope_key,
-                Durability::Visible,
-                now,
-                |peer_state| {
+            let result =
+                self.store.borrow_mut().update(key, Durability::Visible, now, |peer_state| {
                     saved = peer_state.cloned().unwrap_or_default();
                     (None, ())
-                },
-            );
+                });
             self.warn_once(result);
             let config = self.config.borrow();
-            let policy = config.policy_for(cost.route.as_deref());
-            let concurrency = config.provider.concurrency;
-            let scope = ScopeLimiter::new(policy, concurrency, cost.route.clone(), &saved, now);
-            scopes.insert(cost.scope_key.clone(), scope);
+            let (policy, route) = (config.policy_for(*route), route.map(str::to_owned));
+            let scope = ScopeLimiter::new(policy, config.concurrency, route, &saved, now);
+            scopes.insert(key.clone(), scope);
         }
         scopes
     }
@@ -314,12 +311,12 @@ impl<E: Env> ProviderLimiter<E> {
         key: &LimiterScope,
         in_flight: &InFlight,
         outcome: ResponseOutcome,
-        headers: &RateLimitHeaders,
+        limits: &ReportedLimits,
     ) -> Option<Timestamp> {
         let (now, sample) = (self.now(), self.env.random_sample());
         let mut scopes = self.scopes.borrow_mut();
         let scope = scopes.get_mut(key)?;
-        let block = scope.record_response(in_flight, outcome, headers, now, sample);
+        let block = scope.record_response(in_flight, outcome, limits, now, sample);
         if let Some(block) = &block {
             log_block(key, block);
         }
@@ -432,13 +429,13 @@ impl<E: Env> fmt::Debug for LimiterHandle<E> {
 }
 
 impl<E: Env> Permit for RequestPermit<E> {
-    fn record_head(&mut self, headers: RateLimitHeaders, latency: Duration) {
-        self.headers = headers;
+    fn record_response_start(&mut self, limits: ReportedLimits, latency: Duration) {
+        self.limits = limits;
         self.time_to_first_byte = Some(latency);
     }
 
     fn record_retry_after(&mut self, retry_after: Duration) {
-        self.headers.retry_after = self.headers.retry_after.max(Some(retry_after));
+        self.limits.retry_after = self.limits.retry_after.max(Some(retry_after));
     }
 
     fn record_outcome(&mut self, outcome: ResponseOutcome) -> Option<Timestamp> {
@@ -453,17 +450,17 @@ impl<E: Env> Permit for RequestPermit<E> {
                 self.limiter.latest_accepted(&self.scope_key),
             );
             if strikes.is_item_specific() {
-                // Other requests succeed: neither the throttle nor its headers concern the limit.
-                let headers = RateLimitHeaders::default();
+                // Other requests succeed: neither the throttle nor what it reports is about the quota.
+                let limits = ReportedLimits::default();
                 return self.limiter.record_response(
                     &self.scope_key,
                     &self.in_flight,
                     ResponseOutcome::Failed,
-                    &headers,
+                    &limits,
                 );
             }
         }
-        self.limiter.record_response(&self.scope_key, &self.in_flight, outcome, &self.headers)
+        self.limiter.record_response(&self.scope_key, &self.in_flight, outcome, &self.limits)
     }
 
     fn strikes(&self) -> Option<ThrottleStrikes> {

@@ -1,14 +1,14 @@
-//! Interface of a provider's rate limiter, as used by the HTTP client.
+//! Interface of the limiter layer, as used by the sources.
 //!
-//! Every request that is really sent passes the limiter: first attempts, quick retries, every hop
-//! of a redirect. The worker implements the decisions.
+//! Every request that is really sent needs a permit: first attempts, quick retries, every hop of a
+//! redirect.
 
 use std::fmt;
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 
-use crate::engine::rate_limit::{HeaderNames, RateLimitHeaders, ResponseOutcome, parse_headers};
+use crate::engine::rate_limit::{ReportedLimits, ResponseOutcome};
 use crate::engine::{Failure, ThrottleStrikes, Timestamp};
 
 /// Rate limiter of one provider. It admits requests one by one and learns from the responses.
@@ -23,7 +23,7 @@ pub trait RequestLimiter: fmt::Debug {
     /// limiter is blocked.
     fn acquire<'a>(
         &'a self,
-        request: RequestInfo<'a>,
+        request: PermitRequest<'a>,
     ) -> LocalBoxFuture<'a, Result<Box<dyn Permit>, Failure>>;
 
     /// Returns the time until which a request waits in [`acquire`](Self::acquire); `None` if none
@@ -34,21 +34,31 @@ pub trait RequestLimiter: fmt::Debug {
 
     /// Takes one retry from the retry budget. Returns true if the failed request may be sent again
     /// now.
-    fn try_take_retry(&self, request: RequestInfo<'_>) -> bool;
+    fn try_take_retry(&self, scope: QuotaScope<'_>) -> bool;
 
-    /// Parses the rate limit headers of a response. Header names are lower-case.
-    fn parse_headers(&self, headers: &[(&str, &str)]) -> RateLimitHeaders;
+    /// Returns the current time by the clock of the limiter. Reset times that a server reports are
+    /// converted to it.
+    fn now(&self) -> Timestamp;
 }
 
-/// Request about to be sent.
+/// Request for a permit.
 #[derive(Clone, Copy, Debug)]
-pub struct RequestInfo<'a> {
-    pub host: &'a str,
-    /// Path of the URL, without the query.
-    pub path: &'a str,
+pub struct PermitRequest<'a> {
+    pub scope: QuotaScope<'a>,
+    /// Units that the request takes from the quota.
+    pub cost: u32,
     pub attempt: AttemptKind,
     /// Earlier throttles of the requested document; `None` for a listing.
     pub strikes: Option<ThrottleStrikes>,
+}
+
+/// Scope of the quota that a request takes from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct QuotaScope<'a> {
+    /// Host name of the server.
+    pub server: &'a str,
+    /// Configured route of the request; `None` if none applies.
+    pub route: Option<&'a str>,
 }
 
 /// Kind of an attempt: first attempt or retry.
@@ -64,17 +74,18 @@ pub enum AttemptKind {
 
 /// Permit of one request in flight. Dropped without a response, the request counts as cancelled.
 pub trait Permit: fmt::Debug {
-    /// Records the head of the response, which came after `latency`.
+    /// Records the beginning of the response, which came after `latency`, and the limits that it
+    /// reports.
     ///
     /// If the permit is dropped without a recorded outcome after that, the response counts as
     /// accepted.
-    fn record_head(&mut self, headers: RateLimitHeaders, latency: Duration);
+    fn record_response_start(&mut self, limits: ReportedLimits, latency: Duration);
 
-    /// Records a retry-after that is not in the headers. The longest one applies.
+    /// Records a retry-after from the text of the response. The longest one applies.
     fn record_retry_after(&mut self, retry_after: Duration);
 
     /// Records the outcome of the response. The first outcome counts for the rate limit, the last
-    /// one for the server's health, because a body may break off long after its head.
+    /// one for the server's health, because a body may break off long after its beginning.
     ///
     /// Returns the time until which the limiter is blocked, if the response blocked it or reports
     /// rate limiting. That time has already passed if the request was sent before the last wait.
@@ -96,23 +107,23 @@ struct NoopPermit;
 impl RequestLimiter for Unlimited {
     fn acquire<'a>(
         &'a self,
-        _request: RequestInfo<'a>,
+        _request: PermitRequest<'a>,
     ) -> LocalBoxFuture<'a, Result<Box<dyn Permit>, Failure>> {
         Box::pin(async { Ok(Box::new(NoopPermit) as Box<dyn Permit>) })
     }
 
-    fn try_take_retry(&self, _request: RequestInfo<'_>) -> bool {
+    fn try_take_retry(&self, _scope: QuotaScope<'_>) -> bool {
         true
     }
 
-    fn parse_headers(&self, headers: &[(&str, &str)]) -> RateLimitHeaders {
-        // Reset times are relative to the response's date, and nothing waits for them here.
-        parse_headers(headers, &HeaderNames::default(), Timestamp::default())
+    fn now(&self) -> Timestamp {
+        // Nothing waits for the reset times of our own servers.
+        Timestamp::default()
     }
 }
 
 impl Permit for NoopPermit {
-    fn record_head(&mut self, _headers: RateLimitHeaders, _latency: Duration) {}
+    fn record_response_start(&mut self, _limits: ReportedLimits, _latency: Duration) {}
 
     fn record_retry_after(&mut self, _retry_after: Duration) {}
 

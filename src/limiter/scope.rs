@@ -6,14 +6,14 @@ use std::time::Duration;
 use tokio::sync::{Mutex, Notify};
 
 use crate::engine::rate_limit::{
-    Block, Rate, RateLimitHeaders, RateLimitPolicy, RateLimitResponse, RateLimiter, RequestToken,
+    Block, Rate, RateLimitPolicy, RateLimitResponse, RateLimiter, ReportedLimits, RequestToken,
     ResponseOutcome, SendDecision, WaitReason,
 };
 use crate::engine::{
     ConcurrencyLimiter, LatencySample, LoadSignal, RandomSample, RetryBudget, RetryBudgetPolicy,
     Timestamp,
 };
-use crate::source::http::AttemptKind;
+use crate::limiter::AttemptKind;
 use crate::state::ScopeState;
 
 /// Limits of one scope in this process.
@@ -150,7 +150,7 @@ impl ScopeLimiter {
         &mut self,
         in_flight: &InFlight,
         outcome: ResponseOutcome,
-        headers: &RateLimitHeaders,
+        reported: &ReportedLimits,
         now: Timestamp,
         sample: RandomSample,
     ) -> Option<Block> {
@@ -160,7 +160,7 @@ impl ScopeLimiter {
         }
         self.rate_limiter.record_response(
             in_flight.token,
-            &RateLimitResponse { outcome, headers },
+            &RateLimitResponse { outcome, reported },
             now,
             sample,
         )

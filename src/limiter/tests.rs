@@ -7,12 +7,8 @@ use futures_util::poll;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
-use crate::config::RouteWeight;
-use crate::engine::rate_limit::{
-    HeaderNames, Rate, RateLimitHeaders, RateLimitMode, ResponseOutcome,
-};
+use crate::engine::rate_limit::{RateLimitMode, ReportedLimits, ResponseOutcome};
 use crate::engine::{Cause, ClockReading, Failure, RandomSample, ThrottleStrikes, Timestamp};
-use crate::source::http::{AttemptKind, Permit, RequestInfo, RequestLimiter as _};
 use crate::state::LIMITERS_FILE;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -53,34 +49,23 @@ fn paused_env() -> Rc<PausedEnv> {
     })
 }
 
-fn provider() -> ProviderSettings {
-    ProviderSettings {
+fn config() -> LimiterConfig {
+    LimiterConfig {
+        policy: RateLimitPolicy::default(),
         concurrency: 4,
-        mode: RateLimitMode::Adaptive,
-        cap: None,
-        reserve: 0.0,
-        max_wait: 3600 * SECOND,
-        rate_limit_scope: RateLimitScope::Provider,
-        headers: HeaderNames::default(),
-        routes: Vec::new(),
-        error_rules: Vec::new(),
+        is_per_account: false,
+        route_budgets: BTreeMap::new(),
     }
-}
-
-fn config(provider: ProviderSettings) -> RateLimitConfig {
-    let policy =
-        RateLimitPolicy { mode: provider.mode, cap: provider.cap, ..RateLimitPolicy::default() };
-    RateLimitConfig { provider, policy }
 }
 
 /// Creates the limiter handle of a separate process.
 fn handle(
     env: &Rc<PausedEnv>,
     folder: &Path,
-    provider: ProviderSettings,
+    config: LimiterConfig,
 ) -> Rc<LimiterHandle<PausedEnv>> {
     let limiters = RateLimiters::new(Rc::clone(env), LockedFile::new(folder.join(LIMITERS_FILE)));
-    limiters.handle_for("example", "alice", config(provider))
+    limiters.handle_for("example", "alice", config)
 }
 
 async fn acquire(limiter: &LimiterHandle<PausedEnv>) -> Result<Box<dyn Permit>, Failure> {
@@ -92,28 +77,27 @@ async fn acquire_for(
     limiter: &LimiterHandle<PausedEnv>,
     strikes: Option<ThrottleStrikes>,
 ) -> Result<Box<dyn Permit>, Failure> {
-    limiter
-        .acquire(RequestInfo { host: "example", path: "/", attempt: AttemptKind::First, strikes })
-        .await
+    let scope = QuotaScope { server: "example", route: None };
+    limiter.acquire(PermitRequest { scope, cost: 1, attempt: AttemptKind::First, strikes }).await
 }
 
 /// Records a throttle, with Retry-After if given.
 fn throttle(permit: &mut Box<dyn Permit>, retry_after: Option<Duration>) -> Option<Timestamp> {
-    permit.record_head(
-        RateLimitHeaders { retry_after, ..RateLimitHeaders::default() },
+    permit.record_response_start(
+        ReportedLimits { retry_after, ..ReportedLimits::default() },
         Duration::from_millis(1),
     );
     permit.record_outcome(ResponseOutcome::Throttled)
 }
 
 fn accept(mut permit: Box<dyn Permit>) {
-    permit.record_head(RateLimitHeaders::default(), Duration::from_millis(1));
+    permit.record_response_start(ReportedLimits::default(), Duration::from_millis(1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn late_throttle_after_the_wait_adds_no_wait() {
     let (env, folder) = (paused_env(), tempfile::tempdir().unwrap());
-    let limiter = handle(&env, folder.path(), provider());
+    let limiter = handle(&env, folder.path(), config());
     let mut first = acquire(&limiter).await.unwrap();
     let mut second = acquire(&limiter).await.unwrap();
     let mut third = acquire(&limiter).await.unwrap();
@@ -129,7 +113,7 @@ async fn late_throttle_after_the_wait_adds_no_wait() {
 #[tokio::test(start_paused = true)]
 async fn throttle_of_one_document_does_not_block_the_scope() {
     let (env, folder) = (paused_env(), tempfile::tempdir().unwrap());
-    let limiter = handle(&env, folder.path(), provider());
+    let limiter = handle(&env, folder.path(), config());
     let mut first = acquire_for(&limiter, Some(ThrottleStrikes::default())).await.unwrap();
     let until = throttle(&mut first, Some(SECOND)).expect("the first throttle blocks the limiter");
     let strikes = first.strikes();
@@ -151,7 +135,7 @@ async fn throttle_of_one_document_does_not_block_the_scope() {
 #[tokio::test(start_paused = true)]
 async fn repeated_document_throttle_without_success_blocks_scope() {
     let (env, folder) = (paused_env(), tempfile::tempdir().unwrap());
-    let limiter = handle(&env, folder.path(), provider());
+    let limiter = handle(&env, folder.path(), config());
     accept(acquire(&limiter).await.unwrap());
     let mut strikes = Some(ThrottleStrikes::default());
 
@@ -169,8 +153,8 @@ async fn repeated_document_throttle_without_success_blocks_scope() {
 #[tokio::test(start_paused = true)]
 async fn successful_probe_unblocks_the_other_process_at_once() {
     let (env, folder) = (paused_env(), tempfile::tempdir().unwrap());
-    let ours = handle(&env, folder.path(), provider());
-    let theirs = handle(&env, folder.path(), provider());
+    let ours = handle(&env, folder.path(), config());
+    let theirs = handle(&env, folder.path(), config());
     let mut throttled = acquire(&ours).await.unwrap();
     let until = throttle(&mut throttled, Some(SECOND)).unwrap();
     drop(throttled);
@@ -190,7 +174,8 @@ async fn successful_probe_unblocks_the_other_process_at_once() {
 #[tokio::test(start_paused = true)]
 async fn killed_waiting_process_leaves_its_wait_to_the_next() {
     let (env, folder) = (paused_env(), tempfile::tempdir().unwrap());
-    let slow = ProviderSettings { cap: Some(Rate::from_units(1.0, 10 * SECOND)), ..provider() };
+    let mut slow = config();
+    slow.policy.cap = Some(Rate::from_units(1.0, 10 * SECOND));
     let killed = handle(&env, folder.path(), slow.clone());
     accept(acquire(&killed).await.unwrap());
     let sent_at = env.now();
@@ -208,7 +193,7 @@ async fn killed_waiting_process_leaves_its_wait_to_the_next() {
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_waiter_takes_no_slot() {
     let (env, folder) = (paused_env(), tempfile::tempdir().unwrap());
-    let limiter = handle(&env, folder.path(), ProviderSettings { concurrency: 1, ..provider() });
+    let limiter = handle(&env, folder.path(), LimiterConfig { concurrency: 1, ..config() });
     let only = acquire(&limiter).await.unwrap();
     let mut cancelled = Box::pin(acquire(&limiter));
     let mut waiting = Box::pin(acquire(&limiter));
@@ -226,10 +211,10 @@ async fn a_cancelled_waiter_takes_no_slot() {
 #[tokio::test(start_paused = true)]
 async fn aborted_bodies_reduce_concurrency_not_rate() {
     let (env, folder) = (paused_env(), tempfile::tempdir().unwrap());
-    let limiter = handle(&env, folder.path(), provider());
+    let limiter = handle(&env, folder.path(), config());
     for _ in 0..10 {
         let mut permit = acquire(&limiter).await.unwrap();
-        permit.record_head(RateLimitHeaders::default(), Duration::from_millis(1));
+        permit.record_response_start(ReportedLimits::default(), Duration::from_millis(1));
         assert_eq!(permit.record_outcome(ResponseOutcome::Accepted), None);
         env.sleep_until(env.time().after(SECOND)).await;
         assert_eq!(permit.record_outcome(ResponseOutcome::Failed), None);
@@ -247,7 +232,7 @@ async fn aborted_bodies_reduce_concurrency_not_rate() {
 #[tokio::test(start_paused = true)]
 async fn a_long_block_is_reported_with_its_deadline() {
     let (env, folder) = (paused_env(), tempfile::tempdir().unwrap());
-    let limiter = handle(&env, folder.path(), provider());
+    let limiter = handle(&env, folder.path(), config());
     let mut throttled = acquire(&limiter).await.unwrap();
     let until = throttle(&mut throttled, Some(60 * SECOND));
 
@@ -256,48 +241,38 @@ async fn a_long_block_is_reported_with_its_deadline() {
     assert_eq!((failure.cause, failure.blocked_until), (Cause::RateLimit, until));
 }
 
-/// Returns the duration of ten requests in sequence.
+/// Returns the duration of ten requests in sequence, each of `cost` units.
 async fn ten_requests_duration(
     limiter: &LimiterHandle<PausedEnv>,
     env: &PausedEnv,
-    path: &str,
+    route: Option<&str>,
+    cost: u32,
 ) -> Duration {
     let started_at = env.now();
+    let scope = QuotaScope { server: "example", route };
     for _ in 0..10 {
-        accept(
-            limiter
-                .acquire(RequestInfo {
-                    host: "example",
-                    path,
-                    attempt: AttemptKind::First,
-                    strikes: None,
-                })
-                .await
-                .unwrap(),
-        );
+        let request = PermitRequest { scope, cost, attempt: AttemptKind::First, strikes: None };
+        accept(limiter.acquire(request).await.unwrap());
     }
     env.now().since(started_at)
 }
 
-fn fixed_rate(cap: f64) -> ProviderSettings {
-    ProviderSettings { mode: RateLimitMode::Fixed, cap: Some(Rate::per_second(cap)), ..provider() }
-}
-
-fn route(weight: u32, budget: Option<f64>) -> Vec<RouteWeight> {
-    vec![RouteWeight { path: "/get/*".to_owned(), weight, budget: budget.map(Rate::per_second) }]
+fn fixed_rate(cap: f64) -> LimiterConfig {
+    let policy = RateLimitPolicy {
+        mode: RateLimitMode::Fixed,
+        cap: Some(Rate::per_second(cap)),
+        ..config().policy
+    };
+    LimiterConfig { policy, ..config() }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_route_spends_its_weight_from_the_shared_budget() {
+async fn a_route_spends_its_cost_from_the_shared_budget() {
     let (env, folder) = (paused_env(), tempfile::tempdir().unwrap());
-    let limiter = handle(
-        &env,
-        folder.path(),
-        ProviderSettings { routes: route(20, None), ..fixed_rate(10.0) },
-    );
+    let limiter = handle(&env, folder.path(), fixed_rate(10.0));
 
-    let light = ten_requests_duration(&limiter, &env, "/list").await;
-    let heavy = ten_requests_duration(&limiter, &env, "/get/17").await;
+    let light = ten_requests_duration(&limiter, &env, None, 1).await;
+    let heavy = ten_requests_duration(&limiter, &env, Some("/get/*"), 20).await;
 
     assert!((SECOND * 8 / 10..SECOND * 2).contains(&light), "{light:?}");
     assert!((SECOND * 17..SECOND * 21).contains(&heavy), "{heavy:?}");
@@ -306,14 +281,11 @@ async fn a_route_spends_its_weight_from_the_shared_budget() {
 #[tokio::test(start_paused = true)]
 async fn a_route_budget_is_separate_from_the_shared_one() {
     let (env, folder) = (paused_env(), tempfile::tempdir().unwrap());
-    let limiter = handle(
-        &env,
-        folder.path(),
-        ProviderSettings { routes: route(20, Some(20.0)), ..fixed_rate(10.0) },
-    );
+    let route_budgets = BTreeMap::from([("/get/*".to_owned(), Rate::per_second(20.0))]);
+    let limiter = handle(&env, folder.path(), LimiterConfig { route_budgets, ..fixed_rate(10.0) });
 
-    let heavy = ten_requests_duration(&limiter, &env, "/get/17").await;
-    let light = ten_requests_duration(&limiter, &env, "/list").await;
+    let heavy = ten_requests_duration(&limiter, &env, Some("/get/*"), 20).await;
+    let light = ten_requests_duration(&limiter, &env, None, 1).await;
 
     assert!((SECOND * 8..SECOND * 11).contains(&heavy), "twenty units a second: {heavy:?}");
     assert!(light < SECOND * 2, "{light:?}");
@@ -321,12 +293,11 @@ async fn a_route_budget_is_separate_from_the_shared_one() {
 
 #[tokio::test(start_paused = true)]
 async fn accounts_share_a_limiter_unless_configured_per_account() {
-    for (scope, is_blocked) in [(RateLimitScope::Provider, true), (RateLimitScope::Account, false)]
-    {
+    for is_per_account in [false, true] {
         let (env, folder) = (paused_env(), tempfile::tempdir().unwrap());
         let limiters =
             RateLimiters::new(Rc::clone(&env), LockedFile::new(folder.path().join(LIMITERS_FILE)));
-        let limiter_config = config(ProviderSettings { rate_limit_scope: scope, ..provider() });
+        let limiter_config = LimiterConfig { is_per_account, ..config() };
         let alice = limiters.handle_for("example", "alice", limiter_config.clone());
         let bob = limiters.handle_for("example", "bob", limiter_config);
 
@@ -335,7 +306,7 @@ async fn accounts_share_a_limiter_unless_configured_per_account() {
         drop(throttled);
 
         assert!(acquire(&alice).await.is_err());
-        assert_eq!(acquire(&bob).await.is_err(), is_blocked, "{scope:?}");
+        assert_eq!(acquire(&bob).await.is_err(), !is_per_account);
     }
 }
 
@@ -344,7 +315,7 @@ async fn clock_step_keeps_the_length_of_a_block() {
     let day = 86_400 * SECOND;
     for shift in [Timestamp::before as fn(Timestamp, Duration) -> Timestamp, Timestamp::after] {
         let (env, folder) = (paused_env(), tempfile::tempdir().unwrap());
-        let limiter = handle(&env, folder.path(), provider());
+        let limiter = handle(&env, folder.path(), config());
         let mut throttled = acquire(&limiter).await.unwrap();
         let until = throttle(&mut throttled, Some(60 * SECOND)).unwrap();
         drop(throttled);
