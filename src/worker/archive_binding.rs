@@ -8,11 +8,10 @@ use crate::archive::{
 };
 use crate::disk::{Disk, FileLock, LockFileError, RealDisk};
 use crate::engine::{Failure, LedgerId, StateMachine, Timestamp};
-use crate::ledger::{Ledger, LedgerIdentity, SessionCounts};
-use crate::state::{self, ExecutionState, LOCK_FILE, STATE_FILE};
+use crate::ledger::{Ledger, LedgerIdentity};
+use crate::state::{self, LOCK_FILE, STATE_FILE};
 use crate::worker::start_error::StartError;
-use crate::worker::state_mapping;
-use crate::worker::store::{SessionProgress, SourceInfo};
+use crate::worker::state_mapping::{self, SessionProgress, SourceInfo};
 
 /// Takes the lock beside the marker, so that no other worker uses the archive for this source.
 /// Changes nothing in a folder that is not the ledger's archive.
@@ -92,7 +91,7 @@ pub(super) fn save_waiting_state(
     let file = dir.join(STATE_FILE);
     let (saved_machine, progress) = match state::read_state_file(&RealDisk, &file)? {
         state::StateFile::Read(state) => {
-            (state_mapping::to_machine(&state, now), saved_progress(&state))
+            (state_mapping::to_machine(&state, now), state_mapping::to_progress(&state))
         }
         state::StateFile::Absent => (StateMachine::new(now), SessionProgress::default()),
         // The next successful start moves the file aside.
@@ -105,22 +104,4 @@ pub(super) fn save_waiting_state(
     let state = state_mapping::to_execution_state(&machine, Some(until), &progress, info, pid, now);
     state::save_state_file(&RealDisk, &file, &state)?;
     Ok(machine)
-}
-
-fn saved_progress(state: &ExecutionState) -> SessionProgress {
-    SessionProgress {
-        counts: SessionCounts {
-            listed: state.total_threads,
-            stored: state.downloaded_threads,
-            gone: state.gone,
-            quarantined: state.quarantined,
-            versions: state.versions,
-            copies: state.copies,
-            ..SessionCounts::default()
-        },
-        waiting_items: state.waiting_for_retry,
-        expected_documents: state.expected_documents,
-        items_per_second: None,
-        last_success_at: state.last_success,
-    }
 }

@@ -14,6 +14,7 @@ mod env {
 }
 mod event_loop;
 mod heartbeat;
+mod last_credential;
 mod ledger_updates;
 mod load;
 mod policies;
@@ -21,6 +22,7 @@ mod probe;
 mod proxy_pool;
 mod reconcile;
 mod retry_policies;
+mod source_context;
 mod source_progress;
 mod source_run;
 mod start_error;
@@ -43,17 +45,20 @@ pub use self::event_loop::{
     run_event_loop,
 };
 pub use self::heartbeat::{Heartbeat, HeartbeatRegistry};
+pub use self::last_credential::LastCredential;
 pub use self::policies::{
     breaker_policy, download_policies, limiter_config, machine_config, session_backoff,
 };
 pub use self::probe::probe;
 pub use self::proxy_pool::ProxyPoolProvider;
 pub use self::retry_policies::RetryPolicies;
+pub use self::source_context::{ConfigVersion, SourceContext, Supervision};
 pub use self::source_progress::SourceProgress;
-pub use self::source_run::{LastCredential, new_ledger_id};
+pub use self::source_run::new_ledger_id;
 pub use self::start_error::StartError;
-pub use self::store::{OpenedStore, SourceInfo, Store};
-pub use self::supervisor::{ConfigVersion, SourceContext, SourceOutcome, Supervision, run_source};
+pub use self::state_mapping::SourceInfo;
+pub use self::store::{OpenedStore, Store};
+pub use self::supervisor::{SourceOutcome, run_source};
 pub use self::tasks::StoreHandle;
 pub use self::tracer::Tracer;
 pub use self::watchdog::{RestartRequester, WatchdogConfig, run_runtime_heartbeat, spawn_watchdog};

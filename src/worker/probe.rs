@@ -12,9 +12,10 @@ use crate::engine::{AccountId, Cause, Failure};
 use crate::limiter::RateLimiters;
 use crate::source::{MetricsHandle, ResponseRecorder, Source};
 use crate::worker::env::RealEnv;
+use crate::worker::last_credential::LastCredential;
 use crate::worker::proxy_pool::ProxyPoolProvider;
 use crate::worker::retry_policies::RetryPolicies;
-use crate::worker::source_run::{LastCredential, SourceAccount, SourceDeps, build_jmap_source};
+use crate::worker::source_run::{SourceAccount, SourceDeps, build_jmap_source};
 
 /// Discovers the service and reads its current cursor: two requests, which change nothing.
 /// `account` is the account that the ledger belongs to, if known; another one is a failure.

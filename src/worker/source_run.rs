@@ -1,14 +1,13 @@
 //! One run of a source, from opening its store to the next restart.
 
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 use url::{Origin, Url};
 
-use crate::config::{self, CredentialRef, EnvVars, Secret, Settings, SourceAuth, SourceSettings};
+use crate::config::{EnvVars, Settings, SourceAuth, SourceSettings};
 use crate::engine::{AccountId, LedgerId, State, StateMachine, Timestamp};
 use crate::limiter::RateLimiters;
 use crate::source::credential::Credential;
@@ -21,12 +20,14 @@ use crate::worker::env::{Env, RealEnv};
 use crate::worker::event_loop::{
     EventLoopConfig, LoopResult, StartMode, StopSignal, run_event_loop,
 };
+use crate::worker::last_credential::LastCredential;
 use crate::worker::policies::{breaker_policy, download_policies, limiter_config, machine_config};
 use crate::worker::retry_policies::RetryPolicies;
+use crate::worker::source_context::{SourceContext, Supervision};
 use crate::worker::source_progress::SourceProgress;
 use crate::worker::start_error::StartError;
-use crate::worker::store::{OpenedStore, SourceInfo, Store};
-use crate::worker::supervisor::{SourceContext, Supervision};
+use crate::worker::state_mapping::SourceInfo;
+use crate::worker::store::{OpenedStore, Store};
 use crate::worker::tasks::StoreHandle;
 
 /// Documents per page of a listing: the minimum that RFC 8620 requires for `maxObjectsInGet`.
@@ -56,29 +57,6 @@ pub(super) enum ReloadDiff {
 impl ReloadDiff {
     pub(super) fn between(before: &Settings, after: &Settings) -> Self {
         if before == after { Self::Unchanged } else { Self::SettingsChanged }
-    }
-}
-
-/// Credential that a source last read, kept to detect a replacement.
-#[derive(Clone, Debug, Default)]
-pub struct LastCredential(Arc<Mutex<Option<Secret>>>);
-
-impl LastCredential {
-    fn read(
-        &self,
-        credential_ref: &CredentialRef,
-        environment: &EnvVars,
-    ) -> Result<Secret, config::CredentialError> {
-        let secret = credential_ref.read(environment)?;
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(secret.clone());
-        Ok(secret)
-    }
-
-    /// Returns true if a credential is at `credential_ref` and differs from the one last read.
-    fn is_replaced(&self, credential_ref: &CredentialRef, environment: &EnvVars) -> bool {
-        let Ok(secret) = credential_ref.read(environment) else { return false };
-        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().is_none_or(|last| !config::secrets_equal(last, &secret))
     }
 }
 

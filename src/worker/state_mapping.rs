@@ -1,11 +1,34 @@
-//! Maps the machine to the contents of the state file, for operators and the next start, and back.
+//! Maps machine and progress to the contents of the state file, for operators and the next start,
+//! and back.
 
 use crate::engine::{
     AfterWait, Cause, LastError, LastRestart, RestartCause, Session, State, StateMachine, Status,
     SyncPhase, Timestamp,
 };
+use crate::ledger::SessionCounts;
 use crate::state::{self, ExecutionState, SCHEMA};
-use crate::worker::store::{SessionProgress, SourceInfo};
+
+/// Description of a source that is shown with its state.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SourceInfo {
+    pub source: String,
+    pub kind: &'static str,
+    pub account: String,
+    pub provider: String,
+}
+
+/// Progress of a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct SessionProgress {
+    pub counts: SessionCounts,
+    /// Items that wait for a retry of their own.
+    pub waiting_items: u64,
+    /// Total number of documents, if the server reports it.
+    pub expected_documents: Option<u64>,
+    pub items_per_second: Option<f64>,
+    /// Time at which the newest successful request for an item was sent.
+    pub last_success_at: Option<Timestamp>,
+}
 
 /// Returns the contents of the state file: everything that the next start or an operator must know.
 pub(super) fn to_execution_state(
@@ -109,6 +132,25 @@ pub(super) fn to_machine(state: &ExecutionState, now: Timestamp) -> StateMachine
         is_full_resync: state.is_full_listing,
         is_listing_changes: state.is_listing_changes,
         ..new
+    }
+}
+
+/// Restores the progress. The throughput is measured again.
+pub(super) fn to_progress(state: &ExecutionState) -> SessionProgress {
+    SessionProgress {
+        counts: SessionCounts {
+            listed: state.total_threads,
+            stored: state.downloaded_threads,
+            gone: state.gone,
+            quarantined: state.quarantined,
+            versions: state.versions,
+            copies: state.copies,
+            ..SessionCounts::default()
+        },
+        waiting_items: state.waiting_for_retry,
+        expected_documents: state.expected_documents,
+        items_per_second: None,
+        last_success_at: state.last_success,
     }
 }
 

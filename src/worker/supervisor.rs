@@ -1,86 +1,32 @@
 //! Supervision of sources: runs each source of the configuration, and restarts it when necessary.
 
-use std::path::PathBuf;
 use std::pin::pin;
-use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::config::{self, CredentialRef, EnvVars, Settings, SourceName, SourceSettings};
+use crate::config::{self, CredentialRef, Settings, SourceSettings};
 use crate::engine::{
     ClockReading, CrashLoop, Failure, RestartCause, RestartPermit, StateMachine, Timestamp,
 };
-use crate::limiter::RateLimiters;
-use crate::source::ResponseRecorder;
 use crate::systemd::RestartBudgetFile;
 use crate::worker::archive_binding;
-use crate::worker::breakers::Breakers;
 use crate::worker::env::{Env, RealEnv};
 use crate::worker::event_loop::{LoopExit, LoopResult, RunMode, StopSignal, wait_for_stop};
-use crate::worker::heartbeat::Heartbeat;
 use crate::worker::policies::machine_config;
-use crate::worker::proxy_pool::ProxyPoolProvider;
+use crate::worker::source_context::{SourceContext, Supervision};
 use crate::worker::source_progress::SourceProgress;
-use crate::worker::source_run::{LastCredential, ReloadDiff, StartReason, run_once, source_info};
+use crate::worker::source_run::{ReloadDiff, StartReason, run_once, source_info};
 use crate::worker::start_error::StartError;
-use crate::worker::store::{self, SessionProgress};
-use crate::worker::tracer::Tracer;
-use crate::worker::watchdog::RestartRequester;
+use crate::worker::state_mapping::SessionProgress;
+use crate::worker::store;
 
 /// Times that a stuck source exits the process by itself before systemd is asked for a restart.
 const PROCESS_EXITS_MAX: u32 = 1;
 
 /// Longest wait for a restart that systemd has granted: it stops this process almost at once.
 const UNIT_RESTART_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Context in which one source runs.
-#[derive(Clone, Debug)]
-pub struct SourceContext {
-    pub name: SourceName,
-    pub config_file: PathBuf,
-    pub state_dir: PathBuf,
-    /// Systemd unit of the process. Watchdog and monitor count the restarts that they request under
-    /// its name.
-    pub unit: Option<String>,
-    pub environment: EnvVars,
-    pub mode: RunMode,
-    pub supervision: Supervision,
-    /// Absent if the process must not be restarted, or no service manager would do it.
-    pub restart_requester: Option<RestartRequester>,
-    /// Shared by all sources of the process.
-    pub rate_limiters: Rc<RateLimiters<RealEnv>>,
-    pub proxy_pools: ProxyPoolProvider,
-    pub breakers: Rc<Breakers>,
-    /// Receives each version of the configuration that is loaded for all sources.
-    pub config_versions: watch::Receiver<ConfigVersion>,
-    /// Announces the number of the configuration version that the source runs with.
-    pub opened_version: watch::Sender<u64>,
-    pub heartbeat: Heartbeat,
-    pub last_credential: LastCredential,
-    pub tracer: Tracer,
-    pub recorder: ResponseRecorder,
-}
-
-/// Version of the configuration, loaded for all sources at the start and at each reload.
-#[derive(Clone, Debug)]
-pub struct ConfigVersion {
-    /// Counts from 1.
-    pub number: u64,
-    pub settings: Rc<Settings>,
-}
-
-/// Supervisor that restarts the process.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Supervision {
-    /// None: the worker restarts the source within this process.
-    InPlace,
-    /// A service manager, when the process exits with the exit code for it.
-    SoleSource,
-    /// A service manager as well, but a restart would interrupt other sources in the process.
-    SharedProcess,
-}
 
 /// Outcome of a source.
 #[derive(Debug)]

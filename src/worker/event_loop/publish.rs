@@ -10,7 +10,7 @@ use crate::engine::{Failure, SessionId, State, StateMachine, Status, SyncPhase, 
 use crate::source::Source;
 use crate::worker::env::Env;
 use crate::worker::source_progress::SourceProgress;
-use crate::worker::store::SessionProgress;
+use crate::worker::state_mapping::SessionProgress;
 
 /// Interval at which progress is saved and published between transitions.
 pub(super) const PUBLISH_INTERVAL: Duration = Duration::from_secs(2);

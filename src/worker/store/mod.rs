@@ -28,31 +28,10 @@ use crate::worker::ledger_updates::{FetchedDocument, LedgerUpdates};
 use crate::worker::load::{load_metrics, load_state};
 use crate::worker::reconcile::reconcile;
 use crate::worker::start_error::StartError;
-use crate::worker::state_mapping;
+use crate::worker::state_mapping::{self, SessionProgress, SourceInfo};
 
 mod listing;
 
-/// Description of a source that is shown with its state.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct SourceInfo {
-    pub source: String,
-    pub kind: &'static str,
-    pub account: String,
-    pub provider: String,
-}
-
-/// Progress of a session.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct SessionProgress {
-    pub counts: SessionCounts,
-    /// Items that wait for a retry of their own.
-    pub waiting_items: u64,
-    /// Total number of documents, if the server reports it.
-    pub expected_documents: Option<u64>,
-    pub items_per_second: Option<f64>,
-    /// Time at which the newest successful request for an item was sent.
-    pub last_success_at: Option<Timestamp>,
-}
 
 /// Requirements of the machine for a listing, beside the state of the ledger.
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,65 @@
+//! Context in which one source runs, shared in part with the other sources of the process.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use tokio::sync::watch;
+
+use crate::config::{EnvVars, Settings, SourceName};
+use crate::source::ResponseRecorder;
+use crate::worker::breakers::Breakers;
+use crate::worker::env::RealEnv;
+use crate::worker::event_loop::RunMode;
+use crate::worker::heartbeat::Heartbeat;
+use crate::worker::last_credential::LastCredential;
+use crate::worker::proxy_pool::ProxyPoolProvider;
+use crate::limiter::RateLimiters;
+use crate::worker::tracer::Tracer;
+use crate::worker::watchdog::RestartRequester;
+
+/// Context in which one source runs.
+#[derive(Clone, Debug)]
+pub struct SourceContext {
+    pub name: SourceName,
+    pub config_file: PathBuf,
+    pub state_dir: PathBuf,
+    /// Systemd unit of the process. Watchdog and monitor count the restarts that they request under
+    /// its name.
+    pub unit: Option<String>,
+    pub environment: EnvVars,
+    pub mode: RunMode,
+    pub supervision: Supervision,
+    /// Absent if the process must not be restarted, or no service manager would do it.
+    pub restart_requester: Option<RestartRequester>,
+    /// Shared by all sources of the process.
+    pub rate_limiters: Rc<RateLimiters<RealEnv>>,
+    pub proxy_pools: ProxyPoolProvider,
+    pub breakers: Rc<Breakers>,
+    /// Receives each version of the configuration that is loaded for all sources.
+    pub config_versions: watch::Receiver<ConfigVersion>,
+    /// Announces the number of the configuration version that the source runs with.
+    pub opened_version: watch::Sender<u64>,
+    pub heartbeat: Heartbeat,
+    pub last_credential: LastCredential,
+    pub tracer: Tracer,
+    pub recorder: ResponseRecorder,
+}
+
+/// Version of the configuration, loaded for all sources at the start and at each reload.
+#[derive(Clone, Debug)]
+pub struct ConfigVersion {
+    /// Counts from 1.
+    pub number: u64,
+    pub settings: Rc<Settings>,
+}
+
+/// Supervisor that restarts the process.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Supervision {
+    /// None: the worker restarts the source within this process.
+    InPlace,
+    /// A service manager, when the process exits with the exit code for it.
+    SoleSource,
+    /// A service manager as well, but a restart would interrupt other sources in the process.
+    SharedProcess,
+}
