@@ -21,6 +21,7 @@ mod policies;
 mod probe;
 mod proxy_pool;
 mod reconcile;
+mod request_result;
 mod retry_policies;
 mod source_context;
 mod source_progress;
@@ -41,8 +42,8 @@ pub use self::breakers::{
 };
 pub use self::downloads::DownloadPolicies;
 pub use self::event_loop::{
-    EventLoopConfig, ITERATION_SPAN, LoopExit, LoopResult, RunMode, StartMode, StopSignal,
-    run_event_loop,
+    Dependencies, EventLoopConfig, ITERATION_SPAN, LoopExit, LoopPolicy, LoopResult, Observers,
+    RunMode, StartMode, StopSignal, run_event_loop,
 };
 pub use self::heartbeat::{Heartbeat, HeartbeatRegistry};
 pub use self::last_credential::LastCredential;

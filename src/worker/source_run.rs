@@ -18,7 +18,8 @@ use crate::systemd::RestartBudgetFile;
 use crate::worker::breakers::SourceBreakers;
 use crate::worker::env::{Env, RealEnv};
 use crate::worker::event_loop::{
-    EventLoopConfig, LoopResult, StartMode, StopSignal, run_event_loop,
+    Dependencies, EventLoopConfig, LoopPolicy, LoopResult, Observers, StartMode, StopSignal,
+    run_event_loop,
 };
 use crate::worker::last_credential::LastCredential;
 use crate::worker::policies::{breaker_policy, download_policies, limiter_config, machine_config};
@@ -99,36 +100,49 @@ pub(super) async fn run_once(
     let identity = SourceAccount { name: context.name.as_str(), account };
     let client = build_jmap_source(identity, deps, settings, source, &retry_policies, proxy_mode)?;
     context.breakers.set_policy(breaker_policy(settings));
-    let concurrency =
-        usize::try_from(settings.provider_or_default(&source.provider).concurrency).unwrap_or(1);
+    let breakers = SourceBreakers::new(&context.breakers, &source.provider, context.name.as_str());
+    let observers = Observers::new(breakers.clone(), metrics, context.tracer.clone(), proxies);
     let config = EventLoopConfig {
-        source: client,
-        env: Rc::clone(&env),
-        store: StoreHandle::new(env, store),
+        deps: Dependencies {
+            source: Rc::new(client),
+            env: Rc::clone(&env),
+            store: StoreHandle::new(env, store),
+            breakers,
+            heartbeat: context.heartbeat.clone(),
+        },
+        policy: loop_policy(context, settings, source, &retry_policies, start_mode),
+        download_policies: download_policies(settings),
+        observers,
         machine,
         booted_at,
         counts: opened.counts,
         last_success_at: opened.last_success_at,
         is_new: opened.is_new,
-        machine_config: machine_config(settings, source),
-        policies: download_policies(settings),
-        listing_retry: retry_policies.listing.clone(),
-        metrics,
-        tracer: context.tracer.clone(),
-        proxies,
-        breakers: SourceBreakers::new(&context.breakers, &source.provider, context.name.as_str()),
-        concurrency,
-        mode: context.mode,
         stop: stop.clone(),
         source_progress: source_progress.clone(),
-        heartbeat: context.heartbeat.clone(),
-        start_mode,
     };
     let result = run_event_loop(config).await;
     for (policy, statistics) in retry_policies.registry.snapshot() {
         debug!(policy, ?statistics, "retry statistics");
     }
     Ok(result)
+}
+
+fn loop_policy(
+    context: &SourceContext,
+    settings: &Settings,
+    source: &SourceSettings,
+    retry_policies: &RetryPolicies,
+    start_mode: StartMode,
+) -> LoopPolicy {
+    let concurrency = settings.provider_or_default(&source.provider).concurrency;
+    LoopPolicy {
+        machine_config: machine_config(settings, source),
+        listing_retry: retry_policies.listing.clone(),
+        concurrency: usize::try_from(concurrency).unwrap_or(1),
+        mode: context.mode,
+        start_mode,
+    }
 }
 
 /// Returns the description of a source that is shown with its state.

@@ -2,8 +2,9 @@
 
 use std::rc::Rc;
 
-use crate::engine::{Failure, Session, State, StateMachine, Status, Timestamp, sanitize_line};
+use crate::engine::{Session, State, StateMachine, Status, Timestamp, sanitize_line};
 use crate::telemetry::{ExportQueue, Span, SpanId, TraceId, is_sampled};
+use crate::worker::request_result::{RequestKind, RequestResult};
 
 /// Exports the spans of one source. Exports nothing by default.
 #[derive(Clone, Debug, Default)]
@@ -12,16 +13,6 @@ pub struct Tracer {
     source: Rc<str>,
     /// Share of the items whose requests are traced, in `0.0..=1.0`.
     sample_share: f64,
-}
-
-/// Request that has ended, with a response or a failure.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct FinishedRequest<'a> {
-    pub(super) name: &'static str,
-    /// Item and document that were requested, if any.
-    pub(super) item: Option<(&'a str, &'a str)>,
-    pub(super) started_at: Timestamp,
-    pub(super) failure: Option<&'a Failure>,
 }
 
 impl Tracer {
@@ -52,34 +43,43 @@ impl Tracer {
         }
     }
 
-    /// Exports the span of a finished request.
+    /// Exports the span of a request to the source that has ended. A use of the ledger or the
+    /// archive is not traced.
     pub(super) fn record_request(
         &self,
         machine: &StateMachine,
-        request: FinishedRequest<'_>,
+        result: RequestResult<'_>,
         now: Timestamp,
     ) {
         let (Some(exporter), Some(session)) = (&self.exporter, open_session(machine)) else {
             return;
         };
-        if request.item.is_some_and(|(item, _)| !is_sampled(item, self.sample_share)) {
+        let (name, task) = match result.kind {
+            RequestKind::Poll | RequestKind::PollWithChanges => ("poll", None),
+            RequestKind::Page => ("page", None),
+            RequestKind::Probe => ("probe", None),
+            RequestKind::Fetch(task) => ("fetch", Some(task)),
+            RequestKind::Credential | RequestKind::Commit | RequestKind::Ledger => return,
+        };
+        let item = task.map(|task| task.item_id.as_str());
+        if item.is_some_and(|item| !is_sampled(item, self.sample_share)) {
             return;
         }
         let trace_id = TraceId::of_session(&self.source, &session.id);
         let parent = SpanId::of_state(trace_id, machine.status(), machine.state_since);
         // Several documents of one item may be requested in the same millisecond.
-        let subject = request.item.map_or(request.name, |(_, document)| document);
-        let item = request.item.map(|(item, _)| ("item", sanitize_line(item)));
+        let subject = task.map_or(name, |task| task.document_ref.document.as_str());
+        let item = item.map(|item| ("item", sanitize_line(item)));
         exporter.send_span(Span {
             trace_id,
-            id: SpanId::of_request(parent, subject, request.started_at),
+            id: SpanId::of_request(parent, subject, result.started_at),
             parent: Some(parent),
-            name: request.name,
+            name,
             is_request: true,
-            started_at: request.started_at,
+            started_at: result.started_at,
             ended_at: now,
             attributes: [self.source_attribute()].into_iter().chain(item).collect(),
-            failure: request.failure.map(|failure| failure.cause.name().to_owned()),
+            failure: result.failure.map(|failure| failure.cause.name().to_owned()),
         });
     }
 

@@ -19,9 +19,10 @@ use cynosure::retry::{BackoffConfig, RetryPolicy, RetryRegistry};
 use cynosure::source::MetricsHandle;
 use cynosure::state::ExecutionState;
 use cynosure::worker::{
-    Breakers, BreakersFile, Env, EventLoopConfig, Heartbeat, LoopExit, LoopResult, OpenedStore,
-    RunMode, SourceBreakers, SourceInfo, SourceProgress, StartError, StartMode, StopSignal, Store,
-    StoreHandle, Tracer, run_event_loop,
+    Breakers, BreakersFile, Dependencies, Env, EventLoopConfig, Heartbeat, LoopExit, LoopPolicy,
+    LoopResult, Observers, OpenedStore, RunMode, SourceBreakers,
+    SourceInfo, SourceProgress, StartError, StartMode, StopSignal, Store, StoreHandle, Tracer,
+    run_event_loop,
 };
 use rusqlite::{Connection, OpenFlags};
 use rustix::io::Errno;
@@ -419,30 +420,26 @@ impl Harness {
             self.shared_rate_limiters.clone().unwrap_or_else(|| self.new_rate_limiters());
         let limiter = limiters.handle_for("sim", "me@example.com", self.limiter_config.clone());
         let request_retry = self.request_policy();
-        let listing_retry =
-            retry_policy("collect", BackoffConfig::STRICT, self.case.seed, &self.retries);
+        let metrics = MetricsHandle::new(opened.metrics);
+        let source = SimSource::new(&self.server, &self.env, account, limiter, request_retry);
         let config = EventLoopConfig {
-            source: SimSource::new(&self.server, &self.env, account, limiter, request_retry),
-            store: StoreHandle::new(Rc::clone(&env), store),
-            env,
+            observers: Observers::new(breakers.clone(), metrics, Tracer::default(), None),
+            deps: Dependencies {
+                source: Rc::new(source),
+                store: StoreHandle::new(Rc::clone(&env), store),
+                env,
+                breakers,
+                heartbeat: Heartbeat::noop(),
+            },
+            policy: self.loop_policy(mode),
+            download_policies: policies(),
             machine: opened.machine,
             booted_at,
             counts,
             last_success_at: opened.last_success_at,
             is_new: opened.is_new,
-            machine_config: self.machine_config.clone(),
-            policies: policies(),
-            listing_retry,
-            metrics: MetricsHandle::new(opened.metrics),
-            tracer: Tracer::default(),
-            proxies: None,
-            breakers,
-            concurrency: CONCURRENT_DOWNLOADS,
-            mode,
             stop,
             source_progress,
-            heartbeat: Heartbeat::noop(),
-            start_mode: StartMode::Resume,
         };
         let result = tokio::select! {
             biased;
@@ -460,6 +457,17 @@ impl Harness {
             assert_eq!(cause == RestartCause::Stuck, is_stuck, "{result:?}");
         }
         Some(result)
+    }
+
+    fn loop_policy(&self, mode: RunMode) -> LoopPolicy {
+        let (seed, retries) = (self.case.seed, &self.retries);
+        LoopPolicy {
+            machine_config: self.machine_config.clone(),
+            listing_retry: retry_policy("collect", BackoffConfig::STRICT, seed, retries),
+            concurrency: CONCURRENT_DOWNLOADS,
+            mode,
+            start_mode: StartMode::Resume,
+        }
     }
 
     /// Creates the rate limiters of a new process.

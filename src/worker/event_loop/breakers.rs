@@ -9,18 +9,19 @@ use crate::worker::env::Env;
 impl<S: Source + 'static, E: Env> EventLoop<S, E> {
     /// Synchronises the breakers with other processes, and waits or resumes accordingly.
     pub(super) async fn check_breakers(&mut self) {
-        self.breakers.sync(&*self.env).await;
+        self.deps.breakers.sync(&*self.deps.env).await;
         match self.machine.state {
             State::Working(_) => {
-                self.open_breaker = None;
-                if let Some(breaker) = self.breakers.open_breaker() {
+                self.work.open_breaker = None;
+                if let Some(breaker) = self.deps.breakers.open_breaker() {
                     self.wait_for_breaker(breaker).await;
                 }
             }
             State::Error { .. } => {
                 if self
+                    .work
                     .open_breaker
-                    .take_if(|breaker| self.breakers.is_closed(&breaker.name))
+                    .take_if(|breaker| self.deps.breakers.is_closed(&breaker.name))
                     .is_some()
                 {
                     self.handle_event(Event::CircuitClosed).await;
@@ -29,7 +30,7 @@ impl<S: Source + 'static, E: Env> EventLoop<S, E> {
             State::Idle { .. }
             | State::Completed
             | State::RateLimited { .. }
-            | State::AuthFailed { .. } => self.open_breaker = None,
+            | State::AuthFailed { .. } => self.work.open_breaker = None,
         }
     }
 
@@ -39,8 +40,8 @@ impl<S: Source + 'static, E: Env> EventLoop<S, E> {
         if let State::Working(SyncPhase::Polling | SyncPhase::Collecting) = self.machine.state {
             self.cancel_tasks();
         }
-        let (until, reason) = (breaker.wait_until(self.env.now()), breaker.to_string());
-        self.open_breaker = Some(breaker);
+        let (until, reason) = (breaker.wait_until(self.deps.env.now()), breaker.to_string());
+        self.work.open_breaker = Some(breaker);
         self.handle_event(Event::CircuitOpen { until, reason }).await;
     }
 
@@ -48,13 +49,13 @@ impl<S: Source + 'static, E: Env> EventLoop<S, E> {
     /// end a wait or stop a request.
     pub(super) fn next_breaker_check(&self) -> Option<Timestamp> {
         let is_sync_needed = match self.machine.state {
-            State::Error { .. } => self.open_breaker.is_some(),
-            State::Working(_) => self.downloads.in_flight() > 0,
+            State::Error { .. } => self.work.open_breaker.is_some(),
+            State::Working(_) => self.work.downloads.in_flight() > 0,
             State::Idle { .. }
             | State::Completed
             | State::RateLimited { .. }
             | State::AuthFailed { .. } => false,
         };
-        is_sync_needed.then(|| self.breakers.next_sync_at())
+        is_sync_needed.then(|| self.deps.breakers.next_sync_at())
     }
 }

@@ -5,11 +5,13 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tracing::{error, warn};
 
-use super::known_good::{FailedFetch, FailureOrigin};
+use super::fetches::FailureOrigin;
+use super::known_good::FailedFetch;
 use super::{EventLoop, LoopExit};
 use crate::engine::RestartCause;
 use crate::source::Source;
 use crate::worker::env::Env;
+use crate::worker::request_result::RequestResult;
 use crate::worker::tasks::TaskResult;
 
 /// Longest time for fetches in flight to finish when the worker is asked to stop. Far below
@@ -20,29 +22,29 @@ impl<S: Source + 'static, E: Env> EventLoop<S, E> {
     /// Waits for fetches in flight, up to the timeout, and commits their results.
     pub(super) async fn shut_down(&mut self) {
         let timeout = if self.is_stuck() { Duration::ZERO } else { SHUTDOWN_TIMEOUT };
-        let deadline = self.env.time().after(timeout);
-        self.heartbeat.beat_within(timeout, "shutting down");
-        self.downloads.cancel_queued(self.env.now());
-        while self.downloads.in_flight() > 0 && self.env.now() < deadline.wall {
+        let deadline = self.deps.env.time().after(timeout);
+        self.deps.heartbeat.beat_within(timeout, "shutting down");
+        self.work.downloads.cancel_queued(self.deps.env.now());
+        while self.work.downloads.in_flight() > 0 && self.deps.env.now() < deadline.wall {
             tokio::select! {
                 biased;
-                Some(result) = self.tasks.next(), if !self.tasks.is_empty() => {
+                Some(result) = self.work.tasks.next(), if !self.work.tasks.is_empty() => {
                     self.on_late_result(result);
                 }
-                () = self.env.sleep_until(deadline) => break,
+                () = self.deps.env.sleep_until(deadline) => break,
             }
         }
-        self.tasks.clear();
+        self.work.tasks.clear();
         loop {
-            while let Some(result) = self.commits.next().await {
+            while let Some(result) = self.work.commits.next().await {
                 self.on_late_result(result);
             }
             self.shift_ledger_deadlines().await;
-            let Some(batch) = self.downloads.take_batch() else { break };
-            self.start_commit(batch, self.env.now());
+            let Some(batch) = self.work.downloads.take_batch() else { break };
+            self.work.start_commit(&self.deps.store, batch, self.deps.env.now());
         }
-        self.breakers.save(&*self.env).await;
-        self.metrics_publication.is_forced = true;
+        self.deps.breakers.save(&*self.deps.env).await;
+        self.publication.are_metrics_forced = true;
         let machine = self.machine.clone();
         if let Err(failure) = self.save_state(&machine).await {
             error!(
@@ -59,32 +61,27 @@ impl<S: Source + 'static, E: Env> EventLoop<S, E> {
     }
 
     /// Records a late task result, on which no decision depends any more.
-    pub(super) fn on_late_result(&mut self, result: TaskResult) {
-        self.record_attempt(&result);
-        self.trace_result(&result);
+    fn on_late_result(&mut self, result: TaskResult) {
+        if let Some(result) = RequestResult::new(&result, self.work.last_request_at) {
+            self.observers.on_late_request(result, &self.machine, self.deps.env.now());
+        }
         match result {
-            TaskResult::Fetched { task, permit, result: Ok(spooled) } => {
-                self.on_document_fetched(task, permit, spooled);
-            }
-            TaskResult::Fetched { task, permit, result: Err(failure) } => {
-                let failed_at = self.env.now();
-                if let Some(failed_fetch) =
-                    self.defer_for_known_good(FailedFetch { task, permit, failure, failed_at })
-                {
+            TaskResult::Fetched { task, permit, result } => {
+                if let Some(failed_fetch) = self.record_fetch(task, permit, result) {
                     self.on_late_failure(failed_fetch);
                 }
             }
             TaskResult::KnownGoodFetched(sent_at) => {
-                for failed_fetch in self.on_known_good_result(sent_at) {
+                for failed_fetch in self.take_known_good_failures(sent_at) {
                     self.on_late_failure(failed_fetch);
                 }
             }
             TaskResult::Committed { items, retry_at, stats, duration, result } => {
-                self.downloads.on_committed(&items, retry_at);
+                self.work.downloads.on_committed(&items, retry_at);
                 match result {
                     Ok(counts) => {
-                        self.record_batch(stats, duration);
-                        self.update_counts(counts);
+                        self.observers.on_batch_committed(stats, duration);
+                        self.progress.update_counts(counts, &self.observers);
                     }
                     Err(failure) => {
                         error!(cause = %failure.cause, error = %failure, "cannot commit a batch");

@@ -1,0 +1,71 @@
+//! Progress of the session: the counts of the ledger, and how fast they grow.
+
+use super::observers::Observers;
+use crate::engine::Timestamp;
+use crate::ledger::SessionCounts;
+use crate::worker::state_mapping::SessionProgress;
+use crate::worker::throughput::Throughput;
+
+/// Progress of the session, as far as the loop knows it.
+#[derive(Debug)]
+pub(super) struct Progress {
+    /// Counts of the ledger at its last use.
+    pub counts: SessionCounts,
+    /// No listing of the source was ever completed before this run.
+    is_new: bool,
+    pub waiting_items: u64,
+    pub expected_documents: Option<u64>,
+    throughput: Throughput,
+}
+
+impl Progress {
+    pub(super) fn new(counts: SessionCounts, is_new: bool) -> Self {
+        let (waiting_items, expected_documents) = (0, None);
+        Self {
+            counts,
+            is_new,
+            waiting_items,
+            expected_documents,
+            throughput: Throughput::default(),
+        }
+    }
+
+    /// Returns true if no item was ever listed: then the configuration is probably wrong.
+    pub(super) fn has_never_worked(&self) -> bool {
+        self.is_new && self.counts.listed == 0
+    }
+
+    /// Takes over the counts of the ledger.
+    pub(super) fn update_counts(&mut self, counts: SessionCounts, observers: &Observers) {
+        // Lower counts belong to another session, which has listed something.
+        let is_other_session = counts.listed < self.counts.listed;
+        let before = if is_other_session { SessionCounts::default() } else { self.counts };
+        self.counts = counts;
+        observers.on_counts(before, counts);
+    }
+
+    /// Records the settled items in the throughput.
+    pub(super) fn record_throughput(&mut self, now: Timestamp) {
+        self.throughput.record(self.counts.settled(), now);
+    }
+
+    /// Starts the measurement of the throughput again.
+    pub(super) fn reset_throughput(&mut self, now: Timestamp) {
+        self.throughput.reset(self.counts.settled(), now);
+    }
+
+    /// Returns the progress to save and to publish.
+    pub(super) fn snapshot(
+        &self,
+        last_success_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> SessionProgress {
+        SessionProgress {
+            counts: self.counts,
+            waiting_items: self.waiting_items,
+            expected_documents: self.expected_documents,
+            items_per_second: self.throughput.per_second(now),
+            last_success_at,
+        }
+    }
+}
