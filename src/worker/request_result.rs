@@ -9,8 +9,8 @@ use crate::worker::tasks::TaskResult;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RequestResult<'a> {
     pub kind: RequestKind<'a>,
-    /// Start of the request. Not known for a use of the ledger or the archive, which has that of
-    /// the last request to the source.
+    /// Start of the request; for a use of ledger or archive, that of the last request to the source
+    /// that was not for an item.
     pub started_at: Timestamp,
     pub failure: Option<&'a Failure>,
 }

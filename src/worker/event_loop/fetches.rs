@@ -72,7 +72,7 @@ impl<S: Source + 'static, E: Env> EventLoop<S, E> {
             self.work.downloads.record_known_good(sent_at, self.deps.env.now());
             self.observers.on_known_good_served();
         }
-        self.work.known_good_check.take_pending()
+        std::mem::take(&mut self.work.known_good_check.pending_failures)
     }
 
     /// Handles a failed item, and the failure of the session if it escalates.

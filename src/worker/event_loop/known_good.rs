@@ -14,10 +14,10 @@ use crate::worker::tasks::KNOWN_GOOD_CANDIDATES_MAX;
 /// Failures that wait for the result of a known-good request.
 #[derive(Debug, Default)]
 pub(super) struct KnownGoodCheck {
-    pending_failures: Vec<FailedFetch>,
+    pub pending_failures: Vec<FailedFetch>,
     /// Newest documents that were fetched in this run: the ledger has them only once their batch is
     /// committed.
-    served_documents: VecDeque<DocumentRef>,
+    pub served_documents: VecDeque<DocumentRef>,
 }
 
 /// Failed fetch of a document.
@@ -30,11 +30,6 @@ pub(super) struct FailedFetch {
 }
 
 impl KnownGoodCheck {
-    /// Returns true if no failure waits for a known-good request.
-    pub(super) fn is_idle(&self) -> bool {
-        self.pending_failures.is_empty()
-    }
-
     /// Records a document that was served.
     pub(super) fn record_served(&mut self, document_ref: &DocumentRef) {
         if self.served_documents.len() >= KNOWN_GOOD_CANDIDATES_MAX {
@@ -42,26 +37,6 @@ impl KnownGoodCheck {
         }
         let DocumentRef { document, blob, size, .. } = document_ref.clone();
         self.served_documents.push_back(DocumentRef::new(document, blob, size));
-    }
-
-    /// Returns the newest documents that were served, oldest first.
-    pub(super) fn served_documents(&self) -> Vec<DocumentRef> {
-        self.served_documents.iter().cloned().collect()
-    }
-
-    /// Defers a failure until the known-good request has ended.
-    pub(super) fn defer(&mut self, failed_fetch: FailedFetch) {
-        self.pending_failures.push(failed_fetch);
-    }
-
-    /// Takes the failures that waited for the known-good request.
-    pub(super) fn take_pending(&mut self) -> Vec<FailedFetch> {
-        std::mem::take(&mut self.pending_failures)
-    }
-
-    /// Drops the pending failures: their documents are fetched again.
-    pub(super) fn clear(&mut self) {
-        self.pending_failures.clear();
     }
 
     /// Shifts the times of the pending failures by a clock step: their retries are timed from them.

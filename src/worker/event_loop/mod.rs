@@ -216,7 +216,7 @@ impl<S: Source + 'static, E: Env> EventLoop<S, E> {
             }
             if let Err(failure) = self.save_state(&step.machine).await {
                 error!(cause = %failure.cause, error = %failure, "cannot save the state");
-                self.publication.mark_changed();
+                self.publication.has_unsaved_changes = true;
                 // The next run would resume from the state saved before, and reach this point at
                 // once.
                 step.effects.retain(|effect| !matches!(effect, Effect::Restart { .. }));
@@ -232,8 +232,8 @@ impl<S: Source + 'static, E: Env> EventLoop<S, E> {
                     self.observers.on_step(&unsaved, &step, now);
                 }
             }
-        } else if step.machine != self.machine {
-            self.publication.mark_changed();
+        } else {
+            self.publication.has_unsaved_changes |= step.machine != self.machine;
         }
         self.observers.on_transition(&self.machine, &step.machine, now);
         self.machine = step.machine;

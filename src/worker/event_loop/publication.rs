@@ -26,8 +26,9 @@ const METRICS_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Publication {
     pub source_progress: watch::Sender<SourceProgress>,
-    state_saved_at: Timestamp,
-    has_unsaved_changes: bool,
+    /// Time of the last save, or of the last attempt between transitions.
+    pub state_saved_at: Timestamp,
+    pub has_unsaved_changes: bool,
     /// Last failure with a response, until the response is stored.
     pub unsaved_error_response: Option<Failure>,
     metrics_published_at: Timestamp,
@@ -56,24 +57,9 @@ impl Publication {
         }
     }
 
-    /// Records that the state has changed since it was saved.
-    pub(super) fn mark_changed(&mut self) {
-        self.has_unsaved_changes = true;
-    }
-
     /// Returns the time at which changes are saved between transitions; `None` without changes.
     pub(super) fn due_at(&self) -> Option<Timestamp> {
         self.has_unsaved_changes.then(|| self.state_saved_at.after(PUBLISH_INTERVAL))
-    }
-
-    /// Records that the current changes are to be saved now.
-    pub(super) fn record_save_attempt(&mut self, now: Timestamp) {
-        self.state_saved_at = now;
-    }
-
-    /// Records that the state is saved.
-    pub(super) fn record_saved(&mut self, now: Timestamp) {
-        (self.has_unsaved_changes, self.state_saved_at) = (false, now);
     }
 
     /// Returns true if progress is to be logged now.

@@ -54,7 +54,8 @@ impl<S: Source + 'static, E: Env> EventLoop<S, E> {
             );
         }
         if result.is_ok() {
-            self.publication.record_saved(now);
+            self.publication.has_unsaved_changes = false;
+            self.publication.state_saved_at = now;
         }
         self.publish_source_progress(machine);
         result
@@ -67,7 +68,7 @@ impl<S: Source + 'static, E: Env> EventLoop<S, E> {
             return;
         }
         let machine = self.machine.clone();
-        self.publication.record_save_attempt(now);
+        self.publication.state_saved_at = now;
         if let Err(failure) = self.save_state(&machine).await {
             warn!(cause = %failure.cause, error = %failure, "cannot save progress");
         }

@@ -68,7 +68,8 @@ impl Work {
     pub(super) fn cancel_tasks(&mut self) {
         self.tasks.clear();
         self.downloads.drop_in_flight();
-        self.known_good_check.clear();
+        // Their documents are fetched again.
+        self.known_good_check.pending_failures.clear();
         (self.is_finishing, self.is_polling) = (false, false);
         if self.probe == ProbeState::InFlight {
             self.probe = ProbeState::Needed;
@@ -99,11 +100,12 @@ impl Work {
         if !is_check_needed {
             return Some(failed_fetch);
         }
-        if self.known_good_check.is_idle() {
-            let served = self.known_good_check.served_documents();
+        let check = &mut self.known_good_check;
+        if check.pending_failures.is_empty() {
+            let served = check.served_documents.iter().cloned().collect();
             self.tasks.push(tasks::fetch_known_good(&deps.source, &deps.store, served));
         }
-        self.known_good_check.defer(failed_fetch);
+        check.pending_failures.push(failed_fetch);
         None
     }
 }
