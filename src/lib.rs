@@ -35,11 +35,17 @@ pub mod disk;
 // Numbers and times as text for users.
 pub mod human;
 
+// HTTP clients and their errors, for sources, alerts and telemetry.
+pub mod http_client;
+
+// State files, which all processes share.
+pub mod state;
+
 // Rate limits of the providers: a permit for every request of a source.
 pub mod limiter;
 
 // One outside system each; independent of each other: config.toml and credentials (config), HTTP (source),
-// SQLite (ledger), stored files (archive), state files (state), systemd, metrics and traces (telemetry),
+// SQLite (ledger), stored files (archive), systemd, metrics and traces (telemetry),
 // alert channels (notify), the HTTP server (endpoint).
 pub mod archive;
 pub mod config;
@@ -47,7 +53,6 @@ pub mod endpoint;
 pub mod ledger;
 pub mod notify;
 pub mod source;
-pub mod state;
 pub mod systemd;
 pub mod telemetry;
 

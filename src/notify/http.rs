@@ -1,7 +1,6 @@
 //! Webhooks and pings over HTTP. Redirects are not followed, and response bodies are not read.
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
@@ -9,6 +8,7 @@ use url::Url;
 
 use crate::engine::alert::{Severity, WebhookFormat};
 use crate::engine::is_loopback_host;
+use crate::http_client::{client_builder_for, describe_error};
 use crate::notify::{AlertMessage, DeliveryError, WebhookChannel};
 
 /// Maximum size of an ntfy message, in bytes; a longer one becomes an attachment.
@@ -48,7 +48,8 @@ pub(super) async fn send_ping(url: &SecretString) -> Result<(), DeliveryError> {
 }
 
 async fn send_request(request: RequestBuilder) -> Result<(), DeliveryError> {
-    let response = request.send().await.map_err(|error| connection_error(&error))?;
+    let sent = request.send().await;
+    let response = sent.map_err(|error| DeliveryError::new(describe_error(&error)))?;
     let status = response.status();
     if status.is_success() {
         return Ok(());
@@ -63,35 +64,9 @@ async fn send_request(request: RequestBuilder) -> Result<(), DeliveryError> {
     Err(DeliveryError::new(format!("status {}: {explanation}", status.as_u16())))
 }
 
-/// Describes an error without the URL, which may be a secret.
-fn connection_error(error: &reqwest::Error) -> DeliveryError {
-    let problem = if error.is_timeout() {
-        "timeout"
-    } else if error.is_connect() {
-        "no connection"
-    } else {
-        "the connection was interrupted"
-    };
-    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    match causes.last() {
-        Some(cause) => DeliveryError::new(format!("{problem}: {cause}")),
-        None => DeliveryError::new(problem),
-    }
-}
-
 fn build_client(url: &Url) -> Result<Client, DeliveryError> {
-    // Fails if a provider is already installed, and then that one is used.
-    let _installed = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = Client::builder()
-        .user_agent(concat!("cynosure/", env!("CARGO_PKG_VERSION")))
-        .redirect(Policy::none())
-        .referer(false)
-        // At about one delivery per hour, an idle connection need not be kept.
-        .pool_max_idle_per_host(0);
-    if url.scheme() == "http" {
-        // Plain http is only allowed to this machine, past any proxy of the environment.
-        builder = builder.tls_certs_only([]).no_proxy();
-    }
+    // At about one delivery per hour, an idle connection need not be kept.
+    let builder = client_builder_for(&[url.origin()]).pool_max_idle_per_host(0);
     builder.build().map_err(|_error| DeliveryError::new("TLS is unavailable on this machine"))
 }
 

@@ -3,7 +3,6 @@
 //! What cannot be queued or delivered is dropped. Metrics are cumulative, so that the next export
 //! makes up for a lost one; spans are only a sample.
 
-use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, StatusCode, redirect};
+use reqwest::{Client, StatusCode};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -22,6 +21,7 @@ use tracing::{debug, warn};
 use url::Url;
 
 use crate::engine::is_loopback_host;
+use crate::http_client::{client_builder, describe_error};
 use crate::retry::{BackoffConfig, RetryPolicy, Retryable};
 use crate::telemetry::{Span, TelemetryResource, otlp};
 
@@ -143,8 +143,11 @@ impl Exporter {
     pub fn start(collector: Option<Collector>) -> Result<Self, String> {
         let (sender, receiver) = channel(QUEUE_MAX);
         let (done_sender, done) = mpsc::channel();
-        let clients = build_client(ProxyUse::None)
-            .and_then(|local| Ok((local, build_client(ProxyUse::Environment)?)));
+        let builder = || client_builder().timeout(POST_TIMEOUT);
+        let clients = builder()
+            .no_proxy()
+            .build()
+            .and_then(|local_client| Ok((local_client, builder().build()?)));
         let (local_client, remote_client) =
             clients.map_err(|error| format!("cannot create the HTTP clients: {error}"))?;
         let queued_bytes = Arc::new(AtomicUsize::new(0));
@@ -230,29 +233,8 @@ impl ExportQueue {
     }
 }
 
-/// Use of the proxies that the environment configures.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum ProxyUse {
-    Environment,
-    None,
-}
-
-fn build_client(proxies: ProxyUse) -> reqwest::Result<Client> {
-    // Fails if a provider is already installed, and then that one is used.
-    let _installed = rustls::crypto::ring::default_provider().install_default();
-    let builder = match proxies {
-        ProxyUse::Environment => Client::builder(),
-        ProxyUse::None => Client::builder().no_proxy(),
-    };
-    builder
-        .user_agent(concat!("cynosure/", env!("CARGO_PKG_VERSION")))
-        .redirect(redirect::Policy::none())
-        .timeout(POST_TIMEOUT)
-        .build()
-}
-
 struct ExportWorker {
-    /// Client for receivers on this machine.
+    /// Client for receivers on this machine, past any proxy of the environment.
     local_client: Client,
     remote_client: Client,
     collector: Option<Collector>,
@@ -351,7 +333,11 @@ async fn post_once(
 ) -> Result<(), ExportError> {
     let request = client.post(url.clone()).headers(headers.0.clone());
     let sent = request.header(CONTENT_TYPE, "application/json").body(json).send().await;
-    let response = sent.map_err(|error| connection_error(&error))?;
+    let response = sent.map_err(|error| ExportError {
+        reason: describe_error(&error),
+        is_retryable: true,
+        retry_after: None,
+    })?;
     let status = response.status();
     if status.is_success() {
         return Ok(());
@@ -371,14 +357,6 @@ async fn post_once(
         ),
         retry_after: retry_after.map(|delay| delay.min(RETRY_AFTER_MAX)),
     })
-}
-
-/// Describes an error without the URL. Only the innermost cause never contains it.
-fn connection_error(error: &reqwest::Error) -> ExportError {
-    let causes = std::iter::successors(Error::source(error), |&cause| cause.source());
-    let cause = causes.last().map_or_else(|| "no reason given".to_owned(), ToString::to_string);
-    let summary = if error.is_timeout() { "no response in time" } else { "no connection" };
-    ExportError { reason: format!("{summary}: {cause}"), is_retryable: true, retry_after: None }
 }
 
 impl Retryable for ExportError {

@@ -15,16 +15,17 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("retry", &["engine"]),
     ("disk", &["engine", "retry"]),
     ("human", &["engine"]),
+    ("http_client", &["engine"]),
     ("config", &["engine", "retry", "disk"]),
     ("env", &["engine"]),
     ("limiter", &["engine", "env", "disk", "state"]),
-    ("source", &["engine", "retry", "disk", "limiter"]),
+    ("source", &["engine", "retry", "disk", "http_client", "limiter"]),
     ("ledger", &["engine", "retry", "disk"]),
     ("archive", &["engine", "retry", "disk"]),
     ("state", &["engine", "disk"]),
     ("systemd", &["engine", "retry", "disk"]),
-    ("telemetry", &["engine", "retry"]),
-    ("notify", &["engine"]),
+    ("telemetry", &["engine", "retry", "http_client"]),
+    ("notify", &["engine", "http_client"]),
     ("endpoint", &["engine", "human"]),
     // Only the engine, which it simulates, and the parser of the configuration for its input files.
     // It must not depend on the layers whose work it predicts.
@@ -80,7 +81,11 @@ const RESTRICTED_NAMES: &[(&str, &[&str])] = &[
     ("rusqlite", &["ledger"]),
     // Sources, alerts and telemetry have separate clients. They share no limits, no rate limiter
     // and no proxies, and the monitor must not depend on the client of the sources.
-    ("reqwest", &["source", "notify", "telemetry"]),
+    ("reqwest", &["http_client", "source/http", "notify", "telemetry"]),
+    ("reqwest::Error", &["http_client", "source/http"]),
+    ("ClientBuilder", &["http_client"]),
+    ("Client::builder", &["http_client"]),
+    ("rustls::Error", &["http_client"]),
     ("lettre", &["notify"]),
     ("hyper::", &["demo", "endpoint", "source"]),
     ("maud", &["endpoint"]),

@@ -1,15 +1,10 @@
-//! Builds the underlying `reqwest` client and classifies its errors. No other module inspects them.
+//! Builds the clients of a source and classifies their errors.
 
-use std::error::Error;
-use std::io;
-use std::net::SocketAddr;
-
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::redirect::Policy;
 use secrecy::ExposeSecret as _;
 use url::Origin;
 
-use crate::engine::{Cause, Failure, is_loopback_host};
+use crate::engine::{Cause, Failure};
+use crate::http_client::{TransportErrorKind, client_builder_for, error_chain, root_cause};
 use crate::source::http::RequestLimits;
 use crate::source::http::proxies::Proxy;
 
@@ -32,33 +27,17 @@ pub(super) enum FaultCertainty {
     Possible,
 }
 
-/// Builds the client without its automatic features: redirects, Referer, decompression and cookies.
-///
-/// A configured proxy is always used, regardless of the environment and of the server's location.
+/// Builds a client. A configured proxy is always used, regardless of the environment and of the
+/// server's location.
 pub(super) fn build_client(
     limits: &RequestLimits,
     allowed_origins: &[Origin],
     proxy: Option<&Proxy>,
 ) -> Result<reqwest::Client, Failure> {
-    // Fails if a provider is already installed, which is fine.
-    let _installed = rustls::crypto::ring::default_provider().install_default();
-
-    let mut builder = reqwest::Client::builder()
-        .user_agent(concat!("cynosure/", env!("CARGO_PKG_VERSION")))
-        .redirect(Policy::none())
-        .referer(false)
-        .connect_timeout(limits.connect_timeout)
-        .dns_resolver(SystemResolver);
-    if allowed_origins.iter().all(is_plain_http) {
-        // Reading the system's certificates takes longer than a whole demo request.
-        builder = builder.tls_certs_only([]);
-    }
-    if allowed_origins.iter().all(is_loopback) || proxy.is_some() {
-        // Clears all proxies, also those from the environment.
-        builder = builder.no_proxy();
-    }
+    let mut builder = client_builder_for(allowed_origins).connect_timeout(limits.connect_timeout);
     if let Some(proxy) = proxy {
-        builder = builder.proxy(to_reqwest_proxy(proxy)?);
+        // Clears all proxies, also those from the environment.
+        builder = builder.no_proxy().proxy(to_reqwest_proxy(proxy)?);
     }
     builder.build().map_err(|error| {
         let message = format!("cannot set up TLS on this host: {}", root_cause(&error));
@@ -111,9 +90,6 @@ enum ProxyFailure {
 
 fn classify_proxy_error(error: &reqwest::Error) -> Option<(FaultCertainty, ProxyFailure)> {
     for link in error_chain(error) {
-        if link.is::<rustls::Error>() || is_unexpected_eof(link) {
-            return None;
-        }
         let text = link.to_string();
         if let Some(text) = text.strip_prefix(TUNNEL_ERROR_PREFIX) {
             return Some(match text.trim_start_matches([':', ' ']) {
@@ -140,133 +116,42 @@ fn classify_proxy_error(error: &reqwest::Error) -> Option<(FaultCertainty, Proxy
             };
         }
     }
-    // With a pool, every connection is one to a proxy. A timeout may also be caused by the server
-    // behind it.
-    match (error.is_connect(), error.is_timeout()) {
-        (true, true) => Some((FaultCertainty::Possible, ProxyFailure::NoRoute)),
-        (true, false) => Some((FaultCertainty::Certain, ProxyFailure::Unreachable)),
-        (false, _) => None,
+    // With a pool, every connection is one to a proxy. TLS is spoken with the server behind it, and
+    // a timeout may also be caused by that server.
+    let kind = TransportErrorKind::of(error);
+    let is_tls = matches!(kind, TransportErrorKind::TlsFailure | TransportErrorKind::TlsAborted);
+    if is_tls || !error.is_connect() {
+        return None;
     }
+    Some(if kind == TransportErrorKind::Timeout {
+        (FaultCertainty::Possible, ProxyFailure::NoRoute)
+    } else {
+        (FaultCertainty::Certain, ProxyFailure::Unreachable)
+    })
 }
 
 /// Returns the cause of a transport error, with a message without URL or secret.
 pub(super) fn to_failure(error: &reqwest::Error, host: &str) -> Failure {
-    if error.is_builder() {
-        // Credential and URL are validated before, so the error is in our own code.
-        let message = format!("the request to {host} cannot be built: {}", root_cause(error));
-        return Failure::new(Cause::Unknown, message);
-    }
-    let (cause, kind) = classify_error(error);
-    Failure::new(cause, format!("{kind} {host}: {}", root_cause(error)))
-}
-
-fn classify_error(error: &reqwest::Error) -> (Cause, &'static str) {
-    if error.is_timeout() {
-        return (Cause::Timeout, "timed out connecting to");
-    }
-    let classified = error_chain(error).find_map(|link| {
-        if link.is::<DnsError>() {
-            Some((Cause::LocalNetwork, "cannot resolve the name"))
-        } else if link.to_string().starts_with(TUNNEL_ERROR_PREFIX) {
-            Some((Cause::Proxy, "the proxy cannot reach"))
-        } else if link.is::<rustls::Error>() {
-            Some((Cause::Tls, "no secure connection to"))
-        } else {
-            link.downcast_ref::<io::Error>().and_then(classify_io_error)
+    let (cause, problem) = match TransportErrorKind::of(error) {
+        TransportErrorKind::InvalidRequest => {
+            // Credential and URL are validated before, so the error is in our own code.
+            let message = format!("the request to {host} cannot be built: {}", root_cause(error));
+            return Failure::new(Cause::Unknown, message);
         }
-    });
-    match classified {
-        Some(classified) => classified,
-        // Before a request is sent, an early end of the connection can only end the handshake.
-        None if error.is_connect() && error_chain(error).any(is_unexpected_eof) => {
-            (Cause::Tls, "the TLS handshake was aborted by")
+        TransportErrorKind::Timeout => (Cause::Timeout, "timed out connecting to"),
+        TransportErrorKind::DnsFailure => (Cause::LocalNetwork, "cannot resolve the name"),
+        TransportErrorKind::ProxyFailure => (Cause::Proxy, "the proxy cannot reach"),
+        TransportErrorKind::TlsFailure => (Cause::Tls, "no secure connection to"),
+        TransportErrorKind::TlsAborted => (Cause::Tls, "the TLS handshake was aborted by"),
+        TransportErrorKind::Refused => (Cause::Connection, "nothing listens at"),
+        TransportErrorKind::NoRoute => (Cause::LocalNetwork, "no route to"),
+        TransportErrorKind::ConnectFailure | TransportErrorKind::Interrupted => {
+            (Cause::Connection, "a broken connection to")
         }
-        None if error.is_body() || error.is_decode() => {
-            (Cause::Truncated, "truncated response from")
-        }
-        None => (Cause::Connection, "a broken connection to"),
-    }
+        TransportErrorKind::TruncatedBody => (Cause::Truncated, "truncated response from"),
+    };
+    Failure::new(cause, format!("{problem} {host}: {}", root_cause(error)))
 }
-
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "the enum is non-exhaustive, and few kinds matter here"
-)]
-fn classify_io_error(error: &io::Error) -> Option<(Cause, &'static str)> {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => Some((Cause::Connection, "nothing listens at")),
-        io::ErrorKind::ConnectionReset
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::BrokenPipe => Some((Cause::Connection, "a broken connection to")),
-        io::ErrorKind::NetworkUnreachable
-        | io::ErrorKind::NetworkDown
-        | io::ErrorKind::HostUnreachable
-        | io::ErrorKind::AddrNotAvailable => Some((Cause::LocalNetwork, "no route to")),
-        io::ErrorKind::TimedOut => Some((Cause::Timeout, "no response in time from")),
-        _ => None,
-    }
-}
-
-fn is_unexpected_eof(error: &(dyn Error + 'static)) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == io::ErrorKind::UnexpectedEof)
-}
-
-/// Returns the error and all its sources. `source` of an I/O error skips the error that it wraps.
-fn error_chain<'a>(
-    error: &'a (dyn Error + 'static),
-) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&link| {
-        let wrapped = link.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        match wrapped {
-            Some(inner) => Some(inner as &(dyn Error + 'static)),
-            None => link.source(),
-        }
-    })
-}
-
-/// Returns the innermost message: the outer ones only say that an inner operation failed.
-fn root_cause(error: &reqwest::Error) -> String {
-    error_chain(error)
-        .skip(1)
-        .last()
-        .map_or_else(|| "no reason given".to_owned(), ToString::to_string)
-}
-
-fn is_plain_http(origin: &Origin) -> bool {
-    matches!(origin, Origin::Tuple(scheme, ..) if scheme == "http")
-}
-
-fn is_loopback(origin: &Origin) -> bool {
-    matches!(origin, Origin::Tuple(_, host, _) if is_loopback_host(&host.to_string()))
-}
-
-/// DNS resolver of the system with our own error type, which distinguishes a failed lookup from a
-/// failed connection.
-#[derive(Debug)]
-struct SystemResolver;
-
-#[derive(Debug)]
-struct DnsError(io::Error);
-
-impl Resolve for SystemResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(DnsError)?;
-            let addresses: Vec<SocketAddr> = found.collect();
-            Ok(Box::new(addresses.into_iter()) as Addrs)
-        })
-    }
-}
-
-impl std::fmt::Display for DnsError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl Error for DnsError {}
 
 #[cfg(test)]
 mod tests {
@@ -274,6 +159,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::http_client::client_builder;
 
     /// Returns the failure of a request through a proxy that sends `response` and closes the
     /// connection.
@@ -285,8 +171,7 @@ mod tests {
             let _length = stream.read(&mut [0; 4096]).await.unwrap();
             stream.write_all(response).await.unwrap();
         });
-        let _installed = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
+        let client = client_builder()
             .tls_certs_only([])
             .proxy(reqwest::Proxy::all(proxy).unwrap())
             .build()

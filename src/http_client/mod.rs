@@ -1,0 +1,52 @@
+//! HTTP clients without automatic features, and the reading of their errors.
+//!
+//! Sources, alerts and telemetry build their own clients here. They share no connections, limits or
+//! proxies.
+
+mod error;
+mod resolver;
+
+use reqwest::ClientBuilder;
+use reqwest::redirect::Policy;
+use url::Origin;
+
+pub use self::error::{TransportErrorKind, describe_error, error_chain, root_cause};
+use self::resolver::SystemResolver;
+use crate::engine::is_loopback_host;
+
+/// Returns the builder of a client without redirects, Referer, decompression and cookies.
+///
+/// It uses the proxies of the environment, and the certificates of the system.
+#[must_use]
+pub fn client_builder() -> ClientBuilder {
+    // Fails if a provider is already installed, and then that one is used.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    ClientBuilder::new()
+        .user_agent(concat!("cynosure/", env!("CARGO_PKG_VERSION")))
+        .redirect(Policy::none())
+        .referer(false)
+        .dns_resolver(SystemResolver)
+}
+
+/// Returns the builder of a client that sends requests to these origins only: past any proxy of the
+/// environment if all are this machine, and without certificates if all are plain http.
+#[must_use]
+pub fn client_builder_for(origins: &[Origin]) -> ClientBuilder {
+    let mut builder = client_builder();
+    if origins.iter().all(is_plain_http) {
+        // Reading the system's certificates takes longer than a whole demo request.
+        builder = builder.tls_certs_only([]);
+    }
+    if origins.iter().all(is_loopback) {
+        builder = builder.no_proxy();
+    }
+    builder
+}
+
+fn is_plain_http(origin: &Origin) -> bool {
+    matches!(origin, Origin::Tuple(scheme, ..) if scheme == "http")
+}
+
+fn is_loopback(origin: &Origin) -> bool {
+    matches!(origin, Origin::Tuple(_, host, _) if is_loopback_host(&host.to_string()))
+}
