@@ -19,8 +19,8 @@ use crate::cli::table::table;
 use crate::disk::{
     Disk, FileLock, RealDisk, ensure_folder, parent_folder, quarantine_file, storage_failure,
 };
-use crate::engine::{Failure, LedgerId, Timestamp};
-use crate::human::{format_bytes, format_count, pluralize};
+use crate::engine::{Failure, LedgerId, Timestamp, format_bytes};
+use crate::human::{format_count, pluralize};
 use crate::ledger::{AdoptedDocument, AdoptionCounts, Ledger, LedgerOpenError, LedgerReader};
 use crate::worker::{RealEnv, new_ledger_id};
 

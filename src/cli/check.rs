@@ -21,8 +21,8 @@ use crate::cli::table::table;
 use crate::engine::degradation::ProviderHealth;
 use crate::engine::health::HealthCheck;
 use crate::engine::watch::HealthLevel;
-use crate::engine::{Timestamp, sanitize_line};
-use crate::human::{EMPTY_CELL, format_clock_time, format_duration, pluralize};
+use crate::engine::{Timestamp, format_duration, sanitize_line};
+use crate::human::{EMPTY_CELL, format_clock_time, pluralize};
 use crate::monitor::{
     Collectors, CycleResult, HealthEvaluator, HealthSnapshot, MonitorRecord, RestartOutcome,
     RestartPolicy, RestartRecord, UnitEvaluation,

@@ -10,7 +10,7 @@ use crate::cli::sources::{load_context, select_sources};
 use crate::cli::table::table_without_column;
 use crate::config::SourceName;
 use crate::engine::{SessionId, sanitize_line};
-use crate::human::{format_date_time, format_utc};
+use crate::human::{format_date_time, humanize};
 use crate::ledger::TransitionRow;
 
 const HEADER: [&str; 5] = ["TIME", "SOURCE", "FROM", "TO", "REASON"];
@@ -52,7 +52,7 @@ pub(super) fn history(common: &CommonArgs, args: &HistoryArgs) -> Result<Program
 fn history_json(source: &SourceName, transition: &TransitionRow) -> serde_json::Value {
     json!({
         "source": source.as_str(),
-        "at": format_utc(transition.at),
+        "at": transition.at,
         "from": transition.from,
         "to": transition.to,
         "reason": transition.reason,
@@ -71,7 +71,7 @@ fn history_rows(transitions: &[(&SourceName, TransitionRow)]) -> Vec<Vec<String>
         {
             reason = format!("{reason} ({session})");
         }
-        let label = |state: &str| sanitize_line(&state.replace('_', " "));
+        let label = |state: &str| sanitize_line(&humanize(state));
         rows.push(vec![
             format_date_time(transition.at),
             source.to_string(),

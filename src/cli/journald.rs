@@ -17,6 +17,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::engine::truncate_to_bytes;
 use crate::worker::RealEnv;
 
 /// Path of the journal's socket.
@@ -150,8 +151,7 @@ impl JournalFields {
         if name.is_empty() || self.0.iter().any(|(other, _)| *other == name) {
             return;
         }
-        let end = (0..=VALUE_BYTES_MAX).rev().find(|at| value.is_char_boundary(*at));
-        value.truncate(end.unwrap_or_default());
+        value.truncate(truncate_to_bytes(&value, VALUE_BYTES_MAX).len());
         self.0.push((name, value));
     }
 

@@ -22,7 +22,7 @@ use crate::cli::signals::HangupSignal;
 use crate::cli::telemetry::MetricsExport;
 use crate::config::EnvVars;
 use crate::engine::watch::{Finding, HealthLevel};
-use crate::engine::{ClockReading, Timestamp};
+use crate::engine::{ClockReading, Timestamp, number_with_noun};
 use crate::monitor::{CycleResult, RestartAction, UnitEvaluation};
 use crate::systemd::{Notifier, NotifyState, watchdog_interval};
 use crate::worker::{Env, RealEnv};
@@ -145,7 +145,6 @@ fn status_text(cycle: &CycleResult, sources: usize) -> String {
     let worst = UnitEvaluation::worst_level(&cycle.units);
     let findings =
         UnitEvaluation::all_findings(&cycle.units).filter(|finding| finding.level == worst);
-    let plural = if sources == 1 { "" } else { "s" };
     let summary = match worst {
         HealthLevel::Healthy => "all healthy".to_owned(),
         HealthLevel::Skipped
@@ -158,7 +157,7 @@ fn status_text(cycle: &CycleResult, sources: usize) -> String {
             format!("{}: {}", worst.name(), texts.join("; "))
         }
     };
-    format!("watching {sources} source{plural}: {summary}")
+    format!("watching {}: {summary}", number_with_noun(sources as u64, "source"))
 }
 
 /// Findings and restart actions that were logged already, so that each is logged once.

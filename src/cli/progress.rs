@@ -6,10 +6,8 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::watch;
 
-use crate::engine::{Status, Timestamp};
-use crate::human::{
-    estimate_remaining, format_count, format_deadline, format_duration, format_rate,
-};
+use crate::engine::{Status, Timestamp, format_duration};
+use crate::human::{estimate_remaining, format_count, format_deadline, format_rate, humanize};
 use crate::worker::{Env, RealEnv, SourceProgress};
 
 /// Redraw interval: short enough to look live, long enough to need almost no CPU time.
@@ -80,7 +78,7 @@ pub(super) enum ShowProgress {
 /// Returns the progress line of one source.
 #[must_use]
 pub(super) fn progress_line(name: &str, progress: &SourceProgress, now: Timestamp) -> String {
-    let status = progress.status.name().replace('_', " ");
+    let status = humanize(progress.status.name());
     let mut parts = match progress.status {
         Status::Downloading => download_parts(progress),
         Status::Collecting => vec![format!("{} listed", format_count(progress.listed_items))],

@@ -7,8 +7,8 @@ use crate::cli::error::CliError;
 use crate::cli::table::table;
 use crate::endpoint::view;
 use crate::engine::rate_limit::{AdvertisedLimit, RateLimitMode, RateLimitStatus, RateSource};
-use crate::engine::{Timestamp, sanitize_line};
-use crate::human::{EMPTY_CELL, format_deadline, format_duration, format_utc, pluralize};
+use crate::engine::{Timestamp, format_duration, sanitize_line};
+use crate::human::{EMPTY_CELL, format_deadline, format_utc, pluralize};
 use crate::state::LimiterScope;
 
 const HEADER: [&str; 5] = ["SCOPE", "RATE", "RATE SOURCE", "REQUESTS LEFT", "STATUS"];

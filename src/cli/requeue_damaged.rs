@@ -11,7 +11,7 @@ use crate::cli::sources::SourceRef;
 use crate::cli::verify_report::VerifyProblem;
 use crate::disk::RealDisk;
 use crate::engine::Timestamp;
-use crate::human::pluralize;
+use crate::human::{humanize, pluralize};
 use crate::ledger::{FileRowId, Ledger};
 
 /// Rows per query. The number is not critical.
@@ -37,7 +37,7 @@ pub(super) fn requeue_damaged(
             if check == FileCheck::Intact {
                 continue;
             }
-            let reason = format!("the file of a document is {}", check.name().replace('_', " "));
+            let reason = format!("the file of a document is {}", humanize(check.name()));
             print_result(VerifyProblem::Damaged { path, item: stored.item, check })?;
             match stored.row_id {
                 FileRowId::Current(document) => {

@@ -1,8 +1,8 @@
 //! Last sentence of a run: the number of listed items, and the outcome of each.
 
 use crate::cli::exit::ProgramExit;
-use crate::engine::{Cause, State, StateMachine, Status};
-use crate::human::{format_bytes, format_count, format_duration, format_rate, pluralize};
+use crate::engine::{Cause, State, StateMachine, Status, format_bytes, format_duration};
+use crate::human::{format_count, format_rate, humanize, pluralize};
 use crate::ledger::SessionCounts;
 use crate::worker::{self, LoopResult, SourceOutcome, StartError};
 
@@ -67,9 +67,7 @@ fn versions_and_copies(counts: &SessionCounts) -> String {
     match (counts.versions, counts.copies) {
         (0, 0) => String::new(),
         (versions, copies) => {
-            let copies =
-                format!("{} {}", format_count(copies), if copies == 1 { "copy" } else { "copies" });
-            format!("; {}, {copies}", pluralize(versions, "new version"))
+            format!("; {}, {}", pluralize(versions, "new version"), pluralize(copies, "copy"))
         }
     }
 }
@@ -106,7 +104,7 @@ fn completed_exit(counts: &SessionCounts) -> ProgramExit {
 
 fn progress_text(result: &LoopResult) -> String {
     let counts = &result.counts;
-    let state = result.machine.status().name().replace('_', " ");
+    let state = humanize(result.machine.status().name());
     format!(
         "{state} at {} of {}; the next run continues from here",
         format_count(counts.settled()),

@@ -18,10 +18,9 @@ use crate::cli::sources::all_sources;
 use crate::cli::table::table;
 use crate::config::{CredentialRef, Diagnostics};
 use crate::engine::watch::ProcessStatus;
-use crate::engine::{Cause, RestartCause, Status, Timestamp, sanitize_line};
+use crate::engine::{Cause, RestartCause, Status, Timestamp, format_duration, sanitize_line};
 use crate::human::{
-    EMPTY_CELL, estimate_remaining, format_clock_time, format_count, format_deadline,
-    format_duration, format_rate,
+    EMPTY_CELL, estimate_remaining, format_clock_time, format_count, format_deadline, format_rate,
 };
 use crate::state::{ExecutionState, SourceState};
 use crate::worker::{Env, RealEnv};

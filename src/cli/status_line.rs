@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::engine::{Status, Timestamp};
+use crate::engine::{Status, Timestamp, format_duration};
 use crate::human::{
-    estimate_remaining, format_clock_time, format_count, format_duration, format_rate, pluralize,
+    estimate_remaining, format_count, format_rate, format_wait_end, humanize, pluralize,
 };
 use crate::worker::SourceProgress;
 
@@ -20,7 +20,7 @@ pub(super) fn status_line(sources: &[SourceProgress], now: Timestamp) -> String 
         sources => {
             format!(
                 "{}: {}",
-                pluralize(count_u64(sources.len()), "source"),
+                pluralize(sources.len() as u64, "source"),
                 several_sources_text(sources, now)
             )
         }
@@ -28,7 +28,7 @@ pub(super) fn status_line(sources: &[SourceProgress], now: Timestamp) -> String 
 }
 
 fn source_text(progress: &SourceProgress, now: Timestamp) -> String {
-    let until = format_time(progress.until, now);
+    let until = format_wait_end(progress.until, now);
     let mut text = match progress.status {
         Status::Idle if progress.until <= now => "checking for changes".to_owned(),
         Status::Idle => format!("idle, next check at {until}"),
@@ -75,7 +75,7 @@ fn several_sources_text(sources: &[SourceProgress], now: Timestamp) -> String {
         let (settled, listed) = in_status.iter().fold((0, 0), |(settled, listed), progress| {
             (settled + progress.settled_items, listed + progress.listed_items)
         });
-        let state = status.name().replace('_', " ");
+        let state = humanize(status.name());
         let label = format!("{} {state}", in_status.len());
         parts.push(match status {
             Status::Idle | Status::Completed => label,
@@ -84,20 +84,11 @@ fn several_sources_text(sources: &[SourceProgress], now: Timestamp) -> String {
                 format!("{label} ({}/{})", format_count(settled), format_count(listed))
             }
             Status::Error | Status::RateLimited | Status::AuthFailed => {
-                format!("{label} until {}", format_time(deadline, now))
+                format!("{label} until {}", format_wait_end(deadline, now))
             }
         });
     }
     parts.join(", ")
-}
-
-/// Formats a time of day, with seconds only if it is less than a minute away.
-fn format_time(at: Timestamp, now: Timestamp) -> String {
-    let mut clock = format_clock_time(at, now);
-    if at.since(now) >= MINUTE && clock.matches(':').count() == 2 {
-        clock.truncate(clock.len() - ":00".len());
-    }
-    clock
 }
 
 /// Rounds a duration down to minutes or hours, because the text may be shown for a while.
@@ -110,10 +101,6 @@ fn round_for_status(duration: Duration) -> Duration {
         HOUR.as_secs()
     };
     Duration::from_secs(duration.as_secs() / unit * unit)
-}
-
-fn count_u64(length: usize) -> u64 {
-    u64::try_from(length).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -137,7 +124,7 @@ mod tests {
     /// Returns the status line without the local time, so that tests pass in every time zone.
     fn status_line_in_any_timezone(sources: &[SourceProgress]) -> String {
         let text = status_line(sources, NOW);
-        let time = format_time(Timestamp(NOW.0 + 300_000), NOW);
+        let time = format_wait_end(Timestamp(NOW.0 + 300_000), NOW);
         text.replace(&time, "TIME")
     }
 

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use tracing::error;
 
-use crate::human::{format_bytes, format_count};
+use crate::engine::format_bytes;
+use crate::human::format_count;
 use crate::simulate::{TRACE_BYTES_MAX, Trace};
 use crate::source::{ResponseRecord, ResponseRecorder};
 use crate::worker::{Env, RealEnv};

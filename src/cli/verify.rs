@@ -20,7 +20,8 @@ use crate::cli::print::{print_error, print_result};
 use crate::cli::sources::{SourceRef, load_context, select_sources};
 use crate::cli::verify_report::{ORPHANS_SHOWN_MAX, VerifyProblem, VerifySummary};
 use crate::disk::{Disk, PathKind, RealDisk, storage_failure};
-use crate::human::{format_bytes, pluralize};
+use crate::engine::format_bytes;
+use crate::human::pluralize;
 use crate::ledger::{CounterCheck, LedgerReader};
 
 /// Rows per query. The number is not critical.

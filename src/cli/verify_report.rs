@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::archive::verify::FileCheck;
 use crate::config::SourceName;
-use crate::engine::{ItemId, sanitize_line};
-use crate::human::{format_bytes, format_count, pluralize};
+use crate::engine::{ItemId, format_bytes, sanitize_line};
+use crate::human::{format_count, pluralize};
 use crate::ledger::{CounterCheck, StatusCounts};
 
 /// Maximum number of orphan files reported per source, because a wrong folder may contain any

@@ -15,8 +15,6 @@ pub mod degradation;
 mod error_rules;
 mod failure;
 mod failure_escalation;
-mod format_bytes;
-mod format_duration;
 pub mod health;
 mod heartbeat;
 mod ids;
@@ -33,7 +31,7 @@ mod recorded_response;
 mod restart_budget;
 pub mod retry_after;
 mod retry_budget;
-mod sanitize;
+mod text;
 mod throttle_strikes;
 pub mod time_series;
 mod timestamp;
@@ -50,8 +48,6 @@ pub use self::error_rules::{
 };
 pub use self::failure::{Cause, ErrorAction, ErrorCategory, Failure, RequestScope};
 pub use self::failure_escalation::{EscalationPolicy, FailureEscalator};
-pub use self::format_bytes::format_bytes;
-pub use self::format_duration::format_duration;
 pub use self::heartbeat::{
     DualTimestamp, HeartbeatDeadline, MissedHeartbeat, WatchdogAction, WatchdogState,
     find_missed_heartbeat,
@@ -76,6 +72,9 @@ pub use self::recorded_response::{
 };
 pub use self::restart_budget::{CrashLoop, RestartBudget, RestartPermit};
 pub use self::retry_budget::{RetryBudget, RetryBudgetPolicy, RetryBudgetState};
-pub use self::sanitize::{is_unsafe_for_terminal, sanitize_line, sanitize_lines};
+pub use self::text::{
+    format_bytes, format_duration, format_utc_date_time, is_unsafe_for_terminal, number_with_noun,
+    plural_form, sanitize_line, sanitize_lines, truncate_to_bytes,
+};
 pub use self::throttle_strikes::ThrottleStrikes;
 pub use self::timestamp::{RandomSample, Timestamp};

@@ -1,6 +1,6 @@
 //! Recorded part of an error response, for diagnosis days later.
 
-use crate::engine::Secrets;
+use crate::engine::{Secrets, truncate_to_bytes};
 
 /// Longest recorded part of a body, in bytes. The first kilobyte of a problem document or an error
 /// page is mostly enough to understand it; the second is reserve.
@@ -108,12 +108,6 @@ fn url_host(url: &str) -> &str {
     let Some((_, rest)) = url.split_once("//") else { return "" };
     let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
     authority.rsplit('@').next().unwrap_or_default()
-}
-
-/// Returns the longest prefix of whole characters with at most `max` bytes.
-fn truncate_to_bytes(text: &str, max: usize) -> &str {
-    let boundaries = (0..=max.min(text.len())).rev();
-    boundaries.into_iter().find_map(|end| text.get(..end)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde_json::json;
 use url::Url;
 
 use crate::engine::alert::{Severity, WebhookFormat};
-use crate::engine::is_loopback_host;
+use crate::engine::{is_loopback_host, truncate_to_bytes};
 use crate::http_client::{client_builder_for, describe_error};
 use crate::notify::{AlertMessage, DeliveryError, WebhookChannel};
 
@@ -126,15 +126,12 @@ fn to_ascii(text: &str) -> String {
     text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect()
 }
 
-fn truncate_text(mut text: String, bytes: usize) -> String {
+fn truncate_text(text: String, max: usize) -> String {
     const ELLIPSIS: &str = "\n…";
-    if text.len() > bytes {
-        let end =
-            (0..=bytes.saturating_sub(ELLIPSIS.len())).rev().find(|at| text.is_char_boundary(*at));
-        text.truncate(end.unwrap_or_default());
-        text.push_str(ELLIPSIS);
+    if text.len() <= max {
+        return text;
     }
-    text
+    truncate_to_bytes(&text, max.saturating_sub(ELLIPSIS.len())).to_owned() + ELLIPSIS
 }
 
 #[cfg(test)]
@@ -142,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_truncated_at_character_boundaries() {
+    fn a_truncated_text_ends_with_an_ellipsis() {
         assert_eq!(truncate_text("ééé".to_owned(), 6), "ééé");
         assert_eq!(truncate_text("ééééé".to_owned(), 9), "éé\n…");
         assert_eq!(truncate_text("é".repeat(5000), NTFY_BYTES_MAX).len(), NTFY_BYTES_MAX);

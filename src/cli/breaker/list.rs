@@ -9,10 +9,9 @@ use crate::cli::exit::ProgramExit;
 use crate::cli::print::{print_note, print_result};
 use crate::cli::table::table;
 use crate::engine::breaker::{Breaker, BreakerPolicy, BreakerState};
-use crate::engine::{Timestamp, sanitize_line};
+use crate::engine::{Timestamp, format_duration, sanitize_line};
 use crate::human::{
-    EMPTY_CELL, format_clock_time, format_count, format_date_time, format_deadline,
-    format_duration, format_utc,
+    EMPTY_CELL, format_clock_time, format_count, format_date_time, format_deadline, format_utc,
 };
 use crate::worker::{BreakerStates, breaker_policy};
 

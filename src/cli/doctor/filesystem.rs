@@ -9,7 +9,7 @@ use crate::cli::context::AppContext;
 use crate::cli::doctor::DoctorCheck;
 use crate::config::{CredentialErrorKind, CredentialRef};
 use crate::disk::{Disk, FsUsage, RealDisk, fs_usage, write_durable};
-use crate::human::format_bytes;
+use crate::engine::format_bytes;
 use crate::worker::{Env, RealEnv};
 
 /// Minimum free space. Less would fill up before an operator notices.

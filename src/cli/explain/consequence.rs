@@ -11,9 +11,8 @@ use crate::engine::rate_limit::{
 };
 use crate::engine::{
     Cause, Classification, ErrorAction, ErrorCategory, Failure, ItemDecision, ItemFailureCounts,
-    RETRY_AFTER_JITTER, RETRY_AFTER_MARGIN, RandomSample, RequestScope, Timestamp,
+    RETRY_AFTER_JITTER, RETRY_AFTER_MARGIN, RandomSample, RequestScope, Timestamp, format_duration,
 };
-use crate::human::format_duration;
 
 /// Random sample that gives the shortest delay.
 const LOWEST_SAMPLE: RandomSample = RandomSample(0);

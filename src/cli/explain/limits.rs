@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::format_timestamp;
 use super::input::ExplainInput;
 use crate::engine::rate_limit::{AdvertisedLimit, ReportedLimits, Reset, ResetMeaning};
-use crate::engine::{Timestamp, sanitize_line};
-use crate::human::{format_count, format_duration, format_utc};
+use crate::engine::{Timestamp, format_duration, sanitize_line};
+use crate::human::format_count;
 
 /// End of the year 9999, in Unix milliseconds. A later reset has no date.
 const LAST_TIMESTAMP_MS: i64 = 253_402_300_799_999;
@@ -130,7 +130,7 @@ pub(super) fn limit_json(limit: &AdvertisedLimit, at: Timestamp) -> Value {
             "figure": reset.value,
             "meaning": reset.meaning.to_string(),
             "is_certain": reset.is_certain,
-            "at": reset_time(&reset, at).map(format_utc),
+            "at": reset_time(&reset, at),
         })),
     })
 }

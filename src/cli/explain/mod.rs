@@ -19,9 +19,9 @@ use crate::cli::print::{print_result, terminal_safe_json};
 use crate::engine::rate_limit::ReportedLimits;
 use crate::engine::{
     Cause, Classification, ErrorRule, MatchedRule, RequestScope, ResponseView, Timestamp,
-    classify_response,
+    classify_response, format_utc_date_time,
 };
-use crate::human::format_utc;
+use crate::human::format_date_time;
 use crate::worker::{Env, RealEnv};
 
 use self::consequence::{Consequence, DelayRange, block_delay, consequence};
@@ -153,7 +153,7 @@ fn explain_json(
         "recorded": input.origin.as_ref().map(|origin| json!({
             "source": origin.source,
             "item": origin.item,
-            "at": format_utc(input.at),
+            "at": input.at,
             "cause": origin.cause.map(Cause::name),
         })),
         "provider": policies.provider,
@@ -170,8 +170,6 @@ fn explain_json(
 
 /// Formats a timestamp in UTC, followed by the local time if that differs.
 fn format_timestamp(at: Timestamp) -> String {
-    let utc = format_utc(at);
-    let utc = utc.get(..19).unwrap_or(&utc).replace('T', " ");
-    let local = crate::human::format_date_time(at);
+    let (utc, local) = (format_utc_date_time(at), format_date_time(at));
     if utc == local { format!("{utc} UTC") } else { format!("{utc} UTC, {local} local time") }
 }

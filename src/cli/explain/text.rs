@@ -5,8 +5,8 @@ use super::input::{ExplainInput, ExplainPolicies};
 use super::{Explanation, format_timestamp, limits};
 use crate::cli::key_values::KeyValueTable;
 use crate::engine::rate_limit::ReportedLimits;
-use crate::engine::{MatchedRule, RequestScope, Timestamp, sanitize_line};
-use crate::human::{format_duration, pluralize};
+use crate::engine::{MatchedRule, RequestScope, Timestamp, format_duration, sanitize_line};
+use crate::human::pluralize;
 
 pub(super) fn explain_text(
     input: &ExplainInput,

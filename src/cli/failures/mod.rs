@@ -13,7 +13,7 @@ use crate::cli::table::table_without_column;
 use crate::cli::time_arg;
 use crate::config::SourceName;
 use crate::engine::{Cause, Timestamp, sanitize_line};
-use crate::human::{EMPTY_CELL, format_count, format_deadline, format_utc};
+use crate::human::{EMPTY_CELL, format_count, format_deadline};
 use crate::ledger::{FailureFilter, FailureRow, ItemStatus, StoredResponse};
 use crate::worker::{Env, RealEnv};
 
@@ -81,7 +81,7 @@ pub(super) fn failures(common: &CommonArgs, args: &FailuresArgs) -> Result<Progr
 pub(super) fn response_json(stored: &StoredResponse) -> serde_json::Value {
     let response = &stored.response;
     json!({
-        "at": format_utc(stored.at),
+        "at": stored.at,
         "status": response.status,
         "headers": response.headers,
         "body": response.body,
@@ -95,10 +95,10 @@ fn failure_json(source: &SourceName, row: &FailureRow) -> serde_json::Value {
         "item": row.item.as_str(),
         "state": status_name(row.status),
         "attempts": row.attempts,
-        "next_at": row.next_attempt_at.map(format_utc),
+        "next_at": row.next_attempt_at,
         "cause": row.cause.map(Cause::name),
         "message": row.message,
-        "failed_at": row.failed_at.map(format_utc),
+        "failed_at": row.failed_at,
         "quarantined_in_a_row": row.quarantine_count,
         "reply": row.last_response.as_ref().map(response_json),
     })

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Chart, floor_to_usize, to_f64};
-use crate::human::format_duration;
+use crate::engine::format_duration;
 
 /// Rates above this multiple of the quota are clipped, or the quota line would lie near zero.
 const CLIP_ABOVE_QUOTA: f64 = 3.0;

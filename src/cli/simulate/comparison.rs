@@ -3,8 +3,9 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
-use crate::cli::simulate::report::{PolicyResult, SimulationReport, format_percent};
-use crate::human::{format_count, format_duration, pluralize};
+use crate::cli::simulate::report::{PolicyResult, SimulationReport, format_quota_share};
+use crate::engine::format_duration;
+use crate::human::{format_count, pluralize};
 use crate::simulate::{SimulationResult, StopCondition};
 
 /// Relative difference in speed up to which two policies count as equally fast.
@@ -65,7 +66,7 @@ fn compare_times(first: &PolicyResult, second: &PolicyResult, speed: Ordering) -
 
 fn compare_shares(first: &PolicyResult, second: &PolicyResult) -> String {
     let [share, other_share] =
-        [first, second].map(|policy| format_percent(policy.result.utilization));
+        [first, second].map(|policy| format_quota_share(policy.result.utilization));
     format!("{} gets {share} of the quota, {} {other_share}", first.name, second.name)
 }
 

@@ -7,8 +7,8 @@ use std::path::Path;
 use crate::cli::error::CliError;
 use crate::cli::exit::ProgramExit;
 use crate::config::closest_match;
+use crate::engine::format_bytes;
 use crate::engine::rate_limit::HeaderNames;
-use crate::human::format_bytes;
 use crate::simulate::{
     InferredScenario, Scenario, TRACE_BYTES_MAX, Trace, builtin_scenarios, find_builtin,
 };

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::cli::plot::{Chart, PlotSeries};
 use crate::cli::table::table;
-use crate::human::{EMPTY_CELL, format_count, format_duration, pluralize};
+use crate::engine::format_duration;
+use crate::human::{EMPTY_CELL, format_count, pluralize};
 use crate::simulate::{Scenario, SimulationResult, StopCondition};
 
 pub(super) struct SimulationReport {
@@ -72,7 +73,7 @@ impl SimulationReport {
             name.clone(),
             self.duration_text(result),
             format_count(self.accepted_requests(result)),
-            format_percent(result.utilization),
+            format_quota_share(result.utilization),
             format_count(result.throttled),
             in_outages,
         ]
@@ -102,7 +103,7 @@ impl SimulationReport {
                 "{} in {}, {} of the quota, {}",
                 pluralize(self.accepted_requests(result), "request"),
                 format_duration(result.duration),
-                format_percent(result.utilization),
+                format_quota_share(result.utilization),
                 pluralize(result.throttled, "429")
             ),
             samples: result.samples.clone(),
@@ -144,7 +145,7 @@ impl SimulationReport {
 
 /// Formats a share of the quota in per cent, at most 100. The share can exceed 1, because a
 /// simulation that begins or ends within a window can use that window's whole quota.
-pub(super) fn format_percent(share: f64) -> String {
+pub(super) fn format_quota_share(share: f64) -> String {
     let percent = (share.min(1.0) * 1000.0).floor() / 10.0;
     format!("{percent} %")
 }

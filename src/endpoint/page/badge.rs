@@ -2,12 +2,12 @@
 
 use maud::{Markup, html};
 
-use crate::engine::Timestamp;
 use crate::engine::alert::Severity;
 use crate::engine::breaker::BreakerState;
 use crate::engine::degradation::DegradationLevel;
 use crate::engine::watch::HealthLevel;
-use crate::human::{EMPTY_CELL, format_clock_time, format_date_time, format_duration, format_utc};
+use crate::engine::{Timestamp, format_duration};
+use crate::human::{EMPTY_CELL, format_clock_time, format_date_time};
 
 /// Badge of a health level.
 pub(super) fn level_badge(level: HealthLevel) -> Markup {
@@ -79,7 +79,7 @@ pub(super) fn breaker_badge(state: Option<BreakerState>) -> Markup {
 
 /// Local time of the machine. Attribute and tooltip hold the exact time.
 pub(super) fn time_element(at: Timestamp, now: Timestamp) -> Markup {
-    html! { time datetime=(format_utc(at)) title=(format_date_time(at)) { (format_clock_time(at, now)) } }
+    html! { time datetime=(at) title=(format_date_time(at)) { (format_clock_time(at, now)) } }
 }
 
 pub(super) fn optional_time(at: Option<Timestamp>, now: Timestamp) -> Markup {
@@ -94,9 +94,4 @@ pub(super) fn format_ago(at: Timestamp, now: Timestamp) -> String {
     let seconds = now.since(at).as_secs();
     let seconds = if seconds < 60 { seconds } else { seconds / 60 * 60 };
     format!("{} ago", format_duration(std::time::Duration::from_secs(seconds)))
-}
-
-/// Returns `rate limited` for `rate_limited`.
-pub(super) fn humanize(name: &str) -> String {
-    name.replace('_', " ")
 }

@@ -4,8 +4,9 @@ use maud::{Markup, html};
 
 use super::{badge, chart};
 use crate::endpoint::view::{Snapshot, SourceView};
+use crate::engine::format_duration;
 use crate::engine::watch::HealthLevel;
-use crate::human::{format_count, format_duration, format_rate};
+use crate::human::{format_count, format_rate, humanize};
 
 /// Largest number of cards with charts. More cards have no room for them.
 pub(super) const CARDS_WITH_CHART_MAX: usize = 24;
@@ -40,7 +41,7 @@ pub(super) fn card(source: &SourceView, snapshot: &Snapshot, with_chart: bool) -
 
 /// Badge of the state, in the colour of the source's health level.
 pub(super) fn state_badge(source: &SourceView) -> Markup {
-    let label = badge::humanize(&source.state);
+    let label = humanize(&source.state);
     let is_expected =
         source.is_running || matches!(source.state.as_str(), "completed" | "never_run");
     let label = if is_expected { label } else { format!("{label}, not running") };

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use maud::{Markup, html};
 
-use crate::engine::Timestamp;
 use crate::engine::time_series::TimeSeries;
-use crate::human::format_duration;
+use crate::engine::{Timestamp, format_duration};
 
 /// Size of the chart in SVG units. The browser stretches it to the available space.
 const WIDTH: f32 = 300.0;

@@ -6,9 +6,9 @@ use maud::{Markup, html};
 
 use super::badge;
 use crate::endpoint::view::{ProviderView, Snapshot};
-use crate::engine::Timestamp;
 use crate::engine::degradation::{DegradationHistory, DegradationLevel, SLOT_DURATION};
-use crate::human::{format_clock_time, format_duration};
+use crate::engine::{Timestamp, format_duration};
+use crate::human::format_clock_time;
 
 /// Columns of the heat map.
 const HEAT_MAP_HOURS: u32 = 24;

@@ -7,7 +7,7 @@ use super::{DETAIL_ROWS_MAX, SourceDetail, badge, cards, chart};
 use crate::endpoint::route::LIMIT_MAX;
 use crate::endpoint::view::{FailedItem, LookupError, Snapshot, SourceView, StateTransition};
 use crate::engine::Timestamp;
-use crate::human::{EMPTY_CELL, format_count};
+use crate::human::{EMPTY_CELL, format_count, humanize};
 
 pub(super) fn source_detail(
     detail: &SourceDetail,
@@ -76,8 +76,8 @@ fn history_table(transitions: &[StateTransition], now: Timestamp) -> Markup {
     let row = |transition: &StateTransition| {
         vec![
             badge::time_element(transition.at, now),
-            html! { (badge::humanize(&transition.from)) },
-            html! { (badge::humanize(&transition.to)) },
+            html! { (humanize(&transition.from)) },
+            html! { (humanize(&transition.to)) },
             html! { (transition.reason) },
         ]
     };
@@ -86,9 +86,8 @@ fn history_table(transitions: &[StateTransition], now: Timestamp) -> Markup {
 }
 
 fn failures_table(items: &[FailedItem], now: Timestamp) -> Markup {
-    let cause = |item: &FailedItem| {
-        item.cause.as_deref().map_or_else(|| EMPTY_CELL.to_owned(), badge::humanize)
-    };
+    let cause =
+        |item: &FailedItem| item.cause.as_deref().map_or_else(|| EMPTY_CELL.to_owned(), humanize);
     let row = |item: &FailedItem| {
         vec![
             html! { (item.item) },

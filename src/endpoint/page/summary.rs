@@ -21,7 +21,7 @@ pub(super) fn summary(snapshot: &Snapshot) -> Markup {
             // Screen readers announce changes of it. The line below changes too often for that.
             p .status role="status" { (badge::level_badge(snapshot.level)) " " span { (snapshot.summary) } }
             p .dim {
-                (pluralize(count_u64(snapshot.sources.len()), "source")) ", " (running) " running · "
+                (pluralize(snapshot.sources.len() as u64, "source")) ", " (running) " running · "
                 @match snapshot.checked_at {
                     Some(at) => { "checked " (badge::format_ago(at, snapshot.at)) },
                     None => { "not checked yet" },
@@ -29,8 +29,4 @@ pub(super) fn summary(snapshot: &Snapshot) -> Markup {
             }
         }
     }
-}
-
-fn count_u64(length: usize) -> u64 {
-    u64::try_from(length).unwrap_or(u64::MAX)
 }

@@ -42,7 +42,7 @@ pub use self::window::{CallSubject, FailureRate};
 use self::transition::{CLOSED_MANUALLY, OPENED_MANUALLY, RESET_MANUALLY, push_transition};
 use self::window::{CallWindow, FailureStreak};
 use crate::engine::backoff::doubled_delay;
-use crate::engine::{Cause, Failure, Timestamp};
+use crate::engine::{Cause, Failure, Timestamp, number_with_noun};
 
 /// Backward clock step that only prolongs the open period; a larger one ends it.
 const CLOCK_STEP_TOLERANCE: Duration = Duration::from_secs(60);
@@ -235,7 +235,7 @@ impl Breaker {
                 *successes += 1;
                 let count = *successes;
                 (count >= policy.success_threshold).then(|| {
-                    let reason = format!("{} in a row", pluralize(count, "success", "successes"));
+                    let reason = format!("{} in a row", number_with_noun(count.into(), "success"));
                     self.transition_to(StateData::closed(), reason, now)
                 })
             }
@@ -274,7 +274,10 @@ impl Breaker {
                 window.push(policy.window, Some(subject.clone()), now);
                 let (count, rate) = (failure_streak.len(), window.failure_rate());
                 if count >= policy.failure_threshold {
-                    Some(format!("{} in a row: {failure}", pluralize(count, "failure", "failures")))
+                    Some(format!(
+                        "{} in a row: {failure}",
+                        number_with_noun(count.into(), "failure")
+                    ))
                 } else if policy.is_rate_exceeded(rate) {
                     Some(format!("{} of {} calls failed: {failure}", rate.failed, rate.calls))
                 } else {
@@ -489,8 +492,4 @@ impl StateData {
             Self::HalfOpen { .. } => BreakerState::HalfOpen,
         }
     }
-}
-
-fn pluralize(number: u32, one: &str, several: &str) -> String {
-    if number == 1 { format!("1 {one}") } else { format!("{number} {several}") }
 }

@@ -15,10 +15,10 @@ use crate::engine::health::check::UNKNOWN_FINDING;
 use crate::engine::health::sources::SESSION_TOO_LONG;
 use crate::engine::health::workers::CRASH_LOOP;
 use crate::engine::health::{
-    CheckKind, HealthCheck, HealthCheckReport, HealthInputs, SourceObservation, pluralize,
+    CheckKind, HealthCheck, HealthCheckReport, HealthInputs, SourceObservation,
 };
 use crate::engine::watch::{Finding, FindingKind, HealthLevel};
-use crate::engine::{Status, sanitize_line};
+use crate::engine::{Status, number_with_noun, sanitize_line};
 
 /// Components of alert keys that belong to no check.
 const PROVIDER: &str = "provider";
@@ -201,14 +201,13 @@ impl<'a> ConditionBuilder<'a> {
                 failing.push((source.name.as_str(), error.as_str()));
             }
             if state.quarantined > 0 {
-                let items = usize::try_from(state.quarantined).unwrap_or(usize::MAX);
                 self.observation.conditions.push(AlertCondition {
                     key: AlertKey::new(QUARANTINE, "items"),
                     subject: source.name.clone(),
                     severity: Severity::Warning,
                     message: format!(
                         "{} of its last session could not be fetched: quarantined",
-                        pluralize(items, "item")
+                        number_with_noun(state.quarantined, "item")
                     ),
                     advice: Some(format!("see why: `cynosure failures {}`", source.name)),
                 });
@@ -234,7 +233,7 @@ impl<'a> ConditionBuilder<'a> {
             severity: Severity::Critical,
             message: format!(
                 "{} cannot store documents; {first}: {}",
-                pluralize(failing.len(), "source"),
+                number_with_noun(failing.len() as u64, "source"),
                 sanitize_line(error)
             ),
             advice: Some("see whether the disk is full, read-only or failing: `dmesg`".to_owned()),

@@ -2,10 +2,11 @@
 
 use crate::engine::health::{
     CheckKind, CollectResult, DiskUsage, HealthCheck, HealthInputs, JournalErrors, ProxyPoolStatus,
-    Thresholds, or_healthy, percent, pluralize,
+    Thresholds, or_healthy,
 };
+use crate::engine::text::format_percent;
 use crate::engine::watch::HealthLevel;
-use crate::engine::{format_bytes, format_duration, sanitize_line};
+use crate::engine::{format_bytes, format_duration, number_with_noun, sanitize_line};
 
 /// Checks the proxy pool; no check without a pool, or if no running worker uses it.
 pub(super) fn check_proxies(
@@ -96,18 +97,20 @@ fn check_usage(subject: &str, used: Option<f64>, limit: f64, finding: &str) -> H
     } else {
         HealthCheck::new(CheckKind::System, "enough", HealthLevel::Healthy, "there is enough")
     };
-    let value = format!("{} used", percent(used));
-    check.with_subject(subject).with_measurement(value, format!("more than {}", percent(limit)))
+    let value = format!("{} used", format_percent(used));
+    check
+        .with_subject(subject)
+        .with_measurement(value, format!("more than {}", format_percent(limit)))
 }
 
 fn check_disk(disk: &DiskUsage, thresholds: &Thresholds) -> Vec<HealthCheck> {
     let advice = "make room, or move `archive.dir` to a larger disk";
     let value =
-        format!("{} used, {} free", percent(disk.used_ratio), format_bytes(disk.free_bytes));
+        format!("{} used, {} free", format_percent(disk.used_ratio), format_bytes(disk.free_bytes));
     let (critical, warning) = (thresholds.disk_critical, thresholds.disk_warning);
     let critical_threshold = format!(
         "more than {}, or less than {} free",
-        percent(critical),
+        format_percent(critical),
         format_bytes(thresholds.disk_free_bytes)
     );
     let new = |finding, level, message: &str| {
@@ -119,17 +122,17 @@ fn check_disk(disk: &DiskUsage, thresholds: &Thresholds) -> Vec<HealthCheck> {
             .with_advice(advice)
     } else if disk.used_ratio > warning {
         new("disk_full", HealthLevel::Warning, "its disk is filling up")
-            .with_measurement(value, format!("more than {}", percent(warning)))
+            .with_measurement(value, format!("more than {}", format_percent(warning)))
             .with_advice(advice)
     } else {
         new("enough", HealthLevel::Healthy, "its disk has room")
-            .with_measurement(value, format!("more than {}", percent(warning)))
+            .with_measurement(value, format!("more than {}", format_percent(warning)))
     };
     let inodes = disk.inode_ratio.filter(|used| *used > thresholds.inodes).map(|used| {
         new("inodes_low", HealthLevel::Critical, "its disk can hold few more files")
             .with_measurement(
-                format!("{} of its inodes used", percent(used)),
-                format!("more than {}", percent(thresholds.inodes)),
+                format!("{} of its inodes used", format_percent(used)),
+                format!("more than {}", format_percent(thresholds.inodes)),
             )
             .with_advice("remove small files, or make a filesystem with more inodes")
     });
@@ -170,7 +173,7 @@ pub(super) fn check_journal(inputs: &HealthInputs, thresholds: &Thresholds) -> V
 }
 
 fn errors_in_window(count: u32, thresholds: &Thresholds) -> String {
-    let errors = pluralize(usize::try_from(count).unwrap_or(usize::MAX), "error");
+    let errors = number_with_noun(count.into(), "error");
     format!("{errors} in {}", format_duration(thresholds.journal_window))
 }
 

@@ -55,15 +55,3 @@ fn or_healthy(
 ) -> Vec<HealthCheck> {
     if failing.is_empty() { vec![healthy()] } else { failing }
 }
-
-/// Formats a share as `95 %`.
-fn percent(share: f64) -> String {
-    let percent = (share * 1000.0).round() / 10.0;
-    if percent.fract() == 0.0 { format!("{percent:.0} %") } else { format!("{percent:.1} %") }
-}
-
-/// Formats a count as `1 source` or `3 sources`.
-fn pluralize(number: usize, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {noun}{plural}")
-}

@@ -5,10 +5,11 @@ use std::time::Duration;
 use crate::engine::degradation::{SourceHealth, SourceInput};
 use crate::engine::health::{
     CheckKind, CounterObservation, HealthCheck, HealthCheckReport, HealthInputs, HealthLimits,
-    SourceObservation, StateObservation, Thresholds, or_healthy, percent, pluralize,
+    SourceObservation, StateObservation, Thresholds, or_healthy,
 };
+use crate::engine::text::format_percent;
 use crate::engine::watch::HealthLevel;
-use crate::engine::{Status, Timestamp, format_duration};
+use crate::engine::{Status, Timestamp, format_duration, number_with_noun};
 
 /// Finding about a session that takes too long.
 pub(super) const SESSION_TOO_LONG: &str = "too_long";
@@ -77,7 +78,7 @@ fn check_heartbeats(
             .map(|state| heartbeat_age(state, limits.clock_stable_for, now))
             .max()
             .unwrap_or_default();
-        let message = format!("{} written in time", pluralize(states.len(), "state"));
+        let message = format!("{} written in time", number_with_noun(states.len() as u64, "state"));
         HealthCheck::new(CheckKind::Heartbeat, "in_time", HealthLevel::Healthy, message)
             .with_measurement(format_duration(longest), threshold.clone())
     })
@@ -101,7 +102,7 @@ fn heartbeat_age(state: &StateObservation, clock_stable_for: Duration, now: Time
 
 /// Checks the success rate of the last attempts.
 fn check_attempts(sources: &[SourceObservation], thresholds: &Thresholds) -> Vec<HealthCheck> {
-    let threshold = format!("less than {}", percent(thresholds.success_rate));
+    let threshold = format!("less than {}", format_percent(thresholds.success_rate));
     let check = |source: &SourceObservation| {
         let counters = match &source.counters {
             Ok(counters) => (*counters)?,
@@ -117,7 +118,7 @@ fn check_attempts(sources: &[SourceObservation], thresholds: &Thresholds) -> Vec
         let check =
             HealthCheck::new(CheckKind::Sources, "low_success_rate", HealthLevel::Warning, message)
                 .with_subject(&source.name)
-                .with_measurement(percent(rate), threshold.clone())
+                .with_measurement(format_percent(rate), threshold.clone())
                 .with_advice(format!("see what fails: `cynosure failures {}`", source.name));
         Some(check)
     };
@@ -131,7 +132,7 @@ fn check_attempts(sources: &[SourceObservation], thresholds: &Thresholds) -> Vec
             Some(lowest) => {
                 let message = "the last attempts of each source mostly succeeded";
                 HealthCheck::new(CheckKind::Sources, "successful", HealthLevel::Healthy, message)
-                    .with_measurement(percent(lowest), threshold.clone())
+                    .with_measurement(format_percent(lowest), threshold.clone())
             }
         }
     })
@@ -150,8 +151,7 @@ fn check_clients(sources: &[SourceObservation], thresholds: &Thresholds) -> Vec<
                 );
             }
         };
-        let reconnects =
-            pluralize(usize::try_from(counters.reconnects).unwrap_or(usize::MAX), "time");
+        let reconnects = number_with_noun(counters.reconnects, "time");
         let message = format!(
             "its requests get no response, and its HTTP client was recreated ({reconnects} so far)"
         );

@@ -4,14 +4,13 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use chrono::DateTime;
 use tokio::sync::watch;
 
 use super::{ARCHIVE, Breakers, LEDGER};
 use crate::engine::breaker::{
     Admission, BreakerPermit, BreakerState, CallSubject, HealthSignal, ManualCommand,
 };
-use crate::engine::{Cause, Failure, RequestScope, Timestamp};
+use crate::engine::{Cause, Failure, RequestScope, Timestamp, format_utc_date_time};
 use crate::worker::env::Env;
 
 /// Maximum wait of a source whose breaker was opened manually. Closing the breaker wakes it
@@ -257,8 +256,7 @@ impl fmt::Display for OpenBreaker {
         let Some(until) = self.until else {
             return write!(f, "it is closed with `cynosure breaker close {name}`");
         };
-        let time = DateTime::from_timestamp(until.unix_seconds(), 0).unwrap_or_default();
-        write!(f, "{}", time.format("%Y-%m-%d %H:%M:%S UTC"))
+        write!(f, "{} UTC", format_utc_date_time(until))
     }
 }
 
