@@ -20,9 +20,10 @@ use crate::disk::{
     Disk, FileLock, RealDisk, ensure_folder, parent_folder, quarantine_file, storage_failure,
 };
 use crate::engine::{Failure, LedgerId, Timestamp, format_bytes};
+use crate::env::RealEnv;
 use crate::human::{format_count, pluralize};
 use crate::ledger::{AdoptedDocument, AdoptionCounts, Ledger, LedgerOpenError, LedgerReader};
-use crate::worker::{RealEnv, new_ledger_id};
+use crate::worker::new_ledger_id;
 
 /// Suffix of the new ledger's file name until it is complete.
 const UNFINISHED_SUFFIX: &str = ".adopted";

@@ -13,10 +13,10 @@ use crate::cli::sources::load_context;
 use crate::cli::table::table;
 use crate::engine::alert::Alert;
 use crate::engine::{Timestamp, format_duration, sanitize_line};
+use crate::env::{Env, RealEnv};
 use crate::human::{EMPTY_CELL, format_clock_time};
 use crate::monitor::HealthFiles;
 use crate::notify::journal;
-use crate::worker::{Env, RealEnv};
 
 pub(super) fn alert(common: &CommonArgs, command: &AlertCommand) -> Result<ProgramExit, CliError> {
     match command {

@@ -22,12 +22,12 @@ use crate::engine::degradation::ProviderHealth;
 use crate::engine::health::HealthCheck;
 use crate::engine::watch::HealthLevel;
 use crate::engine::{Timestamp, format_duration, sanitize_line};
+use crate::env::{Env, RealEnv};
 use crate::human::{EMPTY_CELL, format_clock_time, pluralize};
 use crate::monitor::{
     Collectors, CycleResult, HealthEvaluator, HealthSnapshot, MonitorRecord, RestartOutcome,
     RestartPolicy, RestartRecord, UnitEvaluation,
 };
-use crate::worker::{Env, RealEnv};
 
 /// Maximum number of restarts shown; enough to recognise a crash loop.
 const RESTARTS_SHOWN_MAX: usize = 5;

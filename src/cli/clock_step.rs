@@ -7,7 +7,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::engine::{ClockStep, Timestamp};
-use crate::worker::{Env, RealEnv};
+use crate::env::{Env, RealEnv};
 
 /// Monitor of clock steps. Clones share one state.
 #[derive(Clone, Debug)]

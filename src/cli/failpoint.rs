@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::config::EnvVars;
-use crate::worker::{Env, RealEnv, StopSignal};
+use crate::env::{Env, RealEnv};
+use crate::worker::StopSignal;
 
 /// Environment variable that selects a fault: `block_runtime`, `fill_pool`, `break_SOURCE`,
 /// `slow_start` or `slow_stop`.

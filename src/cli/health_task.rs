@@ -14,10 +14,10 @@ use crate::cli::monitoring::{alert_delivery, build_health_evaluator};
 use crate::engine::alert::{AlertCondition, AlertKey, Severity};
 use crate::engine::watch::{Finding, HealthLevel};
 use crate::engine::{Failure, Timestamp};
+use crate::env::{Env, RealEnv};
 use crate::monitor::{
     AlertDelivery, AlertDispatcher, Collectors, CycleResult, DeliveryAttempt, UnitEvaluation,
 };
-use crate::worker::{Env, RealEnv};
 
 /// Shortest interval between two alarms that the state folder cannot be written.
 const ALARM_REPEAT_INTERVAL: Duration = Duration::from_secs(3_600);

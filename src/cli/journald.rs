@@ -18,7 +18,7 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::engine::truncate_to_bytes;
-use crate::worker::RealEnv;
+use crate::env::RealEnv;
 
 /// Path of the journal's socket.
 const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";

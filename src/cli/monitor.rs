@@ -23,9 +23,9 @@ use crate::cli::telemetry::MetricsExport;
 use crate::config::EnvVars;
 use crate::engine::watch::{Finding, HealthLevel};
 use crate::engine::{ClockReading, Timestamp, number_with_noun};
+use crate::env::{Env, RealEnv};
 use crate::monitor::{CycleResult, RestartAction, UnitEvaluation};
 use crate::systemd::{Notifier, NotifyState, watchdog_interval};
-use crate::worker::{Env, RealEnv};
 
 pub(super) fn monitor(common: &CommonArgs) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -7,8 +7,9 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::watch;
 
 use crate::engine::{Status, Timestamp, format_duration};
+use crate::env::{Env, RealEnv};
 use crate::human::{estimate_remaining, format_count, format_deadline, format_rate, humanize};
-use crate::worker::{Env, RealEnv, SourceProgress};
+use crate::worker::SourceProgress;
 
 /// Redraw interval: short enough to look live, long enough to need almost no CPU time.
 const DRAW_INTERVAL: Duration = Duration::from_millis(250);

@@ -12,9 +12,9 @@ use crate::cli::requeue_damaged::requeue_damaged;
 use crate::cli::sources::{SourceRef, load_context, select_sources};
 use crate::cli::time_arg;
 use crate::engine::{ItemId, Timestamp, sanitize_line};
+use crate::env::{Env, RealEnv};
 use crate::human::pluralize;
 use crate::ledger::{FailureFilter, Ledger, RequeueFilter};
-use crate::worker::{Env, RealEnv};
 
 pub(super) fn requeue(common: &CommonArgs, args: &RequeueArgs) -> Result<ProgramExit, CliError> {
     let context = load_context(common)?;

@@ -30,13 +30,14 @@ use crate::cli::telemetry::TraceExport;
 use crate::cli::trace_writer::TraceWriter;
 use crate::cli::watchdog::{own_unit_name, restart_requester, start_watchdog};
 use crate::config::{Settings, SourceName};
+use crate::env::{Env, RealEnv};
 use crate::limiter::RateLimiters;
 use crate::source::ResponseRecorder;
 use crate::systemd::{Notifier, NotifyState};
 use crate::worker::{
-    self, Breakers, ConfigVersion, Env, HeartbeatRegistry, LastCredential, LoopResult,
-    ProxyPoolProvider, RealEnv, RestartRequester, RunMode, SourceContext,
-    SourceOutcome, SourceProgress, StopSignal, Supervision, breaker_policy, run_source,
+    self, Breakers, ConfigVersion, HeartbeatRegistry, LastCredential, LoopResult,
+    ProxyPoolProvider, RestartRequester, RunMode, SourceContext, SourceOutcome, SourceProgress,
+    StopSignal, Supervision, breaker_policy, run_source,
 };
 
 pub(super) fn run(common: &CommonArgs, args: &RunArgs) -> ExitCode {

@@ -14,8 +14,9 @@ use tracing::{error, info, warn};
 use crate::cli::exit::ProgramExit;
 use crate::cli::run::SourceSelection;
 use crate::config::{EnvVars, Settings, SourceName, load};
+use crate::env::{Env, RealEnv};
 use crate::systemd::{Notifier, NotifyState};
-use crate::worker::{ConfigVersion, Env, RealEnv, StopSignal};
+use crate::worker::{ConfigVersion, StopSignal};
 
 /// Reason for the shutdown.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -19,11 +19,11 @@ use crate::cli::table::table;
 use crate::config::{CredentialRef, Diagnostics};
 use crate::engine::watch::ProcessStatus;
 use crate::engine::{Cause, RestartCause, Status, Timestamp, format_duration, sanitize_line};
+use crate::env::{Env, RealEnv};
 use crate::human::{
     EMPTY_CELL, estimate_remaining, format_clock_time, format_count, format_deadline, format_rate,
 };
 use crate::state::{ExecutionState, SourceState};
-use crate::worker::{Env, RealEnv};
 
 /// Interval of `--watch` on a terminal, which is redrawn.
 const REDRAW_INTERVAL: Duration = Duration::from_secs(1);

@@ -9,8 +9,9 @@ use futures_util::future::select_all;
 use tokio::sync::watch;
 
 use crate::cli::status_line::status_line;
+use crate::env::{Env, RealEnv};
 use crate::systemd::{Notifier, NotifyState};
-use crate::worker::{ConfigVersion, Env, RealEnv, SourceProgress, StopSignal};
+use crate::worker::{ConfigVersion, SourceProgress, StopSignal};
 
 /// Shortest interval between two status texts: fast enough to appear live, at a negligible cost.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);

@@ -12,12 +12,13 @@ use tracing::{info, warn};
 
 use crate::cli::context::AppContext;
 use crate::config::{self, EnvVars, TelemetrySettings};
+use crate::env::{Env, RealEnv};
 use crate::monitor::{collect_metrics, host_name};
 use crate::telemetry::{
     AzureConnection, AzureExporter, Collector, DeliveryHandle, DeliveryStatus, ExportHeaders,
     Exporter, TelemetryResource, otlp,
 };
-use crate::worker::{Env, RealEnv, Tracer};
+use crate::worker::Tracer;
 
 /// Endpoint variable, standardised by OpenTelemetry.
 const OTLP_ENDPOINT_VAR: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";

@@ -16,10 +16,10 @@ use std::time::Duration;
 use tracing::error;
 
 use crate::engine::format_bytes;
+use crate::env::{Env, RealEnv};
 use crate::human::format_count;
 use crate::simulate::{TRACE_BYTES_MAX, Trace};
 use crate::source::{ResponseRecord, ResponseRecorder};
-use crate::worker::{Env, RealEnv};
 
 /// Maximum bytes of lines that wait to be written: about 20,000 responses, for a busy disk.
 const PENDING_BYTES_MAX: usize = 4 << 20;

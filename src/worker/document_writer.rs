@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use crate::archive::SpooledDocument;
 use crate::engine::{Cause, Failure};
+use crate::env::Env;
 use crate::source::Sink;
-use crate::worker::env::Env;
 
 /// Bytes buffered before they are written to disk, so that a slow disk does not block the loop.
 const SINK_BUFFER_BYTES: usize = 256 * 1024;

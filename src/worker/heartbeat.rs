@@ -8,7 +8,7 @@ use crate::engine::{
     AfterWait, DualTimestamp, HeartbeatDeadline, MissedHeartbeat, State, StateMachine, Timestamp,
     find_missed_heartbeat,
 };
-use crate::worker::env::{Env, RealEnv};
+use crate::env::{Env, RealEnv};
 
 /// Longest time that a loop may be busy between two waits. It suffices for the slowest disk that
 /// still works, with every retry, and is much shorter than a night in which nobody would notice a

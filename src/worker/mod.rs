@@ -1,7 +1,7 @@
 //! Runs the sources: waits for an event, decides, performs the effects.
 //!
 //! [`run_event_loop`] is the event loop of one source; [`run_source`] supervises it over its
-//! restarts. Everything that the loop needs from outside can be replaced by a test: [`Env`] for
+//! restarts. Everything that the loop needs from outside can be replaced by a test: [`Env`](crate::env::Env) for
 //! clock, randomness and threads, `Source` for the server, `Disk` and the ledger behind [`Store`].
 
 mod archive_binding;
@@ -9,9 +9,6 @@ mod breakers;
 mod commit_batch;
 mod document_writer;
 mod downloads;
-mod env {
-    pub(super) use crate::env::{Env, RealEnv};
-}
 mod event_loop;
 mod heartbeat;
 mod last_credential;
@@ -63,4 +60,3 @@ pub use self::supervisor::{SourceOutcome, run_source};
 pub use self::tasks::StoreHandle;
 pub use self::tracer::Tracer;
 pub use self::watchdog::{RestartRequester, WatchdogConfig, run_runtime_heartbeat, spawn_watchdog};
-pub use crate::env::{Env, RealEnv};

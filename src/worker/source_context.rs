@@ -6,14 +6,14 @@ use std::rc::Rc;
 use tokio::sync::watch;
 
 use crate::config::{EnvVars, Settings, SourceName};
+use crate::env::RealEnv;
+use crate::limiter::RateLimiters;
 use crate::source::ResponseRecorder;
 use crate::worker::breakers::Breakers;
-use crate::worker::env::RealEnv;
 use crate::worker::event_loop::RunMode;
 use crate::worker::heartbeat::Heartbeat;
 use crate::worker::last_credential::LastCredential;
 use crate::worker::proxy_pool::ProxyPoolProvider;
-use crate::limiter::RateLimiters;
 use crate::worker::tracer::Tracer;
 use crate::worker::watchdog::RestartRequester;
 

@@ -9,6 +9,7 @@ use url::{Origin, Url};
 
 use crate::config::{EnvVars, Settings, SourceAuth, SourceSettings};
 use crate::engine::{AccountId, LedgerId, State, StateMachine, Timestamp};
+use crate::env::{Env, RealEnv};
 use crate::limiter::RateLimiters;
 use crate::source::credential::Credential;
 use crate::source::http::{HttpOptions, ProxyMode, QuotaRules, RequestLimits};
@@ -16,7 +17,6 @@ use crate::source::jmap::{self, JmapSource};
 use crate::source::{MetricsHandle, ResponseRecorder};
 use crate::systemd::RestartBudgetFile;
 use crate::worker::breakers::SourceBreakers;
-use crate::worker::env::{Env, RealEnv};
 use crate::worker::event_loop::{
     Dependencies, EventLoopConfig, LoopPolicy, LoopResult, Observers, StartMode, StopSignal,
     run_event_loop,

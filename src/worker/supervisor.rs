@@ -10,9 +10,9 @@ use crate::config::{self, CredentialRef, Settings, SourceSettings};
 use crate::engine::{
     ClockReading, CrashLoop, Failure, RestartCause, RestartPermit, StateMachine, Timestamp,
 };
+use crate::env::{Env, RealEnv};
 use crate::systemd::RestartBudgetFile;
 use crate::worker::archive_binding;
-use crate::worker::env::{Env, RealEnv};
 use crate::worker::event_loop::{LoopExit, LoopResult, RunMode, StopSignal, wait_for_stop};
 use crate::worker::policies::machine_config;
 use crate::worker::source_context::{SourceContext, Supervision};

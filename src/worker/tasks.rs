@@ -12,6 +12,7 @@ use crate::engine::{
     Cause, ClockReading, ErrorAction, Failure, PageToken, RecheckPolicy, RequestScope, Session,
     SessionId, Timestamp,
 };
+use crate::env::Env;
 use crate::ledger::{ItemRowId, SessionCounts};
 use crate::retry::RetryPolicy;
 use crate::source::{
@@ -21,7 +22,6 @@ use crate::worker::breakers::{CallError, CallPermit, OpenBreaker, SourceBreakers
 use crate::worker::commit_batch::{BatchStats, CommitBatch};
 use crate::worker::document_writer::{DiscardSink, DocumentWriter};
 use crate::worker::downloads::{ControlRequest, FetchTask, RefillRequest};
-use crate::worker::env::Env;
 use crate::worker::ledger_updates::LedgerUpdates;
 use crate::worker::store::{DueItems, ListingNeeds, ListingState, RecordedPage, Store};
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
 use crate::engine::{CrashLoop, MissedHeartbeat, WatchdogAction, WatchdogState};
+use crate::env::{Env, RealEnv};
 use crate::systemd::{Notifier, NotifyState, RestartBudgetFile};
-use crate::worker::env::{Env, RealEnv};
 use crate::worker::heartbeat::{Heartbeat, HeartbeatRegistry};
 
 /// Interval between checks where systemd has no watchdog set, and the longest one otherwise.

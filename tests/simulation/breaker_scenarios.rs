@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use cynosure::engine::breaker::{BreakerPolicy, BreakerState, ManualCommand, PersistedBreaker};
 use cynosure::engine::{Status, Timestamp};
-use cynosure::worker::{Env, LoopExit, RunMode, SourceBreakers, apply_command};
+use cynosure::env::Env;
+use cynosure::worker::{LoopExit, RunMode, SourceBreakers, apply_command};
 use tokio::time::{sleep, timeout};
 
 use crate::driver::{Harness, run_scenario};

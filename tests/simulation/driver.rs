@@ -13,16 +13,16 @@ use cynosure::disk::{
 };
 use cynosure::engine::breaker::BreakerPolicy;
 use cynosure::engine::{LedgerId, MachineConfig, RestartCause, Status};
+use cynosure::env::Env;
 use cynosure::ledger::Ledger;
 use cynosure::limiter::{LimiterConfig, RateLimiters};
 use cynosure::retry::{BackoffConfig, RetryPolicy, RetryRegistry};
 use cynosure::source::MetricsHandle;
 use cynosure::state::ExecutionState;
 use cynosure::worker::{
-    Breakers, BreakersFile, Dependencies, Env, EventLoopConfig, Heartbeat, LoopExit, LoopPolicy,
-    LoopResult, Observers, OpenedStore, RunMode, SourceBreakers,
-    SourceInfo, SourceProgress, StartError, StartMode, StopSignal, Store, StoreHandle, Tracer,
-    run_event_loop,
+    Breakers, BreakersFile, Dependencies, EventLoopConfig, Heartbeat, LoopExit, LoopPolicy,
+    LoopResult, Observers, OpenedStore, RunMode, SourceBreakers, SourceInfo, SourceProgress,
+    StartError, StartMode, StopSignal, Store, StoreHandle, Tracer, run_event_loop,
 };
 use rusqlite::{Connection, OpenFlags};
 use rustix::io::Errno;

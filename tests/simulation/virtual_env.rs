@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cynosure::disk::{DiskFault, MemoryDisk};
 use cynosure::engine::{ClockReading, RandomSample, Timestamp};
-use cynosure::worker::Env;
+use cynosure::env::Env;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 

@@ -15,8 +15,9 @@ use crate::cli::sources::{all_sources, load_context};
 use crate::config::closest_match;
 use crate::engine::Timestamp;
 use crate::engine::breaker::{Breaker, BreakerState, ManualCommand};
+use crate::env::{Env, RealEnv};
 use crate::human::format_deadline;
-use crate::worker::{ARCHIVE, BreakerStates, Env, LEDGER, RealEnv, apply_command, breaker_policy};
+use crate::worker::{ARCHIVE, BreakerStates, LEDGER, apply_command, breaker_policy};
 
 pub(super) use self::notes::BreakerNotes;
 

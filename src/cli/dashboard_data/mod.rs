@@ -25,13 +25,13 @@ use crate::engine::degradation::{DegradationHistory, ProviderHealth};
 use crate::engine::time_series::TimeSeries;
 use crate::engine::watch::HealthLevel;
 use crate::engine::{Cause, SessionId, Timestamp, alert, sanitize_line};
+use crate::env::{Env, RealEnv};
 use crate::ledger::FailureFilter;
 use crate::monitor::{
     HealthFiles, HealthRecord, TREND_STEP, TREND_STEPS_PER_DAY, TrendSamples, TrendSeries,
     TrendsFile, add_samples, collect_metrics,
 };
 use crate::telemetry::{self, MetricsSnapshot};
-use crate::worker::{Env, RealEnv};
 
 /// Step of the recent trends, which cover the last half hour.
 const RECENT_STEP: Duration = Duration::from_secs(10);

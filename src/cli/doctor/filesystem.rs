@@ -10,7 +10,7 @@ use crate::cli::doctor::DoctorCheck;
 use crate::config::{CredentialErrorKind, CredentialRef};
 use crate::disk::{Disk, FsUsage, RealDisk, fs_usage, write_durable};
 use crate::engine::format_bytes;
-use crate::worker::{Env, RealEnv};
+use crate::env::{Env, RealEnv};
 
 /// Minimum free space. Less would fill up before an operator notices.
 const FREE_BYTES_MIN: u64 = 1_000_000_000;

@@ -7,10 +7,10 @@ use crate::cli::doctor::DoctorCheck;
 use crate::cli::monitoring::{systemd_bus, worker_unit};
 use crate::engine::watch::{LoadState, UnitStatus};
 use crate::engine::{Timestamp, format_duration};
+use crate::env::{Env, RealEnv};
 use crate::human::format_date_time;
 use crate::ledger::sqlite_version;
 use crate::systemd::{Bus, BusError, BusErrorKind, RestartPermission, UnitName};
-use crate::worker::{Env, RealEnv};
 
 /// Earliest plausible time, 2026-01-01 UTC, when this was written: an earlier clock is not set.
 const CLOCK_MIN_PLAUSIBLE: Timestamp = Timestamp(1_767_225_600_000);

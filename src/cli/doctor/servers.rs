@@ -6,8 +6,9 @@ use crate::cli::context::AppContext;
 use crate::cli::doctor::DoctorCheck;
 use crate::config::{SourceName, SourceSettings};
 use crate::engine::{Cause, ErrorCategory, Status};
+use crate::env::{Env, RealEnv};
 use crate::ledger::LedgerReader;
-use crate::worker::{Env, RealEnv, probe};
+use crate::worker::probe;
 
 /// Time limit for one source: a server that needs longer does not work well.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(15);

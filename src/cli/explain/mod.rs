@@ -21,8 +21,8 @@ use crate::engine::{
     Cause, Classification, ErrorRule, MatchedRule, RequestScope, ResponseView, Timestamp,
     classify_response, format_utc_date_time,
 };
+use crate::env::{Env, RealEnv};
 use crate::human::format_date_time;
-use crate::worker::{Env, RealEnv};
 
 use self::consequence::{Consequence, DelayRange, block_delay, consequence};
 use self::input::{ExplainInput, ExplainPolicies};

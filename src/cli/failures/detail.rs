@@ -7,9 +7,9 @@ use crate::cli::print::{print_result, terminal_safe_json};
 use crate::cli::sources::SourceRef;
 use crate::config::SourceName;
 use crate::engine::{ItemId, Timestamp, sanitize_line, sanitize_lines};
+use crate::env::{Env, RealEnv};
 use crate::human::{format_date_time, format_deadline, pluralize};
 use crate::ledger::{FailureRow, ItemStatus, StoredResponse};
-use crate::worker::{Env, RealEnv};
 
 /// Prints the state of the item in each source that has listed it.
 pub(super) fn print_item(

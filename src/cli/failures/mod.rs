@@ -13,9 +13,9 @@ use crate::cli::table::table_without_column;
 use crate::cli::time_arg;
 use crate::config::SourceName;
 use crate::engine::{Cause, Timestamp, sanitize_line};
+use crate::env::{Env, RealEnv};
 use crate::human::{EMPTY_CELL, format_count, format_deadline};
 use crate::ledger::{FailureFilter, FailureRow, ItemStatus, StoredResponse};
-use crate::worker::{Env, RealEnv};
 
 const HEADER: [&str; 7] =
     ["SOURCE", "ITEM", "STATE", "ATTEMPTS", "NEXT ATTEMPT", "CAUSE", "MESSAGE"];

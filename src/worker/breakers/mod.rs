@@ -33,7 +33,7 @@ use crate::engine::breaker::{
     HealthSignal, ManualCommand, Severity,
 };
 use crate::engine::{Failure, RequestScope, Timestamp};
-use crate::worker::env::Env;
+use crate::env::Env;
 
 /// Name of the ledger's breaker.
 pub const LEDGER: &str = "ledger";

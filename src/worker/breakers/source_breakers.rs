@@ -11,7 +11,7 @@ use crate::engine::breaker::{
     Admission, BreakerPermit, BreakerState, CallSubject, HealthSignal, ManualCommand,
 };
 use crate::engine::{Cause, Failure, RequestScope, Timestamp, format_utc_date_time};
-use crate::worker::env::Env;
+use crate::env::Env;
 
 /// Maximum wait of a source whose breaker was opened manually. Closing the breaker wakes it
 /// earlier; but every wait needs an end.

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::*;
 use crate::disk::{Disk, DiskFault, MemoryDisk, ensure_folder};
 use crate::engine::Cause;
-use crate::worker::env::RealEnv;
+use crate::env::RealEnv;
 
 const NOW: Timestamp = Timestamp(1_750_000_000_000);
 const POLICY: BreakerPolicy = BreakerPolicy::DEFAULT;

@@ -2,9 +2,9 @@
 
 use super::EventLoop;
 use crate::engine::{Event, State, SyncPhase, Timestamp};
+use crate::env::Env;
 use crate::source::Source;
 use crate::worker::breakers::OpenBreaker;
-use crate::worker::env::Env;
 
 impl<S: Source + 'static, E: Env> EventLoop<S, E> {
     /// Synchronises the breakers with other processes, and waits or resumes accordingly.

@@ -5,8 +5,8 @@ use tracing::{error, warn};
 
 use super::EventLoop;
 use crate::engine::{ClockReading, Timestamp};
+use crate::env::Env;
 use crate::source::Source;
-use crate::worker::env::Env;
 
 impl<S: Source + 'static, E: Env> EventLoop<S, E> {
     /// Returns the current time, after shifting all timestamps of the loop to the current clock.

@@ -6,10 +6,10 @@ use super::EventLoop;
 use super::known_good::FailedFetch;
 use crate::archive::SpooledDocument;
 use crate::engine::{Failure, RequestScope, Timestamp};
+use crate::env::Env;
 use crate::source::Source;
 use crate::worker::breakers::CallPermit;
 use crate::worker::downloads::FetchTask;
-use crate::worker::env::Env;
 
 /// Origin to which a failure is attributed.
 #[derive(Debug)]

@@ -37,10 +37,10 @@ use crate::engine::{
     CredentialState, Effect, Event, RequestScope, RestartCause, State, StateMachine, SyncPhase,
     Timestamp,
 };
+use crate::env::Env;
 use crate::ledger::SessionCounts;
 use crate::source::Source;
 use crate::worker::downloads::{DownloadPolicies, DownloadScheduler};
-use crate::worker::env::Env;
 use crate::worker::source_progress::SourceProgress;
 use crate::worker::tasks::TaskResult;
 

@@ -9,11 +9,11 @@ use super::{EventLoop, LoopExit, RunMode};
 use crate::engine::{
     AfterWait, Cause, ErrorCategory, Event, Failure, RandomSample, RequestScope, State,
 };
+use crate::env::Env;
 use crate::ledger::SessionCounts;
 use crate::source::{CredentialChange, PollResult, Source};
 use crate::worker::breakers::OpenBreaker;
 use crate::worker::commit_batch::BatchStats;
-use crate::worker::env::Env;
 use crate::worker::request_result::RequestResult;
 use crate::worker::store::RecordedPage;
 use crate::worker::tasks::TaskResult;

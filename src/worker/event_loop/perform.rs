@@ -5,9 +5,9 @@ use tracing::{debug, error, info, warn};
 use super::work::ProbeState;
 use super::{EventLoop, LoopExit, RunMode};
 use crate::engine::{Effect, State, SyncScope, Timestamp};
+use crate::env::Env;
 use crate::ledger::SessionCounts;
 use crate::source::Source;
-use crate::worker::env::Env;
 use crate::worker::store::ListingNeeds;
 use crate::worker::tasks;
 

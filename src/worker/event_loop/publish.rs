@@ -4,8 +4,8 @@ use tracing::{info, warn};
 
 use super::{EventLoop, LoopExit, RunMode};
 use crate::engine::{Failure, State, StateMachine, Status, SyncPhase};
+use crate::env::Env;
 use crate::source::Source;
-use crate::worker::env::Env;
 use crate::worker::source_progress::SourceProgress;
 
 impl<S: Source + 'static, E: Env> EventLoop<S, E> {

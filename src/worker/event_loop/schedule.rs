@@ -3,10 +3,10 @@
 use super::EventLoop;
 use super::work::ProbeState;
 use crate::engine::{Event, Timestamp};
+use crate::env::Env;
 use crate::source::Source;
 use crate::worker::breakers::CallDecision;
 use crate::worker::downloads::IdleReason;
-use crate::worker::env::Env;
 use crate::worker::tasks;
 
 impl<S: Source + 'static, E: Env> EventLoop<S, E> {

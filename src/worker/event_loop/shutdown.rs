@@ -9,8 +9,8 @@ use super::fetches::FailureOrigin;
 use super::known_good::FailedFetch;
 use super::{EventLoop, LoopExit};
 use crate::engine::RestartCause;
+use crate::env::Env;
 use crate::source::Source;
-use crate::worker::env::Env;
 use crate::worker::request_result::RequestResult;
 use crate::worker::tasks::TaskResult;
 

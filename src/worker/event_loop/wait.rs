@@ -7,8 +7,8 @@ use futures_util::StreamExt;
 use super::work::ProbeState;
 use super::{EventLoop, Wakeup, wait_for_stop};
 use crate::engine::Timestamp;
+use crate::env::Env;
 use crate::source::Source;
-use crate::worker::env::Env;
 
 impl<S: Source + 'static, E: Env> EventLoop<S, E> {
     /// Waits for a task result, a deadline, or the request to stop.

@@ -6,11 +6,11 @@ use futures_util::stream::FuturesUnordered;
 use super::dependencies::Dependencies;
 use super::known_good::{FailedFetch, KnownGoodCheck};
 use crate::engine::Timestamp;
+use crate::env::Env;
 use crate::source::Source;
 use crate::worker::breakers::OpenBreaker;
 use crate::worker::commit_batch::CommitBatch;
 use crate::worker::downloads::DownloadScheduler;
-use crate::worker::env::Env;
 use crate::worker::tasks::{self, StoreHandle, TaskResult};
 
 type TaskSet = FuturesUnordered<LocalBoxFuture<'static, TaskResult>>;

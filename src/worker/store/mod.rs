@@ -32,7 +32,6 @@ use crate::worker::state_mapping::{self, SessionProgress, SourceInfo};
 
 mod listing;
 
-
 /// Requirements of the machine for a listing, beside the state of the ledger.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ListingNeeds {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cynosure::engine::{Status, Timestamp};
+use cynosure::env::{Env, RealEnv};
 use cynosure::state::ExecutionState;
-use cynosure::worker::{Env, RealEnv};
 use rustix::process::Signal;
 use serde_json::Value;
 

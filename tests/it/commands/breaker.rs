@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cynosure::worker::{Env, RealEnv};
+use cynosure::env::{Env, RealEnv};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use cynosure::engine::breaker::{Admission, Breaker, BreakerPolicy, BreakerState, CallSubject};
 use cynosure::engine::{Cause, Failure, Timestamp};
+use cynosure::env::{Env, RealEnv};
 use cynosure::state::{BreakersFile, ExecutionState};
-use cynosure::worker::{Env, RealEnv};
 use rustix::process::Signal;
 use serde_json::Value;
 

@@ -3,8 +3,8 @@
 use std::io::{BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
+use cynosure::env::{Env, RealEnv};
 use cynosure::state::ExecutionState;
-use cynosure::worker::{Env, RealEnv};
 use rustix::process::Signal;
 
 use crate::commands::check_and_monitor::{fresh_state, write_state};

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::Stdio;
 
 use chrono::{DateTime, TimeDelta};
-use cynosure::worker::{Env as _, RealEnv};
+use cynosure::env::{Env as _, RealEnv};
 use serde_json::Value;
 
 use crate::commands::test_home::{ProgramOutput, TestHome, fixed_response_server};

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use cynosure::disk::RealDisk;
 use cynosure::engine::{Status, Timestamp};
+use cynosure::env::{Env, RealEnv};
 use cynosure::state::{ExecutionState, RecordedRestart, save_state_file};
-use cynosure::worker::{Env, RealEnv};
 use serde_json::Value;
 
 use crate::commands::test_home::{ProgramOutput, TestHome, dead_pid};

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use cynosure::engine::Timestamp;
 use cynosure::engine::rate_limit::ResetMeaning;
+use cynosure::env::{Env as _, RealEnv};
 use cynosure::simulate::{
     HeaderMode, LimitAlgorithm, ResetSemantics, ServerLimiter, TRACE_BYTES_MAX,
 };
-use cynosure::worker::{Env as _, RealEnv};
 use rustix::process::Signal;
 use serde_json::Value;
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cynosure::worker::{Env as _, RealEnv};
+use cynosure::env::{Env as _, RealEnv};
 use fs_err as fs;
 
 use crate::prerequisites::skip;
