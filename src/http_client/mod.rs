@@ -17,7 +17,6 @@ use crate::engine::is_loopback_host;
 /// Returns the builder of a client without redirects, Referer, decompression and cookies.
 ///
 /// It uses the proxies of the environment, and the certificates of the system.
-#[must_use]
 pub fn client_builder() -> ClientBuilder {
     // Fails if a provider is already installed, and then that one is used.
     let _installed = rustls::crypto::ring::default_provider().install_default();
@@ -30,7 +29,6 @@ pub fn client_builder() -> ClientBuilder {
 
 /// Returns the builder of a client that sends requests to these origins only: past any proxy of the
 /// environment if all are this machine, and without certificates if all are plain http.
-#[must_use]
 pub fn client_builder_for(origins: &[Origin]) -> ClientBuilder {
     let mut builder = client_builder();
     if origins.iter().all(is_plain_http) {
