@@ -1,13 +1,12 @@
 //! File lock that limits a source to one worker. The kernel releases it when the process ends.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, OFlags};
-use rustix::io::Errno;
+use rustix::fs::OFlags;
 
 use crate::disk::{process_exists, storage_failure};
 use crate::engine::Failure;
@@ -44,12 +43,12 @@ impl FileLock {
         let to_error = |error| LockFileError::Storage(storage_failure("lock", path, &error));
         let mut file = open_lock_file(path).map_err(to_error)?;
 
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match file.try_lock() {
             Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
+            Err(TryLockError::WouldBlock) => {
                 return Err(LockFileError::Held { path: path.to_owned(), pid: read_pid(&file) });
             }
-            Err(error) => return Err(to_error(error.into())),
+            Err(TryLockError::Error(error)) => return Err(to_error(error)),
         }
         write_pid(&mut file).map_err(to_error)?;
         Ok(Self { _file: file })
@@ -63,8 +62,7 @@ impl FileLock {
         // If the file names a dead process, the lock is not tried: a worker may be starting, and
         // this short shared lock would make its attempt fail.
         let pid = read_pid(&file).filter(|pid| process_exists(*pid))?;
-        let result = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
-        (result == Err(Errno::WOULDBLOCK)).then_some(pid)
+        matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)).then_some(pid)
     }
 }
 

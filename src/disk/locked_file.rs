@@ -1,14 +1,11 @@
 //! Small file that several processes change under a lock, one after the other.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-use rustix::fs::FlockOperation;
-use rustix::io::Errno;
 
 use crate::disk::lock::open_lock_file;
 use crate::disk::{
@@ -189,22 +186,19 @@ impl LockedFile {
     fn acquire_lock(&self, path: &Path) -> Result<File, Failure> {
         let to_failure = |error: io::Error| storage_failure("lock", path, &error);
         let file = open_lock_file(path).map_err(to_failure)?;
-        let mut result = try_lock(&file);
-        if result == Err(Errno::WOULDBLOCK) && !self.is_lock_stuck.load(Ordering::Relaxed) {
+        let is_held = |error: &TryLockError| matches!(error, TryLockError::WouldBlock);
+        let mut result = file.try_lock();
+        if result.as_ref().is_err_and(is_held) && !self.is_lock_stuck.load(Ordering::Relaxed) {
             let policy = RetryPolicy::new("lock", LOCK_RETRY);
-            let retry = policy.when(|error| *error == Errno::WOULDBLOCK);
-            result = retry.run_blocking(|| try_lock(&file)).map_err(|error: RetryError<Errno>| {
+            let retry = policy.when(is_held);
+            result = retry.run_blocking(|| file.try_lock()).map_err(|error: RetryError<_>| {
                 // This policy has no circuit breaker that could reject the call.
-                error.into_failure(|_breaker| Errno::WOULDBLOCK)
+                error.into_failure(|_breaker| TryLockError::WouldBlock)
             });
         }
-        self.is_lock_stuck.store(result == Err(Errno::WOULDBLOCK), Ordering::Relaxed);
+        self.is_lock_stuck.store(result.as_ref().is_err_and(is_held), Ordering::Relaxed);
         result.map(|()| file).map_err(|error| to_failure(error.into()))
     }
-}
-
-fn try_lock(file: &File) -> Result<(), Errno> {
-    rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)
 }
 
 #[cfg(test)]
@@ -250,7 +244,7 @@ mod tests {
         let change =
             || file.update(Durability::Visible, parse_number, |old| (Some(increment(&old)), ()));
         let holder = open_lock_file(&path.with_extension("lock")).unwrap();
-        rustix::fs::flock(&holder, FlockOperation::LockExclusive).unwrap();
+        holder.lock().unwrap();
 
         let error = change().unwrap_err().to_string();
         assert!(error.contains("another process holds the lock"), "{error}");

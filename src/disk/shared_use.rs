@@ -4,8 +4,6 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use rustix::fs::FlockOperation;
-
 use crate::disk::lock::open_lock_file;
 use crate::disk::storage_failure;
 use crate::engine::Failure;
@@ -24,7 +22,7 @@ impl SharedUseLock {
     pub fn acquire(path: &Path) -> Result<Self, Failure> {
         let open = || {
             let file = open_lock_file(path)?;
-            rustix::fs::flock(&file, FlockOperation::LockShared)?;
+            file.lock_shared()?;
             Ok(Self { file })
         };
         open().map_err(|error: io::Error| storage_failure("lock", path, &error))
@@ -35,11 +33,10 @@ impl SharedUseLock {
     /// Two holders that check at the same moment may both get false.
     #[must_use]
     pub fn is_sole_holder(&self) -> bool {
-        let is_sole =
-            rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive).is_ok();
-        // The attempt releases the held lock (flock(2)), whether it succeeds or not. Taking it back
-        // waits only for another holder in this check, who releases the exclusive lock at once.
-        let is_restored = rustix::fs::flock(&self.file, FlockOperation::LockShared).is_ok();
+        let is_sole = self.file.unlock().is_ok() && self.file.try_lock().is_ok();
+        // Taking the shared lock back waits only for another holder in this check, who releases the
+        // exclusive lock at once.
+        let is_restored = self.file.unlock().is_ok() && self.file.lock_shared().is_ok();
         is_sole && is_restored
     }
 }

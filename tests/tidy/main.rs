@@ -92,7 +92,6 @@ const RESTRICTED_NAMES: &[(&str, &[&str])] = &[
     ("listenfd", &["endpoint"]),
     ("syncfs", &["disk"]),
     ("fsync(", &["disk"]),
-    ("flock(", &["disk"]),
     ("zbus", &["systemd"]),
     ("clap", &["cli", "demo"]),
     ("indicatif", &["cli"]),
