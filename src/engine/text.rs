@@ -66,7 +66,8 @@ pub fn number_with_noun(number: u64, noun: &str) -> String {
     format!("{number} {}", plural_form(number, noun))
 }
 
-/// Returns a noun in the form for a number: `copy`, `copies`, `successes`.
+/// Returns a noun in the form for a number: `copy`, `copies`, `successes`. A final `y` is taken to
+/// follow a consonant.
 #[must_use]
 pub fn plural_form(number: u64, noun: &str) -> String {
     match (number, noun.strip_suffix('y')) {
