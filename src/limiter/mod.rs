@@ -5,6 +5,7 @@
 //! in `quota.json` of the state folder, for the next process and for other processes that use the
 //! same provider.
 
+mod config;
 mod permit;
 mod provider;
 mod scope;
@@ -16,38 +17,16 @@ mod wait_guard;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::Duration;
 
 use crate::disk::LockedFile;
-use crate::engine::rate_limit::{Rate, RateLimitPolicy};
 use crate::env::Env;
 
 use self::provider::ProviderLimiter;
 use self::store::LimiterStore;
 
+pub use self::config::LimiterConfig;
 pub use self::permit::{AttemptKind, Permit, PermitRequest, QuotaScope, RequestLimiter, Unlimited};
 pub use self::provider::LimiterHandle;
-
-/// Configuration of the limiter of one provider.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LimiterConfig {
-    pub policy: RateLimitPolicy,
-    /// Requests in flight at once.
-    pub concurrency: u32,
-    /// True if each account has a separate quota.
-    pub is_per_account: bool,
-    /// Routes with a quota separate from the provider's, and its rate.
-    pub route_budgets: BTreeMap<String, Rate>,
-}
-
-impl LimiterConfig {
-    /// Returns the policy of the provider, or of one of its routes.
-    fn policy_for(&self, route: Option<&str>) -> RateLimitPolicy {
-        // The provider's cap counts units of its own limit, so a route's budget replaces it.
-        let cap = route.map_or(self.policy.cap, |route| self.route_budgets.get(route).copied());
-        RateLimitPolicy { cap, ..self.policy.clone() }
-    }
-}
 
 /// All rate limiters of a process.
 #[derive(Debug)]
@@ -89,11 +68,3 @@ impl<E: Env> RateLimiters<E> {
         Rc::new(LimiterHandle::new(Rc::clone(limiter), account))
     }
 }
-
-/// Maximum wait for the end of a block inside a request. A longer one is reported as a state of the
-/// source.
-const BLOCKED_WAIT_MAX: Duration = Duration::from_secs(5);
-
-/// Maximum wait for pacing inside a request. A longer one is reported, because nothing else happens
-/// meanwhile.
-const PACED_WAIT_MAX: Duration = Duration::from_secs(60);

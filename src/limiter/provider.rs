@@ -14,13 +14,11 @@ use crate::disk::Durability;
 use crate::engine::rate_limit::{Block, ReportedLimits, ResponseOutcome, WaitReason};
 use crate::engine::{Cause, ClockReading, ClockStep, Failure, ThrottleStrikes, Timestamp};
 use crate::env::Env;
+use crate::limiter::config::LimiterConfig;
+use crate::limiter::permit::{AttemptKind, Permit, PermitRequest, QuotaScope, RequestLimiter};
 use crate::limiter::scope::{InFlight, ScopeDecision, ScopeLimiter, load_signal};
 use crate::limiter::store::LimiterStore;
 use crate::limiter::wait_guard::WaitGuard;
-use crate::limiter::{
-    AttemptKind, BLOCKED_WAIT_MAX, LimiterConfig, PACED_WAIT_MAX, Permit, PermitRequest,
-    QuotaScope, RequestLimiter,
-};
 use crate::state::{LimiterScope, ScopeState};
 
 /// Interval of writes while no other process uses the file. A crash loses at most this much.
@@ -28,6 +26,14 @@ const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Interval of checks for other processes.
 const PEER_CHECK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Maximum wait for the end of a block inside a request. A longer one is reported as a state of the
+/// source.
+const BLOCKED_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Maximum wait for pacing inside a request. A longer one is reported, because nothing else happens
+/// meanwhile.
+const PACED_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Rate limiter of one provider.
 pub(super) struct ProviderLimiter<E: Env> {

@@ -2,12 +2,15 @@
 
 use std::cell::Cell;
 use std::path::Path;
+use std::time::Duration;
 
 use futures_util::poll;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
-use crate::engine::rate_limit::{RateLimitMode, ReportedLimits, ResponseOutcome};
+use crate::engine::rate_limit::{
+    Rate, RateLimitMode, RateLimitPolicy, ReportedLimits, ResponseOutcome,
+};
 use crate::engine::{Cause, ClockReading, Failure, RandomSample, ThrottleStrikes, Timestamp};
 use crate::state::LIMITERS_FILE;
 

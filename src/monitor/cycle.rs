@@ -4,17 +4,18 @@
 use std::time::Duration;
 
 use crate::engine::watch::{
-    Finding, HealthLevel, Remedy, StateFileContent, Subject, UnitObservation, UnitStatus,
-    WatchLimits, WatchedSource, evaluate, worst_level,
+    Finding, Remedy, StateFileContent, Subject, UnitObservation, UnitStatus, WatchLimits,
+    WatchedSource, evaluate,
 };
-use crate::engine::{Failure, RestartPermit, Timestamp};
+use crate::engine::{Failure, Timestamp};
 use crate::monitor::monitor_file::{
     MonitorFile, MonitorRecord, RestartCountSample, RestartOutcome, RestartRecord,
 };
 use crate::monitor::status_collector::{
     MonitoredUnit, PreviousRestartCount, SourceStates, StatusCollector,
 };
-use crate::systemd::{BusError, RestartBudgetFile, UnitName};
+use crate::monitor::unit_evaluation::{RestartAction, UnitEvaluation};
+use crate::systemd::{RestartBudgetFile, UnitName};
 
 /// Window over which starts are counted. The pauses of systemd between two starts are shorter, so
 /// that a crash loop shows. Sessions that end well and start again are further apart.
@@ -54,32 +55,6 @@ pub struct CycleResult {
     pub units: Vec<UnitEvaluation>,
     /// Failure to record the cycle in `monitor.json`.
     pub record_failure: Option<Failure>,
-}
-
-/// Evaluation of one unit and its sources.
-#[derive(Debug)]
-pub struct UnitEvaluation {
-    pub unit: UnitName,
-    /// The first is about the unit, the others are about its sources.
-    pub findings: Vec<Finding>,
-    pub action: RestartAction,
-}
-
-/// Restart decision for a unit.
-#[derive(Debug)]
-pub enum RestartAction {
-    /// No restart is needed.
-    None,
-    /// A restart would help, but the policy denies it.
-    Denied,
-    /// A restart would help, but it cannot be counted.
-    BudgetUnavailable { failure: Failure },
-    /// systemd accepted the restart request.
-    Requested { permit: RestartPermit, reason: String },
-    /// The last restart is too recent, so this one has to wait.
-    Delayed { not_before: Timestamp, reason: String },
-    /// systemd rejected the restart request.
-    Rejected { error: BusError, reason: String },
 }
 
 impl Monitor {
@@ -227,20 +202,6 @@ impl Monitor {
                 }
             }
         })
-    }
-}
-
-impl UnitEvaluation {
-    /// Returns the findings of all units.
-    pub fn all_findings(units: &[Self]) -> impl Iterator<Item = &Finding> {
-        units.iter().flat_map(|evaluation| &evaluation.findings)
-    }
-
-    /// Returns the worst level of all units.
-    #[must_use]
-    pub fn worst_level(units: &[Self]) -> HealthLevel {
-        let levels = units.iter().map(|evaluation| worst_level(&evaluation.findings));
-        HealthLevel::worst(levels)
     }
 }
 

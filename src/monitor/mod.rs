@@ -19,14 +19,13 @@ mod health_files;
 mod monitor_file;
 mod status_collector;
 mod trends;
+mod unit_evaluation;
 
 pub use self::alert_delivery::{AlertDelivery, DeliveryAttempt, OUTBOX_FILE, host_name};
 pub use self::alert_dispatcher::AlertDispatcher;
 pub use self::collect::{CollectConfig, Collectors, SourceIdentity};
 pub use self::collect_metrics::collect_metrics;
-pub use self::cycle::{
-    CycleResult, Monitor, RestartAction, RestartPolicy, RestartRule, UnitEvaluation,
-};
+pub use self::cycle::{CycleResult, Monitor, RestartPolicy, RestartRule};
 pub use self::health_evaluator::{HealthEvaluator, HealthSnapshot};
 pub use self::health_files::{
     ALERTS_FILE, DEGRADATION_FILE, HEALTH_FILE, HealthFiles, HealthRecord,
@@ -40,6 +39,7 @@ pub use self::trends::{
     TREND_SERIES_MAX, TREND_STEP, TREND_STEPS_PER_DAY, TRENDS_FILE, TrendSamples, TrendSeries,
     TrendsFile, add_samples,
 };
+pub use self::unit_evaluation::{RestartAction, UnitEvaluation};
 
 #[cfg(test)]
 mod tests;

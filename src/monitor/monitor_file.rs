@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::disk::{Durability, JsonLayout, LockedFile, VersionedFile};
 use crate::engine::watch::{Finding, HealthLevel, installed_unit};
 use crate::engine::{Failure, Timestamp};
-use crate::monitor::cycle::UnitEvaluation;
 use crate::monitor::health_files::SCHEMA;
+use crate::monitor::unit_evaluation::UnitEvaluation;
 use crate::state::serde_with;
 
 /// File name, in the state folder.

@@ -11,38 +11,7 @@ use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use super::{repository_root, source_files};
 
 /// Groups of modules that import each other. The list must only become shorter.
-const KNOWN_CIRCLES: &[&[&str]] = &[
-    &["cli::error", "cli::print"],
-    &["cli::run", "cli::signals"],
-    &["engine::health::breakers", "engine::health::conditions"],
-    &[
-        "engine::rate_limit::tracked_limit",
-        "engine::rate_limit::tracked_limit::bucket_level",
-        "engine::rate_limit::tracked_limit::continuous",
-        "engine::rate_limit::tracked_limit::refill",
-    ],
-    &["monitor::collect", "monitor::collect::sources"],
-    &["monitor::cycle", "monitor::monitor_file"],
-    &[
-        "source::http",
-        "source::http::body",
-        "source::http::error_response",
-        "source::http::proxies",
-        "source::http::reconnect",
-        "source::http::transport",
-    ],
-    &[
-        "source::jmap",
-        "source::jmap::api",
-        "source::jmap::filter",
-        "source::jmap::mail",
-        "source::jmap::session",
-    ],
-    &["worker::archive_binding", "worker::state_mapping", "worker::store"],
-    &["worker::event_loop", "worker::event_loop::known_good", "worker::event_loop::publish"],
-    &["worker::rate_limit", "worker::rate_limit::limiter"],
-    &["worker::source_run", "worker::supervisor"],
-];
+const KNOWN_CIRCLES: &[&[&str]] = &[&["cli::error", "cli::print"], &["cli::run", "cli::signals"]];
 
 /// Modules, by path, each with those that it imports.
 type ImportGraph = BTreeMap<String, BTreeSet<String>>;

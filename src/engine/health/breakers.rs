@@ -1,10 +1,12 @@
 //! Alert condition of a breaker, and its open periods as episodes.
 
-use crate::engine::alert::{AlertCondition, Episode, Resolution};
+use crate::engine::alert::{AlertCondition, AlertKey, Episode, Resolution};
 use crate::engine::breaker::{BreakerState, OpenPeriod, is_manual};
 use crate::engine::health::BreakerObservation;
-use crate::engine::health::conditions::provider_degraded_key;
 use crate::engine::sanitize_line;
+
+/// Component of the alert keys about a provider.
+pub(super) const PROVIDER: &str = "provider";
 
 /// Returns the condition of a breaker that is not closed.
 pub(super) fn breaker_condition(breaker: &BreakerObservation) -> AlertCondition {
@@ -27,6 +29,11 @@ pub(super) fn breaker_episodes(
     is_inhibited: bool,
 ) -> impl Iterator<Item = Episode> {
     breaker.open_periods.iter().map(move |period| to_episode(breaker, period, is_inhibited))
+}
+
+/// Returns the alert key of a provider that is not fully usable.
+pub(super) fn provider_degraded_key() -> AlertKey {
+    AlertKey::new(PROVIDER, "degraded")
 }
 
 fn to_episode(breaker: &BreakerObservation, period: &OpenPeriod, is_inhibited: bool) -> Episode {

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::alert::{AlertCondition, AlertKey, Observation, Severity};
 use crate::engine::breaker::BreakerState;
-use crate::engine::health::breakers;
+use crate::engine::health::breakers::{self, PROVIDER, provider_degraded_key};
 use crate::engine::health::check::UNKNOWN_FINDING;
 use crate::engine::health::sources::SESSION_TOO_LONG;
 use crate::engine::health::workers::CRASH_LOOP;
@@ -21,7 +21,6 @@ use crate::engine::watch::{Finding, FindingKind, HealthLevel};
 use crate::engine::{Status, number_with_noun, sanitize_line};
 
 /// Components of alert keys that belong to no check.
-const PROVIDER: &str = "provider";
 const STORAGE: &str = "storage";
 const QUARANTINE: &str = "quarantine";
 
@@ -338,10 +337,6 @@ impl<'a> ConditionBuilder<'a> {
     fn mark_unobserved(&mut self, component: &str, subject: &str) {
         self.observation.unobserved.insert((component.to_owned(), subject.to_owned()));
     }
-}
-
-pub(super) fn provider_degraded_key() -> AlertKey {
-    AlertKey::new(PROVIDER, "degraded")
 }
 
 /// Returns true if the check could not be made.

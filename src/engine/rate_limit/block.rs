@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::engine::rate_limit::HeaderDialect;
+use crate::engine::rate_limit::reported_limits::HeaderDialect;
 use crate::engine::{ClockStep, Timestamp};
 
 /// A probe that gets no response within this time is given up, and another may be sent.

@@ -1,7 +1,9 @@
 //! All limits that a server advertises. The tightest one applies.
 
-use crate::engine::rate_limit::tracked_limit::{ResponseContext, TrackedLimit};
-use crate::engine::rate_limit::{AdvertisedLimit, HeaderDialect, Rate, ReportedLimits};
+use crate::engine::rate_limit::rate::Rate;
+use crate::engine::rate_limit::reported_limits::{AdvertisedLimit, HeaderDialect, ReportedLimits};
+use crate::engine::rate_limit::response_context::ResponseContext;
+use crate::engine::rate_limit::tracked_limit::TrackedLimit;
 use crate::engine::{ClockStep, Timestamp};
 
 /// Maximum number of tracked limits. Beyond it, the first one is dropped.

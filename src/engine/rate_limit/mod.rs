@@ -24,6 +24,7 @@ mod proptests;
 mod rate;
 mod reported_limits;
 mod request;
+mod response_context;
 mod route;
 mod spent_window;
 mod state;
@@ -44,8 +45,8 @@ use self::block::{BlockStatus, BlockTracker};
 use self::estimator::RateEstimator;
 use self::limits::TrackedLimits;
 use self::pacer::Pacer;
+use self::response_context::ResponseContext;
 use self::throttle_backoff::ThrottleBackoff;
-use self::tracked_limit::ResponseContext;
 use self::window_usage::{HardLimit, WindowUsage};
 
 pub use self::block::{Block, BlockReason};

@@ -1,7 +1,7 @@
 //! Pacer: spaces requests evenly by the generic cell rate algorithm (virtual scheduling, ITU-T
 //! I.371), with a burst of one.
 
-use crate::engine::rate_limit::Rate;
+use crate::engine::rate_limit::rate::Rate;
 use crate::engine::{ClockStep, Timestamp};
 
 /// Maximum lateness of a timer that is made up for, in microseconds. It is also limited to half an

@@ -1,6 +1,6 @@
 //! Routes of a provider: requests that cost more than one unit, or have a separate quota.
 
-use crate::engine::rate_limit::Rate;
+use crate::engine::rate_limit::rate::Rate;
 
 /// Cost of the requests to one path, and their separate budget if they have one.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::Timestamp;
 use crate::engine::rate_limit::block::{Block, BlockReason};
-use crate::engine::rate_limit::{AdvertisedLimit, HeaderDialect, RateEstimatorState};
+use crate::engine::rate_limit::estimator::RateEstimatorState;
+use crate::engine::rate_limit::reported_limits::{AdvertisedLimit, HeaderDialect};
 
 /// Persisted state of a rate limiter. Every field has a default, so that older and newer files can
 /// be read.

@@ -1,7 +1,10 @@
 //! Status of a rate limiter, for display and metrics.
 
 use crate::engine::Timestamp;
-use crate::engine::rate_limit::{AdvertisedLimit, Block, Rate, RateLimitMode};
+use crate::engine::rate_limit::block::Block;
+use crate::engine::rate_limit::policy::RateLimitMode;
+use crate::engine::rate_limit::rate::Rate;
+use crate::engine::rate_limit::reported_limits::AdvertisedLimit;
 
 /// Status of one scope.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,18 +3,20 @@
 //! An input that does not arrive in time is reported as unknown, with the reason. A collector that
 //! hangs, for example on an unreachable network disk, is not started again before it has ended.
 
+mod config;
 mod journal;
 mod sources;
 mod system;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+pub use self::config::{CollectConfig, SourceIdentity};
 use self::sources::SourceData;
 use self::system::CpuSampler;
 use crate::disk::FsUsage;
@@ -23,32 +25,6 @@ use crate::engine::format_duration;
 use crate::engine::health::{CollectResult, HealthInputs, HostMetrics};
 use crate::engine::watch::{Finding, FindingKind, Subject};
 use crate::monitor::status_collector::SourceStates;
-
-/// Configured source and its provider.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct SourceIdentity {
-    pub name: String,
-    pub provider: String,
-}
-
-/// Scope of a collection: folders, sources, unit and limits.
-#[derive(Clone, Debug)]
-pub struct CollectConfig {
-    pub state_dir: PathBuf,
-    pub archive_dir: PathBuf,
-    /// Enabled sources.
-    pub sources: Vec<SourceIdentity>,
-    pub unit: String,
-    /// Returns the reason why a source cannot use its archive, if there is one. The arguments are
-    /// the state folder, the archive folder and the name of the source.
-    pub archive_mismatch: fn(&Path, &Path, &str) -> Option<String>,
-    /// True if requests go through a proxy pool.
-    pub has_proxy_pool: bool,
-    /// Time span of the journal that is read.
-    pub journal_window: Duration,
-    /// Time limit of each collector.
-    pub timeout: Duration,
-}
 
 /// Collectors, and the state that they keep between two cycles.
 #[derive(Debug, Default)]
@@ -136,21 +112,6 @@ impl Collectors {
             (folder, start_collector(busy, move || system::measure_filesystem(&path)))
         };
         folders.into_iter().map(start).collect()
-    }
-}
-
-impl CollectConfig {
-    fn find_archive_mismatches(&self) -> Vec<(String, String)> {
-        let mismatch = |SourceIdentity { name, .. }: &SourceIdentity| {
-            let reason = (self.archive_mismatch)(&self.state_dir, &self.archive_dir, name)?;
-            Some((name.clone(), reason))
-        };
-        self.sources.iter().filter_map(mismatch).collect()
-    }
-
-    /// Returns the folders that the workers write to.
-    fn data_folders(&self) -> Vec<PathBuf> {
-        vec![self.state_dir.clone(), self.archive_dir.clone()]
     }
 }
 

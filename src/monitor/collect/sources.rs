@@ -11,7 +11,7 @@ use crate::engine::health::{
 use crate::engine::metrics::{Histogram, ProxyMetrics, SourceMetrics};
 use crate::engine::watch::{Finding, Subject};
 use crate::engine::{Cause, Failure, Status, Timestamp};
-use crate::monitor::collect::{CollectConfig, SourceIdentity};
+use crate::monitor::collect::config::{CollectConfig, SourceIdentity};
 use crate::monitor::status_collector::SourceStates;
 use crate::state::{MetricsFile, SourceState, StateFolder};
 use crate::systemd::RestartBudgetFile;

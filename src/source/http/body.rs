@@ -11,8 +11,10 @@ use url::Url;
 
 use crate::engine::{Cause, Failure};
 use crate::source::Sink;
-use crate::source::http::array_truncator::ArrayTruncator;
-use crate::source::http::{BufferLimits, RequestLimits, host, transport};
+use crate::source::http::array_truncator::{ArrayTruncator, BufferLimits};
+use crate::source::http::options::RequestLimits;
+use crate::source::http::request::host;
+use crate::source::http::transport;
 
 /// Time that one attempt has waited for the server, and bytes received in the current rate window.
 ///

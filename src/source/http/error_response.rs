@@ -14,7 +14,7 @@ use crate::engine::{
 };
 use crate::retry::Retryable;
 use crate::source::http::body::TransferTimer;
-use crate::source::http::{ExpectedContent, host};
+use crate::source::http::request::{ExpectedContent, host};
 
 /// Maximum bytes of an error response that are read. Problem details take one kilobyte.
 const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;

@@ -6,7 +6,8 @@ use url::Origin;
 
 use crate::engine::ErrorRule;
 use crate::retry::RetryPolicy;
-use crate::source::http::{ProxyMode, QuotaRules};
+use crate::source::http::proxies::ProxyMode;
+use crate::source::http::quota_rules::QuotaRules;
 use crate::source::{MetricsHandle, ResponseRecorder};
 
 /// Options of the HTTP client of one account.

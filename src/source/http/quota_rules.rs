@@ -7,7 +7,7 @@ use crate::engine::rate_limit::{
     HeaderNames, ReportedLimits, RouteCost, find_route, parse_headers,
 };
 use crate::limiter::QuotaScope;
-use crate::source::http::host;
+use crate::source::http::request::host;
 
 /// Meaning of requests and response headers for the quota of a provider.
 #[derive(Clone, Debug, Default)]

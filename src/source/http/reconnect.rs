@@ -16,8 +16,9 @@ use crate::engine::Failure;
 use crate::engine::metrics::{CONNECTION_FAILURES_MAX, ReconnectDecision, add_saturating};
 use crate::limiter::AttemptKind;
 use crate::source::http::body::TransferTimer;
-use crate::source::http::proxies::ProxyClients;
-use crate::source::http::{HttpOptions, host};
+use crate::source::http::options::HttpOptions;
+use crate::source::http::proxy_clients::ProxyClients;
+use crate::source::http::request::host;
 
 #[derive(Debug)]
 pub(super) struct ReconnectingClient {

@@ -5,7 +5,7 @@ use url::Origin;
 
 use crate::engine::{Cause, Failure};
 use crate::http_client::{TransportErrorKind, client_builder_for, error_chain, root_cause};
-use crate::source::http::RequestLimits;
+use crate::source::http::options::RequestLimits;
 use crate::source::http::proxies::Proxy;
 
 /// Prefixes of proxy errors, whose types are not public in hyper-util.

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::engine::{Cause, Failure, Secrets};
 use crate::source::http::{BufferLimits, ExpectedContent, HttpError, HttpRequest};
-use crate::source::jmap::JmapSource;
 use crate::source::jmap::session::JmapSession;
+use crate::source::jmap::source::JmapSource;
 
 /// Types of a method-level error that mean rate limiting, compared case-insensitively. JMAP defines
 /// none for methods. Among its errors for single objects there is `rateLimit` (RFC 8620 §5.3),

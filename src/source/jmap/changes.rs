@@ -9,13 +9,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::engine::{Cause, Cursor, Failure, PageToken};
-use crate::source::jmap::JmapSource;
 use crate::source::jmap::api::{MethodCallError, call_limited, limits_for_ids};
-use crate::source::jmap::filter::{self, MailFilter};
-use crate::source::jmap::mail::{self, Email};
+use crate::source::jmap::email::Email;
+use crate::source::jmap::filter::MailFilter;
 use crate::source::jmap::missing::{MissingIds, RefetchTiming};
 use crate::source::jmap::page_token::{self, CycleDetector};
 use crate::source::jmap::session::JmapSession;
+use crate::source::jmap::source::JmapSource;
+use crate::source::jmap::{email_get, mailboxes};
 use crate::source::{NextPage, Page, PollResult};
 
 /// Maximum number of changes in a poll. Enough to see whether anything is new besides a few emails
@@ -56,7 +57,7 @@ pub(super) async fn poll_changes(
     cursor: &Cursor,
 ) -> Result<PollResult, Failure> {
     let session = jmap.session().await?;
-    let filter = filter::resolve(jmap, &session).await?;
+    let filter = mailboxes::resolve_filter(jmap, &session).await?;
     let changes = fetch_changes(jmap, &session, cursor.as_str(), POLL_CHANGES_MAX).await?;
     let has_more = changes.has_more_changes;
     Ok(if has_more || !changes.candidate_ids(filter).is_empty() {
@@ -73,7 +74,7 @@ pub(super) async fn list_page(
     token: Option<&PageToken>,
 ) -> Result<Page, Failure> {
     let session = jmap.session().await?;
-    let filter = filter::resolve(jmap, &session).await?;
+    let filter = mailboxes::resolve_filter(jmap, &session).await?;
     let mut position: ChangesPosition =
         page_token::decode(token).unwrap_or_else(|| ChangesPosition {
             state: cursor.as_str().to_owned(),
@@ -85,7 +86,7 @@ pub(super) async fn list_page(
     let changes = fetch_changes(jmap, &session, &position.state, page_size).await?;
     let candidates = changes.candidate_ids(filter);
     let found =
-        mail::find_emails(jmap, &session, &candidates, filter.required_properties()).await?;
+        email_get::find_emails(jmap, &session, &candidates, filter.required_properties()).await?;
     let timing = if changes.has_more_changes { RefetchTiming::Later } else { RefetchTiming::Now };
     let properties = filter.required_properties();
     let (refetched, missing) =

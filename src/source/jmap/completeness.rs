@@ -10,12 +10,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Cause, Failure};
-use crate::source::jmap::JmapSource;
 use crate::source::jmap::changes::{self, ChangesResponse};
+use crate::source::jmap::email_get;
 use crate::source::jmap::filter::MailFilter;
-use crate::source::jmap::mail;
 use crate::source::jmap::page_token::CycleDetector;
 use crate::source::jmap::session::JmapSession;
+use crate::source::jmap::source::JmapSource;
 
 /// Data that a listing collects for its completeness check.
 #[derive(Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -169,7 +169,7 @@ impl ShortfallCheck<'_> {
             return Ok((added, removed));
         }
         let properties = self.filter.required_properties();
-        let found = mail::find_emails(self.jmap, self.session, &moved, properties).await?;
+        let found = email_get::find_emails(self.jmap, self.session, &moved, properties).await?;
         let matching = found.emails.iter().filter(|email| self.filter.matches(email)).count();
         Ok((added + to_u64(matching), removed + to_u64(moved.len() - matching)))
     }

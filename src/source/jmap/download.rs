@@ -6,8 +6,10 @@ use std::sync::Arc;
 use crate::engine::{Cause, Failure};
 use crate::limiter::AttemptKind;
 use crate::source::http::{ExpectedContent, HttpRequest};
+use crate::source::jmap::email::{self, Email};
+use crate::source::jmap::email_get;
 use crate::source::jmap::session::JmapSession;
-use crate::source::jmap::{JmapSource, mail};
+use crate::source::jmap::source::JmapSource;
 use crate::source::{DocumentRef, FetchOutcome, Sink};
 
 /// Writes an email to `sink`, or returns its new blob id.
@@ -47,10 +49,10 @@ async fn resolve_not_found(
     failure: Failure,
 ) -> Result<FetchOutcome, Failure> {
     let id = document.document.as_str().to_owned();
-    let mut emails = mail::fetch_emails(jmap, session, &[id], mail::LIST_PROPERTIES)
+    let mut emails = email_get::fetch_emails(jmap, session, &[id], email::LIST_PROPERTIES)
         .await
         .map_err(as_service_failure)?;
-    let Some(entry) = emails.pop().map(mail::Email::into_listed_document) else {
+    let Some(entry) = emails.pop().map(Email::into_listed_document) else {
         return Err(failure);
     };
     if entry.blob != document.blob {

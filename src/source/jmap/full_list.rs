@@ -14,14 +14,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::engine::{Cause, Failure, PageToken};
-use crate::source::jmap::JmapSource;
 use crate::source::jmap::api::{MethodCallError, call_limited, limits_for_ids};
 use crate::source::jmap::completeness::{CompletenessCheck, ListEnd};
-use crate::source::jmap::filter::{self, MailFilter};
-use crate::source::jmap::mail::{self, Email};
+use crate::source::jmap::email::{self, Email};
+use crate::source::jmap::filter::MailFilter;
 use crate::source::jmap::missing::{MissingIds, RefetchTiming};
 use crate::source::jmap::page_token::{self, CycleDetector};
 use crate::source::jmap::session::JmapSession;
+use crate::source::jmap::source::JmapSource;
+use crate::source::jmap::{email_get, mailboxes};
 use crate::source::{NextPage, Page};
 
 /// Maximum restarts of a listing that has lost its position. Whole pages rarely vanish between two
@@ -88,8 +89,11 @@ pub(super) async fn list_page(
     token: Option<&PageToken>,
 ) -> Result<Page, Failure> {
     let session = jmap.session().await?;
-    let query =
-        EmailQuery { jmap, session: &session, filter: filter::resolve(jmap, &session).await? };
+    let query = EmailQuery {
+        jmap,
+        session: &session,
+        filter: mailboxes::resolve_filter(jmap, &session).await?,
+    };
     let mut position = match page_token::decode(token) {
         Some(position) => position,
         None => query.initial_position().await?,
@@ -112,13 +116,13 @@ pub(super) async fn list_page(
     let mut seen = BTreeSet::new();
     let ids: Vec<String> = response.ids.into_iter().filter(|id| seen.insert(id.clone())).collect();
     position.completeness.record_page(to_u64(ids.len()), response.position);
-    let fetched = mail::find_emails(jmap, &session, &ids, mail::LIST_PROPERTIES).await?;
+    let fetched = email_get::find_emails(jmap, &session, &ids, email::LIST_PROPERTIES).await?;
     if is_first {
         position.completeness.record_initial_total(response.total, fetched.state.as_deref());
     }
     let (refetched, missing) = position
         .missing
-        .refetch(jmap, &session, fetched.missing, mail::LIST_PROPERTIES, RefetchTiming::Later)
+        .refetch(jmap, &session, fetched.missing, email::LIST_PROPERTIES, RefetchTiming::Later)
         .await?;
     Ok(Page {
         entries: fetched
@@ -161,7 +165,7 @@ struct EmailQuery<'a> {
 impl EmailQuery<'_> {
     /// Returns the position before the first page.
     async fn initial_position(&self) -> Result<QueryPosition, Failure> {
-        let since = mail::fetch_state(self.jmap, self.session).await?;
+        let since = email_get::fetch_state(self.jmap, self.session).await?;
         Ok(QueryPosition {
             completeness: CompletenessCheck::new(since.as_str()),
             ..QueryPosition::default()
@@ -190,7 +194,7 @@ impl EmailQuery<'_> {
         }
         let (refetched, missing) = position
             .missing
-            .refetch(jmap, session, Vec::new(), mail::LIST_PROPERTIES, RefetchTiming::Now)
+            .refetch(jmap, session, Vec::new(), email::LIST_PROPERTIES, RefetchTiming::Now)
             .await?;
         let entries = refetched.into_iter().map(Email::into_listed_document).collect();
         Ok(Page {

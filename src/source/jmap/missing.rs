@@ -6,9 +6,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{DocumentId, Failure};
-use crate::source::jmap::JmapSource;
-use crate::source::jmap::mail::{self, Email};
+use crate::source::jmap::email::Email;
+use crate::source::jmap::email_get;
 use crate::source::jmap::session::JmapSession;
+use crate::source::jmap::source::JmapSource;
 
 /// Maximum number of ids kept in the page token, which is stored with each page. When there are
 /// more, they are requested at once.
@@ -45,7 +46,7 @@ impl MissingIds {
             return Ok((Vec::new(), Vec::new()));
         }
         let ids: Vec<String> = std::mem::take(&mut self.0).into_iter().collect();
-        let found = mail::find_emails(jmap, session, &ids, properties).await?;
+        let found = email_get::find_emails(jmap, session, &ids, properties).await?;
         Ok((found.emails, found.missing.into_iter().map(DocumentId::new).collect()))
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::engine::rate_limit::Rate;
+use crate::engine::rate_limit::rate::Rate;
 
 /// Factor applied to an estimate, to stay below the real rate.
 pub(super) const SAFETY_FACTOR: f64 = 0.985;

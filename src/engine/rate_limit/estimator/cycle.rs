@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::rate_limit::Rate;
+use crate::engine::rate_limit::rate::Rate;
 use crate::engine::{ClockStep, Timestamp};
 
 /// Maximum amount by which servers round up Retry-After.

@@ -12,7 +12,8 @@ mod state;
 
 use std::time::Duration;
 
-use crate::engine::rate_limit::{Rate, RateSource};
+use crate::engine::rate_limit::rate::Rate;
+use crate::engine::rate_limit::status::RateSource;
 use crate::engine::{ClockStep, Timestamp};
 
 use self::cycle::{IDLE_THRESHOLD_MIN, MeasurementCycle, ThrottleEpisode};

@@ -1,7 +1,7 @@
 //! Phases of the rate estimator.
 
 use crate::engine::Timestamp;
-use crate::engine::rate_limit::Rate;
+use crate::engine::rate_limit::rate::Rate;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::engine::rate_limit) enum EstimatorPhase {

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::rate_limit::Rate;
 use crate::engine::rate_limit::estimator::cycle::{MeasurementCycle, MeasurementCycleState};
-use crate::engine::rate_limit::estimator::{EstimatorPhase, RateEstimator, SLOW_START_RATE};
+use crate::engine::rate_limit::estimator::phase::EstimatorPhase;
+use crate::engine::rate_limit::estimator::{RateEstimator, SLOW_START_RATE};
+use crate::engine::rate_limit::rate::Rate;
 use crate::engine::{ClockStep, Timestamp};
 
 /// Age after which a rate is still the best guess, but a rate that failed may succeed now.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::engine::rate_limit::HeaderDialect;
+use crate::engine::rate_limit::reported_limits::HeaderDialect;
 use crate::engine::rate_limit::structured::parse_count;
 
 /// Role of one header.

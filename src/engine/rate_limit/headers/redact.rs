@@ -1,7 +1,7 @@
 //! Redaction of rate-limit headers for traces: the result does not identify the client.
 
 use crate::engine::is_secret_header;
-use crate::engine::rate_limit::HeaderNames;
+use crate::engine::rate_limit::headers::HeaderNames;
 use crate::engine::rate_limit::headers::names::classify_name;
 use crate::engine::rate_limit::structured::split;
 

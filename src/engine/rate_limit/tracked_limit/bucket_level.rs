@@ -1,8 +1,8 @@
 //! Estimated level of the server's token bucket, from the units spent and the responses.
 
 use crate::engine::Timestamp;
-use crate::engine::rate_limit::Rate;
-use crate::engine::rate_limit::tracked_limit::ResponseContext;
+use crate::engine::rate_limit::rate::Rate;
+use crate::engine::rate_limit::response_context::ResponseContext;
 
 /// Units at a point in time. They refill evenly, so a late response does not lower the level.
 #[derive(Clone, Copy, Debug, PartialEq)]

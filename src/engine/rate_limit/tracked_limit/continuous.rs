@@ -3,12 +3,8 @@
 use std::time::Duration;
 
 use crate::engine::Timestamp;
-use crate::engine::rate_limit::Rate;
-use crate::engine::rate_limit::tracked_limit::{RenewalKind, TrackedLimit};
-
-/// Maximum length of a short window, which is treated as a rate: its reset in whole seconds says
-/// nothing.
-pub(super) const SHORT_WINDOW_MAX: Duration = Duration::from_secs(5);
+use crate::engine::rate_limit::rate::Rate;
+use crate::engine::rate_limit::tracked_limit::{RenewalKind, SHORT_WINDOW_MAX, TrackedLimit};
 
 /// Interval at which a limit is checked again while a response is in flight.
 const RESPONSE_POLL_INTERVAL: Duration = Duration::from_millis(20);

@@ -7,13 +7,15 @@ mod reset_unit;
 
 use std::time::Duration;
 
-use crate::engine::rate_limit::reported_limits::RESET_DELAY_MAX;
+use crate::engine::rate_limit::rate::Rate;
+use crate::engine::rate_limit::reported_limits::{
+    AdvertisedLimit, RESET_DELAY_MAX, Reset, ResetMeaning,
+};
+use crate::engine::rate_limit::response_context::ResponseContext;
 use crate::engine::rate_limit::spent_window::SpentWindow;
-use crate::engine::rate_limit::{AdvertisedLimit, Rate, Reset, ResetMeaning};
 use crate::engine::{ClockStep, Timestamp};
 
 use self::bucket_level::BucketLevel;
-use self::continuous::SHORT_WINDOW_MAX;
 use self::refill::RefillRate;
 use self::reset_unit::ResetUnitDetector;
 
@@ -35,6 +37,10 @@ const UNITS_WITHOUT_REFILL_MAX: f64 = 5.0;
 
 /// Consecutive contradictory responses after which a limit is ignored.
 const CONTRADICTIONS_MAX: u32 = 2;
+
+/// Maximum length of a short window, which is treated as a rate: its reset in whole seconds says
+/// nothing.
+const SHORT_WINDOW_MAX: Duration = Duration::from_secs(5);
 
 /// Renewal of a limit: all at once or continuously.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -85,21 +91,6 @@ pub(super) struct TrackedLimit {
     /// Units accepted since the start, as far as they are in `spent_window`.
     accepted_units: f64,
     contradictions: u32,
-}
-
-/// Inputs for the processing of one response.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ResponseContext {
-    /// Send time of the request.
-    pub(super) sent_at: Timestamp,
-    /// Units of other requests in flight.
-    pub(super) in_flight: f64,
-    /// Units accepted by the server since the start.
-    pub(super) accepted_units: f64,
-    pub(super) is_accepted: bool,
-    /// Share of the limit left to other clients.
-    pub(super) reserve: f64,
-    pub(super) now: Timestamp,
 }
 
 impl TrackedLimit {

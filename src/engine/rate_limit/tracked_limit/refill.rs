@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::engine::Timestamp;
-use crate::engine::rate_limit::Rate;
-use crate::engine::rate_limit::tracked_limit::ResponseContext;
+use crate::engine::rate_limit::rate::Rate;
+use crate::engine::rate_limit::response_context::ResponseContext;
 
 /// Minimum span of a measurement.
 const MEASURE_SPAN_MIN: Duration = Duration::from_secs(5);

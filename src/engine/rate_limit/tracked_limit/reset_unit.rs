@@ -1,7 +1,7 @@
 //! Detects whether a small reset value is in seconds or milliseconds, if nothing else says so.
 
 use crate::engine::Timestamp;
-use crate::engine::rate_limit::ResetMeaning;
+use crate::engine::rate_limit::reported_limits::ResetMeaning;
 
 /// Milliseconds fall by about 1,000 per second, and requests in between move the reset a little.
 const MILLIS_SLOPE: std::ops::RangeInclusive<f64> = 500.0..=2000.0;

@@ -1,16 +1,16 @@
 //! Reads emails with Email/get (RFC 8621 §4.2), in batches that the server accepts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::engine::{BlobId, Cause, Cursor, DocumentId, Failure, ItemId, ListedDocument};
-use crate::source::jmap::JmapSource;
+use crate::engine::{Cause, Cursor, Failure};
 use crate::source::jmap::api::{MethodCallError, call, call_limited, limits_for_objects};
+use crate::source::jmap::email::Email;
 use crate::source::jmap::session::JmapSession;
+use crate::source::jmap::source::JmapSource;
 
 /// Bytes of a request without its ids, rounded up.
 const REQUEST_OVERHEAD_BYTES: usize = 1_024;
@@ -20,24 +20,6 @@ const ID_OVERHEAD_BYTES: usize = 3;
 /// Errors that a smaller batch avoids: by the name of the limit for the whole request (Cyrus), or
 /// by an error type of the method (Stalwart).
 const TOO_LARGE_ERROR_TYPES: &[&str] = &["requestTooLarge", "maxObjectsInGet", "maxSizeRequest"];
-
-/// Properties needed for a listed document.
-pub(super) const LIST_PROPERTIES: &[&str] = &["id", "blobId", "threadId", "size"];
-/// The same properties, and those that a filter needs.
-pub(super) const FILTER_PROPERTIES: &[&str] =
-    &["id", "blobId", "threadId", "size", "mailboxIds", "receivedAt"];
-
-/// Email with the properties that a listing needs.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Email {
-    id: String,
-    blob_id: String,
-    thread_id: String,
-    size: Option<u64>,
-    mailbox_ids: Option<BTreeMap<String, bool>>,
-    received_at: Option<String>,
-}
 
 /// Result of reading emails by id.
 #[derive(Debug, Default)]
@@ -159,26 +141,4 @@ fn split_ids<'a>(session: &JmapSession, ids: &'a [String]) -> Vec<&'a [String]> 
         batches.push(&ids[begin..]);
     }
     batches
-}
-
-impl Email {
-    /// Returns true if the email is in one of the mailboxes.
-    pub(super) fn is_in_any(&self, mailboxes: &[String]) -> bool {
-        let is_in = |id: &String| self.mailbox_ids.as_ref().is_some_and(|ids| ids.contains_key(id));
-        mailboxes.iter().any(is_in)
-    }
-
-    /// Returns the time of receipt; `None` if it is missing or invalid.
-    pub(super) fn received_at(&self) -> Option<DateTime<Utc>> {
-        self.received_at.as_ref()?.parse().ok()
-    }
-
-    pub(super) fn into_listed_document(self) -> ListedDocument {
-        ListedDocument {
-            item: ItemId::new(self.thread_id),
-            document: DocumentId::new(self.id),
-            blob: BlobId::new(self.blob_id),
-            size: self.size,
-        }
-    }
 }
