@@ -68,5 +68,8 @@ pub mod simulate;
 // Embedded mailbox service for demonstrations and tests. Uses none of the modules above.
 pub mod demo;
 
-// Commands.
+// The processes of the worker and the monitor, composed of the modules above.
+mod app;
+
+// Commands: parse arguments, print, exit.
 pub mod cli;

@@ -7,7 +7,10 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::cli::simulate::policy::{NamedPolicy, parse_policy};
+use crate::app::context::ConfigLocation;
+use crate::app::log::{LogFormat, LogOptions, Verbosity};
+use crate::app::progress::ShowProgress;
+use crate::cli::commands::simulate::policy::{NamedPolicy, parse_policy};
 use crate::config::parse_duration;
 use crate::engine::Cause;
 
@@ -38,12 +41,12 @@ pub(super) struct CommonArgs {
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
     /// Format of the log lines
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Auto)]
-    pub log_format: LogFormat,
+    #[arg(long, global = true, value_enum, default_value_t = LogFormatArg::Auto)]
+    pub log_format: LogFormatArg,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(super) enum LogFormat {
+pub(super) enum LogFormatArg {
     /// The journal under systemd, text elsewhere
     Auto,
     Text,
@@ -378,6 +381,32 @@ pub(super) enum ConfigCommand {
     Check,
     /// Print the effective settings, and the origin of each value
     Show,
+}
+
+impl CommonArgs {
+    pub(super) fn config_location(&self) -> ConfigLocation {
+        ConfigLocation { config_file: self.config.clone(), state_dir: self.state_dir.clone() }
+    }
+
+    pub(super) fn log_options(&self) -> LogOptions {
+        let format = match self.log_format {
+            LogFormatArg::Auto => None,
+            LogFormatArg::Text => Some(LogFormat::Text),
+            LogFormatArg::Json => Some(LogFormat::Json),
+            LogFormatArg::Journal => Some(LogFormat::Journal),
+        };
+        let verbosity = match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::ErrorsOnly,
+            (false, 0) => Verbosity::Default,
+            (false, 1) => Verbosity::Debug,
+            (false, _) => Verbosity::Trace,
+        };
+        LogOptions { format, verbosity }
+    }
+
+    pub(super) fn show_progress(&self) -> ShowProgress {
+        if self.quiet { ShowProgress::No } else { ShowProgress::Yes }
+    }
 }
 
 /// Returns the parser of cause names. Its error for another word lists all names.

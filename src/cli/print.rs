@@ -3,17 +3,17 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
-use crate::cli::error::CliError;
-use crate::cli::exit::ProgramExit;
+use crate::app::error::ProgramError;
+use crate::app::exit::ProgramExit;
 use crate::engine::is_unsafe_for_terminal;
 
 /// Prints a result, for a command that ends when its output is not read.
 ///
 /// # Errors
-/// [`CliError::StdoutFailed`], also if the reader of the pipe has exited, as `head` does.
-pub(super) fn print_result(text: impl Display) -> Result<(), CliError> {
+/// [`ProgramError::StdoutFailed`], also if the reader of the pipe has exited, as `head` does.
+pub(super) fn print_result(text: impl Display) -> Result<(), ProgramError> {
     let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(CliError::StdoutFailed)
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(ProgramError::StdoutFailed)
 }
 
 /// Serialises JSON without characters that a terminal would interpret: they are written as `\u`
@@ -35,7 +35,7 @@ pub(super) fn terminal_safe_json(value: &serde_json::Value) -> String {
 
 /// Prints a result, for a command whose work must continue even if its output is not read.
 pub(super) fn print_best_effort(text: impl Display) {
-    if let Err(CliError::StdoutFailed(error)) = print_result(text)
+    if let Err(ProgramError::StdoutFailed(error)) = print_result(text)
         && error.kind() != io::ErrorKind::BrokenPipe
     {
         print_note(format!("cynosure: cannot print: {error}"));

@@ -2,24 +2,24 @@
 
 use chrono::{DateTime, Local, NaiveDate, NaiveTime, TimeZone};
 
-use crate::cli::error::CliError;
+use crate::app::error::ProgramError;
 use crate::config::parse_duration;
 use crate::engine::{Timestamp, sanitize_line};
 
 /// Parses `2h` (two hours ago), `2026-11-22` (its start in local time) or `2026-11-22T06:00:00Z`.
 ///
 /// # Errors
-/// [`CliError::Usage`] for any other text, and for a time in the future.
-pub(super) fn parse_time_arg(text: &str, now: Timestamp) -> Result<Timestamp, CliError> {
+/// [`ProgramError::Usage`] for any other text, and for a time in the future.
+pub(super) fn parse_time_arg(text: &str, now: Timestamp) -> Result<Timestamp, ProgramError> {
     let sanitized = sanitize_line(text);
     let since = parse_time(text, now).ok_or_else(|| {
-        CliError::Usage(format!(
+        ProgramError::Usage(format!(
             "--since '{sanitized}' is not a valid time: write '2h' for two hours ago, '2026-11-22' \
              or '2026-11-22T06:00:00Z'"
         ))
     })?;
     if now < since {
-        return Err(CliError::Usage(format!("--since '{sanitized}' is in the future")));
+        return Err(ProgramError::Usage(format!("--since '{sanitized}' is in the future")));
     }
     Ok(since)
 }
@@ -59,12 +59,12 @@ mod tests {
     #[test]
     fn invalid_and_future_times_are_rejected() {
         for text in ["", "yesterday", "2026-13-01", "-2h", "\u{1b}[2J"] {
-            let Err(CliError::Usage(message)) = parse_time_arg(text, NOW) else {
+            let Err(ProgramError::Usage(message)) = parse_time_arg(text, NOW) else {
                 panic!("{text:?} is accepted")
             };
             assert!(message.contains("is not a valid time: write '2h'"), "{message}");
             assert!(!message.contains('\u{1b}'), "{message}");
         }
-        assert!(matches!(parse_time_arg("2026-03-08T00:00:00Z", NOW), Err(CliError::Usage(_))));
+        assert!(matches!(parse_time_arg("2026-03-08T00:00:00Z", NOW), Err(ProgramError::Usage(_))));
     }
 }

@@ -26,6 +26,19 @@ pub enum ItemStatus {
     Quarantined,
 }
 
+impl ItemStatus {
+    /// Returns the name, as users see it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "waiting",
+            Self::Stored => "stored",
+            Self::Gone => "gone",
+            Self::Quarantined => "quarantined",
+        }
+    }
+}
+
 /// Status of a document.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum DocumentStatus {

@@ -50,8 +50,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     // Independent of the worker, because it must detect a stuck worker.
     ("monitor", &["engine", "retry", "disk", "config", "state", "systemd", "notify", "telemetry"]),
+    // Composes the processes of the worker and the monitor. What they report, `cli` prints.
     (
-        "cli",
+        "app",
         &[
             "engine",
             "env",
@@ -65,13 +66,18 @@ const LAYERS: &[(&str, &[&str])] = &[
             "archive",
             "state",
             "systemd",
-            "notify",
             "telemetry",
             "endpoint",
             "worker",
             "monitor",
-            "demo",
             "simulate",
+        ],
+    ),
+    (
+        "cli",
+        &[
+            "engine", "env", "disk", "human", "config", "ledger", "archive", "state", "systemd",
+            "notify", "worker", "monitor", "demo", "simulate", "app",
         ],
     ),
 ];
@@ -94,7 +100,7 @@ const RESTRICTED_NAMES: &[(&str, &[&str])] = &[
     ("fsync(", &["disk"]),
     ("zbus", &["systemd"]),
     ("clap", &["cli", "demo"]),
-    ("indicatif", &["cli"]),
+    ("indicatif", &["app", "cli"]),
 ];
 
 /// Names that would make the engine impure.

@@ -1,0 +1,116 @@
+//! View of one source for the dashboard, with the texts of the command `status`.
+
+use crate::app::breaker_notes::BreakerNotes;
+use crate::app::source_status::SourceStatus;
+use crate::app::status_row::status_row;
+use crate::endpoint::view::{LastErrorView, SourceView};
+use crate::engine::watch::HealthLevel;
+use crate::engine::{SessionId, Status, Timestamp, sanitize_line};
+use crate::human::{EMPTY_CELL, estimate_remaining, format_clock_time};
+use crate::state::{ExecutionState, SourceState};
+
+pub(super) fn source_view(
+    source_status: &SourceStatus<'_>,
+    breaker_notes: &BreakerNotes,
+    level: Option<HealthLevel>,
+    now: Timestamp,
+) -> SourceView {
+    let row = status_row(source_status, breaker_notes, now);
+    let empty = empty_view(source_status, level);
+    match &source_status.state {
+        SourceState::NeverRun => {
+            SourceView { state: "never_run".to_owned(), status_text: row.reason, ..empty }
+        }
+        SourceState::Unreadable(_) => {
+            SourceView { state: "unknown".to_owned(), status_text: row.reason, ..empty }
+        }
+        SourceState::Read(state, process) => {
+            let status_text = if row.reason == EMPTY_CELL {
+                default_status_text(state.status)
+            } else {
+                row.reason
+            };
+            let is_running = process.is_running();
+            let deadline_text = deadline_text(state, is_running, &row.until, now);
+            with_state(state, is_running, SourceView { status_text, deadline_text, ..empty })
+        }
+    }
+}
+
+fn with_state(state: &ExecutionState, is_running: bool, base: SourceView) -> SourceView {
+    let settled = state.downloaded_threads + state.gone + state.quarantined;
+    let is_downloading = is_running && state.status == Status::Downloading;
+    let rate = state.rate_per_second.filter(|_| is_downloading);
+    let remaining = state.total_threads.saturating_sub(settled);
+    SourceView {
+        provider: sanitize_line(&state.provider),
+        kind: sanitize_line(&state.kind),
+        state: state.status.name().to_owned(),
+        is_running,
+        deadline_at: state.state_until,
+        state_since: Some(state.state_since),
+        last_progress: Some(state.last_progress),
+        session: state.session_id.as_ref().map(SessionId::as_str).map(sanitize_line),
+        total: state.total_threads,
+        settled,
+        stored: state.downloaded_threads,
+        gone: state.gone,
+        quarantined: state.quarantined,
+        waiting_for_retry: state.waiting_for_retry,
+        items_per_second: rate,
+        eta_seconds: estimate_remaining(remaining, rate)
+            .map(|eta| eta.as_secs())
+            .filter(|_| remaining > 0),
+        consecutive_errors: state.consecutive_errors,
+        restart_count: state.restart_count,
+        last_error: state.last_error.as_ref().map(|error| LastErrorView {
+            cause: sanitize_line(&error.cause),
+            message: sanitize_line(&error.message),
+            at: error.at,
+        }),
+        ..base
+    }
+}
+
+/// Returns the view of a source without a state.
+fn empty_view(source_status: &SourceStatus<'_>, level: Option<HealthLevel>) -> SourceView {
+    let settings = source_status.source.settings.as_ref();
+    SourceView {
+        name: source_status.source.name.to_string(),
+        provider: settings.map(|settings| settings.provider.clone()).unwrap_or_default(),
+        kind: settings.map(|settings| settings.kind.name().to_owned()).unwrap_or_default(),
+        level,
+        ..SourceView::default()
+    }
+}
+
+/// Returns the text of a state for which `status` has no reason to report.
+fn default_status_text(status: Status) -> String {
+    let text = match status {
+        Status::Idle => "waiting for the next poll",
+        Status::Collecting => "listing the items of the source",
+        Status::Downloading => "downloading the listed items",
+        Status::Completed => "all listed items are settled",
+        Status::Error | Status::RateLimited | Status::AuthFailed => "waiting",
+    };
+    text.to_owned()
+}
+
+/// Returns the end of the current state. For work, it is the time at which progress is overdue.
+fn deadline_text(
+    state: &ExecutionState,
+    is_running: bool,
+    until: &str,
+    now: Timestamp,
+) -> Option<String> {
+    match state.status {
+        Status::Collecting | Status::Downloading => {
+            let deadline = state.state_until.filter(|_| is_running)?;
+            Some(format_clock_time(deadline, now))
+        }
+        Status::Completed => state.completion_time.map(|at| format_clock_time(at, now)),
+        Status::Idle | Status::Error | Status::RateLimited | Status::AuthFailed => {
+            (until != EMPTY_CELL).then(|| until.to_owned())
+        }
+    }
+}

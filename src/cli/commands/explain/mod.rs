@@ -1,0 +1,178 @@
+//! `explain`: the classification of a response, the rule that matched, and the consequences.
+//!
+//! No decision is made here. The response passes the same rules, retry policies and rate limiter as
+//! in the worker, with the smallest and the largest jitter, and the results are printed.
+
+mod consequence;
+mod input;
+mod limits;
+#[cfg(test)]
+mod proptests;
+mod text;
+
+use serde_json::{Value, json};
+
+use crate::app::error::ProgramError;
+use crate::app::exit::ProgramExit;
+use crate::cli::args::{CommonArgs, ExplainArgs};
+use crate::cli::print::{print_result, terminal_safe_json};
+use crate::engine::rate_limit::ReportedLimits;
+use crate::engine::{
+    Cause, Classification, ErrorRule, MatchedRule, RequestScope, ResponseView, Timestamp,
+    classify_response, format_utc_date_time,
+};
+use crate::env::{Env, RealEnv};
+use crate::human::format_date_time;
+
+use self::consequence::{Consequence, DelayRange, block_delay, consequence};
+use self::input::{ExplainInput, ExplainPolicies};
+
+/// Classification of a response, and its consequence for each scope with this classification.
+#[derive(Debug)]
+struct Explanation<'r> {
+    classification: Classification<'r>,
+    consequences: Vec<Consequence>,
+    /// Block of all requests by the rate limiter. `None` for a rate limit: its delay is the block.
+    block: Option<DelayRange>,
+}
+
+pub(super) fn explain(
+    common: &CommonArgs,
+    args: &ExplainArgs,
+) -> Result<ProgramExit, ProgramError> {
+    let now = RealEnv.now();
+    let (input, policies) = input::collect_input(common, args, now)?;
+    let limit_headers = input.rate_limit_headers(&policies);
+    let explanations = explain_response(&input, &policies, &limit_headers);
+    if args.json {
+        print_result(terminal_safe_json(&explain_json(
+            &input,
+            &policies,
+            &limit_headers,
+            &explanations,
+        )))?;
+    } else {
+        print_result(text::explain_text(&input, &policies, &limit_headers, &explanations, now))?;
+    }
+    Ok(ProgramExit::Success)
+}
+
+/// Classifies the response for each scope. Scopes with the same classification share an entry.
+fn explain_response<'r>(
+    input: &ExplainInput,
+    policies: &'r ExplainPolicies,
+    limit_headers: &ReportedLimits,
+) -> Vec<Explanation<'r>> {
+    let headers = input.header_pairs();
+    let response = ResponseView { status: input.status, headers: &headers, body: &input.body };
+    let mut explanations: Vec<Explanation<'r>> = Vec::new();
+    for scope in &input.scopes {
+        let classification = classify_response(&response, limit_headers, *scope, &policies.rules);
+        let scope_consequence =
+            consequence(&classification, *scope, input, policies, limit_headers);
+        match explanations
+            .iter_mut()
+            .find(|explanation| explanation.classification == classification)
+        {
+            Some(explanation) => explanation.add_consequence(scope_consequence),
+            None => {
+                // The consequence of a rate limit is already this block.
+                let is_rate_limit = classification.cause == Cause::RateLimit;
+                let block = if is_rate_limit {
+                    None
+                } else {
+                    block_delay(&classification, input, policies, limit_headers)
+                };
+                explanations.push(Explanation {
+                    classification,
+                    consequences: vec![scope_consequence],
+                    block,
+                });
+            }
+        }
+    }
+    explanations
+}
+
+impl Explanation<'_> {
+    fn add_consequence(&mut self, new: Consequence) {
+        match self.consequences.iter_mut().find(|known| known.has_same_effect(&new)) {
+            Some(known) => known.scopes.extend(new.scopes),
+            None => self.consequences.push(new),
+        }
+    }
+
+    fn scopes(&self) -> Vec<RequestScope> {
+        self.consequences
+            .iter()
+            .flat_map(|consequence| consequence.scopes.iter().copied())
+            .collect()
+    }
+}
+
+/// Returns the rule as JSON: name and condition of a built-in rule, location and note of a user's.
+fn rule_json(matched: &MatchedRule<'_>) -> Value {
+    match matched {
+        MatchedRule::BuiltIn(rule) => {
+            json!({ "built_in": true, "name": rule.name(), "condition": rule.condition() })
+        }
+        MatchedRule::UserDefined(ErrorRule { location, note, wait, .. }) => json!({
+            "built_in": false,
+            "place": location,
+            "note": note,
+            "wait_seconds": wait.map(|wait| wait.as_secs_f64()),
+        }),
+    }
+}
+
+fn explain_json(
+    input: &ExplainInput,
+    policies: &ExplainPolicies,
+    limit_headers: &ReportedLimits,
+    explanations: &[Explanation<'_>],
+) -> Value {
+    let names =
+        |scopes: &[RequestScope]| scopes.iter().map(|scope| scope.name()).collect::<Vec<_>>();
+    let explanations = explanations.iter().map(|explanation| {
+        let cause = explanation.classification.cause;
+        json!({
+            "scopes": names(&explanation.scopes()),
+            "rule": rule_json(&explanation.classification.matched_rule),
+            "cause": cause.name(),
+            "type": cause.category().name(),
+            "gate": explanation.block.as_ref().map(DelayRange::to_json),
+            "outlooks": explanation.consequences.iter().map(|consequence| json!({
+                "scopes": names(&consequence.scopes),
+                "verdict": consequence.action.name(),
+                "means": consequence.description,
+                "delay": consequence.delay.as_ref().map(DelayRange::to_json),
+            })).collect::<Vec<_>>(),
+        })
+    });
+    json!({
+        "status": input.status,
+        "headers": input.headers.len(),
+        "body_bytes": input.body.len(),
+        "recorded": input.origin.as_ref().map(|origin| json!({
+            "source": origin.source,
+            "item": origin.item,
+            "at": input.at,
+            "cause": origin.cause.map(Cause::name),
+        })),
+        "provider": policies.provider,
+        "user_rules": policies.rules.len(),
+        "judged": explanations.collect::<Vec<_>>(),
+        "retry_after_seconds": limit_headers.retry_after.map(|delay| delay.as_secs_f64()),
+        "limits": limit_headers
+            .limits
+            .iter()
+            .map(|limit| limits::limit_json(limit, input.at))
+            .collect::<Vec<_>>(),
+    })
+}
+
+/// Formats a timestamp in UTC, followed by the local time if that differs.
+fn format_timestamp(at: Timestamp) -> String {
+    let (utc, local) = (format_utc_date_time(at), format_date_time(at));
+    if utc == local { format!("{utc} UTC") } else { format!("{utc} UTC, {local} local time") }
+}

@@ -1,0 +1,160 @@
+//! Last sentence of a run: the number of listed items, and the outcome of each.
+
+use crate::app::exit::ProgramExit;
+use crate::engine::{Cause, State, StateMachine, Status, format_bytes, format_duration};
+use crate::human::{format_count, format_rate, humanize, pluralize};
+use crate::ledger::SessionCounts;
+use crate::worker::{self, LoopResult, SourceOutcome, StartError};
+
+/// Returns the exit and the sentence for the outcome of a source.
+#[must_use]
+pub(super) fn run_summary(source: &str, outcome: &SourceOutcome) -> (ProgramExit, String) {
+    match outcome {
+        SourceOutcome::NotStarted(error) => start_error_exit(error),
+        SourceOutcome::Finished(result) => match result.exit {
+            worker::LoopExit::Completed => {
+                (completed_exit(&result.counts), balance(source, &result.counts))
+            }
+            worker::LoopExit::NothingToDo => (
+                completed_exit(&result.counts),
+                format!("no changes: {}", balance(source, &result.counts)),
+            ),
+            // `run` replaces this exit according to the signal.
+            worker::LoopExit::Stopped => {
+                (ProgramExit::Success, format!("stopped: {}", progress_text(result)))
+            }
+            worker::LoopExit::Restart(cause) => {
+                (ProgramExit::Restart, format!("{}: {}", cause.reason(), progress_text(result)))
+            }
+            worker::LoopExit::GaveUp => exit_and_reason(result),
+        },
+        SourceOutcome::RestartDisabled(result) => match result.exit {
+            worker::LoopExit::Restart(crate::engine::RestartCause::Completed) => {
+                (completed_exit(&result.counts), balance(source, &result.counts))
+            }
+            worker::LoopExit::Completed
+            | worker::LoopExit::NothingToDo
+            | worker::LoopExit::Stopped
+            | worker::LoopExit::GaveUp
+            | worker::LoopExit::Restart(_) => {
+                let (exit, reason) = exit_and_reason(result);
+                (exit, format!("{reason}; it is not restarted, since enable_auto_restart is false"))
+            }
+        },
+    }
+}
+
+/// Returns `listed 2000 = stored 1998 + gone 1 + quarantined 1`, with the numbers of new versions
+/// and copies, and the command that lists the quarantined items, if there are any.
+#[must_use]
+pub(super) fn balance(source: &str, counts: &SessionCounts) -> String {
+    let SessionCounts { listed, stored, gone, quarantined, .. } = counts;
+    let mut text =
+        format!("listed {listed} = stored {stored} + gone {gone} + quarantined {quarantined}");
+    text.push_str(&versions_and_copies(counts));
+    match quarantined {
+        0 => text,
+        1 => format!("{text}    (`cynosure failures {source}` shows it)"),
+        count => {
+            format!("{text}    (`cynosure failures {source}` shows all {})", format_count(*count))
+        }
+    }
+}
+
+/// Returns the numbers of new versions of known documents, and of documents that were not fetched
+/// because the same bytes were stored already. Empty if both are zero.
+fn versions_and_copies(counts: &SessionCounts) -> String {
+    match (counts.versions, counts.copies) {
+        (0, 0) => String::new(),
+        (versions, copies) => {
+            format!("; {}, {}", pluralize(versions, "new version"), pluralize(copies, "copy"))
+        }
+    }
+}
+
+/// Returns the amount and rate of the transfer: `3,200 documents, 31.8 MB in 4.0 s, 500.0/s`
+/// (items). `None` for a session that was not completed, or fetched nothing.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "a rate shown to users")]
+pub(super) fn transfer_summary(outcome: &SourceOutcome) -> Option<String> {
+    let SourceOutcome::Finished(LoopResult {
+        exit: worker::LoopExit::Completed,
+        machine,
+        counts,
+        ..
+    }) = outcome
+    else {
+        return None;
+    };
+    let session = machine.session.as_ref()?;
+    let duration = session.completed_at?.since(session.started_at);
+    let per_second = counts.settled() as f64 / duration.as_secs_f64();
+    let (documents, bytes) = (format_count(counts.documents), format_bytes(counts.bytes));
+    let time = match duration.as_secs() {
+        ..10 => format!("{:.1} s", duration.as_secs_f64()),
+        10.. => format_duration(duration),
+    };
+    (counts.documents > 0 && !duration.is_zero())
+        .then(|| format!("{documents} documents, {bytes} in {time}, {}", format_rate(per_second)))
+}
+
+fn completed_exit(counts: &SessionCounts) -> ProgramExit {
+    if counts.quarantined > 0 { ProgramExit::SomeQuarantined } else { ProgramExit::Success }
+}
+
+fn progress_text(result: &LoopResult) -> String {
+    let counts = &result.counts;
+    let state = humanize(result.machine.status().name());
+    format!(
+        "{state} at {} of {}; the next run continues from here",
+        format_count(counts.settled()),
+        format_count(counts.listed)
+    )
+}
+
+fn exit_and_reason(result: &LoopResult) -> (ProgramExit, String) {
+    let machine = &result.machine;
+    // An error from before the current state is not its cause.
+    let error = machine.last_error.as_ref().filter(|error| error.at >= machine.state_since);
+    if let (State::Error { .. }, None) = (&machine.state, error) {
+        return (
+            ProgramExit::Other,
+            format!("{}; the next run continues from here", machine.reason),
+        );
+    }
+    let (exit, remedy) = exit_and_remedy(machine, result.has_never_worked);
+    let reason = error.map_or(&machine.reason, |error| &error.message);
+    (exit, format!("{reason}; {remedy}"))
+}
+
+fn exit_and_remedy(machine: &StateMachine, has_never_worked: bool) -> (ProgramExit, &'static str) {
+    let cause = machine.last_error.as_ref().map(|error| error.cause);
+    if machine.status() == Status::AuthFailed && cause == Some(Cause::AccountChanged) {
+        return (ProgramExit::Authentication, "or restore a credential of the first account");
+    }
+    if machine.status() == Status::AuthFailed {
+        return (ProgramExit::Authentication, "replace the credential and run again");
+    }
+    match (&machine.state, cause) {
+        (State::Error { .. }, Some(Cause::Storage | Cause::Ledger)) => {
+            (ProgramExit::Storage, "stored documents are not lost")
+        }
+        (State::Error { .. }, Some(Cause::NotFound | Cause::Challenge)) if has_never_worked => (
+            ProgramExit::Configuration,
+            "check the `url` of the source; `cynosure config show` prints it",
+        ),
+        (State::Error { .. }, _) if has_never_worked => {
+            (ProgramExit::Other, "check the network, and the `url` of the source")
+        }
+        _ => (ProgramExit::Other, "run again later; the next run continues from here"),
+    }
+}
+
+fn start_error_exit(error: &StartError) -> (ProgramExit, String) {
+    let exit = match error {
+        StartError::Locked { .. } => ProgramExit::Other,
+        StartError::NewerFormat(_) | StartError::Configuration(_) => ProgramExit::Configuration,
+        StartError::StorageUnusable(_) | StartError::Failed(_) => ProgramExit::Storage,
+    };
+    (exit, error.to_string())
+}
