@@ -1,6 +1,7 @@
 //! Checks of the structure of the source tree.
 #![expect(clippy::panic, reason = "test helpers panic on failure")]
 
+mod architecture;
 mod import_circles;
 
 use std::fs;
