@@ -7,6 +7,7 @@ use crate::config::{Settings, SourceName, SourceSettings};
 use crate::engine::Timestamp;
 use crate::engine::alert::{Alert, Severity};
 use crate::engine::breaker::{BreakerState, PersistedBreaker};
+use crate::engine::metrics::ItemTotals;
 use crate::monitor::health_files::HealthFiles;
 use crate::monitor::monitor_file::{FindingRecord, MonitorFile, MonitorRecord};
 use crate::state::{BreakerStates, SourceFolder, SourceState, StateFolder};
@@ -69,10 +70,12 @@ fn state_snapshot(source_state: &SourceState) -> Option<SourceStateSnapshot> {
         last_progress: state.last_progress,
         last_updated: state.last_updated,
         is_running: source_state.is_running(),
-        listed: state.total_threads,
-        stored: state.downloaded_threads,
-        gone: state.gone,
-        quarantined: state.quarantined,
+        items: ItemTotals {
+            listed: state.total_threads,
+            stored: state.downloaded_threads,
+            gone: state.gone,
+            quarantined: state.quarantined,
+        },
         waiting_for_retry: state.waiting_for_retry,
         items_per_second: state.rate_per_second,
         consecutive_errors: state.consecutive_errors,

@@ -36,7 +36,7 @@ pub fn run(simulation: &Simulation) -> SimulationResult {
     // The first request fetches the listing. Until its response there is nothing else to request.
     client.schedule(START, SimulationEvent::WorkerReady { worker: 0 });
     let end = START.after(simulation.duration);
-    while let Some(Reverse(next)) = client.queue.pop() {
+    while let Some(Reverse(next)) = client.queue.events.pop() {
         if next.at > end || client.result.is_finished {
             break;
         }
@@ -85,11 +85,18 @@ enum ServerResponse {
     Unavailable,
 }
 
+/// Scheduled events, the earliest first.
+#[derive(Debug, Default)]
+struct EventQueue {
+    events: BinaryHeap<Reverse<ScheduledEvent>>,
+    /// Sequence number of the event that was scheduled last.
+    last_sequence: u64,
+}
+
 struct SimulatedClient<'a> {
     simulation: &'a Simulation,
     now: Timestamp,
-    queue: BinaryHeap<Reverse<ScheduledEvent>>,
-    last_sequence: u64,
+    queue: EventQueue,
     rng: Rng,
     server_limiter: ServerLimiter,
     rate_limiter: Option<RateLimiter>,
@@ -114,8 +121,7 @@ impl<'a> SimulatedClient<'a> {
         Self {
             simulation,
             now: START,
-            queue: BinaryHeap::new(),
-            last_sequence: 0,
+            queue: EventQueue::default(),
             rng: Rng::with_seed(simulation.seed),
             server_limiter: ServerLimiter::new(
                 simulation.server.algorithm.clone(),
@@ -134,8 +140,9 @@ impl<'a> SimulatedClient<'a> {
     }
 
     fn schedule(&mut self, at: Timestamp, event: SimulationEvent) {
-        self.last_sequence += 1;
-        self.queue.push(Reverse(ScheduledEvent { at, sequence: self.last_sequence, event }));
+        self.queue.last_sequence += 1;
+        let sequence = self.queue.last_sequence;
+        self.queue.events.push(Reverse(ScheduledEvent { at, sequence, event }));
     }
 
     fn handle_event(&mut self, event: SimulationEvent) {
@@ -234,7 +241,7 @@ impl<'a> SimulatedClient<'a> {
         let _transition: Option<breaker::BreakerTransition> = match outcome {
             rate_limit::ResponseOutcome::Accepted => breaker.record_success(permit, self.now),
             rate_limit::ResponseOutcome::Failed => {
-                let subject = CallSubject::Item(self.last_sequence.to_string());
+                let subject = CallSubject::Item(self.queue.last_sequence.to_string());
                 let failure = Failure::new(Cause::Server, "503");
                 breaker.record_failure(permit, &subject, &failure, self.now)
             }

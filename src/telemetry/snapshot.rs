@@ -4,7 +4,7 @@ use crate::engine::alert::Severity;
 use crate::engine::breaker::{BreakerState, BreakerStatistics};
 use crate::engine::degradation::ProviderHealth;
 use crate::engine::health::{HealthCheckReport, HostMetrics};
-use crate::engine::metrics::SourceMetrics;
+use crate::engine::metrics::{ItemTotals, SourceMetrics};
 use crate::engine::{Status, Timestamp, rate_limit};
 
 /// All values at one moment.
@@ -48,10 +48,7 @@ pub struct SourceStateSnapshot {
     pub last_progress: Timestamp,
     pub last_updated: Timestamp,
     pub is_running: bool,
-    pub listed: u64,
-    pub stored: u64,
-    pub gone: u64,
-    pub quarantined: u64,
+    pub items: ItemTotals,
     pub waiting_for_retry: u64,
     pub items_per_second: Option<f64>,
     pub consecutive_errors: u32,

@@ -86,9 +86,9 @@ fn session(sources: &[SourceSnapshot]) -> [MetricFamily; 4] {
     for SourceSnapshot { name, state, .. } in sources {
         let Some(state) = state else { continue };
         let counts = [
-            ("stored", state.stored),
-            ("gone", state.gone),
-            ("quarantined", state.quarantined),
+            ("stored", state.items.stored),
+            ("gone", state.items.gone),
+            ("quarantined", state.items.quarantined),
             ("waiting_for_retry", state.waiting_for_retry),
         ];
         for (outcome, count) in counts {
@@ -101,7 +101,7 @@ fn session(sources: &[SourceSnapshot]) -> [MetricFamily; 4] {
             sources,
             "cynosure_session_items_listed",
             "Items listed so far by the current session.",
-            |state| Some(state.listed.into()),
+            |state| Some(state.items.listed.into()),
         ),
         state_gauge(
             sources,

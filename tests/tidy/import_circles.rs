@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
-use super::{repository_root, source_files};
+use super::{is_cfg_test, is_end_of_item, is_punct, repository_root, source_files};
 
 /// Groups of modules that import each other. The list must only become shorter.
 const KNOWN_CIRCLES: &[&[&str]] = &[];
@@ -255,18 +255,4 @@ fn collect_use_tree(
             paths.push(WrittenPath { segments, exported_name: name.filter(|_| is_public) });
         }
     }
-}
-
-fn is_cfg_test(group: &Group) -> bool {
-    group.delimiter() == Delimiter::Bracket
-        && group.stream().to_string().replace(' ', "") == "cfg(test)"
-}
-
-fn is_end_of_item(token: &TokenTree) -> bool {
-    is_punct(token, ';')
-        || matches!(token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace)
-}
-
-fn is_punct(token: &TokenTree, expected: char) -> bool {
-    matches!(token, TokenTree::Punct(punct) if punct.as_char() == expected)
 }

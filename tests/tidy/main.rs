@@ -3,11 +3,12 @@
 
 mod architecture;
 mod import_circles;
+mod struct_size;
 
 use std::fs;
 use std::path::Path;
 
-use proc_macro2::{TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 
 /// Layers, each with the other layers that it may use.
 const LAYERS: &[(&str, &[&str])] = &[
@@ -281,6 +282,22 @@ fn visit_identifiers(tokens: TokenStream, visit: &mut impl FnMut(&str)) {
             TokenTree::Punct(_) | TokenTree::Literal(_) => {}
         }
     }
+}
+
+/// True for the brackets of `#[cfg(test)]`.
+fn is_cfg_test(group: &Group) -> bool {
+    group.delimiter() == Delimiter::Bracket
+        && group.stream().to_string().replace(' ', "") == "cfg(test)"
+}
+
+/// True for the last token of an item: its braces, or a semicolon.
+fn is_end_of_item(token: &TokenTree) -> bool {
+    is_punct(token, ';')
+        || matches!(token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace)
+}
+
+fn is_punct(token: &TokenTree, expected: char) -> bool {
+    matches!(token, TokenTree::Punct(punct) if punct.as_char() == expected)
 }
 
 /// Splits an identifier at underscores, digits and capitals; the words are in lower case.

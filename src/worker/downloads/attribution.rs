@@ -26,17 +26,18 @@ impl DownloadScheduler {
             (None, 2..) => failed_at.before(failure.failing_duration()),
         };
         failure.is_item_specific_throttle()
-            || is_attributable && self.successes.is_item_specific_failure(task.item.0, Some(since))
+            || is_attributable
+                && self.history.successes.is_item_specific_failure(task.item.0, Some(since))
     }
 
     /// Returns true if one more failure of the item would become a failure of the session.
     pub(in crate::worker) fn would_escalate(&self, task: &FetchTask, failure: &Failure) -> bool {
-        self.escalator.would_escalate(self.policies.escalation, task.item.0, failure)
+        self.history.escalator.would_escalate(self.policies.escalation, task.item.0, failure)
     }
 
     /// Records that a stored document, requested at `sent_at`, was served again.
     pub(in crate::worker) fn record_known_good(&mut self, sent_at: Timestamp, now: Timestamp) {
-        self.successes.record(None, sent_at);
+        self.history.successes.record(None, sent_at);
         self.record_success(now);
     }
 

@@ -8,26 +8,26 @@ mod fetch_task;
 mod item_in_progress;
 mod queue;
 mod refill;
+mod result_history;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::archive::SpooledDocument;
 use crate::engine::{
-    Cause, ClockStep, ErrorAction, EscalationPolicy, Failure, FailureEscalator, ItemDecision,
-    ItemFailureCounts, ItemRetryPolicy, RandomSample, RecentSuccesses, RecheckPolicy, RequestScope,
-    Timestamp,
+    Cause, ClockStep, ErrorAction, EscalationPolicy, Failure, ItemDecision, ItemFailureCounts,
+    ItemRetryPolicy, RandomSample, RecheckPolicy, RequestScope, Timestamp,
 };
 use crate::ledger::{DueItem, ItemRowId};
 use crate::source::MetricsHandle;
 use crate::worker::commit_batch::{CommitBatch, DownloadOutcome};
 
-use self::fetch_task::ThrottledDocuments;
 pub(super) use self::fetch_task::{ControlRequest, FetchTask};
 use self::item_in_progress::{DocumentResult, ItemInProgress, worse_failure};
 use self::queue::FetchQueue;
 pub(super) use self::queue::RefillRequest;
 pub(super) use self::refill::IdleReason;
 use self::refill::RefillState;
+use self::result_history::ResultHistory;
 
 /// Batches that commit at a time: one is written while another is published and recorded.
 const CONCURRENT_COMMITS_MAX: usize = 2;
@@ -42,12 +42,10 @@ pub struct DownloadPolicies {
 #[derive(Debug)]
 pub(super) struct DownloadScheduler {
     policies: DownloadPolicies,
-    escalator: FailureEscalator,
-    successes: RecentSuccesses,
+    history: ResultHistory,
     queue: FetchQueue,
     items_in_progress: BTreeMap<ItemRowId, ItemInProgress>,
     busy_items: BTreeSet<ItemRowId>,
-    throttled_documents: ThrottledDocuments,
     in_flight_count: usize,
     batch: CommitBatch,
     /// Items of each batch that is being committed, in the order of their commits.
@@ -69,12 +67,10 @@ impl DownloadScheduler {
     ) -> Self {
         Self {
             policies,
-            escalator: FailureEscalator::default(),
-            successes: RecentSuccesses::restore(last_success_at),
+            history: ResultHistory::restore(last_success_at),
             queue: FetchQueue::new(),
             items_in_progress: BTreeMap::new(),
             busy_items: BTreeSet::new(),
-            throttled_documents: ThrottledDocuments::default(),
             in_flight_count: 0,
             batch: CommitBatch::default(),
             committing: VecDeque::new(),
@@ -105,7 +101,7 @@ impl DownloadScheduler {
     }
 
     pub(super) fn enter_half_open(&mut self) {
-        self.escalator.enter_half_open(self.policies.escalation);
+        self.history.escalator.enter_half_open(self.policies.escalation);
     }
 
     /// Returns true if a task is queued and `concurrency` allows one more.
@@ -115,7 +111,7 @@ impl DownloadScheduler {
     }
 
     fn slot_limit(&self, concurrency: usize) -> usize {
-        if self.escalator.is_half_open() { 1 } else { concurrency }
+        if self.history.escalator.is_half_open() { 1 } else { concurrency }
     }
 
     /// Takes the next task, if one may start.
@@ -125,11 +121,13 @@ impl DownloadScheduler {
         }
         let mut task = self.queue.pop(self.slot_limit(concurrency))?;
         task.started_at = now;
-        if self.throttled_documents.needs_control(task.document) && self.in_flight_count == 0 {
+        if self.history.throttled_documents.needs_control(task.document)
+            && self.in_flight_count == 0
+        {
             task.control = ControlRequest::Needed;
         }
         task.document_ref.is_suspect =
-            self.successes.is_item_specific_failure(task.item.0, task.failing_since);
+            self.history.successes.is_item_specific_failure(task.item.0, task.failing_since);
         if let Some(in_progress) = self.items_in_progress.get_mut(&task.item) {
             in_progress.started_at.get_or_insert(now);
         }
@@ -182,8 +180,10 @@ impl DownloadScheduler {
             };
             self.items_in_progress.insert(item.row_id, in_progress);
             for document in std::mem::take(&mut item.documents) {
-                let strikes =
-                    self.throttled_documents.strikes(document.row_id, item.failure_counts.strikes);
+                let strikes = self
+                    .history
+                    .throttled_documents
+                    .strikes(document.row_id, item.failure_counts.strikes);
                 let task = FetchTask::new(&item, document, strikes, now);
                 // A throttled document must not be the probe for whether the rate limit has reset.
                 if strikes.count() == 0 {
@@ -207,14 +207,16 @@ impl DownloadScheduler {
         self.in_flight_count = self.in_flight_count.saturating_sub(1);
         self.queue.record_completed(&task);
         match result.as_ref().map_err(|failure| failure.strikes) {
-            Ok(_) => self.throttled_documents.record_success(document),
-            Err(Some(strikes)) => self.throttled_documents.record_throttle(document, strikes),
-            Err(None) => self.throttled_documents.record_failure(document, task.control),
+            Ok(_) => self.history.throttled_documents.record_success(document),
+            Err(Some(strikes)) => {
+                self.history.throttled_documents.record_throttle(document, strikes);
+            }
+            Err(None) => self.history.throttled_documents.record_failure(document, task.control),
         }
         match result {
             Ok(spooled) => {
                 // After a backward clock step, the start of a task in flight is in the future.
-                self.successes.record(Some(item.0), task.started_at.min(now));
+                self.history.successes.record(Some(item.0), task.started_at.min(now));
                 self.record_success(now);
                 let FetchTask { item_id, expected_blob, document_ref, .. } = task;
                 self.batch.push(
@@ -245,7 +247,7 @@ impl DownloadScheduler {
         let escalated = if self.is_item_specific_failure(task, &failure, now) {
             None
         } else {
-            self.escalator.record_failure(self.policies.escalation, item.0, &failure)
+            self.history.escalator.record_failure(self.policies.escalation, item.0, &failure)
         };
         let is_document_failure =
             failure.cause.action(RequestScope::Item) == ErrorAction::Quarantine;
@@ -259,7 +261,7 @@ impl DownloadScheduler {
         match self.policies.item.on_failure(&failure, failure_counts, now, sample) {
             ItemDecision::Gone => {
                 self.commit_forbidden(now);
-                self.throttled_documents.remove(document);
+                self.history.throttled_documents.remove(document);
                 let expected_blob = task.expected_blob.clone();
                 self.batch.push(DownloadOutcome::Gone { document, expected_blob }, now);
                 self.close_document(item, DocumentResult::Settled, now);
@@ -270,7 +272,7 @@ impl DownloadScheduler {
             }
             decision @ (ItemDecision::Retry { .. } | ItemDecision::Quarantine) => {
                 if decision == ItemDecision::Quarantine {
-                    self.throttled_documents.remove(document);
+                    self.history.throttled_documents.remove(document);
                 }
                 self.close_document(item, DocumentResult::ItemFailed(decision, failure), now);
             }
@@ -326,7 +328,7 @@ impl DownloadScheduler {
     /// Shifts the deadlines that are not committed yet, and the successes, by a clock step.
     pub(super) fn shift_by(&mut self, step: ClockStep) {
         self.batch.shift_by(step);
-        self.successes.shift_by(step);
+        self.history.successes.shift_by(step);
         self.pending_forbidden.iter_mut().for_each(|outcome| outcome.shift_by(step));
         for in_progress in self.items_in_progress.values_mut() {
             if let Some((ItemDecision::Retry { at, .. }, _)) = &mut in_progress.worst_failure {
@@ -352,7 +354,7 @@ impl DownloadScheduler {
 
     /// Returns the time at which the newest successful request for an item was sent.
     pub(super) fn last_success_at(&self) -> Option<Timestamp> {
-        self.successes.newest_sent_at()
+        self.history.successes.newest_sent_at()
     }
 
     /// Returns true if all items that are left have failed before.
@@ -487,7 +489,7 @@ impl DownloadScheduler {
     }
 
     fn record_success(&mut self, now: Timestamp) {
-        self.escalator.record_success();
+        self.history.escalator.record_success();
         self.commit_forbidden(now);
     }
 }

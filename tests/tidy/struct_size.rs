@@ -1,0 +1,138 @@
+//! Structs have few fields, so that a reader can keep all of them in mind.
+//!
+//! Test code is ignored.
+
+use std::collections::BTreeMap;
+
+use proc_macro2::{Spacing, TokenStream, TokenTree};
+
+use super::{is_cfg_test, is_end_of_item, repository_root, source_files};
+
+/// Maximum number of named fields of a struct.
+const FIELDS_MAX: usize = 12;
+
+/// Larger structs that mirror a format, each with that format. The list must only become shorter.
+const MIRRORS: &[(&str, &str)] = &[
+    ("config::settings::Settings", "the tables of `config.toml`"),
+    ("demo::service::counters::DemoCounters", "the JSON answer with the counters of the demo"),
+    ("endpoint::view::SourceView", "a source in the JSON answers of the endpoint"),
+    ("engine::breaker::persisted::PersistedBreaker", "a circuit breaker in its state file"),
+    ("engine::health::inputs::Thresholds", "the table `health` of `config.toml`"),
+    ("engine::rate_limit::estimator::state::RateEstimatorState", "an estimate in `quota.json`"),
+    ("engine::watch::unit::UnitStatus", "the properties of a unit, as systemd answers over D-Bus"),
+    ("state::format::ExecutionState", "`execution_state.json`"),
+];
+
+/// Larger structs that are to be split, each with its number of fields. The list and the numbers
+/// must only become smaller.
+const TO_BE_SPLIT: &[(&str, usize)] = &[
+    ("endpoint::view::Snapshot", 13),
+    ("engine::machine::state::StateMachine", 21),
+    ("engine::rate_limit::estimator::RateEstimator", 15),
+    ("engine::rate_limit::tracked_limit::TrackedLimit", 19),
+    ("worker::source_context::SourceContext", 17),
+];
+
+#[test]
+fn structs_have_few_fields() {
+    let large = large_structs();
+    let mirrors: Vec<&str> = MIRRORS.iter().map(|(name, _)| *name).collect();
+    let to_be_split: BTreeMap<&str, usize> = TO_BE_SPLIT.iter().copied().collect();
+    let mut problems = Vec::new();
+    for (name, fields) in large.iter().filter(|(name, _)| !mirrors.contains(&name.as_str())) {
+        match to_be_split.get(name.as_str()) {
+            Some(listed) if fields == listed => {}
+            Some(listed) if fields < listed => {
+                problems.push(format!("{name} has only {fields} fields: lower its number"));
+            }
+            Some(_) | None => {
+                let problem = format!("{name} has {fields} fields, more than {FIELDS_MAX}");
+                problems.push(format!("{problem}: group those that belong together"));
+            }
+        }
+    }
+    for name in mirrors.iter().chain(to_be_split.keys()).filter(|name| !large.contains_key(**name))
+    {
+        problems.push(format!("{name} has at most {FIELDS_MAX} fields: remove it from the list"));
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+#[test]
+fn named_fields_are_counted() {
+    let text = "
+        /// First.
+        pub(crate) struct A<'a, T: Clone> where T: Copy {
+            /// Doc: with a colon.
+            #[serde(rename = \"b\")]
+            pub(super) a: &'a BTreeMap<String, std::time::Duration>,
+            r#type: [u8; 2],
+        }
+        struct B(u64, u64);
+        struct C;
+        enum D { E { f: u64 } }
+        fn g() { struct H { i: fn(u8) -> u8 } }
+        #[cfg(test)]
+        mod tests { struct J { k: u8 } }
+        struct L {}";
+
+    let mut structs = Vec::new();
+    collect_structs(text.parse().expect("the text is valid"), &mut structs);
+
+    let expected = [("A", 2), ("H", 1), ("L", 0)].map(|(name, fields)| (name.to_owned(), fields));
+    assert_eq!(structs, expected);
+}
+
+/// Returns the paths of all structs with too many fields, each with its number of fields.
+fn large_structs() -> BTreeMap<String, usize> {
+    let root = format!("{}/src/", repository_root().display());
+    let mut large = BTreeMap::new();
+    for (file, text) in source_files("src") {
+        let path = file.strip_prefix(&root).and_then(|path| path.strip_suffix(".rs"));
+        let path = path.expect("the file is below src");
+        if path.ends_with("tests") || path.contains("/tests/") {
+            continue;
+        }
+        let module = path.strip_suffix("/mod").unwrap_or(path).replace('/', "::");
+        let mut structs = Vec::new();
+        let tokens = text.parse().unwrap_or_else(|error| panic!("{file}: {error}"));
+        collect_structs(tokens, &mut structs);
+        let too_large = structs.into_iter().filter(|(_, fields)| *fields > FIELDS_MAX);
+        large.extend(too_large.map(|(name, fields)| (format!("{module}::{name}"), fields)));
+    }
+    large
+}
+
+/// Collects the structs with braces, each with its number of fields.
+fn collect_structs(tokens: TokenStream, structs: &mut Vec<(String, usize)>) {
+    let mut tokens = tokens.into_iter();
+    while let Some(token) = tokens.next() {
+        match token {
+            TokenTree::Group(group) if is_cfg_test(&group) => {
+                // Skips the item that exists only in tests.
+                tokens.by_ref().find(is_end_of_item);
+            }
+            TokenTree::Group(group) => collect_structs(group.stream(), structs),
+            TokenTree::Ident(ident) if ident == "struct" => {
+                let name = tokens.next().map(|name| name.to_string());
+                let end = tokens.by_ref().find(is_end_of_item);
+                if let (Some(name), Some(TokenTree::Group(fields))) = (name, end) {
+                    structs.push((name, count_fields(fields.stream())));
+                }
+            }
+            TokenTree::Ident(_) | TokenTree::Punct(_) | TokenTree::Literal(_) => {}
+        }
+    }
+}
+
+/// Returns the number of names that a single colon follows. No type contains such a name.
+fn count_fields(fields: TokenStream) -> usize {
+    let tokens: Vec<TokenTree> = fields.into_iter().collect();
+    let is_field = |pair: &&[TokenTree]| match pair {
+        [TokenTree::Ident(_), TokenTree::Punct(punct)] => {
+            punct.as_char() == ':' && punct.spacing() == Spacing::Alone
+        }
+        _ => false,
+    };
+    tokens.windows(2).filter(is_field).count()
+}
