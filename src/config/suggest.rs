@@ -14,7 +14,8 @@ pub fn closest_match<'k>(
 ) -> Option<&'k str> {
     let known = known.into_iter();
     let length = word.chars().count();
-    let distances = known.clone().map(|candidate| (strsim::levenshtein(word, candidate), candidate));
+    let distances =
+        known.clone().map(|candidate| (strsim::levenshtein(word, candidate), candidate));
     let nearest = distances.filter(|(edits, _)| *edits <= length.div_ceil(3)).min();
     let by_prefix = || known.clone().find(|candidate| candidate.starts_with(word));
     let nearest = nearest.map(|(_, candidate)| candidate);

@@ -1,7 +1,7 @@
 //! Runs the sources: waits for an event, decides, performs the effects.
 //!
 //! [`run_event_loop`] is the event loop of one source; [`run_source`] supervises it over its
-//! restarts. Everything that the loop needs from outside can be replaced by a test: [`Env`](crate::env::Env) for
+//! restarts. Everything that the loop needs from outside can be replaced by a test: [`Env`](crate::env::Env)(crate::env::Env) for
 //! clock, randomness and threads, `Source` for the server, `Disk` and the ledger behind [`Store`].
 
 mod archive_binding;
