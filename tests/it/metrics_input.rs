@@ -34,7 +34,10 @@ fn a_run_appears_in_the_metrics() {
     let source = &input.sources[0];
     let state = source.state.as_ref().unwrap();
     assert_eq!((source.name.as_str(), source.kind.as_str()), ("demo", "jmap"));
-    assert_eq!((state.status, state.items.stored, state.is_running), (Status::Completed, 30, false));
+    assert_eq!(
+        (state.status, state.items.stored, state.is_running),
+        (Status::Completed, 30, false)
+    );
     assert!(input.breakers.iter().any(|breaker| breaker.statistics.calls > 30));
     let text = to_prometheus(&input);
     for line in [
