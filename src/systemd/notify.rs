@@ -1,5 +1,8 @@
 //! Notifications to the service manager, as datagrams over the socket in `NOTIFY_SOCKET`
 //! (sd_notify(3)).
+//!
+//! The crate sd-notify sends the same datagrams, but without a time limit: a service manager that
+//! does not read would stop the work.
 
 use std::ffi::OsStr;
 use std::fmt;
