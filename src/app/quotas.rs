@@ -1,14 +1,14 @@
 //! Rate limits of the providers, as `status` and the dashboard show them: advertised in headers or
 //! learned, and their blocks.
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::app::context::AppContext;
 use crate::app::error::ProgramError;
 use crate::endpoint::view;
 use crate::engine::rate_limit::{AdvertisedLimit, RateLimitMode, RateLimitStatus, RateSource};
 use crate::engine::{Timestamp, format_duration, sanitize_line};
-use crate::human::{EMPTY_CELL, format_deadline, format_utc, pluralize};
+use crate::human::{EMPTY_CELL, format_deadline, pluralize};
 use crate::state::LimiterScope;
 
 /// Row of one scope: the status of its rate limiter.
@@ -16,6 +16,59 @@ pub(crate) struct QuotaRow {
     scope: LimiterScope,
     status: RateLimitStatus,
     now: Timestamp,
+}
+
+/// Rate limit of one scope in the JSON output of `status`.
+#[derive(Serialize)]
+pub(crate) struct QuotaJson<'a> {
+    scope: &'a LimiterScope,
+    mode: &'static str,
+    /// Rate in force; null if requests are not paced.
+    rate_per_second: Option<f64>,
+    #[serde(rename = "basis")]
+    rate_source: &'static str,
+    /// Rate of the server, estimated from rejected requests.
+    #[serde(rename = "estimate_per_second")]
+    estimated_rate_per_second: Option<f64>,
+    /// Number of complete measurement cycles behind the estimate.
+    #[serde(rename = "cycles")]
+    estimate_cycles: u32,
+    /// Time of the next attempt at a faster rate.
+    #[serde(rename = "next_probe")]
+    next_probe_at: Option<Timestamp>,
+    #[serde(rename = "held_until")]
+    blocked_until: Option<Timestamp>,
+    #[serde(rename = "held_because")]
+    block_reason: Option<String>,
+    limits: Vec<LimitJson<'a>>,
+}
+
+/// Limit as last read from headers.
+#[derive(Serialize)]
+struct LimitJson<'a> {
+    /// Empty if the headers give none.
+    name: &'a str,
+    #[serde(rename = "from")]
+    dialect: String,
+    /// Units granted per window.
+    quota: Option<f64>,
+    window_seconds: Option<f64>,
+    /// Units left.
+    remaining: Option<f64>,
+    reset: Option<ResetJson>,
+}
+
+/// Time at which a limit is full again.
+#[derive(Serialize)]
+struct ResetJson {
+    /// Value as written; a date as seconds since the epoch.
+    #[serde(rename = "as_written")]
+    value: f64,
+    #[serde(rename = "read_as")]
+    meaning: String,
+    /// Time from the response to the reset.
+    #[serde(rename = "seconds_from_reply")]
+    delay_seconds: f64,
 }
 
 /// Reads the saved states of the rate limiters.
@@ -105,7 +158,7 @@ impl QuotaRow {
         tightest.and_then(|limit| limit.remaining)
     }
 
-    pub(crate) fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> QuotaJson<'_> {
         let RateLimitStatus {
             mode,
             block,
@@ -116,29 +169,33 @@ impl QuotaRow {
             estimate_cycles,
             next_probe_at,
         } = &self.status;
-        json!({
-            "scope": self.scope,
-            "mode": mode_name(*mode),
-            "rate_per_second": rate.map(|rate| rate.get()),
-            "basis": rate_source_name(*rate_source),
-            "estimate_per_second": estimated_rate.map(|rate| rate.get()),
-            "cycles": estimate_cycles,
-            "next_probe": next_probe_at.map(format_utc),
-            "held_until": block.as_ref().map(|block| format_utc(block.until)),
-            "held_because": block.as_ref().map(ToString::to_string),
-            "limits": limits.iter().map(|limit| json!({
-                "name": limit.name,
-                "from": limit.dialect.to_string(),
-                "quota": limit.quota,
-                "window_seconds": limit.window.map(|window| window.as_secs_f64()),
-                "remaining": limit.remaining,
-                "reset": limit.reset.map(|reset| json!({
-                    "as_written": reset.value,
-                    "read_as": reset.meaning.to_string(),
-                    "seconds_from_reply": reset.delay.as_secs_f64(),
-                })),
-            })).collect::<Vec<_>>(),
-        })
+        QuotaJson {
+            scope: &self.scope,
+            mode: mode_name(*mode),
+            rate_per_second: rate.map(|rate| rate.get()),
+            rate_source: rate_source_name(*rate_source),
+            estimated_rate_per_second: estimated_rate.map(|rate| rate.get()),
+            estimate_cycles: *estimate_cycles,
+            next_probe_at: *next_probe_at,
+            blocked_until: block.as_ref().map(|block| block.until),
+            block_reason: block.as_ref().map(ToString::to_string),
+            limits: limits.iter().map(limit_json).collect(),
+        }
+    }
+}
+
+fn limit_json(limit: &AdvertisedLimit) -> LimitJson<'_> {
+    LimitJson {
+        name: &limit.name,
+        dialect: limit.dialect.to_string(),
+        quota: limit.quota,
+        window_seconds: limit.window.map(|window| window.as_secs_f64()),
+        remaining: limit.remaining,
+        reset: limit.reset.map(|reset| ResetJson {
+            value: reset.value,
+            meaning: reset.meaning.to_string(),
+            delay_seconds: reset.delay.as_secs_f64(),
+        }),
     }
 }
 

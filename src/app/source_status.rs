@@ -1,6 +1,7 @@
 //! Status of a source as `status` and the dashboard show it.
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::app::sources::SourceRef;
 use crate::config::{SourceAuth, SourceSettings};
@@ -13,6 +14,24 @@ pub(crate) struct SourceStatus<'a> {
     pub state: SourceState,
 }
 
+/// Source in the JSON output of `status`.
+#[derive(Serialize)]
+pub(crate) struct SourceStatusJson {
+    /// Keys of [`ExecutionState`], in every case. Before the first run the status is `idle`, the
+    /// times are null and the counts zero. If the state file is missing or unreadable, the status
+    /// is null.
+    #[serde(flatten)]
+    state: Value,
+    /// Null if it may be in an invalid part of the configuration, which was not loaded.
+    #[serde(rename = "configured")]
+    is_configured: Option<bool>,
+    #[serde(rename = "running")]
+    is_running: bool,
+    /// Reason that the state file is missing or unreadable.
+    #[serde(rename = "trouble")]
+    problem: Option<String>,
+}
+
 impl<'a> SourceStatus<'a> {
     /// Reads the files of the source and changes nothing.
     #[must_use]
@@ -20,33 +39,30 @@ impl<'a> SourceStatus<'a> {
         Self { source, state: source.folder.read_state() }
     }
 
-    /// Returns the keys of the state file in every case, and three more: `configured`, `running`
-    /// and `trouble`.
-    ///
-    /// Before the first run the status is `idle`, the times are null and the counts zero. If the
-    /// state file is missing or unreadable, the status is null and `trouble` is the reason.
     #[must_use]
-    pub(crate) fn to_json(&self) -> Value {
-        let (mut value, problem) = match &self.state {
-            SourceState::Read(state, _) => (json!(state), None),
+    pub(crate) fn to_json(&self) -> SourceStatusJson {
+        let (state, problem) = match &self.state {
+            SourceState::Read(state, _) => (state_json(state), None),
             SourceState::NeverRun => (self.never_run_json(), None),
             SourceState::Unreadable(problem) => {
-                let mut value = self.never_run_json();
-                value["status"] = Value::Null;
-                (value, Some(problem.with_remedy()))
+                let mut state = self.never_run_json();
+                state["status"] = Value::Null;
+                (state, Some(problem.with_remedy()))
             }
         };
         let is_configured = self.source.settings.is_some();
-        value["configured"] = (!self.source.is_config_uncertain).then_some(is_configured).into();
-        value["running"] = self.state.is_running().into();
-        value["trouble"] = problem.into();
-        value
+        SourceStatusJson {
+            state,
+            is_configured: (!self.source.is_config_uncertain).then_some(is_configured),
+            is_running: self.state.is_running(),
+            problem,
+        }
     }
 
     fn never_run_json(&self) -> Value {
         let settings = self.source.settings.as_ref();
         let text = |text: fn(&SourceSettings) -> &str| settings.map(text).unwrap_or_default();
-        let mut value = json!(ExecutionState {
+        let mut state = state_json(&ExecutionState {
             schema: SCHEMA,
             source: self.source.name.to_string(),
             account: text(|source| &source.account).to_owned(),
@@ -57,9 +73,9 @@ impl<'a> SourceStatus<'a> {
             ..ExecutionState::default()
         });
         for key in ["state_since", "last_progress", "last_updated"] {
-            value[key] = Value::Null;
+            state[key] = Value::Null;
         }
-        value
+        state
     }
 
     /// Returns the noun for the credential of the source: password, token or credential.
@@ -71,4 +87,9 @@ impl<'a> SourceStatus<'a> {
             None => "credential",
         }
     }
+}
+
+fn state_json(state: &ExecutionState) -> Value {
+    // Serialization cannot fail: all keys are strings.
+    serde_json::to_value(state).unwrap_or_default()
 }

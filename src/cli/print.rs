@@ -3,6 +3,9 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use serde::Serialize;
+use serde_json::Value;
+
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
 use crate::engine::is_unsafe_for_terminal;
@@ -16,13 +19,20 @@ pub(super) fn print_result(text: impl Display) -> Result<(), ProgramError> {
     writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(ProgramError::StdoutFailed)
 }
 
-/// Serialises JSON without characters that a terminal would interpret: they are written as `\u`
-/// escapes, which every JSON parser decodes.
+/// Converts an output to JSON, with the keys of each object in alphabetical order.
 #[must_use]
-pub(super) fn terminal_safe_json(value: &serde_json::Value) -> String {
+pub(super) fn sorted_json(output: &impl Serialize) -> Value {
+    // Serialization cannot fail: all keys are strings.
+    serde_json::to_value(output).unwrap_or_default()
+}
+
+/// Serialises an output as JSON without characters that a terminal would interpret: they are
+/// written as `\u` escapes, which every JSON parser decodes.
+#[must_use]
+pub(super) fn terminal_safe_json(output: &impl Serialize) -> String {
     let mut text = String::new();
     // Outside of strings there is only printable ASCII, so escapes are only written in strings.
-    for c in value.to_string().chars() {
+    for c in sorted_json(output).to_string().chars() {
         if is_unsafe_for_terminal(c) {
             let mut units = [0; 2];
             text.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
@@ -67,7 +77,7 @@ mod proptests {
             let escaped = terminal_safe_json(&value);
 
             prop_assert!(!escaped.chars().any(is_unsafe_for_terminal), "{escaped:?}");
-            prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&escaped).unwrap(), value);
+            prop_assert_eq!(serde_json::from_str::<Value>(&escaped).unwrap(), value);
         }
     }
 }

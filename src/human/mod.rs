@@ -83,13 +83,6 @@ pub fn format_date_time(at: Timestamp) -> String {
         .map_or_else(|| EMPTY_CELL.to_owned(), |time| time.format("%Y-%m-%d %H:%M:%S").to_string())
 }
 
-/// Formats a timestamp in UTC (RFC 3339), with milliseconds, for programs. The state file has the
-/// same form.
-#[must_use]
-pub fn format_utc(at: Timestamp) -> String {
-    at.to_string()
-}
-
 /// Formats a rate: `14.2/s`, and slower ones per minute or hour.
 #[must_use]
 pub fn format_rate(per_second: f64) -> String {

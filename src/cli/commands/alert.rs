@@ -1,7 +1,5 @@
 //! `alert`: sends a test alert through every channel, and lists the last alerts.
 
-use serde_json::json;
-
 use crate::app::context::AppContext;
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
@@ -69,7 +67,7 @@ fn list(common: &CommonArgs, args: &AlertListArgs) -> Result<ProgramExit, Progra
     let alerts = &alerts.all()[hidden..];
     if args.json {
         for alert in alerts {
-            print_result(terminal_safe_json(&json!(alert)))?;
+            print_result(terminal_safe_json(alert))?;
         }
     } else if alerts.is_empty() {
         print_result("no alerts yet, or the monitor has never run")?;

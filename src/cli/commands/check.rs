@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::app::context::AppContext;
 use crate::app::error::ProgramError;
@@ -130,20 +130,47 @@ struct CheckReport {
     now: Timestamp,
 }
 
+/// Output of `check --json`.
+#[derive(Serialize)]
+struct CheckJson<'a> {
+    /// Worst level of all checks.
+    level: HealthLevel,
+    checks: &'a [HealthCheck],
+    providers: &'a [ProviderHealth],
+    /// Restart actions of the units, as text.
+    #[serde(rename = "restart")]
+    restart_summary: Option<&'a str>,
+    /// Number of notifications and the result of each channel, as text.
+    #[serde(rename = "alerts")]
+    delivery_results: &'a [String],
+    monitor: MonitorJson<'a>,
+}
+
+/// Last cycle of the monitor.
+#[derive(Serialize)]
+struct MonitorJson<'a> {
+    /// Null before the first.
+    #[serde(rename = "looked_at")]
+    checked_at: Option<Timestamp>,
+    level: Option<&'a str>,
+    /// Newest last.
+    restarts: &'a [RestartRecord],
+}
+
 impl CheckReport {
-    fn as_json(&self) -> Value {
-        json!({
-            "level": self.health.report.level,
-            "checks": self.health.report.checks,
-            "providers": self.health.providers,
-            "restart": self.restart_summary,
-            "alerts": self.delivery_results,
-            "monitor": {
-                "looked_at": self.monitor_record.checked_at.map(|at| at.to_string()),
-                "level": self.monitor_record.level,
-                "restarts": self.monitor_record.restarts,
+    fn as_json(&self) -> CheckJson<'_> {
+        CheckJson {
+            level: self.health.report.level,
+            checks: &self.health.report.checks,
+            providers: &self.health.providers,
+            restart_summary: self.restart_summary.as_deref(),
+            delivery_results: &self.delivery_results,
+            monitor: MonitorJson {
+                checked_at: self.monitor_record.checked_at,
+                level: self.monitor_record.level.as_deref(),
+                restarts: &self.monitor_record.restarts,
             },
-        })
+        }
     }
 
     fn as_text(&self) -> String {

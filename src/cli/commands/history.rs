@@ -1,16 +1,16 @@
 //! `history`: shows the state transitions of sources, with the reasons.
 
-use serde_json::json;
+use serde::Serialize;
 
 use crate::app::context::AppContext;
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
 use crate::app::sources::select_sources;
 use crate::cli::args::{CommonArgs, HistoryArgs};
-use crate::cli::print::print_result;
+use crate::cli::print::{print_result, sorted_json};
 use crate::cli::table::table_without_column;
 use crate::config::SourceName;
-use crate::engine::{SessionId, sanitize_line};
+use crate::engine::{SessionId, Timestamp, sanitize_line};
 use crate::human::{format_date_time, humanize};
 use crate::ledger::TransitionRow;
 
@@ -18,6 +18,18 @@ const HEADER: [&str; 5] = ["TIME", "SOURCE", "FROM", "TO", "REASON"];
 
 /// Index of the column with the source, which is hidden for a single source.
 const SOURCE_COLUMN: usize = 1;
+
+/// State transition in the output of `history --json`.
+#[derive(Serialize)]
+struct TransitionJson<'a> {
+    source: &'a str,
+    at: Timestamp,
+    /// Name of the state, as in the state file; `to` likewise.
+    from: &'a str,
+    to: &'a str,
+    reason: &'a str,
+    session: Option<&'a str>,
+}
 
 pub(super) fn history(
     common: &CommonArgs,
@@ -41,7 +53,7 @@ pub(super) fn history(
 
     if args.json {
         for (source, transition) in &transitions {
-            print_result(history_json(source, transition))?;
+            print_result(sorted_json(&transition_json(source, transition)))?;
         }
     } else if transitions.is_empty() {
         print_result("no state changes yet")?;
@@ -53,15 +65,18 @@ pub(super) fn history(
     Ok(ProgramExit::Success)
 }
 
-fn history_json(source: &SourceName, transition: &TransitionRow) -> serde_json::Value {
-    json!({
-        "source": source.as_str(),
-        "at": transition.at,
-        "from": transition.from,
-        "to": transition.to,
-        "reason": transition.reason,
-        "session": transition.session.as_ref().map(SessionId::as_str),
-    })
+fn transition_json<'a>(
+    source: &'a SourceName,
+    transition: &'a TransitionRow,
+) -> TransitionJson<'a> {
+    TransitionJson {
+        source: source.as_str(),
+        at: transition.at,
+        from: &transition.from,
+        to: &transition.to,
+        reason: &transition.reason,
+        session: transition.session.as_ref().map(SessionId::as_str),
+    }
 }
 
 /// Returns one row per transition. The reason names the session if it differs from the last one.

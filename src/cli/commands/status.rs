@@ -3,19 +3,20 @@
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::breaker_notes::BreakerNotes;
 use crate::app::context::AppContext;
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
-use crate::app::quotas::{QuotaRow, load_quota_rows};
-use crate::app::source_status::SourceStatus;
+use crate::app::quotas::{QuotaJson, QuotaRow, load_quota_rows};
+use crate::app::source_status::{SourceStatus, SourceStatusJson};
 use crate::app::sources::all_sources;
 use crate::app::status_row::{StatusRow, status_row};
 use crate::cli::args::{CommonArgs, StatusArgs};
-use crate::cli::print::{print_note, print_result};
+use crate::cli::print::{print_note, print_result, sorted_json};
 use crate::cli::table::table;
 use crate::config::Diagnostics;
 use crate::engine::Timestamp;
@@ -30,6 +31,16 @@ const REPRINT_INTERVAL: Duration = Duration::from_secs(2);
 const HEADER: [&str; 6] = ["SOURCE", "STATE", "DONE", "RATE", "UNTIL", "REASON"];
 
 const QUOTA_HEADER: [&str; 5] = ["SCOPE", "RATE", "RATE SOURCE", "REQUESTS LEFT", "STATUS"];
+
+/// Output of `status --json`.
+#[derive(Serialize)]
+struct StatusJson<'a> {
+    sources: Vec<SourceStatusJson>,
+    quotas: Vec<QuotaJson<'a>>,
+    /// Errors of the configuration.
+    #[serde(rename = "mistakes")]
+    diagnostics: Vec<String>,
+}
 
 pub(super) fn status(common: &CommonArgs, args: &StatusArgs) -> Result<ProgramExit, ProgramError> {
     let context = load_context_partially(common)?;
@@ -98,17 +109,15 @@ fn redraw_text(text: &str) -> String {
     format!("{HOME}{}{CLEAR_LINE}{CLEAR_REST}", text.replace('\n', CLEAR_LINE))
 }
 
-/// Returns an object with the states as `sources`, the rate limits as `quotas`, and the errors of
-/// the configuration as `mistakes`.
 fn status_json(context: &AppContext) -> Result<Value, ProgramError> {
     let sources = all_sources(context)?;
-    let states: Vec<Value> =
-        sources.iter().map(|source| SourceStatus::read(source).to_json()).collect();
     let quotas = load_quota_rows(context, RealEnv.now())?;
-    let quotas: Vec<Value> = quotas.iter().map(QuotaRow::to_json).collect();
-    let diagnostics: Vec<String> =
-        context.diagnostics.iter().flat_map(Diagnostics::iter).map(ToString::to_string).collect();
-    Ok(json!({ "sources": states, "quotas": quotas, "mistakes": diagnostics }))
+    let diagnostics = context.diagnostics.iter().flat_map(Diagnostics::iter);
+    Ok(sorted_json(&StatusJson {
+        sources: sources.iter().map(|source| SourceStatus::read(source).to_json()).collect(),
+        quotas: quotas.iter().map(QuotaRow::to_json).collect(),
+        diagnostics: diagnostics.map(ToString::to_string).collect(),
+    }))
 }
 
 fn status_table(context: &AppContext, now: Timestamp) -> Result<String, ProgramError> {

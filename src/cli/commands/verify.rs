@@ -20,7 +20,7 @@ use crate::archive::verify::{FileCheck, check_file, list_orphans};
 use crate::cli::args::{CommonArgs, VerifyArgs};
 use crate::cli::commands::verify_report::{ORPHANS_SHOWN_MAX, VerifyProblem, VerifySummary};
 use crate::cli::error::report_error;
-use crate::cli::print::{print_error, print_result};
+use crate::cli::print::{print_error, print_result, sorted_json};
 use crate::disk::{Disk, PathKind, RealDisk, storage_failure};
 use crate::engine::format_bytes;
 use crate::human::pluralize;
@@ -96,7 +96,7 @@ impl Verifier<'_> {
     /// Prints a problem above the progress line.
     fn print_problem(&self, problem: &VerifyProblem) -> Result<(), ProgramError> {
         let line = if self.as_json {
-            problem.to_json(&self.source.name).to_string()
+            sorted_json(&problem.to_json(&self.source.name)).to_string()
         } else {
             problem.to_string()
         };
@@ -210,7 +210,7 @@ impl Verifier<'_> {
     fn print_summary(&self, summary: &VerifySummary) -> Result<ProgramExit, ProgramError> {
         let name = &self.source.name;
         let line = if self.as_json {
-            summary.to_json(name).to_string()
+            sorted_json(&summary.to_json(name)).to_string()
         } else {
             format!("{name}: {summary}")
         };

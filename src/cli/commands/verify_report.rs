@@ -1,9 +1,10 @@
 //! Results of `verify`, as text and as JSON.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::archive::verify::FileCheck;
 use crate::config::SourceName;
@@ -29,36 +30,66 @@ pub(super) enum VerifyProblem {
 }
 
 /// Counts of one source's verification.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(super) struct VerifySummary {
     pub items: u64,
     pub documents: u64,
     pub bytes: u64,
     /// Missing or damaged documents.
     pub damaged: u64,
+    #[serde(rename = "ledger_findings")]
     pub ledger_problems: u64,
     /// Orphan files, at most [`ORPHANS_SHOWN_MAX`].
+    #[serde(rename = "not_in_ledger")]
     pub orphans: usize,
+}
+
+/// Problem or orphan file in the output of `verify --json`.
+#[derive(Serialize)]
+pub(super) struct ProblemJson<'a> {
+    source: &'a str,
+    #[serde(rename = "finding")]
+    kind: &'static str,
+    /// File; absent for a problem of the ledger.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<Cow<'a, str>>,
+    /// Item of a missing or damaged document; absent for other problems.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    item: Option<&'a str>,
+    message: String,
+}
+
+/// Last line of one source in the output of `verify --json`.
+#[derive(Serialize)]
+pub(super) struct SourceSummaryJson<'a> {
+    source: &'a str,
+    summary: SummaryJson,
+}
+
+#[derive(Serialize)]
+struct SummaryJson {
+    #[serde(flatten)]
+    counts: VerifySummary,
+    #[serde(rename = "well")]
+    is_ok: bool,
 }
 
 impl VerifyProblem {
     #[must_use]
-    pub(super) fn to_json(&self, source: &SourceName) -> Value {
-        let mut value = match self {
-            Self::Damaged { path, item, check } => json!({
-                "finding": check.name(),
-                "path": path.to_string_lossy(),
-                "item": item.as_str(),
-            }),
-            Self::OrphanFile { path } => {
-                json!({ "finding": "not_in_ledger", "path": path.to_string_lossy() })
-            }
-            Self::LedgerDamaged { .. } => json!({ "finding": "ledger_damaged" }),
-            Self::CounterMismatch(_) => json!({ "finding": "ledger_miscounted" }),
+    pub(super) fn to_json<'a>(&'a self, source: &'a SourceName) -> ProblemJson<'a> {
+        let (kind, path, item) = match self {
+            Self::Damaged { path, item, check } => (check.name(), Some(path), Some(item)),
+            Self::OrphanFile { path } => ("not_in_ledger", Some(path), None),
+            Self::LedgerDamaged { .. } => ("ledger_damaged", None, None),
+            Self::CounterMismatch(_) => ("ledger_miscounted", None, None),
         };
-        value["source"] = source.as_str().into();
-        value["message"] = self.message().into();
-        value
+        ProblemJson {
+            source: source.as_str(),
+            kind,
+            path: path.map(|path| path.to_string_lossy()),
+            item: item.map(ItemId::as_str),
+            message: self.message(),
+        }
     }
 
     fn message(&self) -> String {
@@ -125,19 +156,11 @@ impl VerifySummary {
     }
 
     #[must_use]
-    pub(super) fn to_json(self, source: &SourceName) -> Value {
-        json!({
-            "source": source.as_str(),
-            "summary": {
-                "items": self.items,
-                "documents": self.documents,
-                "bytes": self.bytes,
-                "damaged": self.damaged,
-                "ledger_findings": self.ledger_problems,
-                "not_in_ledger": self.orphans,
-                "well": self.is_ok(),
-            },
-        })
+    pub(super) fn to_json(self, source: &SourceName) -> SourceSummaryJson<'_> {
+        SourceSummaryJson {
+            source: source.as_str(),
+            summary: SummaryJson { counts: self, is_ok: self.is_ok() },
+        }
     }
 }
 

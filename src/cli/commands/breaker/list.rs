@@ -1,23 +1,100 @@
 //! `breaker list`: state, counts, next step and configuration of each circuit breaker.
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::{breaker_names, state_name};
 use crate::app::context::AppContext;
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
-use crate::cli::print::{print_note, print_result};
+use crate::cli::print::{print_note, print_result, sorted_json};
 use crate::cli::table::table;
-use crate::engine::breaker::{Breaker, BreakerPolicy, BreakerState};
+use crate::engine::breaker::{
+    Breaker, BreakerPolicy, BreakerState, BreakerStatistics, FailureRate,
+};
 use crate::engine::{Timestamp, format_duration, sanitize_line};
 use crate::human::{
-    EMPTY_CELL, format_clock_time, format_count, format_date_time, format_deadline, format_utc,
+    EMPTY_CELL, format_clock_time, format_count, format_date_time, format_deadline,
 };
 use crate::worker::{BreakerStates, breaker_policy};
 
 const HEADER: [&str; 5] = ["NAME", "STATE", "FAILURES", "NEXT", "LAST FAILURE"];
 const COUNTS_HEADER: [&str; 7] =
     ["NAME", "CALLS", "FAILED", "REJECTED", "OPENED", "COUNTED SINCE", "LAST CHANGE"];
+
+/// Whole output of `breaker list --json`.
+#[derive(Serialize)]
+struct BreakerListJson<'a> {
+    breakers: Vec<BreakerJson<'a>>,
+    #[serde(rename = "configuration")]
+    policy: PolicyJson,
+}
+
+/// State and counts of a breaker.
+#[derive(Serialize)]
+struct BreakerJson<'a> {
+    name: &'a str,
+    state: &'static str,
+    #[serde(rename = "since")]
+    state_since: Timestamp,
+    /// Null if it is not open, or is open until a manual close.
+    #[serde(rename = "until")]
+    open_until: Option<Timestamp>,
+    #[serde(rename = "until_closed_by_hand")]
+    is_open_until_manual_close: bool,
+    /// 0 unless it is closed.
+    #[serde(rename = "failures_in_a_row")]
+    consecutive_failures: u32,
+    /// 0 unless it is half-open.
+    #[serde(rename = "successes_in_a_row")]
+    consecutive_successes: u32,
+    window: WindowJson,
+    statistics: BreakerStatistics,
+    #[serde(rename = "counted_since")]
+    statistics_since: Timestamp,
+    last_failure: Option<FailureJson<'a>>,
+    #[serde(rename = "last_change")]
+    last_transition: Option<TransitionJson<'a>>,
+}
+
+/// Calls of a closed breaker within its window; 0 in the other states.
+#[derive(Serialize)]
+struct WindowJson {
+    calls: u32,
+    failed: u32,
+}
+
+#[derive(Serialize)]
+struct FailureJson<'a> {
+    cause: &'static str,
+    message: &'a str,
+    at: Timestamp,
+}
+
+#[derive(Serialize)]
+struct TransitionJson<'a> {
+    from: &'static str,
+    to: &'static str,
+    severity: &'static str,
+    at: Timestamp,
+    #[serde(rename = "why")]
+    reason: &'a str,
+}
+
+/// Configuration of all breakers.
+#[derive(Serialize)]
+struct PolicyJson {
+    failure_threshold: u32,
+    #[serde(rename = "window")]
+    window_seconds: f64,
+    /// From 0 to 1.
+    failure_rate: f64,
+    min_calls: u32,
+    #[serde(rename = "recovery_timeout")]
+    recovery_timeout_seconds: f64,
+    #[serde(rename = "max_recovery_timeout")]
+    max_recovery_timeout_seconds: f64,
+    success_threshold: u32,
+}
 
 pub(super) fn list(
     context: &AppContext,
@@ -41,11 +118,11 @@ pub(super) fn list(
         })
         .collect();
     if as_json {
-        let list: Vec<Value> = breakers.iter().map(|breaker| breaker_json(breaker, now)).collect();
-        print_result(format!(
-            "{:#}",
-            json!({ "breakers": list, "configuration": policy_json(policy) })
-        ))?;
+        let list = BreakerListJson {
+            breakers: breakers.iter().map(|breaker| breaker_json(breaker, now)).collect(),
+            policy: policy_json(policy),
+        };
+        print_result(format!("{:#}", sorted_json(&list)))?;
         return Ok(ProgramExit::Success);
     }
     let rows: Vec<_> = breakers.iter().map(|breaker| breaker_row(breaker, now)).collect();
@@ -141,39 +218,42 @@ fn policy_text(policy: BreakerPolicy) -> String {
     )
 }
 
-fn breaker_json(breaker: &Breaker, now: Timestamp) -> Value {
-    let (statistics, rate) = (breaker.statistics(), breaker.failure_rate(now));
-    json!({
-        "name": breaker.name(),
-        "state": breaker.state().name(),
-        "since": format_utc(breaker.state_since()),
-        "until": breaker.open_until().map(format_utc),
-        "until_closed_by_hand": breaker.rejecting_until(now) == Some(None),
-        "failures_in_a_row": breaker.consecutive_failures(),
-        "successes_in_a_row": breaker.consecutive_successes(),
-        "window": { "calls": rate.calls, "failed": rate.failed },
-        "statistics": statistics,
-        "counted_since": format_utc(breaker.statistics_since()),
-        "last_failure": breaker.last_failure().map(|failure| json!({
-            "cause": failure.cause.name(), "message": failure.message, "at": format_utc(failure.at),
-        })),
-        "last_change": breaker.last_transition().map(|transition| json!({
-            "from": transition.from.name(), "to": transition.to.name(),
-            "severity": transition.severity.name(), "at": format_utc(transition.at),
-            "why": transition.reason,
-        })),
-    })
+fn breaker_json(breaker: &Breaker, now: Timestamp) -> BreakerJson<'_> {
+    let FailureRate { failed, calls } = breaker.failure_rate(now);
+    BreakerJson {
+        name: breaker.name(),
+        state: breaker.state().name(),
+        state_since: breaker.state_since(),
+        open_until: breaker.open_until(),
+        is_open_until_manual_close: breaker.rejecting_until(now) == Some(None),
+        consecutive_failures: breaker.consecutive_failures(),
+        consecutive_successes: breaker.consecutive_successes(),
+        window: WindowJson { calls, failed },
+        statistics: breaker.statistics(),
+        statistics_since: breaker.statistics_since(),
+        last_failure: breaker.last_failure().map(|failure| FailureJson {
+            cause: failure.cause.name(),
+            message: &failure.message,
+            at: failure.at,
+        }),
+        last_transition: breaker.last_transition().map(|transition| TransitionJson {
+            from: transition.from.name(),
+            to: transition.to.name(),
+            severity: transition.severity.name(),
+            at: transition.at,
+            reason: &transition.reason,
+        }),
+    }
 }
 
-/// Returns the configuration as JSON, with durations in seconds.
-fn policy_json(policy: BreakerPolicy) -> Value {
-    json!({
-        "failure_threshold": policy.failure_threshold,
-        "window": policy.window.as_secs_f64(),
-        "failure_rate": policy.failure_rate,
-        "min_calls": policy.min_calls,
-        "recovery_timeout": policy.recovery_timeout.as_secs_f64(),
-        "max_recovery_timeout": policy.max_recovery_timeout.as_secs_f64(),
-        "success_threshold": policy.success_threshold,
-    })
+fn policy_json(policy: BreakerPolicy) -> PolicyJson {
+    PolicyJson {
+        failure_threshold: policy.failure_threshold,
+        window_seconds: policy.window.as_secs_f64(),
+        failure_rate: policy.failure_rate,
+        min_calls: policy.min_calls,
+        recovery_timeout_seconds: policy.recovery_timeout.as_secs_f64(),
+        max_recovery_timeout_seconds: policy.max_recovery_timeout.as_secs_f64(),
+        success_threshold: policy.success_threshold,
+    }
 }

@@ -8,7 +8,7 @@ mod filesystem;
 mod host;
 mod servers;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::app::context::AppContext;
 use crate::app::error::ProgramError;
@@ -20,23 +20,35 @@ use crate::config::{EnvVars, load_defaults};
 use crate::engine::{sanitize_line, sanitize_lines};
 
 /// Result of one check.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub(super) struct DoctorCheck {
+    #[serde(rename = "mark")]
     pub level: CheckLevel,
     /// Short name of what was checked.
+    #[serde(rename = "what")]
     pub subject: String,
     pub message: String,
     pub remedy: Option<String>,
 }
 
 /// Level of a result.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum CheckLevel {
     Ok,
     /// The check is not possible here, or its result is harmless.
     Note,
     /// A problem that stops the worker, now or later.
     Failed,
+}
+
+/// Output of `doctor --json`.
+#[derive(Serialize)]
+struct DoctorJson<'a> {
+    #[serde(rename = "ok")]
+    is_ok: bool,
+    #[serde(rename = "findings")]
+    checks: &'a [DoctorCheck],
 }
 
 impl DoctorCheck {
@@ -65,15 +77,6 @@ impl DoctorCheck {
         }
     }
 
-    fn to_json(&self) -> Value {
-        json!({
-            "mark": self.level.name(),
-            "what": self.subject,
-            "message": self.message,
-            "remedy": self.remedy,
-        })
-    }
-
     fn row(&self) -> Vec<String> {
         let mut text = sanitize_line(&self.message);
         text.extend(self.remedy.as_deref().map(|remedy| format!("; {}", sanitize_line(remedy))));
@@ -98,8 +101,7 @@ pub(super) fn doctor(common: &CommonArgs, args: &DoctorArgs) -> Result<ProgramEx
     checks.extend(servers::check_servers(&context));
     let is_ok = checks.iter().all(|check| check.level != CheckLevel::Failed);
     if args.json {
-        let findings: Vec<Value> = checks.iter().map(DoctorCheck::to_json).collect();
-        print_result(terminal_safe_json(&json!({ "ok": is_ok, "findings": findings })))?;
+        print_result(terminal_safe_json(&DoctorJson { is_ok, checks: &checks }))?;
     } else {
         let rows: Vec<Vec<String>> = checks.iter().map(DoctorCheck::row).collect();
         print_result(table(&["RESULT", "CHECK", "FINDING"], &rows).trim_end())?;

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
 use super::input::{ExplainInput, ExplainPolicies};
 use crate::engine::rate_limit::{
     Block, BlockReason, RateLimitMode, RateLimitPolicy, RateLimitResponse, RateLimiter,
@@ -48,23 +46,6 @@ impl Consequence {
     pub(super) fn has_same_effect(&self, other: &Self) -> bool {
         (self.action, &self.description, &self.delay)
             == (other.action, &other.description, &other.delay)
-    }
-}
-
-impl DelayRange {
-    pub(super) fn to_json(&self) -> Value {
-        let seconds = |(shortest, longest): &(Duration, Duration)| {
-            json!({
-                "shortest_seconds": shortest.as_secs_f64(),
-                "longest_seconds": longest.as_secs_f64(),
-            })
-        };
-        json!({
-            "shortest_seconds": self.shortest.as_secs_f64(),
-            "longest_seconds": self.longest.as_secs_f64(),
-            "because": self.reasons,
-            "then": self.next_delays.iter().map(seconds).collect::<Vec<_>>(),
-        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Rate-limit headers of the response, as text and JSON.
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::format_timestamp;
 use super::input::ExplainInput;
@@ -10,6 +10,38 @@ use crate::human::format_count;
 
 /// End of the year 9999, in Unix milliseconds. A later reset has no date.
 const LAST_TIMESTAMP_MS: i64 = 253_402_300_799_999;
+
+/// Rate limit in the JSON output.
+#[derive(Serialize)]
+pub(super) struct LimitJson<'a> {
+    #[serde(rename = "family")]
+    dialect: String,
+    /// Empty if there is none.
+    name: &'a str,
+    /// Units granted per window.
+    quota: Option<f64>,
+    window_seconds: Option<f64>,
+    /// Units left now.
+    remaining: Option<f64>,
+    /// Unit that is counted, as the server writes it; requests if null.
+    unit: Option<&'a str>,
+    /// Client or account that the limit applies to, as the server writes it.
+    partition: Option<&'a str>,
+    reset: Option<ResetJson>,
+}
+
+/// Time at which a limit is full again.
+#[derive(Serialize)]
+struct ResetJson {
+    /// Value as written; a date as seconds since the epoch.
+    #[serde(rename = "figure")]
+    value: f64,
+    meaning: String,
+    /// True if the configuration or the format leaves no doubt about the meaning.
+    is_certain: bool,
+    /// Null if it is not a valid date.
+    at: Option<Timestamp>,
+}
 
 /// Describes each limit in one to three lines.
 pub(super) fn limit_lines(
@@ -117,20 +149,20 @@ fn reset_time(reset: &Reset, at: Timestamp) -> Option<Timestamp> {
     (-LAST_TIMESTAMP_MS..=LAST_TIMESTAMP_MS).contains(&reset_at.0).then_some(reset_at)
 }
 
-pub(super) fn limit_json(limit: &AdvertisedLimit, at: Timestamp) -> Value {
-    json!({
-        "family": limit.dialect.to_string(),
-        "name": limit.name,
-        "quota": limit.quota,
-        "window_seconds": limit.window.map(|window| window.as_secs_f64()),
-        "remaining": limit.remaining,
-        "unit": limit.unit,
-        "partition": limit.partition,
-        "reset": limit.reset.map(|reset| json!({
-            "figure": reset.value,
-            "meaning": reset.meaning.to_string(),
-            "is_certain": reset.is_certain,
-            "at": reset_time(&reset, at),
-        })),
-    })
+pub(super) fn limit_json(limit: &AdvertisedLimit, at: Timestamp) -> LimitJson<'_> {
+    LimitJson {
+        dialect: limit.dialect.to_string(),
+        name: &limit.name,
+        quota: limit.quota,
+        window_seconds: limit.window.map(|window| window.as_secs_f64()),
+        remaining: limit.remaining,
+        unit: limit.unit.as_deref(),
+        partition: limit.partition.as_deref(),
+        reset: limit.reset.map(|reset| ResetJson {
+            value: reset.value,
+            meaning: reset.meaning.to_string(),
+            is_certain: reset.is_certain,
+            at: reset_time(&reset, at),
+        }),
+    }
 }

@@ -5,12 +5,11 @@
 
 mod consequence;
 mod input;
+mod json;
 mod limits;
 #[cfg(test)]
 mod proptests;
 mod text;
-
-use serde_json::{Value, json};
 
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
@@ -18,8 +17,8 @@ use crate::cli::args::{CommonArgs, ExplainArgs};
 use crate::cli::print::{print_result, terminal_safe_json};
 use crate::engine::rate_limit::ReportedLimits;
 use crate::engine::{
-    Cause, Classification, ErrorRule, MatchedRule, RequestScope, ResponseView, Timestamp,
-    classify_response, format_utc_date_time,
+    Cause, Classification, RequestScope, ResponseView, Timestamp, classify_response,
+    format_utc_date_time,
 };
 use crate::env::{Env, RealEnv};
 use crate::human::format_date_time;
@@ -45,7 +44,7 @@ pub(super) fn explain(
     let limit_headers = input.rate_limit_headers(&policies);
     let explanations = explain_response(&input, &policies, &limit_headers);
     if args.json {
-        print_result(terminal_safe_json(&explain_json(
+        print_result(terminal_safe_json(&json::explain_json(
             &input,
             &policies,
             &limit_headers,
@@ -108,67 +107,6 @@ impl Explanation<'_> {
             .flat_map(|consequence| consequence.scopes.iter().copied())
             .collect()
     }
-}
-
-/// Returns the rule as JSON: name and condition of a built-in rule, location and note of a user's.
-fn rule_json(matched: &MatchedRule<'_>) -> Value {
-    match matched {
-        MatchedRule::BuiltIn(rule) => {
-            json!({ "built_in": true, "name": rule.name(), "condition": rule.condition() })
-        }
-        MatchedRule::UserDefined(ErrorRule { location, note, wait, .. }) => json!({
-            "built_in": false,
-            "place": location,
-            "note": note,
-            "wait_seconds": wait.map(|wait| wait.as_secs_f64()),
-        }),
-    }
-}
-
-fn explain_json(
-    input: &ExplainInput,
-    policies: &ExplainPolicies,
-    limit_headers: &ReportedLimits,
-    explanations: &[Explanation<'_>],
-) -> Value {
-    let names =
-        |scopes: &[RequestScope]| scopes.iter().map(|scope| scope.name()).collect::<Vec<_>>();
-    let explanations = explanations.iter().map(|explanation| {
-        let cause = explanation.classification.cause;
-        json!({
-            "scopes": names(&explanation.scopes()),
-            "rule": rule_json(&explanation.classification.matched_rule),
-            "cause": cause.name(),
-            "type": cause.category().name(),
-            "gate": explanation.block.as_ref().map(DelayRange::to_json),
-            "outlooks": explanation.consequences.iter().map(|consequence| json!({
-                "scopes": names(&consequence.scopes),
-                "verdict": consequence.action.name(),
-                "means": consequence.description,
-                "delay": consequence.delay.as_ref().map(DelayRange::to_json),
-            })).collect::<Vec<_>>(),
-        })
-    });
-    json!({
-        "status": input.status,
-        "headers": input.headers.len(),
-        "body_bytes": input.body.len(),
-        "recorded": input.origin.as_ref().map(|origin| json!({
-            "source": origin.source,
-            "item": origin.item,
-            "at": input.at,
-            "cause": origin.cause.map(Cause::name),
-        })),
-        "provider": policies.provider,
-        "user_rules": policies.rules.len(),
-        "judged": explanations.collect::<Vec<_>>(),
-        "retry_after_seconds": limit_headers.retry_after.map(|delay| delay.as_secs_f64()),
-        "limits": limit_headers
-            .limits
-            .iter()
-            .map(|limit| limits::limit_json(limit, input.at))
-            .collect::<Vec<_>>(),
-    })
 }
 
 /// Formats a timestamp in UTC, followed by the local time if that differs.

@@ -56,7 +56,7 @@ proptest! {
 
         let now = Timestamp(1_900_000_000_000);
         let text = text::explain_text(&input, &policies, &limit_headers, &explanations, now);
-        let json = explain_json(&input, &policies, &limit_headers, &explanations);
+        let json = json::explain_json(&input, &policies, &limit_headers, &explanations);
         let json = terminal_safe_json(&json);
 
         for line in text.lines().chain([json.as_str()]) {

@@ -2,7 +2,7 @@
 
 mod detail;
 
-use serde_json::json;
+use serde::Serialize;
 
 use crate::app::context::AppContext;
 use crate::app::error::ProgramError;
@@ -23,6 +23,41 @@ const HEADER: [&str; 7] =
 
 /// Column with the name of the source, which is hidden if there is only one source.
 const SOURCE_COLUMN: usize = 0;
+
+/// Failed item in the output of `failures --json`.
+#[derive(Serialize)]
+struct FailureJson<'a> {
+    source: &'a str,
+    item: &'a str,
+    #[serde(rename = "state")]
+    status: &'static str,
+    /// Attempts that failed.
+    attempts: u32,
+    /// Null if the item is gone.
+    #[serde(rename = "next_at")]
+    next_attempt_at: Option<Timestamp>,
+    cause: Option<&'static str>,
+    message: &'a str,
+    /// Time of the last failure, if recorded.
+    failed_at: Option<Timestamp>,
+    #[serde(rename = "quarantined_in_a_row")]
+    quarantine_count: u32,
+    #[serde(rename = "reply")]
+    last_response: Option<ResponseJson<'a>>,
+}
+
+/// Failure response of the server. Its text is untrusted.
+#[derive(Serialize)]
+struct ResponseJson<'a> {
+    at: Timestamp,
+    status: u16,
+    /// Name and value of each, in the order of the response.
+    headers: &'a [(String, String)],
+    body: &'a str,
+    /// True if only the beginning of the body was stored.
+    #[serde(rename = "body_is_cut")]
+    is_truncated: bool,
+}
 
 pub(super) fn failures(
     common: &CommonArgs,
@@ -82,30 +117,30 @@ pub(super) fn failures(
     Ok(ProgramExit::Success)
 }
 
-pub(super) fn response_json(stored: &StoredResponse) -> serde_json::Value {
-    let response = &stored.response;
-    json!({
-        "at": stored.at,
-        "status": response.status,
-        "headers": response.headers,
-        "body": response.body,
-        "body_is_cut": response.is_truncated,
-    })
+fn failure_json<'a>(source: &'a SourceName, row: &'a FailureRow) -> FailureJson<'a> {
+    FailureJson {
+        source: source.as_str(),
+        item: row.item.as_str(),
+        status: row.status.name(),
+        attempts: row.attempts,
+        next_attempt_at: row.next_attempt_at,
+        cause: row.cause.map(Cause::name),
+        message: &row.message,
+        failed_at: row.failed_at,
+        quarantine_count: row.quarantine_count,
+        last_response: row.last_response.as_ref().map(response_json),
+    }
 }
 
-fn failure_json(source: &SourceName, row: &FailureRow) -> serde_json::Value {
-    json!({
-        "source": source.as_str(),
-        "item": row.item.as_str(),
-        "state": row.status.name(),
-        "attempts": row.attempts,
-        "next_at": row.next_attempt_at,
-        "cause": row.cause.map(Cause::name),
-        "message": row.message,
-        "failed_at": row.failed_at,
-        "quarantined_in_a_row": row.quarantine_count,
-        "reply": row.last_response.as_ref().map(response_json),
-    })
+fn response_json(stored: &StoredResponse) -> ResponseJson<'_> {
+    let response = &stored.response;
+    ResponseJson {
+        at: stored.at,
+        status: response.status,
+        headers: &response.headers,
+        body: &response.body,
+        is_truncated: response.is_truncated,
+    }
 }
 
 fn failure_cells(source: &SourceName, row: &FailureRow, now: Timestamp) -> Vec<String> {

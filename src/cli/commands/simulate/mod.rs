@@ -14,7 +14,7 @@ use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
 use crate::cli::args::{CommonArgs, SimulateArgs};
 use crate::cli::commands::plot::{ColourMode, TerminalOptions, render_svg, render_terminal};
-use crate::cli::print::{print_note, print_result};
+use crate::cli::print::{print_note, print_result, sorted_json};
 use crate::cli::table::table;
 use crate::config::{EnvVars, Settings};
 use crate::disk::{RealDisk, write_durable};
@@ -66,7 +66,7 @@ pub(super) fn simulate(
     let saved = args.svg.as_ref().map(|path| save_svg(path, &render_svg(&report.to_chart())));
     let verdict = comparison::compare(&report);
     if args.json {
-        print_result(format!("{:#}", report.to_json(&verdict)))?;
+        print_result(format!("{:#}", sorted_json(&report.to_json(&verdict))))?;
     } else {
         let plot = render_terminal(&report.to_chart(), terminal_options(&EnvVars::from_process()));
         print_result(format!("{}\n{plot}\n{verdict}", report.summary_table()))?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::cli::commands::plot::{Chart, PlotSeries};
 use crate::cli::table::table;
@@ -27,6 +27,45 @@ pub(super) struct PolicyResult {
     /// Maximum number of requests in flight.
     pub(super) workers: u32,
     pub(super) result: SimulationResult,
+}
+
+/// Output of `simulate --json`.
+#[derive(Serialize)]
+pub(super) struct SimulationJson<'a> {
+    /// Name of the scenario.
+    #[serde(rename = "scenario")]
+    name: &'a str,
+    #[serde(rename = "about")]
+    description: &'a str,
+    /// Units that the server grants in the long run.
+    quota_per_second: f64,
+    runs: Vec<RunJson<'a>>,
+    /// Comparison of the policies, as text.
+    verdict: &'a str,
+}
+
+/// Result of one policy.
+#[derive(Serialize)]
+struct RunJson<'a> {
+    policy: &'a str,
+    /// Maximum number of requests in flight.
+    #[serde(rename = "in_flight")]
+    workers: u32,
+    #[serde(rename = "seconds")]
+    duration_seconds: f64,
+    #[serde(rename = "finished")]
+    is_finished: bool,
+    #[serde(rename = "done")]
+    accepted_requests: u64,
+    /// Accepted units as a fraction of those granted; can exceed 1 by up to one window.
+    #[serde(rename = "share_of_quota")]
+    utilization: f64,
+    /// Requests rejected with 429.
+    throttled: u64,
+    /// Requests that failed for another reason.
+    failed: u64,
+    #[serde(rename = "during_outages")]
+    requests_during_outage: u64,
 }
 
 impl SimulationReport {
@@ -119,27 +158,25 @@ impl SimulationReport {
         }
     }
 
-    pub(super) fn to_json(&self, verdict: &str) -> Value {
-        let runs = self.results.iter().map(|PolicyResult { name, workers, result }| {
-            json!({
-                "policy": name,
-                "in_flight": workers,
-                "seconds": result.duration.as_secs_f64(),
-                "finished": result.is_finished,
-                "done": self.accepted_requests(result),
-                "share_of_quota": result.utilization,
-                "throttled": result.throttled,
-                "failed": result.failed,
-                "during_outages": result.requests_during_outage,
-            })
+    pub(super) fn to_json<'a>(&'a self, verdict: &'a str) -> SimulationJson<'a> {
+        let runs = self.results.iter().map(|PolicyResult { name, workers, result }| RunJson {
+            policy: name,
+            workers: *workers,
+            duration_seconds: result.duration.as_secs_f64(),
+            is_finished: result.is_finished,
+            accepted_requests: self.accepted_requests(result),
+            utilization: result.utilization,
+            throttled: result.throttled,
+            failed: result.failed,
+            requests_during_outage: result.requests_during_outage,
         });
-        json!({
-            "scenario": self.name,
-            "about": self.scenario.description,
-            "quota_per_second": self.scenario.server.algorithm.granted_rate().get(),
-            "runs": runs.collect::<Vec<_>>(),
-            "verdict": verdict,
-        })
+        SimulationJson {
+            name: &self.name,
+            description: &self.scenario.description,
+            quota_per_second: self.scenario.server.algorithm.granted_rate().get(),
+            runs: runs.collect(),
+            verdict,
+        }
     }
 }
 
