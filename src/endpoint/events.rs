@@ -12,12 +12,11 @@ use futures_util::stream;
 use http_body_util::{BodyExt, Empty, StreamBody};
 use hyper::StatusCode;
 use hyper::body::Frame;
-use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::endpoint::page::{self, PageSection};
-use crate::endpoint::response::{HttpResponse, streaming_response};
+use crate::endpoint::response::{HttpResponse, sorted_json, streaming_response};
 use crate::endpoint::route::PageFilter;
 use crate::endpoint::server::DataReader;
 
@@ -134,5 +133,5 @@ fn html_by_id(sections: Vec<PageSection>) -> BTreeMap<String, String> {
 
 /// Encodes the section as JSON, because an event's data must not contain line breaks.
 fn section_event(section: &PageSection) -> String {
-    format!("event: section\ndata: {}\n\n", json!({ "id": section.id, "html": section.html }))
+    format!("event: section\ndata: {}\n\n", sorted_json(section))
 }

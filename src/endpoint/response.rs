@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::Value;
 
 /// Response body: complete, or a stream.
 pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -37,6 +37,16 @@ const SECURITY_HEADERS: [(HeaderName, &str); 7] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
 ];
+
+/// Problem document (RFC 9457).
+#[derive(Serialize)]
+struct ProblemJson<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+}
 
 /// Response with a complete body.
 pub(super) fn response(
@@ -73,13 +83,19 @@ pub(super) fn json_response(status: StatusCode, value: &impl Serialize) -> HttpR
     }
 }
 
-/// Problem document (RFC 9457).
+/// Converts a body to JSON, with the keys of each object in alphabetical order.
+pub(super) fn sorted_json(body: &impl Serialize) -> Value {
+    // Serialization cannot fail: all keys are strings.
+    serde_json::to_value(body).unwrap_or_default()
+}
+
+/// Response with a problem document.
 pub(super) fn problem_response(status: StatusCode, detail: &str) -> HttpResponse {
-    let problem = json!({
-        "type": "about:blank",
-        "title": status.canonical_reason().unwrap_or_default(),
-        "status": status.as_u16(),
-        "detail": detail,
+    let problem = sorted_json(&ProblemJson {
+        kind: "about:blank",
+        title: status.canonical_reason().unwrap_or_default(),
+        status: status.as_u16(),
+        detail,
     });
     response(status, PROBLEM_TYPE, format!("{problem}\n"))
 }

@@ -13,6 +13,7 @@ mod summary;
 mod table;
 
 use maud::{DOCTYPE, Markup, html};
+use serde::Serialize;
 
 use crate::endpoint::route::PageFilter;
 use crate::endpoint::view::{FailedItem, LookupError, Snapshot, StateTransition};
@@ -29,7 +30,7 @@ const REFRESH_SECONDS: u32 = 10;
 pub(super) const DETAIL_ROWS_MAX: usize = 50;
 
 /// Part of the page that is replaced when it changes.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub(super) struct PageSection {
     /// Id of its element.
     pub(super) id: String,

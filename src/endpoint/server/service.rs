@@ -9,7 +9,6 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderName};
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
-use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout};
 
@@ -174,14 +173,8 @@ impl EndpointService {
             }
             Route::Metrics => self.metrics(accept).await?,
             Route::Overview => ok_json(&api::overview(&*self.reader.snapshot().await?)),
-            Route::Sources => {
-                let snapshot = self.reader.snapshot().await?;
-                ok_json(&json!({ "at": snapshot.at, "sources": snapshot.sources }))
-            }
-            Route::Providers => {
-                let snapshot = self.reader.snapshot().await?;
-                ok_json(&json!({ "at": snapshot.at, "providers": snapshot.providers }))
-            }
+            Route::Sources => ok_json(&api::sources(&*self.reader.snapshot().await?)),
+            Route::Providers => ok_json(&api::providers(&*self.reader.snapshot().await?)),
             Route::Alerts { limit, severity } => {
                 ok_json(&api::alerts(&*self.reader.snapshot().await?, limit, severity))
             }
@@ -195,13 +188,13 @@ impl EndpointService {
                 let name = source.clone();
                 let transitions =
                     self.reader.read_ledger(move |data| data.history(&source, limit)).await?;
-                ok_json(&json!({ "source": name, "history": transitions }))
+                ok_json(&api::history(&name, &transitions))
             }
             Route::Failures { source, limit } => {
                 let name = source.clone();
                 let items =
                     self.reader.read_ledger(move |data| data.failures(&source, limit)).await?;
-                ok_json(&json!({ "source": name, "failures": items }))
+                ok_json(&api::failures(&name, &items))
             }
         })
     }
