@@ -1,8 +1,9 @@
 //! Alert messages: a subject, a text for people, and JSON for programs.
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
-use crate::engine::alert::{Alert, Notification, NotificationKind, Severity};
+use crate::engine::alert::{Alert, AlertKey, Notification, NotificationKind, Severity};
 use crate::engine::{Timestamp, format_duration, sanitize_line};
 
 /// Schema version of the JSON.
@@ -20,6 +21,46 @@ pub struct AlertMessage {
     /// True for a test, which contains no notifications.
     pub is_test: bool,
     pub now: Timestamp,
+}
+
+/// Message as a webhook receives it.
+#[derive(Serialize)]
+struct MessageJson<'a> {
+    schema: u32,
+    /// Name of the machine that sends it.
+    host: &'a str,
+    sent_at: Timestamp,
+    /// True for a test, which contains no alerts.
+    #[serde(rename = "test")]
+    is_test: bool,
+    /// Highest severity. A resolved alert counts as information.
+    severity: Severity,
+    /// One line, for people.
+    subject: String,
+    alerts: Vec<AlertJson<'a>>,
+}
+
+/// Change of one alert.
+#[derive(Serialize)]
+struct AlertJson<'a> {
+    event: NotificationKind,
+    key: &'a AlertKey,
+    /// Source, unit, provider, folder or channel concerned; empty: all of them.
+    subject: &'a str,
+    /// Severity of the change itself: `info` once a notified alert has resolved.
+    severity: Severity,
+    /// Highest severity since it last started firing.
+    max_severity: Severity,
+    /// One sentence, without the subject.
+    message: &'a str,
+    advice: Option<&'a str>,
+    started_at: Timestamp,
+    /// Null while it is firing.
+    resolved_at: Option<Timestamp>,
+    /// Null if the condition simply no longer holds.
+    resolved_reason: Option<&'a str>,
+    /// Times it started firing, each within an hour of the last notification.
+    occurrences: u32,
 }
 
 impl AlertMessage {
@@ -87,16 +128,17 @@ impl AlertMessage {
     /// Returns the full content as JSON, for a program.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        let alerts: Vec<Value> = self.notifications.iter().map(notification_json).collect();
-        json!({
-            "schema": SCHEMA,
-            "host": self.host,
-            "sent_at": self.now,
-            "test": self.is_test,
-            "severity": self.severity().name(),
-            "subject": self.subject(),
-            "alerts": alerts,
-        })
+        let json = MessageJson {
+            schema: SCHEMA,
+            host: &self.host,
+            sent_at: self.now,
+            is_test: self.is_test,
+            severity: self.severity(),
+            subject: self.subject(),
+            alerts: self.notifications.iter().map(alert_json).collect(),
+        };
+        // Serialization cannot fail: all keys are strings.
+        serde_json::to_value(json).unwrap_or_default()
     }
 
     /// Returns the highest severity. A resolved alert counts as information.
@@ -106,21 +148,21 @@ impl AlertMessage {
     }
 }
 
-fn notification_json(notification: &Notification) -> Value {
+fn alert_json(notification: &Notification) -> AlertJson<'_> {
     let alert = &notification.alert;
-    json!({
-        "event": notification.kind,
-        "key": alert.key,
-        "subject": alert.subject,
-        "severity": notification.severity(),
-        "max_severity": alert.max_severity,
-        "message": alert.message,
-        "advice": alert.advice,
-        "started_at": alert.started_at,
-        "resolved_at": alert.resolved_at,
-        "resolved_reason": alert.resolved_reason,
-        "occurrences": alert.occurrences,
-    })
+    AlertJson {
+        event: notification.kind,
+        key: &alert.key,
+        subject: &alert.subject,
+        severity: notification.severity(),
+        max_severity: alert.max_severity,
+        message: &alert.message,
+        advice: alert.advice.as_deref(),
+        started_at: alert.started_at,
+        resolved_at: alert.resolved_at,
+        resolved_reason: alert.resolved_reason.as_deref(),
+        occurrences: alert.occurrences,
+    }
 }
 
 fn paragraph(notification: &Notification, now: Timestamp) -> String {
@@ -198,9 +240,7 @@ fn severity_label(severity: Severity) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::alert::{
-        AlertCondition, AlertKey, AlertStore, Episode, Observation, Resolution,
-    };
+    use crate::engine::alert::{AlertCondition, AlertStore, Episode, Observation, Resolution};
 
     const NOW: Timestamp = Timestamp(1_772_874_303_000);
 
