@@ -56,6 +56,9 @@ pub mod source;
 pub mod systemd;
 pub mod telemetry;
 
+// Registry of the kinds of sources: configuration to client.
+pub mod source_kinds;
+
 // The event loop of a source, and all sources side by side.
 pub mod worker;
 

@@ -14,8 +14,8 @@ use super::mail;
 use super::merge::EnvValueForm;
 use super::ranges::POSITIVE_DURATION;
 use super::reader::{Reader, Section};
+use super::service_url::is_plaintext_remote;
 use super::show::{quote, quote_key};
-use super::source::is_plaintext_remote;
 use super::units::seconds;
 use crate::engine::alert::{MailChannel, Severity, WebhookFormat};
 

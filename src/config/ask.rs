@@ -147,6 +147,23 @@ impl Section<'_, '_> {
         self.given_or_default(key, given, default.to_owned(), |text| quote(text))
     }
 
+    /// Reads a text that has no default, as a value that `parse` returns. Its absence is an error at
+    /// `location`; `remedy` says what to write.
+    pub(super) fn required_text<T>(
+        &mut self,
+        key: &'static str,
+        location: &Location,
+        remedy: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+        write: impl FnOnce(&T) -> String,
+    ) -> Option<(T, Location)> {
+        let given = self.required(key, EnvValueForm::Text, location, remedy, |node| {
+            plain_text(&node.value).and_then(parse)
+        })?;
+        self.record(key, Some(write(&given.0)), Some(given.1.clone()));
+        Some(given)
+    }
+
     /// Reads one of the names in `choices`.
     pub(super) fn choice<T: Copy>(
         &mut self,

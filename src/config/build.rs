@@ -7,8 +7,9 @@ use std::time::Duration;
 use super::alert;
 use super::auth;
 use super::endpoint;
-use super::file::{Node, Table, plain_text};
+use super::file::{Node, Table};
 use super::health;
+use super::kind::{KindAddress, read_address, read_kind};
 use super::location::Location;
 use super::merge::EnvValueForm;
 use super::provider::read_providers;
@@ -22,14 +23,10 @@ use super::settings::{
     MonitorSettings, RestartSettings, ServiceSettings, Settings,
 };
 use super::show::{quote, quote_key};
-use super::source::{
-    SourceAuth, SourceKind, SourceName, SourceSettings, is_plaintext_remote, parse_kind, parse_url,
-    without_query,
-};
+use super::source::{SourceAuth, SourceName, SourceSettings};
 use super::suggest::closest_match;
 use super::telemetry;
 use super::units::seconds;
-use url::Url;
 
 /// Default interval at which all items of a source are listed again.
 const DEFAULT_RECONCILE_INTERVAL: Duration = Duration::from_secs(30 * 86_400);
@@ -253,60 +250,25 @@ fn read_sources(reader: &mut Reader<'_>) -> BTreeMap<SourceName, SourceSettings>
 /// Reads one source. Returns `None` if a required setting is missing or invalid; the error is then
 /// recorded.
 fn read_source(table: &mut Section<'_, '_>, location: &Location) -> Option<SourceSettings> {
-    let kind = read_required_text(
-        table,
-        "kind",
-        location,
-        "write kind = \"jmap\"",
-        parse_kind,
-        |SourceKind::Jmap| quote("jmap"),
-    );
-    let help = "write url = \"https://api.example.com/.well-known/jmap\"";
-    let url = read_required_text(table, "url", location, help, parse_url, |url| {
-        quote(&without_query(url))
-    });
+    let kind = read_kind(table, location);
+    let KindAddress { host, read_rest } = read_address(kind, table, location);
     let auth = read_source_auth(table, location);
     let account = read_account(table, location, auth.as_ref());
-    let host = url.as_ref().and_then(|(url, _)| url.host_str()).unwrap_or_default();
-    let provider = table.text("provider", host, check_provider_name);
+    let provider = table.text("provider", &host, check_provider_name);
     let poll_interval = table.duration("poll_interval", seconds(300), POSITIVE_DURATION);
     let reconcile_interval =
         table.duration("reconcile_interval", DEFAULT_RECONCILE_INTERVAL, POSITIVE_DURATION);
-    let mailboxes = table.texts("mailboxes", |_| Ok(()));
-    let allowed_hosts = table.texts("allow_hosts", |host| {
-        let url = Url::parse(&format!("https://{host}/"));
-        let is_host = url.is_ok_and(|url| url.host_str() == Some(host));
-        is_host.then_some(()).ok_or_else(|| {
-            format!("{} is not a host name such as \"mail.example.com\"", quote(host))
-        })
-    });
-    let since = table.date("since");
-    let allows_plaintext = table.flag("allow_plaintext", false);
+    let kind_settings = read_rest(table);
     let is_enabled = table.flag("enabled", true);
 
-    let (url, url_location) = url?;
-    if is_plaintext_remote(&url) && !allows_plaintext {
-        let message = format!(
-            "`{}` is plain http, so password and mail could be read on the way; write https://, \
-             or set allow_plaintext = true in this table if the way is safe",
-            table.key("url")
-        );
-        table.reader.report_error(url_location, message);
-    }
-    let (kind, _) = kind?;
-    let (auth, account) = (auth?, account?);
+    kind?;
     Some(SourceSettings {
-        kind,
-        url,
-        account,
+        kind: kind_settings?,
+        account: account?,
         provider,
-        auth,
+        auth: auth?,
         poll_interval,
         reconcile_interval,
-        allows_plaintext,
-        allowed_hosts,
-        mailboxes,
-        since,
         is_enabled,
     })
 }
@@ -345,35 +307,14 @@ fn read_account(
         Some(SourceAuth::Bearer { .. }) => {
             let help = "a bearer token contains no user name: \
                         write account = \"me@example.com\", which names the folder";
-            read_required_text(
-                table,
-                "account",
-                location,
-                help,
-                |text| Ok(text.to_owned()),
-                |text| quote(text),
-            )
-            .map(|(account, _)| account)
+            let read = |text: &str| Ok(text.to_owned());
+            let account = table.required_text("account", location, help, read, |text| quote(text));
+            account.map(|(account, _)| account)
         }
         // The error in `auth` is recorded already. Only a valid `auth` shows whether `account` is
         // required, so its absence is not reported.
         None => Some(table.text("account", "", |_| Ok(()))),
     }
-}
-
-fn read_required_text<T>(
-    table: &mut Section<'_, '_>,
-    key: &'static str,
-    location: &Location,
-    remedy: &str,
-    read: impl FnOnce(&str) -> Result<T, String>,
-    write: impl FnOnce(&T) -> String,
-) -> Option<(T, Location)> {
-    let given = table.required(key, EnvValueForm::Text, location, remedy, |node| {
-        plain_text(&node.value).and_then(read)
-    })?;
-    table.record(key, Some(write(&given.0)), Some(given.1.clone()));
-    Some(given)
 }
 
 fn reject_unknown_tables(reader: &mut Reader<'_>) {

@@ -12,8 +12,9 @@ use super::file::{Node, Table, Value, plain_text};
 use super::merge::EnvValueForm;
 use super::ranges::{POSITIVE_COUNT, POSITIVE_DURATION};
 use super::reader::{Reader, Section};
+use super::service_url::is_loopback;
 use super::show::{quote, quote_key};
-use super::source::{SourceName, SourceSettings, is_loopback};
+use super::source::{SourceName, SourceSettings};
 use super::units::seconds;
 
 const PROXY_HELP: &str = "write \"http://127.0.0.1:3128\" or \"socks5://127.0.0.1:1080\"";
@@ -89,7 +90,7 @@ pub(super) fn reject_plaintext_sources(
     let remote_proxy = proxy.pool.iter().find(|proxy| !is_loopback(&proxy.url));
     let Some(remote_proxy) = remote_proxy else { return };
     for (name, source) in sources {
-        if source.url.scheme() != "http" || source.allows_plaintext {
+        if !source.kind.is_plain_http_without_consent() {
             continue;
         }
         let table = format!("source.{}", quote_key(name.as_str()));

@@ -5,11 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use chrono::NaiveDate;
-use url::Url;
-
 use super::credential::CredentialRef;
-use crate::engine::is_loopback_host;
+use super::kind::KindSettings;
 
 /// Longest name of a source, in bytes: it is part of file names and of tables in the terminal.
 const NAME_LEN_MAX: usize = 64;
@@ -56,16 +53,10 @@ impl Borrow<str> for SourceName {
     }
 }
 
-/// Parts of the names of query parameters that hold a secret.
-const CREDENTIAL_NAME_PARTS: [&str; 9] =
-    ["token", "key", "secret", "pass", "pwd", "auth", "cred", "sig", "jwt"];
-
+/// Settings of a source: those of every kind, and those of its own kind.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SourceSettings {
-    pub kind: SourceKind,
-    /// `https`; also `http` to a loopback address, or if `allows_plaintext` is set. Without user
-    /// name, password and fragment.
-    pub url: Url,
+    pub kind: KindSettings,
     /// Owner of the mail. It names the folder in the archive.
     pub account: String,
     /// Operator of the server. Sources of one provider share its rate limiter and circuit breaker.
@@ -74,31 +65,7 @@ pub struct SourceSettings {
     pub poll_interval: Duration,
     /// Interval between full listings.
     pub reconcile_interval: Duration,
-    pub allows_plaintext: bool,
-    /// Other hosts to which the server may refer requests, over https. The host of `url` need not
-    /// be listed.
-    pub allowed_hosts: Vec<String>,
-    /// The mailboxes to extract, by name; all of them if empty.
-    pub mailboxes: Vec<String>,
-    /// First day to extract; everything is extracted if `None`.
-    pub since: Option<NaiveDate>,
     pub is_enabled: bool,
-}
-
-/// Protocol of a source.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum SourceKind {
-    /// JMAP (RFC 8620 and RFC 8621).
-    Jmap,
-}
-
-impl SourceKind {
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Jmap => "jmap",
-        }
-    }
 }
 
 /// Authentication at a source.
@@ -121,66 +88,6 @@ impl SourceAuth {
     }
 }
 
-/// Parses the name of a kind. An error states the problem and the remedy.
-pub(super) fn parse_kind(text: &str) -> Result<SourceKind, String> {
-    match text {
-        "jmap" => Ok(SourceKind::Jmap),
-        "gmail" | "mailru" | "rest" => Err(format!(
-            "is \"{text}\", which is not supported by this version; it supports \"jmap\""
-        )),
-        _ => Err("is not a known kind; write \"jmap\"".to_owned()),
-    }
-}
-
-/// Parses the URL of a source. An error states the problem and the remedy. It never quotes the URL,
-/// because users paste URLs with passwords.
-pub(super) fn parse_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| {
-        format!(
-            "is not a valid URL ({error}); write it in full, such as \
-             \"https://api.example.com/.well-known/jmap\""
-        )
-    })?;
-    if !matches!(url.scheme(), "https" | "http") {
-        return Err("is neither https nor http; write a URL that starts with https://".to_owned());
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("holds a user name or a password; move them to `auth`".to_owned());
-    }
-    if url.query_pairs().any(|(name, _)| is_credential_name(&name)) {
-        let message = "has a query parameter that looks like a credential; move it to `auth`";
-        return Err(message.to_owned());
-    }
-    if url.fragment().is_some() {
-        return Err("has a fragment (after #), which no server receives; remove it".to_owned());
-    }
-    Ok(url)
-}
-
-/// True if the name of a query parameter suggests that it holds a secret.
-fn is_credential_name(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    CREDENTIAL_NAME_PARTS.iter().any(|part| name.contains(part))
-}
-
-/// Returns a URL with its query hidden, because a parameter of any name may be a secret.
-pub(super) fn without_query(url: &Url) -> String {
-    match url.query() {
-        Some(query) => url.as_str().replacen(query, "[not shown]", 1),
-        None => url.as_str().to_owned(),
-    }
-}
-
-/// True if requests can be read on the way: plain http to another machine.
-pub(super) fn is_plaintext_remote(url: &Url) -> bool {
-    url.scheme() == "http" && !is_loopback(url)
-}
-
-/// True if the host of a URL is this machine.
-pub(super) fn is_loopback(url: &Url) -> bool {
-    url.host_str().is_some_and(is_loopback_host)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,50 +102,6 @@ mod tests {
         }
         for name in ["", "Work", "-a", "_a", "a b", "a.b", "../a", "é", &"a".repeat(65)] {
             assert!(name.parse::<SourceName>().is_err(), "{name}");
-        }
-    }
-
-    #[test]
-    fn only_http_beyond_loopback_is_plaintext_remote() {
-        let cases = [
-            ("https://mail.example.com/", false),
-            ("http://mail.example.com/", true),
-            ("http://localhost:8080/", false),
-            ("http://mail.localhost/", false),
-            ("http://127.9.9.9/", false),
-            ("http://[::1]/", false),
-            ("http://10.0.0.1/", true),
-            ("http://localhost.example.com/", true),
-            ("http://2130706433/", false),
-        ];
-        for (text, expected) in cases {
-            let found = parse_url(text).map(|url| is_plaintext_remote(&url));
-            assert_eq!(found, Ok(expected), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_query_is_accepted_and_hidden() {
-        let url = parse_url("https://a/jmap?user=hunter2").unwrap();
-
-        assert_eq!(url.query(), Some("user=hunter2"));
-        assert_eq!(without_query(&url), "https://a/jmap?[not shown]");
-    }
-
-    #[test]
-    fn a_url_with_a_password_is_rejected_and_not_quoted() {
-        for text in [
-            "https://me:hunter2@example.com/",
-            "https://hunter2@example.com/",
-            "hunter2",
-            "ftp://hunter2/",
-            "https://a/#hunter2",
-            "https://a/?token=hunter2",
-            "https://a/?x=1&API_KEY=hunter2",
-            "https://a/?access%5Ftoken=hunter2",
-        ] {
-            let error = parse_url(text).expect_err("refused");
-            assert!(!error.contains("hunter2"), "{error}");
         }
     }
 }

@@ -10,8 +10,8 @@ use super::file::plain_text;
 use super::merge::EnvValueForm;
 use super::ranges::POSITIVE_DURATION;
 use super::reader::Section;
+use super::service_url::is_plaintext_remote;
 use super::show::quote;
-use super::source::is_plaintext_remote;
 use super::units::seconds;
 
 const ENDPOINT_KEY: &str = "otlp_endpoint";

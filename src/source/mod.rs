@@ -6,11 +6,13 @@
 //! Every other error is classified here, once, and returned as a [`Failure`].
 
 pub mod credential;
+mod dyn_source;
 pub mod http;
 pub mod jmap;
 mod metrics_handle;
 mod recorder;
 
+pub use self::dyn_source::DynSource;
 pub use self::metrics_handle::MetricsHandle;
 pub use self::recorder::{ResponseRecord, ResponseRecorder};
 

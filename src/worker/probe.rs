@@ -15,7 +15,7 @@ use crate::source::{MetricsHandle, ResponseRecorder, Source};
 use crate::worker::last_credential::LastCredential;
 use crate::worker::proxy_pool::ProxyPoolProvider;
 use crate::worker::retry_policies::RetryPolicies;
-use crate::worker::source_run::{SourceAccount, SourceDeps, build_jmap_source};
+use crate::worker::source_run::{SourceAccount, SourceDeps, build_source};
 
 /// Discovers the service and reads its current cursor: two requests, which change nothing.
 /// `account` is the account that the ledger belongs to, if known; another one is a failure.
@@ -45,14 +45,8 @@ pub async fn probe(
         recorder: &recorder,
     };
     let identity = SourceAccount { name: name.as_str(), account };
-    let client = build_jmap_source(
-        identity,
-        deps,
-        settings,
-        source,
-        &RetryPolicies::new(settings),
-        proxy_mode,
-    );
+    let retry_policies = RetryPolicies::new(settings);
+    let client = build_source(identity, deps, settings, source, &retry_policies, proxy_mode);
     let client = client.map_err(|error| Failure::new(Cause::Unknown, error.to_string()))?;
     match tokio::time::timeout(limit, client.current_cursor()).await {
         Ok(result) => result.map(drop),

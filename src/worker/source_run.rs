@@ -5,16 +5,15 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
-use url::{Origin, Url};
 
-use crate::config::{EnvVars, Settings, SourceAuth, SourceSettings};
+use crate::config::{CredentialRef, EnvVars, Settings, SourceSettings};
 use crate::engine::{AccountId, LedgerId, State, StateMachine, Timestamp};
 use crate::env::{Env, RealEnv};
 use crate::limiter::RateLimiters;
 use crate::source::credential::Credential;
 use crate::source::http::{HttpOptions, ProxyMode, QuotaRules, RequestLimits};
-use crate::source::jmap::{self, JmapSource};
-use crate::source::{MetricsHandle, ResponseRecorder};
+use crate::source::{DynSource, MetricsHandle, ResponseRecorder};
+use crate::source_kinds::{self, SourceParts};
 use crate::systemd::RestartBudgetFile;
 use crate::worker::breakers::SourceBreakers;
 use crate::worker::event_loop::{
@@ -30,9 +29,6 @@ use crate::worker::start_error::StartError;
 use crate::worker::state_mapping::SourceInfo;
 use crate::worker::store::{OpenedStore, Store};
 use crate::worker::tasks::StoreHandle;
-
-/// Documents per page of a listing: the minimum that RFC 8620 requires for `maxObjectsInGet`.
-const PAGE_SIZE_MAX: u32 = 500;
 
 /// Longest time for reconciling ledger and archive: ten million rows on a slow disk.
 const OPEN_TIME_MAX: Duration = Duration::from_secs(30 * 60);
@@ -98,7 +94,7 @@ pub(super) async fn run_once(
     let (metrics, proxies) = (MetricsHandle::new(opened.metrics), proxy_mode.pool_health());
     let deps = SourceDeps::from_context(context, &metrics);
     let identity = SourceAccount { name: context.name.as_str(), account };
-    let client = build_jmap_source(identity, deps, settings, source, &retry_policies, proxy_mode)?;
+    let client = build_source(identity, deps, settings, source, &retry_policies, proxy_mode)?;
     context.breakers.set_policy(breaker_policy(settings));
     let breakers = SourceBreakers::new(&context.breakers, &source.provider, context.name.as_str());
     let observers = Observers::new(breakers.clone(), metrics, context.tracer.clone(), proxies);
@@ -149,7 +145,7 @@ fn loop_policy(
 pub(super) fn source_info(context: &SourceContext, source: &SourceSettings) -> SourceInfo {
     SourceInfo {
         source: context.name.to_string(),
-        kind: "jmap",
+        kind: source.kind.name(),
         account: source.account.clone(),
         provider: source.provider.clone(),
     }
@@ -271,32 +267,25 @@ pub(super) struct SourceAccount<'a> {
     pub(super) account: Option<AccountId>,
 }
 
-pub(super) fn build_jmap_source(
+/// Builds the source. Nothing is sent or read before the first request.
+pub(super) fn build_source(
     identity: SourceAccount<'_>,
     deps: SourceDeps<'_>,
     settings: &Settings,
     source: &SourceSettings,
     retry_policies: &RetryPolicies,
     proxy_mode: ProxyMode,
-) -> Result<JmapSource, StartError> {
+) -> Result<DynSource, StartError> {
     let (request, provider) = (&settings.request, settings.provider_or_default(&source.provider));
-    let (auth, credential_ref) = match &source.auth {
-        SourceAuth::Basic { username, password } => {
-            (jmap::AuthScheme::Basic { username: username.clone() }, password.clone())
-        }
-        SourceAuth::Bearer { token } => (jmap::AuthScheme::Bearer, token.clone()),
-    };
-    let options = jmap::JmapOptions {
+    let limiter_config = limiter_config(settings, &source.provider);
+    let parts = SourceParts {
         name: identity.name.to_owned(),
         account: identity.account,
-        url: source.url.clone(),
-        auth,
-        mailboxes: source.mailboxes.clone(),
-        since: source.since,
-        page_size_max: PAGE_SIZE_MAX,
+        credential: credential(source.auth.credential_ref(), deps),
+        limiter: deps.rate_limiters.handle_for(&source.provider, &source.account, limiter_config),
         concurrency: provider.concurrency,
         http: HttpOptions {
-            allowed_origins: allowed_origins(source),
+            allowed_origins: Vec::new(),
             limits: RequestLimits {
                 retry_policy: retry_policies.request.clone(),
                 connect_timeout: request.connect_timeout,
@@ -313,8 +302,14 @@ pub(super) fn build_jmap_source(
             quota_rules: QuotaRules { header_names: provider.headers, routes: provider.routes },
         },
     };
+    source_kinds::build_source(source, parts).map_err(StartError::Failed)
+}
+
+/// Returns the credential at `credential_ref`, which is read on a blocking thread.
+fn credential(credential_ref: &CredentialRef, deps: SourceDeps<'_>) -> Credential {
+    let credential_ref = credential_ref.clone();
     let (last_credential, environment) = (deps.last_credential.clone(), deps.environment.clone());
-    let credential = Credential::new(move || {
+    Credential::new(move || {
         let (last_credential, credential_ref) = (last_credential.clone(), credential_ref.clone());
         let environment = environment.clone();
         Box::pin(async move {
@@ -325,14 +320,5 @@ pub(super) fn build_jmap_source(
             };
             RealEnv.spawn_blocking(read).await
         })
-    });
-    let limiter_config = limiter_config(settings, &source.provider);
-    let limiter = deps.rate_limiters.handle_for(&source.provider, &source.account, limiter_config);
-    JmapSource::new(options, credential, limiter).map_err(StartError::Failed)
-}
-
-fn allowed_origins(source: &SourceSettings) -> Vec<Origin> {
-    let urls =
-        source.allowed_hosts.iter().filter_map(|host| Url::parse(&format!("https://{host}")).ok());
-    urls.map(|url| url.origin()).collect()
+    })
 }

@@ -17,7 +17,7 @@ use cynosure::env::Env;
 use cynosure::ledger::Ledger;
 use cynosure::limiter::{LimiterConfig, RateLimiters};
 use cynosure::retry::{BackoffConfig, RetryPolicy, RetryRegistry};
-use cynosure::source::MetricsHandle;
+use cynosure::source::{DynSource, MetricsHandle};
 use cynosure::state::ExecutionState;
 use cynosure::worker::{
     Breakers, BreakersFile, Dependencies, EventLoopConfig, Heartbeat, LoopExit, LoopPolicy,
@@ -425,7 +425,7 @@ impl Harness {
         let config = EventLoopConfig {
             observers: Observers::new(breakers.clone(), metrics, Tracer::default(), None),
             deps: Dependencies {
-                source: Rc::new(source),
+                source: Rc::new(DynSource::new(source)),
                 store: StoreHandle::new(Rc::clone(&env), store),
                 env,
                 breakers,

@@ -33,6 +33,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     // It must not depend on the layers whose work it predicts.
     ("simulate", &["engine", "config"]),
     ("demo", &[]),
+    // Configuration and clients do not know each other, so the registry of kinds is above both.
+    ("source_kinds", &["engine", "config", "limiter", "source"]),
     (
         "worker",
         &[
@@ -43,6 +45,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "disk",
             "config",
             "source",
+            "source_kinds",
             "ledger",
             "archive",
             "state",
@@ -96,6 +99,9 @@ const RESTRICTED_NAMES: &[(&str, &[&str])] = &[
     ("rustls::Error", &["http_client"]),
     ("lettre", &["notify"]),
     ("hyper::", &["demo", "endpoint", "source"]),
+    // Only the registry names kinds of sources, beside their clients and their settings.
+    ("source::jmap", &["source/jmap", "source_kinds"]),
+    ("KindSettings::", &["config", "source_kinds"]),
     ("maud", &["endpoint"]),
     ("listenfd", &["endpoint"]),
     ("syncfs", &["disk"]),

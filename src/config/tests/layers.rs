@@ -34,7 +34,7 @@ fn a_drop_in_replaces_auth_as_a_whole() {
         work_source(&loaded).auth,
         SourceAuth::Bearer { token: CredentialRef::Systemd("work".to_owned()) }
     );
-    assert_eq!(work_source(&loaded).url.as_str(), "https://api.example.com/.well-known/jmap");
+    assert_eq!(work_mailbox(&loaded).url.as_str(), "https://api.example.com/.well-known/jmap");
 }
 
 #[test]
@@ -75,8 +75,8 @@ fn variables_override_the_files() {
     assert!(!loaded.settings.service.enable_auto_restart);
     assert_eq!(work_source(&loaded).provider, "other.example.com");
     assert_eq!(work_source(&loaded).account, "42");
-    assert_eq!(work_source(&loaded).mailboxes, ["Inbox", "Sent"]);
-    assert_eq!(work_source(&loaded).since, chrono::NaiveDate::from_ymd_opt(2020, 1, 31));
+    assert_eq!(work_mailbox(&loaded).mailboxes, ["Inbox", "Sent"]);
+    assert_eq!(work_mailbox(&loaded).since, chrono::NaiveDate::from_ymd_opt(2020, 1, 31));
     assert_eq!(
         work_source(&loaded).auth,
         SourceAuth::Bearer { token: CredentialRef::File(folder.path("token")) }

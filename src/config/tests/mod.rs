@@ -70,6 +70,11 @@ fn work_source(loaded: &LoadedConfig) -> &SourceSettings {
     loaded.settings.find_source("work").expect("there is such a source").1
 }
 
+fn work_mailbox(loaded: &LoadedConfig) -> &JmapSettings {
+    let KindSettings::Jmap(settings) = &work_source(loaded).kind;
+    settings
+}
+
 fn setting_origin(loaded: &LoadedConfig, table: &str, key: &str) -> Option<Location> {
     let entry =
         loaded.effective_settings.iter().find(|entry| entry.table == table && entry.key == key);

@@ -10,7 +10,7 @@ fn omitted_source_settings_are_derived() {
     assert_eq!(work_source(&loaded).provider, "api.example.com");
     assert_eq!(work_source(&loaded).poll_interval, Duration::from_secs(300));
     assert!(work_source(&loaded).is_enabled);
-    assert_eq!(work_source(&loaded).since, None);
+    assert_eq!(work_mailbox(&loaded).since, None);
 }
 
 #[test]

@@ -1,0 +1,69 @@
+//! Keys of `[source.NAME]` that only a JMAP source has.
+
+use chrono::NaiveDate;
+use url::Url;
+
+use crate::config::location::Location;
+use crate::config::reader::Section;
+use crate::config::service_url::{is_plaintext_remote, parse_url, without_query};
+use crate::config::show::quote;
+
+/// Value of `kind`.
+pub(super) const NAME: &str = "jmap";
+
+/// Example of a valid `url`, for error messages.
+const URL_EXAMPLE: &str = "https://api.example.com/.well-known/jmap";
+
+/// Server of a JMAP source, and the mail to extract.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct JmapSettings {
+    /// `https`; also `http` to a loopback address, or if `allows_plaintext` is set. Without user
+    /// name, password and fragment.
+    pub url: Url,
+    pub allows_plaintext: bool,
+    /// Other hosts to which the server may refer requests, over https. The host of `url` need not
+    /// be listed.
+    pub allowed_hosts: Vec<String>,
+    /// The mailboxes to extract, by name; all of them if empty.
+    pub mailboxes: Vec<String>,
+    /// First day to extract; everything is extracted if `None`.
+    pub since: Option<NaiveDate>,
+}
+
+/// Reads the URL of the service.
+pub(super) fn read_url(
+    table: &mut Section<'_, '_>,
+    location: &Location,
+) -> Option<(Url, Location)> {
+    let remedy = format!("write url = {}", quote(URL_EXAMPLE));
+    let read = |text: &str| parse_url(text, URL_EXAMPLE);
+    table.required_text("url", location, &remedy, read, |url| quote(&without_query(url)))
+}
+
+/// Reads the other keys. Returns `None` without a URL, whose error is recorded already.
+pub(super) fn read_rest(
+    table: &mut Section<'_, '_>,
+    url: Option<(Url, Location)>,
+) -> Option<JmapSettings> {
+    let mailboxes = table.texts("mailboxes", |_| Ok(()));
+    let allowed_hosts = table.texts("allow_hosts", |host| {
+        let url = Url::parse(&format!("https://{host}/"));
+        let is_host = url.is_ok_and(|url| url.host_str() == Some(host));
+        is_host.then_some(()).ok_or_else(|| {
+            format!("{} is not a host name such as \"mail.example.com\"", quote(host))
+        })
+    });
+    let since = table.date("since");
+    let allows_plaintext = table.flag("allow_plaintext", false);
+
+    let (url, url_location) = url?;
+    if is_plaintext_remote(&url) && !allows_plaintext {
+        let message = format!(
+            "`{}` is plain http, so password and mail could be read on the way; write https://, \
+             or set allow_plaintext = true in this table if the way is safe",
+            table.key("url")
+        );
+        table.reader.report_error(url_location, message);
+    }
+    Some(JmapSettings { url, allows_plaintext, allowed_hosts, mailboxes, since })
+}
