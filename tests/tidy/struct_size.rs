@@ -29,7 +29,6 @@ const TO_BE_SPLIT: &[(&str, usize)] = &[
     ("endpoint::view::Snapshot", 13),
     ("engine::machine::state::StateMachine", 21),
     ("engine::rate_limit::estimator::RateEstimator", 15),
-    ("engine::rate_limit::tracked_limit::TrackedLimit", 19),
     ("worker::source_context::SourceContext", 17),
 ];
 

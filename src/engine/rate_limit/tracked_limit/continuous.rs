@@ -35,18 +35,18 @@ impl TrackedLimit {
             (quota * 0.02).max(0.4 * quota.sqrt()).max(1.0)
         };
         let refill = match (even_rate, self.refill.rate()) {
-            (Some(even_rate), Some(measured)) if self.available < 0.5 * target => {
+            (Some(even_rate), Some(measured)) if self.balance.available < 0.5 * target => {
                 measured.min(even_rate).max(even_rate.scaled(0.1))
             }
             (Some(even_rate), _) => even_rate,
             (None, Some(measured)) => measured,
             (None, None) => return None,
         };
-        let refilled = refill.get() * now.since(self.read_at).as_secs_f64().min(1.0);
-        let excess = 2.0 * (self.available + refilled - target) / quota;
+        let refilled = refill.get() * self.balance.age(now).as_secs_f64().min(1.0);
+        let excess = 2.0 * (self.balance.available + refilled - target) / quota;
         // While most units remain, the measured refill is no more than what was spent.
         let max_factor =
-            if even_rate.is_none() && self.available > 0.5 * quota { 2.0 } else { 1.05 };
+            if even_rate.is_none() && self.balance.available > 0.5 * quota { 2.0 } else { 1.05 };
         Some(refill.scaled((1.0 + excess).clamp(0.3, max_factor)))
     }
 
@@ -57,12 +57,12 @@ impl TrackedLimit {
         in_flight: u64,
         now: Timestamp,
     ) -> Option<Timestamp> {
-        if self.available >= weight {
+        if self.balance.available >= weight {
             return None;
         }
         let refill = self.refill_rate()?;
-        let refilled = refill.get() * now.since(self.read_at).as_secs_f64();
-        let lacking = weight - (self.available + refilled);
+        let refilled = refill.get() * self.balance.age(now).as_secs_f64();
+        let lacking = weight - (self.balance.available + refilled);
         let enough_at = if lacking > 1e-6 {
             now.after(Rate::per_second(refill.get() / lacking).interval())
         } else {
@@ -78,11 +78,11 @@ impl TrackedLimit {
             return Some(enough_at.max(now.after(RESPONSE_POLL_INTERVAL)));
         }
         let is_used_up = self.limit.remaining.is_some_and(|remaining| remaining < weight);
-        let reset_at = self.reset_at.filter(|_| is_used_up && !self.has_short_window());
+        let reset_at = self.reset.at.filter(|_| is_used_up && !self.has_short_window());
         match reset_at.map(|at| at.after(self.reset_rounding())) {
             Some(at) if at > now => Some(at),
             // At the reset one unit is certainly back; only a response shows whether more are.
-            Some(_) if self.spent_since_read == 0.0 => None,
+            Some(_) if self.balance.is_unspent() => None,
             Some(_) | None => (lacking > 1e-6).then_some(enough_at),
         }
     }
@@ -91,7 +91,7 @@ impl TrackedLimit {
     /// response.
     ///
     /// In a sliding log, units come back as unevenly as they were spent: ours one window later. In
-    /// a token bucket they come back evenly, as `bucket_level` estimates. Units used by others are
+    /// a token bucket they come back evenly, as the balance estimates. Units used by others are
     /// back at the reset that the server names, whether this means the next unit or all of them.
     fn replenished_at(
         &self,
@@ -100,18 +100,18 @@ impl TrackedLimit {
         window: Duration,
         now: Timestamp,
     ) -> Option<Timestamp> {
-        let lacking = weight - self.available;
-        let reset_at = self.reset_at.map(|at| at.after(self.reset_rounding()));
-        let own_expiry = self.spent_window.units_expired_at(lacking, window, self.read_at);
+        let lacking = weight - self.balance.available;
+        let reset_at = self.reset.at.map(|at| at.after(self.reset_rounding()));
+        let own_expiry = self.spent_window.units_expired_at(lacking, window, self.balance.read_at);
         // A window that restarted meanwhile counts fewer units than we spent within one window.
         #[expect(clippy::cast_precision_loss, reason = "units in flight are few")]
-        let room = self.capacity - weight - in_flight as f64;
+        let room = self.balance.capacity - weight - in_flight as f64;
         let own_expiry = own_expiry
             .zip(self.spent_window.falls_to_at(room, window, now))
             .map(|(expired_at, room_at)| expired_at.max(room_at));
         let rate = self.refill_rate()?;
-        let own_expiry = own_expiry
-            .map(|at| at.max(self.bucket_level.reaches_at(weight, rate, self.capacity, now)));
+        let own_expiry =
+            own_expiry.map(|at| at.max(self.balance.level_reaches_at(weight, rate, now)));
         reset_at
             .filter(|_| lacking <= weight && !self.has_short_window())
             .into_iter()

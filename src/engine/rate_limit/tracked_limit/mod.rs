@@ -3,27 +3,21 @@
 mod bucket_level;
 mod continuous;
 mod refill;
+mod reset;
 mod reset_unit;
+mod unit_balance;
 
 use std::time::Duration;
 
 use crate::engine::rate_limit::rate::Rate;
-use crate::engine::rate_limit::reported_limits::{
-    AdvertisedLimit, RESET_DELAY_MAX, Reset, ResetMeaning,
-};
+use crate::engine::rate_limit::reported_limits::{AdvertisedLimit, RESET_DELAY_MAX};
 use crate::engine::rate_limit::response_context::ResponseContext;
 use crate::engine::rate_limit::spent_window::SpentWindow;
 use crate::engine::{ClockStep, Timestamp};
 
-use self::bucket_level::BucketLevel;
 use self::refill::RefillRate;
-use self::reset_unit::ResetUnitDetector;
-
-/// Tolerance for resets: they come in whole seconds, and responses take time.
-const RESET_TOLERANCE: Duration = Duration::from_millis(1500);
-
-/// Time for which the unit of an ambiguous reset is observed before the first guess is used.
-const UNIT_DETECTION_TIME: Duration = Duration::from_secs(2);
+use self::reset::TrackedReset;
+use self::unit_balance::UnitBalance;
 
 /// Factor over the even rate at which the units of an unused window may be spent.
 const CATCH_UP_FACTOR: f64 = 4.0;
@@ -63,30 +57,10 @@ pub(super) struct TrackedLimit {
     window: Option<Duration>,
     /// Send time of the newest request whose response was read.
     newest_sent_at: Timestamp,
-    read_at: Timestamp,
-    /// Units that may still be sent, by the last response and what was sent since.
-    available: f64,
-    /// Units that a whole window leaves us. A request that needs more is sent when all of them are
-    /// available.
-    capacity: f64,
-    /// Units sent since the last response was read.
-    spent_since_read: f64,
-    reset_at: Option<Timestamp>,
-    /// Earliest of the resets that agree. A window should be used up by then, while the next one is
-    /// not relied on before the latest.
-    earliest_reset_at: Timestamp,
-    /// Reset that has passed without a response since.
-    unconfirmed_reset: Option<Timestamp>,
-    /// Time since which the reset has stayed the same.
-    reset_stable_since: Timestamp,
-    /// Distance of resets that move along with the clock, and the time since which it has been the
-    /// same.
-    reset_distance: (Duration, Timestamp),
-    /// Detects the unit of an ambiguous reset.
-    unit_detector: ResetUnitDetector,
+    balance: UnitBalance,
+    reset: TrackedReset,
     /// Measured refill of a limit with continuous refill.
     refill: RefillRate,
-    bucket_level: BucketLevel,
     spent_window: SpentWindow,
     /// Units accepted since the start, as far as they are in `spent_window`.
     accepted_units: f64,
@@ -100,21 +74,9 @@ impl TrackedLimit {
             renewal: RenewalKind::Unknown,
             window: limit.window,
             newest_sent_at: context.sent_at,
-            read_at: context.now,
-            available: f64::INFINITY,
-            capacity: f64::INFINITY,
-            spent_since_read: 0.0,
-            reset_at: None,
-            earliest_reset_at: context.now,
-            unconfirmed_reset: None,
-            reset_stable_since: context.now,
-            reset_distance: (Duration::ZERO, context.now),
-            unit_detector: ResetUnitDetector::new(
-                limit.reset.map_or(0.0, |reset| reset.value),
-                context.now,
-            ),
+            balance: UnitBalance::new(context.now),
+            reset: TrackedReset::new(limit, context.now),
             refill: RefillRate::new(limit.remaining.unwrap_or(0.0), context),
-            bucket_level: BucketLevel::new(context.now),
             spent_window: SpentWindow::default(),
             accepted_units: 0.0,
             contradictions: 0,
@@ -137,21 +99,20 @@ impl TrackedLimit {
             return;
         }
         self.newest_sent_at = context.sent_at;
-        self.read_at = context.now;
-        self.spent_since_read = 0.0;
+        self.balance.record_read(context.now);
         self.window = limit.window.or(self.window);
         self.check_consistency(limit, context);
         self.update_reset(limit, context);
         if let Some(quota) = limit.quota {
-            self.capacity = quota * (1.0 - context.reserve);
+            self.balance.capacity = quota * (1.0 - context.reserve);
         }
         if let Some(remaining) = limit.remaining {
             let reserved = limit.quota.unwrap_or(0.0) * context.reserve;
-            self.available = remaining - reserved - context.in_flight;
+            self.balance.available = remaining - reserved - context.in_flight;
             let may_be_continuous = self.renewal != RenewalKind::FixedWindow;
             self.refill.measure(remaining, limit.quota, may_be_continuous, context);
             if let Some(rate) = self.refill_rate() {
-                self.bucket_level.update(self.available, rate, self.capacity, context);
+                self.balance.update_level(rate, context);
             }
         }
         self.limit.clone_from(limit);
@@ -169,9 +130,7 @@ impl TrackedLimit {
 
     /// Records that units are sent.
     pub(super) fn spend(&mut self, units: f64) {
-        self.available -= units;
-        self.bucket_level.spend(units);
-        self.spent_since_read += units;
+        self.balance.spend(units);
     }
 
     /// Returns the rate that this limit allows at `now`, or `None` if it does not say enough.
@@ -186,15 +145,15 @@ impl TrackedLimit {
             return Some(rate);
         }
         let until_reset =
-            self.reset_at.filter(|at| *at > now).map(|_| self.earliest_reset_at.since(now));
-        let (Some(until_reset), false) = (until_reset, self.available.is_infinite()) else {
+            self.reset.at.filter(|at| *at > now).map(|_| self.reset.earliest_at.since(now));
+        let (Some(until_reset), false) = (until_reset, self.balance.available.is_infinite()) else {
             return even_rate;
         };
         if self.is_reset_unit_unknown(now) {
             return even_rate;
         }
         let rate = Rate::from_units(
-            (self.available + 0.5).max(0.01),
+            (self.balance.available + 0.5).max(0.01),
             until_reset.max(Duration::from_millis(500)),
         );
         Some(even_rate.map_or(rate, |even_rate| rate.min(even_rate.scaled(CATCH_UP_FACTOR))))
@@ -210,15 +169,15 @@ impl TrackedLimit {
         if !self.counts_requests() || self.contradictions >= CONTRADICTIONS_MAX {
             return None;
         }
-        let weight = weight.min(self.capacity);
+        let weight = weight.min(self.balance.capacity);
         if self.is_continuous() {
             return self.continuous_wait_until(weight, in_flight, now);
         }
-        let until = self.reset_at?.after(self.reset_rounding());
-        if self.available >= weight || now >= until {
+        let until = self.reset.at?.after(self.reset_rounding());
+        if self.balance.available >= weight || now >= until {
             return None;
         }
-        let detection_end = self.unit_detector.started_at.after(UNIT_DETECTION_TIME);
+        let detection_end = self.reset.detection_end();
         Some(if self.is_reset_unit_unknown(now) { until.min(detection_end) } else { until })
     }
 
@@ -226,16 +185,16 @@ impl TrackedLimit {
     ///
     /// If the size of the new window is not certain, one request of `weight` finds out.
     pub(super) fn advance(&mut self, weight: f64, now: Timestamp) {
-        let Some(reset_at) = self.reset_at else { return };
+        let Some(reset_at) = self.reset.at else { return };
         if self.is_continuous() || now < reset_at.after(self.reset_rounding()) {
             return;
         }
-        self.unconfirmed_reset.get_or_insert(reset_at);
         let next = match self.window {
             Some(window)
-                if self.capacity.is_finite() && self.renewal == RenewalKind::FixedWindow =>
+                if self.balance.capacity.is_finite()
+                    && self.renewal == RenewalKind::FixedWindow =>
             {
-                self.available = self.capacity;
+                self.balance.available = self.balance.capacity;
                 // A window may have passed unused; its end still lies on the same grid.
                 let overdue_millis = now.since(reset_at).as_millis();
                 let windows_passed =
@@ -243,24 +202,23 @@ impl TrackedLimit {
                 reset_at.after(window.saturating_mul(windows_passed.saturating_add(1)))
             }
             Some(_) | None => {
-                self.available = weight;
+                self.balance.available = weight;
                 now.after(RESET_PROBE_INTERVAL)
             }
         };
-        self.earliest_reset_at = next;
-        self.reset_at = Some(next);
+        self.reset.advance_to(next);
     }
 
     /// Returns the reset if it lies ahead and nothing remains.
     pub(super) fn exhausted_until(&self, now: Timestamp) -> Option<Timestamp> {
         // A reset of unknown unit may be a thousand times too far away.
         let is_known = self.limit.reset.is_some_and(|reset| reset.is_certain)
-            || self.unit_detector.detected.is_some()
+            || self.reset.detected_meaning().is_some()
             || self.window.is_some();
         let is_used_up = self.limit.remaining == Some(0.0)
             && self.contradictions < CONTRADICTIONS_MAX
             && is_known;
-        self.reset_at.filter(|at| is_used_up && *at > now)
+        self.reset.at.filter(|at| is_used_up && *at > now)
     }
 
     /// Returns true if requests are counted. A limit on bytes or tokens says nothing about how many
@@ -271,25 +229,15 @@ impl TrackedLimit {
         })
     }
 
-    /// Returns the rounding of the reset: in whole seconds it may be up to one second early.
+    /// Returns the rounding of the reset, within which it may be early.
     fn reset_rounding(&self) -> Duration {
-        let is_whole = self.limit.reset.is_none_or(|reset| reset.value.fract() == 0.0);
-        let in_millis = matches!(
-            self.reset_meaning(),
-            Some(ResetMeaning::DeltaMillis | ResetMeaning::EpochMillis)
-        );
-        if is_whole && !in_millis { Duration::from_secs(1) } else { Duration::from_millis(50) }
-    }
-
-    fn reset_meaning(&self) -> Option<ResetMeaning> {
-        let advertised = self.limit.reset.map(|reset| reset.meaning);
-        self.unit_detector.detected.or(advertised)
+        self.reset.rounding(self.limit.reset)
     }
 
     /// Detects contradictory headers: a success that leaves nothing although a window has just
     /// begun. Unless the window grants only one request, such headers are wrong.
     fn check_consistency(&mut self, limit: &AdvertisedLimit, context: &ResponseContext) {
-        let was_used_up = self.limit.remaining == Some(0.0) && self.available < 1.0;
+        let was_used_up = self.limit.remaining == Some(0.0) && self.balance.available < 1.0;
         let is_used_up = limit.remaining == Some(0.0);
         let grants_one = limit.quota == Some(1.0);
         let is_past = limit.reset.is_some_and(|reset| reset.delay.is_zero());
@@ -318,43 +266,40 @@ impl TrackedLimit {
     fn update_reset(&mut self, limit: &AdvertisedLimit, context: &ResponseContext) {
         let Some(reset) = limit.reset else { return };
         let now = context.now;
-        let meaning =
-            if reset.is_certain { reset.meaning } else { self.detect_reset_unit(reset, now) };
+        let meaning = if reset.is_certain {
+            reset.meaning
+        } else {
+            let full_refill_secs = self.full_refill_secs();
+            self.reset.detect_meaning(reset, full_refill_secs, now)
+        };
         let delay = if meaning == reset.meaning {
             reset.delay
         } else {
             meaning.delay_from(reset.value, now)
         };
         if delay > RESET_DELAY_MAX {
-            self.reset_at = None;
+            self.reset.at = None;
             return;
         }
         let seen = now.after(delay);
-        let Some(known) = self.reset_at else {
-            self.set_reset(seen, now);
+        let Some(known) = self.reset.at else {
+            self.reset.set(seen, now);
             return;
         };
-        let moved = seen.since(known);
-        // A reset that moves along with the clock is not stable, however small its steps.
-        let is_drifting = seen.since(self.earliest_reset_at) > RESET_TOLERANCE * 2;
-        if moved <= RESET_TOLERANCE && known.since(seen) <= RESET_TOLERANCE && !is_drifting {
-            if now.since(self.reset_stable_since) > RESET_TOLERANCE * 4 {
+        if self.reset.agrees(known, seen) {
+            if self.reset.is_stable(now) {
                 self.renewal = RenewalKind::FixedWindow;
             }
-            // Use the latest of those that agree: too late is better than too early.
-            self.reset_at = Some(known.max(seen));
-            self.earliest_reset_at = self.earliest_reset_at.min(seen);
-            self.unconfirmed_reset = None;
+            self.reset.confirm(known, seen);
             return;
         }
         let is_full = match (limit.remaining, limit.quota) {
             (Some(remaining), Some(quota)) => remaining + context.in_flight + 2.0 >= quota * 0.7,
-            (Some(remaining), None) => remaining > self.available,
+            (Some(remaining), None) => remaining > self.balance.available,
             (None, _) => true,
         };
-        let known = self.unconfirmed_reset.unwrap_or(known);
-        let is_due = now.after(RESET_TOLERANCE) >= known;
-        if is_due && is_full {
+        let known = self.reset.last_reported(known);
+        if TrackedReset::is_due(known, now) && is_full {
             if self.renewal != RenewalKind::Continuous {
                 self.refill.reset();
                 self.window = limit.window.or_else(|| {
@@ -365,17 +310,13 @@ impl TrackedLimit {
             self.renewal = RenewalKind::Continuous;
             self.infer_window(delay, now);
         }
-        self.set_reset(seen, now);
+        self.reset.set(seen, now);
     }
 
     /// Infers the window if it is not advertised. A reset that is always equally far ahead names
     /// the time at which all units are back, which is one window away.
     fn infer_window(&mut self, delay: Duration, now: Timestamp) {
-        let (previous, since) = self.reset_distance;
-        if delay.abs_diff(previous) > RESET_TOLERANCE {
-            self.reset_distance = (delay, now);
-            return;
-        }
+        let Some(since) = self.reset.equally_far_since(delay, now) else { return };
         let means_all_units = match self.limit.quota.zip(self.refill.rate()) {
             Some((quota, refill)) => {
                 now.since(since) > delay && delay.as_secs_f64() * refill.get() > quota / 2.0
@@ -387,27 +328,16 @@ impl TrackedLimit {
         }
     }
 
-    fn set_reset(&mut self, reset_at: Timestamp, now: Timestamp) {
-        self.unconfirmed_reset = None;
-        self.reset_at = Some(reset_at);
-        self.earliest_reset_at = reset_at;
-        self.reset_stable_since = now;
-    }
-
-    fn detect_reset_unit(&mut self, reset: Reset, now: Timestamp) -> ResetMeaning {
-        let is_due = self.reset_at.is_none_or(|at| now.after(RESET_TOLERANCE) >= at);
-        self.unit_detector.observe(reset.value, is_due, now);
+    /// Returns the seconds until all units of a limit with continuous refill are back, if the
+    /// refill was measured.
+    fn full_refill_secs(&self) -> Option<f64> {
         let refill = self.refill.rate().filter(|_| self.renewal == RenewalKind::Continuous);
-        if let Some((quota, refill)) = self.limit.quota.zip(refill) {
-            self.unit_detector.compare_with_full_refill(reset.value, quota / refill.get());
-        }
-        self.unit_detector.detected.unwrap_or(reset.meaning)
+        self.limit.quota.zip(refill).map(|(quota, refill)| quota / refill.get())
     }
 
     fn is_reset_unit_unknown(&self, now: Timestamp) -> bool {
         self.limit.reset.is_some_and(|reset| !reset.is_certain)
-            && self.unit_detector.detected.is_none()
             && self.window.is_none()
-            && now.since(self.unit_detector.started_at) < UNIT_DETECTION_TIME
+            && self.reset.is_detecting_unit(now)
     }
 }
