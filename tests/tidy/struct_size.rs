@@ -28,7 +28,6 @@ const MIRRORS: &[(&str, &str)] = &[
 const TO_BE_SPLIT: &[(&str, usize)] = &[
     ("endpoint::view::Snapshot", 13),
     ("engine::machine::state::StateMachine", 21),
-    ("engine::rate_limit::estimator::RateEstimator", 15),
     ("worker::source_context::SourceContext", 17),
 ];
 

@@ -229,7 +229,7 @@ impl RateLimiter {
             rate_source: source,
             estimated_rate: self.estimator.estimate,
             estimate_cycles: self.estimator.cycles,
-            next_probe_at: self.estimator.next_probe_at,
+            next_probe_at: self.estimator.probes.next_at,
         }
     }
 
@@ -319,7 +319,7 @@ impl RateLimiter {
 
     /// Records the units of a request, which the server has certainly counted by now.
     fn record_counted(&mut self, token: RequestToken, now: Timestamp) {
-        if let Some(window) = self.estimator.window {
+        if let Some(window) = self.estimator.limit.window {
             self.window_usage.record(f64::from(token.weight), window, now);
         }
     }

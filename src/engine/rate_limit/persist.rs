@@ -23,7 +23,8 @@ impl RateLimiter {
             // The advertised rate applies until the first response advertises another one.
             limiter.estimator.start_at_rate(rate);
         }
-        if let Some((units, window)) = limiter.estimator.first_burst.zip(limiter.estimator.window) {
+        let limit = limiter.estimator.limit;
+        if let Some((units, window)) = limit.first_burst.zip(limit.window) {
             // The requests that the earlier process sent in its last window are not known: they may
             // have used up the whole window.
             limiter.window_usage.record(units, window, Timestamp(state.written_at).min(now));

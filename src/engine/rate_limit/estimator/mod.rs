@@ -7,7 +7,9 @@
 
 mod common_windows;
 mod cycle;
+mod inferred_limit;
 mod phase;
+mod probe_schedule;
 mod state;
 
 use std::time::Duration;
@@ -17,6 +19,8 @@ use crate::engine::rate_limit::status::RateSource;
 use crate::engine::{ClockStep, Timestamp};
 
 use self::cycle::{IDLE_THRESHOLD_MIN, MeasurementCycle, ThrottleEpisode};
+use self::inferred_limit::{InferredLimit, PROOF_DURATION_MIN};
+use self::probe_schedule::{PROBE_STEP, ProbeSchedule};
 
 pub(super) use self::common_windows::safety_factor;
 pub(super) use self::phase::EstimatorPhase;
@@ -31,29 +35,8 @@ const UNPACED_RATE_MIN: f64 = 200_000.0;
 /// Successes after which slow start doubles the rate, if pacing was the bottleneck.
 const DOUBLING_SUCCESSES: u32 = 10;
 
-/// First step of a probe, as a share of the good rate.
-const PROBE_STEP: f64 = 0.02;
-
-/// First step after a good rate was throttled.
-const PROBE_STEP_AFTER_DECREASE: f64 = 0.1;
-
 /// Minimum duration of a probe: in a shorter one, the measured rate could be anything.
 const PROBE_DURATION_MIN: Duration = Duration::from_millis(100);
-
-/// Maximum step of a probe.
-const PROBE_STEP_MAX: f64 = 1.0;
-
-/// Windows for which a step must succeed to be accepted.
-const PROOF_WINDOWS: f64 = 1.2;
-
-/// Minimum time for which a step must succeed to be accepted.
-const PROOF_DURATION_MIN: Duration = Duration::from_secs(30);
-
-/// Windows up to this length are treated as a token bucket, which recovers sooner.
-const BUCKET_WINDOW_MAX: Duration = Duration::from_secs(3);
-
-/// Maximum time to empty a bucket, in seconds. A larger bucket is not worth the wait.
-const BUCKET_PROOF_SECS_MAX: f64 = 240.0;
 
 /// Minimum share of a good rate that is kept after one throttle.
 const DECREASE_FACTOR_MIN: f64 = 0.7;
@@ -64,9 +47,6 @@ const DECREASE_FACTOR_MIN_LOCK_OUT: f64 = 0.96;
 /// A rate that fails within this factor of the good one leaves no room for another between them.
 const NEAR_GOOD_FACTOR: f64 = 1.06;
 
-/// Maximum share of the time that probes may cost if they lock us out.
-const LOCK_OUT_COST_SHARE_MAX: f64 = 0.05;
-
 /// Likely rates are tried immediately while a throttle costs no more than this. Lock-outs of 15
 /// minutes are accepted; one of an hour is not risked for a guess.
 const SEARCH_COST_MAX: Duration = Duration::from_secs(1200);
@@ -74,17 +54,13 @@ const SEARCH_COST_MAX: Duration = Duration::from_secs(1200);
 /// The same if no common window ended with the block: a lock-out, which our attempts may prolong.
 const SEARCH_COST_MAX_LOCK_OUT: Duration = Duration::from_secs(5400);
 
-/// Maximum time until the first probe, if it may gain much.
-const BOLD_PROBE_INTERVAL_MAX: Duration = Duration::from_secs(600);
-
 /// A throttle after fewer units than this is early.
 const EARLY_THROTTLE_UNITS: f64 = 50.0;
 
 /// Maximum cost of an early throttle for which slow start is restarted.
 const EARLY_THROTTLE_COST_MAX: Duration = Duration::from_secs(120);
 
-const PROBE_INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
-
+/// Estimated rate of one scope, and what it follows from.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct RateEstimator {
     pub(super) phase: EstimatorPhase,
@@ -94,18 +70,10 @@ pub(super) struct RateEstimator {
     pub(super) known_bad: Option<Rate>,
     pub(super) estimate: Option<Rate>,
     pub(super) cycles: u32,
-    pub(super) next_probe_at: Option<Timestamp>,
-    /// Failed probes in a row, minus the successful ones.
-    pub(super) failed_probes: i32,
+    pub(super) probes: ProbeSchedule,
     /// Time from the first throttle of the last cycle to the recovery.
     pub(super) throttle_cost: Duration,
-    /// Units accepted up to the first throttle.
-    pub(super) first_burst: Option<f64>,
-    /// Window that the first burst seems to belong to.
-    pub(super) window: Option<Duration>,
-    /// A throttle costs more than the window, so that its end does not follow from the window.
-    pub(super) has_lock_out: bool,
-    probe_step: f64,
+    pub(super) limit: InferredLimit,
     cycle: MeasurementCycle,
     /// True if pacing delayed requests since this was last cleared.
     is_pace_limited: bool,
@@ -124,13 +92,9 @@ impl RateEstimator {
             known_bad: None,
             estimate: None,
             cycles: 0,
-            next_probe_at: None,
-            failed_probes: 0,
+            probes: ProbeSchedule::new(),
             throttle_cost: Duration::ZERO,
-            first_burst: None,
-            window: None,
-            has_lock_out: false,
-            probe_step: PROBE_STEP,
+            limit: InferredLimit::default(),
             cycle: MeasurementCycle::new(now),
             is_pace_limited: false,
             decreases: 0,
@@ -187,11 +151,11 @@ impl RateEstimator {
 
     /// Returns the window, found or being tried, in which one unit too many may lock us out.
     pub(super) fn hard_limit_window(&self) -> Option<Duration> {
-        let found = self.window.filter(|_| self.has_lock_out);
+        let found = self.limit.lock_out_window();
         match self.phase {
             EstimatorPhase::Inactive | EstimatorPhase::SlowStart { .. } => None,
             EstimatorPhase::Steady { .. } => found,
-            EstimatorPhase::Probing { rate, .. } => self.candidate_window(rate).or(found),
+            EstimatorPhase::Probing { rate, .. } => self.limit.candidate_window(rate).or(found),
         }
     }
 
@@ -223,7 +187,7 @@ impl RateEstimator {
 
     pub(super) fn shift_by(&mut self, step: ClockStep) {
         self.cycle.shift_by(step);
-        self.next_probe_at = self.next_probe_at.map(|at| at.shifted_by(step));
+        self.probes.shift_by(step);
         self.phase.map_times(|at| at.shifted_by(step));
     }
 
@@ -251,20 +215,20 @@ impl RateEstimator {
             }
             EstimatorPhase::Steady { since, units } => {
                 *units += weight;
-                let is_proven = self.window.is_none_or(|window| now.since(*since) > window * 2);
-                if is_proven && self.is_pace_limited {
+                let proven_for = now.since(*since);
+                if self.limit.is_proven_after(proven_for) && self.is_pace_limited {
                     self.decreases = 0;
                 }
-                let proven_for = now.since(*since);
-                if self.next_probe_at.is_some_and(|at| at <= now) && proven_for > PROOF_DURATION_MIN
-                {
+                if self.probes.is_due(now) && proven_for > PROOF_DURATION_MIN {
                     self.start_probe(now);
                 }
             }
             EstimatorPhase::Probing { rate, since, units } => {
                 *units += weight;
                 let (rate, since, units) = (*rate, *since, *units);
-                if now.since(since) >= self.proof_duration(rate) && units >= 20.0 {
+                if now.since(since) >= self.limit.proof_duration(rate, self.estimate)
+                    && units >= 20.0
+                {
                     self.record_proven_rate(rate, now);
                 }
             }
@@ -282,10 +246,10 @@ impl RateEstimator {
 
     /// Returns the end of the current window, if all its units are used.
     pub(super) fn window_end(&self, now: Timestamp) -> Option<Timestamp> {
-        let window = self.window?;
+        let window = self.limit.window?;
         let end = self.cycle.started_at.after(window);
-        let is_used = self.matches_first_burst(self.cycle.accepted_units);
-        (is_used && end > now && !self.has_lock_out).then_some(end)
+        let is_used = self.limit.matches_first_burst(self.cycle.accepted_units);
+        (is_used && end > now && !self.limit.has_lock_out).then_some(end)
     }
 
     /// Records the first success after a block, which had this Retry-After, if any.
@@ -296,7 +260,7 @@ impl RateEstimator {
         self.throttle_cost = now.since(throttle.first_at);
         let (earliest, latest) = cycle.recovery_bounds(retry_after, now);
         let accepted = cycle.accepted_units.max(1.0);
-        let matched = self.matching_window(cycle.window_bounds(earliest, latest));
+        let matched = self.limit.matching_window(cycle.window_bounds(earliest, latest));
         let window = matched.unwrap_or(latest);
         let estimate = Rate::from_units(accepted, window);
         self.estimate = Some(estimate);
@@ -305,12 +269,12 @@ impl RateEstimator {
         let is_search = match self.phase {
             EstimatorPhase::Inactive | EstimatorPhase::SlowStart { .. } => true,
             EstimatorPhase::Steady { .. } => false,
-            EstimatorPhase::Probing { rate, .. } => self.candidate_window(rate).is_some(),
+            EstimatorPhase::Probing { rate, .. } => self.limit.candidate_window(rate).is_some(),
         };
         match (self.phase, self.known_good) {
             (EstimatorPhase::Inactive | EstimatorPhase::SlowStart { .. }, _) | (_, None) => {
-                self.first_burst = Some(accepted);
-                self.window = Some(window);
+                self.limit.first_burst = Some(accepted);
+                self.limit.window = Some(window);
                 self.known_bad = Some(throttle.rate);
                 self.known_good = Some(safe);
             }
@@ -321,10 +285,10 @@ impl RateEstimator {
                 self.record_failed_probe(rate, good, safe, achieved);
             }
             (EstimatorPhase::Steady { .. }, Some(good)) => {
-                let is_burst = self.matches_first_burst(accepted);
+                let is_burst = self.limit.matches_first_burst(accepted);
                 if is_burst {
                     // The first block ended with a window that had begun long before it.
-                    self.window = Some(window);
+                    self.limit.window = Some(window);
                 }
                 self.decrease_known_good(good, safe, is_burst);
             }
@@ -352,45 +316,31 @@ impl RateEstimator {
             && self.throttle_cost <= EARLY_THROTTLE_COST_MAX
     }
 
-    /// Returns the length of the whole windows that ended within the bounds, if one is likely.
-    fn matching_window(&self, (earliest, latest): (Duration, Duration)) -> Option<Duration> {
-        let known = self.window.filter(|window| !self.has_lock_out && *window > BUCKET_WINDOW_MAX);
-        let repeated = || common_windows::window_multiple(known?, earliest, latest);
-        common_windows::window_between(earliest, latest).or_else(repeated)
-    }
-
-    /// Returns true if about as much was accepted as in the burst up to the first throttle.
-    fn matches_first_burst(&self, accepted: f64) -> bool {
-        self.first_burst.is_some_and(|burst| (accepted / burst - 1.0).abs() < 0.1)
-    }
-
     /// Lowers the good rate after a throttle. `is_burst`: after as many units as the first burst.
     fn decrease_known_good(&mut self, good: Rate, safe: Rate, is_burst: bool) {
         self.decreases = self.decreases.saturating_add(1);
         // A lock-out makes the estimate of one cycle too low, so it is applied in steps.
-        let factor_min =
-            if self.has_lock_out { DECREASE_FACTOR_MIN_LOCK_OUT } else { DECREASE_FACTOR_MIN };
+        let factor_min = if self.limit.has_lock_out {
+            DECREASE_FACTOR_MIN_LOCK_OUT
+        } else {
+            DECREASE_FACTOR_MIN
+        };
         let is_confirmed = is_burst || self.decreases > 1;
         let lowered = if is_confirmed { safe } else { safe.max(good.scaled(factor_min)) };
         self.known_good = Some(lowered.min(good));
-        self.failed_probes = 0;
         // A good rate may work again once other clients that share the limit are idle.
         self.known_bad = Some(good.scaled(1.0 + PROBE_STEP));
-        self.probe_step = PROBE_STEP_AFTER_DECREASE;
+        self.probes.record_decrease();
     }
 
     fn record_failed_probe(&mut self, probed: Rate, good: Rate, safe: Rate, achieved: Rate) {
-        self.failed_probes = (self.failed_probes + 1).min(16);
-        self.probe_step = PROBE_STEP;
+        self.probes.record_failure();
         // If the probe and its block together were about as fast as the good rate, that is the
         // ceiling. After a lock-out they never are, so there the last failed candidate is enough.
-        let has_next = self
-            .first_burst
-            .and_then(|burst| common_windows::next_candidate_rate(burst, good, probed))
-            .is_some();
+        let has_next = self.limit.next_candidate_rate(good, probed).is_some();
         let is_near = probed.get() < good.get() * NEAR_GOOD_FACTOR;
-        let is_ceiling =
-            (is_near && achieved.get() > good.get() * 0.9) || (self.has_lock_out && !has_next);
+        let is_ceiling = (is_near && achieved.get() > good.get() * 0.9)
+            || (self.limit.has_lock_out && !has_next);
         self.known_bad = if is_ceiling { None } else { Some(probed) };
         if safe > good && safe < probed {
             self.known_good = Some(safe);
@@ -403,15 +353,13 @@ impl RateEstimator {
             self.phase = EstimatorPhase::Probing { rate, since: now, units: 0.0 };
             return;
         }
-        if let Some(window) = self.candidate_window(rate) {
+        if let Some(window) = self.limit.candidate_window(rate) {
             // The block was longer than the window: a lock-out.
-            self.window = Some(window);
-            self.has_lock_out = true;
+            self.limit.record_lock_out(window);
         }
         self.known_good = Some(rate);
         self.decreases = 0;
-        self.failed_probes = (self.failed_probes - 1).max(0);
-        self.probe_step = (self.probe_step * 2.0).min(PROBE_STEP_MAX);
+        self.probes.record_success();
         if self.known_bad.is_some_and(|bad| bad.get() < rate.get() * 1.02) {
             self.known_bad = None;
         }
@@ -427,10 +375,8 @@ impl RateEstimator {
     /// a slower one, so that most windows cost only one more throttle.
     fn search_candidates(&mut self, cost_max: Duration, now: Timestamp) {
         self.hold_steady(now);
-        let bounds = self.first_burst.zip(self.known_good).zip(self.known_bad);
-        let candidate = bounds.and_then(|((burst, good), bad)| {
-            common_windows::search_candidate_rate(burst, good, bad)
-        });
+        let bounds = self.known_good.zip(self.known_bad);
+        let candidate = bounds.and_then(|(good, bad)| self.limit.search_candidate_rate(good, bad));
         if let Some(candidate) = candidate.filter(|_| self.throttle_cost <= cost_max) {
             self.start_probe_at(candidate, now);
         }
@@ -452,50 +398,22 @@ impl RateEstimator {
         self.is_pace_limited = false;
     }
 
-    /// Schedules the next probe: failed ones may cost at most half of the expected gain.
+    /// Schedules the next probe, unless there is no good rate to start from.
     fn schedule_probe(&mut self, now: Timestamp) {
         let (Some(good), Some(target)) = (self.known_good, self.next_target()) else { return };
         let gain = (target.get() / good.get() - 1.0).max(0.001);
-        let doublings = 2_f64.powi(self.failed_probes.clamp(0, 16));
-        let share = if self.has_lock_out { LOCK_OUT_COST_SHARE_MAX } else { f64::INFINITY };
-        let interval = self.throttle_cost.as_secs_f64() / (gain / 2.0).min(share) * doublings;
-        let interval = Duration::try_from_secs_f64(interval).unwrap_or(PROBE_INTERVAL_MAX);
-        // A limit that has been lifted must not slow everything down for days.
-        let is_bold = gain >= 0.5 && self.failed_probes == 0;
-        let longest = if is_bold { BOLD_PROBE_INTERVAL_MAX } else { PROBE_INTERVAL_MAX };
-        self.next_probe_at = Some(now.after(interval.min(longest)));
+        let cost_share_max = self.limit.probe_cost_share_max();
+        self.probes.schedule(gain, self.throttle_cost, cost_share_max, now);
     }
 
     fn next_target(&self) -> Option<Rate> {
         let good = self.known_good?;
-        let small = good.scaled(1.0 + self.probe_step);
+        let small = self.probes.next_step(good);
         let Some(bad) = self.known_bad else { return Some(small) };
-        if let Some(candidate) =
-            self.first_burst.and_then(|burst| common_windows::next_candidate_rate(burst, good, bad))
-        {
+        if let Some(candidate) = self.limit.next_candidate_rate(good, bad) {
             return Some(candidate);
         }
         let middle = Rate::per_second((good.get() * bad.get()).sqrt());
         Some(if middle.get() > good.get() * 1.05 { middle } else { small })
-    }
-
-    /// Returns the common window in which the first burst has this rate.
-    fn candidate_window(&self, rate: Rate) -> Option<Duration> {
-        common_windows::window_for_rate(self.first_burst?, rate)
-    }
-
-    /// Returns the time for which a rate must succeed to be accepted.
-    fn proof_duration(&self, rate: Rate) -> Duration {
-        let window = self.window.unwrap_or(PROOF_DURATION_MIN);
-        let (Some(burst), Some(estimate)) = (self.first_burst, self.estimate) else {
-            return PROOF_DURATION_MIN;
-        };
-        let needed = if window > BUCKET_WINDOW_MAX {
-            (PROOF_WINDOWS * window.as_secs_f64()).min(2.0 * burst / rate.get())
-        } else {
-            // Probably a token bucket, which must be emptied before it throttles.
-            (burst / (rate.get() - estimate.get()).max(0.001)).min(BUCKET_PROOF_SECS_MAX)
-        };
-        Duration::from_secs_f64(needed).max(PROOF_DURATION_MIN)
     }
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::rate_limit::estimator::cycle::{MeasurementCycle, MeasurementCycleState};
+use crate::engine::rate_limit::estimator::inferred_limit::InferredLimit;
 use crate::engine::rate_limit::estimator::phase::EstimatorPhase;
+use crate::engine::rate_limit::estimator::probe_schedule::ProbeSchedule;
 use crate::engine::rate_limit::estimator::{RateEstimator, SLOW_START_RATE};
 use crate::engine::rate_limit::rate::Rate;
 use crate::engine::{ClockStep, Timestamp};
@@ -90,12 +92,12 @@ impl RateEstimator {
             known_bad: self.known_bad.map(Rate::get),
             estimate: self.estimate.map(Rate::get),
             cycles: self.cycles,
-            next_probe_at: self.next_probe_at.map(|at| at.0),
-            failed_probes: self.failed_probes,
+            next_probe_at: self.probes.next_at.map(|at| at.0),
+            failed_probes: self.probes.failed(),
             throttle_cost_millis: millis(self.throttle_cost),
-            first_burst: self.first_burst,
-            window_millis: self.window.map(millis),
-            has_lock_out: self.has_lock_out,
+            first_burst: self.limit.first_burst,
+            window_millis: self.limit.window.map(millis),
+            has_lock_out: self.limit.has_lock_out,
             cycle: self.cycle.to_state(),
         }
     }
@@ -134,12 +136,16 @@ impl RateEstimator {
             known_bad: rate(state.known_bad).filter(|_| is_fresh),
             estimate: rate(state.estimate),
             cycles: if is_fresh { state.cycles } else { 0 },
-            next_probe_at: state.next_probe_at.map(|at| if is_fresh { Timestamp(at) } else { now }),
-            failed_probes: if is_fresh { state.failed_probes.clamp(0, 16) } else { 0 },
+            probes: ProbeSchedule::restore(
+                state.next_probe_at.map(|at| if is_fresh { Timestamp(at) } else { now }),
+                if is_fresh { state.failed_probes } else { 0 },
+            ),
             throttle_cost: Duration::from_millis(state.throttle_cost_millis),
-            first_burst: state.first_burst.filter(|burst| *burst >= 1.0),
-            window: state.window_millis.filter(|window| *window > 0).map(Duration::from_millis),
-            has_lock_out: state.has_lock_out,
+            limit: InferredLimit {
+                first_burst: state.first_burst.filter(|burst| *burst >= 1.0),
+                window: state.window_millis.filter(|window| *window > 0).map(Duration::from_millis),
+                has_lock_out: state.has_lock_out,
+            },
             cycle,
             ..new
         }
