@@ -157,9 +157,9 @@ pub(super) fn openapi(needs_token: bool) -> Value {
 
 pub(super) fn health(snapshot: &Snapshot) -> Value {
     sorted_json(&HealthJson {
-        level: snapshot.level,
-        summary: &snapshot.summary,
-        checked_at: snapshot.checked_at,
+        level: snapshot.health.level,
+        summary: &snapshot.health.summary,
+        checked_at: snapshot.health.checked_at,
         at: snapshot.at,
     })
 }
@@ -177,15 +177,15 @@ pub(super) fn overview(snapshot: &Snapshot) -> Value {
     });
     sorted_json(&OverviewJson {
         at: snapshot.at,
-        level: snapshot.level,
-        summary: &snapshot.summary,
-        checked_at: snapshot.checked_at,
+        level: snapshot.health.level,
+        summary: &snapshot.health.summary,
+        checked_at: snapshot.health.checked_at,
         sources: source_counts(&snapshot.sources),
         items: item_counts(&snapshot.sources),
         providers: BTreeMap::from(levels),
         alerts: BTreeMap::from(by_severity),
         alerts_error: snapshot.alerts_error.as_deref(),
-        checks: &snapshot.checks,
+        checks: &snapshot.health.checks,
     })
 }
 

@@ -16,13 +16,7 @@ use crate::engine::watch::HealthLevel;
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pub at: Timestamp,
-    /// Worst level of the last health check.
-    pub level: HealthLevel,
-    /// Summary of the health, in one sentence.
-    pub summary: String,
-    /// Time of the last health check; `None` before the first.
-    pub checked_at: Option<Timestamp>,
-    pub checks: Vec<HealthCheck>,
+    pub health: HealthView,
     pub sources: Vec<SourceView>,
     pub providers: Vec<ProviderView>,
     pub quotas: Vec<QuotaView>,
@@ -35,6 +29,18 @@ pub struct Snapshot {
     /// Reason if the degradation is missing.
     pub degradation_error: Option<String>,
     pub trends: Trends,
+}
+
+/// Result of the last health check.
+#[derive(Clone, Debug)]
+pub struct HealthView {
+    /// Worst level of all checks.
+    pub level: HealthLevel,
+    /// Summary in one sentence.
+    pub summary: String,
+    /// Time of the check; `None` before the first.
+    pub checked_at: Option<Timestamp>,
+    pub checks: Vec<HealthCheck>,
 }
 
 /// One source. Counts are items of the current session.
@@ -225,7 +231,9 @@ impl Snapshot {
     pub fn source(&self, name: &str) -> Option<&SourceView> {
         self.sources.iter().find(|source| source.name == name)
     }
+}
 
+impl HealthView {
     /// True if the level is healthy or a warning. An unknown level counts as unhealthy.
     #[must_use]
     pub fn is_healthy(&self) -> bool {

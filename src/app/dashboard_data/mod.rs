@@ -17,8 +17,8 @@ use crate::app::quotas;
 use crate::app::source_status::SourceStatus;
 use crate::app::sources::{SourceRef, all_sources};
 use crate::endpoint::view::{
-    AlertView, DashboardData, FailedItem, LookupError, ProviderView, QuotaView, Snapshot,
-    SourceView, StateTransition, TrendView, Trends,
+    AlertView, DashboardData, FailedItem, HealthView, LookupError, ProviderView, QuotaView,
+    Snapshot, SourceView, StateTransition, TrendView, Trends,
 };
 use crate::engine::degradation::{DegradationHistory, ProviderHealth};
 use crate::engine::time_series::TimeSeries;
@@ -94,10 +94,12 @@ impl DashboardProvider {
         };
         Ok(Snapshot {
             at: now,
-            level: health_report.level,
-            summary: health_report.summary(sources.len()),
-            checked_at: health_report.checked_at,
-            checks: health_report.checks,
+            health: HealthView {
+                level: health_report.level,
+                summary: health_report.summary(sources.len()),
+                checked_at: health_report.checked_at,
+                checks: health_report.checks,
+            },
             sources,
             providers: providers.into_iter().map(provider).collect(),
             quotas,
@@ -311,10 +313,12 @@ fn alert_view(alert: &alert::Alert) -> AlertView {
 fn unavailable_snapshot(reason: &str, now: Timestamp) -> Snapshot {
     Snapshot {
         at: now,
-        level: HealthLevel::Unknown,
-        summary: format!("the data cannot be read: {}", sanitize_line(reason)),
-        checked_at: None,
-        checks: Vec::new(),
+        health: HealthView {
+            level: HealthLevel::Unknown,
+            summary: format!("the data cannot be read: {}", sanitize_line(reason)),
+            checked_at: None,
+            checks: Vec::new(),
+        },
         sources: Vec::new(),
         providers: Vec::new(),
         quotas: Vec::new(),

@@ -9,7 +9,7 @@ use crate::engine::watch::HealthLevel;
 
 pub(super) fn checks(snapshot: &Snapshot) -> Markup {
     let (healthy, mut failing): (Vec<&HealthCheck>, Vec<&HealthCheck>) =
-        snapshot.checks.iter().partition(|check| check.level == HealthLevel::Healthy);
+        snapshot.health.checks.iter().partition(|check| check.level == HealthLevel::Healthy);
     failing.sort_by_key(|check| std::cmp::Reverse(check.level));
     html! {
         section #checks aria-labelledby="checks-title" {
@@ -26,7 +26,7 @@ pub(super) fn checks(snapshot: &Snapshot) -> Markup {
                     ul .checks { @for check in &healthy { (check_item(check)) } }
                 }
             }
-            @if snapshot.checks.is_empty() { p .note { "No checks yet." } }
+            @if snapshot.health.checks.is_empty() { p .note { "No checks yet." } }
         }
     }
 }

@@ -60,7 +60,7 @@ pub(super) fn render_page(
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 meta name="robots" content="noindex";
-                title { (snapshot.level.name()) " · Cynosure" }
+                title { (snapshot.health.level.name()) " · Cynosure" }
                 link rel="icon" href="icon.svg" type="image/svg+xml";
                 link rel="stylesheet" href="style.css";
                 script src="live.js" defer {}

@@ -8,7 +8,7 @@ use crate::engine::watch::HealthLevel;
 use crate::human::pluralize;
 
 pub(super) fn summary(snapshot: &Snapshot) -> Markup {
-    let class = match snapshot.level {
+    let class = match snapshot.health.level {
         HealthLevel::Healthy => "good",
         HealthLevel::Warning => "fair",
         HealthLevel::Skipped | HealthLevel::Unknown => "dim",
@@ -16,13 +16,13 @@ pub(super) fn summary(snapshot: &Snapshot) -> Markup {
     };
     let running = snapshot.sources.iter().filter(|source| source.is_running).count();
     html! {
-        header #summary class=(class) data-title={ (snapshot.level.name()) " · Cynosure" } {
+        header #summary class=(class) data-title={ (snapshot.health.level.name()) " · Cynosure" } {
             p .brand { a href="/" { "Cynosure" } }
             // Screen readers announce changes of it. The line below changes too often for that.
-            p .status role="status" { (badge::level_badge(snapshot.level)) " " span { (snapshot.summary) } }
+            p .status role="status" { (badge::level_badge(snapshot.health.level)) " " span { (snapshot.health.summary) } }
             p .dim {
                 (pluralize(snapshot.sources.len() as u64, "source")) ", " (running) " running · "
-                @match snapshot.checked_at {
+                @match snapshot.health.checked_at {
                     Some(at) => { "checked " (badge::format_ago(at, snapshot.at)) },
                     None => { "not checked yet" },
                 }

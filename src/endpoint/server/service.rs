@@ -164,7 +164,7 @@ impl EndpointService {
             },
             Route::Health => {
                 let snapshot = self.reader.snapshot().await?;
-                let status = if snapshot.is_healthy() {
+                let status = if snapshot.health.is_healthy() {
                     StatusCode::OK
                 } else {
                     StatusCode::SERVICE_UNAVAILABLE

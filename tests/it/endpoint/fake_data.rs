@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use cynosure::endpoint::view::{
-    AlertView, DashboardData, FailedItem, LastErrorView, LookupError, ProviderView, QuotaView,
-    Snapshot, SourceView, StateTransition, TrendView,
+    AlertView, DashboardData, FailedItem, HealthView, LastErrorView, LookupError, ProviderView,
+    QuotaView, Snapshot, SourceView, StateTransition, TrendView,
 };
 use cynosure::engine::Timestamp;
 use cynosure::engine::alert::Severity;
@@ -90,13 +90,15 @@ impl DashboardData for FakeData {
 pub(crate) fn healthy_snapshot() -> Snapshot {
     Snapshot {
         at: NOW,
-        level: HealthLevel::Healthy,
-        summary: "all healthy (1 source)".to_owned(),
-        checked_at: Some(NOW.before(Duration::from_secs(12))),
-        checks: vec![
-            HealthCheck::new(CheckKind::Execution, "ok", HealthLevel::Healthy, "downloading")
-                .with_subject("work"),
-        ],
+        health: HealthView {
+            level: HealthLevel::Healthy,
+            summary: "all healthy (1 source)".to_owned(),
+            checked_at: Some(NOW.before(Duration::from_secs(12))),
+            checks: vec![
+                HealthCheck::new(CheckKind::Execution, "ok", HealthLevel::Healthy, "downloading")
+                    .with_subject("work"),
+            ],
+        },
         sources: vec![source("work", "downloading")],
         providers: vec![provider("example.com", 0.0, BreakerState::Closed, "healthy")],
         quotas: Vec::new(),
@@ -127,10 +129,14 @@ pub(crate) fn full_snapshot() -> Snapshot {
         block_status: "not blocked".to_owned(),
         blocked_until: None,
     };
+    let healthy = healthy_snapshot();
     let mut snapshot = Snapshot {
-        level: HealthLevel::Critical,
-        summary: "old: the credential is refused; and 1 more".to_owned(),
-        checks: checks(),
+        health: HealthView {
+            level: HealthLevel::Critical,
+            summary: "old: the credential is refused; and 1 more".to_owned(),
+            checks: checks(),
+            ..healthy.health
+        },
         sources: sources(),
         providers: vec![
             provider("example.com", 0.02, BreakerState::Closed, "all 2 healthy"),
@@ -152,7 +158,7 @@ pub(crate) fn full_snapshot() -> Snapshot {
         degradation: degradation(),
         degradation_error: None,
         alerts_error: None,
-        ..healthy_snapshot()
+        ..healthy
     };
     snapshot.providers[2].breaker_note =
         Some("the circuit breaker old-mail.example.org is open until 14:07 (in 2 min)".to_owned());

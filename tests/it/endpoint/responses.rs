@@ -72,7 +72,7 @@ fn health_is_one_line_and_its_status_says_healthy_or_not() {
         (HealthLevel::Critical, 503),
     ] {
         let mut snapshot = healthy_snapshot();
-        snapshot.level = level;
+        snapshot.health.level = level;
 
         let response = TestEndpoint::serving(snapshot).get("/health");
 

@@ -4,7 +4,6 @@
 use std::path::Path;
 use std::process::Command;
 
-use cynosure::endpoint::view::Snapshot;
 use cynosure::engine::watch::HealthLevel;
 
 use super::TestEndpoint;
@@ -18,8 +17,9 @@ fn schemathesis_confirms_the_openapi_document() {
     if !program.exists() {
         return skip("schemathesis, which `make setup` fetches").unwrap_or(());
     }
-    let degraded =
-        TestEndpoint::serving(Snapshot { level: HealthLevel::Warning, ..full_snapshot() });
+    let mut snapshot = full_snapshot();
+    snapshot.health.level = HealthLevel::Warning;
+    let degraded = TestEndpoint::serving(snapshot);
     let output = run_schemathesis(&program, &degraded, &[]);
     // All operations but the one that returns the document.
     assert!(output.contains("11 selected / 11 total"), "{output}");

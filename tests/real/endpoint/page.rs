@@ -97,9 +97,9 @@ fn live_updates_keep_the_users_state() {
     endpoint.data.update(|snapshot| {
         let work = snapshot.sources.iter_mut().find(|source| source.name == "work");
         work.expect("the source exists").settled = 10_300;
-        snapshot.checks.pop();
-        snapshot.level = HealthLevel::Warning;
-        snapshot.summary = "the state improves".to_owned();
+        snapshot.health.checks.pop();
+        snapshot.health.level = HealthLevel::Warning;
+        snapshot.health.summary = "the state improves".to_owned();
     });
 
     browser.wait_until("document.getElementById('source-work').innerText.includes('10,300')");
@@ -215,7 +215,7 @@ fn the_page_works_without_a_script() {
     assert!(browser.text("#alerts").contains("filling up"));
     assert!(!browser.text("#alerts").contains("refused"));
 
-    endpoint.data.update(|snapshot| snapshot.summary = "the data has changed".to_owned());
+    endpoint.data.update(|snapshot| snapshot.health.summary = "the data has changed".to_owned());
 
     // It reloads itself, with the same URL.
     browser.wait_for("Page.loadEventFired");
