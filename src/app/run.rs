@@ -30,7 +30,7 @@ use crate::limiter::RateLimiters;
 use crate::source::ResponseRecorder;
 use crate::systemd::{Notifier, NotifyState};
 use crate::worker::{
-    self, Breakers, ConfigVersion, HeartbeatRegistry, LastCredential, LoopResult,
+    self, Breakers, ConfigVersion, HeartbeatRegistry, LastCredential, LoopResult, ProcessContext,
     ProxyPoolProvider, RestartRequester, RunMode, SourceContext, SourceOutcome, SourceProgress,
     StopSignal, Supervision, breaker_policy, run_source,
 };
@@ -153,24 +153,16 @@ async fn run_until_done(
     }
 }
 
-/// State that all sources of the process share.
+/// Context with which each source of the process is started.
 struct RunContext<'a> {
-    context: &'a AppContext,
-    mode: RunMode,
-    supervision: Supervision,
-    restart_requester: Option<RestartRequester>,
-    rate_limiters: Rc<RateLimiters<RealEnv>>,
-    /// All sources use the same proxies, and share which of them work.
-    proxy_pools: ProxyPoolProvider,
-    breakers: Rc<Breakers>,
+    process: Rc<ProcessContext>,
     trace_export: TraceExport,
-    recorder: ResponseRecorder,
     progress_bars: &'a ProgressBars,
 }
 
 impl<'a> RunContext<'a> {
     fn new(
-        context: &'a AppContext,
+        context: &AppContext,
         names: &[SourceName],
         mode: RunMode,
         is_supervised: bool,
@@ -185,20 +177,20 @@ impl<'a> RunContext<'a> {
         };
         let limiters_file = context.state_folder().limiters_file();
         let rate_limiters = Rc::new(RateLimiters::new(Rc::new(RealEnv), limiters_file));
-        let (proxy_pools, breakers) = (ProxyPoolProvider::default(), open_breakers(context));
-        let trace_export = TraceExport::start(context);
-        Self {
-            context,
+        let process = ProcessContext {
+            config_file: context.config_file.clone(),
+            state_dir: context.state_dir.clone(),
+            unit: is_supervised.then(|| own_unit_name(context)),
+            environment: context.environment.clone(),
             mode,
             supervision,
             restart_requester: requester,
             rate_limiters,
-            proxy_pools,
-            breakers,
-            trace_export,
+            proxy_pools: ProxyPoolProvider::default(),
+            breakers: open_breakers(context),
             recorder,
-            progress_bars,
-        }
+        };
+        Self { process: Rc::new(process), trace_export: TraceExport::start(context), progress_bars }
     }
 
     fn start_source(
@@ -211,22 +203,12 @@ impl<'a> RunContext<'a> {
         let (opened_sender, opened_version) = watch::channel(0);
         let source_context = SourceContext {
             name: name.clone(),
-            config_file: self.context.config_file.clone(),
-            state_dir: self.context.state_dir.clone(),
-            unit: (self.supervision != Supervision::InPlace).then(|| own_unit_name(self.context)),
-            environment: self.context.environment.clone(),
-            mode: self.mode,
-            supervision: self.supervision,
-            restart_requester: self.restart_requester.clone(),
-            rate_limiters: Rc::clone(&self.rate_limiters),
-            proxy_pools: self.proxy_pools.clone(),
-            breakers: Rc::clone(&self.breakers),
+            process: Rc::clone(&self.process),
             config_versions: config_versions.clone(),
             opened_version: opened_sender,
             heartbeat: heartbeats.register(name.as_str()),
             last_credential: LastCredential::default(),
             tracer: self.trace_export.tracer(name.as_str()),
-            recorder: self.recorder.clone(),
         };
         let (progress_sender, progress) = watch::channel(SourceProgress::unknown());
         let (bars, label) = (self.progress_bars.clone(), name.to_string());
@@ -235,11 +217,11 @@ impl<'a> RunContext<'a> {
         let span = error_span!("worker", source = %name);
         let stop_receiver = stop_receiver.clone();
         #[cfg(debug_assertions)]
-        let stop_receiver = failpoint::with_slow_shutdown(stop_receiver, &self.context.environment);
+        let stop_receiver = failpoint::with_slow_shutdown(stop_receiver, &self.process.environment);
         let work = run_source(source_context, stop_receiver, progress_sender);
         #[cfg(debug_assertions)]
         let work = {
-            let environment = self.context.environment.clone();
+            let environment = self.process.environment.clone();
             let opened_version = opened_version.clone();
             failpoint::with_source_fault(work, name.to_string(), environment, opened_version)
         };
@@ -257,7 +239,7 @@ impl<'a> RunContext<'a> {
     where
         F: Future<Output = (&'n SourceName, Result<SourceOutcome, JoinError>)>,
     {
-        let is_supervised = self.supervision != Supervision::InPlace;
+        let is_supervised = self.process.supervision != Supervision::InPlace;
         let (mut exits, mut should_restart) = (Vec::new(), false);
         while let Some((name, result)) = sources.next().await {
             let outcome = match result {

@@ -50,7 +50,7 @@ pub use self::policies::{
 pub use self::probe::probe;
 pub use self::proxy_pool::ProxyPoolProvider;
 pub use self::retry_policies::RetryPolicies;
-pub use self::source_context::{ConfigVersion, SourceContext, Supervision};
+pub use self::source_context::{ConfigVersion, ProcessContext, SourceContext, Supervision};
 pub use self::source_progress::SourceProgress;
 pub use self::source_run::new_ledger_id;
 pub use self::start_error::StartError;

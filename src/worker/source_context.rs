@@ -1,4 +1,4 @@
-//! Context in which one source runs, shared in part with the other sources of the process.
+//! Context in which one source runs, and the part of it that all sources of the process share.
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -17,10 +17,9 @@ use crate::worker::proxy_pool::ProxyPoolProvider;
 use crate::worker::tracer::Tracer;
 use crate::worker::watchdog::RestartRequester;
 
-/// Context in which one source runs.
-#[derive(Clone, Debug)]
-pub struct SourceContext {
-    pub name: SourceName,
+/// Process in which sources run: its mode, its files, and what its sources share.
+#[derive(Debug)]
+pub struct ProcessContext {
     pub config_file: PathBuf,
     pub state_dir: PathBuf,
     /// Systemd unit of the process. Watchdog and monitor count the restarts that they request under
@@ -31,10 +30,18 @@ pub struct SourceContext {
     pub supervision: Supervision,
     /// Absent if the process must not be restarted, or no service manager would do it.
     pub restart_requester: Option<RestartRequester>,
-    /// Shared by all sources of the process.
     pub rate_limiters: Rc<RateLimiters<RealEnv>>,
+    /// All sources use the same proxies, and share which of them work.
     pub proxy_pools: ProxyPoolProvider,
     pub breakers: Rc<Breakers>,
+    pub recorder: ResponseRecorder,
+}
+
+/// Context in which one source runs.
+#[derive(Clone, Debug)]
+pub struct SourceContext {
+    pub name: SourceName,
+    pub process: Rc<ProcessContext>,
     /// Receives each version of the configuration that is loaded for all sources.
     pub config_versions: watch::Receiver<ConfigVersion>,
     /// Announces the number of the configuration version that the source runs with.
@@ -42,7 +49,6 @@ pub struct SourceContext {
     pub heartbeat: Heartbeat,
     pub last_credential: LastCredential,
     pub tracer: Tracer,
-    pub recorder: ResponseRecorder,
 }
 
 /// Version of the configuration, loaded for all sources at the start and at each reload.
@@ -62,4 +68,16 @@ pub enum Supervision {
     SoleSource,
     /// A service manager as well, but a restart would interrupt other sources in the process.
     SharedProcess,
+}
+
+impl SourceContext {
+    /// Returns the folder with the state of the source.
+    pub(super) fn source_state_dir(&self) -> PathBuf {
+        self.process.state_dir.join(self.name.as_str())
+    }
+
+    /// Announces that the source runs with the current version of the configuration.
+    pub(super) fn announce_opened_version(&self) {
+        self.opened_version.send_replace(self.config_versions.borrow().number);
+    }
 }

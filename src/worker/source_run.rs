@@ -71,7 +71,7 @@ pub(super) async fn run_once(
     let booted_at = env.time().booted_at;
     context.heartbeat.beat_within(OPEN_TIME_MAX, "opening the store");
     let info = source_info(context, source);
-    let dir = context.state_dir.join(context.name.as_str());
+    let dir = context.source_state_dir();
     let (archive_dir, now) = (settings.archive.dir.clone(), env.now());
     let retry_policies = RetryPolicies::new(settings);
     let (storage, new_id) = (retry_policies.storage.clone(), new_ledger_id(&*env));
@@ -80,7 +80,7 @@ pub(super) async fn run_once(
     let OpenedStore { mut store, mut machine, account, warnings, .. } = opened;
     store.set_reconcile_interval(source.reconcile_interval);
     warnings.iter().for_each(|warning| warn!(%warning, "the store was opened with a warning"));
-    context.opened_version.send_replace(context.config_versions.borrow().number);
+    context.announce_opened_version();
     if start_reason == StartReason::ProcessStart {
         if opened.is_new && opened.counts.listed == 0 {
             check_credential(context, source).await?;
@@ -95,8 +95,9 @@ pub(super) async fn run_once(
     let deps = SourceDeps::from_context(context, &metrics);
     let identity = SourceAccount { name: context.name.as_str(), account };
     let client = build_source(identity, deps, settings, source, &retry_policies, proxy_mode)?;
-    context.breakers.set_policy(breaker_policy(settings));
-    let breakers = SourceBreakers::new(&context.breakers, &source.provider, context.name.as_str());
+    context.process.breakers.set_policy(breaker_policy(settings));
+    let breakers =
+        SourceBreakers::new(&context.process.breakers, &source.provider, context.name.as_str());
     let observers = Observers::new(breakers.clone(), metrics, context.tracer.clone(), proxies);
     let config = EventLoopConfig {
         deps: Dependencies {
@@ -136,7 +137,7 @@ fn loop_policy(
         machine_config: machine_config(settings, source),
         listing_retry: retry_policies.listing.clone(),
         concurrency: usize::try_from(concurrency).unwrap_or(1),
-        mode: context.mode,
+        mode: context.process.mode,
         start_mode,
     }
 }
@@ -167,8 +168,8 @@ async fn read_proxy_mode(
     context: &SourceContext,
     settings: &Settings,
 ) -> Result<ProxyMode, StartError> {
-    let (proxy_pools, proxy) = (context.proxy_pools.clone(), settings.proxy.clone());
-    let environment = context.environment.clone();
+    let (proxy_pools, proxy) = (context.process.proxy_pools.clone(), settings.proxy.clone());
+    let environment = context.process.environment.clone();
     let result = RealEnv.spawn_blocking(move || proxy_pools.proxy_mode(&proxy, &environment)).await;
     result.map_err(StartError::Failed)
 }
@@ -176,7 +177,8 @@ async fn read_proxy_mode(
 /// Returns the time at which the watchdog or the monitor last requested a restart of the unit. A
 /// stuck worker could not record it itself.
 async fn last_external_restart(context: &SourceContext) -> Option<Timestamp> {
-    let (unit, file) = (context.unit.clone()?, RestartBudgetFile::new(&context.state_dir));
+    let (unit, file) =
+        (context.process.unit.clone()?, RestartBudgetFile::new(&context.process.state_dir));
     // An unreadable file is reported when the next restart is counted.
     let counts = RealEnv.spawn_blocking(move || file.read_or_default()).await.unwrap_or_default();
     counts.get(&unit)?.last_restart_ms.map(Timestamp)
@@ -190,11 +192,11 @@ async fn check_credential(
     context: &SourceContext,
     source: &SourceSettings,
 ) -> Result<(), StartError> {
-    if context.supervision == Supervision::SharedProcess {
+    if context.process.supervision == Supervision::SharedProcess {
         return Ok(());
     }
     let (credential_ref, environment) =
-        (source.auth.credential_ref().clone(), context.environment.clone());
+        (source.auth.credential_ref().clone(), context.process.environment.clone());
     match RealEnv.spawn_blocking(move || credential_ref.read(&environment)).await {
         Err(error) if error.is_permanent() => {
             Err(StartError::Configuration(format!("source {}: {error}", context.name)))
@@ -216,7 +218,7 @@ async fn start_mode(
         State::AuthFailed { .. } => {
             let (last_credential, credential_ref) =
                 (context.last_credential.clone(), source.auth.credential_ref().clone());
-            let environment = context.environment.clone();
+            let environment = context.process.environment.clone();
             RealEnv
                 .spawn_blocking(move || last_credential.is_replaced(&credential_ref, &environment))
                 .await
@@ -250,11 +252,11 @@ pub(super) struct SourceDeps<'a> {
 impl<'a> SourceDeps<'a> {
     fn from_context(context: &'a SourceContext, metrics: &'a MetricsHandle) -> Self {
         Self {
-            environment: &context.environment,
+            environment: &context.process.environment,
             last_credential: &context.last_credential,
-            rate_limiters: &context.rate_limiters,
+            rate_limiters: &context.process.rate_limiters,
             metrics,
-            recorder: &context.recorder,
+            recorder: &context.process.recorder,
         }
     }
 }

@@ -136,7 +136,7 @@ async fn wait_to_retry_start(
             }
         }
         error @ (StartError::Failed(_) | StartError::Locked { .. })
-            if has_run && context.mode != RunMode::Once =>
+            if has_run && context.process.mode != RunMode::Once =>
         {
             error!(%error, "cannot restart yet");
             clear_pid(context).await;
@@ -165,7 +165,7 @@ async fn wait_for_storage(
 ) -> StopSignal {
     let now = RealEnv.now();
     let until = now.after(settings.restart.retry_delay_base);
-    let (dir, info) = (context.state_dir.join(context.name.as_str()), source_info(context, source));
+    let (dir, info) = (context.source_state_dir(), source_info(context, source));
     let store_failure = failure.clone();
     let save = move || archive_binding::save_waiting_state(&dir, &info, &store_failure, until, now);
     let machine = match RealEnv.spawn_blocking(save).await {
@@ -180,19 +180,19 @@ async fn wait_for_storage(
         &machine_config(settings, source),
         &SessionProgress::default(),
     ));
-    if context.mode == RunMode::Once {
+    if context.process.mode == RunMode::Once {
         return StopSignal::Requested;
     }
     error!(cause = %failure.cause, %until, error = %failure, "waiting for archive or ledger");
     // The start counts as finished, since this wait may last until an operator acts.
-    context.opened_version.send_replace(context.config_versions.borrow().number);
+    context.announce_opened_version();
     wait_until(context, until, stop).await
 }
 
 /// Removes the pid from the state file, so that readers see that no worker runs. A normal restart
 /// in place keeps the pid, since the worker has not exited.
 async fn clear_pid(context: &SourceContext) {
-    let dir = context.state_dir.join(context.name.as_str());
+    let dir = context.source_state_dir();
     if let Err(failure) = RealEnv.spawn_blocking(move || store::clear_pid(&dir)).await {
         error!(
             cause = %failure.cause, error = %failure,
@@ -253,6 +253,7 @@ async fn wait_for_restart_permit(
         return StopSignal::Requested;
     }
     let Some(requester) = context
+        .process
         .restart_requester
         .clone()
         .filter(|_| permit.consecutive_restarts > PROCESS_EXITS_MAX)
@@ -271,7 +272,7 @@ async fn wait_for_restart_permit(
 
 /// Requests a restart of a stuck source from the restart budget.
 async fn request_restart(context: &SourceContext, last_progress: Timestamp) -> RestartPermit {
-    let (file, now) = (RestartBudgetFile::new(&context.state_dir), RealEnv.now());
+    let (file, now) = (RestartBudgetFile::new(&context.process.state_dir), RealEnv.now());
     let name = context.name.to_string();
     match RealEnv.spawn_blocking(move || file.request_restart(&name, last_progress, now)).await {
         Ok(permit) => {
@@ -301,7 +302,7 @@ fn should_exit_process(
     source: &SourceSettings,
     cause: RestartCause,
 ) -> bool {
-    match context.supervision {
+    match context.process.supervision {
         Supervision::InPlace => false,
         Supervision::SoleSource => true,
         Supervision::SharedProcess => {
@@ -315,7 +316,7 @@ fn should_exit_process(
 
 /// Reloads the configuration. An invalid one is reported, and the last valid one is kept.
 fn reload_config(context: &SourceContext, settings: Settings) -> Settings {
-    match config::load(&context.config_file, &context.environment) {
+    match config::load(&context.process.config_file, &context.process.environment) {
         Ok(loaded) => loaded.settings,
         Err(errors) => {
             warn!(%errors, "keeping the last valid configuration");
