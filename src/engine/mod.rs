@@ -59,8 +59,9 @@ pub use self::item_policy::{ItemDecision, ItemFailureCounts, ItemRetryPolicy, Re
 pub use self::listing::ListedDocument;
 pub use self::loopback::is_loopback_host;
 pub use self::machine::{
-    AfterWait, CredentialState, Effect, Event, LastError, LastRestart, MachineConfig, RestartCause,
-    Session, State, StateMachine, Status, Step, SyncPhase, SyncScope,
+    AfterWait, CredentialState, Effect, ErrorHistory, Event, LastError, LastRestart, ListingState,
+    MachineConfig, ProgressTracker, RestartCause, RestartHistory, Session, State, StateMachine,
+    Status, Step, SyncPhase, SyncScope,
 };
 pub use self::mask::Secrets;
 pub use self::proxy_pool::{

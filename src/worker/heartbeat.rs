@@ -101,7 +101,7 @@ impl Heartbeat {
     pub(super) fn update_from_machine(&self, machine: &StateMachine) {
         let Some(registry) = &self.registry else { return };
         if let Some(entry) = registry.lock().get_mut(&self.name) {
-            entry.last_progress_at = machine.last_progress;
+            entry.last_progress_at = machine.progress.last_at;
             entry.restart_impact = match machine.state {
                 State::Error { after_wait: AfterWait::Restart, .. }
                 | State::AuthFailed { .. }

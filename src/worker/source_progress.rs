@@ -47,7 +47,7 @@ impl SourceProgress {
             reason: machine.reason.clone(),
             until: match machine.state {
                 // The poll has been running since then, or is delayed until then.
-                State::Working(SyncPhase::Polling) => machine.progress_expected_since,
+                State::Working(SyncPhase::Polling) => machine.progress.expected_since,
                 State::Idle { .. }
                 | State::Working(SyncPhase::Collecting | SyncPhase::Downloading)
                 | State::Completed

@@ -86,7 +86,7 @@ pub(super) async fn run_once(
             check_credential(context, source).await?;
         }
         if let Some(at) = last_external_restart(context).await {
-            machine.record_external_restart(at);
+            machine.restarts.record_external(at);
         }
     }
     let start_mode = start_mode(context, source, start_reason, &machine).await;

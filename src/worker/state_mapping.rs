@@ -2,8 +2,8 @@
 //! and back.
 
 use crate::engine::{
-    AfterWait, Cause, LastError, LastRestart, RestartCause, Session, State, StateMachine, Status,
-    SyncPhase, Timestamp,
+    AfterWait, Cause, ErrorHistory, LastError, LastRestart, ListingState, ProgressTracker,
+    RestartCause, RestartHistory, Session, State, StateMachine, Status, SyncPhase, Timestamp,
 };
 use crate::ledger::SessionCounts;
 use crate::state::{self, ExecutionState, SCHEMA};
@@ -61,8 +61,8 @@ pub(super) fn to_execution_state(
         start_time: session.map(|session| session.started_at),
         completion_time: session.and_then(|session| session.completed_at),
         last_poll: machine.last_poll,
-        is_full_listing: machine.is_full_resync,
-        is_listing_changes: machine.is_listing_changes,
+        is_full_listing: machine.listing.is_full_resync,
+        is_listing_changes: machine.listing.is_listing_changes,
         total_threads: counts.listed,
         downloaded_threads: counts.stored,
         gone: counts.gone,
@@ -72,17 +72,17 @@ pub(super) fn to_execution_state(
         waiting_for_retry: progress.waiting_items,
         expected_documents: progress.expected_documents,
         rate_per_second: progress.items_per_second,
-        last_progress: machine.last_progress,
+        last_progress: machine.progress.last_at,
         last_success: progress.last_success_at,
-        error_count: machine.error_count,
-        consecutive_errors: machine.consecutive_errors,
-        retry_count: machine.retry_count,
-        restart_count: machine.restart_count,
-        last_restart: machine.last_restart.map(|restart| state::RecordedRestart {
+        error_count: machine.errors.total,
+        consecutive_errors: machine.errors.consecutive,
+        retry_count: machine.errors.retries,
+        restart_count: machine.restarts.count,
+        last_restart: machine.restarts.last.map(|restart| state::RecordedRestart {
             cause: restart.cause.name().to_owned(),
             at: restart.at,
         }),
-        last_error: machine.last_error.as_ref().map(|error| state::RecordedError {
+        last_error: machine.errors.last.as_ref().map(|error| state::RecordedError {
             cause_family: error.cause.category().name().to_owned(),
             cause: error.cause.name().to_owned(),
             message: error.message.clone(),
@@ -90,8 +90,8 @@ pub(super) fn to_execution_state(
         }),
         is_rate_limited,
         rate_limit_until: until.filter(|_| is_rate_limited),
-        rate_limits_in_a_row: machine.consecutive_rate_limits,
-        incomplete_listings_in_a_row: machine.incomplete_listings,
+        rate_limits_in_a_row: machine.errors.consecutive_rate_limits,
+        incomplete_listings_in_a_row: machine.listing.consecutive_incomplete,
         last_updated: now,
         pid,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -106,32 +106,45 @@ pub(super) fn to_machine(state: &ExecutionState, now: Timestamp) -> StateMachine
         started_at: state.start_time.unwrap_or(state.state_since),
         completed_at: state.completion_time,
     });
-    let last_error = state.last_error.as_ref().map(|error| LastError {
-        cause: Cause::from_name(&error.cause).unwrap_or(Cause::Unknown),
-        message: error.message.clone(),
-        at: error.at,
-    });
     StateMachine {
         state: to_machine_state(state, now),
         reason: state.reason.clone(),
         state_since: state.state_since,
         session,
         last_poll: state.last_poll,
-        last_progress: state.last_progress,
-        last_error,
-        error_count: state.error_count,
-        consecutive_errors: state.consecutive_errors,
-        retry_count: state.retry_count,
+        progress: ProgressTracker { last_at: state.last_progress, ..new.progress },
+        errors: to_error_history(state),
+        restarts: to_restart_history(state),
+        listing: ListingState {
+            consecutive_incomplete: state.incomplete_listings_in_a_row,
+            is_full_resync: state.is_full_listing,
+            is_listing_changes: state.is_listing_changes,
+        },
+        ..new
+    }
+}
+
+fn to_error_history(state: &ExecutionState) -> ErrorHistory {
+    ErrorHistory {
+        last: state.last_error.as_ref().map(|error| LastError {
+            cause: Cause::from_name(&error.cause).unwrap_or(Cause::Unknown),
+            message: error.message.clone(),
+            at: error.at,
+        }),
+        total: state.error_count,
+        consecutive: state.consecutive_errors,
+        retries: state.retry_count,
         consecutive_rate_limits: state.rate_limits_in_a_row,
-        restart_count: state.restart_count,
-        last_restart: state.last_restart.as_ref().and_then(|restart| {
+    }
+}
+
+fn to_restart_history(state: &ExecutionState) -> RestartHistory {
+    RestartHistory {
+        count: state.restart_count,
+        last: state.last_restart.as_ref().and_then(|restart| {
             let cause = RestartCause::from_name(&restart.cause)?;
             Some(LastRestart { cause, at: restart.at })
         }),
-        incomplete_listings: state.incomplete_listings_in_a_row,
-        is_full_resync: state.is_full_listing,
-        is_listing_changes: state.is_listing_changes,
-        ..new
     }
 }
 

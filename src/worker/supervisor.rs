@@ -248,7 +248,7 @@ async fn wait_for_restart_permit(
     result: &LoopResult,
     stop: &mut watch::Receiver<StopSignal>,
 ) -> StopSignal {
-    let permit = request_restart(context, result.machine.last_progress).await;
+    let permit = request_restart(context, result.machine.progress.last_at).await;
     if wait_until(context, permit.not_before, stop).await == StopSignal::Requested {
         return StopSignal::Requested;
     }

@@ -101,7 +101,7 @@ impl Tracer {
         let status = machine.status();
         let cause = match machine.state {
             State::Error { .. } | State::AuthFailed { .. } => {
-                machine.last_error.as_ref().map(|error| error.cause.name().to_owned())
+                machine.errors.last.as_ref().map(|error| error.cause.name().to_owned())
             }
             State::Idle { .. }
             | State::Working(_)

@@ -27,7 +27,7 @@ fn an_account_change_between_two_runs_stops_the_source() {
             assert_eq!(result.exit, LoopExit::GaveUp);
             let machine = &result.machine;
             assert_eq!(machine.status(), Status::AuthFailed);
-            assert_eq!(machine.last_error.as_ref().unwrap().cause, Cause::AccountChanged);
+            assert_eq!(machine.errors.last.as_ref().unwrap().cause, Cause::AccountChanged);
             assert_eq!(
                 machine.reason,
                 "the account changed from \"alice\" to \"bob\": give \"bob\" another source name, \
@@ -94,8 +94,8 @@ fn an_empty_page_is_requested_again_and_nothing_is_lost() {
             let result = harness.run_process(RunMode::UntilComplete).await.unwrap();
 
             assert_eq!(result.exit, LoopExit::Completed);
-            assert_eq!(result.machine.error_count, failures, "{empty_pages} empty pages");
-            assert_eq!(result.machine.incomplete_listings, 0);
+            assert_eq!(result.machine.errors.total, failures, "{empty_pages} empty pages");
+            assert_eq!(result.machine.listing.consecutive_incomplete, 0);
             harness.check_all_stored();
         });
     }
@@ -114,9 +114,12 @@ fn a_listing_that_always_ends_early_is_reported() {
             // All retries are used, as after any other failure of the session.
             assert_eq!(result.exit, LoopExit::Restart(RestartCause::Errors));
             let machine = &result.machine;
-            assert_eq!(machine.last_error.as_ref().unwrap().cause, Cause::ListingIncomplete);
+            assert_eq!(machine.errors.last.as_ref().unwrap().cause, Cause::ListingIncomplete);
             assert!(machine.session.as_ref().unwrap().completed_at.is_none());
-            assert_eq!(machine.incomplete_listings, harness.machine_config.max_retries + 1);
+            assert_eq!(
+                machine.listing.consecutive_incomplete,
+                harness.machine_config.max_retries + 1
+            );
 
             server.borrow_mut().empty_pages = 0;
             assert_eq!(

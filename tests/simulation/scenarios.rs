@@ -133,7 +133,7 @@ fn a_six_hour_rate_limit_is_never_reported_as_stuck() {
         let result = harness.run_process(RunMode::Once).await.unwrap();
 
         assert_eq!(result.exit, LoopExit::Completed);
-        assert_eq!(result.machine.restart_count, 0);
+        assert_eq!(result.machine.restarts.count, 0);
         let server = server.borrow();
         assert!(server.rate_limited_requests > 0, "the rate limit was never reached");
         assert_eq!(server.requests_while_blocked, 0);
@@ -159,7 +159,7 @@ fn run_six_hour_wait_with_clock_steps(seconds: i64) {
 
         let result = result.unwrap();
         assert_eq!(
-            (result.exit, result.machine.restart_count),
+            (result.exit, result.machine.restarts.count),
             (LoopExit::Completed, 0),
             "{seconds}"
         );
@@ -277,7 +277,7 @@ fn a_long_pacing_delay_is_never_reported_as_stuck() {
             let result = harness.run_process(RunMode::Once).await.unwrap();
 
             assert_eq!(result.exit, LoopExit::Completed);
-            assert_eq!(result.machine.restart_count, 0);
+            assert_eq!(result.machine.restarts.count, 0);
         });
     });
 
@@ -315,9 +315,9 @@ fn a_silent_source_escalates_step_by_step_then_recovers() {
             harness.server.borrow_mut().extra_latency = Duration::ZERO;
             let result = harness.run_process(RunMode::UntilComplete).await.unwrap();
             assert_eq!(result.exit, LoopExit::Completed, "{result:?}");
-            let restart = result.machine.last_restart.map(|restart| restart.cause);
+            let restart = result.machine.restarts.last.map(|restart| restart.cause);
             assert_eq!(
-                (result.machine.restart_count, restart),
+                (result.machine.restarts.count, restart),
                 (1, Some(RestartCause::Stuck)),
                 "the cause is kept across the restart"
             );

@@ -115,7 +115,7 @@ fn progress_text(result: &LoopResult) -> String {
 fn exit_and_reason(result: &LoopResult) -> (ProgramExit, String) {
     let machine = &result.machine;
     // An error from before the current state is not its cause.
-    let error = machine.last_error.as_ref().filter(|error| error.at >= machine.state_since);
+    let error = machine.errors.last.as_ref().filter(|error| error.at >= machine.state_since);
     if let (State::Error { .. }, None) = (&machine.state, error) {
         return (
             ProgramExit::Other,
@@ -128,7 +128,7 @@ fn exit_and_reason(result: &LoopResult) -> (ProgramExit, String) {
 }
 
 fn exit_and_remedy(machine: &StateMachine, has_never_worked: bool) -> (ProgramExit, &'static str) {
-    let cause = machine.last_error.as_ref().map(|error| error.cause);
+    let cause = machine.errors.last.as_ref().map(|error| error.cause);
     if machine.status() == Status::AuthFailed && cause == Some(Cause::AccountChanged) {
         return (ProgramExit::Authentication, "or restore a credential of the first account");
     }

@@ -12,45 +12,30 @@
 //! Every state has a deadline by which the machine must be called ([`StateMachine::deadline`]).
 //! A late or repeated event changes nothing.
 
+mod config;
 mod effect;
+mod error_history;
 mod event;
+mod listing_state;
 mod on_failure;
+mod progress_tracker;
+mod restart_history;
 mod state;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use crate::engine::Timestamp;
 
-use crate::engine::{Backoff, Timestamp};
-
+pub use self::config::MachineConfig;
 pub use self::effect::{Effect, Step};
+pub use self::error_history::{ErrorHistory, LastError};
 pub use self::event::{Event, SyncScope};
+pub use self::listing_state::ListingState;
+pub use self::progress_tracker::ProgressTracker;
+pub use self::restart_history::{LastRestart, RestartCause, RestartHistory};
 pub use self::state::{
-    AfterWait, CredentialState, LastError, LastRestart, RestartCause, Session, State, StateMachine,
-    Status, SyncPhase,
+    AfterWait, CredentialState, Session, State, StateMachine, Status, SyncPhase,
 };
-
-/// Configuration of sessions, waits and restarts.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MachineConfig {
-    pub backoff: Backoff,
-    /// Session retries before the worker is restarted; 0 if retries are switched off.
-    pub max_retries: u32,
-    /// Errors without progress in between, across restarts, before the worker is restarted.
-    pub max_consecutive_errors: u32,
-    /// Wait after a rate limit without Retry-After.
-    pub rate_limit_duration: Duration,
-    /// Longest time without progress in a working state.
-    pub stuck_threshold: Duration,
-    /// Longest run time of the worker before it is restarted.
-    pub max_execution_time: Duration,
-    pub restart_delay_success: Duration,
-    pub restart_delay_auth: Duration,
-    pub restart_delay_errors: Duration,
-    /// Shortest wait after item failures escalated to a session failure.
-    pub recovery_timeout: Duration,
-    pub poll_interval: Duration,
-}
 
 impl StateMachine {
     /// Advances by one event. The caller saves the new machine before it performs the effects.
@@ -126,8 +111,8 @@ impl StateMachine {
     }
 
     fn resume_phase(mut self, phase: SyncPhase, now: Timestamp) -> Step {
-        self.progress_expected_since = now;
-        let was_failing = self.consecutive_errors > 0;
+        self.progress.expected_since = now;
+        let was_failing = self.errors.consecutive > 0;
         let step = self.on_started(now);
         // The source may still be down, which must not count against items.
         let step = if was_failing { step.with_effect(Effect::Probe) } else { step };
@@ -154,8 +139,7 @@ impl StateMachine {
                 self.poll_during_download(now)
             }
             Event::ListingCompleted if phase == SyncPhase::Collecting => {
-                self.incomplete_listings = 0;
-                self.is_listing_changes = false;
+                self.listing.record_completed();
                 self.record_progress(now);
                 self.start_phase(SyncPhase::Downloading, "everything is listed", now)
             }
@@ -166,11 +150,11 @@ impl StateMachine {
             }
             Event::AttemptsFailed => {
                 // Neither progress nor stuck, since the attempts of an item are limited.
-                self.progress_expected_since = self.progress_expected_since.max(now);
+                self.progress.postpone(now);
                 self.into_step()
             }
             Event::IdleUntil { until } => {
-                self.progress_expected_since = self.progress_expected_since.max(*until);
+                self.progress.postpone(*until);
                 self.into_step()
             }
             Event::Failed { scope, failure, sample } => {
@@ -200,25 +184,25 @@ impl StateMachine {
     ) -> Step {
         match (event, phase) {
             (Event::ReconcileDue, SyncPhase::Polling) => {
-                self.is_full_resync = false;
+                self.listing.is_full_resync = false;
                 let reason = "listing everything again, since reconcile_interval has passed";
                 self.begin_session(SyncScope::Reconcile, reason, now)
             }
             (Event::ChangesFound, SyncPhase::Polling) => {
-                self.is_full_resync = false;
+                self.listing.is_full_resync = false;
                 self.begin_session(SyncScope::Incremental, "changes found at the source", now)
             }
             (Event::NoChanges, SyncPhase::Polling) => {
-                self.is_full_resync = false;
+                self.listing.is_full_resync = false;
                 self.become_idle(config, now)
             }
             (Event::ChangesFound, SyncPhase::Downloading) => {
-                self.is_full_resync = false;
+                self.listing.is_full_resync = false;
                 self.last_poll = Some(now);
                 self.list_changes("changes found at the source while items wait for a retry", now)
             }
             (Event::NoChanges, SyncPhase::Downloading) => {
-                self.is_full_resync = false;
+                self.listing.is_full_resync = false;
                 self.last_poll = Some(now);
                 self.into_step()
             }
@@ -230,7 +214,7 @@ impl StateMachine {
         match event {
             Event::DeadlineReached if self.deadline(config) <= now => {
                 let until = self.next_poll_at(config, now);
-                self.record_restart(RestartCause::Completed, now);
+                self.restarts.record(RestartCause::Completed, now);
                 self.transition_to(State::Idle { until }, "waiting for the next poll", now)
                     .with_effect(Effect::Restart { cause: RestartCause::Completed })
             }
@@ -373,7 +357,7 @@ impl StateMachine {
 impl StateMachine {
     fn on_started(mut self, now: Timestamp) -> Step {
         self.running_since = now;
-        self.stuck_escalation_level = 0;
+        self.progress.stuck_escalation_level = 0;
         self.credential = CredentialState::Valid;
         self.into_step()
     }
@@ -401,7 +385,7 @@ impl StateMachine {
 
     /// Lists changes that were found during the download, in the same session.
     pub(super) fn list_changes(mut self, reason: &str, now: Timestamp) -> Step {
-        self.is_listing_changes = true;
+        self.listing.is_listing_changes = true;
         self.start_phase(SyncPhase::Collecting, reason, now)
     }
 
@@ -436,16 +420,14 @@ impl StateMachine {
         if now < self.stuck_deadline(config) {
             return self.into_step();
         }
-        self.stuck_escalation_level += 1;
-        self.progress_expected_since = now;
-        if self.stuck_escalation_level == 1 {
+        if self.progress.escalate(now) == 1 {
             self.credential = CredentialState::Valid;
             return self
                 .into_step()
                 .with_effect(Effect::RestartPhase)
                 .with_effect(phase.start_effect());
         }
-        let message = format!("no progress for {} s", now.since(self.last_progress).as_secs());
+        let message = format!("no progress for {} s", now.since(self.progress.last_at).as_secs());
         let mut step = self.request_restart(phase, RestartCause::Stuck, now);
         step.effects.insert(0, Effect::Alert { message });
         step
@@ -466,21 +448,20 @@ impl StateMachine {
     }
 
     fn request_restart(mut self, phase: SyncPhase, cause: RestartCause, now: Timestamp) -> Step {
-        self.record_restart(cause, now);
-        self.retry_count = 0;
-        self.progress_expected_since = now;
+        self.restarts.record(cause, now);
+        self.errors.retries = 0;
+        self.progress.expected_since = now;
         self.transition_to(State::Working(phase), cause.reason(), now)
             .with_effect(Effect::Restart { cause })
     }
 
     fn start_phase(mut self, phase: SyncPhase, reason: &str, now: Timestamp) -> Step {
-        self.progress_expected_since = now;
-        self.stuck_escalation_level = 0;
+        self.progress.start_phase(now);
         self.transition_to(State::Working(phase), reason, now).with_effect(phase.start_effect())
     }
 
     fn on_progress_while_waiting(mut self, now: Timestamp) -> Step {
-        self.last_progress = now;
+        self.progress.last_at = now;
         self.into_step()
     }
 

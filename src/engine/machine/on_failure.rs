@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    AfterWait, CredentialState, Effect, LastError, MachineConfig, State, StateMachine, Status,
-    Step, SyncPhase, SyncScope,
+    AfterWait, CredentialState, Effect, MachineConfig, State, StateMachine, Status, Step,
+    SyncPhase, SyncScope,
 };
 use crate::engine::{Cause, ErrorAction, Failure, RandomSample, RequestScope, Timestamp, backoff};
 
@@ -32,7 +32,7 @@ impl StateMachine {
         sample: RandomSample,
         now: Timestamp,
     ) -> Step {
-        self.record_failure(failure, now);
+        self.errors.record_failure(failure, now);
         match failure.cause.action(scope) {
             ErrorAction::WaitForRateLimit => {
                 self.on_rate_limited(config, phase, failure, sample, now)
@@ -100,7 +100,7 @@ impl StateMachine {
             return self.into_step();
         }
         self.credential = CredentialState::Refreshed;
-        self.progress_expected_since = now;
+        self.progress.expected_since = now;
         self.into_step().with_effect(phase.start_effect())
     }
 
@@ -115,7 +115,7 @@ impl StateMachine {
             return self.into_step();
         }
         self.credential = CredentialState::Valid;
-        let reason = match &self.last_error {
+        let reason = match &self.errors.last {
             Some(error) => error.message.clone(),
             None => "the credential is refused".to_owned(),
         };
@@ -148,7 +148,7 @@ impl StateMachine {
         if later <= until {
             return self.into_step();
         }
-        self.record_failure(failure, now);
+        self.errors.record_failure(failure, now);
         self.transition_to(extended(later), rate_limit_reason(failure, None), now)
     }
 
@@ -167,7 +167,7 @@ impl StateMachine {
             // The response to a request from before the wait contains nothing new.
             return self.into_step();
         }
-        self.consecutive_rate_limits = self.consecutive_rate_limits.saturating_add(1);
+        self.errors.consecutive_rate_limits = self.errors.consecutive_rate_limits.saturating_add(1);
         self.credential = CredentialState::Valid;
         let until = failure
             .blocked_until
@@ -207,10 +207,10 @@ impl StateMachine {
     ) -> Duration {
         match failure.retry_after {
             Some(retry_after) => backoff::retry_after_with_margin(retry_after, sample),
-            None if self.consecutive_rate_limits <= 1 => config.rate_limit_duration,
+            None if self.errors.consecutive_rate_limits <= 1 => config.rate_limit_duration,
             None => config.backoff.delay(
                 Cause::RateLimit,
-                self.consecutive_rate_limits - 1,
+                self.errors.consecutive_rate_limits - 1,
                 None,
                 sample,
             ),
@@ -227,21 +227,21 @@ impl StateMachine {
         now: Timestamp,
     ) -> Step {
         const REASON: &str = "the source no longer accepts the cursor: listing everything";
-        if self.is_full_resync {
-            self.is_full_resync = false;
+        if self.listing.is_full_resync {
+            self.listing.is_full_resync = false;
             return self.enter_error(config, phase, failure, FaultDomain::Source, sample, now);
         }
         match phase {
             SyncPhase::Polling => {
-                self.is_full_resync = true;
+                self.listing.is_full_resync = true;
                 self.begin_session(SyncScope::FullResync, REASON, now)
             }
             SyncPhase::Collecting => {
-                self.is_full_resync = true;
+                self.listing.is_full_resync = true;
                 self.restart_listing(REASON, now)
             }
             SyncPhase::Downloading => {
-                self.is_full_resync = true;
+                self.listing.is_full_resync = true;
                 self.list_changes(REASON, now)
             }
         }
@@ -257,9 +257,9 @@ impl StateMachine {
         sample: RandomSample,
         now: Timestamp,
     ) -> Step {
-        self.retry_count = self.retry_count.max(self.incomplete_listings);
-        self.incomplete_listings = self.incomplete_listings.saturating_add(1);
-        let sends_alert = self.incomplete_listings >= INCOMPLETE_LISTINGS_ALERT_MIN;
+        self.errors.retries = self.errors.retries.max(self.listing.consecutive_incomplete);
+        self.listing.record_incomplete();
+        let sends_alert = self.listing.consecutive_incomplete >= INCOMPLETE_LISTINGS_ALERT_MIN;
         let mut step = self.enter_error(config, phase, failure, FaultDomain::Source, sample, now);
         if sends_alert {
             step.effects.insert(0, Effect::Alert { message: failure.to_string() });
@@ -268,7 +268,7 @@ impl StateMachine {
     }
 
     fn restart_listing(mut self, reason: &str, now: Timestamp) -> Step {
-        self.progress_expected_since = now;
+        self.progress.expected_since = now;
         self.transition_to(State::Working(SyncPhase::Collecting), reason, now)
             .with_effect(Effect::RestartListing)
             .with_effect(Effect::ContinueListing)
@@ -283,11 +283,10 @@ impl StateMachine {
         sample: RandomSample,
         now: Timestamp,
     ) -> Step {
-        self.error_count = self.error_count.saturating_add(1);
-        self.retry_count = self.retry_count.saturating_add(1);
+        self.errors.count_retry();
         self.credential = CredentialState::Valid;
         let mut delay =
-            config.backoff.delay(failure.cause, self.retry_count, failure.retry_after, sample);
+            config.backoff.delay(failure.cause, self.errors.retries, failure.retry_after, sample);
         if phase == SyncPhase::Downloading {
             delay = delay.max(config.recovery_timeout);
         }
@@ -297,7 +296,7 @@ impl StateMachine {
                 (self.decide_after_local_error(config, failure.cause), reason)
             }
             FaultDomain::Source => {
-                self.consecutive_errors = self.consecutive_errors.saturating_add(1);
+                self.errors.consecutive = self.errors.consecutive.saturating_add(1);
                 self.decide_after_source_error(config, failure)
             }
         };
@@ -312,7 +311,7 @@ impl StateMachine {
     /// Resumes after network and disk failures, which end by themselves; restarts after repeated
     /// ledger failures, since the ledger may have to be reopened.
     fn decide_after_local_error(&self, config: &MachineConfig, cause: Cause) -> AfterWait {
-        if cause == Cause::Ledger && self.retry_count > config.max_retries {
+        if cause == Cause::Ledger && self.errors.retries > config.max_retries {
             AfterWait::Restart
         } else {
             AfterWait::Resume
@@ -324,13 +323,13 @@ impl StateMachine {
         config: &MachineConfig,
         failure: &Failure,
     ) -> (AfterWait, String) {
-        if self.retry_count > config.max_retries {
+        if self.errors.retries > config.max_retries {
             let reason = format!("{} retries used up: {failure}", config.max_retries);
             (AfterWait::Restart, reason)
-        } else if self.consecutive_errors > config.max_consecutive_errors {
-            (AfterWait::Restart, format!("{} errors in a row: {failure}", self.consecutive_errors))
+        } else if self.errors.consecutive > config.max_consecutive_errors {
+            (AfterWait::Restart, format!("{} errors in a row: {failure}", self.errors.consecutive))
         } else {
-            let (retry, max) = (self.retry_count, config.max_retries);
+            let (retry, max) = (self.errors.retries, config.max_retries);
             (AfterWait::Resume, format!("retry {retry} of {max}: {failure}"))
         }
     }
@@ -348,17 +347,12 @@ impl StateMachine {
         };
         if self.status() != Status::Error {
             self.state_since = now;
-            self.error_count = self.error_count.saturating_add(1);
+            self.errors.total = self.errors.total.saturating_add(1);
         }
         self.state = State::Error { until, resume_phase, after_wait: AfterWait::Resume };
         self.reason = format!("retrying later: {failure}");
-        self.record_failure(failure, now);
+        self.errors.record_failure(failure, now);
         self
-    }
-
-    fn record_failure(&mut self, failure: &Failure, now: Timestamp) {
-        self.last_error =
-            Some(LastError { cause: failure.cause, message: failure.to_string(), at: now });
     }
 }
 

@@ -1,6 +1,10 @@
 //! State of the machine, as it is persisted.
 
-use crate::engine::{Cause, ClockStep, MachineConfig, SessionId, Timestamp};
+use crate::engine::machine::error_history::ErrorHistory;
+use crate::engine::machine::listing_state::ListingState;
+use crate::engine::machine::progress_tracker::ProgressTracker;
+use crate::engine::machine::restart_history::RestartHistory;
+use crate::engine::{ClockStep, MachineConfig, SessionId, Timestamp};
 
 /// Status of a source as shown to users, one of seven.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
@@ -60,30 +64,6 @@ pub struct Session {
     pub completed_at: Option<Timestamp>,
 }
 
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct LastError {
-    pub cause: Cause,
-    pub message: String,
-    pub at: Timestamp,
-}
-
-/// Cause of a restart of the worker.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum RestartCause {
-    Completed,
-    Errors,
-    Authentication,
-    Stuck,
-    ExecutionTime,
-}
-
-/// Last restart of the worker that was requested, by itself or from outside.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct LastRestart {
-    pub cause: RestartCause,
-    pub at: Timestamp,
-}
-
 /// Whole state of the machine. The state file and the ledger persist it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct StateMachine {
@@ -94,33 +74,15 @@ pub struct StateMachine {
     /// Open session, or the last one.
     pub session: Option<Session>,
     pub last_poll: Option<Timestamp>,
-    pub last_progress: Timestamp,
-    pub last_error: Option<LastError>,
-    /// Session errors in total, since the ledger was created.
-    pub error_count: u32,
-    /// Errors since the last progress, across restarts.
-    pub consecutive_errors: u32,
-    /// Errors since the last progress or restart: the number of the current retry.
-    pub retry_count: u32,
-    /// Rate limits since the last progress.
-    pub consecutive_rate_limits: u32,
+    pub progress: ProgressTracker,
+    pub errors: ErrorHistory,
     /// End of a wait that is too short for a separate state.
     pub throttled_until: Timestamp,
-    pub restart_count: u32,
-    pub last_restart: Option<LastRestart>,
-    /// Consecutive listings that ended before the server's own total.
-    pub incomplete_listings: u32,
-    /// True while everything is listed because the cursor expired.
-    pub is_full_resync: bool,
-    /// True while changes that were found during a download are listed in the same session.
-    pub is_listing_changes: bool,
+    pub restarts: RestartHistory,
+    pub listing: ListingState,
     pub credential: CredentialState,
     /// Start time of this worker.
     pub running_since: Timestamp,
-    /// Time from which on progress is expected.
-    pub progress_expected_since: Timestamp,
-    /// Number of escalation steps taken for stuck work.
-    pub stuck_escalation_level: u32,
 }
 
 impl StateMachine {
@@ -133,22 +95,13 @@ impl StateMachine {
             state_since: now,
             session: None,
             last_poll: None,
-            last_progress: now,
-            last_error: None,
-            error_count: 0,
-            consecutive_errors: 0,
-            retry_count: 0,
-            consecutive_rate_limits: 0,
+            progress: ProgressTracker::new(now),
+            errors: ErrorHistory::default(),
             throttled_until: now,
-            restart_count: 0,
-            last_restart: None,
-            incomplete_listings: 0,
-            is_full_resync: false,
-            is_listing_changes: false,
+            restarts: RestartHistory::default(),
+            listing: ListingState::default(),
             credential: CredentialState::Valid,
             running_since: now,
-            progress_expected_since: now,
-            stuck_escalation_level: 0,
         }
     }
 
@@ -178,29 +131,15 @@ impl StateMachine {
             state_since: self.state_since.shifted_by(step),
             session,
             last_poll: self.last_poll.map(|at| at.shifted_by(step)),
-            last_progress: self.last_progress.shifted_by(step),
+            progress: self.progress.shifted_by(step),
             throttled_until: self.throttled_until.shifted_by(step),
             running_since: self.running_since.shifted_by(step),
-            progress_expected_since: self.progress_expected_since.shifted_by(step),
             ..self
         }
     }
 
-    pub(super) fn record_restart(&mut self, cause: RestartCause, now: Timestamp) {
-        self.restart_count = self.restart_count.saturating_add(1);
-        self.last_restart = Some(LastRestart { cause, at: now });
-    }
-
-    /// Records a restart that was requested from outside at `at` for lack of progress. A restart
-    /// that is recorded already is not counted again.
-    pub fn record_external_restart(&mut self, at: Timestamp) {
-        if self.last_restart.is_none_or(|last| last.at < at) {
-            self.record_restart(RestartCause::Stuck, at);
-        }
-    }
-
     pub(super) fn stuck_deadline(&self, config: &MachineConfig) -> Timestamp {
-        self.progress_expected_since.after(config.stuck_threshold)
+        self.progress.stuck_at(config.stuck_threshold)
     }
 
     pub(super) fn execution_deadline(&self, config: &MachineConfig) -> Timestamp {
@@ -226,12 +165,8 @@ impl StateMachine {
     }
 
     pub(super) fn record_progress(&mut self, now: Timestamp) {
-        self.last_progress = now;
-        self.progress_expected_since = now;
-        self.stuck_escalation_level = 0;
-        self.consecutive_errors = 0;
-        self.retry_count = 0;
-        self.consecutive_rate_limits = 0;
+        self.progress.record(now);
+        self.errors.record_progress();
         // This progress may be due to the old credential, and does not confirm the next one.
         if self.credential != CredentialState::Refreshing {
             self.credential = CredentialState::Valid;
@@ -266,40 +201,6 @@ impl State {
             Self::Error { .. } => Status::Error,
             Self::RateLimited { .. } => Status::RateLimited,
             Self::AuthFailed { .. } => Status::AuthFailed,
-        }
-    }
-}
-
-impl RestartCause {
-    const ALL: [Self; 5] =
-        [Self::Completed, Self::Errors, Self::Authentication, Self::Stuck, Self::ExecutionTime];
-
-    /// Returns the name in the state file.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Completed => "completed",
-            Self::Errors => "errors",
-            Self::Authentication => "authentication",
-            Self::Stuck => "stuck",
-            Self::ExecutionTime => "execution_time",
-        }
-    }
-
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|cause| cause.name() == name)
-    }
-
-    /// Returns the reason as text for people.
-    #[must_use]
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::Completed => "the session is completed",
-            Self::Errors => "restarting after too many errors",
-            Self::Authentication => "restarting with the reloaded credential",
-            Self::Stuck => "restarting after a time without progress",
-            Self::ExecutionTime => "restarting after the maximum execution time",
         }
     }
 }

@@ -48,7 +48,7 @@ impl Observers {
     /// Counts the changes of a step of the machine.
     pub(super) fn on_step(&self, before: &StateMachine, step: &Step, now: Timestamp) {
         let next = &step.machine;
-        let errors = next.error_count.saturating_sub(before.error_count);
+        let errors = next.errors.total.saturating_sub(before.errors.total);
         let has_status_changed = before.status() != next.status();
         let is_session_closed =
             step.effects.iter().any(|effect| matches!(effect, Effect::CloseSession));

@@ -158,7 +158,7 @@ impl<S: Source + 'static, E: Env> EventLoop<S, E> {
         if self.policy.mode != RunMode::Once || self.exit.is_some() {
             return;
         }
-        let needs_intervention = self.machine.last_error.as_ref().is_some_and(|error| {
+        let needs_intervention = self.machine.errors.last.as_ref().is_some_and(|error| {
             error.cause.category() == ErrorCategory::Permanent
                 || matches!(error.cause, Cause::Challenge | Cause::Storage | Cause::Ledger)
         });
@@ -168,7 +168,7 @@ impl<S: Source + 'static, E: Env> EventLoop<S, E> {
                 needs_intervention
                     || self.work.open_breaker.as_ref().is_some_and(OpenBreaker::needs_manual_close)
                     || self.progress.has_never_worked()
-                    || self.machine.retry_count > self.policy.machine_config.max_retries
+                    || self.machine.errors.retries > self.policy.machine_config.max_retries
             }
             State::Idle { .. }
             | State::Working(_)

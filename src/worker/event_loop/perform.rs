@@ -85,8 +85,8 @@ impl<S: Source + 'static, E: Env> EventLoop<S, E> {
             &self.deps.breakers,
             session,
             ListingNeeds {
-                should_relist: self.machine.is_full_resync,
-                should_list_changes: self.machine.is_listing_changes,
+                should_relist: self.machine.listing.is_full_resync,
+                should_list_changes: self.machine.listing.is_listing_changes,
             },
             self.clock.reading_at(self.work.last_request_at),
             &self.policy.listing_retry,

@@ -14,14 +14,14 @@ impl<S: Source + 'static, E: Env> EventLoop<S, E> {
         self.machine.status() != next.status()
             || (self.machine.state != next.state && !is_poll)
             || self.machine.session != next.session
-            || self.machine.error_count != next.error_count
-            || self.machine.restart_count != next.restart_count
+            || self.machine.errors.total != next.errors.total
+            || self.machine.restarts.count != next.restarts.count
     }
 
     pub(super) async fn save_state(&mut self, machine: &StateMachine) -> Result<(), Failure> {
         let (before, after) = (self.machine.status(), machine.clone());
         let has_left_status =
-            before != machine.status() || self.machine.restart_count != machine.restart_count;
+            before != machine.status() || self.machine.restarts.count != machine.restarts.count;
         let left_status = has_left_status.then_some(before);
         let now = self.deps.env.now();
         let progress = self.progress.snapshot(self.work.downloads.last_success_at(), now);

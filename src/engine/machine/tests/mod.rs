@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::time::Duration;
 
 use super::*;
 use crate::engine::backoff::DEFAULTS;
@@ -200,7 +201,7 @@ fn a_rate_limit_lasts_for_retry_after_and_costs_no_retry() {
     assert!(until >= NOW.after(Duration::from_secs(300)));
     assert!(until <= NOW.after(Duration::from_secs(303)));
     assert_eq!(resume_phase, SyncPhase::Downloading);
-    assert_eq!((limited.retry_count, limited.error_count), (0, 0));
+    assert_eq!((limited.errors.retries, limited.errors.total), (0, 0));
     assert_eq!(limited.reason, "the server said: retry after 300 s");
 
     let resumed = limited.step(&config(), &Event::DeadlineReached, until);
@@ -305,7 +306,7 @@ fn a_backward_clock_step_ends_a_short_throttle() {
 fn endless_short_throttles_are_not_progress() {
     let mut machine = downloading();
     let mut now = NOW;
-    while machine.stuck_escalation_level == 0 {
+    while machine.progress.stuck_escalation_level == 0 {
         assert!(now < NOW.after(config().stuck_threshold.saturating_mul(2)), "never stuck");
         machine =
             advance(&machine, &failed_event(RequestScope::Session, Cause::RateLimit, Some(1)), now);
@@ -323,7 +324,7 @@ fn a_breaker_opened_by_others_costs_no_retry() {
             State::Error { until: LATER, resume_phase: phase, after_wait: AfterWait::Resume };
         assert_eq!(step.machine.state, waiting);
         assert_eq!(step.machine.reason, "the circuit is open");
-        assert_eq!((step.machine.error_count, step.machine.retry_count), (0, 0));
+        assert_eq!((step.machine.errors.total, step.machine.errors.retries), (0, 0));
         assert_eq!(step.effects, [Effect::Pause]);
         let resumed = step.machine.step(&config(), &Event::DeadlineReached, LATER);
         assert_eq!(resumed.effects, [Effect::Probe, phase.start_effect()]);
@@ -362,7 +363,7 @@ fn errors_are_retried_and_then_lead_to_a_restart() {
     let step = machine.step(&config(), &Event::DeadlineReached, machine.deadline(&config()));
 
     assert_eq!(step.effects, [Effect::Restart { cause: RestartCause::Errors }]);
-    assert_eq!(step.machine.restart_count, 1);
+    assert_eq!(step.machine.restarts.count, 1);
     let started = step.machine.step(&config(), &Event::Started, LATER);
     assert_eq!(started.effects, [Effect::Probe, Effect::Download], "the source may still be down");
     assert_eq!(step.machine.state, State::Working(SyncPhase::Downloading));
@@ -371,7 +372,8 @@ fn errors_are_retried_and_then_lead_to_a_restart() {
 #[test]
 fn a_restart_after_errors_respects_retry_after() {
     let retry_after = Duration::from_secs(7200);
-    let used_up = StateMachine { retry_count: config().max_retries, ..downloading() };
+    let mut used_up = downloading();
+    used_up.errors.retries = config().max_retries;
 
     let failed =
         advance(&used_up, &failed_event(RequestScope::Session, Cause::Server, Some(7200)), NOW);
@@ -399,7 +401,7 @@ fn a_full_disk_is_waited_for_without_a_restart() {
         assert_eq!(due.effects, [Effect::Probe, Effect::Download]);
         machine = due.machine;
     }
-    assert_eq!(machine.consecutive_errors, 0);
+    assert_eq!(machine.errors.consecutive, 0);
 }
 
 #[test]
@@ -459,11 +461,11 @@ fn an_interrupted_poll_restarts_and_a_waiting_one_waits() {
 fn an_external_restart_is_counted_once() {
     let mut machine = machine(State::Idle { until: LATER });
     for _ in 0..2 {
-        machine.record_external_restart(NOW);
+        machine.restarts.record_external(NOW);
     }
-    assert_eq!(machine.restart_count, 1);
-    assert_eq!(machine.last_restart, Some(LastRestart { cause: RestartCause::Stuck, at: NOW }));
+    assert_eq!(machine.restarts.count, 1);
+    assert_eq!(machine.restarts.last, Some(LastRestart { cause: RestartCause::Stuck, at: NOW }));
 
-    machine.record_external_restart(LATER);
-    assert_eq!(machine.restart_count, 2);
+    machine.restarts.record_external(LATER);
+    assert_eq!(machine.restarts.count, 2);
 }

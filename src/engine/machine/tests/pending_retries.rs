@@ -18,14 +18,14 @@ fn polling_continues_at_its_interval_during_retries() {
 
     let unchanged = advance(&poll.machine, &Event::NoChanges, due);
     assert_eq!(unchanged.state, State::Working(SyncPhase::Downloading));
-    assert_eq!(unchanged.last_progress, machine.last_progress, "no progress was made");
+    assert_eq!(unchanged.progress.last_at, machine.progress.last_at, "no progress was made");
     let changes = poll.machine.step(&config(), &Event::ChangesFound, due);
     assert_eq!(changes.effects, [Effect::ContinueListing]);
     assert_eq!(changes.machine.session, machine.session, "it is the same session");
-    assert!(changes.machine.is_listing_changes);
+    assert!(changes.machine.listing.is_listing_changes);
     let listed = advance(&changes.machine, &Event::ListingCompleted, due);
     assert_eq!(listed.state, State::Working(SyncPhase::Downloading));
-    assert!(!listed.is_listing_changes);
+    assert!(!listed.listing.is_listing_changes);
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn an_expired_cursor_during_retries_resyncs_in_the_session() {
     let first = downloading().step(&config(), &expired, NOW);
 
     assert_eq!(first.effects, [Effect::ContinueListing]);
-    assert!(first.machine.is_full_resync && first.machine.is_listing_changes);
+    assert!(first.machine.listing.is_full_resync && first.machine.listing.is_listing_changes);
     assert_eq!(first.machine.session, downloading().session);
     let listed = advance(&first.machine, &Event::ListingCompleted, NOW);
     assert_eq!(advance(&listed, &expired, NOW).status(), Status::Error, "twice in a row");
@@ -59,11 +59,12 @@ fn an_expired_cursor_during_retries_resyncs_in_the_session() {
 /// FAULTS 49: every attempt fails, although the worker is not stuck.
 #[test]
 fn failed_attempts_extend_the_deadline_without_progress() {
-    let machine = StateMachine { consecutive_errors: 2, retry_count: 2, ..downloading() };
+    let mut machine = downloading();
+    (machine.errors.consecutive, machine.errors.retries) = (2, 2);
 
     let attempted = advance(&machine, &Event::AttemptsFailed, LATER);
 
     assert!(attempted.deadline(&config()) > machine.deadline(&config()));
-    assert_eq!(attempted.last_progress, machine.last_progress);
-    assert_eq!((attempted.consecutive_errors, attempted.retry_count), (2, 2));
+    assert_eq!(attempted.progress.last_at, machine.progress.last_at);
+    assert_eq!((attempted.errors.consecutive, attempted.errors.retries), (2, 2));
 }

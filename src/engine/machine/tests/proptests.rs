@@ -21,7 +21,7 @@ proptest! {
             let deadline = machine.deadline(&config).max(now);
             let due = machine.step(&config, &Event::DeadlineReached, deadline);
             prop_assert!(due.machine != machine || !due.effects.is_empty());
-            prop_assert!(machine.last_progress <= now);
+            prop_assert!(machine.progress.last_at <= now);
         }
     }
 
