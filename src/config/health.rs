@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::ranges::{POSITIVE_COUNT, POSITIVE_DURATION};
 use super::reader::Section;
 use super::units::seconds;
-use crate::engine::health::Thresholds;
+use crate::engine::health::{DiskThresholds, Thresholds};
 
 /// Range of `health.disk_free`, in bytes. More than 1 PiB is a typo.
 const DISK_FREE_RANGE: RangeInclusive<u64> = 0..=1 << 50;
@@ -35,10 +35,12 @@ pub(super) fn read_health(table: &mut Section<'_, '_>) -> HealthSettings {
         proxies: table.count("proxies", defaults.proxies, POSITIVE_COUNT),
         cpu: table.share("cpu", defaults.cpu),
         memory: table.share("memory", defaults.memory),
-        disk_warning: table.share("disk_warning", defaults.disk_warning),
-        disk_critical: table.share("disk_critical", defaults.disk_critical),
-        disk_free_bytes: table.size("disk_free", defaults.disk_free_bytes, DISK_FREE_RANGE),
-        inodes: table.share("inodes", defaults.inodes),
+        disk: DiskThresholds {
+            warning: table.share("disk_warning", defaults.disk.warning),
+            critical: table.share("disk_critical", defaults.disk.critical),
+            free_bytes: table.size("disk_free", defaults.disk.free_bytes, DISK_FREE_RANGE),
+            inodes: table.share("inodes", defaults.disk.inodes),
+        },
         journal_errors: table.count("journal_errors", defaults.journal_errors, POSITIVE_COUNT),
         journal_window: table.duration(
             "journal_window",
@@ -46,7 +48,7 @@ pub(super) fn read_health(table: &mut Section<'_, '_>) -> HealthSettings {
             POSITIVE_DURATION,
         ),
     };
-    if thresholds.disk_warning > thresholds.disk_critical {
+    if thresholds.disk.warning > thresholds.disk.critical {
         let message = format!(
             "`{}` is larger than `{}`; lower the one or raise the other",
             table.key("disk_warning"),

@@ -17,7 +17,6 @@ const MIRRORS: &[(&str, &str)] = &[
     ("demo::service::counters::DemoCounters", "the JSON answer with the counters of the demo"),
     ("endpoint::view::SourceView", "a source in the JSON answers of the endpoint"),
     ("engine::breaker::persisted::PersistedBreaker", "a circuit breaker in its state file"),
-    ("engine::health::inputs::Thresholds", "the table `health` of `config.toml`"),
     ("engine::rate_limit::estimator::state::RateEstimatorState", "an estimate in `quota.json`"),
     ("engine::watch::unit::UnitStatus", "the properties of a unit, as systemd answers over D-Bus"),
     ("state::format::ExecutionState", "`execution_state.json`"),

@@ -1,8 +1,8 @@
 //! Checks of proxies, host, archives and journals.
 
 use crate::engine::health::{
-    CheckKind, CollectResult, DiskUsage, HealthCheck, HealthInputs, JournalErrors, ProxyPoolStatus,
-    Thresholds, or_healthy,
+    CheckKind, CollectResult, DiskThresholds, DiskUsage, HealthCheck, HealthInputs, JournalErrors,
+    ProxyPoolStatus, Thresholds, or_healthy,
 };
 use crate::engine::text::format_percent;
 use crate::engine::watch::HealthLevel;
@@ -61,7 +61,7 @@ pub(super) fn check_system(inputs: &HealthInputs, thresholds: &Thresholds) -> Ve
     let cpu = check_usage("processor", system.cpu_ratio, thresholds.cpu, "cpu_busy");
     let memory = check_usage("memory", system.memory_ratio, thresholds.memory, "memory_low");
     let mut checks = vec![cpu, memory];
-    checks.extend(system.disks.iter().flat_map(|disk| check_disk(disk, thresholds)));
+    checks.extend(system.disks.iter().flat_map(|disk| check_disk(disk, &thresholds.disk)));
     checks.extend(unmeasured);
     checks
 }
@@ -103,20 +103,20 @@ fn check_usage(subject: &str, used: Option<f64>, limit: f64, finding: &str) -> H
         .with_measurement(value, format!("more than {}", format_percent(limit)))
 }
 
-fn check_disk(disk: &DiskUsage, thresholds: &Thresholds) -> Vec<HealthCheck> {
+fn check_disk(disk: &DiskUsage, thresholds: &DiskThresholds) -> Vec<HealthCheck> {
     let advice = "make room, or move `archive.dir` to a larger disk";
     let value =
         format!("{} used, {} free", format_percent(disk.used_ratio), format_bytes(disk.free_bytes));
-    let (critical, warning) = (thresholds.disk_critical, thresholds.disk_warning);
+    let (critical, warning) = (thresholds.critical, thresholds.warning);
     let critical_threshold = format!(
         "more than {}, or less than {} free",
         format_percent(critical),
-        format_bytes(thresholds.disk_free_bytes)
+        format_bytes(thresholds.free_bytes)
     );
     let new = |finding, level, message: &str| {
         HealthCheck::new(CheckKind::System, finding, level, message).with_subject(&disk.path)
     };
-    let check = if disk.used_ratio > critical || disk.free_bytes < thresholds.disk_free_bytes {
+    let check = if disk.used_ratio > critical || disk.free_bytes < thresholds.free_bytes {
         new("disk_full", HealthLevel::Critical, "its disk is nearly full")
             .with_measurement(value, critical_threshold)
             .with_advice(advice)

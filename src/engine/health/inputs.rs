@@ -194,15 +194,22 @@ pub struct Thresholds {
     pub proxies: u32,
     pub cpu: f64,
     pub memory: f64,
-    /// Never larger than `disk_critical`.
-    pub disk_warning: f64,
-    pub disk_critical: f64,
-    /// Fewest free bytes.
-    pub disk_free_bytes: u64,
-    pub inodes: f64,
+    pub disk: DiskThresholds,
     /// Errors in the journal within `journal_window` from which a warning is raised.
     pub journal_errors: u32,
     pub journal_window: Duration,
+}
+
+/// Thresholds of the check of each disk. Shares are from 0 to 1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DiskThresholds {
+    /// Used share from which a warning is raised; never larger than `critical`.
+    pub warning: f64,
+    pub critical: f64,
+    /// Fewest free bytes.
+    pub free_bytes: u64,
+    /// Highest used share of the inodes.
+    pub inodes: f64,
 }
 
 impl Thresholds {
@@ -215,10 +222,12 @@ impl Thresholds {
         proxies: 3,
         cpu: 0.95,
         memory: 0.9,
-        disk_warning: 0.8,
-        disk_critical: 0.9,
-        disk_free_bytes: 2_000_000_000,
-        inodes: 0.9,
+        disk: DiskThresholds {
+            warning: 0.8,
+            critical: 0.9,
+            free_bytes: 2_000_000_000,
+            inodes: 0.9,
+        },
         journal_errors: 10,
         journal_window: Duration::from_secs(900),
     };

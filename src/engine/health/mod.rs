@@ -24,9 +24,9 @@ mod tests;
 pub use self::check::{CheckKind, HealthCheck, HealthCheckReport};
 pub use self::conditions::correlate;
 pub use self::inputs::{
-    BreakerObservation, CollectResult, CounterObservation, DiskUsage, HealthInputs, HealthLimits,
-    HostMetrics, JournalErrors, ProxyPoolStatus, SourceObservation, StateObservation, Thresholds,
-    findings_by_unit,
+    BreakerObservation, CollectResult, CounterObservation, DiskThresholds, DiskUsage, HealthInputs,
+    HealthLimits, HostMetrics, JournalErrors, ProxyPoolStatus, SourceObservation, StateObservation,
+    Thresholds, findings_by_unit,
 };
 pub use self::sources::degradation_inputs;
 
