@@ -31,12 +31,15 @@ pub(super) struct Kind {
     read_address: fn(&mut Section<'_, '_>, &Location) -> KindAddress,
 }
 
+/// Reader of the keys that only one kind has.
+type KindReader = Box<dyn FnOnce(&mut Section<'_, '_>) -> Option<KindSettings>>;
+
 /// Server of a source, and the reader of the keys that come after those of every source.
 pub(super) struct KindAddress {
     /// Host of the server; empty if it is missing or invalid.
     pub(super) host: String,
     /// Returns `None` if a required setting is missing or invalid; the error is then recorded.
-    pub(super) read_rest: Box<dyn FnOnce(&mut Section<'_, '_>) -> Option<KindSettings>>,
+    pub(super) read_rest: KindReader,
 }
 
 impl KindSettings {

@@ -140,7 +140,7 @@ impl TrackedReset {
     /// it may be up to one second early.
     pub(super) fn rounding(&self, advertised: Option<Reset>) -> Duration {
         let is_whole = advertised.is_none_or(|reset| reset.value.fract() == 0.0);
-        let meaning = self.unit_detector.detected.or(advertised.map(|reset| reset.meaning));
+        let meaning = self.unit_detector.detected.or_else(|| advertised.map(|reset| reset.meaning));
         let in_millis =
             matches!(meaning, Some(ResetMeaning::DeltaMillis | ResetMeaning::EpochMillis));
         if is_whole && !in_millis { Duration::from_secs(1) } else { Duration::from_millis(50) }
