@@ -16,6 +16,7 @@ const MIRRORS: &[(&str, &str)] = &[
     ("config::settings::Settings", "the tables of `config.toml`"),
     ("demo::service::counters::DemoCounters", "the JSON answer with the counters of the demo"),
     ("endpoint::view::SourceView", "a source in the JSON answers of the endpoint"),
+    ("engine::alert::Alert", "an alert in `alerts.json` and in the output of `alert list`"),
     ("engine::breaker::persisted::PersistedBreaker", "a circuit breaker in its state file"),
     ("engine::rate_limit::estimator::state::RateEstimatorState", "an estimate in `quota.json`"),
     ("engine::watch::unit::UnitStatus", "the properties of a unit, as systemd answers over D-Bus"),

@@ -12,6 +12,7 @@
 //! The rate is the lowest of the cap, the limits and the `estimator`. While headers give the rate,
 //! the estimator is inactive, until a throttle shows that the headers are incomplete.
 
+mod activity;
 mod block;
 mod estimator;
 mod headers;
@@ -41,6 +42,7 @@ use std::time::Duration;
 use crate::engine::backoff::{doubled_delay, retry_after_with_margin};
 use crate::engine::{RandomSample, Timestamp};
 
+use self::activity::Activity;
 use self::block::{BlockStatus, BlockTracker};
 use self::estimator::RateEstimator;
 use self::limits::TrackedLimits;
@@ -87,18 +89,13 @@ pub struct RateLimiter {
     window_usage: WindowUsage,
     /// Limits restored from the persisted state, used until a response advertises limits.
     restored_limits: Vec<AdvertisedLimit>,
-    /// Time since which the next request has been waiting.
-    waiting_since: Option<Timestamp>,
     /// Last rate derived from headers.
     advertised_rate: Option<Rate>,
     /// Units of the requests in flight.
     in_flight: u64,
     /// Units accepted since the start.
     accepted_units: f64,
-    /// Time of the last call.
-    last_seen_at: Timestamp,
-    /// End of the last activity: a request, a response, or the deadline of a wait.
-    active_until: Timestamp,
+    activity: Activity,
 }
 
 impl RateLimiter {
@@ -113,12 +110,10 @@ impl RateLimiter {
             limits: TrackedLimits::default(),
             window_usage: WindowUsage::default(),
             restored_limits: Vec::new(),
-            waiting_since: None,
             advertised_rate: None,
             in_flight: 0,
             accepted_units: 0.0,
-            last_seen_at: now,
-            active_until: now,
+            activity: Activity::new(now),
         }
     }
 
@@ -127,7 +122,7 @@ impl RateLimiter {
         self.sync_clock(now);
         self.exclude_idle_time(self.estimator.idle_threshold(), now);
         let decision = self.decide(weight, now);
-        self.active_until = match decision {
+        self.activity.active_until = match decision {
             SendDecision::Admitted(_) => now,
             SendDecision::Wait { until, .. } => until,
         };
@@ -138,7 +133,7 @@ impl RateLimiter {
         match self.block.status(now) {
             BlockStatus::Unblocked => {}
             BlockStatus::Blocked(until) => {
-                self.waiting_since.get_or_insert(now);
+                self.activity.waiting_since.get_or_insert(now);
                 return SendDecision::Wait { until, reason: WaitReason::Blocked };
             }
             BlockStatus::Probing(until) => {
@@ -147,10 +142,10 @@ impl RateLimiter {
         }
         if let Some(until) = self.try_spend(weight, now) {
             self.estimator.record_paced();
-            self.waiting_since.get_or_insert(now);
+            self.activity.waiting_since.get_or_insert(now);
             return SendDecision::Wait { until, reason: WaitReason::Pacing };
         }
-        self.waiting_since = None;
+        self.activity.waiting_since = None;
         self.estimator.record_sent(now);
         self.block.record_sent(now);
         self.in_flight += u64::from(weight);
@@ -331,7 +326,7 @@ impl RateLimiter {
 
     /// Returns the latest time until which a request may wait without an instruction of the server.
     fn wait_cap(&self, now: Timestamp) -> Timestamp {
-        self.waiting_since.unwrap_or(now).after(self.policy.max_wait)
+        self.activity.waiting_since.unwrap_or(now).after(self.policy.max_wait)
     }
 
     /// Returns the rate in force, which is the lowest that applies, and its source.

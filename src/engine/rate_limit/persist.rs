@@ -17,7 +17,7 @@ impl RateLimiter {
     pub fn restore(policy: RateLimitPolicy, state: &RateLimiterState, now: Timestamp) -> Self {
         let mut limiter = Self::new(policy, now);
         // The time between the last write of the earlier process and now was idle.
-        limiter.active_until = Timestamp(state.written_at).min(now);
+        limiter.activity.active_until = Timestamp(state.written_at).min(now);
         limiter.merge_from_peer(state, now);
         if let Some(rate) = limiter.advertised_rate {
             // The advertised rate applies until the first response advertises another one.
@@ -67,8 +67,8 @@ impl RateLimiter {
         self.window_usage.mark_shared_until(now);
         self.advertised_rate = state.advertised_rate.map(Rate::per_second);
         self.restored_limits = state.limits.iter().map(AdvertisedLimit::from).collect();
-        self.last_seen_at = now;
-        self.active_until = self.active_until.max(Timestamp(state.written_at).min(now));
+        self.activity.last_seen_at = now;
+        self.activity.extend_to(Timestamp(state.written_at).min(now));
     }
 
     /// Excludes an idle time from the measurements: the process was down, the machine suspended, or
@@ -78,22 +78,22 @@ impl RateLimiter {
     /// that is too high is throttled once more and corrected, one that is too low stays for days.
     pub(super) fn exclude_idle_time(&mut self, pause_max: Duration, now: Timestamp) {
         let blocked_until = self.block.block().map(|block| block.until);
-        let idle = now.since(self.active_until.max(blocked_until.unwrap_or(self.active_until)));
+        let idle = self.activity.idle_time(blocked_until, now);
         if idle > pause_max {
             self.estimator.exclude_idle(idle);
             self.backoff.exclude_idle(idle);
             self.limits.exclude_idle();
         }
-        self.active_until = self.active_until.max(now);
+        self.activity.extend_to(now);
     }
 
     /// Records the time. If the clock was set back, deadlines are shifted with it: otherwise a wait
     /// of one minute would become one of a day.
     pub(super) fn sync_clock(&mut self, now: Timestamp) {
-        if let Some(clock_step) = ClockStep::inferred_backward(self.last_seen_at, now) {
+        if let Some(clock_step) = ClockStep::inferred_backward(self.activity.last_seen_at, now) {
             self.shift_by(clock_step);
         }
-        self.last_seen_at = now;
+        self.activity.last_seen_at = now;
     }
 
     /// Shifts all times by a clock step, so that the remaining times stay the same.
@@ -104,9 +104,7 @@ impl RateLimiter {
         self.limits.shift_by(step);
         self.backoff.shift_by(step);
         self.estimator.shift_by(step);
-        self.waiting_since = self.waiting_since.map(|since| since.shifted_by(step));
-        self.last_seen_at = self.last_seen_at.shifted_by(step);
-        self.active_until = self.active_until.shifted_by(step);
+        self.activity.shift_by(step);
     }
 
     /// Returns the state for the next process.
