@@ -40,12 +40,12 @@ pub(crate) struct QuotaJson<'a> {
     blocked_until: Option<Timestamp>,
     #[serde(rename = "held_because")]
     block_reason: Option<String>,
-    limits: Vec<LimitJson<'a>>,
+    limits: Vec<QuotaLimitJson<'a>>,
 }
 
 /// Limit as last read from headers.
 #[derive(Serialize)]
-struct LimitJson<'a> {
+struct QuotaLimitJson<'a> {
     /// Empty if the headers give none.
     name: &'a str,
     #[serde(rename = "from")]
@@ -55,12 +55,12 @@ struct LimitJson<'a> {
     window_seconds: Option<f64>,
     /// Units left.
     remaining: Option<f64>,
-    reset: Option<ResetJson>,
+    reset: Option<QuotaResetJson>,
 }
 
 /// Time at which a limit is full again.
 #[derive(Serialize)]
-struct ResetJson {
+struct QuotaResetJson {
     /// Value as written; a date as seconds since the epoch.
     #[serde(rename = "as_written")]
     value: f64,
@@ -184,14 +184,14 @@ impl QuotaRow {
     }
 }
 
-fn limit_json(limit: &AdvertisedLimit) -> LimitJson<'_> {
-    LimitJson {
+fn limit_json(limit: &AdvertisedLimit) -> QuotaLimitJson<'_> {
+    QuotaLimitJson {
         name: &limit.name,
         dialect: limit.dialect.to_string(),
         quota: limit.quota,
         window_seconds: limit.window.map(|window| window.as_secs_f64()),
         remaining: limit.remaining,
-        reset: limit.reset.map(|reset| ResetJson {
+        reset: limit.reset.map(|reset| QuotaResetJson {
             value: reset.value,
             meaning: reset.meaning.to_string(),
             delay_seconds: reset.delay.as_secs_f64(),

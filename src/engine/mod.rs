@@ -59,7 +59,7 @@ pub use self::item_policy::{ItemDecision, ItemFailureCounts, ItemRetryPolicy, Re
 pub use self::listing::ListedDocument;
 pub use self::loopback::is_loopback_host;
 pub use self::machine::{
-    AfterWait, CredentialState, Effect, ErrorHistory, Event, LastError, LastRestart, ListingState,
+    AfterWait, CredentialState, Effect, ErrorHistory, Event, LastError, LastRestart, ListingMode,
     MachineConfig, ProgressTracker, RestartCause, RestartHistory, Session, State, StateMachine,
     Status, Step, SyncPhase, SyncScope,
 };

@@ -2,7 +2,7 @@
 //! and back.
 
 use crate::engine::{
-    AfterWait, Cause, ErrorHistory, LastError, LastRestart, ListingState, ProgressTracker,
+    AfterWait, Cause, ErrorHistory, LastError, LastRestart, ListingMode, ProgressTracker,
     RestartCause, RestartHistory, Session, State, StateMachine, Status, SyncPhase, Timestamp,
 };
 use crate::ledger::SessionCounts;
@@ -115,7 +115,7 @@ pub(super) fn to_machine(state: &ExecutionState, now: Timestamp) -> StateMachine
         progress: ProgressTracker { last_at: state.last_progress, ..new.progress },
         errors: to_error_history(state),
         restarts: to_restart_history(state),
-        listing: ListingState {
+        listing: ListingMode {
             consecutive_incomplete: state.incomplete_listings_in_a_row,
             is_full_resync: state.is_full_listing,
             is_listing_changes: state.is_listing_changes,

@@ -5,6 +5,7 @@ mod architecture;
 mod import_circles;
 mod struct_size;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -234,6 +235,24 @@ fn identifiers_contain_no_banned_word() {
             });
         }
     }
+}
+
+#[test]
+fn type_names_are_unique() {
+    let mut files = BTreeMap::<String, Vec<String>>::new();
+    for (path, text) in source_files("src") {
+        let tokens: TokenStream = text.parse().unwrap_or_else(|error| panic!("{path}: {error}"));
+        let mut previous = String::new();
+        visit_identifiers(tokens, &mut |identifier: &str| {
+            if ["struct", "enum", "trait"].contains(&previous.as_str()) {
+                files.entry(identifier.to_owned()).or_default().push(path.clone());
+            }
+            identifier.clone_into(&mut previous);
+        });
+    }
+    let shared: Vec<_> = files.iter().filter(|(_, paths)| paths.len() > 1).collect();
+    assert!(shared.is_empty(), "types that share a name: {shared:#?}");
+    assert!(files.len() > 500, "{}", files.len());
 }
 
 #[test]

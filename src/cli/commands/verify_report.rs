@@ -46,7 +46,7 @@ pub(super) struct VerifySummary {
 
 /// Problem or orphan file in the output of `verify --json`.
 #[derive(Serialize)]
-pub(super) struct ProblemJson<'a> {
+pub(super) struct ArchiveProblemJson<'a> {
     source: &'a str,
     #[serde(rename = "finding")]
     kind: &'static str,
@@ -76,14 +76,14 @@ struct SummaryJson {
 
 impl VerifyProblem {
     #[must_use]
-    pub(super) fn to_json<'a>(&'a self, source: &'a SourceName) -> ProblemJson<'a> {
+    pub(super) fn to_json<'a>(&'a self, source: &'a SourceName) -> ArchiveProblemJson<'a> {
         let (kind, path, item) = match self {
             Self::Damaged { path, item, check } => (check.name(), Some(path), Some(item)),
             Self::OrphanFile { path } => ("not_in_ledger", Some(path), None),
             Self::LedgerDamaged { .. } => ("ledger_damaged", None, None),
             Self::CounterMismatch(_) => ("ledger_miscounted", None, None),
         };
-        ProblemJson {
+        ArchiveProblemJson {
             source: source.as_str(),
             kind,
             path: path.map(|path| path.to_string_lossy()),

@@ -16,7 +16,7 @@ mod config;
 mod effect;
 mod error_history;
 mod event;
-mod listing_state;
+mod listing_mode;
 mod on_failure;
 mod progress_tracker;
 mod restart_history;
@@ -30,7 +30,7 @@ pub use self::config::MachineConfig;
 pub use self::effect::{Effect, Step};
 pub use self::error_history::{ErrorHistory, LastError};
 pub use self::event::{Event, SyncScope};
-pub use self::listing_state::ListingState;
+pub use self::listing_mode::ListingMode;
 pub use self::progress_tracker::ProgressTracker;
 pub use self::restart_history::{LastRestart, RestartCause, RestartHistory};
 pub use self::state::{

@@ -1,7 +1,7 @@
 //! State of the machine, as it is persisted.
 
 use crate::engine::machine::error_history::ErrorHistory;
-use crate::engine::machine::listing_state::ListingState;
+use crate::engine::machine::listing_mode::ListingMode;
 use crate::engine::machine::progress_tracker::ProgressTracker;
 use crate::engine::machine::restart_history::RestartHistory;
 use crate::engine::{ClockStep, MachineConfig, SessionId, Timestamp};
@@ -79,7 +79,7 @@ pub struct StateMachine {
     /// End of a wait that is too short for a separate state.
     pub throttled_until: Timestamp,
     pub restarts: RestartHistory,
-    pub listing: ListingState,
+    pub listing: ListingMode,
     pub credential: CredentialState,
     /// Start time of this worker.
     pub running_since: Timestamp,
@@ -99,7 +99,7 @@ impl StateMachine {
             errors: ErrorHistory::default(),
             throttled_until: now,
             restarts: RestartHistory::default(),
-            listing: ListingState::default(),
+            listing: ListingMode::default(),
             credential: CredentialState::Valid,
             running_since: now,
         }

@@ -51,9 +51,9 @@ struct BreakerJson<'a> {
     statistics: BreakerStatistics,
     #[serde(rename = "counted_since")]
     statistics_since: Timestamp,
-    last_failure: Option<FailureJson<'a>>,
+    last_failure: Option<BreakerFailureJson<'a>>,
     #[serde(rename = "last_change")]
-    last_transition: Option<TransitionJson<'a>>,
+    last_transition: Option<BreakerTransitionJson<'a>>,
 }
 
 /// Calls of a closed breaker within its window; 0 in the other states.
@@ -64,14 +64,14 @@ struct WindowJson {
 }
 
 #[derive(Serialize)]
-struct FailureJson<'a> {
+struct BreakerFailureJson<'a> {
     cause: &'static str,
     message: &'a str,
     at: Timestamp,
 }
 
 #[derive(Serialize)]
-struct TransitionJson<'a> {
+struct BreakerTransitionJson<'a> {
     from: &'static str,
     to: &'static str,
     severity: &'static str,
@@ -231,12 +231,12 @@ fn breaker_json(breaker: &Breaker, now: Timestamp) -> BreakerJson<'_> {
         window: WindowJson { calls, failed },
         statistics: breaker.statistics(),
         statistics_since: breaker.statistics_since(),
-        last_failure: breaker.last_failure().map(|failure| FailureJson {
+        last_failure: breaker.last_failure().map(|failure| BreakerFailureJson {
             cause: failure.cause.name(),
             message: &failure.message,
             at: failure.at,
         }),
-        last_transition: breaker.last_transition().map(|transition| TransitionJson {
+        last_transition: breaker.last_transition().map(|transition| BreakerTransitionJson {
             from: transition.from.name(),
             to: transition.to.name(),
             severity: transition.severity.name(),

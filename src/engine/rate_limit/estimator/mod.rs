@@ -7,7 +7,7 @@
 
 mod common_windows;
 mod cycle;
-mod inferred_limit;
+mod learned_limit;
 mod phase;
 mod probe_schedule;
 mod state;
@@ -19,7 +19,7 @@ use crate::engine::rate_limit::status::RateSource;
 use crate::engine::{ClockStep, Timestamp};
 
 use self::cycle::{IDLE_THRESHOLD_MIN, MeasurementCycle, ThrottleEpisode};
-use self::inferred_limit::{InferredLimit, PROOF_DURATION_MIN};
+use self::learned_limit::{LearnedLimit, PROOF_DURATION_MIN};
 use self::probe_schedule::{PROBE_STEP, ProbeSchedule};
 
 pub(super) use self::common_windows::safety_factor;
@@ -73,7 +73,7 @@ pub(super) struct RateEstimator {
     pub(super) probes: ProbeSchedule,
     /// Time from the first throttle of the last cycle to the recovery.
     pub(super) throttle_cost: Duration,
-    pub(super) limit: InferredLimit,
+    pub(super) limit: LearnedLimit,
     cycle: MeasurementCycle,
     /// True if pacing delayed requests since this was last cleared.
     is_pace_limited: bool,
@@ -94,7 +94,7 @@ impl RateEstimator {
             cycles: 0,
             probes: ProbeSchedule::new(),
             throttle_cost: Duration::ZERO,
-            limit: InferredLimit::default(),
+            limit: LearnedLimit::default(),
             cycle: MeasurementCycle::new(now),
             is_pace_limited: false,
             decreases: 0,

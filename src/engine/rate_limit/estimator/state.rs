@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::rate_limit::estimator::cycle::{MeasurementCycle, MeasurementCycleState};
-use crate::engine::rate_limit::estimator::inferred_limit::InferredLimit;
+use crate::engine::rate_limit::estimator::learned_limit::LearnedLimit;
 use crate::engine::rate_limit::estimator::phase::EstimatorPhase;
 use crate::engine::rate_limit::estimator::probe_schedule::ProbeSchedule;
 use crate::engine::rate_limit::estimator::{RateEstimator, SLOW_START_RATE};
@@ -141,7 +141,7 @@ impl RateEstimator {
                 if is_fresh { state.failed_probes } else { 0 },
             ),
             throttle_cost: Duration::from_millis(state.throttle_cost_millis),
-            limit: InferredLimit {
+            limit: LearnedLimit {
                 first_burst: state.first_burst.filter(|burst| *burst >= 1.0),
                 window: state.window_millis.filter(|window| *window > 0).map(Duration::from_millis),
                 has_lock_out: state.has_lock_out,

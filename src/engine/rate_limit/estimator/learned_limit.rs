@@ -22,7 +22,7 @@ const LOCK_OUT_COST_SHARE_MAX: f64 = 0.05;
 
 /// Units per window that the first throttle suggested, corrected by later ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(in crate::engine::rate_limit) struct InferredLimit {
+pub(in crate::engine::rate_limit) struct LearnedLimit {
     /// Units accepted up to the first throttle.
     pub(in crate::engine::rate_limit) first_burst: Option<f64>,
     /// Window that the first burst seems to belong to.
@@ -31,7 +31,7 @@ pub(in crate::engine::rate_limit) struct InferredLimit {
     pub(super) has_lock_out: bool,
 }
 
-impl InferredLimit {
+impl LearnedLimit {
     /// Returns the window in which one unit too many locks us out.
     pub(super) fn lock_out_window(&self) -> Option<Duration> {
         self.window.filter(|_| self.has_lock_out)

@@ -1,8 +1,8 @@
-//! State of the listing of a source.
+//! Mode of the listing of a source.
 
 /// Kind of the current listing, and the number of incomplete listings before it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct ListingState {
+pub struct ListingMode {
     /// Consecutive listings that ended before the server's own total.
     pub consecutive_incomplete: u32,
     /// True while everything is listed because the cursor expired.
@@ -11,7 +11,7 @@ pub struct ListingState {
     pub is_listing_changes: bool,
 }
 
-impl ListingState {
+impl ListingMode {
     pub(super) fn record_incomplete(&mut self) {
         self.consecutive_incomplete = self.consecutive_incomplete.saturating_add(1);
     }
