@@ -130,7 +130,13 @@ impl TestHome {
     pub(crate) fn write(&self, name: &str, text: &str) {
         let path = self.path(name);
         fs_err::create_dir_all(path.parent().unwrap()).unwrap();
-        fs_err::write(path, text).unwrap();
+        // A program that reads the file meanwhile sees the old text or the new one.
+        let new_path = self.path("new-file");
+        fs_err::write(&new_path, text).unwrap();
+        if let Ok(metadata) = fs_err::metadata(&path) {
+            fs_err::set_permissions(&new_path, metadata.permissions()).unwrap();
+        }
+        fs_err::rename(new_path, path).unwrap();
     }
 
     pub(crate) fn read(&self, name: &str) -> String {
