@@ -12,7 +12,7 @@ use crate::app::exit::ProgramExit;
 use crate::app::monitoring::{alert_delivery, build_health_evaluator};
 use crate::app::runtime::block_on_new_runtime;
 use crate::engine::alert::{AlertCondition, AlertKey, Severity};
-use crate::engine::watch::{Finding, HealthLevel};
+use crate::engine::health::watch::{Finding, HealthLevel};
 use crate::engine::{Failure, Timestamp};
 use crate::env::{Env, RealEnv};
 use crate::monitor::{

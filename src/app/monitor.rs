@@ -18,7 +18,7 @@ use crate::app::runtime::new_runtime;
 use crate::app::signals::HangupSignal;
 use crate::app::telemetry::MetricsExport;
 use crate::config::EnvVars;
-use crate::engine::watch::{Finding, HealthLevel};
+use crate::engine::health::watch::{Finding, HealthLevel};
 use crate::engine::{ClockReading, Timestamp, number_with_noun};
 use crate::env::{Env, RealEnv};
 use crate::monitor::{CycleResult, RestartAction, UnitEvaluation};

@@ -10,7 +10,7 @@ use crate::app::exit::ProgramExit;
 use crate::config::{HealthSettings, Settings, SourceName};
 use crate::disk::RealDisk;
 use crate::engine::health::HealthLimits;
-use crate::engine::watch::WatchLimits;
+use crate::engine::health::watch::WatchLimits;
 use crate::engine::{CrashLoop, Timestamp};
 use crate::human::format_deadline;
 use crate::monitor::{

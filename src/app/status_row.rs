@@ -4,7 +4,7 @@
 use crate::app::breaker_notes::BreakerNotes;
 use crate::app::source_status::SourceStatus;
 use crate::config::CredentialRef;
-use crate::engine::watch::ProcessStatus;
+use crate::engine::health::watch::ProcessStatus;
 use crate::engine::{Cause, RestartCause, Status, Timestamp, format_duration, sanitize_line};
 use crate::human::{
     EMPTY_CELL, estimate_remaining, format_clock_time, format_count, format_deadline, format_rate,

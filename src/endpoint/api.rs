@@ -11,10 +11,10 @@ use crate::endpoint::view::{
 };
 use crate::engine::Timestamp;
 use crate::engine::alert::Severity;
-use crate::engine::degradation::{DegradationLevel, SLOT_DURATION};
 use crate::engine::health::HealthCheck;
+use crate::engine::health::degradation::{DegradationLevel, SLOT_DURATION};
+use crate::engine::health::watch::HealthLevel;
 use crate::engine::time_series::TimeSeries;
-use crate::engine::watch::HealthLevel;
 
 const OPENAPI: &str = include_str!("openapi.json");
 

@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use crate::engine::Timestamp;
 use crate::engine::alert::Severity;
-use crate::engine::degradation::{DegradationHistory, ProviderHealth};
 use crate::engine::health::HealthCheck;
+use crate::engine::health::degradation::{DegradationHistory, ProviderHealth};
+use crate::engine::health::watch::HealthLevel;
 use crate::engine::time_series::TimeSeries;
-use crate::engine::watch::HealthLevel;
 
 /// All data of the dashboard at one time.
 #[derive(Clone, Debug)]

@@ -11,7 +11,6 @@ mod classification;
 mod classify;
 mod clock_step;
 mod concurrency;
-pub mod degradation;
 mod error_rules;
 mod failure;
 mod failure_escalation;
@@ -35,7 +34,6 @@ mod text;
 mod throttle_strikes;
 pub mod time_series;
 mod timestamp;
-pub mod watch;
 
 pub use self::backoff::{Backoff, RETRY_AFTER_JITTER, RETRY_AFTER_MARGIN, doubled_delay};
 pub use self::classification::{Classification, MatchedRule, classify_response};

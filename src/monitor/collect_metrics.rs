@@ -126,7 +126,7 @@ fn unit_is_active(finding: &str) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::watch::{ActiveState, FindingKind, LoadState};
+    use crate::engine::health::watch::{ActiveState, FindingKind, LoadState};
     use crate::monitor::monitor_file::RestartCountSample;
     use std::time::Duration;
 

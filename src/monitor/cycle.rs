@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::engine::watch::{
+use crate::engine::health::watch::{
     Finding, Remedy, StateFileContent, Subject, UnitObservation, UnitStatus, WatchLimits,
     WatchedSource, evaluate,
 };

@@ -9,7 +9,7 @@ use tracing::warn;
 
 use crate::disk::{Durability, JsonLayout, LockedFile, QuarantinedFile, VersionedFile};
 use crate::engine::alert::{AlertStore, Notification, Observation};
-use crate::engine::degradation::{DegradationHistory, ProviderHealth};
+use crate::engine::health::degradation::{DegradationHistory, ProviderHealth};
 use crate::engine::health::{HealthCheckReport, HostMetrics};
 use crate::engine::{Failure, Timestamp};
 

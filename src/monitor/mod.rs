@@ -2,7 +2,7 @@
 //! by itself.
 //!
 //! ```text
-//! state, unit ─▶ StatusCollector ─▶ engine::watch ─findings─▶ Monitor ─▶ systemd, monitor.json
+//! state, unit ─▶ StatusCollector ─▶ health::watch ─findings─▶ Monitor ─▶ systemd, monitor.json
 //! ```
 //!
 //! The monitor changes no file of a worker. It only reads their state files, and records its own

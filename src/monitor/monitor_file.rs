@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Durability, JsonLayout, LockedFile, VersionedFile};
-use crate::engine::watch::{Finding, HealthLevel, installed_unit};
+use crate::engine::health::watch::{Finding, HealthLevel, installed_unit};
 use crate::engine::{Failure, Timestamp};
 use crate::monitor::health_files::SCHEMA;
 use crate::monitor::unit_evaluation::UnitEvaluation;

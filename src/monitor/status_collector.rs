@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::engine::watch::{
+use crate::engine::health::watch::{
     RecentStarts, StateFileContent, UnitObservation, UnitStatus, WatchedSource, WorkerStatus,
 };
 use crate::engine::{Cause, Timestamp};

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::*;
 use crate::disk::{Durability, LockedFile};
 use crate::engine::alert::{AlertStore, Outbox};
-use crate::engine::degradation::DegradationHistory;
+use crate::engine::health::degradation::DegradationHistory;
 use crate::monitor::health_files::{ALERTS_SCHEMA, SCHEMA, single_line_file};
 
 #[path = "../../tests/fixtures/frozen_format.rs"]

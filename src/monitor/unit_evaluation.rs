@@ -1,6 +1,6 @@
 //! Evaluation of a unit by the monitor: findings and restart decision.
 
-use crate::engine::watch::{Finding, HealthLevel, worst_level};
+use crate::engine::health::watch::{Finding, HealthLevel, worst_level};
 use crate::engine::{Failure, RestartPermit, Timestamp};
 use crate::systemd::{BusError, UnitName};
 

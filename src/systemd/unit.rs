@@ -8,7 +8,7 @@ use std::time::Duration;
 use zbus::{Connection, ObjectPath, OwnedObjectPath, OwnedVariant};
 
 use crate::engine::Timestamp;
-use crate::engine::watch::{ActiveState, LoadState, StartLimit, UnitStatus};
+use crate::engine::health::watch::{ActiveState, LoadState, StartLimit, UnitStatus};
 use crate::systemd::bus::{Bus, MethodCall};
 use crate::systemd::error::{BusError, SYSTEMD_SERVICE};
 

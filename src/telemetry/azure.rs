@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json, json};
 use url::Url;
 
 use crate::engine::health::HealthCheckReport;
-use crate::engine::watch::HealthLevel;
+use crate::engine::health::watch::HealthLevel;
 use crate::engine::{is_loopback_host, sanitize_line};
 use crate::telemetry::{DeliveryStatus, MetricsSnapshot};
 

@@ -1,8 +1,8 @@
 //! Metrics of the program, its units, its health and the host.
 
 use crate::engine::alert::Severity;
+use crate::engine::health::watch::HealthLevel;
 use crate::engine::health::{CheckKind, HealthCheck, HealthCheckReport, HostMetrics};
-use crate::engine::watch::HealthLevel;
 use crate::telemetry::{MetricFamily, MetricValue, MetricsSnapshot, UnitSnapshot};
 
 pub(super) fn families(input: &MetricsSnapshot) -> Vec<MetricFamily> {

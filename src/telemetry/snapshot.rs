@@ -2,7 +2,7 @@
 
 use crate::engine::alert::Severity;
 use crate::engine::breaker::{BreakerState, BreakerStatistics};
-use crate::engine::degradation::ProviderHealth;
+use crate::engine::health::degradation::ProviderHealth;
 use crate::engine::health::{HealthCheckReport, HostMetrics};
 use crate::engine::metrics::{ItemTotals, SourceMetrics};
 use crate::engine::{Status, Timestamp, rate_limit};

@@ -18,8 +18,11 @@ const MIRRORS: &[(&str, &str)] = &[
     ("endpoint::view::SourceView", "a source in the JSON answers of the endpoint"),
     ("engine::alert::Alert", "an alert in `alerts.json` and in the output of `alert list`"),
     ("engine::breaker::persisted::PersistedBreaker", "a circuit breaker in its state file"),
+    (
+        "engine::health::watch::unit::UnitStatus",
+        "the properties of a unit, as systemd answers over D-Bus",
+    ),
     ("engine::rate_limit::estimator::state::RateEstimatorState", "an estimate in `quota.json`"),
-    ("engine::watch::unit::UnitStatus", "the properties of a unit, as systemd answers over D-Bus"),
     ("state::format::ExecutionState", "`execution_state.json`"),
 ];
 

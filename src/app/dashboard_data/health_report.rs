@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::app::context::AppContext;
+use crate::engine::health::watch::HealthLevel;
 use crate::engine::health::{CheckKind, HealthCheck, HealthCheckReport};
-use crate::engine::watch::HealthLevel;
 use crate::engine::{Timestamp, format_duration, sanitize_line};
 use crate::human::pluralize;
 use crate::monitor::{FindingRecord, MonitorFile, MonitorRecord};

@@ -20,9 +20,9 @@ use crate::endpoint::view::{
     AlertView, DashboardData, FailedItem, HealthView, LookupError, ProviderView, QuotaView,
     Snapshot, SourceView, StateTransition, TrendView, Trends,
 };
-use crate::engine::degradation::{DegradationHistory, ProviderHealth};
+use crate::engine::health::degradation::{DegradationHistory, ProviderHealth};
+use crate::engine::health::watch::HealthLevel;
 use crate::engine::time_series::TimeSeries;
-use crate::engine::watch::HealthLevel;
 use crate::engine::{Cause, SessionId, Timestamp, alert, sanitize_line};
 use crate::env::{Env, RealEnv};
 use crate::ledger::FailureFilter;

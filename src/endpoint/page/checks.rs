@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::badge;
 use crate::endpoint::view::Snapshot;
 use crate::engine::health::HealthCheck;
-use crate::engine::watch::HealthLevel;
+use crate::engine::health::watch::HealthLevel;
 
 pub(super) fn checks(snapshot: &Snapshot) -> Markup {
     let (healthy, mut failing): (Vec<&HealthCheck>, Vec<&HealthCheck>) =

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use super::badge;
 use crate::endpoint::view::{ProviderView, Snapshot};
-use crate::engine::degradation::{DegradationHistory, DegradationLevel, SLOT_DURATION};
+use crate::engine::health::degradation::{DegradationHistory, DegradationLevel, SLOT_DURATION};
 use crate::engine::{Timestamp, format_duration};
 use crate::human::format_clock_time;
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::watch::HealthLevel;
+use crate::engine::health::watch::HealthLevel;
 use crate::engine::{Timestamp, sanitize_line};
 
 /// Finding of a check that could not be made.

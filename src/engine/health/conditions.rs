@@ -13,11 +13,11 @@ use crate::engine::breaker::BreakerState;
 use crate::engine::health::breakers::{self, PROVIDER, provider_degraded_key};
 use crate::engine::health::check::UNKNOWN_FINDING;
 use crate::engine::health::sources::SESSION_TOO_LONG;
+use crate::engine::health::watch::{Finding, FindingKind, HealthLevel};
 use crate::engine::health::workers::CRASH_LOOP;
 use crate::engine::health::{
     CheckKind, HealthCheck, HealthCheckReport, HealthInputs, SourceObservation,
 };
-use crate::engine::watch::{Finding, FindingKind, HealthLevel};
 use crate::engine::{Status, number_with_noun, sanitize_line};
 
 /// Components of alert keys that belong to no check.

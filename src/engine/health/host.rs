@@ -1,11 +1,11 @@
 //! Checks of proxies, host, archives and journals.
 
+use crate::engine::health::watch::HealthLevel;
 use crate::engine::health::{
     CheckKind, CollectResult, DiskThresholds, DiskUsage, HealthCheck, HealthInputs, JournalErrors,
     ProxyPoolStatus, Thresholds, or_healthy,
 };
 use crate::engine::text::format_percent;
-use crate::engine::watch::HealthLevel;
 use crate::engine::{format_bytes, format_duration, number_with_noun, sanitize_line};
 
 /// Checks the proxy pool; no check without a pool, or if no running worker uses it.

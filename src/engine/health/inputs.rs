@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::breaker::{BreakerState, OpenPeriod};
-use crate::engine::watch::{Finding, FindingKind, Subject};
+use crate::engine::health::watch::{Finding, FindingKind, Subject};
 use crate::engine::{Status, Timestamp};
 
 /// Observed value, or the reason why it could not be collected.

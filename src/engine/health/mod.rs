@@ -11,9 +11,11 @@
 mod breakers;
 mod check;
 mod conditions;
+pub mod degradation;
 mod host;
 mod inputs;
 mod sources;
+pub mod watch;
 mod workers;
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::tests::resolution::without_worker_files;
 use super::tests::{LIMITS, healthy_inputs, journal_errors};
 use super::*;
 use crate::engine::alert::{AlertStore, NotificationKind};
-use crate::engine::watch::HealthLevel;
+use crate::engine::health::watch::HealthLevel;
 
 fn any_ratio() -> impl Strategy<Value = f64> {
     0.0..=1.0_f64

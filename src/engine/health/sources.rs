@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::engine::degradation::{SourceHealth, SourceInput};
+use crate::engine::health::degradation::{SourceHealth, SourceInput};
+use crate::engine::health::watch::HealthLevel;
 use crate::engine::health::{
     CheckKind, CounterObservation, HealthCheck, HealthCheckReport, HealthInputs, HealthLimits,
     SourceObservation, StateObservation, Thresholds, or_healthy,
 };
 use crate::engine::text::format_percent;
-use crate::engine::watch::HealthLevel;
 use crate::engine::{Status, Timestamp, format_duration, number_with_noun};
 
 /// Finding about a session that takes too long.

@@ -1,11 +1,12 @@
-//! Checks of the units and of each source's work, from the findings of [`crate::engine::watch`].
+//! Checks of the units and of each source's work, from the findings of
+//! [`crate::engine::health::watch`].
 
 use crate::engine::health::sources::SESSION_TOO_LONG;
-use crate::engine::health::{CheckKind, HealthCheck, HealthInputs, HealthLimits, or_healthy};
-use crate::engine::restart_budget::RESTARTS_MAX;
-use crate::engine::watch::{
+use crate::engine::health::watch::{
     Finding, FindingKind, HealthLevel, Subject, installed_unit, log_advice,
 };
+use crate::engine::health::{CheckKind, HealthCheck, HealthInputs, HealthLimits, or_healthy};
+use crate::engine::restart_budget::RESTARTS_MAX;
 use crate::engine::{Timestamp, format_duration};
 
 /// Finding about a unit or source that restarts too often.

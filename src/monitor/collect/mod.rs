@@ -22,8 +22,8 @@ use self::system::CpuSampler;
 use crate::disk::FsUsage;
 use crate::engine::Timestamp;
 use crate::engine::format_duration;
+use crate::engine::health::watch::{Finding, FindingKind, Subject};
 use crate::engine::health::{CollectResult, HealthInputs, HostMetrics};
-use crate::engine::watch::{Finding, FindingKind, Subject};
 use crate::monitor::status_collector::SourceStates;
 
 /// Collectors, and the state that they keep between two cycles.
@@ -42,8 +42,8 @@ pub struct Collectors {
 type BusyFlag = Arc<AtomicBool>;
 
 impl Collectors {
-    /// Collects what the evaluation of `engine::watch`, which made `findings` from `states`, does
-    /// not cover.
+    /// Collects what the evaluation of `engine::health::watch`, which made `findings` from
+    /// `states`, does not cover.
     #[must_use]
     pub fn collect_all(
         &self,

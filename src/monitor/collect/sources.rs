@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::engine::breaker::BreakerState;
+use crate::engine::health::watch::{Finding, Subject};
 use crate::engine::health::{
     BreakerObservation, CollectResult, CounterObservation, ProxyPoolStatus, SourceObservation,
     StateObservation, findings_by_unit,
 };
 use crate::engine::metrics::{Histogram, ProxyMetrics, SourceMetrics};
-use crate::engine::watch::{Finding, Subject};
 use crate::engine::{Cause, Failure, Status, Timestamp};
 use crate::monitor::collect::config::{CollectConfig, SourceIdentity};
 use crate::monitor::status_collector::SourceStates;
@@ -53,7 +53,7 @@ impl SourceData {
     }
 }
 
-/// Groups the sources by the unit that runs them, according to the findings of `engine::watch`.
+/// Groups the sources by the unit that runs them, according to the findings.
 pub(super) fn group_sources_by_unit(unit: &str, findings: &[Finding]) -> SourcesByUnit {
     // The restarts of the shared unit count even if the unit is not found.
     let mut units = SourcesByUnit::from([(unit.to_owned(), BTreeSet::new())]);
@@ -119,7 +119,7 @@ fn to_source_observation(
     SourceObservation { name, provider, state, counters }
 }
 
-/// Returns the observation of a readable state. `engine::watch` reports an unreadable one.
+/// Returns the observation of a readable state. `engine::health::watch` reports an unreadable one.
 fn to_state_observation(source_state: &SourceState) -> Option<StateObservation> {
     let state = source_state.execution_state()?;
     let is_storage_cause =
@@ -247,7 +247,7 @@ mod tests {
 
     use super::*;
     use crate::disk::RealDisk;
-    use crate::engine::watch::{FindingKind, HealthLevel, Remedy};
+    use crate::engine::health::watch::{FindingKind, HealthLevel, Remedy};
     use crate::state::save_metrics;
 
     const NOW: Timestamp = Timestamp(1_772_874_303_000);

@@ -5,7 +5,7 @@ mod systemd;
 
 use std::time::Duration;
 
-use cynosure::engine::watch::{ActiveState, LoadState};
+use cynosure::engine::health::watch::{ActiveState, LoadState};
 use cynosure::retry::{BackoffConfig, RetryPolicy};
 use cynosure::systemd::{Bus, BusErrorKind, RestartPermission, UnitName};
 

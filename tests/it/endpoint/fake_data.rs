@@ -11,13 +11,13 @@ use cynosure::endpoint::view::{
 use cynosure::engine::Timestamp;
 use cynosure::engine::alert::Severity;
 use cynosure::engine::breaker::BreakerState;
-use cynosure::engine::degradation::{
+use cynosure::engine::health::degradation::{
     DegradationHistory, DegradationLevel, ProviderHealth, SLOT_DURATION, SLOTS_PER_DAY,
     SourceCounts,
 };
+use cynosure::engine::health::watch::HealthLevel;
 use cynosure::engine::health::{CheckKind, HealthCheck};
 use cynosure::engine::time_series::{Aggregation, TimeSeries};
-use cynosure::engine::watch::HealthLevel;
 use serde_json::{Value, json};
 
 /// Text that would inject markup if it were not escaped.

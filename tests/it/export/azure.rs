@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use cynosure::engine::health::watch::HealthLevel;
 use cynosure::engine::health::{CheckKind, HealthCheck, HealthCheckReport};
-use cynosure::engine::watch::HealthLevel;
 use cynosure::telemetry::{
     AzureConnection, AzureExporter, DeliveryStatus, MetricsSnapshot, UnitSnapshot,
 };

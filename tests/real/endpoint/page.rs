@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use cynosure::engine::watch::HealthLevel;
+use cynosure::engine::health::watch::HealthLevel;
 
 use super::TestEndpoint;
 use super::browser::{ChromeBrowser, Viewport};

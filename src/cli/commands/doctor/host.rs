@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 use crate::app::context::AppContext;
 use crate::app::monitoring::{systemd_bus, worker_unit};
 use crate::cli::commands::doctor::DoctorCheck;
-use crate::engine::watch::{LoadState, UnitStatus};
+use crate::engine::health::watch::{LoadState, UnitStatus};
 use crate::engine::{Timestamp, format_duration};
 use crate::env::{Env, RealEnv};
 use crate::human::format_date_time;

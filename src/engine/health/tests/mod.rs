@@ -9,7 +9,9 @@ use super::*;
 use crate::engine::Status;
 use crate::engine::alert::Observation;
 use crate::engine::breaker::BreakerState;
-use crate::engine::watch::{Finding, FindingKind, HealthLevel, RecentStarts, Remedy, Subject};
+use crate::engine::health::watch::{
+    Finding, FindingKind, HealthLevel, RecentStarts, Remedy, Subject,
+};
 
 pub(super) const NOW: Timestamp = Timestamp(1_772_874_303_000);
 pub(super) const UNIT: &str = "cynosure.service";

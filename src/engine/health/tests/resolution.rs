@@ -98,9 +98,9 @@ fn a_failed_collection_makes_source_checks_unknown() {
     }
     let sources = degradation_inputs(&report, &without_worker_files(&healthy_inputs()).sources);
     assert!(
-        sources
-            .iter()
-            .all(|source| source.health != crate::engine::degradation::SourceHealth::Healthy)
+        sources.iter().all(
+            |source| source.health != crate::engine::health::degradation::SourceHealth::Healthy
+        )
     );
 }
 

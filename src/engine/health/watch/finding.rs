@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::watch::{ActiveState, LoadState, RecentStarts, StartLimit};
+use crate::engine::health::watch::{ActiveState, LoadState, RecentStarts, StartLimit};
 use crate::engine::{Status, format_duration, sanitize_line};
 
 /// Result of the evaluation of one unit or source.

@@ -1,6 +1,6 @@
 //! Evaluation of the unit and the sources against the limits.
 
-use crate::engine::watch::{
+use crate::engine::health::watch::{
     ActiveState, Finding, FindingKind, HealthLevel, LoadState, ProcessStatus, RecentStarts, Remedy,
     StateFileContent, Subject, UnitObservation, UnitStatus, WatchLimits, WatchedSource,
     WorkerStatus,

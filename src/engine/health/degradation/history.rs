@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Timestamp;
-use crate::engine::degradation::ProviderHealth;
+use crate::engine::health::degradation::ProviderHealth;
 
 /// Duration of a slot, which holds one score.
 pub const SLOT_DURATION: Duration = Duration::from_secs(300);

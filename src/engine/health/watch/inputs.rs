@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::engine::watch::UnitStatus;
+use crate::engine::health::watch::UnitStatus;
 use crate::engine::{Cause, Status, Timestamp};
 
 /// Configured source with its state file.
