@@ -12,7 +12,7 @@ use crate::app::exit::ProgramExit;
 use crate::app::monitoring::{alert_delivery, build_health_evaluator};
 use crate::app::runtime::block_on_new_runtime;
 use crate::engine::alert::{AlertCondition, AlertKey, Severity};
-use crate::engine::health::watch::{Finding, HealthLevel};
+use crate::engine::health::{Finding, HealthLevel};
 use crate::engine::{Failure, Timestamp};
 use crate::env::{Env, RealEnv};
 use crate::monitor::{
@@ -29,7 +29,7 @@ pub(super) struct HealthTask {
     dispatcher: AlertDispatcher,
     last_run: Option<Timestamp>,
     /// Findings about units and sources at the last evaluation.
-    last_findings: Vec<(String, HealthLevel, &'static str)>,
+    last_findings: Vec<(String, HealthLevel, String)>,
     persistence_alarm: Arc<PersistenceAlarm>,
 }
 
@@ -168,9 +168,8 @@ fn send_alarm(delivery: AlertDelivery, failure: &Failure, now: Timestamp) {
     });
 }
 
-fn finding_keys(cycle: &CycleResult) -> Vec<(String, HealthLevel, &'static str)> {
-    let key =
-        |finding: &Finding| (finding.subject.name().to_owned(), finding.level, finding.kind.name());
+fn finding_keys(cycle: &CycleResult) -> Vec<(String, HealthLevel, String)> {
+    let key = |finding: &Finding| (finding.subject.clone(), finding.level, finding.kind.clone());
     UnitEvaluation::all_findings(&cycle.units).map(key).collect()
 }
 

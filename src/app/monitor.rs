@@ -18,7 +18,7 @@ use crate::app::runtime::new_runtime;
 use crate::app::signals::HangupSignal;
 use crate::app::telemetry::MetricsExport;
 use crate::config::EnvVars;
-use crate::engine::health::watch::{Finding, HealthLevel};
+use crate::engine::health::{Finding, HealthLevel};
 use crate::engine::{ClockReading, Timestamp, number_with_noun};
 use crate::env::{Env, RealEnv};
 use crate::monitor::{CycleResult, RestartAction, UnitEvaluation};
@@ -162,7 +162,7 @@ fn status_text(cycle: &CycleResult, sources: usize) -> String {
         | HealthLevel::Unknown
         | HealthLevel::Critical => {
             let texts: Vec<String> = findings
-                .map(|finding| format!("{}: {}", finding.subject.name(), finding.kind))
+                .map(|finding| format!("{}: {}", finding.subject, finding.message))
                 .collect();
             format!("{}: {}", worst.name(), texts.join("; "))
         }
@@ -173,7 +173,7 @@ fn status_text(cycle: &CycleResult, sources: usize) -> String {
 /// Findings and restart actions that were logged already, so that each is logged once.
 #[derive(Default)]
 struct LoggedFindings {
-    levels: BTreeMap<String, (HealthLevel, &'static str)>,
+    levels: BTreeMap<String, (HealthLevel, String)>,
     /// Last action of each unit, as text.
     actions: BTreeMap<String, String>,
     has_logged_error: bool,
@@ -183,12 +183,11 @@ impl LoggedFindings {
     fn log_changes(&mut self, cycle: &CycleResult, now: Timestamp) {
         let mut levels = BTreeMap::new();
         for finding in UnitEvaluation::all_findings(&cycle.units) {
-            let key = (finding.level, finding.kind.name());
-            let subject = finding.subject.name().to_owned();
-            if self.levels.get(&subject) != Some(&key) {
-                log_finding(finding, !self.levels.contains_key(&subject));
+            let key = (finding.level, finding.kind.clone());
+            if self.levels.get(&finding.subject) != Some(&key) {
+                log_finding(finding, !self.levels.contains_key(&finding.subject));
             }
-            levels.insert(subject, key);
+            levels.insert(finding.subject.clone(), key);
         }
         self.levels = levels;
         for UnitEvaluation { unit, action, .. } in &cycle.units {
@@ -236,13 +235,13 @@ impl LoggedFindings {
 
 /// Logs a finding at INFO at most: a finding that requires manual intervention is also an alert.
 fn log_finding(finding: &Finding, is_first: bool) {
-    let (subject, level) = (finding.subject.name(), finding.level.name());
-    let value = finding.value().unwrap_or_default();
-    let kind = &finding.kind;
+    let (subject, level) = (finding.subject.as_str(), finding.level.name());
+    let value = finding.value.as_deref().unwrap_or_default();
+    let message = &finding.message;
     if finding.level <= HealthLevel::Healthy && !is_first {
-        info!(subject, level, value, finding = %kind, "healthy again");
+        info!(subject, level, value, finding = %message, "healthy again");
     } else {
-        info!(subject, level, value, finding = %kind, "new finding");
+        info!(subject, level, value, finding = %message, "new finding");
     }
 }
 

@@ -77,10 +77,7 @@ pub(crate) fn build_health_evaluator(
     let limits = HealthLimits {
         thresholds,
         max_session_age: settings.restart.max_execution_time,
-        grace: settings.monitor.grace_period,
         clock_stable_for,
-        stuck_threshold: settings.restart.stuck_threshold,
-        max_transition: UNIT_TRANSITION_MAX,
     };
     Ok(HealthEvaluator { config, limits })
 }

@@ -11,9 +11,8 @@ use crate::endpoint::view::{
 };
 use crate::engine::Timestamp;
 use crate::engine::alert::Severity;
-use crate::engine::health::HealthCheck;
 use crate::engine::health::degradation::{DegradationLevel, SLOT_DURATION};
-use crate::engine::health::watch::HealthLevel;
+use crate::engine::health::{Finding, HealthLevel};
 use crate::engine::time_series::TimeSeries;
 
 const OPENAPI: &str = include_str!("openapi.json");
@@ -47,7 +46,8 @@ struct OverviewJson<'a> {
     alerts: BTreeMap<&'static str, usize>,
     /// Reason if the alerts are missing.
     alerts_error: Option<&'a str>,
-    checks: &'a [HealthCheck],
+    #[serde(rename = "checks")]
+    findings: &'a [Finding],
 }
 
 #[derive(Serialize)]
@@ -185,7 +185,7 @@ pub(super) fn overview(snapshot: &Snapshot) -> Value {
         providers: BTreeMap::from(levels),
         alerts: BTreeMap::from(by_severity),
         alerts_error: snapshot.alerts_error.as_deref(),
-        checks: &snapshot.health.checks,
+        findings: &snapshot.health.findings,
     })
 }
 

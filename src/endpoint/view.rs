@@ -7,9 +7,8 @@ use serde::Serialize;
 
 use crate::engine::Timestamp;
 use crate::engine::alert::Severity;
-use crate::engine::health::HealthCheck;
 use crate::engine::health::degradation::{DegradationHistory, ProviderHealth};
-use crate::engine::health::watch::HealthLevel;
+use crate::engine::health::{Finding, HealthLevel};
 use crate::engine::time_series::TimeSeries;
 
 /// All data of the dashboard at one time.
@@ -40,7 +39,7 @@ pub struct HealthView {
     pub summary: String,
     /// Time of the check; `None` before the first.
     pub checked_at: Option<Timestamp>,
-    pub checks: Vec<HealthCheck>,
+    pub findings: Vec<Finding>,
 }
 
 /// One source. Counts are items of the current session.

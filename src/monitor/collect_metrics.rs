@@ -126,14 +126,14 @@ fn unit_is_active(finding: &str) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::health::watch::{ActiveState, FindingKind, LoadState};
+    use crate::engine::health::watch::{ActiveState, Diagnosis, LoadState};
     use crate::monitor::monitor_file::RestartCountSample;
     use std::time::Duration;
 
     const NOW: Timestamp = Timestamp(1_772_874_303_000);
     const UNIT: &str = "cynosure.service";
 
-    fn finding_record(subject: &str, kind: &FindingKind) -> FindingRecord {
+    fn finding_record(subject: &str, kind: &Diagnosis) -> FindingRecord {
         FindingRecord {
             level: "WARNING".to_owned(),
             subject: subject.to_owned(),
@@ -148,9 +148,9 @@ mod tests {
         RestartCountSample { at: NOW, unit: unit.to_owned(), restarts }
     }
 
-    fn snapshot_is_active(kind: &FindingKind) -> Option<bool> {
+    fn snapshot_is_active(kind: &Diagnosis) -> Option<bool> {
         let findings =
-            vec![finding_record(UNIT, kind), finding_record("work", &FindingKind::NeverRun)];
+            vec![finding_record(UNIT, kind), finding_record("work", &Diagnosis::NeverRun)];
         let record = MonitorRecord {
             findings,
             restart_counts: vec![restart_count(UNIT, 3)],
@@ -166,24 +166,24 @@ mod tests {
         let reason = || "reason".to_owned();
         let duration = Duration::from_secs(600);
         for (kind, is_active) in [
-            (FindingKind::UnitRunning { uptime: None, restarts: 3 }, Some(true)),
-            (FindingKind::UnitTransitioning, Some(true)),
-            (FindingKind::UnitNotRunning, Some(false)),
-            (FindingKind::UnitNotLoaded { load_state: LoadState::Masked }, Some(false)),
+            (Diagnosis::UnitRunning { uptime: None, restarts: 3 }, Some(true)),
+            (Diagnosis::UnitTransitioning, Some(true)),
+            (Diagnosis::UnitNotRunning, Some(false)),
+            (Diagnosis::UnitNotLoaded { load_state: LoadState::Masked }, Some(false)),
             (
-                FindingKind::UnitFailed { result: reason(), exit_status: 1, start_limit: None },
+                Diagnosis::UnitFailed { result: reason(), exit_status: 1, start_limit: None },
                 Some(false),
             ),
             (
-                FindingKind::UnitStuckTransitioning {
+                Diagnosis::UnitStuckTransitioning {
                     active_state: ActiveState::Activating,
                     duration,
                 },
                 Some(false),
             ),
-            (FindingKind::UnitNotInstalled, None),
-            (FindingKind::NoSystemd { reason: reason() }, None),
-            (FindingKind::UnitStateUnknown { reason: reason(), advice: reason() }, None),
+            (Diagnosis::UnitNotInstalled, None),
+            (Diagnosis::NoSystemd { reason: reason() }, None),
+            (Diagnosis::UnitStateUnknown { reason: reason(), advice: reason() }, None),
         ] {
             assert_eq!(snapshot_is_active(&kind), is_active, "{}", kind.name());
         }
@@ -192,10 +192,10 @@ mod tests {
     #[test]
     fn each_unit_has_its_own_restart_count() {
         let instance = "cynosure@home.service";
-        let running = FindingKind::UnitRunning { uptime: None, restarts: 0 };
+        let running = Diagnosis::UnitRunning { uptime: None, restarts: 0 };
         let record = MonitorRecord {
             findings: vec![
-                finding_record(UNIT, &FindingKind::UnitNotRunning),
+                finding_record(UNIT, &Diagnosis::UnitNotRunning),
                 finding_record(instance, &running),
             ],
             restart_counts: vec![restart_count(UNIT, 7), restart_count(instance, 1)],

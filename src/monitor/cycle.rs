@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use crate::engine::health::watch::{
-    Finding, Remedy, StateFileContent, Subject, UnitObservation, UnitStatus, WatchLimits,
-    WatchedSource, evaluate,
+    StateFileContent, UnitObservation, UnitStatus, WatchLimits, WatchedSource, evaluate,
 };
+use crate::engine::health::{CheckKind, Finding, Remedy};
 use crate::engine::{Failure, Timestamp};
 use crate::monitor::monitor_file::{
     MonitorFile, MonitorRecord, RestartCountSample, RestartOutcome, RestartRecord,
@@ -130,14 +130,15 @@ impl Monitor {
         else {
             return RestartAction::None;
         };
-        let rule = match finding.subject {
-            Subject::Source(_) => self.restart_policy.stuck_worker,
-            Subject::Unit(_) => self.restart_policy.failed_unit,
+        let rule = if finding.check == CheckKind::Service {
+            self.restart_policy.failed_unit
+        } else {
+            self.restart_policy.stuck_worker
         };
         if rule == RestartRule::Denied {
             return RestartAction::Denied;
         }
-        let reason = format!("{}: {}", finding.subject.name(), finding.kind);
+        let reason = format!("{}: {}", finding.subject, finding.message);
         let (unit, progress) = (&monitored.unit, last_progress(&monitored.sources));
         let not_before = self.restart_allowed_at(unit, progress, now);
         if not_before > now {

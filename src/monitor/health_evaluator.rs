@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 
 use crate::engine::alert::{Notification, Observation};
 use crate::engine::health::degradation::{self, ProviderHealth, ProviderInputs};
-use crate::engine::health::watch::Finding;
 use crate::engine::health::{
-    HealthCheckReport, HealthInputs, HealthLimits, HostMetrics, SourceObservation, correlate,
-    degradation_inputs, evaluate,
+    Finding, HealthCheckReport, HealthInputs, HealthLimits, HostMetrics, SourceObservation,
+    correlate, degradation_inputs, evaluate,
 };
 use crate::engine::{Failure, Timestamp};
 use crate::monitor::alert_delivery::AlertDelivery;

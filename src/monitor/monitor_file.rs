@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Durability, JsonLayout, LockedFile, VersionedFile};
-use crate::engine::health::watch::{Finding, HealthLevel, installed_unit};
+use crate::engine::health::{Finding, HealthLevel};
 use crate::engine::{Failure, Timestamp};
 use crate::monitor::health_files::SCHEMA;
 use crate::monitor::unit_evaluation::UnitEvaluation;
@@ -92,7 +92,7 @@ impl MonitorRecord {
     pub(super) fn record_cycle(&mut self, units: &[UnitEvaluation], now: Timestamp) {
         self.checked_at = Some(now);
         self.level = Some(UnitEvaluation::worst_level(units).name().to_owned());
-        self.findings = units.iter().flat_map(FindingRecord::from_evaluation).collect();
+        self.findings = UnitEvaluation::all_findings(units).map(FindingRecord::from).collect();
     }
 
     pub(super) fn record_restart(&mut self, restart: RestartRecord) {
@@ -117,21 +117,15 @@ impl MonitorRecord {
     }
 }
 
-impl FindingRecord {
-    /// Converts all findings about a unit and its sources.
-    pub fn from_evaluation(evaluation: &UnitEvaluation) -> impl Iterator<Item = Self> {
-        let unit = installed_unit(evaluation.unit.as_str(), &evaluation.findings);
-        evaluation.findings.iter().map(move |finding| Self::from_finding(finding, unit))
-    }
-
-    fn from_finding(finding: &Finding, unit: Option<&str>) -> Self {
+impl From<&Finding> for FindingRecord {
+    fn from(finding: &Finding) -> Self {
         Self {
             level: finding.level.name().to_owned(),
-            subject: finding.subject.name().to_owned(),
-            finding: finding.kind.name().to_owned(),
-            message: finding.kind.to_string(),
-            value: finding.value(),
-            advice: finding.advice(unit),
+            subject: finding.subject.clone(),
+            finding: finding.kind.clone(),
+            message: finding.message.clone(),
+            value: finding.value.clone(),
+            advice: finding.advice.clone(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Evaluation of a unit by the monitor: findings and restart decision.
 
-use crate::engine::health::watch::{Finding, HealthLevel, worst_level};
+use crate::engine::health::{Finding, HealthLevel};
 use crate::engine::{Failure, RestartPermit, Timestamp};
 use crate::systemd::{BusError, UnitName};
 
@@ -39,7 +39,8 @@ impl UnitEvaluation {
     /// Returns the worst level of all units.
     #[must_use]
     pub fn worst_level(units: &[Self]) -> HealthLevel {
-        let levels = units.iter().map(|evaluation| worst_level(&evaluation.findings));
-        HealthLevel::worst(levels)
+        HealthLevel::worst(units.iter().map(|evaluation| {
+            HealthLevel::worst(evaluation.findings.iter().map(|finding| finding.level))
+        }))
     }
 }

@@ -8,8 +8,7 @@ use std::collections::VecDeque;
 use serde_json::{Map, Value as Json, json};
 use url::Url;
 
-use crate::engine::health::HealthCheckReport;
-use crate::engine::health::watch::HealthLevel;
+use crate::engine::health::{HealthCheckReport, HealthLevel};
 use crate::engine::{is_loopback_host, sanitize_line};
 use crate::telemetry::{DeliveryStatus, MetricsSnapshot};
 
@@ -18,8 +17,8 @@ const DEFAULT_ENDPOINT: &str = "https://dc.services.visualstudio.com/";
 
 const TRACK_PATH: &str = "v2.1/track";
 
-/// Maximum number of checks in an event, the worst first.
-const EVENT_CHECKS_MAX: usize = 20;
+/// Maximum number of findings in an event, the worst first.
+const EVENT_FINDINGS_MAX: usize = 20;
 
 /// Connection to a resource of Application Insights.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -148,7 +147,7 @@ impl AzureExporter {
             HealthLevel::Warning => "health_warning",
             HealthLevel::Skipped | HealthLevel::Healthy | HealthLevel::Unknown => return None,
         };
-        let data = json!({ "ver": 2, "name": name, "properties": failing_checks(report) });
+        let data = json!({ "ver": 2, "name": name, "properties": failing_findings(report) });
         Some(build_envelope(input, connection, "Event", "EventData", &data))
     }
 }
@@ -180,14 +179,14 @@ fn max_heartbeat_age(input: &MetricsSnapshot) -> Option<f64> {
     ages.reduce(f64::max)
 }
 
-/// Returns the failing checks, one property for each.
-fn failing_checks(report: &HealthCheckReport) -> Map<String, Json> {
-    let mut checks: Vec<_> =
-        report.checks.iter().filter(|check| check.level > HealthLevel::Healthy).collect();
-    checks.sort_by_key(|check| std::cmp::Reverse(check.level));
-    let properties = checks.into_iter().take(EVENT_CHECKS_MAX).map(|check| {
-        let key = format!("{} {}", check.kind.name(), check.subject);
-        (sanitize_line(key.trim_end()), Json::from(sanitize_line(&check.message)))
+/// Returns the failing findings, one property for each.
+fn failing_findings(report: &HealthCheckReport) -> Map<String, Json> {
+    let mut findings: Vec<_> =
+        report.findings.iter().filter(|finding| finding.level > HealthLevel::Healthy).collect();
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
+    let properties = findings.into_iter().take(EVENT_FINDINGS_MAX).map(|finding| {
+        let key = format!("{} {}", finding.check.name(), finding.subject);
+        (sanitize_line(key.trim_end()), Json::from(sanitize_line(&finding.message)))
     });
     properties.collect()
 }

@@ -1,8 +1,7 @@
 //! Metrics of the program, its units, its health and the host.
 
 use crate::engine::alert::Severity;
-use crate::engine::health::watch::HealthLevel;
-use crate::engine::health::{CheckKind, HealthCheck, HealthCheckReport, HostMetrics};
+use crate::engine::health::{CheckKind, Finding, HealthCheckReport, HealthLevel, HostMetrics};
 use crate::telemetry::{MetricFamily, MetricValue, MetricsSnapshot, UnitSnapshot};
 
 pub(super) fn families(input: &MetricsSnapshot) -> Vec<MetricFamily> {
@@ -37,13 +36,13 @@ fn health(report: &HealthCheckReport) -> [MetricFamily; 3] {
         "cynosure_health_check_level",
         "1 for the worst level of a kind of check, 0 for the other levels.",
     );
-    for kind in CheckKind::ALL {
-        let of_kind = |check: &&HealthCheck| check.kind == kind;
-        let Some(worst) = report.checks.iter().filter(of_kind).map(|check| check.level).max()
-        else {
+    for check in CheckKind::ALL {
+        let of_check = |finding: &&Finding| finding.check == check;
+        let levels = report.findings.iter().filter(of_check).map(|finding| finding.level);
+        let Some(worst) = levels.max() else {
             continue;
         };
-        level.push_state_set(&[("check", kind.name())], "level", labels(), level_label(worst));
+        level.push_state_set(&[("check", check.name())], "level", labels(), level_label(worst));
     }
     let mut checked_at = MetricFamily::gauge(
         "cynosure_health_looked_timestamp_seconds",

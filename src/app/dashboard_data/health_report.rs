@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::app::context::AppContext;
-use crate::engine::health::watch::HealthLevel;
-use crate::engine::health::{CheckKind, HealthCheck, HealthCheckReport};
+use crate::engine::health::{CheckKind, Finding, HealthCheckReport, HealthLevel};
 use crate::engine::{Timestamp, format_duration, sanitize_line};
 use crate::human::pluralize;
 use crate::monitor::{FindingRecord, MonitorFile, MonitorRecord};
@@ -21,7 +20,7 @@ const CYCLE_DURATION_MAX: Duration = Duration::from_secs(60);
 pub(super) struct HealthReport {
     pub(super) level: HealthLevel,
     pub(super) checked_at: Option<Timestamp>,
-    pub(super) checks: Vec<HealthCheck>,
+    pub(super) findings: Vec<Finding>,
     levels_by_subject: BTreeMap<String, HealthLevel>,
     /// Reason if the report is stale or there is none yet.
     stale_reason: Option<String>,
@@ -61,18 +60,21 @@ impl HealthReport {
             raise_level(&entry.subject, finding_level(entry));
         }
         let mut level = record.parse_level().unwrap_or(HealthLevel::Unknown);
-        let finding_checks = || record.findings.iter().map(to_check);
-        let checks = match report {
+        let recorded_findings = || record.findings.iter().map(to_finding);
+        let findings = match report {
             Ok(Some(report)) => {
                 level = level.max(report.level);
-                report.checks.iter().for_each(|check| raise_level(&check.subject, check.level));
-                report.checks.into_iter().map(sanitize_check).collect()
+                report
+                    .findings
+                    .iter()
+                    .for_each(|finding| raise_level(&finding.subject, finding.level));
+                report.findings.into_iter().map(sanitize_finding).collect()
             }
-            Ok(None) => finding_checks().collect(),
+            Ok(None) => recorded_findings().collect(),
             Err(reason) => {
                 level = level.max(HealthLevel::Unknown);
-                finding_checks()
-                    .chain([HealthCheck::new(
+                recorded_findings()
+                    .chain([Finding::new(
                         CheckKind::System,
                         "unknown",
                         HealthLevel::Unknown,
@@ -88,7 +90,7 @@ impl HealthReport {
         Self {
             level,
             checked_at: record.checked_at,
-            checks,
+            findings,
             levels_by_subject: levels,
             stale_reason,
         }
@@ -98,13 +100,13 @@ impl HealthReport {
         self.levels_by_subject.get(source).copied()
     }
 
-    /// Returns one sentence: that all is healthy, or the first check with the worst level.
+    /// Returns one sentence: that all is healthy, or the first finding with the worst level.
     pub(super) fn summary(&self, sources: usize) -> String {
         if let Some(reason) = &self.stale_reason {
             return reason.clone();
         }
-        let worst = self.checks.iter().filter(|check| check.level == self.level);
-        let worst: Vec<&HealthCheck> = worst.collect();
+        let worst = self.findings.iter().filter(|finding| finding.level == self.level);
+        let worst: Vec<&Finding> = worst.collect();
         match (self.level, worst.as_slice()) {
             (HealthLevel::Healthy, _) => {
                 let sources = pluralize(u64::try_from(sources).unwrap_or(u64::MAX), "source");
@@ -117,7 +119,7 @@ impl HealthReport {
                     format!("; and {} more", rest.len())
                 };
                 let subject =
-                    if first.subject.is_empty() { first.kind.name() } else { &first.subject };
+                    if first.subject.is_empty() { first.check.name() } else { &first.subject };
                 format!("{subject}: {}{more}", first.message)
             }
             (_, []) => "the last check found a problem".to_owned(),
@@ -145,30 +147,30 @@ fn finding_level(entry: &FindingRecord) -> HealthLevel {
     HealthLevel::from_name(&entry.level).unwrap_or(HealthLevel::Unknown)
 }
 
-fn to_check(entry: &FindingRecord) -> HealthCheck {
+fn to_finding(entry: &FindingRecord) -> Finding {
     let is_unit = entry.subject.ends_with(".service");
-    let kind = if is_unit { CheckKind::Service } else { CheckKind::Execution };
-    let mut check = HealthCheck::new(
-        kind,
+    let check = if is_unit { CheckKind::Service } else { CheckKind::Execution };
+    let mut finding = Finding::new(
+        check,
         &sanitize_line(&entry.finding),
         finding_level(entry),
         sanitize_line(&entry.message),
     )
     .with_subject(sanitize_line(&entry.subject));
-    check.value = entry.value.as_deref().map(sanitize_line);
-    check.advice = entry.advice.as_deref().map(sanitize_line);
-    check
+    finding.value = entry.value.as_deref().map(sanitize_line);
+    finding.advice = entry.advice.as_deref().map(sanitize_line);
+    finding
 }
 
-/// Sanitizes all texts of a check: the file may have any content.
-fn sanitize_check(mut check: HealthCheck) -> HealthCheck {
-    for text in [&mut check.finding, &mut check.subject, &mut check.message] {
+/// Sanitizes all texts of a finding: the file may have any content.
+fn sanitize_finding(mut finding: Finding) -> Finding {
+    for text in [&mut finding.kind, &mut finding.subject, &mut finding.message] {
         *text = sanitize_line(text);
     }
-    for text in [&mut check.value, &mut check.threshold, &mut check.advice] {
+    for text in [&mut finding.value, &mut finding.threshold, &mut finding.advice] {
         *text = text.as_deref().map(sanitize_line);
     }
-    check
+    finding
 }
 
 #[cfg(test)]
@@ -247,7 +249,7 @@ mod tests {
     fn the_worst_level_of_both_files_is_reported() {
         let mut report = HealthCheckReport::new(
             vec![
-                HealthCheck::new(
+                Finding::new(
                     CheckKind::System,
                     "disk_full",
                     HealthLevel::Critical,
@@ -267,7 +269,7 @@ mod tests {
         assert_eq!(health.summary(1), "/mail: the disk is full");
         assert_eq!(health.source_level("work"), Some(HealthLevel::Warning));
 
-        report.checks.push(report.checks[0].clone());
+        report.findings.push(report.findings[0].clone());
         let health =
             HealthReport::from_parts(&MonitorRecord::default(), Ok(Some(report)), MAX_AGE, NOW);
         assert_eq!(health.summary(1), "the monitor has not completed a check yet");

@@ -20,8 +20,8 @@ use crate::endpoint::view::{
     AlertView, DashboardData, FailedItem, HealthView, LookupError, ProviderView, QuotaView,
     Snapshot, SourceView, StateTransition, TrendView, Trends,
 };
+use crate::engine::health::HealthLevel;
 use crate::engine::health::degradation::{DegradationHistory, ProviderHealth};
-use crate::engine::health::watch::HealthLevel;
 use crate::engine::time_series::TimeSeries;
 use crate::engine::{Cause, SessionId, Timestamp, alert, sanitize_line};
 use crate::env::{Env, RealEnv};
@@ -98,7 +98,7 @@ impl DashboardProvider {
                 level: health_report.level,
                 summary: health_report.summary(sources.len()),
                 checked_at: health_report.checked_at,
-                checks: health_report.checks,
+                findings: health_report.findings,
             },
             sources,
             providers: providers.into_iter().map(provider).collect(),
@@ -317,7 +317,7 @@ fn unavailable_snapshot(reason: &str, now: Timestamp) -> Snapshot {
             level: HealthLevel::Unknown,
             summary: format!("the data cannot be read: {}", sanitize_line(reason)),
             checked_at: None,
-            checks: Vec::new(),
+            findings: Vec::new(),
         },
         sources: Vec::new(),
         providers: Vec::new(),

@@ -18,9 +18,8 @@ use crate::cli::args::{CheckArgs, CommonArgs};
 use crate::cli::error::report_error;
 use crate::cli::print::{print_best_effort, terminal_safe_json};
 use crate::cli::table::table;
-use crate::engine::health::HealthCheck;
 use crate::engine::health::degradation::ProviderHealth;
-use crate::engine::health::watch::HealthLevel;
+use crate::engine::health::{Finding, HealthLevel};
 use crate::engine::{Timestamp, format_duration, sanitize_line};
 use crate::env::{Env, RealEnv};
 use crate::human::{EMPTY_CELL, format_clock_time, pluralize};
@@ -135,7 +134,8 @@ struct CheckReport {
 struct CheckJson<'a> {
     /// Worst level of all checks.
     level: HealthLevel,
-    checks: &'a [HealthCheck],
+    #[serde(rename = "checks")]
+    findings: &'a [Finding],
     providers: &'a [ProviderHealth],
     /// Restart actions of the units, as text.
     #[serde(rename = "restart")]
@@ -161,7 +161,7 @@ impl CheckReport {
     fn as_json(&self) -> CheckJson<'_> {
         CheckJson {
             level: self.health.report.level,
-            checks: &self.health.report.checks,
+            findings: &self.health.report.findings,
             providers: &self.health.providers,
             restart_summary: self.restart_summary.as_deref(),
             delivery_results: &self.delivery_results,
@@ -175,7 +175,7 @@ impl CheckReport {
 
     fn as_text(&self) -> String {
         let now = self.now;
-        let rows: Vec<Vec<String>> = self.health.report.checks.iter().map(check_row).collect();
+        let rows: Vec<Vec<String>> = self.health.report.findings.iter().map(finding_row).collect();
         let mut text = table(&["LEVEL", "CHECK", "SUBJECT", "FINDING"], &rows);
         if !self.health.providers.is_empty() {
             let rows: Vec<Vec<String>> = self.health.providers.iter().map(provider_row).collect();
@@ -199,22 +199,22 @@ impl CheckReport {
     }
 }
 
-fn check_row(check: &HealthCheck) -> Vec<String> {
-    let mut finding = sanitize_line(&check.message);
-    match (&check.value, &check.threshold) {
-        (Some(value), Some(threshold)) if check.level > HealthLevel::Healthy => {
-            finding.push_str(&format!(" ({value}; threshold: {threshold})"));
+fn finding_row(finding: &Finding) -> Vec<String> {
+    let mut text = sanitize_line(&finding.message);
+    match (&finding.value, &finding.threshold) {
+        (Some(value), Some(threshold)) if finding.level > HealthLevel::Healthy => {
+            text.push_str(&format!(" ({value}; threshold: {threshold})"));
         }
-        (Some(value), _) => finding.push_str(&format!(" ({value})")),
+        (Some(value), _) => text.push_str(&format!(" ({value})")),
         (None, _) => {}
     }
-    finding.extend(check.advice.as_ref().map(|advice| format!("; {advice}")));
-    let subject = if check.subject.is_empty() {
+    text.extend(finding.advice.as_ref().map(|advice| format!("; {advice}")));
+    let subject = if finding.subject.is_empty() {
         EMPTY_CELL.to_owned()
     } else {
-        sanitize_line(&check.subject)
+        sanitize_line(&finding.subject)
     };
-    vec![check.level.name().to_owned(), check.kind.name().to_owned(), subject, finding]
+    vec![finding.level.name().to_owned(), finding.check.name().to_owned(), subject, text]
 }
 
 fn provider_row(health: &ProviderHealth) -> Vec<String> {

@@ -4,8 +4,8 @@ use maud::{Markup, html};
 
 use crate::engine::alert::Severity;
 use crate::engine::breaker::BreakerState;
+use crate::engine::health::HealthLevel;
 use crate::engine::health::degradation::DegradationLevel;
-use crate::engine::health::watch::HealthLevel;
 use crate::engine::{Timestamp, format_duration};
 use crate::human::{EMPTY_CELL, format_clock_time, format_date_time};
 

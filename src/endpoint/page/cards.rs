@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::{badge, chart};
 use crate::endpoint::view::{Snapshot, SourceView};
 use crate::engine::format_duration;
-use crate::engine::health::watch::HealthLevel;
+use crate::engine::health::HealthLevel;
 use crate::human::{format_count, format_rate, humanize};
 
 /// Largest number of cards with charts. More cards have no room for them.

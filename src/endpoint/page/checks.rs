@@ -1,21 +1,20 @@
-//! Health checks: failing ones with their advice, healthy ones folded.
+//! Findings of the health checks: failing ones with their advice, healthy ones folded.
 
 use maud::{Markup, html};
 
 use super::badge;
 use crate::endpoint::view::Snapshot;
-use crate::engine::health::HealthCheck;
-use crate::engine::health::watch::HealthLevel;
+use crate::engine::health::{Finding, HealthLevel};
 
 pub(super) fn checks(snapshot: &Snapshot) -> Markup {
-    let (healthy, mut failing): (Vec<&HealthCheck>, Vec<&HealthCheck>) =
-        snapshot.health.checks.iter().partition(|check| check.level == HealthLevel::Healthy);
-    failing.sort_by_key(|check| std::cmp::Reverse(check.level));
+    let (healthy, mut failing): (Vec<&Finding>, Vec<&Finding>) =
+        snapshot.health.findings.iter().partition(|finding| finding.level == HealthLevel::Healthy);
+    failing.sort_by_key(|finding| std::cmp::Reverse(finding.level));
     html! {
         section #checks aria-labelledby="checks-title" {
             h2 #checks-title { "Checks" }
             @if !failing.is_empty() {
-                ul .checks { @for check in &failing { (check_item(check)) } }
+                ul .checks { @for finding in &failing { (finding_item(finding)) } }
             }
             @if !healthy.is_empty() {
                 details #checks-healthy {
@@ -23,26 +22,28 @@ pub(super) fn checks(snapshot: &Snapshot) -> Markup {
                         @if failing.is_empty() { "All checks healthy" } @else { "Healthy checks" }
                         " (" (healthy.len()) ")"
                     }
-                    ul .checks { @for check in &healthy { (check_item(check)) } }
+                    ul .checks { @for finding in &healthy { (finding_item(finding)) } }
                 }
             }
-            @if snapshot.health.checks.is_empty() { p .note { "No checks yet." } }
+            @if snapshot.health.findings.is_empty() { p .note { "No checks yet." } }
         }
     }
 }
 
-fn check_item(check: &HealthCheck) -> Markup {
+fn finding_item(finding: &Finding) -> Markup {
+    let subject =
+        if finding.subject.is_empty() { finding.check.name() } else { finding.subject.as_str() };
     html! {
         li {
-            (badge::level_badge(check.level)) " "
-            strong { @if check.subject.is_empty() { (check.kind.name()) } @else { (check.subject) } }
-            ": " (check.message)
-            @match (&check.value, &check.threshold) {
+            (badge::level_badge(finding.level)) " "
+            strong { (subject) }
+            ": " (finding.message)
+            @match (&finding.value, &finding.threshold) {
                 (Some(value), Some(threshold)) => { span .dim { " (" (value) "; threshold " (threshold) ")" } },
                 (Some(value), None) => { span .dim { " (" (value) ")" } },
                 (None, _) => {},
             }
-            @if let Some(advice) = &check.advice { (badge::advice_text(advice)) }
+            @if let Some(advice) = &finding.advice { (badge::advice_text(advice)) }
         }
     }
 }

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::badge;
 use crate::endpoint::view::Snapshot;
-use crate::engine::health::watch::HealthLevel;
+use crate::engine::health::HealthLevel;
 use crate::human::pluralize;
 
 pub(super) fn summary(snapshot: &Snapshot) -> Markup {

@@ -11,12 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::engine::alert::{AlertCondition, AlertKey, Observation, Severity};
 use crate::engine::breaker::BreakerState;
 use crate::engine::health::breakers::{self, PROVIDER, provider_degraded_key};
-use crate::engine::health::check::UNKNOWN_FINDING;
-use crate::engine::health::sources::SESSION_TOO_LONG;
-use crate::engine::health::watch::{Finding, FindingKind, HealthLevel};
-use crate::engine::health::workers::CRASH_LOOP;
+use crate::engine::health::finding::{CRASH_LOOP, SESSION_TOO_LONG, UNIT_STATE_UNKNOWN, UNKNOWN};
 use crate::engine::health::{
-    CheckKind, HealthCheck, HealthCheckReport, HealthInputs, SourceObservation,
+    CheckKind, Finding, HealthCheckReport, HealthInputs, HealthLevel, SourceObservation,
 };
 use crate::engine::{Status, number_with_noun, sanitize_line};
 
@@ -24,8 +21,8 @@ use crate::engine::{Status, number_with_noun, sanitize_line};
 const STORAGE: &str = "storage";
 const QUARANTINE: &str = "quarantine";
 
-/// Findings about a source that follow from a unit that is down.
-const UNIT_DOWN_FINDINGS: [&str; 3] = ["died", "stopped", "never_run"];
+/// Kinds of findings about a source that follow from a unit that is down.
+const UNIT_DOWN_KINDS: [&str; 3] = ["died", "stopped", "never_run"];
 
 /// Derives the alert conditions from the inputs and their report.
 #[must_use]
@@ -57,7 +54,7 @@ impl<'a> ConditionBuilder<'a> {
     fn collect_subjects(&mut self) {
         let sources = self.inputs.sources.iter();
         let configured = sources.flat_map(|source| [source.name.clone(), source.provider.clone()]);
-        let checked = self.report.checks.iter().map(|check| check.subject.clone());
+        let checked = self.report.findings.iter().map(|finding| finding.subject.clone());
         let breakers = self.inputs.breakers.iter().flatten().map(|breaker| breaker.name.clone());
         self.observation.known_subjects = configured.chain(checked).chain(breakers).collect();
     }
@@ -65,13 +62,11 @@ impl<'a> ConditionBuilder<'a> {
     /// Marks components that could not be observed at all: their conditions may still hold.
     fn mark_uncollected(&mut self) {
         if self.inputs.crash_loops.is_err() {
-            for kind in [CheckKind::Service, CheckKind::Execution] {
-                self.mark_unobserved(AlertKey::new(kind.name(), CRASH_LOOP).as_str(), "");
+            for check in [CheckKind::Service, CheckKind::Execution] {
+                self.mark_unobserved(AlertKey::new(check.name(), CRASH_LOOP).as_str(), "");
             }
         }
-        let is_unit_unknown =
-            |finding: &Finding| matches!(finding.kind, FindingKind::UnitStateUnknown { .. });
-        if self.inputs.findings.iter().any(is_unit_unknown) {
+        if self.inputs.findings.iter().any(|finding| finding.kind == UNIT_STATE_UNKNOWN) {
             // The units of single sources are not queried in this case, either.
             self.mark_unobserved(CheckKind::Service.name(), "");
             self.mark_unobserved(CheckKind::Journal.name(), "");
@@ -83,86 +78,85 @@ impl<'a> ConditionBuilder<'a> {
 
     /// Adds the conditions of the units, the host and the proxies.
     fn add_units_and_host(&mut self) {
-        for check in self.failing_checks(CheckKind::Service) {
+        for finding in self.failing(CheckKind::Service) {
             // Unknown here means that the restart counts could not be read. The units were
             // observed.
-            if !is_unknown(check) {
-                self.raise(check, &check.finding);
+            if !is_unknown(finding) {
+                self.raise(finding, &finding.kind);
             } else if self.inputs.uncollected_reason.is_none() {
-                self.observation.conditions.push(to_condition(check, &check.finding));
+                self.observation.conditions.push(to_condition(finding, &finding.kind));
             } else {
                 self.mark_unobserved(
-                    AlertKey::new(CheckKind::Service.name(), UNKNOWN_FINDING).as_str(),
+                    AlertKey::new(CheckKind::Service.name(), UNKNOWN).as_str(),
                     "",
                 );
             }
         }
-        for check in self.failing_checks(CheckKind::System) {
-            self.raise(check, &check.finding);
+        for finding in self.failing(CheckKind::System) {
+            self.raise(finding, &finding.kind);
         }
-        for check in self.failing_checks(CheckKind::Proxies) {
+        for finding in self.failing(CheckKind::Proxies) {
             if self.inputs.uncollected_reason.is_some() {
                 self.mark_unobserved(CheckKind::Proxies.name(), "");
             } else {
-                self.raise(check, &check.finding);
+                self.raise(finding, &finding.kind);
             }
         }
     }
 
     fn add_sources(&mut self) {
-        let is_critical = |check: &&&HealthCheck| check.level == HealthLevel::Critical;
+        let is_critical = |finding: &&&Finding| finding.level == HealthLevel::Critical;
         let down_units: BTreeSet<&str> = self
-            .failing_checks(CheckKind::Service)
+            .failing(CheckKind::Service)
             .iter()
             .filter(is_critical)
-            .map(|check| check.subject.as_str())
+            .map(|finding| finding.subject.as_str())
             .collect();
-        for check in self.failing_checks(CheckKind::Execution) {
-            let finding = check.finding.as_str();
-            if finding != SESSION_TOO_LONG && finding != CRASH_LOOP {
+        for finding in self.failing(CheckKind::Execution) {
+            let kind = finding.kind.as_str();
+            if kind != SESSION_TOO_LONG && kind != CRASH_LOOP {
                 // Any other finding about a source hides the age of its session.
                 let too_long = AlertKey::new(CheckKind::Execution.name(), SESSION_TOO_LONG);
-                self.mark_unobserved(too_long.as_str(), &check.subject);
+                self.mark_unobserved(too_long.as_str(), &finding.subject);
             }
-            if finding == "waiting" || finding == "failing" {
+            if kind == "waiting" || kind == "failing" {
                 // A wait ends by itself, and `failing` is part of the provider's condition.
                 continue;
             }
-            let is_down = down_units.contains(self.inputs.unit_of_source(&check.subject));
-            if is_down && UNIT_DOWN_FINDINGS.contains(&finding) {
-                self.mark_unobserved(CheckKind::Execution.name(), &check.subject);
+            let is_down = down_units.contains(self.inputs.unit_of_source(&finding.subject));
+            if is_down && UNIT_DOWN_KINDS.contains(&kind) {
+                self.mark_unobserved(CheckKind::Execution.name(), &finding.subject);
                 continue;
             }
-            let finding =
-                if finding == "stalled" || finding == "overdue" { "stuck" } else { finding };
-            self.raise(check, finding);
+            let kind = if kind == "stalled" || kind == "overdue" { "stuck" } else { kind };
+            self.raise(finding, kind);
         }
         let failing_sources: BTreeSet<&str> = self
-            .failing_checks(CheckKind::Execution)
+            .failing(CheckKind::Execution)
             .iter()
-            .map(|check| check.subject.as_str())
+            .map(|finding| finding.subject.as_str())
             .collect();
-        for check in self.failing_checks(CheckKind::Heartbeat) {
-            if is_unknown(check) || failing_sources.contains(check.subject.as_str()) {
-                self.mark_unobserved(CheckKind::Heartbeat.name(), &check.subject);
+        for finding in self.failing(CheckKind::Heartbeat) {
+            if is_unknown(finding) || failing_sources.contains(finding.subject.as_str()) {
+                self.mark_unobserved(CheckKind::Heartbeat.name(), &finding.subject);
             } else {
-                self.raise(check, &check.finding);
+                self.raise(finding, &finding.kind);
             }
         }
-        for check in
-            self.failing_checks(CheckKind::Sources).into_iter().filter(|check| is_unknown(check))
+        for finding in
+            self.failing(CheckKind::Sources).into_iter().filter(|finding| is_unknown(finding))
         {
-            self.raise(check, &check.finding);
+            self.raise(finding, &finding.kind);
         }
-        for check in
-            self.failing_checks(CheckKind::Clients).into_iter().filter(|check| is_unknown(check))
+        for finding in
+            self.failing(CheckKind::Clients).into_iter().filter(|finding| is_unknown(finding))
         {
-            // The unknown check of the attempts has already raised the same reason, except for
-            // unreadable breakers, whose check has no subject.
-            if check.subject.is_empty() && self.inputs.uncollected_reason.is_none() {
-                self.raise(check, &check.finding);
+            // The unknown finding about the attempts has already raised the same reason, except
+            // for unreadable breakers, whose finding has no subject.
+            if finding.subject.is_empty() && self.inputs.uncollected_reason.is_none() {
+                self.raise(finding, &finding.kind);
             } else {
-                self.mark_unobserved(CheckKind::Clients.name(), &check.subject);
+                self.mark_unobserved(CheckKind::Clients.name(), &finding.subject);
             }
         }
         self.mark_starting_sources();
@@ -183,9 +177,9 @@ impl<'a> ConditionBuilder<'a> {
     /// Adds the conditions that the state files show: quarantined items and storage errors.
     fn add_quarantine_and_storage(&mut self) {
         let disk_is_full = self
-            .failing_checks(CheckKind::System)
+            .failing(CheckKind::System)
             .iter()
-            .any(|check| matches!(check.finding.as_str(), "disk_full" | "inodes_low"));
+            .any(|finding| matches!(finding.kind.as_str(), "disk_full" | "inodes_low"));
         let mut failing = Vec::new();
         for source in &self.inputs.sources {
             let Some(state) = &source.state else {
@@ -274,10 +268,10 @@ impl<'a> ConditionBuilder<'a> {
             }
             Err(_) => self.observation.unobserved.extend([(PROVIDER.to_owned(), String::new())]),
         }
-        let kinds = [CheckKind::Execution, CheckKind::Sources, CheckKind::Clients];
-        let checks = kinds.into_iter().flat_map(|kind| self.failing_checks(kind));
-        for check in checks.filter(|check| indicates_provider_failure(check)) {
-            let source = self.inputs.sources.iter().find(|source| source.name == check.subject);
+        let checks = [CheckKind::Execution, CheckKind::Sources, CheckKind::Clients];
+        let findings = checks.into_iter().flat_map(|check| self.failing(check));
+        for finding in findings.filter(|finding| indicates_provider_failure(finding)) {
+            let source = self.inputs.sources.iter().find(|source| source.name == finding.subject);
             let Some(source) = source else { continue };
             if self.has_storage_error(&source.name) {
                 continue;
@@ -285,8 +279,8 @@ impl<'a> ConditionBuilder<'a> {
             add(AlertCondition {
                 subject: source.provider.clone(),
                 key: provider_degraded_key(),
-                message: format!("{}: {}", source.name, message_with_value(check)),
-                ..to_condition(check, &check.finding)
+                message: format!("{}: {}", source.name, message_with_value(finding)),
+                ..to_condition(finding, &finding.kind)
             });
         }
         let is_unobserved =
@@ -301,15 +295,15 @@ impl<'a> ConditionBuilder<'a> {
     /// problem also logs errors.
     fn add_journal(&mut self) {
         let is_only_problem = self.observation.conditions.is_empty();
-        for check in self.failing_checks(CheckKind::Journal) {
-            if check.level == HealthLevel::Unknown {
+        for finding in self.failing(CheckKind::Journal) {
+            if finding.level == HealthLevel::Unknown {
                 // One query reads the journals of all units.
                 self.mark_unobserved(CheckKind::Journal.name(), "");
             }
-            if is_only_problem || check.level == HealthLevel::Unknown {
-                self.raise(check, &check.finding);
+            if is_only_problem || finding.level == HealthLevel::Unknown {
+                self.raise(finding, &finding.kind);
             } else {
-                self.mark_unobserved(CheckKind::Journal.name(), &check.subject);
+                self.mark_unobserved(CheckKind::Journal.name(), &finding.subject);
             }
         }
     }
@@ -321,17 +315,18 @@ impl<'a> ConditionBuilder<'a> {
         state.is_some_and(|state| state.status == Status::Error && state.storage_error.is_some())
     }
 
-    fn failing_checks(&self, kind: CheckKind) -> Vec<&'a HealthCheck> {
-        let of_kind =
-            |check: &&'a HealthCheck| check.kind == kind && check.level > HealthLevel::Healthy;
-        self.report.checks.iter().filter(of_kind).collect()
+    /// Returns the findings of a check that are not healthy.
+    fn failing(&self, check: CheckKind) -> Vec<&'a Finding> {
+        let is_failing =
+            |finding: &&'a Finding| finding.check == check && finding.level > HealthLevel::Healthy;
+        self.report.findings.iter().filter(is_failing).collect()
     }
 
-    fn raise(&mut self, check: &HealthCheck, finding: &str) {
-        if check.level == HealthLevel::Unknown {
-            self.mark_unobserved(check.kind.name(), &check.subject);
+    fn raise(&mut self, finding: &Finding, kind: &str) {
+        if finding.level == HealthLevel::Unknown {
+            self.mark_unobserved(finding.check.name(), &finding.subject);
         }
-        self.observation.conditions.push(to_condition(check, finding));
+        self.observation.conditions.push(to_condition(finding, kind));
     }
 
     fn mark_unobserved(&mut self, component: &str, subject: &str) {
@@ -340,16 +335,16 @@ impl<'a> ConditionBuilder<'a> {
 }
 
 /// Returns true if the check could not be made.
-fn is_unknown(check: &HealthCheck) -> bool {
-    check.finding == UNKNOWN_FINDING
+fn is_unknown(finding: &Finding) -> bool {
+    finding.kind == UNKNOWN
 }
 
-fn indicates_provider_failure(check: &HealthCheck) -> bool {
-    if check.level == HealthLevel::Unknown {
+fn indicates_provider_failure(finding: &Finding) -> bool {
+    if finding.level == HealthLevel::Unknown {
         return false;
     }
-    match check.kind {
-        CheckKind::Execution => check.finding == "failing",
+    match finding.check {
+        CheckKind::Execution => finding.kind == "failing",
         CheckKind::Sources | CheckKind::Clients => true,
         CheckKind::Service
         | CheckKind::Heartbeat
@@ -359,24 +354,24 @@ fn indicates_provider_failure(check: &HealthCheck) -> bool {
     }
 }
 
-fn to_condition(check: &HealthCheck, finding: &str) -> AlertCondition {
-    let severity = match check.level {
+fn to_condition(finding: &Finding, kind: &str) -> AlertCondition {
+    let severity = match finding.level {
         HealthLevel::Skipped | HealthLevel::Healthy => Severity::Info,
         HealthLevel::Warning | HealthLevel::Unknown => Severity::Warning,
         HealthLevel::Critical => Severity::Critical,
     };
     AlertCondition {
-        key: AlertKey::new(check.kind.name(), finding),
-        subject: check.subject.clone(),
+        key: AlertKey::new(finding.check.name(), kind),
+        subject: finding.subject.clone(),
         severity,
-        message: message_with_value(check),
-        advice: check.advice.clone(),
+        message: message_with_value(finding),
+        advice: finding.advice.clone(),
     }
 }
 
-fn message_with_value(check: &HealthCheck) -> String {
-    match &check.value {
-        Some(value) => format!("{} ({value})", check.message),
-        None => check.message.clone(),
+fn message_with_value(finding: &Finding) -> String {
+    match &finding.value {
+        Some(value) => format!("{} ({value})", finding.message),
+        None => finding.message.clone(),
     }
 }

@@ -1,9 +1,8 @@
 //! Checks of proxies, host, archives and journals.
 
-use crate::engine::health::watch::HealthLevel;
 use crate::engine::health::{
-    CheckKind, CollectResult, DiskThresholds, DiskUsage, HealthCheck, HealthInputs, JournalErrors,
-    ProxyPoolStatus, Thresholds, or_healthy,
+    CheckKind, CollectResult, DiskThresholds, DiskUsage, Finding, HealthInputs, HealthLevel,
+    JournalErrors, ProxyPoolStatus, Thresholds, or_healthy,
 };
 use crate::engine::text::format_percent;
 use crate::engine::{format_bytes, format_duration, number_with_noun, sanitize_line};
@@ -12,11 +11,11 @@ use crate::engine::{format_bytes, format_duration, number_with_noun, sanitize_li
 pub(super) fn check_proxies(
     pool: Option<&CollectResult<Option<ProxyPoolStatus>>>,
     thresholds: &Thresholds,
-) -> Vec<HealthCheck> {
+) -> Vec<Finding> {
     let pool = match pool {
         None | Some(Ok(None)) => return Vec::new(),
         Some(Ok(Some(pool))) => *pool,
-        Some(Err(reason)) => return vec![HealthCheck::unknown(CheckKind::Proxies, reason)],
+        Some(Err(reason)) => return vec![Finding::unknown(CheckKind::Proxies, reason)],
     };
     let ProxyPoolStatus { total, healthy, failing, dead, cooling_down, mean_latency } = pool;
     // A pool smaller than the threshold is healthy if all its proxies are.
@@ -28,48 +27,48 @@ pub(super) fn check_proxies(
     let message = format!(
         "{healthy} of {total} healthy, {failing} failing, {dead} dead ({cooling_down} in cooldown){latency}"
     );
-    let check = if healthy == 0 {
-        HealthCheck::new(CheckKind::Proxies, "none_healthy", HealthLevel::Critical, message)
+    let finding = if healthy == 0 {
+        Finding::new(CheckKind::Proxies, "none_healthy", HealthLevel::Critical, message)
     } else if healthy < healthy_min {
-        HealthCheck::new(CheckKind::Proxies, "too_few_healthy", HealthLevel::Critical, message)
+        Finding::new(CheckKind::Proxies, "too_few_healthy", HealthLevel::Critical, message)
     } else {
-        HealthCheck::new(CheckKind::Proxies, "enough", HealthLevel::Healthy, message)
+        Finding::new(CheckKind::Proxies, "enough", HealthLevel::Healthy, message)
     };
-    let check = check.with_measurement(value, threshold);
+    let finding = finding.with_measurement(value, threshold);
     vec![if healthy < healthy_min {
-        check.with_advice("see which fail: `cynosure doctor`; repair them, or change `proxy.pool`")
+        finding
+            .with_advice("see which fail: `cynosure doctor`; repair them, or change `proxy.pool`")
     } else {
-        check
+        finding
     }]
 }
 
 /// Checks processor, memory, and each disk that is written to. A disk that cannot be measured
 /// hides no other.
-pub(super) fn check_system(inputs: &HealthInputs, thresholds: &Thresholds) -> Vec<HealthCheck> {
+pub(super) fn check_system(inputs: &HealthInputs, thresholds: &Thresholds) -> Vec<Finding> {
     let unmeasured = inputs.unmeasured_folders.iter();
-    let unmeasured = unmeasured.map(|(folder, reason)| {
-        HealthCheck::unknown(CheckKind::System, reason).with_subject(folder)
-    });
+    let unmeasured = unmeasured
+        .map(|(folder, reason)| Finding::unknown(CheckKind::System, reason).with_subject(folder));
     let system = match &inputs.system {
         Ok(system) => system,
         Err(reason) => {
-            return std::iter::once(HealthCheck::unknown(CheckKind::System, reason))
+            return std::iter::once(Finding::unknown(CheckKind::System, reason))
                 .chain(unmeasured)
                 .collect();
         }
     };
     let cpu = check_usage("processor", system.cpu_ratio, thresholds.cpu, "cpu_busy");
     let memory = check_usage("memory", system.memory_ratio, thresholds.memory, "memory_low");
-    let mut checks = vec![cpu, memory];
-    checks.extend(system.disks.iter().flat_map(|disk| check_disk(disk, &thresholds.disk)));
-    checks.extend(unmeasured);
-    checks
+    let mut findings = vec![cpu, memory];
+    findings.extend(system.disks.iter().flat_map(|disk| check_disk(disk, &thresholds.disk)));
+    findings.extend(unmeasured);
+    findings
 }
 
 /// Returns a check for each archive that its source cannot use; none if all are usable.
-pub(super) fn check_archives(inputs: &HealthInputs) -> Vec<HealthCheck> {
-    let check = |(source, reason): &(String, String)| {
-        HealthCheck::new(
+pub(super) fn check_archives(inputs: &HealthInputs) -> Vec<Finding> {
+    let finding = |(source, reason): &(String, String)| {
+        Finding::new(
             CheckKind::System,
             "archive_mismatch",
             HealthLevel::Critical,
@@ -78,32 +77,27 @@ pub(super) fn check_archives(inputs: &HealthInputs) -> Vec<HealthCheck> {
         .with_subject(format!("archive of {source}"))
         .with_advice("mount it, or do what the message says; nothing is written until then")
     };
-    inputs.archive_mismatches.iter().map(check).collect()
+    inputs.archive_mismatches.iter().map(finding).collect()
 }
 
-fn check_usage(subject: &str, used: Option<f64>, limit: f64, finding: &str) -> HealthCheck {
+fn check_usage(subject: &str, used: Option<f64>, limit: f64, kind: &str) -> Finding {
     let Some(used) = used else {
         let reason = "the kernel does not report the usage";
-        return HealthCheck::unknown(CheckKind::System, reason).with_subject(subject);
+        return Finding::unknown(CheckKind::System, reason).with_subject(subject);
     };
-    let check = if used > limit {
-        HealthCheck::new(
-            CheckKind::System,
-            finding,
-            HealthLevel::Warning,
-            "nearly all of it is used",
-        )
-        .with_advice("see what uses it: `top`")
+    let finding = if used > limit {
+        Finding::new(CheckKind::System, kind, HealthLevel::Warning, "nearly all of it is used")
+            .with_advice("see what uses it: `top`")
     } else {
-        HealthCheck::new(CheckKind::System, "enough", HealthLevel::Healthy, "there is enough")
+        Finding::new(CheckKind::System, "enough", HealthLevel::Healthy, "there is enough")
     };
     let value = format!("{} used", format_percent(used));
-    check
+    finding
         .with_subject(subject)
         .with_measurement(value, format!("more than {}", format_percent(limit)))
 }
 
-fn check_disk(disk: &DiskUsage, thresholds: &DiskThresholds) -> Vec<HealthCheck> {
+fn check_disk(disk: &DiskUsage, thresholds: &DiskThresholds) -> Vec<Finding> {
     let advice = "make room, or move `archive.dir` to a larger disk";
     let value =
         format!("{} used, {} free", format_percent(disk.used_ratio), format_bytes(disk.free_bytes));
@@ -113,10 +107,10 @@ fn check_disk(disk: &DiskUsage, thresholds: &DiskThresholds) -> Vec<HealthCheck>
         format_percent(critical),
         format_bytes(thresholds.free_bytes)
     );
-    let new = |finding, level, message: &str| {
-        HealthCheck::new(CheckKind::System, finding, level, message).with_subject(&disk.path)
+    let new = |kind, level, message: &str| {
+        Finding::new(CheckKind::System, kind, level, message).with_subject(&disk.path)
     };
-    let check = if disk.used_ratio > critical || disk.free_bytes < thresholds.free_bytes {
+    let finding = if disk.used_ratio > critical || disk.free_bytes < thresholds.free_bytes {
         new("disk_full", HealthLevel::Critical, "its disk is nearly full")
             .with_measurement(value, critical_threshold)
             .with_advice(advice)
@@ -136,18 +130,16 @@ fn check_disk(disk: &DiskUsage, thresholds: &DiskThresholds) -> Vec<HealthCheck>
             )
             .with_advice("remove small files, or make a filesystem with more inodes")
     });
-    std::iter::once(check).chain(inodes).collect()
+    std::iter::once(finding).chain(inodes).collect()
 }
 
 /// Checks the recent journal errors of each unit; no check without a unit.
-pub(super) fn check_journal(inputs: &HealthInputs, thresholds: &Thresholds) -> Vec<HealthCheck> {
+pub(super) fn check_journal(inputs: &HealthInputs, thresholds: &Thresholds) -> Vec<Finding> {
     let units = match &inputs.journal_errors {
         None => return Vec::new(),
         Some(Ok(units)) => units,
         Some(Err(reason)) => {
-            return vec![
-                HealthCheck::unknown(CheckKind::Journal, reason).with_subject(&inputs.unit),
-            ];
+            return vec![Finding::unknown(CheckKind::Journal, reason).with_subject(&inputs.unit)];
         }
     };
     let reaches_threshold = |journal: &&JournalErrors| journal.count >= thresholds.journal_errors;
@@ -156,7 +148,7 @@ pub(super) fn check_journal(inputs: &HealthInputs, thresholds: &Thresholds) -> V
             let newest =
                 newest.as_deref().map(|text| format!(", the last: {}", sanitize_line(text)));
             let message = format!("errors in its journal{}", newest.unwrap_or_default());
-            HealthCheck::new(CheckKind::Journal, "errors", HealthLevel::Warning, message)
+            Finding::new(CheckKind::Journal, "errors", HealthLevel::Warning, message)
                 .with_subject(unit)
                 .with_measurement(errors_in_window(*count, thresholds), error_threshold(thresholds))
                 .with_advice(format!("read them: `journalctl -u {unit} -p err -n 50`"))
@@ -166,7 +158,7 @@ pub(super) fn check_journal(inputs: &HealthInputs, thresholds: &Thresholds) -> V
         let most = units.iter().max_by_key(|journal| journal.count);
         let (unit, count) =
             most.map_or((&inputs.unit, 0), |journal| (&journal.unit, journal.count));
-        HealthCheck::new(CheckKind::Journal, "quiet", HealthLevel::Healthy, message)
+        Finding::new(CheckKind::Journal, "quiet", HealthLevel::Healthy, message)
             .with_subject(unit)
             .with_measurement(errors_in_window(count, thresholds), error_threshold(thresholds))
     })

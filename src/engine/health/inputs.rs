@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::breaker::{BreakerState, OpenPeriod};
-use crate::engine::health::watch::{Finding, FindingKind, Subject};
+use crate::engine::health::finding::STARTING;
+use crate::engine::health::{CheckKind, Finding};
 use crate::engine::{Status, Timestamp};
 
 /// Observed value, or the reason why it could not be collected.
@@ -45,8 +46,8 @@ pub fn findings_by_unit<'a>(
     findings: &'a [Finding],
 ) -> impl Iterator<Item = (&'a str, &'a Finding)> {
     findings.iter().scan(unit, |unit, finding| {
-        if let Subject::Unit(name) = &finding.subject {
-            *unit = name;
+        if finding.check == CheckKind::Service {
+            *unit = &finding.subject;
         }
         Some((*unit, finding))
     })
@@ -67,13 +68,12 @@ impl HealthInputs {
     /// Returns true if the unit of a source is starting it, or has just started it.
     #[must_use]
     pub fn is_starting(&self, source: &str) -> bool {
-        self.find_source_finding(source)
-            .is_some_and(|(_, finding)| finding.kind == FindingKind::Starting)
+        self.find_source_finding(source).is_some_and(|(_, finding)| finding.kind == STARTING)
     }
 
     fn find_source_finding(&self, source: &str) -> Option<(&str, &Finding)> {
         let is_of_source =
-            |finding: &Finding| matches!(&finding.subject, Subject::Source(name) if name == source);
+            |finding: &Finding| finding.check == CheckKind::Execution && finding.subject == source;
         self.findings_by_unit().find(|(_, finding)| is_of_source(finding))
     }
 }
@@ -233,18 +233,12 @@ impl Thresholds {
     };
 }
 
-/// Thresholds of the checks, and the limits of workers and units.
+/// Limits of the checks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HealthLimits {
     pub thresholds: Thresholds,
     /// Longest duration of a session.
     pub max_session_age: Duration,
-    /// Tolerance after a worker's deadline, within which it may still act.
-    pub grace: Duration,
     /// Time since the last clock step or suspend, as far as known.
     pub clock_stable_for: Duration,
-    /// Longest time of work without progress.
-    pub stuck_threshold: Duration,
-    /// Longest duration of a start or a stop of a unit.
-    pub max_transition: Duration,
 }

@@ -1,19 +1,24 @@
-//! Health evaluation: computes checks from inputs that were collected at one moment.
+//! Health evaluation: computes findings from inputs that were collected at one moment.
 //!
 //! ```text
-//! inputs, limits, now ──▶ one function per kind ──▶ checks ──▶ report with the worst level
+//! units, workers ──▶ watch ──▶ findings ─┐
+//!                                        ▼
+//! inputs, limits, now ──▶ one function per check ──▶ findings ──▶ report with the worst level
+//!                                                                   │
+//!                                  score of each provider ◀── degradation
 //! ```
 //!
-//! Subjects of one kind share one check while they are healthy; each failing one has its own. A
+//! Subjects of one check share one finding while they are healthy; each failing one has its own. A
 //! check that could not be made is unknown, with the reason, and never healthy. [`conditions`]
 //! derives the alert conditions, one per cause.
 
 mod breakers;
-mod check;
 mod conditions;
 pub mod degradation;
+mod finding;
 mod host;
 mod inputs;
+mod level;
 mod sources;
 pub mod watch;
 mod workers;
@@ -23,13 +28,14 @@ mod proptests;
 #[cfg(test)]
 mod tests;
 
-pub use self::check::{CheckKind, HealthCheck, HealthCheckReport};
 pub use self::conditions::correlate;
+pub use self::finding::{CheckKind, Finding, HealthCheckReport, Remedy};
 pub use self::inputs::{
     BreakerObservation, CollectResult, CounterObservation, DiskThresholds, DiskUsage, HealthInputs,
     HealthLimits, HostMetrics, JournalErrors, ProxyPoolStatus, SourceObservation, StateObservation,
     Thresholds, findings_by_unit,
 };
+pub use self::level::HealthLevel;
 pub use self::sources::degradation_inputs;
 
 use crate::engine::Timestamp;
@@ -38,8 +44,8 @@ use crate::engine::Timestamp;
 #[must_use]
 pub fn evaluate(inputs: &HealthInputs, limits: &HealthLimits, now: Timestamp) -> HealthCheckReport {
     let thresholds = &limits.thresholds;
-    let checks = [
-        workers::check_units(inputs, limits),
+    let findings = [
+        workers::check_units(inputs),
         workers::check_workers(inputs, limits, now),
         sources::check_sources(inputs, limits, now),
         host::check_proxies(inputs.proxy_pool.as_ref(), thresholds),
@@ -47,13 +53,10 @@ pub fn evaluate(inputs: &HealthInputs, limits: &HealthLimits, now: Timestamp) ->
         host::check_archives(inputs),
         host::check_journal(inputs, thresholds),
     ];
-    HealthCheckReport::new(checks.into_iter().flatten().collect(), now)
+    HealthCheckReport::new(findings.into_iter().flatten().collect(), now)
 }
 
-/// Returns the failing checks, or the healthy check if there are none.
-fn or_healthy(
-    failing: Vec<HealthCheck>,
-    healthy: impl FnOnce() -> HealthCheck,
-) -> Vec<HealthCheck> {
+/// Returns the failing findings, or the healthy one if there are none.
+fn or_healthy(failing: Vec<Finding>, healthy: impl FnOnce() -> Finding) -> Vec<Finding> {
     if failing.is_empty() { vec![healthy()] } else { failing }
 }

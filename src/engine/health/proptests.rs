@@ -6,7 +6,6 @@ use super::tests::resolution::without_worker_files;
 use super::tests::{LIMITS, healthy_inputs, journal_errors};
 use super::*;
 use crate::engine::alert::{AlertStore, NotificationKind};
-use crate::engine::health::watch::HealthLevel;
 
 fn any_ratio() -> impl Strategy<Value = f64> {
     0.0..=1.0_f64
@@ -77,8 +76,8 @@ proptest! {
     fn evaluation_never_panics(inputs in any_inputs(), now: i64) {
         let report = evaluate(&inputs, &LIMITS, Timestamp(now));
 
-        prop_assert!(report.checks.iter().all(|check| !check.message.is_empty()));
-        let worst = report.checks.iter().map(|check| check.level).max();
+        prop_assert!(report.findings.iter().all(|finding| !finding.message.is_empty()));
+        let worst = report.findings.iter().map(|finding| finding.level).max();
         prop_assert_eq!(Some(report.level), worst);
     }
 

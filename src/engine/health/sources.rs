@@ -3,16 +3,13 @@
 use std::time::Duration;
 
 use crate::engine::health::degradation::{SourceHealth, SourceInput};
-use crate::engine::health::watch::HealthLevel;
+use crate::engine::health::finding::SESSION_TOO_LONG;
 use crate::engine::health::{
-    CheckKind, CounterObservation, HealthCheck, HealthCheckReport, HealthInputs, HealthLimits,
-    SourceObservation, StateObservation, Thresholds, or_healthy,
+    CheckKind, CounterObservation, Finding, HealthCheckReport, HealthInputs, HealthLevel,
+    HealthLimits, SourceObservation, StateObservation, Thresholds, or_healthy,
 };
 use crate::engine::text::format_percent;
 use crate::engine::{Status, Timestamp, format_duration, number_with_noun};
-
-/// Finding about a session that takes too long.
-pub(super) const SESSION_TOO_LONG: &str = "too_long";
 
 /// Attempts needed before their success rate means anything.
 const ATTEMPTS_MIN: u32 = 10;
@@ -23,55 +20,47 @@ pub(super) fn check_sources(
     inputs: &HealthInputs,
     limits: &HealthLimits,
     now: Timestamp,
-) -> Vec<HealthCheck> {
+) -> Vec<Finding> {
     let thresholds = &limits.thresholds;
     if let Some(reason) = &inputs.uncollected_reason {
         let kinds = [CheckKind::Heartbeat, CheckKind::Sources, CheckKind::Clients];
-        return kinds.into_iter().map(|kind| HealthCheck::unknown(kind, reason)).collect();
+        return kinds.into_iter().map(|check| Finding::unknown(check, reason)).collect();
     }
-    let mut checks = check_heartbeats(inputs, limits, now);
-    checks.extend(check_attempts(&inputs.sources, thresholds));
-    checks.extend(check_clients(&inputs.sources, thresholds));
-    checks.extend(
-        inputs
-            .breakers
-            .as_ref()
-            .err()
-            .map(|reason| HealthCheck::unknown(CheckKind::Clients, reason)),
+    let mut findings = check_heartbeats(inputs, limits, now);
+    findings.extend(check_attempts(&inputs.sources, thresholds));
+    findings.extend(check_clients(&inputs.sources, thresholds));
+    findings.extend(
+        inputs.breakers.as_ref().err().map(|reason| Finding::unknown(CheckKind::Clients, reason)),
     );
-    checks
+    findings
 }
 
 /// Checks the time since each worker last wrote its state. A wait until a known deadline does not
 /// count as silence.
-fn check_heartbeats(
-    inputs: &HealthInputs,
-    limits: &HealthLimits,
-    now: Timestamp,
-) -> Vec<HealthCheck> {
+fn check_heartbeats(inputs: &HealthInputs, limits: &HealthLimits, now: Timestamp) -> Vec<Finding> {
     let sources = &inputs.sources;
     let threshold = format!("more than {}", format_duration(limits.thresholds.heartbeat));
-    let check = |source: &SourceObservation| {
+    let finding = |source: &SourceObservation| {
         let Some(state) = &source.state else {
             // A worker that is being started has not written a state yet.
             if inputs.is_starting(&source.name) {
                 return None;
             }
             let message = "its state file is missing or unreadable";
-            let check =
-                HealthCheck::new(CheckKind::Heartbeat, "missing", HealthLevel::Warning, message);
-            return Some(check.with_subject(&source.name).with_advice("see `cynosure status`"));
+            let finding =
+                Finding::new(CheckKind::Heartbeat, "missing", HealthLevel::Warning, message);
+            return Some(finding.with_subject(&source.name).with_advice("see `cynosure status`"));
         };
         let age = heartbeat_age(state, limits.clock_stable_for, now);
         (age > limits.thresholds.heartbeat).then(|| {
             let message = "its state was not written in time";
-            HealthCheck::new(CheckKind::Heartbeat, "silent", HealthLevel::Warning, message)
+            Finding::new(CheckKind::Heartbeat, "silent", HealthLevel::Warning, message)
                 .with_subject(&source.name)
                 .with_measurement(format_duration(age), threshold.clone())
                 .with_advice("see whether its worker still runs: `cynosure status`")
         })
     };
-    or_healthy(sources.iter().filter_map(check).collect(), || {
+    or_healthy(sources.iter().filter_map(finding).collect(), || {
         let states: Vec<_> = sources.iter().filter_map(|source| source.state.as_ref()).collect();
         let longest = states
             .iter()
@@ -79,7 +68,7 @@ fn check_heartbeats(
             .max()
             .unwrap_or_default();
         let message = format!("{} written in time", number_with_noun(states.len() as u64, "state"));
-        HealthCheck::new(CheckKind::Heartbeat, "in_time", HealthLevel::Healthy, message)
+        Finding::new(CheckKind::Heartbeat, "in_time", HealthLevel::Healthy, message)
             .with_measurement(format_duration(longest), threshold.clone())
     })
 }
@@ -101,37 +90,37 @@ fn heartbeat_age(state: &StateObservation, clock_stable_for: Duration, now: Time
 }
 
 /// Checks the success rate of the last attempts.
-fn check_attempts(sources: &[SourceObservation], thresholds: &Thresholds) -> Vec<HealthCheck> {
+fn check_attempts(sources: &[SourceObservation], thresholds: &Thresholds) -> Vec<Finding> {
     let threshold = format!("less than {}", format_percent(thresholds.success_rate));
-    let check = |source: &SourceObservation| {
+    let finding = |source: &SourceObservation| {
         let counters = match &source.counters {
             Ok(counters) => (*counters)?,
             Err(reason) => {
                 return Some(
-                    HealthCheck::unknown(CheckKind::Sources, reason).with_subject(&source.name),
+                    Finding::unknown(CheckKind::Sources, reason).with_subject(&source.name),
                 );
             }
         };
         let rate =
             counters.reliable_success_rate().filter(|rate| *rate < thresholds.success_rate)?;
         let message = format!("few of its last {} attempts succeeded", counters.attempts);
-        let check =
-            HealthCheck::new(CheckKind::Sources, "low_success_rate", HealthLevel::Warning, message)
+        let finding =
+            Finding::new(CheckKind::Sources, "low_success_rate", HealthLevel::Warning, message)
                 .with_subject(&source.name)
                 .with_measurement(format_percent(rate), threshold.clone())
                 .with_advice(format!("see what fails: `cynosure failures {}`", source.name));
-        Some(check)
+        Some(finding)
     };
-    or_healthy(sources.iter().filter_map(check).collect(), || {
+    or_healthy(sources.iter().filter_map(finding).collect(), || {
         let rate = |source: &SourceObservation| source.known_counters()?.reliable_success_rate();
         match sources.iter().filter_map(rate).min_by(f64::total_cmp) {
             None => {
                 let message = "too few attempts so far for a success rate";
-                HealthCheck::new(CheckKind::Sources, "too_few", HealthLevel::Healthy, message)
+                Finding::new(CheckKind::Sources, "too_few", HealthLevel::Healthy, message)
             }
             Some(lowest) => {
                 let message = "the last attempts of each source mostly succeeded";
-                HealthCheck::new(CheckKind::Sources, "successful", HealthLevel::Healthy, message)
+                Finding::new(CheckKind::Sources, "successful", HealthLevel::Healthy, message)
                     .with_measurement(format_percent(lowest), threshold.clone())
             }
         }
@@ -139,15 +128,15 @@ fn check_attempts(sources: &[SourceObservation], thresholds: &Thresholds) -> Vec
 }
 
 /// Checks that the client of each source gets responses.
-fn check_clients(sources: &[SourceObservation], thresholds: &Thresholds) -> Vec<HealthCheck> {
+fn check_clients(sources: &[SourceObservation], thresholds: &Thresholds) -> Vec<Finding> {
     let limit = thresholds.connection_failures;
     let threshold = format!("{limit} or more");
-    let check = |source: &SourceObservation| {
+    let finding = |source: &SourceObservation| {
         let counters = match &source.counters {
             Ok(counters) => counters.filter(|counters| counters.connection_failures >= limit)?,
             Err(reason) => {
                 return Some(
-                    HealthCheck::unknown(CheckKind::Clients, reason).with_subject(&source.name),
+                    Finding::unknown(CheckKind::Clients, reason).with_subject(&source.name),
                 );
             }
         };
@@ -155,21 +144,21 @@ fn check_clients(sources: &[SourceObservation], thresholds: &Thresholds) -> Vec<
         let message = format!(
             "its requests get no response, and its HTTP client was recreated ({reconnects} so far)"
         );
-        let check =
-            HealthCheck::new(CheckKind::Clients, "no_connection", HealthLevel::Warning, message)
+        let finding =
+            Finding::new(CheckKind::Clients, "no_connection", HealthLevel::Warning, message)
                 .with_subject(&source.name)
                 .with_measurement(
                     format!("{} failures in a row", counters.connection_failures),
                     &*threshold,
                 )
                 .with_advice("see whether its server can be reached: `cynosure doctor`");
-        Some(check)
+        Some(finding)
     };
-    or_healthy(sources.iter().filter_map(check).collect(), || {
+    or_healthy(sources.iter().filter_map(finding).collect(), || {
         let counters = sources.iter().filter_map(SourceObservation::known_counters);
         let most = counters.map(|counters| counters.connection_failures).max().unwrap_or_default();
         let message = "no source has lost its connection";
-        HealthCheck::new(CheckKind::Clients, "connected", HealthLevel::Healthy, message)
+        Finding::new(CheckKind::Clients, "connected", HealthLevel::Healthy, message)
             .with_measurement(format!("{most} failures in a row"), &*threshold)
     })
 }
@@ -183,14 +172,14 @@ pub fn degradation_inputs(
 ) -> Vec<SourceInput> {
     let health = |source: &SourceObservation| {
         let is_shared =
-            |check: &HealthCheck| check.subject.is_empty() && check.kind == CheckKind::Sources;
-        let is_relevant = |check: &&HealthCheck| check.subject == source.name || is_shared(check);
-        let checks = report.checks.iter().filter(is_relevant);
+            |finding: &Finding| finding.subject.is_empty() && finding.check == CheckKind::Sources;
+        let is_relevant = |finding: &&Finding| finding.subject == source.name || is_shared(finding);
+        let findings = report.findings.iter().filter(is_relevant);
         // A late heartbeat may be caused by this host, and a large mailbox takes long.
-        let counted = checks.filter(|check| {
-            check.kind != CheckKind::Heartbeat && check.finding != SESSION_TOO_LONG
+        let counted = findings.filter(|finding| {
+            finding.check != CheckKind::Heartbeat && finding.kind != SESSION_TOO_LONG
         });
-        match counted.map(|check| check.level).max() {
+        match counted.map(|finding| finding.level).max() {
             Some(HealthLevel::Critical) => SourceHealth::Failed,
             Some(HealthLevel::Warning | HealthLevel::Unknown) => SourceHealth::Degraded,
             Some(HealthLevel::Healthy | HealthLevel::Skipped) | None => SourceHealth::Healthy,

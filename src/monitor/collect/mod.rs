@@ -22,8 +22,7 @@ use self::system::CpuSampler;
 use crate::disk::FsUsage;
 use crate::engine::Timestamp;
 use crate::engine::format_duration;
-use crate::engine::health::watch::{Finding, FindingKind, Subject};
-use crate::engine::health::{CollectResult, HealthInputs, HostMetrics};
+use crate::engine::health::{CollectResult, Finding, HealthInputs, HostMetrics};
 use crate::monitor::status_collector::SourceStates;
 
 /// Collectors, and the state that they keep between two cycles.
@@ -66,7 +65,11 @@ impl Collectors {
             move || Ok(sampler.lock().unwrap_or_else(PoisonError::into_inner).sample())
         });
         let disk_tasks = self.start_disk_measurements(config);
-        let units = units_with_journal(&findings);
+        let units: Vec<String> = findings
+            .iter()
+            .filter(|finding| finding.is_about_known_unit())
+            .map(|finding| finding.subject.clone())
+            .collect();
         let journal_task = (!units.is_empty()).then(|| {
             let (window, timeout) = (config.journal_window, config.timeout);
             start_collector(&self.journal_busy, move || {
@@ -113,21 +116,6 @@ impl Collectors {
         };
         folders.into_iter().map(start).collect()
     }
-}
-
-/// Returns the units that are known to systemd and therefore have a journal.
-fn units_with_journal(findings: &[Finding]) -> Vec<String> {
-    let unit_name = |finding: &Finding| match (&finding.subject, &finding.kind) {
-        (
-            Subject::Unit(_),
-            FindingKind::NoSystemd { .. }
-            | FindingKind::UnitNotInstalled
-            | FindingKind::UnitStateUnknown { .. },
-        )
-        | (Subject::Source(_), _) => None,
-        (Subject::Unit(name), _) => Some(name.clone()),
-    };
-    findings.iter().filter_map(unit_name).collect()
 }
 
 /// Collector that runs on a separate thread.

@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::engine::breaker::BreakerState;
-use crate::engine::health::watch::{Finding, Subject};
 use crate::engine::health::{
-    BreakerObservation, CollectResult, CounterObservation, ProxyPoolStatus, SourceObservation,
-    StateObservation, findings_by_unit,
+    BreakerObservation, CheckKind, CollectResult, CounterObservation, Finding, ProxyPoolStatus,
+    SourceObservation, StateObservation, findings_by_unit,
 };
 use crate::engine::metrics::{Histogram, ProxyMetrics, SourceMetrics};
 use crate::engine::{Cause, Failure, Status, Timestamp};
@@ -59,8 +58,8 @@ pub(super) fn group_sources_by_unit(unit: &str, findings: &[Finding]) -> Sources
     let mut units = SourcesByUnit::from([(unit.to_owned(), BTreeSet::new())]);
     for (unit, finding) in findings_by_unit(unit, findings) {
         let sources = units.entry(unit.to_owned()).or_default();
-        if let Subject::Source(name) = &finding.subject {
-            sources.insert(name.clone());
+        if finding.check == CheckKind::Execution {
+            sources.insert(finding.subject.clone());
         }
     }
     units
@@ -247,7 +246,7 @@ mod tests {
 
     use super::*;
     use crate::disk::RealDisk;
-    use crate::engine::health::watch::{FindingKind, HealthLevel, Remedy};
+    use crate::engine::health::HealthLevel;
     use crate::state::save_metrics;
 
     const NOW: Timestamp = Timestamp(1_772_874_303_000);
@@ -270,15 +269,11 @@ mod tests {
     }
 
     fn sample_findings() -> Vec<Finding> {
-        let finding = |subject, kind| Finding {
-            level: HealthLevel::Healthy,
-            subject,
-            kind,
-            remedy: Remedy::None,
+        let finding = |check, kind, name: &str| {
+            Finding::new(check, kind, HealthLevel::Healthy, "").with_subject(name)
         };
-        let unit =
-            |name: &str| finding(Subject::Unit(name.to_owned()), FindingKind::UnitTransitioning);
-        let source = |name: &str| finding(Subject::Source(name.to_owned()), FindingKind::NeverRun);
+        let unit = |name: &str| finding(CheckKind::Service, "unit_transitioning", name);
+        let source = |name: &str| finding(CheckKind::Execution, "never_run", name);
         vec![unit(UNIT), source("home"), unit(INSTANCE), source("work")]
     }
 

@@ -15,8 +15,7 @@ use cynosure::engine::health::degradation::{
     DegradationHistory, DegradationLevel, ProviderHealth, SLOT_DURATION, SLOTS_PER_DAY,
     SourceCounts,
 };
-use cynosure::engine::health::watch::HealthLevel;
-use cynosure::engine::health::{CheckKind, HealthCheck};
+use cynosure::engine::health::{CheckKind, Finding, HealthLevel};
 use cynosure::engine::time_series::{Aggregation, TimeSeries};
 use serde_json::{Value, json};
 
@@ -94,8 +93,8 @@ pub(crate) fn healthy_snapshot() -> Snapshot {
             level: HealthLevel::Healthy,
             summary: "all healthy (1 source)".to_owned(),
             checked_at: Some(NOW.before(Duration::from_secs(12))),
-            checks: vec![
-                HealthCheck::new(CheckKind::Execution, "ok", HealthLevel::Healthy, "downloading")
+            findings: vec![
+                Finding::new(CheckKind::Execution, "ok", HealthLevel::Healthy, "downloading")
                     .with_subject("work"),
             ],
         },
@@ -134,7 +133,7 @@ pub(crate) fn full_snapshot() -> Snapshot {
         health: HealthView {
             level: HealthLevel::Critical,
             summary: "old: the credential is refused; and 1 more".to_owned(),
-            checks: checks(),
+            findings: findings(),
             ..healthy.health
         },
         sources: sources(),
@@ -279,15 +278,15 @@ fn provider(name: &str, score: f64, breaker: BreakerState, status: &str) -> Prov
     }
 }
 
-fn checks() -> Vec<HealthCheck> {
-    let healthy = |kind, subject: &str, message: &str| {
-        HealthCheck::new(kind, "ok", HealthLevel::Healthy, message).with_subject(subject)
+fn findings() -> Vec<Finding> {
+    let healthy = |check, subject: &str, message: &str| {
+        Finding::new(check, "ok", HealthLevel::Healthy, message).with_subject(subject)
     };
     vec![
         healthy(CheckKind::Service, "cynosure.service", "it runs")
             .with_measurement("2 restarts", "5"),
         healthy(CheckKind::Execution, "work", "downloading"),
-        HealthCheck::new(
+        Finding::new(
             CheckKind::Execution,
             "credential_refused",
             HealthLevel::Critical,
@@ -296,7 +295,7 @@ fn checks() -> Vec<HealthCheck> {
         .with_subject("old")
         .with_measurement("for 12 min", "0 s")
         .with_advice("replace the token in /etc/cynosure/old.token"),
-        HealthCheck::new(
+        Finding::new(
             CheckKind::System,
             "disk_low",
             HealthLevel::Warning,
@@ -305,7 +304,7 @@ fn checks() -> Vec<HealthCheck> {
         .with_subject("/var/lib/cynosure")
         .with_measurement("84 % used", "80 %")
         .with_advice("free some space, or move the archive"),
-        HealthCheck::new(
+        Finding::new(
             CheckKind::Journal,
             "unreadable",
             HealthLevel::Unknown,

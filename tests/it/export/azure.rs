@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cynosure::engine::health::watch::HealthLevel;
-use cynosure::engine::health::{CheckKind, HealthCheck, HealthCheckReport};
+use cynosure::engine::health::{CheckKind, Finding, HealthCheckReport, HealthLevel};
 use cynosure::telemetry::{
     AzureConnection, AzureExporter, DeliveryStatus, MetricsSnapshot, UnitSnapshot,
 };
@@ -19,12 +18,12 @@ fn connection() -> AzureConnection {
 }
 
 fn snapshot_with_level(level: HealthLevel) -> MetricsSnapshot {
-    let checks = vec![
-        HealthCheck::new(CheckKind::Heartbeat, "silent", level, "has not written its state")
+    let findings = vec![
+        Finding::new(CheckKind::Heartbeat, "silent", level, "has not written its state")
             .with_subject("work"),
-        HealthCheck::new(CheckKind::Service, "active", HealthLevel::Healthy, "runs"),
+        Finding::new(CheckKind::Service, "active", HealthLevel::Healthy, "runs"),
     ];
-    MetricsSnapshot { report: Some(HealthCheckReport::new(checks, NOW)), ..metrics_input(2) }
+    MetricsSnapshot { report: Some(HealthCheckReport::new(findings, NOW)), ..metrics_input(2) }
 }
 
 fn envelopes_of_type<'a>(envelopes: &'a [Value], base_type: &str) -> Vec<&'a Value> {

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use cynosure::engine::health::watch::HealthLevel;
+use cynosure::engine::health::HealthLevel;
 
 use super::TestEndpoint;
 use super::browser::{ChromeBrowser, Viewport};
@@ -97,7 +97,7 @@ fn live_updates_keep_the_users_state() {
     endpoint.data.update(|snapshot| {
         let work = snapshot.sources.iter_mut().find(|source| source.name == "work");
         work.expect("the source exists").settled = 10_300;
-        snapshot.health.checks.pop();
+        snapshot.health.findings.pop();
         snapshot.health.level = HealthLevel::Warning;
         snapshot.health.summary = "the state improves".to_owned();
     });

@@ -1,4 +1,4 @@
-//! Tests of the checks and the alert conditions, by their texts.
+//! Tests of the findings and the alert conditions, by their texts.
 
 mod breaker_episodes;
 pub(super) mod resolution;
@@ -9,9 +9,7 @@ use super::*;
 use crate::engine::Status;
 use crate::engine::alert::Observation;
 use crate::engine::breaker::BreakerState;
-use crate::engine::health::watch::{
-    Finding, FindingKind, HealthLevel, RecentStarts, Remedy, Subject,
-};
+use crate::engine::health::watch::{Diagnosis, RecentStarts, WatchLimits};
 
 pub(super) const NOW: Timestamp = Timestamp(1_772_874_303_000);
 pub(super) const UNIT: &str = "cynosure.service";
@@ -20,26 +18,45 @@ pub(super) const HOUR: i64 = 3_600_000;
 pub(super) const LIMITS: HealthLimits = HealthLimits {
     thresholds: Thresholds::DEFAULT,
     max_session_age: Duration::from_secs(2 * 86_400),
-    grace: Duration::from_secs(30),
     clock_stable_for: Duration::MAX,
-    stuck_threshold: Duration::from_secs(1800),
-    max_transition: Duration::from_secs(300),
 };
 
-pub(super) fn source_finding(name: &str, level: HealthLevel, kind: FindingKind) -> Finding {
-    Finding { level, subject: Subject::Source(name.to_owned()), kind, remedy: Remedy::None }
+const WATCH_LIMITS: WatchLimits = WatchLimits {
+    grace: Duration::from_secs(30),
+    stuck_threshold: Duration::from_secs(1800),
+    max_consecutive_errors: 5,
+    max_transition: Duration::from_secs(300),
+    max_starts: 5,
+    clock_stable_for: Duration::MAX,
+};
+
+/// Returns a finding about a source that [`UNIT`] runs.
+pub(super) fn source_finding(name: &str, level: HealthLevel, diagnosis: Diagnosis) -> Finding {
+    source_finding_with_unit(name, level, diagnosis, Some(UNIT))
+}
+
+/// Returns a finding about a source that `unit` runs, if any.
+pub(super) fn source_finding_with_unit(
+    name: &str,
+    level: HealthLevel,
+    diagnosis: Diagnosis,
+    unit: Option<&str>,
+) -> Finding {
+    diagnosis.into_finding((CheckKind::Execution, name), level, Remedy::None, unit, &WATCH_LIMITS)
 }
 
 fn healthy_finding(name: &str) -> Finding {
-    source_finding(name, HealthLevel::Healthy, FindingKind::Healthy { status: Status::Downloading })
+    let diagnosis = Diagnosis::Healthy { status: Status::Downloading };
+    source_finding(name, HealthLevel::Healthy, diagnosis)
 }
 
-pub(super) fn main_unit_finding(level: HealthLevel, kind: FindingKind) -> Finding {
-    unit_finding(UNIT, level, kind)
+pub(super) fn main_unit_finding(level: HealthLevel, diagnosis: Diagnosis) -> Finding {
+    unit_finding(UNIT, level, diagnosis)
 }
 
-pub(super) fn unit_finding(unit: &str, level: HealthLevel, kind: FindingKind) -> Finding {
-    Finding { level, subject: Subject::Unit(unit.to_owned()), kind, remedy: Remedy::None }
+pub(super) fn unit_finding(unit: &str, level: HealthLevel, diagnosis: Diagnosis) -> Finding {
+    let subject = (CheckKind::Service, unit);
+    diagnosis.into_finding(subject, level, Remedy::None, Some(unit), &WATCH_LIMITS)
 }
 
 fn healthy_source(name: &str) -> SourceObservation {
@@ -79,7 +96,7 @@ pub(super) fn journal_errors(unit: &str, count: u32) -> JournalErrors {
 
 /// Returns inputs with two working sources and no problem.
 pub(super) fn healthy_inputs() -> HealthInputs {
-    let running = FindingKind::UnitRunning { uptime: Some(Duration::from_secs(3600)), restarts: 0 };
+    let running = Diagnosis::UnitRunning { uptime: Some(Duration::from_secs(3600)), restarts: 0 };
     HealthInputs {
         unit: UNIT.to_owned(),
         findings: vec![
@@ -103,26 +120,28 @@ pub(super) fn healthy_inputs() -> HealthInputs {
     }
 }
 
-fn check_lines(report: &HealthCheckReport, level: HealthLevel) -> Vec<String> {
-    let line = |check: &HealthCheck| {
+fn finding_lines(report: &HealthCheckReport, level: HealthLevel) -> Vec<String> {
+    let line = |finding: &Finding| {
         let parts = [
-            Some(format!("{} {}: {}", check.kind.name(), check.subject, check.message)),
-            check.value.clone(),
-            check.threshold.clone(),
-            check.advice.clone(),
+            Some(format!("{} {}: {}", finding.check.name(), finding.subject, finding.message)),
+            finding.value.clone(),
+            finding.threshold.clone(),
+            finding.advice.clone(),
         ];
         parts.into_iter().flatten().collect::<Vec<_>>().join(" | ")
     };
-    report.checks.iter().filter(|check| check.level == level).map(line).collect()
+    report.findings.iter().filter(|finding| finding.level == level).map(line).collect()
 }
 
-/// Returns all checks that are not healthy, as lines.
-fn failing_check_lines(inputs: &HealthInputs) -> Vec<String> {
+/// Returns all findings that are not healthy, as lines.
+fn failing_lines(inputs: &HealthInputs) -> Vec<String> {
     let report = evaluate(inputs, &LIMITS, NOW);
     [HealthLevel::Critical, HealthLevel::Unknown, HealthLevel::Warning]
         .iter()
         .flat_map(|level| {
-            check_lines(&report, *level).into_iter().map(|line| format!("{}: {line}", level.name()))
+            finding_lines(&report, *level)
+                .into_iter()
+                .map(|line| format!("{}: {line}", level.name()))
         })
         .collect()
 }
@@ -137,11 +156,11 @@ fn condition_lines(inputs: &HealthInputs) -> Vec<String> {
 }
 
 #[test]
-fn healthy_inputs_yield_healthy_checks_and_no_conditions() {
+fn healthy_inputs_yield_healthy_findings_and_no_conditions() {
     let report = evaluate(&healthy_inputs(), &LIMITS, NOW);
 
     assert_eq!(report.level, HealthLevel::Healthy);
-    insta::assert_snapshot!(check_lines(&report, HealthLevel::Healthy).join("\n"), @"
+    insta::assert_snapshot!(finding_lines(&report, HealthLevel::Healthy).join("\n"), @"
     service cynosure.service: it runs | for 1 h
     execution home: downloading
     execution work: downloading
@@ -168,7 +187,7 @@ fn failing_sources_show_value_threshold_and_advice() {
         Ok(Some(CounterObservation { connection_failures: 4, reconnects: 1, ..counters }));
     work.state.as_mut().unwrap().last_updated = Timestamp(NOW.0 - 420_000);
 
-    insta::assert_snapshot!(failing_check_lines(&inputs).join("\n"), @"
+    insta::assert_snapshot!(failing_lines(&inputs).join("\n"), @"
     WARNING: execution home: its session takes too long | 2 d 12 h | more than 2 d | see what delays it: `cynosure history home`
     WARNING: heartbeat work: its state was not written in time | 7 min | more than 5 min | see whether its worker still runs: `cynosure status`
     WARNING: sources home: few of its last 10 attempts succeeded | 20 % | less than 30 % | see what fails: `cynosure failures home`
@@ -188,7 +207,7 @@ fn nine_attempts_are_too_few_for_a_success_rate() {
         source.counters = Ok(Some(counters));
     }
 
-    assert_eq!(failing_check_lines(&inputs), [""; 0]);
+    assert_eq!(failing_lines(&inputs), [""; 0]);
 }
 
 #[test]
@@ -198,13 +217,13 @@ fn a_six_hour_wait_is_no_missed_heartbeat() {
     state.status = Status::RateLimited;
     state.last_updated = Timestamp(NOW.0 - 5 * HOUR);
     state.until = Some(Timestamp(NOW.0 + HOUR));
-    assert_eq!(failing_check_lines(&inputs), [""; 0]);
+    assert_eq!(failing_lines(&inputs), [""; 0]);
 
     inputs.sources[0].state.as_mut().unwrap().until = Some(Timestamp(NOW.0 - 301_000));
-    assert_eq!(failing_check_lines(&inputs).len(), 1);
+    assert_eq!(failing_lines(&inputs).len(), 1);
 
     inputs.sources[0].state.as_mut().unwrap().is_running = false;
-    assert_eq!(failing_check_lines(&inputs), [""; 0], "an exited worker sends no heartbeat");
+    assert_eq!(failing_lines(&inputs), [""; 0], "an exited worker sends no heartbeat");
 }
 
 #[test]
@@ -212,7 +231,7 @@ fn a_missing_state_is_a_warning() {
     let mut inputs = healthy_inputs();
     inputs.sources[0].state = None;
 
-    insta::assert_snapshot!(failing_check_lines(&inputs).join("\n"), @"
+    insta::assert_snapshot!(failing_lines(&inputs).join("\n"), @"
     WARNING: heartbeat home: its state file is missing or unreadable | see `cynosure status`
     ");
 }
@@ -227,7 +246,7 @@ fn uncollected_inputs_are_unknown_and_never_healthy() {
     };
 
     assert_eq!(evaluate(&inputs, &LIMITS, NOW).level, HealthLevel::Unknown);
-    insta::assert_snapshot!(failing_check_lines(&inputs).join("\n"), @"
+    insta::assert_snapshot!(failing_lines(&inputs).join("\n"), @"
     UNKNOWN: service : cannot be checked: restarts.json cannot be read
     UNKNOWN: system : cannot be checked: no response within 10 s
     UNKNOWN: journal cynosure.service: cannot be checked: journalctl is not installed
@@ -252,16 +271,13 @@ fn host_metrics_are_checked_against_thresholds() {
     };
     let plenty = 50_000_000_000;
 
-    assert_eq!(
-        failing_check_lines(&with_host(Some(0.95), Some(0.9), 0.8, plenty, Some(0.9))),
-        [""; 0]
-    );
+    assert_eq!(failing_lines(&with_host(Some(0.95), Some(0.9), 0.8, plenty, Some(0.9))), [""; 0]);
     let all = [
         with_host(Some(0.96), Some(0.91), 0.81, plenty, None),
         with_host(None, Some(0.5), 0.91, plenty, None),
         with_host(Some(0.5), Some(0.5), 0.5, 1_999_999_999, Some(0.95)),
     ];
-    let all: Vec<_> = all.iter().flat_map(failing_check_lines).collect();
+    let all: Vec<_> = all.iter().flat_map(failing_lines).collect();
     insta::assert_snapshot!(all.join("\n"), @"
     WARNING: system processor: nearly all of it is used | 96 % used | more than 95 % | see what uses it: `top`
     WARNING: system memory: nearly all of it is used | 91 % used | more than 90 % | see what uses it: `top`
@@ -284,7 +300,7 @@ fn a_proxy_pool_needs_three_healthy_or_all() {
             cooling_down: 1.min(total - healthy),
             mean_latency: Some(Duration::from_millis(40)),
         };
-        failing_check_lines(&HealthInputs { proxy_pool: Some(Ok(Some(pool))), ..healthy_inputs() })
+        failing_lines(&HealthInputs { proxy_pool: Some(Ok(Some(pool))), ..healthy_inputs() })
     };
 
     for (total, healthy) in [(5, 3), (3, 3), (2, 2), (1, 1)] {
@@ -303,7 +319,7 @@ fn a_crash_loop_is_one_warning_from_any_counter() {
     let recent_starts = RecentStarts { starts: 6, window: Duration::from_secs(540) };
     let mut by_systemd = healthy_inputs();
     by_systemd.findings[0] =
-        main_unit_finding(HealthLevel::Warning, FindingKind::CrashLoop(recent_starts));
+        main_unit_finding(HealthLevel::Warning, Diagnosis::CrashLoop(recent_starts));
     let by_restart_budget =
         HealthInputs { crash_loops: Ok(vec![(UNIT.to_owned(), 7)]), ..healthy_inputs() };
     let of_a_source =
@@ -312,7 +328,7 @@ fn a_crash_loop_is_one_warning_from_any_counter() {
         HealthInputs { crash_loops: by_restart_budget.crash_loops.clone(), ..by_systemd.clone() };
 
     for inputs in [&by_systemd, &by_restart_budget, &both, &of_a_source] {
-        assert_eq!(failing_check_lines(inputs).len(), 1, "{:?}", failing_check_lines(inputs));
+        assert_eq!(failing_lines(inputs).len(), 1, "{:?}", failing_lines(inputs));
     }
     let all = [&by_systemd, &of_a_source].map(condition_lines).concat();
     insta::assert_snapshot!(all.join("\n"), @"
@@ -323,23 +339,20 @@ fn a_crash_loop_is_one_warning_from_any_counter() {
 
 #[test]
 fn without_a_unit_advice_does_not_mention_systemd() {
-    let lines_without_unit = |kind| {
+    let lines_without_unit = |diagnosis| {
         let mut inputs =
             HealthInputs { crash_loops: Ok(vec![("work".to_owned(), 8)]), ..healthy_inputs() };
-        inputs.findings[0] = main_unit_finding(HealthLevel::Healthy, kind);
-        inputs.findings[1] =
-            source_finding("home", HealthLevel::Critical, FindingKind::Died { pid: 1 });
-        inputs.findings[2] = source_finding(
-            "work",
-            HealthLevel::Warning,
-            FindingKind::Stopped { status: Status::Downloading },
-        );
-        failing_check_lines(&inputs).join("\n")
+        inputs.findings[0] = main_unit_finding(HealthLevel::Healthy, diagnosis);
+        let died = Diagnosis::Died { pid: 1 };
+        inputs.findings[1] = source_finding_with_unit("home", HealthLevel::Critical, died, None);
+        let stopped = Diagnosis::Stopped { status: Status::Downloading };
+        inputs.findings[2] = source_finding_with_unit("work", HealthLevel::Warning, stopped, None);
+        failing_lines(&inputs).join("\n")
     };
     let no_systemd =
-        lines_without_unit(FindingKind::NoSystemd { reason: "there is no D-Bus".to_owned() });
+        lines_without_unit(Diagnosis::NoSystemd { reason: "there is no D-Bus".to_owned() });
 
-    assert_eq!(lines_without_unit(FindingKind::UnitNotInstalled), no_systemd);
+    assert_eq!(lines_without_unit(Diagnosis::UnitNotInstalled), no_systemd);
     insta::assert_snapshot!(no_systemd, @"
     CRITICAL: execution home: its worker, process 1, died without recording its exit | see why in its log
     WARNING: execution work: stopped while downloading, and no worker is running | start it with `cynosure run`
@@ -361,12 +374,12 @@ fn a_failing_provider_is_one_condition() {
     inputs.findings[1] = source_finding(
         "home",
         HealthLevel::Critical,
-        FindingKind::Failing { errors: 5, limit: 5, reason: "503".to_owned() },
+        Diagnosis::Failing { errors: 5, limit: 5, reason: "503".to_owned() },
     );
     inputs.findings[2] = source_finding(
         "work",
         HealthLevel::Warning,
-        FindingKind::Waiting {
+        Diagnosis::Waiting {
             status: Status::Error,
             remaining: Duration::from_secs(60),
             reason: "503".to_owned(),
@@ -381,7 +394,7 @@ fn a_failing_provider_is_one_condition() {
         open_periods: Vec::new(),
     }]);
 
-    assert_eq!(failing_check_lines(&inputs).len(), 7, "{:?}", failing_check_lines(&inputs));
+    assert_eq!(failing_lines(&inputs).len(), 7, "{:?}", failing_lines(&inputs));
     let all = [without_breaker, condition_lines(&inputs)].concat();
     insta::assert_snapshot!(all.join("\n"), @"
     critical provider.degraded example: home: consecutive errors without progress: 503 (5 of 5)
@@ -394,18 +407,13 @@ fn a_failed_unit_inhibits_its_sources() {
     let mut inputs = healthy_inputs();
     inputs.findings[0] = main_unit_finding(
         HealthLevel::Critical,
-        FindingKind::UnitFailed {
-            result: "exit-code".to_owned(),
-            exit_status: 1,
-            start_limit: None,
-        },
+        Diagnosis::UnitFailed { result: "exit-code".to_owned(), exit_status: 1, start_limit: None },
     );
-    inputs.findings[1] =
-        source_finding("home", HealthLevel::Critical, FindingKind::Died { pid: 1 });
+    inputs.findings[1] = source_finding("home", HealthLevel::Critical, Diagnosis::Died { pid: 1 });
     inputs.findings[2] = source_finding(
         "work",
         HealthLevel::Warning,
-        FindingKind::Stopped { status: Status::Downloading },
+        Diagnosis::Stopped { status: Status::Downloading },
     );
 
     insta::assert_snapshot!(condition_lines(&inputs).join("\n"), @"
@@ -445,7 +453,7 @@ fn a_full_disk_inhibits_storage_conditions() {
 #[test]
 fn refused_credentials_and_quarantine_name_their_source() {
     let mut inputs = healthy_inputs();
-    let refused = FindingKind::CredentialRefused {
+    let refused = Diagnosis::CredentialRefused {
         duration: Duration::from_secs(60),
         reason: "401".to_owned(),
     };

@@ -25,9 +25,9 @@ fn resolved_lines(before: &HealthInputs, after: &HealthInputs) -> Vec<String> {
     lines
 }
 
-fn waiting_finding() -> FindingKind {
+fn waiting_diagnosis() -> Diagnosis {
     let remaining = Duration::from_secs(60);
-    FindingKind::Waiting { status: Status::Error, remaining, reason: "503".to_owned() }
+    Diagnosis::Waiting { status: Status::Error, remaining, reason: "503".to_owned() }
 }
 
 /// Returns inputs that raise each kind of alert that the workers' files can raise.
@@ -87,11 +87,12 @@ fn a_failed_collection_resolves_nothing_and_is_notified_once() {
 }
 
 #[test]
-fn a_failed_collection_makes_source_checks_unknown() {
+fn a_failed_collection_makes_source_findings_unknown() {
     let report = evaluate(&without_worker_files(&healthy_inputs()), &LIMITS, NOW);
 
-    for kind in [CheckKind::Heartbeat, CheckKind::Sources, CheckKind::Clients] {
-        let found: Vec<_> = report.checks.iter().filter(|check| check.kind == kind).collect();
+    for check in [CheckKind::Heartbeat, CheckKind::Sources, CheckKind::Clients] {
+        let found: Vec<_> =
+            report.findings.iter().filter(|finding| finding.check == check).collect();
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!(found[0].level, HealthLevel::Unknown);
         assert_eq!(found[0].message, "cannot be checked: no response within 10 s");
@@ -111,8 +112,9 @@ fn unreadable_metrics_leave_the_provider_alert_unchanged() {
 
     let report = evaluate(&after, &LIMITS, NOW);
 
-    for kind in [CheckKind::Sources, CheckKind::Clients] {
-        let found: Vec<_> = report.checks.iter().filter(|check| check.kind == kind).collect();
+    for check in [CheckKind::Sources, CheckKind::Clients] {
+        let found: Vec<_> =
+            report.findings.iter().filter(|finding| finding.check == check).collect();
         assert_eq!((found.len(), found[0].level), (1, HealthLevel::Unknown), "{found:?}");
         assert_eq!(found[0].subject, "home");
         assert_eq!(found[0].message, "cannot be checked: figures.json cannot be read: EOF");
@@ -160,11 +162,8 @@ fn unreadable_breakers_are_unknown_and_resolve_nothing() {
 
 #[test]
 fn unreadable_restart_counts_keep_only_crash_loop_alerts() {
-    let failed = FindingKind::UnitFailed {
-        result: "exit-code".to_owned(),
-        exit_status: 1,
-        start_limit: None,
-    };
+    let failed =
+        Diagnosis::UnitFailed { result: "exit-code".to_owned(), exit_status: 1, start_limit: None };
     let mut down = healthy_inputs();
     down.findings[0] = main_unit_finding(HealthLevel::Critical, failed);
     let looping = HealthInputs { crash_loops: failing_inputs().crash_loops, ..healthy_inputs() };
@@ -180,11 +179,8 @@ fn unreadable_restart_counts_keep_only_crash_loop_alerts() {
 
 #[test]
 fn instance_alerts_persist_while_systemd_is_unavailable() {
-    let failed = FindingKind::UnitFailed {
-        result: "exit-code".to_owned(),
-        exit_status: 1,
-        start_limit: None,
-    };
+    let failed =
+        Diagnosis::UnitFailed { result: "exit-code".to_owned(), exit_status: 1, start_limit: None };
     let mut before = inputs_with_instance();
     before.findings[2] = unit_finding(INSTANCE, HealthLevel::Critical, failed);
     let mut with_errors = inputs_with_instance();
@@ -192,7 +188,7 @@ fn instance_alerts_persist_while_systemd_is_unavailable() {
         Some(Ok(vec![journal_errors(UNIT, 0), journal_errors(INSTANCE, 99)]));
     let mut after = healthy_inputs();
     let advice = "see `systemctl status`".to_owned();
-    let unknown = FindingKind::UnitStateUnknown { reason: "no response".to_owned(), advice };
+    let unknown = Diagnosis::UnitStateUnknown { reason: "no response".to_owned(), advice };
     after.findings[0] = main_unit_finding(HealthLevel::Unknown, unknown);
     after.journal_errors = None;
 
@@ -210,14 +206,14 @@ fn a_wait_after_an_error_keeps_the_long_session_alert() {
     before.sources[0].state.as_mut().unwrap().session_started_at =
         Some(Timestamp(NOW.0 - 60 * HOUR));
     let mut after = before.clone();
-    after.findings[1] = source_finding("home", HealthLevel::Warning, waiting_finding());
+    after.findings[1] = source_finding("home", HealthLevel::Warning, waiting_diagnosis());
 
     assert_eq!(resolved_lines(&before, &after), [""; 0]);
     assert_eq!(resolved_lines(&before, &healthy_inputs()), ["resolved execution.too_long home"]);
     // The refused credential resolves: the worker now waits after another error.
     let mut refused = before.clone();
     let duration = Duration::from_secs(60);
-    let kind = FindingKind::CredentialRefused { duration, reason: "401".to_owned() };
+    let kind = Diagnosis::CredentialRefused { duration, reason: "401".to_owned() };
     refused.findings[1] = source_finding("home", HealthLevel::Critical, kind);
     assert_eq!(resolved_lines(&refused, &after), ["resolved execution.credential_refused home"]);
 }
@@ -226,13 +222,13 @@ fn a_wait_after_an_error_keeps_the_long_session_alert() {
 fn a_starting_unit_resolves_no_alert_of_its_sources() {
     let duration = Duration::from_secs(60);
     let kinds = [
-        FindingKind::CredentialRefused { duration, reason: "401".to_owned() },
-        FindingKind::Overdue { status: Status::Downloading, late_by: duration, pid: 1 },
-        FindingKind::Died { pid: 1 },
-        FindingKind::Failing { errors: 5, limit: 5, reason: "503".to_owned() },
+        Diagnosis::CredentialRefused { duration, reason: "401".to_owned() },
+        Diagnosis::Overdue { status: Status::Downloading, late_by: duration, pid: 1 },
+        Diagnosis::Died { pid: 1 },
+        Diagnosis::Failing { errors: 5, limit: 5, reason: "503".to_owned() },
     ];
     let mut after = healthy_inputs();
-    after.findings[1] = source_finding("home", HealthLevel::Healthy, FindingKind::Starting);
+    after.findings[1] = source_finding("home", HealthLevel::Healthy, Diagnosis::Starting);
 
     for kind in kinds {
         let mut before = healthy_inputs();
@@ -248,11 +244,12 @@ fn a_missing_state_is_fine_while_the_unit_starts() {
     inputs.sources[0].state = None;
     assert_eq!(evaluate(&inputs, &LIMITS, NOW).level, HealthLevel::Warning);
 
-    inputs.findings[1] = source_finding("home", HealthLevel::Healthy, FindingKind::Starting);
+    inputs.findings[1] = source_finding("home", HealthLevel::Healthy, Diagnosis::Starting);
 
     let report = evaluate(&inputs, &LIMITS, NOW);
     assert_eq!(report.level, HealthLevel::Healthy);
-    let heartbeat = report.checks.iter().find(|check| check.kind == CheckKind::Heartbeat).unwrap();
+    let heartbeat =
+        report.findings.iter().find(|finding| finding.check == CheckKind::Heartbeat).unwrap();
     assert_eq!(heartbeat.message, "1 state written in time");
 }
 
@@ -287,8 +284,8 @@ fn an_unmeasurable_folder_hides_no_other() {
     assert_eq!(evaluate_to_lines(&mut alerts, &before).len(), 3);
     assert_eq!(evaluate_to_lines(&mut alerts, &after), ["firing system.unknown /state"]);
     let report = evaluate(&after, &LIMITS, NOW);
-    let host_checks = report.checks.iter().filter(|check| check.kind == CheckKind::System);
-    let levels: Vec<_> = host_checks.map(|check| (&*check.subject, check.level)).collect();
+    let of_host = report.findings.iter().filter(|finding| finding.check == CheckKind::System);
+    let levels: Vec<_> = of_host.map(|finding| (&*finding.subject, finding.level)).collect();
     assert_eq!(
         levels,
         [
@@ -303,7 +300,7 @@ fn an_unmeasurable_folder_hides_no_other() {
 /// Returns inputs in which the main unit runs `home`, and an instance unit runs `work`.
 fn inputs_with_instance() -> HealthInputs {
     let mut inputs = healthy_inputs();
-    let running = FindingKind::UnitRunning { uptime: None, restarts: 0 };
+    let running = Diagnosis::UnitRunning { uptime: None, restarts: 0 };
     inputs.findings.insert(2, unit_finding(INSTANCE, HealthLevel::Healthy, running));
     inputs.journal_errors = Some(Ok(vec![journal_errors(UNIT, 0), journal_errors(INSTANCE, 0)]));
     inputs
@@ -311,17 +308,12 @@ fn inputs_with_instance() -> HealthInputs {
 
 #[test]
 fn a_failed_unit_inhibits_only_its_own_sources() {
-    let failed = FindingKind::UnitFailed {
-        result: "exit-code".to_owned(),
-        exit_status: 1,
-        start_limit: None,
-    };
+    let failed =
+        Diagnosis::UnitFailed { result: "exit-code".to_owned(), exit_status: 1, start_limit: None };
     let mut inputs = inputs_with_instance();
     inputs.findings[2] = unit_finding(INSTANCE, HealthLevel::Critical, failed);
-    inputs.findings[1] =
-        source_finding("home", HealthLevel::Critical, FindingKind::Died { pid: 1 });
-    inputs.findings[3] =
-        source_finding("work", HealthLevel::Critical, FindingKind::Died { pid: 2 });
+    inputs.findings[1] = source_finding("home", HealthLevel::Critical, Diagnosis::Died { pid: 1 });
+    inputs.findings[3] = source_finding("work", HealthLevel::Critical, Diagnosis::Died { pid: 2 });
 
     assert_eq!(
         evaluate_to_lines(&mut AlertStore::default(), &inputs),
@@ -332,19 +324,22 @@ fn a_failed_unit_inhibits_only_its_own_sources() {
 #[test]
 fn advice_names_the_unit_that_runs_the_source() {
     let mut inputs = inputs_with_instance();
-    inputs.findings[1] =
-        source_finding("home", HealthLevel::Critical, FindingKind::Died { pid: 1 });
-    inputs.findings[3] =
-        source_finding("work", HealthLevel::Critical, FindingKind::Died { pid: 2 });
+    inputs.findings[1] = source_finding("home", HealthLevel::Critical, Diagnosis::Died { pid: 1 });
+    inputs.findings[3] = source_finding_with_unit(
+        "work",
+        HealthLevel::Critical,
+        Diagnosis::Died { pid: 2 },
+        Some(INSTANCE),
+    );
     inputs.crash_loops = Ok(vec![("work".to_owned(), 8), (INSTANCE.to_owned(), 9)]);
     inputs.journal_errors = Some(Ok(vec![journal_errors(UNIT, 0), journal_errors(INSTANCE, 99)]));
 
     let report = evaluate(&inputs, &LIMITS, NOW);
 
-    let failing = report.checks.iter().filter(|check| check.level > HealthLevel::Healthy);
-    let advice = failing.map(|check| {
-        let advice = check.advice.as_deref().unwrap_or_default();
-        format!("{} {}: {advice}", check.kind.name(), check.subject)
+    let failing = report.findings.iter().filter(|finding| finding.level > HealthLevel::Healthy);
+    let advice = failing.map(|finding| {
+        let advice = finding.advice.as_deref().unwrap_or_default();
+        format!("{} {}: {advice}", finding.check.name(), finding.subject)
     });
     insta::assert_snapshot!(advice.collect::<Vec<_>>().join("\n"), @"
     service cynosure@work.service: see why with `journalctl -u cynosure@work.service -n 50`
@@ -360,18 +355,19 @@ fn each_value_with_a_limit_is_shown_with_its_threshold() {
     let status = Status::Downloading;
     let late = Duration::from_secs(7200);
     let kinds = [
-        FindingKind::Overdue { status, late_by: late, pid: 1 },
-        FindingKind::Stalled { status, stalled_for: late },
-        FindingKind::Failing { errors: 7, limit: 5, reason: "503".to_owned() },
-        FindingKind::ClockSkew { ahead_by: late },
+        Diagnosis::Overdue { status, late_by: late, pid: 1 },
+        Diagnosis::Stalled { status, stalled_for: late },
+        Diagnosis::Failing { errors: 7, limit: 5, reason: "503".to_owned() },
+        Diagnosis::ClockSkew { ahead_by: late },
     ];
     let mut lines = Vec::new();
     for kind in kinds {
         let mut inputs = healthy_inputs();
         inputs.findings[1] = source_finding("home", HealthLevel::Critical, kind);
         let report = evaluate(&inputs, &LIMITS, NOW);
-        let check = report.checks.iter().find(|check| check.subject == "home").unwrap();
-        lines.push([check.value.clone().unwrap(), check.threshold.clone().unwrap()].join(" | "));
+        let finding = report.findings.iter().find(|finding| finding.subject == "home").unwrap();
+        lines
+            .push([finding.value.clone().unwrap(), finding.threshold.clone().unwrap()].join(" | "));
     }
 
     assert_eq!(

@@ -4,8 +4,8 @@
 //! be restarted. This evaluation detects a worker that no longer does, so a missed deadline counts,
 //! and a wait before its deadline never does.
 
+mod diagnosis;
 mod evaluation;
-mod finding;
 mod inputs;
 mod unit;
 
@@ -14,9 +14,9 @@ mod proptests;
 #[cfg(test)]
 mod tests;
 
-pub use self::evaluation::{evaluate, worst_level};
-pub(in crate::engine) use self::finding::log_advice;
-pub use self::finding::{Finding, FindingKind, HealthLevel, Remedy, Subject, installed_unit};
+pub use self::diagnosis::Diagnosis;
+pub(in crate::engine::health) use self::diagnosis::log_advice;
+pub use self::evaluation::evaluate;
 pub use self::inputs::{
     ProcessStatus, RecentStarts, StateFileContent, UnitObservation, WatchLimits, WatchedSource,
     WorkerStatus,

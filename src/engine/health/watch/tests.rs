@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::engine::health::{Finding, Remedy};
 use crate::engine::{Status, Timestamp};
 
 const NOW: Timestamp = Timestamp(1_772_874_303_000);
@@ -65,13 +66,13 @@ fn running_unit() -> UnitObservation {
 }
 
 fn finding_line(finding: &Finding) -> String {
-    let value = finding.value().map(|value| format!(" ({value})")).unwrap_or_default();
-    let advice = finding.advice(Some(UNIT)).map(|advice| format!("; {advice}")).unwrap_or_default();
+    let value = finding.value.as_ref().map(|value| format!(" ({value})")).unwrap_or_default();
+    let advice = finding.advice.as_ref().map(|advice| format!("; {advice}")).unwrap_or_default();
     let remedy = match finding.remedy {
         Remedy::Restart => "restart, ",
         Remedy::None => "",
     };
-    format!("{remedy}{}: {}{value}{advice}", finding.level.name(), finding.kind)
+    format!("{remedy}{}: {}{value}{advice}", finding.level.name(), finding.message)
 }
 
 /// Returns the finding about a source, as a line.

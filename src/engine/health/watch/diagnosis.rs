@@ -1,51 +1,18 @@
-//! Findings: level, subject, kind, value and advice.
+//! Diagnoses of units and sources: kind, sentence, value, threshold and advice of a finding.
 
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use crate::engine::health::watch::{ActiveState, LoadState, RecentStarts, StartLimit};
+use crate::engine::health::finding::{
+    CRASH_LOOP, NO_SYSTEMD, STARTING, UNIT_NOT_INSTALLED, UNIT_STATE_UNKNOWN,
+};
+use crate::engine::health::watch::{ActiveState, LoadState, RecentStarts, StartLimit, WatchLimits};
+use crate::engine::health::{CheckKind, Finding, HealthLevel, Remedy};
 use crate::engine::{Status, format_duration, sanitize_line};
 
-/// Result of the evaluation of one unit or source.
+/// State of a unit, or of the worker of a source, with the values that decided.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Finding {
-    pub level: HealthLevel,
-    pub subject: Subject,
-    pub kind: FindingKind,
-    pub remedy: Remedy,
-}
-
-/// Level of a finding or check, in ascending order. `Unknown` ranks between `Warning` and
-/// `Critical`, because the unknown state may be critical.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum HealthLevel {
-    /// Not checked, because the check does not apply here. Counts for nothing.
-    Skipped,
-    Healthy,
-    Warning,
-    Unknown,
-    Critical,
-}
-
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Subject {
-    Source(String),
-    Unit(String),
-}
-
-/// Action that is likely to help.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Remedy {
-    Restart,
-    /// The worker recovers by itself, or manual intervention is required.
-    None,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum FindingKind {
+pub enum Diagnosis {
     /// Working, or idle as intended.
     Healthy {
         status: Status,
@@ -134,51 +101,38 @@ pub enum FindingKind {
     },
 }
 
-impl HealthLevel {
-    pub const ALL: [Self; 5] =
-        [Self::Skipped, Self::Healthy, Self::Warning, Self::Unknown, Self::Critical];
-
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Skipped => "SKIPPED",
-            Self::Healthy => "HEALTHY",
-            Self::Warning => "WARNING",
-            Self::Unknown => "UNKNOWN",
-            Self::Critical => "CRITICAL",
+impl Diagnosis {
+    /// Creates the finding about a subject. `unit` is the unit that runs the source, or the unit
+    /// itself, if systemd has it.
+    pub(in crate::engine::health) fn into_finding(
+        self,
+        (check, subject): (CheckKind, &str),
+        level: HealthLevel,
+        remedy: Remedy,
+        unit: Option<&str>,
+        limits: &WatchLimits,
+    ) -> Finding {
+        Finding {
+            check,
+            kind: self.name().to_owned(),
+            subject: subject.to_owned(),
+            level,
+            message: self.to_string(),
+            value: self.value(),
+            threshold: self.threshold(limits),
+            advice: self.advice(subject, level, remedy, unit),
+            remedy,
         }
     }
 
-    /// Returns the worst of the levels; unknown if no check could be made.
-    #[must_use]
-    pub fn worst(levels: impl Iterator<Item = Self>) -> Self {
-        levels.filter(|level| *level != Self::Skipped).max().unwrap_or(Self::Unknown)
-    }
-
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|level| level.name() == name)
-    }
-}
-
-impl Subject {
-    #[must_use]
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Source(name) | Self::Unit(name) => name,
-        }
-    }
-}
-
-impl FindingKind {
-    /// Returns the name in machine-readable output.
+    /// Returns the kind of its finding.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
             Self::Healthy { .. } => "ok",
             Self::Waiting { .. } => "waiting",
             Self::NeverRun => "never_run",
-            Self::Starting => "starting",
+            Self::Starting => STARTING,
             Self::StateUnreadable { .. } => "state_unreadable",
             Self::Overdue { .. } => "overdue",
             Self::Stalled { .. } => "stalled",
@@ -190,147 +144,154 @@ impl FindingKind {
             Self::ClockSkew { .. } => "clock_skew",
             Self::UnitRunning { .. } => "unit_running",
             Self::UnitTransitioning => "unit_transitioning",
-            Self::UnitNotInstalled => "unit_not_installed",
+            Self::UnitNotInstalled => UNIT_NOT_INSTALLED,
             Self::UnitNotLoaded { .. } => "unit_not_loaded",
             Self::UnitFailed { .. } => "unit_failed",
             Self::UnitNotRunning => "unit_not_running",
             Self::UnitStuckTransitioning { .. } => "unit_stuck_transitioning",
-            Self::CrashLoop(_) => "crash_loop",
-            Self::NoSystemd { .. } => "no_systemd",
-            Self::UnitStateUnknown { .. } => "unit_state_unknown",
+            Self::CrashLoop(_) => CRASH_LOOP,
+            Self::NoSystemd { .. } => NO_SYSTEMD,
+            Self::UnitStateUnknown { .. } => UNIT_STATE_UNKNOWN,
         }
     }
-}
 
-impl Finding {
     /// Returns the value that decided, if there is one.
-    #[must_use]
-    pub fn value(&self) -> Option<String> {
-        match &self.kind {
-            FindingKind::Waiting { remaining, .. } => {
+    fn value(&self) -> Option<String> {
+        match self {
+            Self::Waiting { remaining, .. } => {
                 Some(format!("{} left", format_duration(*remaining)))
             }
-            FindingKind::Overdue { late_by, .. } => {
-                Some(format!("{} late", format_duration(*late_by)))
-            }
-            FindingKind::Stalled { stalled_for, .. } => Some(format_duration(*stalled_for)),
-            FindingKind::CredentialRefused { duration, .. }
-            | FindingKind::AccountChanged { duration, .. }
-            | FindingKind::UnitStuckTransitioning { duration, .. } => {
+            Self::Overdue { late_by, .. } => Some(format!("{} late", format_duration(*late_by))),
+            Self::Stalled { stalled_for, .. } => Some(format_duration(*stalled_for)),
+            Self::CredentialRefused { duration, .. }
+            | Self::AccountChanged { duration, .. }
+            | Self::UnitStuckTransitioning { duration, .. } => {
                 Some(format!("for {}", format_duration(*duration)))
             }
-            FindingKind::Failing { errors, limit, .. } => Some(format!("{errors} of {limit}")),
-            FindingKind::ClockSkew { ahead_by } => {
-                Some(format!("{} ahead", format_duration(*ahead_by)))
-            }
-            FindingKind::UnitRunning { uptime, .. } => {
+            Self::Failing { errors, limit, .. } => Some(format!("{errors} of {limit}")),
+            Self::ClockSkew { ahead_by } => Some(format!("{} ahead", format_duration(*ahead_by))),
+            Self::UnitRunning { uptime, .. } => {
                 uptime.map(|uptime| format!("for {}", format_duration(uptime)))
             }
-            FindingKind::UnitFailed { exit_status, .. } => Some(format!("status {exit_status}")),
-            FindingKind::CrashLoop(RecentStarts { starts, window }) => {
+            Self::UnitFailed { exit_status, .. } => Some(format!("status {exit_status}")),
+            Self::CrashLoop(RecentStarts { starts, window }) => {
                 Some(format!("{starts} in {}", format_duration(*window)))
             }
-            FindingKind::Healthy { .. }
-            | FindingKind::NeverRun
-            | FindingKind::Starting
-            | FindingKind::StateUnreadable { .. }
-            | FindingKind::Died { .. }
-            | FindingKind::Stopped { .. }
-            | FindingKind::UnitTransitioning
-            | FindingKind::UnitNotInstalled
-            | FindingKind::UnitNotLoaded { .. }
-            | FindingKind::UnitNotRunning
-            | FindingKind::NoSystemd { .. }
-            | FindingKind::UnitStateUnknown { .. } => None,
+            Self::Healthy { .. }
+            | Self::NeverRun
+            | Self::Starting
+            | Self::StateUnreadable { .. }
+            | Self::Died { .. }
+            | Self::Stopped { .. }
+            | Self::UnitTransitioning
+            | Self::UnitNotInstalled
+            | Self::UnitNotLoaded { .. }
+            | Self::UnitNotRunning
+            | Self::NoSystemd { .. }
+            | Self::UnitStateUnknown { .. } => None,
         }
     }
 
-    /// Returns the recommended action, if there is one. `unit` is the unit that runs the source, if
-    /// a unit does.
-    #[must_use]
-    pub fn advice(&self, unit: Option<&str>) -> Option<String> {
-        let name = self.subject.name();
-        match &self.kind {
-            FindingKind::Healthy { .. }
-            | FindingKind::Waiting { .. }
-            | FindingKind::Starting
-            | FindingKind::UnitRunning { .. }
-            | FindingKind::UnitTransitioning => None,
-            FindingKind::NeverRun | FindingKind::Stopped { .. } | FindingKind::UnitNotRunning => {
-                Some(match unit {
-                    Some(unit) => {
-                        format!("start it with `systemctl start {unit}` or `cynosure run`")
-                    }
-                    None => "start it with `cynosure run`".to_owned(),
-                })
-            }
-            FindingKind::StateUnreadable { .. } => Some(
+    /// Returns the threshold of the value; `None` if the value has no limit.
+    fn threshold(&self, limits: &WatchLimits) -> Option<String> {
+        let more_than = |limit| Some(format!("more than {}", format_duration(limit)));
+        match self {
+            Self::Overdue { .. } | Self::ClockSkew { .. } => more_than(limits.grace),
+            Self::Stalled { .. } => more_than(limits.stuck_threshold),
+            Self::UnitStuckTransitioning { .. } => more_than(limits.max_transition),
+            Self::Failing { limit, .. } => Some(format!("{limit} or more")),
+            Self::CrashLoop(_) => Some(format!("more than {}", limits.max_starts)),
+            Self::Healthy { .. }
+            | Self::Waiting { .. }
+            | Self::NeverRun
+            | Self::Starting
+            | Self::StateUnreadable { .. }
+            | Self::Died { .. }
+            | Self::Stopped { .. }
+            | Self::CredentialRefused { .. }
+            | Self::AccountChanged { .. }
+            | Self::UnitRunning { .. }
+            | Self::UnitTransitioning
+            | Self::UnitNotInstalled
+            | Self::UnitNotLoaded { .. }
+            | Self::UnitFailed { .. }
+            | Self::UnitNotRunning
+            | Self::NoSystemd { .. }
+            | Self::UnitStateUnknown { .. } => None,
+        }
+    }
+
+    /// Returns the recommended action for the subject `name`, if there is one. `unit` is the unit
+    /// that runs the source, if a unit does.
+    fn advice(
+        &self,
+        name: &str,
+        level: HealthLevel,
+        remedy: Remedy,
+        unit: Option<&str>,
+    ) -> Option<String> {
+        match self {
+            Self::Healthy { .. }
+            | Self::Waiting { .. }
+            | Self::Starting
+            | Self::UnitRunning { .. }
+            | Self::UnitTransitioning => None,
+            Self::NeverRun | Self::Stopped { .. } | Self::UnitNotRunning => Some(match unit {
+                Some(unit) => {
+                    format!("start it with `systemctl start {unit}` or `cynosure run`")
+                }
+                None => "start it with `cynosure run`".to_owned(),
+            }),
+            Self::StateUnreadable { .. } => Some(
                 "the next start rebuilds it from the ledger; if a newer cynosure wrote it, use \
                  that version: see `cynosure status`"
                     .to_owned(),
             ),
-            FindingKind::Overdue { pid, .. } => {
-                Some(match unit.filter(|_| self.remedy != Remedy::None) {
-                    Some(unit) => format!("restart it with `systemctl restart {unit}`"),
-                    None => format!("end process {pid} and start it again"),
-                })
-            }
-            FindingKind::UnitStuckTransitioning { .. } => {
+            Self::Overdue { pid, .. } => Some(match unit.filter(|_| remedy != Remedy::None) {
+                Some(unit) => format!("restart it with `systemctl restart {unit}`"),
+                None => format!("end process {pid} and start it again"),
+            }),
+            Self::UnitStuckTransitioning { .. } => {
                 Some(format!("restart it with `systemctl restart {name}`"))
             }
-            FindingKind::Stalled { .. } if self.level < HealthLevel::Critical => {
+            Self::Stalled { .. } if level < HealthLevel::Critical => {
                 Some("wait: its worker restarts the phase, then itself".to_owned())
             }
-            FindingKind::Stalled { .. } => Some(format!(
+            Self::Stalled { .. } => Some(format!(
                 "its worker restarted itself without success: {}, and `cynosure history {name}`",
                 log_advice(unit)
             )),
-            FindingKind::Died { .. } => Some(log_advice(unit)),
-            FindingKind::CredentialRefused { .. } => {
+            Self::Died { .. } => Some(log_advice(unit)),
+            Self::CredentialRefused { .. } => {
                 Some("replace the credential: `cynosure status` shows where it is".to_owned())
             }
-            FindingKind::AccountChanged { .. } => Some(format!(
+            Self::AccountChanged { .. } => Some(format!(
                 "add the other account as a separate source, or restore a credential of the first \
                  account, or discard the first account's state with `cynosure reset {name}`"
             )),
-            FindingKind::Failing { .. } => {
-                Some(format!("see what fails with `cynosure history {name}`"))
-            }
-            FindingKind::ClockSkew { .. } => Some("set the clock: `timedatectl`".to_owned()),
-            FindingKind::UnitNotInstalled => {
+            Self::Failing { .. } => Some(format!("see what fails with `cynosure history {name}`")),
+            Self::ClockSkew { .. } => Some("set the clock: `timedatectl`".to_owned()),
+            Self::UnitNotInstalled => {
                 Some("install the unit, or set service.service_name to its name".to_owned())
             }
-            FindingKind::UnitNotLoaded { load_state: LoadState::Masked } => {
+            Self::UnitNotLoaded { load_state: LoadState::Masked } => {
                 Some(format!("unmask it with `systemctl unmask {name}`"))
             }
-            FindingKind::UnitNotLoaded { .. } => {
-                Some(format!("see `systemd-analyze verify {name}`"))
-            }
-            FindingKind::UnitFailed { exit_status, start_limit, .. } => {
+            Self::UnitNotLoaded { .. } => Some(format!("see `systemd-analyze verify {name}`")),
+            Self::UnitFailed { exit_status, start_limit, .. } => {
                 Some(failed_unit_advice(name, *exit_status, start_limit.as_ref()))
             }
-            FindingKind::CrashLoop(_) => Some(log_advice(Some(name))),
-            FindingKind::NoSystemd { .. } => {
+            Self::CrashLoop(_) => Some(log_advice(Some(name))),
+            Self::NoSystemd { .. } => {
                 Some("nothing to do if the worker was started by other means".to_owned())
             }
-            FindingKind::UnitStateUnknown { advice, .. } => Some(advice.clone()),
+            Self::UnitStateUnknown { advice, .. } => Some(advice.clone()),
         }
     }
 }
 
-/// Returns the unit if systemd has it. A worker started by other means has no journal, and
-/// `systemctl` does not apply to it.
-#[must_use]
-pub fn installed_unit<'a>(unit: &'a str, findings: &[Finding]) -> Option<&'a str> {
-    let is_missing = |finding: &Finding| {
-        matches!(&finding.subject, Subject::Unit(name) if name == unit)
-            && matches!(finding.kind, FindingKind::NoSystemd { .. } | FindingKind::UnitNotInstalled)
-    };
-    (!findings.iter().any(is_missing)).then_some(unit)
-}
-
 /// Returns the advice to read the worker's log.
-pub(in crate::engine) fn log_advice(unit: Option<&str>) -> String {
+pub(in crate::engine::health) fn log_advice(unit: Option<&str>) -> String {
     match unit {
         Some(unit) => format!("see why with `journalctl -u {unit} -n 50`"),
         None => "see why in its log".to_owned(),
@@ -352,7 +313,7 @@ fn failed_unit_advice(unit: &str, exit_status: i32, start_limit: Option<&StartLi
     }
 }
 
-impl fmt::Display for FindingKind {
+impl fmt::Display for Diagnosis {
     /// Writes one sentence, without the subject.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,12 +1,26 @@
-//! Health checks: level, subject, message, and the value that decided.
+//! Findings: level, subject, message, and the value that decided.
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::health::watch::HealthLevel;
+use crate::engine::health::HealthLevel;
 use crate::engine::{Timestamp, sanitize_line};
 
-/// Finding of a check that could not be made.
-pub(super) const UNKNOWN_FINDING: &str = "unknown";
+/// Kind of a finding of a check that could not be made.
+pub(in crate::engine) const UNKNOWN: &str = "unknown";
+
+/// Kind of a finding about a unit or source that restarts too often.
+pub(in crate::engine) const CRASH_LOOP: &str = "crash_loop";
+
+/// Kind of a finding about a session that takes too long.
+pub(in crate::engine) const SESSION_TOO_LONG: &str = "too_long";
+
+/// Kind of a finding about a source that its unit is starting, or has just started.
+pub(in crate::engine) const STARTING: &str = "starting";
+
+/// Kinds of findings about a unit that systemd does not have, or whose state is not known.
+pub(in crate::engine) const NO_SYSTEMD: &str = "no_systemd";
+pub(in crate::engine) const UNIT_NOT_INSTALLED: &str = "unit_not_installed";
+pub(in crate::engine) const UNIT_STATE_UNKNOWN: &str = "unit_state_unknown";
 
 /// Kind of a check.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -30,13 +44,14 @@ pub enum CheckKind {
     Journal,
 }
 
-/// Result of one check.
+/// Result of one check of one subject.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct HealthCheck {
+pub struct Finding {
     #[serde(rename = "name")]
-    pub kind: CheckKind,
+    pub check: CheckKind,
     /// Stable identifier of the result: `overdue`, `disk_full` and so on.
-    pub finding: String,
+    #[serde(rename = "finding")]
+    pub kind: String,
     /// Source, unit, provider or folder concerned; empty: all of them.
     #[serde(rename = "about")]
     pub subject: String,
@@ -50,16 +65,29 @@ pub struct HealthCheck {
     pub threshold: Option<String>,
     /// Recommended action.
     pub advice: Option<String>,
+    /// Not in files, because it is decided in the cycle that made the finding.
+    #[serde(skip)]
+    pub remedy: Remedy,
 }
 
-/// All checks of one evaluation.
+/// Action of the monitor that is likely to help.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Remedy {
+    Restart,
+    /// The worker recovers by itself, or manual intervention is required.
+    #[default]
+    None,
+}
+
+/// All findings of one evaluation.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct HealthCheckReport {
     #[serde(rename = "looked_at")]
     pub checked_at: Timestamp,
-    /// Worst level of all checks; unknown without any check.
+    /// Worst level of all findings; unknown without any.
     pub level: HealthLevel,
-    pub checks: Vec<HealthCheck>,
+    #[serde(rename = "checks")]
+    pub findings: Vec<Finding>,
 }
 
 impl CheckKind {
@@ -90,33 +118,34 @@ impl CheckKind {
     }
 }
 
-impl HealthCheck {
-    /// Creates a check without subject, value, threshold and advice.
+impl Finding {
+    /// Creates a finding without subject, value, threshold, advice and remedy.
     #[must_use]
     pub fn new(
-        kind: CheckKind,
-        finding: &str,
+        check: CheckKind,
+        kind: &str,
         level: HealthLevel,
         message: impl Into<String>,
     ) -> Self {
         Self {
-            kind,
-            finding: finding.to_owned(),
+            check,
+            kind: kind.to_owned(),
             subject: String::new(),
             level,
             message: message.into(),
             value: None,
             threshold: None,
             advice: None,
+            remedy: Remedy::None,
         }
     }
 
-    /// Creates a check that could not be made, with the reason.
+    /// Creates the finding of a check that could not be made, with the reason.
     #[must_use]
-    pub fn unknown(kind: CheckKind, reason: &str) -> Self {
+    pub fn unknown(check: CheckKind, reason: &str) -> Self {
         Self::new(
-            kind,
-            UNKNOWN_FINDING,
+            check,
+            UNKNOWN,
             HealthLevel::Unknown,
             format!("cannot be checked: {}", sanitize_line(reason)),
         )
@@ -144,12 +173,19 @@ impl HealthCheck {
         self.advice = Some(advice.into());
         self
     }
+
+    /// Returns true if it is about a unit that has a journal, because systemd knows the unit.
+    #[must_use]
+    pub fn is_about_known_unit(&self) -> bool {
+        self.check == CheckKind::Service
+            && ![NO_SYSTEMD, UNIT_NOT_INSTALLED, UNIT_STATE_UNKNOWN].contains(&self.kind.as_str())
+    }
 }
 
 impl HealthCheckReport {
     #[must_use]
-    pub fn new(checks: Vec<HealthCheck>, checked_at: Timestamp) -> Self {
-        let level = HealthLevel::worst(checks.iter().map(|check| check.level));
-        Self { checked_at, level, checks }
+    pub fn new(findings: Vec<Finding>, checked_at: Timestamp) -> Self {
+        let level = HealthLevel::worst(findings.iter().map(|finding| finding.level));
+        Self { checked_at, level, findings }
     }
 }
