@@ -11,8 +11,7 @@ use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
 use crate::app::monitoring::{alert_delivery, build_health_evaluator};
 use crate::app::runtime::block_on_new_runtime;
-use crate::engine::alert::{AlertCondition, AlertKey, Severity};
-use crate::engine::health::{Finding, HealthLevel};
+use crate::engine::health::{CheckKind, Finding, HealthLevel};
 use crate::engine::{Failure, Timestamp};
 use crate::env::{Env, RealEnv};
 use crate::monitor::{
@@ -150,15 +149,13 @@ impl PersistenceAlarm {
 
 /// Sends the alarm on a separate thread, because the monitor must not wait for the channels.
 fn send_alarm(delivery: AlertDelivery, failure: &Failure, now: Timestamp) {
-    let condition = AlertCondition {
-        key: AlertKey::new("monitor", "persistence_failed"),
-        subject: delivery.state_dir.display().to_string(),
-        severity: Severity::Critical,
-        message: format!("cannot write the state folder, so no other alert is sent: {failure}"),
-        advice: Some("see whether the disk is full, read-only or failing: `dmesg`".to_owned()),
-    };
+    let message = format!("cannot write the state folder, so no other alert is sent: {failure}");
+    let level = HealthLevel::Critical;
+    let finding = Finding::new(CheckKind::Monitor, "persistence_failed", level, message)
+        .with_subject(delivery.state_dir.display().to_string())
+        .with_advice("see whether the disk is full, read-only or failing: `dmesg`");
     thread::spawn(move || {
-        let sending = delivery.send_immediately(condition, now);
+        let sending = delivery.send_immediately(finding, now);
         let attempts = block_on_new_runtime(sending).unwrap_or_default();
         for DeliveryAttempt { channel, outcome } in attempts {
             if let Err(error) = outcome {

@@ -13,8 +13,9 @@ use crate::disk::{
     storage_failure,
 };
 use crate::engine::alert::{
-    AlertCondition, AlertStore, MessagePayload, Notification, Observation, Outbox, QueuedMessage,
+    AlertStore, MessagePayload, Notification, Observation, Outbox, QueuedMessage,
 };
+use crate::engine::health::Finding;
 use crate::engine::{Failure, Timestamp};
 use crate::monitor::health_files::{ALERTS_SCHEMA, change, single_line_file};
 use crate::notify::{AlertMessage, Channel, DeliveryError, WebhookChannel, journal};
@@ -62,15 +63,15 @@ impl AlertDelivery {
         webhooks.chain(mail).chain(ping.iter().map(|_| PING_CHANNEL.to_owned())).collect()
     }
 
-    /// Returns the alert conditions of the channels themselves.
+    /// Returns the findings about the channels themselves.
     ///
     /// # Errors
     /// A storage failure.
-    pub(super) fn alert_conditions(&self, now: Timestamp) -> Result<Vec<AlertCondition>, Failure> {
+    pub(super) fn channel_findings(&self, now: Timestamp) -> Result<Vec<Finding>, Failure> {
         let outbox = self.outbox_file().read()?.and_then(Result::ok).unwrap_or_default();
         let channels = self.channel_names();
-        let conditions = outbox.alert_conditions(now).into_iter();
-        Ok(conditions.filter(|condition| channels.contains(&condition.subject)).collect())
+        let findings = outbox.channel_findings(now).into_iter();
+        Ok(findings.filter(|finding| channels.contains(&finding.subject)).collect())
     }
 
     /// Queues notifications for the channels that accept them, and a ping if a session was
@@ -142,16 +143,12 @@ impl AlertDelivery {
         Ok(Some(attempts))
     }
 
-    /// Sends an alert immediately and bypasses the outbox, for a condition that prevents all other
+    /// Sends an alert immediately and bypasses the outbox, for a finding that prevents all other
     /// alerts. Each channel is tried once.
-    pub async fn send_immediately(
-        &self,
-        condition: AlertCondition,
-        now: Timestamp,
-    ) -> Vec<DeliveryAttempt> {
-        let subjects = [condition.subject.clone()].into();
+    pub async fn send_immediately(&self, finding: Finding, now: Timestamp) -> Vec<DeliveryAttempt> {
+        let subjects = [finding.subject.clone()].into();
         let observation = Observation {
-            conditions: vec![condition],
+            findings: vec![finding],
             known_subjects: subjects,
             ..Observation::default()
         };

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::alert::{Notification, Observation};
+use crate::engine::alert::{Notification, Observation, correlate};
 use crate::engine::health::degradation::{self, ProviderHealth, ProviderInputs};
 use crate::engine::health::{
     Finding, HealthCheckReport, HealthInputs, HealthLimits, HostMetrics, SourceObservation,
-    correlate, degradation_inputs, evaluate,
+    degradation_inputs, evaluate,
 };
 use crate::engine::{Failure, Timestamp};
 use crate::monitor::alert_delivery::AlertDelivery;
@@ -87,7 +87,7 @@ impl HealthEvaluator {
         now: Timestamp,
     ) -> Result<Vec<Notification>, Failure> {
         let mut observation = snapshot.observation.clone();
-        observation.conditions.extend(delivery.alert_conditions(now)?);
+        observation.findings.extend(delivery.channel_findings(now)?);
         observation.known_subjects.extend(delivery.channel_names());
         let files = HealthFiles::new(&self.config.state_dir);
         let enqueue = |notifications: &[Notification]| {

@@ -104,19 +104,17 @@ fn smtp_error(error: &Error) -> DeliveryError {
 mod tests {
     use super::*;
     use crate::engine::Timestamp;
-    use crate::engine::alert::{AlertCondition, AlertKey, AlertStore, Observation, Severity};
+    use crate::engine::alert::{AlertStore, Observation};
+    use crate::engine::health::{CheckKind, Finding, HealthLevel};
 
     #[test]
     fn a_mail_has_its_headers_and_a_readable_text() {
         let now = Timestamp(1_772_874_303_000);
-        let condition = AlertCondition {
-            key: AlertKey::new("system", "disk_full"),
-            subject: "downloads".to_owned(),
-            severity: Severity::Warning,
-            message: "its disk is filling up".to_owned(),
-            advice: Some("make room, or move `archive.dir`".to_owned()),
-        };
-        let observation = Observation { conditions: vec![condition], ..Observation::default() };
+        let (level, message) = (HealthLevel::Warning, "its disk is filling up");
+        let finding = Finding::new(CheckKind::System, "disk_full", level, message)
+            .with_subject("downloads")
+            .with_advice("make room, or move `archive.dir`");
+        let observation = Observation { findings: vec![finding], ..Observation::default() };
         let notifications = AlertStore::default().evaluate(&observation, now);
         let channel = MailChannel {
             server: "smtp.example.com".to_owned(),

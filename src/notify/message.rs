@@ -240,21 +240,22 @@ fn severity_label(severity: Severity) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::alert::{AlertCondition, AlertStore, Episode, Observation, Resolution};
+    use crate::engine::alert::{AlertStore, Episode, Observation, Resolution};
+    use crate::engine::health::{CheckKind, Finding, HealthLevel};
 
     const NOW: Timestamp = Timestamp(1_772_874_303_000);
 
     fn observe(sources: &[&str]) -> Observation {
-        let condition = |name: &&str| AlertCondition {
-            key: AlertKey::new("execution", "credential_refused"),
-            subject: (*name).to_owned(),
-            severity: Severity::Critical,
-            message: "its credential is refused: 401 \u{1b}[31m".to_owned(),
-            advice: Some("put a fresh credential in its place".to_owned()),
+        let message = "its credential is refused: 401 \u{1b}[31m";
+        let finding = |name: &&str| {
+            let level = HealthLevel::Critical;
+            Finding::new(CheckKind::Execution, "credential_refused", level, message)
+                .with_subject(*name)
+                .with_advice("put a fresh credential in its place")
         };
         let subjects = ["work", "home"].map(str::to_owned).into();
         Observation {
-            conditions: sources.iter().map(condition).collect(),
+            findings: sources.iter().map(finding).collect(),
             known_subjects: subjects,
             ..Observation::default()
         }
@@ -331,9 +332,9 @@ mod tests {
     fn a_missed_episode_shows_its_period_and_severity() {
         let mut alerts = AlertStore::default();
         let episode = |sequence: u64, start_ms: i64, reason: Option<&str>| Episode {
-            condition: AlertCondition {
+            finding: Finding {
                 subject: "example".to_owned(),
-                ..observe(&["work"]).conditions.remove(0)
+                ..observe(&["work"]).findings.remove(0)
             },
             sequence,
             started_at: Timestamp(NOW.0 + start_ms),

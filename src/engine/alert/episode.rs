@@ -5,19 +5,20 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Timestamp;
-use crate::engine::alert::{AlertCondition, Severity};
+use crate::engine::alert::Severity;
+use crate::engine::health::Finding;
 
 /// Period during which a condition held.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Episode {
-    /// Condition that held, with its severity.
-    pub condition: AlertCondition,
+    /// Finding about the condition, with its level.
+    pub finding: Finding,
     /// Later episodes of the same subject have higher numbers.
     pub sequence: u64,
     pub started_at: Timestamp,
     /// `None` while the episode lasts.
     pub resolution: Option<Resolution>,
-    /// True if it only follows from another condition that is notified.
+    /// True if it only follows from another finding that is notified.
     pub is_inhibited: bool,
 }
 
@@ -62,7 +63,7 @@ impl EpisodeWatermark {
     ) -> Vec<&'a Episode> {
         let tracked_since = self.tracked_since.map(|since| since.min(now));
         let new_episodes = episodes.iter().filter(|episode| {
-            match self.last_episodes.get(&episode.condition.subject) {
+            match self.last_episodes.get(&episode.finding.subject) {
                 Some(last) => {
                     episode.sequence > last.sequence || episode.started_at > last.started_at
                 }
@@ -71,7 +72,7 @@ impl EpisodeWatermark {
         });
         let new_episodes = new_episodes.collect();
         for episode in episodes {
-            let last = self.last_episodes.entry(episode.condition.subject.clone()).or_default();
+            let last = self.last_episodes.entry(episode.finding.subject.clone()).or_default();
             last.sequence = last.sequence.max(episode.sequence);
             last.started_at = last.started_at.max(episode.started_at);
         }

@@ -1,19 +1,25 @@
 //! Alerts: one notification per cause, not one per event.
 //!
 //! ```text
-//! conditions firing now         ──▶ AlertStore ──▶ notifications: firing, escalated, resolved,
-//! episodes since the last cycle ──▶                resolved unnotified
+//! health report ──▶ correlate ──▶ findings, one per cause ──┐
+//!                                                           ▼
+//! episodes of breakers since the last cycle ──────────▶ AlertStore: alerts
+//!                                                           │
+//! channels ◀── rendered text ◀── Outbox ◀── notifications ──┘
 //! ```
 //!
-//! A lasting condition is notified once when it starts firing, and once when it resolves. A
-//! flapping one is notified at most once an hour: at once if its severity exceeds the notified one,
-//! otherwise when the hour is over, if it is firing then. Episodes that ended between two cycles
-//! share one notification, at most one an hour. After a backward clock step, times in the future
-//! count as now.
+//! A notification says that an alert is firing, escalated, resolved, or resolved unnotified. A
+//! lasting alert is notified once when it starts firing, and once when it resolves. A flapping one
+//! is notified at most once an hour: at once if its severity exceeds the notified one, otherwise
+//! when the hour is over, if it is firing then. Episodes that ended between two cycles share one
+//! notification, at most one an hour. After a backward clock step, times in the future count as
+//! now.
 
+mod breakers;
 mod channel;
-mod condition;
+mod correlation;
 mod episode;
+mod key;
 mod outbox;
 mod store;
 
@@ -23,8 +29,9 @@ mod proptests;
 mod tests;
 
 pub use self::channel::{MailChannel, SmtpTls, WebhookFormat};
-pub use self::condition::{AlertCondition, AlertKey};
+pub use self::correlation::correlate;
 pub use self::episode::{Episode, Resolution};
+pub use self::key::AlertKey;
 pub use self::outbox::{ChannelState, MessagePayload, Outbox, QueuedMessage};
 pub use self::store::{AlertStore, Observation, RESOLVED_ALERTS_MAX};
 pub use crate::engine::breaker::Severity;

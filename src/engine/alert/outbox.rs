@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::alert::{AlertCondition, AlertKey, Notification, Severity};
+use crate::engine::alert::Notification;
 use crate::engine::backoff::doubled_delay;
+use crate::engine::health::{CheckKind, Finding, HealthLevel};
 use crate::engine::{Timestamp, sanitize_line};
 
 /// Limit of the outbox, in bytes as written: half of the limit of a state file.
@@ -28,9 +29,6 @@ const UNREACHABLE_FAILURES_MIN: u32 = 4;
 
 /// Period during which a loss is reported.
 const LOSS_REPORT_PERIOD: Duration = Duration::from_secs(86_400);
-
-/// Component of the alert keys about channels.
-const CHANNEL_COMPONENT: &str = "channel";
 
 /// Queued messages, and the delivery state of each channel.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -197,40 +195,38 @@ impl Outbox {
         state.last_error = Some(sanitize_line(error));
     }
 
-    /// Returns the alert conditions of the channels: unreachable, or messages lost.
+    /// Returns the findings about channels: unreachable, or messages lost.
     #[must_use]
-    pub fn alert_conditions(&self, now: Timestamp) -> Vec<AlertCondition> {
-        let condition = |channel: &String, finding: &str, message: String| AlertCondition {
-            key: AlertKey::new(CHANNEL_COMPONENT, finding),
-            subject: channel.clone(),
-            severity: Severity::Warning,
-            message,
-            advice: Some("test it with `cynosure alert test`".to_owned()),
+    pub fn channel_findings(&self, now: Timestamp) -> Vec<Finding> {
+        let finding = |channel: &String, kind: &str, message: String| {
+            Finding::new(CheckKind::Channel, kind, HealthLevel::Warning, message)
+                .with_subject(channel)
+                .with_advice("test it with `cynosure alert test`")
         };
-        let mut conditions = Vec::new();
+        let mut findings = Vec::new();
         for (channel, state) in &self.channels {
             if state.consecutive_failures >= UNREACHABLE_FAILURES_MIN {
                 let error = state.last_error.as_deref().unwrap_or_default();
                 let pending = self.pending(channel).count();
                 let message = format!("delivery fails: {error} (alerts pending: {pending})");
-                conditions.push(condition(channel, "unreachable", message));
+                findings.push(finding(channel, "unreachable", message));
             }
             if state.lost_count > 0
                 && state.last_lost.is_some_and(|at| now.since(at) < LOSS_REPORT_PERIOD)
             {
                 let message =
                     format!("{} alerts could not be delivered and are lost", state.lost_count);
-                conditions.push(condition(channel, "lost", message));
+                findings.push(finding(channel, "lost", message));
             }
         }
-        conditions
+        findings
     }
 
     /// Returns true if a notification is about the channel that would deliver it. It could only
     /// arrive after the problem is over.
     #[must_use]
     pub fn is_about_channel(channel: &str, notification: &Notification) -> bool {
-        notification.alert.key.component() == CHANNEL_COMPONENT
+        notification.alert.key.check_name() == CheckKind::Channel.name()
             && notification.alert.subject == channel
     }
 }
@@ -284,14 +280,9 @@ mod tests {
     const DAY: Duration = Duration::from_secs(86_400);
 
     fn notification_payload(subject: &str) -> MessagePayload {
-        let condition = AlertCondition {
-            key: AlertKey::new("system", "disk_full"),
-            subject: subject.to_owned(),
-            severity: Severity::Critical,
-            message: "full".to_owned(),
-            advice: None,
-        };
-        let observation = Observation { conditions: vec![condition], ..Observation::default() };
+        let finding = Finding::new(CheckKind::System, "disk_full", HealthLevel::Critical, "full")
+            .with_subject(subject);
+        let observation = Observation { findings: vec![finding], ..Observation::default() };
         MessagePayload::Notification(Box::new(
             AlertStore::default().evaluate(&observation, NOW).remove(0),
         ))
@@ -324,11 +315,11 @@ mod tests {
         let due = outbox.due_messages(now).remove("mail").unwrap();
         assert_eq!(due.len(), 2);
         assert_eq!(
-            outbox.alert_conditions(now)[0].message,
+            outbox.channel_findings(now)[0].message,
             "delivery fails: refused (alerts pending: 2)"
         );
         outbox.on_delivered("mail", &due, now);
-        assert_eq!((outbox.due_messages(now).len(), outbox.alert_conditions(now).len()), (0, 0));
+        assert_eq!((outbox.due_messages(now).len(), outbox.channel_findings(now).len()), (0, 0));
         assert_eq!(outbox.next_due_at(&BTreeSet::new(), now), None);
     }
 
@@ -359,9 +350,9 @@ mod tests {
 
         outbox.drop_expired(DAY, seconds_later(86_400));
 
-        let lost = outbox.alert_conditions(seconds_later(86_400));
+        let lost = outbox.channel_findings(seconds_later(86_400));
         assert_eq!(lost[0].message, format!("{kept} alerts could not be delivered and are lost"));
-        assert!(outbox.alert_conditions(seconds_later(2 * 86_400)).is_empty());
+        assert!(outbox.channel_findings(seconds_later(2 * 86_400)).is_empty());
     }
 
     #[test]

@@ -2,21 +2,20 @@
 
 use proptest::prelude::*;
 
+use super::tests::level_of;
 use super::*;
+use crate::engine::health::{CheckKind, Finding};
 
 const START: i64 = 1_772_874_303_000;
 const HOUR: i64 = 3_600_000;
 
 fn observe(severity: Option<Severity>) -> Observation {
-    let condition = |severity| AlertCondition {
-        key: AlertKey::new("execution", "failing"),
-        subject: "work".to_owned(),
-        severity,
-        message: "503".to_owned(),
-        advice: None,
+    let finding = |severity| {
+        Finding::new(CheckKind::Execution, "failing", level_of(severity), "503")
+            .with_subject("work")
     };
     Observation {
-        conditions: severity.map(condition).into_iter().collect(),
+        findings: severity.map(finding).into_iter().collect(),
         known_subjects: ["work".to_owned()].into(),
         ..Observation::default()
     }

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::engine::Timestamp;
 use crate::engine::alert::episode::EpisodeWatermark;
 use crate::engine::alert::{
-    Alert, AlertCondition, Episode, Notification, NotificationKind, Resolution, Severity,
+    Alert, AlertKey, Episode, Notification, NotificationKind, Resolution, Severity,
 };
+use crate::engine::health::{Finding, HealthLevel};
 
 /// Maximum number of resolved alerts kept, besides the firing ones: those of quiet weeks, or of one
 /// bad day.
@@ -31,10 +32,11 @@ pub struct AlertStore {
 /// Input of one evaluation.
 #[derive(Clone, Debug, Default)]
 pub struct Observation {
-    pub conditions: Vec<AlertCondition>,
+    /// Findings to alert about, one per cause.
+    pub findings: Vec<Finding>,
     /// Recorded episodes, newest last for each subject.
     pub episodes: Vec<Episode>,
-    /// Component or full alert key that could not be observed, with the subject; an empty subject
+    /// Check or full alert key that could not be observed, with the subject; an empty subject
     /// means all of them. Their alerts stay unchanged.
     pub unobserved: BTreeSet<(String, String)>,
     /// All subjects that exist. An alert of any other subject resolves.
@@ -53,8 +55,8 @@ impl AlertStore {
     pub fn evaluate(&mut self, observation: &Observation, now: Timestamp) -> Vec<Notification> {
         self.alerts.iter_mut().for_each(|alert| alert.clamp_to_now(now));
         let mut notifications = Vec::new();
-        for condition in &observation.conditions {
-            notifications.extend(self.raise(condition, now));
+        for finding in &observation.findings {
+            notifications.extend(self.raise(finding, now));
         }
         notifications.extend(self.record_missed_episodes(&observation.episodes, now));
         for alert in self.alerts.iter_mut().filter(|alert| alert.is_firing()) {
@@ -64,11 +66,11 @@ impl AlertStore {
         notifications
     }
 
-    fn raise(&mut self, condition: &AlertCondition, now: Timestamp) -> Option<Notification> {
-        match self.find_recent(condition, now) {
-            Some(alert) => alert.on_firing(condition, now),
+    fn raise(&mut self, finding: &Finding, now: Timestamp) -> Option<Notification> {
+        match self.find_recent(finding, now) {
+            Some(alert) => alert.on_firing(finding, now),
             None => {
-                let mut alert = Alert::new(condition, now);
+                let mut alert = Alert::new(finding, now);
                 let notification = alert.notify(NotificationKind::Firing, now);
                 self.alerts.push(alert);
                 Some(notification)
@@ -84,11 +86,10 @@ impl AlertStore {
     ) -> Vec<Notification> {
         let new_episodes = self.episode_watermark.accept_new(episodes, now);
         let mut notifications = Vec::new();
-        for episodes in
-            new_episodes.chunk_by(|one, next| one.condition.has_same_key(&next.condition))
+        for episodes in new_episodes.chunk_by(|one, next| one.finding.has_same_cause(&next.finding))
         {
             let Some(missed) = Alert::from_missed_episodes(episodes, now) else { continue };
-            match self.find_recent(&episodes[0].condition, now) {
+            match self.find_recent(&episodes[0].finding, now) {
                 Some(alert) => notifications.extend(alert.on_missed_episodes(missed, now)),
                 None => {
                     self.alerts.push(missed.clone());
@@ -103,8 +104,8 @@ impl AlertStore {
     }
 
     /// Finds the alert of this cause that is firing, or was notified within the hour.
-    fn find_recent(&mut self, condition: &AlertCondition, now: Timestamp) -> Option<&mut Alert> {
-        let is_recent = |alert: &&mut Alert| alert.matches(condition) && !alert.is_expired(now);
+    fn find_recent(&mut self, finding: &Finding, now: Timestamp) -> Option<&mut Alert> {
+        let is_recent = |alert: &&mut Alert| alert.matches(finding) && !alert.is_expired(now);
         self.alerts.iter_mut().rev().find(is_recent)
     }
 
@@ -122,20 +123,21 @@ impl AlertStore {
 }
 
 impl Alert {
-    fn new(condition: &AlertCondition, now: Timestamp) -> Self {
+    fn new(finding: &Finding, now: Timestamp) -> Self {
+        let severity = Severity::from(finding.level);
         Self {
-            key: condition.key.clone(),
-            subject: condition.subject.clone(),
-            severity: condition.severity,
-            message: condition.message.clone(),
-            advice: condition.advice.clone(),
+            key: AlertKey::from(finding),
+            subject: finding.subject.clone(),
+            severity,
+            message: finding.message_with_value(),
+            advice: finding.advice.clone(),
             started_at: now,
             last_notified: None,
             last_missed_notified: None,
             resolved_at: None,
             resolved_reason: None,
             occurrences: 1,
-            max_severity: condition.severity,
+            max_severity: severity,
             notified_severity: None,
             is_notified: false,
         }
@@ -156,7 +158,7 @@ impl Alert {
             resolved_reason: end.reason.clone(),
             occurrences: u32::try_from(resolved.len()).unwrap_or(u32::MAX),
             notified_severity: Some(end.severity),
-            ..Self::new(&first.condition, now)
+            ..Self::new(&first.finding, now)
         })
     }
 
@@ -185,16 +187,17 @@ impl Alert {
         Some(Notification { kind: NotificationKind::ResolvedUnnotified, alert: missed })
     }
 
-    fn on_firing(&mut self, condition: &AlertCondition, now: Timestamp) -> Option<Notification> {
+    fn on_firing(&mut self, finding: &Finding, now: Timestamp) -> Option<Notification> {
+        let severity = Severity::from(finding.level);
         if !self.is_firing() {
             (self.resolved_at, self.resolved_reason, self.is_notified) = (None, None, false);
             self.occurrences = self.occurrences.saturating_add(1);
-            self.max_severity = condition.severity;
+            self.max_severity = severity;
         }
-        self.severity = condition.severity;
-        self.max_severity = self.max_severity.max(condition.severity);
-        self.message.clone_from(&condition.message);
-        self.advice.clone_from(&condition.advice);
+        self.severity = severity;
+        self.max_severity = self.max_severity.max(severity);
+        self.message = finding.message_with_value();
+        self.advice.clone_from(&finding.advice);
         let is_worse = self.notified_severity.is_some_and(|notified| self.severity > notified);
         let is_interval_over = self.has_repeat_interval_elapsed(now);
         if is_interval_over {
@@ -219,15 +222,15 @@ impl Alert {
         observation: &Observation,
         now: Timestamp,
     ) -> Option<Notification> {
-        let still_holds = observation.conditions.iter().any(|condition| self.matches(condition));
+        let still_holds = observation.findings.iter().any(|finding| self.matches(finding));
         let is_removed =
             !self.subject.is_empty() && !observation.known_subjects.contains(&self.subject);
         let is_unobserved = |subject: &str| {
-            [self.key.component(), self.key.as_str()].into_iter().any(|detector| {
+            [self.key.check_name(), self.key.as_str()].into_iter().any(|detector| {
                 observation.unobserved.contains(&(detector.to_owned(), subject.to_owned()))
             })
         };
-        // A component that observed nothing at all cannot know that a subject is gone, either.
+        // A check that observed nothing at all cannot know that a subject is gone, either.
         if still_holds || is_unobserved("") || (!is_removed && is_unobserved(&self.subject)) {
             return None;
         }
@@ -245,12 +248,12 @@ impl Alert {
 
     /// Finds the end of the last episode of this alert, if it ended after the alert started.
     fn find_resolution<'a>(&self, episodes: &'a [Episode]) -> Option<&'a Resolution> {
-        let last = episodes.iter().rev().find(|episode| self.matches(&episode.condition));
+        let last = episodes.iter().rev().find(|episode| self.matches(&episode.finding));
         last?.resolution.as_ref().filter(|resolution| resolution.resolved_at >= self.started_at)
     }
 
-    fn matches(&self, condition: &AlertCondition) -> bool {
-        self.key == condition.key && self.subject == condition.subject
+    fn matches(&self, finding: &Finding) -> bool {
+        self.subject == finding.subject && self.key == AlertKey::from(finding)
     }
 
     /// Returns true if it is resolved and could be notified again without exceeding the rate.
@@ -268,6 +271,16 @@ impl Alert {
         self.last_missed_notified =
             self.last_missed_notified.map(|notified_at| notified_at.min(now));
         self.resolved_at = self.resolved_at.map(|resolved_at| resolved_at.min(now));
+    }
+}
+
+impl From<HealthLevel> for Severity {
+    fn from(level: HealthLevel) -> Self {
+        match level {
+            HealthLevel::Skipped | HealthLevel::Healthy => Self::Info,
+            HealthLevel::Warning | HealthLevel::Unknown => Self::Warning,
+            HealthLevel::Critical => Self::Critical,
+        }
     }
 }
 

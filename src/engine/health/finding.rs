@@ -42,6 +42,17 @@ pub enum CheckKind {
     System,
     /// Errors of the units in the journal.
     Journal,
+    /// Usability of each provider. This check and the next ones are not in the report: their
+    /// findings only raise alerts.
+    Provider,
+    /// Storage of documents by all sources.
+    Storage,
+    /// Quarantined items of each source.
+    Quarantine,
+    /// Delivery to each alert channel.
+    Channel,
+    /// The monitor itself.
+    Monitor,
 }
 
 /// Result of one check of one subject.
@@ -91,7 +102,7 @@ pub struct HealthCheckReport {
 }
 
 impl CheckKind {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 13] = [
         Self::Service,
         Self::Execution,
         Self::Heartbeat,
@@ -100,6 +111,11 @@ impl CheckKind {
         Self::Proxies,
         Self::System,
         Self::Journal,
+        Self::Provider,
+        Self::Storage,
+        Self::Quarantine,
+        Self::Channel,
+        Self::Monitor,
     ];
 
     /// Returns the name in files, logs and tables.
@@ -114,6 +130,11 @@ impl CheckKind {
             Self::Proxies => "proxies",
             Self::System => "system",
             Self::Journal => "journal",
+            Self::Provider => "provider",
+            Self::Storage => "storage",
+            Self::Quarantine => "quarantine",
+            Self::Channel => "channel",
+            Self::Monitor => "monitor",
         }
     }
 }
@@ -172,6 +193,21 @@ impl Finding {
     pub fn with_advice(mut self, advice: impl Into<String>) -> Self {
         self.advice = Some(advice.into());
         self
+    }
+
+    /// Returns the message with the measured value, if there is one.
+    #[must_use]
+    pub fn message_with_value(&self) -> String {
+        match &self.value {
+            Some(value) => format!("{} ({value})", self.message),
+            None => self.message.clone(),
+        }
+    }
+
+    /// Returns true if check, kind and subject are equal.
+    #[must_use]
+    pub fn has_same_cause(&self, other: &Self) -> bool {
+        (self.check, &self.kind, &self.subject) == (other.check, &other.kind, &other.subject)
     }
 
     /// Returns true if it is about a unit that has a journal, because systemd knows the unit.

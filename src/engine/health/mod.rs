@@ -9,11 +9,8 @@
 //! ```
 //!
 //! Subjects of one check share one finding while they are healthy; each failing one has its own. A
-//! check that could not be made is unknown, with the reason, and never healthy. [`conditions`]
-//! derives the alert conditions, one per cause.
+//! check that could not be made is unknown, with the reason, and never healthy.
 
-mod breakers;
-mod conditions;
 pub mod degradation;
 mod finding;
 mod host;
@@ -28,7 +25,9 @@ mod proptests;
 #[cfg(test)]
 mod tests;
 
-pub use self::conditions::correlate;
+pub(in crate::engine) use self::finding::{
+    CRASH_LOOP, SESSION_TOO_LONG, UNIT_STATE_UNKNOWN, UNKNOWN,
+};
 pub use self::finding::{CheckKind, Finding, HealthCheckReport, Remedy};
 pub use self::inputs::{
     BreakerObservation, CollectResult, CounterObservation, DiskThresholds, DiskUsage, HealthInputs,

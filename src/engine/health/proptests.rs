@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::tests::resolution::without_worker_files;
 use super::tests::{LIMITS, healthy_inputs, journal_errors};
 use super::*;
-use crate::engine::alert::{AlertStore, NotificationKind};
+use crate::engine::alert::{AlertStore, NotificationKind, correlate};
 
 fn any_ratio() -> impl Strategy<Value = f64> {
     0.0..=1.0_f64
@@ -82,12 +82,12 @@ proptest! {
     }
 
     #[test]
-    fn conditions_are_unique_and_raised_only_for_problems(inputs in any_inputs(), now: i64) {
+    fn alerts_are_unique_and_raised_only_for_problems(inputs in any_inputs(), now: i64) {
         let report = evaluate(&inputs, &LIMITS, Timestamp(now));
         let observation = correlate(&inputs, &report);
 
-        let mut keys: Vec<_> =
-            observation.conditions.iter().map(|found| (&found.key, &found.subject)).collect();
+        let key = |found: &Finding| (found.check, found.kind.clone(), found.subject.clone());
+        let mut keys: Vec<_> = observation.findings.iter().map(key).collect();
         let count = keys.len();
         keys.sort();
         keys.dedup();
@@ -95,12 +95,12 @@ proptest! {
         let is_known = |subject: &String| {
             subject.is_empty() || observation.known_subjects.contains(subject)
         };
-        prop_assert!(observation.conditions.iter().all(|found| is_known(&found.subject)));
+        prop_assert!(observation.findings.iter().all(|found| is_known(&found.subject)));
         let is_quarantine_empty = inputs.sources.iter().all(|source| {
             source.state.as_ref().is_some_and(|state| state.quarantined == 0)
         });
         if report.level == HealthLevel::Healthy && is_quarantine_empty {
-            prop_assert!(observation.conditions.is_empty());
+            prop_assert!(observation.findings.is_empty());
         }
     }
 
@@ -129,7 +129,7 @@ proptest! {
 
         let first = alerts.evaluate(&observation, Timestamp(now));
 
-        prop_assert_eq!(first.len(), observation.conditions.len());
+        prop_assert_eq!(first.len(), observation.findings.len());
         prop_assert_eq!(alerts.evaluate(&observation, Timestamp(now)), []);
     }
 }

@@ -7,14 +7,9 @@ const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
 const CRITICAL: Severity = Severity::Critical;
 
-fn condition() -> AlertCondition {
-    AlertCondition {
-        key: AlertKey::new("provider", "degraded"),
-        subject: "example".to_owned(),
-        severity: CRITICAL,
-        message: "its circuit breaker opened".to_owned(),
-        advice: None,
-    }
+fn finding() -> Finding {
+    let (level, message) = (HealthLevel::Critical, "its circuit breaker opened");
+    Finding::new(CheckKind::Provider, "degraded", level, message).with_subject("example")
 }
 
 /// Returns an episode that lasted one minute; `start_ms` is in milliseconds after [`NOW`].
@@ -26,7 +21,7 @@ fn ended_episode(sequence: u64, start_ms: i64) -> Episode {
         reason: None,
     };
     Episode {
-        condition: condition(),
+        finding: finding(),
         sequence,
         started_at,
         resolution: Some(resolution),
@@ -41,19 +36,19 @@ fn ongoing_episode(sequence: u64, start_ms: i64) -> Episode {
 /// Evaluates these episodes; the condition holds if the last of them is ongoing.
 fn evaluate(alerts: &mut AlertStore, episodes: &[Episode], ms: i64) -> Vec<Notification> {
     let is_ongoing = episodes.last().is_some_and(|last| last.resolution.is_none());
-    evaluate_with_condition(alerts, is_ongoing.then(condition), episodes, ms)
+    evaluate_with_finding(alerts, is_ongoing.then(finding), episodes, ms)
 }
 
-fn evaluate_with_condition(
+fn evaluate_with_finding(
     alerts: &mut AlertStore,
-    condition: Option<AlertCondition>,
+    finding: Option<Finding>,
     episodes: &[Episode],
     ms: i64,
 ) -> Vec<Notification> {
-    let conditions = condition.into_iter().collect();
+    let findings = finding.into_iter().collect();
     let subjects = ["example".to_owned()].into();
     let observation = Observation {
-        conditions,
+        findings,
         episodes: episodes.to_vec(),
         known_subjects: subjects,
         ..Observation::default()
@@ -165,10 +160,10 @@ fn a_notified_episode_resolves_and_is_not_reported_as_missed() {
 
 #[test]
 fn a_more_severe_missed_episode_is_notified_separately() {
-    let warning = || Some(AlertCondition { severity: Severity::Warning, ..condition() });
+    let warning = || Some(Finding { level: HealthLevel::Warning, ..finding() });
     let mut alerts = store_with_watermark();
-    let mut at = |condition, episodes: &[Episode], minutes: i64| {
-        evaluate_with_condition(&mut alerts, condition, episodes, minutes * MINUTE)
+    let mut at = |finding, episodes: &[Episode], minutes: i64| {
+        evaluate_with_finding(&mut alerts, finding, episodes, minutes * MINUTE)
     };
     let episodes =
         [1, 31, 91].map(|minutes: u64| ended_episode(minutes, minutes.cast_signed() * MINUTE));
@@ -184,7 +179,7 @@ fn a_more_severe_missed_episode_is_notified_separately() {
         (missed.kind, missed.alert.started_at),
         (NotificationKind::ResolvedUnnotified, episodes[2].started_at)
     );
-    assert_eq!(to_lines(&at(Some(condition()), &episodes, 100)), ["escalated critical"]);
+    assert_eq!(to_lines(&at(Some(finding()), &episodes, 100)), ["escalated critical"]);
     let resolved = at(None, &episodes, 105).remove(0);
     assert_eq!(
         (resolved.kind, resolved.alert.occurrences, resolved.alert.max_severity),

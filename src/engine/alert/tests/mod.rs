@@ -3,30 +3,34 @@
 mod missed_episodes;
 
 use super::*;
+use crate::engine::health::{CheckKind, Finding, HealthLevel};
 
 const NOW: Timestamp = Timestamp(1_772_874_303_000);
 const HOUR: i64 = 3_600_000;
 
-fn condition(severity: Severity) -> AlertCondition {
-    AlertCondition {
-        key: AlertKey::new("system", "disk_full"),
-        subject: "downloads".to_owned(),
-        severity,
-        message: "it is nearly full".to_owned(),
-        advice: None,
+/// Returns the level of a finding that raises an alert of this severity.
+pub(super) fn level_of(severity: Severity) -> HealthLevel {
+    match severity {
+        Severity::Info => HealthLevel::Healthy,
+        Severity::Warning => HealthLevel::Warning,
+        Severity::Critical => HealthLevel::Critical,
     }
 }
 
-/// Evaluates a condition of this severity, if any; returns lines such as `firing warning`.
+fn finding(severity: Severity) -> Finding {
+    Finding::new(CheckKind::System, "disk_full", level_of(severity), "it is nearly full")
+        .with_subject("downloads")
+}
+
+/// Evaluates a finding of this severity, if any; returns lines such as `firing warning`.
 fn evaluate_to_lines(
     alerts: &mut AlertStore,
     severity: Option<Severity>,
     now: Timestamp,
 ) -> Vec<String> {
-    let conditions = severity.map(condition).into_iter().collect();
+    let findings = severity.map(finding).into_iter().collect();
     let subjects = ["downloads".to_owned()].into();
-    let observation =
-        Observation { conditions, known_subjects: subjects, ..Observation::default() };
+    let observation = Observation { findings, known_subjects: subjects, ..Observation::default() };
     to_lines(&alerts.evaluate(&observation, now))
 }
 
@@ -154,14 +158,14 @@ fn an_alert_of_a_removed_subject_resolves_with_the_reason() {
 
 #[test]
 fn a_hundred_resolved_alerts_are_kept_besides_firing_ones() {
-    let many = |count: usize| -> Vec<AlertCondition> {
+    let many = |count: usize| -> Vec<Finding> {
         let with_number =
-            |no: usize| AlertCondition { subject: no.to_string(), ..condition(Severity::Warning) };
+            |no: usize| Finding { subject: no.to_string(), ..finding(Severity::Warning) };
         (0..count).map(with_number).collect()
     };
     let subjects: std::collections::BTreeSet<_> = (0..300).map(|no| no.to_string()).collect();
     let observation = |count| Observation {
-        conditions: many(count),
+        findings: many(count),
         known_subjects: subjects.clone(),
         ..Observation::default()
     };

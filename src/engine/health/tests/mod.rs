@@ -1,4 +1,4 @@
-//! Tests of the findings and the alert conditions, by their texts.
+//! Tests of the findings and of those to alert about, by their texts.
 
 mod breaker_episodes;
 pub(super) mod resolution;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::engine::Status;
-use crate::engine::alert::Observation;
+use crate::engine::alert::{AlertKey, Severity, correlate};
 use crate::engine::breaker::BreakerState;
 use crate::engine::health::watch::{Diagnosis, RecentStarts, WatchLimits};
 
@@ -146,17 +146,18 @@ fn failing_lines(inputs: &HealthInputs) -> Vec<String> {
         .collect()
 }
 
-fn condition_lines(inputs: &HealthInputs) -> Vec<String> {
-    let Observation { conditions, .. } = correlate(inputs, &evaluate(inputs, &LIMITS, NOW));
-    let line = |condition: &crate::engine::alert::AlertCondition| {
-        let (severity, key) = (condition.severity.name(), &condition.key);
-        format!("{severity} {key} {}: {}", condition.subject, condition.message)
+/// Returns the findings to alert about, as lines.
+fn alert_lines(inputs: &HealthInputs) -> Vec<String> {
+    let observation = correlate(inputs, &evaluate(inputs, &LIMITS, NOW));
+    let line = |finding: &Finding| {
+        let (severity, key) = (Severity::from(finding.level).name(), AlertKey::from(finding));
+        format!("{severity} {key} {}: {}", finding.subject, finding.message_with_value())
     };
-    conditions.iter().map(line).collect()
+    observation.findings.iter().map(line).collect()
 }
 
 #[test]
-fn healthy_inputs_yield_healthy_findings_and_no_conditions() {
+fn healthy_inputs_yield_healthy_findings_and_no_alerts() {
     let report = evaluate(&healthy_inputs(), &LIMITS, NOW);
 
     assert_eq!(report.level, HealthLevel::Healthy);
@@ -172,7 +173,7 @@ fn healthy_inputs_yield_healthy_findings_and_no_conditions() {
     system /srv/mail: its disk has room | 40 % used, 50.0 GB free | more than 80 %
     journal cynosure.service: few or no errors in its journal | 0 errors in 15 min | 10 or more
     ");
-    assert_eq!(condition_lines(&healthy_inputs()), [""; 0]);
+    assert_eq!(alert_lines(&healthy_inputs()), [""; 0]);
 }
 
 #[test]
@@ -330,7 +331,7 @@ fn a_crash_loop_is_one_warning_from_any_counter() {
     for inputs in [&by_systemd, &by_restart_budget, &both, &of_a_source] {
         assert_eq!(failing_lines(inputs).len(), 1, "{:?}", failing_lines(inputs));
     }
-    let all = [&by_systemd, &of_a_source].map(condition_lines).concat();
+    let all = [&by_systemd, &of_a_source].map(alert_lines).concat();
     insta::assert_snapshot!(all.join("\n"), @"
     warning service.crash_loop cynosure.service: crash loop: it restarts repeatedly (6 in 9 min)
     warning execution.crash_loop work: crash loop: it restarts repeatedly (8 restarts in a row)
@@ -361,7 +362,7 @@ fn without_a_unit_advice_does_not_mention_systemd() {
 }
 
 #[test]
-fn a_failing_provider_is_one_condition() {
+fn a_failing_provider_is_one_alert() {
     let mut inputs = healthy_inputs();
     for source in &mut inputs.sources {
         source.counters = Ok(Some(CounterObservation {
@@ -386,7 +387,7 @@ fn a_failing_provider_is_one_condition() {
         },
     );
     inputs.journal_errors = Some(Ok(vec![journal_errors(UNIT, 99)]));
-    let without_breaker = condition_lines(&inputs);
+    let without_breaker = alert_lines(&inputs);
     inputs.breakers = Ok(vec![BreakerObservation {
         name: "example".to_owned(),
         state: BreakerState::Open,
@@ -395,7 +396,7 @@ fn a_failing_provider_is_one_condition() {
     }]);
 
     assert_eq!(failing_lines(&inputs).len(), 7, "{:?}", failing_lines(&inputs));
-    let all = [without_breaker, condition_lines(&inputs)].concat();
+    let all = [without_breaker, alert_lines(&inputs)].concat();
     insta::assert_snapshot!(all.join("\n"), @"
     critical provider.degraded example: home: consecutive errors without progress: 503 (5 of 5)
     critical provider.degraded example: its circuit breaker opened: 5 failures in a row
@@ -416,20 +417,20 @@ fn a_failed_unit_inhibits_its_sources() {
         Diagnosis::Stopped { status: Status::Downloading },
     );
 
-    insta::assert_snapshot!(condition_lines(&inputs).join("\n"), @"
+    insta::assert_snapshot!(alert_lines(&inputs).join("\n"), @"
     critical service.unit_failed cynosure.service: it has failed: exit-code (status 1)
     ");
 }
 
 #[test]
-fn a_full_disk_inhibits_storage_conditions() {
+fn a_full_disk_inhibits_storage_alerts() {
     let mut inputs = healthy_inputs();
     for source in &mut inputs.sources {
         let state = source.state.as_mut().unwrap();
         (state.status, state.storage_error) =
             (Status::Error, Some("cannot write: No space left on device".to_owned()));
     }
-    let failing = condition_lines(&inputs);
+    let failing = alert_lines(&inputs);
     inputs.system = Ok(HostMetrics {
         cpu_ratio: None,
         memory_ratio: Some(0.1),
@@ -442,7 +443,7 @@ fn a_full_disk_inhibits_storage_conditions() {
         open_periods: Vec::new(),
     }]);
 
-    let all = [failing, condition_lines(&inputs)].concat();
+    let all = [failing, alert_lines(&inputs)].concat();
     insta::assert_snapshot!(all.join("\n"), @"
     critical storage.failing : 2 sources cannot store documents; home: cannot write: No space left on device
     warning system.unknown processor: cannot be checked: the kernel does not report the usage
@@ -460,7 +461,7 @@ fn refused_credentials_and_quarantine_name_their_source() {
     inputs.findings[1] = source_finding("home", HealthLevel::Critical, refused);
     inputs.sources[1].state.as_mut().unwrap().quarantined = 3;
 
-    insta::assert_snapshot!(condition_lines(&inputs).join("\n"), @"
+    insta::assert_snapshot!(alert_lines(&inputs).join("\n"), @"
     critical execution.credential_refused home: its credential is refused: 401 (for 1 min)
     warning quarantine.items work: 3 items of its last session could not be fetched: quarantined
     ");

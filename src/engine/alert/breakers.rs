@@ -1,15 +1,15 @@
-//! Alert condition of a breaker, and its open periods as episodes.
+//! Finding about a breaker, and its open periods as episodes.
 
-use crate::engine::alert::{AlertCondition, AlertKey, Episode, Resolution};
+use crate::engine::alert::{Episode, Resolution};
 use crate::engine::breaker::{BreakerState, OpenPeriod, is_manual};
-use crate::engine::health::BreakerObservation;
+use crate::engine::health::{BreakerObservation, CheckKind, Finding, HealthLevel};
 use crate::engine::sanitize_line;
 
-/// Component of the alert keys about a provider.
-pub(super) const PROVIDER: &str = "provider";
+/// Kind of the finding about a provider that is not fully usable.
+pub(super) const DEGRADED: &str = "degraded";
 
-/// Returns the condition of a breaker that is not closed.
-pub(super) fn breaker_condition(breaker: &BreakerObservation) -> AlertCondition {
+/// Returns the finding about a breaker that is not closed.
+pub(super) fn breaker_finding(breaker: &BreakerObservation) -> Finding {
     let message = match breaker.state {
         BreakerState::Open => open_message(&sanitize_line(&breaker.reason)),
         BreakerState::HalfOpen | BreakerState::Closed => {
@@ -19,21 +19,16 @@ pub(super) fn breaker_condition(breaker: &BreakerObservation) -> AlertCondition 
             format!("{}; it is half-open now", open_message(&sanitize_line(reason)))
         }
     };
-    open_breaker_condition(breaker, message)
+    open_breaker_finding(breaker, message)
 }
 
 /// Returns the open periods as episodes. `is_inhibited` is true if they only follow from another
-/// condition that is notified.
+/// finding that is notified.
 pub(super) fn breaker_episodes(
     breaker: &BreakerObservation,
     is_inhibited: bool,
 ) -> impl Iterator<Item = Episode> {
     breaker.open_periods.iter().map(move |period| to_episode(breaker, period, is_inhibited))
-}
-
-/// Returns the alert key of a provider that is not fully usable.
-pub(super) fn provider_degraded_key() -> AlertKey {
-    AlertKey::new(PROVIDER, "degraded")
 }
 
 fn to_episode(breaker: &BreakerObservation, period: &OpenPeriod, is_inhibited: bool) -> Episode {
@@ -44,7 +39,7 @@ fn to_episode(breaker: &BreakerObservation, period: &OpenPeriod, is_inhibited: b
             .then(|| "its circuit breaker was closed manually".to_owned()),
     });
     Episode {
-        condition: open_breaker_condition(breaker, open_message(&sanitize_line(&period.reason))),
+        finding: open_breaker_finding(breaker, open_message(&sanitize_line(&period.reason))),
         sequence: period.generation,
         started_at: period.opened_at,
         resolution,
@@ -52,15 +47,11 @@ fn to_episode(breaker: &BreakerObservation, period: &OpenPeriod, is_inhibited: b
     }
 }
 
-fn open_breaker_condition(breaker: &BreakerObservation, message: String) -> AlertCondition {
-    AlertCondition {
-        key: provider_degraded_key(),
-        subject: breaker.name.clone(),
-        // A half-open breaker has not recovered yet.
-        severity: BreakerState::Open.severity(),
-        message,
-        advice: Some("see `cynosure breaker list`".to_owned()),
-    }
+fn open_breaker_finding(breaker: &BreakerObservation, message: String) -> Finding {
+    // A half-open breaker has not recovered yet, so it is critical, too.
+    Finding::new(CheckKind::Provider, DEGRADED, HealthLevel::Critical, message)
+        .with_subject(&breaker.name)
+        .with_advice("see `cynosure breaker list`")
 }
 
 fn open_message(reason: &str) -> String {

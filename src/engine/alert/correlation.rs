@@ -1,33 +1,29 @@
-//! Correlation of the checks into alert conditions: one condition per cause.
+//! Correlation of the findings: one finding to alert about per cause.
 //!
 //! A provider outage shows in its breaker, in the attempts and connections of its sources, and in
-//! their errors: it yields one condition, about the provider. A unit that is down inhibits the
-//! conditions of its sources, and a full disk those of storage. A condition that only follows from
-//! another one neither fires an alert nor resolves one. The open periods of a breaker between two
-//! cycles come from the breaker's own history.
+//! their errors: it yields one finding, about the provider. A unit that is down inhibits the
+//! findings about its sources, and a full disk those about storage. A finding that only follows
+//! from another one neither fires an alert nor resolves one. The open periods of a breaker between
+//! two cycles come from the breaker's own history.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::engine::alert::{AlertCondition, AlertKey, Observation, Severity};
+use crate::engine::alert::breakers::{DEGRADED, breaker_episodes, breaker_finding};
+use crate::engine::alert::{AlertKey, Observation, Severity};
 use crate::engine::breaker::BreakerState;
-use crate::engine::health::breakers::{self, PROVIDER, provider_degraded_key};
-use crate::engine::health::finding::{CRASH_LOOP, SESSION_TOO_LONG, UNIT_STATE_UNKNOWN, UNKNOWN};
 use crate::engine::health::{
-    CheckKind, Finding, HealthCheckReport, HealthInputs, HealthLevel, SourceObservation,
+    CRASH_LOOP, CheckKind, Finding, HealthCheckReport, HealthInputs, HealthLevel, SESSION_TOO_LONG,
+    SourceObservation, UNIT_STATE_UNKNOWN, UNKNOWN,
 };
 use crate::engine::{Status, number_with_noun, sanitize_line};
-
-/// Components of alert keys that belong to no check.
-const STORAGE: &str = "storage";
-const QUARANTINE: &str = "quarantine";
 
 /// Kinds of findings about a source that follow from a unit that is down.
 const UNIT_DOWN_KINDS: [&str; 3] = ["died", "stopped", "never_run"];
 
-/// Derives the alert conditions from the inputs and their report.
+/// Selects what to alert about, from the inputs and their report.
 #[must_use]
 pub fn correlate(inputs: &HealthInputs, report: &HealthCheckReport) -> Observation {
-    let mut builder = ConditionBuilder {
+    let mut builder = ObservationBuilder {
         inputs,
         report,
         observation: Observation::default(),
@@ -42,15 +38,15 @@ pub fn correlate(inputs: &HealthInputs, report: &HealthCheckReport) -> Observati
     builder.observation
 }
 
-struct ConditionBuilder<'a> {
+struct ObservationBuilder<'a> {
     inputs: &'a HealthInputs,
     report: &'a HealthCheckReport,
     observation: Observation,
-    /// True if nothing can be stored, for a reason that has a condition.
+    /// True if nothing can be stored, for a reason that has a finding.
     is_storage_failing: bool,
 }
 
-impl<'a> ConditionBuilder<'a> {
+impl<'a> ObservationBuilder<'a> {
     fn collect_subjects(&mut self) {
         let sources = self.inputs.sources.iter();
         let configured = sources.flat_map(|source| [source.name.clone(), source.provider.clone()]);
@@ -59,11 +55,11 @@ impl<'a> ConditionBuilder<'a> {
         self.observation.known_subjects = configured.chain(checked).chain(breakers).collect();
     }
 
-    /// Marks components that could not be observed at all: their conditions may still hold.
+    /// Marks checks that could not be made at all: their findings may still hold.
     fn mark_uncollected(&mut self) {
         if self.inputs.crash_loops.is_err() {
             for check in [CheckKind::Service, CheckKind::Execution] {
-                self.mark_unobserved(AlertKey::new(check.name(), CRASH_LOOP).as_str(), "");
+                self.mark_unobserved(AlertKey::new(check, CRASH_LOOP).as_str(), "");
             }
         }
         if self.inputs.findings.iter().any(|finding| finding.kind == UNIT_STATE_UNKNOWN) {
@@ -76,7 +72,7 @@ impl<'a> ConditionBuilder<'a> {
         }
     }
 
-    /// Adds the conditions of the units, the host and the proxies.
+    /// Adds the findings about the units, the host and the proxies.
     fn add_units_and_host(&mut self) {
         for finding in self.failing(CheckKind::Service) {
             // Unknown here means that the restart counts could not be read. The units were
@@ -84,12 +80,9 @@ impl<'a> ConditionBuilder<'a> {
             if !is_unknown(finding) {
                 self.raise(finding, &finding.kind);
             } else if self.inputs.uncollected_reason.is_none() {
-                self.observation.conditions.push(to_condition(finding, &finding.kind));
+                self.observation.findings.push(finding.clone());
             } else {
-                self.mark_unobserved(
-                    AlertKey::new(CheckKind::Service.name(), UNKNOWN).as_str(),
-                    "",
-                );
+                self.mark_unobserved(AlertKey::new(CheckKind::Service, UNKNOWN).as_str(), "");
             }
         }
         for finding in self.failing(CheckKind::System) {
@@ -116,11 +109,11 @@ impl<'a> ConditionBuilder<'a> {
             let kind = finding.kind.as_str();
             if kind != SESSION_TOO_LONG && kind != CRASH_LOOP {
                 // Any other finding about a source hides the age of its session.
-                let too_long = AlertKey::new(CheckKind::Execution.name(), SESSION_TOO_LONG);
+                let too_long = AlertKey::new(CheckKind::Execution, SESSION_TOO_LONG);
                 self.mark_unobserved(too_long.as_str(), &finding.subject);
             }
             if kind == "waiting" || kind == "failing" {
-                // A wait ends by itself, and `failing` is part of the provider's condition.
+                // A wait ends by itself, and `failing` is part of the provider's finding.
                 continue;
             }
             let is_down = down_units.contains(self.inputs.unit_of_source(&finding.subject));
@@ -169,12 +162,12 @@ impl<'a> ConditionBuilder<'a> {
             if self.inputs.is_starting(&source.name) {
                 self.mark_unobserved(CheckKind::Execution.name(), &source.name);
                 self.mark_unobserved(CheckKind::Heartbeat.name(), &source.name);
-                self.mark_unobserved(PROVIDER, &source.provider);
+                self.mark_unobserved(CheckKind::Provider.name(), &source.provider);
             }
         }
     }
 
-    /// Adds the conditions that the state files show: quarantined items and storage errors.
+    /// Adds the findings that the state files show: quarantined items and storage errors.
     fn add_quarantine_and_storage(&mut self) {
         let disk_is_full = self
             .failing(CheckKind::System)
@@ -183,30 +176,30 @@ impl<'a> ConditionBuilder<'a> {
         let mut failing = Vec::new();
         for source in &self.inputs.sources {
             let Some(state) = &source.state else {
-                for component in [CheckKind::Execution.name(), STORAGE, QUARANTINE] {
-                    self.mark_unobserved(component, &source.name);
+                for check in [CheckKind::Execution, CheckKind::Storage, CheckKind::Quarantine] {
+                    self.mark_unobserved(check.name(), &source.name);
                 }
-                // The shared storage condition cannot resolve without it, either.
-                self.mark_unobserved(STORAGE, "");
+                // The shared finding about storage cannot resolve without it, either.
+                self.mark_unobserved(CheckKind::Storage.name(), "");
                 continue;
             };
             if let Some(error) = &state.storage_error {
                 failing.push((source.name.as_str(), error.as_str()));
             }
             if state.quarantined > 0 {
-                self.observation.conditions.push(AlertCondition {
-                    key: AlertKey::new(QUARANTINE, "items"),
-                    subject: source.name.clone(),
-                    severity: Severity::Warning,
-                    message: format!(
-                        "{} of its last session could not be fetched: quarantined",
-                        number_with_noun(state.quarantined, "item")
-                    ),
-                    advice: Some(format!("see why: `cynosure failures {}`", source.name)),
-                });
+                let message = format!(
+                    "{} of its last session could not be fetched: quarantined",
+                    number_with_noun(state.quarantined, "item")
+                );
+                let level = HealthLevel::Warning;
+                self.observation.findings.push(
+                    Finding::new(CheckKind::Quarantine, "items", level, message)
+                        .with_subject(&source.name)
+                        .with_advice(format!("see why: `cynosure failures {}`", source.name)),
+                );
             } else if state.session_started_at.is_some() {
                 // Only the end of the running session shows whether items are quarantined again.
-                self.mark_unobserved(QUARANTINE, &source.name);
+                self.mark_unobserved(CheckKind::Quarantine.name(), &source.name);
             }
         }
         for (source, reason) in &self.inputs.archive_mismatches {
@@ -217,30 +210,28 @@ impl<'a> ConditionBuilder<'a> {
         self.is_storage_failing = disk_is_full || !failing.is_empty();
         let Some((first, error)) = failing.first() else { return };
         if disk_is_full {
-            self.mark_unobserved(STORAGE, "");
+            self.mark_unobserved(CheckKind::Storage.name(), "");
             return;
         }
-        self.observation.conditions.push(AlertCondition {
-            key: AlertKey::new(STORAGE, "failing"),
-            subject: String::new(),
-            severity: Severity::Critical,
-            message: format!(
-                "{} cannot store documents; {first}: {}",
-                number_with_noun(failing.len() as u64, "source"),
-                sanitize_line(error)
-            ),
-            advice: Some("see whether the disk is full, read-only or failing: `dmesg`".to_owned()),
-        });
+        let message = format!(
+            "{} cannot store documents; {first}: {}",
+            number_with_noun(failing.len() as u64, "source"),
+            sanitize_line(error)
+        );
+        self.observation.findings.push(
+            Finding::new(CheckKind::Storage, "failing", HealthLevel::Critical, message)
+                .with_advice("see whether the disk is full, read-only or failing: `dmesg`"),
+        );
     }
 
-    /// Adds one condition per provider, the most severe of its breaker and its sources' checks, and
+    /// Adds one finding per provider, the most severe of its breaker and its sources' checks, and
     /// one per breaker of storage.
     fn add_providers(&mut self) {
-        let mut worst: BTreeMap<String, AlertCondition> = BTreeMap::new();
-        let mut add = |condition: AlertCondition| {
-            let known = worst.get(&condition.subject).map(|known| known.severity);
-            if known < Some(condition.severity) {
-                worst.insert(condition.subject.clone(), condition);
+        let mut worst: BTreeMap<String, Finding> = BTreeMap::new();
+        let mut add = |finding: Finding| {
+            let known = worst.get(&finding.subject).map(|known| Severity::from(known.level));
+            if known < Some(Severity::from(finding.level)) {
+                worst.insert(finding.subject.clone(), finding);
             }
         };
         match &self.inputs.breakers {
@@ -250,23 +241,21 @@ impl<'a> ConditionBuilder<'a> {
                         self.inputs.sources.iter().any(|source| source.provider == breaker.name);
                     // The breakers of ledger and archive open because of a storage failure.
                     let is_inhibited = !is_provider && self.is_storage_failing;
-                    self.observation
-                        .episodes
-                        .extend(breakers::breaker_episodes(breaker, is_inhibited));
+                    self.observation.episodes.extend(breaker_episodes(breaker, is_inhibited));
                     match breaker.state {
                         BreakerState::Closed => {}
                         BreakerState::Open | BreakerState::HalfOpen if is_inhibited => {
                             self.observation
                                 .unobserved
-                                .insert((PROVIDER.to_owned(), breaker.name.clone()));
+                                .insert((provider_check(), breaker.name.clone()));
                         }
                         BreakerState::Open | BreakerState::HalfOpen => {
-                            add(breakers::breaker_condition(breaker));
+                            add(breaker_finding(breaker));
                         }
                     }
                 }
             }
-            Err(_) => self.observation.unobserved.extend([(PROVIDER.to_owned(), String::new())]),
+            Err(_) => self.observation.unobserved.extend([(provider_check(), String::new())]),
         }
         let checks = [CheckKind::Execution, CheckKind::Sources, CheckKind::Clients];
         let findings = checks.into_iter().flat_map(|check| self.failing(check));
@@ -276,25 +265,27 @@ impl<'a> ConditionBuilder<'a> {
             if self.has_storage_error(&source.name) {
                 continue;
             }
-            add(AlertCondition {
+            add(Finding {
+                check: CheckKind::Provider,
+                kind: DEGRADED.to_owned(),
                 subject: source.provider.clone(),
-                key: provider_degraded_key(),
-                message: format!("{}: {}", source.name, message_with_value(finding)),
-                ..to_condition(finding, &finding.kind)
+                message: format!("{}: {}", source.name, finding.message_with_value()),
+                value: None,
+                ..finding.clone()
             });
         }
         let is_unobserved =
             |source: &&SourceObservation| source.state.is_none() || source.counters.is_err();
         for source in self.inputs.sources.iter().filter(is_unobserved) {
-            self.observation.unobserved.insert((PROVIDER.to_owned(), source.provider.clone()));
+            self.observation.unobserved.insert((provider_check(), source.provider.clone()));
         }
-        self.observation.conditions.extend(worst.into_values());
+        self.observation.findings.extend(worst.into_values());
     }
 
-    /// Adds the conditions of the journals only if there is no other condition, because every other
+    /// Adds the findings about the journals only if there is no other finding, because every other
     /// problem also logs errors.
     fn add_journal(&mut self) {
-        let is_only_problem = self.observation.conditions.is_empty();
+        let is_only_problem = self.observation.findings.is_empty();
         for finding in self.failing(CheckKind::Journal) {
             if finding.level == HealthLevel::Unknown {
                 // One query reads the journals of all units.
@@ -326,12 +317,17 @@ impl<'a> ConditionBuilder<'a> {
         if finding.level == HealthLevel::Unknown {
             self.mark_unobserved(finding.check.name(), &finding.subject);
         }
-        self.observation.conditions.push(to_condition(finding, kind));
+        self.observation.findings.push(Finding { kind: kind.to_owned(), ..finding.clone() });
     }
 
-    fn mark_unobserved(&mut self, component: &str, subject: &str) {
-        self.observation.unobserved.insert((component.to_owned(), subject.to_owned()));
+    /// Keeps the alerts of a check, or of a full alert key, unchanged.
+    fn mark_unobserved(&mut self, check_or_key: &str, subject: &str) {
+        self.observation.unobserved.insert((check_or_key.to_owned(), subject.to_owned()));
     }
+}
+
+fn provider_check() -> String {
+    CheckKind::Provider.name().to_owned()
 }
 
 /// Returns true if the check could not be made.
@@ -350,28 +346,11 @@ fn indicates_provider_failure(finding: &Finding) -> bool {
         | CheckKind::Heartbeat
         | CheckKind::Proxies
         | CheckKind::System
-        | CheckKind::Journal => false,
-    }
-}
-
-fn to_condition(finding: &Finding, kind: &str) -> AlertCondition {
-    let severity = match finding.level {
-        HealthLevel::Skipped | HealthLevel::Healthy => Severity::Info,
-        HealthLevel::Warning | HealthLevel::Unknown => Severity::Warning,
-        HealthLevel::Critical => Severity::Critical,
-    };
-    AlertCondition {
-        key: AlertKey::new(finding.check.name(), kind),
-        subject: finding.subject.clone(),
-        severity,
-        message: message_with_value(finding),
-        advice: finding.advice.clone(),
-    }
-}
-
-fn message_with_value(finding: &Finding) -> String {
-    match &finding.value {
-        Some(value) => format!("{} ({value})", finding.message),
-        None => finding.message.clone(),
+        | CheckKind::Journal
+        | CheckKind::Provider
+        | CheckKind::Storage
+        | CheckKind::Quarantine
+        | CheckKind::Channel
+        | CheckKind::Monitor => false,
     }
 }
