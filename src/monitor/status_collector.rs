@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::engine::health::watch::{
-    RecentStarts, StateFileContent, UnitObservation, UnitStatus, WatchedSource, WorkerStatus,
+    ProcessStatus, RecentStarts, StateFileContent, UnitObservation, UnitStatus, WatchedSource,
+    WorkerStatus,
 };
-use crate::engine::{Cause, Timestamp};
-use crate::state::{SourceState, StateFileProblem, StateFolder};
+use crate::engine::{Cause, Status, Timestamp};
+use crate::state::{ExecutionState, SourceState, StateFileProblem, StateFolder};
 use crate::systemd::{Bus, BusError, BusErrorKind, UnitName};
 
 /// State of each enabled source, by its name.
@@ -113,17 +114,31 @@ fn state_file(state: &SourceState) -> StateFileContent {
         SourceState::Unreadable(problem) => {
             StateFileContent::Unreadable { reason: problem.to_string() }
         }
-        SourceState::Read(state, process) => StateFileContent::Status(WorkerStatus {
-            status: state.status,
-            state_since: state.state_since,
-            until: state.state_until,
-            reason: state.reason.clone(),
-            last_progress: state.last_progress,
-            last_updated: state.last_updated,
-            consecutive_errors: state.consecutive_errors,
-            last_cause: state.last_error.as_ref().and_then(|error| Cause::from_name(&error.cause)),
-            process: *process,
-        }),
+        SourceState::Read(state, process) => {
+            StateFileContent::Status(worker_status(state, *process))
+        }
+    }
+}
+
+/// Returns the status of a source, from the state that its worker last wrote.
+pub(super) fn worker_status(state: &ExecutionState, process: ProcessStatus) -> WorkerStatus {
+    let last_cause = state.last_error.as_ref().and_then(|error| Cause::from_name(&error.cause));
+    let is_storage_error =
+        state.status == Status::Error && matches!(last_cause, Some(Cause::Storage | Cause::Ledger));
+    let storage_error = state.last_error.as_ref().filter(|_| is_storage_error);
+    WorkerStatus {
+        status: state.status,
+        state_since: state.state_since,
+        until: state.state_until,
+        reason: state.reason.clone(),
+        last_progress: state.last_progress,
+        last_updated: state.last_updated,
+        consecutive_errors: state.consecutive_errors,
+        last_cause,
+        storage_error: storage_error.map(|error| error.message.clone()),
+        session_started_at: state.start_time.filter(|_| state.completion_time.is_none()),
+        quarantined: state.quarantined,
+        process,
     }
 }
 

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::breaker::{BreakerState, OpenPeriod};
 use crate::engine::health::finding::STARTING;
+use crate::engine::health::watch::WorkerStatus;
 use crate::engine::health::{CheckKind, Finding};
-use crate::engine::{Status, Timestamp};
 
 /// Observed value, or the reason why it could not be collected.
 pub type CollectResult<T> = Result<T, String>;
@@ -84,23 +84,9 @@ pub struct SourceObservation {
     pub name: String,
     pub provider: String,
     /// State that its worker last wrote; `None` if there is none.
-    pub state: Option<StateObservation>,
+    pub state: Option<WorkerStatus>,
     /// Counters of its worker; `None` before anything was counted.
     pub counters: CollectResult<Option<CounterObservation>>,
-}
-
-/// State of a source as its worker last wrote it.
-#[derive(Clone, Debug)]
-pub struct StateObservation {
-    pub status: Status,
-    pub until: Option<Timestamp>,
-    pub last_updated: Timestamp,
-    /// Start of the running session.
-    pub session_started_at: Option<Timestamp>,
-    pub is_running: bool,
-    pub quarantined: u64,
-    /// Message of the last error, if this host's storage caused it and the worker waits after it.
-    pub storage_error: Option<String>,
 }
 
 /// Counts of a source.

@@ -31,8 +31,8 @@ pub(in crate::engine) use self::finding::{
 pub use self::finding::{CheckKind, Finding, HealthCheckReport, Remedy};
 pub use self::inputs::{
     BreakerObservation, CollectResult, CounterObservation, DiskThresholds, DiskUsage, HealthInputs,
-    HealthLimits, HostMetrics, JournalErrors, ProxyPoolStatus, SourceObservation, StateObservation,
-    Thresholds, findings_by_unit,
+    HealthLimits, HostMetrics, JournalErrors, ProxyPoolStatus, SourceObservation, Thresholds,
+    findings_by_unit,
 };
 pub use self::level::HealthLevel;
 pub use self::sources::degradation_inputs;

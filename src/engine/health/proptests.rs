@@ -6,6 +6,7 @@ use super::tests::resolution::without_worker_files;
 use super::tests::{LIMITS, healthy_inputs, journal_errors};
 use super::*;
 use crate::engine::alert::{AlertStore, NotificationKind, correlate};
+use crate::engine::health::watch::WorkerStatus;
 
 fn any_ratio() -> impl Strategy<Value = f64> {
     0.0..=1.0_f64
@@ -44,7 +45,7 @@ fn any_inputs() -> impl Strategy<Value = HealthInputs> {
                 .enumerate()
                 .map(|(number, (has_state, times, counters, quarantined))| SourceObservation {
                     name: format!("s{number}"),
-                    state: has_state.then(|| StateObservation {
+                    state: has_state.then(|| WorkerStatus {
                         until: Some(Timestamp(times[0])),
                         last_updated: Timestamp(times[1]),
                         session_started_at: Some(Timestamp(times[2])),

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use crate::engine::health::degradation::{SourceHealth, SourceInput};
 use crate::engine::health::finding::SESSION_TOO_LONG;
+use crate::engine::health::watch::WorkerStatus;
 use crate::engine::health::{
     CheckKind, CounterObservation, Finding, HealthCheckReport, HealthInputs, HealthLevel,
-    HealthLimits, SourceObservation, StateObservation, Thresholds, or_healthy,
+    HealthLimits, SourceObservation, Thresholds, or_healthy,
 };
 use crate::engine::text::format_percent;
 use crate::engine::{Status, Timestamp, format_duration, number_with_noun};
@@ -75,7 +76,7 @@ fn check_heartbeats(inputs: &HealthInputs, limits: &HealthLimits, now: Timestamp
 
 /// Returns how long an update of the state is overdue: zero for a worker that has exited; during
 /// a wait, counted from its deadline.
-fn heartbeat_age(state: &StateObservation, clock_stable_for: Duration, now: Timestamp) -> Duration {
+fn heartbeat_age(state: &WorkerStatus, clock_stable_for: Duration, now: Timestamp) -> Duration {
     let deadline = match state.status {
         Status::Collecting | Status::Downloading => None,
         Status::Completed
@@ -86,7 +87,7 @@ fn heartbeat_age(state: &StateObservation, clock_stable_for: Duration, now: Time
     };
     let due_at = deadline.map_or(state.last_updated, |until| until.max(state.last_updated));
     let age = now.since(due_at).min(clock_stable_for);
-    if state.is_running { age } else { Duration::ZERO }
+    if state.process.is_running() { age } else { Duration::ZERO }
 }
 
 /// Checks the success rate of the last attempts.

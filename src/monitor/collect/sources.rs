@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::engine::breaker::BreakerState;
+use crate::engine::health::watch::WorkerStatus;
 use crate::engine::health::{
     BreakerObservation, CheckKind, CollectResult, CounterObservation, Finding, ProxyPoolStatus,
-    SourceObservation, StateObservation, findings_by_unit,
+    SourceObservation, findings_by_unit,
 };
 use crate::engine::metrics::{Histogram, ProxyMetrics, SourceMetrics};
-use crate::engine::{Cause, Failure, Status, Timestamp};
+use crate::engine::{Failure, Timestamp};
 use crate::monitor::collect::config::{CollectConfig, SourceIdentity};
-use crate::monitor::status_collector::SourceStates;
+use crate::monitor::status_collector::{SourceStates, worker_status};
 use crate::state::{MetricsFile, SourceState, StateFolder};
 use crate::systemd::RestartBudgetFile;
 
@@ -85,7 +86,7 @@ pub(super) fn collect_sources(
         let counters = metrics.map(|metrics| {
             metrics.as_ref().map(|metrics| to_counter_observation(metrics, recent_latency))
         });
-        to_source_observation(source, to_state_observation(files.state), counters)
+        to_source_observation(source, to_worker_status(files.state), counters)
     });
     SourceData {
         sources: sources.collect(),
@@ -111,30 +112,19 @@ fn unreadable_reason(path: &Path, reason: &str) -> String {
 
 fn to_source_observation(
     source: &SourceIdentity,
-    state: Option<StateObservation>,
+    state: Option<WorkerStatus>,
     counters: CollectResult<Option<CounterObservation>>,
 ) -> SourceObservation {
     let SourceIdentity { name, provider } = source.clone();
     SourceObservation { name, provider, state, counters }
 }
 
-/// Returns the observation of a readable state. `engine::health::watch` reports an unreadable one.
-fn to_state_observation(source_state: &SourceState) -> Option<StateObservation> {
-    let state = source_state.execution_state()?;
-    let is_storage_cause =
-        |cause: &str| matches!(Cause::from_name(cause), Some(Cause::Storage | Cause::Ledger));
-    let error = state.last_error.as_ref().filter(|error| is_storage_cause(&error.cause));
-    Some(StateObservation {
-        status: state.status,
-        until: state.state_until,
-        last_updated: state.last_updated,
-        session_started_at: state.start_time.filter(|_| state.completion_time.is_none()),
-        is_running: source_state.is_running(),
-        quarantined: state.quarantined,
-        storage_error: error
-            .filter(|_| state.status == Status::Error)
-            .map(|error| error.message.clone()),
-    })
+/// Returns the status in a readable state file. An unreadable one has a finding already.
+fn to_worker_status(source_state: &SourceState) -> Option<WorkerStatus> {
+    match source_state {
+        SourceState::Read(state, process) => Some(worker_status(state, *process)),
+        SourceState::NeverRun | SourceState::Unreadable(_) => None,
+    }
 }
 
 fn to_counter_observation(

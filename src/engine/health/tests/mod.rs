@@ -9,7 +9,9 @@ use super::*;
 use crate::engine::Status;
 use crate::engine::alert::{AlertKey, Severity, correlate};
 use crate::engine::breaker::BreakerState;
-use crate::engine::health::watch::{Diagnosis, RecentStarts, WatchLimits};
+use crate::engine::health::watch::{
+    Diagnosis, ProcessStatus, RecentStarts, WatchLimits, WorkerStatus,
+};
 
 pub(super) const NOW: Timestamp = Timestamp(1_772_874_303_000);
 pub(super) const UNIT: &str = "cynosure.service";
@@ -63,14 +65,19 @@ fn healthy_source(name: &str) -> SourceObservation {
     SourceObservation {
         name: name.to_owned(),
         provider: "example".to_owned(),
-        state: Some(StateObservation {
+        state: Some(WorkerStatus {
             status: Status::Downloading,
+            state_since: Timestamp(NOW.0 - HOUR),
             until: Some(Timestamp(NOW.0 + HOUR / 2)),
+            reason: String::new(),
+            last_progress: Timestamp(NOW.0 - 2_000),
             last_updated: Timestamp(NOW.0 - 2_000),
-            session_started_at: Some(Timestamp(NOW.0 - HOUR)),
-            is_running: true,
-            quarantined: 0,
+            consecutive_errors: 0,
+            last_cause: None,
             storage_error: None,
+            session_started_at: Some(Timestamp(NOW.0 - HOUR)),
+            quarantined: 0,
+            process: ProcessStatus::Running { pid: 4711 },
         }),
         counters: Ok(Some(CounterObservation {
             attempts: 10,
@@ -223,7 +230,7 @@ fn a_six_hour_wait_is_no_missed_heartbeat() {
     inputs.sources[0].state.as_mut().unwrap().until = Some(Timestamp(NOW.0 - 301_000));
     assert_eq!(failing_lines(&inputs).len(), 1);
 
-    inputs.sources[0].state.as_mut().unwrap().is_running = false;
+    inputs.sources[0].state.as_mut().unwrap().process = ProcessStatus::Exited;
     assert_eq!(failing_lines(&inputs), [""; 0], "an exited worker sends no heartbeat");
 }
 

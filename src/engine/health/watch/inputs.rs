@@ -37,6 +37,12 @@ pub struct WorkerStatus {
     pub consecutive_errors: u32,
     /// Cause of the last error.
     pub last_cause: Option<Cause>,
+    /// Message of the last error, if this host's storage caused it and the worker waits after it.
+    pub storage_error: Option<String>,
+    /// Start of the running session.
+    pub session_started_at: Option<Timestamp>,
+    /// Quarantined items of its last session.
+    pub quarantined: u64,
     pub process: ProcessStatus,
 }
 

@@ -34,6 +34,9 @@ pub(super) fn worker_status(status: Status, now: Timestamp) -> WorkerStatus {
         last_updated: Timestamp(now.0 - minutes(1)),
         consecutive_errors: 0,
         last_cause: None,
+        storage_error: None,
+        session_started_at: None,
+        quarantined: 0,
         process: ProcessStatus::Running { pid: PID },
     }
 }
