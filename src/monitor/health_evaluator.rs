@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use crate::engine::alert::{Notification, Observation, correlate};
-use crate::engine::health::degradation::{self, ProviderHealth, ProviderInputs};
+use crate::engine::health::degradation::ProviderHealth;
 use crate::engine::health::{
-    Finding, HealthCheckReport, HealthInputs, HealthLimits, HostMetrics, SourceObservation,
-    degradation_inputs, evaluate,
+    Finding, HealthCheckReport, HealthLimits, HostMetrics, SourceObservation, evaluate,
+    evaluate_providers,
 };
 use crate::engine::{Failure, Timestamp};
 use crate::monitor::alert_delivery::AlertDelivery;
@@ -48,10 +48,7 @@ impl HealthEvaluator {
     ) -> HealthSnapshot {
         let inputs = collectors.collect_all(&self.config, states, findings, now);
         let report = evaluate(&inputs, &self.limits, now);
-        let providers = degradation::evaluate(
-            &degradation_inputs(&report, &inputs.sources),
-            &provider_inputs(&inputs),
-        );
+        let providers = evaluate_providers(&inputs, &report);
         let completed = inputs
             .sources
             .iter()
@@ -104,18 +101,6 @@ impl HealthEvaluator {
 fn sessions_completed(source: &SourceObservation) -> Option<u64> {
     let counters = source.counters.as_ref().ok()?;
     Some(counters.map(|counters| counters.sessions_completed).unwrap_or_default())
-}
-
-/// Returns the inputs that concern providers themselves.
-fn provider_inputs(inputs: &HealthInputs) -> ProviderInputs {
-    let breakers = inputs.breakers.iter().flatten();
-    let p95 = |source: &SourceObservation| {
-        Some((source.provider.clone(), source.known_counters()?.p95_latency?))
-    };
-    ProviderInputs {
-        breaker_states: breakers.map(|breaker| (breaker.name.clone(), breaker.state)).collect(),
-        p95_latencies: inputs.sources.iter().filter_map(p95).collect(),
-    }
 }
 
 #[cfg(test)]

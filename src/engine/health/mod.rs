@@ -16,6 +16,7 @@ mod finding;
 mod host;
 mod inputs;
 mod level;
+mod providers;
 mod sources;
 pub mod watch;
 mod workers;
@@ -35,7 +36,7 @@ pub use self::inputs::{
     findings_by_unit,
 };
 pub use self::level::HealthLevel;
-pub use self::sources::degradation_inputs;
+pub use self::providers::evaluate_providers;
 
 use crate::engine::Timestamp;
 

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use crate::engine::health::degradation::{SourceHealth, SourceInput};
-use crate::engine::health::finding::SESSION_TOO_LONG;
 use crate::engine::health::watch::WorkerStatus;
 use crate::engine::health::{
-    CheckKind, CounterObservation, Finding, HealthCheckReport, HealthInputs, HealthLevel,
-    HealthLimits, SourceObservation, Thresholds, or_healthy,
+    CheckKind, CounterObservation, Finding, HealthInputs, HealthLevel, HealthLimits,
+    SourceObservation, Thresholds, or_healthy,
 };
 use crate::engine::text::format_percent;
 use crate::engine::{Status, Timestamp, format_duration, number_with_noun};
@@ -162,36 +160,6 @@ fn check_clients(sources: &[SourceObservation], thresholds: &Thresholds) -> Vec<
         Finding::new(CheckKind::Clients, "connected", HealthLevel::Healthy, message)
             .with_measurement(format!("{most} failures in a row"), &*threshold)
     })
-}
-
-/// Returns the health of each source according to the report, as input for the degradation of its
-/// provider.
-#[must_use]
-pub fn degradation_inputs(
-    report: &HealthCheckReport,
-    sources: &[SourceObservation],
-) -> Vec<SourceInput> {
-    let health = |source: &SourceObservation| {
-        let is_shared =
-            |finding: &Finding| finding.subject.is_empty() && finding.check == CheckKind::Sources;
-        let is_relevant = |finding: &&Finding| finding.subject == source.name || is_shared(finding);
-        let findings = report.findings.iter().filter(is_relevant);
-        // A late heartbeat may be caused by this host, and a large mailbox takes long.
-        let counted = findings.filter(|finding| {
-            finding.check != CheckKind::Heartbeat && finding.kind != SESSION_TOO_LONG
-        });
-        match counted.map(|finding| finding.level).max() {
-            Some(HealthLevel::Critical) => SourceHealth::Failed,
-            Some(HealthLevel::Warning | HealthLevel::Unknown) => SourceHealth::Degraded,
-            Some(HealthLevel::Healthy | HealthLevel::Skipped) | None => SourceHealth::Healthy,
-        }
-    };
-    let to_input = |source: &SourceObservation| SourceInput {
-        provider: source.provider.clone(),
-        health: health(source),
-        success_rate: source.known_counters().and_then(|counters| counters.success_rate),
-    };
-    sources.iter().map(to_input).collect()
 }
 
 impl SourceObservation {

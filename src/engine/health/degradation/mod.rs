@@ -34,7 +34,7 @@ const SEVERE_SCORE_MIN: f64 = 0.6;
 
 /// Input about one source of a provider.
 #[derive(Clone, Debug, PartialEq)]
-pub struct SourceInput {
+pub(super) struct SourceInput {
     pub provider: String,
     pub health: SourceHealth,
     /// Share of its last attempts that succeeded, from 0 to 1; `None` before the first.
@@ -43,7 +43,7 @@ pub struct SourceInput {
 
 /// Health of a source.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum SourceHealth {
+pub(super) enum SourceHealth {
     Healthy,
     /// It works, but with a warning or an unknown state.
     Degraded,
@@ -91,14 +91,14 @@ pub struct SourceCounts {
 
 /// Inputs about the providers themselves, by name.
 #[derive(Clone, Debug, Default)]
-pub struct ProviderInputs {
+pub(super) struct ProviderInputs {
     pub breaker_states: BTreeMap<String, BreakerState>,
     pub p95_latencies: BTreeMap<String, Duration>,
 }
 
 /// Evaluates every provider that has a source; sorted by name.
 #[must_use]
-pub fn evaluate(sources: &[SourceInput], inputs: &ProviderInputs) -> Vec<ProviderHealth> {
+pub(super) fn evaluate(sources: &[SourceInput], inputs: &ProviderInputs) -> Vec<ProviderHealth> {
     let mut providers: BTreeMap<&str, Vec<&SourceInput>> = BTreeMap::new();
     for source in sources {
         providers.entry(&source.provider).or_default().push(source);
@@ -128,12 +128,7 @@ fn evaluate_provider(
 }
 
 /// Returns the score. Without sources, the two shares of sources are 0.
-#[must_use]
-pub fn score(
-    counts: SourceCounts,
-    success_rate: Option<f64>,
-    breaker: Option<BreakerState>,
-) -> f64 {
+fn score(counts: SourceCounts, success_rate: Option<f64>, breaker: Option<BreakerState>) -> f64 {
     let share = |count: u32| f64::from(count) / f64::from(counts.total.max(1));
     let breaker = match breaker {
         Some(BreakerState::Open) => 1.0,

@@ -88,7 +88,8 @@ fn a_failed_collection_resolves_nothing_and_is_notified_once() {
 
 #[test]
 fn a_failed_collection_makes_source_findings_unknown() {
-    let report = evaluate(&without_worker_files(&healthy_inputs()), &LIMITS, NOW);
+    let inputs = without_worker_files(&healthy_inputs());
+    let report = evaluate(&inputs, &LIMITS, NOW);
 
     for check in [CheckKind::Heartbeat, CheckKind::Sources, CheckKind::Clients] {
         let found: Vec<_> =
@@ -97,7 +98,7 @@ fn a_failed_collection_makes_source_findings_unknown() {
         assert_eq!(found[0].level, HealthLevel::Unknown);
         assert_eq!(found[0].message, "cannot be checked: no response within 10 s");
     }
-    let sources = degradation_inputs(&report, &without_worker_files(&healthy_inputs()).sources);
+    let sources = providers::source_inputs(&inputs, &report);
     assert!(
         sources.iter().all(
             |source| source.health != crate::engine::health::degradation::SourceHealth::Healthy
