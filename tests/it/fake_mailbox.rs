@@ -23,7 +23,7 @@ pub(crate) struct FakeMailbox {
     pub(crate) in_old_folder: BTreeSet<String>,
     /// Blob id and bytes of mails with a special content. By default, the blob id is "B" and the
     /// mail's id, and the bytes are the id.
-    pub(crate) contents: BTreeMap<String, (String, String)>,
+    pub(crate) contents: BTreeMap<String, (String, Vec<u8>)>,
     /// Changes of mails, in order; the JMAP state is their number.
     pub(crate) change_log: Vec<(EmailChange, String)>,
     /// Number of the next requests that do not find a mail, by its id.
@@ -192,14 +192,14 @@ impl FakeMailbox {
     }
 
     /// Returns the blob id and the bytes of a mail.
-    fn content(&self, id: &str) -> (String, String) {
+    pub(crate) fn content(&self, id: &str) -> (String, Vec<u8>) {
         let content = self.contents.get(id).cloned();
-        content.unwrap_or_else(|| (format!("B{id}"), id.to_owned()))
+        content.unwrap_or_else(|| (format!("B{id}"), id.as_bytes().to_vec()))
     }
 
     /// Replaces the content of a mail and keeps its id.
-    pub(crate) fn replace(&mut self, id: &str, blob: &str, bytes: &str) {
-        self.contents.insert(id.to_owned(), (blob.to_owned(), bytes.to_owned()));
+    pub(crate) fn replace(&mut self, id: &str, blob: &str, bytes: impl Into<Vec<u8>>) {
+        self.contents.insert(id.to_owned(), (blob.to_owned(), bytes.into()));
     }
 
     fn call(&mut self, request: &Value) -> Value {

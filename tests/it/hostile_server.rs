@@ -1,5 +1,6 @@
 //! HTTP server that sends exactly the bytes of a test, and records each request.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ pub(crate) enum ConnectionAction {
     SendSlowly(Vec<u8>, Duration),
     /// Sends the bytes repeatedly, without end.
     SendRepeatedly(Vec<u8>),
+    /// Sends the request to another server, and its response back until it closes the connection.
+    Forward(SocketAddr),
     /// Waits until the test sends `true`.
     Wait(watch::Receiver<bool>),
     /// Sends nothing more and keeps the connection open.
@@ -119,6 +122,7 @@ async fn serve(
                 ConnectionAction::SendRepeatedly(bytes) => {
                     send_repeatedly(&mut stream, &bytes).await
                 }
+                ConnectionAction::Forward(server) => forward(&mut stream, server, &request).await,
                 ConnectionAction::Wait(mut resume) => {
                     resume.wait_for(|is_resumed| *is_resumed).await.unwrap();
                     Ok(())
@@ -149,6 +153,20 @@ async fn send_repeatedly(stream: &mut TcpStream, bytes: &[u8]) -> std::io::Resul
     loop {
         stream.write_all(bytes).await?;
     }
+}
+
+/// Asks the other server to close the connection after its response, which ends it in any framing.
+async fn forward(
+    client: &mut TcpStream,
+    server: SocketAddr,
+    request: &ReceivedRequest,
+) -> std::io::Result<()> {
+    let (request_line, headers) = request.head.split_once("\r\n").unwrap();
+    let head = format!("{request_line}\r\nConnection: close\r\n{headers}");
+    let mut server = TcpStream::connect(server).await?;
+    server.write_all(&[head.as_bytes(), request.body.as_slice()].concat()).await?;
+    tokio::io::copy(&mut server, client).await?;
+    Ok(())
 }
 
 async fn read_request(stream: &mut TcpStream) -> Option<ReceivedRequest> {

@@ -16,4 +16,5 @@ mod json_shape;
 #[path = "../fixtures/metrics.rs"]
 mod metrics;
 mod metrics_input;
+mod sources;
 mod telemetry;

@@ -11,6 +11,13 @@ mod cyrus;
 mod disk_full;
 mod endpoint;
 mod exim;
+#[expect(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "other tests use the rest of it, and a test helper panics on failure"
+)]
+#[path = "../it/hostile_server.rs"]
+mod hostile_server;
 mod http;
 mod imap;
 mod jmap;
@@ -24,6 +31,7 @@ mod prerequisites;
 mod process_sandbox;
 mod prometheus;
 mod proxy;
+mod sources;
 mod storm;
 mod systemd;
 mod tcp_proxy;

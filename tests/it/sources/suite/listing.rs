@@ -1,0 +1,79 @@
+//! Full listings, of mailboxes that stay the same and of those that change meanwhile.
+
+use cynosure::source::{Listing, Source as _};
+
+use super::extraction::{ListingProgress, assert_same_contents, fetch_all, list_everything};
+use super::options::SourceOptions;
+use super::rig::{Rig, Unsupported};
+
+/// More documents than a page has.
+const DOCUMENTS: usize = 50;
+
+pub(crate) async fn every_document_is_listed_once<R: Rig>() -> Result<(), Unsupported> {
+    let rig = R::start(DOCUMENTS).await?;
+    let source = rig.source(&SourceOptions::new(R::SECRET));
+    let contents = rig.contents();
+    assert!(DOCUMENTS <= contents.len(), "the rig has too few documents: {}", contents.len());
+
+    let listing = list_everything(&source).await;
+
+    assert_eq!(listing.entries.len(), contents.len());
+    assert!(listing.missing_documents.is_empty(), "{:?}", listing.missing_documents);
+    if let Some(total) = listing.total_documents {
+        assert_eq!(usize::try_from(total), Ok(contents.len()));
+    }
+    assert_same_contents(&fetch_all(&source, &listing.documents()).await, &contents);
+    Ok(())
+}
+
+pub(crate) async fn an_empty_mailbox_has_no_documents<R: Rig>() -> Result<(), Unsupported> {
+    let rig = R::start(0).await?;
+
+    let listing = list_everything(&rig.source(&SourceOptions::new(R::SECRET))).await;
+
+    assert_eq!((listing.entries, listing.missing_documents), (Vec::new(), Vec::new()));
+    Ok(())
+}
+
+pub(crate) async fn documents_that_arrive_during_a_listing_are_found<R: Rig>()
+-> Result<(), Unsupported> {
+    assert_change_during_listing::<R>(|rig| rig.deliver(7)).await
+}
+
+pub(crate) async fn documents_that_move_during_a_listing_are_found<R: Rig>()
+-> Result<(), Unsupported> {
+    assert_change_during_listing::<R>(|rig| rig.move_to_other_folder(7)).await
+}
+
+pub(crate) async fn a_document_in_two_folders_is_one_document<R: Rig>() -> Result<(), Unsupported> {
+    let rig = R::start(DOCUMENTS).await?;
+    rig.copy_to_other_folder(7)?;
+    let source = rig.source(&SourceOptions::new(R::SECRET));
+
+    let documents = list_everything(&source).await.documents();
+
+    assert_same_contents(&fetch_all(&source, &documents).await, &rig.contents());
+    Ok(())
+}
+
+/// Changes the mailbox after the first page, and asserts that the listing and the changes since the
+/// cursor before it contain every document.
+async fn assert_change_during_listing<R: Rig>(
+    change: impl FnOnce(&R) -> Result<(), Unsupported>,
+) -> Result<(), Unsupported> {
+    let rig = R::start(DOCUMENTS).await?;
+    let source = rig.source(&SourceOptions::new(R::SECRET));
+    let cursor = source.current_cursor().await.expect("the server has a state");
+    let mut listing = ListingProgress::default();
+    let is_complete = listing.list_page(&source, &Listing::Full).await;
+    assert!(!is_complete, "the listing has one page, so nothing can change during it");
+
+    change(&rig)?;
+    listing.finish(&source, &Listing::Full).await;
+    let mut changes = ListingProgress::default();
+    changes.finish(&source, &Listing::Since(cursor)).await;
+
+    listing.entries.append(&mut changes.entries);
+    assert_same_contents(&fetch_all(&source, &listing.documents()).await, &rig.contents());
+    Ok(())
+}
