@@ -52,7 +52,7 @@ pub(super) fn window_multiple(
 }
 
 /// Returns the factor to apply to an estimate whose window is known.
-pub(in crate::engine::rate_limit) fn safety_factor(window: Duration) -> f64 {
+pub(crate) fn safety_factor(window: Duration) -> f64 {
     1.0 - (RESPONSE_JITTER_SECS / window.as_secs_f64()).clamp(0.005, 1.0 - SAFETY_FACTOR)
 }
 

@@ -22,11 +22,11 @@ const LOCK_OUT_COST_SHARE_MAX: f64 = 0.05;
 
 /// Units per window that the first throttle suggested, corrected by later ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(in crate::engine::rate_limit) struct LearnedLimit {
+pub(crate) struct LearnedLimit {
     /// Units accepted up to the first throttle.
-    pub(in crate::engine::rate_limit) first_burst: Option<f64>,
+    pub(crate) first_burst: Option<f64>,
     /// Window that the first burst seems to belong to.
-    pub(in crate::engine::rate_limit) window: Option<Duration>,
+    pub(crate) window: Option<Duration>,
     /// A throttle costs more than the window, so that its end does not follow from the window.
     pub(super) has_lock_out: bool,
 }

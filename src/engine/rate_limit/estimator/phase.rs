@@ -4,7 +4,7 @@ use crate::engine::Timestamp;
 use crate::engine::rate_limit::rate::Rate;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(in crate::engine::rate_limit) enum EstimatorPhase {
+pub(crate) enum EstimatorPhase {
     /// Headers give the rate, and no throttle has shown them to be incomplete.
     Inactive,
     SlowStart {

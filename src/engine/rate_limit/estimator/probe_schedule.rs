@@ -24,8 +24,8 @@ const PROBE_INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Time and step of the next probe, by the success of those before.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(in crate::engine::rate_limit) struct ProbeSchedule {
-    pub(in crate::engine::rate_limit) next_at: Option<Timestamp>,
+pub(crate) struct ProbeSchedule {
+    pub(crate) next_at: Option<Timestamp>,
     /// Failed probes in a row, minus the successful ones.
     failed: i32,
     /// Step of the next probe, as a share of the good rate.

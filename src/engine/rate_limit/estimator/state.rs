@@ -57,7 +57,7 @@ pub struct RateEstimatorState {
 
 impl RateEstimatorState {
     /// Returns the state with all times shifted by a clock step.
-    pub(in crate::engine::rate_limit) fn shifted_by(&self, step: ClockStep) -> Self {
+    pub(crate) fn shifted_by(&self, step: ClockStep) -> Self {
         let shift = |at: i64| Timestamp(at).shifted_by(step).0;
         Self {
             next_probe_at: self.next_probe_at.map(shift),
@@ -69,7 +69,7 @@ impl RateEstimatorState {
 }
 
 impl RateEstimator {
-    pub(in crate::engine::rate_limit) fn to_state(&self) -> RateEstimatorState {
+    pub(crate) fn to_state(&self) -> RateEstimatorState {
         let (probe_rate, since, units) = match self.phase {
             EstimatorPhase::Inactive | EstimatorPhase::SlowStart { .. } => {
                 (None, Timestamp(0), 0.0)
@@ -103,7 +103,7 @@ impl RateEstimator {
     }
 
     /// Restores the state as it was written `age` ago.
-    pub(in crate::engine::rate_limit) fn restore(
+    pub(crate) fn restore(
         state: &RateEstimatorState,
         age: Duration,
         now: Timestamp,

@@ -10,7 +10,7 @@ use crate::engine::rate_limit::tracked_limit::{RenewalKind, SHORT_WINDOW_MAX, Tr
 const RESPONSE_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 impl TrackedLimit {
-    pub(in crate::engine::rate_limit) fn is_continuous(&self) -> bool {
+    pub(crate) fn is_continuous(&self) -> bool {
         self.renewal == RenewalKind::Continuous || self.has_short_window()
     }
 
