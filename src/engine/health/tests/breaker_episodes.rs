@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::alert::{AlertStore, Notification, NotificationKind, Severity};
+use crate::engine::alert::{AlertStore, Notification, NotificationKind};
 use crate::engine::breaker::{
     Admission, Breaker, BreakerPermit, BreakerPolicy, CallSubject, ManualCommand, PersistedBreaker,
 };

@@ -99,11 +99,7 @@ fn a_failed_collection_makes_source_findings_unknown() {
         assert_eq!(found[0].message, "cannot be checked: no response within 10 s");
     }
     let sources = providers::source_inputs(&inputs, &report);
-    assert!(
-        sources.iter().all(
-            |source| source.health != crate::engine::health::degradation::SourceHealth::Healthy
-        )
-    );
+    assert!(sources.iter().all(|source| source.health != degradation::SourceHealth::Healthy));
 }
 
 #[test]

@@ -103,11 +103,7 @@ impl RateEstimator {
     }
 
     /// Restores the state as it was written `age` ago.
-    pub(crate) fn restore(
-        state: &RateEstimatorState,
-        age: Duration,
-        now: Timestamp,
-    ) -> Self {
+    pub(crate) fn restore(state: &RateEstimatorState, age: Duration, now: Timestamp) -> Self {
         let new = Self::new(now);
         if age > FORGET_AFTER {
             return new;
