@@ -8,6 +8,8 @@
 #   doc           examples in the documentation
 #
 # A test that can't run on this machine prints `SKIPPED: ` and the reason, and returns. It is counted as skipped.
+#
+# A case of the conformance suite prints `CONFORMANCE: rig | case | outcome`, from which the table case × rig is made.
 
 function kind(binary, test) {
     if (binary == "doc") return "doc"
@@ -26,6 +28,35 @@ function skip(test) {
     results[binary SUBSEP test] = "skipped"
     sub(/^.*SKIPPED: /, "")
     reasons[binary SUBSEP test] = test ": " $0
+}
+
+function add_cell(line,    part) {
+    sub(/^.*CONFORMANCE: /, "", line)
+    split(line, part, / \| /)
+    if (!((part[1]) in column)) { column[part[1]] = ++columns; rig[columns] = part[1] }
+    if (!((part[2]) in row)) { row[part[2]] = ++rows; conformance_case[rows] = part[2] }
+    if (part[3] == "passed") { cell[part[1], part[2]] = "passed"; return }
+    cell[part[1], part[2]] = "n/a"
+    sub(/^not applicable: /, "", part[3])
+    if (!((part[1] ": " part[3]) in noted)) note[++notes] = part[1] ": " part[3]
+    noted[part[1] ": " part[3]] = 1
+}
+
+# A case without a cell has not passed: it failed, or its rig was not tested.
+function print_conformance(    i, j, value) {
+    if (!rows) return
+    printf "\n%-58s", "conformance of the sources"
+    for (j = 1; j <= columns; j++) printf "  %-22s", rig[j]
+    print ""
+    for (i = 1; i <= rows; i++) {
+        printf "%-58s", conformance_case[i]
+        for (j = 1; j <= columns; j++) {
+            value = cell[rig[j], conformance_case[i]]
+            printf "  %-22s", value == "" ? "NOT PASSED" : value
+        }
+        print ""
+    }
+    for (i = 1; i <= notes; i++) print "n/a, " note[i]
 }
 
 function attribute(name,    value) {
@@ -58,8 +89,10 @@ junit && /^ *<testcase / { test = attribute("name"); record(test, "passed") }
 junit && /^ *<(failure|error)[ >]/ { record(test, "failed") }
 
 /SKIPPED: / { skip(test) }
+/CONFORMANCE: / { add_cell($0) }
 
 END {
+    print_conformance()
     for (id in results) {
         count[kinds[id], results[id]]++
         total[results[id]]++

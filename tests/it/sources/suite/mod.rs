@@ -1,9 +1,9 @@
 //! Conformance suite of the sources: cases written once, each run for every kind of server.
 //!
 //! A rig starts a server and builds the source that reads from it. [`source_tests`] declares one
-//! test per case for a rig, and one that prints the table of all cases. A case that a rig cannot
-//! set up is `not applicable`, with the reason. The compiler rejects a case that the macro does not
-//! list.
+//! test per case for a rig. A case that a rig cannot set up is `not applicable`, with the reason.
+//! The compiler rejects a case that the macro does not list. Each test prints its cell of the table
+//! kind × case, which `tests/setup/tally.awk` prints whole after a test run.
 
 #[deny(dead_code)]
 pub(crate) mod access;
@@ -29,7 +29,7 @@ pub(crate) use self::options::{SourceOptions, jmap_source};
 pub(crate) use self::proxy::FaultProxy;
 pub(crate) use self::rig::{Rig, Unsupported, print_cell};
 
-/// Declares one test per case for a rig, and one that prints the table of all cases.
+/// Declares one test per case for a rig.
 macro_rules! source_tests {
     ($rig:ty) => {
         $crate::sources::suite::source_tests! {
@@ -65,15 +65,6 @@ macro_rules! source_tests {
                 $crate::sources::suite::print_cell::<$rig>(stringify!($case), result);
             }
         )+
-
-        /// Runs every case again, because each test may run in a process of its own.
-        #[tokio::test]
-        async fn the_table_of_all_cases_is_printed() {
-            $(
-                let result = Box::pin($crate::sources::suite::$module::$case::<$rig>()).await;
-                $crate::sources::suite::print_cell::<$rig>(stringify!($case), result);
-            )+
-        }
     };
 }
 

@@ -54,11 +54,13 @@ pub(crate) trait Rig: Sized {
 }
 
 /// Prints the cell of the table for one case.
+///
+/// `tests/setup/tally.awk` reads the line.
 #[expect(clippy::print_stdout, reason = "the table is the output of the suite")]
 pub(crate) fn print_cell<R: Rig>(case: &str, result: Result<(), Unsupported>) {
     let outcome = match result {
         Ok(()) => "passed".to_owned(),
         Err(Unsupported(reason)) => format!("not applicable: {reason}"),
     };
-    println!("{:<24}{case:<58}{outcome}", R::NAME);
+    println!("CONFORMANCE: {} | {case} | {outcome}", R::NAME);
 }
