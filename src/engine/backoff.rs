@@ -1,4 +1,4 @@
-//! Exponential backoff: the delay after a failure.
+//! Exponential backoff: the delay after a failure, and the two forms of the formula.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ impl Backoff {
         let base = self.base_delay(cause).as_secs_f64();
         let exponent = attempt.saturating_sub(1).min(self.max_doublings);
         let cap = self.max_delay.as_secs_f64();
-        let grown = (base * self.multiplier.powf(f64::from(exponent))).min(cap);
+        let grown = exponential_seconds(base, self.multiplier, exponent, cap);
         let jitter = base * self.jitter * (2.0 * sample.fraction() - 1.0);
         let computed = Duration::from_secs_f64((grown + jitter).clamp(0.0, cap));
 
@@ -82,7 +82,15 @@ impl Backoff {
     }
 }
 
-/// Returns `base × 2^doublings`, at most `max`.
+/// Returns `base × multiplier^exponent`, at most `cap`. The base, the cap and the result are in
+/// seconds, so that jitter is added before rounding to nanoseconds.
+#[must_use]
+pub fn exponential_seconds(base: f64, multiplier: f64, exponent: u32, cap: f64) -> f64 {
+    // Zero times infinity is NaN; `min` then returns the cap.
+    (base * multiplier.powf(f64::from(exponent))).min(cap)
+}
+
+/// Returns `base × 2^doublings`, at most `max`. Computed in whole nanoseconds, without rounding.
 #[must_use]
 pub fn doubled_delay(base: Duration, doublings: u32, max: Duration) -> Duration {
     base.saturating_mul(2_u32.saturating_pow(doublings)).min(max)

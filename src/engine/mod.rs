@@ -35,7 +35,9 @@ mod throttle_strikes;
 pub mod time_series;
 mod timestamp;
 
-pub use self::backoff::{Backoff, RETRY_AFTER_JITTER, RETRY_AFTER_MARGIN, doubled_delay};
+pub use self::backoff::{
+    Backoff, RETRY_AFTER_JITTER, RETRY_AFTER_MARGIN, doubled_delay, exponential_seconds,
+};
 pub use self::classification::{Classification, MatchedRule, classify_response};
 pub use self::classify::{BodyHint, BuiltinRule, ResponseFacts};
 pub use self::clock_step::{ClockReading, ClockStep};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::engine::RandomSample;
+use crate::engine::{RandomSample, exponential_seconds};
 
 /// Number of attempts, delays and jitter of a retry policy.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,12 +68,9 @@ impl BackoffConfig {
         sample: RandomSample,
     ) -> Duration {
         let cap = self.max_delay.as_secs_f64();
-        let exponent = f64::from(retry.saturating_sub(1));
-        let grown = self.base_delay.as_secs_f64()
-            * self.backoff_factor.max(0.0)
-            * self.multiplier.max(1.0).powf(exponent);
-        // Zero times infinity is NaN; `min` then returns the cap.
-        let grown = grown.min(cap);
+        let base = self.base_delay.as_secs_f64() * self.backoff_factor.max(0.0);
+        let multiplier = self.multiplier.max(1.0);
+        let grown = exponential_seconds(base, multiplier, retry.saturating_sub(1), cap);
         let spread = match self.jitter {
             Jitter::None => grown,
             Jitter::Full => grown * sample.fraction(),
