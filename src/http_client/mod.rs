@@ -1,4 +1,5 @@
-//! HTTP clients without automatic features, and the reading of their errors.
+//! HTTP clients without automatic features, the reading of their errors, and the cryptography of TLS
+//! for this process.
 //!
 //! Sources, alerts and telemetry build their own clients here. They share no connections, limits or
 //! proxies.
@@ -18,13 +19,18 @@ use crate::engine::is_loopback_host;
 ///
 /// It uses the proxies of the environment, and the certificates of the system.
 pub fn client_builder() -> ClientBuilder {
-    // Fails if a provider is already installed, and then that one is used.
-    let _installed = rustls::crypto::ring::default_provider().install_default();
+    install_crypto_provider();
     ClientBuilder::new()
         .user_agent(concat!("cynosure/", env!("CARGO_PKG_VERSION")))
         .redirect(Policy::none())
         .referer(false)
         .dns_resolver(SystemResolver)
+}
+
+/// Installs ring as the cryptography of TLS. Must precede the first client with TLS.
+pub fn install_crypto_provider() {
+    // Fails if a provider is already installed, and then that one is used.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// Returns the builder of a client that sends requests to these origins only: past any proxy of the

@@ -10,6 +10,7 @@ use lettre::{AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::engine::alert::{MailChannel, SmtpTls};
+use crate::http_client::{error_chain, install_crypto_provider};
 use crate::notify::{AlertMessage, DeliveryError};
 
 /// Header that suppresses automatic replies, such as holiday messages (RFC 3834 §5).
@@ -35,8 +36,7 @@ pub(super) async fn send_mail(
     message: &AlertMessage,
     limit: Duration,
 ) -> Result<(), DeliveryError> {
-    // Fails if a provider is already installed, and then that one is used.
-    let _installed = rustls::crypto::ring::default_provider().install_default();
+    install_crypto_provider();
     let email = build_email(mail, message)?;
     let transport = build_transport(mail, limit).map_err(|error| smtp_error(&error))?;
     transport.send(email).await.map_err(|error| smtp_error(&error))?;
@@ -86,11 +86,7 @@ fn build_transport(
 
 /// Describes an SMTP error: the reply of the server, or the reason why there is none.
 fn smtp_error(error: &Error) -> DeliveryError {
-    let causes =
-        std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |cause| {
-            cause.source()
-        });
-    let reason = causes.last().map(ToString::to_string).unwrap_or_default();
+    let reason = error_chain(error).last().map(ToString::to_string).unwrap_or_default();
     DeliveryError::new(match error.status() {
         Some(code) => format!("the server rejected it with {code}: {reason}"),
         None if error.is_timeout() => "timeout".to_owned(),
