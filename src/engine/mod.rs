@@ -56,7 +56,7 @@ pub use self::ids::{
     AccountId, BlobId, Cursor, DocumentId, ItemId, LedgerId, PageToken, SessionId,
 };
 pub use self::item_policy::{ItemDecision, ItemFailureCounts, ItemRetryPolicy, RecheckPolicy};
-pub use self::listing::ListedDocument;
+pub use self::listing::{ListedDocument, NextPage};
 pub use self::loopback::is_loopback_host;
 pub use self::machine::{
     AfterWait, CredentialState, Effect, ErrorHistory, Event, LastError, LastRestart, ListingMode,

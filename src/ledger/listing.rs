@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::engine::{
-    Cursor, DocumentId, Failure, ItemId, ListedDocument, PageToken, RecheckPolicy, Timestamp,
+    Cursor, DocumentId, Failure, ItemId, ListedDocument, NextPage, RecheckPolicy, Timestamp,
 };
 use crate::ledger::Ledger;
 use crate::ledger::adopt::UNKNOWN_BLOB;
@@ -21,15 +21,6 @@ const SELECT_STORED_CONTENT: &str = "SELECT session, file, length, sha256 FROM
         (SELECT session, file, size, length, sha256 FROM documents
          WHERE blob = ?1 AND status = 1 LIMIT ?3)
     WHERE CASE WHEN ?2 IS NULL THEN size IS NULL ELSE length = ?2 END LIMIT 1";
-
-/// Position of the listing after a page.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum ListingProgress {
-    More(PageToken),
-    /// End of the listing. The cursor is the end of the stream of changes, as a listing of changes
-    /// reports it; after a full listing it is `None`, and the session's start cursor is used.
-    Done(Option<Cursor>),
-}
 
 /// Numbers of items and documents that a page added.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -54,7 +45,7 @@ impl Ledger {
     pub fn record_page(
         &mut self,
         entries: &[ListedDocument],
-        progress: &ListingProgress,
+        next: &NextPage,
         now: Timestamp,
     ) -> Result<PageCounts, Failure> {
         self.write("record a page", |transaction| {
@@ -64,7 +55,7 @@ impl Ledger {
                     "the listing of the session is complete".to_owned(),
                 ));
             }
-            store_progress(transaction, &session, progress, now)?;
+            store_progress(transaction, &session, next, now)?;
             let mut recorder = PageRecorder {
                 connection: transaction,
                 session,
@@ -84,15 +75,15 @@ impl Ledger {
 fn store_progress(
     connection: &Connection,
     session: &OpenSession<'_>,
-    progress: &ListingProgress,
+    next: &NextPage,
     now: Timestamp,
 ) -> Result<(), LedgerError> {
-    match progress {
-        ListingProgress::More(page_token) => connection.execute(
+    match next {
+        NextPage::More(page_token) => connection.execute(
             "UPDATE sessions SET place = ?2 WHERE no = ?1",
             params![session.row.row_id, page_token.as_str()],
         )?,
-        ListingProgress::Done(cursor) => {
+        NextPage::Done(cursor) => {
             connection.execute(
                 "UPDATE sessions SET place = NULL, is_listed = 1 WHERE no = ?1",
                 [session.row.row_id],

@@ -35,7 +35,7 @@ pub use self::due_items::{DocumentRow, DueItem, DueLimits};
 pub use self::failures::{FailureFilter, FailureRow, RequeueFilter};
 pub use self::history::TransitionRow;
 pub use self::identity::LedgerIdentity;
-pub use self::listing::{ListingProgress, PageCounts};
+pub use self::listing::PageCounts;
 pub use self::open::{Ledger, LedgerOpenError, LedgerReader};
 pub use self::responses::StoredResponse;
 pub use self::rows::{

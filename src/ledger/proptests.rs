@@ -11,8 +11,8 @@ use rusqlite::{Connection, OpenFlags, Row};
 
 use super::*;
 use crate::engine::{
-    BlobId, Cause, DocumentId, Failure, ItemFailureCounts, ItemId, ListedDocument, PageToken,
-    RecheckPolicy, SessionId, Timestamp,
+    BlobId, Cause, DocumentId, Failure, ItemFailureCounts, ItemId, ListedDocument, NextPage,
+    PageToken, RecheckPolicy, SessionId, Timestamp,
 };
 
 /// Time that an item stays in quarantine, in milliseconds; a step takes about a tenth of it.
@@ -128,7 +128,7 @@ impl TestLedger {
             Operation::ListPage(entries) => self.record_page(entries),
             Operation::EndListing => {
                 if !self.open_session().is_listing_complete {
-                    self.ledger.record_page(&[], &ListingProgress::Done(None), self.now).unwrap();
+                    self.ledger.record_page(&[], &NextPage::Done(None), self.now).unwrap();
                 }
             }
             Operation::Fetch(results) => self.record_fetches(results, &[]),
@@ -177,7 +177,7 @@ impl TestLedger {
         // A source lists each document once on a page.
         let mut seen = BTreeSet::new();
         entries.retain(|entry| seen.insert((entry.item.clone(), entry.document.clone())));
-        let next = ListingProgress::More(PageToken::new("next"));
+        let next = NextPage::More(PageToken::new("next"));
         self.ledger.record_page(&entries, &next, self.now).unwrap();
         for ListedDocument { item, document, blob, .. } in &entries {
             self.listed_blobs.insert((item.to_string(), document.to_string()), blob.clone());

@@ -17,8 +17,8 @@ pub use self::metrics_handle::MetricsHandle;
 pub use self::recorder::{ResponseRecord, ResponseRecorder};
 
 use crate::engine::{
-    AccountId, BlobId, Cursor, DocumentId, Failure, ListedDocument, PageToken, ThrottleStrikes,
-    Timestamp,
+    AccountId, BlobId, Cursor, DocumentId, Failure, ListedDocument, NextPage, PageToken,
+    ThrottleStrikes, Timestamp,
 };
 
 /// One account to extract.
@@ -95,22 +95,17 @@ pub struct Page {
     pub missing_documents: Vec<DocumentId>,
     /// Total number of documents, if the server reports it. For progress only.
     pub total_documents: Option<u64>,
-    pub next: NextPage,
+    /// Continuation of the listing. An end is confirmed by other data of the server, or an error.
+    pub next: Result<NextPage, UnverifiedEnd>,
 }
 
-/// Continuation of a listing after a page.
+/// End of the server's list that other data of the server contradicts.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum NextPage {
-    More(PageToken),
-    /// The listing is complete, and the server's data confirms it. A listing of changes also
-    /// returns the new cursor.
-    Done(Option<Cursor>),
-    /// The server's list ended, but other data of the server contradicts that, for the given
-    /// reason. The listing may resume from the token, which lies before that end.
-    Unverified {
-        resume_from: PageToken,
-        reason: String,
-    },
+pub struct UnverifiedEnd {
+    /// Token before that end, from which the listing may resume.
+    pub resume_from: PageToken,
+    /// Contradiction, as a sentence.
+    pub reason: String,
 }
 
 /// Document to fetch.

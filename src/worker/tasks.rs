@@ -16,7 +16,7 @@ use crate::env::Env;
 use crate::ledger::{ItemRowId, SessionCounts};
 use crate::retry::RetryPolicy;
 use crate::source::{
-    CredentialChange, DocumentRef, FetchOutcome, Listing, NextPage, PollResult, Sink, Source,
+    CredentialChange, DocumentRef, FetchOutcome, Listing, PollResult, Sink, Source,
 };
 use crate::worker::breakers::{CallError, CallPermit, OpenBreaker, SourceBreakers};
 use crate::worker::commit_batch::{BatchStats, CommitBatch};
@@ -264,13 +264,13 @@ async fn list_and_record_page<S: Source, E: Env>(
         })
     };
     let mut page = request_page(page_token.as_ref()).await?;
-    if let NextPage::Unverified { resume_from, .. } = &page.next {
-        page = request_page(Some(resume_from)).await?;
+    if let Err(end) = &page.next {
+        page = request_page(Some(&end.resume_from)).await?;
     }
-    if let NextPage::Unverified { reason, .. } = &page.next {
+    if let Err(end) = &page.next {
         // The next attempt counts and lists everything from the first page.
         handle.with_store(|store| store.reset_page_token()).await?;
-        return Err(Failure::new(Cause::ListingIncomplete, reason).into());
+        return Err(Failure::new(Cause::ListingIncomplete, &end.reason).into());
     }
     let now = handle.env.now();
     Ok(handle.with_store(move |store| store.record_page(&page, now)).await?)

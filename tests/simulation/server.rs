@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use cynosure::engine::rate_limit::{ReportedLimits, ResponseOutcome};
 use cynosure::engine::{
-    AccountId, BlobId, Cause, Cursor, DocumentId, Failure, ItemId, ListedDocument, PageToken,
-    ThrottleStrikes, Timestamp,
+    AccountId, BlobId, Cause, Cursor, DocumentId, Failure, ItemId, ListedDocument, NextPage,
+    PageToken, ThrottleStrikes, Timestamp,
 };
 use cynosure::limiter::{AttemptKind, PermitRequest, QuotaScope, RequestLimiter};
 use cynosure::retry::RetryPolicy;
 use cynosure::source::http::AttemptTracker;
 use cynosure::source::{
-    CredentialChange, DocumentRef, FetchOutcome, Listing, NextPage, Page, PollResult, Sink, Source,
+    CredentialChange, DocumentRef, FetchOutcome, Listing, Page, PollResult, Sink, Source,
+    UnverifiedEnd,
 };
 use sha2::{Digest, Sha256};
 
@@ -583,12 +584,11 @@ impl Source for SimSource {
             self.server.borrow_mut().empty_pages = empty_pages_left;
             let resume_from = PageToken::new(format!("{from} of {end}"));
             let reason = format!("the list ended after {from} of {end} messages");
-            let next = NextPage::Unverified { resume_from, reason };
             return Ok(Page {
                 entries: Vec::new(),
                 missing_documents: Vec::new(),
                 total_documents: None,
-                next,
+                next: Err(UnverifiedEnd { resume_from, reason }),
             });
         }
         let to = end.min(from + u64::from(PAGE_ENTRIES));
@@ -609,7 +609,7 @@ impl Source for SimSource {
             entries: self.entries(from, to),
             missing_documents: missing,
             total_documents: None,
-            next,
+            next: Ok(next),
         })
     }
 

@@ -11,7 +11,7 @@ use super::item_state::COUNT_BY_STATUS;
 use super::*;
 use crate::engine::{
     BlobId, Cause, ClockStep, Cursor, DocumentId, Failure, ItemFailureCounts, ItemId,
-    ListedDocument, PageToken, RecheckPolicy, SessionId, Timestamp,
+    ListedDocument, NextPage, PageToken, RecheckPolicy, SessionId, Timestamp,
 };
 
 mod due;
@@ -67,12 +67,12 @@ fn listing_entries(names: &[&str]) -> Vec<ListedDocument> {
 }
 
 fn record_page(ledger: &mut Ledger, names: &[&str]) -> PageCounts {
-    let next = ListingProgress::More(PageToken::new("more"));
+    let next = NextPage::More(PageToken::new("more"));
     ledger.record_page(&listing_entries(names), &next, NOW).unwrap()
 }
 
 fn end_listing(ledger: &mut Ledger) {
-    ledger.record_page(&[], &ListingProgress::Done(None), NOW).unwrap();
+    ledger.record_page(&[], &NextPage::Done(None), NOW).unwrap();
 }
 
 fn due_items(ledger: &Ledger, now: Timestamp) -> Vec<DueItem> {
@@ -412,7 +412,7 @@ fn changes_are_listed_in_the_open_session() {
     assert_eq!(found, (SessionKind::Full, ListingKind::Changes, false, None));
     assert_eq!(counts(&ledger), [2, 0, 0, 1], "it stays quarantined until it is due");
     record_page(&mut ledger, &["c/3"]);
-    let next = ListingProgress::Done(Some(Cursor::new("later")));
+    let next = NextPage::Done(Some(Cursor::new("later")));
     ledger.record_page(&[], &next, NOW).unwrap();
     assert_eq!(ledger.cursor().unwrap(), Some(Cursor::new("later")));
     assert_eq!(counts(&ledger), [3, 0, 0, 1]);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::engine::{Cause, Cursor, Failure, PageToken};
+use crate::engine::{Cause, Cursor, Failure, NextPage, PageToken};
 use crate::source::jmap::api::{MethodCallError, call_limited, limits_for_ids};
 use crate::source::jmap::email::Email;
 use crate::source::jmap::filter::MailFilter;
@@ -17,7 +17,7 @@ use crate::source::jmap::page_token::{self, CycleDetector};
 use crate::source::jmap::session::JmapSession;
 use crate::source::jmap::source::JmapSource;
 use crate::source::jmap::{email_get, mailboxes};
-use crate::source::{NextPage, Page, PollResult};
+use crate::source::{Page, PollResult};
 
 /// Maximum number of changes in a poll. Enough to see whether anything is new besides a few emails
 /// marked as read; if there are more changes, a listing follows.
@@ -110,7 +110,7 @@ pub(super) async fn list_page(
         entries: matching.map(Email::into_listed_document).collect(),
         missing_documents: missing,
         total_documents: None,
-        next,
+        next: Ok(next),
     })
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::engine::{Cause, Failure, PageToken};
+use crate::engine::{Cause, Failure, NextPage, PageToken};
 use crate::source::jmap::api::{MethodCallError, call_limited, limits_for_ids};
 use crate::source::jmap::completeness::{CompletenessCheck, ListEnd};
 use crate::source::jmap::email::{self, Email};
@@ -23,7 +23,7 @@ use crate::source::jmap::page_token::{self, CycleDetector};
 use crate::source::jmap::session::JmapSession;
 use crate::source::jmap::source::JmapSource;
 use crate::source::jmap::{email_get, mailboxes};
-use crate::source::{NextPage, Page};
+use crate::source::{Page, UnverifiedEnd};
 
 /// Maximum restarts of a listing that has lost its position. Whole pages rarely vanish between two
 /// requests; if it keeps happening, the listing fails as if its cursor had expired.
@@ -133,7 +133,7 @@ pub(super) async fn list_page(
             .collect(),
         missing_documents: missing,
         total_documents: response.total,
-        next: NextPage::More(page_token::encode(&position)),
+        next: Ok(NextPage::More(page_token::encode(&position))),
     })
 }
 
@@ -184,12 +184,12 @@ impl EmailQuery<'_> {
         if let Some(reason) =
             position.completeness.find_contradiction(jmap, session, self.filter, end).await?
         {
-            let next = NextPage::Unverified { resume_from: page_token::encode(&position), reason };
+            let resume_from = page_token::encode(&position);
             return Ok(Page {
                 entries: Vec::new(),
                 missing_documents: Vec::new(),
                 total_documents: total,
-                next,
+                next: Err(UnverifiedEnd { resume_from, reason }),
             });
         }
         let (refetched, missing) = position
@@ -201,7 +201,7 @@ impl EmailQuery<'_> {
             entries,
             missing_documents: missing,
             total_documents: total,
-            next: NextPage::Done(None),
+            next: Ok(NextPage::Done(None)),
         })
     }
 

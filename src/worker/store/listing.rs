@@ -1,9 +1,9 @@
 //! Listings of a session: what is still to be listed, and each page as it is recorded.
 
 use super::{ListingNeeds, ListingState, RecordedPage, Store};
-use crate::engine::{Cause, Cursor, Failure, Session, SessionId, Timestamp};
-use crate::ledger::{ListingKind, ListingProgress, NewSession, SessionKind};
-use crate::source::{Listing, NextPage, Page};
+use crate::engine::{Cause, Cursor, Failure, NextPage, Session, SessionId, Timestamp};
+use crate::ledger::{ListingKind, NewSession, SessionKind};
+use crate::source::{Listing, Page, UnverifiedEnd};
 
 impl Store {
     /// Returns the state of a session's listing.
@@ -82,17 +82,12 @@ impl Store {
         page: &Page,
         now: Timestamp,
     ) -> Result<RecordedPage, Failure> {
-        let next = match &page.next {
-            NextPage::More(page_token) => ListingProgress::More(page_token.clone()),
-            NextPage::Done(cursor) => ListingProgress::Done(cursor.clone()),
-            NextPage::Unverified { reason, .. } => {
-                return Err(Failure::new(Cause::ListingIncomplete, reason));
-            }
-        };
+        let to_failure = |end: &UnverifiedEnd| Failure::new(Cause::ListingIncomplete, &end.reason);
+        let next = page.next.as_ref().map_err(to_failure)?;
         // Recorded first, since they belong to the pages before the page token.
         self.ledger.record_missing(&page.missing_documents, now)?;
-        self.ledger.record_page(&page.entries, &next, now)?;
-        let is_listing_complete = matches!(next, ListingProgress::Done(_));
+        self.ledger.record_page(&page.entries, next, now)?;
+        let is_listing_complete = matches!(next, NextPage::Done(_));
         let session = self
             .ledger
             .newest_session()?

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use cynosure::engine::{
-    BlobId, Cause, DocumentId, Failure, ItemFailureCounts, ItemId, ListedDocument, RecheckPolicy,
-    SessionId, Timestamp,
+    BlobId, Cause, DocumentId, Failure, ItemFailureCounts, ItemId, ListedDocument, NextPage,
+    RecheckPolicy, SessionId, Timestamp,
 };
-use cynosure::ledger::{DueLimits, Ledger, LedgerUpdate, ListingProgress, NewSession, SessionKind};
+use cynosure::ledger::{DueLimits, Ledger, LedgerUpdate, NewSession, SessionKind};
 
 use crate::commands::test_home::{TestHome, silent_server};
 
@@ -35,7 +35,7 @@ fn fill_ledger(path: &Path) {
         blob: BlobId::new(name),
         size: None,
     });
-    ledger.record_page(&page, &ListingProgress::Done(None), NOW).unwrap();
+    ledger.record_page(&page, &NextPage::Done(None), NOW).unwrap();
     let due_items = ledger
         .due_items(NOW, DueLimits { untried: page.len(), retries: 0 }, &BTreeSet::new())
         .unwrap();

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use cynosure::engine::Cause;
+use cynosure::engine::{Cause, NextPage};
 use cynosure::source::jmap::JmapOptions;
-use cynosure::source::{Listing, NextPage, Source as _};
+use cynosure::source::{Listing, Source as _};
 use serde_json::{Value, json};
 
 use super::{email_ids, list_completely, list_everything};
@@ -202,9 +202,9 @@ async fn ids_not_found_survive_a_restart() {
         listed.extend(page.entries.iter().map(|entry| entry.document.to_string()));
         missing.extend(page.missing_documents.iter().map(ToString::to_string));
         match page.next {
-            NextPage::More(next) => page_token = Some(next),
-            NextPage::Done(_) => break,
-            NextPage::Unverified { reason, .. } => panic!("{reason}"),
+            Ok(NextPage::More(next)) => page_token = Some(next),
+            Ok(NextPage::Done(_)) => break,
+            Err(end) => panic!("{}", end.reason),
         }
     }
 

@@ -7,9 +7,11 @@ mod contents;
 mod listing;
 mod service;
 
-use cynosure::engine::{BlobId, Cause, Cursor, DocumentId, Failure, PageToken, ThrottleStrikes};
+use cynosure::engine::{
+    BlobId, Cause, Cursor, DocumentId, Failure, NextPage, PageToken, ThrottleStrikes,
+};
 use cynosure::source::jmap::JmapSource;
-use cynosure::source::{DocumentRef, Listing, NextPage, Source as _};
+use cynosure::source::{DocumentRef, Listing, Source as _};
 
 use crate::http::MemorySink;
 
@@ -24,7 +26,7 @@ async fn page_ids(
 ) -> Result<(Vec<String>, NextPage), Failure> {
     let page = source.list_page(listing, page_token).await?;
     let ids = page.entries.iter().map(|entry| entry.document.as_str().to_owned());
-    Ok((ids.collect(), page.next))
+    Ok((ids.collect(), page.next.expect("the end is verified")))
 }
 
 /// Result of a complete listing.
@@ -59,16 +61,14 @@ async fn list_completely(
         let ids = page.entries.iter().map(|entry| entry.document.as_str().to_owned());
         result.listed.extend(ids);
         result.missing.extend(page.missing_documents.iter().map(|id| id.as_str().to_owned()));
-        let is_verified = !matches!(page.next, NextPage::Unverified { .. });
-        match page.next {
-            NextPage::Done(cursor) => return Ok(ListingResult { cursor, ..result }),
-            NextPage::More(next) => page_token = Some(next),
-            NextPage::Unverified { reason, .. } if has_resumed => {
-                return Err(Failure::new(Cause::ListingIncomplete, reason));
+        (page_token, has_resumed) = match page.next {
+            Ok(NextPage::Done(cursor)) => return Ok(ListingResult { cursor, ..result }),
+            Ok(NextPage::More(next)) => (Some(next), false),
+            Err(end) if has_resumed => {
+                return Err(Failure::new(Cause::ListingIncomplete, end.reason));
             }
-            NextPage::Unverified { resume_from, .. } => page_token = Some(resume_from),
-        }
-        has_resumed = !is_verified;
+            Err(end) => (Some(end.resume_from), true),
+        };
         after_page(page_number);
     }
     panic!("the listing does not end");

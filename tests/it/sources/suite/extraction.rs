@@ -6,9 +6,10 @@ use std::pin::pin;
 use std::task::Poll;
 
 use cynosure::engine::{
-    Cause, Cursor, DocumentId, ErrorAction, Failure, ListedDocument, PageToken, RequestScope,
+    Cause, Cursor, DocumentId, ErrorAction, Failure, ListedDocument, NextPage, PageToken,
+    RequestScope,
 };
-use cynosure::source::{DocumentRef, FetchOutcome, Listing, NextPage, Page, Sink, Source};
+use cynosure::source::{DocumentRef, FetchOutcome, Listing, Page, Sink, Source, UnverifiedEnd};
 use sha2::{Digest as _, Sha256};
 
 /// More pages than any listing of the cases has.
@@ -53,15 +54,15 @@ impl ListingProgress {
         self.missing_documents.extend(page.missing_documents);
         self.total_documents = page.total_documents.or(self.total_documents);
         match page.next {
-            NextPage::Done(cursor) => {
+            Ok(NextPage::Done(cursor)) => {
                 self.cursor = cursor;
                 return true;
             }
-            NextPage::More(token) => {
+            Ok(NextPage::More(token)) => {
                 self.page_token = Some(token);
                 self.has_resumed = false;
             }
-            NextPage::Unverified { resume_from, reason } => {
+            Err(UnverifiedEnd { resume_from, reason }) => {
                 assert!(!self.has_resumed, "{reason}");
                 self.page_token = Some(resume_from);
                 self.has_resumed = true;
