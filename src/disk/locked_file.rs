@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::disk::lock::open_lock_file;
 use crate::disk::{
-    Disk, PathKind, RealDisk, SharedUseLock, ensure_folder, parent_folder, quarantine_file,
+    Disk, RealDisk, SharedUseLock, ensure_folder, parent_folder, quarantine_file, read_small_file,
     storage_failure, write_durable, write_unsynced,
 };
 use crate::engine::Failure;
@@ -119,24 +119,9 @@ impl LockedFile {
         &self,
         parse: impl FnOnce(&[u8]) -> Result<C, String>,
     ) -> Result<Option<Result<C, String>>, Failure> {
-        let to_failure = |error| storage_failure("read", &self.path, &error);
-        Ok(match self.disk.path_kind(&self.path).map_err(to_failure)? {
-            None => None,
-            Some(PathKind::File { bytes }) if bytes <= FILE_BYTES_MAX => {
-                match self.disk.read_file(&self.path) {
-                    Ok(bytes) => Some(parse(&bytes)),
-                    // It was quarantined after the check above.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                    Err(error) => return Err(to_failure(error)),
-                }
-            }
-            Some(PathKind::File { bytes }) => {
-                Some(Err(format!("it has {bytes} bytes, more than {FILE_BYTES_MAX}")))
-            }
-            Some(PathKind::Folder | PathKind::Other) => {
-                Some(Err("it is not a plain file".to_owned()))
-            }
-        })
+        let content = read_small_file(&*self.disk, &self.path, FILE_BYTES_MAX)
+            .map_err(|error| storage_failure("read", &self.path, &error))?;
+        Ok(content.map(|bytes| parse(&bytes?)))
     }
 
     /// Replaces the content by what `change` returns, or keeps it if that is `None`.

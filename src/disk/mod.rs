@@ -14,6 +14,7 @@ mod quarantine;
 mod real;
 mod retrying;
 mod shared_use;
+mod small_file;
 mod usage;
 mod versioned_file;
 
@@ -32,6 +33,7 @@ pub use self::quarantine::quarantine_file;
 pub use self::real::RealDisk;
 pub use self::retrying::RetryingDisk;
 pub use self::shared_use::SharedUseLock;
+pub use self::small_file::read_small_file;
 pub use self::usage::{FsUsage, fs_usage};
 pub use self::versioned_file::{JsonLayout, QuarantinedFile, VersionedFile};
 

@@ -1,5 +1,9 @@
 //! Store of the limiters' state in `quota.json`, shared with other processes and read by the next
 //! one.
+//!
+//! It is not a [`VersionedFile`](crate::disk::VersionedFile), which writes after every change:
+//! restoring a scope and rejecting a request only read the file. While processes share the limiter,
+//! each request parses the file, which is faster in one pass than after its schema number.
 
 use std::collections::BTreeMap;
 

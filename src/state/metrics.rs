@@ -1,10 +1,9 @@
 //! Writes and reads the metrics of a source. They may be lost, so nothing is synced, and an
 //! unusable file counts as absent.
 
-use std::io;
 use std::path::Path;
 
-use crate::disk::{Disk, PathKind, storage_failure, write_unsynced};
+use crate::disk::{Disk, read_small_file, storage_failure, write_unsynced};
 use crate::engine::metrics::{METRICS_SCHEMA, SourceMetrics};
 use crate::engine::{Failure, Timestamp, sanitize_line};
 
@@ -56,19 +55,10 @@ pub fn save_metrics(
 /// Reads the metrics file and changes nothing.
 #[must_use]
 pub fn read_metrics(disk: &dyn Disk, path: &Path) -> MetricsFile {
-    let bytes = match disk.path_kind(path) {
-        Ok(None) => return MetricsFile::Absent,
-        Ok(Some(PathKind::File { bytes })) if bytes <= FILE_BYTES_MAX => disk.read_file(path),
-        Ok(Some(PathKind::File { bytes })) => {
-            return unusable(&format!("it has {bytes} bytes, more than {FILE_BYTES_MAX}"));
-        }
-        Ok(Some(PathKind::Folder | PathKind::Other)) => return unusable("it is not a plain file"),
-        Err(error) => Err(error),
-    };
-    match bytes {
-        Ok(bytes) => parse(&bytes),
-        // Removed since its size was read.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => MetricsFile::Absent,
+    match read_small_file(disk, path, FILE_BYTES_MAX) {
+        Ok(None) => MetricsFile::Absent,
+        Ok(Some(Ok(bytes))) => parse(&bytes),
+        Ok(Some(Err(reason))) => unusable(&reason),
         Err(error) => unusable(&format!("it cannot be read: {error}")),
     }
 }

@@ -1,11 +1,14 @@
 //! Writes and reads the state file, and quarantines a broken one.
+//!
+//! It is not a [`VersionedFile`](crate::disk::VersionedFile): only the worker of the source writes
+//! it, so it has no lock, and its schema number belongs to the state, which the ledger stores too.
+//! Readers also distinguish a newer file from a damaged one.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::disk::{Disk, PathKind, quarantine_file, storage_failure, write_durable};
+use crate::disk::{Disk, quarantine_file, read_small_file, storage_failure, write_durable};
 use crate::engine::{Failure, sanitize_line};
 use crate::state::{ExecutionState, SCHEMA};
 
@@ -73,24 +76,13 @@ pub fn save_state_file(
 /// # Errors
 /// A storage failure.
 pub fn read_state_file(disk: &dyn Disk, path: &Path) -> Result<StateFile, Failure> {
-    let to_failure = |error| storage_failure("read", path, &error);
-    match disk.path_kind(path).map_err(to_failure)? {
-        None => Ok(StateFile::Absent),
-        Some(PathKind::File { bytes }) if bytes <= FILE_BYTES_MAX => {
-            match disk.read_file(path) {
-                Ok(bytes) => Ok(parse(&bytes)),
-                // Replaced or removed since its size was read.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(StateFile::Absent),
-                Err(error) => Err(to_failure(error)),
-            }
-        }
-        Some(PathKind::File { bytes }) => Ok(StateFile::Unreadable {
-            reason: format!("it has {bytes} bytes, more than {FILE_BYTES_MAX}"),
-        }),
-        Some(PathKind::Folder | PathKind::Other) => {
-            Ok(StateFile::Unreadable { reason: "it is not a plain file".to_owned() })
-        }
-    }
+    let content = read_small_file(disk, path, FILE_BYTES_MAX)
+        .map_err(|error| storage_failure("read", path, &error))?;
+    Ok(match content {
+        None => StateFile::Absent,
+        Some(Ok(bytes)) => parse(&bytes),
+        Some(Err(reason)) => StateFile::Unreadable { reason },
+    })
 }
 
 /// Reads the state file; a broken or newer one is renamed, never deleted.
