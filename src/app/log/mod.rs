@@ -5,11 +5,12 @@ mod journald;
 use std::io::{self, IsTerminal, Write};
 
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::filter_fn;
+use tracing::warn;
+use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
+use tracing_subscriber::{Layer, Registry, fmt};
 
 use crate::app::progress::ProgressBars;
 use crate::config::EnvVars;
@@ -46,7 +47,7 @@ pub(crate) struct LogOptions {
 
 /// Starts logging to the journal, or to standard error above the progress bars.
 ///
-/// `CYNOSURE_LOG` takes a filter such as `cynosure=debug`.
+/// `CYNOSURE_LOG` takes a level for each module, such as `cynosure=info,cynosure::worker=debug`.
 pub(crate) fn start(options: LogOptions, environment: &EnvVars, progress_bars: &ProgressBars) {
     let is_under_systemd = environment.get("JOURNAL_STREAM").is_some();
     let default_format = if is_under_systemd { LogFormat::Journal } else { LogFormat::Text };
@@ -64,9 +65,17 @@ pub(crate) fn start(options: LogOptions, environment: &EnvVars, progress_bars: &
             Err(_) => text_layer(fmt::layer().with_writer(writer).with_ansi(false)),
         },
     };
-    tracing_subscriber::registry()
-        .with(layer.with_filter(log_filter(options.verbosity, environment, progress_bars)))
-        .init();
+    let default_filter = default_filter(options.verbosity, progress_bars);
+    let variable = environment.get("CYNOSURE_LOG").and_then(|text| text.to_str());
+    let (filter, error) = match variable.filter(|text| !text.is_empty()).map(str::parse) {
+        None => (default_filter, None),
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(error)) => (default_filter, Some(error)),
+    };
+    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
+    if let Some(error) = error {
+        warn!(%error, "ignoring CYNOSURE_LOG, which must be like `cynosure::worker=debug`");
+    }
 }
 
 /// Creates a layer for readable text: its lines name the source, and leave out the fields of the
@@ -75,11 +84,8 @@ fn text_layer(layer: impl Layer<Registry> + Send + Sync) -> Box<dyn Layer<Regist
     layer.with_filter(filter_fn(|metadata| metadata.name() != ITERATION_SPAN)).boxed()
 }
 
-fn log_filter(
-    verbosity: Verbosity,
-    environment: &EnvVars,
-    progress_bars: &ProgressBars,
-) -> EnvFilter {
+/// Returns the filter for a verbosity. Other crates log nothing.
+fn default_filter(verbosity: Verbosity, progress_bars: &ProgressBars) -> Targets {
     let level = match verbosity {
         Verbosity::ErrorsOnly => LevelFilter::ERROR,
         // Progress bars already show what an INFO line reports.
@@ -88,12 +94,7 @@ fn log_filter(
         Verbosity::Debug => LevelFilter::DEBUG,
         Verbosity::Trace => LevelFilter::TRACE,
     };
-    let filter = environment.get("CYNOSURE_LOG").and_then(|text| text.to_str());
-    let builder = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into());
-    match filter {
-        Some(filter) => builder.parse_lossy(filter),
-        None => builder.parse_lossy(format!("cynosure={level}")),
-    }
+    Targets::new().with_target("cynosure", level)
 }
 
 /// Standard error, which suspends the progress bars while a line is written.
