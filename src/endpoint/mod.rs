@@ -10,6 +10,10 @@
 //! [`view`] holds the data to show; the caller implements [`view::DashboardData`]. Each limit is a
 //! constant next to the code that enforces it: connections, request headers and timeouts in
 //! `server`, requests in `limiter`, reads in `data_reader`, event streams in `service`.
+//!
+//! Routing is our own. A trial with axum 0.8 had 5,096 lines instead of 5,095 and three crates
+//! more. A dozen answers differed, among them 405 with `Allow`, `HEAD`, `application/problem+json`
+//! for bad requests, and those of limits that apply before routing.
 
 mod api;
 mod events;

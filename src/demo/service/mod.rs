@@ -1,4 +1,7 @@
 //! JMAP server (RFC 8620, RFC 8621) over HTTP/1.1, for reading a mailbox.
+//!
+//! Routing is our own. A trial with axum 0.8 saved no lines, added three crates and changed a dozen
+//! answers, among them 405 with `Allow` and those of limits that apply before routing.
 
 mod api;
 mod counters;
