@@ -19,35 +19,56 @@ use crate::engine::rate_limit::Rate;
 const RATE: &str = "a rate such as \"600/min\", \"10/s\", \"5000/h\" or \"100/d\"";
 
 impl Section<'_, '_> {
-    pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {
-        let given = self.given(key, EnvValueForm::Toml, |node| match node.value {
-            Value::Flag(flag) => Ok(flag),
-            Value::Text(_)
-            | Value::Integer(_)
-            | Value::Float(_)
-            | Value::Date(_)
-            | Value::List(_)
-            | Value::Table(_) => Err(expected(&node.value, "true or false")),
+    /// Reads an optional value. `want` says what to write instead of a value that `read` rejects.
+    pub(crate) fn value<T>(
+        &mut self,
+        key: &'static str,
+        form: EnvValueForm,
+        want: &str,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Option<(T, Location)> {
+        self.given(key, form, |node| read(&node.value).ok_or_else(|| expected(&node.value, want)))
+    }
+
+    /// Reads a value that has no default. Its absence is an error at `location`; `want` says what
+    /// to write.
+    pub(crate) fn required_value<T>(
+        &mut self,
+        key: &'static str,
+        location: &Location,
+        want: &str,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Option<T> {
+        let remedy = format!("write {want}");
+        let given = self.required(key, EnvValueForm::Toml, location, &remedy, |node| {
+            read(&node.value).ok_or_else(|| expected(&node.value, want))
         });
+        given.map(|(value, _)| value)
+    }
+
+    pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {
+        let given = self.value(key, EnvValueForm::Toml, "true or false", Value::flag);
         self.given_or_default(key, given, default, bool::to_string)
     }
 
-    pub(super) fn count(
+    pub(crate) fn count(
         &mut self,
         key: &'static str,
         default: u32,
         range: RangeInclusive<u32>,
     ) -> u32 {
-        let given = self.given(key, EnvValueForm::Toml, |node| {
-            let count = node.value.integer().and_then(|number| u32::try_from(number).ok());
-            count.filter(|count| range.contains(count)).ok_or_else(|| {
-                expected(
-                    &node.value,
-                    &format!("a whole number from {} to {}", range.start(), range.end()),
-                )
-            })
-        });
+        let given = self
+            .value(key, EnvValueForm::Toml, &count_text(&range), |value| read_count(value, &range));
         self.given_or_default(key, given, default, u32::to_string)
+    }
+
+    pub(crate) fn required_count(
+        &mut self,
+        key: &'static str,
+        location: &Location,
+        range: RangeInclusive<u32>,
+    ) -> Option<u32> {
+        self.required_value(key, location, &count_text(&range), |value| read_count(value, &range))
     }
 
     /// Reads a number from 0 to 1.
@@ -62,16 +83,14 @@ impl Section<'_, '_> {
         default: f64,
         range: RangeInclusive<f64>,
     ) -> f64 {
-        let given = self.given(key, EnvValueForm::Toml, |node| {
-            node.value.number().filter(|number| range.contains(number)).ok_or_else(|| {
-                let (least, most) = (range.start(), range.end());
-                expected(&node.value, &format!("a number from {least:?} to {most:?}"))
-            })
+        let want = format!("a number from {:?} to {:?}", range.start(), range.end());
+        let given = self.value(key, EnvValueForm::Toml, &want, |value| {
+            value.number().filter(|number| range.contains(number))
         });
         self.given_or_default(key, given, default, |number| format!("{number:?}"))
     }
 
-    pub(super) fn duration(
+    pub(crate) fn duration(
         &mut self,
         key: &'static str,
         default: Duration,
@@ -92,23 +111,24 @@ impl Section<'_, '_> {
         duration
     }
 
+    pub(crate) fn required_duration(
+        &mut self,
+        key: &'static str,
+        location: &Location,
+        range: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        self.required_value(key, location, &duration_text(&range), |value| {
+            read_duration(value, &range)
+        })
+    }
+
     fn given_duration(
         &mut self,
         key: &'static str,
         range: RangeInclusive<Duration>,
     ) -> Option<(Duration, Location)> {
-        self.given(key, EnvValueForm::Toml, |node| {
-            let whole = node.value.integer().and_then(|seconds| u64::try_from(seconds).ok());
-            let written = node.value.text().and_then(parse_duration);
-            let duration = written.or_else(|| whole.map(Duration::from_secs));
-            duration.filter(|duration| range.contains(duration)).ok_or_else(|| {
-                let [shortest, longest] =
-                    [range.start(), range.end()].map(|limit| duration_literal(*limit));
-                let want = format!(
-                    "\"90s\", \"5m\", \"1h\" or whole seconds, from {shortest} to {longest}"
-                );
-                expected(&node.value, &want)
-            })
+        self.value(key, EnvValueForm::Toml, &duration_text(&range), |value| {
+            read_duration(value, &range)
         })
     }
 
@@ -119,16 +139,12 @@ impl Section<'_, '_> {
         default: u64,
         range: RangeInclusive<u64>,
     ) -> u64 {
-        let given = self.given(key, EnvValueForm::Toml, |node| {
-            let whole = node.value.integer().and_then(|bytes| u64::try_from(bytes).ok());
-            let size = node.value.text().and_then(parse_size).or(whole);
-            size.filter(|size| range.contains(size)).ok_or_else(|| {
-                let [least, most] = [range.start(), range.end()].map(|limit| size_literal(*limit));
-                expected(
-                    &node.value,
-                    &format!("\"64MiB\", \"10MB\" or whole bytes, from {least} to {most}"),
-                )
-            })
+        let [least, most] = [range.start(), range.end()].map(|limit| size_literal(*limit));
+        let want = format!("\"64MiB\", \"10MB\" or whole bytes, from {least} to {most}");
+        let given = self.value(key, EnvValueForm::Toml, &want, |value| {
+            let whole = value.integer().and_then(|bytes| u64::try_from(bytes).ok());
+            let size = value.text().and_then(parse_size).or(whole);
+            size.filter(|size| range.contains(size))
         });
         self.given_or_default(key, given, default, |size| quote(&size_literal(*size)))
     }
@@ -192,9 +208,8 @@ impl Section<'_, '_> {
 
     /// Reads an optional rate, in units per period.
     pub(super) fn rate(&mut self, key: &'static str) -> Option<Rate> {
-        let given = self.given(key, EnvValueForm::Text, |node| {
-            let rate = plain_text(&node.value).ok().and_then(|text| text.parse::<Rate>().ok());
-            rate.ok_or_else(|| expected(&node.value, RATE))
+        let given = self.value(key, EnvValueForm::Text, RATE, |value| {
+            plain_text(value).ok().and_then(|text| text.parse::<Rate>().ok())
         });
         let (rate, location) = given.unzip();
         self.record(key, rate.map(|rate| quote(&rate.to_string())), location);
@@ -234,13 +249,32 @@ impl Section<'_, '_> {
 
     /// Reads an optional date.
     pub(super) fn date(&mut self, key: &'static str) -> Option<NaiveDate> {
-        let given = self.given(key, EnvValueForm::Toml, |node| {
-            let written = node.value.date().or_else(|| node.value.text());
-            let date = written.and_then(|text| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok());
-            date.ok_or_else(|| expected(&node.value, "a date such as 2020-01-31"))
+        let given = self.value(key, EnvValueForm::Toml, "a date such as 2020-01-31", |value| {
+            let written = value.date().or_else(|| value.text());
+            written.and_then(|text| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok())
         });
         let (date, location) = given.unzip();
         self.record(key, date.map(|date| date.to_string()), location);
         date
     }
+}
+
+fn count_text(range: &RangeInclusive<u32>) -> String {
+    format!("a whole number from {} to {}", range.start(), range.end())
+}
+
+fn read_count(value: &Value, range: &RangeInclusive<u32>) -> Option<u32> {
+    let count = value.integer().and_then(|number| u32::try_from(number).ok());
+    count.filter(|count| range.contains(count))
+}
+
+fn duration_text(range: &RangeInclusive<Duration>) -> String {
+    let [shortest, longest] = [range.start(), range.end()].map(|limit| duration_literal(*limit));
+    format!("\"90s\", \"5m\", \"1h\" or whole seconds, from {shortest} to {longest}")
+}
+
+fn read_duration(value: &Value, range: &RangeInclusive<Duration>) -> Option<Duration> {
+    let whole = value.integer().and_then(|seconds| u64::try_from(seconds).ok());
+    let duration = value.text().and_then(parse_duration).or_else(|| whole.map(Duration::from_secs));
+    duration.filter(|duration| range.contains(duration))
 }

@@ -1,4 +1,8 @@
 //! First stage: TOML as written, every value with its location, and the words for it in errors.
+//!
+//! The crate toml-span 0.7 knows the location of every key and value too, and builds in the same
+//! 5 s. But it stops at the first syntax error, rejects dates and integers beyond 64 bits, and
+//! saves no lines, because a [`Node`] can also come from an environment variable.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -41,11 +45,15 @@ pub(crate) enum Value {
 }
 
 impl Value {
+    pub(super) fn flag(&self) -> Option<bool> {
+        if let Self::Flag(flag) = self { Some(*flag) } else { None }
+    }
+
     pub(crate) fn text(&self) -> Option<&str> {
         if let Self::Text(text) = self { Some(text) } else { None }
     }
 
-    pub(crate) fn integer(&self) -> Option<i64> {
+    pub(super) fn integer(&self) -> Option<i64> {
         if let Self::Integer(number) = self { Some(*number) } else { None }
     }
 
@@ -100,7 +108,7 @@ pub(crate) fn describe(value: &Value) -> String {
 /// Parses a whole file and adds its syntax errors to `diagnostics`, the first of each line.
 ///
 /// The parser recovers after an error, so the table holds the rest of the file.
-pub(crate) fn parse(file: &Arc<Path>, text: &str, diagnostics: &mut Vec<Diagnostic>) -> Table {
+pub(super) fn parse(file: &Arc<Path>, text: &str, diagnostics: &mut Vec<Diagnostic>) -> Table {
     let line_index = LineIndex::new(file, text);
     let (document, errors) = DeTable::parse_recoverable(text);
     let mut syntax_errors: Vec<Diagnostic> = errors

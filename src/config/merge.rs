@@ -30,7 +30,7 @@ const RESERVED_VARIABLES: [&str; 3] = ["CYNOSURE_CONFIG", "CYNOSURE_LOG", "CYNOS
 
 /// Conversion of a variable's text to a value.
 #[derive(Clone, Copy)]
-pub(super) enum EnvValueForm {
+pub(crate) enum EnvValueForm {
     /// Unchanged: `CYNOSURE_ARCHIVE_DIR=/srv/mail`.
     Text,
     /// Parsed if it is TOML, else unchanged: `CYNOSURE_RESTART_MAX_RETRIES=5`,

@@ -62,8 +62,10 @@ pub use self::suggest::closest_match;
 pub use self::telemetry::{TelemetrySettings, parse_otlp_endpoint};
 pub use self::units::{duration_literal, parse_duration};
 
-// Used by the readers of other TOML files, such as scenarios.
-pub(crate) use self::file::{Node, Table, Value, describe, parse};
+// Used to read other TOML files, such as scenarios.
+pub(crate) use self::file::{Value, describe};
+pub(crate) use self::merge::EnvValueForm;
+pub(crate) use self::reader::{Section, read_single_file};
 
 use self::merge::Layers;
 use self::reader::Reader;

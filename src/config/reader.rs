@@ -2,26 +2,51 @@
 //!
 //! A request declares the setting: the requested names are the known keys and variables, and
 //! `config show` lists them. A wrong value is recorded and the default is used instead, so that one
-//! run finds every error.
+//! run finds every error. Scenario files are read in the same way, but without variables.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::diagnostic::{Diagnostic, Diagnostics};
-use super::file::{Node, Table, Value, describe};
+use super::environment::EnvVars;
+use super::file::{Node, Table, Value, describe, parse};
 use super::location::Location;
 use super::merge::{EnvValueForm, Layers};
 use super::show::{EffectiveSetting, quote_key};
 use super::suggest::closest_match;
 use super::units::duration_literal;
 
-pub(super) struct Reader<'e> {
+pub(crate) struct Reader<'e> {
     pub(super) layers: Layers<'e>,
     /// Base folder of relative paths that are not written in a file, but in a variable.
     pub(super) folder: PathBuf,
     pub(super) effective_settings: Vec<EffectiveSetting>,
     pub(super) diagnostics: Vec<Diagnostic>,
+}
+
+/// Reads a file that no layer overrides, such as a scenario, with the table readers of the
+/// configuration. `read` gets the top of the file and returns `None` if an error leaves no value.
+///
+/// # Errors
+///
+/// All errors of the file at once, or its syntax errors, because the others would only follow from
+/// them.
+pub(crate) fn read_single_file<T>(
+    file: &Arc<Path>,
+    text: &str,
+    read: impl FnOnce(&mut Section<'_, '_>) -> Option<T>,
+) -> Result<T, Vec<Diagnostic>> {
+    let mut syntax_errors = Vec::new();
+    let table = parse(file, text, &mut syntax_errors);
+    if !syntax_errors.is_empty() {
+        return Err(syntax_errors);
+    }
+    let environment = EnvVars::default();
+    let mut reader = Reader::new(Layers::without_files(&environment), PathBuf::new());
+    let value = reader.section("", table, read);
+    value.filter(|_| reader.diagnostics.is_empty()).ok_or(reader.diagnostics)
 }
 
 impl<'e> Reader<'e> {
@@ -48,7 +73,7 @@ impl<'e> Reader<'e> {
         node.and_then(|node| self.as_table(name, node)).unwrap_or_default()
     }
 
-    pub(super) fn as_table(&mut self, name: &str, node: Node) -> Option<Table> {
+    pub(crate) fn as_table(&mut self, name: &str, node: Node) -> Option<Table> {
         if let Value::Table(table) = node.value {
             return Some(table);
         }
@@ -60,7 +85,7 @@ impl<'e> Reader<'e> {
     }
 
     /// Reads one table with `read`, then reports the keys that `read` did not request.
-    pub(super) fn section<T>(
+    pub(crate) fn section<T>(
         &mut self,
         name: &str,
         table: Table,
@@ -83,19 +108,25 @@ impl<'e> Reader<'e> {
                     known.iter().copied().collect::<Vec<_>>().join(", ")
                 ),
             };
-            let message = format!("unknown key `{table}.{}`; {remedy}", quote_key(key));
+            let name = dotted_key(table, &quote_key(key));
+            let message = format!("unknown key `{name}`; {remedy}");
             self.report_error(node.location.clone(), message);
         }
     }
 
-    pub(super) fn report_error(&mut self, location: Location, message: String) {
+    pub(crate) fn report_error(&mut self, location: Location, message: String) {
         self.diagnostics.push(Diagnostic { location, message });
     }
 }
 
+/// Returns the dotted name of a key. The top of a file has an empty name.
+fn dotted_key(table: &str, key: &str) -> String {
+    if table.is_empty() { key.to_owned() } else { format!("{table}.{key}") }
+}
+
 /// Table being read. Each key is requested once.
-pub(super) struct Section<'r, 'e> {
-    pub(super) reader: &'r mut Reader<'e>,
+pub(crate) struct Section<'r, 'e> {
+    pub(crate) reader: &'r mut Reader<'e>,
     name: String,
     table: Table,
     /// Keys requested so far.
@@ -103,6 +134,22 @@ pub(super) struct Section<'r, 'e> {
 }
 
 impl Section<'_, '_> {
+    /// True if the key is written in the table and has not been read.
+    pub(crate) fn contains(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// Removes the value of a key and declares the key as known.
+    pub(crate) fn take(&mut self, key: &'static str) -> Option<Node> {
+        self.known.insert(key);
+        self.table.remove(key)
+    }
+
+    /// Discards the keys that have not been read, without an error.
+    pub(crate) fn discard_rest(&mut self) {
+        self.table.clear();
+    }
+
     /// Reads a value that has no default. Its absence is an error at `location`; `remedy` says what
     /// to write.
     pub(super) fn required<T>(
@@ -130,9 +177,8 @@ impl Section<'_, '_> {
         form: EnvValueForm,
         read: impl FnOnce(&Node) -> Result<T, String>,
     ) -> Option<(T, Location)> {
-        self.known.insert(key);
+        let in_file = self.take(key);
         let name = self.key(key);
-        let in_file = self.table.remove(key);
         let in_environment = self.reader.layers.variable(&name, form, &mut self.reader.diagnostics);
         let node = in_environment.or(in_file)?;
         match read(&node) {
@@ -197,8 +243,8 @@ impl Section<'_, '_> {
     }
 
     /// Returns the dotted name of a key of this table.
-    pub(super) fn key(&self, key: &str) -> String {
-        format!("{}.{key}", self.name)
+    pub(crate) fn key(&self, key: &str) -> String {
+        dotted_key(&self.name, key)
     }
 
     /// Reports an error if the first duration is longer than the second.

@@ -3,7 +3,6 @@
 //! `docs/simulate.md` describes every key.
 
 mod builtin;
-mod fields;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -12,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::parse;
+use crate::config::read_single_file;
 use crate::simulate::{ScenarioFileError, SimulatedServer};
 
 pub use self::builtin::{builtin_scenarios, find_builtin};
@@ -47,16 +46,8 @@ impl Scenario {
     /// Returns all errors of the file at once.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ScenarioFileError> {
         let file: Arc<Path> = Arc::from(file);
-        let mut diagnostics = Vec::new();
-        let table = parse(&file, text, &mut diagnostics);
-        if !diagnostics.is_empty() {
-            // Further errors would only follow from a syntax error.
-            return Err(ScenarioFileError::new("scenario", diagnostics));
-        }
-        match read::read_scenario(&file, table, &mut diagnostics) {
-            Some(scenario) if diagnostics.is_empty() => Ok(scenario),
-            Some(_) | None => Err(ScenarioFileError::new("scenario", diagnostics)),
-        }
+        read_single_file(&file, text, |top| read::read_scenario(&file, top))
+            .map_err(|diagnostics| ScenarioFileError::new("scenario", diagnostics))
     }
 
     /// Returns the maximum number of accepted requests: the size of the mailbox, or the number that
