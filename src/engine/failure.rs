@@ -2,7 +2,8 @@
 //!
 //! Two levels: a failure of an **item** costs that item an attempt and never
 //! ends the session; a failure of the **listing** or the **session** changes the state of the
-//! machine. [`FailureEscalator`](crate::engine::FailureEscalator) turns the first into the second.
+//! machine. [`ItemFailureEscalation`](crate::engine::ItemFailureEscalation) and the provider's
+//! [`Breaker`](crate::engine::breaker::Breaker) turn the first into the second.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! Escalation of item failures to a session failure.
 //!
-//! A single failing item says nothing about the source. If different items fail in a row, the
-//! source is down or blocks this client. [`FailureEscalator`] counts consecutive failures and
-//! reports when they amount to a session failure.
+//! A single failing item says nothing about the source. Some causes concern the whole session,
+//! though, and others do if they occur in a row. Outages of the provider are not among them:
+//! consecutive failures of its items are counted by its circuit breaker.
 
 use std::collections::BTreeSet;
 
@@ -14,66 +14,29 @@ const FORBIDDEN_ITEMS_THRESHOLD: usize = 10;
 /// Consecutive challenges that mean that the source blocks this client.
 const CHALLENGES_THRESHOLD: u32 = 3;
 
-/// Thresholds for the escalation of item failures.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct EscalationPolicy {
-    /// Different items that fail in a row before the source counts as down; at least 1.
-    pub failure_threshold: usize,
-    /// Consecutive successes after which the source counts as healthy again.
-    pub success_threshold: u32,
-}
-
-/// Counters of consecutive failures, by kind.
+/// Rules by which item failures become a session failure, with their counts.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct FailureEscalator {
-    failing_items: BTreeSet<i64>,
+pub struct ItemFailureEscalation {
     forbidden_items: BTreeSet<i64>,
     consecutive_challenges: u32,
-    /// Successes still required after a session failure; until then, one request at a time.
-    successes_required: u32,
 }
 
-impl FailureEscalator {
+impl ItemFailureEscalation {
     /// Records a success, which shows that the earlier failures were specific to their items.
     pub fn record_success(&mut self) {
-        *self = Self {
-            successes_required: self.successes_required.saturating_sub(1),
-            ..Self::default()
-        };
+        *self = Self::default();
     }
 
-    /// Enters the half-open state before the retry of a failed session.
-    pub fn enter_half_open(&mut self, policy: EscalationPolicy) {
-        *self = Self { successes_required: policy.success_threshold, ..Self::default() };
-    }
-
-    /// True while successes are still required, one request at a time.
+    /// Returns true if [`record_failure`](Self::record_failure) would escalate this failure because
+    /// of the challenges before it.
     #[must_use]
-    pub fn is_half_open(&self) -> bool {
-        self.successes_required > 0
-    }
-
-    /// Returns true if [`record_failure`](Self::record_failure) would escalate this failure, for
-    /// retryable failures and challenges only.
-    #[must_use]
-    pub fn would_escalate(&self, policy: EscalationPolicy, item: i64, failure: &Failure) -> bool {
-        let action = failure.cause.action(RequestScope::Item);
-        if action == ErrorAction::RetryAsChallenge {
-            return self.consecutive_challenges + 1 >= CHALLENGES_THRESHOLD;
-        }
-        let failing_count =
-            self.failing_items.len() + usize::from(!self.failing_items.contains(&item));
-        matches!(action, ErrorAction::Retry | ErrorAction::RetryConservatively)
-            && failing_count >= policy.failure_threshold
+    pub fn would_escalate(&self, failure: &Failure) -> bool {
+        failure.cause.action(RequestScope::Item) == ErrorAction::RetryAsChallenge
+            && self.consecutive_challenges + 1 >= CHALLENGES_THRESHOLD
     }
 
     /// Records an item failure; returns the session failure if it escalates.
-    pub fn record_failure(
-        &mut self,
-        policy: EscalationPolicy,
-        item: i64,
-        failure: &Failure,
-    ) -> Option<Failure> {
+    pub fn record_failure(&mut self, item: i64, failure: &Failure) -> Option<Failure> {
         match failure.cause.action(RequestScope::Item) {
             // Other requests succeed.
             ErrorAction::WaitForRateLimit if failure.is_item_specific_throttle() => None,
@@ -100,15 +63,12 @@ impl FailureEscalator {
                     Failure { response, ..Failure::new(Cause::Unauthorized, message) }
                 })
             }
-            ErrorAction::Quarantine => None,
             ErrorAction::RetryAsChallenge => {
                 self.consecutive_challenges += 1;
                 (self.consecutive_challenges >= CHALLENGES_THRESHOLD).then(|| failure.clone())
             }
-            ErrorAction::Retry | ErrorAction::RetryConservatively => {
-                self.failing_items.insert(item);
-                (self.failing_items.len() >= policy.failure_threshold).then(|| failure.clone())
-            }
+            // The circuit breaker counts failures of the provider.
+            ErrorAction::Quarantine | ErrorAction::Retry | ErrorAction::RetryConservatively => None,
         }
     }
 }
@@ -116,53 +76,53 @@ impl FailureEscalator {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const POLICY: EscalationPolicy =
-        EscalationPolicy { failure_threshold: 5, success_threshold: 3 };
+    use crate::engine::breaker::HealthSignal;
 
     fn escalations(
-        escalator: &mut FailureEscalator,
+        escalation: &mut ItemFailureEscalation,
         cause: Cause,
         items: impl Iterator<Item = i64>,
     ) -> Vec<bool> {
         items
-            .map(|item| escalator.record_failure(POLICY, item, &Failure::new(cause, "x")).is_some())
+            .map(|item| escalation.record_failure(item, &Failure::new(cause, "x")).is_some())
             .collect()
     }
 
     #[test]
-    fn five_distinct_item_failures_escalate_to_the_session() {
-        let escalated = escalations(&mut FailureEscalator::default(), Cause::Server, 1..=5);
+    fn retryable_failures_are_those_that_the_breaker_counts() {
+        for cause in Cause::ALL {
+            let is_retryable = matches!(
+                cause.action(RequestScope::Item),
+                ErrorAction::Retry | ErrorAction::RetryConservatively
+            );
+            let signal = HealthSignal::for_provider(cause, RequestScope::Item);
 
-        assert_eq!(escalated, [false, false, false, false, true]);
+            assert_eq!(is_retryable, signal == HealthSignal::Failure, "{cause}");
+            if is_retryable {
+                let mut escalation = ItemFailureEscalation::default();
+                assert!(!escalations(&mut escalation, cause, 1..=100).contains(&true), "{cause}");
+            }
+        }
     }
 
     #[test]
-    fn one_failing_item_never_escalates() {
-        let escalated = escalations(
-            &mut FailureEscalator::default(),
-            Cause::Server,
-            std::iter::repeat_n(7, 100),
-        );
+    fn a_success_resets_the_counts() {
+        let mut escalation = ItemFailureEscalation::default();
 
-        assert!(!escalated.contains(&true));
-    }
+        for cause in [Cause::Forbidden, Cause::Challenge] {
+            assert!(!escalations(&mut escalation, cause, 1..=2).contains(&true));
+        }
+        escalation.record_success();
 
-    #[test]
-    fn a_success_resets_the_streak() {
-        let mut escalator = FailureEscalator::default();
-
-        assert!(!escalations(&mut escalator, Cause::Server, 1..=4).contains(&true));
-        escalator.record_success();
-        assert!(!escalations(&mut escalator, Cause::Server, 5..=8).contains(&true));
+        assert_eq!(escalation, ItemFailureEscalation::default());
     }
 
     #[test]
     fn ten_forbidden_items_in_a_row_are_an_auth_failure() {
-        let mut escalator = FailureEscalator::default();
-        assert!(!escalations(&mut escalator, Cause::Forbidden, 1..=9).contains(&true));
+        let mut escalation = ItemFailureEscalation::default();
+        assert!(!escalations(&mut escalation, Cause::Forbidden, 1..=9).contains(&true));
 
-        let failure = escalator.record_failure(POLICY, 10, &Failure::new(Cause::Forbidden, "403"));
+        let failure = escalation.record_failure(10, &Failure::new(Cause::Forbidden, "403"));
 
         assert_eq!(failure.map(|failure| failure.cause), Some(Cause::Unauthorized));
     }
@@ -170,28 +130,12 @@ mod tests {
     #[test]
     fn three_challenges_in_a_row_escalate() {
         let escalated = escalations(
-            &mut FailureEscalator::default(),
+            &mut ItemFailureEscalation::default(),
             Cause::Challenge,
             std::iter::repeat_n(7, 3),
         );
 
         assert_eq!(escalated, [false, false, true]);
-    }
-
-    #[test]
-    fn a_session_failure_requires_three_successes() {
-        let mut escalator = FailureEscalator::default();
-
-        escalator.enter_half_open(POLICY);
-        let half_open: Vec<_> = (0..4)
-            .map(|_| {
-                let is_half_open = escalator.is_half_open();
-                escalator.record_success();
-                is_half_open
-            })
-            .collect();
-
-        assert_eq!(half_open, [true, true, true, false]);
     }
 }
 
@@ -219,20 +163,18 @@ mod proptests {
     proptest! {
         #[test]
         fn would_escalate_predicts_the_next_failure(
-            failure_threshold in 1..=8_usize,
             outcomes in prop::collection::vec(outcome(), 0..60),
         ) {
-            let policy = EscalationPolicy { failure_threshold, success_threshold: 3 };
-            let mut escalator = FailureEscalator::default();
+            let mut escalation = ItemFailureEscalation::default();
             for outcome in outcomes {
                 let Some((item, cause)) = outcome else {
-                    escalator.record_success();
+                    escalation.record_success();
                     continue;
                 };
                 let failure = Failure::new(cause, "x");
-                let predicted = escalator.would_escalate(policy, item, &failure);
-                let escalated = escalator.record_failure(policy, item, &failure);
-                prop_assert_eq!(predicted, escalated.is_some(), "{:?}", escalator);
+                let predicted = escalation.would_escalate(&failure);
+                let escalated = escalation.record_failure(item, &failure);
+                prop_assert_eq!(predicted, escalated.is_some(), "{:?}", escalation);
             }
         }
     }

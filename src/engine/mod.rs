@@ -47,7 +47,7 @@ pub use self::error_rules::{
     StatusRange,
 };
 pub use self::failure::{Cause, ErrorAction, ErrorCategory, Failure, RequestScope};
-pub use self::failure_escalation::{EscalationPolicy, FailureEscalator};
+pub use self::failure_escalation::ItemFailureEscalation;
 pub use self::heartbeat::{
     DualTimestamp, HeartbeatDeadline, MissedHeartbeat, WatchdogAction, WatchdogState,
     find_missed_heartbeat,

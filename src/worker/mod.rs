@@ -37,7 +37,6 @@ pub use self::breakers::{
     ARCHIVE, BreakerStates, Breakers, BreakersFile, CommandResult, LEDGER, SourceBreakers,
     apply_command,
 };
-pub use self::downloads::DownloadPolicies;
 pub use self::event_loop::{
     Dependencies, EventLoopConfig, ITERATION_SPAN, LoopExit, LoopPolicy, LoopResult, Observers,
     RunMode, StartMode, StopSignal, run_event_loop,
@@ -45,7 +44,7 @@ pub use self::event_loop::{
 pub use self::heartbeat::{Heartbeat, HeartbeatRegistry};
 pub use self::last_credential::LastCredential;
 pub use self::policies::{
-    breaker_policy, download_policies, limiter_config, machine_config, session_backoff,
+    breaker_policy, item_retry_policy, limiter_config, machine_config, session_backoff,
 };
 pub use self::probe::probe;
 pub use self::proxy_pool::ProxyPoolProvider;

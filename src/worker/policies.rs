@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use crate::config::{RateLimitScope, Settings, SourceSettings};
 use crate::engine::breaker::BreakerPolicy;
-use crate::engine::{Backoff, EscalationPolicy, ItemRetryPolicy, MachineConfig, RecheckPolicy};
+use crate::engine::{Backoff, ItemRetryPolicy, MachineConfig, RecheckPolicy};
 use crate::limiter::LimiterConfig;
-use crate::worker::downloads::DownloadPolicies;
 
 /// Longest wait after a rate limit when neither the server nor the configuration gives one.
 const RATE_LIMIT_WAIT_MAX: Duration = Duration::from_secs(300);
@@ -63,25 +62,18 @@ pub fn breaker_policy(settings: &Settings) -> BreakerPolicy {
     }
 }
 
-/// Returns the policies for failing items.
+/// Returns the policy for failing items.
 #[must_use]
-pub fn download_policies(settings: &Settings) -> DownloadPolicies {
-    DownloadPolicies {
-        item: ItemRetryPolicy {
-            max_attempts: settings.item.max_attempts,
-            max_requests: (settings.item.max_attempts)
-                .saturating_mul(settings.retry.request.max_attempts),
-            retry_delay: settings.item.retry_delay,
-            max_retry_delay: settings.item.max_retry_delay,
-            recheck: RecheckPolicy {
-                interval: settings.item.recheck_delay,
-                max_interval: settings.item.max_recheck_delay,
-            },
-        },
-        escalation: EscalationPolicy {
-            failure_threshold: usize::try_from(settings.breaker.failure_threshold)
-                .unwrap_or(usize::MAX),
-            success_threshold: settings.breaker.success_threshold,
+pub fn item_retry_policy(settings: &Settings) -> ItemRetryPolicy {
+    ItemRetryPolicy {
+        max_attempts: settings.item.max_attempts,
+        max_requests: (settings.item.max_attempts)
+            .saturating_mul(settings.retry.request.max_attempts),
+        retry_delay: settings.item.retry_delay,
+        max_retry_delay: settings.item.max_retry_delay,
+        recheck: RecheckPolicy {
+            interval: settings.item.recheck_delay,
+            max_interval: settings.item.max_recheck_delay,
         },
     }
 }

@@ -21,7 +21,7 @@ use crate::worker::event_loop::{
     run_event_loop,
 };
 use crate::worker::last_credential::LastCredential;
-use crate::worker::policies::{breaker_policy, download_policies, limiter_config, machine_config};
+use crate::worker::policies::{breaker_policy, item_retry_policy, limiter_config, machine_config};
 use crate::worker::retry_policies::RetryPolicies;
 use crate::worker::source_context::{SourceContext, Supervision};
 use crate::worker::source_progress::SourceProgress;
@@ -108,7 +108,7 @@ pub(super) async fn run_once(
             heartbeat: context.heartbeat.clone(),
         },
         policy: loop_policy(context, settings, source, &retry_policies, start_mode),
-        download_policies: download_policies(settings),
+        item_policy: item_retry_policy(settings),
         observers,
         machine,
         booted_at,

@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::driver::{CONCURRENT_DOWNLOADS, Harness, run_scenario};
 use crate::server::{MessageFault, PAGE_ENTRIES};
-use crate::test_config::policies;
+use crate::test_config::item_retry_policy;
 
 /// Number of new messages that arrive when only bad ones are left.
 const NEW_MESSAGES: u64 = 20;
@@ -123,7 +123,7 @@ impl FaultyMailbox {
     /// messages and to fetch the good ones, then the delays of the bad messages, their requests on
     /// half of the slots, and two minutes.
     fn time_limit(self) -> Duration {
-        let policy = policies().item;
+        let policy = item_retry_policy();
         let slots = u32::try_from(CONCURRENT_DOWNLOADS).unwrap();
         let [bad, total] = [self.bad, self.total].map(|count| u32::try_from(count).unwrap());
         let per_request = REQUEST_DURATION_MAX + self.fault.extra_latency();

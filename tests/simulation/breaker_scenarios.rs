@@ -197,6 +197,9 @@ fn a_local_network_outage_opens_no_breaker() {
 
         let breaker = harness.breaker_state();
         assert_eq!((breaker.statistics.times_opened, &*breaker.state), (0, "closed"));
+        assert_eq!(breaker.open_periods(), []);
+        let is_tested = breaker.transitions.iter().any(|change| change.to == "half_open");
+        assert!(is_tested, "{breaker:?}");
         assert!(breaker.statistics.successes > 50);
         assert!(breaker.statistics.calls > breaker.statistics.successes, "{breaker:?}");
     });

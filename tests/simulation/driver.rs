@@ -34,7 +34,7 @@ use crate::fault_schedule::run_random_faults;
 use crate::log_capture::LogCapture;
 use crate::reference_model;
 use crate::server::{ServerCondition, SimServer, SimSource};
-use crate::test_config::{limiter_config, machine_config, policies};
+use crate::test_config::{item_retry_policy, limiter_config, machine_config};
 use crate::virtual_env::{KillPoint, SimEnv};
 use crate::virtual_timer::retry_policy;
 
@@ -432,7 +432,7 @@ impl Harness {
                 heartbeat: Heartbeat::noop(),
             },
             policy: self.loop_policy(mode),
-            download_policies: policies(),
+            item_policy: item_retry_policy(),
             machine: opened.machine,
             booted_at,
             counts,

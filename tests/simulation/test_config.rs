@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use cynosure::config::{EnvVars, Settings, load_defaults};
-use cynosure::engine::{Backoff, MachineConfig};
+use cynosure::engine::{Backoff, ItemRetryPolicy, MachineConfig};
 use cynosure::limiter::LimiterConfig;
-use cynosure::worker::{self, DownloadPolicies};
+use cynosure::worker;
 
 pub(crate) fn machine_config() -> MachineConfig {
     let seconds = Duration::from_secs;
@@ -39,8 +39,8 @@ pub(crate) fn limiter_config() -> LimiterConfig {
     worker::limiter_config(&settings(), "sim")
 }
 
-pub(crate) fn policies() -> DownloadPolicies {
-    worker::download_policies(&settings())
+pub(crate) fn item_retry_policy() -> ItemRetryPolicy {
+    worker::item_retry_policy(&settings())
 }
 
 fn settings() -> Settings {

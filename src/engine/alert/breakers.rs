@@ -8,7 +8,7 @@ use crate::engine::sanitize_line;
 /// Kind of the finding about a provider that is not fully usable.
 pub(super) const DEGRADED: &str = "degraded";
 
-/// Returns the finding about a breaker that is not closed.
+/// Returns the finding about a breaker in an open period.
 pub(super) fn breaker_finding(breaker: &BreakerObservation) -> Finding {
     let message = match breaker.state {
         BreakerState::Open => open_message(&sanitize_line(&breaker.reason)),

@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::alert::breakers::{DEGRADED, breaker_episodes, breaker_finding};
 use crate::engine::alert::{AlertKey, Observation, Severity};
-use crate::engine::breaker::BreakerState;
 use crate::engine::health::{
     CRASH_LOOP, CheckKind, Finding, HealthCheckReport, HealthInputs, HealthLevel, SESSION_TOO_LONG,
     SourceObservation, UNIT_STATE_UNKNOWN, UNKNOWN,
@@ -242,16 +241,14 @@ impl<'a> ObservationBuilder<'a> {
                     // The breakers of ledger and archive open because of a storage failure.
                     let is_inhibited = !is_provider && self.is_storage_failing;
                     self.observation.episodes.extend(breaker_episodes(breaker, is_inhibited));
-                    match breaker.state {
-                        BreakerState::Closed => {}
-                        BreakerState::Open | BreakerState::HalfOpen if is_inhibited => {
-                            self.observation
-                                .unobserved
-                                .insert((provider_check(), breaker.name.clone()));
-                        }
-                        BreakerState::Open | BreakerState::HalfOpen => {
-                            add(breaker_finding(breaker));
-                        }
+                    if !breaker.is_in_open_period() {
+                        continue;
+                    }
+                    if is_inhibited {
+                        let subject = (provider_check(), breaker.name.clone());
+                        self.observation.unobserved.insert(subject);
+                    } else {
+                        add(breaker_finding(breaker));
                     }
                 }
             }

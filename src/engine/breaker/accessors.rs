@@ -43,6 +43,19 @@ impl Breaker {
         }
     }
 
+    /// Returns true from the time when it opens until it closes. A breaker that is half-open only
+    /// because a session failed has rejected no call.
+    #[must_use]
+    pub fn is_in_open_period(&self) -> bool {
+        match self.state {
+            StateData::Closed { .. } => false,
+            StateData::Open { .. } => true,
+            StateData::HalfOpen { .. } => {
+                (self.last_transition.as_ref()).is_none_or(|last| last.from != BreakerState::Closed)
+            }
+        }
+    }
+
     /// Returns a number that changes with each change of state.
     #[must_use]
     pub fn generation(&self) -> u64 {

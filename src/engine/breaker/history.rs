@@ -3,7 +3,7 @@
 use super::{BreakerState, PersistedBreaker, PersistedTransition};
 use crate::engine::Timestamp;
 
-/// Period during which a breaker was not closed.
+/// Period from the time when a breaker opened until it closed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct OpenPeriod {
     /// Generation of the transition that began it.
@@ -28,22 +28,19 @@ impl PersistedBreaker {
     pub fn open_periods(&self) -> Vec<OpenPeriod> {
         let mut periods: Vec<OpenPeriod> = Vec::new();
         for transition in self.numbered_transitions() {
-            let (from, to) = (
-                BreakerState::from_name(&transition.from),
-                BreakerState::from_name(&transition.to),
-            );
+            let Some(to) = BreakerState::from_name(&transition.to) else { continue };
             let (at, reason) = (Timestamp(transition.at), transition.reason);
-            if from == Some(BreakerState::Closed) {
-                periods.push(OpenPeriod {
+            let current = periods.last_mut().filter(|last| last.closed.is_none());
+            let is_in_open_period = to.is_in_open_period(current.is_some());
+            match (current, is_in_open_period) {
+                (None, true) => periods.push(OpenPeriod {
                     generation: transition.generation,
                     opened_at: at,
                     reason,
                     closed: None,
-                });
-            } else if to == Some(BreakerState::Closed)
-                && let Some(last) = periods.last_mut().filter(|last| last.closed.is_none())
-            {
-                last.closed = Some(CloseEvent { at, reason });
+                }),
+                (Some(current), false) => current.closed = Some(CloseEvent { at, reason }),
+                (Some(_), true) | (None, false) => {}
             }
         }
         periods

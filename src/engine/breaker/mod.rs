@@ -14,11 +14,16 @@
 //! the service itself or of two items that had not failed before opens it again, so that an item
 //! that always fails blocks no others. Only failures caused by the called service count, see
 //! [`HealthSignal`].
+//!
+//! After a failed session a closed breaker becomes half-open, too, see [`Breaker::require_probes`].
+//! That begins no open period, and the consecutive failures count on up to `failure_threshold`:
+//! other sources of the provider must not be stopped by one that fails again at once.
 
 mod accessors;
 mod health_signal;
 mod history;
 mod persisted;
+mod policy;
 #[cfg(test)]
 mod proptests;
 mod statistics;
@@ -35,10 +40,12 @@ pub use self::persisted::{
     PersistedBreaker, PersistedBucket, PersistedFailure, PersistedLastFailure, PersistedTransition,
     PersistedWindow,
 };
+pub use self::policy::BreakerPolicy;
 pub use self::statistics::BreakerStatistics;
 pub use self::transition::{BreakerState, BreakerTransition, Severity, is_manual};
 pub use self::window::{CallSubject, FailureRate};
 
+use self::policy::DISTINCT_FAILURES_MIN;
 use self::transition::{CLOSED_MANUALLY, OPENED_MANUALLY, RESET_MANUALLY, push_transition};
 use self::window::{CallWindow, FailureStreak};
 use crate::engine::backoff::doubled_delay;
@@ -46,28 +53,6 @@ use crate::engine::{Cause, Failure, Timestamp, number_with_noun};
 
 /// Backward clock step that only prolongs the open period; a larger one ends it.
 const CLOCK_STEP_TOLERANCE: Duration = Duration::from_secs(60);
-
-/// Distinct failures needed as evidence, since one failing item says nothing about the others.
-const DISTINCT_FAILURES_MIN: u32 = 2;
-
-/// Thresholds and timeouts of a breaker.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct BreakerPolicy {
-    /// Consecutive failures, of different items, that open it; at least 1.
-    pub failure_threshold: u32,
-    /// Age from which a call no longer counts.
-    pub window: Duration,
-    /// Failure rate over the window that opens it, in `0.0..=1.0`.
-    pub failure_rate: f64,
-    /// Calls that the window must hold before `failure_rate` applies.
-    pub min_calls: u32,
-    /// First open period; doubled each time that a probe fails.
-    pub recovery_timeout: Duration,
-    /// Longest open period that the breaker chooses itself.
-    pub max_recovery_timeout: Duration,
-    /// Consecutive successes that close a half-open breaker; at least 1.
-    pub success_threshold: u32,
-}
 
 /// One circuit breaker. A caller requests admission first and records the result afterwards.
 #[derive(Clone, Debug, PartialEq)]
@@ -204,6 +189,15 @@ impl Breaker {
         (admission, transition)
     }
 
+    /// Makes a closed breaker half-open, because a session failed. An open period does not begin.
+    pub fn require_probes(&mut self, now: Timestamp) -> Option<BreakerTransition> {
+        let StateData::Closed { failure_streak, .. } = &self.state else { return None };
+        let half_open = StateData::half_open(failure_streak.clone());
+        self.remember_failed_items();
+        let reason = "a session failed: one request at a time is admitted";
+        Some(self.transition_to(half_open, reason, now))
+    }
+
     /// Returns a permit for a call that is made in any state, so that its result counts.
     pub fn admit_unconditionally(
         &mut self,
@@ -255,7 +249,7 @@ impl Breaker {
         let (cause, message) = (failure.cause, failure.to_string());
         self.last_failure = Some(LastFailure { cause, message, at: now });
         let is_late = self.finish_call(permit);
-        let policy = self.policy;
+        let (policy, is_in_open_period) = (self.policy, self.is_in_open_period());
         let reason = match &mut self.state {
             StateData::Open { .. } => None,
             StateData::Closed { .. } | StateData::HalfOpen { .. } if is_late => None,
@@ -265,24 +259,22 @@ impl Breaker {
                 *successes = 0;
                 failure_streak.push(subject, now);
                 self.failed_items.push(subject, now);
-                let is_conclusive = *subject == CallSubject::Service
-                    || failure_streak.len() >= DISTINCT_FAILURES_MIN;
-                is_conclusive.then(|| format!("still failing: {failure}"))
+                let count = failure_streak.len();
+                if is_in_open_period {
+                    let is_conclusive =
+                        *subject == CallSubject::Service || count >= DISTINCT_FAILURES_MIN;
+                    is_conclusive.then(|| format!("still failing: {failure}"))
+                } else {
+                    policy.reason_by_streak(count, failure)
+                }
             }
             StateData::Closed { failure_streak, window } => {
                 failure_streak.push(subject, now);
                 window.push(policy.window, Some(subject.clone()), now);
                 let (count, rate) = (failure_streak.len(), window.failure_rate());
-                if count >= policy.failure_threshold {
-                    Some(format!(
-                        "{} in a row: {failure}",
-                        number_with_noun(count.into(), "failure")
-                    ))
-                } else if policy.is_rate_exceeded(rate) {
-                    Some(format!("{} of {} calls failed: {failure}", rate.failed, rate.calls))
-                } else {
-                    None
-                }
+                policy
+                    .reason_by_streak(count, failure)
+                    .or_else(|| policy.reason_by_rate(rate, failure))
             }
         };
         reason.map(|reason| self.trip(reason, now))
@@ -350,7 +342,7 @@ impl Breaker {
             }
             ManualCommand::TryNow => match self.state {
                 StateData::Open { until: Some(_) } => Some(self.transition_to(
-                    StateData::half_open(),
+                    StateData::half_open(FailureStreak::default()),
                     "a manual retry was requested",
                     now,
                 )),
@@ -367,7 +359,7 @@ impl Breaker {
         match self.state {
             StateData::Open { until: Some(until) } if self.is_expired(until, now) => {
                 Some(self.transition_to(
-                    StateData::half_open(),
+                    StateData::half_open(FailureStreak::default()),
                     "the open period is over: one probe is admitted",
                     now,
                 ))
@@ -398,11 +390,16 @@ impl Breaker {
         let (base, max) = (self.policy.recovery_timeout, self.policy.max_open_duration());
         let until = now.after(doubled_delay(base, self.consecutive_opens, max));
         self.consecutive_opens = self.consecutive_opens.saturating_add(1);
+        self.remember_failed_items();
+        self.transition_to(StateData::Open { until: Some(until) }, reason, now)
+    }
+
+    /// Keeps the items that failed while it was closed.
+    fn remember_failed_items(&mut self) {
         if let StateData::Closed { failure_streak, window } = &self.state {
             self.failed_items = window.failed_items();
             self.failed_items.extend(failure_streak);
         }
-        self.transition_to(StateData::Open { until: Some(until) }, reason, now)
     }
 
     fn close_manually(&mut self, reason: &str, now: Timestamp) -> Option<BreakerTransition> {
@@ -448,41 +445,13 @@ impl Breaker {
     }
 }
 
-impl BreakerPolicy {
-    /// Defaults of the configuration table `[breaker]`.
-    pub const DEFAULT: Self = Self {
-        failure_threshold: 5,
-        window: Duration::from_secs(600),
-        failure_rate: 0.5,
-        min_calls: 20,
-        recovery_timeout: Duration::from_secs(60),
-        max_recovery_timeout: Duration::from_secs(600),
-        success_threshold: 3,
-    };
-
-    fn is_rate_exceeded(&self, rate: FailureRate) -> bool {
-        let failed_share = f64::from(rate.failed) / f64::from(rate.calls.max(1));
-        rate.calls >= self.min_calls
-            && rate.failed >= DISTINCT_FAILURES_MIN
-            && failed_share >= self.failure_rate
-    }
-
-    fn max_open_duration(&self) -> Duration {
-        self.max_recovery_timeout.max(self.recovery_timeout)
-    }
-}
-
 impl StateData {
     fn closed() -> Self {
         Self::Closed { failure_streak: FailureStreak::default(), window: CallWindow::default() }
     }
 
-    fn half_open() -> Self {
-        Self::HalfOpen {
-            successes: 0,
-            failure_streak: FailureStreak::default(),
-            is_probe_in_flight: false,
-        }
+    fn half_open(failure_streak: FailureStreak) -> Self {
+        Self::HalfOpen { successes: 0, failure_streak, is_probe_in_flight: false }
     }
 
     fn kind(&self) -> BreakerState {

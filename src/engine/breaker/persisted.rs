@@ -39,7 +39,7 @@ pub struct PersistedBreaker {
     /// Items that failed before it opened or while it was half-open.
     #[serde(rename = "ill")]
     pub failed_items: Vec<PersistedFailure>,
-    /// Consecutive failures of a closed breaker.
+    /// Consecutive failures of a breaker that is not open.
     #[serde(rename = "row")]
     pub failure_streak: Vec<PersistedFailure>,
     /// Newest calls of a closed breaker.
@@ -117,9 +117,13 @@ pub(super) fn encode(breaker: &Breaker) -> PersistedBreaker {
         StateData::Open { until } => {
             (BreakerState::Open, *until, 0, Vec::new(), PersistedWindow::default())
         }
-        StateData::HalfOpen { successes, .. } => {
-            (BreakerState::HalfOpen, None, *successes, Vec::new(), PersistedWindow::default())
-        }
+        StateData::HalfOpen { successes, failure_streak, .. } => (
+            BreakerState::HalfOpen,
+            None,
+            *successes,
+            encode_streak(failure_streak),
+            PersistedWindow::default(),
+        ),
     };
     PersistedBreaker {
         state: state.name().to_owned(),
@@ -151,21 +155,18 @@ pub(super) fn decode(
     persisted: &PersistedBreaker,
     now: Timestamp,
 ) -> Breaker {
+    let mut failure_streak = FailureStreak {
+        failures: persisted.failure_streak.iter().map(RecordedFailure::from).collect(),
+    };
+    failure_streak.decay(policy.window, now);
     let state = match BreakerState::from_name(&persisted.state) {
         Some(BreakerState::Open) => StateData::Open { until: persisted.open_until.map(Timestamp) },
-        Some(BreakerState::HalfOpen) => {
-            let failure_streak = FailureStreak::default();
-            StateData::HalfOpen {
-                successes: persisted.successes,
-                failure_streak,
-                is_probe_in_flight: false,
-            }
-        }
+        Some(BreakerState::HalfOpen) => StateData::HalfOpen {
+            successes: persisted.successes,
+            failure_streak,
+            is_probe_in_flight: false,
+        },
         Some(BreakerState::Closed) | None => {
-            let mut failure_streak = FailureStreak {
-                failures: persisted.failure_streak.iter().map(RecordedFailure::from).collect(),
-            };
-            failure_streak.decay(policy.window, now);
             let mut window = decode_window(&persisted.window);
             window.evict_stale(policy.window, now);
             StateData::Closed { failure_streak, window }

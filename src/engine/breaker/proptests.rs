@@ -13,6 +13,7 @@ enum BreakerEvent {
     Failed(u64),
     Cancelled,
     Command(ManualCommand),
+    SessionFailed,
     Restart,
 }
 
@@ -29,6 +30,7 @@ fn breaker_event() -> impl Strategy<Value = BreakerEvent> {
             ManualCommand::Open { until: None },
             ManualCommand::Open { until: Some(after(100_000)) },
         ]).prop_map(BreakerEvent::Command),
+        1 => Just(BreakerEvent::SessionFailed),
         1 => Just(BreakerEvent::Restart),
     ]
 }
@@ -62,6 +64,7 @@ proptest! {
                     None
                 }
                 BreakerEvent::Command(command) => breaker.apply_command(command, now),
+                BreakerEvent::SessionFailed => breaker.require_probes(now),
                 BreakerEvent::Restart => {
                     permits.clear();
                     breaker = Breaker::restore("example", POLICY, &breaker.to_persisted(), now);
@@ -169,21 +172,21 @@ proptest! {
                     breaker.record_failure(permits.remove(0), &item(number), &failure(), now)
                 }
                 BreakerEvent::Command(command) => breaker.apply_command(command, now),
+                BreakerEvent::SessionFailed => breaker.require_probes(now),
                 BreakerEvent::Restart => {
                     breaker = Breaker::restore("example", POLICY, &breaker.to_persisted(), now);
                     None
                 }
                 BreakerEvent::Succeeded | BreakerEvent::Failed(_) | BreakerEvent::Cancelled => None,
             };
-            match transition {
-                Some(BreakerTransition { from: BreakerState::Closed, .. }) => {
-                    expected.push((now, None));
-                }
-                Some(BreakerTransition { to: BreakerState::Closed, .. }) => {
-                    expected.last_mut().unwrap().1 = Some(now);
-                }
-                Some(_) | None => {}
+            let current = expected.last_mut().filter(|(_, closed_at)| closed_at.is_none());
+            match (transition.map(|transition| transition.to), current) {
+                (Some(BreakerState::Open), None) => expected.push((now, None)),
+                (Some(BreakerState::Closed), Some(current)) => current.1 = Some(now),
+                (Some(_) | None, _) => {}
             }
+            let is_last_open = expected.last().is_some_and(|(_, closed_at)| closed_at.is_none());
+            prop_assert_eq!(breaker.is_in_open_period(), is_last_open);
 
             let periods = breaker.to_persisted().open_periods();
             let bounds = |period: &OpenPeriod| {

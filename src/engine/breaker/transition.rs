@@ -77,6 +77,16 @@ impl BreakerState {
         Self::ALL.into_iter().find(|state| state.name() == name)
     }
 
+    /// Returns true if a breaker in this state is in an open period. `was_in_open_period` refers to
+    /// the state before: a half-open breaker is in one only if it has been open.
+    pub(super) fn is_in_open_period(self, was_in_open_period: bool) -> bool {
+        match self {
+            Self::Closed => false,
+            Self::Open => true,
+            Self::HalfOpen => was_in_open_period,
+        }
+    }
+
     /// Returns the severity of a transition to this state.
     #[must_use]
     pub fn severity(self) -> Severity {
@@ -106,17 +116,20 @@ impl fmt::Display for BreakerState {
     }
 }
 
-/// Appends a transition. At the limit, transitions within an open period are removed first, so
-/// that long open periods keep their start.
+/// Appends a transition. At the limit, transitions that neither begin nor end an open period are
+/// removed first, so that the recorded periods are complete.
 pub(super) fn push_transition(
     transitions: &mut Vec<BreakerTransition>,
     newest: &BreakerTransition,
 ) {
     while transitions.len() >= TRANSITIONS_MAX {
-        let is_between = |transition: &BreakerTransition| {
-            ![transition.from, transition.to].contains(&BreakerState::Closed)
-        };
-        transitions.remove(transitions.iter().position(is_between).unwrap_or_default());
+        let mut is_in_open_period = false;
+        let unneeded = transitions.iter().position(|transition| {
+            let was_in_open_period = is_in_open_period;
+            is_in_open_period = transition.to.is_in_open_period(was_in_open_period);
+            is_in_open_period == was_in_open_period
+        });
+        transitions.remove(unneeded.unwrap_or_default());
     }
     let reason = newest.reason.chars().take(REASON_CHARS_MAX).collect();
     transitions.push(BreakerTransition { reason, ..newest.clone() });

@@ -116,6 +116,21 @@ pub struct BreakerObservation {
     pub open_periods: Vec<OpenPeriod>,
 }
 
+impl BreakerObservation {
+    /// Returns true while an open period lasts. A breaker that is half-open only because a session
+    /// failed is in none.
+    #[must_use]
+    pub(in crate::engine) fn is_in_open_period(&self) -> bool {
+        match self.state {
+            BreakerState::Closed => false,
+            BreakerState::Open => true,
+            BreakerState::HalfOpen => {
+                self.open_periods.last().is_some_and(|last| last.closed.is_none())
+            }
+        }
+    }
+}
+
 /// Counts of the proxies in a pool.
 #[derive(Clone, Copy, Debug)]
 pub struct ProxyPoolStatus {

@@ -25,7 +25,10 @@ pub enum Effect {
     RestartListing,
     /// Fetch the listed items that are not settled.
     Download,
-    /// Send one request at a time until enough of them succeed (half-open).
+    /// Make the circuit breaker of the provider half-open if it is closed: one request at a time,
+    /// until enough of them succeed.
+    RequireProbes,
+    /// Send one request that changes nothing before items are fetched.
     Probe,
     /// Send nothing before this time.
     Throttle { until: Timestamp },

@@ -115,7 +115,11 @@ impl StateMachine {
         let was_failing = self.errors.consecutive > 0;
         let step = self.on_started(now);
         // The source may still be down, which must not count against items.
-        let step = if was_failing { step.with_effect(Effect::Probe) } else { step };
+        let step = if was_failing {
+            step.with_effect(Effect::RequireProbes).with_effect(Effect::Probe)
+        } else {
+            step
+        };
         step.with_effect(phase.start_effect())
     }
 
@@ -251,10 +255,10 @@ impl StateMachine {
     ) -> Step {
         match event {
             Event::DeadlineReached if until <= now => match after_wait {
-                AfterWait::Resume => self.resume_with_probe(resume_phase, "retrying", now),
+                AfterWait::Resume => self.resume_after_failure(resume_phase, now),
                 AfterWait::Restart => self.request_restart(resume_phase, RestartCause::Errors, now),
             },
-            Event::RunRequested => self.resume_with_probe(resume_phase, "retrying", now),
+            Event::RunRequested => self.resume_after_failure(resume_phase, now),
             Event::Failed { failure, sample, .. } => {
                 let extended = |until| State::Error { until, resume_phase, after_wait };
                 self.on_rate_limited_while_waiting(until, extended, failure, *sample, now)
@@ -332,7 +336,7 @@ impl StateMachine {
             Event::CredentialChanged => {
                 self.request_restart(resume_phase, RestartCause::Authentication, now)
             }
-            Event::RunRequested => self.resume_with_probe(resume_phase, "retrying", now),
+            Event::RunRequested => self.resume_after_failure(resume_phase, now),
             Event::Started => self.on_started(now),
             Event::ProgressMade => self.on_progress_while_waiting(now),
             Event::DeadlineReached
@@ -433,7 +437,15 @@ impl StateMachine {
         step
     }
 
-    /// Resumes work after a failure of the source, with a probe first.
+    /// Resumes work after a failure of the session.
+    fn resume_after_failure(self, phase: SyncPhase, now: Timestamp) -> Step {
+        let mut step = self.resume_with_probe(phase, "retrying", now);
+        step.effects.insert(0, Effect::RequireProbes);
+        step
+    }
+
+    /// Resumes work with a probe first. That is enough after a wait for a circuit breaker: it has
+    /// closed after successes, or by hand.
     fn resume_with_probe(self, phase: SyncPhase, reason: &str, now: Timestamp) -> Step {
         let mut step = self.reenter_phase(phase, reason, now);
         step.effects.insert(0, Effect::Probe);

@@ -174,6 +174,12 @@ impl Breakers {
         inner.breakers.get(name).map_or(BreakerState::Closed, |synced| synced.breaker.state())
     }
 
+    /// Returns true from the time when the breaker opens until it closes.
+    fn is_in_open_period(&self, name: &str) -> bool {
+        let inner = self.inner.borrow();
+        inner.breakers.get(name).is_some_and(|synced| synced.breaker.is_in_open_period())
+    }
+
     /// Returns the time until which the breaker rejects calls, if it does; `Some(None)` until it is
     /// closed manually.
     #[must_use]
@@ -292,6 +298,11 @@ impl Breakers {
     fn record_cancelled(&self, name: &str, permit: BreakerPermit) {
         self.update(name, |synced, _| (synced.breaker.record_cancelled(permit), None));
         self.notify_half_open(name);
+    }
+
+    /// Makes a closed breaker half-open.
+    fn require_probes(&self, name: &str) {
+        self.update(name, |synced, now| ((), synced.breaker.require_probes(now)));
     }
 
     fn notify_half_open(&self, name: &str) {

@@ -7,9 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::{ARCHIVE, Breakers, LEDGER};
-use crate::engine::breaker::{
-    Admission, BreakerPermit, BreakerState, CallSubject, HealthSignal, ManualCommand,
-};
+use crate::engine::breaker::{Admission, BreakerPermit, CallSubject, HealthSignal, ManualCommand};
 use crate::engine::{Cause, Failure, RequestScope, Timestamp, format_utc_date_time};
 use crate::env::Env;
 
@@ -137,8 +135,14 @@ impl SourceBreakers {
         }
     }
 
-    pub(in crate::worker) fn is_closed(&self, name: &str) -> bool {
-        self.breakers.state(name) == BreakerState::Closed
+    /// Returns true from the time when a breaker opens until it closes.
+    pub(in crate::worker) fn is_in_open_period(&self, name: &str) -> bool {
+        self.breakers.is_in_open_period(name)
+    }
+
+    /// Makes the provider's breaker half-open if it is closed, because a session failed.
+    pub(in crate::worker) fn require_probes(&self) {
+        self.breakers.require_probes(&self.provider);
     }
 
     /// Ends the waits of all breakers, because the user asks for work now.

@@ -251,6 +251,34 @@ async fn a_waiter_proceeds_after_the_probe_of_another() {
     assert_eq!(breakers.state("example"), BreakerState::HalfOpen);
 }
 
+#[tokio::test]
+async fn a_failed_session_makes_all_sources_go_one_at_a_time() {
+    let fixture = BreakersFixture::new();
+    let (breakers, other) = (fixture.process(), fixture.process());
+    let [one, two] = ["one", "two"].map(|source| SourceBreakers::new(&breakers, "example", source));
+    let mut changes = two.subscribe();
+    one.require_probes();
+
+    assert!(changes.has_changed().unwrap());
+    drop(changes.borrow_and_update());
+    assert_eq!((one.open_breaker(), one.is_in_open_period("example")), (None, false));
+    let CallDecision::Admitted(probe) = one.try_acquire() else { panic!("it is half-open") };
+    assert!(matches!(two.try_acquire(), CallDecision::ProbeInFlight));
+    drop(probe);
+    assert!(changes.has_changed().unwrap(), "the next one is admitted");
+    breakers.sync(&RealEnv).await;
+    fixture.advance(5);
+    other.sync(&RealEnv).await;
+    for process in [&breakers, &other, &fixture.process()] {
+        assert_eq!(process.state("example"), BreakerState::HalfOpen);
+        assert!(!process.is_in_open_period("example"));
+    }
+    for source in [&two, &one, &two] {
+        assert!(source.call(RequestScope::Session, async { Ok(()) }).await.is_ok());
+    }
+    assert_eq!(breakers.state("example"), BreakerState::Closed);
+}
+
 #[test]
 fn same_item_number_in_two_sources_counts_as_two_items() {
     let fixture = BreakersFixture::new();

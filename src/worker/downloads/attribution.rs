@@ -1,7 +1,7 @@
 //! Attribution of failures to the item or the provider.
 
 use super::{DownloadScheduler, FetchTask};
-use crate::engine::{ErrorAction, Failure, RequestScope, Timestamp};
+use crate::engine::{ErrorAction, Failure, ItemFailureEscalation, RequestScope, Timestamp};
 
 impl DownloadScheduler {
     /// Returns true if a failure is attributed to the item of the task, and not to the provider.
@@ -30,9 +30,14 @@ impl DownloadScheduler {
                 && self.history.successes.is_item_specific_failure(task.item.0, Some(since))
     }
 
-    /// Returns true if one more failure of the item would become a failure of the session.
-    pub(in crate::worker) fn would_escalate(&self, task: &FetchTask, failure: &Failure) -> bool {
-        self.history.escalator.would_escalate(self.policies.escalation, task.item.0, failure)
+    /// Returns true if one more challenge would become a failure of the session.
+    pub(in crate::worker) fn would_escalate(&self, failure: &Failure) -> bool {
+        self.history.escalation.would_escalate(failure)
+    }
+
+    /// Clears the counts of failures, since the failed session is tried again.
+    pub(in crate::worker) fn reset_escalation(&mut self) {
+        self.history.escalation = ItemFailureEscalation::default();
     }
 
     /// Records that a stored document, requested at `sent_at`, was served again.
@@ -47,8 +52,8 @@ impl DownloadScheduler {
         }
     }
 
-    /// Releases the forbidden items, since the credential is at fault.
-    pub(super) fn release_forbidden(&mut self) {
+    /// Releases the forbidden items, since they may not be at fault where the session fails.
+    pub(in crate::worker) fn release_forbidden(&mut self) {
         for outcome in std::mem::take(&mut self.pending_forbidden) {
             if let Some(item) = outcome.item() {
                 self.release_item(item);

@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::archive::SpooledDocument;
 use crate::engine::{
-    Cause, ClockStep, ErrorAction, EscalationPolicy, Failure, ItemDecision, ItemFailureCounts,
-    ItemRetryPolicy, RandomSample, RecheckPolicy, RequestScope, Timestamp,
+    Cause, ClockStep, ErrorAction, Failure, ItemDecision, ItemFailureCounts, ItemRetryPolicy,
+    RandomSample, RecheckPolicy, RequestScope, Timestamp,
 };
 use crate::ledger::{DueItem, ItemRowId};
 use crate::source::MetricsHandle;
@@ -32,16 +32,9 @@ use self::result_history::ResultHistory;
 /// Batches that commit at a time: one is written while another is published and recorded.
 const CONCURRENT_COMMITS_MAX: usize = 2;
 
-/// Policies for failing items.
-#[derive(Clone, Debug)]
-pub struct DownloadPolicies {
-    pub item: ItemRetryPolicy,
-    pub escalation: EscalationPolicy,
-}
-
 #[derive(Debug)]
 pub(super) struct DownloadScheduler {
-    policies: DownloadPolicies,
+    item_policy: ItemRetryPolicy,
     history: ResultHistory,
     queue: FetchQueue,
     items_in_progress: BTreeMap<ItemRowId, ItemInProgress>,
@@ -61,12 +54,12 @@ pub(super) struct DownloadScheduler {
 impl DownloadScheduler {
     /// Creates a scheduler that knows the newest success of an earlier run.
     pub(super) fn new(
-        policies: DownloadPolicies,
+        item_policy: ItemRetryPolicy,
         last_success_at: Option<Timestamp>,
         metrics: MetricsHandle,
     ) -> Self {
         Self {
-            policies,
+            item_policy,
             history: ResultHistory::restore(last_success_at),
             queue: FetchQueue::new(),
             items_in_progress: BTreeMap::new(),
@@ -100,18 +93,11 @@ impl DownloadScheduler {
         }
     }
 
-    pub(super) fn enter_half_open(&mut self) {
-        self.history.escalator.enter_half_open(self.policies.escalation);
-    }
-
     /// Returns true if a task is queued and `concurrency` allows one more.
     pub(super) fn has_next_task(&self, concurrency: usize) -> bool {
-        let limit = self.slot_limit(concurrency);
-        self.in_flight_count < limit && !self.batch.is_full() && self.queue.has_next(limit)
-    }
-
-    fn slot_limit(&self, concurrency: usize) -> usize {
-        if self.history.escalator.is_half_open() { 1 } else { concurrency }
+        self.in_flight_count < concurrency
+            && !self.batch.is_full()
+            && self.queue.has_next(concurrency)
     }
 
     /// Takes the next task, if one may start.
@@ -119,7 +105,7 @@ impl DownloadScheduler {
         if !self.has_next_task(concurrency) {
             return None;
         }
-        let mut task = self.queue.pop(self.slot_limit(concurrency))?;
+        let mut task = self.queue.pop(concurrency)?;
         task.started_at = now;
         if self.history.throttled_documents.needs_control(task.document)
             && self.in_flight_count == 0
@@ -247,7 +233,7 @@ impl DownloadScheduler {
         let escalated = if self.is_item_specific_failure(task, &failure, now) {
             None
         } else {
-            self.history.escalator.record_failure(self.policies.escalation, item.0, &failure)
+            self.history.escalation.record_failure(item.0, &failure)
         };
         let is_document_failure =
             failure.cause.action(RequestScope::Item) == ErrorAction::Quarantine;
@@ -258,7 +244,7 @@ impl DownloadScheduler {
         // Counted from its first failed request: another request that is sent during its quick
         // retries and succeeds shows that the provider works.
         failure_counts.failing_since.get_or_insert_with(|| now.before(failure.failing_duration()));
-        match self.policies.item.on_failure(&failure, failure_counts, now, sample) {
+        match self.item_policy.on_failure(&failure, failure_counts, now, sample) {
             ItemDecision::Gone => {
                 self.commit_forbidden(now);
                 self.history.throttled_documents.remove(document);
@@ -349,7 +335,7 @@ impl DownloadScheduler {
 
     /// Returns the policy for rechecks of quarantined items.
     pub(super) fn recheck_policy(&self) -> RecheckPolicy {
-        self.policies.item.recheck
+        self.item_policy.recheck
     }
 
     /// Returns the time at which the newest successful request for an item was sent.
@@ -489,7 +475,7 @@ impl DownloadScheduler {
     }
 
     fn record_success(&mut self, now: Timestamp) {
-        self.history.escalator.record_success();
+        self.history.escalation.record_success();
         self.commit_forbidden(now);
     }
 }

@@ -1,12 +1,12 @@
 //! History of the results of tasks, on which the attribution of failures depends.
 
 use super::fetch_task::ThrottledDocuments;
-use crate::engine::{FailureEscalator, RecentSuccesses, Timestamp};
+use crate::engine::{ItemFailureEscalation, RecentSuccesses, Timestamp};
 
 /// Results so far, by which a failure is attributed to an item, the provider or the session.
 #[derive(Debug)]
 pub(super) struct ResultHistory {
-    pub escalator: FailureEscalator,
+    pub escalation: ItemFailureEscalation,
     pub successes: RecentSuccesses,
     pub throttled_documents: ThrottledDocuments,
 }
@@ -15,7 +15,7 @@ impl ResultHistory {
     /// Creates a history that knows the newest success of an earlier run.
     pub(super) fn restore(last_success_at: Option<Timestamp>) -> Self {
         Self {
-            escalator: FailureEscalator::default(),
+            escalation: ItemFailureEscalation::default(),
             successes: RecentSuccesses::restore(last_success_at),
             throttled_documents: ThrottledDocuments::default(),
         }

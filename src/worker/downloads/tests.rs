@@ -24,24 +24,19 @@ struct DownloadsFixture {
 impl DownloadsFixture {
     /// Returns a new scheduler whose first refill is in progress.
     fn new() -> Self {
-        let item = ItemRetryPolicy {
+        let item_policy = ItemRetryPolicy {
             max_attempts: 3,
             max_requests: 9,
             retry_delay: Duration::from_secs(10),
             max_retry_delay: Duration::from_secs(300),
             recheck: RecheckPolicy { interval: DAY, max_interval: 7 * DAY },
         };
-        let escalation = EscalationPolicy { failure_threshold: 5, success_threshold: 3 };
         let disk = Arc::new(MemoryDisk::default());
         let marker = ArchiveMarker::new(disk, Path::new("/downloads"), "work");
         marker.create_folder().unwrap();
         let owner = ArchiveOwner::new(&LedgerId::new("a"), None, "work");
         let (archive, _) = Archive::open(marker, owner, |_, _, _| Ok(false)).unwrap();
-        let mut downloads = DownloadScheduler::new(
-            DownloadPolicies { item, escalation },
-            None,
-            MetricsHandle::default(),
-        );
+        let mut downloads = DownloadScheduler::new(item_policy, None, MetricsHandle::default());
         let request = downloads.take_refill_request(NOW).expect("a refill is due");
         assert_eq!(request.skip, BTreeSet::new());
         Self { downloads, archive }
@@ -305,6 +300,20 @@ fn ten_forbidden_items_in_a_row_are_released() {
 }
 
 #[test]
+fn a_failed_session_is_tried_again_without_earlier_counts() {
+    let mut fixture = DownloadsFixture::with_items(&[(1, 1), (2, 1), (3, 1), (4, 1)]);
+    let tasks: Vec<_> = (0..4).map(|_| fixture.take()).collect();
+    let mut fail = |task| fixture.fail(task, Cause::Challenge);
+    let [first, second, third, fourth] = <[FetchTask; 4]>::try_from(tasks).unwrap();
+    assert_eq!([fail(first), fail(second)], [None; 2]);
+    assert_eq!(fail(third), Some(Cause::Challenge));
+
+    fixture.downloads.reset_escalation();
+
+    assert_eq!(fixture.fail(fourth, Cause::Challenge), None);
+}
+
+#[test]
 fn a_cancelled_queue_frees_items_once_results_are_in() {
     let mut fixture = DownloadsFixture::with_items(&[(1, 2), (2, 1)]);
     let task = fixture.take();
@@ -330,21 +339,6 @@ fn dropped_in_flight_items_are_free_but_fetched_ones_busy() {
 
     assert_eq!(fixture.downloads.in_flight(), 0);
     assert_eq!(fixture.iterate(), Iteration::RefillRequested(BTreeSet::from([ItemRowId(1)])));
-}
-
-#[test]
-fn after_a_session_failure_concurrency_is_one() {
-    let mut fixture = DownloadsFixture::with_items(&[(1, 1), (2, 1), (3, 1), (4, 1), (5, 1)]);
-    fixture.downloads.enter_half_open();
-
-    for _ in 0..3 {
-        let task = fixture.take();
-        assert!(fixture.downloads.take_task(CONCURRENCY, NOW).is_none());
-        fixture.complete(task);
-    }
-
-    assert!(fixture.downloads.take_task(CONCURRENCY, NOW).is_some());
-    assert!(fixture.downloads.take_task(CONCURRENCY, NOW).is_some());
 }
 
 #[test]

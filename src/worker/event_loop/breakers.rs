@@ -21,7 +21,7 @@ impl<S: Source + 'static, E: Env> EventLoop<S, E> {
                 if self
                     .work
                     .open_breaker
-                    .take_if(|breaker| self.deps.breakers.is_closed(&breaker.name))
+                    .take_if(|breaker| !self.deps.breakers.is_in_open_period(&breaker.name))
                     .is_some()
                 {
                     self.handle_event(Event::CircuitClosed).await;

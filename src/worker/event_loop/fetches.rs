@@ -75,7 +75,7 @@ impl<S: Source + 'static, E: Env> EventLoop<S, E> {
         std::mem::take(&mut self.work.known_good_check.pending_failures)
     }
 
-    /// Handles a failed item, and the failure of the session if it escalates.
+    /// Handles a failed item, and the failure of the session that follows from it.
     pub(super) async fn on_item_failed(&mut self, failed_fetch: FailedFetch) {
         let (item, failure) = (failed_fetch.task.item_id.clone(), failed_fetch.failure.clone());
         match self.attribute_failure(failed_fetch) {
@@ -84,6 +84,7 @@ impl<S: Source + 'static, E: Env> EventLoop<S, E> {
             }
             // This failure opened the breaker, or came while it was open.
             FailureOrigin::Provider if self.is_breaker_open_for(&failure) => {
+                self.work.downloads.release_forbidden();
                 self.on_failure(RequestScope::Session, failure).await;
             }
             FailureOrigin::Provider | FailureOrigin::Item => info!(

@@ -34,13 +34,13 @@ use self::progress::Progress;
 use self::publication::Publication;
 use self::work::Work;
 use crate::engine::{
-    CredentialState, Effect, Event, RequestScope, RestartCause, State, StateMachine, SyncPhase,
-    Timestamp,
+    CredentialState, Effect, Event, ItemRetryPolicy, RequestScope, RestartCause, State,
+    StateMachine, SyncPhase, Timestamp,
 };
 use crate::env::Env;
 use crate::ledger::SessionCounts;
 use crate::source::Source;
-use crate::worker::downloads::{DownloadPolicies, DownloadScheduler};
+use crate::worker::downloads::DownloadScheduler;
 use crate::worker::source_progress::SourceProgress;
 use crate::worker::tasks::TaskResult;
 
@@ -79,7 +79,7 @@ pub struct LoopResult {
 pub struct EventLoopConfig<S, E> {
     pub deps: Dependencies<S, E>,
     pub policy: LoopPolicy,
-    pub download_policies: DownloadPolicies,
+    pub item_policy: ItemRetryPolicy,
     pub observers: Observers,
     pub machine: StateMachine,
     /// Boot time of the host, by the wall clock at the time when the state machine was loaded.
@@ -122,8 +122,7 @@ pub async fn run_event_loop<S: Source + 'static, E: Env>(
     let (deps, policy, observers) = (config.deps, config.policy, config.observers);
     let now = deps.env.now();
     let metrics = observers.metrics.clone();
-    let downloads =
-        DownloadScheduler::new(config.download_policies, config.last_success_at, metrics);
+    let downloads = DownloadScheduler::new(config.item_policy, config.last_success_at, metrics);
     let needs_final_poll = policy.mode == RunMode::Once && has_open_session(&config.machine);
     let mut event_loop = EventLoop {
         breaker_changes: deps.breakers.subscribe(),

@@ -40,8 +40,9 @@ impl<S: Source + 'static, E: Env> EventLoop<S, E> {
                 self.progress.reset_throughput(now);
                 self.work.downloads.request_refill();
             }
+            Effect::RequireProbes => self.deps.breakers.require_probes(),
             Effect::Probe => {
-                self.work.downloads.enter_half_open();
+                self.work.downloads.reset_escalation();
                 self.work.probe = ProbeState::Needed;
             }
             // The next requests are delayed by their own tasks, or by the loop.

@@ -95,8 +95,7 @@ impl Work {
     ) -> Option<FailedFetch> {
         let FailedFetch { task, permit, failure, failed_at } = &failed_fetch;
         let is_check_needed = !self.downloads.is_item_specific_failure(task, failure, *failed_at)
-            && (self.downloads.would_escalate(task, failure)
-                || permit.would_open(task.item.0, failure));
+            && (self.downloads.would_escalate(failure) || permit.would_open(task.item.0, failure));
         if !is_check_needed {
             return Some(failed_fetch);
         }

@@ -15,7 +15,7 @@ use crate::engine::{
     is_unsafe_for_terminal, sanitize_line,
 };
 use crate::ledger::StoredResponse;
-use crate::worker::{download_policies, session_backoff};
+use crate::worker::{item_retry_policy, session_backoff};
 
 /// Maximum size of a body, in bytes: the worker reads as much of an error response.
 const BODY_BYTES_MAX: u64 = 64 * 1024;
@@ -330,7 +330,7 @@ impl ExplainPolicies {
             is_provider_ambiguous: false,
             rules: rules.to_vec(),
             backoff: session_backoff(&settings),
-            item_policy: download_policies(&settings).item,
+            item_policy: item_retry_policy(&settings),
             rate_limit_policy: settings.rate_limit_policy(provider_name),
             header_names: settings.provider_or_default(provider_name).headers,
             provider,

@@ -1,5 +1,6 @@
 //! Tests of the breaker, by example.
 
+mod failed_session;
 mod prediction;
 
 use super::*;

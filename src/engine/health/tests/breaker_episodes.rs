@@ -28,6 +28,7 @@ enum ScenarioEvent {
     Fail,
     Succeed,
     Command(ManualCommand),
+    SessionFailed,
     Evaluate,
     /// The monitor restarts.
     RestartMonitor,
@@ -100,14 +101,21 @@ impl BreakerScenario {
             on_admission
                 .into_iter()
                 .chain(on_result)
-                .for_each(|transition| self.record_transition(transition.from, transition.to));
+                .for_each(|transition| self.record_transition(transition.to));
         }
     }
 
     fn apply_command(&mut self, command: ManualCommand) {
         self.advance(Duration::from_millis(1));
         if let Some(transition) = self.breaker.apply_command(command, self.now) {
-            self.record_transition(transition.from, transition.to);
+            self.record_transition(transition.to);
+        }
+    }
+
+    fn fail_session(&mut self) {
+        self.advance(Duration::from_millis(1));
+        if let Some(transition) = self.breaker.require_probes(self.now) {
+            self.record_transition(transition.to);
         }
     }
 
@@ -116,11 +124,12 @@ impl BreakerScenario {
         self.open_periods.clear();
     }
 
-    fn record_transition(&mut self, from: BreakerState, to: BreakerState) {
-        if from == BreakerState::Closed {
-            self.open_periods.push((self.now, None));
-        } else if to == BreakerState::Closed {
-            self.open_periods.last_mut().unwrap().1 = Some(self.now);
+    fn record_transition(&mut self, to: BreakerState) {
+        let current = self.open_periods.last_mut().filter(|(_, closed)| closed.is_none());
+        match (to, current) {
+            (BreakerState::Open, None) => self.open_periods.push((self.now, None)),
+            (BreakerState::Closed, Some(current)) => current.1 = Some(self.now),
+            (BreakerState::Open | BreakerState::Closed | BreakerState::HalfOpen, _) => {}
         }
     }
 }
@@ -185,6 +194,31 @@ fn manual_breaker_commands_have_their_own_wording() {
 }
 
 #[test]
+fn a_failed_session_alone_fires_and_resolves_nothing() {
+    let mut scenario = BreakerScenario::new();
+    scenario.fail_session();
+    assert_eq!(scenario.breaker.state(), BreakerState::HalfOpen);
+    let mut all = scenario.evaluate();
+    scenario.succeed_calls();
+    assert_eq!(scenario.breaker.state(), BreakerState::Closed);
+    all.extend(scenario.evaluate());
+    assert_eq!(all, []);
+
+    scenario.fail_session();
+    scenario.fail_calls();
+    all.extend(scenario.evaluate());
+    scenario.advance(Duration::from_secs(60));
+    scenario.succeed_calls();
+    scenario.fail_session();
+    all.extend(scenario.evaluate());
+
+    insta::assert_snapshot!(notification_lines(&all).join("\n"), @"
+    firing critical example: its circuit breaker opened: 5 failures in a row: 503 from example
+    resolved info example: its circuit breaker opened: 5 failures in a row: 503 from example
+    ");
+}
+
+#[test]
 fn a_storage_alert_inhibits_the_archive_breaker() {
     let mut inputs = healthy_inputs();
     let mut breaker = Breaker::new("archive", BreakerPolicy::DEFAULT, NOW);
@@ -226,6 +260,7 @@ fn any_event() -> impl Strategy<Value = ScenarioEvent> {
             ManualCommand::TryNow,
             ManualCommand::Open { until: None },
         ]).prop_map(ScenarioEvent::Command),
+        2 => Just(ScenarioEvent::SessionFailed),
         4 => Just(ScenarioEvent::Evaluate),
         1 => Just(ScenarioEvent::RestartMonitor),
         1 => Just(ScenarioEvent::DeleteFile),
@@ -247,13 +282,14 @@ proptest! {
                 ScenarioEvent::Fail => scenario.fail_calls(),
                 ScenarioEvent::Succeed => scenario.succeed_calls(),
                 ScenarioEvent::Command(command) => scenario.apply_command(command),
+                ScenarioEvent::SessionFailed => scenario.fail_session(),
                 ScenarioEvent::RestartMonitor => scenario.restart_monitor(),
                 ScenarioEvent::DeleteFile => scenario.delete_file(),
                 ScenarioEvent::Evaluate => {
                     let is_within_the_hour = scenario.now.since(notified_at) < HOUR;
                     let notifications = scenario.evaluate();
                     prop_assert!(notifications.len() <= 1, "{notifications:?}");
-                    let is_open = scenario.breaker.state() != BreakerState::Closed;
+                    let is_open = scenario.breaker.is_in_open_period();
                     let has_missed =
                         scenario.open_periods.iter().any(|(opened, _)| *opened > evaluated_at);
                     for notification in &notifications {
@@ -298,12 +334,13 @@ proptest! {
                 ScenarioEvent::Fail => scenario.fail_calls(),
                 ScenarioEvent::Succeed => scenario.succeed_calls(),
                 ScenarioEvent::Command(command) => scenario.apply_command(command),
+                ScenarioEvent::SessionFailed => scenario.fail_session(),
                 ScenarioEvent::RestartMonitor => scenario.restart_monitor(),
                 ScenarioEvent::DeleteFile => scenario.delete_file(),
                 ScenarioEvent::Evaluate => drop(scenario.evaluate()),
             }
         }
-        let is_open = scenario.breaker.state() != BreakerState::Closed;
+        let is_open = scenario.breaker.is_in_open_period();
         drop(scenario.evaluate());
         let mut kinds = Vec::new();
         for step in steps {

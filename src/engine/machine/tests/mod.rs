@@ -327,7 +327,7 @@ fn a_breaker_opened_by_others_costs_no_retry() {
         assert_eq!((step.machine.errors.total, step.machine.errors.retries), (0, 0));
         assert_eq!(step.effects, [Effect::Pause]);
         let resumed = step.machine.step(&config(), &Event::DeadlineReached, LATER);
-        assert_eq!(resumed.effects, [Effect::Probe, phase.start_effect()]);
+        assert_eq!(resumed.effects, [Effect::RequireProbes, Effect::Probe, phase.start_effect()]);
     }
 }
 
@@ -365,7 +365,11 @@ fn errors_are_retried_and_then_lead_to_a_restart() {
     assert_eq!(step.effects, [Effect::Restart { cause: RestartCause::Errors }]);
     assert_eq!(step.machine.restarts.count, 1);
     let started = step.machine.step(&config(), &Event::Started, LATER);
-    assert_eq!(started.effects, [Effect::Probe, Effect::Download], "the source may still be down");
+    assert_eq!(
+        started.effects,
+        [Effect::RequireProbes, Effect::Probe, Effect::Download],
+        "the source may still be down"
+    );
     assert_eq!(step.machine.state, State::Working(SyncPhase::Downloading));
 }
 
@@ -398,7 +402,7 @@ fn a_full_disk_is_waited_for_without_a_restart() {
         assert!(matches!(step.effects[0], Effect::Alert { .. }));
         now = step.machine.deadline(&config());
         let due = step.machine.step(&config(), &Event::DeadlineReached, now);
-        assert_eq!(due.effects, [Effect::Probe, Effect::Download]);
+        assert_eq!(due.effects, [Effect::RequireProbes, Effect::Probe, Effect::Download]);
         machine = due.machine;
     }
     assert_eq!(machine.errors.consecutive, 0);
