@@ -12,6 +12,8 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints a table")]
 
 mod load_clients;
+#[path = "../extract/measure.rs"]
+mod measure;
 #[path = "../extract/process.rs"]
 mod process;
 
@@ -24,7 +26,8 @@ use fs_err as fs;
 use tempfile::TempDir;
 
 use crate::load_clients::{LoadClients, LoadStats};
-use crate::process::{DemoProcess, cynosure_command, delete_later, measure};
+use crate::measure::measure;
+use crate::process::{DemoProcess, cynosure_command, delete_later};
 
 const ITEMS: u32 = 20_000;
 

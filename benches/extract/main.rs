@@ -10,6 +10,7 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints a table")]
 
 mod baseline;
+mod measure;
 mod process;
 
 use std::path::{Path, PathBuf};
@@ -19,9 +20,8 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-use crate::process::{
-    DemoProcess, ResourceUsage, clean_command, cynosure_command, delete_later, measure,
-};
+use crate::measure::measure;
+use crate::process::{DemoProcess, ResourceUsage, clean_command, cynosure_command, delete_later};
 
 /// Items of the mailboxes, unless the command line sets others.
 const ITEMS: [u32; 3] = [2_000, 20_000, 100_000];

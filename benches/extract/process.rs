@@ -1,6 +1,5 @@
-//! Child processes: the service, and the measured programs.
+//! Child processes: the service and the program, and what a process uses.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -77,26 +76,6 @@ impl Drop for DemoProcess {
     }
 }
 
-/// Runs a command, which must succeed, and returns its output and its resource usage.
-pub(crate) fn measure(command: &mut Command) -> (String, ResourceUsage) {
-    let command = command.stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut process = command.spawn().expect("the program starts");
-    let mut usage = ResourceUsage::default();
-    let exit_status = loop {
-        // A process that has ended is sampled once more before it is reaped.
-        usage.sample(process.id());
-        match process.try_wait().expect("it is our child") {
-            Some(exit_status) => break exit_status,
-            None => sleep_poll_interval(),
-        }
-    };
-    assert!(exit_status.success(), "{command:?} ended with {exit_status}");
-    let mut output = String::new();
-    let mut stdout = process.stdout.take().expect("it is piped");
-    stdout.read_to_string(&mut output).expect("it is UTF-8");
-    (output, usage)
-}
-
 /// Deletes the folders after the last measurement, without waiting: a disk mounted with the option
 /// `discard` is notified of each of 400,000 deleted files, which takes minutes.
 #[expect(clippy::zombie_processes, reason = "it outlives this program")]
@@ -107,7 +86,8 @@ pub(crate) fn delete_later(folders: Vec<TempDir>) {
 }
 
 impl ResourceUsage {
-    fn sample(&mut self, pid: u32) {
+    /// Reads the values of a process so far.
+    pub(crate) fn sample(&mut self, pid: u32) {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let peak = peak.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
@@ -123,6 +103,6 @@ impl ResourceUsage {
 }
 
 #[expect(clippy::disallowed_methods, reason = "another process does not announce that it is ready")]
-fn sleep_poll_interval() {
+pub(crate) fn sleep_poll_interval() {
     thread::sleep(POLL_INTERVAL);
 }
