@@ -1,8 +1,8 @@
 # Every command for development and CI. `make help` lists the targets.
 .PHONY: help quick test soak setup lint docs bench install deb
 
-# The binary to install or to package; by default the release build.
-BINARY ?= target/release/cynosure
+# The binary to install or to package.
+BINARY ?= target/dist/cynosure
 PREFIX ?= /usr/local
 DEB ?= target/deb/
 .NOTPARALLEL:
@@ -11,7 +11,7 @@ help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 quick: lint ## checks format and lints, and runs every test that needs no sockets or other programs; less than five minutes once built
-	@if cargo nextest --version >/dev/null 2>&1; then run="nextest run"; else run=test; fi; cargo $$run --lib --test simulation --test tidy
+	@if cargo nextest --version >/dev/null 2>&1; then run="nextest run"; else run=test; fi; cargo $$run --workspace --lib --test simulation --test tidy
 
 test: setup lint docs ## runs every check and test, and counts the tests by kind; as root on Debian it installs the programs they need
 	@tests/setup/run
@@ -27,14 +27,14 @@ setup: ## fetches what the tests of kind real need, or reports what is missing
 	-@tests/setup/schemathesis
 
 lint: ## checks format and lints, warnings denied
-	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
 
 docs: ## builds the documentation, private items included, warnings denied
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
 
 bench: ## runs the benchmarks
-	cargo bench
+	cargo bench --profile dist
 
 install: $(BINARY) ## installs program, units, manual pages and completions below PREFIX (/usr/local); DESTDIR is prepended to it
 	DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) packaging/install $(BINARY)
@@ -45,6 +45,6 @@ deb: $(BINARY) ## builds the Debian package into DEB (target/deb/); installs car
 	DESTDIR=target/deb/root PREFIX=/usr STRIP=1 packaging/install $(BINARY)
 	cargo deb --no-build --no-strip --output $(DEB) $(DEB_OPTIONS)
 
-target/release/cynosure: $(shell find src -name '*.rs') Cargo.toml Cargo.lock
-	cargo build --release
+target/dist/cynosure: $(shell find src crates -name '*.rs' -o -name '*.toml') Cargo.toml Cargo.lock
+	cargo build --profile dist
 	@touch $@

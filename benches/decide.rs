@@ -1,7 +1,7 @@
 //! Cost of the rate limiter per request: admission, parsing of headers, recording of the response.
 //!
 //! ```text
-//! cargo bench --bench decide
+//! cargo bench --profile dist --bench decide
 //! ```
 #![expect(clippy::print_stdout, reason = "a benchmark prints a table")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
@@ -9,11 +9,11 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use cynosure::engine::rate_limit::{
+use cynosure_engine::rate_limit::{
     HeaderNames, RateLimitPolicy, RateLimitResponse, RateLimiter, ReportedLimits, ResponseOutcome,
     SendDecision, parse_headers,
 };
-use cynosure::engine::{RandomSample, Timestamp};
+use cynosure_engine::{RandomSample, Timestamp};
 
 /// Requests per measurement.
 const REQUESTS: u32 = 200_000;

@@ -5,8 +5,9 @@
 //! ```
 //!
 //! Data flows in one direction. The [`worker`] waits for a result, a deadline or a signal, passes it
-//! to the [`engine`] as an event, and carries out the effects that the engine returns. The engine is
-//! pure: time and random numbers are arguments, so that tests run the whole behaviour in virtual time.
+//! to the [`engine`](cynosure_engine) as an event, and carries out the effects that the engine
+//! returns. The engine is pure: time and random numbers are arguments, so that tests run the whole
+//! behaviour in virtual time.
 //!
 //! Invariants:
 //!
@@ -18,10 +19,8 @@
 //! - No secret is written to a log, a state file, a ledger, an error or a command line.
 //!
 //! A module may use only the modules listed above it; `tests/tidy` enforces this. Read them in
-//! this order.
-
-// Decides: state machine, classification of failures, rate limits, backoff.
-pub mod engine;
+//! this order, after the engine. What only tries things out, such as the demo service and the
+//! simulator of rate limits, is in [`cynosure_lab`].
 
 // Retries: named retry policies, also usable by other programs.
 pub mod retry;
@@ -64,12 +63,6 @@ pub mod worker;
 
 // Observes the workers from outside, through their state files and units.
 pub mod monitor;
-
-// Simulates a rate-limiting policy against a server model in virtual time.
-pub mod simulate;
-
-// Embedded mailbox service for demonstrations and tests. Uses none of the modules above.
-pub mod demo;
 
 // The processes of the worker and the monitor, composed of the modules above.
 mod app;

@@ -1,7 +1,7 @@
 //! Rate of an extraction while the monitor's endpoint is under load, compared with its rate alone.
 //!
 //! ```text
-//! cargo bench --bench endpoint_load -- [ITEMS]
+//! cargo bench --profile dist --bench endpoint_load -- [ITEMS]
 //! ```
 //!
 //! Three extractions of the same mailbox, each in new processes: alone; with a monitor whose

@@ -1,7 +1,7 @@
 //! Rate of the durable extraction of a mailbox, compared with a downloader that syncs nothing.
 //!
 //! ```text
-//! cargo bench --bench extract -- [ITEMS…]
+//! cargo bench --profile dist --bench extract -- [ITEMS…]
 //! ```
 //!
 //! For each size, one `demo --serve` is extracted twice, each time in a new process: by

@@ -1,7 +1,7 @@
 //! Memory, wake-ups and processor time of sources that wait for their next poll.
 //!
 //! ```text
-//! cargo bench --bench idle_sources -- [SOURCES…]
+//! cargo bench --profile dist --bench idle_sources -- [SOURCES…]
 //! ```
 //!
 //! For each number of sources, one process extracts a small mailbox with each of them. When all are
@@ -16,8 +16,8 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use cynosure::engine::Status;
 use cynosure::state::StateFolder;
+use cynosure_engine::Status;
 use fs_err as fs;
 use tempfile::TempDir;
 

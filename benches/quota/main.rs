@@ -1,7 +1,7 @@
 //! Share of a server's quota that is obtained, and its 429s, compared with plain backoff.
 //!
 //! ```text
-//! cargo bench --bench quota -- [SECONDS] [WORD]...
+//! cargo bench --profile dist --bench quota -- [SECONDS] [WORD]...
 //! ```
 //!
 //! Words select cases: those whose row of the table contains all of them (`sliding`, `none`,
@@ -26,7 +26,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use cynosure::demo::demo_config;
+use cynosure_lab::demo::demo_config;
 use fs_err as fs;
 use tempfile::TempDir;
 use tokio::task::JoinSet;

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use cynosure_engine::Failure;
+
 use crate::archive::ArchiveMarker;
 use crate::disk::RealDisk;
-use crate::engine::Failure;
 use crate::ledger::{LedgerOpenError, LedgerReader};
 use crate::state::StateFolder;
 use crate::worker::ledger_claim;

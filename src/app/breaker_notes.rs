@@ -1,8 +1,9 @@
 //! Notes in `status` and the dashboard about the circuit breakers that a source depends on.
 
+use cynosure_engine::breaker::{Breaker, BreakerState};
+use cynosure_engine::{Timestamp, sanitize_line};
+
 use crate::app::context::AppContext;
-use crate::engine::breaker::{Breaker, BreakerState};
-use crate::engine::{Timestamp, sanitize_line};
 use crate::human::format_deadline;
 use crate::worker::{ARCHIVE, LEDGER, breaker_policy};
 

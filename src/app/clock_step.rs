@@ -4,9 +4,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use cynosure_engine::{ClockStep, Timestamp};
 use tracing::warn;
 
-use crate::engine::{ClockStep, Timestamp};
 use crate::env::{Env, RealEnv};
 
 /// Monitor of clock steps. Clones share one state.

@@ -2,10 +2,11 @@
 
 use std::io;
 
+use cynosure_engine::Failure;
+
 use crate::app::exit::ProgramExit;
 use crate::config::UnknownSourceError;
 use crate::disk::LockFileError;
-use crate::engine::Failure;
 use crate::ledger::LedgerOpenError;
 
 /// Error that ends a command, or one step of it.

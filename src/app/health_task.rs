@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use cynosure_engine::health::{CheckKind, Finding, HealthLevel};
+use cynosure_engine::{Failure, Timestamp};
 use tracing::{debug, info, warn};
 
 use crate::app::context::AppContext;
@@ -11,8 +13,6 @@ use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
 use crate::app::monitoring::{alert_delivery, build_health_evaluator};
 use crate::app::runtime::block_on_new_runtime;
-use crate::engine::health::{CheckKind, Finding, HealthLevel};
-use crate::engine::{Failure, Timestamp};
 use crate::env::{Env, RealEnv};
 use crate::monitor::{
     AlertDelivery, AlertDispatcher, Collectors, CycleResult, DeliveryAttempt, UnitEvaluation,

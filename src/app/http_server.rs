@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
+use cynosure_engine::Timestamp;
 use secrecy::ExposeSecret;
 use tracing::{error, info, warn};
 
@@ -10,7 +11,6 @@ use crate::app::context::AppContext;
 use crate::app::dashboard_data::DashboardProvider;
 use crate::config::{self, CredentialRef, EnvVars};
 use crate::endpoint::{EndpointConfig, HttpServer, Listeners, Token};
-use crate::engine::Timestamp;
 
 /// Manager of the HTTP endpoint, which runs only if it is configured.
 #[derive(Debug)]

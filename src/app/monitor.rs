@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use cynosure_engine::health::{Finding, HealthLevel};
+use cynosure_engine::{ClockReading, Timestamp, number_with_noun};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
@@ -18,8 +20,6 @@ use crate::app::runtime::new_runtime;
 use crate::app::signals::HangupSignal;
 use crate::app::telemetry::MetricsExport;
 use crate::config::EnvVars;
-use crate::engine::health::{Finding, HealthLevel};
-use crate::engine::{ClockReading, Timestamp, number_with_noun};
 use crate::env::{Env, RealEnv};
 use crate::monitor::{CycleResult, RestartAction, UnitEvaluation};
 use crate::systemd::{Notifier, NotifyState, watchdog_interval};

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cynosure_engine::health::HealthLimits;
+use cynosure_engine::health::watch::WatchLimits;
+use cynosure_engine::{CrashLoop, Timestamp};
+
 use crate::app::archive_check::archive_mismatch;
 use crate::app::context::AppContext;
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
 use crate::config::{HealthSettings, Settings, SourceName};
 use crate::disk::RealDisk;
-use crate::engine::health::HealthLimits;
-use crate::engine::health::watch::WatchLimits;
-use crate::engine::{CrashLoop, Timestamp};
 use crate::human::format_deadline;
 use crate::monitor::{
     AlertDelivery, CollectConfig, HealthEvaluator, Monitor, RestartAction, RestartPolicy,

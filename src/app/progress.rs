@@ -3,12 +3,12 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use cynosure_engine::{Status, Timestamp, format_count, format_duration};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::watch;
 
-use crate::engine::{Status, Timestamp, format_duration};
 use crate::env::{Env, RealEnv};
-use crate::human::{estimate_remaining, format_count, format_deadline, format_rate, humanize};
+use crate::human::{estimate_remaining, format_deadline, format_rate, humanize};
 use crate::worker::SourceProgress;
 
 /// Redraw interval: short enough to look live, long enough to need almost no CPU time.

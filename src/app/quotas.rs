@@ -1,13 +1,13 @@
 //! Rate limits of the providers, as `status` and the dashboard show them: advertised in headers or
 //! learned, and their blocks.
 
+use cynosure_engine::rate_limit::{AdvertisedLimit, RateLimitMode, RateLimitStatus, RateSource};
+use cynosure_engine::{Timestamp, format_duration, sanitize_line};
 use serde::Serialize;
 
 use crate::app::context::AppContext;
 use crate::app::error::ProgramError;
 use crate::endpoint::view;
-use crate::engine::rate_limit::{AdvertisedLimit, RateLimitMode, RateLimitStatus, RateSource};
-use crate::engine::{Timestamp, format_duration, sanitize_line};
 use crate::human::{EMPTY_CELL, format_deadline, pluralize};
 use crate::state::LimiterScope;
 

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use crate::engine::{Status, Timestamp, format_duration};
-use crate::human::{
-    estimate_remaining, format_count, format_rate, format_wait_end, humanize, pluralize,
-};
+use cynosure_engine::{Status, Timestamp, format_count, format_duration};
+
+use crate::human::{estimate_remaining, format_rate, format_wait_end, humanize, pluralize};
 use crate::worker::SourceProgress;
 
 const MINUTE: Duration = Duration::from_secs(60);

@@ -1,13 +1,16 @@
 //! Texts about a source that `status` and the dashboard show: its state, the reason, and the next
 //! step.
 
+use cynosure_engine::health::watch::ProcessStatus;
+use cynosure_engine::{
+    Cause, RestartCause, Status, Timestamp, format_count, format_duration, sanitize_line,
+};
+
 use crate::app::breaker_notes::BreakerNotes;
 use crate::app::source_status::SourceStatus;
 use crate::config::CredentialRef;
-use crate::engine::health::watch::ProcessStatus;
-use crate::engine::{Cause, RestartCause, Status, Timestamp, format_duration, sanitize_line};
 use crate::human::{
-    EMPTY_CELL, estimate_remaining, format_clock_time, format_count, format_deadline, format_rate,
+    EMPTY_CELL, estimate_remaining, format_clock_time, format_deadline, format_rate,
 };
 use crate::state::{ExecutionState, SourceState};
 

@@ -205,7 +205,7 @@ mod tests {
         let updates = async {
             for settled in [1, 2, 2, 2] {
                 source.progress.send_modify(|progress| {
-                    progress.status = crate::engine::Status::Completed;
+                    progress.status = cynosure_engine::Status::Completed;
                     progress.settled_items = settled;
                 });
                 tokio::time::sleep(Duration::from_secs(5)).await;

@@ -13,12 +13,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use cynosure_engine::{format_bytes, format_count};
+use cynosure_lab::simulate::{TRACE_BYTES_MAX, Trace};
 use tracing::error;
 
-use crate::engine::format_bytes;
 use crate::env::{Env, RealEnv};
-use crate::human::format_count;
-use crate::simulate::{TRACE_BYTES_MAX, Trace};
 use crate::source::{ResponseRecord, ResponseRecorder};
 
 /// Maximum bytes of lines that wait to be written: about 20,000 responses, for a busy disk.

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use cynosure_engine::{BlobId, DocumentId, Failure, ItemId};
+
 use crate::archive::layout::{FolderName, parse_document_path};
 use crate::archive::manifest::{MANIFEST_FILE, ManifestLine, parse_manifest};
 use crate::archive::verify::{hash_file, list_sorted, path_kind};
 use crate::disk::{Disk, PathKind, storage_failure};
-use crate::engine::{BlobId, DocumentId, Failure, ItemId};
 
 /// Document in a session folder that can be added to a ledger.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -5,11 +5,11 @@
 
 use std::path::PathBuf;
 
+use cynosure_engine::{DocumentId, ItemId};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::FolderName;
 use crate::archive::layout::{FIRST_VERSION, document_path};
-use crate::engine::{DocumentId, ItemId};
 
 /// Prefix of the file names of intent lists in the staging folder.
 pub(super) const INTENT_PREFIX: &str = "intent";

@@ -13,9 +13,8 @@
 //! | the empty id | `=` |
 
 use chrono::{DateTime, Datelike, NaiveDateTime};
+use cynosure_engine::{DocumentId, ItemId, Timestamp};
 use sha2::{Digest, Sha256};
-
-use crate::engine::{DocumentId, ItemId, Timestamp};
 
 /// Maximum length of a file or folder name, in bytes: the limit of nearly every filesystem.
 const NAME_BYTES_MAX: usize = 255;

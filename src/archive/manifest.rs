@@ -7,10 +7,10 @@
 
 use std::collections::BTreeMap;
 
+use cynosure_engine::{BlobId, DocumentId, ItemId};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::FolderName;
-use crate::engine::{BlobId, DocumentId, ItemId};
 
 /// File name of a manifest. No thread folder can have it, because dots in ids are encoded.
 pub(super) const MANIFEST_FILE: &str = "manifest.jsonl";

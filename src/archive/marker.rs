@@ -8,12 +8,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cynosure_engine::{Cause, Failure, LedgerId};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::intent::INTENT_PREFIX;
 use crate::archive::layout::encode_id;
 use crate::disk::{Disk, PathKind, ensure_folder, storage_failure, write_durable};
-use crate::engine::{Cause, Failure, LedgerId};
 
 /// File name of the marker.
 pub const MARKER_FILE: &str = "owner.json";

@@ -32,10 +32,11 @@ pub use self::writer::{
     BATCH_BYTES_MAX, BATCH_DOCUMENTS_MAX, BatchEntry, PublishedFile, StagedBatch, WriteBatch,
 };
 
+use cynosure_engine::{Failure, Timestamp};
+
 use self::manifest::ManifestState;
 use self::staging::StagingFolder;
 use crate::disk::{Disk, storage_failure};
-use crate::engine::{Failure, Timestamp};
 
 /// Maximum number of session folders with the same account and start second. A number in the
 /// name distinguishes them.

@@ -3,13 +3,14 @@
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use cynosure_engine::{DocumentId, Failure, ItemId};
+
 use crate::archive::Archive;
 use crate::archive::intent::{INTENT_PREFIX, IntendedDocument, IntentList};
 use crate::archive::layout::FolderName;
 use crate::archive::marker::{ArchiveMarker, ArchiveOwner, MARKER_FILE, MARKER_LOCK_FILE};
 use crate::archive::staging::StagingFolder;
 use crate::disk::{PathKind, storage_failure};
-use crate::engine::{DocumentId, Failure, ItemId};
 
 /// Files in a source's staging folder that are not removed at start.
 const PERSISTENT_FILES: [&str; 2] = [MARKER_FILE, MARKER_LOCK_FILE];

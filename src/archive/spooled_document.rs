@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use cynosure_engine::Failure;
 use sha2::{Digest, Sha256};
 
 use crate::archive::staging::{StagedFile, StagingFolder};
 use crate::disk::{DiskFile, storage_failure};
-use crate::engine::Failure;
 
 /// Maximum bytes of one document held in memory. A longer document goes to disk as it arrives.
 ///

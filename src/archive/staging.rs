@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use cynosure_engine::Failure;
+
 use crate::archive::marker::{ArchiveMarker, ArchiveOwner};
 use crate::disk::{Disk, DiskFile, storage_failure};
-use crate::engine::Failure;
 
 /// Staging folder of one source. It is on the filesystem of the archive, so that a rename
 /// publishes a file.

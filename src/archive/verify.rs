@@ -3,13 +3,13 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use cynosure_engine::{DocumentId, Failure, ItemId};
 use sha2::{Digest, Sha256};
 
 use crate::archive::layout::{FolderName, parse_document_path};
 use crate::archive::manifest::MANIFEST_FILE;
 use crate::archive::recover::ArchiveLocation;
 use crate::disk::{Disk, PathKind, storage_failure};
-use crate::engine::{DocumentId, Failure, ItemId};
 
 /// Size of the read buffer, in bytes. Any size would do.
 const CHUNK_BYTES: usize = 64 * 1024;

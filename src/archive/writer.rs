@@ -20,6 +20,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{MutexGuard, PoisonError};
 
+use cynosure_engine::{BlobId, DocumentId, Failure, ItemId};
+
 use crate::archive::intent::{INTENT_PREFIX, Intent, IntentList};
 use crate::archive::layout::{FolderName, document_path};
 use crate::archive::manifest::{MANIFEST_FILE, ManifestLine, ManifestState, to_json_lines};
@@ -28,7 +30,6 @@ use crate::archive::spooled_document::{SpoolBody, SpooledDocument};
 use crate::archive::staging::StagedFile;
 use crate::archive::{Archive, SPOOL_MEMORY_BYTES_MAX};
 use crate::disk::{Filesystem, PathKind, storage_failure, write_durable};
-use crate::engine::{BlobId, DocumentId, Failure, ItemId};
 
 /// Maximum number of documents in a batch.
 ///

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use cynosure_engine::Cause;
+use cynosure_engine::user_input::parse_duration;
 
 use crate::app::context::ConfigLocation;
 use crate::app::log::{LogFormat, LogOptions, Verbosity};
 use crate::app::progress::ShowProgress;
 use crate::cli::commands::simulate::policy::{NamedPolicy, parse_policy};
-use crate::config::parse_duration;
-use crate::engine::Cause;
 
 /// Copies mailboxes to disk, one file per message, and keeps running without supervision.
 #[derive(Debug, Parser)]

@@ -3,12 +3,12 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use cynosure_engine::is_unsafe_for_terminal;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
-use crate::engine::is_unsafe_for_terminal;
 
 /// Prints a result, for a command that ends when its output is not read.
 ///

@@ -1,10 +1,10 @@
 //! Parser of `--since`: a date, an RFC 3339 time, or an age such as `2h`.
 
 use chrono::{DateTime, Local, NaiveDate, NaiveTime, TimeZone};
+use cynosure_engine::user_input::parse_duration;
+use cynosure_engine::{Timestamp, sanitize_line};
 
 use crate::app::error::ProgramError;
-use crate::config::parse_duration;
-use crate::engine::{Timestamp, sanitize_line};
 
 /// Parses `2h` (two hours ago), `2026-11-22` (its start in local time) or `2026-11-22T06:00:00Z`.
 ///

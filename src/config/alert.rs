@@ -4,20 +4,20 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use cynosure_engine::alert::{MailChannel, Severity, WebhookFormat};
+use cynosure_engine::user_input::Location;
 use url::Url;
 
 use super::auth::{credential_if_given, read_credential, write_credential};
 use super::credential::CredentialRef;
 use super::file::{Node, Table, Value, plain_text};
-use super::location::Location;
+use super::folder::base_folder;
 use super::mail;
 use super::merge::EnvValueForm;
-use super::ranges::POSITIVE_DURATION;
+use super::ranges::{POSITIVE_DURATION, seconds};
 use super::reader::{Reader, Section};
 use super::service_url::is_plaintext_remote;
 use super::show::{quote, quote_key};
-use super::units::seconds;
-use crate::engine::alert::{MailChannel, Severity, WebhookFormat};
 
 const SEVERITIES: [(&str, Severity); 3] =
     [("info", Severity::Info), ("warning", Severity::Warning), ("critical", Severity::Critical)];
@@ -121,7 +121,7 @@ fn read_webhook(table: &mut Section<'_, '_>, location: &Location) -> Option<Webh
 
 fn parse_url_or_secret(node: &Node, fallback: &Path) -> Result<UrlOrSecret, String> {
     if let Value::Table(_) = &node.value {
-        let folder = node.location.base_folder().unwrap_or_else(|| fallback.to_owned());
+        let folder = base_folder(&node.location).unwrap_or_else(|| fallback.to_owned());
         return read_credential(node, &folder).map(UrlOrSecret::Secret);
     }
     let help = "write \"https://…\", or { file = \"PATH\" } where the URL is itself a secret";

@@ -5,15 +5,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::NaiveDate;
+use cynosure_engine::rate_limit::Rate;
+use cynosure_engine::user_input::{
+    Location, closest_match, duration_literal, parse_duration, parse_size, size_literal,
+};
 
 use super::file::{Node, Value, expected, plain_text};
-use super::location::Location;
+use super::folder::base_folder;
 use super::merge::EnvValueForm;
 use super::reader::Section;
 use super::show::{quote, quote_list};
-use super::suggest::closest_match;
-use super::units::{duration_literal, parse_duration, parse_size, size_literal};
-use crate::engine::rate_limit::Rate;
 
 /// Description of a valid rate, for error messages.
 const RATE: &str = "a rate such as \"600/min\", \"10/s\", \"5000/h\" or \"100/d\"";
@@ -242,7 +243,7 @@ impl Section<'_, '_> {
         let default = folder.join(default);
         let given = self.given(key, EnvValueForm::Text, |node| {
             plain_text(&node.value)
-                .map(|path| node.location.base_folder().unwrap_or(folder).join(path))
+                .map(|path| base_folder(&node.location).unwrap_or(folder).join(path))
         });
         self.given_or_default(key, given, default, |path| quote(&path.to_string_lossy()))
     }

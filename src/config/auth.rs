@@ -3,13 +3,15 @@
 
 use std::path::Path;
 
+use cynosure_engine::user_input::closest_match;
+
 use super::credential::CredentialRef;
 use super::file::{Node, Table, Value, plain_text};
+use super::folder::base_folder;
 use super::merge::EnvValueForm;
 use super::reader::Section;
 use super::show::{quote, quote_list};
 use super::source::SourceAuth;
-use super::suggest::closest_match;
 
 /// Advice in an error about `auth`: both valid forms.
 pub(super) const AUTH_HELP: &str = "write auth = { type = \"bearer\", \
@@ -85,7 +87,7 @@ pub(super) fn credential_if_given(
 ) -> Option<CredentialRef> {
     let fallback = table.reader.folder.clone();
     let given = table.given(key, EnvValueForm::Toml, |node| {
-        read_credential(node, &node.location.base_folder().unwrap_or(fallback))
+        read_credential(node, &base_folder(&node.location).unwrap_or(fallback))
     });
     let (credential, location) = given.unzip();
     table.record(key, credential.as_ref().map(write_credential), location);

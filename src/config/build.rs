@@ -4,17 +4,19 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use cynosure_engine::user_input::{Location, closest_match};
+
 use super::alert;
 use super::auth;
 use super::endpoint;
 use super::file::{Node, Table};
+use super::folder::base_folder;
 use super::health;
 use super::kind::{KindAddress, read_address, read_kind};
-use super::location::Location;
 use super::merge::EnvValueForm;
 use super::provider::read_providers;
 use super::proxy;
-use super::ranges::{ANY_COUNT, ANY_DURATION, POSITIVE_COUNT, POSITIVE_DURATION};
+use super::ranges::{ANY_COUNT, ANY_DURATION, POSITIVE_COUNT, POSITIVE_DURATION, seconds};
 use super::reader::{Reader, Section};
 use super::request;
 use super::retry;
@@ -24,9 +26,7 @@ use super::settings::{
 };
 use super::show::{quote, quote_key};
 use super::source::{SourceAuth, SourceName, SourceSettings};
-use super::suggest::closest_match;
 use super::telemetry;
-use super::units::seconds;
 
 /// Default interval at which all items of a source are listed again.
 const DEFAULT_RECONCILE_INTERVAL: Duration = Duration::from_secs(30 * 86_400);
@@ -287,7 +287,7 @@ fn check_provider_name(name: &str) -> Result<(), String> {
 fn read_source_auth(table: &mut Section<'_, '_>, location: &Location) -> Option<SourceAuth> {
     let fallback = table.reader.folder.clone();
     let read =
-        |node: &Node| auth::read_auth(node, &node.location.base_folder().unwrap_or(fallback));
+        |node: &Node| auth::read_auth(node, &base_folder(&node.location).unwrap_or(fallback));
     let (auth, location) =
         table.required("auth", EnvValueForm::Toml, location, auth::AUTH_HELP, read)?;
     table.record("auth", Some(auth::write_auth(&auth)), Some(location));

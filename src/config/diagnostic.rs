@@ -3,21 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use super::location::Location;
-
-/// One error in the configuration, for the user to correct.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Diagnostic {
-    pub location: Location,
-    /// Problem and remedy, with the dotted key where there is one. Never a secret.
-    pub message: String,
-}
-
-impl fmt::Display for Diagnostic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.location, self.message)
-    }
-}
+use cynosure_engine::user_input::Diagnostic;
 
 /// All errors of a configuration, at least one, in reading order.
 #[derive(Clone, Debug, Eq, PartialEq)]

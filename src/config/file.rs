@@ -8,10 +8,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use cynosure_engine::user_input::{Diagnostic, Location};
 use toml::de::{DeInteger, DeTable, DeValue};
 
-use super::diagnostic::Diagnostic;
-use super::location::Location;
 use super::show::quote;
 
 /// Longest text of a setting, in bytes: no name or address is longer.

@@ -3,10 +3,10 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::ranges::{POSITIVE_COUNT, POSITIVE_DURATION};
+use cynosure_engine::health::{DiskThresholds, Thresholds};
+
+use super::ranges::{POSITIVE_COUNT, POSITIVE_DURATION, seconds};
 use super::reader::Section;
-use super::units::seconds;
-use crate::engine::health::{DiskThresholds, Thresholds};
 
 /// Range of `health.disk_free`, in bytes. More than 1 PiB is a typo.
 const DISK_FREE_RANGE: RangeInclusive<u64> = 0..=1 << 50;

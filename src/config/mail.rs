@@ -1,16 +1,16 @@
 //! Settings of `[alert.mail]`: alerts sent by mail.
 
+use cynosure_engine::alert::{MailChannel, SmtpTls};
+use cynosure_engine::is_loopback_host;
+use cynosure_engine::user_input::Location;
 use url::Url;
 
 use super::auth::credential_if_given;
 use super::credential::CredentialRef;
 use super::file::{Node, Value, describe, plain_text};
-use super::location::Location;
 use super::merge::EnvValueForm;
 use super::reader::Section;
 use super::show::{quote, quote_list};
-use crate::engine::alert::{MailChannel, SmtpTls};
-use crate::engine::is_loopback_host;
 
 const TLS_MODES: [(&str, SmtpTls); 3] =
     [("tls", SmtpTls::Implicit), ("starttls", SmtpTls::StartTls), ("none", SmtpTls::None)];

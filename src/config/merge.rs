@@ -12,11 +12,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::diagnostic::{Diagnostic, Diagnostics};
+use cynosure_engine::user_input::{Diagnostic, Location, closest_match};
+
+use super::diagnostic::Diagnostics;
 use super::environment::EnvVars;
 use super::file::{self, Node, Table, Value};
-use super::location::Location;
-use super::suggest::closest_match;
 
 /// Largest file that is read, in bytes. A thousand sources fit many times, and a wrong path does
 /// not fill the memory.

@@ -14,9 +14,9 @@ mod endpoint;
 mod environment;
 mod error_rules;
 mod file;
+mod folder;
 mod health;
 mod kind;
-mod location;
 mod mail;
 mod merge;
 mod provider;
@@ -29,9 +29,7 @@ mod service_url;
 mod settings;
 mod show;
 mod source;
-mod suggest;
 mod telemetry;
-mod units;
 
 #[cfg(test)]
 mod tests;
@@ -42,12 +40,11 @@ pub use self::alert::{AlertSettings, UrlOrSecret, WebhookSettings};
 pub use self::credential::{
     CredentialError, CredentialErrorKind, CredentialRef, Secret, secrets_equal,
 };
-pub use self::diagnostic::{Diagnostic, Diagnostics};
+pub use self::diagnostic::Diagnostics;
 pub use self::endpoint::EndpointSettings;
 pub use self::environment::EnvVars;
 pub use self::health::HealthSettings;
 pub use self::kind::{JmapSettings, KindSettings};
-pub use self::location::Location;
 pub use self::provider::{ProviderSettings, RateLimitScope};
 pub use self::proxy::{PoolProxy, ProxySettings};
 pub use self::request::RequestSettings;
@@ -58,9 +55,7 @@ pub use self::settings::{
 };
 pub use self::show::EffectiveSetting;
 pub use self::source::{SourceAuth, SourceName, SourceSettings};
-pub use self::suggest::closest_match;
 pub use self::telemetry::{TelemetrySettings, parse_otlp_endpoint};
-pub use self::units::{duration_literal, parse_duration};
 
 // Used to read other TOML files, such as scenarios.
 pub(crate) use self::file::{Value, describe};
@@ -109,7 +104,7 @@ pub fn load_defaults(environment: &EnvVars) -> Result<LoadedConfig, Diagnostics>
 /// All errors at once: an unreadable file, wrong syntax, an unknown key or variable, an invalid
 /// value.
 pub fn load(path: &Path, environment: &EnvVars) -> Result<LoadedConfig, Diagnostics> {
-    load_layers(Layers::read(path, environment)?, location::absolute_folder(path))
+    load_layers(Layers::read(path, environment)?, folder::absolute_folder(path))
 }
 
 /// Reads the same as [`load`] and continues after errors, for commands that only read. An invalid
@@ -117,10 +112,10 @@ pub fn load(path: &Path, environment: &EnvVars) -> Result<LoadedConfig, Diagnost
 #[must_use]
 pub fn load_lenient(path: &Path, environment: &EnvVars) -> (LoadedConfig, Option<Diagnostics>) {
     match Layers::read(path, environment) {
-        Ok(layers) => load_layers_lenient(layers, location::absolute_folder(path)),
+        Ok(layers) => load_layers_lenient(layers, folder::absolute_folder(path)),
         Err(diagnostics) => {
             let no_files = Layers::without_files(environment);
-            (load_layers_lenient(no_files, location::absolute_folder(path)).0, Some(diagnostics))
+            (load_layers_lenient(no_files, folder::absolute_folder(path)).0, Some(diagnostics))
         }
     }
 }

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use cynosure_engine::ErrorRule;
+use cynosure_engine::rate_limit::{HeaderNames, Rate, RateLimitMode, ResetMeaning, RouteCost};
+use cynosure_engine::user_input::closest_match;
+
 use super::error_rules;
 use super::file::{Node, Table, Value, describe, plain_text};
 use super::merge::EnvValueForm;
 use super::reader::{Reader, Section};
 use super::request::{CONCURRENCY_RANGE, RequestSettings};
 use super::show::{quote, quote_key};
-use super::suggest::closest_match;
-use crate::engine::ErrorRule;
-use crate::engine::rate_limit::{HeaderNames, Rate, RateLimitMode, ResetMeaning, RouteCost};
 
 /// Largest reserve: with more than 0.9 of the quota left to others, too little remains to adapt to.
 const RESERVE_MAX: f64 = 0.9;

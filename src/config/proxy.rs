@@ -9,13 +9,13 @@ use url::Url;
 use super::auth::{read_credential, reject_unknown_keys, required_text, write_credential};
 use super::credential::CredentialRef;
 use super::file::{Node, Table, Value, plain_text};
+use super::folder::base_folder;
 use super::merge::EnvValueForm;
-use super::ranges::{POSITIVE_COUNT, POSITIVE_DURATION};
+use super::ranges::{POSITIVE_COUNT, POSITIVE_DURATION, seconds};
 use super::reader::{Reader, Section};
 use super::service_url::is_loopback;
 use super::show::{quote, quote_key};
 use super::source::{SourceName, SourceSettings};
-use super::units::seconds;
 
 const PROXY_HELP: &str = "write \"http://127.0.0.1:3128\" or \"socks5://127.0.0.1:1080\"";
 const LOGIN_HELP: &str = "write { url = \"http://127.0.0.1:3128\", username = \"me\", \
@@ -55,7 +55,7 @@ pub(super) fn read_proxy(table: &mut Section<'_, '_>) -> ProxySettings {
             // Not quoted: it may hold a password.
             return Err("is not a list; write one such as [\"http://127.0.0.1:3128\"]".to_owned());
         };
-        let folder = node.location.base_folder().unwrap_or(fallback);
+        let folder = base_folder(&node.location).unwrap_or(fallback);
         let mut pool = Vec::new();
         let mut errors = Vec::new();
         for (at, item) in items.iter().enumerate() {

@@ -15,3 +15,7 @@ pub(super) const ANY_DURATION: RangeInclusive<Duration> = Duration::ZERO..=MAX_D
 /// the worker does not support.
 pub(super) const POSITIVE_COUNT: RangeInclusive<u32> = 1..=10_000;
 pub(super) const ANY_COUNT: RangeInclusive<u32> = 0..=10_000;
+
+pub(super) const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}

@@ -9,14 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::diagnostic::{Diagnostic, Diagnostics};
+use cynosure_engine::user_input::{Diagnostic, Location, closest_match, duration_literal};
+
+use super::diagnostic::Diagnostics;
 use super::environment::EnvVars;
 use super::file::{Node, Table, Value, describe, parse};
-use super::location::Location;
 use super::merge::{EnvValueForm, Layers};
 use super::show::{EffectiveSetting, quote_key};
-use super::suggest::closest_match;
-use super::units::duration_literal;
 
 pub(crate) struct Reader<'e> {
     pub(super) layers: Layers<'e>,

@@ -3,9 +3,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::ranges::{POSITIVE_COUNT, POSITIVE_DURATION};
+use super::ranges::{POSITIVE_COUNT, POSITIVE_DURATION, seconds};
 use super::reader::Section;
-use super::units::seconds;
 
 /// Concurrent requests: each holds part of a document in memory, and no mail server allows more.
 pub(super) const CONCURRENCY_RANGE: RangeInclusive<u32> = 1..=64;

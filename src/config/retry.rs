@@ -3,13 +3,14 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use cynosure_engine::user_input::closest_match;
+
 use super::file::{Node, Table, Value, expected, plain_text};
 use super::merge::EnvValueForm;
 use super::ranges::{POSITIVE_COUNT, POSITIVE_DURATION};
 use super::reader::{Reader, Section};
 use super::request::RequestSettings;
 use super::show::{quote, quote_key};
-use super::suggest::closest_match;
 use crate::retry::{BackoffConfig, Jitter};
 
 const POLICY_NAMES: [&str; 4] = ["request", "storage", "collect", "bus"];

@@ -1,8 +1,7 @@
 //! URL of a service, without credentials.
 
+use cynosure_engine::is_loopback_host;
 use url::Url;
-
-use crate::engine::is_loopback_host;
 
 /// Parts of the names of query parameters that hold a secret.
 const CREDENTIAL_NAME_PARTS: [&str; 9] =

@@ -6,6 +6,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cynosure_engine::ErrorRule;
+use cynosure_engine::rate_limit::RateLimitPolicy;
+use cynosure_engine::user_input::closest_match;
+
 use super::alert::AlertSettings;
 use super::endpoint::EndpointSettings;
 use super::health::HealthSettings;
@@ -14,10 +18,7 @@ use super::proxy::ProxySettings;
 use super::request::RequestSettings;
 use super::retry::RetrySettings;
 use super::source::{SourceName, SourceSettings};
-use super::suggest::closest_match;
 use super::telemetry::TelemetrySettings;
-use crate::engine::ErrorRule;
-use crate::engine::rate_limit::RateLimitPolicy;
 
 /// All settings of `config.toml`. That file gives units and reasons beside each setting.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::location::Location;
+use cynosure_engine::user_input::Location;
 
 /// Effective value of one setting, with its origin.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -8,11 +8,10 @@ use super::auth::credential_if_given;
 use super::credential::CredentialRef;
 use super::file::plain_text;
 use super::merge::EnvValueForm;
-use super::ranges::POSITIVE_DURATION;
+use super::ranges::{POSITIVE_DURATION, seconds};
 use super::reader::Section;
 use super::service_url::is_plaintext_remote;
 use super::show::quote;
-use super::units::seconds;
 
 const ENDPOINT_KEY: &str = "otlp_endpoint";
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::engine::{Cause, Failure};
+use cynosure_engine::{Cause, Failure};
 
 /// Causes and remedies of the common kinds of errors.
 const REMEDIES: [(io::ErrorKind, &str); 5] = [

@@ -6,10 +6,10 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use cynosure_engine::Failure;
 use rustix::fs::OFlags;
 
 use crate::disk::{process_exists, storage_failure};
-use crate::engine::Failure;
 
 /// Maximum bytes read from a lock file: more than any process id has digits.
 const PID_BYTES_MAX: u64 = 20;

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use cynosure_engine::Failure;
+
 use crate::disk::lock::open_lock_file;
 use crate::disk::{
     Disk, RealDisk, SharedUseLock, ensure_folder, parent_folder, quarantine_file, read_small_file,
     storage_failure, write_durable, write_unsynced,
 };
-use crate::engine::Failure;
 use crate::retry::{BackoffConfig, Jitter, RetryError, RetryPolicy};
 
 /// Maximum size of a file that is read, in bytes: enough for a thousand entries with long texts.

@@ -3,8 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use cynosure_engine::Failure;
+
 use crate::disk::{Disk, parent_folder, storage_failure};
-use crate::engine::Failure;
 
 /// Maximum number of quarantined files of one name. An operator must remove some after that.
 const QUARANTINED_FILES_MAX: u32 = 1000;

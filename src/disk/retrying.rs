@@ -99,8 +99,8 @@ mod tests {
 
     use super::*;
     use crate::disk::{DiskFault, FaultDuration, MemoryDisk};
-    use crate::engine::RandomSample;
     use crate::retry::{BackoffConfig, Timer};
+    use cynosure_engine::RandomSample;
 
     const PATH: &str = "/file";
 

@@ -4,9 +4,10 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use cynosure_engine::Failure;
+
 use crate::disk::lock::open_lock_file;
 use crate::disk::storage_failure;
-use crate::engine::Failure;
 
 /// Shared lock, one of possibly many. It is released when the process ends in any way.
 #[derive(Debug)]

@@ -4,11 +4,11 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
+use cynosure_engine::{Failure, sanitize_line};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Durability, LockedFile, PreviousContent};
-use crate::engine::{Failure, sanitize_line};
 
 /// File with a schema number and a content of type `C`, changed under a lock.
 pub struct VersionedFile<C> {

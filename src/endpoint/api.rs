@@ -2,6 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use cynosure_engine::Timestamp;
+use cynosure_engine::alert::Severity;
+use cynosure_engine::health::degradation::{DegradationLevel, SLOT_DURATION};
+use cynosure_engine::health::{Finding, HealthLevel};
+use cynosure_engine::time_series::TimeSeries;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -9,11 +14,6 @@ use crate::endpoint::response::sorted_json;
 use crate::endpoint::view::{
     AlertView, FailedItem, ProviderView, Snapshot, SourceView, StateTransition, TrendView,
 };
-use crate::engine::Timestamp;
-use crate::engine::alert::Severity;
-use crate::engine::health::degradation::{DegradationLevel, SLOT_DURATION};
-use crate::engine::health::{Finding, HealthLevel};
-use crate::engine::time_series::TimeSeries;
 
 const OPENAPI: &str = include_str!("openapi.json");
 

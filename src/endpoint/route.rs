@@ -1,8 +1,7 @@
 //! Routes: parsed from the path and query of a request.
 
+use cynosure_engine::alert::Severity;
 use percent_encoding::percent_decode_str;
-
-use crate::engine::alert::Severity;
 
 /// Entries of a list if the query has no limit.
 const LIMIT_DEFAULT: usize = 50;

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use cynosure_engine::Timestamp;
+use cynosure_engine::alert::Severity;
+use cynosure_engine::health::degradation::{DegradationHistory, ProviderHealth};
+use cynosure_engine::health::{Finding, HealthLevel};
+use cynosure_engine::time_series::TimeSeries;
 use serde::Serialize;
-
-use crate::engine::Timestamp;
-use crate::engine::alert::Severity;
-use crate::engine::health::degradation::{DegradationHistory, ProviderHealth};
-use crate::engine::health::{Finding, HealthLevel};
-use crate::engine::time_series::TimeSeries;
 
 /// All data of the dashboard at one time.
 #[derive(Clone, Debug)]

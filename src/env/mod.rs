@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::engine::{ClockReading, RandomSample, Timestamp};
+use cynosure_engine::{ClockReading, RandomSample, Timestamp};
 
 /// Longest single sleep. A timer counts uptime, a deadline is wall-clock time: a clock step or a
 /// suspend is noticed at most this much later. The watchdog thread wakes up as often.

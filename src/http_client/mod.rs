@@ -12,8 +12,9 @@ use reqwest::redirect::Policy;
 use url::Origin;
 
 pub use self::error::{TransportErrorKind, describe_error, error_chain, root_cause};
+use cynosure_engine::is_loopback_host;
+
 use self::resolver::SystemResolver;
-use crate::engine::is_loopback_host;
 
 /// Returns the builder of a client without redirects, Referer, decompression and cookies.
 ///

@@ -3,28 +3,13 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Local, TimeZone};
-
-use crate::engine::{Timestamp, format_duration, plural_form};
+use cynosure_engine::{Timestamp, format_count, format_duration, plural_form};
 
 /// Table cell without a value.
 pub const EMPTY_CELL: &str = "–";
 
 /// Shortest wait whose end is shown to the minute, without seconds.
 const MINUTE_PRECISION_FROM: Duration = Duration::from_secs(60);
-
-/// Formats `10204` as `10,204`.
-#[must_use]
-pub fn format_count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
 
 /// Formats a number with its noun: `1 item`, `2,000 items`.
 #[must_use]
@@ -111,13 +96,6 @@ fn to_local_time(at: Timestamp) -> Option<DateTime<Local>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        let texts = [0, 999, 1000, 81_113, 10_000_000].map(format_count);
-
-        assert_eq!(texts, ["0", "999", "1,000", "81,113", "10,000,000"]);
-    }
 
     #[test]
     fn a_deadline_shows_seconds_only_when_near() {

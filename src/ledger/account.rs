@@ -1,6 +1,7 @@
 //! Account of a ledger's source, and the time of its last complete listing.
 
-use crate::engine::{AccountId, Failure, Timestamp};
+use cynosure_engine::{AccountId, Failure, Timestamp};
+
 use crate::ledger::{Ledger, LedgerReader};
 
 impl LedgerReader {

@@ -1,8 +1,8 @@
 //! Rebuilds a ledger from the files of an archive.
 
+use cynosure_engine::{BlobId, DocumentId, Failure, ItemId, SessionId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::engine::{BlobId, DocumentId, Failure, ItemId, SessionId, Timestamp};
 use crate::ledger::Ledger;
 use crate::ledger::error::LedgerError;
 use crate::ledger::item_state::find_item;

@@ -1,6 +1,7 @@
 //! Shift of the times that are compared with the current time, after a step of the system clock.
 
-use crate::engine::{ClockStep, Failure};
+use cynosure_engine::{ClockStep, Failure};
+
 use crate::ledger::Ledger;
 
 impl Ledger {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use cynosure_engine::{BlobId, Failure, ItemFailureCounts, RecheckPolicy, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Params, params};
 
-use crate::engine::{BlobId, Failure, ItemFailureCounts, RecheckPolicy, Timestamp};
 use crate::ledger::Ledger;
 use crate::ledger::error::LedgerError;
 use crate::ledger::failure_counts;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use cynosure_engine::{BlobId, DocumentId, Failure, ItemFailureCounts, ItemId, Timestamp};
 use rusqlite::{Connection, Params, Row};
 
-use crate::engine::{BlobId, DocumentId, Failure, ItemFailureCounts, ItemId, Timestamp};
 use crate::ledger::LedgerReader;
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{DocumentRowId, ItemRowId};

@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
+use cynosure_engine::{Cause, Failure};
 use rusqlite::ErrorCode;
-
-use crate::engine::{Cause, Failure};
 
 /// Remedies for the SQLite errors that an operator can resolve.
 const REMEDIES: [(ErrorCode, &str); 9] = [

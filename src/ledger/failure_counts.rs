@@ -1,8 +1,8 @@
 //! Failure counts of pending items, beside the attempts in their rows.
 
+use cynosure_engine::ItemFailureCounts;
 use rusqlite::{Connection, params};
 
-use crate::engine::ItemFailureCounts;
 use crate::ledger::rows::ItemRowId;
 
 /// Stores the failure counts of an item.

@@ -1,8 +1,8 @@
 //! Items that are not stored: lists them, requeues them, and finds due rechecks.
 
+use cynosure_engine::{Cause, Failure, ItemId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::engine::{Cause, Failure, ItemId, Timestamp};
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{DocumentRowId, ItemStatus};
 use crate::ledger::{Ledger, LedgerReader, StoredResponse};

@@ -1,8 +1,8 @@
 //! Transitions of the state machine, and the execution state after the newest one.
 
+use cynosure_engine::{Failure, SessionId, Timestamp};
 use rusqlite::params;
 
-use crate::engine::{Failure, SessionId, Timestamp};
 use crate::ledger::{Ledger, LedgerReader};
 
 /// Transitions that are kept: weeks of frequent failures, in 1 or 2 MB.

@@ -1,8 +1,8 @@
 //! Identity of a ledger, which the marker in its archive records.
 
+use cynosure_engine::{Failure, LedgerId};
 use rusqlite::params;
 
-use crate::engine::{Failure, LedgerId};
 use crate::ledger::{Ledger, LedgerReader};
 
 /// Identity of a ledger, to be compared with the marker in its archive.

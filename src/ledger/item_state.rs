@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use cynosure_engine::{Cause, Failure, RecheckPolicy, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::engine::{Cause, Failure, RecheckPolicy, Timestamp};
 use crate::ledger::error::LedgerError;
 use crate::ledger::failure_counts;
 use crate::ledger::responses::{self, ResponseOwner};

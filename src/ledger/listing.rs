@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
-
-use crate::engine::{
+use cynosure_engine::{
     Cursor, DocumentId, Failure, ItemId, ListedDocument, NextPage, RecheckPolicy, Timestamp,
 };
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
 use crate::ledger::Ledger;
 use crate::ledger::adopt::UNKNOWN_BLOB;
 use crate::ledger::error::LedgerError;

@@ -1,8 +1,8 @@
 //! Documents that a source listed and then did not find, recorded as items that are gone.
 
+use cynosure_engine::{Cause, DocumentId, Failure, Timestamp};
 use rusqlite::params;
 
-use crate::engine::{Cause, DocumentId, Failure, Timestamp};
 use crate::ledger::Ledger;
 use crate::ledger::item_state::OpenSession;
 

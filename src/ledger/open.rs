@@ -6,10 +6,10 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cynosure_engine::Failure;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::disk::{Disk, PathKind, RealDisk, parent_folder, storage_failure};
-use crate::engine::Failure;
 use crate::ledger::error::{DAMAGED_REMEDY, LedgerError, is_corrupt, is_locked};
 use crate::ledger::schema::{APPLICATION_ID, SCHEMA_VERSION, migrate};
 use crate::retry::{RetryError, RetryPolicy};
@@ -280,9 +280,9 @@ mod tests {
     use futures_util::future::BoxFuture;
 
     use super::*;
-    use crate::engine::{RandomSample, SessionId, Timestamp};
     use crate::ledger::{NewSession, SessionKind};
     use crate::retry::{BackoffConfig, Timer};
+    use cynosure_engine::{RandomSample, SessionId, Timestamp};
 
     fn temp_ledger() -> (tempfile::TempDir, PathBuf) {
         let home = tempfile::tempdir().unwrap();

@@ -6,14 +6,14 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use cynosure_engine::{
+    BlobId, Cause, DocumentId, Failure, ItemFailureCounts, ItemId, ListedDocument, NextPage,
+    PageToken, RecheckPolicy, SessionId, Timestamp,
+};
 use proptest::prelude::*;
 use rusqlite::{Connection, OpenFlags, Row};
 
 use super::*;
-use crate::engine::{
-    BlobId, Cause, DocumentId, Failure, ItemFailureCounts, ItemId, ListedDocument, NextPage,
-    PageToken, RecheckPolicy, SessionId, Timestamp,
-};
 
 /// Time that an item stays in quarantine, in milliseconds; a step takes about a tenth of it.
 const QUARANTINE_MS: i64 = 1000;

@@ -1,8 +1,8 @@
 //! Last response to each failed item and to the session, which `explain` shows days later.
 
+use cynosure_engine::{Failure, RecordedResponse, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::engine::{Failure, RecordedResponse, Timestamp};
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::ItemRowId;
 use crate::ledger::{Ledger, LedgerReader};

@@ -1,9 +1,8 @@
 //! Row and status types of the ledger, and the numbers that statuses are stored as.
 
+use cynosure_engine::{Cursor, PageToken, SessionId, Timestamp};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row};
-
-use crate::engine::{Cursor, PageToken, SessionId, Timestamp};
 
 /// The number of an item's row. Grows in the order of listing.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]

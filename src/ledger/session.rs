@@ -1,8 +1,8 @@
 //! Life cycle of a session: begun, listed again if a cursor was lost, completed.
 
+use cynosure_engine::{Cursor, Failure, SessionId, Timestamp};
 use rusqlite::{Connection, params};
 
-use crate::engine::{Cursor, Failure, SessionId, Timestamp};
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{ListingKind, SessionKind, SessionRow, to_sql_integer};
 use crate::ledger::{Ledger, LedgerReader, SessionCounts, failure_counts, responses};

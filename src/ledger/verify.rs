@@ -1,8 +1,8 @@
 //! Queries of `verify`: locations of stored files, and consistency checks of the ledger.
 
+use cynosure_engine::{DocumentId, Failure, ItemId};
 use rusqlite::{OptionalExtension, params};
 
-use crate::engine::{DocumentId, Failure, ItemId};
 use crate::ledger::LedgerReader;
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{DocumentRowId, ItemStatus, SessionCounts, SessionRow, to_sql_integer};

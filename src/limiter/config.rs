@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::rate_limit::{Rate, RateLimitPolicy};
+use cynosure_engine::rate_limit::{Rate, RateLimitPolicy};
 
 /// Configuration of the limiter of one provider.
 #[derive(Clone, Debug, PartialEq)]

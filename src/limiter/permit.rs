@@ -6,10 +6,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use cynosure_engine::rate_limit::{ReportedLimits, ResponseOutcome};
+use cynosure_engine::{Failure, ThrottleStrikes, Timestamp};
 use futures_util::future::LocalBoxFuture;
-
-use crate::engine::rate_limit::{ReportedLimits, ResponseOutcome};
-use crate::engine::{Failure, ThrottleStrikes, Timestamp};
 
 /// Rate limiter of one provider. It admits requests one by one and learns from the responses.
 pub trait RequestLimiter: fmt::Debug {
@@ -19,8 +18,8 @@ pub trait RequestLimiter: fmt::Debug {
     /// request should wait, it returns an error instead.
     ///
     /// # Errors
-    /// Returns [`Cause::RateLimit`](crate::engine::Cause::RateLimit) with the time until which the
-    /// limiter is blocked.
+    /// Returns [`Cause::RateLimit`](cynosure_engine::Cause::RateLimit) with the time until which
+    /// the limiter is blocked.
     fn acquire<'a>(
         &'a self,
         request: PermitRequest<'a>,

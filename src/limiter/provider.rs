@@ -6,13 +6,13 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
+use cynosure_engine::rate_limit::{Block, ReportedLimits, ResponseOutcome, WaitReason};
+use cynosure_engine::{Cause, ClockReading, ClockStep, Failure, ThrottleStrikes, Timestamp};
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use crate::disk::Durability;
-use crate::engine::rate_limit::{Block, ReportedLimits, ResponseOutcome, WaitReason};
-use crate::engine::{Cause, ClockReading, ClockStep, Failure, ThrottleStrikes, Timestamp};
 use crate::env::Env;
 use crate::limiter::config::LimiterConfig;
 use crate::limiter::permit::{AttemptKind, Permit, PermitRequest, QuotaScope, RequestLimiter};

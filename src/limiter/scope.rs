@@ -3,16 +3,16 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, Notify};
-
-use crate::engine::rate_limit::{
+use cynosure_engine::rate_limit::{
     Block, Rate, RateLimitPolicy, RateLimitResponse, RateLimiter, ReportedLimits, RequestToken,
     ResponseOutcome, SendDecision, WaitReason,
 };
-use crate::engine::{
+use cynosure_engine::{
     ConcurrencyLimiter, LatencySample, LoadSignal, RandomSample, RetryBudget, RetryBudgetPolicy,
     Timestamp,
 };
+use tokio::sync::{Mutex, Notify};
+
 use crate::limiter::AttemptKind;
 use crate::state::ScopeState;
 

@@ -7,10 +7,10 @@
 
 use std::collections::BTreeMap;
 
+use cynosure_engine::{Failure, Timestamp};
 use tracing::warn;
 
 use crate::disk::{Durability, LockedFile, PreviousContent};
-use crate::engine::{Failure, Timestamp};
 use crate::state::{LimiterScope, LimiterStates, ScopeState, parse_limiters};
 
 /// Age after which a scope is dropped, because hosts come and go.

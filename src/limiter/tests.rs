@@ -4,14 +4,14 @@ use std::cell::Cell;
 use std::path::Path;
 use std::time::Duration;
 
+use cynosure_engine::rate_limit::{
+    Rate, RateLimitMode, RateLimitPolicy, ReportedLimits, ResponseOutcome,
+};
+use cynosure_engine::{Cause, ClockReading, Failure, RandomSample, ThrottleStrikes, Timestamp};
 use futures_util::poll;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
-use crate::engine::rate_limit::{
-    Rate, RateLimitMode, RateLimitPolicy, ReportedLimits, ResponseOutcome,
-};
-use crate::engine::{Cause, ClockReading, Failure, RandomSample, ThrottleStrikes, Timestamp};
 use crate::state::LIMITERS_FILE;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -4,6 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use cynosure_engine::alert::{
+    AlertStore, MessagePayload, Notification, Observation, Outbox, QueuedMessage,
+};
+use cynosure_engine::health::Finding;
+use cynosure_engine::{Failure, Timestamp};
 use futures_util::future::join_all;
 use secrecy::SecretString;
 
@@ -12,11 +17,6 @@ use crate::disk::{
     Disk, Durability, FileLock, LockFileError, LockedFile, RealDisk, VersionedFile, ensure_folder,
     storage_failure,
 };
-use crate::engine::alert::{
-    AlertStore, MessagePayload, Notification, Observation, Outbox, QueuedMessage,
-};
-use crate::engine::health::Finding;
-use crate::engine::{Failure, Timestamp};
 use crate::monitor::health_files::{ALERTS_SCHEMA, change, single_line_file};
 use crate::notify::{AlertMessage, Channel, DeliveryError, WebhookChannel, journal};
 

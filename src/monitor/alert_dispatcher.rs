@@ -7,14 +7,14 @@ use std::pin::Pin;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use cynosure_engine::alert::QueuedMessage;
+use cynosure_engine::{Failure, Timestamp};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
 use crate::disk::FileLock;
-use crate::engine::alert::QueuedMessage;
-use crate::engine::{Failure, Timestamp};
 use crate::monitor::alert_delivery::AlertDelivery;
 use crate::notify::DeliveryError;
 
@@ -238,7 +238,7 @@ mod tests {
     use super::*;
     use crate::config::{AlertSettings, EnvVars, UrlOrSecret};
     use crate::disk::{Disk, DiskFile, Filesystem, PathKind, RealDisk};
-    use crate::engine::alert::Severity;
+    use cynosure_engine::alert::Severity;
 
     const NOW: Timestamp = Timestamp(1_772_874_303_000);
     const PING_CHANNEL: &str = "ping";

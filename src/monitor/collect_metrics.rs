@@ -3,11 +3,12 @@
 
 use std::path::Path;
 
+use cynosure_engine::Timestamp;
+use cynosure_engine::alert::{Alert, Severity};
+use cynosure_engine::breaker::{BreakerState, PersistedBreaker};
+use cynosure_engine::metrics::ItemTotals;
+
 use crate::config::{Settings, SourceName, SourceSettings};
-use crate::engine::Timestamp;
-use crate::engine::alert::{Alert, Severity};
-use crate::engine::breaker::{BreakerState, PersistedBreaker};
-use crate::engine::metrics::ItemTotals;
 use crate::monitor::health_files::HealthFiles;
 use crate::monitor::monitor_file::{FindingRecord, MonitorFile, MonitorRecord};
 use crate::state::{BreakerStates, SourceFolder, SourceState, StateFolder};
@@ -126,8 +127,8 @@ fn unit_is_active(finding: &str) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::health::watch::{ActiveState, Diagnosis, LoadState};
     use crate::monitor::monitor_file::RestartCountSample;
+    use cynosure_engine::health::watch::{ActiveState, Diagnosis, LoadState};
     use std::time::Duration;
 
     const NOW: Timestamp = Timestamp(1_772_874_303_000);

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use crate::engine::health::watch::{
+use cynosure_engine::health::watch::{
     StateFileContent, UnitObservation, UnitStatus, WatchLimits, WatchedSource, evaluate,
 };
-use crate::engine::health::{CheckKind, Finding, Remedy};
-use crate::engine::{Failure, Timestamp};
+use cynosure_engine::health::{CheckKind, Finding, Remedy};
+use cynosure_engine::{Failure, Timestamp};
+
 use crate::monitor::monitor_file::{
     MonitorFile, MonitorRecord, RestartCountSample, RestartOutcome, RestartRecord,
 };

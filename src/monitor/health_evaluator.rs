@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::alert::{Notification, Observation, correlate};
-use crate::engine::health::degradation::ProviderHealth;
-use crate::engine::health::{
+use cynosure_engine::alert::{Notification, Observation, correlate};
+use cynosure_engine::health::degradation::ProviderHealth;
+use cynosure_engine::health::{
     Finding, HealthCheckReport, HealthLimits, HostMetrics, SourceObservation, evaluate,
     evaluate_providers,
 };
-use crate::engine::{Failure, Timestamp};
+use cynosure_engine::{Failure, Timestamp};
+
 use crate::monitor::alert_delivery::AlertDelivery;
 use crate::monitor::collect::{CollectConfig, Collectors};
 use crate::monitor::health_files::HealthFiles;
@@ -109,7 +110,7 @@ mod tests {
 
     #[test]
     fn unreadable_counters_differ_from_zero_sessions() {
-        use crate::engine::health::CounterObservation;
+        use cynosure_engine::health::CounterObservation;
 
         let source = |counters| SourceObservation {
             name: "work".to_owned(),

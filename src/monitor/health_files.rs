@@ -3,15 +3,15 @@
 
 use std::path::Path;
 
+use cynosure_engine::alert::{AlertStore, Notification, Observation};
+use cynosure_engine::health::degradation::{DegradationHistory, ProviderHealth};
+use cynosure_engine::health::{HealthCheckReport, HostMetrics};
+use cynosure_engine::{Failure, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::disk::{Durability, JsonLayout, LockedFile, QuarantinedFile, VersionedFile};
-use crate::engine::alert::{AlertStore, Notification, Observation};
-use crate::engine::health::degradation::{DegradationHistory, ProviderHealth};
-use crate::engine::health::{HealthCheckReport, HostMetrics};
-use crate::engine::{Failure, Timestamp};
 
 /// Name of the file with the last report, in the state folder.
 pub const HEALTH_FILE: &str = "health.json";

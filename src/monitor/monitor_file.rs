@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use cynosure_engine::health::{Finding, HealthLevel};
+use cynosure_engine::{Failure, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Durability, JsonLayout, LockedFile, VersionedFile};
-use crate::engine::health::{Finding, HealthLevel};
-use crate::engine::{Failure, Timestamp};
 use crate::monitor::health_files::SCHEMA;
 use crate::monitor::unit_evaluation::UnitEvaluation;
 use crate::state::serde_with;

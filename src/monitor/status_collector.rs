@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::engine::health::watch::{
+use cynosure_engine::health::watch::{
     ProcessStatus, RecentStarts, StateFileContent, UnitObservation, UnitStatus, WatchedSource,
     WorkerStatus,
 };
-use crate::engine::{Cause, Status, Timestamp};
+use cynosure_engine::{Cause, Status, Timestamp};
+
 use crate::state::{ExecutionState, SourceState, StateFileProblem, StateFolder};
 use crate::systemd::{Bus, BusError, BusErrorKind, UnitName};
 

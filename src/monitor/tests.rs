@@ -4,13 +4,13 @@
 
 use std::path::{Path, PathBuf};
 
+use cynosure_engine::alert::{AlertStore, Outbox};
+use cynosure_engine::health::degradation::DegradationHistory;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::*;
 use crate::disk::{Durability, LockedFile};
-use crate::engine::alert::{AlertStore, Outbox};
-use crate::engine::health::degradation::DegradationHistory;
 use crate::monitor::health_files::{ALERTS_SCHEMA, SCHEMA, single_line_file};
 
 #[path = "../../tests/fixtures/frozen_format.rs"]

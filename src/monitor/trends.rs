@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use cynosure_engine::time_series::{Aggregation, TimeSeries};
+use cynosure_engine::{Failure, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Durability, LockedFile, VersionedFile};
-use crate::engine::time_series::{Aggregation, TimeSeries};
-use crate::engine::{Failure, Timestamp};
 use crate::monitor::health_files::{SCHEMA, change, single_line_file};
 
 /// File name, in the state folder.

@@ -1,7 +1,8 @@
 //! Evaluation of a unit by the monitor: findings and restart decision.
 
-use crate::engine::health::{Finding, HealthLevel};
-use crate::engine::{Failure, RestartPermit, Timestamp};
+use cynosure_engine::health::{Finding, HealthLevel};
+use cynosure_engine::{Failure, RestartPermit, Timestamp};
+
 use crate::systemd::{BusError, UnitName};
 
 /// Evaluation of one unit and its sources.

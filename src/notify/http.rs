@@ -1,13 +1,13 @@
 //! Webhooks and pings over HTTP. Redirects are not followed, and response bodies are not read.
 
+use cynosure_engine::alert::{Severity, WebhookFormat};
+use cynosure_engine::{is_loopback_host, truncate_to_bytes};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, RequestBuilder};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use url::Url;
 
-use crate::engine::alert::{Severity, WebhookFormat};
-use crate::engine::{is_loopback_host, truncate_to_bytes};
 use crate::http_client::{client_builder_for, describe_error};
 use crate::notify::{AlertMessage, DeliveryError, WebhookChannel};
 

@@ -1,8 +1,7 @@
 //! Log channel, which under systemd is the journal. It is always used, beside the other channels.
 
+use cynosure_engine::alert::{Notification, NotificationKind, Severity};
 use tracing::{error, info, warn};
-
-use crate::engine::alert::{Notification, NotificationKind, Severity};
 
 /// Logs a notification.
 pub fn log_notification(notification: &Notification) {

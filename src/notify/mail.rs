@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cynosure_engine::alert::{MailChannel, SmtpTls};
 use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, Message};
 use lettre::transport::smtp::Error;
@@ -9,7 +10,6 @@ use lettre::transport::smtp::authentication::Credentials;
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::engine::alert::{MailChannel, SmtpTls};
 use crate::http_client::{error_chain, install_crypto_provider};
 use crate::notify::{AlertMessage, DeliveryError};
 
@@ -99,9 +99,9 @@ fn smtp_error(error: &Error) -> DeliveryError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Timestamp;
-    use crate::engine::alert::{AlertStore, Observation};
-    use crate::engine::health::{CheckKind, Finding, HealthLevel};
+    use cynosure_engine::Timestamp;
+    use cynosure_engine::alert::{AlertStore, Observation};
+    use cynosure_engine::health::{CheckKind, Finding, HealthLevel};
 
     #[test]
     fn a_mail_has_its_headers_and_a_readable_text() {

@@ -1,10 +1,9 @@
 //! Alert messages: a subject, a text for people, and JSON for programs.
 
+use cynosure_engine::alert::{Alert, AlertKey, Notification, NotificationKind, Severity};
+use cynosure_engine::{Timestamp, format_duration, sanitize_line};
 use serde::Serialize;
 use serde_json::Value;
-
-use crate::engine::alert::{Alert, AlertKey, Notification, NotificationKind, Severity};
-use crate::engine::{Timestamp, format_duration, sanitize_line};
 
 /// Schema version of the JSON.
 const SCHEMA: u32 = 2;
@@ -240,8 +239,8 @@ fn severity_label(severity: Severity) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::alert::{AlertStore, Episode, Observation, Resolution};
-    use crate::engine::health::{CheckKind, Finding, HealthLevel};
+    use cynosure_engine::alert::{AlertStore, Episode, Observation, Resolution};
+    use cynosure_engine::health::{CheckKind, Finding, HealthLevel};
 
     const NOW: Timestamp = Timestamp(1_772_874_303_000);
 

@@ -15,8 +15,8 @@ use secrecy::SecretString;
 
 pub use self::message::AlertMessage;
 
-use crate::engine::alert::{MailChannel, WebhookFormat};
-use crate::engine::{format_duration, sanitize_line};
+use cynosure_engine::alert::{MailChannel, WebhookFormat};
+use cynosure_engine::{format_duration, sanitize_line};
 
 /// Channel that delivers alerts.
 #[derive(Clone, Debug)]

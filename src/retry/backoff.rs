@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::engine::{RandomSample, exponential_seconds};
+use cynosure_engine::{RandomSample, exponential_seconds};
 
 /// Number of attempts, delays and jitter of a retry policy.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use crate::engine::Failure;
+use cynosure_engine::Failure;
 
 /// Failure that knows whether another attempt may succeed.
 pub trait Retryable: fmt::Display {

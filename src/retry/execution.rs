@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use cynosure_engine::sanitize_line;
 use tracing::debug;
 
-use crate::engine::sanitize_line;
 use crate::retry::error::{RetryError, Retryable, StopReason};
 use crate::retry::policy::RetryPolicy;
 

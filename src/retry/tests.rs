@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use cynosure_engine::{Cause, Failure, RandomSample};
 use futures_util::future::{BoxFuture, FutureExt as _};
 use tokio::time::Instant;
 
 use super::*;
-use crate::engine::{Cause, Failure, RandomSample};
 
 const BACKOFF: BackoffConfig = BackoffConfig { jitter: Jitter::None, ..BackoffConfig::FAST };
 

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
+use cynosure_engine::RandomSample;
 use futures_util::future::BoxFuture;
-
-use crate::engine::RandomSample;
 
 /// Delays between two attempts, and random samples for the jitter.
 pub trait Timer: Send + Sync {

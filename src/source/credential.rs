@@ -2,11 +2,11 @@
 
 use std::fmt;
 
+use cynosure_engine::{Cause, Failure};
 use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Mutex;
 
-use crate::engine::{Cause, Failure};
 use crate::source::CredentialChange;
 
 /// Future that reads a secret. Its error is one sentence with the reason.

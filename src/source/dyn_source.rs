@@ -6,9 +6,9 @@
 
 use std::fmt;
 
+use cynosure_engine::{AccountId, Cursor, Failure, PageToken, Timestamp};
 use futures_util::future::LocalBoxFuture;
 
-use crate::engine::{AccountId, Cursor, Failure, PageToken, Timestamp};
 use crate::source::{
     CredentialChange, DocumentRef, FetchOutcome, Listing, Page, PollResult, Sink, Source,
 };

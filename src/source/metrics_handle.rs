@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 
-use crate::engine::metrics::SourceMetrics;
+use cynosure_engine::metrics::SourceMetrics;
 
 /// Shared handle to a source's metrics. Clones share the same metrics.
 #[derive(Clone, Default)]

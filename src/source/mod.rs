@@ -16,7 +16,7 @@ pub use self::dyn_source::DynSource;
 pub use self::metrics_handle::MetricsHandle;
 pub use self::recorder::{ResponseRecord, ResponseRecorder};
 
-use crate::engine::{
+use cynosure_engine::{
     AccountId, BlobId, Cursor, DocumentId, Failure, ListedDocument, NextPage, PageToken,
     ThrottleStrikes, Timestamp,
 };
@@ -28,7 +28,7 @@ use crate::engine::{
 /// limit of its server.
 ///
 /// A source that knows the account of its ledger rejects every other account with
-/// [`Cause::AccountChanged`](crate::engine::Cause::AccountChanged), even if the account changes
+/// [`Cause::AccountChanged`](cynosure_engine::Cause::AccountChanged), even if the account changes
 /// while the source runs: no cursor, id or blob of one account is ever sent to another.
 pub trait Source {
     /// Returns the account id that the server uses.

@@ -6,8 +6,8 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::engine::Secrets;
-use crate::engine::rate_limit::{HeaderNames, redact_headers};
+use cynosure_engine::Secrets;
+use cynosure_engine::rate_limit::{HeaderNames, redact_headers};
 
 /// Maximum bytes of a response's headers in a record. Rate limit headers take two hundred; a server
 /// that sends more must not fill memory and disk with them.

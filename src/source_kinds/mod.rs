@@ -5,10 +5,10 @@
 
 use std::rc::Rc;
 
+use cynosure_engine::{AccountId, Failure};
 use url::{Origin, Url};
 
 use crate::config::{JmapSettings, KindSettings, SourceAuth, SourceSettings};
-use crate::engine::{AccountId, Failure};
 use crate::limiter::RequestLimiter;
 use crate::source::DynSource;
 use crate::source::credential::Credential;

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use cynosure_engine::Failure;
+use cynosure_engine::breaker::PersistedBreaker;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Disk, Durability, JsonLayout, LockedFile, QuarantinedFile, VersionedFile};
-use crate::engine::Failure;
-use crate::engine::breaker::PersistedBreaker;
 
 /// Name of the file in the state folder.
 const BREAKERS_FILE: &str = "breakers.json";

@@ -1,8 +1,8 @@
 //! Format of the state file, key by key.
 
+use cynosure_engine::{SessionId, Status, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{SessionId, Status, Timestamp};
 use crate::state::serde_with;
 
 /// Schema version that is read and written.

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
-use crate::engine::rate_limit::{
+use cynosure_engine::rate_limit::{
     RateLimitPolicy, RateLimitStatus, RateLimiter, RateLimiterState, RateSource,
 };
-use crate::engine::{ConcurrencyState, RetryBudgetState, Timestamp};
+use cynosure_engine::{ConcurrencyState, RetryBudgetState, Timestamp};
+use serde::{Deserialize, Serialize};
 
 /// Name of the file in the state folder.
 pub const LIMITERS_FILE: &str = "quota.json";

@@ -3,9 +3,10 @@
 
 use std::path::Path;
 
+use cynosure_engine::metrics::{METRICS_SCHEMA, SourceMetrics};
+use cynosure_engine::{Failure, Timestamp, sanitize_line};
+
 use crate::disk::{Disk, read_small_file, storage_failure, write_unsynced};
-use crate::engine::metrics::{METRICS_SCHEMA, SourceMetrics};
-use crate::engine::{Failure, Timestamp, sanitize_line};
 
 /// Name of the metrics file, in the folder of its source.
 pub const METRICS_FILE: &str = "figures.json";

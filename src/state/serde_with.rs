@@ -6,7 +6,7 @@ pub(crate) mod timestamp {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    use crate::engine::Timestamp;
+    use cynosure_engine::Timestamp;
 
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
     pub(crate) fn serialize<S: Serializer>(
@@ -33,7 +33,7 @@ pub(crate) mod optional_timestamp {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use super::timestamp;
-    use crate::engine::Timestamp;
+    use cynosure_engine::Timestamp;
 
     #[expect(clippy::ref_option, reason = "serde passes references")]
     pub(crate) fn serialize<S: Serializer>(
@@ -54,7 +54,7 @@ pub(crate) mod optional_timestamp {
 pub(super) mod optional_session_id {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use crate::engine::SessionId;
+    use cynosure_engine::SessionId;
 
     #[expect(clippy::ref_option, reason = "serde passes references")]
     pub(crate) fn serialize<S: Serializer>(
@@ -76,7 +76,7 @@ pub(super) mod status {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    use crate::engine::Status;
+    use cynosure_engine::Status;
 
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
     pub(crate) fn serialize<S: Serializer>(
@@ -102,7 +102,7 @@ pub(super) mod optional_status {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use super::status;
-    use crate::engine::Status;
+    use cynosure_engine::Status;
 
     #[expect(clippy::ref_option, reason = "serde passes references")]
     pub(crate) fn serialize<S: Serializer>(

@@ -6,10 +6,10 @@
 
 use std::path::{Path, PathBuf};
 
+use cynosure_engine::{Failure, sanitize_line};
 use serde::Deserialize;
 
 use crate::disk::{Disk, quarantine_file, read_small_file, storage_failure, write_durable};
-use crate::engine::{Failure, sanitize_line};
 use crate::state::{ExecutionState, SCHEMA};
 
 /// Largest state file that is read, in bytes: a hundred times the usual size.
@@ -216,10 +216,9 @@ mod proptests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::engine::Status;
-    use crate::engine::{SessionId, Timestamp};
     use crate::state::RecordedError;
     use crate::state::format::tests::example_state;
+    use cynosure_engine::{SessionId, Status, Timestamp};
 
     fn any_state() -> impl Strategy<Value = ExecutionState> {
         let timestamps = || (-62_167_219_200_000..=253_402_300_799_999_i64).prop_map(Timestamp);

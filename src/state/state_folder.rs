@@ -4,9 +4,10 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use cynosure_engine::Failure;
+use cynosure_engine::health::watch::ProcessStatus;
+
 use crate::disk::{FileLock, LockedFile, RealDisk, process_exists};
-use crate::engine::Failure;
-use crate::engine::health::watch::ProcessStatus;
 use crate::state::{
     BreakersFile, ExecutionState, LEDGER_FILE, LIMITERS_FILE, LOCK_FILE, LimiterStates,
     METRICS_FILE, MetricsFile, SCHEMA, STATE_FILE, StateFile, parse_limiters, read_metrics,

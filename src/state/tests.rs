@@ -5,9 +5,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use cynosure_engine::{Status, Timestamp};
+
 use super::*;
 use crate::disk::{Disk, MemoryDisk, ensure_folder, write_durable};
-use crate::engine::{Status, Timestamp};
 
 #[path = "../../tests/fixtures/frozen_format.rs"]
 #[expect(clippy::duplicate_mod, reason = "the tests of each layer have it to themselves")]

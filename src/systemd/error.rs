@@ -5,9 +5,8 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use cynosure_engine::sanitize_line;
 use zbus::DBusError;
-
-use crate::engine::sanitize_line;
 
 /// Failed bus call.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -13,9 +13,8 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use cynosure_engine::sanitize_line;
 use tracing::{debug, warn};
-
-use crate::engine::sanitize_line;
 
 /// Maximum duration of one notification, because a service manager that does not read must not
 /// delay the work.

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use cynosure_engine::{Failure, RestartBudget, RestartPermit, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Durability, JsonLayout, LockedFile, VersionedFile};
-use crate::engine::{Failure, RestartBudget, RestartPermit, Timestamp};
 
 /// File name, in the state folder.
 pub const RESTARTS_FILE: &str = "restarts.json";

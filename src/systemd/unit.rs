@@ -5,10 +5,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use cynosure_engine::Timestamp;
+use cynosure_engine::health::watch::{ActiveState, LoadState, StartLimit, UnitStatus};
 use zbus::{Connection, ObjectPath, OwnedObjectPath, OwnedVariant};
 
-use crate::engine::Timestamp;
-use crate::engine::health::watch::{ActiveState, LoadState, StartLimit, UnitStatus};
 use crate::systemd::bus::{Bus, MethodCall};
 use crate::systemd::error::{BusError, SYSTEMD_SERVICE};
 

@@ -5,11 +5,11 @@
 
 use std::collections::VecDeque;
 
+use cynosure_engine::health::{HealthCheckReport, HealthLevel};
+use cynosure_engine::{is_loopback_host, sanitize_line};
 use serde_json::{Map, Value as Json, json};
 use url::Url;
 
-use crate::engine::health::{HealthCheckReport, HealthLevel};
-use crate::engine::{is_loopback_host, sanitize_line};
 use crate::telemetry::{DeliveryStatus, MetricsSnapshot};
 
 /// Endpoint for connection strings that contain none.

@@ -10,6 +10,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
+use cynosure_engine::is_loopback_host;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, StatusCode};
 use tokio::runtime::Builder;
@@ -20,7 +21,6 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 use url::Url;
 
-use crate::engine::is_loopback_host;
 use crate::http_client::{client_builder, describe_error};
 use crate::retry::{BackoffConfig, RetryPolicy, Retryable};
 use crate::telemetry::{Span, TelemetryResource, otlp};

@@ -1,7 +1,7 @@
 //! Metric family: one metric with all its series.
 
-use crate::engine::Timestamp;
-use crate::engine::metrics::{BUCKET_BOUNDS_MILLIS, Histogram};
+use cynosure_engine::Timestamp;
+use cynosure_engine::metrics::{BUCKET_BOUNDS_MILLIS, Histogram};
 
 /// Metric with its description and a series for each combination of label values.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,7 +1,8 @@
 //! Metrics of the program, its units, its health and the host.
 
-use crate::engine::alert::Severity;
-use crate::engine::health::{CheckKind, Finding, HealthCheckReport, HealthLevel, HostMetrics};
+use cynosure_engine::alert::Severity;
+use cynosure_engine::health::{CheckKind, Finding, HealthCheckReport, HealthLevel, HostMetrics};
+
 use crate::telemetry::{MetricFamily, MetricValue, MetricsSnapshot, UnitSnapshot};
 
 pub(super) fn families(input: &MetricsSnapshot) -> Vec<MetricFamily> {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use cynosure_engine::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::engine::Timestamp;
 use crate::telemetry::{MetricFamily, MetricSeries, MetricValue, MetricsSnapshot, families};
 
 #[derive(Serialize)]

@@ -1,8 +1,9 @@
 //! Metrics of each provider: degradation, circuit breaker and rate limiters.
 
-use crate::engine::Timestamp;
-use crate::engine::breaker::BreakerState;
-use crate::engine::rate_limit::{AdvertisedLimit, Block, BlockReason};
+use cynosure_engine::Timestamp;
+use cynosure_engine::breaker::BreakerState;
+use cynosure_engine::rate_limit::{AdvertisedLimit, Block, BlockReason};
+
 use crate::telemetry::{
     BreakerSnapshot, MetricFamily, MetricValue, MetricsSnapshot, RateLimitSnapshot,
 };

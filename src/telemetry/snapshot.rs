@@ -1,11 +1,11 @@
 //! Input of the metrics: plain values, collected outside this folder.
 
-use crate::engine::alert::Severity;
-use crate::engine::breaker::{BreakerState, BreakerStatistics};
-use crate::engine::health::degradation::ProviderHealth;
-use crate::engine::health::{HealthCheckReport, HostMetrics};
-use crate::engine::metrics::{ItemTotals, SourceMetrics};
-use crate::engine::{Status, Timestamp, rate_limit};
+use cynosure_engine::alert::Severity;
+use cynosure_engine::breaker::{BreakerState, BreakerStatistics};
+use cynosure_engine::health::degradation::ProviderHealth;
+use cynosure_engine::health::{HealthCheckReport, HostMetrics};
+use cynosure_engine::metrics::{ItemTotals, SourceMetrics};
+use cynosure_engine::{Status, Timestamp, rate_limit};
 
 /// All values at one moment.
 #[derive(Clone, Debug)]

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::engine::Status;
-use crate::engine::metrics::{RequestOutcome, SourceMetrics};
+use cynosure_engine::Status;
+use cynosure_engine::metrics::{RequestOutcome, SourceMetrics};
+
 use crate::telemetry::{
     MetricFamily, MetricKind, MetricValue, MetricsSnapshot, SourceSnapshot, SourceStateSnapshot,
 };

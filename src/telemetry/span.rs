@@ -5,9 +5,8 @@
 
 use std::fmt;
 
+use cynosure_engine::{SessionId, Status, Timestamp};
 use sha2::{Digest as _, Sha256};
-
-use crate::engine::{SessionId, Status, Timestamp};
 
 /// Completed span.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use cynosure_engine::{Failure, LedgerId, StateMachine, Timestamp};
+
 use crate::archive::{
     Archive, ArchiveBinding, ArchiveMarker, ArchiveOwner, LedgerClaim, RecoveryReport,
 };
 use crate::disk::{Disk, FileLock, LockFileError, RealDisk};
-use crate::engine::{Failure, LedgerId, StateMachine, Timestamp};
 use crate::ledger::{Ledger, LedgerIdentity};
 use crate::state::{self, LOCK_FILE, STATE_FILE};
 use crate::worker::start_error::StartError;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use cynosure_engine::{BlobId, ClockStep, Failure, ItemFailureCounts, ItemId, Timestamp};
+
 use crate::archive::{BATCH_BYTES_MAX, BATCH_DOCUMENTS_MAX, SpooledDocument};
-use crate::engine::{BlobId, ClockStep, Failure, ItemFailureCounts, ItemId, Timestamp};
 use crate::ledger::{DocumentRowId, ItemRowId};
 use crate::source::DocumentRef;
 

@@ -2,8 +2,9 @@
 
 use std::rc::Rc;
 
+use cynosure_engine::{Cause, Failure};
+
 use crate::archive::SpooledDocument;
-use crate::engine::{Cause, Failure};
 use crate::env::Env;
 use crate::source::Sink;
 

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::engine::{
+use cynosure_engine::{
     AfterWait, DualTimestamp, HeartbeatDeadline, MissedHeartbeat, State, StateMachine, Timestamp,
     find_missed_heartbeat,
 };
+
 use crate::env::{Env, RealEnv};
 
 /// Longest time that a loop may be busy between two waits. It suffices for the slowest disk that

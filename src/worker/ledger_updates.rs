@@ -1,7 +1,8 @@
 //! Part of a batch that goes into the ledger once its documents are in the archive.
 
+use cynosure_engine::{BlobId, Failure};
+
 use crate::archive::PublishedFile;
-use crate::engine::{BlobId, Failure};
 use crate::ledger::{self, DocumentRowId};
 use crate::worker::commit_batch::DownloadOutcome;
 

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use cynosure_engine::Timestamp;
+use cynosure_engine::metrics::SourceMetrics;
+
 use crate::disk::{Disk, quarantine_file};
-use crate::engine::Timestamp;
-use crate::engine::metrics::SourceMetrics;
 use crate::ledger::Ledger;
 use crate::state::{self, ExecutionState, MetricsFile};
 use crate::worker::start_error::StartError;

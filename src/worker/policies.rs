@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use cynosure_engine::breaker::BreakerPolicy;
+use cynosure_engine::{Backoff, ItemRetryPolicy, MachineConfig, RecheckPolicy};
+
 use crate::config::{RateLimitScope, Settings, SourceSettings};
-use crate::engine::breaker::BreakerPolicy;
-use crate::engine::{Backoff, ItemRetryPolicy, MachineConfig, RecheckPolicy};
 use crate::limiter::LimiterConfig;
 
 /// Longest wait after a rate limit when neither the server nor the configuration gives one.

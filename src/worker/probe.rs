@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cynosure_engine::{AccountId, Cause, Failure};
+
 use crate::config::{EnvVars, Settings, SourceName, SourceSettings};
 use crate::disk::{LockedFile, MemoryDisk};
-use crate::engine::{AccountId, Cause, Failure};
 use crate::env::RealEnv;
 use crate::limiter::RateLimiters;
 use crate::source::{MetricsHandle, ResponseRecorder, Source};

@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use cynosure_engine::{Cause, Failure, ProxyPolicy};
+
 use crate::config::{self, EnvVars, PoolProxy};
-use crate::engine::{Cause, Failure, ProxyPolicy};
 use crate::source::http::{Proxy, ProxyMode, ProxyPoolHealth};
 
 /// Provides the proxy mode, and keeps the health of the proxies for as long as their configuration

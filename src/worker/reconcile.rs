@@ -3,7 +3,8 @@
 //! Each is durable by itself, and either may have been lost or restored from a backup. The ledger
 //! decides which sessions are open, listed and settled.
 
-use crate::engine::{Session, State, StateMachine, SyncPhase, Timestamp};
+use cynosure_engine::{Session, State, StateMachine, SyncPhase, Timestamp};
+
 use crate::ledger;
 
 /// Returns the machine after reconciling it with the newest session of the ledger.

@@ -1,6 +1,7 @@
 //! Result of a request, as the observers of the event loop get it.
 
-use crate::engine::{Failure, Timestamp};
+use cynosure_engine::{Failure, Timestamp};
+
 use crate::source::PollResult;
 use crate::worker::downloads::FetchTask;
 use crate::worker::tasks::TaskResult;

@@ -1,6 +1,7 @@
 //! Current progress of a source, published within the process.
 
-use crate::engine::{MachineConfig, State, StateMachine, Status, SyncPhase, Timestamp};
+use cynosure_engine::{MachineConfig, State, StateMachine, Status, SyncPhase, Timestamp};
+
 use crate::worker::state_mapping::SessionProgress;
 
 /// Current status and progress of one source.

@@ -3,11 +3,11 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use cynosure_engine::{AccountId, LedgerId, State, StateMachine, Timestamp};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use crate::config::{CredentialRef, EnvVars, Settings, SourceSettings};
-use crate::engine::{AccountId, LedgerId, State, StateMachine, Timestamp};
 use crate::env::{Env, RealEnv};
 use crate::limiter::RateLimiters;
 use crate::source::credential::Credential;

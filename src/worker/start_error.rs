@@ -3,8 +3,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use cynosure_engine::Failure;
+
 use crate::disk::LockFileError;
-use crate::engine::Failure;
 use crate::ledger::LedgerOpenError;
 
 /// Error that prevents the start of a source.

@@ -1,10 +1,11 @@
 //! Maps machine and progress to the contents of the state file, for operators and the next start,
 //! and back.
 
-use crate::engine::{
+use cynosure_engine::{
     AfterWait, Cause, ErrorHistory, LastError, LastRestart, ListingMode, ProgressTracker,
     RestartCause, RestartHistory, Session, State, StateMachine, Status, SyncPhase, Timestamp,
 };
+
 use crate::ledger::SessionCounts;
 use crate::state::{self, ExecutionState, SCHEMA};
 

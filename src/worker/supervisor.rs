@@ -3,13 +3,13 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use cynosure_engine::{
+    ClockReading, CrashLoop, Failure, RestartCause, RestartPermit, StateMachine, Timestamp,
+};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::config::{self, CredentialRef, Settings, SourceSettings};
-use crate::engine::{
-    ClockReading, CrashLoop, Failure, RestartCause, RestartPermit, StateMachine, Timestamp,
-};
 use crate::env::{Env, RealEnv};
 use crate::systemd::RestartBudgetFile;
 use crate::worker::archive_binding;

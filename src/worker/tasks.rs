@@ -4,14 +4,14 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use cynosure_engine::{
+    Cause, ClockReading, ErrorAction, Failure, PageToken, RecheckPolicy, RequestScope, Session,
+    SessionId, Timestamp,
+};
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use crate::archive::{Archive, SpooledDocument, StagedBatch};
-use crate::engine::{
-    Cause, ClockReading, ErrorAction, Failure, PageToken, RecheckPolicy, RequestScope, Session,
-    SessionId, Timestamp,
-};
 use crate::env::Env;
 use crate::ledger::{ItemRowId, SessionCounts};
 use crate::retry::RetryPolicy;

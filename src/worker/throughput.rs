@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::engine::Timestamp;
+use cynosure_engine::Timestamp;
 
 /// Time over which the rate is measured: long enough to be steady, short enough to show a change.
 const WINDOW: Duration = Duration::from_secs(30);

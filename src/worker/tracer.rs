@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use crate::engine::{Session, State, StateMachine, Status, Timestamp, sanitize_line};
+use cynosure_engine::{Session, State, StateMachine, Status, Timestamp, sanitize_line};
+
 use crate::telemetry::{ExportQueue, Span, SpanId, TraceId, is_sampled};
 use crate::worker::request_result::{RequestKind, RequestResult};
 

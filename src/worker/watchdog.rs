@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use cynosure_engine::{CrashLoop, MissedHeartbeat, WatchdogAction, WatchdogState};
 use tracing::{debug, error, info, warn};
 
-use crate::engine::{CrashLoop, MissedHeartbeat, WatchdogAction, WatchdogState};
 use crate::env::{Env, RealEnv};
 use crate::systemd::{Notifier, NotifyState, RestartBudgetFile};
 use crate::worker::heartbeat::{Heartbeat, HeartbeatRegistry};

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cynosure::engine::ProxyPolicy;
 use cynosure::source::http::{Proxy, ProxyMode, ProxyPoolHealth};
+use cynosure_engine::ProxyPolicy;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use url::Url;

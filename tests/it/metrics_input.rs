@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use cynosure::config::{EnvVars, load};
-use cynosure::engine::health::{HealthCheckReport, HostMetrics};
-use cynosure::engine::{Status, Timestamp};
 use cynosure::monitor::{HealthFiles, collect_metrics};
 use cynosure::telemetry::to_prometheus;
+use cynosure_engine::health::{HealthCheckReport, HostMetrics};
+use cynosure_engine::{Status, Timestamp};
 
 use crate::commands::test_home::TestHome;
 

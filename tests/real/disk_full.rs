@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cynosure::demo::{self, DemoOptions, DemoServer};
+use cynosure_lab::demo::{self, DemoOptions, DemoServer};
 
 use crate::prerequisites::skip;
 use crate::test_program::TestFolder;

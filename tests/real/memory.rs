@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use cynosure::demo::{self, DemoOptions};
+use cynosure_lab::demo::{self, DemoOptions};
 use fs_err as fs;
 use tempfile::TempDir;
 

@@ -6,8 +6,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use cynosure::demo::{self, DemoOptions};
 use cynosure::telemetry::{CONTENT_TYPE, families, to_prometheus};
+use cynosure_lab::demo::{self, DemoOptions};
 use fs_err as fs;
 use reqwest::Url;
 use serde_json::Value;

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use cynosure::demo::{self, DemoOptions, DemoServer};
+use cynosure_lab::demo::{self, DemoOptions, DemoServer};
 use fs_err as fs;
 use serde_json::Value;
 

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use cynosure::demo::{self, DemoOptions, DemoServer};
+use cynosure_lab::demo::{self, DemoOptions, DemoServer};
 use fs_err as fs;
 use serde_json::Value;
 use tempfile::TempDir;

@@ -1,7 +1,7 @@
 # Counts tests by kind from the output of `cargo test` and from nextest's JUnit report.
 #
 #   property      any test in a module named `proptests`
-#   unit          the others in src/
+#   unit          the others in src/ of a crate
 #   simulation    the test binary `simulation`
 #   real          the test binary `real`
 #   integration   every other test binary
@@ -19,15 +19,15 @@ function kind(binary, test) {
 }
 
 function record(test, result) {
-    results[binary SUBSEP test] = result
-    kinds[binary SUBSEP test] = kind(binary, test)
+    results[suite SUBSEP test] = result
+    kinds[suite SUBSEP test] = kind(binary, test)
 }
 
 function skip(test) {
-    if (results[binary SUBSEP test] != "passed") return
-    results[binary SUBSEP test] = "skipped"
+    if (results[suite SUBSEP test] != "passed") return
+    results[suite SUBSEP test] = "skipped"
     sub(/^.*SKIPPED: /, "")
-    reasons[binary SUBSEP test] = test ": " $0
+    reasons[suite SUBSEP test] = test ": " $0
 }
 
 function add_cell(line,    part) {
@@ -69,6 +69,7 @@ function attribute(name,    value) {
 FNR == 1 { junit = /^<\?xml/ }
 
 # cargo test: a heading for each binary, a result for each test, then the output of the tests.
+!junit && /^ +(Running|Doc-tests) / { suite = $0 }
 !junit && /^ +Running unittests / { binary = "" }
 !junit && /^ +Running tests\// { binary = $2; sub(/^tests\//, "", binary); sub(/(\/main)?\.rs$/, "", binary) }
 !junit && /^ +Doc-tests / { binary = "doc" }
@@ -82,7 +83,7 @@ FNR == 1 { junit = /^<\?xml/ }
 
 # JUnit: a suite for each binary, a case for each test, its failure and its output inside.
 junit && /^ *<testsuite / {
-    binary = attribute("name")
+    suite = binary = attribute("name")
     if (!sub(/^[^:]*::/, "", binary) || binary ~ /^bin\//) binary = ""
 }
 junit && /^ *<testcase / { test = attribute("name"); record(test, "passed") }

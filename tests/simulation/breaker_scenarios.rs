@@ -3,10 +3,10 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use cynosure::engine::breaker::{BreakerPolicy, BreakerState, ManualCommand, PersistedBreaker};
-use cynosure::engine::{Status, Timestamp};
 use cynosure::env::Env;
 use cynosure::worker::{LoopExit, RunMode, SourceBreakers, apply_command};
+use cynosure_engine::breaker::{BreakerPolicy, BreakerState, ManualCommand, PersistedBreaker};
+use cynosure_engine::{Status, Timestamp};
 use tokio::time::{sleep, timeout};
 
 use crate::driver::{Harness, run_scenario};

@@ -3,9 +3,9 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use cynosure::engine::{Cause, RestartCause, Status};
 use cynosure::ledger::SessionCounts;
 use cynosure::worker::{LoopExit, RunMode};
+use cynosure_engine::{Cause, RestartCause, Status};
 use tokio::time::sleep;
 
 use crate::driver::run_scenario;

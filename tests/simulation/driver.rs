@@ -11,8 +11,6 @@ use std::time::Duration;
 use cynosure::disk::{
     Disk, DiskFault, FaultDuration, LockedFile, MemoryDisk, RetryingDisk, ensure_folder,
 };
-use cynosure::engine::breaker::BreakerPolicy;
-use cynosure::engine::{LedgerId, MachineConfig, RestartCause, Status};
 use cynosure::env::Env;
 use cynosure::ledger::Ledger;
 use cynosure::limiter::{LimiterConfig, RateLimiters};
@@ -24,6 +22,8 @@ use cynosure::worker::{
     LoopResult, Observers, OpenedStore, RunMode, SourceBreakers, SourceInfo, SourceProgress,
     StartError, StartMode, StopSignal, Store, StoreHandle, Tracer, run_event_loop,
 };
+use cynosure_engine::breaker::BreakerPolicy;
+use cynosure_engine::{LedgerId, MachineConfig, RestartCause, Status};
 use rusqlite::{Connection, OpenFlags};
 use rustix::io::Errno;
 use tokio::sync::watch;

@@ -24,10 +24,9 @@ mod virtual_timer;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cynosure::engine::Status;
-use rustix::io::Errno;
-
+use cynosure_engine::Status;
 use driver::{KillMode, SimulationCase};
+use rustix::io::Errno;
 
 /// Seeds that failed once, or that reach a rare state.
 const REGRESSION_SEEDS: &[u64] = &[];

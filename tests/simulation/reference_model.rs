@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use cynosure::disk::MemoryDisk;
-use cynosure::engine::{DocumentId, ItemId};
 use cynosure::ledger::{ItemStatus, LedgerReader, StoredFile};
+use cynosure_engine::{DocumentId, ItemId};
 use rusqlite::Connection;
 use sha2::{Digest, Sha256};
 

@@ -4,11 +4,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cynosure::disk::{DiskFault, FaultDuration};
-use cynosure::engine::rate_limit::Rate;
-use cynosure::engine::{RestartCause, Status};
 use cynosure::env::Env;
 use cynosure::retry::BackoffConfig;
 use cynosure::worker::{LoopExit, RunMode, StopSignal};
+use cynosure_engine::rate_limit::Rate;
+use cynosure_engine::{RestartCause, Status};
 use rustix::io::Errno;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};

@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use cynosure::engine::rate_limit::{ReportedLimits, ResponseOutcome};
-use cynosure::engine::{
-    AccountId, BlobId, Cause, Cursor, DocumentId, Failure, ItemId, ListedDocument, NextPage,
-    PageToken, ThrottleStrikes, Timestamp,
-};
 use cynosure::limiter::{AttemptKind, PermitRequest, QuotaScope, RequestLimiter};
 use cynosure::retry::RetryPolicy;
 use cynosure::source::http::AttemptTracker;
 use cynosure::source::{
     CredentialChange, DocumentRef, FetchOutcome, Listing, Page, PollResult, Sink, Source,
     UnverifiedEnd,
+};
+use cynosure_engine::rate_limit::{ReportedLimits, ResponseOutcome};
+use cynosure_engine::{
+    AccountId, BlobId, Cause, Cursor, DocumentId, Failure, ItemId, ListedDocument, NextPage,
+    PageToken, ThrottleStrikes, Timestamp,
 };
 use sha2::{Digest, Sha256};
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use cynosure::config::{EnvVars, Settings, load_defaults};
-use cynosure::engine::{Backoff, ItemRetryPolicy, MachineConfig};
 use cynosure::limiter::LimiterConfig;
 use cynosure::worker;
+use cynosure_engine::{Backoff, ItemRetryPolicy, MachineConfig};
 
 pub(crate) fn machine_config() -> MachineConfig {
     let seconds = Duration::from_secs;

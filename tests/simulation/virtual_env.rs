@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cynosure::disk::{DiskFault, MemoryDisk};
-use cynosure::engine::{ClockReading, RandomSample, Timestamp};
 use cynosure::env::Env;
+use cynosure_engine::{ClockReading, RandomSample, Timestamp};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 

@@ -3,8 +3,8 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use cynosure::engine::RandomSample;
 use cynosure::retry::{BackoffConfig, RetryPolicy, RetryRegistry, Timer};
+use cynosure_engine::RandomSample;
 use futures_util::future::BoxFuture;
 
 struct VirtualTimer(Mutex<fastrand::Rng>);

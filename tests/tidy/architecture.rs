@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::PathBuf;
 
 use proc_macro2::TokenStream;
 
@@ -17,7 +18,7 @@ const WALK_FILES_MAX: usize = 25;
 
 /// Row of the walk.
 struct WalkStep<'a> {
-    /// Path below `src`.
+    /// Path below `src`, or below the root if it is in another crate.
     file: &'a str,
     /// Functions and types of the file, such as `Type::function`.
     names: Vec<&'a str>,
@@ -29,8 +30,7 @@ fn every_source_path_in_the_architecture_exists() {
     let paths: Vec<&str> = code_spans(&document).filter_map(source_path).collect();
 
     for path in &paths {
-        let is_found = repository_root().join("src").join(path).exists();
-        assert!(is_found, "docs/architecture.md names {path}, which is not below src");
+        assert!(location(path).exists(), "docs/architecture.md names {path}, which does not exist");
     }
     assert!(paths.len() > 50, "{}", paths.len());
 }
@@ -48,8 +48,8 @@ fn a_reply_passes_few_files_on_its_way_to_the_ledger() {
 fn each_step_of_the_walk_is_in_its_file() {
     let document = document();
     for WalkStep { file, names } in walk(&document) {
-        let text = fs::read_to_string(repository_root().join("src").join(file))
-            .unwrap_or_else(|error| panic!("{file}: {error}"));
+        let text =
+            fs::read_to_string(location(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
         let tokens: TokenStream = text.parse().unwrap_or_else(|error| panic!("{file}: {error}"));
         let (mut used, mut defined) = (BTreeSet::new(), BTreeSet::new());
         let mut previous = String::new();
@@ -94,10 +94,17 @@ fn code_spans(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// Returns the path below `src` of a Rust file, or of a folder in a layer; `None` for other code.
+/// Returns the location of a path that the document names.
+fn location(path: &str) -> PathBuf {
+    let sources = if path.starts_with("crates/") { "" } else { "src" };
+    repository_root().join(sources).join(path)
+}
+
+/// Returns the path of a Rust file or of a folder in a layer or a crate; `None` for other code.
 fn source_path(code: &str) -> Option<&str> {
     let path = code.strip_prefix("src/").unwrap_or(code);
     let first = path.split('/').next().unwrap_or(path);
     let is_in_layer = LAYERS.iter().any(|(layer, _)| *layer == first);
-    (is_in_layer || path.ends_with(".rs")).then_some(path)
+    let is_in_crate = path.starts_with("crates/");
+    (is_in_layer || is_in_crate || path.ends_with(".rs")).then_some(path)
 }

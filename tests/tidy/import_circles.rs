@@ -2,13 +2,13 @@
 //!
 //! A module imports another if a path from `crate`, `self` or `super` in it names an item of the
 //! other. A use of a re-exported item is an import of the module that defines it, and the re-export
-//! itself is none. Test code is ignored.
+//! itself is none. Test code is ignored. Crates cannot import each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
-use super::{is_cfg_test, is_end_of_item, is_punct, repository_root, source_files};
+use super::{crate_sources, is_cfg_test, is_end_of_item, is_punct, module_path};
 
 /// Modules, by path, each with those that it imports.
 type ImportGraph = BTreeMap<String, BTreeSet<String>>;
@@ -77,20 +77,14 @@ fn modules_of_a_circle_reach_each_other() {
     assert_eq!(circles(&imports), BTreeSet::from([vec!["b", "c"], vec!["d", "e"]]));
 }
 
-/// Returns the paths that each module of the crate contains, by the path of the module.
+/// Returns the paths that each module of the crates contains, by the path of the module.
 fn modules() -> BTreeMap<String, Vec<WrittenPath>> {
-    let root = format!("{}/src/", repository_root().display());
     let mut modules = BTreeMap::new();
-    for (file, text) in source_files("src") {
-        let path = file.strip_prefix(&root).and_then(|path| path.strip_suffix(".rs"));
-        let path = path.expect("the file is below src").replace('/', "::");
-        if path == "lib" || path == "main" {
-            continue;
-        }
+    for (file, text) in crate_sources() {
         let tokens = text.parse().unwrap_or_else(|error| panic!("{file}: {error}"));
         let mut paths = Vec::new();
         collect_paths(tokens, &mut paths);
-        modules.insert(path.strip_suffix("::mod").unwrap_or(&path).to_owned(), paths);
+        modules.insert(module_path(&file), paths);
     }
     modules
 }
@@ -113,12 +107,12 @@ fn import_graph(modules: &BTreeMap<String, Vec<WrittenPath>>) -> ImportGraph {
     modules.iter().map(imports).collect()
 }
 
-/// Returns the path below the crate; `None` if it may belong to another crate.
+/// Returns the path from the name of the crate; `None` if it may belong to another crate.
 fn absolute_path(module: &str, path: &WrittenPath) -> Option<String> {
     let mut base: Vec<&str> = module.split("::").collect();
     let mut rest = path.segments.iter().map(String::as_str).peekable();
     match rest.next()? {
-        "crate" => base.clear(),
+        "crate" => base.truncate(1),
         "self" => {}
         "super" => {
             base.pop();

@@ -11,35 +11,39 @@ use std::path::Path;
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 
-/// Layers, each with the other layers that it may use.
-const LAYERS: &[(&str, &[&str])] = &[
-    ("engine", &[]),
+/// Crates of the workspace, each with the folder of its sources.
+const CRATES: [(&str, &str); 3] = [
+    ("cynosure_engine", "crates/engine/src"),
+    ("cynosure_lab", "crates/lab/src"),
+    ("cynosure", "src"),
+];
+
+/// Folders of modules, each with the others that it may use.
+type Layers = &'static [(&'static str, &'static [&'static str])];
+
+/// Layers of the program, each with the other layers that it may use. Each may use the engine.
+const LAYERS: Layers = &[
     // A separate library, used by every layer that retries transient failures.
-    ("retry", &["engine"]),
-    ("disk", &["engine", "retry"]),
-    ("human", &["engine"]),
-    ("http_client", &["engine"]),
-    ("config", &["engine", "retry", "disk"]),
-    ("env", &["engine"]),
-    ("limiter", &["engine", "env", "disk", "state"]),
-    ("source", &["engine", "retry", "disk", "http_client", "limiter"]),
-    ("ledger", &["engine", "retry", "disk"]),
-    ("archive", &["engine", "retry", "disk"]),
-    ("state", &["engine", "disk"]),
-    ("systemd", &["engine", "retry", "disk"]),
-    ("telemetry", &["engine", "retry", "http_client"]),
-    ("notify", &["engine", "http_client"]),
-    ("endpoint", &["engine", "human"]),
-    // Only the engine, which it simulates, and the parser of the configuration for its input files.
-    // It must not depend on the layers whose work it predicts.
-    ("simulate", &["engine", "config"]),
-    ("demo", &[]),
+    ("retry", &[]),
+    ("disk", &["retry"]),
+    ("human", &[]),
+    ("http_client", &[]),
+    ("config", &["retry", "disk"]),
+    ("env", &[]),
+    ("limiter", &["env", "disk", "state"]),
+    ("source", &["retry", "disk", "http_client", "limiter"]),
+    ("ledger", &["retry", "disk"]),
+    ("archive", &["retry", "disk"]),
+    ("state", &["disk"]),
+    ("systemd", &["retry", "disk"]),
+    ("telemetry", &["retry", "http_client"]),
+    ("notify", &["http_client"]),
+    ("endpoint", &["human"]),
     // Configuration and clients do not know each other, so the registry of kinds is above both.
-    ("source_kinds", &["engine", "config", "limiter", "source"]),
+    ("source_kinds", &["config", "limiter", "source"]),
     (
         "worker",
         &[
-            "engine",
             "env",
             "limiter",
             "retry",
@@ -55,12 +59,11 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     // Independent of the worker, because it must detect a stuck worker.
-    ("monitor", &["engine", "retry", "disk", "config", "state", "systemd", "notify", "telemetry"]),
+    ("monitor", &["retry", "disk", "config", "state", "systemd", "notify", "telemetry"]),
     // Composes the processes of the worker and the monitor. What they report, `cli` prints.
     (
         "app",
         &[
-            "engine",
             "env",
             "limiter",
             "retry",
@@ -76,20 +79,27 @@ const LAYERS: &[(&str, &[&str])] = &[
             "endpoint",
             "worker",
             "monitor",
-            "simulate",
         ],
     ),
     (
         "cli",
         &[
-            "engine", "env", "disk", "human", "config", "ledger", "archive", "state", "systemd",
-            "notify", "worker", "monitor", "demo", "simulate", "app",
+            "env", "disk", "human", "config", "ledger", "archive", "state", "systemd", "notify",
+            "worker", "monitor", "app",
         ],
     ),
 ];
 
+/// Modules of the lab, each with the others that it may use.
+const LAB_LAYERS: Layers = &[("demo", &[]), ("simulate", &[]), ("plot", &["simulate"])];
+
+/// Folders of sources, each with its layers.
+const LAYERED_SOURCES: [(&str, Layers); 2] = [("src", LAYERS), ("crates/lab/src", LAB_LAYERS)];
+
 /// Names of crates and functions, each with the only folders that may use it.
 const RESTRICTED_NAMES: &[(&str, &[&str])] = &[
+    // The worker and the monitor need nothing of what only tries things out.
+    ("cynosure_lab", &["app", "cli"]),
     ("rusqlite", &["ledger"]),
     // Sources, alerts and telemetry have separate clients. They share no limits, no rate limiter
     // and no proxies, and the monitor must not depend on the client of the sources.
@@ -99,7 +109,7 @@ const RESTRICTED_NAMES: &[(&str, &[&str])] = &[
     ("Client::builder", &["http_client"]),
     ("rustls::Error", &["http_client"]),
     ("lettre", &["notify"]),
-    ("hyper::", &["demo", "endpoint", "source"]),
+    ("hyper::", &["endpoint", "source"]),
     // Only the registry names kinds of sources, beside their clients and their settings.
     ("source::jmap", &["source/jmap", "source_kinds"]),
     ("KindSettings::", &["config", "source_kinds"]),
@@ -108,7 +118,7 @@ const RESTRICTED_NAMES: &[(&str, &[&str])] = &[
     ("syncfs", &["disk"]),
     ("fsync(", &["disk"]),
     ("zbus", &["systemd"]),
-    ("clap", &["cli", "demo"]),
+    ("clap", &["cli"]),
     ("indicatif", &["app", "cli"]),
 ];
 
@@ -166,13 +176,15 @@ const LINES_MAX: usize = 500;
 
 #[test]
 fn each_layer_depends_only_on_the_layers_below_it() {
-    for (layer, allowed) in LAYERS {
-        for (path, text) in source_files(&format!("src/{layer}")) {
-            for used in used_modules(&text) {
-                assert!(
-                    used == *layer || allowed.contains(&used.as_str()),
-                    "{path} uses {used}, which {layer} may not use"
-                );
+    for (sources, layers) in LAYERED_SOURCES {
+        for (layer, allowed) in layers {
+            for (path, text) in source_files(&format!("{sources}/{layer}")) {
+                for used in used_modules(&text) {
+                    assert!(
+                        used == *layer || allowed.contains(&used.as_str()),
+                        "{path} uses {used}, which {layer} may not use"
+                    );
+                }
             }
         }
     }
@@ -180,19 +192,20 @@ fn each_layer_depends_only_on_the_layers_below_it() {
 
 #[test]
 fn every_layer_is_in_the_table() {
-    for entry in fs::read_dir(repository_root().join("src")).expect("the source tree exists") {
-        let path = entry.expect("the entry can be read").path();
-        if path.is_dir() {
-            let name =
-                path.file_name().expect("a folder has a name").to_string_lossy().into_owned();
-            assert!(LAYERS.iter().any(|(layer, _)| *layer == name), "{name} is in no layer");
+    for (sources, layers) in LAYERED_SOURCES {
+        for entry in fs::read_dir(repository_root().join(sources)).expect("the folder exists") {
+            let path = entry.expect("the entry can be read").path();
+            if path.is_dir() {
+                let name = path.file_name().expect("a folder has a name").to_string_lossy();
+                assert!(layers.iter().any(|(layer, _)| *layer == name), "{name} is in no layer");
+            }
         }
     }
 }
 
 #[test]
 fn the_engine_is_pure() {
-    for (path, text) in source_files("src/engine") {
+    for (path, text) in source_files("crates/engine/src") {
         for name in IMPURE_NAMES {
             assert!(!text.contains(name), "{path} contains {name}");
         }
@@ -215,7 +228,7 @@ fn restricted_names_are_used_only_in_their_folders() {
 
 #[test]
 fn every_file_has_a_module_doc_and_few_enough_lines() {
-    for (path, text) in source_files("src") {
+    for (path, text) in crate_sources() {
         assert!(text.starts_with("//! "), "{path} does not start with a module doc");
         let lines = text.lines().count();
         assert!(lines <= LINES_MAX, "{path} has {lines} lines");
@@ -224,7 +237,7 @@ fn every_file_has_a_module_doc_and_few_enough_lines() {
 
 #[test]
 fn identifiers_contain_no_banned_word() {
-    for folder in ["src", "tests", "benches"] {
+    for folder in ["src", "crates", "tests", "benches"] {
         for (path, text) in source_files(folder) {
             let tokens: TokenStream =
                 text.parse().unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -240,7 +253,7 @@ fn identifiers_contain_no_banned_word() {
 #[test]
 fn type_names_are_unique() {
     let mut files = BTreeMap::<String, Vec<String>>::new();
-    for (path, text) in source_files("src") {
+    for (path, text) in crate_sources() {
         let tokens: TokenStream = text.parse().unwrap_or_else(|error| panic!("{path}: {error}"));
         let mut previous = String::new();
         visit_identifiers(tokens, &mut |identifier: &str| {
@@ -257,7 +270,7 @@ fn type_names_are_unique() {
 
 #[test]
 fn no_type_doc_opens_with_a_question_word() {
-    for (path, text) in source_files("src") {
+    for (path, text) in crate_sources() {
         let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
         for (index, line) in lines.iter().enumerate().filter(|(_, line)| defines_type(line)) {
             let above = lines[..index].iter().rev().skip_while(|line| line.starts_with("#["));
@@ -367,6 +380,24 @@ fn used_modules(text: &str) -> Vec<String> {
     })
     .filter(|name| !name.is_empty())
     .collect()
+}
+
+/// Returns the sources of all crates, each file with its text.
+fn crate_sources() -> Vec<(String, String)> {
+    CRATES.iter().flat_map(|(_, folder)| source_files(folder)).collect()
+}
+
+/// Returns the path of the module in a file of a crate, from the name of the crate.
+fn module_path(file: &str) -> String {
+    for (name, folder) in CRATES {
+        let folder = repository_root().join(folder);
+        if let Ok(path) = Path::new(file).strip_prefix(folder) {
+            let path = path.with_extension("").display().to_string().replace('/', "::");
+            let path = path.strip_suffix("::mod").unwrap_or(&path);
+            return if path == "lib" { name.to_owned() } else { format!("{name}::{path}") };
+        }
+    }
+    panic!("{file} is in no crate");
 }
 
 fn repository_root() -> &'static Path {

@@ -6,24 +6,36 @@ use std::collections::BTreeMap;
 
 use proc_macro2::{Spacing, TokenStream, TokenTree};
 
-use super::{is_cfg_test, is_end_of_item, repository_root, source_files};
+use super::{crate_sources, is_cfg_test, is_end_of_item, module_path};
 
 /// Maximum number of named fields of a struct.
 const FIELDS_MAX: usize = 12;
 
 /// Larger structs that mirror a format, each with that format. The list must only become shorter.
 const MIRRORS: &[(&str, &str)] = &[
-    ("config::settings::Settings", "the tables of `config.toml`"),
-    ("demo::service::counters::DemoCounters", "the JSON answer with the counters of the demo"),
-    ("endpoint::view::SourceView", "a source in the JSON answers of the endpoint"),
-    ("engine::alert::Alert", "an alert in `alerts.json` and in the output of `alert list`"),
-    ("engine::breaker::persisted::PersistedBreaker", "a circuit breaker in its state file"),
+    ("cynosure::config::settings::Settings", "the tables of `config.toml`"),
     (
-        "engine::health::watch::unit::UnitStatus",
+        "cynosure_lab::demo::service::counters::DemoCounters",
+        "the JSON answer with the counters of the demo",
+    ),
+    ("cynosure::endpoint::view::SourceView", "a source in the JSON answers of the endpoint"),
+    (
+        "cynosure_engine::alert::Alert",
+        "an alert in `alerts.json` and in the output of `alert list`",
+    ),
+    (
+        "cynosure_engine::breaker::persisted::PersistedBreaker",
+        "a circuit breaker in its state file",
+    ),
+    (
+        "cynosure_engine::health::watch::unit::UnitStatus",
         "the properties of a unit, as systemd answers over D-Bus",
     ),
-    ("engine::rate_limit::estimator::state::RateEstimatorState", "an estimate in `quota.json`"),
-    ("state::format::ExecutionState", "`execution_state.json`"),
+    (
+        "cynosure_engine::rate_limit::estimator::state::RateEstimatorState",
+        "an estimate in `quota.json`",
+    ),
+    ("cynosure::state::format::ExecutionState", "`execution_state.json`"),
 ];
 
 #[test]
@@ -68,15 +80,12 @@ fn named_fields_are_counted() {
 
 /// Returns the paths of all structs with too many fields, each with its number of fields.
 fn large_structs() -> BTreeMap<String, usize> {
-    let root = format!("{}/src/", repository_root().display());
     let mut large = BTreeMap::new();
-    for (file, text) in source_files("src") {
-        let path = file.strip_prefix(&root).and_then(|path| path.strip_suffix(".rs"));
-        let path = path.expect("the file is below src");
-        if path.ends_with("tests") || path.contains("/tests/") {
+    for (file, text) in crate_sources() {
+        let module = module_path(&file);
+        if module.split("::").any(|name| name == "tests") {
             continue;
         }
-        let module = path.strip_suffix("/mod").unwrap_or(path).replace('/', "::");
         let mut structs = Vec::new();
         let tokens = text.parse().unwrap_or_else(|error| panic!("{file}: {error}"));
         collect_structs(tokens, &mut structs);

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use cynosure_engine::health::{CheckKind, Finding, HealthCheckReport, HealthLevel};
+use cynosure_engine::{Timestamp, format_duration, sanitize_line};
+
 use crate::app::context::AppContext;
-use crate::engine::health::{CheckKind, Finding, HealthCheckReport, HealthLevel};
-use crate::engine::{Timestamp, format_duration, sanitize_line};
 use crate::human::pluralize;
 use crate::monitor::{FindingRecord, MonitorFile, MonitorRecord};
 

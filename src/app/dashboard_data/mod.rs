@@ -7,6 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use cynosure_engine::health::HealthLevel;
+use cynosure_engine::health::degradation::{DegradationHistory, ProviderHealth};
+use cynosure_engine::time_series::TimeSeries;
+use cynosure_engine::{Cause, SessionId, Timestamp, alert, sanitize_line};
 use serde_json::Value;
 
 use crate::app::breaker_notes::BreakerNotes;
@@ -20,10 +24,6 @@ use crate::endpoint::view::{
     AlertView, DashboardData, FailedItem, HealthView, LookupError, ProviderView, QuotaView,
     Snapshot, SourceView, StateTransition, TrendView, Trends,
 };
-use crate::engine::health::HealthLevel;
-use crate::engine::health::degradation::{DegradationHistory, ProviderHealth};
-use crate::engine::time_series::TimeSeries;
-use crate::engine::{Cause, SessionId, Timestamp, alert, sanitize_line};
 use crate::env::{Env, RealEnv};
 use crate::ledger::FailureFilter;
 use crate::monitor::{

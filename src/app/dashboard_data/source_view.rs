@@ -1,11 +1,12 @@
 //! View of one source for the dashboard, with the texts of the command `status`.
 
+use cynosure_engine::health::HealthLevel;
+use cynosure_engine::{SessionId, Status, Timestamp, sanitize_line};
+
 use crate::app::breaker_notes::BreakerNotes;
 use crate::app::source_status::SourceStatus;
 use crate::app::status_row::status_row;
 use crate::endpoint::view::{LastErrorView, SourceView};
-use crate::engine::health::HealthLevel;
-use crate::engine::{SessionId, Status, Timestamp, sanitize_line};
 use crate::human::{EMPTY_CELL, estimate_remaining, format_clock_time};
 use crate::state::{ExecutionState, SourceState};
 

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 
+use cynosure_engine::{BlobId, Cause, DocumentId, ItemId, LedgerId};
 use rustix::io::Errno;
 
 use super::layout::FIRST_VERSION;
@@ -11,7 +12,6 @@ use super::manifest::MANIFEST_FILE;
 use super::verify::{FileCheck, check_file, list_orphans};
 use super::*;
 use crate::disk::{DiskFault, FaultDuration, MemoryDisk, RealDisk};
-use crate::engine::{BlobId, Cause, DocumentId, ItemId, LedgerId};
 
 mod damage;
 mod unmounted;

@@ -8,6 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cynosure_engine::{Failure, LedgerId, Timestamp, format_bytes, format_count};
+
 use crate::app::context::AppContext;
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
@@ -19,9 +21,8 @@ use crate::cli::table::table;
 use crate::disk::{
     Disk, FileLock, RealDisk, ensure_folder, parent_folder, quarantine_file, storage_failure,
 };
-use crate::engine::{Failure, LedgerId, Timestamp, format_bytes};
 use crate::env::RealEnv;
-use crate::human::{format_count, pluralize};
+use crate::human::pluralize;
 use crate::ledger::{AdoptedDocument, AdoptionCounts, Ledger, LedgerOpenError, LedgerReader};
 use crate::worker::new_ledger_id;
 

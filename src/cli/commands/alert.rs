@@ -1,5 +1,8 @@
 //! `alert`: sends a test alert through every channel, and lists the last alerts.
 
+use cynosure_engine::alert::Alert;
+use cynosure_engine::{Timestamp, format_duration, sanitize_line};
+
 use crate::app::context::AppContext;
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
@@ -10,8 +13,6 @@ use crate::app::runtime::block_on_new_runtime;
 use crate::cli::args::{AlertCommand, AlertListArgs, CommonArgs};
 use crate::cli::print::{print_result, terminal_safe_json};
 use crate::cli::table::table;
-use crate::engine::alert::Alert;
-use crate::engine::{Timestamp, format_duration, sanitize_line};
 use crate::env::{Env, RealEnv};
 use crate::human::{EMPTY_CELL, format_clock_time};
 use crate::monitor::HealthFiles;

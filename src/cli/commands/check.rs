@@ -3,6 +3,9 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use cynosure_engine::health::degradation::ProviderHealth;
+use cynosure_engine::health::{Finding, HealthLevel};
+use cynosure_engine::{Timestamp, format_duration, sanitize_line};
 use serde::Serialize;
 
 use crate::app::context::AppContext;
@@ -18,9 +21,6 @@ use crate::cli::args::{CheckArgs, CommonArgs};
 use crate::cli::error::report_error;
 use crate::cli::print::{print_best_effort, terminal_safe_json};
 use crate::cli::table::table;
-use crate::engine::health::degradation::ProviderHealth;
-use crate::engine::health::{Finding, HealthLevel};
-use crate::engine::{Timestamp, format_duration, sanitize_line};
 use crate::env::{Env, RealEnv};
 use crate::human::{EMPTY_CELL, format_clock_time, pluralize};
 use crate::monitor::{

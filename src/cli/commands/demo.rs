@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use cynosure_lab::demo::{self, DemoServer, ITEMS_MAX};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::context::AppContext;
@@ -17,7 +18,6 @@ use crate::cli::commands::run::run_and_report;
 use crate::cli::error::report_error;
 use crate::cli::print::{print_best_effort, print_error, print_note};
 use crate::config::{EnvVars, load};
-use crate::demo::{self, DemoServer, ITEMS_MAX};
 use crate::disk::{RealDisk, ensure_folder, write_durable};
 use crate::state::StateFolder;
 use crate::worker::RunMode;

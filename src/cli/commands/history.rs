@@ -1,5 +1,6 @@
 //! `history`: shows the state transitions of sources, with the reasons.
 
+use cynosure_engine::{SessionId, Timestamp, sanitize_line};
 use serde::Serialize;
 
 use crate::app::context::AppContext;
@@ -10,7 +11,6 @@ use crate::cli::args::{CommonArgs, HistoryArgs};
 use crate::cli::print::{print_result, sorted_json};
 use crate::cli::table::table_without_column;
 use crate::config::SourceName;
-use crate::engine::{SessionId, Timestamp, sanitize_line};
 use crate::human::{format_date_time, humanize};
 use crate::ledger::TransitionRow;
 

@@ -13,7 +13,6 @@ mod failures;
 mod history;
 mod man;
 mod monitor;
-mod plot;
 mod requeue;
 mod requeue_damaged;
 mod reset;

@@ -3,6 +3,8 @@
 //! It only makes rows of the ledger due, in one transaction each, so it can run at the same time
 //! as the worker, which finds them at its next poll.
 
+use cynosure_engine::{ItemId, Timestamp, sanitize_line};
+
 use crate::app::archive_check::archive_problem;
 use crate::app::context::AppContext;
 use crate::app::error::ProgramError;
@@ -12,7 +14,6 @@ use crate::cli::args::{CommonArgs, RequeueArgs};
 use crate::cli::commands::requeue_damaged::requeue_damaged;
 use crate::cli::print::{print_error, print_result};
 use crate::cli::time_arg;
-use crate::engine::{ItemId, Timestamp, sanitize_line};
 use crate::env::{Env, RealEnv};
 use crate::human::pluralize;
 use crate::ledger::{FailureFilter, Ledger, RequeueFilter};

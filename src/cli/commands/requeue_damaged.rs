@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use cynosure_engine::Timestamp;
+
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
 use crate::app::sources::SourceRef;
@@ -10,7 +12,6 @@ use crate::archive::verify::{FileCheck, check_file};
 use crate::cli::commands::verify_report::VerifyProblem;
 use crate::cli::print::{print_error, print_result};
 use crate::disk::RealDisk;
-use crate::engine::Timestamp;
 use crate::human::{humanize, pluralize};
 use crate::ledger::{FileRowId, Ledger};
 

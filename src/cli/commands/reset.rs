@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cynosure_engine::Failure;
+
 use crate::app::context::AppContext;
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
@@ -14,7 +16,6 @@ use crate::cli::args::{CommonArgs, ResetArgs};
 use crate::cli::print::print_result;
 use crate::cli::table::table;
 use crate::disk::{Disk, FileLock, RealDisk, parent_folder, storage_failure};
-use crate::engine::Failure;
 use crate::state::SourceFolder;
 
 /// File to delete, and its content.

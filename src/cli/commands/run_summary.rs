@@ -1,8 +1,11 @@
 //! Last sentence of a run: the number of listed items, and the outcome of each.
 
+use cynosure_engine::{
+    Cause, State, StateMachine, Status, format_bytes, format_count, format_duration,
+};
+
 use crate::app::exit::ProgramExit;
-use crate::engine::{Cause, State, StateMachine, Status, format_bytes, format_duration};
-use crate::human::{format_count, format_rate, humanize, pluralize};
+use crate::human::{format_rate, humanize, pluralize};
 use crate::ledger::SessionCounts;
 use crate::worker::{self, LoopResult, SourceOutcome, StartError};
 
@@ -29,7 +32,7 @@ pub(super) fn run_summary(source: &str, outcome: &SourceOutcome) -> (ProgramExit
             worker::LoopExit::GaveUp => exit_and_reason(result),
         },
         SourceOutcome::RestartDisabled(result) => match result.exit {
-            worker::LoopExit::Restart(crate::engine::RestartCause::Completed) => {
+            worker::LoopExit::Restart(cynosure_engine::RestartCause::Completed) => {
                 (completed_exit(&result.counts), balance(source, &result.counts))
             }
             worker::LoopExit::Completed

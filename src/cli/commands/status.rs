@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
+use cynosure_engine::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,7 +20,6 @@ use crate::cli::args::{CommonArgs, StatusArgs};
 use crate::cli::print::{print_note, print_result, sorted_json};
 use crate::cli::table::table;
 use crate::config::Diagnostics;
-use crate::engine::Timestamp;
 use crate::env::{Env, RealEnv};
 
 /// Interval of `--watch` on a terminal, which is redrawn.

@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
 
+use cynosure_engine::format_bytes;
 use indicatif::ProgressBar;
 
 use crate::app::archive_check::archive_problem;
@@ -22,7 +23,6 @@ use crate::cli::commands::verify_report::{ORPHANS_SHOWN_MAX, VerifyProblem, Veri
 use crate::cli::error::report_error;
 use crate::cli::print::{print_error, print_result, sorted_json};
 use crate::disk::{Disk, PathKind, RealDisk, storage_failure};
-use crate::engine::format_bytes;
 use crate::human::pluralize;
 use crate::ledger::{CounterCheck, LedgerReader};
 

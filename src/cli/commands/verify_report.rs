@@ -4,12 +4,12 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
+use cynosure_engine::{ItemId, format_bytes, format_count, sanitize_line};
 use serde::Serialize;
 
 use crate::archive::verify::FileCheck;
 use crate::config::SourceName;
-use crate::engine::{ItemId, format_bytes, sanitize_line};
-use crate::human::{format_count, pluralize};
+use crate::human::pluralize;
 use crate::ledger::{CounterCheck, StatusCounts};
 
 /// Maximum number of orphan files reported per source, because a wrong folder may contain any

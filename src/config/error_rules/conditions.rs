@@ -4,14 +4,14 @@
 
 use std::time::Duration;
 
+use cynosure_engine::user_input::{closest_match, duration_literal, parse_duration};
+use cynosure_engine::{
+    BodyCondition, Cause, HeaderCondition, HeaderTest, RULE_CAUSES, RuleScope, Scalar, StatusRange,
+};
+
 use super::super::file::{Node, Table, Value, describe, plain_text};
 use super::super::ranges::MAX_DURATION;
 use super::super::show::quote;
-use super::super::suggest::closest_match;
-use super::super::units::{duration_literal, parse_duration};
-use crate::engine::{
-    BodyCondition, Cause, HeaderCondition, HeaderTest, RULE_CAUSES, RuleScope, Scalar, StatusRange,
-};
 
 /// Status codes with three digits (RFC 9110 §15). Some servers send codes above 599.
 const STATUS_RANGE: std::ops::RangeInclusive<u16> = 100..=999;

@@ -6,19 +6,18 @@
 mod conditions;
 mod write;
 
-use super::diagnostic::Diagnostic;
-use super::file::{Node, Table, Value, describe, plain_text};
-use super::location::Location;
-use super::merge::EnvValueForm;
-use super::reader::Section;
-use super::show::quote_key;
-use crate::engine::{ErrorRule, RuleScope};
+use cynosure_engine::user_input::{Diagnostic, Location};
+use cynosure_engine::{ErrorRule, RuleScope};
 
 use self::conditions::{
     class_names, read_body, read_class, read_header, read_scope, read_statuses, read_wait,
     unknown_key_message,
 };
 use self::write::write_rule;
+use super::file::{Node, Table, Value, describe, plain_text};
+use super::merge::EnvValueForm;
+use super::reader::Section;
+use super::show::quote_key;
 
 /// Maximum number of rules of a provider. Each is tried on every failure, and users write fewer.
 const RULES_MAX: usize = 100;

@@ -1,10 +1,11 @@
 //! Rules as TOML, for `config show`.
 
-use super::super::show::quote;
-use super::super::units::duration_literal;
-use crate::engine::{
+use cynosure_engine::user_input::duration_literal;
+use cynosure_engine::{
     BodyCondition, ErrorRule, HeaderCondition, HeaderTest, RuleScope, Scalar, StatusRange,
 };
+
+use super::super::show::quote;
 
 /// Writes a rule as TOML on one line.
 pub(super) fn write_rule(rule: &ErrorRule) -> String {

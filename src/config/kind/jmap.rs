@@ -1,9 +1,9 @@
 //! Keys of `[source.NAME]` that only a JMAP source has.
 
 use chrono::NaiveDate;
+use cynosure_engine::user_input::Location;
 use url::Url;
 
-use crate::config::location::Location;
 use crate::config::reader::Section;
 use crate::config::service_url::{is_plaintext_remote, parse_url, without_query};
 use crate::config::show::quote;

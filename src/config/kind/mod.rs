@@ -7,7 +7,8 @@ mod jmap;
 
 pub use self::jmap::JmapSettings;
 
-use super::location::Location;
+use cynosure_engine::user_input::Location;
+
 use super::reader::Section;
 use super::show::quote;
 

@@ -1,7 +1,8 @@
 //! `[health]` and `[alert]`: alert channels and their secrets.
 
+use cynosure_engine::alert::{SmtpTls, WebhookFormat};
+
 use super::*;
-use crate::engine::alert::{SmtpTls, WebhookFormat};
 
 const MAIL_TABLE: &str = r#"
 [alert.mail]

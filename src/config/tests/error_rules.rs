@@ -1,9 +1,10 @@
 //! `[[provider.NAME.error]]`: valid and invalid rules.
 
-use super::*;
-use crate::engine::{
+use cynosure_engine::{
     BodyCondition, Cause, ErrorRule, HeaderCondition, HeaderTest, RuleScope, Scalar,
 };
+
+use super::*;
 
 const VALID_RULES: &str = r#"
 [[provider.strict.error]]

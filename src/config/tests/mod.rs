@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cynosure_engine::user_input::Location;
 use proptest::prelude::*;
 
 use super::*;

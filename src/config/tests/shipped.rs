@@ -1,7 +1,8 @@
 //! The shipped `config.toml` agrees with the code.
 
+use cynosure_engine::rate_limit::HeaderNames;
+
 use super::*;
-use crate::engine::rate_limit::HeaderNames;
 
 const SHIPPED_CONFIG: &str = include_str!("../../../config.toml");
 

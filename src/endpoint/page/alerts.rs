@@ -1,12 +1,12 @@
 //! Alerts, newest first, of one severity or all.
 
+use cynosure_engine::Timestamp;
+use cynosure_engine::alert::Severity;
 use maud::{Markup, html};
 
 use super::badge;
 use crate::endpoint::route::PageFilter;
 use crate::endpoint::view::{AlertView, Snapshot};
-use crate::engine::Timestamp;
-use crate::engine::alert::Severity;
 
 /// Alerts on the page. The JSON API lists more.
 const ALERTS_SHOWN_MAX: usize = 50;

@@ -1,12 +1,12 @@
 //! Badges and other small elements. Every colour is accompanied by a symbol and a label.
 
+use cynosure_engine::alert::Severity;
+use cynosure_engine::breaker::BreakerState;
+use cynosure_engine::health::HealthLevel;
+use cynosure_engine::health::degradation::DegradationLevel;
+use cynosure_engine::{Timestamp, format_duration};
 use maud::{Markup, html};
 
-use crate::engine::alert::Severity;
-use crate::engine::breaker::BreakerState;
-use crate::engine::health::HealthLevel;
-use crate::engine::health::degradation::DegradationLevel;
-use crate::engine::{Timestamp, format_duration};
 use crate::human::{EMPTY_CELL, format_clock_time, format_date_time};
 
 /// Badge of a health level.

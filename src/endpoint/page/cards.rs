@@ -1,12 +1,12 @@
 //! Card of each source: status, progress and deadline.
 
+use cynosure_engine::health::HealthLevel;
+use cynosure_engine::{format_count, format_duration};
 use maud::{Markup, html};
 
 use super::{badge, chart};
 use crate::endpoint::view::{Snapshot, SourceView};
-use crate::engine::format_duration;
-use crate::engine::health::HealthLevel;
-use crate::human::{format_count, format_rate, humanize};
+use crate::human::{format_rate, humanize};
 
 /// Largest number of cards with charts. More cards have no room for them.
 pub(super) const CARDS_WITH_CHART_MAX: usize = 24;

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
+use cynosure_engine::time_series::TimeSeries;
+use cynosure_engine::{Timestamp, format_duration};
 use maud::{Markup, html};
-
-use crate::engine::time_series::TimeSeries;
-use crate::engine::{Timestamp, format_duration};
 
 /// Size of the chart in SVG units. The browser stretches it to the available space.
 const WIDTH: f32 = 300.0;
@@ -157,7 +156,7 @@ fn format_short(value: f32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::time_series::Aggregation;
+    use cynosure_engine::time_series::Aggregation;
 
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
 

@@ -1,10 +1,10 @@
 //! Findings of the health checks: failing ones with their advice, healthy ones folded.
 
+use cynosure_engine::health::{Finding, HealthLevel};
 use maud::{Markup, html};
 
 use super::badge;
 use crate::endpoint::view::Snapshot;
-use crate::engine::health::{Finding, HealthLevel};
 
 pub(super) fn checks(snapshot: &Snapshot) -> Markup {
     let (healthy, mut failing): (Vec<&Finding>, Vec<&Finding>) =

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use cynosure_engine::health::degradation::{DegradationHistory, DegradationLevel, SLOT_DURATION};
+use cynosure_engine::{Timestamp, format_duration};
 use maud::{Markup, html};
 
 use super::badge;
 use crate::endpoint::view::{ProviderView, Snapshot};
-use crate::engine::health::degradation::{DegradationHistory, DegradationLevel, SLOT_DURATION};
-use crate::engine::{Timestamp, format_duration};
 use crate::human::format_clock_time;
 
 /// Columns of the heat map.

@@ -1,12 +1,12 @@
 //! Rates and quotas: charts over time, and a table of the quotas.
 
+use cynosure_engine::Timestamp;
+use cynosure_engine::time_series::TimeSeries;
 use maud::{Markup, html};
 
 use super::table::data_table;
 use super::{badge, chart};
 use crate::endpoint::view::{QuotaView, Snapshot, TrendView};
-use crate::engine::Timestamp;
-use crate::engine::time_series::TimeSeries;
 use crate::human::{EMPTY_CELL, format_rate};
 
 /// Charts of each kind. The details of a source show its own chart; the table lists all quotas.

@@ -1,13 +1,13 @@
 //! Details of one source: metrics, state history and failed items.
 
+use cynosure_engine::{Timestamp, format_count};
 use maud::{Markup, html};
 
 use super::table::data_table;
 use super::{DETAIL_ROWS_MAX, SourceDetail, badge, cards, chart};
 use crate::endpoint::route::LIMIT_MAX;
 use crate::endpoint::view::{FailedItem, LookupError, Snapshot, SourceView, StateTransition};
-use crate::engine::Timestamp;
-use crate::human::{EMPTY_CELL, format_count, humanize};
+use crate::human::{EMPTY_CELL, humanize};
 
 pub(super) fn source_detail(
     detail: &SourceDetail,

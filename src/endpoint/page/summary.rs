@@ -1,10 +1,10 @@
 //! Header of the page: overall health level and summary.
 
+use cynosure_engine::health::HealthLevel;
 use maud::{Markup, html};
 
 use super::badge;
 use crate::endpoint::view::Snapshot;
-use crate::engine::health::HealthLevel;
 use crate::human::pluralize;
 
 pub(super) fn summary(snapshot: &Snapshot) -> Markup {

@@ -4,14 +4,13 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use cynosure_engine::is_loopback_host;
 use hyper::header::{self, HeaderMap};
 use hyper::http::uri::Authority;
 use hyper::{Uri, Version};
 use percent_encoding::percent_decode_str;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-
-use crate::engine::is_loopback_host;
 
 /// Secret that authorizes requests.
 ///

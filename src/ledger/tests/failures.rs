@@ -1,7 +1,8 @@
 //! Records of failures: the number in a row, the time of the first, and the last response.
 
+use cynosure_engine::RecordedResponse;
+
 use super::*;
-use crate::engine::RecordedResponse;
 
 /// Completes the open session and begins a recheck session, both at `now`.
 fn begin_next_session(ledger: &mut Ledger, number: u32, now: Timestamp) {

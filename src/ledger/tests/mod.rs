@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use cynosure_engine::{
+    BlobId, Cause, ClockStep, Cursor, DocumentId, Failure, ItemFailureCounts, ItemId,
+    ListedDocument, NextPage, PageToken, RecheckPolicy, SessionId, Timestamp,
+};
 use rusqlite::{Connection, StatementStatus};
 
 use super::due_items::SELECT_PENDING;
 use super::item_state::COUNT_BY_STATUS;
 use super::*;
-use crate::engine::{
-    BlobId, Cause, ClockStep, Cursor, DocumentId, Failure, ItemFailureCounts, ItemId,
-    ListedDocument, NextPage, PageToken, RecheckPolicy, SessionId, Timestamp,
-};
 
 mod due;
 mod failures;

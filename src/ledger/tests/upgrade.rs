@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use cynosure_engine::RecordedResponse;
+
 use super::*;
-use crate::engine::RecordedResponse;
 
 const VERSION_1: &str = include_str!("../../../tests/fixtures/ledger-1.sql");
 

@@ -8,11 +8,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use cynosure_engine::health::{CollectResult, JournalErrors};
+use cynosure_engine::{Timestamp, format_duration, sanitize_line};
 use serde::Deserialize;
 use serde_json::Value;
-
-use crate::engine::health::{CollectResult, JournalErrors};
-use crate::engine::{Timestamp, format_duration, sanitize_line};
 
 const JOURNALCTL: &str = "journalctl";
 

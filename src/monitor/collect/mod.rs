@@ -17,12 +17,12 @@ use std::thread;
 use std::time::Duration;
 
 pub use self::config::{CollectConfig, SourceIdentity};
+use cynosure_engine::health::{CollectResult, Finding, HealthInputs, HostMetrics};
+use cynosure_engine::{Timestamp, format_duration};
+
 use self::sources::SourceData;
 use self::system::CpuSampler;
 use crate::disk::FsUsage;
-use crate::engine::Timestamp;
-use crate::engine::format_duration;
-use crate::engine::health::{CollectResult, Finding, HealthInputs, HostMetrics};
 use crate::monitor::status_collector::SourceStates;
 
 /// Collectors, and the state that they keep between two cycles.
@@ -41,7 +41,7 @@ pub struct Collectors {
 type BusyFlag = Arc<AtomicBool>;
 
 impl Collectors {
-    /// Collects what the evaluation of `engine::health::watch`, which made `findings` from
+    /// Collects what the evaluation of `cynosure_engine::health::watch`, which made `findings` from
     /// `states`, does not cover.
     #[must_use]
     pub fn collect_all(

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::engine::breaker::BreakerState;
-use crate::engine::health::watch::WorkerStatus;
-use crate::engine::health::{
+use cynosure_engine::breaker::BreakerState;
+use cynosure_engine::health::watch::WorkerStatus;
+use cynosure_engine::health::{
     BreakerObservation, CheckKind, CollectResult, CounterObservation, Finding, ProxyPoolStatus,
     SourceObservation, findings_by_unit,
 };
-use crate::engine::metrics::{Histogram, ProxyMetrics, SourceMetrics};
-use crate::engine::{Failure, Timestamp};
+use cynosure_engine::metrics::{Histogram, ProxyMetrics, SourceMetrics};
+use cynosure_engine::{Failure, Timestamp};
+
 use crate::monitor::collect::config::{CollectConfig, SourceIdentity};
 use crate::monitor::status_collector::{SourceStates, worker_status};
 use crate::state::{MetricsFile, SourceState, StateFolder};
@@ -236,8 +237,8 @@ mod tests {
 
     use super::*;
     use crate::disk::RealDisk;
-    use crate::engine::health::HealthLevel;
     use crate::state::save_metrics;
+    use cynosure_engine::health::HealthLevel;
 
     const NOW: Timestamp = Timestamp(1_772_874_303_000);
     const UNIT: &str = "cynosure.service";

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use cynosure_engine::health::{CollectResult, DiskUsage, HostMetrics};
+
 use crate::disk::{FsUsage, fs_usage};
-use crate::engine::health::{CollectResult, DiskUsage, HostMetrics};
 
 const STAT_FILE: &str = "/proc/stat";
 const MEMORY_FILE: &str = "/proc/meminfo";

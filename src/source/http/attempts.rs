@@ -1,8 +1,8 @@
 //! Attempts of one request.
 
+use cynosure_engine::{Cause, Failure};
 use tokio::time::Instant;
 
-use crate::engine::{Cause, Failure};
 use crate::limiter::AttemptKind;
 
 /// Number of attempts of a request, and the time of its first failure.

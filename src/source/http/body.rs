@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use cynosure_engine::{Cause, Failure};
 use reqwest::header::TRANSFER_ENCODING;
 use reqwest::{Response, Version};
 use tokio::time::{Instant, timeout};
 use url::Url;
 
-use crate::engine::{Cause, Failure};
 use crate::source::Sink;
 use crate::source::http::array_truncator::{ArrayTruncator, BufferLimits};
 use crate::source::http::options::RequestLimits;

@@ -4,14 +4,14 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use cynosure_engine::rate_limit::ReportedLimits;
+use cynosure_engine::{
+    ErrorRule, Failure, RecordedResponse, RequestScope, ResponseView, Secrets, classify_response,
+};
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 
-use crate::engine::rate_limit::ReportedLimits;
-use crate::engine::{
-    ErrorRule, Failure, RecordedResponse, RequestScope, ResponseView, Secrets, classify_response,
-};
 use crate::retry::Retryable;
 use crate::source::http::body::TransferTimer;
 use crate::source::http::request::{ExpectedContent, host};

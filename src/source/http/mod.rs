@@ -37,8 +37,9 @@ pub use self::quota_rules::QuotaRules;
 use self::reconnect::ReconnectingClient;
 use self::request::host;
 pub use self::request::{Authorization, ExpectedContent, HttpRequest};
-use crate::engine::rate_limit::ResponseOutcome;
-use crate::engine::{Cause, Failure, ThrottleStrikes, Timestamp};
+use cynosure_engine::rate_limit::ResponseOutcome;
+use cynosure_engine::{Cause, Failure, ThrottleStrikes, Timestamp};
+
 use crate::limiter::{AttemptKind, Permit, PermitRequest, RequestLimiter};
 use crate::retry::Retryable as _;
 use crate::source::Sink;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use cynosure_engine::ErrorRule;
 use url::Origin;
 
-use crate::engine::ErrorRule;
 use crate::retry::RetryPolicy;
 use crate::source::http::proxies::ProxyMode;
 use crate::source::http::quota_rules::QuotaRules;

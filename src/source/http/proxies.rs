@@ -4,15 +4,14 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use cynosure_engine::metrics::ProxyMetrics;
+use cynosure_engine::{
+    Failure, ProxyChange, ProxyHealth, ProxyIndex, ProxyPolicy, ProxyPool, Timestamp,
+};
 use secrecy::SecretString;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 use url::Url;
-
-use crate::engine::metrics::ProxyMetrics;
-use crate::engine::{
-    Failure, ProxyChange, ProxyHealth, ProxyIndex, ProxyPolicy, ProxyPool, Timestamp,
-};
 
 /// One proxy: `http` or `socks5`, with host and port.
 #[derive(Clone, Debug)]

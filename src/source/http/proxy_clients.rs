@@ -7,11 +7,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use cynosure_engine::{Cause, Failure, ProxyIndex, Timestamp};
 use reqwest::{Method, Request, RequestBuilder, Response, StatusCode};
 use tracing::debug;
 use url::{Origin, Url};
 
-use crate::engine::{Cause, Failure, ProxyIndex, Timestamp};
 use crate::source::http::body::TransferTimer;
 use crate::source::http::options::RequestLimits;
 use crate::source::http::proxies::{Proxy, ProxyMode, ProxyPoolHealth};

@@ -1,11 +1,11 @@
 //! Quota rules of a provider: the cost of HTTP requests, and the headers that report its limits.
 
-use url::Url;
-
-use crate::engine::Timestamp;
-use crate::engine::rate_limit::{
+use cynosure_engine::Timestamp;
+use cynosure_engine::rate_limit::{
     HeaderNames, ReportedLimits, RouteCost, find_route, parse_headers,
 };
+use url::Url;
+
 use crate::limiter::QuotaScope;
 use crate::source::http::request::host;
 

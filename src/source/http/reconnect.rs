@@ -8,12 +8,12 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use cynosure_engine::Failure;
+use cynosure_engine::metrics::{CONNECTION_FAILURES_MAX, ReconnectDecision, add_saturating};
 use reqwest::{Method, Request, RequestBuilder, Response};
 use tracing::{debug, warn};
 use url::Url;
 
-use crate::engine::Failure;
-use crate::engine::metrics::{CONNECTION_FAILURES_MAX, ReconnectDecision, add_saturating};
 use crate::limiter::AttemptKind;
 use crate::source::http::body::TransferTimer;
 use crate::source::http::options::HttpOptions;

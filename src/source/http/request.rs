@@ -3,12 +3,11 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use cynosure_engine::{Cause, Failure, RequestScope, Secrets};
 use hyper::Uri;
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
-
-use crate::engine::{Cause, Failure, RequestScope, Secrets};
 
 /// Credential sent with a request.
 #[derive(Clone, Debug)]

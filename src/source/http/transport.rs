@@ -1,9 +1,9 @@
 //! Builds the clients of a source and classifies their errors.
 
+use cynosure_engine::{Cause, Failure};
 use secrecy::ExposeSecret as _;
 use url::Origin;
 
-use crate::engine::{Cause, Failure};
 use crate::http_client::{TransportErrorKind, client_builder_for, error_chain, root_cause};
 use crate::source::http::options::RequestLimits;
 use crate::source::http::proxies::Proxy;

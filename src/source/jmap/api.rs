@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cynosure_engine::{Cause, Failure, Secrets};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::engine::{Cause, Failure, Secrets};
 use crate::source::http::{BufferLimits, ExpectedContent, HttpError, HttpRequest};
 use crate::source::jmap::session::JmapSession;
 use crate::source::jmap::source::JmapSource;

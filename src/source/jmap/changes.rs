@@ -5,10 +5,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use cynosure_engine::{Cause, Cursor, Failure, NextPage, PageToken};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::engine::{Cause, Cursor, Failure, NextPage, PageToken};
 use crate::source::jmap::api::{MethodCallError, call_limited, limits_for_ids};
 use crate::source::jmap::email::Email;
 use crate::source::jmap::filter::MailFilter;

@@ -7,9 +7,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use cynosure_engine::{Cause, Failure};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Cause, Failure};
 use crate::source::jmap::changes::{self, ChangesResponse};
 use crate::source::jmap::email_get;
 use crate::source::jmap::filter::MailFilter;

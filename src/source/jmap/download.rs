@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use crate::engine::{Cause, Failure};
+use cynosure_engine::{Cause, Failure};
+
 use crate::limiter::AttemptKind;
 use crate::source::http::{ExpectedContent, HttpRequest};
 use crate::source::jmap::email::{self, Email};

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use cynosure_engine::{BlobId, DocumentId, ItemId, ListedDocument};
 use serde::Deserialize;
-
-use crate::engine::{BlobId, DocumentId, ItemId, ListedDocument};
 
 /// Properties needed for a listed document.
 pub(super) const LIST_PROPERTIES: &[&str] = &["id", "blobId", "threadId", "size"];

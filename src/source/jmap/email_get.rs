@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use cynosure_engine::{Cause, Cursor, Failure};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::engine::{Cause, Cursor, Failure};
 use crate::source::jmap::api::{MethodCallError, call, call_limited, limits_for_objects};
 use crate::source::jmap::email::Email;
 use crate::source::jmap::session::JmapSession;

@@ -10,10 +10,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use cynosure_engine::{Cause, Failure, NextPage, PageToken};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::engine::{Cause, Failure, NextPage, PageToken};
 use crate::source::jmap::api::{MethodCallError, call_limited, limits_for_ids};
 use crate::source::jmap::completeness::{CompletenessCheck, ListEnd};
 use crate::source::jmap::email::{self, Email};

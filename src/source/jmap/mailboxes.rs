@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use cynosure_engine::{Cause, Failure};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::engine::{Cause, Failure};
 use crate::source::jmap::api::call;
 use crate::source::jmap::filter::MailFilter;
 use crate::source::jmap::session::JmapSession;

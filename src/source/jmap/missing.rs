@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use cynosure_engine::{DocumentId, Failure};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{DocumentId, Failure};
 use crate::source::jmap::email::Email;
 use crate::source::jmap::email_get;
 use crate::source::jmap::session::JmapSession;

@@ -22,7 +22,8 @@ mod source;
 
 pub use self::options::{AuthScheme, JmapOptions};
 pub use self::source::JmapSource;
-use crate::engine::{AccountId, Cursor, Failure, PageToken, Timestamp};
+use cynosure_engine::{AccountId, Cursor, Failure, PageToken, Timestamp};
+
 use crate::source::{
     CredentialChange, DocumentRef, FetchOutcome, Listing, Page, PollResult, Sink, Source,
 };

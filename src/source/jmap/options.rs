@@ -1,9 +1,9 @@
 //! Options of a JMAP source.
 
 use chrono::NaiveDate;
+use cynosure_engine::AccountId;
 use url::Url;
 
-use crate::engine::AccountId;
 use crate::source::http::HttpOptions;
 
 /// Connection settings and filters of one account.

@@ -1,10 +1,9 @@
 //! Page tokens: positions in a listing, as short JSON text that may be read by a later version of
 //! the program.
 
+use cynosure_engine::{Cause, Failure, PageToken};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-
-use crate::engine::{Cause, Failure, PageToken};
 
 /// Maximum number of consecutive pages without an entry. Changes of a million flags come as this
 /// many pages of the smallest size; a server that sends more is faulty or malicious.

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use cynosure_engine::{AccountId, BlobId, Cause, Failure};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::{OnceCell, Semaphore};
 use url::Url;
 
-use crate::engine::{AccountId, BlobId, Cause, Failure};
 use crate::source::http::{Authorization, ExpectedContent, HttpClient, HttpRequest};
 use crate::source::jmap::filter::MailFilter;
 

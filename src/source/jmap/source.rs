@@ -4,10 +4,10 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
+use cynosure_engine::{AccountId, Failure};
 use secrecy::SecretString;
 use tokio::sync::{Mutex, Semaphore};
 
-use crate::engine::{AccountId, Failure};
 use crate::limiter::RequestLimiter;
 use crate::source::credential::Credential;
 use crate::source::http::{Authorization, HttpClient};

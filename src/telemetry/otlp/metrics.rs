@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use cynosure_engine::Timestamp;
 use serde_json::{Value as Json, json};
 
-use crate::engine::Timestamp;
 use crate::telemetry::otlp::{encode_attribute, encode_resource, encode_scope, to_unix_nanos};
 use crate::telemetry::{
     MetricFamily, MetricKind, MetricSeries, MetricValue, MetricsSnapshot, SourceSnapshot,

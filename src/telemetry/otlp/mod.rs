@@ -12,9 +12,9 @@ mod spans;
 pub use self::metrics::encode_metrics;
 pub use self::spans::encode_spans;
 
+use cynosure_engine::Timestamp;
 use serde_json::{Value as Json, json};
 
-use crate::engine::Timestamp;
 use crate::telemetry::TelemetryResource;
 
 /// Path of metrics below the URL of a collector.

@@ -1,7 +1,8 @@
 //! Manual commands for a breaker, applied to the file while workers may be running.
 
-use crate::engine::breaker::{Breaker, BreakerPolicy, BreakerTransition, ManualCommand};
-use crate::engine::{Failure, Timestamp};
+use cynosure_engine::breaker::{Breaker, BreakerPolicy, BreakerTransition, ManualCommand};
+use cynosure_engine::{Failure, Timestamp};
+
 use crate::state::BreakersFile;
 
 /// Result of a manual command.

@@ -26,13 +26,14 @@ pub use self::source_breakers::SourceBreakers;
 pub(super) use self::source_breakers::{CallDecision, CallError, CallPermit, OpenBreaker};
 pub use crate::state::{BreakerStates, BreakersFile};
 
-use self::sync::{SyncJob, SyncKind, SyncResult};
-use self::synced::SyncedBreaker;
-use crate::engine::breaker::{
+use cynosure_engine::breaker::{
     Admission, Breaker, BreakerPermit, BreakerPolicy, BreakerState, BreakerTransition, CallSubject,
     HealthSignal, ManualCommand, Severity,
 };
-use crate::engine::{Failure, RequestScope, Timestamp};
+use cynosure_engine::{Failure, RequestScope, Timestamp};
+
+use self::sync::{SyncJob, SyncKind, SyncResult};
+use self::synced::SyncedBreaker;
 use crate::env::Env;
 
 /// Name of the ledger's breaker.

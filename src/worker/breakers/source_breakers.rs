@@ -4,11 +4,13 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
+use cynosure_engine::breaker::{
+    Admission, BreakerPermit, CallSubject, HealthSignal, ManualCommand,
+};
+use cynosure_engine::{Cause, Failure, RequestScope, Timestamp, format_utc_date_time};
 use tokio::sync::watch;
 
 use super::{ARCHIVE, Breakers, LEDGER};
-use crate::engine::breaker::{Admission, BreakerPermit, CallSubject, HealthSignal, ManualCommand};
-use crate::engine::{Cause, Failure, RequestScope, Timestamp, format_utc_date_time};
 use crate::env::Env;
 
 /// Maximum wait of a source whose breaker was opened manually. Closing the breaker wakes it

@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::engine::Failure;
-use crate::engine::breaker::{BreakerStatistics, PersistedBreaker};
+use cynosure_engine::Failure;
+use cynosure_engine::breaker::{BreakerStatistics, PersistedBreaker};
+
 use crate::state::{BreakerStates, BreakersFile};
 
 /// Operation on the file.

@@ -1,10 +1,11 @@
 //! Circuit breaker with the state of its last synchronisation.
 
-use super::sync::LocalState;
-use crate::engine::Timestamp;
-use crate::engine::breaker::{
+use cynosure_engine::Timestamp;
+use cynosure_engine::breaker::{
     Breaker, BreakerPermit, BreakerStatistics, BreakerTransition, PersistedBreaker,
 };
+
+use super::sync::LocalState;
 
 #[derive(Debug)]
 pub(super) struct SyncedBreaker {

@@ -3,9 +3,10 @@
 use std::cell::Cell;
 use std::path::Path;
 
+use cynosure_engine::Cause;
+
 use super::*;
 use crate::disk::{Disk, DiskFault, MemoryDisk, ensure_folder};
-use crate::engine::Cause;
 use crate::env::RealEnv;
 
 const NOW: Timestamp = Timestamp(1_750_000_000_000);
@@ -45,7 +46,7 @@ impl BreakersFixture {
     }
 
     /// Returns the state of the example breaker in the file.
-    fn saved_state(&self) -> crate::engine::breaker::PersistedBreaker {
+    fn saved_state(&self) -> cynosure_engine::breaker::PersistedBreaker {
         self.file().read().unwrap().unwrap()["example"].clone()
     }
 }

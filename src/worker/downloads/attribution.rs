@@ -1,7 +1,8 @@
 //! Attribution of failures to the item or the provider.
 
+use cynosure_engine::{ErrorAction, Failure, ItemFailureEscalation, RequestScope, Timestamp};
+
 use super::{DownloadScheduler, FetchTask};
-use crate::engine::{ErrorAction, Failure, ItemFailureEscalation, RequestScope, Timestamp};
 
 impl DownloadScheduler {
     /// Returns true if a failure is attributed to the item of the task, and not to the provider.

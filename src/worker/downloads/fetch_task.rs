@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::{BlobId, ItemId, ThrottleStrikes, Timestamp};
+use cynosure_engine::{BlobId, ItemId, ThrottleStrikes, Timestamp};
+
 use crate::ledger::{DocumentRow, DocumentRowId, DueItem, ItemRowId};
 use crate::source::DocumentRef;
 

@@ -1,6 +1,7 @@
 //! State of an item while its documents are fetched.
 
-use crate::engine::{Failure, ItemDecision, ItemFailureCounts, Timestamp};
+use cynosure_engine::{Failure, ItemDecision, ItemFailureCounts, Timestamp};
+
 use crate::ledger::DocumentRowId;
 
 /// Item with documents whose results are outstanding.

@@ -12,11 +12,12 @@ mod result_history;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::archive::SpooledDocument;
-use crate::engine::{
+use cynosure_engine::{
     Cause, ClockStep, ErrorAction, Failure, ItemDecision, ItemFailureCounts, ItemRetryPolicy,
     RandomSample, RecheckPolicy, RequestScope, Timestamp,
 };
+
+use crate::archive::SpooledDocument;
 use crate::ledger::{DueItem, ItemRowId};
 use crate::source::MetricsHandle;
 use crate::worker::commit_batch::{CommitBatch, DownloadOutcome};

@@ -1,6 +1,6 @@
 //! State of the refill from the ledger, and the reason why no task is in flight.
 
-use crate::engine::Timestamp;
+use cynosure_engine::Timestamp;
 
 /// Time of the next refill from the ledger.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

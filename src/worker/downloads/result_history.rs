@@ -1,7 +1,8 @@
 //! History of the results of tasks, on which the attribution of failures depends.
 
+use cynosure_engine::{ItemFailureEscalation, RecentSuccesses, Timestamp};
+
 use super::fetch_task::ThrottledDocuments;
-use crate::engine::{ItemFailureEscalation, RecentSuccesses, Timestamp};
 
 /// Results so far, by which a failure is attributed to an item, the provider or the session.
 #[derive(Debug)]

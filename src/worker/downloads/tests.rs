@@ -5,10 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cynosure_engine::{BlobId, DocumentId, ItemId, LedgerId, ThrottleStrikes};
+
 use super::*;
 use crate::archive::{Archive, ArchiveMarker, ArchiveOwner};
 use crate::disk::MemoryDisk;
-use crate::engine::{BlobId, DocumentId, ItemId, LedgerId, ThrottleStrikes};
 use crate::ledger::{DocumentRow, DocumentRowId};
 
 const NOW: Timestamp = Timestamp(1_000_000);

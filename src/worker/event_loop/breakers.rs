@@ -1,7 +1,8 @@
 //! Waits while a circuit breaker is open, and resumes when it closes.
 
+use cynosure_engine::{Event, State, SyncPhase, Timestamp};
+
 use super::EventLoop;
-use crate::engine::{Event, State, SyncPhase, Timestamp};
 use crate::env::Env;
 use crate::source::Source;
 use crate::worker::breakers::OpenBreaker;

@@ -1,10 +1,10 @@
 //! Handles steps of the wall clock: all deadlines are shifted by the step, so that each wait keeps
 //! its length.
 
+use cynosure_engine::{ClockReading, Timestamp};
 use tracing::{error, warn};
 
 use super::EventLoop;
-use crate::engine::{ClockReading, Timestamp};
 use crate::env::Env;
 use crate::source::Source;
 

@@ -1,11 +1,11 @@
 //! Handles the results of fetches, and attributes their failures.
 
+use cynosure_engine::{Failure, RequestScope, Timestamp};
 use tracing::info;
 
 use super::EventLoop;
 use super::known_good::FailedFetch;
 use crate::archive::SpooledDocument;
-use crate::engine::{Failure, RequestScope, Timestamp};
 use crate::env::Env;
 use crate::source::Source;
 use crate::worker::breakers::CallPermit;

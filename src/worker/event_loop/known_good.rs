@@ -5,7 +5,8 @@
 
 use std::collections::VecDeque;
 
-use crate::engine::{ClockStep, Failure, Timestamp};
+use cynosure_engine::{ClockStep, Failure, Timestamp};
+
 use crate::source::DocumentRef;
 use crate::worker::breakers::CallPermit;
 use crate::worker::downloads::FetchTask;

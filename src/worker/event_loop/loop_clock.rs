@@ -1,6 +1,6 @@
 //! Clocks by which the timestamps of the loop and of the ledger are measured.
 
-use crate::engine::{ClockReading, ClockStep, Timestamp};
+use cynosure_engine::{ClockReading, ClockStep, Timestamp};
 
 /// Boot times of the host, each by the wall clock of certain timestamps. They differ by the steps
 /// of the wall clock.

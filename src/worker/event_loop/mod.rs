@@ -29,14 +29,15 @@ pub use self::observers::Observers;
 pub use self::policy::{LoopPolicy, RunMode, StartMode};
 pub use self::publication::ITERATION_SPAN;
 
+use cynosure_engine::{
+    CredentialState, Effect, Event, ItemRetryPolicy, RequestScope, RestartCause, State,
+    StateMachine, SyncPhase, Timestamp,
+};
+
 use self::loop_clock::LoopClock;
 use self::progress::Progress;
 use self::publication::Publication;
 use self::work::Work;
-use crate::engine::{
-    CredentialState, Effect, Event, ItemRetryPolicy, RequestScope, RestartCause, State,
-    StateMachine, SyncPhase, Timestamp,
-};
 use crate::env::Env;
 use crate::ledger::SessionCounts;
 use crate::source::Source;

@@ -5,8 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::metrics::{ItemTotals, SourceMetrics, add_saturating};
-use crate::engine::{Effect, Failure, StateMachine, Step, Timestamp};
+use cynosure_engine::metrics::{ItemTotals, SourceMetrics, add_saturating};
+use cynosure_engine::{Effect, Failure, StateMachine, Step, Timestamp};
+
 use crate::ledger::{ItemRowId, SessionCounts};
 use crate::source::MetricsHandle;
 use crate::source::http::ProxyPoolHealth;

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use cynosure_engine::{
+    AfterWait, Cause, ErrorCategory, Event, Failure, RandomSample, RequestScope, State,
+};
 use tracing::{debug, info, warn};
 
 use super::work::ProbeState;
 use super::{EventLoop, LoopExit, RunMode};
-use crate::engine::{
-    AfterWait, Cause, ErrorCategory, Event, Failure, RandomSample, RequestScope, State,
-};
 use crate::env::Env;
 use crate::ledger::SessionCounts;
 use crate::source::{CredentialChange, PollResult, Source};

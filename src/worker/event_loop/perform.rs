@@ -1,10 +1,10 @@
 //! Performs the effects of the machine.
 
+use cynosure_engine::{Effect, State, SyncScope, Timestamp};
 use tracing::{debug, error, info, warn};
 
 use super::work::ProbeState;
 use super::{EventLoop, LoopExit, RunMode};
-use crate::engine::{Effect, State, SyncScope, Timestamp};
 use crate::env::Env;
 use crate::ledger::SessionCounts;
 use crate::source::Source;

@@ -1,6 +1,7 @@
 //! Policies of the event loop, which never change during a run.
 
-use crate::engine::MachineConfig;
+use cynosure_engine::MachineConfig;
+
 use crate::retry::RetryPolicy;
 
 /// Condition on which the worker ends.

@@ -1,7 +1,8 @@
 //! Progress of the session: the counts of the ledger, and how fast they grow.
 
+use cynosure_engine::Timestamp;
+
 use super::observers::Observers;
-use crate::engine::Timestamp;
 use crate::ledger::SessionCounts;
 use crate::worker::state_mapping::SessionProgress;
 use crate::worker::throughput::Throughput;

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use cynosure_engine::metrics::SourceMetrics;
+use cynosure_engine::{Failure, SessionId, StateMachine, Status, Timestamp};
 use tokio::sync::watch;
 use tracing::{Span, error_span, warn};
 
 use super::observers::Observers;
-use crate::engine::metrics::SourceMetrics;
-use crate::engine::{Failure, SessionId, StateMachine, Status, Timestamp};
 use crate::worker::source_progress::SourceProgress;
 
 /// Name of the log span of one iteration. Its fields are `session` and `state`.

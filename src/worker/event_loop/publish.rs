@@ -1,9 +1,9 @@
 //! Saves the state of the machine, and publishes progress and metrics.
 
+use cynosure_engine::{Failure, State, StateMachine, Status, SyncPhase};
 use tracing::{info, warn};
 
 use super::{EventLoop, LoopExit, RunMode};
-use crate::engine::{Failure, State, StateMachine, Status, SyncPhase};
 use crate::env::Env;
 use crate::source::Source;
 use crate::worker::source_progress::SourceProgress;

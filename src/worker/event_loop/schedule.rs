@@ -1,8 +1,9 @@
 //! Starts the tasks that the state allows.
 
+use cynosure_engine::{Event, Timestamp};
+
 use super::EventLoop;
 use super::work::ProbeState;
-use crate::engine::{Event, Timestamp};
 use crate::env::Env;
 use crate::source::Source;
 use crate::worker::breakers::CallDecision;

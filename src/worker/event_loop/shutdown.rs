@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use cynosure_engine::RestartCause;
 use futures_util::StreamExt;
 use tracing::{error, warn};
 
 use super::fetches::FailureOrigin;
 use super::known_good::FailedFetch;
 use super::{EventLoop, LoopExit};
-use crate::engine::RestartCause;
 use crate::env::Env;
 use crate::source::Source;
 use crate::worker::request_result::RequestResult;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use cynosure_engine::Timestamp;
 use futures_util::StreamExt;
 
 use super::work::ProbeState;
 use super::{EventLoop, Wakeup, wait_for_stop};
-use crate::engine::Timestamp;
 use crate::env::Env;
 use crate::source::Source;
 

@@ -1,11 +1,11 @@
 //! Work of the event loop: tasks that run, and tasks that are to be started.
 
+use cynosure_engine::Timestamp;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 
 use super::dependencies::Dependencies;
 use super::known_good::{FailedFetch, KnownGoodCheck};
-use crate::engine::Timestamp;
 use crate::env::Env;
 use crate::source::Source;
 use crate::worker::breakers::OpenBreaker;

@@ -1,7 +1,8 @@
 //! Listings of a session: what is still to be listed, and each page as it is recorded.
 
+use cynosure_engine::{Cause, Cursor, Failure, NextPage, Session, SessionId, Timestamp};
+
 use super::{ListingNeeds, ListingState, RecordedPage, Store};
-use crate::engine::{Cause, Cursor, Failure, NextPage, Session, SessionId, Timestamp};
 use crate::ledger::{ListingKind, NewSession, SessionKind};
 use crate::source::{Listing, Page, UnverifiedEnd};
 

@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cynosure_engine::metrics::SourceMetrics;
+use cynosure_engine::{
+    AccountId, Cause, ClockStep, Cursor, Failure, LedgerId, PageToken, RecheckPolicy, SessionId,
+    StateMachine, Status, Timestamp,
+};
+
 use crate::archive::{self, Archive, BatchEntry, FolderName, Intent, PublishedFile};
 use crate::disk::{
     Disk, FileLock, LockFileError, RealDisk, RetryingDisk, ensure_folder, storage_failure,
-};
-use crate::engine::metrics::SourceMetrics;
-use crate::engine::{
-    AccountId, Cause, ClockStep, Cursor, Failure, LedgerId, PageToken, RecheckPolicy, SessionId,
-    StateMachine, Status, Timestamp,
 };
 use crate::ledger::{DocumentRow, DueItem, Ledger, SessionCounts, SessionKind, TransitionRow};
 use crate::retry::RetryPolicy;

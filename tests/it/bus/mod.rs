@@ -5,9 +5,9 @@ mod systemd;
 
 use std::time::Duration;
 
-use cynosure::engine::health::watch::{ActiveState, LoadState};
 use cynosure::retry::{BackoffConfig, RetryPolicy};
 use cynosure::systemd::{Bus, BusErrorKind, RestartPermission, UnitName};
+use cynosure_engine::health::watch::{ActiveState, LoadState};
 
 pub(crate) use self::daemon::BusDaemon;
 pub(crate) use self::systemd::{FakeSystemd, SystemdBehaviour};

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cynosure::engine::{Status, Timestamp};
 use cynosure::env::{Env, RealEnv};
 use cynosure::state::ExecutionState;
+use cynosure_engine::{Status, Timestamp};
 use rustix::process::Signal;
 use serde_json::Value;
 

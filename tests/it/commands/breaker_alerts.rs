@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cynosure::engine::breaker::{Admission, Breaker, BreakerPolicy, BreakerState, CallSubject};
-use cynosure::engine::{Cause, Failure, Timestamp};
 use cynosure::env::{Env, RealEnv};
 use cynosure::state::{BreakersFile, ExecutionState};
+use cynosure_engine::breaker::{Admission, Breaker, BreakerPolicy, BreakerState, CallSubject};
+use cynosure_engine::{Cause, Failure, Timestamp};
 use rustix::process::Signal;
 use serde_json::Value;
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use cynosure::disk::{FileLock, RealDisk};
-use cynosure::engine::{Status, Timestamp};
 use cynosure::env::{Env, RealEnv};
 use cynosure::state::{ExecutionState, save_state_file};
+use cynosure_engine::{Status, Timestamp};
 use rustix::process::Signal;
 
 use crate::bus::{BusDaemon, FakeSystemd, SystemdBehaviour};

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use cynosure::disk::RealDisk;
-use cynosure::engine::Status;
-use cynosure::engine::metrics::SourceMetrics;
 use cynosure::state::{ExecutionState, MetricsFile, StateFile, read_metrics, read_state_file};
+use cynosure_engine::Status;
+use cynosure_engine::metrics::SourceMetrics;
 
 use crate::commands::test_home::TestHome;
 use crate::hostile_server::{ConnectionAction, HostileServer, plain_response};

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use cynosure::engine::{
+use cynosure::ledger::{DueLimits, Ledger, LedgerUpdate, NewSession, SessionKind};
+use cynosure_engine::{
     BlobId, Cause, DocumentId, Failure, ItemFailureCounts, ItemId, ListedDocument, NextPage,
     RecheckPolicy, SessionId, Timestamp,
 };
-use cynosure::ledger::{DueLimits, Ledger, LedgerUpdate, NewSession, SessionKind};
 
 use crate::commands::test_home::{TestHome, silent_server};
 

@@ -1,6 +1,6 @@
 //! Invalid input: one clear error message, the right exit code, and no lost data.
 
-use cynosure::demo::{DemoOptions, DemoServer};
+use cynosure_lab::demo::{DemoOptions, DemoServer};
 use rusqlite::Connection;
 
 use crate::commands::test_home::{ProgramOutput, TestHome, fixed_response_server, silent_server};
@@ -186,9 +186,10 @@ fn a_damaged_ledger_is_never_taken_for_an_empty_one() {
 
 /// Demo server, and a home whose configuration reads the password from `DEMO_PASSWORD`.
 fn home_with_password_variable() -> (DemoServer, TestHome) {
-    let demo = cynosure::demo::start(DemoOptions { items: 5, ..DemoOptions::default() }).unwrap();
+    let demo =
+        cynosure_lab::demo::start(DemoOptions { items: 5, ..DemoOptions::default() }).unwrap();
     let home = TestHome::empty();
-    let text = cynosure::demo::demo_config(&demo, std::path::Path::new("downloads"));
+    let text = cynosure_lab::demo::demo_config(&demo, std::path::Path::new("downloads"));
     home.write("config.toml", &text);
     (demo, home)
 }

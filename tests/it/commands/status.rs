@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cynosure::disk::RealDisk;
-use cynosure::engine::{Status, Timestamp};
 use cynosure::env::{Env, RealEnv};
 use cynosure::state::{ExecutionState, RecordedRestart, save_state_file};
+use cynosure_engine::{Status, Timestamp};
 use serde_json::Value;
 
 use crate::commands::test_home::{ProgramOutput, TestHome, dead_pid};

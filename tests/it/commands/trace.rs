@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cynosure::engine::Timestamp;
-use cynosure::engine::rate_limit::ResetMeaning;
 use cynosure::env::{Env as _, RealEnv};
-use cynosure::simulate::{
+use cynosure_engine::Timestamp;
+use cynosure_engine::rate_limit::ResetMeaning;
+use cynosure_lab::simulate::{
     HeaderMode, LimitAlgorithm, ResetSemantics, ServerLimiter, TRACE_BYTES_MAX,
 };
 use rustix::process::Signal;

@@ -1,6 +1,6 @@
 //! Minimal JMAP client for the tests of the demo.
 
-use cynosure::demo::{DemoOptions, DemoServer};
+use cynosure_lab::demo::{DemoOptions, DemoServer};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, header};
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@
 mod client;
 mod storm;
 
-use cynosure::demo::{DemoOptions, DemoServer, GeneratedMailbox, start};
+use cynosure_lab::demo::{DemoOptions, DemoServer, GeneratedMailbox, start};
 use reqwest::{StatusCode, header};
 use serde_json::{Value, json};
 

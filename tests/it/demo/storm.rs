@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use cynosure::demo::{DemoCounters, DemoOptions, DemoServer, FaultLevel, GeneratedMailbox, start};
+use cynosure_lab::demo::{
+    DemoCounters, DemoOptions, DemoServer, FaultLevel, GeneratedMailbox, start,
+};
 use reqwest::{Client, header};
 
 use super::client::plain_client;

@@ -8,15 +8,15 @@ use cynosure::endpoint::view::{
     AlertView, DashboardData, FailedItem, HealthView, LastErrorView, LookupError, ProviderView,
     QuotaView, Snapshot, SourceView, StateTransition, TrendView,
 };
-use cynosure::engine::Timestamp;
-use cynosure::engine::alert::Severity;
-use cynosure::engine::breaker::BreakerState;
-use cynosure::engine::health::degradation::{
+use cynosure_engine::Timestamp;
+use cynosure_engine::alert::Severity;
+use cynosure_engine::breaker::BreakerState;
+use cynosure_engine::health::degradation::{
     DegradationHistory, DegradationLevel, ProviderHealth, SLOT_DURATION, SLOTS_PER_DAY,
     SourceCounts,
 };
-use cynosure::engine::health::{CheckKind, Finding, HealthLevel};
-use cynosure::engine::time_series::{Aggregation, TimeSeries};
+use cynosure_engine::health::{CheckKind, Finding, HealthLevel};
+use cynosure_engine::time_series::{Aggregation, TimeSeries};
 use serde_json::{Value, json};
 
 /// Text that would inject markup if it were not escaped.

@@ -1,7 +1,7 @@
 //! Responses of each route, and the errors for invalid requests.
 
 use cynosure::endpoint::view::QuotaView;
-use cynosure::engine::health::HealthLevel;
+use cynosure_engine::health::HealthLevel;
 
 use super::TestEndpoint;
 use super::client::send_request;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use cynosure::engine::health::{CheckKind, Finding, HealthCheckReport, HealthLevel};
 use cynosure::telemetry::{
     AzureConnection, AzureExporter, DeliveryStatus, MetricsSnapshot, UnitSnapshot,
 };
+use cynosure_engine::health::{CheckKind, Finding, HealthCheckReport, HealthLevel};
 use serde_json::Value;
 
 use crate::metrics::{NOW, metrics_input};

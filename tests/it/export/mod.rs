@@ -7,8 +7,8 @@ mod program;
 
 use std::path::Path;
 
-use cynosure::engine::{SessionId, Status, Timestamp};
 use cynosure::telemetry::{Span, SpanId, TelemetryResource, TraceId};
+use cynosure_engine::{SessionId, Status, Timestamp};
 
 use crate::metrics::NOW;
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use cynosure::engine::Cause;
 use cynosure::source::http::RequestLimits;
+use cynosure_engine::Cause;
 use tokio::time::timeout;
 
 use super::{cause_of_document, fetch, get, limits, request_retries};

@@ -4,10 +4,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use cynosure::engine::{Cause, ThrottleStrikes};
 use cynosure::limiter::{AttemptKind, Unlimited};
 use cynosure::source::MetricsHandle;
 use cynosure::source::http::{ExpectedContent, HttpClient, HttpRequest, RequestLimits};
+use cynosure_engine::{Cause, ThrottleStrikes};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use url::Url;

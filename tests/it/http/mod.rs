@@ -12,7 +12,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cynosure::engine::{Cause, Failure, ThrottleStrikes};
 use cynosure::limiter::{AttemptKind, Unlimited};
 use cynosure::retry::{BackoffConfig, RetryPolicy};
 use cynosure::source::http::{
@@ -20,6 +19,7 @@ use cynosure::source::http::{
     RequestLimits,
 };
 use cynosure::source::{MetricsHandle, ResponseRecorder, Sink};
+use cynosure_engine::{Cause, Failure, ThrottleStrikes};
 use url::Url;
 
 use crate::hostile_server::HostileServer;

@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use cynosure::engine::{Cause, Failure, ListedDocument, ThrottleStrikes};
 use cynosure::limiter::Unlimited;
 use cynosure::source::http::{
     ExpectedContent, HttpClient, HttpOptions, HttpRequest, Proxy, ProxyMode,
 };
 use cynosure::source::{DocumentRef, Listing, Source as _};
+use cynosure_engine::{Cause, Failure, ListedDocument, ThrottleStrikes};
 use url::Url;
 
 use super::{MemorySink, authorization, http_options, limits, request_retries};

@@ -3,8 +3,8 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use cynosure::engine::Cause;
 use cynosure::source::http::{Authorization, ExpectedContent, HttpRequest};
+use cynosure_engine::Cause;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection};
 use url::Url;

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD_NO_PAD as BASE64, BASE64_URL_SAFE as URL_SAFE};
-use cynosure::engine::rate_limit::{ReportedLimits, ResponseOutcome};
-use cynosure::engine::{
-    BodyCondition, Cause, ErrorRule, Failure, RuleScope, ThrottleStrikes, Timestamp,
-};
 use cynosure::limiter::{
     AttemptKind, Permit, PermitRequest, QuotaScope, RequestLimiter, Unlimited,
 };
 use cynosure::source::http::{
     Authorization, ExpectedContent, HttpClient, HttpOptions, HttpRequest, RequestLimits,
+};
+use cynosure_engine::rate_limit::{ReportedLimits, ResponseOutcome};
+use cynosure_engine::{
+    BodyCondition, Cause, ErrorRule, Failure, RuleScope, ThrottleStrikes, Timestamp,
 };
 use futures_util::future::LocalBoxFuture;
 

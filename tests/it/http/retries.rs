@@ -4,11 +4,11 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use cynosure::engine::{Cause, Failure, ThrottleStrikes, Timestamp};
 use cynosure::limiter::{
     AttemptKind, Permit, PermitRequest, QuotaScope, RequestLimiter, Unlimited,
 };
 use cynosure::source::http::{ExpectedContent, HttpClient, HttpRequest, RequestLimits};
+use cynosure_engine::{Cause, Failure, ThrottleStrikes, Timestamp};
 use futures_util::future::LocalBoxFuture;
 
 use super::{

@@ -3,12 +3,12 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use cynosure::engine::rate_limit::HeaderNames;
 use cynosure::limiter::Unlimited;
 use cynosure::source::http::{
     ExpectedContent, HttpClient, HttpOptions, HttpRequest, ProxyMode, RequestLimits,
 };
 use cynosure::source::{ResponseRecord, ResponseRecorder};
+use cynosure_engine::rate_limit::HeaderNames;
 use url::Url;
 
 use super::{SECRET, authorization, http_options, limits, request_retries};

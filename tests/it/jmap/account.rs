@@ -3,11 +3,11 @@
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use cynosure::engine::{AccountId, Cause, Cursor, Failure};
 use cynosure::limiter::Unlimited;
 use cynosure::source::credential::Credential;
 use cynosure::source::jmap::{JmapOptions, JmapSource};
 use cynosure::source::{Listing, Source as _};
+use cynosure_engine::{AccountId, Cause, Cursor, Failure};
 
 use super::{fetch, page_ids};
 use crate::fake_mailbox::{FakeMailbox, ServedMailbox};

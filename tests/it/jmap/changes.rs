@@ -1,9 +1,9 @@
 //! Listings of changes since a cursor, and of selected mailboxes and days.
 
 use chrono::NaiveDate;
-use cynosure::engine::{Cause, Cursor};
 use cynosure::source::jmap::JmapOptions;
 use cynosure::source::{Listing, PollResult, Source as _};
+use cynosure_engine::{Cause, Cursor};
 use serde_json::json;
 
 use super::{list, list_everything, page_ids};

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use cynosure::engine::{Cause, NextPage};
 use cynosure::source::jmap::JmapOptions;
 use cynosure::source::{Listing, Source as _};
+use cynosure_engine::{Cause, NextPage};
 use serde_json::{Value, json};
 
 use super::{email_ids, list_completely, list_everything};

@@ -1,7 +1,7 @@
 //! Mails whose blob id changes after they were listed.
 
-use cynosure::engine::{BlobId, Cause};
 use cynosure::source::{DocumentRef, FetchOutcome, Source as _};
+use cynosure_engine::{BlobId, Cause};
 
 use super::document_ref;
 use crate::fake_mailbox::FakeMailbox;

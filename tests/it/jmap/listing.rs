@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use cynosure::engine::{Cause, NextPage};
 use cynosure::source::{Listing, Source as _};
+use cynosure_engine::{Cause, NextPage};
 use serde_json::json;
 
 use super::{email_ids, fetch, list, list_everything, page_ids};

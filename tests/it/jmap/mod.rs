@@ -7,11 +7,11 @@ mod contents;
 mod listing;
 mod service;
 
-use cynosure::engine::{
-    BlobId, Cause, Cursor, DocumentId, Failure, NextPage, PageToken, ThrottleStrikes,
-};
 use cynosure::source::jmap::JmapSource;
 use cynosure::source::{DocumentRef, Listing, Source as _};
+use cynosure_engine::{
+    BlobId, Cause, Cursor, DocumentId, Failure, NextPage, PageToken, ThrottleStrikes,
+};
 
 use crate::http::MemorySink;
 

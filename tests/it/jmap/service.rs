@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cynosure::engine::rate_limit::{ReportedLimits, ResponseOutcome};
-use cynosure::engine::{
-    BodyCondition, Cause, ErrorRule, Failure, RuleScope, StatusRange, Timestamp,
-};
 use cynosure::limiter::{Permit, PermitRequest, QuotaScope, RequestLimiter, Unlimited};
 use cynosure::source::credential::Credential;
 use cynosure::source::jmap::{JmapOptions, JmapSource};
 use cynosure::source::{CredentialChange, Source as _};
+use cynosure_engine::rate_limit::{ReportedLimits, ResponseOutcome};
+use cynosure_engine::{
+    BodyCondition, Cause, ErrorRule, Failure, RuleScope, StatusRange, Timestamp,
+};
 use futures_util::future::{LocalBoxFuture, join, join_all};
 use serde_json::json;
 use tokio::sync::{Mutex, OwnedMutexGuard};

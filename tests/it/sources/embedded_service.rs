@@ -1,7 +1,7 @@
 //! JMAP source on the embedded mailbox service.
 
-use cynosure::demo::{DemoOptions, DemoServer, start};
 use cynosure::source::jmap::{AuthScheme, JmapSource};
+use cynosure_lab::demo::{DemoOptions, DemoServer, start};
 
 use super::suite::{Fault, FaultProxy, Rig, SourceOptions, Unsupported, jmap_source, source_tests};
 

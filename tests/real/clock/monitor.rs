@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
-use cynosure::demo::{self, DemoOptions, DemoServer};
+use cynosure_lab::demo::{self, DemoOptions, DemoServer};
 use serde_json::Value;
 
 use super::daemon::BusDaemon;

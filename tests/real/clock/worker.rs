@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use cynosure::demo::{self, DemoOptions, DemoServer, FaultLevel};
+use cynosure_lab::demo::{self, DemoOptions, DemoServer, FaultLevel};
 use serde_json::Value;
 
 use super::fake_clock::{DAY, FakeClock, offset_to_1970};

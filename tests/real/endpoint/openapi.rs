@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use cynosure::engine::health::HealthLevel;
+use cynosure_engine::health::HealthLevel;
 
 use super::TestEndpoint;
 use super::fake_data::full_snapshot;

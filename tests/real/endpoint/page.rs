@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use cynosure::engine::health::HealthLevel;
+use cynosure_engine::health::HealthLevel;
 
 use super::TestEndpoint;
 use super::browser::{ChromeBrowser, Viewport};

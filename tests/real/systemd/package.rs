@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cynosure::demo::{self, DemoServer};
+use cynosure_lab::demo::{self, DemoServer};
 use fs_err as fs;
 use tempfile::TempDir;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cynosure::demo::{self, DemoServer};
+use cynosure_lab::demo::{self, DemoServer};
 use serde_json::Value;
 
 use crate::systemd::install::{UNIT, configure, install, status};

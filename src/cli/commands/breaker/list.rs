@@ -1,5 +1,9 @@
 //! `breaker list`: state, counts, next step and configuration of each circuit breaker.
 
+use cynosure_engine::breaker::{
+    Breaker, BreakerPolicy, BreakerState, BreakerStatistics, FailureRate,
+};
+use cynosure_engine::{Timestamp, format_count, format_duration, sanitize_line};
 use serde::Serialize;
 
 use super::{breaker_names, state_name};
@@ -8,13 +12,7 @@ use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
 use crate::cli::print::{print_note, print_result, sorted_json};
 use crate::cli::table::table;
-use crate::engine::breaker::{
-    Breaker, BreakerPolicy, BreakerState, BreakerStatistics, FailureRate,
-};
-use crate::engine::{Timestamp, format_duration, sanitize_line};
-use crate::human::{
-    EMPTY_CELL, format_clock_time, format_count, format_date_time, format_deadline,
-};
+use crate::human::{EMPTY_CELL, format_clock_time, format_date_time, format_deadline};
 use crate::worker::{BreakerStates, breaker_policy};
 
 const HEADER: [&str; 5] = ["NAME", "STATE", "FAILURES", "NEXT", "LAST FAILURE"];

@@ -5,15 +5,16 @@
 
 mod list;
 
+use cynosure_engine::Timestamp;
+use cynosure_engine::breaker::{Breaker, BreakerState, ManualCommand};
+use cynosure_engine::user_input::closest_match;
+
 use crate::app::context::AppContext;
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
 use crate::app::sources::all_sources;
 use crate::cli::args::{BreakerCommand, CommonArgs};
 use crate::cli::print::{print_note, print_result};
-use crate::config::closest_match;
-use crate::engine::Timestamp;
-use crate::engine::breaker::{Breaker, BreakerState, ManualCommand};
 use crate::env::{Env, RealEnv};
 use crate::human::format_deadline;
 use crate::worker::{ARCHIVE, BreakerStates, LEDGER, apply_command, breaker_policy};

@@ -4,12 +4,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
+use cynosure_engine::format_bytes;
+
 use crate::app::archive_check::archive_mismatch;
 use crate::app::context::AppContext;
 use crate::cli::commands::doctor::DoctorCheck;
 use crate::config::{CredentialErrorKind, CredentialRef};
 use crate::disk::{Disk, FsUsage, RealDisk, fs_usage, write_durable};
-use crate::engine::format_bytes;
 use crate::env::{Env, RealEnv};
 
 /// Minimum free space. Less would fill up before an operator notices.

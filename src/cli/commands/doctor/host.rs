@@ -2,11 +2,12 @@
 
 use std::io::{self, IsTerminal};
 
+use cynosure_engine::health::watch::{LoadState, UnitStatus};
+use cynosure_engine::{Timestamp, format_duration};
+
 use crate::app::context::AppContext;
 use crate::app::monitoring::{systemd_bus, worker_unit};
 use crate::cli::commands::doctor::DoctorCheck;
-use crate::engine::health::watch::{LoadState, UnitStatus};
-use crate::engine::{Timestamp, format_duration};
 use crate::env::{Env, RealEnv};
 use crate::human::format_date_time;
 use crate::ledger::sqlite_version;

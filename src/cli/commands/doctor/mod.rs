@@ -8,6 +8,7 @@ mod filesystem;
 mod host;
 mod servers;
 
+use cynosure_engine::{sanitize_line, sanitize_lines};
 use serde::Serialize;
 
 use crate::app::context::AppContext;
@@ -17,7 +18,6 @@ use crate::cli::args::{CommonArgs, DoctorArgs};
 use crate::cli::print::{print_result, terminal_safe_json};
 use crate::cli::table::table;
 use crate::config::{EnvVars, load_defaults};
-use crate::engine::{sanitize_line, sanitize_lines};
 
 /// Result of one check.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use cynosure_engine::{Cause, ErrorCategory, Status};
+
 use crate::app::context::AppContext;
 use crate::cli::commands::doctor::DoctorCheck;
 use crate::config::{SourceName, SourceSettings};
-use crate::engine::{Cause, ErrorCategory, Status};
 use crate::env::{Env, RealEnv};
 use crate::ledger::LedgerReader;
 use crate::worker::probe;

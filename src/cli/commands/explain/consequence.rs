@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use super::input::{ExplainInput, ExplainPolicies};
-use crate::engine::rate_limit::{
+use cynosure_engine::rate_limit::{
     Block, BlockReason, RateLimitMode, RateLimitPolicy, RateLimitResponse, RateLimiter,
     ReportedLimits, SendDecision,
 };
-use crate::engine::{
+use cynosure_engine::{
     Cause, Classification, ErrorAction, ErrorCategory, Failure, ItemDecision, ItemFailureCounts,
     RETRY_AFTER_JITTER, RETRY_AFTER_MARGIN, RandomSample, RequestScope, Timestamp, format_duration,
 };
+
+use super::input::{ExplainInput, ExplainPolicies};
 
 /// Random sample that gives the shortest delay.
 const LOWEST_SAMPLE: RandomSample = RandomSample(0);

@@ -3,17 +3,18 @@
 use std::io::Read;
 use std::path::Path;
 
+use cynosure_engine::rate_limit::{HeaderNames, RateLimitPolicy, ReportedLimits, parse_headers};
+use cynosure_engine::{
+    Backoff, Cause, ErrorRule, ItemId, ItemRetryPolicy, RequestScope, Timestamp,
+    is_unsafe_for_terminal, sanitize_line,
+};
+
 use crate::app::context::AppContext;
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
 use crate::app::sources::{SourceRef, select_sources};
 use crate::cli::args::{self, CommonArgs, ExplainArgs};
 use crate::config::{self, EnvVars, Settings};
-use crate::engine::rate_limit::{HeaderNames, RateLimitPolicy, ReportedLimits, parse_headers};
-use crate::engine::{
-    Backoff, Cause, ErrorRule, ItemId, ItemRetryPolicy, RequestScope, Timestamp,
-    is_unsafe_for_terminal, sanitize_line,
-};
 use crate::ledger::StoredResponse;
 use crate::worker::{item_retry_policy, session_backoff};
 

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
+use cynosure_engine::rate_limit::ReportedLimits;
+use cynosure_engine::{Cause, ErrorRule, MatchedRule, RequestScope, Timestamp};
 use serde::Serialize;
 
 use super::Explanation;
 use super::consequence::{Consequence, DelayRange};
 use super::input::{ExplainInput, ExplainPolicies, ResponseOrigin};
 use super::limits::{LimitJson, limit_json};
-use crate::engine::rate_limit::ReportedLimits;
-use crate::engine::{Cause, ErrorRule, MatchedRule, RequestScope, Timestamp};
 
 /// Whole output of `explain --json`.
 #[derive(Serialize)]

@@ -1,12 +1,11 @@
 //! Rate-limit headers of the response, as text and JSON.
 
+use cynosure_engine::rate_limit::{AdvertisedLimit, ReportedLimits, Reset, ResetMeaning};
+use cynosure_engine::{Timestamp, format_count, format_duration, sanitize_line};
 use serde::Serialize;
 
 use super::format_timestamp;
 use super::input::ExplainInput;
-use crate::engine::rate_limit::{AdvertisedLimit, ReportedLimits, Reset, ResetMeaning};
-use crate::engine::{Timestamp, format_duration, sanitize_line};
-use crate::human::format_count;
 
 /// End of the year 9999, in Unix milliseconds. A later reset has no date.
 const LAST_TIMESTAMP_MS: i64 = 253_402_300_799_999;

@@ -11,20 +11,20 @@ mod limits;
 mod proptests;
 mod text;
 
+use cynosure_engine::rate_limit::ReportedLimits;
+use cynosure_engine::{
+    Cause, Classification, RequestScope, ResponseView, Timestamp, classify_response,
+    format_utc_date_time,
+};
+
+use self::consequence::{Consequence, DelayRange, block_delay, consequence};
+use self::input::{ExplainInput, ExplainPolicies};
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
 use crate::cli::args::{CommonArgs, ExplainArgs};
 use crate::cli::print::{print_result, terminal_safe_json};
-use crate::engine::rate_limit::ReportedLimits;
-use crate::engine::{
-    Cause, Classification, RequestScope, ResponseView, Timestamp, classify_response,
-    format_utc_date_time,
-};
 use crate::env::{Env, RealEnv};
 use crate::human::format_date_time;
-
-use self::consequence::{Consequence, DelayRange, block_delay, consequence};
-use self::input::{ExplainInput, ExplainPolicies};
 
 /// Classification of a response, and its consequence for each scope with this classification.
 #[derive(Debug)]

@@ -1,12 +1,12 @@
 //! Property tests of the output for arbitrary responses.
 
+use cynosure_engine::is_unsafe_for_terminal;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::input::ResponseOrigin;
 use super::*;
 use crate::config::{EnvVars, load_defaults};
-use crate::engine::is_unsafe_for_terminal;
 
 const SECRETS: [&str; 3] = ["Bearer s3cr3t", "session=s3cr3t", "the s3cr3t itself"];
 

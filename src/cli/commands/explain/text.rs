@@ -1,11 +1,12 @@
 //! Text output of `explain`: labelled lines.
 
+use cynosure_engine::rate_limit::ReportedLimits;
+use cynosure_engine::{MatchedRule, RequestScope, Timestamp, format_duration, sanitize_line};
+
 use super::consequence::DelayRange;
 use super::input::{ExplainInput, ExplainPolicies};
 use super::{Explanation, format_timestamp, limits};
 use crate::cli::key_values::KeyValueTable;
-use crate::engine::rate_limit::ReportedLimits;
-use crate::engine::{MatchedRule, RequestScope, Timestamp, format_duration, sanitize_line};
 use crate::human::pluralize;
 
 pub(super) fn explain_text(

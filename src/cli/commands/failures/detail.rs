@@ -1,12 +1,13 @@
 //! `failures --item`: all details of one item, with the last response of the server.
 
+use cynosure_engine::{ItemId, Timestamp, sanitize_line, sanitize_lines};
+
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
 use crate::app::sources::SourceRef;
 use crate::cli::key_values::KeyValueTable;
 use crate::cli::print::{print_result, terminal_safe_json};
 use crate::config::SourceName;
-use crate::engine::{ItemId, Timestamp, sanitize_line, sanitize_lines};
 use crate::env::{Env, RealEnv};
 use crate::human::{format_date_time, format_deadline, pluralize};
 use crate::ledger::{FailureRow, ItemStatus, StoredResponse};

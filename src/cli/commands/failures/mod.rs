@@ -2,6 +2,7 @@
 
 mod detail;
 
+use cynosure_engine::{Cause, Timestamp, format_count, sanitize_line};
 use serde::Serialize;
 
 use crate::app::context::AppContext;
@@ -13,9 +14,8 @@ use crate::cli::print::{print_result, terminal_safe_json};
 use crate::cli::table::table_without_column;
 use crate::cli::time_arg;
 use crate::config::SourceName;
-use crate::engine::{Cause, Timestamp, sanitize_line};
 use crate::env::{Env, RealEnv};
-use crate::human::{EMPTY_CELL, format_count, format_deadline};
+use crate::human::{EMPTY_CELL, format_deadline};
 use crate::ledger::{FailureFilter, FailureRow, ItemStatus, StoredResponse};
 
 const HEADER: [&str; 7] =

@@ -3,10 +3,11 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
+use cynosure_engine::{format_count, format_duration};
+use cynosure_lab::simulate::{SimulationResult, StopCondition};
+
 use crate::cli::commands::simulate::report::{PolicyResult, SimulationReport, format_quota_share};
-use crate::engine::format_duration;
-use crate::human::{format_count, pluralize};
-use crate::simulate::{SimulationResult, StopCondition};
+use crate::human::pluralize;
 
 /// Relative difference in speed up to which two policies count as equally fast.
 const SPEED_TOLERANCE: f64 = 0.02;
@@ -154,7 +155,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::simulate::Scenario;
+    use crate::cli::commands::simulate::scenario_file::parse_scenario;
 
     /// Returns the comparison of two policies by their minutes and 429s. 0 minutes: not finished.
     fn comparison_of(mailbox: &str, counts: [(u64, u64); 2]) -> String {
@@ -179,7 +180,7 @@ mod tests {
         };
         compare(&SimulationReport {
             name: "x".to_owned(),
-            scenario: Scenario::parse(Path::new("x.toml"), &text).unwrap(),
+            scenario: parse_scenario(Path::new("x.toml"), &text).unwrap(),
             notes: Vec::new(),
             results: [policy_result("follow", counts[0]), policy_result("backoff", counts[1])],
             sample_interval: Duration::from_secs(1),

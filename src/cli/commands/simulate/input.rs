@@ -4,13 +4,15 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use cynosure_engine::format_bytes;
+use cynosure_engine::rate_limit::HeaderNames;
+use cynosure_engine::user_input::closest_match;
+use cynosure_lab::simulate::{InferredScenario, Scenario, TRACE_BYTES_MAX, Trace};
+
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
-use crate::config::closest_match;
-use crate::engine::format_bytes;
-use crate::engine::rate_limit::HeaderNames;
-use crate::simulate::{
-    InferredScenario, Scenario, TRACE_BYTES_MAX, Trace, builtin_scenarios, find_builtin,
+use crate::cli::commands::simulate::scenario_file::{
+    builtin_scenarios, find_builtin, parse_scenario,
 };
 
 /// Maximum size of a scenario file, in bytes. A larger file is not a scenario.
@@ -56,7 +58,7 @@ pub(super) fn load(
         return Ok(SimulationInput { name, scenario, notes: explanations });
     }
     let text = read_file(path, SCENARIO_BYTES_MAX).map_err(config_error)?;
-    let scenario = Scenario::parse(path, &text).map_err(|error| config_error(error.to_string()))?;
+    let scenario = parse_scenario(path, &text).map_err(|error| config_error(error.to_string()))?;
     Ok(SimulationInput { name, scenario, notes: Vec::new() })
 }
 

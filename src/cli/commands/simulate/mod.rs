@@ -4,25 +4,27 @@ mod comparison;
 mod input;
 pub(in crate::cli) mod policy;
 mod report;
+mod scenario_file;
 
 use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
 
+use cynosure_engine::rate_limit::{HeaderNames, RateLimitPolicy};
+use cynosure_lab::plot::{ColourMode, TerminalOptions, render_svg, render_terminal};
+use cynosure_lab::simulate::{Scenario, SendStrategy, Simulation, StopCondition, run};
+
+use self::policy::NamedPolicy;
+use self::report::{PolicyResult, SimulationReport};
+use self::scenario_file::{builtin_scenarios, parse_scenario};
 use crate::app::context::AppContext;
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
 use crate::cli::args::{CommonArgs, SimulateArgs};
-use crate::cli::commands::plot::{ColourMode, TerminalOptions, render_svg, render_terminal};
 use crate::cli::print::{print_note, print_result, sorted_json};
 use crate::cli::table::table;
 use crate::config::{EnvVars, Settings};
 use crate::disk::{RealDisk, write_durable};
-use crate::engine::rate_limit::{HeaderNames, RateLimitPolicy};
-use crate::simulate::{Scenario, SendStrategy, Simulation, StopCondition, builtin_scenarios, run};
-
-use self::policy::NamedPolicy;
-use self::report::{PolicyResult, SimulationReport};
 
 /// Width of a plot without a terminal, in columns.
 const COLUMNS_DEFAULT: usize = 80;
@@ -122,7 +124,7 @@ fn scenario_list() -> String {
     let rows: Vec<Vec<String>> = builtin_scenarios()
         .map(|(name, text)| {
             let description =
-                Scenario::parse(Path::new(name), text).map(|scenario| scenario.description);
+                parse_scenario(Path::new(name), text).map(|scenario| scenario.description);
             vec![name.to_owned(), description.unwrap_or_else(|error| error.to_string())]
         })
         .collect();

@@ -3,8 +3,8 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::engine::rate_limit::{Rate, RateLimitMode, RateLimitPolicy};
-use crate::simulate::SendStrategy;
+use cynosure_engine::rate_limit::{Rate, RateLimitMode, RateLimitPolicy};
+use cynosure_lab::simulate::SendStrategy;
 
 /// Plain exponential backoff, as in most other clients.
 const BACKOFF: SendStrategy = SendStrategy::Backoff {

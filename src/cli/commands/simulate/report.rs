@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use cynosure_engine::{format_count, format_duration};
+use cynosure_lab::plot::{Chart, PlotSeries};
+use cynosure_lab::simulate::{Scenario, SimulationResult, StopCondition};
 use serde::Serialize;
 
-use crate::cli::commands::plot::{Chart, PlotSeries};
 use crate::cli::table::table;
-use crate::engine::format_duration;
-use crate::human::{EMPTY_CELL, format_count, pluralize};
-use crate::simulate::{Scenario, SimulationResult, StopCondition};
+use crate::human::{EMPTY_CELL, pluralize};
 
 pub(super) struct SimulationReport {
     pub(super) name: String,

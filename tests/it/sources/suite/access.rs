@@ -3,8 +3,8 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use cynosure::engine::{Cause, ErrorAction, RequestScope};
 use cynosure::source::{CredentialChange, Source as _};
+use cynosure_engine::{Cause, ErrorAction, RequestScope};
 
 use super::extraction::{assert_same_contents, assert_verdict, fetch, fetch_all, list_everything};
 use super::fault::Fault;

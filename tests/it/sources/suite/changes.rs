@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use cynosure::engine::{Cause, DocumentId, ErrorAction, ListedDocument, RequestScope};
 use cynosure::source::{Listing, PollResult, Source as _};
+use cynosure_engine::{Cause, DocumentId, ErrorAction, ListedDocument, RequestScope};
 
 use super::extraction::{
     ListingProgress, assert_same_contents, assert_verdict, fetch_all, list_everything,

@@ -1,6 +1,6 @@
 //! Contents of the documents, and documents that are refused or destroyed.
 
-use cynosure::engine::{Cause, ErrorAction, RequestScope};
+use cynosure_engine::{Cause, ErrorAction, RequestScope};
 
 use super::extraction::{assert_same_contents, assert_verdict, fetch, fetch_all, list_everything};
 use super::fault::Fault;

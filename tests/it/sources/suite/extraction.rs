@@ -5,11 +5,11 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 
-use cynosure::engine::{
+use cynosure::source::{DocumentRef, FetchOutcome, Listing, Page, Sink, Source, UnverifiedEnd};
+use cynosure_engine::{
     Cause, Cursor, DocumentId, ErrorAction, Failure, ListedDocument, NextPage, PageToken,
     RequestScope,
 };
-use cynosure::source::{DocumentRef, FetchOutcome, Listing, Page, Sink, Source, UnverifiedEnd};
 use sha2::{Digest as _, Sha256};
 
 /// More pages than any listing of the cases has.

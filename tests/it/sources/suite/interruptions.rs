@@ -1,7 +1,7 @@
 //! Futures of a source that are dropped at any of their awaits, as by a kill or a shutdown.
 
-use cynosure::engine::PageToken;
 use cynosure::source::{Listing, Page, Source as _};
+use cynosure_engine::PageToken;
 
 use super::extraction::{
     ListingProgress, assert_same_contents, fetch, fetch_all, list_everything, poll_at_most,

@@ -3,9 +3,9 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use cynosure::engine::rate_limit::{ReportedLimits, ResponseOutcome};
-use cynosure::engine::{Failure, Timestamp};
 use cynosure::limiter::{Permit, PermitRequest, QuotaScope, RequestLimiter};
+use cynosure_engine::rate_limit::{ReportedLimits, ResponseOutcome};
+use cynosure_engine::{Failure, Timestamp};
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::{Notify, watch};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cynosure::engine::{Cause, ErrorAction, Failure, ListedDocument, RequestScope};
+use cynosure_engine::{Cause, ErrorAction, Failure, ListedDocument, RequestScope};
 
 use super::extraction::{assert_same_contents, assert_verdict, fetch, fetch_all, list_everything};
 use super::fault::Fault;
