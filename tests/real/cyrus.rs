@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::Permissions;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use fs_err as fs;
 use rustix::process::{Pid, Signal, geteuid, kill_process, kill_process_group};
 use tempfile::TempDir;
 
+use crate::free_ports::free_ports;
 use crate::imap::ImapSession;
 use crate::prerequisites::{copy_unpacked, skip, unpacked_root};
 use crate::wait::wait_until;
@@ -78,7 +79,7 @@ impl CyrusServer {
             .tempdir_in("/tmp")
             .expect("root may write to /tmp");
         copy_unpacked(SETUP_NAME, folder.path());
-        let (imap_port, http_port) = (free_port(), free_port());
+        let [imap_port, http_port] = free_ports();
         write_config(folder.path(), imap_port, http_port);
         let master = start_master(folder.path());
         let server = Self { folder, master, imap_port, http_port };
@@ -192,12 +193,6 @@ fn start_master(folder: &Path) -> Child {
         .stderr(log)
         .spawn()
         .expect("setpriv is part of every Debian")
-}
-
-/// Returns a port on which nothing listens at the moment.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has free ports");
-    listener.local_addr().expect("a bound socket has an address").port()
 }
 
 /// Writes the configuration, creates the mail users, and makes user cyrus the owner of the folder.

@@ -1,12 +1,13 @@
 //! Private Exim on loopback: a mail server that accepts alerts, with one mailbox, for one test.
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use fs_err as fs;
 use rustix::process::geteuid;
 
+use crate::free_ports::free_ports;
 use crate::prerequisites::{copy_unpacked, skip, unpacked_root};
 use crate::process_sandbox::ProcessSandbox;
 use crate::wait::wait_until;
@@ -51,7 +52,7 @@ impl EximServer {
             fs::create_dir(folder.path().join(name)).expect("the folder is ours");
             chown_to_server(&folder.path().join(name));
         }
-        let (tls_port, starttls_port) = (free_port(), free_port());
+        let [tls_port, starttls_port] = free_ports();
         let config = exim_config(folder.path(), tls_port, starttls_port);
         fs::write(folder.path().join("exim.conf"), config).expect("the folder is ours");
         let daemon = start_daemon(folder.path());
@@ -185,9 +186,4 @@ fn start_daemon(folder: &Path) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .expect("Exim starts")
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a free port");
-    listener.local_addr().expect("it has an address").port()
 }

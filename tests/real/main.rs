@@ -11,6 +11,7 @@ mod cyrus;
 mod disk_full;
 mod endpoint;
 mod exim;
+mod free_ports;
 #[expect(
     dead_code,
     clippy::unwrap_used,

@@ -1,7 +1,7 @@
 //! Extraction through real proxies, never directly, while they are killed one after the other.
 
 use std::cmp::Reverse;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -9,6 +9,7 @@ use cynosure_lab::demo::{self, DemoOptions, DemoServer};
 use fs_err as fs;
 use serde_json::Value;
 
+use crate::free_ports::free_ports;
 use crate::prerequisites::skip;
 use crate::tcp_proxy::TcpProxy;
 use crate::test_program::{RunningProgram, TestFolder};
@@ -144,7 +145,8 @@ impl InstalledProxies {
         if !paths.all(|path| Path::new(path).exists()) {
             return skip("tinyproxy and microsocks (make setup as root, on Debian)");
         }
-        Some(Self { tinyproxy_port: free_port(), microsocks_port: free_port() })
+        let [tinyproxy_port, microsocks_port] = free_ports();
+        Some(Self { tinyproxy_port, microsocks_port })
     }
 
     /// Returns a configuration that extracts the mailbox behind `tcp_proxy`, through the proxies.
@@ -209,9 +211,4 @@ fn stored_items(test_folder: &TestFolder) -> Option<u64> {
     let output = test_folder.run_successfully(&["status", "--json"]);
     let status: Value = serde_json::from_slice(&output.stdout).expect("the status is JSON");
     status.pointer("/sources/0/downloaded_threads")?.as_u64()
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has free ports");
-    listener.local_addr().expect("a bound socket has an address").port()
 }
