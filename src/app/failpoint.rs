@@ -23,11 +23,13 @@ const SLOW_DELAY: Duration = Duration::from_secs(15);
 const POOL_THREADS: usize = 600;
 
 /// Blocks the runtime or its thread pool once the source has started, if the fault is selected.
+pub(super) fn spawn_process_fault(environment: &EnvVars, opened_version: &watch::Receiver<u64>) {
+    let fault = inject_process_fault(environment.clone(), opened_version.clone());
+    tokio::task::spawn_local(fault);
+}
+
 #[expect(clippy::disallowed_methods, reason = "the fault is a blocked thread")]
-pub(super) async fn inject_process_fault(
-    environment: EnvVars,
-    opened_version: watch::Receiver<u64>,
-) {
+async fn inject_process_fault(environment: EnvVars, opened_version: watch::Receiver<u64>) {
     match active_failpoint(&environment) {
         Some("block_runtime") => {
             wait_until_started(opened_version).await;

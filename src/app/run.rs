@@ -130,11 +130,7 @@ async fn run_until_done(
     }
     #[cfg(debug_assertions)]
     if let Some(source_watch) = source_watches.first() {
-        let fault = failpoint::inject_process_fault(
-            context.environment.clone(),
-            source_watch.opened_version.clone(),
-        );
-        tokio::task::spawn_local(fault);
+        failpoint::spawn_process_fault(&context.environment, &source_watch.opened_version);
     }
     let status_task =
         run_status_task(Arc::clone(&notifier), source_watches, config_versions, stop_receiver);

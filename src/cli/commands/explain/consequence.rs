@@ -108,9 +108,7 @@ fn describe(
 ) -> String {
     let retries = policies.settings.restart.max_retries;
     let retry = format!("the session waits and retries, up to {retries} times, then restarts");
-    let attempts = policies.item_policy.max_attempts;
-    let attempt = input.attempt.min(attempts);
-    let item = format!("attempt {attempt} of {attempts} failed; after the last it is quarantined");
+    let item = describe_attempt(input, policies);
     match action {
         ErrorAction::WaitForRateLimit => {
             "no request is sent to the provider until the wait ends; it costs no attempt, except \
@@ -169,6 +167,12 @@ fn describe(
             "waits for the disk of this machine, and an alert is sent".to_owned()
         }
     }
+}
+
+fn describe_attempt(input: &ExplainInput, policies: &ExplainPolicies) -> String {
+    let attempts = policies.item_policy.max_attempts;
+    let attempt = input.attempt.min(attempts);
+    format!("attempt {attempt} of {attempts} failed; after the last it is quarantined")
 }
 
 /// Returns how long the rate limiter blocks all requests because of a response, whatever its
