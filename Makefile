@@ -17,7 +17,7 @@ test: setup lint docs ## runs every check and test, and counts the tests by kind
 	@tests/setup/run
 
 soak: ## runs the long simulation of faults and crashes, a thousand cases of ten days; about ten minutes on two cores, once built
-	SIMULATION_CASES=1000 cargo test --release --test simulation random_faults_and_crashes
+	SIMULATION_CASES=1000 cargo test --profile dist --test simulation random_faults_and_crashes
 
 # What cannot be fetched is skipped: the tests that need it report that, and fail where no test may be skipped.
 setup: ## fetches what the tests of kind real need, or reports what is missing
