@@ -5,7 +5,7 @@ use cynosure_engine::{Timestamp, sanitize_line};
 
 use crate::app::context::AppContext;
 use crate::human::format_deadline;
-use crate::worker::{ARCHIVE, LEDGER, breaker_policy};
+use crate::worker::{ARCHIVE, LEDGER};
 
 /// Notes about the saved circuit breakers, as of one time.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ impl BreakerNotes {
     /// Reads the breakers. An unreadable file is treated as empty: `breaker list` reports it.
     #[must_use]
     pub(crate) fn load(context: &AppContext, now: Timestamp) -> Self {
-        let policy = breaker_policy(&context.loaded.settings);
+        let policy = context.loaded.settings.breaker;
         let states = context.state_folder().breakers_file().read();
         let states = states.ok().and_then(Result::ok).unwrap_or_default();
         let breakers =

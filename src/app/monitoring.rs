@@ -3,15 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cynosure_engine::health::HealthLimits;
-use cynosure_engine::health::watch::WatchLimits;
 use cynosure_engine::{CrashLoop, Timestamp};
 
 use crate::app::archive_check::archive_mismatch;
 use crate::app::context::AppContext;
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
-use crate::config::{HealthSettings, Settings, SourceName};
+use crate::config::{Settings, SourceName};
 use crate::disk::RealDisk;
 use crate::human::format_deadline;
 use crate::monitor::{
@@ -20,9 +18,6 @@ use crate::monitor::{
 };
 use crate::retry::RetryPolicy;
 use crate::systemd::{Bus, SYSTEM_BUS, UnitName};
-
-/// Longest duration of a start or a stop of the unit; the unit's own limits are shorter.
-const UNIT_TRANSITION_MAX: Duration = Duration::from_secs(300);
 
 /// Creates the monitor of the enabled sources.
 ///
@@ -39,15 +34,7 @@ pub(crate) fn build_monitor(
         unit: worker_unit(settings)?,
         bus: systemd_bus(context),
     };
-    let limits = WatchLimits {
-        grace: settings.monitor.grace_period,
-        stuck_threshold: settings.restart.stuck_threshold,
-        max_consecutive_errors: settings.restart.max_consecutive_errors,
-        max_transition: UNIT_TRANSITION_MAX,
-        max_starts: settings.health.thresholds.restarts,
-        clock_stable_for: Duration::MAX,
-    };
-    Ok(Monitor::new(collector, limits, policy))
+    Ok(Monitor::new(collector, settings.watch_limits(), policy))
 }
 
 /// Creates the health evaluator of the enabled sources.
@@ -59,7 +46,6 @@ pub(crate) fn build_health_evaluator(
     clock_stable_for: Duration,
 ) -> Result<HealthEvaluator, ProgramError> {
     let settings = &context.loaded.settings;
-    let HealthSettings { thresholds, timeout } = settings.health.clone();
     let enabled = settings.sources.iter().filter(|(_, source)| source.is_enabled);
     let identities = enabled.map(|(name, source)| SourceIdentity {
         name: name.to_string(),
@@ -72,15 +58,10 @@ pub(crate) fn build_health_evaluator(
         archive_mismatch,
         unit: worker_unit(settings)?.as_str().to_owned(),
         has_proxy_pool: !settings.proxy.pool.is_empty(),
-        journal_window: thresholds.journal_window,
-        timeout,
+        journal_window: settings.health.thresholds.journal_window,
+        timeout: settings.health.timeout,
     };
-    let limits = HealthLimits {
-        thresholds,
-        max_session_age: settings.restart.max_execution_time,
-        clock_stable_for,
-    };
-    Ok(HealthEvaluator { config, limits })
+    Ok(HealthEvaluator { config, limits: settings.health_limits(clock_stable_for) })
 }
 
 /// Creates the alert delivery with the configured channels.

@@ -32,7 +32,7 @@ use crate::systemd::{Notifier, NotifyState};
 use crate::worker::{
     self, Breakers, ConfigVersion, HeartbeatRegistry, LastCredential, LoopResult, ProcessContext,
     ProxyPoolProvider, RestartRequester, RunMode, SourceContext, SourceOutcome, SourceProgress,
-    StopSignal, Supervision, breaker_policy, run_source,
+    StopSignal, Supervision, run_source,
 };
 
 /// Runtime of the sources, and the SIGHUP handler, which is installed before anything else.
@@ -267,7 +267,7 @@ impl<'a> RunContext<'a> {
 /// Opens the circuit breakers that all sources share.
 fn open_breakers(context: &AppContext) -> Rc<Breakers> {
     let file = context.state_folder().breakers_file();
-    let policy = breaker_policy(&context.loaded.settings);
+    let policy = context.loaded.settings.breaker;
     let (breakers, warning) = Breakers::open(file, policy, || RealEnv.now());
     if let Some(warning) = warning {
         warn!(%warning, "cannot load the saved circuit breakers");

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use cynosure_engine::breaker::BreakerPolicy;
 use cynosure_engine::user_input::{Location, closest_match};
+use cynosure_engine::{Backoff, ItemRetryPolicy, RecheckPolicy};
 
 use super::alert;
 use super::auth;
@@ -21,8 +23,7 @@ use super::reader::{Reader, Section};
 use super::request;
 use super::retry;
 use super::settings::{
-    ArchiveSettings, BackoffDelays, BackoffSettings, BreakerSettings, ItemSettings,
-    MonitorSettings, RestartSettings, ServiceSettings, Settings,
+    ArchiveSettings, MonitorSettings, RestartSettings, ServiceSettings, Settings,
 };
 use super::show::{quote, quote_key};
 use super::source::{SourceAuth, SourceName, SourceSettings};
@@ -63,7 +64,8 @@ pub(super) fn build_settings(reader: &mut Reader<'_>) -> Settings {
     let request = read_table(reader, "request", request::read_request);
     let retry = retry::read_retry(reader, &request);
     let proxy = read_table(reader, "proxy", proxy::read_proxy);
-    let item = read_table(reader, "item", read_item);
+    let attempt_requests = retry.request.max_attempts;
+    let item = read_table(reader, "item", |table| read_item(table, attempt_requests));
     let breaker = read_table(reader, "breaker", read_breaker);
     let archive = read_table(reader, "archive", |table| ArchiveSettings {
         dir: table.path("dir", "downloads"),
@@ -162,52 +164,74 @@ fn check_unit_name(name: &str) -> Result<(), String> {
         .to_owned())
 }
 
-fn read_backoff(reader: &mut Reader<'_>, restart: &RestartSettings) -> BackoffSettings {
+fn read_backoff(reader: &mut Reader<'_>, restart: &RestartSettings) -> Backoff {
     let mut table = reader.table("backoff");
     let base = table.remove("base").and_then(|node| reader.as_table("backoff.base", node));
     let (jitter, max_doublings) = reader.section("backoff", table, |table| {
         (table.share("jitter", 0.3), table.count("max_doublings", 5, 0..=31))
     });
-    let base = reader.section("backoff.base", base.unwrap_or_default(), |table| BackoffDelays {
+    reader.section("backoff.base", base.unwrap_or_default(), |table| Backoff {
         transient: table.duration("transient", restart.retry_delay_base, POSITIVE_DURATION),
         rate_limit: table.duration("rate_limit", seconds(600), POSITIVE_DURATION),
         proxy: table.duration("proxy", seconds(300), POSITIVE_DURATION),
         challenge: table.duration("challenge", seconds(900), POSITIVE_DURATION),
         source_down: table.duration("source_down", seconds(3600), POSITIVE_DURATION),
         unknown: table.duration("unknown", seconds(300), POSITIVE_DURATION),
-    });
-    BackoffSettings { base, jitter, max_doublings }
+        multiplier: f64::from(restart.retry_delay_multiplier),
+        max_delay: restart.max_retry_delay,
+        jitter,
+        max_doublings,
+    })
 }
 
-fn read_item(table: &mut Section<'_, '_>) -> ItemSettings {
-    let item = ItemSettings {
-        max_attempts: table.count("max_attempts", 3, POSITIVE_COUNT),
+/// Reads the policy for failing items. `attempt_requests` is the number of requests of an attempt.
+fn read_item(table: &mut Section<'_, '_>, attempt_requests: u32) -> ItemRetryPolicy {
+    let max_attempts = table.count("max_attempts", 3, POSITIVE_COUNT);
+    let item = ItemRetryPolicy {
+        max_attempts,
+        max_requests: max_attempts.saturating_mul(attempt_requests),
         retry_delay: table.duration("retry_delay", seconds(10), POSITIVE_DURATION),
         max_retry_delay: table.duration("max_retry_delay", seconds(300), POSITIVE_DURATION),
-        recheck_delay: table.duration("recheck", seconds(86_400), POSITIVE_DURATION),
-        max_recheck_delay: table.duration("max_recheck", seconds(7 * 86_400), POSITIVE_DURATION),
+        recheck: RecheckPolicy {
+            interval: table.duration("recheck", seconds(86_400), POSITIVE_DURATION),
+            max_interval: table.duration("max_recheck", seconds(7 * 86_400), POSITIVE_DURATION),
+        },
     };
     table.check_order([
         ("retry_delay", item.retry_delay),
         ("max_retry_delay", item.max_retry_delay),
     ]);
-    table.check_order([("recheck", item.recheck_delay), ("max_recheck", item.max_recheck_delay)]);
+    let RecheckPolicy { interval, max_interval } = item.recheck;
+    table.check_order([("recheck", interval), ("max_recheck", max_interval)]);
     item
 }
 
-fn read_breaker(table: &mut Section<'_, '_>) -> BreakerSettings {
-    let breaker = BreakerSettings {
-        failure_threshold: table.count("failure_threshold", 5, POSITIVE_COUNT),
-        window: table.duration("window", seconds(600), POSITIVE_DURATION),
-        failure_rate_threshold: table.share("failure_rate", 0.5),
-        min_calls: table.count("min_calls", 20, MIN_CALLS_RANGE),
-        recovery_timeout: table.duration("recovery_timeout", seconds(60), POSITIVE_DURATION),
-        max_recovery_timeout: table.duration(
-            "max_recovery_timeout",
-            seconds(600),
+fn read_breaker(table: &mut Section<'_, '_>) -> BreakerPolicy {
+    let default = BreakerPolicy::DEFAULT;
+    let breaker = BreakerPolicy {
+        failure_threshold: table.count(
+            "failure_threshold",
+            default.failure_threshold,
+            POSITIVE_COUNT,
+        ),
+        window: table.duration("window", default.window, POSITIVE_DURATION),
+        failure_rate: table.share("failure_rate", default.failure_rate),
+        min_calls: table.count("min_calls", default.min_calls, MIN_CALLS_RANGE),
+        recovery_timeout: table.duration(
+            "recovery_timeout",
+            default.recovery_timeout,
             POSITIVE_DURATION,
         ),
-        success_threshold: table.count("success_threshold", 3, POSITIVE_COUNT),
+        max_recovery_timeout: table.duration(
+            "max_recovery_timeout",
+            default.max_recovery_timeout,
+            POSITIVE_DURATION,
+        ),
+        success_threshold: table.count(
+            "success_threshold",
+            default.success_threshold,
+            POSITIVE_COUNT,
+        ),
     };
     table.check_order([
         ("recovery_timeout", breaker.recovery_timeout),

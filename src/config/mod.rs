@@ -50,8 +50,8 @@ pub use self::proxy::{PoolProxy, ProxySettings};
 pub use self::request::RequestSettings;
 pub use self::retry::RetrySettings;
 pub use self::settings::{
-    ArchiveSettings, BackoffDelays, BackoffSettings, BreakerSettings, ItemSettings,
-    MonitorSettings, RestartSettings, ServiceSettings, Settings, UnknownSourceError,
+    ArchiveSettings, MonitorSettings, RestartSettings, ServiceSettings, Settings,
+    UnknownSourceError,
 };
 pub use self::show::EffectiveSetting;
 pub use self::source::{SourceAuth, SourceName, SourceSettings};

@@ -6,9 +6,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cynosure_engine::ErrorRule;
+use cynosure_engine::breaker::BreakerPolicy;
+use cynosure_engine::health::HealthLimits;
+use cynosure_engine::health::watch::WatchLimits;
 use cynosure_engine::rate_limit::RateLimitPolicy;
 use cynosure_engine::user_input::closest_match;
+use cynosure_engine::{Backoff, ErrorRule, ItemRetryPolicy, MachineConfig};
 
 use super::alert::AlertSettings;
 use super::endpoint::EndpointSettings;
@@ -20,17 +23,24 @@ use super::retry::RetrySettings;
 use super::source::{SourceName, SourceSettings};
 use super::telemetry::TelemetrySettings;
 
+/// Longest duration of a start or a stop of the unit; the unit's own limits are shorter.
+const UNIT_TRANSITION_MAX: Duration = Duration::from_secs(300);
+
+/// Longest wait after a rate limit when neither the server nor the configuration gives one.
+const RATE_LIMIT_WAIT_MAX: Duration = Duration::from_secs(300);
+
 /// All settings of `config.toml`. That file gives units and reasons beside each setting.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     pub restart: RestartSettings,
     pub service: ServiceSettings,
-    pub backoff: BackoffSettings,
+    /// `[backoff]`, with the limits of `[restart]`.
+    pub backoff: Backoff,
     pub request: RequestSettings,
     pub retry: RetrySettings,
     pub proxy: ProxySettings,
-    pub item: ItemSettings,
-    pub breaker: BreakerSettings,
+    pub item: ItemRetryPolicy,
+    pub breaker: BreakerPolicy,
     pub archive: ArchiveSettings,
     pub monitor: MonitorSettings,
     pub health: HealthSettings,
@@ -69,52 +79,6 @@ pub struct ServiceSettings {
     pub enable_health_monitoring: bool,
     pub enable_auto_restart: bool,
     pub enable_retry_logic: bool,
-}
-
-/// `[backoff]`: exponential delays between retries.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BackoffSettings {
-    pub base: BackoffDelays,
-    /// Share of the base delay, from 0 to 1, by which a delay is varied up or down.
-    pub jitter: f64,
-    pub max_doublings: u32,
-}
-
-/// `[backoff.base]`: the first delay, per cause.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct BackoffDelays {
-    pub transient: Duration,
-    pub rate_limit: Duration,
-    pub proxy: Duration,
-    pub challenge: Duration,
-    pub source_down: Duration,
-    pub unknown: Duration,
-}
-
-/// `[item]`: attempts for one item before it is quarantined, and rechecks after that.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ItemSettings {
-    pub max_attempts: u32,
-    pub retry_delay: Duration,
-    /// Never shorter than `retry_delay`.
-    pub max_retry_delay: Duration,
-    pub recheck_delay: Duration,
-    /// Never shorter than `recheck_delay`.
-    pub max_recheck_delay: Duration,
-}
-
-/// `[breaker]`: thresholds and timeouts of the circuit breakers.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BreakerSettings {
-    pub failure_threshold: u32,
-    pub window: Duration,
-    /// The share of failed calls in the window, from 0 to 1.
-    pub failure_rate_threshold: f64,
-    pub min_calls: u32,
-    pub recovery_timeout: Duration,
-    /// Never shorter than `recovery_timeout`.
-    pub max_recovery_timeout: Duration,
-    pub success_threshold: u32,
 }
 
 /// `[archive]`: storage of the documents.
@@ -167,6 +131,49 @@ impl Settings {
             .get(name)
             .cloned()
             .unwrap_or_else(|| ProviderSettings::with_defaults(&self.request))
+    }
+
+    /// Returns the configuration of a source's state machine.
+    #[must_use]
+    pub fn machine_config(&self, source: &SourceSettings) -> MachineConfig {
+        let restart = &self.restart;
+        MachineConfig {
+            backoff: self.backoff.clone(),
+            max_retries: if self.service.enable_retry_logic { restart.max_retries } else { 0 },
+            max_consecutive_errors: restart.max_consecutive_errors,
+            rate_limit_duration: restart.rate_limit_duration.unwrap_or(RATE_LIMIT_WAIT_MAX),
+            stuck_threshold: restart.stuck_threshold,
+            max_execution_time: restart.max_execution_time,
+            restart_delay_success: restart.restart_delay_success,
+            restart_delay_auth: restart.restart_delay_auth,
+            restart_delay_errors: restart.restart_delay_errors,
+            recovery_timeout: self.breaker.recovery_timeout,
+            poll_interval: source.poll_interval,
+        }
+    }
+
+    /// Returns the limits by which the monitor judges units and workers. The clock counts as stable
+    /// until the monitor knows better.
+    #[must_use]
+    pub fn watch_limits(&self) -> WatchLimits {
+        WatchLimits {
+            grace: self.monitor.grace_period,
+            stuck_threshold: self.restart.stuck_threshold,
+            max_consecutive_errors: self.restart.max_consecutive_errors,
+            max_transition: UNIT_TRANSITION_MAX,
+            max_starts: self.health.thresholds.restarts,
+            clock_stable_for: Duration::MAX,
+        }
+    }
+
+    /// Returns the limits of the health checks, on a clock that has been stable for this time.
+    #[must_use]
+    pub fn health_limits(&self, clock_stable_for: Duration) -> HealthLimits {
+        HealthLimits {
+            thresholds: self.health.thresholds.clone(),
+            max_session_age: self.restart.max_execution_time,
+            clock_stable_for,
+        }
     }
 
     /// Returns the rate limit policy of a provider.

@@ -13,8 +13,8 @@ mod event_loop;
 mod heartbeat;
 mod last_credential;
 mod ledger_updates;
+mod limiter_config;
 mod load;
-mod policies;
 mod probe;
 mod proxy_pool;
 mod reconcile;
@@ -43,9 +43,7 @@ pub use self::event_loop::{
 };
 pub use self::heartbeat::{Heartbeat, HeartbeatRegistry};
 pub use self::last_credential::LastCredential;
-pub use self::policies::{
-    breaker_policy, item_retry_policy, limiter_config, machine_config, session_backoff,
-};
+pub use self::limiter_config::limiter_config;
 pub use self::probe::probe;
 pub use self::proxy_pool::ProxyPoolProvider;
 pub use self::retry_policies::RetryPolicies;

@@ -21,7 +21,7 @@ use crate::worker::event_loop::{
     run_event_loop,
 };
 use crate::worker::last_credential::LastCredential;
-use crate::worker::policies::{breaker_policy, item_retry_policy, limiter_config, machine_config};
+use crate::worker::limiter_config::limiter_config;
 use crate::worker::retry_policies::RetryPolicies;
 use crate::worker::source_context::{SourceContext, Supervision};
 use crate::worker::source_progress::SourceProgress;
@@ -95,7 +95,7 @@ pub(super) async fn run_once(
     let deps = SourceDeps::from_context(context, &metrics);
     let identity = SourceAccount { name: context.name.as_str(), account };
     let client = build_source(identity, deps, settings, source, &retry_policies, proxy_mode)?;
-    context.process.breakers.set_policy(breaker_policy(settings));
+    context.process.breakers.set_policy(settings.breaker);
     let breakers =
         SourceBreakers::new(&context.process.breakers, &source.provider, context.name.as_str());
     let observers = Observers::new(breakers.clone(), metrics, context.tracer.clone(), proxies);
@@ -108,7 +108,7 @@ pub(super) async fn run_once(
             heartbeat: context.heartbeat.clone(),
         },
         policy: loop_policy(context, settings, source, &retry_policies, start_mode),
-        item_policy: item_retry_policy(settings),
+        item_policy: settings.item.clone(),
         observers,
         machine,
         booted_at,
@@ -134,7 +134,7 @@ fn loop_policy(
 ) -> LoopPolicy {
     let concurrency = settings.provider_or_default(&source.provider).concurrency;
     LoopPolicy {
-        machine_config: machine_config(settings, source),
+        machine_config: settings.machine_config(source),
         listing_retry: retry_policies.listing.clone(),
         concurrency: usize::try_from(concurrency).unwrap_or(1),
         mode: context.process.mode,

@@ -14,7 +14,6 @@ use crate::env::{Env, RealEnv};
 use crate::systemd::RestartBudgetFile;
 use crate::worker::archive_binding;
 use crate::worker::event_loop::{LoopExit, LoopResult, RunMode, StopSignal, wait_for_stop};
-use crate::worker::policies::machine_config;
 use crate::worker::source_context::{SourceContext, Supervision};
 use crate::worker::source_progress::SourceProgress;
 use crate::worker::source_run::{ReloadDiff, StartReason, run_once, source_info};
@@ -177,7 +176,7 @@ async fn wait_for_storage(
     };
     progress.send_replace(SourceProgress::new(
         &machine,
-        &machine_config(settings, source),
+        &settings.machine_config(source),
         &SessionProgress::default(),
     ));
     if context.process.mode == RunMode::Once {

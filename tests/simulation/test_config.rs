@@ -40,7 +40,7 @@ pub(crate) fn limiter_config() -> LimiterConfig {
 }
 
 pub(crate) fn item_retry_policy() -> ItemRetryPolicy {
-    worker::item_retry_policy(&settings())
+    settings().item
 }
 
 fn settings() -> Settings {

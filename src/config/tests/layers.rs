@@ -70,7 +70,7 @@ fn variables_override_the_files() {
 
     assert_eq!(loaded.settings.restart.max_retries, 5);
     assert_eq!(loaded.settings.restart.stuck_threshold, Duration::from_secs(300));
-    assert_eq!(loaded.settings.backoff.base.unknown, Duration::from_secs(7));
+    assert_eq!(loaded.settings.backoff.unknown, Duration::from_secs(7));
     assert_eq!(loaded.settings.backoff.jitter, 0.5);
     assert!(!loaded.settings.service.enable_auto_restart);
     assert_eq!(work_source(&loaded).provider, "other.example.com");

@@ -180,7 +180,7 @@ fn an_unreadable_or_binary_file_is_rejected() {
 #[test]
 fn the_transient_delay_defaults_to_retry_delay_base() {
     let transient_delay =
-        |text: &str| load_text(text).expect("it is valid").settings.backoff.base.transient;
+        |text: &str| load_text(text).expect("it is valid").settings.backoff.transient;
 
     assert_eq!(transient_delay("[restart]\nretry_delay_base = 7\n"), Duration::from_secs(7));
     assert_eq!(

@@ -13,7 +13,7 @@ use crate::app::exit::ProgramExit;
 use crate::cli::print::{print_note, print_result, sorted_json};
 use crate::cli::table::table;
 use crate::human::{EMPTY_CELL, format_clock_time, format_date_time, format_deadline};
-use crate::worker::{BreakerStates, breaker_policy};
+use crate::worker::BreakerStates;
 
 const HEADER: [&str; 5] = ["NAME", "STATE", "FAILURES", "NEXT", "LAST FAILURE"];
 const COUNTS_HEADER: [&str; 7] =
@@ -99,7 +99,7 @@ pub(super) fn list(
     as_json: bool,
     now: Timestamp,
 ) -> Result<ProgramExit, ProgramError> {
-    let policy = breaker_policy(&context.loaded.settings);
+    let policy = context.loaded.settings.breaker;
     let file = context.state_folder().breakers_file();
     let states = file.read()?.unwrap_or_else(|reason| {
         let path = file.path().display();

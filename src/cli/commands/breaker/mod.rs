@@ -17,7 +17,7 @@ use crate::cli::args::{BreakerCommand, CommonArgs};
 use crate::cli::print::{print_note, print_result};
 use crate::env::{Env, RealEnv};
 use crate::human::format_deadline;
-use crate::worker::{ARCHIVE, BreakerStates, LEDGER, apply_command, breaker_policy};
+use crate::worker::{ARCHIVE, BreakerStates, LEDGER, apply_command};
 
 pub(super) fn breaker(
     common: &CommonArgs,
@@ -70,7 +70,7 @@ fn run_command(
     // The command itself moves an unreadable file aside.
     let states = file.read()?.unwrap_or_default();
     reject_unknown(&breaker_names(context, &states)?, name)?;
-    let policy = breaker_policy(&context.loaded.settings);
+    let policy = context.loaded.settings.breaker;
     let result = apply_command(&file, name, command, policy, now)?;
     if let Some(warning) = result.warning {
         print_note(warning);

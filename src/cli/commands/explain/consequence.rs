@@ -170,7 +170,7 @@ fn describe(
 }
 
 fn describe_attempt(input: &ExplainInput, policies: &ExplainPolicies) -> String {
-    let attempts = policies.item_policy.max_attempts;
+    let attempts = policies.settings.item.max_attempts;
     let attempt = input.attempt.min(attempts);
     format!("attempt {attempt} of {attempts} failed; after the last it is quarantined")
 }
@@ -286,7 +286,7 @@ fn margin_text() -> String {
 
 /// Returns the time until a quarantined item is rechecked.
 fn recheck_delay(cause: Cause, input: &ExplainInput, policies: &ExplainPolicies) -> DelayRange {
-    let recheck = policies.item_policy.recheck;
+    let recheck = policies.settings.item.recheck;
     let delay_after = |further_quarantines: u32| {
         let quarantines = input.quarantine_count.saturating_add(further_quarantines);
         recheck.next_recheck_at(cause, quarantines, input.at).since(input.at)
@@ -323,7 +323,7 @@ fn item_retry_delay(
         let counts =
             ItemFailureCounts { failed_attempts: attempts, ..ItemFailureCounts::default() };
         let wait =
-            |sample| match policies.item_policy.on_failure(&failure, counts, input.at, sample) {
+            |sample| match policies.settings.item.on_failure(&failure, counts, input.at, sample) {
                 ItemDecision::Retry { at, .. } => Some(at.since(input.at)),
                 ItemDecision::Gone | ItemDecision::Quarantine | ItemDecision::NotCharged => None,
             };
@@ -334,8 +334,8 @@ fn item_retry_delay(
     };
     let mut reasons = vec![format!(
         "item.retry_delay, {} × 2^{failed_before}, at most {}, jitter over the upper half",
-        format_duration(policies.item_policy.retry_delay),
-        format_duration(policies.item_policy.max_retry_delay),
+        format_duration(policies.settings.item.retry_delay),
+        format_duration(policies.settings.item.max_retry_delay),
     )];
     reasons.extend(classification.retry_after.map(|retry_after| {
         format!("never sooner than {}", retry_after_text(retry_after, classification))
@@ -350,7 +350,7 @@ fn session_retry_delay(
     classification: &Classification<'_>,
     policies: &ExplainPolicies,
 ) -> DelayRange {
-    let backoff = &policies.backoff;
+    let backoff = &policies.settings.backoff;
     let range = |attempt| {
         let retry_after = classification.retry_after.filter(|_| attempt == 1);
         let delay = |sample| backoff.delay(classification.cause, attempt, retry_after, sample);

@@ -5,8 +5,7 @@ use std::path::Path;
 
 use cynosure_engine::rate_limit::{HeaderNames, RateLimitPolicy, ReportedLimits, parse_headers};
 use cynosure_engine::{
-    Backoff, Cause, ErrorRule, ItemId, ItemRetryPolicy, RequestScope, Timestamp,
-    is_unsafe_for_terminal, sanitize_line,
+    Cause, ErrorRule, ItemId, RequestScope, Timestamp, is_unsafe_for_terminal, sanitize_line,
 };
 
 use crate::app::context::AppContext;
@@ -16,7 +15,6 @@ use crate::app::sources::{SourceRef, select_sources};
 use crate::cli::args::{self, CommonArgs, ExplainArgs};
 use crate::config::{self, EnvVars, Settings};
 use crate::ledger::StoredResponse;
-use crate::worker::{item_retry_policy, session_backoff};
 
 /// Maximum size of a body, in bytes: the worker reads as much of an error response.
 const BODY_BYTES_MAX: u64 = 64 * 1024;
@@ -61,8 +59,6 @@ pub(super) struct ExplainPolicies {
     /// True if several providers could apply, none was named, and some have error rules.
     pub is_provider_ambiguous: bool,
     pub rules: Vec<ErrorRule>,
-    pub backoff: Backoff,
-    pub item_policy: ItemRetryPolicy,
     pub rate_limit_policy: RateLimitPolicy,
     pub header_names: HeaderNames,
 }
@@ -330,8 +326,6 @@ impl ExplainPolicies {
         Self {
             is_provider_ambiguous: false,
             rules: rules.to_vec(),
-            backoff: session_backoff(&settings),
-            item_policy: item_retry_policy(&settings),
             rate_limit_policy: settings.rate_limit_policy(provider_name),
             header_names: settings.provider_or_default(provider_name).headers,
             provider,
