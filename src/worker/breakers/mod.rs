@@ -5,9 +5,10 @@
 //! all a command of the user; this is noticed within seconds.
 
 mod commands;
+mod exchange;
+#[cfg(test)]
+mod proptests;
 mod source_breakers;
-mod sync;
-mod synced;
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tracing::{info, warn};
 
 pub use self::commands::{CommandResult, apply_command};
@@ -27,13 +28,12 @@ pub(super) use self::source_breakers::{CallDecision, CallError, CallPermit, Open
 pub use crate::state::{BreakerStates, BreakersFile};
 
 use cynosure_engine::breaker::{
-    Admission, Breaker, BreakerPermit, BreakerPolicy, BreakerState, BreakerTransition, CallSubject,
+    Admission, BreakerPermit, BreakerPolicy, BreakerState, BreakerTransition, CallSubject,
     HealthSignal, ManualCommand, Severity,
 };
 use cynosure_engine::{Failure, RequestScope, Timestamp};
 
-use self::sync::{SyncJob, SyncKind, SyncResult};
-use self::synced::SyncedBreaker;
+use self::exchange::{SharedBreaker, exchange};
 use crate::env::Env;
 
 /// Name of the ledger's breaker.
@@ -57,6 +57,8 @@ pub struct Breakers {
     file: Arc<BreakersFile>,
     clock: Box<dyn Fn() -> Timestamp>,
     inner: RefCell<Inner>,
+    /// Held during an exchange with the file.
+    exchange_lock: Mutex<()>,
     /// Incremented when a waiting caller should check again.
     version: watch::Sender<u64>,
 }
@@ -64,11 +66,9 @@ pub struct Breakers {
 #[derive(Debug)]
 struct Inner {
     policy: BreakerPolicy,
-    breakers: BTreeMap<String, SyncedBreaker>,
+    breakers: BTreeMap<String, SharedBreaker>,
     checked_at: Timestamp,
     saved_at: Timestamp,
-    /// True while the file is being read or written.
-    is_syncing: bool,
     /// Last failure of the file, kept so that it is logged only once.
     last_error: Option<Failure>,
 }
@@ -92,22 +92,16 @@ impl Breakers {
             Err(failure) => (BreakerStates::new(), Some(failure.message)),
         };
         let restore = |(name, state): (String, _)| {
-            let breaker = Breaker::restore(&name, policy, &state, now);
-            (name, SyncedBreaker::from_saved(breaker))
+            let shared = SharedBreaker::from_saved(&name, policy, state, now);
+            (name, shared)
         };
         let breakers = states.into_iter().map(restore).collect();
-        let inner = Inner {
-            policy,
-            breakers,
-            checked_at: now,
-            saved_at: now,
-            is_syncing: false,
-            last_error: None,
-        };
+        let inner = Inner { policy, breakers, checked_at: now, saved_at: now, last_error: None };
         let breakers = Self {
             file: Arc::new(file),
             clock: Box::new(clock),
             inner: RefCell::new(inner),
+            exchange_lock: Mutex::new(()),
             version: watch::Sender::new(0),
         };
         (Rc::new(breakers), warning)
@@ -117,7 +111,7 @@ impl Breakers {
     pub fn set_policy(&self, policy: BreakerPolicy) {
         let mut inner = self.inner.borrow_mut();
         inner.policy = policy;
-        inner.breakers.values_mut().for_each(|synced| synced.breaker.set_policy(policy));
+        inner.breakers.values_mut().for_each(|shared| shared.breaker.set_policy(policy));
     }
 
     /// Requests permission for a call whose result is recorded by name.
@@ -128,7 +122,7 @@ impl Breakers {
         let now = (self.clock)();
         match self.admit(name) {
             Admission::Admitted(permit) => {
-                self.update(name, |synced, _| (synced.named_permit.replace(permit), None));
+                self.update(name, |shared, _| (shared.named_permit.replace(permit), None));
                 Ok(())
             }
             Admission::ProbeInFlight => Err(now.after(PROBE_RETRY_DELAY)),
@@ -143,8 +137,8 @@ impl Breakers {
 
     /// Records a success without a permit, which clears the failures.
     pub fn clear_and_record_success(&self, name: &str) {
-        let permit = self.update(name, |synced, now| synced.breaker.admit_unconditionally(now));
-        self.update(name, |synced, now| ((), synced.breaker.clear_and_record_success(permit, now)));
+        let permit = self.update(name, |shared, now| shared.breaker.admit_unconditionally(now));
+        self.update(name, |shared, now| ((), shared.breaker.clear_and_record_success(permit, now)));
         self.notify_half_open(name);
     }
 
@@ -156,29 +150,30 @@ impl Breakers {
 
     /// Records that a call permitted by name was cancelled, or says nothing about the callee.
     pub fn record_abandoned(&self, name: &str) {
-        if let Some(permit) = self.update(name, |synced, _| (synced.named_permit.take(), None)) {
+        if let Some(permit) = self.update(name, |shared, _| (shared.named_permit.take(), None)) {
             self.record_cancelled(name, permit);
         }
     }
 
-    /// Applies a manual command.
-    pub fn apply_command(&self, name: &str, command: ManualCommand) {
+    /// Ends the wait of a breaker, because the user asks for work now.
+    pub fn half_open_now(&self, name: &str) {
         // An unused breaker has nothing to change.
         if self.inner.borrow().breakers.contains_key(name) {
-            self.update(name, |synced, now| ((), synced.breaker.apply_command(command, now)));
+            let command = ManualCommand::TryNow;
+            self.update(name, |shared, now| ((), shared.breaker.apply_command(command, now)));
         }
     }
 
     #[must_use]
     pub fn state(&self, name: &str) -> BreakerState {
         let inner = self.inner.borrow();
-        inner.breakers.get(name).map_or(BreakerState::Closed, |synced| synced.breaker.state())
+        inner.breakers.get(name).map_or(BreakerState::Closed, |shared| shared.breaker.state())
     }
 
     /// Returns true from the time when the breaker opens until it closes.
     fn is_in_open_period(&self, name: &str) -> bool {
         let inner = self.inner.borrow();
-        inner.breakers.get(name).is_some_and(|synced| synced.breaker.is_in_open_period())
+        inner.breakers.get(name).is_some_and(|shared| shared.breaker.is_in_open_period())
     }
 
     /// Returns the time until which the breaker rejects calls, if it does; `Some(None)` until it is
@@ -202,20 +197,29 @@ impl Breakers {
 
     /// Saves changes and applies those of other processes, if that is due.
     pub async fn sync<E: Env>(&self, env: &E) {
-        let job = self.next_job((self.clock)());
-        self.run_job(job, env).await;
+        let now = (self.clock)();
+        if !self.inner.borrow_mut().begin_check(now) {
+            return;
+        }
+        // Another source of this process may be in the middle of it.
+        let Ok(_lock) = self.exchange_lock.try_lock() else { return };
+        let sent = self.inner.borrow_mut().breakers_to_send(now);
+        self.run_exchange(sent, env).await;
     }
 
     /// Saves all unsaved changes.
     pub async fn save<E: Env>(&self, env: &E) {
-        let job = self.inner.borrow_mut().pending_write(&self.file);
-        self.run_job(job, env).await;
+        let _lock = self.exchange_lock.lock().await;
+        let sent = self.inner.borrow().unsaved_breakers();
+        if !sent.is_empty() {
+            self.run_exchange(sent, env).await;
+        }
     }
 }
 
 impl Breakers {
     fn admit(&self, name: &str) -> Admission {
-        self.update(name, |synced, now| synced.breaker.admit(now))
+        self.update(name, |shared, now| shared.breaker.admit(now))
     }
 
     /// Records the result of a call by its permit.
@@ -243,16 +247,16 @@ impl Breakers {
         failure: &Failure,
     ) -> bool {
         HealthSignal::for_provider(failure.cause, scope) == HealthSignal::Failure
-            && self.update(name, |synced, now| {
-                (synced.breaker.would_open(permit, subject, failure, now), None)
+            && self.update(name, |shared, now| {
+                (shared.breaker.would_open(permit, subject, failure, now), None)
             })
     }
 
     /// Records the result of a call permitted by name, or made without a permit.
     fn record_named(&self, name: &str, failure: Option<&Failure>) {
-        let permit = self.update(name, |synced, now| match synced.named_permit.take() {
+        let permit = self.update(name, |shared, now| match shared.named_permit.take() {
             Some(permit) => (permit, None),
-            None => synced.breaker.admit_unconditionally(now),
+            None => shared.breaker.admit_unconditionally(now),
         });
         let signal = match (failure, name) {
             (None, _) => HealthSignal::Success,
@@ -270,7 +274,7 @@ impl Breakers {
         signal: HealthSignal,
         failure: Option<&Failure>,
     ) {
-        self.update(name, |SyncedBreaker { breaker, .. }, now| {
+        self.update(name, |SharedBreaker { breaker, .. }, now| {
             let change = match (signal, failure) {
                 (HealthSignal::Failure, Some(failure)) => {
                     breaker.record_failure(permit, subject, failure, now)
@@ -289,21 +293,21 @@ impl Breakers {
     }
 
     fn record_neutral(&self, name: &str, permit: BreakerPermit) {
-        self.update(name, |synced, _| {
-            synced.breaker.record_neutral(permit);
+        self.update(name, |shared, _| {
+            shared.breaker.record_neutral(permit);
             ((), None)
         });
         self.notify_half_open(name);
     }
 
     fn record_cancelled(&self, name: &str, permit: BreakerPermit) {
-        self.update(name, |synced, _| (synced.breaker.record_cancelled(permit), None));
+        self.update(name, |shared, _| (shared.breaker.record_cancelled(permit), None));
         self.notify_half_open(name);
     }
 
     /// Makes a closed breaker half-open.
     fn require_probes(&self, name: &str) {
-        self.update(name, |synced, now| ((), synced.breaker.require_probes(now)));
+        self.update(name, |shared, now| ((), shared.breaker.require_probes(now)));
     }
 
     fn notify_half_open(&self, name: &str) {
@@ -316,20 +320,14 @@ impl Breakers {
     fn update<T>(
         &self,
         name: &str,
-        apply: impl FnOnce(&mut SyncedBreaker, Timestamp) -> (T, Option<BreakerTransition>),
+        apply: impl FnOnce(&mut SharedBreaker, Timestamp) -> (T, Option<BreakerTransition>),
     ) -> T {
         let now = (self.clock)();
         let (result, change) = {
             let mut inner = self.inner.borrow_mut();
             let policy = inner.policy;
-            if !inner.breakers.contains_key(name) {
-                let breaker = Breaker::new(name, policy, now);
-                inner.breakers.insert(name.to_owned(), SyncedBreaker::new(breaker));
-            }
-            match inner.breakers.get_mut(name) {
-                Some(synced) => apply(synced, now),
-                None => apply(&mut SyncedBreaker::new(Breaker::new(name, policy, now)), now),
-            }
+            let new = || SharedBreaker::new(name, policy, now);
+            apply(inner.breakers.entry(name.to_owned()).or_insert_with(new), now)
         };
         if let Some(change) = change {
             self.publish_change(&change);
@@ -354,7 +352,7 @@ impl Breakers {
     }
 }
 
-/// Synchronisation with the file.
+/// Exchange with the file.
 impl Breakers {
     /// Returns the time of the next check of the file.
     fn next_sync_at(&self) -> Timestamp {
@@ -363,42 +361,18 @@ impl Breakers {
         checked_at.min(now).after(SYNC_INTERVAL)
     }
 
-    fn next_job(&self, now: Timestamp) -> Option<SyncJob> {
-        let mut inner = self.inner.borrow_mut();
-        let has_elapsed = |at: Timestamp, interval| now < at || now.since(at) >= interval;
-        let is_check_due = has_elapsed(inner.checked_at, SYNC_INTERVAL);
-        let has_changed = inner.breakers.values().any(SyncedBreaker::has_changed);
-        let is_save_due = has_elapsed(inner.saved_at, COUNTS_SAVE_INTERVAL);
-        // While the file cannot be written, retry at every check.
-        if (has_changed && (is_check_due || inner.last_error.is_none()))
-            || (is_check_due && is_save_due)
-        {
-            inner.checked_at = now;
-            if let Some(job) = inner.pending_write(&self.file) {
-                inner.saved_at = now;
-                return Some(job);
-            }
-        }
-        if !is_check_due {
-            return None;
-        }
-        // Also while another source is reading it: the caller must not ask again immediately.
-        inner.checked_at = now;
-        if inner.is_syncing {
-            return None;
-        }
-        inner.breakers.values_mut().for_each(SyncedBreaker::mark_nothing_sent);
-        Some(SyncJob { file: Arc::clone(&self.file), kind: SyncKind::Read })
-    }
-
-    async fn run_job<E: Env>(&self, job: Option<SyncJob>, env: &E) {
-        let Some(job) = job else { return };
-        self.inner.borrow_mut().is_syncing = true;
-        let guard = SyncGuard(self);
-        let result = env.spawn_blocking(move || job.run()).await;
-        drop(guard);
+    /// Merges `sent` into the file, or only reads the file if it is empty, and adopts the states
+    /// that then hold. The caller holds `exchange_lock`.
+    async fn run_exchange<E: Env>(&self, sent: BTreeMap<String, SharedBreaker>, env: &E) {
+        let file = Arc::clone(&self.file);
+        let (result, sent) = env.spawn_blocking(move || (exchange(&file, &sent), sent)).await;
         match result {
-            Ok(result) => self.apply_sync_result(result),
+            Ok((states, warning)) => {
+                if let Some(warning) = warning {
+                    warn!(reason = %warning, "replaced the unreadable breakers file");
+                }
+                self.adopt(&sent, states);
+            }
             Err(failure) => {
                 let mut inner = self.inner.borrow_mut();
                 if inner.last_error.as_ref() != Some(&failure) {
@@ -410,28 +384,20 @@ impl Breakers {
         }
     }
 
-    fn apply_sync_result(&self, SyncResult { states, accepted, warning }: SyncResult) {
-        if let Some(warning) = warning {
-            warn!(reason = %warning, "replaced the unreadable breakers file");
-        }
+    fn adopt(&self, sent: &BTreeMap<String, SharedBreaker>, states: BreakerStates) {
         let now = (self.clock)();
         let mut changes = Vec::new();
         {
             let mut inner = self.inner.borrow_mut();
             inner.last_error = None;
             let policy = inner.policy;
-            for (name, state) in states {
-                let peer = || Breaker::restore(&name, policy, &state, now);
+            for (name, saved) in states {
                 match inner.breakers.get_mut(&name) {
+                    Some(shared) => changes.extend(shared.adopt(sent.get(&name), saved, now)),
                     None => {
-                        let synced = SyncedBreaker::from_saved(peer());
-                        inner.breakers.insert(name, synced);
+                        let shared = SharedBreaker::from_saved(&name, policy, saved, now);
+                        inner.breakers.insert(name, shared);
                     }
-                    Some(synced) if accepted.contains(&name) => synced.on_saved(&state),
-                    Some(synced) if synced.is_behind(&state) => {
-                        changes.extend(synced.merge_from_peer(peer()));
-                    }
-                    Some(_) => {}
                 }
             }
         }
@@ -441,29 +407,45 @@ impl Breakers {
     }
 }
 
-/// Clears `is_syncing` at the end of a job, also if it is cancelled.
-struct SyncGuard<'a>(&'a Breakers);
+impl Inner {
+    /// Returns true if an exchange is due, which then counts as made, so that the caller does not
+    /// ask again immediately.
+    fn begin_check(&mut self, now: Timestamp) -> bool {
+        // While the file cannot be written, retry at every check.
+        let is_due = has_elapsed(self.checked_at, SYNC_INTERVAL, now)
+            || (self.last_error.is_none() && self.has_changed());
+        if is_due {
+            self.checked_at = now;
+        }
+        is_due
+    }
 
-impl Drop for SyncGuard<'_> {
-    fn drop(&mut self) {
-        self.0.inner.borrow_mut().is_syncing = false;
+    /// Returns the breakers to merge into the file; none while only counts are new and not due.
+    fn breakers_to_send(&mut self, now: Timestamp) -> BTreeMap<String, SharedBreaker> {
+        if !self.has_changed() && !has_elapsed(self.saved_at, COUNTS_SAVE_INTERVAL, now) {
+            return BTreeMap::new();
+        }
+        let sent = self.unsaved_breakers();
+        if !sent.is_empty() {
+            self.saved_at = now;
+        }
+        sent
+    }
+
+    /// Returns all breakers if the file does not include some of their changes or counts.
+    fn unsaved_breakers(&self) -> BTreeMap<String, SharedBreaker> {
+        let has_new_counts = self.breakers.values().any(SharedBreaker::has_new_counts);
+        if self.has_changed() || has_new_counts { self.breakers.clone() } else { BTreeMap::new() }
+    }
+
+    fn has_changed(&self) -> bool {
+        self.breakers.values().any(SharedBreaker::has_changed)
     }
 }
 
-impl Inner {
-    /// Returns a job that writes all unsaved changes, if there are any and no other job is running.
-    fn pending_write(&mut self, file: &Arc<BreakersFile>) -> Option<SyncJob> {
-        if self.is_syncing
-            || !self.breakers.values().any(|synced| synced.has_changed() || synced.has_new_counts())
-        {
-            return None;
-        }
-        let local_states = self
-            .breakers
-            .iter_mut()
-            .map(|(name, synced)| (name.clone(), synced.take_local_state()));
-        Some(SyncJob { file: Arc::clone(file), kind: SyncKind::Write(local_states.collect()) })
-    }
+/// Returns true if `interval` has passed since `start`, or the clock was set back before it.
+fn has_elapsed(start: Timestamp, interval: Duration, now: Timestamp) -> bool {
+    now < start || now.since(start) >= interval
 }
 
 impl fmt::Debug for Breakers {

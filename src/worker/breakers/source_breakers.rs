@@ -4,9 +4,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use cynosure_engine::breaker::{
-    Admission, BreakerPermit, CallSubject, HealthSignal, ManualCommand,
-};
+use cynosure_engine::breaker::{Admission, BreakerPermit, CallSubject, HealthSignal};
 use cynosure_engine::{Cause, Failure, RequestScope, Timestamp, format_utc_date_time};
 use tokio::sync::watch;
 
@@ -150,7 +148,7 @@ impl SourceBreakers {
     /// Ends the waits of all breakers, because the user asks for work now.
     pub(in crate::worker) fn half_open_now(&self) {
         for name in [&*self.provider, LEDGER, ARCHIVE] {
-            self.breakers.apply_command(name, ManualCommand::TryNow);
+            self.breakers.half_open_now(name);
         }
     }
 

@@ -165,6 +165,49 @@ async fn counts_of_two_processes_are_added() {
 }
 
 #[tokio::test]
+async fn results_during_an_exchange_are_not_lost() {
+    let fixture = BreakersFixture::new();
+    let breakers = fixture.process();
+    open_breaker(&breakers);
+
+    tokio::join!(breakers.sync(&RealEnv), async {
+        fixture.advance(60);
+        assert_eq!(breakers.try_acquire("example"), Ok(()));
+        breakers.record_success("example");
+        breakers.save(&RealEnv).await;
+    });
+
+    let saved_state = fixture.saved_state();
+    assert_eq!((&*saved_state.state, saved_state.successes), ("half_open", 1));
+    let statistics = saved_state.statistics;
+    assert_eq!((statistics.calls, statistics.failures, statistics.successes), (6, 5, 1));
+    breakers.save(&RealEnv).await;
+    assert_eq!(fixture.saved_state(), saved_state, "nothing is counted twice");
+}
+
+#[tokio::test]
+async fn of_two_changes_at_once_the_first_saved_holds() {
+    let fixture = BreakersFixture::new();
+    let (first, second) = (fixture.process(), fixture.process());
+    first.record_success("example");
+    first.save(&RealEnv).await;
+    fixture.advance(5);
+    second.sync(&RealEnv).await;
+    open_breaker(&second);
+    SourceBreakers::new(&first, "example", "work").require_probes();
+    first.sync(&RealEnv).await;
+
+    second.sync(&RealEnv).await;
+
+    for process in [&first, &second] {
+        assert_eq!(process.state("example"), BreakerState::HalfOpen);
+    }
+    let saved_state = fixture.saved_state();
+    assert_eq!((&*saved_state.state, saved_state.generation), ("half_open", 1));
+    assert_eq!((saved_state.statistics.calls, saved_state.statistics.failures), (6, 5));
+}
+
+#[tokio::test]
 async fn counts_without_state_change_are_saved_once_a_minute() {
     let fixture = BreakersFixture::new();
     let worker = fixture.process();

@@ -22,6 +22,7 @@
 mod accessors;
 mod health_signal;
 mod history;
+mod merge;
 mod persisted;
 mod policy;
 #[cfg(test)]
