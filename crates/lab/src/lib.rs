@@ -1,4 +1,4 @@
-//! What tries Cynosure out: an embedded mailbox service, and a simulator of rate limits with plots.
+//! Trials of Cynosure: an embedded mailbox service, and a simulator of rate limits with plots.
 //!
 //! It depends on the engine, and on nothing else of the program.
 
