@@ -138,7 +138,8 @@ impl<S: Source + 'static, E: Env> EventLoop<S, E> {
             None => failure,
         };
         let (cause, category) = (failure.cause, failure.cause.category().name());
-        if let State::Working(_) = self.machine.state {
+        let is_new = !self.machine.is_known_throttle(&failure, self.deps.env.now());
+        if matches!(self.machine.state, State::Working(_)) && is_new {
             warn!(%cause, r#type = category, error = %failure, "recorded error");
         } else {
             debug!(%cause, r#type = category, error = %failure, "ignored late error");

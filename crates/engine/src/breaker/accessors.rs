@@ -47,13 +47,9 @@ impl Breaker {
     /// because a session failed has rejected no call.
     #[must_use]
     pub fn is_in_open_period(&self) -> bool {
-        match self.state {
-            StateData::Closed { .. } => false,
-            StateData::Open { .. } => true,
-            StateData::HalfOpen { .. } => {
-                (self.last_transition.as_ref()).is_none_or(|last| last.from != BreakerState::Closed)
-            }
-        }
+        let was_open =
+            self.last_transition.as_ref().is_none_or(|last| last.from != BreakerState::Closed);
+        self.state().is_in_open_period(was_open)
     }
 
     /// Returns a number that changes with each change of state.

@@ -79,7 +79,7 @@ impl BreakerState {
 
     /// Returns true if a breaker in this state is in an open period. `was_in_open_period` refers to
     /// the state before: a half-open breaker is in one only if it has been open.
-    pub(super) fn is_in_open_period(self, was_in_open_period: bool) -> bool {
+    pub(crate) fn is_in_open_period(self, was_in_open_period: bool) -> bool {
         match self {
             Self::Closed => false,
             Self::Open => true,

@@ -121,13 +121,8 @@ impl BreakerObservation {
     /// failed is in none.
     #[must_use]
     pub(crate) fn is_in_open_period(&self) -> bool {
-        match self.state {
-            BreakerState::Closed => false,
-            BreakerState::Open => true,
-            BreakerState::HalfOpen => {
-                self.open_periods.last().is_some_and(|last| last.closed.is_none())
-            }
-        }
+        let was_open = self.open_periods.last().is_some_and(|last| last.closed.is_none());
+        self.state.is_in_open_period(was_open)
     }
 }
 

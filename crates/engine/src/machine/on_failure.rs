@@ -160,11 +160,7 @@ impl StateMachine {
         sample: RandomSample,
         now: Timestamp,
     ) -> Step {
-        if self.active_throttle(now).is_some()
-            && failure.retry_after.is_none()
-            && failure.blocked_until.is_none()
-        {
-            // The response to a request from before the wait contains nothing new.
+        if self.is_known_throttle(failure, now) {
             return self.into_step();
         }
         self.errors.consecutive_rate_limits = self.errors.consecutive_rate_limits.saturating_add(1);
@@ -188,6 +184,18 @@ impl StateMachine {
         self.throttled_until = until;
         let step = self.into_step().with_effect(Effect::Throttle { until });
         if active.is_some() { step } else { step.with_effect(phase.start_effect()) }
+    }
+
+    /// Returns true if a rate limit adds nothing to the current wait, such as that of the other
+    /// documents of a request, or of a request from before the wait.
+    #[must_use]
+    pub fn is_known_throttle(&self, failure: &Failure, now: Timestamp) -> bool {
+        let Some(active) = self.active_throttle(now) else { return false };
+        failure.cause == Cause::RateLimit
+            && match failure.blocked_until {
+                Some(until) => until <= active,
+                None => failure.retry_after.is_none(),
+            }
     }
 
     /// Returns the end of a current wait that is too short for a separate state.

@@ -302,6 +302,24 @@ fn a_backward_clock_step_ends_a_short_throttle() {
     assert_eq!(rate_limited.status(), Status::RateLimited, "no loop without a wait");
 }
 
+/// All documents of one request fail with the same block.
+#[test]
+fn the_same_block_counts_once() {
+    let until = NOW.after(Duration::from_secs(3));
+    let blocked = |until| {
+        let failure = Failure::new(Cause::RateLimit, "x").with_blocked_until(Some(until));
+        Event::Failed { scope: RequestScope::Item, failure, sample: MEDIAN_SAMPLE }
+    };
+    let throttled = advance(&machine(State::Working(SyncPhase::Downloading)), &blocked(until), NOW);
+
+    let second = throttled.step(&config(), &blocked(until), NOW);
+
+    assert_eq!(second.effects, []);
+    assert_eq!(second.machine.errors.consecutive_rate_limits, 1);
+    let longer = advance(&throttled, &blocked(until.after(Duration::from_secs(1))), NOW);
+    assert_eq!(longer.errors.consecutive_rate_limits, 2);
+}
+
 #[test]
 fn endless_short_throttles_are_not_progress() {
     let mut machine = downloading();
