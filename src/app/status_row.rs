@@ -10,7 +10,7 @@ use crate::app::breaker_notes::BreakerNotes;
 use crate::app::source_status::SourceStatus;
 use crate::config::CredentialRef;
 use crate::human::{
-    EMPTY_CELL, estimate_remaining, format_clock_time, format_deadline, format_rate,
+    EMPTY_CELL, estimate_remaining, format_clock_time, format_deadline, format_rate, pluralize,
 };
 use crate::state::{ExecutionState, SourceState};
 
@@ -176,6 +176,9 @@ fn reason_text(
     }
     if state.quarantined > 0 {
         parts.push(format!("{} quarantined", format_count(state.quarantined)));
+    }
+    if state.copies > 0 {
+        parts.push(format!("{}, stored once", pluralize(state.copies, "copy")));
     }
     if parts.is_empty() { EMPTY_CELL.to_owned() } else { parts.join("; ") }
 }

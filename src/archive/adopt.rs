@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use cynosure_engine::{BlobId, DocumentId, Failure, ItemId};
 
-use crate::archive::layout::{FolderName, parse_document_path};
+use crate::archive::layout::{FolderName, parse_document_path, version_of_path};
 use crate::archive::manifest::{MANIFEST_FILE, ManifestLine, parse_manifest};
 use crate::archive::verify::{hash_file, list_sorted, path_kind};
 use crate::disk::{Disk, PathKind, storage_failure};
@@ -101,7 +101,7 @@ impl FolderContents {
                 continue;
             }
             let mut files = list_sorted(disk, &path)?;
-            files.sort_by_key(|file| version_of_name(&file.to_string_lossy()));
+            files.sort_by_key(|file| version_of_path(&file.to_string_lossy()));
             for file in files {
                 let path = path.join(&file);
                 let relative_path =
@@ -149,10 +149,4 @@ fn to_found_document(
         None if relative_path.contains('~') => Err(SkipReason::NameTooLong),
         None => Err(SkipReason::UnknownName),
     }
-}
-
-/// Returns the version number in a file name, or 1 if it has none.
-fn version_of_name(file: &str) -> u32 {
-    let number = file.rsplit('.').nth(1).and_then(|number| number.parse().ok());
-    number.filter(|_| file.matches('.').count() > 1).unwrap_or(1)
 }

@@ -103,6 +103,19 @@ pub fn document_path(item: &ItemId, document: &DocumentId, version: u32) -> Stri
     format!("{}/{name}{suffix}", encode_id(item.as_str()))
 }
 
+/// Returns true if a path below a session folder is that of a version of this document. It is that
+/// of another document if the row of this one names a file with the same bytes.
+#[must_use]
+pub fn is_document_path(path: &str, item: &ItemId, document: &DocumentId) -> bool {
+    document_path(item, document, version_of_path(path)) == path
+}
+
+/// Returns the version number in the path or the name of a document's file, or 1 if it has none.
+pub(super) fn version_of_path(path: &str) -> u32 {
+    let number = path.rsplit('.').nth(1).and_then(|number| number.parse().ok());
+    number.filter(|_| path.matches('.').count() > 1).unwrap_or(FIRST_VERSION)
+}
+
 /// Decodes the ids from the two path components of any version of a document.
 ///
 /// `None` if this layout does not produce such a name, or if the id was too long to be encoded
@@ -296,6 +309,18 @@ mod tests {
             assert_eq!(parse_document_path("bf", foreign), None, "{foreign}");
         }
     }
+
+    #[test]
+    fn a_path_is_that_of_one_document() {
+        let (item, document) = (ItemId::new("bf"), DocumentId::new("Eb"));
+
+        for path in ["bf/+eb.eml", "bf/+eb.2.eml", "bf/+eb.13.eml"] {
+            assert!(is_document_path(path, &item, &document), "{path}");
+        }
+        for path in ["bf/eb.eml", "b/+eb.eml", "bf/+eb.2.3.eml", "bf/+eb.02.eml", "bf/+eb", ""] {
+            assert!(!is_document_path(path, &item, &document), "{path}");
+        }
+    }
 }
 
 #[cfg(test)]
@@ -344,6 +369,7 @@ mod proptests {
             let (one, other) = (path(&a, versions.0), path(&b, versions.1));
             prop_assert_eq!(one == other, a == b && versions.0 == versions.1);
             prop_assert!(one.len() <= 2 + NAME_BYTES_MAX);
+            prop_assert!(is_document_path(&one, &ItemId::new("t"), &DocumentId::new(&*a)));
             let ids = parse_document_path("t", &one[2..]).map(|(_, document)| document.as_str().to_owned());
             prop_assert_eq!(ids, (!one.contains('~')).then_some(a));
         }

@@ -93,7 +93,9 @@ impl SpooledDocument {
         self.length
     }
 
-    pub(super) fn sha256(&self) -> [u8; 32] {
+    /// SHA-256 of the bytes appended so far.
+    #[must_use]
+    pub fn sha256(&self) -> [u8; 32] {
         self.hasher.clone().finalize().into()
     }
 

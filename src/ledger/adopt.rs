@@ -1,12 +1,16 @@
 //! Rebuilds a ledger from the files of an archive.
 
-use cynosure_engine::{BlobId, DocumentId, Failure, ItemId, SessionId, Timestamp};
+use cynosure_engine::{
+    BlobId, DocumentId, DocumentLocation, Failure, ItemId, SessionId, Timestamp,
+};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::ledger::Ledger;
+use crate::ledger::contents::index_content;
 use crate::ledger::error::LedgerError;
 use crate::ledger::item_state::find_item;
-use crate::ledger::rows::{SessionKind, to_sql_integer};
+use crate::ledger::locations::LocationRecorder;
+use crate::ledger::rows::{DocumentRowId, SessionKind, to_sql_integer};
 
 /// Blob of an adopted document whose blob is unknown: no server has such an id. The next listing
 /// sets the blob of a document with the same id and size.
@@ -104,20 +108,7 @@ fn adopt_document(
     adopted: &AdoptedDocument,
     counts: &mut AdoptionCounts,
 ) -> Result<(), LedgerError> {
-    let item = match find_item(connection, adopted.item.as_str())? {
-        Some(item) => {
-            let sql = "UPDATE items SET session = ?2 WHERE no = ?1";
-            connection.prepare_cached(sql)?.execute([item.0, session])?;
-            item.0
-        }
-        None => {
-            let sql = "INSERT INTO items (id, session, status, attempts, next_at, settled_at)
-                       VALUES (?1, ?2, 1, 0, 0, ?3)";
-            let values = params![adopted.item.as_str(), session, at.0];
-            connection.prepare_cached(sql)?.execute(values)?;
-            connection.last_insert_rowid()
-        }
-    };
+    let item = adopt_item(connection, session, at, &adopted.item)?;
     let blob = adopted.blob.as_ref().map_or(UNKNOWN_BLOB, BlobId::as_str);
     let (size, length) = (adopted.size.map(to_sql_integer), to_sql_integer(adopted.length));
     let known = connection
@@ -141,7 +132,8 @@ fn adopt_document(
             adopted.sha256
         ])?;
         counts.documents += 1;
-        return Ok(());
+        let document = DocumentRowId(connection.last_insert_rowid());
+        return index_document(connection, document, adopted);
     };
     if (known_length, known_sha256) == (length, adopted.sha256) {
         let sql = "UPDATE documents SET blob = ?2, size = ?3 WHERE no = ?1 AND blob = ?4";
@@ -160,5 +152,40 @@ fn adopt_document(
         params![row_id, blob, size, session, adopted.file, length, adopted.sha256],
     )?;
     counts.versions += 1;
+    index_document(connection, DocumentRowId(row_id), adopted)
+}
+
+/// Assigns an item to the session, and adds it if it is not known. Returns its row number.
+fn adopt_item(
+    connection: &Connection,
+    session: i64,
+    at: Timestamp,
+    id: &ItemId,
+) -> Result<i64, LedgerError> {
+    if let Some(item) = find_item(connection, id.as_str())? {
+        let sql = "UPDATE items SET session = ?2 WHERE no = ?1";
+        connection.prepare_cached(sql)?.execute([item.0, session])?;
+        return Ok(item.0);
+    }
+    let sql = "INSERT INTO items (id, session, status, attempts, next_at, settled_at)
+               VALUES (?1, ?2, 1, 0, 0, ?3)";
+    let values = params![id.as_str(), session, at.0];
+    connection.prepare_cached(sql)?.execute(values)?;
+    Ok(connection.last_insert_rowid())
+}
+
+/// Indexes the bytes of an adopted document that its location identifies, and records that
+/// location. Then documents with the same bytes, which have no files of their own, are fetched and
+/// not stored again.
+fn index_document(
+    connection: &Connection,
+    document: DocumentRowId,
+    adopted: &AdoptedDocument,
+) -> Result<(), LedgerError> {
+    let is_own_blob = |blob: &&BlobId| blob.as_str() == adopted.document.as_str();
+    let location = adopted.blob.as_ref().filter(is_own_blob).and_then(DocumentLocation::from_blob);
+    let Some(location) = location else { return Ok(()) };
+    index_content(connection, &adopted.sha256, document)?;
+    LocationRecorder::new(connection).record(document, &location)?;
     Ok(())
 }

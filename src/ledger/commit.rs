@@ -6,11 +6,27 @@ use cynosure_engine::{BlobId, Failure, ItemFailureCounts, RecheckPolicy, Timesta
 use rusqlite::{Connection, OptionalExtension, Params, params};
 
 use crate::ledger::Ledger;
+use crate::ledger::contents::{find_content, index_content};
 use crate::ledger::error::LedgerError;
 use crate::ledger::failure_counts;
 use crate::ledger::item_state::OpenSession;
+use crate::ledger::locations::LOCATIONS_MAX;
 use crate::ledger::responses::{self, ResponseOwner};
 use crate::ledger::rows::{DocumentRowId, ItemRowId, to_sql_integer};
+
+/// Marks a pending document as stored, unless its content was replaced since its fetch began.
+const MARK_STORED: &str = "UPDATE documents
+    SET status = 1, session = ?2, file = ?3, length = ?4, sha256 = ?5, blob = ?6, size = ?7
+    WHERE no = ?1 AND status = 0
+        AND (blob = ?6 AND coalesce(size, ?4) = ?4 OR blob = ?8 AND blob <> ?6)
+    RETURNING item";
+
+/// Marks a pending document as gone, unless its content was replaced or it was listed at another
+/// location since its fetch began.
+const MARK_GONE: &str = "UPDATE documents SET status = 2
+    WHERE no = ?1 AND status = 0 AND blob = ?2
+        AND (SELECT count(*) FROM (SELECT 1 FROM locations WHERE document = ?1 LIMIT +?4)) <= ?3
+    RETURNING item";
 
 /// Result of a document or an item, to be recorded.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -29,9 +45,32 @@ pub enum LedgerUpdate {
         /// In bytes.
         length: u64,
         sha256: [u8; 32],
+        /// True if only the bytes show that other documents have the same content. Then later
+        /// documents with these bytes share the file.
+        is_identified_by_location: bool,
     },
-    /// The source no longer has the document that was listed with this blob.
-    Gone { document: DocumentRowId, expected_blob: BlobId },
+    /// Another document has the same bytes, and its file is in the archive. If it is not stored
+    /// after all, nothing changes: the document stays pending, and is fetched again.
+    Copied {
+        document: DocumentRowId,
+        /// Blob of the document in the ledger when its fetch began.
+        expected_blob: BlobId,
+        /// Blob that was fetched.
+        fetched_blob: BlobId,
+        /// Exact size in bytes, if the server reports it.
+        size: Option<u64>,
+        /// In bytes.
+        length: u64,
+        sha256: [u8; 32],
+    },
+    /// The source no longer has the document that was listed with this blob. If it was listed at
+    /// another location meanwhile, nothing changes: it stays pending, and is looked for there.
+    Gone {
+        document: DocumentRowId,
+        expected_blob: BlobId,
+        /// Number of locations at which it was looked for.
+        location_count: usize,
+    },
     /// The server refuses the document, or the document itself cannot be processed (poison), such
     /// as one that is too large. Its item ends in quarantine, and its other documents are kept.
     Failed { document: DocumentRowId, failure: Failure },
@@ -50,7 +89,8 @@ impl Ledger {
     /// Records a batch of results in one transaction.
     ///
     /// An item is settled with its last document: quarantined if one failed, stored if one is
-    /// stored, gone if all are. `recheck` sets when quarantined items are tried again.
+    /// stored, gone if all are. `recheck` sets when quarantined items are tried again. The updates
+    /// are applied in their order, so that a copy comes after the document that it is a copy of.
     ///
     /// # Errors
     /// A ledger failure, after which nothing of the batch is recorded; also when no
@@ -96,52 +136,39 @@ fn apply_update(
             file,
             length,
             sha256,
+            is_identified_by_location,
         } => {
-            let fetched = FetchedFile { blob, size: *size, file, length: *length, sha256 };
-            store_document(connection, session, *document, expected_blob, &fetched, now)
-        }
-        LedgerUpdate::Gone { document, expected_blob } => update_pending(
-            connection,
-            "UPDATE documents SET status = 2 WHERE no = ?1 AND status = 0 AND blob = ?2
-             RETURNING item",
-            params![document.0, expected_blob.as_str()],
-        ),
-        LedgerUpdate::Failed { document, failure } => {
-            let item = update_pending(
-                connection,
-                "UPDATE documents SET status = 3 WHERE no = ?1 AND status = 0 RETURNING item",
-                [document.0],
-            )?;
-            if let Some(item) = item {
-                connection.execute(
-                    "UPDATE items SET attempts = attempts + 1, cause = ?2, message = ?3,
-                            failed_at = ?4 WHERE no = ?1",
-                    params![item.0, failure.cause.name(), failure.message, now.0],
-                )?;
-                responses::store_response(connection, ResponseOwner::Item(item), failure, now)?;
+            let bytes = FetchedBytes { expected_blob, blob, size: *size, length: *length, sha256 };
+            let item = store_document(connection, session, *document, &bytes, file, now)?;
+            if item.is_some() && *is_identified_by_location {
+                index_content(connection, sha256, *document)?;
             }
             Ok(item)
         }
-        LedgerUpdate::Retry { item, failure_counts: counts, next_attempt_at, failure } => {
-            let (cause, message) = (failure.cause.name(), &failure.message);
-            let changed = connection.execute(
-                "UPDATE items SET attempts = ?2, next_at = ?3, cause = ?4, message = ?5,
-                        failed_at = ?6
-                 WHERE no = ?1 AND status = 0",
-                // 0 would mean that it was never tried.
-                params![
-                    item.0,
-                    counts.failed_attempts,
-                    next_attempt_at.0.max(1),
-                    cause,
-                    message,
-                    now.0
-                ],
-            )?;
-            if changed > 0 {
-                failure_counts::store(connection, *item, counts)?;
-                responses::store_response(connection, ResponseOwner::Item(*item), failure, now)?;
-            }
+        LedgerUpdate::Copied {
+            document,
+            expected_blob,
+            fetched_blob: blob,
+            size,
+            length,
+            sha256,
+        } => {
+            let bytes = FetchedBytes { expected_blob, blob, size: *size, length: *length, sha256 };
+            store_copy(connection, session, *document, &bytes)
+        }
+        LedgerUpdate::Gone { document, expected_blob, location_count } => {
+            let location_count = to_sql_integer(*location_count as u64);
+            update_pending(
+                connection,
+                MARK_GONE,
+                params![document.0, expected_blob.as_str(), location_count, LOCATIONS_MAX],
+            )
+        }
+        LedgerUpdate::Failed { document, failure } => {
+            fail_document(connection, *document, failure, now)
+        }
+        LedgerUpdate::Retry { item, failure_counts, next_attempt_at, failure } => {
+            schedule_retry(connection, *item, failure_counts, *next_attempt_at, failure, now)?;
             Ok(None)
         }
         LedgerUpdate::Quarantined { item, failure } => {
@@ -151,38 +178,34 @@ fn apply_update(
     }
 }
 
-/// Fetched content and its location.
-struct FetchedFile<'a> {
+/// Fetched bytes of a document.
+struct FetchedBytes<'a> {
+    expected_blob: &'a BlobId,
     blob: &'a BlobId,
     size: Option<u64>,
-    file: &'a str,
     length: u64,
     sha256: &'a [u8; 32],
 }
 
-/// Records the location of a fetched document. If the source has replaced the content since the
-/// fetch began, the fetched file is kept as an earlier version.
+/// Records the file of a fetched document. If the source has replaced the content since the fetch
+/// began, the fetched file is kept as an earlier version.
 fn store_document(
     connection: &Connection,
     session: &mut OpenSession<'_>,
     document: DocumentRowId,
-    expected_blob: &BlobId,
-    fetched: &FetchedFile<'_>,
+    fetched: &FetchedBytes<'_>,
+    file: &str,
     now: Timestamp,
 ) -> Result<Option<ItemRowId>, LedgerError> {
     if session.row.folder.is_none() {
         return Err(LedgerError::Inconsistent("the session has no folder yet".to_owned()));
     }
-    let FetchedFile { blob, size, file, length, sha256 } = fetched;
+    let FetchedBytes { expected_blob, blob, size, length, sha256 } = fetched;
     let (session_id, blob, length) = (session.row.row_id, blob.as_str(), to_sql_integer(*length));
     let size = size.map(to_sql_integer);
     let item = update_pending(
         connection,
-        "UPDATE documents
-         SET status = 1, session = ?2, file = ?3, length = ?4, sha256 = ?5, blob = ?6, size = ?7
-         WHERE no = ?1 AND status = 0
-           AND (blob = ?6 AND coalesce(size, ?4) = ?4 OR blob = ?8 AND blob <> ?6)
-         RETURNING item",
+        MARK_STORED,
         params![document.0, session_id, file, length, sha256, blob, size, expected_blob.as_str()],
     )?;
     if item.is_some() {
@@ -202,6 +225,84 @@ fn store_document(
         session.count_superseded();
     }
     Ok(None)
+}
+
+/// Records a fetched document whose bytes are in the file of another one.
+fn store_copy(
+    connection: &Connection,
+    session: &mut OpenSession<'_>,
+    document: DocumentRowId,
+    fetched: &FetchedBytes<'_>,
+) -> Result<Option<ItemRowId>, LedgerError> {
+    let FetchedBytes { expected_blob, blob, size, length, sha256 } = fetched;
+    let Some(content) = find_content(connection, sha256, to_sql_integer(*length))? else {
+        return Ok(None);
+    };
+    let item = update_pending(
+        connection,
+        MARK_STORED,
+        params![
+            document.0,
+            content.session,
+            content.file,
+            content.length,
+            content.sha256,
+            blob.as_str(),
+            size.map(to_sql_integer),
+            expected_blob.as_str()
+        ],
+    )?;
+    if item.is_some() {
+        session.count_copy();
+    }
+    Ok(item)
+}
+
+/// Records that a document cannot be fetched or processed.
+fn fail_document(
+    connection: &Connection,
+    document: DocumentRowId,
+    failure: &Failure,
+    now: Timestamp,
+) -> Result<Option<ItemRowId>, LedgerError> {
+    let item = update_pending(
+        connection,
+        "UPDATE documents SET status = 3 WHERE no = ?1 AND status = 0 RETURNING item",
+        [document.0],
+    )?;
+    if let Some(item) = item {
+        connection.execute(
+            "UPDATE items SET attempts = attempts + 1, cause = ?2, message = ?3,
+                    failed_at = ?4 WHERE no = ?1",
+            params![item.0, failure.cause.name(), failure.message, now.0],
+        )?;
+        responses::store_response(connection, ResponseOwner::Item(item), failure, now)?;
+    }
+    Ok(item)
+}
+
+/// Records a failed attempt of a pending item, and the time of the next one.
+fn schedule_retry(
+    connection: &Connection,
+    item: ItemRowId,
+    counts: &ItemFailureCounts,
+    next_attempt_at: Timestamp,
+    failure: &Failure,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    let (cause, message) = (failure.cause.name(), &failure.message);
+    let changed = connection.execute(
+        "UPDATE items SET attempts = ?2, next_at = ?3, cause = ?4, message = ?5,
+                failed_at = ?6
+         WHERE no = ?1 AND status = 0",
+        // 0 would mean that it was never tried.
+        params![item.0, counts.failed_attempts, next_attempt_at.0.max(1), cause, message, now.0],
+    )?;
+    if changed > 0 {
+        failure_counts::store(connection, item, counts)?;
+        responses::store_response(connection, ResponseOwner::Item(item), failure, now)?;
+    }
+    Ok(())
 }
 
 /// Runs an update of a pending document; returns its item, or `None` if it is no longer pending.

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use cynosure_engine::{BlobId, DocumentId, Failure, ItemFailureCounts, ItemId, Timestamp};
+use cynosure_engine::{
+    BlobId, DocumentId, DocumentLocation, Failure, ItemFailureCounts, ItemId, Timestamp,
+};
 use rusqlite::{Connection, Params, Row};
 
 use crate::ledger::LedgerReader;
 use crate::ledger::error::LedgerError;
+use crate::ledger::locations::{has_locations, read_locations};
 use crate::ledger::rows::{DocumentRowId, ItemRowId};
 
 /// Documents of one item that are returned at once. An item with more is returned again, so that a
@@ -51,6 +54,9 @@ pub struct DocumentRow {
     pub blob: BlobId,
     /// In bytes, if the server reports it.
     pub size: Option<u64>,
+    /// Places on the server, by folder, the newest of each folder first. Not all, if there are very
+    /// many.
+    pub locations: Vec<DocumentLocation>,
 }
 
 impl LedgerReader {
@@ -109,6 +115,8 @@ impl LedgerReader {
             for item in &mut items {
                 item.documents = pending_documents(&transaction, item.row_id)?;
             }
+            let documents = items.iter_mut().flat_map(|item| item.documents.iter_mut());
+            load_locations(&transaction, documents)?;
             Ok(items)
         })
     }
@@ -146,7 +154,9 @@ impl LedgerReader {
             let mut statement = connection.prepare_cached(SQL)?;
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let rows = statement.query_map([KNOWN_GOOD_SEARCH_ROWS, limit], read_document)?;
-            Ok(rows.collect::<Result<_, _>>()?)
+            let mut documents = rows.collect::<Result<Vec<_>, _>>()?;
+            load_locations(connection, documents.iter_mut())?;
+            Ok(documents)
         })
     }
 
@@ -211,11 +221,25 @@ fn pending_documents(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// Loads the locations of documents. Reads none for each document if the ledger has none at all.
+fn load_locations<'a>(
+    connection: &Connection,
+    documents: impl Iterator<Item = &'a mut DocumentRow>,
+) -> Result<(), LedgerError> {
+    if has_locations(connection)? {
+        for document in documents {
+            document.locations = read_locations(connection, document.row_id)?;
+        }
+    }
+    Ok(())
+}
+
 fn read_document(row: &Row<'_>) -> rusqlite::Result<DocumentRow> {
     Ok(DocumentRow {
         row_id: DocumentRowId(row.get(0)?),
         id: DocumentId::new(row.get::<_, String>(1)?),
         blob: BlobId::new(row.get::<_, String>(2)?),
         size: row.get::<_, Option<i64>>(3)?.map(i64::unsigned_abs),
+        locations: Vec::new(),
     })
 }

@@ -3,6 +3,7 @@
 use cynosure_engine::{Cause, Failure, ItemId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use crate::ledger::contents::remove_content;
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{DocumentRowId, ItemStatus};
 use crate::ledger::{Ledger, LedgerReader, StoredResponse};
@@ -151,6 +152,9 @@ impl Ledger {
     /// stored. Its item is quarantined, and the next session fetches it; a pending item stays
     /// pending. The other documents of the item stay stored.
     ///
+    /// Each document whose row names the file must be requeued. No new row will name it, because it
+    /// is removed from the index of contents.
+    ///
     /// # Errors
     /// A ledger failure.
     pub fn requeue_damaged(
@@ -166,6 +170,7 @@ impl Ledger {
                 |row| row.get::<_, i64>(0),
             );
             let Some(item) = item.optional()? else { return Ok(false) };
+            remove_content(transaction, document)?;
             let (status, session) = transaction.query_row(
                 "SELECT status, session FROM items WHERE no = ?1",
                 [item],

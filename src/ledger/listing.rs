@@ -5,13 +5,15 @@ use std::collections::BTreeSet;
 use cynosure_engine::{
     Cursor, DocumentId, Failure, ItemId, ListedDocument, NextPage, RecheckPolicy, Timestamp,
 };
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::ledger::Ledger;
 use crate::ledger::adopt::UNKNOWN_BLOB;
+use crate::ledger::contents::StoredContent;
 use crate::ledger::error::LedgerError;
 use crate::ledger::item_state::{OpenSession, find_item};
-use crate::ledger::rows::{DocumentStatus, ItemRowId, ListingKind, to_sql_integer};
+use crate::ledger::locations::LocationRecorder;
+use crate::ledger::rows::{DocumentRowId, DocumentStatus, ItemRowId, ListingKind, to_sql_integer};
 
 /// Stored documents of one blob that are compared with a listed one. Limited so that a server which
 /// gives one blob id to everything costs no more than others.
@@ -37,8 +39,10 @@ impl Ledger {
     /// An item becomes pending when it has a document that is not in the archive. A document whose
     /// bytes are there under another id is not fetched again. A known document with another blob or
     /// another size has new content, which is fetched; a stored version is kept beside it. A
-    /// document that an earlier session found gone is fetched again, since the source lists it.
-    /// After the last page everything listed is durable, and the cursor moves.
+    /// document that an earlier session found gone is fetched again, since the source lists it; so
+    /// is one that this session found gone, if it is listed at another location. Several entries of
+    /// one document add locations to it, and count once. After the last page everything listed is
+    /// durable, and the cursor moves.
     ///
     /// # Errors
     /// A ledger failure; also when no session is open or its listing is complete.
@@ -60,6 +64,7 @@ impl Ledger {
                 connection: transaction,
                 session,
                 now,
+                locations: LocationRecorder::new(transaction),
                 maybe_settled: BTreeSet::new(),
                 counts: PageCounts::default(),
             };
@@ -106,6 +111,7 @@ struct PageRecorder<'a> {
     connection: &'a Connection,
     session: OpenSession<'a>,
     now: Timestamp,
+    locations: LocationRecorder<'a>,
     /// Items that may have no pending document left.
     maybe_settled: BTreeSet<ItemRowId>,
     counts: PageCounts,
@@ -120,14 +126,6 @@ struct KnownDocument {
     size: Option<i64>,
 }
 
-/// Location of bytes in the archive.
-struct StoredContent {
-    session: i64,
-    file: String,
-    length: i64,
-    sha256: [u8; 32],
-}
-
 impl KnownDocument {
     /// True unless the blob or the size shows that an entry has other content.
     fn has_same_content(&self, entry: &ListedDocument) -> bool {
@@ -135,43 +133,56 @@ impl KnownDocument {
         self.blob == entry.blob.as_str() && sizes.is_none_or(|(known, listed)| known == listed)
     }
 
-    /// True if the document was adopted without its blob, and an entry has the same size.
+    /// True if the document was adopted without its blob, and an entry has the same size. Without a
+    /// size, the content is the same if the id of the document is that of its content.
     fn was_adopted_as(&self, entry: &ListedDocument) -> bool {
-        self.status == DocumentStatus::Stored
-            && self.blob == UNKNOWN_BLOB
-            && self.size.is_some()
-            && self.size == entry.size.map(to_sql_integer)
-    }
-}
-
-impl StoredContent {
-    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            session: row.get("session")?,
-            file: row.get("file")?,
-            length: row.get("length")?,
-            sha256: row.get("sha256")?,
-        })
+        let is_same = match entry.size {
+            Some(size) => self.size == Some(to_sql_integer(size)),
+            None => entry.blob.as_str() == entry.document.as_str(),
+        };
+        self.status == DocumentStatus::Stored && self.blob == UNKNOWN_BLOB && is_same
     }
 }
 
 impl PageRecorder<'_> {
     fn record_entry(&mut self, entry: &ListedDocument) -> Result<(), LedgerError> {
+        let document = self.record_document(entry)?;
+        self.record_location(document, entry)?;
+        Ok(())
+    }
+
+    /// Records the location of an entry, if it has one. Returns true if it was not known.
+    fn record_location(
+        &mut self,
+        document: i64,
+        entry: &ListedDocument,
+    ) -> Result<bool, LedgerError> {
+        match &entry.location {
+            Some(location) => self.locations.record(DocumentRowId(document), location),
+            None => Ok(false),
+        }
+    }
+
+    /// Records the document of an entry, and returns the number of its row.
+    fn record_document(&mut self, entry: &ListedDocument) -> Result<i64, LedgerError> {
         let Some(item) = find_item(self.connection, entry.item.as_str())? else {
             let item = self.add_item(&entry.item)?;
             return self.add_document(item, entry);
         };
-        match self.find_document(item, &entry.document)? {
-            None => self.add_document(item, entry),
-            Some(known) if known.was_adopted_as(entry) => self.set_blob(known.row_id, entry),
-            Some(known) if !known.has_same_content(entry) => {
-                self.replace_content(item, &known, entry)
+        let Some(known) = self.find_document(item, &entry.document)? else {
+            return self.add_document(item, entry);
+        };
+        if known.was_adopted_as(entry) {
+            self.set_blob(known.row_id, entry)?;
+        } else if !known.has_same_content(entry) {
+            self.replace_content(item, &known, entry)?;
+        } else {
+            match known.status {
+                DocumentStatus::Gone => self.refetch_gone(item, known.row_id, entry)?,
+                DocumentStatus::Pending | DocumentStatus::Stored | DocumentStatus::Failed => {}
             }
-            Some(KnownDocument { row_id, status, .. }) => match status {
-                DocumentStatus::Gone => self.refetch_gone(item, row_id, entry),
-                DocumentStatus::Pending | DocumentStatus::Stored | DocumentStatus::Failed => Ok(()),
-            },
         }
+        Ok(known.row_id)
     }
 
     fn set_blob(&mut self, document: i64, entry: &ListedDocument) -> Result<(), LedgerError> {
@@ -195,7 +206,12 @@ impl PageRecorder<'_> {
         Ok(ItemRowId(self.connection.last_insert_rowid()))
     }
 
-    fn add_document(&mut self, item: ItemRowId, entry: &ListedDocument) -> Result<(), LedgerError> {
+    /// Adds a document that was not known, and returns the number of its row.
+    fn add_document(
+        &mut self,
+        item: ItemRowId,
+        entry: &ListedDocument,
+    ) -> Result<i64, LedgerError> {
         self.counts.new_documents += 1;
         if let Some(content) = self.find_stored_content(entry)? {
             let mut insert = self.connection.prepare_cached(
@@ -214,7 +230,7 @@ impl PageRecorder<'_> {
             ])?;
             self.session.count_copy();
             self.maybe_settled.insert(item);
-            return Ok(());
+            return Ok(self.connection.last_insert_rowid());
         }
         let mut insert = self.connection.prepare_cached(
             "INSERT INTO documents (item, id, blob, size, status) VALUES (?1, ?2, ?3, ?4, 0)",
@@ -225,7 +241,9 @@ impl PageRecorder<'_> {
             entry.blob.as_str(),
             entry.size.map(to_sql_integer)
         ])?;
-        self.assign_to_session(item)
+        let document = self.connection.last_insert_rowid();
+        self.assign_to_session(item)?;
+        Ok(document)
     }
 
     /// Replaces the content of a known document with that of an entry. Stored content is kept as an
@@ -345,7 +363,8 @@ impl PageRecorder<'_> {
             [item.0],
             |row| row.get(0),
         )?;
-        if session_id == self.session.row.row_id {
+        let is_new_location = self.record_location(document, entry)?;
+        if session_id == self.session.row.row_id && !is_new_location {
             // This session has already requested it and found it gone.
             return Ok(());
         }

@@ -25,9 +25,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// than [`BUSY_TIMEOUT`].
 const BUSY_TIMEOUT_PER_RETRY: Duration = Duration::from_secs(2);
 
-/// Prepared statements that are cached: the dozen that run for each row, and some to spare.
+/// Prepared statements that are cached: the score that run for each row, and some to spare.
 /// Preparing a statement takes longer than running it.
-const STATEMENT_CACHE_SIZE: usize = 24;
+const STATEMENT_CACHE_SIZE: usize = 32;
 
 /// Size to which the write-ahead log is truncated after a checkpoint, in bytes.
 const WAL_BYTES_MAX: i64 = 16 * 1024 * 1024;

@@ -172,6 +172,7 @@ impl TestLedger {
             document: DocumentId::new(format!("m{document}")),
             blob: BlobId::new(format!("b{blob}")),
             size: (*size > 0).then(|| u64::from(*size)),
+            location: None,
         });
         let mut entries: Vec<_> = entries.collect();
         // A source lists each document once on a page.
@@ -200,7 +201,8 @@ impl TestLedger {
                     updates.push(self.stored_update(pending, &BlobId::new("moved"), None));
                 }
                 FetchResult::Gone => {
-                    updates.push(LedgerUpdate::Gone { document, expected_blob });
+                    let location_count = pending.locations.len();
+                    updates.push(LedgerUpdate::Gone { document, expected_blob, location_count });
                 }
                 FetchResult::Forbidden => {
                     let failure = Failure::new(Cause::Forbidden, "");
@@ -229,6 +231,7 @@ impl TestLedger {
             file,
             length: size.unwrap_or(1),
             sha256: [0; 32],
+            is_identified_by_location: false,
         }
     }
 

@@ -98,7 +98,7 @@ pub struct SessionCounts {
     pub bytes: u64,
     /// Documents with new content of which the earlier version is kept.
     pub versions: u64,
-    /// Documents that were not fetched, because their bytes were in the archive already.
+    /// Documents whose bytes were in the archive already: not fetched, or not stored again.
     pub copies: u64,
 }
 

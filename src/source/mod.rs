@@ -17,8 +17,8 @@ pub use self::metrics_handle::MetricsHandle;
 pub use self::recorder::{ResponseRecord, ResponseRecorder};
 
 use cynosure_engine::{
-    AccountId, BlobId, Cursor, DocumentId, Failure, ListedDocument, NextPage, PageToken,
-    ThrottleStrikes, Timestamp,
+    AccountId, BlobId, Cursor, DocumentId, DocumentLocation, Failure, ListedDocument, NextPage,
+    PageToken, ThrottleStrikes, Timestamp,
 };
 
 /// One account to extract.
@@ -114,6 +114,9 @@ pub struct DocumentRef {
     pub document: DocumentId,
     pub blob: BlobId,
     pub size: Option<u64>,
+    /// Places of the document on the server, newest first within each folder. Empty if the source
+    /// names none.
+    pub locations: Vec<DocumentLocation>,
     /// Earlier throttles of the document. The rate limiter uses them to distinguish throttles
     /// caused by the document from an exhausted rate limit.
     pub strikes: ThrottleStrikes,
@@ -122,10 +125,30 @@ pub struct DocumentRef {
 }
 
 impl DocumentRef {
-    /// Creates a reference to a document that has never failed.
+    /// Creates a reference to a document without locations that has never failed.
     #[must_use]
     pub fn new(document: DocumentId, blob: BlobId, size: Option<u64>) -> Self {
-        Self { document, blob, size, strikes: ThrottleStrikes::default(), is_suspect: false }
+        Self {
+            document,
+            blob,
+            size,
+            locations: Vec::new(),
+            strikes: ThrottleStrikes::default(),
+            is_suspect: false,
+        }
+    }
+
+    /// Sets the locations of the document.
+    #[must_use]
+    pub fn with_locations(self, locations: Vec<DocumentLocation>) -> Self {
+        Self { locations, ..self }
+    }
+
+    /// Returns true if the blob is one of the locations. Then only the bytes show that two
+    /// documents have the same content.
+    #[must_use]
+    pub fn is_identified_by_location(&self) -> bool {
+        self.locations.iter().any(|location| location.to_blob() == self.blob)
     }
 }
 

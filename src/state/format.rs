@@ -66,7 +66,7 @@ pub struct ExecutionState {
     /// Documents of the session with new content; the stored version is kept.
     #[serde(default)]
     pub versions: u64,
-    /// Documents of the session whose bytes were in the archive already.
+    /// Documents of the session whose bytes were in the archive already, and are stored once.
     #[serde(default)]
     pub copies: u64,
     pub waiting_for_retry: u64,

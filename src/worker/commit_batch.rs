@@ -23,13 +23,15 @@ pub(super) enum DownloadOutcome {
         item_id: ItemId,
         /// Blob under which the ledger knew the document when the fetch task was created.
         expected_blob: BlobId,
-        /// Document and blob that were fetched.
-        fetched: DocumentRef,
+        /// Document and blob that were fetched. Boxed because the other outcomes are much smaller.
+        fetched: Box<DocumentRef>,
         spooled: SpooledDocument,
     },
     Gone {
         document: DocumentRowId,
         expected_blob: BlobId,
+        /// Number of locations at which it was looked for.
+        location_count: usize,
     },
     Failed {
         document: DocumentRowId,

@@ -7,6 +7,7 @@
 mod archive_binding;
 mod breakers;
 mod commit_batch;
+mod contents_in_flight;
 mod document_writer;
 mod downloads;
 mod event_loop;

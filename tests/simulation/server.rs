@@ -533,6 +533,7 @@ impl SimSource {
                 document: DocumentId::new(format!("D{id}")),
                 blob: message.blob(),
                 size: Some(message.bytes.len() as u64),
+                location: None,
             })
             .collect()
     }

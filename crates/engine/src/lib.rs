@@ -17,6 +17,7 @@ mod failure_escalation;
 pub mod health;
 mod heartbeat;
 mod ids;
+mod imap_reply;
 mod item_policy;
 mod listing;
 mod loopback;
@@ -56,8 +57,11 @@ pub use self::heartbeat::{
 pub use self::ids::{
     AccountId, BlobId, Cursor, DocumentId, ItemId, LedgerId, PageToken, SessionId,
 };
+pub use self::imap_reply::{
+    ImapCode, ImapPhase, ImapReply, ImapRule, ImapStatus, ImapVerdict, classify_imap_reply,
+};
 pub use self::item_policy::{ItemDecision, ItemFailureCounts, ItemRetryPolicy, RecheckPolicy};
-pub use self::listing::{ListedDocument, NextPage};
+pub use self::listing::{DocumentLocation, ListedDocument, NextPage};
 pub use self::loopback::is_loopback_host;
 pub use self::machine::{
     AfterWait, CredentialState, Effect, ErrorHistory, Event, LastError, LastRestart, ListingMode,

@@ -2,6 +2,18 @@
 
 use crate::{BlobId, Cursor, DocumentId, ItemId, PageToken};
 
+/// Place of a document on the server: a message in a folder.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct DocumentLocation {
+    /// Name of the folder.
+    pub folder: String,
+    /// Number of the folder's numbering (RFC 9051, section 2.3.1.1). It changes if the server
+    /// numbers the messages anew.
+    pub uid_validity: u32,
+    /// Number of the message within that numbering.
+    pub uid: u32,
+}
+
 /// Document in a listing. Several documents may belong to one item.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ListedDocument {
@@ -10,6 +22,9 @@ pub struct ListedDocument {
     pub blob: BlobId,
     /// Exact size in bytes, if the server reports it.
     pub size: Option<u64>,
+    /// Place of the document, if the source names places. A document in several of them has an
+    /// entry for each.
+    pub location: Option<DocumentLocation>,
 }
 
 /// Continuation of a listing after a page.
@@ -20,4 +35,65 @@ pub enum NextPage {
     /// changes reports it; after a full listing it is `None`, and the cursor that was read before
     /// the listing is used.
     Done(Option<Cursor>),
+}
+
+impl DocumentLocation {
+    /// Returns the blob id of a document that only its location identifies:
+    /// `folder;uidvalidity;uid`.
+    #[must_use]
+    pub fn to_blob(&self) -> BlobId {
+        let Self { folder, uid_validity, uid } = self;
+        BlobId::new(format!("{folder};{uid_validity};{uid}"))
+    }
+
+    /// Parses a blob id that [`to_blob`](Self::to_blob) returned; `None` for any other. The name of
+    /// a folder may contain semicolons.
+    #[must_use]
+    pub fn from_blob(blob: &BlobId) -> Option<Self> {
+        let mut parts = blob.as_str().rsplitn(3, ';');
+        let uid = parts.next()?.parse().ok()?;
+        let uid_validity = parts.next()?.parse().ok()?;
+        let location = Self { folder: parts.next()?.to_owned(), uid_validity, uid };
+        // `parse` accepts a sign and leading zeros as well.
+        (location.to_blob() == *blob).then_some(location)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn location(folder: &str, uid_validity: u32, uid: u32) -> DocumentLocation {
+        DocumentLocation { folder: folder.to_owned(), uid_validity, uid }
+    }
+
+    #[test]
+    fn a_location_is_parsed_from_the_end_of_its_blob() {
+        let blob = location("a;b;7", 12, 345).to_blob();
+
+        assert_eq!(blob.as_str(), "a;b;7;12;345");
+        assert_eq!(DocumentLocation::from_blob(&blob), Some(location("a;b;7", 12, 345)));
+    }
+
+    #[test]
+    fn other_blobs_are_no_locations() {
+        for text in ["", "em:M1", "1;2", "INBOX;1;", "INBOX;+1;2", "INBOX;1;02", "a;1;4294967296"] {
+            assert_eq!(DocumentLocation::from_blob(&BlobId::new(text)), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_location_has_its_own_blob(
+            folders in (".{0,9}", "[a;0-9]{0,9}"),
+            numbers in any::<[u32; 2]>(),
+        ) {
+            for folder in [&folders.0, &folders.1] {
+                let original = location(folder, numbers[0], numbers[1]);
+                prop_assert_eq!(DocumentLocation::from_blob(&original.to_blob()), Some(original));
+            }
+        }
+    }
 }

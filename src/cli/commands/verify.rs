@@ -17,6 +17,7 @@ use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
 use crate::app::sources::{SourceRef, select_sources};
 use crate::archive::FolderName;
+use crate::archive::layout::is_document_path;
 use crate::archive::verify::{FileCheck, check_file, list_orphans};
 use crate::cli::args::{CommonArgs, VerifyArgs};
 use crate::cli::commands::verify_report::{ORPHANS_SHOWN_MAX, VerifyProblem, VerifySummary};
@@ -122,7 +123,8 @@ impl Verifier<'_> {
         Ok(())
     }
 
-    /// Checks every stored document, and returns the session folders to search for orphans.
+    /// Checks every stored document, and returns the session folders to search for orphans. A file
+    /// of several documents is checked for each of them, and its bytes count once.
     fn check_documents(
         &self,
         ledger: &LedgerReader,
@@ -139,7 +141,11 @@ impl Verifier<'_> {
                 let path = self.archive.join(&stored.folder).join(&stored.file);
                 let check = check_file(&RealDisk, &path, stored.length, &stored.sha256);
                 summary.documents += 1;
-                summary.bytes += stored.length;
+                if is_document_path(&stored.file, &stored.item, &stored.document) {
+                    summary.bytes += stored.length;
+                } else {
+                    summary.copies += 1;
+                }
                 if check != FileCheck::Intact {
                     summary.damaged += 1;
                     self.print_problem(&VerifyProblem::Damaged { path, item: stored.item, check })?;

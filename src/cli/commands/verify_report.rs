@@ -34,6 +34,9 @@ pub(super) enum VerifyProblem {
 pub(super) struct VerifySummary {
     pub items: u64,
     pub documents: u64,
+    /// Documents with the bytes, and in the file, of another one.
+    pub copies: u64,
+    /// Bytes of the files.
     pub bytes: u64,
     /// Missing or damaged documents.
     pub damaged: u64,
@@ -183,6 +186,9 @@ impl fmt::Display for VerifySummary {
         }
         if parts.is_empty() {
             parts.push("OK".to_owned());
+        }
+        if self.copies > 0 {
+            parts.push(format!("{}, stored once", pluralize(self.copies, "copy")));
         }
         if self.orphans > 0 {
             let files = pluralize(self.orphans as u64, "file");

@@ -1,4 +1,6 @@
-//! Order of due items, and choice of known-good documents.
+//! Order of due items, their deadlines, and choice of known-good documents.
+
+use cynosure_engine::ClockStep;
 
 use super::*;
 
@@ -89,4 +91,43 @@ fn known_good_documents_come_from_both_ends() {
     }
 
     assert_eq!(known_good_ids(&ledger, 9), ["6", "5", "2", "1"]);
+}
+
+#[test]
+fn a_clock_step_shifts_only_pending_deadlines() {
+    let mut ledger = ledger_with_session(SessionKind::Full);
+    record_page(&mut ledger, &["a/1", "b/2", "c/3"]);
+    end_listing(&mut ledger);
+    let failure = || Failure::new(Cause::Server, "x");
+    let (tried, next_at) = (item_row_id(&ledger, "a"), NOW.after(DAY));
+    let quarantined = item_row_id(&ledger, "b");
+    commit_updates(
+        &mut ledger,
+        &[
+            LedgerUpdate::Retry {
+                item: tried,
+                failure_counts: ItemFailureCounts {
+                    failing_since: Some(NOW),
+                    ..ItemFailureCounts::default()
+                },
+                next_attempt_at: next_at,
+                failure: failure(),
+            },
+            LedgerUpdate::Quarantined { item: quarantined, failure: failure() },
+        ],
+    );
+
+    ledger.shift_deadlines(ClockStep::between(NOW, NOW.before(DAY)).unwrap()).unwrap();
+
+    assert_eq!(describe_items(&due_items(&ledger, Timestamp(NOW.0 - 1))), ["c: 3"]);
+    let due = due_items(&ledger, NOW);
+    assert_eq!(describe_items(&due), ["c: 3", "a: 1"]);
+    assert_eq!(due[1].failure_counts.failing_since, Some(NOW.before(DAY)));
+    assert!(!ledger.has_due_rechecks(Timestamp(NOW.0 - 1)).unwrap());
+    assert!(ledger.has_due_rechecks(NOW).unwrap());
+
+    // Back to before 1970: due at once, and still marked as tried.
+    ledger.shift_deadlines(ClockStep::between(NOW, Timestamp(-NOW.0)).unwrap()).unwrap();
+    assert_eq!(describe_items(&due_items(&ledger, Timestamp(1))), ["c: 3", "a: 1"]);
+    assert_eq!(ledger.count_awaiting_retry().unwrap(), 1);
 }

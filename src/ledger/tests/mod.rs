@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cynosure_engine::{
-    BlobId, Cause, ClockStep, Cursor, DocumentId, Failure, ItemFailureCounts, ItemId,
+    BlobId, Cause, Cursor, DocumentId, DocumentLocation, Failure, ItemFailureCounts, ItemId,
     ListedDocument, NextPage, PageToken, RecheckPolicy, SessionId, Timestamp,
 };
 use rusqlite::{Connection, StatementStatus};
@@ -14,8 +14,10 @@ use super::due_items::SELECT_PENDING;
 use super::item_state::COUNT_BY_STATUS;
 use super::*;
 
+mod copies;
 mod due;
 mod failures;
+mod locations;
 mod missing;
 mod upgrade;
 mod versions;
@@ -61,14 +63,22 @@ fn listing_entries(names: &[&str]) -> Vec<ListedDocument> {
             document: DocumentId::new(document),
             blob: BlobId::new(blob),
             size: size.parse().ok(),
+            location: None,
         }
     };
     names.iter().map(parse).collect()
 }
 
 fn record_page(ledger: &mut Ledger, names: &[&str]) -> PageCounts {
-    let next = NextPage::More(PageToken::new("more"));
-    ledger.record_page(&listing_entries(names), &next, NOW).unwrap()
+    record_entries(ledger, &listing_entries(names))
+}
+
+fn record_entries(ledger: &mut Ledger, entries: &[ListedDocument]) -> PageCounts {
+    ledger.record_page(entries, &NextPage::More(PageToken::new("more")), NOW).unwrap()
+}
+
+fn location(folder: &str, uid_validity: u32, uid: u32) -> DocumentLocation {
+    DocumentLocation { folder: folder.to_owned(), uid_validity, uid }
 }
 
 fn end_listing(ledger: &mut Ledger) {
@@ -114,12 +124,17 @@ fn stored_update_as(pending: &DocumentRow, file: &str) -> LedgerUpdate {
         file: file.to_owned(),
         length: pending.size.unwrap_or(4),
         sha256: [7; 32],
+        is_identified_by_location: pending.locations.iter().any(|at| at.to_blob() == pending.blob),
     }
 }
 
 fn gone_update(ledger: &Ledger, document: &str) -> LedgerUpdate {
     let pending = find_due(ledger, document);
-    LedgerUpdate::Gone { document: pending.row_id, expected_blob: pending.blob }
+    LedgerUpdate::Gone {
+        document: pending.row_id,
+        expected_blob: pending.blob,
+        location_count: pending.locations.len(),
+    }
 }
 
 fn commit_updates(ledger: &mut Ledger, updates: &[LedgerUpdate]) {
@@ -457,43 +472,4 @@ fn stored_documents_are_read_page_by_page() {
     assert_eq!((first[0].document.as_str(), first[0].folder.as_str()), ("1", "folder"));
     assert_eq!((rest.len(), rest[0].sha256), (1, [7; 32]));
     assert_eq!(ledger.check_integrity().unwrap(), [""; 0]);
-}
-
-#[test]
-fn a_clock_step_shifts_only_pending_deadlines() {
-    let mut ledger = ledger_with_session(SessionKind::Full);
-    record_page(&mut ledger, &["a/1", "b/2", "c/3"]);
-    end_listing(&mut ledger);
-    let failure = || Failure::new(Cause::Server, "x");
-    let (tried, next_at) = (item_row_id(&ledger, "a"), NOW.after(DAY));
-    let quarantined = item_row_id(&ledger, "b");
-    commit_updates(
-        &mut ledger,
-        &[
-            LedgerUpdate::Retry {
-                item: tried,
-                failure_counts: ItemFailureCounts {
-                    failing_since: Some(NOW),
-                    ..ItemFailureCounts::default()
-                },
-                next_attempt_at: next_at,
-                failure: failure(),
-            },
-            LedgerUpdate::Quarantined { item: quarantined, failure: failure() },
-        ],
-    );
-
-    ledger.shift_deadlines(ClockStep::between(NOW, NOW.before(DAY)).unwrap()).unwrap();
-
-    assert_eq!(describe_items(&due_items(&ledger, Timestamp(NOW.0 - 1))), ["c: 3"]);
-    let due = due_items(&ledger, NOW);
-    assert_eq!(describe_items(&due), ["c: 3", "a: 1"]);
-    assert_eq!(due[1].failure_counts.failing_since, Some(NOW.before(DAY)));
-    assert!(!ledger.has_due_rechecks(Timestamp(NOW.0 - 1)).unwrap());
-    assert!(ledger.has_due_rechecks(NOW).unwrap());
-
-    // Back to before 1970: due at once, and still marked as tried.
-    ledger.shift_deadlines(ClockStep::between(NOW, Timestamp(-NOW.0)).unwrap()).unwrap();
-    assert_eq!(describe_items(&due_items(&ledger, Timestamp(1))), ["c: 3", "a: 1"]);
-    assert_eq!(ledger.count_awaiting_retry().unwrap(), 1);
 }

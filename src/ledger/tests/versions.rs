@@ -173,24 +173,11 @@ fn a_blob_changed_during_the_fetch_is_adopted() {
     record_page(&mut ledger, &["a/1=x:4"]);
     let listed = find_due(&ledger, "1");
     let fetched = DocumentRow { blob: BlobId::new("y"), size: Some(6), ..listed.clone() };
-    let LedgerUpdate::Stored { document, fetched_blob, size, file, length, sha256, .. } =
-        stored_update(&fetched)
-    else {
-        panic!("it is stored")
-    };
+    let mut update = stored_update(&fetched);
+    let LedgerUpdate::Stored { expected_blob, .. } = &mut update else { panic!("it is stored") };
+    *expected_blob = listed.blob;
 
-    commit_updates(
-        &mut ledger,
-        &[LedgerUpdate::Stored {
-            document,
-            expected_blob: listed.blob,
-            fetched_blob,
-            size,
-            file,
-            length,
-            sha256,
-        }],
-    );
+    commit_updates(&mut ledger, &[update]);
 
     assert_eq!(counts(&ledger), [1, 1, 0, 0]);
     assert_eq!(record_page(&mut ledger, &["a/1=y:6"]), PageCounts::default());

@@ -32,13 +32,15 @@ impl FetchTask {
         strikes: ThrottleStrikes,
         now: Timestamp,
     ) -> Self {
-        let DocumentRow { row_id, id, blob, size, .. } = document;
+        let DocumentRow { row_id, id, blob, size, locations } = document;
+        let expected_blob = blob.clone();
+        let document_ref = DocumentRef::new(id, blob, size).with_locations(locations);
         Self {
             item: item.row_id,
             item_id: item.item.clone(),
             document: row_id,
-            expected_blob: blob.clone(),
-            document_ref: DocumentRef { strikes, ..DocumentRef::new(id, blob, size) },
+            expected_blob,
+            document_ref: DocumentRef { strikes, ..document_ref },
             control: ControlRequest::NotNeeded,
             is_retry: item.is_retry,
             failing_since: item.failure_counts.failing_since,

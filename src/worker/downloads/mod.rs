@@ -211,7 +211,7 @@ impl DownloadScheduler {
                         document,
                         item_id,
                         expected_blob,
-                        fetched: document_ref,
+                        fetched: Box::new(document_ref),
                         spooled,
                     },
                     now,
@@ -250,7 +250,9 @@ impl DownloadScheduler {
                 self.commit_forbidden(now);
                 self.history.throttled_documents.remove(document);
                 let expected_blob = task.expected_blob.clone();
-                self.batch.push(DownloadOutcome::Gone { document, expected_blob }, now);
+                let location_count = task.document_ref.locations.len();
+                let gone = DownloadOutcome::Gone { document, expected_blob, location_count };
+                self.batch.push(gone, now);
                 self.close_document(item, DocumentResult::Settled, now);
             }
             ItemDecision::NotCharged => self.cancel(item, now),

@@ -103,6 +103,7 @@ fn due_items(items: &[(i64, usize)]) -> Vec<DueItem> {
         id: DocumentId::new(format!("D{item}-{index}")),
         blob: BlobId::new(format!("B{item}-{index}")),
         size: None,
+        locations: Vec::new(),
     };
     let due_item = |&(item, documents): &(i64, usize)| DueItem {
         row_id: ItemRowId(item),

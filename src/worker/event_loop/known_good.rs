@@ -36,8 +36,9 @@ impl KnownGoodCheck {
         if self.served_documents.len() >= KNOWN_GOOD_CANDIDATES_MAX {
             self.served_documents.pop_front();
         }
-        let DocumentRef { document, blob, size, .. } = document_ref.clone();
-        self.served_documents.push_back(DocumentRef::new(document, blob, size));
+        let DocumentRef { document, blob, size, locations, .. } = document_ref.clone();
+        let document_ref = DocumentRef::new(document, blob, size).with_locations(locations);
+        self.served_documents.push_back(document_ref);
     }
 
     /// Shifts the times of the pending failures by a clock step: their retries are timed from them.

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use cynosure_engine::metrics::SourceMetrics;
 use cynosure_engine::{
-    AccountId, Cause, ClockStep, Cursor, Failure, LedgerId, PageToken, RecheckPolicy, SessionId,
-    StateMachine, Status, Timestamp,
+    AccountId, ClockStep, Cursor, Failure, LedgerId, PageToken, SessionId, StateMachine, Status,
+    Timestamp,
 };
 
-use crate::archive::{self, Archive, BatchEntry, FolderName, Intent, PublishedFile};
+use crate::archive::Archive;
 use crate::disk::{
     Disk, FileLock, LockFileError, RealDisk, RetryingDisk, ensure_folder, storage_failure,
 };
@@ -23,14 +23,14 @@ use crate::state::{
     self, ExecutionState, LEDGER_FILE, LOCK_FILE, METRICS_FILE, STATE_FILE, StateFile,
 };
 use crate::worker::archive_binding;
-use crate::worker::commit_batch::{CommitBatch, DownloadOutcome};
+use crate::worker::contents_in_flight::ContentsInFlight;
 use crate::worker::downloads::RefillRequest;
-use crate::worker::ledger_updates::{FetchedDocument, LedgerUpdates};
 use crate::worker::load::{load_metrics, load_state};
 use crate::worker::reconcile::reconcile;
 use crate::worker::start_error::StartError;
 use crate::worker::state_mapping::{self, SessionProgress, SourceInfo};
 
+mod batches;
 mod listing;
 
 /// Requirements of the machine for a listing, beside the state of the ledger.
@@ -112,6 +112,7 @@ pub struct Store {
     source_info: SourceInfo,
     /// Interval at which everything is listed again; `None` for never.
     reconcile_interval: Option<Duration>,
+    contents_in_flight: ContentsInFlight,
     pid: Option<u32>,
     _locks: Option<[FileLock; 2]>,
 }
@@ -203,6 +204,7 @@ impl Store {
             metrics_file,
             source_info,
             reconcile_interval: None,
+            contents_in_flight: ContentsInFlight::default(),
             pid,
             _locks: locks,
         };
@@ -321,79 +323,15 @@ impl Store {
     /// Returns documents that the provider has served before, up to `limit`.
     pub(super) fn known_good_documents(&self, limit: usize) -> Result<Vec<DocumentRef>, Failure> {
         let known = self.ledger.known_good_documents(limit)?;
-        let to_ref =
-            |document: DocumentRow| DocumentRef::new(document.id, document.blob, document.size);
+        let to_ref = |DocumentRow { id, blob, size, locations, .. }: DocumentRow| {
+            DocumentRef::new(id, blob, size).with_locations(locations)
+        };
         Ok(known.into_iter().map(to_ref).collect())
     }
 
     /// Shifts all deadlines in the ledger by a clock step.
     pub(super) fn shift_by(&mut self, step: ClockStep) -> Result<(), Failure> {
         self.ledger.shift_deadlines(step)
-    }
-
-    /// Splits a batch into documents for the archive and updates for the ledger.
-    pub(super) fn split_batch(
-        &mut self,
-        batch: CommitBatch,
-    ) -> Result<(Option<archive::WriteBatch>, LedgerUpdates), Failure> {
-        let (mut documents, mut updates) = (None, LedgerUpdates::default());
-        for outcome in batch.outcomes {
-            match outcome {
-                DownloadOutcome::Stored { document, item_id, expected_blob, fetched, spooled } => {
-                    let version = self.ledger.next_version(document)?;
-                    let documents = match &mut documents {
-                        Some(documents) => documents,
-                        None => documents.insert(archive::WriteBatch::new(self.session_folder()?)),
-                    };
-                    let DocumentRef { document: document_id, blob, size, .. } = fetched;
-                    documents.push(BatchEntry {
-                        item: item_id,
-                        document: document_id,
-                        blob: blob.clone(),
-                        size,
-                        version,
-                        spooled,
-                    });
-                    updates.push_document(FetchedDocument { document, expected_blob, blob, size });
-                }
-                outcome @ (DownloadOutcome::Gone { .. }
-                | DownloadOutcome::Failed { .. }
-                | DownloadOutcome::Completed { .. }
-                | DownloadOutcome::Retry { .. }
-                | DownloadOutcome::Quarantined { .. }) => updates.push(outcome),
-            }
-        }
-        Ok((documents, updates))
-    }
-
-    /// Records a batch, whose documents are in the archive already.
-    pub(super) fn record_batch(
-        &mut self,
-        updates: LedgerUpdates,
-        published: Option<(Vec<Result<PublishedFile, Failure>>, Intent)>,
-        recheck: RecheckPolicy,
-        now: Timestamp,
-    ) -> Result<SessionCounts, Failure> {
-        let (files, intent) = published.unzip();
-        self.ledger.commit(&updates.into_updates(files.unwrap_or_default()), recheck, now)?;
-        if let Some(intent) = intent {
-            self.archive.clear_intent(intent);
-        }
-        self.ledger.session_counts()
-    }
-
-    /// Returns the folder of the open session, created with its first document.
-    fn session_folder(&mut self) -> Result<FolderName, Failure> {
-        let Some(session) = self.ledger.open_session()? else {
-            return Err(Failure::new(Cause::Ledger, "no session is open in the ledger"));
-        };
-        if let Some(folder) = session.folder.as_deref().and_then(FolderName::parse) {
-            return Ok(folder);
-        }
-        let folder =
-            self.archive.create_session_folder(session.started_at, &self.source_info.account)?;
-        self.ledger.set_session_folder(folder.as_str())?;
-        Ok(folder)
     }
 
     pub(super) fn finish_session(
@@ -404,3 +342,6 @@ impl Store {
         self.ledger.complete_session(id, now)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -107,6 +107,32 @@ async fn a_new_mail_under_a_used_blob_of_another_size_is_fetched() {
     let stored = scenario.stored_files();
     assert_eq!(stored.len(), 4, "{stored:?}");
     assert_eq!(stored.last(), names_and_contents(&[("+m3.eml", "not what M0 was")]).last());
+    let verified = scenario.cynosure(&["verify"]).await;
+    assert!(verified.stdout.contains("5 documents of 5 items verified"), "{verified:?}");
+    assert!(verified.stdout.ends_with(": OK; 1 copy, stored once\n"), "{verified:?}");
+}
+
+#[tokio::test]
+async fn each_document_of_a_damaged_file_is_named_and_requeued() {
+    let scenario = MailboxScenario::new(mailbox()).await;
+    scenario.summary_line(0).await;
+    scenario.mailbox.with_mailbox(|mailbox| {
+        mailbox.deliver("M3");
+        mailbox.replace("M3", "BM1", "M1");
+    });
+    scenario.summary_line(0).await;
+    let messages = scenario.home.messages();
+    let shared = messages.iter().find(|path| path.ends_with("+m1.eml")).unwrap();
+    fs_err::remove_file(shared).unwrap();
+
+    let verified = scenario.cynosure(&["verify"]).await;
+    let requeued = scenario.cynosure(&["requeue", "--damaged", "--source", "work"]).await;
+    let summary = scenario.summary_line(0).await;
+
+    assert_eq!(verified.code, Some(74), "{verified:?}");
+    assert_eq!(verified.stdout.matches("+m1.eml: missing\n").count(), 2, "{verified:?}");
+    assert!(requeued.stdout.contains("2 documents of work: "), "{requeued:?}");
+    assert_eq!(summary, "listed 2 = stored 2 + gone 0 + quarantined 0");
 }
 
 /// FAULTS 48: the listing contains a blob that no longer exists.

@@ -34,6 +34,7 @@ fn fill_ledger(path: &Path) {
         document: DocumentId::new(name),
         blob: BlobId::new(name),
         size: None,
+        location: None,
     });
     ledger.record_page(&page, &NextPage::Done(None), NOW).unwrap();
     let due_items = ledger
@@ -52,6 +53,7 @@ fn fill_ledger(path: &Path) {
         LedgerUpdate::Gone {
             document: gone.documents[0].row_id,
             expected_blob: BlobId::new("gone"),
+            location_count: 0,
         },
         LedgerUpdate::Retry {
             item: waiting.row_id,

@@ -83,6 +83,15 @@ fn restart_of_stuck_worker(at: Timestamp) -> RecordedRestart {
 }
 
 #[test]
+fn copies_are_shown_beside_the_progress() {
+    let state = ExecutionState { copies: 3, quarantined: 1, ..live_state() };
+
+    let line = status_line(&state);
+
+    assert!(line.ends_with(" | 1 quarantined; 3 copies, stored once"), "{line}");
+}
+
+#[test]
 fn every_live_state_is_shown_with_its_end_and_reason() {
     let in_status = |status| ExecutionState { status, ..live_state() };
     let states = [

@@ -205,6 +205,7 @@ async fn discovery_listing_and_download_use_the_proxy() {
         document,
         blob,
         size,
+        locations: Vec::new(),
         strikes: ThrottleStrikes::default(),
         is_suspect: false,
     };

@@ -88,6 +88,7 @@ fn document_ref(id: &str) -> DocumentRef {
         document: DocumentId::new(id),
         blob: BlobId::new(format!("B{id}")),
         size,
+        locations: Vec::new(),
         strikes: ThrottleStrikes::default(),
         is_suspect: false,
     }

@@ -1,0 +1,190 @@
+//! Documents with equal bytes, of which only one has a file.
+
+use super::*;
+
+const HASH: [u8; 32] = [7; 32];
+const LENGTH: u64 = 4;
+
+/// Returns the id of a document that only its location identifies: message `uid` of a folder.
+fn document_id(uid: u32) -> String {
+    location("INBOX", 1, uid).to_blob().to_string()
+}
+
+fn ledger_with_documents(uids: &[u32]) -> Ledger {
+    let mut ledger = ledger_with_session(SessionKind::Full);
+    let page = uids.iter().map(|uid| ListedDocument {
+        item: ItemId::new(document_id(*uid)),
+        document: DocumentId::new(document_id(*uid)),
+        blob: BlobId::new(document_id(*uid)),
+        size: None,
+        location: Some(location("INBOX", 1, *uid)),
+    });
+    let page: Vec<_> = page.collect();
+    record_entries(&mut ledger, &page);
+    ledger
+}
+
+fn stored(ledger: &Ledger, uid: u32) -> LedgerUpdate {
+    stored_update(&find_due(ledger, &document_id(uid)))
+}
+
+fn copied(ledger: &Ledger, uid: u32) -> LedgerUpdate {
+    let pending = find_due(ledger, &document_id(uid));
+    LedgerUpdate::Copied {
+        document: pending.row_id,
+        expected_blob: pending.blob.clone(),
+        fetched_blob: pending.blob,
+        size: None,
+        length: LENGTH,
+        sha256: HASH,
+    }
+}
+
+fn file_of(ledger: &Ledger, uid: u32) -> Option<String> {
+    let (item, document) = (ItemId::new(document_id(uid)), DocumentId::new(document_id(uid)));
+    ledger.stored_file(&item, &document).unwrap().map(|stored| stored.file)
+}
+
+/// Returns the session's counts of documents, bytes and copies.
+fn content_counts(ledger: &Ledger) -> [u64; 3] {
+    let SessionCounts { documents, bytes, copies, .. } = ledger.session_counts().unwrap();
+    [documents, bytes, copies]
+}
+
+#[test]
+fn a_copy_names_the_file_of_the_first_document() {
+    let mut ledger = ledger_with_documents(&[1, 2, 3]);
+    assert!(!ledger.has_content(&HASH, LENGTH).unwrap());
+    let updates = [stored(&ledger, 1), copied(&ledger, 2)];
+
+    commit_updates(&mut ledger, &updates);
+    commit_updates(&mut ledger, &updates);
+    let later = copied(&ledger, 3);
+    commit_updates(&mut ledger, &[later]);
+
+    assert_eq!((counts(&ledger), content_counts(&ledger)), ([3, 3, 0, 0], [1, LENGTH, 2]));
+    let file = file_of(&ledger, 1);
+    assert!(file.is_some() && file_of(&ledger, 2) == file && file_of(&ledger, 3) == file);
+    assert!(ledger.has_content(&HASH, LENGTH).unwrap());
+    assert!(!ledger.has_content(&HASH, LENGTH + 1).unwrap(), "another length");
+    assert!(!ledger.has_content(&[8; 32], LENGTH).unwrap(), "another hash");
+}
+
+#[test]
+fn a_copy_of_an_unstored_document_stays_pending() {
+    let mut ledger = ledger_with_documents(&[1, 2]);
+    let failure = Failure::new(Cause::Storage, "a folder is in the way");
+    let failed = LedgerUpdate::Failed { document: due_row_id(&ledger, &document_id(1)), failure };
+    let updates = [failed, copied(&ledger, 2)];
+
+    commit_updates(&mut ledger, &updates);
+
+    assert_eq!((counts(&ledger), content_counts(&ledger)), ([2, 0, 0, 1], [0, 0, 0]));
+    assert_eq!(due_items(&ledger, NOW).len(), 1, "it is due at once");
+    let second = stored(&ledger, 2);
+    commit_updates(&mut ledger, &[second]);
+    assert_eq!(counts(&ledger), [2, 1, 0, 1]);
+}
+
+#[test]
+fn a_damaged_file_is_no_longer_copied() {
+    let mut ledger = ledger_with_documents(&[1, 2, 3]);
+    let updates = [stored(&ledger, 1), copied(&ledger, 2)];
+    commit_updates(&mut ledger, &updates);
+
+    for stored_file in ledger.stored_files(None, 10).unwrap() {
+        let FileRowId::Current(document) = stored_file.row_id else { panic!("{stored_file:?}") };
+        assert!(ledger.requeue_damaged(document, "missing", NOW).unwrap());
+        assert!(!ledger.has_content(&HASH, LENGTH).unwrap());
+    }
+
+    assert_eq!(counts(&ledger), [3, 0, 0, 2], "each document of the file is requeued");
+    let third = copied(&ledger, 3);
+    commit_updates(&mut ledger, &[third]);
+    assert_eq!(file_of(&ledger, 3), None);
+    let third = stored(&ledger, 3);
+    commit_updates(&mut ledger, &[third]);
+    end_listing(&mut ledger);
+    ledger.complete_session(&SessionId::new("session_1"), NOW).unwrap();
+    begin_session(&mut ledger, "session_2", SessionKind::Recheck, NOW);
+    let updates = [copied(&ledger, 1), copied(&ledger, 2)];
+    commit_updates(&mut ledger, &updates);
+    assert_eq!((counts(&ledger), content_counts(&ledger)), ([2, 2, 0, 0], [0, 0, 2]));
+    assert_eq!(file_of(&ledger, 1), file_of(&ledger, 3));
+}
+
+#[test]
+fn an_index_entry_of_a_replaced_document_finds_nothing() {
+    let mut ledger = ledger_with_documents(&[1]);
+    let first = stored(&ledger, 1);
+    commit_updates(&mut ledger, &[first]);
+    let sql = "UPDATE documents SET sha256 = zeroblob(32)";
+    ledger.connection.execute(sql, []).unwrap();
+
+    assert!(!ledger.has_content(&HASH, LENGTH).unwrap());
+}
+
+#[test]
+fn documents_with_content_ids_are_not_indexed() {
+    let mut ledger = ledger_with_session(SessionKind::Full);
+    record_page(&mut ledger, &["a/1"]);
+    store_documents(&mut ledger, &["1"]);
+
+    assert!(!ledger.has_content(&HASH, LENGTH).unwrap());
+}
+
+#[test]
+fn adopted_documents_are_indexed_by_their_locations() {
+    let mut ledger = ledger_in_memory();
+    let adopted = |id: &str, blob: &str, sha256| AdoptedDocument {
+        item: ItemId::new(id),
+        document: DocumentId::new(id),
+        blob: Some(BlobId::new(blob)),
+        size: None,
+        length: LENGTH,
+        sha256,
+        file: format!("{id}/{id}.eml"),
+    };
+    let documents = [
+        adopted(&document_id(1), &document_id(1), HASH),
+        adopted("em:M2", "em:M2", [8; 32]),
+        adopted("M3", &document_id(3), [9; 32]),
+    ];
+
+    ledger.adopt_folder("folder", NOW, &documents).unwrap();
+
+    let indexed = [HASH, [8; 32], [9; 32]].map(|hash| ledger.has_content(&hash, LENGTH).unwrap());
+    assert_eq!(indexed, [true, false, false]);
+    let known = ledger.known_good_documents(3).unwrap();
+    let located: Vec<_> = known.iter().filter(|document| !document.locations.is_empty()).collect();
+    assert_eq!(located.len(), 1);
+    assert_eq!(located[0].locations, [location("INBOX", 1, 1)]);
+}
+
+#[test]
+fn a_document_adopted_without_its_blob_is_known_by_its_id() {
+    let mut ledger = ledger_in_memory();
+    let adopted = |id: &str| AdoptedDocument {
+        item: ItemId::new("thread:T1"),
+        document: DocumentId::new(id),
+        blob: None,
+        size: None,
+        length: LENGTH,
+        sha256: HASH,
+        file: format!("{id}.eml"),
+    };
+    ledger.adopt_folder("folder", NOW, &[adopted("em:M1"), adopted("E2")]).unwrap();
+    begin_session(&mut ledger, "session_2", SessionKind::Full, NOW);
+    let entry = |id: &str, blob: &str| ListedDocument {
+        item: ItemId::new("thread:T1"),
+        document: DocumentId::new(id),
+        blob: BlobId::new(blob),
+        size: None,
+        location: None,
+    };
+
+    record_entries(&mut ledger, &[entry("em:M1", "em:M1"), entry("E2", "B2")]);
+
+    let due = due_items(&ledger, NOW);
+    assert_eq!(describe_items(&due), ["thread:T1: E2"], "its blob shows nothing without a size");
+}
