@@ -82,8 +82,8 @@ impl<'a> SourceStatus<'a> {
     #[must_use]
     pub(crate) fn credential_noun(&self) -> &'static str {
         match self.source.settings.as_ref().map(|source| &source.auth) {
-            Some(SourceAuth::Basic { .. }) => "password",
-            Some(SourceAuth::Bearer { .. }) => "token",
+            Some(SourceAuth::Basic { .. } | SourceAuth::Password { .. }) => "password",
+            Some(SourceAuth::Bearer { .. } | SourceAuth::OAuth2 { .. }) => "token",
             None => "credential",
         }
     }

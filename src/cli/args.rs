@@ -121,6 +121,9 @@ pub(super) struct RunArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct DemoArgs {
+    /// The protocol that the mailbox is served over
+    #[arg(long, value_enum, default_value_t = DemoKindArg::Jmap)]
+    pub kind: DemoKindArg,
     /// Threads in the mailbox
     #[arg(long, default_value_t = 2000, value_name = "N")]
     pub items: u64,
@@ -142,6 +145,12 @@ pub(super) struct DemoArgs {
     /// The address to serve the mailbox on
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR", requires = "serve")]
     pub listen: SocketAddr,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(super) enum DemoKindArg {
+    Jmap,
+    Imap,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -256,7 +265,7 @@ pub(super) struct RequeueArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ExplainArgs {
-    /// The HTTP status of the response; without it, a stored response is explained
+    /// The HTTP status of the response; without it and --imap, a stored response is explained
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(100..=999))]
     pub status: Option<u16>,
     /// A header of the response, as 'Name: value'; may be repeated
@@ -265,8 +274,14 @@ pub(super) struct ExplainArgs {
     /// A file with the body of the response; - for standard input
     #[arg(long, value_name = "FILE", requires = "status")]
     pub body: Option<PathBuf>,
-    /// The item whose last response is explained; without it and --status, the last response of
-    /// the session is explained
+    /// A status reply of an IMAP server, such as 'NO LOGIN failed.'
+    #[arg(long, value_name = "REPLY", conflicts_with_all = ["status", "item", "scope"])]
+    pub imap: Option<String>,
+    /// The command that the IMAP server replied to [default: all of them]
+    #[arg(long, value_enum, requires = "imap")]
+    pub phase: Option<ImapPhaseArg>,
+    /// The item whose last response is explained; without it, --status and --imap, the last
+    /// response of the session is explained
     #[arg(long, value_name = "ID", conflicts_with = "status")]
     pub item: Option<String>,
     /// The source; optional if there is only one
@@ -292,6 +307,19 @@ pub(super) enum ScopeArg {
     Listing,
     /// Discovery of the service, and authentication
     Session,
+}
+
+/// Command that an IMAP server replied to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(super) enum ImapPhaseArg {
+    /// LOGIN or AUTHENTICATE
+    Login,
+    /// LIST, STATUS, or FETCH of ids
+    Listing,
+    /// EXAMINE, which opens a folder
+    Select,
+    /// FETCH of messages
+    Fetch,
 }
 
 #[derive(Debug, Args)]

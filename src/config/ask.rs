@@ -16,6 +16,9 @@ use super::merge::EnvValueForm;
 use super::reader::Section;
 use super::show::{quote, quote_list};
 
+/// Bytes of the unit `MB`.
+const MEGABYTE: u64 = 1_000_000;
+
 /// Description of a valid rate, for error messages.
 const RATE: &str = "a rate such as \"600/min\", \"10/s\", \"5000/h\" or \"100/d\"";
 
@@ -140,14 +143,35 @@ impl Section<'_, '_> {
         default: u64,
         range: RangeInclusive<u64>,
     ) -> u64 {
-        let [least, most] = [range.start(), range.end()].map(|limit| size_literal(*limit));
+        let given = self.given_size(key, range);
+        self.given_or_default(key, given, default, |size| quote(&size_text(*size)))
+    }
+
+    /// Reads a size in bytes that may be left out and then is `default`.
+    pub(super) fn optional_size(
+        &mut self,
+        key: &'static str,
+        default: Option<u64>,
+        range: RangeInclusive<u64>,
+    ) -> Option<u64> {
+        let (size, location) = self.given_size(key, range).unzip();
+        let size = size.or(default);
+        self.record(key, size.map(|size| quote(&size_text(size))), location);
+        size
+    }
+
+    fn given_size(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<u64>,
+    ) -> Option<(u64, Location)> {
+        let [least, most] = [range.start(), range.end()].map(|limit| size_text(*limit));
         let want = format!("\"64MiB\", \"10MB\" or whole bytes, from {least} to {most}");
-        let given = self.value(key, EnvValueForm::Toml, &want, |value| {
+        self.value(key, EnvValueForm::Toml, &want, |value| {
             let whole = value.integer().and_then(|bytes| u64::try_from(bytes).ok());
             let size = value.text().and_then(parse_size).or(whole);
             size.filter(|size| range.contains(size))
-        });
-        self.given_or_default(key, given, default, |size| quote(&size_literal(*size)))
+        })
     }
 
     /// Reads a text. An error of `check` states the problem and the remedy.
@@ -267,6 +291,14 @@ fn count_text(range: &RangeInclusive<u32>) -> String {
 fn read_count(value: &Value, range: &RangeInclusive<u32>) -> Option<u32> {
     let count = value.integer().and_then(|number| u32::try_from(number).ok());
     count.filter(|count| range.contains(count))
+}
+
+/// Writes a size in megabytes if it is a whole number of them, else in the largest binary unit.
+fn size_text(bytes: u64) -> String {
+    if bytes != 0 && bytes.is_multiple_of(MEGABYTE) && !bytes.is_multiple_of(1 << 20) {
+        return format!("{}MB", bytes / MEGABYTE);
+    }
+    size_literal(bytes)
 }
 
 fn duration_text(range: &RangeInclusive<Duration>) -> String {

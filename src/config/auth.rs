@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use cynosure_engine::user_input::closest_match;
+use cynosure_engine::user_input::{Location, closest_match};
 
 use super::credential::CredentialRef;
 use super::file::{Node, Table, Value, plain_text};
@@ -11,52 +11,110 @@ use super::folder::base_folder;
 use super::merge::EnvValueForm;
 use super::reader::Section;
 use super::show::{quote, quote_list};
-use super::source::SourceAuth;
+use super::source_auth::{AuthType, SourceAuth};
 
-/// Advice in an error about `auth`: both valid forms.
-pub(super) const AUTH_HELP: &str = "write auth = { type = \"bearer\", \
-                               token = { file = \"token\" } } or \
-                               auth = { type = \"basic\", username = \"me@example.com\", \
-                               password = { env = \"PASSWORD\" } }";
 const CREDENTIAL_HELP: &str = "write { file = \"PATH\" }, { env = \"NAME\" }, \
                                { command = [\"PROGRAM\", \"ARGUMENT\"] } or { systemd = \"NAME\" }";
 const AUTH_KEYS: [&str; 4] = ["type", "username", "password", "token"];
 const CREDENTIAL_KEYS: [&str; 4] = ["file", "env", "command", "systemd"];
 
+/// Forms of `auth` that a kind of source accepts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AuthRules<'a> {
+    /// Name of the kind.
+    pub(super) kind: &'static str,
+    pub(super) types: [AuthType; 2],
+    /// Advice in an error: both valid forms.
+    pub(super) help: &'static str,
+    /// User name of the mail logins that name none.
+    pub(super) default_username: &'a str,
+}
+
+/// Reads `auth` of a source, which is required. Returns `None` if it is missing or invalid; the
+/// error is then recorded.
+pub(super) fn read_source_auth(
+    table: &mut Section<'_, '_>,
+    location: &Location,
+    rules: AuthRules<'_>,
+) -> Option<SourceAuth> {
+    let fallback = table.reader.folder.clone();
+    let read =
+        |node: &Node| read_auth(node, &base_folder(&node.location).unwrap_or(fallback), rules);
+    let (auth, location) =
+        table.required("auth", EnvValueForm::Toml, location, rules.help, read)?;
+    table.record("auth", Some(write_auth(&auth)), Some(location));
+    Some(auth)
+}
+
 /// Reads `auth`. Relative paths in it are resolved against `folder`. The error states the problem
 /// and the remedy.
-pub(super) fn read_auth(node: &Node, folder: &Path) -> Result<SourceAuth, String> {
+fn read_auth(node: &Node, folder: &Path, rules: AuthRules<'_>) -> Result<SourceAuth, String> {
+    let help = rules.help;
     let Value::Table(table) = &node.value else {
-        return Err(format!("is not a table; {AUTH_HELP}"));
+        return Err(format!("is not a table; {help}"));
     };
-    reject_unknown_keys(table, &AUTH_KEYS, AUTH_HELP)?;
+    reject_unknown_keys(table, &AUTH_KEYS, help)?;
+    let auth_type = read_type(table, rules)?;
+    let unused_keys: &[&str] = match auth_type {
+        AuthType::Basic | AuthType::Password => &["token"],
+        AuthType::Bearer => &["username", "password"],
+        AuthType::OAuth2 => &["password"],
+    };
+    if let Some(key) = unused_keys.iter().find(|key| table.contains_key(**key)) {
+        return Err(format!("has a `{key}`, which its type does not use; {help}"));
+    }
     let credential = |key: &str| {
-        let node = table.get(key).ok_or_else(|| format!("has no `{key}`; {AUTH_HELP}"))?;
+        let node = table.get(key).ok_or_else(|| format!("has no `{key}`; {help}"))?;
         read_credential(node, folder).map_err(|error| format!("has a `{key}` that {error}"))
     };
-    let reject_keys = |keys: &[&str]| match keys.iter().find(|key| table.contains_key(**key)) {
-        Some(key) => Err(format!("has a `{key}`, which its type does not use; {AUTH_HELP}")),
-        None => Ok(()),
-    };
-    match required_text(table, "type")? {
-        "bearer" => {
-            reject_keys(&["username", "password"])?;
-            Ok(SourceAuth::Bearer { token: credential("token")? })
-        }
-        "basic" => {
-            reject_keys(&["token"])?;
-            let username = required_text(table, "username")?.to_owned();
-            // RFC 7617, section 2: the first colon ends the user name.
-            if username.contains(':') {
-                return Err(
-                    "has a `username` with a colon, which basic auth does not allow; correct it"
-                        .to_owned(),
-                );
-            }
+    match auth_type {
+        AuthType::Bearer => Ok(SourceAuth::Bearer { token: credential("token")? }),
+        AuthType::Basic => {
+            let username = read_basic_username(table)?;
             Ok(SourceAuth::Basic { username, password: credential("password")? })
         }
-        _ => Err(format!("has a `type` that is neither \"basic\" nor \"bearer\"; {AUTH_HELP}")),
+        AuthType::Password => {
+            let username = read_username(table, rules.default_username)?;
+            Ok(SourceAuth::Password { username, password: credential("password")? })
+        }
+        AuthType::OAuth2 => {
+            let username = read_username(table, rules.default_username)?;
+            Ok(SourceAuth::OAuth2 { username, token: credential("token")? })
+        }
     }
+}
+
+fn read_type(table: &Table, rules: AuthRules<'_>) -> Result<AuthType, String> {
+    let AuthRules { kind, types, help, .. } = rules;
+    let written = required_text(table, "type")?;
+    match AuthType::ALL.into_iter().find(|known| known.name() == written) {
+        Some(known) if types.contains(&known) => Ok(known),
+        Some(known) => {
+            let name = known.name();
+            Err(format!("has the type \"{name}\", which kind \"{kind}\" does not use; {help}"))
+        }
+        None => {
+            let [first, second] = types.map(AuthType::name);
+            Err(format!("has a `type` that is neither \"{first}\" nor \"{second}\"; {help}"))
+        }
+    }
+}
+
+fn read_basic_username(table: &Table) -> Result<String, String> {
+    let username = required_text(table, "username")?;
+    // RFC 7617, section 2: the first colon ends the user name.
+    if username.contains(':') {
+        return Err(
+            "has a `username` with a colon, which basic auth does not allow; correct it".to_owned()
+        );
+    }
+    Ok(username.to_owned())
+}
+
+fn read_username(table: &Table, default: &str) -> Result<String, String> {
+    let is_written = table.contains_key("username");
+    let username = if is_written { required_text(table, "username")? } else { default };
+    Ok(username.to_owned())
 }
 
 pub(super) fn read_credential(node: &Node, folder: &Path) -> Result<CredentialRef, String> {
@@ -166,16 +224,20 @@ fn read_command(node: &Node, folder: &Path) -> Result<Vec<String>, String> {
 }
 
 /// Writes `auth` as TOML on one line.
-pub(super) fn write_auth(auth: &SourceAuth) -> String {
-    match auth {
-        SourceAuth::Basic { username, password } => {
-            let [username, password] = [quote(username), write_credential(password)];
-            format!("{{ type = \"basic\", username = {username}, password = {password} }}")
-        }
-        SourceAuth::Bearer { token } => {
-            format!("{{ type = \"bearer\", token = {} }}", write_credential(token))
-        }
-    }
+fn write_auth(auth: &SourceAuth) -> String {
+    let (auth_type, credential_key) = match auth {
+        SourceAuth::Basic { .. } => (AuthType::Basic, "password"),
+        SourceAuth::Bearer { .. } => (AuthType::Bearer, "token"),
+        SourceAuth::Password { .. } => (AuthType::Password, "password"),
+        SourceAuth::OAuth2 { .. } => (AuthType::OAuth2, "token"),
+    };
+    let username = auth.username().map(|name| format!(", username = {}", quote(name)));
+    format!(
+        "{{ type = {}{}, {credential_key} = {} }}",
+        quote(auth_type.name()),
+        username.unwrap_or_default(),
+        write_credential(auth.credential_ref())
+    )
 }
 
 pub(super) fn write_credential(credential: &CredentialRef) -> String {

@@ -9,13 +9,10 @@ use cynosure_engine::user_input::{Location, closest_match};
 use cynosure_engine::{Backoff, ItemRetryPolicy, RecheckPolicy};
 
 use super::alert;
-use super::auth;
 use super::endpoint;
-use super::file::{Node, Table};
-use super::folder::base_folder;
+use super::file::Table;
 use super::health;
-use super::kind::{KindAddress, read_address, read_kind};
-use super::merge::EnvValueForm;
+use super::kind::{SourceHead, read_head, read_kind};
 use super::provider::read_providers;
 use super::proxy;
 use super::ranges::{ANY_COUNT, ANY_DURATION, POSITIVE_COUNT, POSITIVE_DURATION, seconds};
@@ -25,8 +22,8 @@ use super::retry;
 use super::settings::{
     ArchiveSettings, MonitorSettings, RestartSettings, ServiceSettings, Settings,
 };
-use super::show::{quote, quote_key};
-use super::source::{SourceAuth, SourceName, SourceSettings};
+use super::show::quote_key;
+use super::source::{SourceName, SourceSettings};
 use super::telemetry;
 
 /// Default interval at which all items of a source are listed again.
@@ -77,7 +74,7 @@ pub(super) fn build_settings(reader: &mut Reader<'_>) -> Settings {
     let telemetry = read_table(reader, "telemetry", telemetry::read_telemetry);
     let sources = read_sources(reader);
     proxy::reject_plaintext_sources(reader, &proxy, &sources);
-    let providers = read_providers(reader, &request);
+    let providers = read_providers(reader, &request, &sources);
     reject_unknown_tables(reader);
     Settings {
         restart,
@@ -275,10 +272,12 @@ fn read_sources(reader: &mut Reader<'_>) -> BTreeMap<SourceName, SourceSettings>
 /// recorded.
 fn read_source(table: &mut Section<'_, '_>, location: &Location) -> Option<SourceSettings> {
     let kind = read_kind(table, location);
-    let KindAddress { host, read_rest } = read_address(kind, table, location);
-    let auth = read_source_auth(table, location);
-    let account = read_account(table, location, auth.as_ref());
-    let provider = table.text("provider", &host, check_provider_name);
+    let SourceHead { account, auth, provider, preset, read_rest } =
+        read_head(kind, table, location);
+    let provider = table.text("provider", &provider, check_provider_name);
+    if let Some(preset) = preset {
+        table.record_preset("provider", preset.name);
+    }
     let poll_interval = table.duration("poll_interval", seconds(300), POSITIVE_DURATION);
     let reconcile_interval =
         table.duration("reconcile_interval", DEFAULT_RECONCILE_INTERVAL, POSITIVE_DURATION);
@@ -305,39 +304,6 @@ fn check_provider_name(name: &str) -> Result<(), String> {
                 .to_owned())
         }
         _ => Ok(()),
-    }
-}
-
-fn read_source_auth(table: &mut Section<'_, '_>, location: &Location) -> Option<SourceAuth> {
-    let fallback = table.reader.folder.clone();
-    let read =
-        |node: &Node| auth::read_auth(node, &base_folder(&node.location).unwrap_or(fallback));
-    let (auth, location) =
-        table.required("auth", EnvValueForm::Toml, location, auth::AUTH_HELP, read)?;
-    table.record("auth", Some(auth::write_auth(&auth)), Some(location));
-    Some(auth)
-}
-
-/// Reads the account. Its default is the user name of basic auth; a bearer token contains none.
-fn read_account(
-    table: &mut Section<'_, '_>,
-    location: &Location,
-    auth: Option<&SourceAuth>,
-) -> Option<String> {
-    match auth {
-        Some(SourceAuth::Basic { username, .. }) => {
-            Some(table.text("account", username, |_| Ok(())))
-        }
-        Some(SourceAuth::Bearer { .. }) => {
-            let help = "a bearer token contains no user name: \
-                        write account = \"me@example.com\", which names the folder";
-            let read = |text: &str| Ok(text.to_owned());
-            let account = table.required_text("account", location, help, read, |text| quote(text));
-            account.map(|(account, _)| account)
-        }
-        // The error in `auth` is recorded already. Only a valid `auth` shows whether `account` is
-        // required, so its absence is not reported.
-        None => Some(table.text("account", "", |_| Ok(()))),
     }
 }
 

@@ -3,13 +3,13 @@
 use cynosure_engine::alert::{MailChannel, SmtpTls};
 use cynosure_engine::is_loopback_host;
 use cynosure_engine::user_input::Location;
-use url::Url;
 
 use super::auth::credential_if_given;
 use super::credential::CredentialRef;
 use super::file::{Node, Value, describe, plain_text};
 use super::merge::EnvValueForm;
 use super::reader::Section;
+use super::service_url::check_host;
 use super::show::{quote, quote_list};
 
 const TLS_MODES: [(&str, SmtpTls); 3] =
@@ -25,7 +25,8 @@ pub(super) fn read_mail(
     location: &Location,
 ) -> Option<MailChannel<CredentialRef>> {
     let help = "write server = \"smtp.example.com\"";
-    let server = read_text(table, "server", location, help, check_host);
+    let check_server = |server: &str| check_host(server, "smtp.example.com");
+    let server = read_text(table, "server", location, help, check_server);
     let port = table.count("port", SUBMISSIONS_PORT, 1..=u32::from(u16::MAX));
     let tls = table.choice("protection", "tls", &TLS_MODES);
     let help = "write from = \"cynosure@example.com\"";
@@ -100,17 +101,6 @@ fn read_text(
     })?;
     table.record(key, Some(quote(&text)), Some(location));
     Some(text)
-}
-
-fn check_host(server: &str) -> Result<(), String> {
-    let url = Url::parse(&format!("smtp://{server}/"));
-    let is_host = url.is_ok_and(|url| url.host_str() == Some(server) && url.port().is_none());
-    is_host.then_some(()).ok_or_else(|| {
-        format!(
-            "is {}, which is not a host name; write one such as \"smtp.example.com\"",
-            quote(server)
-        )
-    })
 }
 
 /// Checks for an address of RFC 5321 as users write it. The mail library parses it again.

@@ -19,6 +19,7 @@ mod health;
 mod kind;
 mod mail;
 mod merge;
+mod preset;
 mod provider;
 mod proxy;
 mod ranges;
@@ -29,6 +30,7 @@ mod service_url;
 mod settings;
 mod show;
 mod source;
+mod source_auth;
 mod telemetry;
 
 #[cfg(test)]
@@ -44,7 +46,7 @@ pub use self::diagnostic::Diagnostics;
 pub use self::endpoint::EndpointSettings;
 pub use self::environment::EnvVars;
 pub use self::health::HealthSettings;
-pub use self::kind::{JmapSettings, KindSettings};
+pub use self::kind::{ImapSecurity, ImapSettings, JmapSettings, KindSettings};
 pub use self::provider::{ProviderSettings, RateLimitScope};
 pub use self::proxy::{PoolProxy, ProxySettings};
 pub use self::request::RequestSettings;
@@ -54,7 +56,8 @@ pub use self::settings::{
     UnknownSourceError,
 };
 pub use self::show::EffectiveSetting;
-pub use self::source::{SourceAuth, SourceName, SourceSettings};
+pub use self::source::{SourceName, SourceSettings};
+pub use self::source_auth::SourceAuth;
 pub use self::telemetry::{TelemetrySettings, parse_otlp_endpoint};
 
 // Used to read other TOML files, such as scenarios.

@@ -1,6 +1,6 @@
 //! Settings of one provider: `[provider.NAME]`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -11,15 +11,24 @@ use cynosure_engine::user_input::closest_match;
 use super::error_rules;
 use super::file::{Node, Table, Value, describe, plain_text};
 use super::merge::EnvValueForm;
+use super::preset::{DEFAULT_CONNECTIONS, Preset};
 use super::reader::{Reader, Section};
 use super::request::{CONCURRENCY_RANGE, RequestSettings};
 use super::show::{quote, quote_key};
+use super::source::{SourceName, SourceSettings};
 
 /// Largest reserve: with more than 0.9 of the quota left to others, too little remains to adapt to.
 const RESERVE_MAX: f64 = 0.9;
 
 const MAX_WAIT_RANGE: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(366 * 86_400);
+
+/// Connections of one account: each holds buffers, and no mail server allows more.
+const CONNECTIONS_RANGE: RangeInclusive<u32> = 1..=64;
+
+/// Range of the bytes of a day. One message may have more than the least, and more than the most is
+/// a typo.
+const DAILY_BYTES_RANGE: RangeInclusive<u64> = 1_000_000..=1 << 40;
 
 /// Units that one request may cost.
 const WEIGHT_RANGE: RangeInclusive<i64> = 1..=1_000_000;
@@ -51,6 +60,10 @@ const ROUTE_HELP: &str = "write { path = \"/v1/messages/*\", weight = 20 }, and 
 pub struct ProviderSettings {
     /// Requests in flight at once.
     pub concurrency: u32,
+    /// Connections of one account at once, for kinds that log in on a connection.
+    pub connections: u32,
+    /// Bytes of documents that may be received in any 24 hours; `None` for no limit.
+    pub bytes_per_day: Option<u64>,
     pub mode: RateLimitMode,
     /// Highest rate, in units per second; always set if the mode is fixed.
     pub cap: Option<Rate>,
@@ -80,6 +93,8 @@ impl ProviderSettings {
     pub fn with_defaults(request: &RequestSettings) -> Self {
         Self {
             concurrency: request.concurrency,
+            connections: DEFAULT_CONNECTIONS,
+            bytes_per_day: None,
             mode: RateLimitMode::Adaptive,
             cap: None,
             reserve: 0.0,
@@ -92,28 +107,53 @@ impl ProviderSettings {
     }
 }
 
+/// Reads the tables of the providers, and lists those that only a preset has settings for.
 pub(super) fn read_providers(
     reader: &mut Reader<'_>,
     request: &RequestSettings,
+    sources: &BTreeMap<SourceName, SourceSettings>,
 ) -> BTreeMap<String, ProviderSettings> {
+    let presets: BTreeMap<&str, &Preset> = sources
+        .values()
+        .filter_map(|source| Some((source.provider.as_str(), source.kind.preset()?)))
+        .collect();
+    let mut tables = reader.table("provider");
+    let preset_names = presets.keys().map(|name| (*name).to_owned());
+    let names: BTreeSet<String> = tables.keys().cloned().chain(preset_names).collect();
     let mut providers = BTreeMap::new();
-    for (name, node) in reader.table("provider") {
+    for name in names {
         let table_name = format!("provider.{}", quote_key(&name));
-        let Some(table) = reader.as_table(&table_name, node) else { continue };
-        let provider = reader.section(&table_name, table, |table| read_provider(table, request));
+        let table = match tables.remove(&name) {
+            Some(node) => reader.as_table(&table_name, node),
+            None => Some(Table::new()),
+        };
+        let Some(table) = table else { continue };
+        let preset = presets.get(name.as_str()).copied();
+        let provider =
+            reader.section(&table_name, table, |table| read_provider(table, request, preset));
         providers.insert(name, provider);
     }
     providers
 }
 
-fn read_provider(table: &mut Section<'_, '_>, request: &RequestSettings) -> ProviderSettings {
+fn read_provider(
+    table: &mut Section<'_, '_>,
+    request: &RequestSettings,
+    preset: Option<&Preset>,
+) -> ProviderSettings {
     let defaults = ProviderSettings::with_defaults(request);
     let concurrency = table.count("concurrency", defaults.concurrency, CONCURRENCY_RANGE);
+    let connections = preset.map_or(defaults.connections, |preset| preset.connections);
+    let connections = table.count("connections", connections, CONNECTIONS_RANGE);
+    let bytes_per_day = preset.and_then(|preset| preset.bytes_per_day);
+    let bytes_per_day = table.optional_size("bytes_per_day", bytes_per_day, DAILY_BYTES_RANGE);
     let mode = table.choice("mode", "follow", &MODES);
     let cap = table.rate("cap");
     let reserve = table.number("reserve", 0.0, 0.0..=RESERVE_MAX);
     let max_wait = table.duration("max_wait", defaults.max_wait, MAX_WAIT_RANGE);
-    let rate_limit_scope = table.choice("quota_of", "provider", &RATE_LIMIT_SCOPES);
+    // Mail providers limit each account.
+    let default_scope = if preset.is_some() { "account" } else { "provider" };
+    let rate_limit_scope = table.choice("quota_of", default_scope, &RATE_LIMIT_SCOPES);
     let limit = read_header_name(table, "limit_header");
     let remaining = read_header_name(table, "remaining_header");
     let reset = read_header_name(table, "reset_header");
@@ -127,9 +167,18 @@ fn read_provider(table: &mut Section<'_, '_>, request: &RequestSettings) -> Prov
         );
         table.report_setting("mode", message);
     }
+    if let Some(preset) = preset {
+        table.record_preset("connections", preset.name);
+        table.record_preset("quota_of", preset.name);
+        if preset.bytes_per_day.is_some() {
+            table.record_preset("bytes_per_day", preset.name);
+        }
+    }
     let headers = HeaderNames { limit, remaining, reset, reset_meaning };
     ProviderSettings {
         concurrency,
+        connections,
+        bytes_per_day,
         mode,
         cap,
         reserve,

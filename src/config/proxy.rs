@@ -10,6 +10,7 @@ use super::auth::{read_credential, reject_unknown_keys, required_text, write_cre
 use super::credential::CredentialRef;
 use super::file::{Node, Table, Value, plain_text};
 use super::folder::base_folder;
+use super::kind::PlaintextSetting;
 use super::merge::EnvValueForm;
 use super::ranges::{POSITIVE_COUNT, POSITIVE_DURATION, seconds};
 use super::reader::{Reader, Section};
@@ -80,8 +81,8 @@ pub(super) fn read_proxy(table: &mut Section<'_, '_>) -> ProxySettings {
     proxy
 }
 
-/// Rejects sources with plain http if a proxy is on another machine: http to loopback is safe by
-/// itself, but not through that proxy.
+/// Rejects sources without encryption if a proxy is on another machine: the way to loopback is safe
+/// by itself, but not through that proxy.
 pub(super) fn reject_plaintext_sources(
     reader: &mut Reader<'_>,
     proxy: &ProxySettings,
@@ -90,20 +91,18 @@ pub(super) fn reject_plaintext_sources(
     let remote_proxy = proxy.pool.iter().find(|proxy| !is_loopback(&proxy.url));
     let Some(remote_proxy) = remote_proxy else { return };
     for (name, source) in sources {
-        if !source.kind.is_plain_http_without_consent() {
+        let Some(PlaintextSetting { key, problem, remedy }) = source.kind.plaintext_setting()
+        else {
             continue;
-        }
+        };
         let table = format!("source.{}", quote_key(name.as_str()));
         let message = format!(
-            "`{table}.url` is plain http, so password and mail could be read on the way to the \
-             proxy {}; write https://, or set allow_plaintext = true in this table if the way is \
-             safe",
+            "`{table}.{key}` {problem}, so password and mail could be read on the way to the proxy \
+             {}; {remedy}, or set allow_plaintext = true in this table if the way is safe",
             remote_proxy.url.host_str().unwrap_or_default()
         );
-        let entry = reader
-            .effective_settings
-            .iter()
-            .find(|entry| entry.table == table && entry.key == "url");
+        let entry =
+            reader.effective_settings.iter().find(|entry| entry.table == table && entry.key == key);
         if let Some(location) = entry.and_then(|entry| entry.location.clone()) {
             reader.report_error(location, message);
         }

@@ -217,7 +217,18 @@ impl Section<'_, '_> {
             key,
             toml_value,
             location,
+            preset: None,
         });
+    }
+
+    /// Records that the default of a setting comes from a preset. A setting that is written
+    /// anywhere keeps its location.
+    pub(super) fn record_preset(&mut self, key: &str, preset: &'static str) {
+        let mut entries = self.reader.effective_settings.iter_mut().rev();
+        let entry = entries.find(|entry| entry.table == self.name && entry.key == key);
+        if let Some(entry) = entry.filter(|entry| entry.location.is_none()) {
+            entry.preset = Some(preset);
+        }
     }
 
     /// Reports an error in a setting that has been read, at its location.

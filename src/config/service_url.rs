@@ -3,6 +3,8 @@
 use cynosure_engine::is_loopback_host;
 use url::Url;
 
+use super::show::quote;
+
 /// Parts of the names of query parameters that hold a secret.
 const CREDENTIAL_NAME_PARTS: [&str; 9] =
     ["token", "key", "secret", "pass", "pwd", "auth", "cred", "sig", "jwt"];
@@ -27,6 +29,21 @@ pub(super) fn parse_url(text: &str, example: &str) -> Result<Url, String> {
         return Err("has a fragment (after #), which no server receives; remove it".to_owned());
     }
     Ok(url)
+}
+
+/// Checks the name or the address of a server, such as `example`. The error states the problem and
+/// the remedy.
+pub(super) fn check_host(host: &str, example: &str) -> Result<(), String> {
+    // A scheme that the parser does not know, so that the host is left as it is written.
+    let url = Url::parse(&format!("server://{host}/"));
+    let is_host = url.is_ok_and(|url| url.host_str() == Some(host) && url.port().is_none());
+    is_host.then_some(()).ok_or_else(|| {
+        format!(
+            "is {}, which is not a host name; write one such as {}",
+            quote(host),
+            quote(example)
+        )
+    })
 }
 
 /// True if the name of a query parameter suggests that it holds a secret.

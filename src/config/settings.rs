@@ -186,6 +186,7 @@ impl Settings {
             reserve: provider.reserve,
             max_wait: provider.max_wait,
             initial_block: self.restart.rate_limit_duration,
+            bytes_per_day: provider.bytes_per_day,
         }
     }
 

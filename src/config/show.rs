@@ -14,6 +14,8 @@ pub struct EffectiveSetting {
     pub toml_value: Option<String>,
     /// Origin of the value; `None` for a default.
     pub location: Option<Location>,
+    /// Name of the preset that the default comes from, if one does.
+    pub preset: Option<&'static str>,
 }
 
 /// Widest padding of a line before its comment, in characters. Few lines are longer.
@@ -33,12 +35,12 @@ pub(super) fn to_toml(entries: &[EffectiveSetting]) -> String {
             append_text(&mut toml, format_args!("{gap}[{}]\n", entry.table));
             table = &entry.table;
         }
-        match &entry.location {
-            Some(location) => {
-                append_text(&mut toml, format_args!("{line:column$}  # {location}\n"));
-            }
-            None => append_text(&mut toml, format_args!("{line:column$}  # default\n")),
-        }
+        let origin = match (&entry.location, entry.preset) {
+            (Some(location), _) => location.to_string(),
+            (None, Some(preset)) => format!("preset {preset}"),
+            (None, None) => "default".to_owned(),
+        };
+        append_text(&mut toml, format_args!("{line:column$}  # {origin}\n"));
     }
     toml
 }

@@ -5,8 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::credential::CredentialRef;
 use super::kind::KindSettings;
+use super::source_auth::SourceAuth;
 
 /// Longest name of a source, in bytes: it is part of file names and of tables in the terminal.
 const NAME_LEN_MAX: usize = 64;
@@ -66,26 +66,6 @@ pub struct SourceSettings {
     /// Interval between full listings.
     pub reconcile_interval: Duration,
     pub is_enabled: bool,
-}
-
-/// Authentication at a source.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum SourceAuth {
-    /// RFC 7617.
-    Basic { username: String, password: CredentialRef },
-    /// RFC 6750.
-    Bearer { token: CredentialRef },
-}
-
-impl SourceAuth {
-    /// Returns the reference to the secret.
-    #[must_use]
-    pub fn credential_ref(&self) -> &CredentialRef {
-        match self {
-            Self::Basic { password, .. } => password,
-            Self::Bearer { token } => token,
-        }
-    }
 }
 
 #[cfg(test)]

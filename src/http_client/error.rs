@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::io;
 
+use rustls::InvalidMessage;
+
 use super::resolver::DnsError;
 
 /// Prefix of the errors of an HTTP proxy, whose type is not public in hyper-util.
@@ -57,6 +59,12 @@ impl TransportErrorKind {
         }
     }
 
+    /// Returns the kind of an error of a connection that does not speak HTTP.
+    #[must_use]
+    pub fn of_io(error: &io::Error) -> Self {
+        error_chain(error).find_map(kind_of_link).unwrap_or(Self::Interrupted)
+    }
+
     /// Returns a summary for people, without the details of the connection.
     fn summary(self) -> &'static str {
         match self {
@@ -88,6 +96,17 @@ pub fn root_cause(error: &reqwest::Error) -> String {
         .skip(1)
         .last()
         .map_or_else(|| "no reason given".to_owned(), ToString::to_string)
+}
+
+/// True if the other side answered a TLS handshake with something else, such as a line of text.
+#[must_use]
+pub fn is_response_without_tls(error: &io::Error) -> bool {
+    error_chain(error).any(|link| {
+        matches!(
+            link.downcast_ref::<rustls::Error>(),
+            Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType))
+        )
+    })
 }
 
 /// Returns the error and all its sources. `source` of an I/O error skips the error that it wraps.

@@ -6,12 +6,16 @@
 
 mod error;
 mod resolver;
+mod tls;
 
 use reqwest::ClientBuilder;
 use reqwest::redirect::Policy;
 use url::Origin;
 
-pub use self::error::{TransportErrorKind, describe_error, error_chain, root_cause};
+pub use self::error::{
+    TransportErrorKind, describe_error, error_chain, is_response_without_tls, root_cause,
+};
+pub use self::tls::shared_tls_config;
 use cynosure_engine::is_loopback_host;
 
 use self::resolver::SystemResolver;

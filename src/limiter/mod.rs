@@ -6,6 +6,7 @@
 //! same provider.
 
 mod config;
+mod handle;
 mod permit;
 mod provider;
 mod scope;
@@ -25,8 +26,8 @@ use self::provider::ProviderLimiter;
 use self::store::LimiterStore;
 
 pub use self::config::LimiterConfig;
+pub use self::handle::LimiterHandle;
 pub use self::permit::{AttemptKind, Permit, PermitRequest, QuotaScope, RequestLimiter, Unlimited};
-pub use self::provider::LimiterHandle;
 
 /// All rate limiters of a process.
 #[derive(Debug)]

@@ -83,6 +83,10 @@ pub trait Permit: fmt::Debug {
     /// Records a retry-after from the text of the response. The longest one applies.
     fn record_retry_after(&mut self, retry_after: Duration);
 
+    /// Records received bytes of documents, also of discarded ones, because the server counts them
+    /// too. A limiter without a budget of bytes ignores them.
+    fn record_bytes(&mut self, _bytes: u64) {}
+
     /// Records the outcome of the response. The first outcome counts for the rate limit, the last
     /// one for the server's health, because a body may break off long after its beginning.
     ///

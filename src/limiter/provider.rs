@@ -1,4 +1,4 @@
-//! Rate limiter of one provider, and the handles of its accounts.
+//! Rate limiter of one provider, with a scope for each of its quotas.
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
@@ -7,18 +7,16 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cynosure_engine::rate_limit::{Block, ReportedLimits, ResponseOutcome, WaitReason};
-use cynosure_engine::{Cause, ClockReading, ClockStep, Failure, ThrottleStrikes, Timestamp};
-use futures_util::future::LocalBoxFuture;
+use cynosure_engine::{Cause, ClockReading, ClockStep, Failure, Timestamp};
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use crate::disk::Durability;
 use crate::env::Env;
 use crate::limiter::config::LimiterConfig;
-use crate::limiter::permit::{AttemptKind, Permit, PermitRequest, QuotaScope, RequestLimiter};
-use crate::limiter::scope::{InFlight, ScopeDecision, ScopeLimiter, load_signal};
+use crate::limiter::permit::{AttemptKind, PermitRequest, QuotaScope};
+use crate::limiter::scope::{InFlight, ScopeDecision, ScopeLimiter};
 use crate::limiter::store::LimiterStore;
-use crate::limiter::wait_guard::WaitGuard;
 use crate::state::{LimiterScope, ScopeState};
 
 /// Interval of writes while no other process uses the file. A crash loses at most this much.
@@ -55,84 +53,11 @@ struct PeerPresence {
     checked_at: Timestamp,
 }
 
-/// Rate limiter as seen by one account.
-pub struct LimiterHandle<E: Env> {
-    limiter: Rc<ProviderLimiter<E>>,
-    /// Account name, if the accounts of the provider have separate limits.
-    account: Option<String>,
-    /// Scopes of the waiting requests, one entry per request.
-    waiting: Rc<RefCell<Vec<LimiterScope>>>,
-}
-
 /// Scope of a request as the limiter counts it.
-struct CountedScope<'a> {
-    key: LimiterScope,
+pub(super) struct CountedScope<'a> {
+    pub(super) key: LimiterScope,
     /// Route of the request, if it has a separate budget.
     route: Option<&'a str>,
-}
-
-struct RequestPermit<E: Env> {
-    limiter: Rc<ProviderLimiter<E>>,
-    scope_key: LimiterScope,
-    in_flight: InFlight,
-    attempt: AttemptKind,
-    limits: ReportedLimits,
-    time_to_first_byte: Option<Duration>,
-    outcome: Option<ResponseOutcome>,
-    /// Strikes of the document, if the request is for one.
-    strikes: Option<ThrottleStrikes>,
-}
-
-impl<E: Env> LimiterHandle<E> {
-    pub(super) fn new(limiter: Rc<ProviderLimiter<E>>, account: Option<String>) -> Self {
-        Self { limiter, account, waiting: Rc::default() }
-    }
-
-    fn counted_scope<'a>(&self, scope: QuotaScope<'a>) -> CountedScope<'a> {
-        let config = self.limiter.config.borrow();
-        let route = scope.route.filter(|route| config.route_budgets.contains_key(*route));
-        let (provider, account) = (&self.limiter.provider, self.account.as_deref());
-        CountedScope { key: LimiterScope::new(provider, scope.server, account, route), route }
-    }
-}
-
-impl<E: Env> RequestLimiter for LimiterHandle<E> {
-    fn acquire<'a>(
-        &'a self,
-        request: PermitRequest<'a>,
-    ) -> LocalBoxFuture<'a, Result<Box<dyn Permit>, Failure>> {
-        Box::pin(async move {
-            let scope = self.counted_scope(request.scope);
-            let wait_guard = WaitGuard::enqueue(&self.waiting, &scope.key);
-            let in_flight = self.limiter.acquire(&scope, &request).await?;
-            drop(wait_guard);
-            Ok(Box::new(RequestPermit {
-                limiter: Rc::clone(&self.limiter),
-                scope_key: scope.key,
-                in_flight,
-                attempt: request.attempt,
-                limits: ReportedLimits::default(),
-                time_to_first_byte: None,
-                outcome: None,
-                strikes: request.strikes,
-            }) as Box<dyn Permit>)
-        })
-    }
-
-    fn blocked_until(&self) -> Option<Timestamp> {
-        let (waiting, scopes) = (self.waiting.borrow(), self.limiter.scopes.borrow());
-        waiting.iter().filter_map(|key| scopes.get(key)?.next_admission_at).max()
-    }
-
-    fn try_take_retry(&self, scope: QuotaScope<'_>) -> bool {
-        let (counted, now) = (self.counted_scope(scope), self.limiter.now());
-        let mut scopes = self.limiter.scopes_including(&counted, now);
-        scopes.get_mut(&counted.key).is_none_or(|scope| scope.retry_budget.try_take_retry(now))
-    }
-
-    fn now(&self) -> Timestamp {
-        self.limiter.now()
-    }
 }
 
 impl<E: Env> ProviderLimiter<E> {
@@ -154,8 +79,20 @@ impl<E: Env> ProviderLimiter<E> {
         }
     }
 
+    /// Returns the scope that counts a request of an account.
+    pub(super) fn counted_scope<'a>(
+        &self,
+        scope: QuotaScope<'a>,
+        account: Option<&str>,
+    ) -> CountedScope<'a> {
+        let config = self.config.borrow();
+        let route = scope.route.filter(|route| config.route_budgets.contains_key(*route));
+        let key = LimiterScope::new(&self.provider, scope.server, account, route);
+        CountedScope { key, route }
+    }
+
     /// Returns the time, after shifting all scopes if the clock was stepped.
-    fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         let ClockReading { wall: now, booted_at } = self.env.time();
         if let Some(step) = ClockStep::between(self.booted_at.get(), booted_at) {
             self.booted_at.set(booted_at);
@@ -166,7 +103,7 @@ impl<E: Env> ProviderLimiter<E> {
                 let state = scope.to_state(&self.provider, now);
                 let replace = |_: Option<&ScopeState>| (Some(state), ());
                 let result = self.store.borrow_mut().update(key, Durability::Durable, now, replace);
-                self.warn_once(result);
+                self.record_save(scope, result);
             }
         }
         now
@@ -185,7 +122,8 @@ impl<E: Env> ProviderLimiter<E> {
         *self.config.borrow_mut() = config;
     }
 
-    async fn acquire(
+    /// Waits until a request may be sent.
+    pub(super) async fn acquire(
         &self,
         counted: &CountedScope<'_>,
         request: &PermitRequest<'_>,
@@ -256,7 +194,11 @@ impl<E: Env> ProviderLimiter<E> {
                     matches!(decision.insert(admit(scope)), ScopeDecision::Admitted(_));
                 (is_admitted.then(|| scope.to_state(&self.provider, now)), ())
             });
-        self.warn_once(result);
+        if let Some(ScopeDecision::Admitted(_)) = decision {
+            self.record_save(scope, result);
+        } else {
+            self.warn_once(result);
+        }
         Ok((decision.unwrap_or_else(|| admit(scope)), changed))
     }
 
@@ -312,7 +254,7 @@ impl<E: Env> ProviderLimiter<E> {
     }
 
     /// Records a response and wakes the waiting requests.
-    fn record_response(
+    pub(super) fn record_response(
         &self,
         key: &LimiterScope,
         in_flight: &InFlight,
@@ -328,8 +270,7 @@ impl<E: Env> ProviderLimiter<E> {
         }
         // A block must survive the process and a power cut.
         let durability = if block.is_some() { Durability::Durable } else { Durability::Visible };
-        let is_due = scope.persisted_at.after(WRITE_INTERVAL) <= now || now < scope.persisted_at;
-        if block.is_some() || is_due || !self.is_alone(now) {
+        if block.is_some() || is_write_due(scope, now) || !self.is_alone(now) {
             self.persist(key, scope, durability, now);
         }
         scope.changed.notify_waiters();
@@ -343,7 +284,44 @@ impl<E: Env> ProviderLimiter<E> {
         }
     }
 
-    fn latest_accepted(&self, key: &LimiterScope) -> Option<u64> {
+    /// Records received bytes. They are saved in time even if no response ends for long.
+    pub(super) fn record_bytes(&self, key: &LimiterScope, bytes: u64) {
+        self.update_scope(key, |scope, now| {
+            if scope.rate_limiter.record_bytes(bytes, now) {
+                scope.has_unsaved_changes = true;
+                if is_write_due(scope, now) {
+                    self.persist(key, scope, Durability::Visible, now);
+                }
+            }
+        });
+    }
+
+    /// Updates the scope of a request that was sent.
+    pub(super) fn update_scope(
+        &self,
+        key: &LimiterScope,
+        update: impl FnOnce(&mut ScopeLimiter, Timestamp),
+    ) {
+        let now = self.now();
+        if let Some(scope) = self.scopes.borrow_mut().get_mut(key) {
+            update(scope, now);
+        }
+    }
+
+    /// Takes one retry from the retry budget of a scope. Returns true if it had one.
+    pub(super) fn try_take_retry(&self, counted: &CountedScope<'_>) -> bool {
+        let now = self.now();
+        let mut scopes = self.scopes_including(counted, now);
+        scopes.get_mut(&counted.key).is_none_or(|scope| scope.retry_budget.try_take_retry(now))
+    }
+
+    /// Returns the latest time until which a request of one of these scopes waits, if known.
+    pub(super) fn next_admission_at(&self, keys: &[LimiterScope]) -> Option<Timestamp> {
+        let scopes = self.scopes.borrow();
+        keys.iter().filter_map(|key| scopes.get(key)?.next_admission_at).max()
+    }
+
+    pub(super) fn latest_accepted(&self, key: &LimiterScope) -> Option<u64> {
         self.scopes.borrow().get(key)?.latest_accepted
     }
 
@@ -359,7 +337,7 @@ impl<E: Env> ProviderLimiter<E> {
             (Some(scope.to_state(&self.provider, now)), ())
         });
         (scope.persisted_at, scope.has_unsaved_changes) = (now, false);
-        self.warn_once(result);
+        self.record_save(scope, result);
     }
 
     /// Saves unsaved changes before a long wait, in case the process ends during it.
@@ -388,6 +366,14 @@ impl<E: Env> ProviderLimiter<E> {
         is_alone
     }
 
+    /// Records the result of a write of the whole state of a scope.
+    fn record_save(&self, scope: &mut ScopeLimiter, result: Result<(), Failure>) {
+        if result.is_ok() {
+            scope.rate_limiter.record_saved();
+        }
+        self.warn_once(result);
+    }
+
     fn warn_once(&self, result: Result<(), Failure>) {
         if let Err(failure) = result
             && self.store.borrow_mut().should_warn()
@@ -396,6 +382,11 @@ impl<E: Env> ProviderLimiter<E> {
             warn!(%cause, error = %failure, "cannot save the state of the rate limiter");
         }
     }
+}
+
+/// True if the last write is too old, or made by a clock that was ahead.
+fn is_write_due(scope: &ScopeLimiter, now: Timestamp) -> bool {
+    scope.persisted_at.after(WRITE_INTERVAL) <= now || now < scope.persisted_at
 }
 
 fn log_block(key: &LimiterScope, block: &Block) {
@@ -423,76 +414,5 @@ impl<E: Env> fmt::Debug for ProviderLimiter<E> {
 impl<E: Env> Drop for ProviderLimiter<E> {
     fn drop(&mut self) {
         self.flush();
-    }
-}
-
-impl<E: Env> fmt::Debug for LimiterHandle<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LimiterHandle")
-            .field("provider", &self.limiter.provider)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<E: Env> Permit for RequestPermit<E> {
-    fn record_response_start(&mut self, limits: ReportedLimits, latency: Duration) {
-        self.limits = limits;
-        self.time_to_first_byte = Some(latency);
-    }
-
-    fn record_retry_after(&mut self, retry_after: Duration) {
-        self.limits.retry_after = self.limits.retry_after.max(Some(retry_after));
-    }
-
-    fn record_outcome(&mut self, outcome: ResponseOutcome) -> Option<Timestamp> {
-        if self.outcome.replace(outcome).is_some() {
-            return None;
-        }
-        if outcome == ResponseOutcome::Throttled
-            && let Some(strikes) = &mut self.strikes
-        {
-            *strikes = strikes.with_throttle(
-                self.in_flight.number,
-                self.limiter.latest_accepted(&self.scope_key),
-            );
-            if strikes.is_item_specific() {
-                // Other requests succeed: neither the throttle nor what it reports is about the quota.
-                let limits = ReportedLimits::default();
-                return self.limiter.record_response(
-                    &self.scope_key,
-                    &self.in_flight,
-                    ResponseOutcome::Failed,
-                    &limits,
-                );
-            }
-        }
-        self.limiter.record_response(&self.scope_key, &self.in_flight, outcome, &self.limits)
-    }
-
-    fn strikes(&self) -> Option<ThrottleStrikes> {
-        self.strikes.filter(|_| self.outcome == Some(ResponseOutcome::Throttled))
-    }
-}
-
-impl<E: Env> Drop for RequestPermit<E> {
-    fn drop(&mut self) {
-        if self.outcome.is_none() && self.time_to_first_byte.is_some() {
-            self.record_outcome(ResponseOutcome::Accepted);
-        }
-        let now = self.limiter.now();
-        let mut scopes = self.limiter.scopes.borrow_mut();
-        let Some(scope) = scopes.get_mut(&self.scope_key) else { return };
-        if self.outcome.is_none() {
-            scope.rate_limiter.record_cancelled(self.in_flight.token, now);
-        }
-        let signal =
-            load_signal(self.outcome, self.attempt, self.time_to_first_byte, &self.in_flight, now);
-        scope.release(&self.in_flight, signal, now);
-    }
-}
-
-impl<E: Env> fmt::Debug for RequestPermit<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RequestPermit").field("scope", &self.scope_key).finish_non_exhaustive()
     }
 }

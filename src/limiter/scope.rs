@@ -105,7 +105,7 @@ impl ScopeLimiter {
         concurrency: u32,
         now: Timestamp,
     ) {
-        self.rate_limiter = RateLimiter::restore(policy, &self.rate_limiter.to_state(now), now);
+        self.rate_limiter = self.rate_limiter.with_policy(policy, now);
         self.concurrency =
             ConcurrencyLimiter::restore(concurrency, &self.concurrency.to_state(now), now);
         self.changed.notify_waiters();

@@ -332,3 +332,64 @@ async fn clock_step_keeps_the_length_of_a_block() {
         assert_eq!(blocked_until.since(env.now()), remaining);
     }
 }
+
+const BYTES_PER_DAY: u64 = 1_000_000;
+
+fn limited_bytes() -> LimiterConfig {
+    let policy = RateLimitPolicy { bytes_per_day: Some(BYTES_PER_DAY), ..config().policy };
+    LimiterConfig { policy, ..config() }
+}
+
+async fn receive(limiter: &LimiterHandle<PausedEnv>, bytes: u64) {
+    let mut permit = acquire(limiter).await.unwrap();
+    permit.record_bytes(bytes);
+    accept(permit);
+}
+
+#[tokio::test(start_paused = true)]
+async fn used_up_bytes_block_until_they_are_a_day_old() {
+    let (env, folder) = (paused_env(), tempfile::tempdir().unwrap());
+    let limiter = handle(&env, folder.path(), limited_bytes());
+    receive(&limiter, BYTES_PER_DAY).await;
+    drop(limiter);
+    let next = handle(&env, folder.path(), limited_bytes());
+
+    let failure = acquire(&next).await.unwrap_err();
+
+    assert_eq!(failure.cause, Cause::RateLimit);
+    assert!(failure.to_string().contains("90 % of bytes_per_day"), "{failure}");
+    let until = failure.blocked_until.expect("the failure has a deadline");
+    let day = 86_400 * SECOND;
+    assert!((day..day + 900 * SECOND).contains(&until.since(env.now())), "{until}");
+    env.sleep_until(ClockReading { wall: until, ..env.time() }).await;
+    assert!(acquire(&next).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn processes_share_the_bytes_of_a_day() {
+    let (env, folder) = (paused_env(), tempfile::tempdir().unwrap());
+    let ours = handle(&env, folder.path(), limited_bytes());
+    let theirs = handle(&env, folder.path(), limited_bytes());
+
+    receive(&ours, 300_000).await;
+    receive(&theirs, 300_000).await;
+    receive(&ours, 300_000).await;
+
+    assert!(acquire(&theirs).await.is_err());
+    assert!(acquire(&ours).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_of_a_long_response_survive_a_crash() {
+    let (env, folder) = (paused_env(), tempfile::tempdir().unwrap());
+    let killed = handle(&env, folder.path(), limited_bytes());
+    let mut permit = acquire(&killed).await.unwrap();
+    env.sleep_until(env.time().after(2 * SECOND)).await;
+
+    permit.record_bytes(BYTES_PER_DAY);
+
+    // The permit is kept, because dropping the limiter would write its state.
+    let next = handle(&env, folder.path(), limited_bytes());
+    assert!(acquire(&next).await.is_err());
+    drop(permit);
+}

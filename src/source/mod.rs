@@ -8,6 +8,7 @@
 pub mod credential;
 mod dyn_source;
 pub mod http;
+pub mod imap;
 pub mod jmap;
 mod metrics_handle;
 mod recorder;

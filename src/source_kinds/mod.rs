@@ -8,15 +8,29 @@ use std::rc::Rc;
 use cynosure_engine::{AccountId, Failure};
 use url::{Origin, Url};
 
-use crate::config::{JmapSettings, KindSettings, SourceAuth, SourceSettings};
+use crate::config::{
+    ImapSecurity, ImapSettings, JmapSettings, KindSettings, ProviderSettings, SourceAuth,
+    SourceSettings,
+};
 use crate::limiter::RequestLimiter;
 use crate::source::DynSource;
 use crate::source::credential::Credential;
 use crate::source::http::HttpOptions;
+use crate::source::imap::{
+    FolderFilter, ImapNetwork, ImapOptions, ImapSource, LoginMechanism, Security,
+};
 use crate::source::jmap::{AuthScheme, JmapOptions, JmapSource};
 
 /// Emails per page of a JMAP listing: the minimum that RFC 8620 requires for `maxObjectsInGet`.
 const JMAP_PAGE_SIZE_MAX: u32 = 500;
+
+/// Commands in flight on one IMAP connection: the server reads the next one while its reply to the
+/// first is on the way.
+const IMAP_COMMANDS_IN_FLIGHT: u32 = 2;
+
+/// Open fetches for each IMAP connection, which sends a command for as many messages. One by one,
+/// the latency of the connection would set the pace.
+const IMAP_FETCHES_PER_CONNECTION: u32 = 64;
 
 /// Parts of a source that do not depend on its kind.
 #[derive(Debug)]
@@ -27,9 +41,12 @@ pub struct SourceParts {
     pub account: Option<AccountId>,
     pub credential: Credential,
     pub limiter: Rc<dyn RequestLimiter>,
-    /// Maximum number of concurrent downloads.
+    /// Maximum number of concurrent downloads, of a kind with a request for each.
     pub concurrency: u32,
-    /// Options of a kind that works over HTTP. It adds the origins that it allows.
+    /// Maximum number of connections, of a kind that logs in on each.
+    pub connections: u32,
+    /// Options of a kind that works over HTTP. It adds the origins that it allows. Other kinds use
+    /// the limits, the proxies and the metrics.
     pub http: HttpOptions,
 }
 
@@ -41,6 +58,26 @@ pub struct SourceParts {
 pub fn build_source(settings: &SourceSettings, parts: SourceParts) -> Result<DynSource, Failure> {
     match &settings.kind {
         KindSettings::Jmap(jmap) => build_jmap(jmap, &settings.auth, parts).map(DynSource::new),
+        KindSettings::Imap(imap) => build_imap(imap, settings, parts).map(DynSource::new),
+    }
+}
+
+/// Returns the number of fetches that the worker keeps open for a source.
+#[must_use]
+pub fn fetch_concurrency(settings: &SourceSettings, provider: &ProviderSettings) -> usize {
+    let fetches = match &settings.kind {
+        KindSettings::Jmap(_) => provider.concurrency,
+        KindSettings::Imap(_) => provider.connections.saturating_mul(IMAP_FETCHES_PER_CONNECTION),
+    };
+    usize::try_from(fetches).unwrap_or(usize::MAX)
+}
+
+/// Returns the number of requests of a source that the limiter of its provider allows in flight.
+#[must_use]
+pub fn request_concurrency(settings: &SourceSettings, provider: &ProviderSettings) -> u32 {
+    match &settings.kind {
+        KindSettings::Jmap(_) => provider.concurrency,
+        KindSettings::Imap(_) => provider.connections.saturating_mul(IMAP_COMMANDS_IN_FLIGHT),
     }
 }
 
@@ -54,8 +91,10 @@ fn build_jmap(
         account: parts.account,
         url: settings.url.clone(),
         auth: match auth {
-            SourceAuth::Basic { username, .. } => AuthScheme::Basic { username: username.clone() },
-            SourceAuth::Bearer { .. } => AuthScheme::Bearer,
+            SourceAuth::Basic { username, .. } | SourceAuth::Password { username, .. } => {
+                AuthScheme::Basic { username: username.clone() }
+            }
+            SourceAuth::Bearer { .. } | SourceAuth::OAuth2 { .. } => AuthScheme::Bearer,
         },
         mailboxes: settings.mailboxes.clone(),
         since: settings.since,
@@ -64,6 +103,39 @@ fn build_jmap(
         http: HttpOptions { allowed_origins: https_origins(&settings.allowed_hosts), ..parts.http },
     };
     JmapSource::new(options, parts.credential, parts.limiter)
+}
+
+fn build_imap(
+    settings: &ImapSettings,
+    source: &SourceSettings,
+    parts: SourceParts,
+) -> Result<ImapSource, Failure> {
+    let HttpOptions { limits, proxy_mode, metrics, .. } = parts.http;
+    let options = ImapOptions {
+        name: parts.name,
+        account: parts.account,
+        username: source.auth.username().unwrap_or(&source.account).to_owned(),
+        host: settings.host.clone(),
+        port: settings.port,
+        security: match settings.security {
+            ImapSecurity::Tls => Security::Tls,
+            ImapSecurity::StartTls => Security::StartTls,
+            ImapSecurity::None => Security::Plain,
+        },
+        mechanism: match source.auth {
+            SourceAuth::Basic { .. } | SourceAuth::Password { .. } => LoginMechanism::Password,
+            SourceAuth::Bearer { .. } | SourceAuth::OAuth2 { .. } => LoginMechanism::OAuth2,
+        },
+        folders: FolderFilter {
+            include: settings.folders.clone(),
+            exclude: settings.excluded_folders.clone(),
+        },
+        since: settings.since,
+        connections: parts.connections,
+        limits,
+        network: ImapNetwork { proxy_mode, metrics },
+    };
+    ImapSource::new(options, parts.credential, parts.limiter)
 }
 
 fn https_origins(hosts: &[String]) -> Vec<Origin> {

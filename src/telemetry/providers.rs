@@ -142,5 +142,6 @@ fn block_reason(block: &Block) -> &'static str {
         BlockReason::RetryAfter(_) => "told",
         BlockReason::Exhausted { .. } => "used_up",
         BlockReason::NoTimeGiven { .. } => "unexplained",
+        BlockReason::DailyBytes { .. } => "daily_bytes",
     }
 }

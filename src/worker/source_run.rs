@@ -132,11 +132,11 @@ fn loop_policy(
     retry_policies: &RetryPolicies,
     start_mode: StartMode,
 ) -> LoopPolicy {
-    let concurrency = settings.provider_or_default(&source.provider).concurrency;
+    let provider = settings.provider_or_default(&source.provider);
     LoopPolicy {
         machine_config: settings.machine_config(source),
         listing_retry: retry_policies.listing.clone(),
-        concurrency: usize::try_from(concurrency).unwrap_or(1),
+        concurrency: source_kinds::fetch_concurrency(source, &provider),
         mode: context.process.mode,
         start_mode,
     }
@@ -286,6 +286,7 @@ pub(super) fn build_source(
         credential: credential(source.auth.credential_ref(), deps),
         limiter: deps.rate_limiters.handle_for(&source.provider, &source.account, limiter_config),
         concurrency: provider.concurrency,
+        connections: provider.connections,
         http: HttpOptions {
             allowed_origins: Vec::new(),
             limits: RequestLimits {

@@ -11,6 +11,7 @@ mod fake_proxies;
 mod fake_receiver;
 mod hostile_server;
 mod http;
+mod imap;
 mod jmap;
 mod json_shape;
 #[path = "../fixtures/metrics.rs"]

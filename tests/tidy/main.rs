@@ -112,6 +112,7 @@ const RESTRICTED_NAMES: &[(&str, &[&str])] = &[
     ("hyper::", &["endpoint", "source"]),
     // Only the registry names kinds of sources, beside their clients and their settings.
     ("source::jmap", &["source/jmap", "source_kinds"]),
+    ("source::imap", &["source/imap", "source_kinds"]),
     ("KindSettings::", &["config", "source_kinds"]),
     ("maud", &["endpoint"]),
     ("listenfd", &["endpoint"]),

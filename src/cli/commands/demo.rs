@@ -13,7 +13,7 @@ use crate::app::progress::ProgressBars;
 use crate::app::run::WorkerProcess;
 use crate::app::source_selection::SourceSelection;
 use crate::app::trace_writer::TraceWriter;
-use crate::cli::args::{CommonArgs, DemoArgs, FaultsArg};
+use crate::cli::args::{CommonArgs, DemoArgs, DemoKindArg, FaultsArg};
 use crate::cli::commands::run::run_and_report;
 use crate::cli::error::report_error;
 use crate::cli::print::{print_best_effort, print_error, print_note};
@@ -93,6 +93,10 @@ fn start_server(args: &DemoArgs, dir: &Path) -> Result<DemoServer, String> {
         .filter(|items| *items <= ITEMS_MAX)
         .ok_or_else(|| format!("--items {}: at most {ITEMS_MAX}", args.items))?;
     let options = demo::DemoOptions {
+        kind: match args.kind {
+            DemoKindArg::Jmap => demo::DemoKind::Jmap,
+            DemoKindArg::Imap => demo::DemoKind::Imap,
+        },
         items,
         seed: args.seed,
         faults: match args.faults {

@@ -64,8 +64,8 @@ pub(super) fn balance(source: &str, counts: &SessionCounts) -> String {
     }
 }
 
-/// Returns the numbers of new versions of known documents, and of documents that were not fetched
-/// because the same bytes were stored already. Empty if both are zero.
+/// Returns the numbers of new versions of known documents, and of documents that have no file of
+/// their own because the same bytes were stored already. Empty if both are zero.
 fn versions_and_copies(counts: &SessionCounts) -> String {
     match (counts.versions, counts.copies) {
         (0, 0) => String::new(),
@@ -144,11 +144,12 @@ fn exit_and_remedy(machine: &StateMachine, has_never_worked: bool) -> (ProgramEx
         }
         (State::Error { .. }, Some(Cause::NotFound | Cause::Challenge)) if has_never_worked => (
             ProgramExit::Configuration,
-            "check the `url` of the source; `cynosure config show` prints it",
+            "check the address of the server (`url` or `host`); `cynosure config show` prints it",
         ),
-        (State::Error { .. }, _) if has_never_worked => {
-            (ProgramExit::Other, "check the network, and the `url` of the source")
-        }
+        (State::Error { .. }, _) if has_never_worked => (
+            ProgramExit::Other,
+            "check the network, and the address of the server (`url` or `host`)",
+        ),
         _ => (ProgramExit::Other, "run again later; the next run continues from here"),
     }
 }

@@ -4,15 +4,22 @@ use chrono::NaiveDate;
 use cynosure_engine::user_input::Location;
 use url::Url;
 
+use crate::config::auth::{AuthRules, read_source_auth};
 use crate::config::reader::Section;
 use crate::config::service_url::{is_plaintext_remote, parse_url, without_query};
 use crate::config::show::quote;
+use crate::config::source_auth::{AuthType, SourceAuth};
 
 /// Value of `kind`.
 pub(super) const NAME: &str = "jmap";
 
 /// Example of a valid `url`, for error messages.
 const URL_EXAMPLE: &str = "https://api.example.com/.well-known/jmap";
+
+/// Both valid forms of `auth`.
+const AUTH_HELP: &str = "write auth = { type = \"bearer\", token = { file = \"token\" } } or \
+                         auth = { type = \"basic\", username = \"me@example.com\", \
+                         password = { env = \"PASSWORD\" } }";
 
 /// Server of a JMAP source, and the mail to extract.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -38,6 +45,36 @@ pub(super) fn read_url(
     let remedy = format!("write url = {}", quote(URL_EXAMPLE));
     let read = |text: &str| parse_url(text, URL_EXAMPLE);
     table.required_text("url", location, &remedy, read, |url| quote(&without_query(url)))
+}
+
+/// Reads the authentication.
+pub(super) fn read_auth(table: &mut Section<'_, '_>, location: &Location) -> Option<SourceAuth> {
+    let rules = AuthRules {
+        kind: NAME,
+        types: [AuthType::Basic, AuthType::Bearer],
+        help: AUTH_HELP,
+        default_username: "",
+    };
+    read_source_auth(table, location, rules)
+}
+
+/// Reads the account. Its default is the user name of basic auth; a bearer token contains none.
+pub(super) fn read_account(
+    table: &mut Section<'_, '_>,
+    location: &Location,
+    auth: Option<&SourceAuth>,
+) -> Option<String> {
+    // The error in `auth` is recorded already. Only a valid `auth` shows whether `account` is
+    // required, so its absence is not reported.
+    let Some(auth) = auth else { return Some(table.text("account", "", |_| Ok(()))) };
+    if let Some(username) = auth.username() {
+        return Some(table.text("account", username, |_| Ok(())));
+    }
+    let help = "a bearer token contains no user name: \
+                write account = \"me@example.com\", which names the folder";
+    let read = |text: &str| Ok(text.to_owned());
+    let account = table.required_text("account", location, help, read, |text| quote(text));
+    account.map(|(account, _)| account)
 }
 
 /// Reads the other keys. Returns `None` without a URL, whose error is recorded already.

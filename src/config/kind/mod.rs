@@ -3,24 +3,33 @@
 //! Another kind is a module with its settings and their readers, a variant of [`KindSettings`] and
 //! a line in [`KINDS`].
 
+mod imap;
 mod jmap;
 
+pub use self::imap::{ImapSecurity, ImapSettings};
 pub use self::jmap::JmapSettings;
 
 use cynosure_engine::user_input::Location;
 
+use super::preset::{self, Preset};
 use super::reader::Section;
 use super::show::quote;
+use super::source_auth::SourceAuth;
 
 /// Settings that only one kind of source has.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum KindSettings {
     /// JMAP (RFC 8620 and RFC 8621).
     Jmap(JmapSettings),
+    /// IMAP (RFC 9051 and RFC 3501).
+    Imap(ImapSettings),
 }
 
 /// All kinds.
-const KINDS: &[Kind] = &[Kind { name: jmap::NAME, read_address: read_jmap }];
+const KINDS: &[Kind] = &[
+    Kind { name: jmap::NAME, read_head: read_jmap },
+    Kind { name: imap::NAME, read_head: read_imap },
+];
 
 /// Names of kinds that this version does not have yet.
 const UNSUPPORTED_NAMES: [&str; 3] = ["gmail", "mailru", "rest"];
@@ -29,18 +38,29 @@ const UNSUPPORTED_NAMES: [&str; 3] = ["gmail", "mailru", "rest"];
 pub(super) struct Kind {
     name: &'static str,
     /// Reads the keys that come before those of every source.
-    read_address: fn(&mut Section<'_, '_>, &Location) -> KindAddress,
+    read_head: fn(&mut Section<'_, '_>, &Location) -> SourceHead,
 }
 
 /// Reader of the keys that only one kind has.
 type KindReader = Box<dyn FnOnce(&mut Section<'_, '_>) -> Option<KindSettings>>;
 
-/// Server of a source, and the reader of the keys that come after those of every source.
-pub(super) struct KindAddress {
-    /// Host of the server; empty if it is missing or invalid.
-    pub(super) host: String,
-    /// Returns `None` if a required setting is missing or invalid; the error is then recorded.
+/// Account and server of a source, and the reader of the keys that come after those of every
+/// source. What is missing or invalid is `None`; its error is then recorded.
+pub(super) struct SourceHead {
+    pub(super) account: Option<String>,
+    pub(super) auth: Option<SourceAuth>,
+    /// Default of `provider`; empty without a server.
+    pub(super) provider: String,
+    /// Preset that `provider` comes from.
+    pub(super) preset: Option<&'static Preset>,
     pub(super) read_rest: KindReader,
+}
+
+/// Setting because of which requests are not encrypted.
+pub(super) struct PlaintextSetting {
+    pub(super) key: &'static str,
+    pub(super) problem: &'static str,
+    pub(super) remedy: &'static str,
 }
 
 impl KindSettings {
@@ -49,15 +69,36 @@ impl KindSettings {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Jmap(_) => jmap::NAME,
+            Self::Imap(_) => imap::NAME,
         }
     }
 
-    /// True if requests are plain http and `allow_plaintext` is not set: only the way to this
-    /// machine is safe then.
-    pub(super) fn is_plain_http_without_consent(&self) -> bool {
+    /// Returns the preset of the mail provider.
+    pub(super) fn preset(&self) -> Option<&'static Preset> {
         match self {
-            Self::Jmap(jmap) => jmap.url.scheme() == "http" && !jmap.allows_plaintext,
+            Self::Jmap(_) => None,
+            Self::Imap(imap) => preset::find_by_host(&imap.host),
         }
+    }
+
+    /// Returns the setting because of which requests are not encrypted. `None` if they are, or if
+    /// `allow_plaintext` is set; with it, only the way to this machine is safe.
+    pub(super) fn plaintext_setting(&self) -> Option<PlaintextSetting> {
+        let (is_plaintext, setting) = match self {
+            Self::Jmap(jmap) => (
+                jmap.url.scheme() == "http" && !jmap.allows_plaintext,
+                PlaintextSetting { key: "url", problem: "is plain http", remedy: "write https://" },
+            ),
+            Self::Imap(imap) => (
+                imap.security == ImapSecurity::None && !imap.allows_plaintext,
+                PlaintextSetting {
+                    key: "security",
+                    problem: "is \"none\"",
+                    remedy: "write \"tls\" or \"starttls\"",
+                },
+            ),
+        };
+        is_plaintext.then_some(setting)
     }
 }
 
@@ -68,14 +109,14 @@ pub(super) fn read_kind(table: &mut Section<'_, '_>, location: &Location) -> Opt
     kind.map(|(kind, _)| kind)
 }
 
-/// Reads the address of the server by the keys of its kind. Without a valid kind, they are checked
-/// as those of the first one, so that one run finds every error.
-pub(super) fn read_address(
+/// Reads account, server and authentication by the keys of a kind. Without a valid kind, they are
+/// checked as those of the first one, so that one run finds every error.
+pub(super) fn read_head(
     kind: Option<&Kind>,
     table: &mut Section<'_, '_>,
     location: &Location,
-) -> KindAddress {
-    (kind.unwrap_or(&KINDS[0]).read_address)(table, location)
+) -> SourceHead {
+    (kind.unwrap_or(&KINDS[0]).read_head)(table, location)
 }
 
 /// Finds a kind by its name. An error states the problem and the remedy.
@@ -96,11 +137,26 @@ fn supported_names() -> String {
     KINDS.iter().map(|kind| quote(kind.name)).collect::<Vec<_>>().join(" or ")
 }
 
-fn read_jmap(table: &mut Section<'_, '_>, location: &Location) -> KindAddress {
+fn read_jmap(table: &mut Section<'_, '_>, location: &Location) -> SourceHead {
     let url = jmap::read_url(table, location);
     let host = url.as_ref().and_then(|(url, _)| url.host_str()).unwrap_or_default().to_owned();
+    let auth = jmap::read_auth(table, location);
+    let account = jmap::read_account(table, location, auth.as_ref());
     let read_rest = Box::new(move |table: &mut Section<'_, '_>| {
         jmap::read_rest(table, url).map(KindSettings::Jmap)
     });
-    KindAddress { host, read_rest }
+    SourceHead { account, auth, provider: host, preset: None, read_rest }
+}
+
+fn read_imap(table: &mut Section<'_, '_>, location: &Location) -> SourceHead {
+    let account = imap::read_account(table, location);
+    let server = imap::read_server(table, location, account.as_deref());
+    let preset = server.as_ref().and_then(|server| server.preset);
+    let auth = imap::read_auth(table, location, account.as_deref(), preset);
+    let host = server.as_ref().map(|server| server.host.as_str());
+    let provider = preset.map(|preset| preset.name).or(host).unwrap_or_default().to_owned();
+    let read_rest = Box::new(move |table: &mut Section<'_, '_>| {
+        imap::read_rest(table, server).map(KindSettings::Imap)
+    });
+    SourceHead { account, auth, provider, preset, read_rest }
 }

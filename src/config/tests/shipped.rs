@@ -53,6 +53,7 @@ fn the_example_source_has_the_default_values() {
     assert_eq!(&example, work_source(&minimal));
     let example = loaded.settings.provider_or_default("api.example.com");
     let example = ProviderSettings {
+        bytes_per_day: None,
         cap: None,
         headers: HeaderNames::default(),
         routes: Vec::new(),
@@ -60,6 +61,28 @@ fn the_example_source_has_the_default_values() {
         ..example
     };
     assert_eq!(example, minimal.settings.provider_or_default("api.example.com"));
+}
+
+#[test]
+fn the_imap_example_has_the_default_values() {
+    let loaded = load_text(&config_with_examples()).expect("it is valid");
+    let minimal = r#"
+        [source.mail]
+        kind = "imap"
+        account = "me@example.com"
+        host = "imap.example.com"
+        auth = { type = "password", password = { env = "PASSWORD" } }
+        since = 2020-01-01
+    "#;
+    let minimal = load_text(minimal).expect("it is valid");
+    let mail_source = |loaded: &LoadedConfig| {
+        loaded.settings.find_source("mail").expect("there is such a source").1.clone()
+    };
+
+    let expected = mail_source(&minimal);
+    let example = SourceSettings { auth: expected.auth.clone(), ..mail_source(&loaded) };
+
+    assert_eq!(example, expected);
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl ProxyPoolHealth {
         ProxyMetrics::from_proxies(self.lock_pool().health().iter(), self.elapsed())
     }
 
-    pub(super) fn choose_proxy(
+    pub(in crate::source) fn choose_proxy(
         &self,
         tried: &BTreeSet<ProxyIndex>,
     ) -> Option<(ProxyIndex, Timestamp)> {
@@ -78,14 +78,19 @@ impl ProxyPoolHealth {
         self.lock_pool().choose(tried, now).map(|index| (index, now))
     }
 
-    pub(super) fn record_success(&self, index: ProxyIndex, sent_at: Timestamp) {
+    pub(in crate::source) fn record_success(&self, index: ProxyIndex, sent_at: Timestamp) {
         let change = self.lock_pool().record_success(index, sent_at, self.elapsed());
         if let Some(ProxyChange::Recovered) = change {
             info!(proxy = self.proxy_name(index), "proxy recovered");
         }
     }
 
-    pub(super) fn record_failure(&self, index: ProxyIndex, sent_at: Timestamp, failure: &Failure) {
+    pub(in crate::source) fn record_failure(
+        &self,
+        index: ProxyIndex,
+        sent_at: Timestamp,
+        failure: &Failure,
+    ) {
         let (change, proxy) = (
             self.lock_pool().record_failure(index, sent_at, self.elapsed()),
             self.proxy_name(index),
@@ -101,7 +106,7 @@ impl ProxyPoolHealth {
         }
     }
 
-    pub(super) fn proxy_name(&self, index: ProxyIndex) -> &str {
+    pub(in crate::source) fn proxy_name(&self, index: ProxyIndex) -> &str {
         self.names.get(index.0).map_or("", String::as_str)
     }
 

@@ -267,6 +267,77 @@ fn text_that_mentions_limits_is_no_limit() {
     );
 }
 
+/// FAULTS 55.
+#[test]
+fn an_imap_reply_with_a_limit_is_explained() {
+    let reply = "NO [OVERQUOTA] Account exceeded command or bandwidth limits.";
+    insta::assert_snapshot!(explain_response(&["--imap", reply]).stdout, @r"
+    reply   NO [OVERQUOTA] Account exceeded command or bandwidth limits.
+    rule    over_quota (built in): [OVERQUOTA], or text about limits of commands or bandwidth
+    cause   rate_limit (TEMPORARY)
+    action  no request is sent to the provider until the wait ends; it costs no attempt, except from the third refusal of one item while other requests succeed
+    delay   1 h
+            the wait of this rule, 1 h, + 1 s margin, + up to 1 s jitter
+    advice  a daily limit: Gmail allows 2,500 MB, then locks IMAP for up to a day; set bytes_per_day of the provider below it
+    ");
+    let reply = "* BAD Request is throttled. Suggested Backoff Time: 89117 milliseconds";
+    insta::assert_snapshot!(explain_response(&["--imap", reply]).stdout, @r"
+    reply   BAD Request is throttled. Suggested Backoff Time: 89117 milliseconds
+    rule    suggested_backoff (built in): text with a suggested backoff time
+    cause   rate_limit (TEMPORARY)
+    action  no request is sent to the provider until the wait ends; it costs no attempt, except from the third refusal of one item while other requests succeed
+    delay   1 min 30 s to 1 min 31 s
+            the server's backoff time, 1 min 29 s, + 1 s margin, + up to 1 s jitter
+    ");
+}
+
+#[test]
+fn an_imap_reply_to_several_messages_differs_from_one_to_one() {
+    let reply = "A7 NO Some messages could not be fetched";
+    insta::assert_snapshot!(explain_response(&["--imap", reply, "--phase", "fetch"]).stdout, @r"
+    reply   NO Some messages could not be fetched
+    for     the fetch of several messages
+    rule    set_refused (built in): NO or BAD to a FETCH of several messages, without a code or text about all of them
+    cause   server (TEMPORARY)
+    action  the messages that were not sent are fetched one by one, so that one bad message fails alone
+    for     the fetch of one message
+    rule    message_refused (built in): NO or BAD to a FETCH of one message, without another known code or text
+    cause   server (TEMPORARY)
+    action  after 3 quick tries, attempt 1 of 3 failed; after the last it is quarantined; 5 different items in a row fail the session, unless a stored document can still be fetched
+    delay   5 s to 10 s, then 10 s to 20 s
+            item.retry_delay, 10 s × 2^0, at most 5 min, jitter over the upper half
+    ");
+}
+
+#[test]
+fn a_refused_imap_login_comes_with_advice() {
+    let args = ["--imap", "NO LOGIN failed.", "--phase", "login"];
+    let text = explain_response(&args).stdout;
+    assert!(text.contains("cause   unauthorized (AUTHENTICATION)\n"), "{text}");
+    assert!(text.contains("advice  if this is Microsoft 365 or outlook.com, "), "{text}");
+
+    let output = explain_response(&[&args[..], &["--json"]].concat());
+    let json = &output.json_lines()[0];
+    assert_eq!(json["reply"]["text"], "LOGIN failed.");
+    let judged = json["judged"].as_array().unwrap();
+    assert_eq!(judged.len(), 1);
+    assert_eq!(judged[0]["phases"], serde_json::json!(["login"]));
+    assert_eq!(judged[0]["rule"]["name"], "login_refused");
+    assert_eq!(judged[0]["outlooks"][0]["verdict"], "refresh_credential");
+    assert!(judged[0]["advice"].is_string());
+}
+
+#[test]
+fn a_successful_imap_reply_has_no_consequence() {
+    let text = explain_response(&["--imap", "OK Success [THROTTLED]"]).stdout;
+    insta::assert_snapshot!(text, @r"
+    reply  OK [THROTTLED] Success
+    rule   throttled_success (built in): OK with [THROTTLED]
+    cause  none: the command succeeded
+    also   the next requests are sent at a lower rate
+    ");
+}
+
 #[test]
 fn usage_errors_say_what_to_type() {
     let home = TestHome::empty();
@@ -283,6 +354,8 @@ fn usage_errors_say_what_to_type() {
             first_error_line(&["--status", "403", "--header", "X Foo: 1"], 2),
             first_error_line(&["--status", "403", "--header", "X-Foo: a\u{1b}[2J"], 2),
             first_error_line(&["--status", "42"], 2),
+            first_error_line(&["--imap", "Server\u{1b} Unavailable"], 2),
+            first_error_line(&["--imap", "NO", "--status", "403"], 2),
             first_error_line(&["--status", "403", "--body", "nowhere"], 1),
             first_error_line(&["--status", "403", "--provider", "nobody"], 78),
             first_error_line(&[], 78),
@@ -293,6 +366,8 @@ fn usage_errors_say_what_to_type() {
     error: --header 'X Foo: 1' has an invalid header name: write 'Name: value'
     error: --header 'X-Foo: a\u{1b}[2J' has a control character in its value: write 'Name: value'
     error: invalid value '42' for '--status <N>': 42 is not in 100..=999
+    error: --imap 'Server\u{1b} Unavailable' is no status reply of an IMAP server: it begins with OK, NO, BAD, BYE or PREAUTH, such as 'NO [OVERQUOTA] Account exceeded bandwidth limits'
+    error: the argument '--imap <REPLY>' cannot be used with '--status <N>'
     cynosure: cannot read the body: failed to open file `nowhere`: No such file or directory (os error 2)
     cynosure: there is no provider nobody in the configuration; known providers: none
     cynosure: there is no configuration, and so no recorded response: name one with --config FILE, or give a response with --status

@@ -11,8 +11,9 @@ const README: &str = include_str!("../../../README.md");
 
 /// Checked documents, each with its folder. `docs/simulate.md` holds scenarios, which
 /// `simulate.rs` checks.
-const DOCUMENTS: [(&str, &str); 6] = [
+const DOCUMENTS: [(&str, &str); 7] = [
     ("", README),
+    ("docs", include_str!("../../../docs/sources.md")),
     ("docs", include_str!("../../../docs/operations.md")),
     ("docs", include_str!("../../../docs/rate-limiting.md")),
     ("docs", include_str!("../../../docs/http-api.md")),

@@ -1,7 +1,10 @@
-//! Embedded mailbox service of the demo, tested with a plain HTTP client.
+//! Embedded mailbox service of the demo, tested with plain clients.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod client;
+mod imap;
+mod imap_client;
+mod imap_storm;
 mod storm;
 
 use cynosure_lab::demo::{DemoOptions, DemoServer, GeneratedMailbox, start};

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::rate_limit::byte_budget::USED_PERCENT_MAX;
 use crate::rate_limit::reported_limits::HeaderDialect;
-use crate::{ClockStep, Timestamp};
+use crate::{ClockStep, Timestamp, format_bytes};
 
 /// A probe that gets no response within this time is given up, and another may be sent.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -28,6 +29,20 @@ pub enum BlockReason {
     Exhausted { reset_at: Timestamp, dialect: HeaderDialect },
     /// Throttles that name no time; `throttles` of them since the last success.
     NoTimeGiven { throttles: u32 },
+    /// Bytes received in the last 24 hours, too many for the budget that the user configured.
+    DailyBytes { received: u64, bytes_per_day: u64 },
+}
+
+impl Block {
+    /// Returns the Retry-After of the server, if it is the reason.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self.reason {
+            BlockReason::RetryAfter(retry_after) => Some(retry_after),
+            BlockReason::Exhausted { .. }
+            | BlockReason::NoTimeGiven { .. }
+            | BlockReason::DailyBytes { .. } => None,
+        }
+    }
 }
 
 impl fmt::Display for Block {
@@ -46,6 +61,14 @@ impl fmt::Display for Block {
                 write!(
                     f,
                     "the server said: too many requests, {throttles} times, without a retry time"
+                )
+            }
+            BlockReason::DailyBytes { received, bytes_per_day } => {
+                let [received, bytes_per_day] = [*received, *bytes_per_day].map(format_bytes);
+                write!(
+                    f,
+                    "{received} were received in the last 24 h; requests stop at \
+                     {USED_PERCENT_MAX} % of bytes_per_day, {bytes_per_day}"
                 )
             }
         }

@@ -2,6 +2,7 @@
 //!
 //! A request passes these checks, in this order:
 //!
+//! - `byte_budget`: no requests while too many bytes were received in the last 24 hours;
 //! - `block`: no requests until the time that the server named, or until the next delay of
 //!   `throttle_backoff`; then one probe at a time until one succeeds;
 //! - `pacer`: even spacing, because synchronised bursts cause throttles;
@@ -14,6 +15,7 @@
 
 mod activity;
 mod block;
+mod byte_budget;
 mod estimator;
 mod headers;
 mod limits;
@@ -44,6 +46,7 @@ use crate::{RandomSample, Timestamp};
 
 use self::activity::Activity;
 use self::block::{BlockStatus, BlockTracker};
+use self::byte_budget::ByteBudget;
 use self::estimator::RateEstimator;
 use self::limits::TrackedLimits;
 use self::pacer::Pacer;
@@ -91,11 +94,17 @@ pub struct RateLimiter {
     restored_limits: Vec<AdvertisedLimit>,
     /// Last rate derived from headers.
     advertised_rate: Option<Rate>,
+    units: UnitCounts,
+    byte_budget: ByteBudget,
+    activity: Activity,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct UnitCounts {
     /// Units of the requests in flight.
     in_flight: u64,
     /// Units accepted since the start.
-    accepted_units: f64,
-    activity: Activity,
+    accepted: f64,
 }
 
 impl RateLimiter {
@@ -111,8 +120,8 @@ impl RateLimiter {
             window_usage: WindowUsage::default(),
             restored_limits: Vec::new(),
             advertised_rate: None,
-            in_flight: 0,
-            accepted_units: 0.0,
+            units: UnitCounts::default(),
+            byte_budget: ByteBudget::default(),
             activity: Activity::new(now),
         }
     }
@@ -120,6 +129,11 @@ impl RateLimiter {
     /// Decides about a request that costs `weight` units.
     pub fn admit(&mut self, weight: u32, now: Timestamp) -> SendDecision {
         self.sync_clock(now);
+        if let Some(block) = self.byte_block(now) {
+            // The server limits nothing meanwhile, so that this wait counts as idle time.
+            let until = self.block.block().map_or(block.until, |own| own.until.max(block.until));
+            return SendDecision::Wait { until, reason: WaitReason::Blocked };
+        }
         self.exclude_idle_time(self.estimator.idle_threshold(), now);
         let decision = self.decide(weight, now);
         self.activity.active_until = match decision {
@@ -148,7 +162,7 @@ impl RateLimiter {
         self.activity.waiting_since = None;
         self.estimator.record_sent(now);
         self.block.record_sent(now);
-        self.in_flight += u64::from(weight);
+        self.units.in_flight += u64::from(weight);
         SendDecision::Admitted(RequestToken {
             sent_at: now,
             weight,
@@ -166,10 +180,10 @@ impl RateLimiter {
     ) -> Option<Block> {
         self.sync_clock(now);
         self.exclude_idle_time(RESPONSE_TIME_MAX, now);
-        self.in_flight = self.in_flight.saturating_sub(u64::from(token.weight));
+        self.units.in_flight = self.units.in_flight.saturating_sub(u64::from(token.weight));
         let is_accepted = response.outcome == ResponseOutcome::Accepted;
         if is_accepted {
-            self.accepted_units += f64::from(token.weight);
+            self.units.accepted += f64::from(token.weight);
         }
         self.update_limits(token, response, now);
         match response.outcome {
@@ -186,12 +200,23 @@ impl RateLimiter {
 
     /// Records a request without a response: the connection failed, or the request was cancelled.
     pub fn record_cancelled(&mut self, token: RequestToken, now: Timestamp) {
-        self.in_flight = self.in_flight.saturating_sub(u64::from(token.weight));
+        self.units.in_flight = self.units.in_flight.saturating_sub(u64::from(token.weight));
         self.record_counted(token, now);
         self.block.record_inconclusive_probe(token.generation);
     }
 
-    /// Returns the block in force.
+    /// Records received bytes, which count for `bytes_per_day` of the policy. Returns false if they
+    /// do not count, because it is not set.
+    pub fn record_bytes(&mut self, bytes: u64, now: Timestamp) -> bool {
+        let is_counted = self.policy.bytes_per_day.is_some();
+        if is_counted {
+            self.sync_clock(now);
+            self.byte_budget.record(bytes, now);
+        }
+        is_counted
+    }
+
+    /// Returns the block in force that a response caused.
     #[must_use]
     pub fn current_block(&self, now: Timestamp) -> Option<&Block> {
         self.block.block().filter(|block| now < block.until)
@@ -218,7 +243,10 @@ impl RateLimiter {
         };
         RateLimitStatus {
             mode: self.policy.mode,
-            block: self.block.block().cloned(),
+            block: [self.block.block().cloned(), self.byte_block(now)]
+                .into_iter()
+                .flatten()
+                .max_by_key(|block| block.until),
             limits: self.known_limits(),
             rate,
             rate_source: source,
@@ -226,6 +254,16 @@ impl RateLimiter {
             estimate_cycles: self.estimator.cycles,
             next_probe_at: self.estimator.probes.next_at,
         }
+    }
+
+    /// Returns the block because of `bytes_per_day`. It follows from the recorded bytes, so it ends
+    /// without a probe.
+    fn byte_block(&self, now: Timestamp) -> Option<Block> {
+        let bytes_per_day = self.policy.bytes_per_day?;
+        let until = self.byte_budget.wait_until(bytes_per_day, now)?;
+        let received = self.byte_budget.received(now);
+        let reason = BlockReason::DailyBytes { received, bytes_per_day };
+        Some(Block { until, reason, exceeds_max_wait: false })
     }
 
     fn known_limits(&self) -> Vec<AdvertisedLimit> {
@@ -280,7 +318,7 @@ impl RateLimiter {
         now: Timestamp,
     ) -> Option<Timestamp> {
         let units = f64::from(weight);
-        let limits_until = self.limits.wait_until(units, self.in_flight, now);
+        let limits_until = self.limits.wait_until(units, self.units.in_flight, now);
         let usage_wait =
             |limit| self.window_usage.wait_until(limit, units, self.units_in_flight(), now);
         let window_until = hard_limit.and_then(usage_wait);
@@ -321,7 +359,7 @@ impl RateLimiter {
 
     #[expect(clippy::cast_precision_loss, reason = "units in flight are few")]
     fn units_in_flight(&self) -> f64 {
-        self.in_flight as f64
+        self.units.in_flight as f64
     }
 
     /// Returns the latest time until which a request may wait without an instruction of the server.
@@ -362,7 +400,7 @@ impl RateLimiter {
         let context = ResponseContext {
             sent_at: token.sent_at,
             in_flight: self.units_in_flight(),
-            accepted_units: self.accepted_units,
+            accepted_units: self.units.accepted,
             is_accepted: response.outcome == ResponseOutcome::Accepted,
             reserve: self.policy.reserve,
             now,
@@ -386,10 +424,7 @@ impl RateLimiter {
         self.window_usage.record_latency(now.since(token.sent_at));
         if token.generation == self.block.generation {
             self.backoff.record_success();
-            let retry_after = self.block.block().and_then(|block| match block.reason {
-                BlockReason::RetryAfter(retry_after) => Some(retry_after),
-                BlockReason::Exhausted { .. } | BlockReason::NoTimeGiven { .. } => None,
-            });
+            let retry_after = self.block.block().and_then(Block::retry_after);
             if self.block.block().is_some() {
                 self.estimator.record_recovery(retry_after, now);
                 // The probe was sent at a rate that no longer applies.

@@ -32,6 +32,20 @@ impl RateLimiter {
         limiter
     }
 
+    /// Returns a limiter with another policy and the same state. Requests in flight are not counted
+    /// any more.
+    #[must_use]
+    pub fn with_policy(&self, policy: RateLimitPolicy, now: Timestamp) -> Self {
+        let mut limiter = Self::restore(policy, &self.to_state(now), now);
+        limiter.byte_budget = self.byte_budget.clone();
+        limiter
+    }
+
+    /// Records that other processes can read the whole state.
+    pub fn record_saved(&mut self) {
+        self.byte_budget.record_saved();
+    }
+
     /// Replaces the state by what another process has written since.
     ///
     /// The written state replaces all of ours, because the other process read ours before it wrote.
@@ -65,6 +79,7 @@ impl RateLimiter {
         };
         self.estimator.merge_from_peer(RateEstimator::restore(&estimator, age, now));
         self.window_usage.mark_shared_until(now);
+        self.byte_budget.merge_from_peer(&state.received_bytes, clock_step);
         self.advertised_rate = state.advertised_rate.map(Rate::per_second);
         self.restored_limits = state.limits.iter().map(AdvertisedLimit::from).collect();
         self.activity.last_seen_at = now;
@@ -101,6 +116,7 @@ impl RateLimiter {
         self.block.shift_by(step);
         self.pacer.shift_by(step);
         self.window_usage.shift_by(step);
+        self.byte_budget.shift_by(step);
         self.limits.shift_by(step);
         self.backoff.shift_by(step);
         self.estimator.shift_by(step);
@@ -124,6 +140,7 @@ impl RateLimiter {
             backoff_attempts: self.backoff.attempts,
             estimator: self.estimator.to_state(),
             limits: self.known_limits().iter().map(LimitState::from).collect(),
+            received_bytes: self.byte_budget.to_state(),
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct RateLimitPolicy {
     /// First block after a throttle that names no time, if configured; it doubles with each further
     /// throttle. If `None`, the adaptive mode determines it.
     pub initial_block: Option<Duration>,
+    /// Bytes that may be received in any 24 hours, if the user limits them; in every mode.
+    pub bytes_per_day: Option<u64>,
 }
 
 /// First block in the modes that do not determine it.
@@ -58,6 +60,7 @@ impl Default for RateLimitPolicy {
             reserve: 0.0,
             max_wait: Duration::from_secs(3600),
             initial_block: None,
+            bytes_per_day: None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Persisted form of a rate limiter, kept across a restart of the process.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,9 @@ pub struct RateLimiterState {
     pub estimator: RateEstimatorState,
     /// Limits as last read, for display only: the next response reports what is in force.
     pub limits: Vec<LimitState>,
+    /// Bytes received, by the start of their quarter of an hour; only with `bytes_per_day`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub received_bytes: BTreeMap<i64, u64>,
 }
 
 /// Persisted form of an advertised limit.
@@ -116,6 +120,8 @@ impl From<&Block> for BlockState {
             }
             BlockReason::Exhausted { reset_at, .. } => state.reset_at = Some(reset_at.0),
             BlockReason::NoTimeGiven { throttles } => state.throttles = throttles,
+            // Never in force as the block of a response.
+            BlockReason::DailyBytes { .. } => {}
         }
         state
     }

@@ -2,31 +2,25 @@
 
 use std::path::Path;
 
-use super::DemoServer;
+use super::{DemoKind, DemoServer};
 
 /// Returns a configuration with waits of seconds, because the service's faults last seconds.
 ///
 /// The archive folder is `archive`. Without a token file, the password is read from the environment
-/// variable `DEMO_PASSWORD`.
+/// variable `DEMO_PASSWORD`. Over IMAP the token is the password.
 #[must_use]
 pub fn demo_config(demo: &DemoServer, archive: &Path) -> String {
-    let auth = match demo.token_file() {
-        Some(file) => {
-            format!("{{ type = \"bearer\", token = {{ file = {} }} }}", toml_string(file))
-        }
-        None => format!(
-            "{{ type = \"basic\", username = {}, password = {{ env = \"DEMO_PASSWORD\" }} }}",
-            serde_json::Value::from(demo.username())
-        ),
+    let (server, auth) = match demo.kind() {
+        DemoKind::Jmap => (jmap_server(demo), jmap_auth(demo)),
+        DemoKind::Imap | DemoKind::PlainImap => (imap_server(demo), imap_auth(demo)),
     };
     format!(
         r#"# Extracts the embedded mailbox. Its waits are short, as are the server's faults.
 
 [source.demo]
-kind = "jmap"
-url = "http://{address}/.well-known/jmap"
+{server}
 account = "demo@example.com"
-auth = {auth}
+auth = {{ {auth} }}
 poll_interval = "2s"
 
 [archive]
@@ -61,9 +55,37 @@ failure_threshold = 3
 recovery_timeout = "1s"
 max_recovery_timeout = "1s"
 "#,
-        address = demo.address(),
         dir = toml_string(archive),
     )
+}
+
+fn jmap_server(demo: &DemoServer) -> String {
+    format!("kind = \"jmap\"\nurl = \"http://{}/.well-known/jmap\"", demo.address())
+}
+
+fn jmap_auth(demo: &DemoServer) -> String {
+    match demo.token_file() {
+        Some(file) => format!("type = \"bearer\", token = {{ file = {} }}", toml_string(file)),
+        None => password_auth(demo, "basic", "env = \"DEMO_PASSWORD\""),
+    }
+}
+
+fn imap_server(demo: &DemoServer) -> String {
+    let (host, port) = (demo.address().ip(), demo.address().port());
+    format!("kind = \"imap\"\nhost = \"{host}\"\nport = {port}\nsecurity = \"none\"")
+}
+
+fn imap_auth(demo: &DemoServer) -> String {
+    match demo.token_file() {
+        Some(file) => password_auth(demo, "password", &format!("file = {}", toml_string(file))),
+        None => password_auth(demo, "password", "env = \"DEMO_PASSWORD\""),
+    }
+}
+
+/// Returns the keys of an `auth` with a user name and a reference to the password.
+fn password_auth(demo: &DemoServer, kind: &str, password: &str) -> String {
+    let username = serde_json::Value::from(demo.username());
+    format!("type = \"{kind}\", username = {username}, password = {{ {password} }}")
 }
 
 /// Writes a path as a TOML basic string, of which a JSON string is a special case.
@@ -97,6 +119,30 @@ mod tests {
         );
         assert_eq!(source["auth"]["token"]["file"].as_str(), token.to_str());
         assert_eq!(table["archive"]["dir"].as_str(), Some("downloads"));
+    }
+
+    #[test]
+    fn over_imap_the_token_is_the_password() {
+        let dir = tempfile::tempdir().unwrap();
+        let token = dir.path().join("token");
+        let demo = start(DemoOptions {
+            kind: DemoKind::Imap,
+            items: 1,
+            token_file: Some(token.clone()),
+            ..DemoOptions::default()
+        })
+        .unwrap();
+
+        let table: toml::Table = demo_config(&demo, Path::new("x")).parse().unwrap();
+
+        let source = &table["source"]["demo"];
+        assert_eq!(source["kind"].as_str(), Some("imap"));
+        assert_eq!(source["host"].as_str(), Some("127.0.0.1"));
+        assert_eq!(source["port"].as_integer(), Some(i64::from(demo.address().port())));
+        assert_eq!(source["security"].as_str(), Some("none"));
+        assert_eq!(source["auth"]["type"].as_str(), Some("password"));
+        assert_eq!(source["auth"]["username"].as_str(), Some("demo@example.com"));
+        assert_eq!(source["auth"]["password"]["file"].as_str(), token.to_str());
     }
 
     #[test]

@@ -27,6 +27,10 @@ impl DemoCredential {
         Ok(credential)
     }
 
+    pub(super) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
     pub(super) fn accepts(&self, token: &str) -> bool {
         self.token.as_deref() == Some(token)
     }

@@ -98,6 +98,12 @@ const OUTAGE_REFUSALS_MAX: u32 = 40;
 /// Time without requests after which an outage ends. An open circuit breaker sends none for one
 /// second; quick retries come sooner.
 const OUTAGE_QUIET_PERIOD: Duration = Duration::from_millis(700);
+
+/// Number of parts in which the first chunk of a slow body is sent.
+pub(super) const SLOW_BODY_PARTS: u32 = 5;
+/// Pause after each of these parts.
+pub(super) const SLOW_BODY_PAUSE: Duration = Duration::from_millis(150);
+
 const UNAVAILABLE: ResponseFault = ResponseFault::Unavailable { retry_after: None };
 const DELAY_MIN_MS: u64 = 100;
 const DELAY_MAX_MS: u64 = 800;

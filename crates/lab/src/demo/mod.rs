@@ -1,21 +1,29 @@
-//! Embedded mailbox service: JMAP server on loopback with generated mail and planned faults.
+//! Embedded mailbox service: JMAP or IMAP server on loopback, with generated mail and planned
+//! faults.
 //!
 //! ```text
 //! faults ──▶ service ◀── mailbox
+//!               ▲
+//!             imap
 //! ```
 //!
-//! `cynosure demo` extracts it, users can try commands on it by hand, and tests and benchmarks run
-//! against it. Mail is generated when it is requested and never stored.
+//! `service` speaks JMAP, and holds what both protocols share. `cynosure demo` extracts the
+//! mailbox, users can try commands on it by hand, and tests and benchmarks run against it. Mail is
+//! generated when it is requested and never stored.
 
+mod accept;
 mod base64;
 mod bitmap;
 mod config;
 mod credential;
 mod faults;
+mod imap;
+mod kind;
 mod mailbox;
 mod rng;
 mod service;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -31,12 +39,14 @@ use self::service::DemoService;
 
 pub use self::config::demo_config;
 pub use self::faults::FaultLevel;
+pub use self::kind::DemoKind;
 pub use self::mailbox::{GeneratedMailbox, ITEMS_MAX};
 pub use self::service::DemoCounters;
 
-/// Options of the demo service: mailbox, faults, address and credentials.
+/// Options of the demo service: protocol, mailbox, faults, address and credentials.
 #[derive(Clone, Debug)]
 pub struct DemoOptions {
+    pub kind: DemoKind,
     /// Number of threads; at most [`ITEMS_MAX`].
     pub items: u32,
     /// Seed. The same seed and `items` give the same mail and the same faults.
@@ -47,7 +57,8 @@ pub struct DemoOptions {
     /// File that receives the bearer token and each renewed one. Without a file, no client knows
     /// the token.
     pub token_file: Option<PathBuf>,
-    /// User name for HTTP Basic, which is always accepted besides the token and never expires.
+    /// User name for HTTP Basic and for IMAP. Its password is always accepted besides the token,
+    /// and never expires.
     pub username: String,
     pub password: String,
 }
@@ -55,6 +66,7 @@ pub struct DemoOptions {
 impl Default for DemoOptions {
     fn default() -> Self {
         Self {
+            kind: DemoKind::Jmap,
             items: 2_000,
             seed: 1,
             faults: FaultLevel::None,
@@ -69,6 +81,7 @@ impl Default for DemoOptions {
 /// Running demo service. It stops when this value is dropped.
 #[derive(Debug)]
 pub struct DemoServer {
+    kind: DemoKind,
     address: SocketAddr,
     token_file: Option<PathBuf>,
     username: String,
@@ -85,7 +98,7 @@ pub struct DemoServer {
 /// If `items` exceeds [`ITEMS_MAX`], the address cannot be bound, or the token file cannot be
 /// written.
 pub fn start(options: DemoOptions) -> io::Result<DemoServer> {
-    let DemoOptions { items, seed, faults, listen, token_file, username, password } = options;
+    let DemoOptions { kind, items, seed, faults, listen, token_file, username, password } = options;
     if ITEMS_MAX < items {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -107,9 +120,10 @@ pub fn start(options: DemoOptions) -> io::Result<DemoServer> {
     let (shutdown_sender, shutdown_receiver) = oneshot::channel();
     let thread = std::thread::Builder::new().name("demo".to_owned()).spawn({
         let service = Arc::clone(&service);
-        move || run(&runtime, service, listener, shutdown_receiver)
+        move || run(&runtime, kind, service, listener, shutdown_receiver)
     })?;
     Ok(DemoServer {
+        kind,
         address,
         token_file,
         username,
@@ -141,6 +155,10 @@ impl DemoServer {
         drop(self);
     }
 
+    fn kind(&self) -> DemoKind {
+        self.kind
+    }
+
     fn token_file(&self) -> Option<&Path> {
         self.token_file.as_deref()
     }
@@ -163,6 +181,7 @@ impl Drop for DemoServer {
 
 fn run(
     runtime: &Runtime,
+    kind: DemoKind,
     service: Arc<DemoService>,
     listener: TcpListener,
     shutdown_receiver: oneshot::Receiver<()>,
@@ -172,9 +191,20 @@ fn run(
             Ok(listener) => tokio::select! {
                 // Resolves when the sender is dropped; nothing is ever sent.
                 _ = shutdown_receiver => {}
-                never = service.serve(listener) => match never {},
+                never = serve(kind, service, listener) => match never {},
             },
             Err(error) => tracing::error!(%error, "demo service cannot listen"),
         }
     });
+}
+
+async fn serve(
+    kind: DemoKind,
+    service: Arc<DemoService>,
+    listener: tokio::net::TcpListener,
+) -> Infallible {
+    match kind {
+        DemoKind::Jmap => service.serve(listener).await,
+        DemoKind::Imap | DemoKind::PlainImap => imap::serve(service, kind, listener).await,
+    }
 }

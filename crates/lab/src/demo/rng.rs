@@ -18,6 +18,7 @@ pub(super) enum RngStream {
     Id,
     Fault,
     Token,
+    UidValidity,
 }
 
 /// Returns 64 bits that depend on every bit of the arguments (the finisher of SplitMix64, twice).

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use cynosure_engine::{Cause, ErrorCategory, Status};
 
+use tokio::task::LocalSet;
+
 use crate::app::context::AppContext;
 use crate::cli::commands::doctor::DoctorCheck;
 use crate::config::{SourceName, SourceSettings};
@@ -25,7 +27,9 @@ pub(super) fn check_servers(context: &AppContext) -> Vec<DoctorCheck> {
         }
     };
     let checks = enabled
-        .map(|(name, source)| runtime.block_on(check_source(context, name, source)))
+        .map(|(name, source)| {
+            LocalSet::new().block_on(&runtime, check_source(context, name, source))
+        })
         .collect();
     // A credential command that hangs must not delay the end of the program.
     runtime.shutdown_background();

@@ -1,4 +1,4 @@
-//! Consequences of a classification: the action as text, and the delay before the next attempt.
+//! Consequences of a failure: the action as text, and the delay before the next attempt.
 
 use std::time::Duration;
 
@@ -7,11 +7,12 @@ use cynosure_engine::rate_limit::{
     ReportedLimits, SendDecision,
 };
 use cynosure_engine::{
-    Cause, Classification, ErrorAction, ErrorCategory, Failure, ItemDecision, ItemFailureCounts,
-    RETRY_AFTER_JITTER, RETRY_AFTER_MARGIN, RandomSample, RequestScope, Timestamp, format_duration,
+    Cause, ErrorAction, ErrorCategory, Failure, ItemDecision, ItemFailureCounts,
+    RETRY_AFTER_JITTER, RETRY_AFTER_MARGIN, RandomSample, RequestScope, format_duration,
 };
 
-use super::input::{ExplainInput, ExplainPolicies};
+use super::explained_failure::ExplainedFailure;
+use super::input::ExplainPolicies;
 
 /// Random sample that gives the shortest delay.
 const LOWEST_SAMPLE: RandomSample = RandomSample(0);
@@ -25,7 +26,8 @@ const NEXT_DELAYS_MAX: u32 = 2;
 #[derive(Debug)]
 pub(super) struct Consequence {
     pub scopes: Vec<RequestScope>,
-    pub action: ErrorAction,
+    /// Name of the action.
+    pub action: &'static str,
     /// Description of the action, as text.
     pub description: String,
     pub delay: Option<DelayRange>,
@@ -44,26 +46,36 @@ pub(super) struct DelayRange {
 
 impl Consequence {
     /// True if it differs from `other` in nothing but its scopes.
-    pub(super) fn has_same_effect(&self, other: &Self) -> bool {
+    fn has_same_effect(&self, other: &Self) -> bool {
         (self.action, &self.description, &self.delay)
             == (other.action, &other.description, &other.delay)
     }
 }
 
+/// Adds a consequence. If one has the same effect, it gets the scopes of the new one.
+pub(super) fn add_consequence(consequences: &mut Vec<Consequence>, new: Consequence) {
+    match consequences.iter_mut().find(|known| known.has_same_effect(&new)) {
+        Some(known) => known.scopes.extend(new.scopes),
+        None => consequences.push(new),
+    }
+}
+
+/// Returns the scopes of all consequences.
+pub(super) fn scopes_of(consequences: &[Consequence]) -> Vec<RequestScope> {
+    consequences.iter().flat_map(|consequence| consequence.scopes.iter().copied()).collect()
+}
+
 /// Determines the consequence for a request of one scope.
 pub(super) fn consequence(
-    classification: &Classification<'_>,
+    failure: &ExplainedFailure,
     scope: RequestScope,
-    input: &ExplainInput,
     policies: &ExplainPolicies,
     limit_headers: &ReportedLimits,
 ) -> Consequence {
-    let action = classification.cause.action(scope);
+    let action = failure.cause.action(scope);
     let delay = match action {
-        ErrorAction::WaitForRateLimit => {
-            block_delay(classification, input, policies, limit_headers)
-        }
-        ErrorAction::Quarantine => Some(recheck_delay(classification.cause, input, policies)),
+        ErrorAction::WaitForRateLimit => block_delay(failure, policies, limit_headers),
+        ErrorAction::Quarantine => Some(recheck_delay(failure, policies)),
         ErrorAction::MarkGone => None,
         ErrorAction::RefreshCredential => Some(fixed_delay(
             policies.settings.restart.restart_delay_auth,
@@ -72,7 +84,7 @@ pub(super) fn consequence(
         ErrorAction::Retry | ErrorAction::RetryAsChallenge | ErrorAction::RetryConservatively
             if scope == RequestScope::Item =>
         {
-            Some(item_retry_delay(classification, input, policies))
+            Some(item_retry_delay(failure, policies))
         }
         ErrorAction::Retry
         | ErrorAction::RetryAsChallenge
@@ -82,45 +94,50 @@ pub(super) fn consequence(
         | ErrorAction::FullResync
         | ErrorAction::RestartListing
         | ErrorAction::WaitForNetwork
-        | ErrorAction::WaitForStorage => Some(session_retry_delay(classification, policies)),
+        | ErrorAction::WaitForStorage => Some(session_retry_delay(failure, policies)),
     };
-    let description = quick_retry_note(classification, policies)
-        + &describe(action, classification, scope, input, policies);
-    Consequence { scopes: vec![scope], action, description, delay }
+    let description =
+        quick_retry_note(failure, scope, policies) + &describe(action, failure, scope, policies);
+    Consequence { scopes: vec![scope], action: action.name(), description, delay }
 }
 
 /// Returns the beginning of the description if quick retries precede the action, else nothing.
-fn quick_retry_note(classification: &Classification<'_>, policies: &ExplainPolicies) -> String {
-    let failure =
-        Failure::new(classification.cause, "").with_retry_after(classification.retry_after);
+fn quick_retry_note(
+    failure: &ExplainedFailure,
+    scope: RequestScope,
+    policies: &ExplainPolicies,
+) -> String {
+    let is_retried = failure.quickly_retried.contains(&scope)
+        && Failure::new(failure.cause, "").with_retry_after(failure.retry_after).is_transient();
     match policies.settings.retry.request.max_attempts {
-        tries if tries > 1 && failure.is_transient() => format!("after {tries} quick tries, "),
+        tries if tries > 1 && is_retried => format!("after {tries} quick tries, "),
         _ => String::new(),
     }
 }
 
 fn describe(
     action: ErrorAction,
-    classification: &Classification<'_>,
+    failure: &ExplainedFailure,
     scope: RequestScope,
-    input: &ExplainInput,
     policies: &ExplainPolicies,
 ) -> String {
     let retries = policies.settings.restart.max_retries;
     let retry = format!("the session waits and retries, up to {retries} times, then restarts");
-    let item = describe_attempt(input, policies);
+    let item = describe_attempt(failure, policies);
     match action {
         ErrorAction::WaitForRateLimit => {
-            "no request is sent to the provider until the wait ends; it costs no attempt, except \
-             from the third 429 of one item while other requests succeed"
-                .to_owned()
+            format!(
+                "no request is sent to the provider until the wait ends; it costs no attempt, \
+                 except from the third {} of one item while other requests succeed",
+                failure.refusal
+            )
         }
         ErrorAction::RefreshCredential => {
             "the credential is reloaded; if it is refused again, an alert is sent and all requests \
              wait for another credential"
                 .to_owned()
         }
-        ErrorAction::Quarantine if classification.cause == Cause::Forbidden => {
+        ErrorAction::Quarantine if failure.cause == Cause::Forbidden => {
             "quarantined at once; ten different items in a row count as a refused credential"
                 .to_owned()
         }
@@ -169,45 +186,44 @@ fn describe(
     }
 }
 
-fn describe_attempt(input: &ExplainInput, policies: &ExplainPolicies) -> String {
+fn describe_attempt(failure: &ExplainedFailure, policies: &ExplainPolicies) -> String {
     let attempts = policies.settings.item.max_attempts;
-    let attempt = input.attempt.min(attempts);
+    let attempt = failure.attempt.min(attempts);
     format!("attempt {attempt} of {attempts} failed; after the last it is quarantined")
 }
 
 /// Returns how long the rate limiter blocks all requests because of a response, whatever its
 /// cause. The block is computed by a real [`RateLimiter`], as in the worker.
 pub(super) fn block_delay(
-    classification: &Classification<'_>,
-    input: &ExplainInput,
+    failure: &ExplainedFailure,
     policies: &ExplainPolicies,
     limit_headers: &ReportedLimits,
 ) -> Option<DelayRange> {
+    let at = failure.at;
     let limit_headers =
-        ReportedLimits { retry_after: classification.retry_after, ..limit_headers.clone() };
+        ReportedLimits { retry_after: failure.retry_after, ..limit_headers.clone() };
     let block = |sample| {
-        let mut limiter = RateLimiter::new(policies.rate_limit_policy.clone(), input.at);
-        let SendDecision::Admitted(token) = limiter.admit(1, input.at) else { return None };
+        let mut limiter = RateLimiter::new(policies.rate_limit_policy.clone(), at);
+        let SendDecision::Admitted(token) = limiter.admit(1, at) else { return None };
         let response = RateLimitResponse {
-            outcome: classification.cause.rate_limit_signal(),
+            outcome: failure.cause.rate_limit_signal(),
             reported: &limit_headers,
         };
-        limiter.record_response(token, &response, input.at, sample)
+        limiter.record_response(token, &response, at, sample)
     };
     let (soonest, latest) = (block(LOWEST_SAMPLE)?, block(HIGHEST_SAMPLE)?);
     Some(DelayRange {
-        shortest: soonest.until.since(input.at),
-        longest: latest.until.since(input.at),
-        reasons: block_reasons(&soonest, classification, &limit_headers, input.at, policies),
+        shortest: soonest.until.since(at),
+        longest: latest.until.since(at),
+        reasons: block_reasons(&soonest, failure, &limit_headers, policies),
         next_delays: Vec::new(),
     })
 }
 
 fn block_reasons(
     block: &Block,
-    classification: &Classification<'_>,
+    failure: &ExplainedFailure,
     limit_headers: &ReportedLimits,
-    at: Timestamp,
     policies: &ExplainPolicies,
 ) -> Vec<String> {
     let margin = margin_text();
@@ -215,13 +231,13 @@ fn block_reasons(
     let mut lines = Vec::new();
     match &block.reason {
         BlockReason::RetryAfter(retry_after) => {
-            lines.push(format!("{}, {margin}", retry_after_text(*retry_after, classification)));
+            lines.push(format!("{}, {margin}", retry_after_text(*retry_after, failure)));
             if block.exceeds_max_wait {
                 lines.push(format!("longer than max_wait, {max}: manual intervention is required"));
             }
         }
         BlockReason::Exhausted { reset_at, .. } if block.exceeds_max_wait => {
-            let until_reset = format_duration(reset_at.since(at));
+            let until_reset = format_duration(reset_at.since(failure.at));
             lines.push(format!(
                 "max_wait, {max}, instead of the {until_reset} to the reset, {margin}"
             ));
@@ -233,18 +249,25 @@ fn block_reasons(
         BlockReason::Exhausted { reset_at, .. } => {
             lines.push(format!(
                 "no requests remain until the reset in {}, {margin}",
-                format_duration(reset_at.since(at))
+                format_duration(reset_at.since(failure.at))
             ));
         }
         BlockReason::NoTimeGiven { .. } => {
-            lines.extend(default_block_reasons(limit_headers, &policies.rate_limit_policy));
+            let policy = &policies.rate_limit_policy;
+            lines.extend(default_block_reasons(failure, limit_headers, policy));
         }
+        BlockReason::DailyBytes { .. } => lines.push(block.to_string()),
     }
     lines
 }
 
 /// Explains the length of a block for which the server gave no usable time.
-fn default_block_reasons(limit_headers: &ReportedLimits, policy: &RateLimitPolicy) -> [String; 2] {
+fn default_block_reasons(
+    failure: &ExplainedFailure,
+    limit_headers: &ReportedLimits,
+    policy: &RateLimitPolicy,
+) -> [String; 2] {
+    let refusal = failure.refusal;
     let mut resets = limit_headers.limits.iter().filter_map(|limit| limit.reset);
     let is_too_far = resets.any(|reset| reset.is_too_far());
     let reason = if is_too_far { "the reset is too far away" } else { "no retry time is given" };
@@ -252,27 +275,22 @@ fn default_block_reasons(limit_headers: &ReportedLimits, policy: &RateLimitPolic
     match (policy.initial_block, policy.mode) {
         (Some(_), _) => [
             format!("{reason}: restart.rate_limit_duration"),
-            format!("doubles with each further 429, up to {longest}"),
+            format!("doubles with each further {refusal}, up to {longest}"),
         ],
         (None, RateLimitMode::Adaptive) => [
             format!("{reason}: the first wait is short, since most limits end soon"),
-            format!("each further 429 makes it longer, up to {longest}"),
+            format!("each further {refusal} makes it longer, up to {longest}"),
         ],
         (None, RateLimitMode::Fixed | RateLimitMode::Off) => [
             format!("{reason}: the default wait"),
-            format!("doubles with each further 429, up to {longest}"),
+            format!("doubles with each further {refusal}, up to {longest}"),
         ],
     }
 }
 
-/// Returns the origin of a wait, the server or the user's rule, and its length.
-fn retry_after_text(retry_after: Duration, classification: &Classification<'_>) -> String {
-    let origin = if classification.facts.retry_after == Some(retry_after) {
-        "the server's Retry-After"
-    } else {
-        "the wait of your rule"
-    };
-    format!("{origin}, {}", format_duration(retry_after))
+/// Returns the origin of a wait, and its length.
+fn retry_after_text(retry_after: Duration, failure: &ExplainedFailure) -> String {
+    format!("{}, {}", failure.wait_origin, format_duration(retry_after))
 }
 
 /// Returns the margin and the jitter added to a Retry-After, as text.
@@ -285,13 +303,13 @@ fn margin_text() -> String {
 }
 
 /// Returns the time until a quarantined item is rechecked.
-fn recheck_delay(cause: Cause, input: &ExplainInput, policies: &ExplainPolicies) -> DelayRange {
+fn recheck_delay(failure: &ExplainedFailure, policies: &ExplainPolicies) -> DelayRange {
     let recheck = policies.settings.item.recheck;
     let delay_after = |further_quarantines: u32| {
-        let quarantines = input.quarantine_count.saturating_add(further_quarantines);
-        recheck.next_recheck_at(cause, quarantines, input.at).since(input.at)
+        let quarantines = failure.quarantine_count.saturating_add(further_quarantines);
+        recheck.next_recheck_at(failure.cause, quarantines, failure.at).since(failure.at)
     };
-    let reason = match cause.category() {
+    let reason = match failure.cause.category() {
         ErrorCategory::Permanent => format!(
             "item.recheck, {}, doubling up to item.max_recheck, {}",
             format_duration(recheck.interval),
@@ -310,35 +328,31 @@ fn recheck_delay(cause: Cause, input: &ExplainInput, policies: &ExplainPolicies)
 }
 
 /// Returns the time until an item is retried, or rechecked if this was its last attempt.
-fn item_retry_delay(
-    classification: &Classification<'_>,
-    input: &ExplainInput,
-    policies: &ExplainPolicies,
-) -> DelayRange {
-    let failed_before = input.attempt.saturating_sub(1);
+fn item_retry_delay(failure: &ExplainedFailure, policies: &ExplainPolicies) -> DelayRange {
+    let (at, failed_before) = (failure.at, failure.attempt.saturating_sub(1));
     let range = |attempts: u32| {
         // The server's Retry-After applies to the next attempt only.
-        let retry_after = classification.retry_after.filter(|_| attempts == failed_before);
-        let failure = Failure::new(classification.cause, "").with_retry_after(retry_after);
+        let retry_after = failure.retry_after.filter(|_| attempts == failed_before);
+        let item_failure = Failure::new(failure.cause, "").with_retry_after(retry_after);
         let counts =
             ItemFailureCounts { failed_attempts: attempts, ..ItemFailureCounts::default() };
         let wait =
-            |sample| match policies.settings.item.on_failure(&failure, counts, input.at, sample) {
-                ItemDecision::Retry { at, .. } => Some(at.since(input.at)),
+            |sample| match policies.settings.item.on_failure(&item_failure, counts, at, sample) {
+                ItemDecision::Retry { at: retry_at, .. } => Some(retry_at.since(at)),
                 ItemDecision::Gone | ItemDecision::Quarantine | ItemDecision::NotCharged => None,
             };
         wait(LOWEST_SAMPLE).zip(wait(HIGHEST_SAMPLE))
     };
     let Some((shortest, longest)) = range(failed_before) else {
-        return recheck_delay(classification.cause, input, policies);
+        return recheck_delay(failure, policies);
     };
     let mut reasons = vec![format!(
         "item.retry_delay, {} × 2^{failed_before}, at most {}, jitter over the upper half",
         format_duration(policies.settings.item.retry_delay),
         format_duration(policies.settings.item.max_retry_delay),
     )];
-    reasons.extend(classification.retry_after.map(|retry_after| {
-        format!("never sooner than {}", retry_after_text(retry_after, classification))
+    reasons.extend(failure.retry_after.map(|retry_after| {
+        format!("never sooner than {}", retry_after_text(retry_after, failure))
     }));
     let next_delays =
         (failed_before + 1..=failed_before + NEXT_DELAYS_MAX).map_while(range).collect();
@@ -346,25 +360,22 @@ fn item_retry_delay(
 }
 
 /// Returns the time until a session is retried.
-fn session_retry_delay(
-    classification: &Classification<'_>,
-    policies: &ExplainPolicies,
-) -> DelayRange {
+fn session_retry_delay(failure: &ExplainedFailure, policies: &ExplainPolicies) -> DelayRange {
     let backoff = &policies.settings.backoff;
     let range = |attempt| {
-        let retry_after = classification.retry_after.filter(|_| attempt == 1);
-        let delay = |sample| backoff.delay(classification.cause, attempt, retry_after, sample);
+        let retry_after = failure.retry_after.filter(|_| attempt == 1);
+        let delay = |sample| backoff.delay(failure.cause, attempt, retry_after, sample);
         (delay(LOWEST_SAMPLE), delay(HIGHEST_SAMPLE))
     };
-    let base = format_duration(backoff.base_delay(classification.cause));
+    let base = format_duration(backoff.base_delay(failure.cause));
     let mut reasons = vec![format!(
         "{base} × {}^0, jitter ± {:.0} % of {base}, at most {}",
         backoff.multiplier,
         backoff.jitter * 100.0,
         format_duration(backoff.max_delay),
     )];
-    reasons.extend(classification.retry_after.map(|retry_after| {
-        let text = retry_after_text(retry_after, classification);
+    reasons.extend(failure.retry_after.map(|retry_after| {
+        let text = retry_after_text(retry_after, failure);
         format!("never sooner than {text}, {}", margin_text())
     }));
     let (shortest, longest) = range(1);

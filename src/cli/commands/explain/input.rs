@@ -87,19 +87,7 @@ pub(super) fn collect_input(
     match args.status {
         Some(status) => {
             let input = input_from_args(status, args, now)?;
-            let environment = EnvVars::from_process();
-            let settings = match &context {
-                Some(context) => context.loaded.settings.clone(),
-                None => {
-                    let loaded = config::load_defaults(&environment);
-                    loaded
-                        .map_err(|error| {
-                            ProgramError::new(ProgramExit::Configuration, error.to_string())
-                        })?
-                        .settings
-                }
-            };
-            let policies = select_policies(settings, args)?;
+            let policies = select_policies(settings_of(context.as_ref())?, args)?;
             Ok((input, policies))
         }
         None => {
@@ -110,6 +98,28 @@ pub(super) fn collect_input(
             };
             recorded_input(&context, args)
         }
+    }
+}
+
+/// Returns the policies for a response from the command line.
+///
+/// # Errors
+/// An invalid configuration, or a provider or source that is not in it.
+pub(super) fn collect_policies(
+    common: &CommonArgs,
+    args: &ExplainArgs,
+) -> Result<ExplainPolicies, ProgramError> {
+    let context = find_context(common)?;
+    select_policies(settings_of(context.as_ref())?, args)
+}
+
+/// Returns the settings of the configuration, or the defaults if there is none.
+fn settings_of(context: Option<&AppContext>) -> Result<Settings, ProgramError> {
+    match context {
+        Some(context) => Ok(context.loaded.settings.clone()),
+        None => config::load_defaults(&EnvVars::from_process())
+            .map(|loaded| loaded.settings)
+            .map_err(|error| ProgramError::new(ProgramExit::Configuration, error.to_string())),
     }
 }
 

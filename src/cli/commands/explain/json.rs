@@ -62,7 +62,7 @@ struct ExplanationJson<'a> {
 /// Rule that matched.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum RuleJson<'a> {
+pub(super) enum RuleJson<'a> {
     BuiltIn {
         /// Always true.
         #[serde(rename = "built_in")]
@@ -84,7 +84,7 @@ enum RuleJson<'a> {
 
 /// Consequence of the response for some of these scopes.
 #[derive(Serialize)]
-struct ConsequenceJson<'a> {
+pub(super) struct ConsequenceJson<'a> {
     scopes: Vec<&'static str>,
     #[serde(rename = "verdict")]
     action: &'static str,
@@ -168,10 +168,10 @@ fn rule_json<'a>(matched: &'a MatchedRule<'_>) -> RuleJson<'a> {
     }
 }
 
-fn consequence_json(consequence: &Consequence) -> ConsequenceJson<'_> {
+pub(super) fn consequence_json(consequence: &Consequence) -> ConsequenceJson<'_> {
     ConsequenceJson {
         scopes: scope_names(&consequence.scopes),
-        action: consequence.action.name(),
+        action: consequence.action,
         description: &consequence.description,
         delay: consequence.delay.as_ref().map(delay_json),
     }
@@ -190,6 +190,6 @@ fn delay_json(delay: &DelayRange) -> DelayJson<'_> {
     }
 }
 
-fn scope_names(scopes: &[RequestScope]) -> Vec<&'static str> {
+pub(super) fn scope_names(scopes: &[RequestScope]) -> Vec<&'static str> {
     scopes.iter().map(|scope| scope.name()).collect()
 }

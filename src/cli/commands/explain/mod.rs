@@ -1,9 +1,14 @@
 //! `explain`: the classification of a response, the rule that matched, and the consequences.
 //!
-//! No decision is made here. The response passes the same rules, retry policies and rate limiter as
-//! in the worker, with the smallest and the largest jitter, and the results are printed.
+//! No decision is made here. HTTP responses and the replies of IMAP servers pass the same rules,
+//! retry policies and rate limiter as in the worker, with the smallest and the largest jitter, and
+//! the results are printed.
 
 mod consequence;
+mod explained_failure;
+mod imap_json;
+mod imap_reply;
+mod imap_text;
 mod input;
 mod json;
 mod limits;
@@ -17,7 +22,10 @@ use cynosure_engine::{
     format_utc_date_time,
 };
 
-use self::consequence::{Consequence, DelayRange, block_delay, consequence};
+use self::consequence::{
+    Consequence, DelayRange, add_consequence, block_delay, consequence, scopes_of,
+};
+use self::explained_failure::ExplainedFailure;
 use self::input::{ExplainInput, ExplainPolicies};
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
@@ -40,6 +48,9 @@ pub(super) fn explain(
     args: &ExplainArgs,
 ) -> Result<ProgramExit, ProgramError> {
     let now = RealEnv.now();
+    if let Some(line) = &args.imap {
+        return explain_imap(common, args, line, now);
+    }
     let (input, policies) = input::collect_input(common, args, now)?;
     let limit_headers = input.rate_limit_headers(&policies);
     let explanations = explain_response(&input, &policies, &limit_headers);
@@ -56,6 +67,26 @@ pub(super) fn explain(
     Ok(ProgramExit::Success)
 }
 
+/// Explains a reply of an IMAP server.
+fn explain_imap(
+    common: &CommonArgs,
+    args: &ExplainArgs,
+    line: &str,
+    now: Timestamp,
+) -> Result<ProgramExit, ProgramError> {
+    let reply = imap_reply::parse_reply(line)?;
+    let policies = input::collect_policies(common, args)?;
+    let phases = imap_reply::phases_of(args.phase);
+    let explanations = imap_reply::explain_reply(&reply, phases, &policies, now);
+    if args.json {
+        let json = imap_json::imap_explain_json(&reply, &policies, &explanations);
+        print_result(terminal_safe_json(&json))?;
+    } else {
+        print_result(imap_text::imap_explain_text(&reply, &explanations))?;
+    }
+    Ok(ProgramExit::Success)
+}
+
 /// Classifies the response for each scope. Scopes with the same classification share an entry.
 fn explain_response<'r>(
     input: &ExplainInput,
@@ -67,20 +98,20 @@ fn explain_response<'r>(
     let mut explanations: Vec<Explanation<'r>> = Vec::new();
     for scope in &input.scopes {
         let classification = classify_response(&response, limit_headers, *scope, &policies.rules);
-        let scope_consequence =
-            consequence(&classification, *scope, input, policies, limit_headers);
+        let failure = ExplainedFailure::from_response(&classification, input);
+        let scope_consequence = consequence(&failure, *scope, policies, limit_headers);
         match explanations
             .iter_mut()
             .find(|explanation| explanation.classification == classification)
         {
-            Some(explanation) => explanation.add_consequence(scope_consequence),
+            Some(explanation) => add_consequence(&mut explanation.consequences, scope_consequence),
             None => {
                 // The consequence of a rate limit is already this block.
                 let is_rate_limit = classification.cause == Cause::RateLimit;
                 let block = if is_rate_limit {
                     None
                 } else {
-                    block_delay(&classification, input, policies, limit_headers)
+                    block_delay(&failure, policies, limit_headers)
                 };
                 explanations.push(Explanation {
                     classification,
@@ -94,18 +125,8 @@ fn explain_response<'r>(
 }
 
 impl Explanation<'_> {
-    fn add_consequence(&mut self, new: Consequence) {
-        match self.consequences.iter_mut().find(|known| known.has_same_effect(&new)) {
-            Some(known) => known.scopes.extend(new.scopes),
-            None => self.consequences.push(new),
-        }
-    }
-
     fn scopes(&self) -> Vec<RequestScope> {
-        self.consequences
-            .iter()
-            .flat_map(|consequence| consequence.scopes.iter().copied())
-            .collect()
+        scopes_of(&self.consequences)
     }
 }
 

@@ -45,6 +45,25 @@ fn explain_input(
 
 proptest! {
     #[test]
+    fn every_explained_imap_reply_is_sanitized(status in "OK|NO|BAD|BYE|PREAUTH", rest: String) {
+        let reply = imap_reply::parse_reply(&format!("{status} {rest}")).unwrap();
+        let settings = load_defaults(&EnvVars::default()).unwrap().settings;
+        let policies = ExplainPolicies::new(settings, None);
+        let phases = imap_reply::phases_of(None);
+        let explanations = imap_reply::explain_reply(&reply, phases, &policies, Timestamp(0));
+
+        let text = imap_text::imap_explain_text(&reply, &explanations);
+        let json = imap_json::imap_explain_json(&reply, &policies, &explanations);
+        let json = terminal_safe_json(&json);
+
+        for line in text.lines().chain([json.as_str()]) {
+            prop_assert!(!line.chars().any(is_unsafe_for_terminal), "{line:?}");
+        }
+        let explained: usize = explanations.iter().map(|explained| explained.phases.len()).sum();
+        prop_assert_eq!(explained, phases.len(), "each command is explained once");
+    }
+
+    #[test]
     fn every_explanation_is_sanitized_and_holds_no_secret(
         status: u16, headers in headers(), body: String, at in 0..4_102_444_800_000_i64,
     ) {

@@ -3,7 +3,7 @@
 use cynosure_engine::rate_limit::ReportedLimits;
 use cynosure_engine::{MatchedRule, RequestScope, Timestamp, format_duration, sanitize_line};
 
-use super::consequence::DelayRange;
+use super::consequence::{Consequence, DelayRange};
 use super::input::{ExplainInput, ExplainPolicies};
 use super::{Explanation, format_timestamp, limits};
 use crate::cli::key_values::KeyValueTable;
@@ -32,16 +32,7 @@ pub(super) fn explain_text(
                 format!("failed as {recorded}: the response or the rules were different"),
             );
         }
-        for consequence in &explanation.consequences {
-            let prefix = match explanation.consequences.len() {
-                1 => String::new(),
-                _ => format!("{}: ", scopes_text(&consequence.scopes)),
-            };
-            table.add("action", format!("{prefix}{}", consequence.description));
-            if let Some(delay) = &consequence.delay {
-                table.add_all("delay", delay_lines(delay));
-            }
-        }
+        add_consequences(&mut table, &explanation.consequences);
         if let Some(block) = &explanation.block {
             let mut lines = delay_lines(block);
             if let Some(first) = lines.first_mut() {
@@ -56,6 +47,20 @@ pub(super) fn explain_text(
     }
     table.add_all("quota", limits);
     table.render()
+}
+
+/// Adds the actions, each with its scopes if there are several, and its delay.
+pub(super) fn add_consequences(table: &mut KeyValueTable, consequences: &[Consequence]) {
+    for consequence in consequences {
+        let prefix = match consequences.len() {
+            1 => String::new(),
+            _ => format!("{}: ", scopes_text(&consequence.scopes)),
+        };
+        table.add("action", format!("{prefix}{}", consequence.description));
+        if let Some(delay) = &consequence.delay {
+            table.add_all("delay", delay_lines(delay));
+        }
+    }
 }
 
 fn response_lines(input: &ExplainInput, policies: &ExplainPolicies) -> Vec<String> {

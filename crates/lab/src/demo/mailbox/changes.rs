@@ -55,6 +55,11 @@ impl ChangeLog {
         self.entries.len()
     }
 
+    /// Returns the length of the log at the last expiry of all states.
+    pub(super) fn oldest_state(&self) -> usize {
+        self.oldest_state
+    }
+
     pub(super) fn state(&self) -> String {
         state_at(self.entries.len())
     }

@@ -146,7 +146,7 @@ impl GeneratedMailbox {
     }
 
     /// Expires every state before the current one: `/changes` since such a state then fails with
-    /// `cannotCalculateChanges`.
+    /// `cannotCalculateChanges`. In IMAP, every UIDVALIDITY changes if there is a new state.
     pub fn expire_states(&mut self) {
         self.change_log.expire_states();
     }
@@ -209,6 +209,11 @@ impl GeneratedMailbox {
         self.all_messages_of(thread).filter(|message| self.exists(*message)).collect()
     }
 
+    /// True if no other message of its thread exists.
+    pub(super) fn is_only_in_thread(&self, message: MessageNumber) -> bool {
+        self.messages_of(self.thread_of(message)).len() == 1
+    }
+
     pub(super) fn thread_of(&self, message: MessageNumber) -> ThreadNumber {
         match message.0.checked_sub(self.layout.messages) {
             None => self.layout.thread_of(message),
@@ -250,6 +255,18 @@ impl GeneratedMailbox {
         })
     }
 
+    /// Returns the UIDVALIDITY of a folder (RFC 3501 §2.3.1.1), which differs for other mail.
+    pub(super) fn uid_validity(&self, folder: Folder) -> u32 {
+        let index = u64::from(self.layout.threads) << 8 | folder as u64;
+        let first = random_below(self.layout.seed, RngStream::UidValidity, index, 1 << 30) + 1;
+        first.saturating_add(u32::try_from(self.change_log.oldest_state()).unwrap_or(u32::MAX))
+    }
+
+    /// Returns the number of changes since the mailbox was created.
+    pub(super) fn change_count(&self) -> usize {
+        self.change_log.len()
+    }
+
     pub(super) fn email_id(&self, message: MessageNumber) -> String {
         id::encode(self.layout.seed, id::IdKind::Email, message.0)
     }
@@ -285,7 +302,7 @@ impl GeneratedMailbox {
         Folder::ALL.into_iter().find(|folder| self.folder_id(*folder) == id)
     }
 
-    fn exists(&self, message: MessageNumber) -> bool {
+    pub(super) fn exists(&self, message: MessageNumber) -> bool {
         message.0 < self.messages_total() && !self.destroyed.contains(&message)
     }
 
@@ -294,7 +311,7 @@ impl GeneratedMailbox {
     }
 
     /// Returns the number of messages ever received, destroyed ones included.
-    fn messages_total(&self) -> u32 {
+    pub(super) fn messages_total(&self) -> u32 {
         self.layout.messages + u32::try_from(self.delivered.len()).unwrap_or(u32::MAX)
     }
 
@@ -335,5 +352,9 @@ impl Folders {
 
     pub(super) fn contains(self, folder: Folder) -> bool {
         self.0 & 1 << folder as u8 != 0
+    }
+
+    pub(super) fn count(self) -> u32 {
+        self.0.count_ones()
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// Counts since the start. Requests under `/demo/` are not counted.
+/// Counts since the start. Requests under `/demo/` are not counted. Over IMAP, a request is a
+/// command that the fault plan may refuse, and the next four counts are empty.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct DemoCounters {
     pub requests: u64,
@@ -21,29 +22,30 @@ pub struct DemoCounters {
     pub bytes_served: u64,
     /// Requests, bodies included, in progress now.
     pub in_flight: u32,
-    /// 429 by the fault plan.
+    /// 429 by the fault plan; over IMAP `NO [THROTTLED]` and `BAD` with a backoff time.
     pub rate_limited: u64,
-    /// 429 because more requests ran at once than the session object allows.
+    /// 429 because more requests ran at once than the session object allows; over IMAP `NO [LIMIT]`
+    /// because of too many connections.
     #[serde(rename = "too_many_at_once")]
     pub concurrency_limited: u64,
-    /// 401.
+    /// 401; over IMAP `NO [AUTHENTICATIONFAILED]`.
     pub unauthorized: u64,
     pub token_expiries: u64,
     pub token_renewals: u64,
-    /// 503.
+    /// 503; over IMAP `NO [UNAVAILABLE]`.
     pub unavailable: u64,
     /// Connections ended without a response.
     pub dropped: u64,
     /// Connections ended in the middle of a body.
     #[serde(rename = "cut")]
     pub truncated: u64,
-    /// Login pages with status 200.
+    /// Login pages with status 200; over IMAP in place of a greeting.
     #[serde(rename = "html")]
     pub login_pages: u64,
     /// Messages destroyed just before their download.
     #[serde(rename = "vanished")]
     pub destroyed_before_download: u64,
-    /// 500 for the one message that always fails.
+    /// 500 for the one message that always fails; over IMAP `NO [SERVERBUG]`.
     #[serde(rename = "poisoned")]
     pub failing_message_requests: u64,
     /// Delayed responses and slow bodies.

@@ -1,4 +1,5 @@
-//! JMAP server (RFC 8620, RFC 8621) over HTTP/1.1, for reading a mailbox.
+//! JMAP server (RFC 8620, RFC 8621) over HTTP/1.1, for reading a mailbox, and the state that the
+//! IMAP server shares with it.
 //!
 //! Routing is our own. A trial with axum 0.8 saved no lines, added three crates and changed a dozen
 //! answers, among them 405 with `Allow` and those of limits that apply before routing.
@@ -32,17 +33,18 @@ use self::api::DemoMethodError;
 use self::methods::JmapMethod;
 use self::response::{BodyPacing, ResponseBody};
 use self::route::DemoRoute;
-use self::server_state::{RequestSlot, ServerState, lock};
+use self::server_state::lock;
 use self::session::REQUEST_BYTES_MAX;
+use super::accept::accept_connections;
 use super::base64;
 use super::credential::DemoCredential;
 use super::faults::{DownloadFault, FaultPlan, ResponseFault};
 use super::mailbox::{GeneratedMailbox, MessageNumber};
 
 pub use self::counters::DemoCounters;
+pub(super) use self::server_state::{RequestSlot, ServerState};
+pub(super) use self::session::CONCURRENT_REQUESTS_MAX;
 
-/// Pause after a failed accept, which means that file descriptors or memory have run out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// Delay from the expiry of the old token until the new one is in its file.
 const TOKEN_RENEWAL_DELAY: Duration = Duration::from_secs(3);
 
@@ -50,6 +52,7 @@ const TOKEN_RENEWAL_DELAY: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) struct DemoService {
     username: String,
+    password: String,
     /// The credentials of a valid `Authorization: Basic` header, base64-encoded.
     basic_authorization: String,
     mailbox: Mutex<GeneratedMailbox>,
@@ -72,6 +75,7 @@ impl DemoService {
     ) -> Self {
         Self {
             username: username.to_owned(),
+            password: password.to_owned(),
             basic_authorization: base64::encode(format!("{username}:{password}").as_bytes()),
             mailbox: Mutex::new(mailbox),
             state: Arc::new(Mutex::new(ServerState::new(plan, credential))),
@@ -82,30 +86,37 @@ impl DemoService {
         self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn lock_state(&self) -> MutexGuard<'_, ServerState> {
+        lock(&self.state)
+    }
+
+    /// Takes a slot for a request in progress, if one is free.
+    pub(super) fn try_acquire_slot(&self) -> Option<RequestSlot> {
+        RequestSlot::try_acquire(&self.state)
+    }
+
+    pub(super) fn username(&self) -> &str {
+        &self.username
+    }
+
+    /// Returns the password of the user, which never expires.
+    pub(super) fn password(&self) -> &str {
+        &self.password
+    }
+
     pub(super) fn counters(&self) -> DemoCounters {
         lock(&self.state).counters()
     }
 
     /// Serves connections until it is cancelled.
     pub(super) async fn serve(self: Arc<Self>, listener: TcpListener) -> Infallible {
-        loop {
-            match listener.accept().await {
-                Ok((stream, peer)) => {
-                    tokio::spawn(Arc::clone(&self).serve_connection(stream, peer));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
+        accept_connections(listener, |stream, peer| {
+            Arc::clone(&self).serve_connection(stream, peer)
+        })
+        .await
     }
 
     async fn serve_connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
-        // Without it, the second part of a response waits for the acknowledgement of the first.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, %peer, "cannot set TCP_NODELAY");
-        }
         let service = service_fn(|request| Arc::clone(&self).respond(request));
         if let Err(error) =
             http1::Builder::new().serve_connection(TokioIo::new(stream), service).await
@@ -131,7 +142,7 @@ impl DemoService {
         if !self.is_authorized(request.headers().get(header::AUTHORIZATION)) {
             return Ok(unauthorized());
         }
-        let Some(slot) = RequestSlot::try_acquire(&self.state) else {
+        let Some(slot) = self.try_acquire_slot() else {
             return Ok(concurrency_limit_exceeded());
         };
         match route {
@@ -217,8 +228,7 @@ impl DemoService {
     fn find_message(&self, blob: &str) -> Option<(MessageNumber, bool)> {
         let mailbox = self.lock_mailbox();
         let number = mailbox.find_blob(blob)?;
-        let is_only_in_thread = mailbox.messages_of(mailbox.thread_of(number)).len() == 1;
-        Some((number, is_only_in_thread))
+        Some((number, mailbox.is_only_in_thread(number)))
     }
 
     fn is_authorized(&self, authorization: Option<&HeaderValue>) -> bool {
@@ -232,7 +242,8 @@ impl DemoService {
         is_authorized
     }
 
-    fn expire_token_if_due(self: &Arc<Self>) {
+    /// Expires the token if that is due. A new one is in its file some seconds later.
+    pub(super) fn expire_token_if_due(self: &Arc<Self>) {
         if !lock(&self.state).expire_token_if_due() {
             return;
         }

@@ -13,11 +13,9 @@ use serde_json::{Value, json};
 use tokio::time::{Sleep, sleep};
 
 use super::server_state::RequestSlot;
+use crate::demo::faults::{SLOW_BODY_PARTS, SLOW_BODY_PAUSE};
 use crate::demo::mailbox::{MessageNumber, RawMessage};
 
-/// Number of parts in which the first chunk of a slow body is sent.
-const SLOW_BODY_CHUNKS: u32 = 5;
-const SLOW_BODY_PAUSE: Duration = Duration::from_millis(150);
 /// Pause before a body is truncated, so that the bytes already written are sent first.
 const TRUNCATE_PAUSE: Duration = Duration::from_millis(20);
 
@@ -58,7 +56,7 @@ pub(super) enum BodyPacing {
 }
 
 impl BodyPacing {
-    pub(super) const SLOW: Self = Self::Slow { chunks: SLOW_BODY_CHUNKS };
+    pub(super) const SLOW: Self = Self::Slow { chunks: SLOW_BODY_PARTS };
 }
 
 impl ResponseBody {

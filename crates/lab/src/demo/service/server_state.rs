@@ -13,8 +13,9 @@ use crate::demo::credential::DemoCredential;
 use crate::demo::faults::{DownloadFault, FaultPlan, ResponseFault};
 use crate::demo::mailbox::MessageNumber;
 
+/// Counts, planned faults and the token.
 #[derive(Debug)]
-pub(super) struct ServerState {
+pub(crate) struct ServerState {
     fault_plan: FaultPlan,
     credential: DemoCredential,
     counters: DemoCounters,
@@ -24,7 +25,7 @@ pub(super) struct ServerState {
 /// Slot of one request in progress. Dropped when the last byte is handed over or the connection
 /// ends.
 #[derive(Debug)]
-pub(super) struct RequestSlot(Arc<Mutex<ServerState>>);
+pub(crate) struct RequestSlot(Arc<Mutex<ServerState>>);
 
 impl ServerState {
     pub(super) fn new(plan: FaultPlan, credential: DemoCredential) -> Self {
@@ -40,7 +41,8 @@ impl ServerState {
         self.counters.clone()
     }
 
-    pub(super) fn inject_failures(&mut self, count: u32) {
+    /// Refuses the next `count` requests. Zero ends the refusals.
+    pub(crate) fn inject_failures(&mut self, count: u32) {
         self.fault_plan.inject_failures(count);
     }
 
@@ -50,24 +52,33 @@ impl ServerState {
         route: &DemoRoute<'_>,
         now: Instant,
     ) -> Option<ResponseFault> {
-        self.counters.requests += 1;
         match route {
             DemoRoute::Session => self.counters.session_requests += 1,
             DemoRoute::Api => self.counters.api_requests += 1,
             DemoRoute::Download { .. } => self.counters.download_requests += 1,
             DemoRoute::Discovery | DemoRoute::NotFound => {}
         }
+        self.count_request();
+        self.outage_fault(now)
+    }
+
+    pub(crate) fn count_request(&mut self) {
+        self.counters.requests += 1;
+    }
+
+    /// Returns the fault of a request, or of a part of it, if an outage refuses it.
+    pub(crate) fn outage_fault(&mut self, now: Instant) -> Option<ResponseFault> {
         let DemoCounters { messages_served, in_flight, .. } = self.counters;
         let fault = self.fault_plan.outage_fault(messages_served, in_flight, now);
         fault.inspect(|fault| self.count_fault(*fault))
     }
 
-    pub(super) fn api_fault(&mut self) -> Option<ResponseFault> {
+    pub(crate) fn api_fault(&mut self) -> Option<ResponseFault> {
         let fault = self.fault_plan.api_fault();
         fault.inspect(|fault| self.count_fault(*fault))
     }
 
-    pub(super) fn download_fault(
+    pub(crate) fn download_fault(
         &mut self,
         message: MessageNumber,
         is_only_in_thread: bool,
@@ -88,7 +99,7 @@ impl ServerState {
 
     fn try_acquire_slot(&mut self) -> bool {
         if self.counters.in_flight == CONCURRENT_REQUESTS_MAX {
-            self.counters.concurrency_limited += 1;
+            self.count_concurrency_limit();
             return false;
         }
         self.counters.in_flight += 1;
@@ -99,12 +110,21 @@ impl ServerState {
         self.counters.in_flight -= 1;
     }
 
-    pub(super) fn accepts_token(&self, token: &str) -> bool {
+    /// Returns the token that is accepted now, if any.
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.credential.token()
+    }
+
+    pub(crate) fn accepts_token(&self, token: &str) -> bool {
         self.credential.accepts(token)
     }
 
-    pub(super) fn count_authorization(&mut self, is_authorized: bool) {
+    pub(crate) fn count_authorization(&mut self, is_authorized: bool) {
         self.counters.unauthorized += u64::from(!is_authorized);
+    }
+
+    pub(crate) fn count_concurrency_limit(&mut self) {
+        self.counters.concurrency_limited += 1;
     }
 
     pub(super) fn count_method_call(&mut self, method: &'static str) {
@@ -153,7 +173,7 @@ impl RequestSlot {
         lock(state).try_acquire_slot().then(|| Self(Arc::clone(state)))
     }
 
-    pub(super) fn record_served(&self, message: MessageNumber, bytes: u64) {
+    pub(crate) fn record_served(&self, message: MessageNumber, bytes: u64) {
         lock(&self.0).count_served(message, bytes);
     }
 }

@@ -15,8 +15,8 @@ pub(super) const MAIL_CAPABILITY: &str = "urn:ietf:params:jmap:mail";
 /// Maximum number of ids in one `/get`, after result references are resolved.
 pub(super) const OBJECTS_IN_GET_MAX: usize = 500;
 pub(super) const CALLS_IN_REQUEST_MAX: usize = 16;
-/// Maximum number of concurrent requests of any kind, bodies included.
-pub(super) const CONCURRENT_REQUESTS_MAX: u32 = 8;
+/// Maximum number of concurrent requests of any kind, bodies included; over IMAP, of connections.
+pub(crate) const CONCURRENT_REQUESTS_MAX: u32 = 8;
 /// Maximum bytes of a request to the API.
 pub(super) const REQUEST_BYTES_MAX: usize = 10_000_000;
 

@@ -1,0 +1,177 @@
+//! Presets of mail providers: the server of an account, and the limits of its operator.
+//!
+//! A preset only fills what the configuration leaves out.
+
+/// Connections of an account to a server of which nothing else is known. Dovecot accepts ten of a
+/// user from one address, and other programs need some.
+pub(super) const DEFAULT_CONNECTIONS: u32 = 4;
+
+/// Server and limits of a mail provider.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Preset {
+    /// Name of the preset, and default of `provider`.
+    pub(super) name: &'static str,
+    /// Domains of its accounts, in lower case. A `*` at the end stands for `com`, `co.uk` and such.
+    domains: &'static [&'static str],
+    /// IMAP server of these accounts.
+    pub(super) host: &'static str,
+    /// Other names of the server, for accounts in a domain of their own.
+    other_hosts: &'static [&'static str],
+    /// Connections of one account.
+    pub(super) connections: u32,
+    /// Bytes that one account may download a day, as far as the provider says so.
+    pub(super) bytes_per_day: Option<u64>,
+    /// False if the provider has switched password authentication off.
+    pub(super) accepts_passwords: bool,
+}
+
+impl Preset {
+    const fn new(name: &'static str, domains: &'static [&'static str], host: &'static str) -> Self {
+        Self {
+            name,
+            domains,
+            host,
+            other_hosts: &[],
+            connections: DEFAULT_CONNECTIONS,
+            bytes_per_day: None,
+            accepts_passwords: true,
+        }
+    }
+}
+
+/// All presets. The first that matches applies.
+static PRESETS: [Preset; 9] = [
+    // https://support.google.com/a/answer/1071518: 2,500 MB a day by IMAP, and 15 connections, which
+    // the owner's other devices need too.
+    Preset {
+        other_hosts: &["imap.googlemail.com"],
+        connections: 3,
+        bytes_per_day: Some(2_500_000_000),
+        ..Preset::new("gmail", &["gmail.com", "googlemail.com"], "imap.gmail.com")
+    },
+    // Exchange Online has no basic authentication since 2022, Outlook.com since 2024.
+    Preset {
+        other_hosts: &["imap-mail.outlook.com"],
+        connections: 2,
+        accepts_passwords: false,
+        ..Preset::new(
+            "outlook",
+            &["outlook.com", "hotmail.com", "live.com", "msn.com", "outlook.*", "hotmail.*"],
+            "outlook.office365.com",
+        )
+    },
+    Preset { connections: 2, ..Preset::new("yandex", &["yandex.ru", "ya.ru"], "imap.yandex.ru") },
+    Preset { connections: 2, ..Preset::new("yandex", &["yandex.*"], "imap.yandex.com") },
+    Preset {
+        connections: 2,
+        ..Preset::new(
+            "mailru",
+            &["mail.ru", "inbox.ru", "list.ru", "bk.ru", "internet.ru"],
+            "imap.mail.ru",
+        )
+    },
+    // Yahoo Japan is another company, which must not be sent the password of a Yahoo account.
+    Preset {
+        connections: 1,
+        ..Preset::new("yahoo-japan", &["yahoo.co.jp", "yahoo.ne.jp"], "imap.mail.yahoo.co.jp")
+    },
+    // Yahoo and AOL soon answer more connections with [LIMIT].
+    Preset { connections: 1, ..Preset::new("yahoo", &["yahoo.*"], "imap.mail.yahoo.com") },
+    Preset { connections: 1, ..Preset::new("aol", &["aol.com"], "imap.aol.com") },
+    Preset::new("fastmail", &["fastmail.com", "fastmail.fm"], "imap.fastmail.com"),
+];
+
+/// Returns the preset for the domain of an account.
+pub(super) fn find_by_account(account: &str) -> Option<&'static Preset> {
+    let domain = domain_of(account)?.to_ascii_lowercase();
+    let is_match = |pattern: &str| matches_domain(pattern, &domain);
+    PRESETS.iter().find(|preset| preset.domains.iter().any(|pattern| is_match(pattern)))
+}
+
+/// Returns the preset for the name of a server.
+pub(super) fn find_by_host(host: &str) -> Option<&'static Preset> {
+    let is_same = |other: &str| other.eq_ignore_ascii_case(host);
+    PRESETS.iter().find(|preset| {
+        is_same(preset.host) || preset.other_hosts.iter().any(|other| is_same(other))
+    })
+}
+
+/// Returns the domain of a mail address.
+pub(super) fn domain_of(account: &str) -> Option<&str> {
+    account.rsplit_once('@').map(|(_, domain)| domain)
+}
+
+fn matches_domain(pattern: &str, domain: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(start) => domain.strip_prefix(start).is_some_and(is_public_suffix),
+        None => pattern == domain,
+    }
+}
+
+/// True for one or two short labels, such as `com`, `de` and `co.uk`. A longer name may belong to
+/// anybody, who would get the password.
+fn is_public_suffix(text: &str) -> bool {
+    let is_short = |label: &str| {
+        matches!(label.len(), 2 | 3) && label.bytes().all(|byte| byte.is_ascii_lowercase())
+    };
+    text.split('.').count() <= 2 && text.split('.').all(is_short)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_domain_of_an_account_gives_its_server() {
+        for (account, host) in [
+            ("me@gmail.com", Some("imap.gmail.com")),
+            ("Me@GoogleMail.com", Some("imap.gmail.com")),
+            ("me@hotmail.co.uk", Some("outlook.office365.com")),
+            ("me@live.com", Some("outlook.office365.com")),
+            ("me@yandex.ru", Some("imap.yandex.ru")),
+            ("me@yandex.kz", Some("imap.yandex.com")),
+            ("me@yandex.com.tr", Some("imap.yandex.com")),
+            ("me@bk.ru", Some("imap.mail.ru")),
+            ("me@yahoo.de", Some("imap.mail.yahoo.com")),
+            ("me@yahoo.co.jp", Some("imap.mail.yahoo.co.jp")),
+            ("me@aol.com", Some("imap.aol.com")),
+            ("me@fastmail.com", Some("imap.fastmail.com")),
+            ("me@example.com", None),
+            ("me@gmail.com.example.com", None),
+            ("me@yahoo.example", None),
+            ("me@yahoo.co.uk.example", None),
+            ("me@yahoo.", None),
+            ("gmail.com", None),
+        ] {
+            let found = find_by_account(account).map(|preset| preset.host);
+            assert_eq!(found, host, "{account}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_found_by_each_of_its_names() {
+        for (host, name) in [
+            ("imap.gmail.com", Some("gmail")),
+            ("IMAP.GoogleMail.com", Some("gmail")),
+            ("outlook.office365.com", Some("outlook")),
+            ("imap.yandex.ru", Some("yandex")),
+            ("imap.yandex.com", Some("yandex")),
+            ("imap.example.com", None),
+            ("", None),
+        ] {
+            assert_eq!(find_by_host(host).map(|preset| preset.name), name, "{host}");
+        }
+    }
+
+    #[test]
+    fn presets_of_one_name_have_the_same_limits() {
+        for preset in &PRESETS {
+            assert!(find_by_host(preset.host) == Some(preset), "{preset:?} is not found");
+            for other in PRESETS.iter().filter(|other| other.name == preset.name) {
+                assert_eq!(other.connections, preset.connections);
+                assert_eq!(other.bytes_per_day, preset.bytes_per_day);
+                assert_eq!(other.accepts_passwords, preset.accepts_passwords);
+            }
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Changes since a cursor: new messages in folders, and new folders.
+//!
+//! Changed flags and deletions are none. No folder is opened for a poll.
+
+use cynosure_engine::{Cursor, Failure, PageToken};
+
+use crate::source::imap::cursor::ImapCursor;
+use crate::source::imap::folders::survey_folders;
+use crate::source::imap::listing::{self, ListingPosition};
+use crate::source::imap::source::ImapSource;
+use crate::source::{Page, PollResult};
+
+/// Returns the current cursor.
+pub(super) async fn current_cursor(source: &ImapSource) -> Result<Cursor, Failure> {
+    let mut connection = source.connect().await?;
+    let survey = survey_folders(source, &mut connection).await?;
+    Ok(ImapCursor::new(&survey).to_cursor())
+}
+
+/// Checks whether a folder has messages that were added since the cursor.
+pub(super) async fn poll_changes(
+    source: &ImapSource,
+    cursor: &Cursor,
+) -> Result<PollResult, Failure> {
+    let cursor = ImapCursor::parse(cursor)?;
+    let mut connection = source.connect().await?;
+    let survey = survey_folders(source, &mut connection).await?;
+    let has_changes = survey
+        .folders
+        .iter()
+        .any(|folder| cursor.first_new_uid(&folder.name, &folder.status).is_some());
+    Ok(if has_changes { PollResult::Changed } else { PollResult::Unchanged })
+}
+
+/// Returns the page after `token` of a listing of changes; the first page starts at `cursor`.
+pub(super) async fn list_page(
+    source: &ImapSource,
+    cursor: &Cursor,
+    token: Option<&PageToken>,
+) -> Result<Page, Failure> {
+    let cursor = ImapCursor::parse(cursor)?;
+    let mut connection = source.connect().await?;
+    let position = match ListingPosition::decode(token) {
+        Some(position) => position,
+        None => {
+            let survey = survey_folders(source, &mut connection).await?;
+            ListingPosition::of_changes(&survey, &cursor)
+        }
+    };
+    listing::list_from(source, &mut connection, position).await
+}

@@ -1,0 +1,185 @@
+//! Folders of the account: asks the server which there are, selects those to extract, and reads
+//! the status of each.
+//!
+//! With `LIST-STATUS` (RFC 5819) that is one request for all folders. No folder is opened, so a
+//! poll costs the server little.
+
+mod listed_folder;
+mod selection;
+mod status_requests;
+mod warning_log;
+
+use cynosure_engine::{Cause, Failure, ImapPhase};
+use tracing::{debug, warn};
+
+use self::listed_folder::ListedFolder;
+use self::selection::select_folders;
+use self::status_requests::{request_statuses, status_attributes};
+use crate::source::imap::connection::Connection;
+use crate::source::imap::source::ImapSource;
+use crate::source::imap::wire::{Command, FolderName};
+
+pub(in crate::source::imap) use self::listed_folder::FolderStatus;
+pub(in crate::source::imap) use self::status_requests::StatusAnswer;
+pub(in crate::source::imap) use self::warning_log::{FolderWarning, WarningLog};
+
+/// Capability of Gmail, whose folders are labels of the same messages.
+pub(in crate::source::imap) const GMAIL_EXTENSION: &str = "X-GM-EXT-1";
+
+/// Choices of Gmail's setting for the maximum number of messages in a folder. The oldest messages
+/// beyond it are hidden from IMAP.
+const GMAIL_SIZE_LIMITS: [u64; 4] = [1_000, 2_000, 5_000, 10_000];
+
+/// Selected folders, and their status at one time.
+#[derive(Debug, Default)]
+pub(in crate::source::imap) struct FolderSurvey {
+    pub(in crate::source::imap) folders: Vec<SurveyedFolder>,
+    /// Selected folders whose status the server refuses.
+    pub(in crate::source::imap) refused: Vec<FolderName>,
+}
+
+/// Selected folder with its status.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(in crate::source::imap) struct SurveyedFolder {
+    pub(in crate::source::imap) name: FolderName,
+    pub(in crate::source::imap) status: FolderStatus,
+}
+
+/// Asks for the folders of the account and their status.
+///
+/// A folder that the server refuses is left out: it must not keep the others from being extracted.
+///
+/// # Errors
+/// Returns the failures of the requests and of the selection, and the refusal if the server
+/// refuses every folder.
+pub(in crate::source::imap) async fn survey_folders(
+    source: &ImapSource,
+    connection: &mut Connection,
+) -> Result<FolderSurvey, Failure> {
+    connection.leave_folder().await?;
+    let command = list_command(connection);
+    let responses = connection.run(&command, ImapPhase::Listing).await?;
+    let listed = ListedFolder::from_responses(&responses);
+    if listed.is_empty() {
+        let message = "the server listed no folder, although every account has INBOX";
+        return Err(Failure::new(Cause::Server, message));
+    }
+    let is_gmail = connection.has_capability(GMAIL_EXTENSION);
+    let selection = select_folders(&listed, &source.options.folders, is_gmail)?;
+    if selection.is_all_mail_hidden && source.warnings.is_new(FolderWarning::AllMailHidden) {
+        warn!(
+            source = source.options.name,
+            "Gmail hides All Mail from IMAP, listing every label instead: turn on \"Show in IMAP\" \
+             for All Mail in the label settings of Gmail"
+        );
+    }
+    let names: Vec<FolderName> = selection.folders.into_iter().map(|folder| folder.name).collect();
+    let mut statuses = FolderStatus::read_all(&responses);
+    let unknown = names.iter().filter(|name| !statuses.contains_key(*name)).cloned();
+    let mut answers = request_statuses(connection, unknown).await?;
+    let answers = names.into_iter().filter_map(|name| {
+        let known = statuses.remove(&name).map(StatusAnswer::Known);
+        let answer = known.or_else(|| answers.remove(&name))?;
+        Some((name, answer))
+    });
+    let survey = collect_answers(source, answers)?;
+    if is_gmail {
+        warn_of_size_limits(source, &survey.folders);
+    }
+    Ok(survey)
+}
+
+/// Asks for the current status of a folder.
+///
+/// # Errors
+/// Returns failures that do not concern this folder alone.
+pub(in crate::source::imap) async fn read_status(
+    connection: &mut Connection,
+    folder: &FolderName,
+) -> Result<StatusAnswer, Failure> {
+    let mut answers = request_statuses(connection, [folder.clone()]).await?;
+    Ok(answers.remove(folder).unwrap_or(StatusAnswer::Missing))
+}
+
+/// Logs once that the server refuses access to a folder.
+pub(in crate::source::imap) fn warn_of_refusal(
+    source: &ImapSource,
+    folder: &FolderName,
+    failure: &Failure,
+) {
+    let name = folder.as_text();
+    if source.warnings.is_new(FolderWarning::Refused(name.to_owned())) {
+        warn!(
+            source = source.options.name,
+            folder = name,
+            error = %failure,
+            "folder skipped, because the server refuses access"
+        );
+    }
+}
+
+/// Returns the command that lists all folders, with their status if the server can report it.
+///
+/// `RETURN` and not a selection, because `LIST (SPECIAL-USE) …` lists the special folders only.
+fn list_command(connection: &Connection) -> Command {
+    let has = |name: &str| connection.has_capability(name);
+    let mut options = Vec::new();
+    if has("LIST-EXTENDED") && has("SPECIAL-USE") {
+        options.push("SPECIAL-USE".to_owned());
+    }
+    if has("LIST-EXTENDED") && has("LIST-STATUS") {
+        options.push(format!("STATUS {}", status_attributes(connection)));
+    }
+    let command = Command::new("LIST \"\" \"*\"");
+    if options.is_empty() {
+        return command;
+    }
+    command.text(&format!("RETURN ({})", options.join(" ")))
+}
+
+/// Sorts the answers into a survey.
+fn collect_answers(
+    source: &ImapSource,
+    answers: impl Iterator<Item = (FolderName, StatusAnswer)>,
+) -> Result<FolderSurvey, Failure> {
+    let mut survey = FolderSurvey::default();
+    let mut first_refusal = None;
+    for (name, answer) in answers {
+        match answer {
+            StatusAnswer::Known(status) => survey.folders.push(SurveyedFolder { name, status }),
+            StatusAnswer::Missing => {
+                debug!(
+                    source = source.options.name,
+                    folder = name.as_text(),
+                    "folder deleted while the folders were listed"
+                );
+            }
+            StatusAnswer::Refused(failure) => {
+                warn_of_refusal(source, &name, &failure);
+                survey.refused.push(name);
+                first_refusal.get_or_insert(failure);
+            }
+        }
+    }
+    if survey.folders.is_empty() {
+        let message = "the server lists folders, and none of the selected ones exists";
+        return Err(first_refusal.unwrap_or_else(|| Failure::new(Cause::Server, message)));
+    }
+    Ok(survey)
+}
+
+fn warn_of_size_limits(source: &ImapSource, folders: &[SurveyedFolder]) {
+    let is_limited = |folder: &&SurveyedFolder| GMAIL_SIZE_LIMITS.contains(&folder.status.messages);
+    for SurveyedFolder { name, status } in folders.iter().filter(is_limited) {
+        let folder = name.as_text();
+        if source.warnings.is_new(FolderWarning::AtSizeLimit(folder.to_owned())) {
+            warn!(
+                source = source.options.name,
+                folder,
+                messages = status.messages,
+                "Gmail may hide older messages of this folder: set \"Folder size limits\" in its \
+                 IMAP settings to no limit"
+            );
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Messages of a folder, as a `FETCH` without bodies names them.
+
+use std::fmt;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use cynosure_engine::{BlobId, DocumentId, DocumentLocation, ItemId, ListedDocument};
+
+use crate::source::imap::connection::Connection;
+use crate::source::imap::folders::GMAIL_EXTENSION;
+use crate::source::imap::wire::{Value, attribute};
+
+/// Capability of servers that name the contents of messages (RFC 8474).
+const OBJECT_IDS: &str = "OBJECTID";
+
+/// Longest id, in bytes (RFC 8474 §4).
+const ID_BYTES_MAX: usize = 255;
+
+/// Format of INTERNALDATE (RFC 3501 §9, `date-time`), such as ` 7-Jul-1996 02:44:25 -0700`.
+const DATE_FORMAT: &str = "%d-%b-%Y %H:%M:%S %z";
+
+/// Attributes to ask for, displayed as in the command.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct RowAttributes {
+    ids: ContentIds,
+    /// First day of receipt (UTC) of the messages to list.
+    since: Option<NaiveDate>,
+}
+
+/// Ids that a server gives to contents and threads. A server that does not advertise them rejects
+/// the whole command.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum ContentIds {
+    Gmail,
+    /// EMAILID and THREADID (RFC 8474).
+    Objects,
+    None,
+}
+
+/// Names of the attributes with the ids, and the prefixes of the ids that are listed.
+struct IdNames {
+    content: &'static str,
+    content_prefix: &'static str,
+    thread: &'static str,
+    thread_prefix: &'static str,
+}
+
+/// Message in the answer, with what the server says about it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct MessageRow {
+    content: Option<String>,
+    thread: Option<String>,
+    received: Option<DateTime<Utc>>,
+}
+
+impl RowAttributes {
+    /// Returns the attributes that the server knows. Gmail's own ids come first, so that its
+    /// documents keep their ids if it ever offers others.
+    pub(super) fn new(connection: &Connection, since: Option<NaiveDate>) -> Self {
+        let ids = if connection.has_capability(GMAIL_EXTENSION) {
+            ContentIds::Gmail
+        } else if connection.has_capability(OBJECT_IDS) {
+            ContentIds::Objects
+        } else {
+            ContentIds::None
+        };
+        Self { ids, since }
+    }
+
+    /// Reads the values of a `FETCH`. Returns the UID and the row; `None` without a UID, because
+    /// the server may report a change of any message at any time.
+    pub(super) fn read_row(&self, values: &[Value]) -> Option<(u32, MessageRow)> {
+        let values = values.first()?.as_list()?;
+        let uid = u32::try_from(attribute(values, "UID")?.as_number()?).ok()?;
+        let mut row = MessageRow::default();
+        if let Some(names) = self.ids.names() {
+            row.content = read_id(values, names.content, names.content_prefix);
+            row.thread = read_id(values, names.thread, names.thread_prefix);
+        }
+        if self.since.is_some() {
+            row.received = attribute(values, "INTERNALDATE").and_then(read_date);
+        }
+        Some((uid, row))
+    }
+
+    /// Returns true if the message is to be listed. One without a valid date is.
+    pub(super) fn selects(&self, row: &MessageRow) -> bool {
+        match (self.since, row.received) {
+            (Some(since), Some(received)) => since <= received.date_naive(),
+            _ => true,
+        }
+    }
+}
+
+impl fmt::Display for RowAttributes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(UID")?;
+        if let Some(IdNames { content, thread, .. }) = self.ids.names() {
+            write!(f, " {content} {thread}")?;
+        }
+        if self.since.is_some() {
+            f.write_str(" INTERNALDATE")?;
+        }
+        f.write_str(")")
+    }
+}
+
+impl ContentIds {
+    fn names(self) -> Option<IdNames> {
+        match self {
+            Self::Gmail => Some(IdNames {
+                content: "X-GM-MSGID",
+                content_prefix: "gm:",
+                thread: "X-GM-THRID",
+                thread_prefix: "gm-thread:",
+            }),
+            Self::Objects => Some(IdNames {
+                content: "EMAILID",
+                content_prefix: "em:",
+                thread: "THREADID",
+                thread_prefix: "thread:",
+            }),
+            Self::None => None,
+        }
+    }
+}
+
+impl MessageRow {
+    /// Adds what another response says about the same message: a change of flags is reported with
+    /// the UID and without the ids, also before the answer.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.content = self.content.take().or(other.content);
+        self.thread = self.thread.take().or(other.thread);
+        self.received = self.received.or(other.received);
+    }
+
+    /// Returns the document. The id of the content identifies it, so that copies in several folders
+    /// are one document; without such an id its location does.
+    pub(super) fn into_document(self, location: DocumentLocation) -> ListedDocument {
+        let blob = self.content.map_or_else(|| location.to_blob(), BlobId::new);
+        let document = DocumentId::new(blob.as_str());
+        let item = self.thread.map_or_else(|| ItemId::new(document.as_str()), ItemId::new);
+        // RFC822.SIZE would be a hint only: some servers estimate it.
+        ListedDocument { item, document, blob, size: None, location: Some(location) }
+    }
+}
+
+/// Returns an id with its prefix. RFC 8474 puts ids in parentheses; `NIL` is a thread of none.
+fn read_id(values: &[Value], name: &str, prefix: &str) -> Option<String> {
+    let value = attribute(values, name)?;
+    let value = value.as_list().map_or(Some(value), <[Value]>::first)?;
+    let id = value.as_text()?;
+    let is_valid =
+        (1..=ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+    is_valid.then(|| format!("{prefix}{id}"))
+}
+
+fn read_date(value: &Value) -> Option<DateTime<Utc>> {
+    let text = value.as_text()?;
+    DateTime::parse_from_str(text.trim(), DATE_FORMAT).ok().map(|date| date.to_utc())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn atom(text: &str) -> Value {
+        Value::Atom(text.to_owned())
+    }
+
+    fn text(text: &str) -> Value {
+        Value::Text(text.as_bytes().to_vec())
+    }
+
+    fn list(values: &[Value]) -> Value {
+        Value::List(values.to_vec())
+    }
+
+    fn attributes(ids: ContentIds) -> RowAttributes {
+        RowAttributes { ids, since: NaiveDate::from_ymd_opt(2020, 1, 2) }
+    }
+
+    fn document(row: MessageRow) -> ListedDocument {
+        let folder = "INBOX".to_owned();
+        row.into_document(DocumentLocation { folder, uid_validity: 3, uid: 7 })
+    }
+
+    #[test]
+    fn only_advertised_ids_are_asked_for() {
+        let shown = |ids| RowAttributes { ids, since: None }.to_string();
+
+        assert_eq!(shown(ContentIds::None), "(UID)");
+        assert_eq!(shown(ContentIds::Objects), "(UID EMAILID THREADID)");
+        assert_eq!(shown(ContentIds::Gmail), "(UID X-GM-MSGID X-GM-THRID)");
+        assert_eq!(attributes(ContentIds::None).to_string(), "(UID INTERNALDATE)");
+    }
+
+    #[test]
+    fn a_message_without_ids_is_identified_by_its_location() {
+        let values = [list(&[atom("UID"), atom("7")])];
+
+        let (uid, row) = attributes(ContentIds::Objects).read_row(&values).unwrap();
+
+        assert_eq!(uid, 7);
+        let document = document(row);
+        assert_eq!(document.blob.as_str(), "INBOX;3;7");
+        assert_eq!(document.document.as_str(), "INBOX;3;7");
+        assert_eq!(document.item.as_str(), "INBOX;3;7");
+        assert_eq!(document.size, None);
+    }
+
+    #[test]
+    fn ids_of_the_server_identify_documents_and_items() {
+        let objects = [list(&[
+            atom("EMAILID"),
+            list(&[atom("M6d99")]),
+            atom("THREADID"),
+            list(&[atom("T64")]),
+            atom("UID"),
+            atom("7"),
+        ])];
+        let gmail = [list(&[
+            atom("X-GM-THRID"),
+            atom("1278455344230334866"),
+            atom("X-GM-MSGID"),
+            atom("1278455344230334865"),
+            atom("UID"),
+            atom("7"),
+        ])];
+
+        let read = |ids, values: &[Value]| document(attributes(ids).read_row(values).unwrap().1);
+        let (by_object, by_gmail) =
+            (read(ContentIds::Objects, &objects), read(ContentIds::Gmail, &gmail));
+
+        assert_eq!((by_object.blob.as_str(), by_object.item.as_str()), ("em:M6d99", "thread:T64"));
+        assert_eq!(by_gmail.document.as_str(), "gm:1278455344230334865");
+        assert_eq!(by_gmail.item.as_str(), "gm-thread:1278455344230334866");
+        assert_eq!(by_gmail.location.unwrap().to_blob().as_str(), "INBOX;3;7");
+    }
+
+    #[test]
+    fn a_message_without_a_thread_is_its_own_item() {
+        let ids = [atom("EMAILID"), list(&[atom("M1")]), atom("THREADID"), Value::Nil];
+        let values = [list(&[&[atom("UID"), atom("7")][..], &ids].concat())];
+
+        let (_, row) = attributes(ContentIds::Objects).read_row(&values).unwrap();
+
+        assert_eq!(document(row).item.as_str(), "em:M1");
+    }
+
+    #[test]
+    fn an_invalid_id_is_none() {
+        for id in [text(""), text("a b"), text(&"x".repeat(256)), list(&[]), Value::Nil] {
+            let values = [list(&[atom("UID"), atom("7"), atom("EMAILID"), id.clone()])];
+            let (_, row) = attributes(ContentIds::Objects).read_row(&values).unwrap();
+            assert_eq!(row, MessageRow::default(), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn a_response_without_a_uid_is_no_row() {
+        for values in [
+            &[atom("UID")][..],
+            &[],
+            &[list(&[atom("FLAGS"), list(&[])])],
+            &[list(&[atom("UID"), atom("x")])],
+            &[list(&[atom("UID"), atom("4294967296")])],
+        ] {
+            assert_eq!(attributes(ContentIds::None).read_row(values), None, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn a_second_response_adds_what_the_first_one_lacks() {
+        let named = MessageRow { content: Some("em:M1".to_owned()), ..MessageRow::default() };
+        let mut flags_first = MessageRow::default();
+        let mut answer_first = named.clone();
+
+        flags_first.merge(named.clone());
+        answer_first.merge(MessageRow::default());
+
+        assert_eq!([flags_first, answer_first], [named.clone(), named]);
+    }
+
+    #[test]
+    fn the_first_day_is_one_of_utc() {
+        let attributes = attributes(ContentIds::None);
+        let is_selected = |date: &str| {
+            let values = [list(&[atom("UID"), atom("7"), atom("INTERNALDATE"), text(date)])];
+            attributes.selects(&attributes.read_row(&values).unwrap().1)
+        };
+
+        assert!(is_selected(" 2-Jan-2020 00:00:00 +0000"));
+        assert!(is_selected("01-Jan-2020 20:00:00 -0500"));
+        assert!(!is_selected(" 1-Jan-2020 23:59:59 +0000"));
+        assert!(!is_selected("02-Jan-2020 01:00:00 +0200"));
+        assert!(is_selected("yesterday"), "an invalid date is no reason to leave a message out");
+    }
+}
