@@ -1,4 +1,4 @@
-//! Private Cyrus on loopback: an independent JMAP server, with one user, for one test.
+//! Private Cyrus on loopback: an independent JMAP and IMAP server, with one user, for one test.
 
 use std::ffi::OsString;
 use std::fs::Permissions;
@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::free_ports::free_ports;
 use crate::imap::ImapSession;
+use crate::imap_server::ImapServer;
 use crate::prerequisites::{copy_unpacked, skip, unpacked_root};
 use crate::wait::wait_until;
 
@@ -132,6 +133,21 @@ impl CyrusServer {
     /// Returns the pid of the master, which leads the process group of the server.
     fn pid(&self) -> Pid {
         Pid::from_child(&self.master)
+    }
+}
+
+impl ImapServer for CyrusServer {
+    const RIG_NAME: &'static str = "imap, Cyrus";
+    // EMAILID and THREADID (RFC 8474).
+    const HAS_CONTENT_IDS: bool = true;
+    const SERVES_EXPUNGED: bool = true;
+
+    fn start() -> Option<Self> {
+        Self::start()
+    }
+
+    fn imap_port(&self) -> u16 {
+        self.imap_port
     }
 }
 

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use fs_err as fs;
 use rustix::process::geteuid;
 
+use crate::certificate::{can_create_certificate, create_certificate};
 use crate::free_ports::free_ports;
 use crate::prerequisites::{copy_unpacked, skip, unpacked_root};
 use crate::process_sandbox::ProcessSandbox;
@@ -20,7 +21,6 @@ const SETUP_NAME: &str = "exim";
 
 /// Path of the program in the unpacked package.
 const EXIM: &str = "usr/sbin/exim4";
-const OPENSSL: &str = "/usr/bin/openssl";
 
 /// User that it runs as, besides root.
 const SERVER_USER: &str = "Debian-exim";
@@ -39,7 +39,7 @@ impl EximServer {
     /// Starts a server with an empty mailbox. Reports the test as skipped, and returns `None`, if
     /// something is missing.
     pub(crate) fn start() -> Option<Self> {
-        if !unpacked_root(SETUP_NAME).join(EXIM).exists() || !Path::new(OPENSSL).exists() {
+        if !unpacked_root(SETUP_NAME).join(EXIM).exists() || !can_create_certificate() {
             return skip("Exim and openssl (make setup as root, on Debian)");
         }
         if !geteuid().is_root() {
@@ -48,6 +48,7 @@ impl EximServer {
         let folder = ProcessSandbox::world_accessible();
         copy_unpacked(SETUP_NAME, folder.path());
         create_certificate(folder.path());
+        chown_to_server(&folder.path().join("key.pem"));
         for name in ["spool", "mail", "log"] {
             fs::create_dir(folder.path().join(name)).expect("the folder is ours");
             chown_to_server(&folder.path().join(name));
@@ -100,21 +101,6 @@ pub(crate) fn alert_mail_config(port: u16, protection: &str, password_file: &str
          from = \"cynosure@example.com\"\nto = [\"me@example.com\"]\nusername = \"{USER}\"\n\
          password = {{ file = \"{password_file}\" }}\n"
     )
-}
-
-/// Creates a self-signed certificate, for clients that are configured to trust it.
-fn create_certificate(folder: &Path) {
-    let status = Command::new(OPENSSL)
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
-        .args(["-nodes", "-days", "30", "-subj", "/CN=127.0.0.1"])
-        .args(["-addext", "subjectAltName=IP:127.0.0.1"])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-        .args(["-keyout", "key.pem", "-out", "cert.pem"])
-        .current_dir(folder)
-        .stderr(Stdio::null())
-        .status();
-    assert!(status.expect("openssl starts").success(), "openssl failed");
-    chown_to_server(&folder.join("key.pem"));
 }
 
 /// Makes the server's user the owner.

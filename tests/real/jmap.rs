@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::account::JmapAccount;
 use crate::corpus;
 use crate::cyrus::{CyrusServer, PASSWORD, USER};
-use crate::test_program::{Hash, RunningProgram, TestFolder, hash};
+use crate::test_program::{RunningProgram, TestFolder, assert_same_mails, hash, hashes};
 use crate::wait::{sleep, wait_until};
 
 /// Duration of the freeze: long enough to be noticed, shorter than any timeout of a request.
@@ -132,26 +132,6 @@ auth = {{ type = "basic", username = "{USER}", password = {{ file = "password" }
     ));
     test_folder.put_secret("password", PASSWORD);
     test_folder
-}
-
-/// Asserts that these are the hashes of exactly these mails, each once.
-fn assert_same_mails(actual: Vec<Hash>, mails: &[Vec<u8>]) {
-    let expected = hashes(mails);
-    let total = actual.len();
-    let distinct: BTreeSet<_> = actual.into_iter().collect();
-    let missing = expected.difference(&distinct).count();
-    let unexpected = distinct.difference(&expected).count();
-    let repeated = total - distinct.len();
-    assert_eq!(
-        (missing, unexpected, repeated),
-        (0, 0, 0),
-        "(missing, unexpected, repeated) of {total}"
-    );
-}
-
-/// Returns the distinct contents, because a server may show equal ones as one message.
-fn hashes(mails: &[Vec<u8>]) -> BTreeSet<Hash> {
-    mails.iter().map(|mail| hash(mail)).collect()
 }
 
 fn digits_as_zeros(name: &str) -> String {

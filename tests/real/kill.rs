@@ -15,22 +15,13 @@ use crate::wait::{sleep, wait_until};
 /// Items of the mailbox, each a thread of one or more documents.
 const ITEMS: u64 = 20_000;
 
-/// Approximate number of their documents. The pace of the kills depends on it, but no assertion
-/// does.
+/// Approximate number of their documents.
 const DOCUMENTS: u64 = 32_000;
 
 const KILLS: u64 = 100;
 
-/// Number of kills over which the extraction is spread, so that it ends a little after the last
-/// kill.
-const KILLS_PLANNED: u64 = KILLS + KILLS / 4;
-
 /// Maximum number of items in one batch commit, and so the maximum that a kill can cost.
 const BATCH_ITEMS_MAX: u64 = 512;
-
-/// Seed of the random run times. They are the same in every execution of the test, but the work
-/// that a kill interrupts is not.
-const SEED: u64 = 20_000;
 
 /// First value of the maximum run time, and its bounds. In the shortest run nothing is fetched.
 const RUN_TIME_START: Duration = Duration::from_millis(400);
@@ -42,7 +33,16 @@ fn a_hundred_kills_lose_nothing_and_store_nothing_twice() {
     let service = DemoProcess::start();
     let test_folder = TestFolder::new(&service.config());
 
-    kill_repeatedly(&service, &test_folder);
+    let plan = KillPlan {
+        kills: KILLS,
+        kills_planned: KILLS + KILLS / 4,
+        documents: DOCUMENTS,
+        seed: 20_000,
+    };
+    plan.carry_out(&test_folder, || {
+        // Available at once after a kill.
+        number_at(&service.counters(), "messages_served").unwrap_or(0)
+    });
     test_folder.run_successfully(&["run", "--once"]);
 
     test_folder.run_successfully(&["verify"]);
@@ -68,22 +68,37 @@ fn a_hundred_kills_lose_nothing_and_store_nothing_twice() {
     );
 }
 
-/// Kills run after run, so that the kills spread over the whole extraction.
-fn kill_repeatedly(service: &DemoProcess, test_folder: &TestFolder) {
-    let mut random = fastrand::Rng::with_seed(SEED);
-    let mut run_time_max = RUN_TIME_START;
-    for kills in 1..=KILLS {
-        let mut command = test_folder.command(&["run", "--once"]);
-        let mut run = RunningProgram::start(command.stdout(Stdio::null()).stderr(Stdio::null()));
-        sleep(run_time_max.mul_f64(random.f64()));
-        assert_eq!(run.try_wait(), None, "run {kills} of seed {SEED} ended before it was killed");
-        drop(run);
+/// Kills of runs, spread over one extraction.
+pub(crate) struct KillPlan {
+    pub(crate) kills: u64,
+    /// Number of kills over which the extraction is spread, so that it ends a little after the last
+    /// kill.
+    pub(crate) kills_planned: u64,
+    /// Approximate number of documents. The pace of the kills depends on it, but no assertion does.
+    pub(crate) documents: u64,
+    /// Seed of the random run times. They are the same in every execution of the test, but the work
+    /// that a kill interrupts is not.
+    pub(crate) seed: u64,
+}
 
-        // Nearly the number of stored messages, and available at once after a kill.
-        let served = number_at(&service.counters(), "messages_served").unwrap_or(0);
-        let ahead = served * KILLS_PLANNED > DOCUMENTS * kills;
-        run_time_max =
-            run_time_max.mul_f64(if ahead { 0.6 } else { 1.1 }).clamp(RUN_TIME_MIN, RUN_TIME_MAX);
+impl KillPlan {
+    /// Kills run after run. `stored_count` returns about the number of stored documents.
+    pub(crate) fn carry_out(&self, test_folder: &TestFolder, stored_count: impl Fn() -> u64) {
+        let Self { kills: kills_max, kills_planned, documents, seed } = *self;
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut run_time_max = RUN_TIME_START;
+        for kills in 1..=kills_max {
+            let mut command = test_folder.command(&["run", "--once"]);
+            let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+            let mut run = RunningProgram::start(command);
+            sleep(run_time_max.mul_f64(random.f64()));
+            assert_eq!(run.try_wait(), None, "run {kills} of seed {seed} ended before its kill");
+            drop(run);
+
+            let is_ahead = stored_count() * kills_planned > documents * kills;
+            let factor = if is_ahead { 0.6 } else { 1.1 };
+            run_time_max = run_time_max.mul_f64(factor).clamp(RUN_TIME_MIN, RUN_TIME_MAX);
+        }
     }
 }
 

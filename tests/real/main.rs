@@ -5,10 +5,12 @@
 //! If `CYNOSURE_REQUIRE_REAL` is 1, such a test fails instead.
 
 mod account;
+mod certificate;
 mod clock;
 mod corpus;
 mod cyrus;
 mod disk_full;
+mod dovecot;
 mod endpoint;
 mod exim;
 mod free_ports;
@@ -21,6 +23,11 @@ mod free_ports;
 mod hostile_server;
 mod http;
 mod imap;
+mod imap_extract;
+mod imap_kill;
+mod imap_memory;
+mod imap_security;
+mod imap_server;
 mod jmap;
 mod kill;
 mod large_messages;

@@ -13,7 +13,7 @@ use crate::test_program::{RunningProgram, TestFolder};
 use crate::wait::{sleep, timed};
 
 /// Maximum resident memory of a worker, in KiB: 64 MiB.
-const PEAK_KIB_MAX: u64 = 64 * 1024;
+pub(crate) const PEAK_KIB_MAX: u64 = 64 * 1024;
 
 const ITEMS: u32 = 100_000;
 
@@ -73,7 +73,7 @@ fn folder_for_many_files() -> PathBuf {
 }
 
 /// Runs one session, which must succeed, and returns its peak resident memory, in KiB.
-fn peak_memory_of_run(test_folder: &TestFolder) -> u64 {
+pub(crate) fn peak_memory_of_run(test_folder: &TestFolder) -> u64 {
     let mut command = test_folder.command(&["run", "--once"]);
     let mut run = RunningProgram::start(command.stdout(Stdio::null()).stderr(Stdio::null()));
     let status_path = format!("/proc/{}/status", run.id());

@@ -1,7 +1,7 @@
 //! Program under test, as a user runs it: a folder with a configuration, a command line, an exit
 //! code and an archive.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -178,4 +178,24 @@ pub(crate) fn program() -> Command {
 
 pub(crate) fn hash(message: &[u8]) -> Hash {
     Sha256::digest(message).into()
+}
+
+/// Asserts that these are the hashes of exactly these mails, each once.
+pub(crate) fn assert_same_mails(actual: Vec<Hash>, mails: &[Vec<u8>]) {
+    let expected = hashes(mails);
+    let total = actual.len();
+    let distinct: BTreeSet<_> = actual.into_iter().collect();
+    let missing = expected.difference(&distinct).count();
+    let unexpected = distinct.difference(&expected).count();
+    let repeated = total - distinct.len();
+    assert_eq!(
+        (missing, unexpected, repeated),
+        (0, 0, 0),
+        "(missing, unexpected, repeated) of {total}"
+    );
+}
+
+/// Returns the distinct contents, because a server may show equal ones as one message.
+pub(crate) fn hashes(mails: &[Vec<u8>]) -> BTreeSet<Hash> {
+    mails.iter().map(|mail| hash(mail)).collect()
 }

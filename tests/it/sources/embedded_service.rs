@@ -8,8 +8,8 @@ use super::suite::{Fault, FaultProxy, Rig, SourceOptions, Unsupported, jmap_sour
 /// Path prefix of all downloads.
 const DOWNLOAD_PREFIX: &str = "/jmap/download/";
 
-const GENERATED: Unsupported = Unsupported("its mail is generated");
-const FIXED_FOLDERS: Unsupported = Unsupported("its messages stay in the same folders");
+pub(super) const GENERATED: Unsupported = Unsupported("its mail is generated");
+pub(super) const FIXED_FOLDERS: Unsupported = Unsupported("its messages stay in the same folders");
 
 /// Embedded service, with a proxy for the faults that it does not plan itself.
 struct EmbeddedService {
@@ -37,8 +37,7 @@ impl Rig for EmbeddedService {
     }
 
     fn contents(&self) -> Vec<Vec<u8>> {
-        let mailbox = self.service.lock_mailbox();
-        mailbox.blobs().map(|(blob, _)| mailbox.message_bytes(&blob).unwrap()).collect()
+        contents(&self.service)
     }
 
     fn deliver(&self, count: usize) -> Result<(), Unsupported> {
@@ -80,7 +79,13 @@ impl Rig for EmbeddedService {
     }
 }
 
-fn to_u32(count: usize) -> u32 {
+/// Returns the bytes of each message that the service has now.
+pub(super) fn contents(service: &DemoServer) -> Vec<Vec<u8>> {
+    let mailbox = service.lock_mailbox();
+    mailbox.blobs().map(|(blob, _)| mailbox.message_bytes(&blob).unwrap()).collect()
+}
+
+pub(super) fn to_u32(count: usize) -> u32 {
     u32::try_from(count).unwrap()
 }
 

@@ -107,7 +107,8 @@ impl Rig for ServedFake {
     }
 
     fn request_count(&self) -> usize {
-        self.served.server.requests().len()
+        let requests = self.served.server.requests();
+        requests.iter().filter(|request| request.path().starts_with(DOWNLOAD_PREFIX)).count()
     }
 }
 

@@ -2,4 +2,5 @@
 
 mod embedded_service;
 mod fake_mailbox;
+mod imap_embedded;
 pub(crate) mod suite;

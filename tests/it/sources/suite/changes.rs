@@ -55,6 +55,22 @@ pub(crate) async fn an_expired_cursor_leads_to_a_full_listing<R: Rig>() -> Resul
     Ok(())
 }
 
+pub(crate) async fn a_renumbered_folder_is_listed_again<R: Rig>() -> Result<(), Unsupported> {
+    let rig = R::start(DOCUMENTS).await?;
+    let source = rig.source(&SourceOptions::new(R::SECRET));
+    let cursor = source.current_cursor().await.expect("the server has a state");
+
+    rig.renumber_folders()?;
+    assert_eq!(source.poll_changes(&cursor).await, Ok(PollResult::Changed));
+    let mut changes = ListingProgress::default();
+    changes.finish(&source, &Listing::Since(cursor)).await;
+
+    assert_same_contents(&fetch_all(&source, &changes.documents()).await, &rig.contents());
+    let new_cursor = changes.cursor.expect("a listing of changes ends with a cursor");
+    assert_eq!(source.poll_changes(&new_cursor).await, Ok(PollResult::Unchanged));
+    Ok(())
+}
+
 fn ids(entries: &[ListedDocument]) -> BTreeSet<&DocumentId> {
     entries.iter().map(|entry| &entry.document).collect()
 }

@@ -2,7 +2,9 @@
 
 use cynosure_engine::{Cause, ErrorAction, RequestScope};
 
-use super::extraction::{assert_same_contents, assert_verdict, fetch, fetch_all, list_everything};
+use super::extraction::{
+    assert_same_contents, assert_verdict, fetch, fetch_all, fetch_remaining, list_everything,
+};
 use super::fault::Fault;
 use super::options::SourceOptions;
 use super::rig::{Rig, Unsupported};
@@ -48,19 +50,9 @@ pub(crate) async fn a_destroyed_document_is_gone<R: Rig>() -> Result<(), Unsuppo
     let documents = list_everything(&source).await.documents();
     rig.destroy(DESTROYED)?;
 
-    let (mut stored, mut gone) = (Vec::new(), 0);
-    for document in &documents {
-        match fetch(&source, document).await {
-            Ok(bytes) => stored.push(bytes),
-            Err(failure) => {
-                let (scope, action) = (RequestScope::Item, ErrorAction::MarkGone);
-                assert_verdict(&failure, Cause::NotFound, scope, action);
-                gone += 1;
-            }
-        }
-    }
+    let stored = fetch_remaining(&source, &documents).await;
 
-    assert_eq!(gone, DESTROYED);
+    assert_eq!(documents.len() - stored.len(), DESTROYED);
     assert_same_contents(&stored, &rig.contents());
     Ok(())
 }

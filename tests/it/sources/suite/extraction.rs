@@ -1,6 +1,6 @@
 //! Steps of an extraction as the worker takes them, and assertions about their results.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
@@ -71,10 +71,26 @@ impl ListingProgress {
         false
     }
 
-    /// Returns each document once, as the ledger keeps it.
-    pub(crate) fn documents(&self) -> Vec<ListedDocument> {
-        let entries = self.entries.iter().map(|entry| (&entry.document, entry));
-        entries.collect::<BTreeMap<_, _>>().into_values().cloned().collect()
+    /// Returns each document once, with all its locations, as the ledger keeps it.
+    pub(crate) fn documents(&self) -> Vec<DocumentRef> {
+        let mut documents = BTreeMap::<&DocumentId, DocumentRef>::new();
+        for ListedDocument { document, blob, size, location, .. } in &self.entries {
+            let new = || DocumentRef::new(document.clone(), blob.clone(), *size);
+            let known = documents.entry(document).or_insert_with(new);
+            (known.blob, known.size) = (blob.clone(), *size);
+            if let Some(location) = location {
+                // The newest first.
+                known.locations.insert(0, location.clone());
+            }
+        }
+        documents.into_values().collect()
+    }
+
+    /// Asserts that no place of a document is listed twice, and that there are this many documents.
+    pub(crate) fn assert_complete(&self, documents: usize) {
+        let places = self.entries.iter().map(|entry| (&entry.document, &entry.location));
+        assert_eq!(places.collect::<BTreeSet<_>>().len(), self.entries.len());
+        assert_eq!(self.documents().len(), documents);
     }
 }
 
@@ -104,10 +120,9 @@ pub(crate) async fn list_everything(source: &impl Source) -> ListingProgress {
 /// Fetches a document, also if it has moved.
 pub(crate) async fn fetch(
     source: &impl Source,
-    document: &ListedDocument,
+    document: &DocumentRef,
 ) -> Result<Vec<u8>, Failure> {
-    let ListedDocument { document, blob, size, .. } = document.clone();
-    let mut document = DocumentRef::new(document, blob, size);
+    let mut document = document.clone();
     for _ in 0..MOVES_MAX {
         let mut sink = MemorySink::default();
         let outcome = source.fetch(&document, &mut sink).await?;
@@ -125,10 +140,29 @@ pub(crate) async fn fetch(
 }
 
 /// Fetches documents one after the other.
-pub(crate) async fn fetch_all(source: &impl Source, documents: &[ListedDocument]) -> Vec<Vec<u8>> {
+pub(crate) async fn fetch_all(source: &impl Source, documents: &[DocumentRef]) -> Vec<Vec<u8>> {
     let mut contents = Vec::new();
     for document in documents {
         contents.push(fetch(source, document).await.expect("the server has the document"));
+    }
+    contents
+}
+
+/// Fetches documents one after the other. Those that the server no longer has, or has under another
+/// id, must be reported as gone.
+pub(crate) async fn fetch_remaining(
+    source: &impl Source,
+    documents: &[DocumentRef],
+) -> Vec<Vec<u8>> {
+    let mut contents = Vec::new();
+    for document in documents {
+        match fetch(source, document).await {
+            Ok(bytes) => contents.push(bytes),
+            Err(failure) => {
+                let (scope, action) = (RequestScope::Item, ErrorAction::MarkGone);
+                assert_verdict(&failure, Cause::NotFound, scope, action);
+            }
+        }
     }
     contents
 }

@@ -1,4 +1,4 @@
-//! Faults of one request for a document, and their form over HTTP.
+//! Faults of one request for a document, and their form over HTTP. `imap_proxy` has that over IMAP.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,7 @@ pub(crate) enum Fault {
     CutBody { size: u64 },
     /// Document of this size whose connection stays open and silent halfway.
     StalledBody { size: u64 },
-    /// Complete response with a document of this size.
+    /// Complete response with a document of this size, which is not the listed one.
     WrongLength { size: u64 },
 }
 

@@ -28,7 +28,7 @@ pub(crate) async fn a_listing_resumes_after_a_kill_at_any_await<R: Rig>() -> Res
     }
 
     let contents = rig.contents();
-    assert_eq!(listing.entries.len(), contents.len());
+    listing.assert_complete(contents.len());
     let source = rig.source(&SourceOptions::new(R::SECRET));
     assert_same_contents(&fetch_all(&source, &listing.documents()).await, &contents);
     Ok(())

@@ -13,6 +13,7 @@ pub(crate) mod changes;
 pub(crate) mod contents;
 mod extraction;
 pub(crate) mod fault;
+mod imap_proxy;
 #[deny(dead_code)]
 pub(crate) mod interruptions;
 mod limiter;
@@ -25,9 +26,10 @@ mod rig;
 pub(crate) mod transfers;
 
 pub(crate) use self::fault::Fault;
-pub(crate) use self::options::{SourceOptions, jmap_source};
+pub(crate) use self::imap_proxy::ImapFaultProxy;
+pub(crate) use self::options::{SourceOptions, imap_source, jmap_source};
 pub(crate) use self::proxy::FaultProxy;
-pub(crate) use self::rig::{Rig, Unsupported, print_cell};
+pub(crate) use self::rig::{CURSOR_IS_LOCAL, Rig, Unsupported, print_cell};
 
 /// Declares one test per case for a rig.
 macro_rules! source_tests {
@@ -39,6 +41,7 @@ macro_rules! source_tests {
             listing::documents_that_arrive_during_a_listing_are_found,
             listing::documents_that_move_during_a_listing_are_found,
             listing::a_document_in_two_folders_is_one_document,
+            listing::folders_renumbered_during_a_listing_are_found,
             contents::every_byte_of_unusual_documents_is_fetched,
             contents::an_empty_document_is_fetched,
             contents::a_document_of_50_megabytes_is_fetched,
@@ -46,6 +49,7 @@ macro_rules! source_tests {
             contents::a_forbidden_document_spares_the_others,
             changes::new_documents_are_listed_since_the_cursor,
             changes::an_expired_cursor_leads_to_a_full_listing,
+            changes::a_renumbered_folder_is_listed_again,
             access::a_refused_credential_is_renewed,
             access::a_rate_limit_with_a_wait_blocks_requests,
             access::a_rate_limit_without_a_wait_blocks_requests,
@@ -61,7 +65,9 @@ macro_rules! source_tests {
         $(
             #[tokio::test]
             async fn $case() {
-                let result = Box::pin($crate::sources::suite::$module::$case::<$rig>()).await;
+                let case = Box::pin($crate::sources::suite::$module::$case::<$rig>());
+                // Sources start local tasks, as in the worker.
+                let result = tokio::task::LocalSet::new().run_until(case).await;
                 $crate::sources::suite::print_cell::<$rig>(stringify!($case), result);
             }
         )+

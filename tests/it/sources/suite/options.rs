@@ -1,5 +1,6 @@
-//! Options of a source under test, and the source that they give for JMAP.
+//! Options of a source under test, and the source that they give for each protocol.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -7,14 +8,20 @@ use std::time::Duration;
 use cynosure::retry::{BackoffConfig, RetryPolicy};
 use cynosure::source::credential::Credential;
 use cynosure::source::http::{HttpOptions, ProxyMode, QuotaRules, RequestLimits};
+use cynosure::source::imap::{
+    FolderFilter, ImapNetwork, ImapOptions, ImapSource, LoginMechanism, Security,
+};
 use cynosure::source::jmap::{AuthScheme, JmapOptions, JmapSource};
 use cynosure::source::{MetricsHandle, ResponseRecorder};
 use url::Url;
 
 use super::limiter::BlockingLimiter;
 
-/// Documents per page, few enough for several pages.
+/// Documents per page of a JMAP listing, few enough for several pages.
 const PAGE_DOCUMENTS: u32 = 20;
+
+/// Requests at once over JMAP, connections over IMAP.
+const CONCURRENCY: u32 = 2;
 
 /// More than the largest document of the cases.
 const BYTES_MAX: u64 = 64 << 20;
@@ -54,6 +61,18 @@ impl SourceOptions {
     }
 
     fn http(&self) -> HttpOptions {
+        HttpOptions {
+            allowed_origins: Vec::new(),
+            limits: self.limits(),
+            proxy_mode: ProxyMode::Direct,
+            quota_rules: QuotaRules::default(),
+            error_rules: Vec::new(),
+            metrics: MetricsHandle::default(),
+            recorder: ResponseRecorder::default(),
+        }
+    }
+
+    fn limits(&self) -> RequestLimits {
         let (base_delay, max_delay) = (Duration::from_millis(1), Duration::from_millis(5));
         let backoff = BackoffConfig {
             max_attempts: self.attempts,
@@ -61,22 +80,14 @@ impl SourceOptions {
             max_delay,
             ..BackoffConfig::FAST
         };
-        HttpOptions {
-            allowed_origins: Vec::new(),
-            limits: RequestLimits {
-                retry_policy: RetryPolicy::new("request", backoff),
-                connect_timeout: Duration::from_secs(20),
-                idle_timeout: self.idle_timeout,
-                total_timeout: Duration::from_secs(120),
-                min_rate: 1,
-                max_response: BYTES_MAX,
-                max_document: BYTES_MAX,
-            },
-            proxy_mode: ProxyMode::Direct,
-            quota_rules: QuotaRules::default(),
-            error_rules: Vec::new(),
-            metrics: MetricsHandle::default(),
-            recorder: ResponseRecorder::default(),
+        RequestLimits {
+            retry_policy: RetryPolicy::new("request", backoff),
+            connect_timeout: Duration::from_secs(20),
+            idle_timeout: self.idle_timeout,
+            total_timeout: Duration::from_secs(120),
+            min_rate: 1,
+            max_response: BYTES_MAX,
+            max_document: BYTES_MAX,
         }
     }
 }
@@ -91,9 +102,33 @@ pub(crate) fn jmap_source(options: &SourceOptions, url: &Url, auth: AuthScheme) 
         mailboxes: Vec::new(),
         since: None,
         page_size_max: PAGE_DOCUMENTS,
-        concurrency: 2,
+        concurrency: CONCURRENCY,
         http: options.http(),
     };
     let limiter = Rc::clone(&options.limiter);
     JmapSource::new(jmap_options, options.credential(), limiter).expect("the options are valid")
+}
+
+/// Builds an IMAP source for a server that accepts logins without encryption.
+pub(crate) fn imap_source(
+    options: &SourceOptions,
+    server: SocketAddr,
+    username: &str,
+) -> ImapSource {
+    let imap_options = ImapOptions {
+        name: "work".to_owned(),
+        account: None,
+        username: username.to_owned(),
+        host: server.ip().to_string(),
+        port: server.port(),
+        security: Security::Plain,
+        mechanism: LoginMechanism::Password,
+        folders: FolderFilter::default(),
+        since: None,
+        connections: CONCURRENCY,
+        limits: options.limits(),
+        network: ImapNetwork { proxy_mode: ProxyMode::Direct, metrics: MetricsHandle::default() },
+    };
+    let limiter = Rc::clone(&options.limiter);
+    ImapSource::new(imap_options, options.credential(), limiter).expect("the options are valid")
 }

@@ -11,6 +11,7 @@ use crate::hostile_server::{ConnectionAction, HostileServer};
 pub(crate) struct FaultProxy {
     proxy: HostileServer,
     faults: FaultQueue,
+    document_prefix: &'static str,
 }
 
 impl FaultProxy {
@@ -25,7 +26,7 @@ impl FaultProxy {
                 .unwrap_or_else(|| vec![ConnectionAction::Forward(server), ConnectionAction::Close])
         })
         .await;
-        Self { proxy, faults }
+        Self { proxy, faults, document_prefix }
     }
 
     pub(crate) fn url(&self) -> &Url {
@@ -37,7 +38,9 @@ impl FaultProxy {
         self.faults.push(fault);
     }
 
+    /// Returns the number of requests for documents.
     pub(crate) fn request_count(&self) -> usize {
-        self.proxy.requests().len()
+        let requests = self.proxy.requests();
+        requests.iter().filter(|request| request.path().starts_with(self.document_prefix)).count()
     }
 }

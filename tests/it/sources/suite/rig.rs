@@ -9,6 +9,13 @@ use super::options::SourceOptions;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unsupported(pub(crate) &'static str);
 
+/// Reason of IMAP servers, which have no cursor that could expire.
+pub(crate) const CURSOR_IS_LOCAL: Unsupported =
+    Unsupported("a cursor never expires: a folder with another UIDVALIDITY is listed again");
+
+/// Documents of a server whose listing has several pages.
+const PAGED_DOCUMENTS: usize = 50;
+
 /// Server with a mailbox, and the source that reads it. Dropping it stops the server.
 pub(crate) trait Rig: Sized {
     type Source: Source;
@@ -20,6 +27,11 @@ pub(crate) trait Rig: Sized {
 
     /// Starts a server with at least this number of documents, or with none if it is zero.
     async fn start(documents: usize) -> Result<Self, Unsupported>;
+
+    /// Starts a server with so many documents that a listing has several pages.
+    async fn start_with_pages() -> Result<Self, Unsupported> {
+        Self::start(PAGED_DOCUMENTS).await
+    }
 
     /// Builds a source that knows nothing of earlier ones, as after a restart.
     fn source(&self, options: &SourceOptions) -> Self::Source;
@@ -46,10 +58,16 @@ pub(crate) trait Rig: Sized {
     /// valid. It may change the mailbox.
     fn expire_cursors(&self) -> Result<(), Unsupported>;
 
+    /// Gives the documents of the folders that have ordinary ones other numbers, as a server does
+    /// that was restored from a backup.
+    fn renumber_folders(&self) -> Result<(), Unsupported> {
+        Err(Unsupported("it identifies no document by a number in a folder"))
+    }
+
     /// Replaces the response to the next request for a document by a fault.
     fn inject(&self, fault: Fault) -> Result<(), Unsupported>;
 
-    /// Returns the number of requests that the server or its proxy has received.
+    /// Returns the number of requests for documents that the server or its proxy has received.
     fn request_count(&self) -> usize;
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use cynosure_engine::{Cause, ErrorAction, Failure, ListedDocument, RequestScope};
+use cynosure::source::DocumentRef;
+use cynosure_engine::{Cause, ErrorAction, Failure, RequestScope};
 
 use super::extraction::{assert_same_contents, assert_verdict, fetch, fetch_all, list_everything};
 use super::fault::Fault;
@@ -29,7 +30,7 @@ pub(crate) async fn a_cut_transfer_is_repeated_from_its_start<R: Rig>() -> Resul
 }
 
 pub(crate) async fn a_cut_document_is_never_complete<R: Rig>() -> Result<(), Unsupported> {
-    let cut_body = |document: &ListedDocument| Ok(Fault::CutBody { size: size(document) });
+    let cut_body = |document: &DocumentRef| Fault::CutBody { size: size(document) };
     let failure = failure_of_transfer::<R>(SourceOptions::new(R::SECRET), cut_body).await?;
     assert_retried(&failure, Cause::Truncated);
     Ok(())
@@ -38,7 +39,7 @@ pub(crate) async fn a_cut_document_is_never_complete<R: Rig>() -> Result<(), Uns
 pub(crate) async fn a_stalled_transfer_times_out<R: Rig>() -> Result<(), Unsupported> {
     let idle_timeout = Duration::from_secs(1);
     let options = SourceOptions { idle_timeout, ..SourceOptions::new(R::SECRET) };
-    let stalled_body = |document: &ListedDocument| Ok(Fault::StalledBody { size: size(document) });
+    let stalled_body = |document: &DocumentRef| Fault::StalledBody { size: size(document) };
     let failure = failure_of_transfer::<R>(options, stalled_body).await?;
     assert_retried(&failure, Cause::Timeout);
     Ok(())
@@ -46,10 +47,7 @@ pub(crate) async fn a_stalled_transfer_times_out<R: Rig>() -> Result<(), Unsuppo
 
 pub(crate) async fn a_document_of_the_wrong_length_is_never_complete<R: Rig>()
 -> Result<(), Unsupported> {
-    let wrong_length = |document: &ListedDocument| {
-        let size = document.size.ok_or(Unsupported("its listing has no sizes"))?;
-        Ok(Fault::WrongLength { size: size + 1 })
-    };
+    let wrong_length = |document: &DocumentRef| Fault::WrongLength { size: size(document) + 1 };
     let failure = failure_of_transfer::<R>(SourceOptions::new(R::SECRET), wrong_length).await?;
     assert_retried(&failure, Cause::Truncated);
     Ok(())
@@ -59,12 +57,12 @@ pub(crate) async fn a_document_of_the_wrong_length_is_never_complete<R: Rig>()
 /// that the same source then fetches every document.
 async fn failure_of_transfer<R: Rig>(
     options: SourceOptions,
-    fault: impl FnOnce(&ListedDocument) -> Result<Fault, Unsupported>,
+    fault: impl FnOnce(&DocumentRef) -> Fault,
 ) -> Result<Failure, Unsupported> {
     let rig = R::start(DOCUMENTS).await?;
     let source = rig.source(&SourceOptions { attempts: 1, ..options });
     let documents = list_everything(&source).await.documents();
-    rig.inject(fault(&documents[0])?)?;
+    rig.inject(fault(&documents[0]))?;
 
     let failure = fetch(&source, &documents[0]).await.expect_err("the transfer fails");
 
@@ -76,6 +74,6 @@ fn assert_retried(failure: &Failure, cause: Cause) {
     assert_verdict(failure, cause, RequestScope::Item, ErrorAction::Retry);
 }
 
-fn size(document: &ListedDocument) -> u64 {
+fn size(document: &DocumentRef) -> u64 {
     document.size.unwrap_or(UNKNOWN_SIZE)
 }

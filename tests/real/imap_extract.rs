@@ -1,0 +1,109 @@
+//! Extraction of real mail over IMAP from independent servers, in successive sessions.
+
+use crate::corpus;
+use crate::imap_server::{ImapServer, imap_source_config, imap_test_folder};
+use crate::test_program::{Hash, TestFolder, assert_same_mails};
+
+/// Folders of a mailbox, as the protocol names them: one has a space and is below another, one has
+/// a letter that is not ASCII.
+const FOLDERS: [&str; 4] = ["INBOX", "Archive", "Projects/2024 Q1", "Entw&APw-rfe"];
+
+/// Declares the tests of one server, which has a module of its own.
+macro_rules! extraction_tests {
+    ($module:ident, $server:ident) => {
+        mod $module {
+            use crate::$module::$server;
+
+            #[test]
+            fn every_message_is_stored_byte_for_byte() {
+                super::every_message_is_stored_byte_for_byte::<$server>();
+            }
+
+            #[test]
+            fn later_sessions_store_only_the_new_mail() {
+                super::later_sessions_store_only_the_new_mail::<$server>();
+            }
+        }
+    };
+}
+
+extraction_tests!(dovecot, DovecotServer);
+extraction_tests!(cyrus, CyrusServer);
+
+fn every_message_is_stored_byte_for_byte<S: ImapServer>() {
+    let Some((server, mut mails)) = prepare::<S>(2_400) else { return };
+    mails.extend(corpus::crafted_mails());
+    let mut imap = server.session();
+    imap.create(FOLDERS[2]);
+    imap.create(FOLDERS[3]);
+    for (folder, part) in FOLDERS.iter().zip(mails.chunks(mails.len().div_ceil(FOLDERS.len()))) {
+        imap.append(folder, part);
+    }
+    // The same message in a second folder is stored once.
+    imap.append(FOLDERS[1], &mails[..1]);
+    let test_folder = test_folder(&server);
+
+    let stored = extract(&test_folder);
+
+    // Compared with what the server has, because servers change line ends.
+    let served: Vec<_> = FOLDERS.iter().flat_map(|folder| imap.messages(folder)).collect();
+    assert_eq!(served.len(), mails.len() + 1);
+    assert_same_mails(stored, &served);
+    assert_eq!(FOLDERS.map(|folder| imap.seen_count(folder)), [0; 4], "mail was marked as read");
+}
+
+fn later_sessions_store_only_the_new_mail<S: ImapServer>() {
+    let Some((server, mails)) = prepare::<S>(650) else { return };
+    let (old, new) = mails.split_at(600);
+    let (inbox, lists, projects) = (&old[..400], &old[400..500], &old[500..]);
+    let mut imap = server.session();
+    imap.create("Lists");
+    imap.create("Projects");
+    imap.append("INBOX", inbox);
+    imap.append("Lists", lists);
+    imap.append("Projects", projects);
+    let test_folder = test_folder(&server);
+    assert_same_mails(extract(&test_folder), old);
+
+    imap.select("INBOX");
+    let uids = imap.uids();
+    imap.flag(&uids[..20]);
+    imap.copy(&uids[20..40], "Archive");
+    imap.move_to(&uids[40..60], "Archive");
+    imap.delete(&uids[60..80]);
+    imap.rename("Projects", "Projects 2024");
+    // The folder that is made again has another UIDVALIDITY.
+    imap.delete_folder("Lists");
+    imap.create("Lists");
+    imap.append("Lists", lists);
+    imap.append("INBOX", &new[..40]);
+    imap.append("Sent", &new[40..]);
+
+    assert_same_mails(extract(&test_folder), new);
+    assert_eq!(extract(&test_folder).len(), 0, "a session without new mail stored some");
+    test_folder.run_successfully(&["verify"]);
+}
+
+/// Starts a server with an empty mailbox, and reads real mail to import.
+fn prepare<S: ImapServer>(mails: usize) -> Option<(S, Vec<Vec<u8>>)> {
+    Some((S::start()?, corpus::real_mails(mails)?))
+}
+
+fn test_folder(server: &impl ImapServer) -> TestFolder {
+    imap_test_folder(&imap_source_config(server.imap_port(), "none"))
+}
+
+/// Runs one session, in which every listed item must be stored. Returns the hashes of the messages
+/// that it stored.
+fn extract(test_folder: &TestFolder) -> Vec<Hash> {
+    let (output, stored) = test_folder.extract();
+    let counts = output.lines().find_map(|line| {
+        let (_, counts) = line.split_once("listed ")?;
+        counts.contains(" = stored ").then_some(counts)
+    });
+    let counts = counts.expect("the run prints its counts");
+    let (listed, _) = counts.split_once(" = ").expect("the line has it");
+    let balance = format!("{listed} = stored {listed} + gone 0 + quarantined 0");
+    assert!(counts.starts_with(&balance), "listed {counts}");
+    stored
+}
