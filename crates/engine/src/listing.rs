@@ -8,7 +8,7 @@ pub struct DocumentLocation {
     /// Name of the folder.
     pub folder: String,
     /// Number of the folder's numbering (RFC 9051, section 2.3.1.1). It changes if the server
-    /// numbers the messages anew.
+    /// renumbers the messages.
     pub uid_validity: u32,
     /// Number of the message within that numbering.
     pub uid: u32,

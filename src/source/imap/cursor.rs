@@ -67,7 +67,7 @@ impl ImapCursor {
     /// Returns the first UID that a message added since the cursor may have; `None` if there is no
     /// such message.
     ///
-    /// A folder that is new or numbered anew is new as a whole. So is one whose UIDNEXT is lower
+    /// A folder that is new or renumbered is new as a whole. So is one whose UIDNEXT is lower
     /// than before: its server was restored from a backup and uses the UIDs again.
     pub(in crate::source::imap) fn first_new_uid(
         &self,
@@ -169,7 +169,7 @@ mod tests {
 
         assert_eq!(first_new_uid(status(3, 17)), None);
         assert_eq!(first_new_uid(status(3, 18)), Some(17));
-        assert_eq!(first_new_uid(status(4, 18)), Some(1), "numbered anew");
+        assert_eq!(first_new_uid(status(4, 18)), Some(1), "renumbered");
         assert_eq!(first_new_uid(status(3, 16)), Some(1), "restored from a backup");
         assert_eq!(first_new_uid(FolderStatus { messages: 0, ..status(4, 18) }), None);
     }

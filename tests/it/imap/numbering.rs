@@ -1,4 +1,4 @@
-//! UIDs at their limits, with gaps, and numbered anew.
+//! UIDs at their limits, with gaps, and renumbered.
 
 use cynosure::source::{Listing, PollResult, Source as _};
 use cynosure_engine::Cause;

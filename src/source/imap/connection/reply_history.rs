@@ -135,7 +135,7 @@ mod tests {
 
         assert_eq!([end(0), end(1), end(11)], [Some(Cause::Connection); 3]);
         assert_eq!([end(12), end(13)], [Some(Cause::Connection), Some(Cause::RateLimit)]);
-        assert_eq!(end(14), Some(Cause::Connection), "the count begins anew");
+        assert_eq!(end(14), Some(Cause::Connection), "the count starts again");
     }
 
     #[test]

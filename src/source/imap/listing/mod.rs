@@ -40,7 +40,7 @@ const PAGE_STEPS_MAX: u32 = 128;
 /// out. More would take a slow server so long that the listing looks as if it were stuck.
 const PAGE_ROWS_MAX: usize = 20_000;
 
-/// Maximum restarts of a folder that is numbered anew. It happens when a folder is deleted and made
+/// Maximum restarts of a folder that is renumbered. It happens when a folder is deleted and made
 /// again; a server that does it at each access cannot be listed.
 const RESTARTS_MAX: u32 = 3;
 
@@ -231,7 +231,7 @@ impl PageBuilder<'_> {
         Ok(ListingStep::Advanced)
     }
 
-    /// Begins again with a folder that was numbered anew, unless that happens all the time.
+    /// Begins again with a folder that was renumbered, unless that happens all the time.
     fn restart_folder(&mut self, range: &FolderRange, status: &FolderStatus) -> ListingStep {
         let folder = &range.name;
         if RESTARTS_MAX <= self.position.progress().restarts {
@@ -243,7 +243,7 @@ impl PageBuilder<'_> {
             source = self.source.options.name,
             folder,
             uid_validity = status.uid_validity,
-            "the server has numbered the folder anew, listing it from its start"
+            "the server has renumbered the folder, listing it from its start"
         );
         // The folder that is open may be the one before.
         self.connection.forget_folder();

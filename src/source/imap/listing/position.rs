@@ -46,7 +46,7 @@ pub(super) struct FolderProgress {
     width: WindowWidth,
     /// Messages that the server listed, whether they are selected or not.
     pub(super) rows: u64,
-    /// Number of times that the folder was found to be numbered anew.
+    /// Number of times that the folder was found to be renumbered.
     pub(super) restarts: u32,
     /// True if the folder is listed once more, because the first list was too short.
     pub(super) is_second_pass: bool,
@@ -168,7 +168,7 @@ impl ListingPosition {
         self.progress = FolderProgress { restarts, is_second_pass: true, ..self.progress };
     }
 
-    /// Begins again with the current folder, which the server has numbered anew.
+    /// Begins again with the current folder, which the server has renumbered.
     pub(super) fn restart_folder(&mut self, status: &FolderStatus) {
         let restarts = self.progress.restarts.saturating_add(1);
         let Some(range) = self.folders.front_mut() else { return };
@@ -333,14 +333,14 @@ mod tests {
         let nothing = ImapCursor::new(&FolderSurvey::default());
         let mut position = ListingPosition::of_changes(&survey(&[("A", status(3, 9))]), &nothing);
         windows(&mut position);
-        let anew = FolderStatus { uid_validity: 4, ..status(2, 3) };
+        let renumbered = FolderStatus { uid_validity: 4, ..status(2, 3) };
 
-        position.restart_folder(&anew);
+        position.restart_folder(&renumbered);
 
         assert_eq!(position.progress().restarts, 1);
         assert_eq!(position.current_folder().unwrap().uid_validity, 4);
         assert_eq!(windows(&mut position), ["1:2"]);
-        let expected = ImapCursor::new(&survey(&[("A", anew)])).to_cursor();
+        let expected = ImapCursor::new(&survey(&[("A", renumbered)])).to_cursor();
         assert_eq!(position.end_cursor(), expected);
     }
 

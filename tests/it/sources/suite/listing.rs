@@ -60,7 +60,7 @@ pub(crate) async fn a_document_in_two_folders_is_one_document<R: Rig>() -> Resul
     Ok(())
 }
 
-/// Numbers the folders anew after the first page, so that its documents have other locations.
+/// Renumbers the folders after the first page, so that its documents have other locations.
 pub(crate) async fn folders_renumbered_during_a_listing_are_found<R: Rig>()
 -> Result<(), Unsupported> {
     let rig = R::start_with_pages().await?;
