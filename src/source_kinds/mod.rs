@@ -58,7 +58,7 @@ pub struct SourceParts {
 pub fn build_source(settings: &SourceSettings, parts: SourceParts) -> Result<DynSource, Failure> {
     match &settings.kind {
         KindSettings::Jmap(jmap) => build_jmap(jmap, &settings.auth, parts).map(DynSource::new),
-        KindSettings::Imap(imap) => build_imap(imap, settings, parts).map(DynSource::new),
+        KindSettings::Imap(imap) => Ok(DynSource::new(build_imap(imap, settings, parts))),
     }
 }
 
@@ -105,11 +105,7 @@ fn build_jmap(
     JmapSource::new(options, parts.credential, parts.limiter)
 }
 
-fn build_imap(
-    settings: &ImapSettings,
-    source: &SourceSettings,
-    parts: SourceParts,
-) -> Result<ImapSource, Failure> {
+fn build_imap(settings: &ImapSettings, source: &SourceSettings, parts: SourceParts) -> ImapSource {
     let HttpOptions { limits, proxy_mode, metrics, .. } = parts.http;
     let options = ImapOptions {
         name: parts.name,

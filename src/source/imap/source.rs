@@ -27,20 +27,18 @@ pub struct ImapSource {
 }
 
 impl ImapSource {
-    /// Creates the source. Nothing is sent or read before the first request.
-    ///
-    /// # Errors
-    /// None: host, login and certificates are first used by a request. The type is that of all
-    /// kinds of sources.
+    /// Creates the source. Nothing is sent or read before the first request, which also reads the
+    /// certificates.
+    #[must_use]
     pub fn new(
         options: ImapOptions,
         credential: Credential,
         limiter: Rc<dyn RequestLimiter>,
-    ) -> Result<Self, Failure> {
+    ) -> Self {
         let credential = Rc::new(credential);
         let pool = Rc::new(Pool::new(options.clone(), Rc::clone(&credential), Rc::clone(&limiter)));
         let fetcher = SetFetcher::new(Rc::clone(&pool), &options);
-        Ok(Self {
+        Self {
             options,
             limiter,
             fetcher,
@@ -48,7 +46,7 @@ impl ImapSource {
             credential,
             pool,
             is_login_proven: Cell::new(false),
-        })
+        }
     }
 
     /// Returns the account, after a login has shown that the credential is valid for it.

@@ -66,7 +66,7 @@ fn options(server: &ScriptedServer) -> ImapOptions {
 
 fn source_with(options: ImapOptions) -> ImapSource {
     let credential = Credential::new(|| Box::pin(async { Ok("s3cret".into()) }));
-    ImapSource::new(options, credential, Rc::new(Unlimited)).unwrap()
+    ImapSource::new(options, credential, Rc::new(Unlimited))
 }
 
 /// Returns a source that makes one attempt for each message.

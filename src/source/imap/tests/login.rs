@@ -52,7 +52,7 @@ async fn a_changed_credential_needs_another_login() {
             Box::pin(async move { Ok(SecretString::from(secret)) })
         });
         let limiter = std::rc::Rc::new(Unlimited);
-        let source = ImapSource::new(options(&server), credential, limiter).unwrap();
+        let source = ImapSource::new(options(&server), credential, limiter);
         source.account().await.unwrap();
 
         assert_eq!(source.refresh_credential().await, Ok(CredentialChange::Unchanged));

@@ -66,7 +66,7 @@ fn options(server: &ListingServer) -> ImapOptions {
 
 fn source_with(options: ImapOptions) -> ImapSource {
     let credential = Credential::new(|| Box::pin(async { Ok(SecretString::from("password")) }));
-    ImapSource::new(options, credential, std::rc::Rc::new(Unlimited)).unwrap()
+    ImapSource::new(options, credential, std::rc::Rc::new(Unlimited))
 }
 
 fn source(server: &ListingServer) -> ImapSource {

@@ -130,5 +130,5 @@ pub(crate) fn imap_source(
         network: ImapNetwork { proxy_mode: ProxyMode::Direct, metrics: MetricsHandle::default() },
     };
     let limiter = Rc::clone(&options.limiter);
-    ImapSource::new(imap_options, options.credential(), limiter).expect("the options are valid")
+    ImapSource::new(imap_options, options.credential(), limiter)
 }

@@ -105,7 +105,7 @@ fn limited_source(
         network: ImapNetwork { proxy_mode: ProxyMode::Direct, metrics: MetricsHandle::default() },
     };
     let credential = Credential::new(|| Box::pin(async { Ok(SecretString::from("password")) }));
-    Rc::new(ImapSource::new(options, credential, limiter).unwrap())
+    Rc::new(ImapSource::new(options, credential, limiter))
 }
 
 fn location(folder: &str, uid: u32) -> DocumentLocation {
