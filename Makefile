@@ -25,6 +25,8 @@ setup: ## fetches what the tests of kind real need, or reports what is missing
 	-@tests/setup/newer
 	-@tests/setup/corpus
 	-@tests/setup/schemathesis
+	-@tests/setup/pymap
+	-@tests/setup/hoodiecrow
 
 lint: ## checks format and lints, warnings denied
 	cargo fmt --all --check

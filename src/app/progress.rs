@@ -8,7 +8,9 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::watch;
 
 use crate::env::{Env, RealEnv};
-use crate::human::{estimate_remaining, format_deadline, format_rate, humanize};
+use crate::human::{
+    estimate_remaining, format_byte_progress, format_deadline, format_rate, humanize,
+};
 use crate::worker::SourceProgress;
 
 /// Redraw interval: short enough to look live, long enough to need almost no CPU time.
@@ -107,6 +109,7 @@ fn download_parts(progress: &SourceProgress) -> Vec<String> {
         bar_text(progress.settled_items, progress.listed_items),
         format!("{}/{}", format_count(progress.settled_items), format_count(progress.listed_items)),
     ];
+    parts.extend(format_byte_progress(progress.fetched_bytes, progress.expected_bytes));
     if let Some(per_second) = progress.items_per_second {
         parts.push(format_rate(per_second));
     }
@@ -135,6 +138,8 @@ mod tests {
             settled_items: 812,
             listed_items: 2000,
             waiting_items: 0,
+            fetched_bytes: 1_234_567_890,
+            expected_bytes: Some(3_400_000_000),
             items_per_second: Some(14.2),
             reason: "the server said: retry after 300 s".to_owned(),
             until: Timestamp(NOW.0 + 240_000),
@@ -147,8 +152,8 @@ mod tests {
 
         assert_eq!(
             progress_line("work", &downloading, NOW),
-            "work  downloading  ███████░░░░░░░░░░░  812/2,000  14.2/s  1 min 24 s left  \
-             3 waiting for a retry"
+            "work  downloading  ███████░░░░░░░░░░░  812/2,000  1.2 of about 3.4 GB  14.2/s  \
+             1 min 24 s left  3 waiting for a retry"
         );
     }
 

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use cynosure_engine::{Status, Timestamp, format_count, format_duration};
 
-use crate::human::{estimate_remaining, format_rate, format_wait_end, humanize, pluralize};
+use crate::human::{
+    estimate_remaining, format_byte_progress, format_rate, format_wait_end, humanize, pluralize,
+};
 use crate::worker::SourceProgress;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -52,6 +54,9 @@ fn downloading_text(progress: &SourceProgress) -> String {
         format_count(progress.settled_items),
         format_count(progress.listed_items)
     );
+    if let Some(bytes) = format_byte_progress(progress.fetched_bytes, progress.expected_bytes) {
+        text.push_str(&format!(", {bytes}"));
+    }
     if let Some(per_second) = progress.items_per_second {
         text.push_str(&format!(", {}", format_rate(per_second)));
     }
@@ -114,6 +119,8 @@ mod tests {
             settled_items: 812,
             listed_items: 2000,
             waiting_items: 0,
+            fetched_bytes: 1_234_567_890,
+            expected_bytes: Some(3_400_000_000),
             items_per_second: Some(14.2),
             reason: "the server said: retry after 300 s".to_owned(),
             until: Timestamp(NOW.0 + 300_000),
@@ -135,7 +142,7 @@ mod tests {
         insta::assert_snapshot!(lines.join("\n"), @r"
         idle, next check at TIME
         collecting, 2,000 listed
-        downloading 812/2,000, 14.2/s, about 1 min left
+        downloading 812/2,000, 1.2 of about 3.4 GB, 14.2/s, about 1 min left
         completed, 812 settled
         error, next attempt at TIME (the server said: retry after 300 s)
         rate limited until TIME (the server said: retry after 300 s)

@@ -10,7 +10,8 @@ use crate::app::breaker_notes::BreakerNotes;
 use crate::app::source_status::SourceStatus;
 use crate::config::CredentialRef;
 use crate::human::{
-    EMPTY_CELL, estimate_remaining, format_clock_time, format_deadline, format_rate, pluralize,
+    EMPTY_CELL, estimate_remaining, format_byte_progress, format_clock_time, format_deadline,
+    format_rate, pluralize,
 };
 use crate::state::{ExecutionState, SourceState};
 
@@ -83,13 +84,23 @@ fn progress_text(state: &ExecutionState) -> String {
         | Status::Error
         | Status::RateLimited
         | Status::AuthFailed => {
-            format!(
+            let items = format!(
                 "{} / {}",
                 format_count(settled_items(state)),
                 format_count(state.total_threads)
-            )
+            );
+            match byte_progress(state) {
+                Some(bytes) => format!("{items}, {bytes}"),
+                None => items,
+            }
         }
     }
+}
+
+/// Returns the progress in bytes, while there is something left to fetch.
+fn byte_progress(state: &ExecutionState) -> Option<String> {
+    format_byte_progress(state.fetched_bytes, state.expected_bytes)
+        .filter(|_| settled_items(state) < state.total_threads)
 }
 
 fn until_text(

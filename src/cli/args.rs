@@ -114,7 +114,8 @@ pub(super) struct RunArgs {
     /// Extract what is new now, then exit
     #[arg(long)]
     pub once: bool,
-    /// Append the responses of the server of one source to this trace, for `simulate FILE.jsonl`
+    /// Append the responses of the server of one source to this trace, for `simulate FILE.jsonl`;
+    /// only responses over HTTP, so nothing of an IMAP source
     #[arg(long, value_name = "FILE.jsonl", value_parser = parse_trace_path)]
     pub record: Option<PathBuf>,
 }
@@ -136,7 +137,8 @@ pub(super) struct DemoArgs {
     /// The seed of the generated mail
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub seed: u64,
-    /// Append the responses of the server to this trace, for `simulate FILE.jsonl`
+    /// Append the responses of the server to this trace, for `simulate FILE.jsonl`; only responses
+    /// over HTTP, so nothing with `--kind imap`
     #[arg(long, value_name = "FILE.jsonl", value_parser = parse_trace_path, conflicts_with = "serve")]
     pub record: Option<PathBuf>,
     /// Only serve the mailbox, and print a configuration that extracts it
@@ -406,9 +408,19 @@ pub(super) enum BreakerCommand {
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
     /// Read the configuration and report every mistake in it
-    Check,
+    Check(ConfigCheckArgs),
     /// Print the effective settings, and the origin of each value
     Show,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ConfigCheckArgs {
+    /// Also log in to each source, list its folders and fetch one message, and store nothing
+    #[arg(long)]
+    pub probe: bool,
+    /// The sources to probe [default: all that are enabled]
+    #[arg(value_name = "SOURCE", requires = "probe")]
+    pub sources: Vec<String>,
 }
 
 impl CommonArgs {

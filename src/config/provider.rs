@@ -113,12 +113,9 @@ pub(super) fn read_providers(
     request: &RequestSettings,
     sources: &BTreeMap<SourceName, SourceSettings>,
 ) -> BTreeMap<String, ProviderSettings> {
-    let presets: BTreeMap<&str, &Preset> = sources
-        .values()
-        .filter_map(|source| Some((source.provider.as_str(), source.kind.preset()?)))
-        .collect();
     let mut tables = reader.table("provider");
-    let preset_names = presets.keys().map(|name| (*name).to_owned());
+    let with_preset = sources.values().filter(|source| source.kind.preset().is_some());
+    let preset_names = with_preset.map(|source| source.provider.clone());
     let names: BTreeSet<String> = tables.keys().cloned().chain(preset_names).collect();
     let mut providers = BTreeMap::new();
     for name in names {
@@ -128,12 +125,74 @@ pub(super) fn read_providers(
             None => Some(Table::new()),
         };
         let Some(table) = table else { continue };
-        let preset = presets.get(name.as_str()).copied();
+        let provider_sources: Vec<_> =
+            sources.iter().filter(|(_, source)| source.provider == name).collect();
+        let preset = provider_sources.iter().find_map(|(_, source)| source.kind.preset());
         let provider =
             reader.section(&table_name, table, |table| read_provider(table, request, preset));
+        reject_different_presets(reader, &table_name, &provider_sources);
+        reject_unused_connections(reader, &table_name, &provider_sources);
         providers.insert(name, provider);
     }
     providers
+}
+
+/// Rejects sources of one provider whose presets differ in a setting that the table of the provider
+/// leaves out, because one of them would not get the limit that its server has.
+fn reject_different_presets(
+    reader: &mut Reader<'_>,
+    table: &str,
+    sources: &[(&SourceName, &SourceSettings)],
+) {
+    let presets: Vec<_> =
+        sources.iter().filter_map(|(name, source)| Some((name, source.kind.preset()?))).collect();
+    let Some(((first_name, first), others)) = presets.split_first() else { return };
+    for (name, other) in others {
+        let keys = [
+            ("connections", first.connections != other.connections),
+            ("bytes_per_day", first.bytes_per_day != other.bytes_per_day),
+        ];
+        let open: Vec<&str> = keys
+            .into_iter()
+            .filter(|(key, differs)| *differs && reader.location_of(table, key).is_none())
+            .map(|(key, _)| key)
+            .collect();
+        if open.is_empty() {
+            continue;
+        }
+        // Presets with different limits have different names, so one source names its provider.
+        let location = [name, first_name].into_iter().find_map(|name| {
+            reader.location_of(&format!("source.{}", quote_key(name.as_str())), "provider")
+        });
+        let message = format!(
+            "`source.{first_name}` and `source.{name}` have one provider, but their presets {} and \
+             {} differ in {open}; set {open} in [{table}], which then applies to both",
+            first.name,
+            other.name,
+            open = open.join(" and "),
+        );
+        if let Some(location) = location {
+            reader.report_error(location, message);
+        }
+    }
+}
+
+/// Rejects a number of connections for a provider none of whose sources counts them.
+fn reject_unused_connections(
+    reader: &mut Reader<'_>,
+    table: &str,
+    sources: &[(&SourceName, &SourceSettings)],
+) {
+    if sources.is_empty() || !sources.iter().all(|(_, source)| source.kind.uses_http()) {
+        return;
+    }
+    if let Some(location) = reader.location_of(table, "connections") {
+        let message = format!(
+            "`{table}.connections` limits the connections of IMAP sources, and the provider has \
+             none; write `concurrency`, which limits the requests in flight over HTTP"
+        );
+        reader.report_error(location, message);
+    }
 }
 
 fn read_provider(

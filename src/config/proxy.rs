@@ -101,9 +101,7 @@ pub(super) fn reject_plaintext_sources(
              {}; {remedy}, or set allow_plaintext = true in this table if the way is safe",
             remote_proxy.url.host_str().unwrap_or_default()
         );
-        let entry =
-            reader.effective_settings.iter().find(|entry| entry.table == table && entry.key == key);
-        if let Some(location) = entry.and_then(|entry| entry.location.clone()) {
+        if let Some(location) = reader.location_of(&table, key) {
             reader.report_error(location, message);
         }
     }

@@ -113,6 +113,12 @@ impl<'e> Reader<'e> {
         }
     }
 
+    /// Returns the location of a setting that has been read, if it is written anywhere.
+    pub(super) fn location_of(&self, table: &str, key: &str) -> Option<Location> {
+        let mut entries = self.effective_settings.iter();
+        entries.find(|entry| entry.table == table && entry.key == key)?.location.clone()
+    }
+
     pub(crate) fn report_error(&mut self, location: Location, message: String) {
         self.diagnostics.push(Diagnostic { location, message });
     }

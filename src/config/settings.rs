@@ -187,6 +187,7 @@ impl Settings {
             max_wait: provider.max_wait,
             initial_block: self.restart.rate_limit_duration,
             bytes_per_day: provider.bytes_per_day,
+            ..RateLimitPolicy::default()
         }
     }
 

@@ -73,6 +73,10 @@ pub struct SourceView {
     pub gone: u64,
     pub quarantined: u64,
     pub waiting_for_retry: u64,
+    /// Bytes of the fetched documents.
+    pub fetched_bytes: u64,
+    /// Estimated bytes of all documents to fetch; null if the server reports no sizes.
+    pub expected_bytes: Option<u64>,
     #[serde(rename = "rate_per_second")]
     pub items_per_second: Option<f64>,
     /// Time until all items are settled at the current rate.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Local, TimeZone};
-use cynosure_engine::{Timestamp, format_count, format_duration, plural_form};
+use cynosure_engine::{Timestamp, format_bytes, format_count, format_duration, plural_form};
 
 /// Table cell without a value.
 pub const EMPTY_CELL: &str = "–";
@@ -80,6 +80,17 @@ pub fn format_rate(per_second: f64) -> String {
     }
 }
 
+/// Formats the progress of a download: `1.2 of about 3.4 GB`. `None` without an estimate of the
+/// total. One that is exceeded has proved too low, and what was fetched is shown in its place.
+#[must_use]
+pub fn format_byte_progress(fetched: u64, expected: Option<u64>) -> Option<String> {
+    let total = format_bytes(expected?.max(fetched));
+    let done = format_bytes(fetched);
+    let (number, unit) = done.split_once(' ')?;
+    let is_same_unit = total.split_once(' ').is_some_and(|(_, total_unit)| total_unit == unit);
+    Some(format!("{} of about {total}", if is_same_unit { number } else { done.as_str() }))
+}
+
 /// Estimates the time that the remaining items take. `None` if the rate is zero or unknown, or the
 /// time too long for a [`Duration`].
 #[must_use]
@@ -107,6 +118,17 @@ mod tests {
         assert_eq!(deadline_in(20).matches(':').count(), 2, "{}", deadline_in(20));
         assert_eq!(deadline_in(300).matches(':').count(), 1, "{}", deadline_in(300));
         assert!(deadline_in(300).ends_with(" (in 5 min)"));
+    }
+
+    #[test]
+    fn the_progress_in_bytes_names_a_common_unit_once() {
+        let progress = |fetched, expected| format_byte_progress(fetched, Some(expected)).unwrap();
+
+        assert_eq!(progress(1_234_567_890, 3_400_000_000), "1.2 of about 3.4 GB");
+        assert_eq!(progress(812_000_000, 3_400_000_000), "812.0 MB of about 3.4 GB");
+        assert_eq!(progress(0, 500), "0 of about 500 bytes");
+        assert_eq!(progress(3_600_000_000, 3_400_000_000), "3.6 of about 3.6 GB");
+        assert_eq!(format_byte_progress(812, None), None);
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use cynosure_engine::{BlobId, Failure, ItemFailureCounts, RecheckPolicy, Timestamp};
+use cynosure_engine::{
+    BlobId, DocumentLocation, Failure, ItemFailureCounts, RecheckPolicy, Timestamp,
+};
 use rusqlite::{Connection, OptionalExtension, Params, params};
 
 use crate::ledger::Ledger;
@@ -10,7 +12,7 @@ use crate::ledger::contents::{find_content, index_content};
 use crate::ledger::error::LedgerError;
 use crate::ledger::failure_counts;
 use crate::ledger::item_state::OpenSession;
-use crate::ledger::locations::LOCATIONS_MAX;
+use crate::ledger::locations::{delete_tried, has_untried_location};
 use crate::ledger::responses::{self, ResponseOwner};
 use crate::ledger::rows::{DocumentRowId, ItemRowId, to_sql_integer};
 
@@ -21,12 +23,10 @@ const MARK_STORED: &str = "UPDATE documents
         AND (blob = ?6 AND coalesce(size, ?4) = ?4 OR blob = ?8 AND blob <> ?6)
     RETURNING item";
 
-/// Marks a pending document as gone, unless its content was replaced or it was listed at another
-/// location since its fetch began.
-const MARK_GONE: &str = "UPDATE documents SET status = 2
-    WHERE no = ?1 AND status = 0 AND blob = ?2
-        AND (SELECT count(*) FROM (SELECT 1 FROM locations WHERE document = ?1 LIMIT +?4)) <= ?3
-    RETURNING item";
+/// Marks a pending document as gone, unless its content was replaced since its fetch began. Its
+/// session is the one that found it gone: that does not fetch it again.
+const MARK_GONE: &str = "UPDATE documents SET status = 2, session = ?3
+    WHERE no = ?1 AND status = 0 AND blob = ?2 RETURNING item";
 
 /// Result of a document or an item, to be recorded.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -63,13 +63,13 @@ pub enum LedgerUpdate {
         length: u64,
         sha256: [u8; 32],
     },
-    /// The source no longer has the document that was listed with this blob. If it was listed at
-    /// another location meanwhile, nothing changes: it stays pending, and is looked for there.
+    /// The source no longer has the document that was listed with this blob. If it has another
+    /// location, it stays pending and is looked for there, and those that were tried are deleted.
     Gone {
         document: DocumentRowId,
         expected_blob: BlobId,
-        /// Number of locations at which it was looked for.
-        location_count: usize,
+        /// Locations at which it was looked for.
+        tried_locations: Vec<DocumentLocation>,
     },
     /// The server refuses the document, or the document itself cannot be processed (poison), such
     /// as one that is too large. Its item ends in quarantine, and its other documents are kept.
@@ -156,13 +156,13 @@ fn apply_update(
             let bytes = FetchedBytes { expected_blob, blob, size: *size, length: *length, sha256 };
             store_copy(connection, session, *document, &bytes)
         }
-        LedgerUpdate::Gone { document, expected_blob, location_count } => {
-            let location_count = to_sql_integer(*location_count as u64);
-            update_pending(
-                connection,
-                MARK_GONE,
-                params![document.0, expected_blob.as_str(), location_count, LOCATIONS_MAX],
-            )
+        LedgerUpdate::Gone { document, expected_blob, tried_locations } => {
+            if has_untried_location(connection, *document, tried_locations)? {
+                delete_tried(connection, *document, tried_locations)?;
+                return Ok(None);
+            }
+            let values = params![document.0, expected_blob.as_str(), session.row.row_id];
+            update_pending(connection, MARK_GONE, values)
         }
         LedgerUpdate::Failed { document, failure } => {
             fail_document(connection, *document, failure, now)
@@ -253,7 +253,7 @@ fn store_copy(
         ],
     )?;
     if item.is_some() {
-        session.count_copy();
+        session.count_fetched_copy(content.length);
     }
     Ok(item)
 }

@@ -54,7 +54,7 @@ pub struct DocumentRow {
     pub blob: BlobId,
     /// In bytes, if the server reports it.
     pub size: Option<u64>,
-    /// Places on the server, by folder, the newest of each folder first. Not all, if there are very
+    /// Places on the server, the newest of each folder before any other. Not all, if there are very
     /// many.
     pub locations: Vec<DocumentLocation>,
 }

@@ -8,12 +8,16 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::ledger::error::LedgerError;
 use crate::ledger::failure_counts;
 use crate::ledger::responses::{self, ResponseOwner};
-use crate::ledger::rows::{DocumentStatus, ItemRowId, ItemStatus, SessionRow};
+use crate::ledger::rows::{DocumentStatus, ItemRowId, ItemStatus, SessionRow, to_sql_integer};
 
 /// Query that counts an item's documents by status. The parameter is an expression, because SQLite
 /// plans by the value of a bare one beside a GROUP BY, and would plan again for every item.
 pub(super) const COUNT_BY_STATUS: &str =
     "SELECT status, count(*) FROM documents WHERE item = +?1 GROUP BY status";
+
+/// Largest sum of expected bytes: 8 PiB. Absurd sizes of a server must not exceed the range of the
+/// column.
+const EXPECTED_BYTES_MAX: i64 = 1 << 53;
 
 /// Open session within a transaction, with the changes to be added to its counters at the end.
 #[derive(Debug)]
@@ -33,6 +37,8 @@ struct CounterDelta {
     bytes: i64,
     versions: i64,
     copies: i64,
+    copied_bytes: i64,
+    expected_bytes: i64,
 }
 
 /// Numbers of an item's documents by status.
@@ -78,6 +84,18 @@ impl<'a> OpenSession<'a> {
     /// Counts a document whose bytes were in the archive already.
     pub(super) fn count_copy(&mut self) {
         self.delta.copies += 1;
+    }
+
+    /// Counts a document that was fetched, and whose bytes were in the archive already.
+    pub(super) fn count_fetched_copy(&mut self, bytes: i64) {
+        self.count_copy();
+        self.delta.copied_bytes += bytes;
+    }
+
+    /// Counts the size of a document that is to be fetched, if it is known.
+    pub(super) fn count_expected(&mut self, size: Option<u64>) {
+        let size = to_sql_integer(size.unwrap_or(0));
+        self.delta.expected_bytes = self.delta.expected_bytes.saturating_add(size);
     }
 
     /// Makes an item pending in this session; returns true if the session did not have it yet. A
@@ -202,23 +220,27 @@ impl<'a> OpenSession<'a> {
 
     /// Adds the counted changes to the session's row.
     pub(super) fn write_counters(self) -> Result<(), LedgerError> {
-        let CounterDelta { listed, stored, gone, quarantined, documents, bytes, versions, copies } =
-            self.delta;
+        let delta = self.delta;
         self.connection.execute(
             "UPDATE sessions SET listed = listed + ?2, stored = stored + ?3, gone = gone + ?4,
                     quarantined = quarantined + ?5, documents = documents + ?6, bytes = bytes + ?7,
-                    versions = versions + ?8, copies = copies + ?9
+                    versions = versions + ?8, copies = copies + ?9,
+                    copied_bytes = copied_bytes + ?10,
+                    expected_bytes = min(expected_bytes + ?11, ?12)
              WHERE no = ?1",
             [
                 self.row.row_id,
-                listed,
-                stored,
-                gone,
-                quarantined,
-                documents,
-                bytes,
-                versions,
-                copies,
+                delta.listed,
+                delta.stored,
+                delta.gone,
+                delta.quarantined,
+                delta.documents,
+                delta.bytes,
+                delta.versions,
+                delta.copies,
+                delta.copied_bytes,
+                delta.expected_bytes,
+                EXPECTED_BYTES_MAX,
             ],
         )?;
         Ok(())

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use cynosure_engine::{
     Cursor, DocumentId, Failure, ItemId, ListedDocument, NextPage, RecheckPolicy, Timestamp,
+    VanishedMessages,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -12,7 +13,7 @@ use crate::ledger::adopt::UNKNOWN_BLOB;
 use crate::ledger::contents::StoredContent;
 use crate::ledger::error::LedgerError;
 use crate::ledger::item_state::{OpenSession, find_item};
-use crate::ledger::locations::LocationRecorder;
+use crate::ledger::locations::{LocationRecorder, delete_vanished};
 use crate::ledger::rows::{DocumentRowId, DocumentStatus, ItemRowId, ListingKind, to_sql_integer};
 
 /// Stored documents of one blob that are compared with a listed one. Limited so that a server which
@@ -41,14 +42,15 @@ impl Ledger {
     /// another size has new content, which is fetched; a stored version is kept beside it. A
     /// document that an earlier session found gone is fetched again, since the source lists it; so
     /// is one that this session found gone, if it is listed at another location. Several entries of
-    /// one document add locations to it, and count once. After the last page everything listed is
-    /// durable, and the cursor moves.
+    /// one document add locations to it, and count once. Locations of `vanished` messages are
+    /// deleted. After the last page everything listed is durable, and the cursor moves.
     ///
     /// # Errors
     /// A ledger failure; also when no session is open or its listing is complete.
     pub fn record_page(
         &mut self,
         entries: &[ListedDocument],
+        vanished: &[VanishedMessages],
         next: &NextPage,
         now: Timestamp,
     ) -> Result<PageCounts, Failure> {
@@ -69,6 +71,8 @@ impl Ledger {
                 counts: PageCounts::default(),
             };
             entries.iter().try_for_each(|entry| recorder.record_entry(entry))?;
+            // After the entries, which may add a location to a document that was moved.
+            vanished.iter().try_for_each(|messages| delete_vanished(transaction, messages))?;
             // A listing causes no failure, so that no recheck has to be scheduled.
             recorder.session.settle_items(recorder.maybe_settled, RecheckPolicy::IMMEDIATE, now)?;
             recorder.session.write_counters()?;
@@ -122,6 +126,8 @@ struct KnownDocument {
     row_id: i64,
     status: DocumentStatus,
     blob: String,
+    /// Session of the stored file; session that found the document gone, if that is known.
+    session: Option<i64>,
     /// Exact size in bytes, as stored or as listed, if known.
     size: Option<i64>,
 }
@@ -178,7 +184,7 @@ impl PageRecorder<'_> {
             self.replace_content(item, &known, entry)?;
         } else {
             match known.status {
-                DocumentStatus::Gone => self.refetch_gone(item, known.row_id, entry)?,
+                DocumentStatus::Gone => self.refetch_gone(item, &known, entry)?,
                 DocumentStatus::Pending | DocumentStatus::Stored | DocumentStatus::Failed => {}
             }
         }
@@ -242,6 +248,7 @@ impl PageRecorder<'_> {
             entry.size.map(to_sql_integer)
         ])?;
         let document = self.connection.last_insert_rowid();
+        self.session.count_expected(entry.expected_size());
         self.assign_to_session(item)?;
         Ok(document)
     }
@@ -292,6 +299,9 @@ impl PageRecorder<'_> {
                 return Ok(());
             }
             self.maybe_settled.insert(item);
+        } else if known.status != DocumentStatus::Pending {
+            // The size of a pending document is counted already.
+            self.session.count_expected(entry.expected_size());
         }
         self.assign_to_session(item)
     }
@@ -338,7 +348,7 @@ impl PageRecorder<'_> {
         item: ItemRowId,
         document: &DocumentId,
     ) -> Result<Option<KnownDocument>, LedgerError> {
-        let sql = "SELECT no, status, blob, coalesce(length, size) AS size FROM documents
+        let sql = "SELECT no, status, blob, session, coalesce(length, size) AS size FROM documents
                    WHERE item = ?1 AND id = ?2";
         let mut statement = self.connection.prepare_cached(sql)?;
         let found = statement.query_row(params![item.0, document.as_str()], |row| {
@@ -346,32 +356,33 @@ impl PageRecorder<'_> {
                 row_id: row.get("no")?,
                 status: row.get("status")?,
                 blob: row.get("blob")?,
+                session: row.get("session")?,
                 size: row.get("size")?,
             })
         });
         Ok(found.optional()?)
     }
 
+    /// Makes a document that is gone pending again, unless this session has already looked for it
+    /// at the location of the entry.
     fn refetch_gone(
         &mut self,
         item: ItemRowId,
-        document: i64,
+        known: &KnownDocument,
         entry: &ListedDocument,
     ) -> Result<(), LedgerError> {
-        let session_id: i64 = self.connection.query_row(
-            "SELECT session FROM items WHERE no = ?1",
-            [item.0],
-            |row| row.get(0),
-        )?;
-        let is_new_location = self.record_location(document, entry)?;
-        if session_id == self.session.row.row_id && !is_new_location {
-            // This session has already requested it and found it gone.
+        let was_found_gone_now = known.session == Some(self.session.row.row_id);
+        let is_new_location = self.record_location(known.row_id, entry)?;
+        if was_found_gone_now && !is_new_location {
             return Ok(());
         }
         self.connection.execute(
             "UPDATE documents SET status = 0, blob = ?2, size = ?3 WHERE no = ?1",
-            params![document, entry.blob.as_str(), entry.size.map(to_sql_integer)],
+            params![known.row_id, entry.blob.as_str(), entry.size.map(to_sql_integer)],
         )?;
+        if !was_found_gone_now {
+            self.session.count_expected(entry.expected_size());
+        }
         self.assign_to_session(item)
     }
 

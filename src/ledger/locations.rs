@@ -2,21 +2,34 @@
 
 use std::collections::BTreeMap;
 
-use cynosure_engine::DocumentLocation;
-use rusqlite::{Connection, params};
+use cynosure_engine::{DocumentLocation, VanishedMessages};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::ledger::error::LedgerError;
-use crate::ledger::rows::DocumentRowId;
+use crate::ledger::rows::{DocumentRowId, to_sql_integer};
 
-/// Locations of one document that are read. A document is fetched from the first at which it still
-/// is, and one with many has nearly always one among these.
-pub(super) const LOCATIONS_MAX: i64 = 16;
+/// Locations of one document that are returned. A document is fetched from the first at which it
+/// still is; if it is at none of them, it is looked for at others next.
+const LOCATIONS_MAX: usize = 16;
+
+/// Locations of one document that are read, to choose from. Limited so that a server which gives
+/// one id to everything costs no more than others.
+const LOCATION_ROWS_MAX: usize = 1_024;
 
 /// Locations of one document. The parameters are expressions, because SQLite plans by the value of
 /// a bare one as a LIMIT, and would plan again for every document.
 pub(super) const SELECT_LOCATIONS: &str = "SELECT f.name, l.uid_validity, l.uid
     FROM locations l JOIN folders f ON f.no = l.folder WHERE l.document = +?1
     ORDER BY l.folder, l.uid_validity DESC, l.uid DESC LIMIT +?2";
+
+/// Deletes the locations in a range of UIDs, except the last one of a document. Of several in the
+/// range, the one with the highest UID is the last.
+pub(super) const DELETE_VANISHED: &str = "DELETE FROM locations
+    WHERE folder = ?1 AND uid_validity = ?2 AND uid BETWEEN ?3 AND ?4
+        AND EXISTS (SELECT 1 FROM locations other
+                    WHERE other.document = locations.document
+                        AND (other.folder <> ?1 OR other.uid_validity <> ?2 OR other.uid < ?3
+                             OR other.uid > locations.uid))";
 
 /// Recorder of the locations on one page.
 pub(super) struct LocationRecorder<'a> {
@@ -42,7 +55,15 @@ impl<'a> LocationRecorder<'a> {
         let sql = "INSERT OR IGNORE INTO locations (document, folder, uid_validity, uid)
                    VALUES (?1, ?2, ?3, ?4)";
         let values = params![document.0, folder, uid_validity, uid];
-        Ok(self.connection.prepare_cached(sql)?.execute(values)? > 0)
+        let is_new = self.connection.prepare_cached(sql)?.execute(values)? > 0;
+        if is_new {
+            // Another numbering of the folder is void (RFC 3501 §2.3.1.1).
+            let sql = "DELETE FROM locations
+                       WHERE document = ?1 AND folder = ?2 AND uid_validity <> ?3";
+            let values = params![document.0, folder, uid_validity];
+            self.connection.prepare_cached(sql)?.execute(values)?;
+        }
+        Ok(is_new)
     }
 
     /// Returns the row number of a folder. Adds the folder if it is not known.
@@ -59,19 +80,86 @@ impl<'a> LocationRecorder<'a> {
     }
 }
 
+/// Deletes the locations at which no messages are any more.
+///
+/// The last location of a document stays. Only a fetch shows that a document is gone, and it needs
+/// a place to look at.
+pub(super) fn delete_vanished(
+    connection: &Connection,
+    vanished: &VanishedMessages,
+) -> Result<(), LedgerError> {
+    let VanishedMessages { folder, uid_validity, uids } = vanished;
+    let mut find_folder = connection.prepare_cached("SELECT no FROM folders WHERE name = ?1")?;
+    let folder = find_folder.query_row([folder], |row| row.get::<_, i64>(0)).optional()?;
+    let Some(folder) = folder else { return Ok(()) };
+    let mut delete = connection.prepare_cached(DELETE_VANISHED)?;
+    for range in uids {
+        delete.execute(params![folder, uid_validity, range.start(), range.end()])?;
+    }
+    Ok(())
+}
+
+/// Deletes locations at which a document was not found.
+pub(super) fn delete_tried(
+    connection: &Connection,
+    document: DocumentRowId,
+    tried: &[DocumentLocation],
+) -> Result<(), LedgerError> {
+    let sql = "DELETE FROM locations
+               WHERE document = ?1 AND folder = (SELECT no FROM folders WHERE name = ?2)
+                   AND uid_validity = ?3 AND uid = ?4";
+    let mut delete = connection.prepare_cached(sql)?;
+    for DocumentLocation { folder, uid_validity, uid } in tried {
+        delete.execute(params![document.0, folder, uid_validity, uid])?;
+    }
+    Ok(())
+}
+
 /// Returns true if any document has a location: those of many kinds of sources have none.
 pub(super) fn has_locations(connection: &Connection) -> Result<bool, LedgerError> {
     let mut statement = connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM locations)")?;
     Ok(statement.query_row([], |row| row.get(0))?)
 }
 
-/// Reads the locations of a document, by folder, the newest of each folder first.
+/// Returns true if a document has a location that is not in `tried`.
+pub(super) fn has_untried_location(
+    connection: &Connection,
+    document: DocumentRowId,
+    tried: &[DocumentLocation],
+) -> Result<bool, LedgerError> {
+    // Of one more than were tried, at least one was not.
+    let locations = select_locations(connection, document, tried.len().saturating_add(1))?;
+    Ok(locations.iter().any(|location| !tried.contains(location)))
+}
+
+/// Reads the locations of a document, to be tried in this order: the newest of each folder, then
+/// the second newest of each, and so on. So old ones of a folder hide none of another.
 pub(super) fn read_locations(
     connection: &Connection,
     document: DocumentRowId,
 ) -> Result<Vec<DocumentLocation>, LedgerError> {
+    let locations = select_locations(connection, document, LOCATION_ROWS_MAX)?;
+    let mut ranked: Vec<(usize, DocumentLocation)> = Vec::with_capacity(locations.len());
+    for location in locations {
+        let rank = match ranked.last() {
+            Some((rank, previous)) if previous.folder == location.folder => rank.saturating_add(1),
+            Some(_) | None => 0,
+        };
+        ranked.push((rank, location));
+    }
+    // Stable: the folders keep their order.
+    ranked.sort_by_key(|(rank, _)| *rank);
+    Ok(ranked.into_iter().map(|(_, location)| location).take(LOCATIONS_MAX).collect())
+}
+
+/// Reads at most `limit` locations of a document, by folder, the newest of each folder first.
+fn select_locations(
+    connection: &Connection,
+    document: DocumentRowId,
+    limit: usize,
+) -> Result<Vec<DocumentLocation>, LedgerError> {
     let mut statement = connection.prepare_cached(SELECT_LOCATIONS)?;
-    let rows = statement.query_map([document.0, LOCATIONS_MAX], |row| {
+    let rows = statement.query_map([document.0, to_sql_integer(limit as u64)], |row| {
         Ok(DocumentLocation { folder: row.get(0)?, uid_validity: row.get(1)?, uid: row.get(2)? })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)

@@ -128,7 +128,7 @@ impl TestLedger {
             Operation::ListPage(entries) => self.record_page(entries),
             Operation::EndListing => {
                 if !self.open_session().is_listing_complete {
-                    self.ledger.record_page(&[], &NextPage::Done(None), self.now).unwrap();
+                    self.ledger.record_page(&[], &[], &NextPage::Done(None), self.now).unwrap();
                 }
             }
             Operation::Fetch(results) => self.record_fetches(results, &[]),
@@ -172,6 +172,7 @@ impl TestLedger {
             document: DocumentId::new(format!("m{document}")),
             blob: BlobId::new(format!("b{blob}")),
             size: (*size > 0).then(|| u64::from(*size)),
+            size_estimate: None,
             location: None,
         });
         let mut entries: Vec<_> = entries.collect();
@@ -179,11 +180,11 @@ impl TestLedger {
         let mut seen = BTreeSet::new();
         entries.retain(|entry| seen.insert((entry.item.clone(), entry.document.clone())));
         let next = NextPage::More(PageToken::new("next"));
-        self.ledger.record_page(&entries, &next, self.now).unwrap();
+        self.ledger.record_page(&entries, &[], &next, self.now).unwrap();
         for ListedDocument { item, document, blob, .. } in &entries {
             self.listed_blobs.insert((item.to_string(), document.to_string()), blob.clone());
         }
-        let repeated = self.ledger.record_page(&entries, &next, self.now).unwrap();
+        let repeated = self.ledger.record_page(&entries, &[], &next, self.now).unwrap();
         assert_eq!(repeated, PageCounts::default(), "a repeated page changes nothing");
     }
 
@@ -201,8 +202,8 @@ impl TestLedger {
                     updates.push(self.stored_update(pending, &BlobId::new("moved"), None));
                 }
                 FetchResult::Gone => {
-                    let location_count = pending.locations.len();
-                    updates.push(LedgerUpdate::Gone { document, expected_blob, location_count });
+                    let tried_locations = pending.locations.clone();
+                    updates.push(LedgerUpdate::Gone { document, expected_blob, tried_locations });
                 }
                 FetchResult::Forbidden => {
                     let failure = Failure::new(Cause::Forbidden, "");

@@ -100,6 +100,11 @@ pub struct SessionCounts {
     pub versions: u64,
     /// Documents whose bytes were in the archive already: not fetched, or not stored again.
     pub copies: u64,
+    /// Bytes of the copies that were fetched and not stored again.
+    pub copied_bytes: u64,
+    /// Bytes of the documents to fetch, as far as the listing named their sizes, which may be
+    /// estimates; `None` if it named none.
+    pub expected_bytes: Option<u64>,
 }
 
 impl SessionCounts {
@@ -113,6 +118,12 @@ impl SessionCounts {
     #[must_use]
     pub fn pending(&self) -> u64 {
         self.listed.saturating_sub(self.settled())
+    }
+
+    /// Returns the bytes of the fetched documents, whether they were stored or are copies.
+    #[must_use]
+    pub fn fetched_bytes(&self) -> u64 {
+        self.bytes.saturating_add(self.copied_bytes)
     }
 }
 
@@ -136,8 +147,10 @@ pub struct SessionRow {
     pub counts: SessionCounts,
 }
 
-const SELECT_SESSION: &str = "SELECT no, id, kind, listing, started, completed, folder, pinned, place,
-        is_listed, listed, stored, gone, quarantined, documents, bytes, versions, copies FROM sessions";
+const SELECT_SESSION: &str =
+    "SELECT no, id, kind, listing, started, completed, folder, pinned, place,
+        is_listed, listed, stored, gone, quarantined, documents, bytes, versions, copies,
+        copied_bytes, expected_bytes FROM sessions";
 
 impl SessionRow {
     /// Reads the newest session, open or completed.
@@ -181,6 +194,8 @@ impl SessionRow {
                 bytes: read_count(row, "bytes")?,
                 versions: read_count(row, "versions")?,
                 copies: read_count(row, "copies")?,
+                copied_bytes: read_count(row, "copied_bytes")?,
+                expected_bytes: Some(read_count(row, "expected_bytes")?).filter(|bytes| *bytes > 0),
             },
         })
     }

@@ -115,6 +115,9 @@ CREATE TABLE replies (
 /// Adds the account that a ledger belongs to, older versions of documents, and the folders in which
 /// documents were seen.
 ///
+/// From this version on, `documents.session` of a document that is gone is the session that found
+/// it gone.
+///
 /// No column is added to `items` or `documents`, because after ALTER TABLE ADD COLUMN on a STRICT
 /// table SQLite reads all its rows (`quick_check` in alter.c), which takes seconds at ten million.
 const ADD_IDENTITY_AND_VERSIONS: &str = "
@@ -127,6 +130,8 @@ ALTER TABLE source ADD COLUMN reconciled_at INTEGER;  -- when a listing of every
 ALTER TABLE sessions ADD COLUMN listing  INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE sessions ADD COLUMN versions INTEGER NOT NULL DEFAULT 0; -- other content under a known id
 ALTER TABLE sessions ADD COLUMN copies   INTEGER NOT NULL DEFAULT 0; -- bytes that were stored before
+ALTER TABLE sessions ADD COLUMN copied_bytes   INTEGER NOT NULL DEFAULT 0; -- of fetched copies
+ALTER TABLE sessions ADD COLUMN expected_bytes INTEGER NOT NULL DEFAULT 0; -- estimate; 0: none
 UPDATE sessions SET listing = kind;
 
 -- Stored versions of documents whose row holds a later one.

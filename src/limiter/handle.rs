@@ -95,6 +95,10 @@ impl<E: Env> Permit for RequestPermit<E> {
         self.limits.retry_after = self.limits.retry_after.max(Some(retry_after));
     }
 
+    fn record_lock_out(&mut self, first_wait: Duration) {
+        self.limits.lock_out_wait = Some(first_wait);
+    }
+
     fn record_bytes(&mut self, bytes: u64) {
         self.limiter.record_bytes(&self.scope_key, bytes);
     }

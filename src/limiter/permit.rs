@@ -83,8 +83,12 @@ pub trait Permit: fmt::Debug {
     /// Records a retry-after from the text of the response. The longest one applies.
     fn record_retry_after(&mut self, retry_after: Duration);
 
+    /// Records that the response means a lock-out whose end the server does not name. The wait is
+    /// `first_wait` for the first of several in a row, and doubles with each.
+    fn record_lock_out(&mut self, _first_wait: Duration) {}
+
     /// Records received bytes of documents, also of discarded ones, because the server counts them
-    /// too. A limiter without a budget of bytes ignores them.
+    /// too. They show that a lock-out has ended.
     fn record_bytes(&mut self, _bytes: u64) {}
 
     /// Records the outcome of the response. The first outcome counts for the rate limit, the last

@@ -365,6 +365,30 @@ async fn used_up_bytes_block_until_they_are_a_day_old() {
     assert!(acquire(&next).await.is_ok());
 }
 
+/// Records a refusal because of a lock-out. Returns the end of the block.
+fn lock_out(permit: &mut Box<dyn Permit>) -> Timestamp {
+    permit.record_lock_out(3600 * SECOND);
+    permit.record_outcome(ResponseOutcome::Throttled).expect("the limiter is blocked")
+}
+
+/// FAULTS 67: Gmail accepts a login, and refuses to send messages.
+#[tokio::test(start_paused = true)]
+async fn lock_outs_in_a_row_are_longer_in_the_next_process() {
+    let (env, folder) = (paused_env(), tempfile::tempdir().unwrap());
+    let limiter = handle(&env, folder.path(), config());
+    let until = lock_out(&mut acquire(&limiter).await.unwrap());
+    drop(limiter);
+    let next = handle(&env, folder.path(), config());
+    assert!(acquire(&next).await.is_err(), "it is still blocked");
+
+    env.sleep_until(ClockReading { wall: until, ..env.time() }).await;
+    accept(acquire(&next).await.unwrap());
+    let until = lock_out(&mut acquire(&next).await.unwrap());
+
+    let waited = until.since(env.now());
+    assert!((7200 * SECOND..7210 * SECOND).contains(&waited), "{waited:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn processes_share_the_bytes_of_a_day() {
     let (env, folder) = (paused_env(), tempfile::tempdir().unwrap());

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use cynosure_engine::{AccountId, Cursor, Failure, PageToken, Timestamp};
+use cynosure_engine::{AccountId, Cursor, Failure, FolderCount, PageToken, Timestamp};
 use futures_util::future::LocalBoxFuture;
 
 use crate::source::{
@@ -32,6 +32,10 @@ impl fmt::Debug for DynSource {
 impl Source for DynSource {
     async fn account(&self) -> Result<AccountId, Failure> {
         self.0.boxed_account().await
+    }
+
+    async fn folders(&self) -> Result<Vec<FolderCount>, Failure> {
+        self.0.boxed_folders().await
     }
 
     async fn poll_changes(&self, cursor: &Cursor) -> Result<PollResult, Failure> {
@@ -84,6 +88,8 @@ impl Sink for DynSink<'_> {
 trait ObjectSafeSource {
     fn boxed_account(&self) -> LocalBoxFuture<'_, Result<AccountId, Failure>>;
 
+    fn boxed_folders(&self) -> LocalBoxFuture<'_, Result<Vec<FolderCount>, Failure>>;
+
     fn boxed_poll_changes<'a>(
         &'a self,
         cursor: &'a Cursor,
@@ -111,6 +117,10 @@ trait ObjectSafeSource {
 impl<S: Source> ObjectSafeSource for S {
     fn boxed_account(&self) -> LocalBoxFuture<'_, Result<AccountId, Failure>> {
         Box::pin(self.account())
+    }
+
+    fn boxed_folders(&self) -> LocalBoxFuture<'_, Result<Vec<FolderCount>, Failure>> {
+        Box::pin(self.folders())
     }
 
     fn boxed_poll_changes<'a>(

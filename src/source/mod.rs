@@ -18,8 +18,8 @@ pub use self::metrics_handle::MetricsHandle;
 pub use self::recorder::{ResponseRecord, ResponseRecorder};
 
 use cynosure_engine::{
-    AccountId, BlobId, Cursor, DocumentId, DocumentLocation, Failure, ListedDocument, NextPage,
-    PageToken, ThrottleStrikes, Timestamp,
+    AccountId, BlobId, Cursor, DocumentId, DocumentLocation, Failure, FolderCount, ListedDocument,
+    NextPage, PageToken, ThrottleStrikes, Timestamp, VanishedMessages,
 };
 
 /// One account to extract.
@@ -34,6 +34,11 @@ use cynosure_engine::{
 pub trait Source {
     /// Returns the account id that the server uses.
     fn account(&self) -> impl Future<Output = Result<AccountId, Failure>>;
+
+    /// Returns the folders of the account, for people to read. Nothing else depends on them.
+    ///
+    /// A document in several folders counts in each of them.
+    fn folders(&self) -> impl Future<Output = Result<Vec<FolderCount>, Failure>>;
 
     /// Checks for changes since `cursor`, without listing them.
     fn poll_changes(&self, cursor: &Cursor) -> impl Future<Output = Result<PollResult, Failure>>;
@@ -96,6 +101,9 @@ pub struct Page {
     pub missing_documents: Vec<DocumentId>,
     /// Total number of documents, if the server reports it. For progress only.
     pub total_documents: Option<u64>,
+    /// Messages that are no longer where they were, as far as the source reports it. Nothing
+    /// depends on it: a document that is at none of its locations is found gone when it is fetched.
+    pub vanished: Vec<VanishedMessages>,
     /// Continuation of the listing. An end is confirmed by other data of the server, or an error.
     pub next: Result<NextPage, UnverifiedEnd>,
 }
@@ -115,8 +123,8 @@ pub struct DocumentRef {
     pub document: DocumentId,
     pub blob: BlobId,
     pub size: Option<u64>,
-    /// Places of the document on the server, newest first within each folder. Empty if the source
-    /// names none.
+    /// Places of the document on the server, in the order in which they are tried. Empty if the
+    /// source names none.
     pub locations: Vec<DocumentLocation>,
     /// Earlier throttles of the document. The rate limiter uses them to distinguish throttles
     /// caused by the document from an exhausted rate limit.

@@ -5,6 +5,7 @@
 
 use std::rc::Rc;
 
+use cynosure_engine::rate_limit::{Rate, RateLimitPolicy};
 use cynosure_engine::{AccountId, Failure};
 use url::{Origin, Url};
 
@@ -31,6 +32,11 @@ const IMAP_COMMANDS_IN_FLIGHT: u32 = 2;
 /// Open fetches for each IMAP connection, which sends a command for as many messages. One by one,
 /// the latency of the connection would set the pace.
 const IMAP_FETCHES_PER_CONNECTION: u32 = 64;
+
+/// Commands per second with which the limit of an unknown IMAP server is looked for. Such servers
+/// limit connections and bytes rather than commands, and the commands in flight wait for replies.
+/// At the rate of HTTP the logins and the listing would take longer than 2,000 messages.
+const IMAP_SLOW_START_RATE: f64 = 400.0;
 
 /// Parts of a source that do not depend on its kind.
 #[derive(Debug)]
@@ -78,6 +84,15 @@ pub fn request_concurrency(settings: &SourceSettings, provider: &ProviderSetting
     match &settings.kind {
         KindSettings::Jmap(_) => provider.concurrency,
         KindSettings::Imap(_) => provider.connections.saturating_mul(IMAP_COMMANDS_IN_FLIGHT),
+    }
+}
+
+/// Returns the rate from which the limit of a source's server is looked for.
+#[must_use]
+pub fn slow_start_rate(settings: &SourceSettings) -> Rate {
+    match &settings.kind {
+        KindSettings::Jmap(_) => RateLimitPolicy::default().slow_start_rate,
+        KindSettings::Imap(_) => Rate::per_second(IMAP_SLOW_START_RATE),
     }
 }
 

@@ -69,6 +69,12 @@ pub struct ExecutionState {
     /// Documents of the session whose bytes were in the archive already, and are stored once.
     #[serde(default)]
     pub copies: u64,
+    /// Bytes of the documents that the session has fetched.
+    #[serde(default)]
+    pub fetched_bytes: u64,
+    /// Estimated bytes of all documents that the session is to fetch; null if no size is known.
+    #[serde(default)]
+    pub expected_bytes: Option<u64>,
     pub waiting_for_retry: u64,
     /// Total number of documents, as the server reported it when the listing began.
     pub expected_documents: Option<u64>,
@@ -176,6 +182,8 @@ pub(super) mod tests {
             quarantined: 2,
             versions: 0,
             copies: 0,
+            fetched_bytes: 1_234_567_890,
+            expected_bytes: Some(3_400_000_000),
             waiting_for_retry: 3,
             expected_documents: Some(3200),
             rate_per_second: Some(14.25),
@@ -241,6 +249,8 @@ pub(super) mod tests {
           "quarantined": 2,
           "versions": 0,
           "copies": 0,
+          "fetched_bytes": 1234567890,
+          "expected_bytes": 3400000000,
           "waiting_for_retry": 3,
           "expected_documents": 3200,
           "rate_per_second": 14.25,

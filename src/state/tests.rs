@@ -16,8 +16,15 @@ mod fixture;
 
 use self::fixture::assert_format_kept;
 
-const EXECUTION_STATE_ADDED_KEYS: &[&str] =
-    &["copies", "incomplete_listings_in_a_row", "last_success", "listing_news", "versions"];
+const EXECUTION_STATE_ADDED_KEYS: &[&str] = &[
+    "copies",
+    "expected_bytes",
+    "fetched_bytes",
+    "incomplete_listings_in_a_row",
+    "last_success",
+    "listing_news",
+    "versions",
+];
 const METRICS_ADDED_KEYS: &[&str] = &[];
 const BREAKERS_ADDED_KEYS: &[&str] = &[];
 const LIMITERS_ADDED_KEYS: &[&str] = &[];

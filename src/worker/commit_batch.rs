@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use cynosure_engine::{BlobId, ClockStep, Failure, ItemFailureCounts, ItemId, Timestamp};
+use cynosure_engine::{
+    BlobId, ClockStep, DocumentLocation, Failure, ItemFailureCounts, ItemId, Timestamp,
+};
 
 use crate::archive::{BATCH_BYTES_MAX, BATCH_DOCUMENTS_MAX, SpooledDocument};
 use crate::ledger::{DocumentRowId, ItemRowId};
@@ -30,8 +32,8 @@ pub(super) enum DownloadOutcome {
     Gone {
         document: DocumentRowId,
         expected_blob: BlobId,
-        /// Number of locations at which it was looked for.
-        location_count: usize,
+        /// Locations at which it was looked for.
+        tried_locations: Vec<DocumentLocation>,
     },
     Failed {
         document: DocumentRowId,

@@ -106,8 +106,8 @@ fn to_ledger_update(outcome: DownloadOutcome) -> Option<ledger::LedgerUpdate> {
         // Stored in the archive first, then recorded with its location.
         DownloadOutcome::Stored { .. } => None,
         DownloadOutcome::Completed { .. } => None,
-        DownloadOutcome::Gone { document, expected_blob, location_count } => {
-            Some(ledger::LedgerUpdate::Gone { document, expected_blob, location_count })
+        DownloadOutcome::Gone { document, expected_blob, tried_locations } => {
+            Some(ledger::LedgerUpdate::Gone { document, expected_blob, tried_locations })
         }
         DownloadOutcome::Failed { document, failure } => {
             Some(ledger::LedgerUpdate::Failed { document, failure })

@@ -16,6 +16,7 @@ mod last_credential;
 mod ledger_updates;
 mod limiter_config;
 mod load;
+mod mailbox_probe;
 mod probe;
 mod proxy_pool;
 mod reconcile;
@@ -45,6 +46,7 @@ pub use self::event_loop::{
 pub use self::heartbeat::{Heartbeat, HeartbeatRegistry};
 pub use self::last_credential::LastCredential;
 pub use self::limiter_config::limiter_config;
+pub use self::mailbox_probe::{MessageProbe, ProbeContext, ProbedMailbox};
 pub use self::probe::probe;
 pub use self::proxy_pool::ProxyPoolProvider;
 pub use self::retry_policies::RetryPolicies;

@@ -14,6 +14,10 @@ pub struct SourceProgress {
     pub listed_items: u64,
     /// Items that wait for a retry of their own.
     pub waiting_items: u64,
+    /// Bytes fetched in this session.
+    pub fetched_bytes: u64,
+    /// Estimated bytes to fetch in this session, if the server reports sizes.
+    pub expected_bytes: Option<u64>,
     pub items_per_second: Option<f64>,
     pub reason: String,
     pub until: Timestamp,
@@ -28,6 +32,8 @@ impl SourceProgress {
             settled_items: 0,
             listed_items: 0,
             waiting_items: 0,
+            fetched_bytes: 0,
+            expected_bytes: None,
             items_per_second: None,
             reason: String::new(),
             until: Timestamp::default(),
@@ -44,6 +50,8 @@ impl SourceProgress {
             settled_items: progress.counts.settled(),
             listed_items: progress.counts.listed,
             waiting_items: progress.waiting_items,
+            fetched_bytes: progress.counts.fetched_bytes(),
+            expected_bytes: progress.counts.expected_bytes,
             items_per_second: progress.items_per_second,
             reason: machine.reason.clone(),
             until: match machine.state {

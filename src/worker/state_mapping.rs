@@ -70,6 +70,8 @@ pub(super) fn to_execution_state(
         quarantined: counts.quarantined,
         versions: counts.versions,
         copies: counts.copies,
+        fetched_bytes: counts.fetched_bytes(),
+        expected_bytes: counts.expected_bytes,
         waiting_for_retry: progress.waiting_items,
         expected_documents: progress.expected_documents,
         rate_per_second: progress.items_per_second,
@@ -159,6 +161,8 @@ pub(super) fn to_progress(state: &ExecutionState) -> SessionProgress {
             quarantined: state.quarantined,
             versions: state.versions,
             copies: state.copies,
+            bytes: state.fetched_bytes,
+            expected_bytes: state.expected_bytes,
             ..SessionCounts::default()
         },
         waiting_items: state.waiting_for_retry,

@@ -379,7 +379,7 @@ pub(super) fn fetch_known_good<S: Source + 'static, E: Env>(
 }
 
 /// Fetches a document into the sink. `document_ref` names the fetched blob in the end.
-async fn fetch_following_blob(
+pub(super) async fn fetch_following_blob(
     source: &impl Source,
     document_ref: &mut DocumentRef,
     sink: &mut impl Sink,

@@ -227,10 +227,15 @@ impl FakeMailbox {
             "Email/query" => self.query(arguments),
             "Email/get" => self.get(arguments),
             "Email/changes" => self.changes(arguments),
-            "Mailbox/get" => json!({"list": [
-                {"id": "in", "name": "Inbox", "parentId": null, "role": "inbox"},
-                {"id": "old", "name": "Old", "parentId": "in", "role": null},
-            ]}),
+            "Mailbox/get" => {
+                let (inbox, old) = (self.count_in("in"), self.count_in("old"));
+                json!({"list": [
+                    {"id": "in", "name": "Inbox", "parentId": null, "role": "inbox",
+                        "totalEmails": inbox},
+                    {"id": "old", "name": "Old", "parentId": "in", "role": null,
+                        "totalEmails": old},
+                ]})
+            }
             other => json!({"type": "unknownMethod", "description": other}),
         };
         let name = if body.get("type").is_some() { "error" } else { method };
@@ -241,6 +246,12 @@ impl FakeMailbox {
     fn matches(&self, id: &str, filter: &Value) -> bool {
         let folder = filter["inMailbox"].as_str();
         folder.is_none_or(|folder| (folder == "old") == self.in_old_folder.contains(id))
+    }
+
+    /// Returns the number of mails in a folder.
+    fn count_in(&self, folder: &str) -> usize {
+        let filter = json!({"inMailbox": folder});
+        self.emails.iter().filter(|id| self.matches(id, &filter)).count()
     }
 
     fn query(&self, arguments: &Value) -> Value {

@@ -27,19 +27,59 @@ const MAIL_ID: u32 = 5_000;
 
 const START_LOG: &str = "start.log";
 
+/// Settings for the logins with access tokens.
+const OAUTH_FILE: &str = "oauth2.conf";
+
 /// Settings of a server.
 pub(crate) struct DovecotOptions {
     /// Maximum number of connections of one user.
     pub(crate) connections_max: u32,
     /// True if it offers the compression of connections.
     pub(crate) has_compression: bool,
+    pub(crate) mail_format: MailFormat,
+    /// Logins with access tokens, beside those with the password.
+    pub(crate) token_login: Option<TokenLogin>,
+}
+
+/// Format in which a server stores its mail.
+#[derive(Clone, Copy)]
+pub(crate) enum MailFormat {
+    /// A file for each message.
+    Maildir,
+    /// Files of many messages each, which are filled ten times as fast.
+    Mdbox,
+}
+
+/// Login with an access token.
+#[derive(Clone, Copy)]
+pub(crate) struct TokenLogin {
+    /// SASL mechanism, in lower case.
+    pub(crate) mechanism: &'static str,
+    /// Port of the server that knows the tokens.
+    pub(crate) introspection_port: u16,
 }
 
 impl Default for DovecotOptions {
     fn default() -> Self {
         // More than any test has at once, together with those of killed processes, which the server
         // notices a little later.
-        Self { connections_max: 100, has_compression: false }
+        Self {
+            connections_max: 100,
+            has_compression: false,
+            mail_format: MailFormat::Maildir,
+            token_login: None,
+        }
+    }
+}
+
+impl MailFormat {
+    /// Returns the place of the mail below a folder.
+    fn location(self, folder: &Path) -> String {
+        let user_folder = format!("{}/mail/%u", folder.display());
+        match self {
+            Self::Maildir => format!("maildir:{user_folder}/Maildir:INDEX={user_folder}/index"),
+            Self::Mdbox => format!("mdbox:{user_folder}/mdbox"),
+        }
     }
 }
 
@@ -77,6 +117,10 @@ impl DovecotServer {
         let [imap_port, tls_port] = free_ports();
         let config = dovecot_conf(folder.path(), [imap_port, tls_port], options);
         fs::write(folder.path().join("dovecot.conf"), config).expect("the folder is ours");
+        if let Some(token_login) = &options.token_login {
+            let oauth_conf = oauth_conf(token_login.introspection_port);
+            fs::write(folder.path().join(OAUTH_FILE), oauth_conf).expect("the folder is ours");
+        }
         let master = start_master(folder.path());
         let mut server = Self { folder, master, imap_port, tls_port };
 
@@ -151,8 +195,11 @@ fn dovecot_conf(
     [imap_port, tls_port]: [u16; 2],
     options: &DovecotOptions,
 ) -> String {
+    let mail_location = options.mail_format.location(folder);
+    let passdbs = passdbs(folder, options.token_login);
+    let token_mechanism = options.token_login.map_or("", |token_login| token_login.mechanism);
     let folder = folder.display();
-    let DovecotOptions { connections_max, has_compression } = options;
+    let DovecotOptions { connections_max, has_compression, .. } = options;
     let plugins = if *has_compression { "zlib imap_zlib" } else { "" };
     format!(
         r"base_dir = {folder}/run
@@ -164,19 +211,15 @@ ssl = yes
 ssl_cert = <{folder}/cert.pem
 ssl_key = <{folder}/key.pem
 disable_plaintext_auth = no
-auth_mechanisms = plain login
+auth_mechanisms = plain login {token_mechanism}
 auth_failure_delay = 0 secs
 first_valid_uid = {MAIL_ID}
 default_login_user = dovenull
 default_internal_user = dovecot
-mail_location = maildir:{folder}/mail/%u/Maildir:INDEX={folder}/mail/%u/index
+mail_location = {mail_location}
 mail_max_userip_connections = {connections_max}
 mail_fsync = never
-passdb {{
-  driver = static
-  args = password={PASSWORD}
-}}
-userdb {{
+{passdbs}userdb {{
   driver = static
   args = uid={MAIL_ID} gid={MAIL_ID} home={folder}/mail/%u
 }}
@@ -214,6 +257,33 @@ service stats {{
 protocol imap {{
   mail_plugins = {plugins}
 }}
+"
+    )
+}
+
+/// Returns the databases of the secrets, each with the mechanisms that use it.
+fn passdbs(folder: &Path, token_login: Option<TokenLogin>) -> String {
+    let passdb = |driver: &str, mechanisms: &str, args: &str| {
+        format!(
+            "passdb {{\n  driver = {driver}\n  mechanisms = {mechanisms}\n  args = {args}\n}}\n"
+        )
+    };
+    let passwords = passdb("static", "plain login", &format!("password={PASSWORD}"));
+    let tokens = token_login.map(|token_login| {
+        let file = folder.join(OAUTH_FILE).display().to_string();
+        passdb("oauth2", token_login.mechanism, &file)
+    });
+    passwords + &tokens.unwrap_or_default()
+}
+
+/// Returns the settings with which the server asks for the user of a token (RFC 7662 §2.2).
+fn oauth_conf(introspection_port: u16) -> String {
+    format!(
+        "introspection_url = http://127.0.0.1:{introspection_port}/introspect?token=
+introspection_mode = get
+username_attribute = username
+active_attribute = active
+active_value = true
 "
     )
 }

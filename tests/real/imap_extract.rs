@@ -1,5 +1,7 @@
 //! Extraction of real mail over IMAP from independent servers, in successive sessions.
 
+use cynosure::ledger::LedgerReader;
+
 use crate::corpus;
 use crate::imap_server::{ImapServer, imap_source_config, imap_test_folder};
 use crate::test_program::{Hash, TestFolder, assert_same_mails};
@@ -23,12 +25,27 @@ macro_rules! extraction_tests {
             fn later_sessions_store_only_the_new_mail() {
                 super::later_sessions_store_only_the_new_mail::<$server>();
             }
+
+            #[test]
+            fn a_deleted_copy_is_no_location_any_more() {
+                super::a_deleted_copy_is_no_location_any_more::<$server>();
+            }
         }
     };
 }
 
 extraction_tests!(dovecot, DovecotServer);
 extraction_tests!(cyrus, CyrusServer);
+
+/// It gives a message that is appended again another content id, so later sessions store it again.
+mod pymap {
+    use crate::pymap::PymapServer;
+
+    #[test]
+    fn every_message_is_stored_byte_for_byte() {
+        super::every_message_is_stored_byte_for_byte::<PymapServer>();
+    }
+}
 
 fn every_message_is_stored_byte_for_byte<S: ImapServer>() {
     let Some((server, mut mails)) = prepare::<S>(2_400) else { return };
@@ -82,6 +99,35 @@ fn later_sessions_store_only_the_new_mail<S: ImapServer>() {
     assert_same_mails(extract(&test_folder), new);
     assert_eq!(extract(&test_folder).len(), 0, "a session without new mail stored some");
     test_folder.run_successfully(&["verify"]);
+}
+
+fn a_deleted_copy_is_no_location_any_more<S: ImapServer>() {
+    let Some((server, mails)) = prepare::<S>(3) else { return };
+    let mut imap = server.session();
+    imap.append("INBOX", &mails[..2]);
+    imap.select("INBOX");
+    let uids = imap.uids();
+    imap.copy(&uids[..1], "Archive");
+    let test_folder = test_folder(&server);
+    assert_same_mails(extract(&test_folder), &mails[..2]);
+
+    imap.delete(&uids[..1]);
+    imap.append("INBOX", &mails[2..]);
+    assert_same_mails(extract(&test_folder), &mails[2..]);
+
+    let path = test_folder.path().join("state/work/ledger.sqlite");
+    let ledger = LedgerReader::open(&path).expect("the ledger is intact").expect("there is one");
+    let documents = ledger.known_good_documents(10).expect("the ledger can be read");
+    let locations = documents.iter().flat_map(|document| &document.locations);
+    let mut folders: Vec<_> = locations.map(|location| location.folder.as_str()).collect();
+    folders.sort_unstable();
+    // Without content ids the copy is another document, and each keeps its last location.
+    let expected: &[_] = if S::HAS_CONTENT_IDS {
+        &["Archive", "INBOX", "INBOX"]
+    } else {
+        &["Archive", "INBOX", "INBOX", "INBOX"]
+    };
+    assert_eq!(folders, expected);
 }
 
 /// Starts a server with an empty mailbox, and reads real mail to import.

@@ -30,6 +30,12 @@ pub(crate) trait ImapServer: Sized {
 
 /// Returns the table of a source that extracts the mailbox at a port of this machine.
 pub(crate) fn imap_source_config(port: u16, security: &str) -> String {
+    let auth = r#"type = "password", password = { file = "password" }"#;
+    imap_source_config_with(port, security, auth)
+}
+
+/// Returns the table of a source that logs in with these settings, apart from the user name.
+pub(crate) fn imap_source_config_with(port: u16, security: &str, auth: &str) -> String {
     format!(
         r#"[source.work]
 kind = "imap"
@@ -37,7 +43,7 @@ account = "{USER}@example.com"
 host = "127.0.0.1"
 port = {port}
 security = "{security}"
-auth = {{ type = "password", username = "{USER}", password = {{ file = "password" }} }}
+auth = {{ username = "{USER}", {auth} }}
 "#
     )
 }

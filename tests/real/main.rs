@@ -14,6 +14,7 @@ mod dovecot;
 mod endpoint;
 mod exim;
 mod free_ports;
+mod hoodiecrow;
 #[expect(
     dead_code,
     clippy::unwrap_used,
@@ -23,9 +24,12 @@ mod free_ports;
 mod hostile_server;
 mod http;
 mod imap;
+mod imap_content_ids;
 mod imap_extract;
 mod imap_kill;
+mod imap_latency;
 mod imap_memory;
+mod imap_oauth;
 mod imap_security;
 mod imap_server;
 mod jmap;
@@ -39,9 +43,13 @@ mod prerequisites;
 mod process_sandbox;
 mod prometheus;
 mod proxy;
+mod pymap;
+mod recording_proxy;
+mod server_process;
 mod sources;
 mod storm;
 mod systemd;
 mod tcp_proxy;
 mod test_program;
+mod token_introspection;
 mod wait;

@@ -66,7 +66,7 @@ fn eight_messages_of_50_mb_at_once_fit_into_64_mib() {
 
 /// Returns a folder in which 160,000 files are removed in a second. A disk with the mount option
 /// `discard`, which is notified of each removal, takes minutes.
-fn folder_for_many_files() -> PathBuf {
+pub(crate) fn folder_for_many_files() -> PathBuf {
     let has_room = rustix::fs::statvfs(TMPFS)
         .is_ok_and(|stats| stats.f_bavail.saturating_mul(stats.f_frsize) >= ROOM_BYTES_MIN);
     if has_room { PathBuf::from(TMPFS) } else { std::env::temp_dir() }

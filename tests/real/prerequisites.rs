@@ -22,7 +22,8 @@ pub(crate) fn skip<T>(prerequisite: &str) -> Option<T> {
     None
 }
 
-/// Returns the folder into which `make setup` unpacks the packages of a server, laid out like `/`.
+/// Returns the folder into which `make setup` puts a server. Packages of Debian are only unpacked
+/// there, so it is laid out like `/`.
 pub(crate) fn unpacked_root(server: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "target/real", server].iter().collect()
 }

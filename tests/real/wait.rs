@@ -34,6 +34,16 @@ pub(crate) fn sleep(duration: Duration) {
     thread::sleep(duration);
 }
 
+/// Returns the instant after this long.
+pub(crate) fn instant_after(duration: Duration) -> Instant {
+    Instant::now() + duration
+}
+
+/// Waits until an instant, which may have passed.
+pub(crate) fn sleep_until(instant: Instant) {
+    thread::sleep(instant.saturating_duration_since(Instant::now()));
+}
+
 /// Runs `work`, and returns its result and its duration.
 pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let started = Instant::now();

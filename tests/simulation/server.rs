@@ -14,8 +14,8 @@ use cynosure::source::{
 };
 use cynosure_engine::rate_limit::{ReportedLimits, ResponseOutcome};
 use cynosure_engine::{
-    AccountId, BlobId, Cause, Cursor, DocumentId, Failure, ItemId, ListedDocument, NextPage,
-    PageToken, ThrottleStrikes, Timestamp,
+    AccountId, BlobId, Cause, Cursor, DocumentId, Failure, FolderCount, ItemId, ListedDocument,
+    NextPage, PageToken, ThrottleStrikes, Timestamp,
 };
 use sha2::{Digest, Sha256};
 
@@ -533,6 +533,7 @@ impl SimSource {
                 document: DocumentId::new(format!("D{id}")),
                 blob: message.blob(),
                 size: Some(message.bytes.len() as u64),
+                size_estimate: None,
                 location: None,
             })
             .collect()
@@ -542,6 +543,15 @@ impl SimSource {
 impl Source for SimSource {
     async fn account(&self) -> Result<AccountId, Failure> {
         self.discover()
+    }
+
+    async fn folders(&self) -> Result<Vec<FolderCount>, Failure> {
+        self.discover()?;
+        self.request().await?;
+        let server = self.server.borrow();
+        let present = server.messages.values().filter(|message| !message.is_deleted);
+        let (name, messages) = ("mail".to_owned(), Some(present.count() as u64));
+        Ok(vec![FolderCount { name, messages, is_extracted: true }])
     }
 
     async fn poll_changes(&self, cursor: &Cursor) -> Result<PollResult, Failure> {
@@ -589,6 +599,7 @@ impl Source for SimSource {
                 entries: Vec::new(),
                 missing_documents: Vec::new(),
                 total_documents: None,
+                vanished: Vec::new(),
                 next: Err(UnverifiedEnd { resume_from, reason }),
             });
         }
@@ -610,6 +621,7 @@ impl Source for SimSource {
             entries: self.entries(from, to),
             missing_documents: missing,
             total_documents: None,
+            vanished: Vec::new(),
             next: Ok(next),
         })
     }

@@ -116,6 +116,9 @@ pub struct Failure {
     pub cause: Cause,
     /// Retry-After duration given by the source.
     pub retry_after: Option<Duration>,
+    /// True for a lock-out whose end the source does not name: `retry_after` is then the wait after
+    /// the first of several in a row.
+    pub is_lock_out: bool,
     /// Time until which the provider's rate limiter blocks requests: exact, margin included.
     pub blocked_until: Option<Timestamp>,
     /// For a throttled document, its throttles while other requests succeeded.
@@ -140,6 +143,7 @@ impl Failure {
         Self {
             cause,
             retry_after: None,
+            is_lock_out: false,
             blocked_until: None,
             strikes: None,
             is_retry_budget_exhausted: false,

@@ -61,7 +61,9 @@ pub use self::imap_reply::{
     ImapCode, ImapPhase, ImapReply, ImapRule, ImapStatus, ImapVerdict, classify_imap_reply,
 };
 pub use self::item_policy::{ItemDecision, ItemFailureCounts, ItemRetryPolicy, RecheckPolicy};
-pub use self::listing::{DocumentLocation, ListedDocument, NextPage};
+pub use self::listing::{
+    DocumentLocation, FolderCount, ListedDocument, NextPage, VanishedMessages,
+};
 pub use self::loopback::is_loopback_host;
 pub use self::machine::{
     AfterWait, CredentialState, Effect, ErrorHistory, Event, LastError, LastRestart, ListingMode,

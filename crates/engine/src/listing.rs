@@ -1,5 +1,7 @@
 //! Entries of a listing and its continuation, as a source returns them and the ledger records them.
 
+use std::ops::RangeInclusive;
+
 use crate::{BlobId, Cursor, DocumentId, ItemId, PageToken};
 
 /// Place of a document on the server: a message in a folder.
@@ -22,9 +24,32 @@ pub struct ListedDocument {
     pub blob: BlobId,
     /// Exact size in bytes, if the server reports it.
     pub size: Option<u64>,
+    /// Size in bytes that may be wrong, if the server reports only that. It is shown as progress;
+    /// nothing is decided by it.
+    pub size_estimate: Option<u64>,
     /// Place of the document, if the source names places. A document in several of them has an
     /// entry for each.
     pub location: Option<DocumentLocation>,
+}
+
+/// Folder of an account, as its server reports it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FolderCount {
+    /// Name, with `/` between its levels. Untrusted text.
+    pub name: String,
+    /// Number of messages; `None` if the server did not report it.
+    pub messages: Option<u64>,
+    /// True if a listing includes the messages of the folder.
+    pub is_extracted: bool,
+}
+
+/// Messages of a folder that are no longer in it, by their numbers in one numbering of the folder.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct VanishedMessages {
+    pub folder: String,
+    pub uid_validity: u32,
+    /// UIDs, also of messages that were never listed.
+    pub uids: Vec<RangeInclusive<u32>>,
 }
 
 /// Continuation of a listing after a page.
@@ -35,6 +60,14 @@ pub enum NextPage {
     /// changes reports it; after a full listing it is `None`, and the cursor that was read before
     /// the listing is used.
     Done(Option<Cursor>),
+}
+
+impl ListedDocument {
+    /// Returns the size to expect, in bytes: the exact one, or else the estimate.
+    #[must_use]
+    pub fn expected_size(&self) -> Option<u64> {
+        self.size.or(self.size_estimate)
+    }
 }
 
 impl DocumentLocation {
@@ -67,6 +100,19 @@ mod tests {
 
     fn location(folder: &str, uid_validity: u32, uid: u32) -> DocumentLocation {
         DocumentLocation { folder: folder.to_owned(), uid_validity, uid }
+    }
+
+    #[test]
+    fn an_exact_size_is_preferred_to_an_estimate() {
+        let expected = |size, size_estimate| {
+            let (item, document) = (ItemId::new("a"), DocumentId::new("a"));
+            let (blob, location) = (BlobId::new("a"), None);
+            ListedDocument { item, document, blob, size, size_estimate, location }.expected_size()
+        };
+
+        assert_eq!(expected(Some(4), Some(5)), Some(4));
+        assert_eq!(expected(None, Some(5)), Some(5));
+        assert_eq!(expected(None, None), None);
     }
 
     #[test]

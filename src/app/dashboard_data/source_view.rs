@@ -58,6 +58,8 @@ fn with_state(state: &ExecutionState, is_running: bool, base: SourceView) -> Sou
         gone: state.gone,
         quarantined: state.quarantined,
         waiting_for_retry: state.waiting_for_retry,
+        fetched_bytes: state.fetched_bytes,
+        expected_bytes: state.expected_bytes,
         items_per_second: rate,
         eta_seconds: estimate_remaining(remaining, rate)
             .map(|eta| eta.as_secs())

@@ -4,6 +4,7 @@ use crate::app::context::AppContext;
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
 use crate::cli::args::{CommonArgs, ConfigCommand};
+use crate::cli::commands::config_probe::probe_sources;
 use crate::cli::print::print_best_effort;
 
 pub(super) fn config(
@@ -12,7 +13,7 @@ pub(super) fn config(
 ) -> Result<ProgramExit, ProgramError> {
     let context = AppContext::load(&common.config_location())?;
     match command {
-        ConfigCommand::Check => {
+        ConfigCommand::Check(args) => {
             let sources = context.loaded.settings.sources.len();
             let summary = match sources {
                 0 => "no sources yet: add a [source.NAME] table".to_owned(),
@@ -20,6 +21,9 @@ pub(super) fn config(
                 count => format!("{count} sources"),
             };
             print_best_effort(format!("{} is valid: {summary}", context.config_file.display()));
+            if args.probe {
+                return probe_sources(common, &context, &args.sources);
+            }
         }
         ConfigCommand::Show => print_best_effort(context.loaded.to_toml().trim_end()),
     }

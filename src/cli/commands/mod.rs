@@ -6,6 +6,7 @@ mod breaker;
 mod check;
 mod completions;
 mod config;
+mod config_probe;
 mod demo;
 mod doctor;
 mod explain;

@@ -13,7 +13,7 @@ use crate::app::trace_writer::TraceWriter;
 use crate::cli::args::{CommonArgs, RunArgs};
 use crate::cli::commands::run_summary;
 use crate::cli::print::{print_best_effort, print_error, print_note};
-use crate::config::SourceName;
+use crate::config::{SourceName, SourceSettings};
 use crate::worker::{RunMode, SourceOutcome};
 
 pub(super) fn run(common: &CommonArgs, args: &RunArgs) -> Result<ProgramExit, ProgramError> {
@@ -49,6 +49,21 @@ fn start_trace_writer(
         .map_err(|message| ProgramError::new(ProgramExit::Other, message))
 }
 
+/// Returns a note for each source of which a trace records nothing.
+fn unrecorded_notes(context: &AppContext, selection: &SourceSelection) -> Vec<String> {
+    let sources = &context.loaded.settings.sources;
+    let selected = selection.names().iter().filter_map(|name| Some((name, sources.get(name)?)));
+    let unrecorded = selected.filter(|(_, source)| !source.kind.uses_http());
+    let note = |(name, source): (&SourceName, &SourceSettings)| {
+        let kind = source.kind.name();
+        format!(
+            "cynosure: nothing of source {name} is recorded: a trace holds responses over HTTP, \
+             and a source of kind \"{kind}\" gets none; leave out `--record`"
+        )
+    };
+    unrecorded.map(note).collect()
+}
+
 /// Runs the sources, prints the outcome of each as soon as it ends, and a note about the trace.
 pub(super) fn run_and_report(
     process: WorkerProcess,
@@ -58,6 +73,9 @@ pub(super) fn run_and_report(
     trace_writer: Option<TraceWriter>,
     progress_bars: &ProgressBars,
 ) -> ProgramExit {
+    if trace_writer.is_some() && progress_bars.is_enabled() {
+        unrecorded_notes(&context, &selection).into_iter().for_each(print_note);
+    }
     let recorder = trace_writer.as_ref().map(TraceWriter::recorder).unwrap_or_default();
     let is_only_source = selection.names().len() == 1;
     let report = |name: &SourceName, outcome: &SourceOutcome| {

@@ -1,11 +1,13 @@
 //! Last sentence of a run: the number of listed items, and the outcome of each.
 
+use std::time::Duration;
+
 use cynosure_engine::{
     Cause, State, StateMachine, Status, format_bytes, format_count, format_duration,
 };
 
 use crate::app::exit::ProgramExit;
-use crate::human::{format_rate, humanize, pluralize};
+use crate::human::{format_byte_progress, format_rate, humanize, pluralize};
 use crate::ledger::SessionCounts;
 use crate::worker::{self, LoopResult, SourceOutcome, StartError};
 
@@ -93,12 +95,18 @@ pub(super) fn transfer_summary(outcome: &SourceOutcome) -> Option<String> {
     let duration = session.completed_at?.since(session.started_at);
     let per_second = counts.settled() as f64 / duration.as_secs_f64();
     let (documents, bytes) = (format_count(counts.documents), format_bytes(counts.bytes));
-    let time = match duration.as_secs() {
-        ..10 => format!("{:.1} s", duration.as_secs_f64()),
-        10.. => format_duration(duration),
-    };
+    let time = transfer_time(duration);
     (counts.documents > 0 && !duration.is_zero())
         .then(|| format!("{documents} documents, {bytes} in {time}, {}", format_rate(per_second)))
+}
+
+/// Formats the duration of a transfer, with a decimal if it is short.
+#[must_use]
+pub(super) fn transfer_time(duration: Duration) -> String {
+    match duration.as_secs() {
+        ..10 => format!("{:.1} s", duration.as_secs_f64()),
+        10.. => format_duration(duration),
+    }
 }
 
 fn completed_exit(counts: &SessionCounts) -> ProgramExit {
@@ -108,8 +116,11 @@ fn completed_exit(counts: &SessionCounts) -> ProgramExit {
 fn progress_text(result: &LoopResult) -> String {
     let counts = &result.counts;
     let state = humanize(result.machine.status().name());
+    let bytes = format_byte_progress(counts.fetched_bytes(), counts.expected_bytes)
+        .filter(|_| counts.pending() > 0)
+        .map_or_else(String::new, |bytes| format!(" ({bytes})"));
     format!(
-        "{state} at {} of {}; the next run continues from here",
+        "{state} at {} of {}{bytes}; the next run continues from here",
         format_count(counts.settled()),
         format_count(counts.listed)
     )
@@ -132,29 +143,44 @@ fn exit_and_reason(result: &LoopResult) -> (ProgramExit, String) {
 
 fn exit_and_remedy(machine: &StateMachine, has_never_worked: bool) -> (ProgramExit, &'static str) {
     let cause = machine.errors.last.as_ref().map(|error| error.cause);
-    if machine.status() == Status::AuthFailed && cause == Some(Cause::AccountChanged) {
-        return (ProgramExit::Authentication, "or restore a credential of the first account");
-    }
     if machine.status() == Status::AuthFailed {
-        return (ProgramExit::Authentication, "replace the credential and run again");
+        return credential_remedy(cause);
     }
     match (&machine.state, cause) {
         (State::Error { .. }, Some(Cause::Storage | Cause::Ledger)) => {
             (ProgramExit::Storage, "stored documents are not lost")
         }
-        (State::Error { .. }, Some(Cause::NotFound | Cause::Challenge)) if has_never_worked => (
-            ProgramExit::Configuration,
-            "check the address of the server (`url` or `host`); `cynosure config show` prints it",
-        ),
-        (State::Error { .. }, _) if has_never_worked => (
-            ProgramExit::Other,
-            "check the network, and the address of the server (`url` or `host`)",
-        ),
+        (State::Error { .. }, _) if has_never_worked => address_remedy(cause),
         _ => (ProgramExit::Other, "run again later; the next run continues from here"),
     }
 }
 
-fn start_error_exit(error: &StartError) -> (ProgramExit, String) {
+/// Returns the exit and the remedy for a credential that is refused, or is that of another account.
+#[must_use]
+pub(super) fn credential_remedy(cause: Option<Cause>) -> (ProgramExit, &'static str) {
+    let remedy = if cause == Some(Cause::AccountChanged) {
+        "or restore a credential of the first account"
+    } else {
+        "replace the credential and run again"
+    };
+    (ProgramExit::Authentication, remedy)
+}
+
+/// Returns the exit and the remedy for a source that has never worked: its address may be wrong.
+#[must_use]
+pub(super) fn address_remedy(cause: Option<Cause>) -> (ProgramExit, &'static str) {
+    if matches!(cause, Some(Cause::NotFound | Cause::Challenge)) {
+        return (
+            ProgramExit::Configuration,
+            "check the address of the server (`url` or `host`); `cynosure config show` prints it",
+        );
+    }
+    (ProgramExit::Other, "check the network, and the address of the server (`url` or `host`)")
+}
+
+/// Returns the exit and the sentence for a source that could not start.
+#[must_use]
+pub(super) fn start_error_exit(error: &StartError) -> (ProgramExit, String) {
     let exit = match error {
         StartError::Locked { .. } => ProgramExit::Other,
         StartError::NewerFormat(_) | StartError::Configuration(_) => ProgramExit::Configuration,

@@ -73,6 +73,24 @@ impl KindSettings {
         }
     }
 
+    /// Returns the host name of the server.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        match self {
+            Self::Jmap(jmap) => jmap.url.host_str().unwrap_or_default(),
+            Self::Imap(imap) => &imap.host,
+        }
+    }
+
+    /// True if all requests are sent over HTTP.
+    #[must_use]
+    pub fn uses_http(&self) -> bool {
+        match self {
+            Self::Jmap(_) => true,
+            Self::Imap(_) => false,
+        }
+    }
+
     /// Returns the preset of the mail provider.
     pub(super) fn preset(&self) -> Option<&'static Preset> {
         match self {

@@ -242,6 +242,49 @@ fn what_is_written_overrides_a_preset() {
 }
 
 #[test]
+fn different_presets_of_one_provider_need_its_limits() {
+    let load_accounts = |accounts: [&str; 2], limits: &str| {
+        let [a, b] = accounts.map(|account| {
+            format!(
+                "kind = \"imap\"\naccount = \"{account}\"\nprovider = \"mine\"\n\
+                 auth = {{ type = \"oauth2\", token = {{ env = \"TOKEN\" }} }}\n"
+            )
+        });
+        load_text(&format!("[source.a]\n{a}[source.b]\n{b}[provider.mine]\n{limits}"))
+    };
+    let different = ["me@gmail.com", "me@yahoo.com"];
+
+    insta::assert_snapshot!(load_accounts(different, "").expect_err("nothing decides"), @r"
+    config.toml:9:1: `source.a` and `source.b` have one provider, but their presets gmail and yahoo differ in connections and bytes_per_day; set connections and bytes_per_day in [provider.mine], which then applies to both
+    1 mistake in the configuration
+    ");
+    let one_decided = load_accounts(different, "connections = 1\n").expect_err("one is open");
+    assert!(one_decided.contains("differ in bytes_per_day; set bytes_per_day in"), "{one_decided}");
+
+    let loaded = load_accounts(different, "connections = 2\nbytes_per_day = \"1GB\"\n");
+    let provider = loaded.expect("it is valid").settings.provider_or_default("mine");
+    assert_eq!((provider.connections, provider.bytes_per_day), (2, Some(1_000_000_000)));
+    assert!(load_accounts(["me@yandex.ru", "me@mail.ru"], "").is_ok(), "their limits are equal");
+}
+
+#[test]
+fn connections_need_an_imap_source() {
+    let jmap_only = format!(
+        "{SOURCE_TABLE}[provider.\"api.example.com\"]\nconnections = 2\nbytes_per_day = \"1GB\"\n"
+    );
+
+    insta::assert_snapshot!(load_errors(&jmap_only), @r#"
+    config.toml:7:1: `provider."api.example.com".connections` limits the connections of IMAP sources, and the provider has none; write `concurrency`, which limits the requests in flight over HTTP
+    1 mistake in the configuration
+    "#);
+
+    let imap = IMAP_TABLE.replace("source.work", "source.mail");
+    let both = format!("{jmap_only}{imap}provider = \"api.example.com\"\n");
+    assert!(load_text(&both).is_ok());
+    assert!(load_text("[provider.unused]\nconnections = 2\n").is_ok());
+}
+
+#[test]
 fn a_preset_is_shown_as_it_is_read() {
     for account in ["me@gmail.com", "me@mail.ru", "me@fastmail.com"] {
         let loaded = load_text(&preset_table(account)).expect("it is valid");

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use super::{badge, chart};
 use crate::endpoint::view::{Snapshot, SourceView};
-use crate::human::{format_rate, humanize};
+use crate::human::{format_byte_progress, format_rate, humanize};
 
 /// Largest number of cards with charts. More cards have no room for them.
 pub(super) const CARDS_WITH_CHART_MAX: usize = 24;
@@ -68,10 +68,17 @@ pub(super) fn progress(source: &SourceView, id: &str) -> Markup {
             progress id={ (id) ".progress" } max=(source.total) value=(source.settled) aria-label=(label) {}
             p .count {
                 strong { (format_count(source.settled)) } " of " (format_count(source.total))
+                @if let Some(bytes) = byte_progress(source) { " · " (bytes) }
                 span .percent { (percent_settled(source)) }
             }
         }
     }
+}
+
+/// Returns the progress in bytes, while there is something left to fetch.
+fn byte_progress(source: &SourceView) -> Option<String> {
+    format_byte_progress(source.fetched_bytes, source.expected_bytes)
+        .filter(|_| source.settled < source.total)
 }
 
 /// Rounds down, so that it is 100 % only if all items are settled.

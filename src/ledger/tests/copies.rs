@@ -17,6 +17,7 @@ fn ledger_with_documents(uids: &[u32]) -> Ledger {
         document: DocumentId::new(document_id(*uid)),
         blob: BlobId::new(document_id(*uid)),
         size: None,
+        size_estimate: None,
         location: Some(location("INBOX", 1, *uid)),
     });
     let page: Vec<_> = page.collect();
@@ -63,6 +64,7 @@ fn a_copy_names_the_file_of_the_first_document() {
     commit_updates(&mut ledger, &[later]);
 
     assert_eq!((counts(&ledger), content_counts(&ledger)), ([3, 3, 0, 0], [1, LENGTH, 2]));
+    assert_eq!(ledger.session_counts().unwrap().fetched_bytes(), 3 * LENGTH);
     let file = file_of(&ledger, 1);
     assert!(file.is_some() && file_of(&ledger, 2) == file && file_of(&ledger, 3) == file);
     assert!(ledger.has_content(&HASH, LENGTH).unwrap());
@@ -180,6 +182,7 @@ fn a_document_adopted_without_its_blob_is_known_by_its_id() {
         document: DocumentId::new(id),
         blob: BlobId::new(blob),
         size: None,
+        size_estimate: None,
         location: None,
     };
 

@@ -16,6 +16,7 @@ use super::*;
 
 mod copies;
 mod due;
+mod expected_bytes;
 mod failures;
 mod locations;
 mod missing;
@@ -63,6 +64,7 @@ fn listing_entries(names: &[&str]) -> Vec<ListedDocument> {
             document: DocumentId::new(document),
             blob: BlobId::new(blob),
             size: size.parse().ok(),
+            size_estimate: None,
             location: None,
         }
     };
@@ -74,7 +76,7 @@ fn record_page(ledger: &mut Ledger, names: &[&str]) -> PageCounts {
 }
 
 fn record_entries(ledger: &mut Ledger, entries: &[ListedDocument]) -> PageCounts {
-    ledger.record_page(entries, &NextPage::More(PageToken::new("more")), NOW).unwrap()
+    ledger.record_page(entries, &[], &NextPage::More(PageToken::new("more")), NOW).unwrap()
 }
 
 fn location(folder: &str, uid_validity: u32, uid: u32) -> DocumentLocation {
@@ -82,7 +84,7 @@ fn location(folder: &str, uid_validity: u32, uid: u32) -> DocumentLocation {
 }
 
 fn end_listing(ledger: &mut Ledger) {
-    ledger.record_page(&[], &NextPage::Done(None), NOW).unwrap();
+    ledger.record_page(&[], &[], &NextPage::Done(None), NOW).unwrap();
 }
 
 fn due_items(ledger: &Ledger, now: Timestamp) -> Vec<DueItem> {
@@ -133,7 +135,7 @@ fn gone_update(ledger: &Ledger, document: &str) -> LedgerUpdate {
     LedgerUpdate::Gone {
         document: pending.row_id,
         expected_blob: pending.blob,
-        location_count: pending.locations.len(),
+        tried_locations: pending.locations,
     }
 }
 
@@ -428,7 +430,7 @@ fn changes_are_listed_in_the_open_session() {
     assert_eq!(counts(&ledger), [2, 0, 0, 1], "it stays quarantined until it is due");
     record_page(&mut ledger, &["c/3"]);
     let next = NextPage::Done(Some(Cursor::new("later")));
-    ledger.record_page(&[], &next, NOW).unwrap();
+    ledger.record_page(&[], &[], &next, NOW).unwrap();
     assert_eq!(ledger.cursor().unwrap(), Some(Cursor::new("later")));
     assert_eq!(counts(&ledger), [3, 0, 0, 1]);
     ledger.start_changes_listing(LATER).unwrap();

@@ -10,6 +10,7 @@ use reqwest::{Response, Version};
 use tokio::time::{Instant, timeout};
 use url::Url;
 
+use crate::limiter::Permit;
 use crate::source::Sink;
 use crate::source::http::array_truncator::{ArrayTruncator, BufferLimits};
 use crate::source::http::options::RequestLimits;
@@ -131,11 +132,12 @@ pub(super) async fn collect(
     Ok((body.freeze(), received))
 }
 
-/// Writes a document to `sink` and returns its length.
+/// Writes a document to `sink` and returns its length. `permit` is told of each received byte.
 pub(super) async fn stream_to(
     mut response: Response,
     size: Option<u64>,
     timer: &mut TransferTimer<'_>,
+    permit: &mut dyn Permit,
     sink: &mut impl Sink,
 ) -> Result<u64, Failure> {
     let host = host(response.url()).to_owned();
@@ -156,6 +158,7 @@ pub(super) async fn stream_to(
 
     let mut received = 0_u64;
     while let Some(chunk) = timer.next_chunk(&mut response).await? {
+        permit.record_bytes(chunk_length(&chunk));
         received += chunk_length(&chunk);
         match size {
             Some(size) if size < received => return Err(length_mismatch(&host, size, received)),

@@ -187,7 +187,7 @@ impl HttpClient {
             let StreamingResponse { response, mut permit, latency } = streaming;
             // A body may take minutes, but the rate limit headers of the head are valid now.
             permit.record_outcome(ResponseOutcome::Accepted);
-            let result = body::stream_to(response, size, &mut timer, sink).await;
+            let result = body::stream_to(response, size, &mut timer, permit.as_mut(), sink).await;
             self.inner.record_response(latency, result.as_ref().copied());
             match result {
                 Ok(length) => Ok(length),

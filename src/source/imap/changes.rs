@@ -25,10 +25,8 @@ pub(super) async fn poll_changes(
     let cursor = ImapCursor::parse(cursor)?;
     let mut connection = source.connect().await?;
     let survey = survey_folders(source, &mut connection).await?;
-    let has_changes = survey
-        .folders
-        .iter()
-        .any(|folder| cursor.first_new_uid(&folder.name, &folder.status).is_some());
+    let has_changes =
+        survey.folders.iter().any(|folder| cursor.is_outdated(&folder.name, &folder.status));
     Ok(if has_changes { PollResult::Changed } else { PollResult::Unchanged })
 }
 

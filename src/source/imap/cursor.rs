@@ -24,6 +24,10 @@ pub(in crate::source::imap) struct ImapCursor {
     version: u32,
     /// Folders by the text of their names.
     folders: BTreeMap<String, FolderCursor>,
+    /// Folders that the server refused to open, with their numbering at that time. Once it opens
+    /// them, all their messages are new.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    refused: BTreeMap<String, FolderCursor>,
 }
 
 /// Numbering of a folder: `[uid_validity, uid_next, highest_mod_seq]`.
@@ -36,6 +40,18 @@ struct FolderCursor {
     highest_mod_seq: u64,
 }
 
+/// Folder that has changed since a cursor, and the messages that the cursor knows.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(in crate::source::imap) struct ChangedFolder {
+    /// Text of the folder's name.
+    pub(in crate::source::imap) name: String,
+    pub(in crate::source::imap) uid_validity: u32,
+    /// Last UID that a message could have.
+    pub(in crate::source::imap) last_uid: u32,
+    /// Number of the last change.
+    pub(in crate::source::imap) mod_seq: u64,
+}
+
 impl ImapCursor {
     /// Creates the cursor at the time of a survey.
     pub(in crate::source::imap) fn new(survey: &FolderSurvey) -> Self {
@@ -43,7 +59,7 @@ impl ImapCursor {
         let folders = survey.folders.iter();
         let folders =
             folders.map(|folder| (folder.name.as_text().to_owned(), numbering(&folder.status)));
-        Self { version: VERSION, folders: folders.collect() }
+        Self { version: VERSION, folders: folders.collect(), refused: BTreeMap::new() }
     }
 
     /// Parses the text of a cursor.
@@ -86,6 +102,39 @@ impl ImapCursor {
         }
     }
 
+    /// Returns true if a listing of changes may find messages of the folder that were added since
+    /// the cursor. A folder that was refused is tried again once its numbering has changed.
+    pub(in crate::source::imap) fn is_outdated(
+        &self,
+        folder: &FolderName,
+        now: &FolderStatus,
+    ) -> bool {
+        match self.refused.get(folder.as_text()) {
+            Some(then) => {
+                let is_same =
+                    then.uid_validity == now.uid_validity && then.uid_next == now.uid_next;
+                now.has_messages() && !is_same
+            }
+            None => self.first_new_uid(folder, now).is_some(),
+        }
+    }
+
+    /// Returns a folder from which messages may have vanished since the cursor; `None` if none can
+    /// have, or if the server does not number changes.
+    pub(in crate::source::imap) fn changed_folder(
+        &self,
+        folder: &FolderName,
+        now: &FolderStatus,
+    ) -> Option<ChangedFolder> {
+        let name = folder.as_text();
+        let FolderCursor { uid_validity, uid_next, highest_mod_seq: mod_seq } =
+            *self.folders.get(name)?;
+        let is_changed =
+            uid_validity == now.uid_validity && 0 < mod_seq && mod_seq < now.highest_mod_seq;
+        let last_uid = uid_next.checked_sub(1).filter(|last| is_changed && FIRST_UID <= *last)?;
+        Some(ChangedFolder { name: name.to_owned(), uid_validity, last_uid, mod_seq })
+    }
+
     /// Replaces the numbering of a folder.
     pub(in crate::source::imap) fn replace(&mut self, folder: &str, status: &FolderStatus) {
         self.folders.insert(folder.to_owned(), FolderCursor::from(*status));
@@ -96,12 +145,22 @@ impl ImapCursor {
         self.folders.remove(folder);
     }
 
+    /// Records that the server refuses to open a folder.
+    pub(in crate::source::imap) fn mark_refused(&mut self, folder: &str) {
+        if let Some(numbering) = self.folders.remove(folder) {
+            self.refused.insert(folder.to_owned(), numbering);
+        }
+    }
+
     /// Takes the numbering of folders from an earlier cursor, because the server refuses to report
     /// it. What they receive meanwhile is then still new.
     pub(in crate::source::imap) fn keep_from(&mut self, earlier: &Self, folders: &[FolderName]) {
-        for folder in folders {
-            if let Some(numbering) = earlier.folders.get(folder.as_text()) {
-                self.folders.insert(folder.as_text().to_owned(), *numbering);
+        for name in folders.iter().map(FolderName::as_text) {
+            if let Some(numbering) = earlier.folders.get(name) {
+                self.folders.insert(name.to_owned(), *numbering);
+            }
+            if let Some(numbering) = earlier.refused.get(name) {
+                self.refused.insert(name.to_owned(), *numbering);
             }
         }
     }
@@ -181,6 +240,52 @@ mod tests {
 
         assert_eq!(cursor.first_new_uid(&other, &status(3, 17)), Some(1));
         assert_eq!(cursor.first_new_uid(&other, &status(3, 1)), None);
+    }
+
+    #[test]
+    fn a_folder_that_was_not_opened_is_new_as_a_whole() {
+        let mut cursor = cursor_of(status(3, 17));
+        cursor.mark_refused("INBOX");
+
+        let text = cursor.to_cursor();
+
+        let expected = r#"{"version":1,"folders":{},"refused":{"INBOX":[3,17,0]}}"#;
+        assert_eq!(text.as_str(), expected);
+        assert_eq!(ImapCursor::parse(&text), Ok(cursor.clone()));
+        for (now, is_outdated) in [
+            (status(3, 17), false),
+            (status(3, 18), true),
+            (status(4, 17), true),
+            (FolderStatus { highest_mod_seq: 9, ..status(3, 17) }, false),
+            (FolderStatus { messages: 0, ..status(3, 18) }, false),
+        ] {
+            assert_eq!(cursor.is_outdated(&inbox(), &now), is_outdated, "{now:?}");
+        }
+        assert_eq!(cursor.first_new_uid(&inbox(), &status(3, 18)), Some(1));
+        let mut next = ImapCursor::new(&FolderSurvey::default());
+        next.keep_from(&cursor, &[inbox()]);
+        assert_eq!(next, cursor);
+    }
+
+    #[test]
+    fn messages_may_vanish_only_with_a_numbered_change() {
+        let numbered = |uid_validity, uid_next, highest_mod_seq| FolderStatus {
+            highest_mod_seq,
+            ..status(uid_validity, uid_next)
+        };
+        let now = numbered(3, 18, 78);
+        let changed_since = |then| cursor_of(then).changed_folder(&inbox(), &now);
+
+        let changed = changed_since(numbered(3, 17, 77)).unwrap();
+
+        assert_eq!((changed.name.as_str(), changed.uid_validity), ("INBOX", 3));
+        assert_eq!((changed.last_uid, changed.mod_seq), (16, 77));
+        assert_eq!(changed_since(numbered(3, 17, 78)), None, "nothing has changed");
+        assert_eq!(changed_since(numbered(3, 17, 0)), None, "changes were not numbered");
+        assert_eq!(changed_since(numbered(4, 17, 77)), None, "renumbered");
+        assert_eq!(changed_since(numbered(3, 1, 77)), None, "no message was known");
+        let other = FolderName::from_text("Other");
+        assert_eq!(cursor_of(numbered(3, 17, 77)).changed_folder(&other, &now), None);
     }
 
     #[test]

@@ -24,7 +24,7 @@ mod wire;
 
 pub use self::options::{FolderFilter, ImapNetwork, ImapOptions, LoginMechanism, Security};
 pub use self::source::ImapSource;
-use cynosure_engine::{AccountId, Cursor, Failure, PageToken, Timestamp};
+use cynosure_engine::{AccountId, Cursor, Failure, FolderCount, PageToken, Timestamp};
 
 use crate::source::{
     CredentialChange, DocumentRef, FetchOutcome, Listing, Page, PollResult, Sink, Source,
@@ -33,6 +33,10 @@ use crate::source::{
 impl Source for ImapSource {
     async fn account(&self) -> Result<AccountId, Failure> {
         self.proven_account().await
+    }
+
+    async fn folders(&self) -> Result<Vec<FolderCount>, Failure> {
+        folders::count_folders(self).await
     }
 
     async fn poll_changes(&self, cursor: &Cursor) -> Result<PollResult, Failure> {

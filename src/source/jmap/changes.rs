@@ -110,6 +110,7 @@ pub(super) async fn list_page(
         entries: matching.map(Email::into_listed_document).collect(),
         missing_documents: missing,
         total_documents: None,
+        vanished: Vec::new(),
         next: Ok(next),
     })
 }

@@ -42,6 +42,7 @@ impl Email {
             document: DocumentId::new(self.id),
             blob: BlobId::new(self.blob_id),
             size: self.size,
+            size_estimate: None,
             location: None,
         }
     }

@@ -133,6 +133,7 @@ pub(super) async fn list_page(
             .collect(),
         missing_documents: missing,
         total_documents: response.total,
+        vanished: Vec::new(),
         next: Ok(NextPage::More(page_token::encode(&position))),
     })
 }
@@ -189,6 +190,7 @@ impl EmailQuery<'_> {
                 entries: Vec::new(),
                 missing_documents: Vec::new(),
                 total_documents: total,
+                vanished: Vec::new(),
                 next: Err(UnverifiedEnd { resume_from, reason }),
             });
         }
@@ -201,6 +203,7 @@ impl EmailQuery<'_> {
             entries,
             missing_documents: missing,
             total_documents: total,
+            vanished: Vec::new(),
             next: Ok(NextPage::Done(None)),
         })
     }

@@ -1,11 +1,11 @@
-//! Looks up the configured mailboxes with Mailbox/get (RFC 8621 §2.1).
+//! Looks up mailboxes, and counts their emails, with Mailbox/get (RFC 8621 §2.1).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cynosure_engine::{Cause, Failure};
+use cynosure_engine::{Cause, Failure, FolderCount};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::source::jmap::api::call;
 use crate::source::jmap::filter::MailFilter;
@@ -24,6 +24,8 @@ struct Mailbox {
     name: String,
     parent_id: Option<String>,
     role: Option<String>,
+    /// Any value, because a wrong number must not hide the mailboxes.
+    total_emails: Option<Value>,
 }
 
 /// Returns the configured filter. Its mailboxes are looked up once per session.
@@ -48,7 +50,29 @@ async fn resolve_mailboxes(
     Ok(MailFilter { mailboxes: find_mailboxes(names, &found.list)?, since })
 }
 
-/// Finds mailboxes by role, path or name. A name that occurs several times selects all of them.
+/// Returns all mailboxes, with their numbers of emails.
+pub(super) async fn count_mailboxes(jmap: &JmapSource) -> Result<Vec<FolderCount>, Failure> {
+    let session = jmap.session().await?;
+    let properties = ["id", "name", "parentId", "role", "totalEmails"];
+    let arguments = json!({"ids": null, "properties": properties});
+    let found: MailboxGetResponse = call(jmap, &session, "Mailbox/get", arguments).await?;
+    to_folder_counts(&jmap.options.mailboxes, &found.list)
+}
+
+/// Returns the numbers of emails of mailboxes, of which the named ones are extracted; all if none
+/// is named.
+fn to_folder_counts(names: &[String], mailboxes: &[Mailbox]) -> Result<Vec<FolderCount>, Failure> {
+    let named = find_mailboxes(names, mailboxes)?;
+    let count = |(mailbox, path): (&Mailbox, String)| FolderCount {
+        name: path,
+        messages: mailbox.total_emails.as_ref().and_then(Value::as_u64),
+        is_extracted: names.is_empty() || named.binary_search(&mailbox.id).is_ok(),
+    };
+    Ok(mailboxes.iter().zip(mailbox_paths(mailboxes)).map(count).collect())
+}
+
+/// Finds mailboxes by role, path or name, and returns their sorted ids. A name that occurs several
+/// times selects all of them.
 fn find_mailboxes(names: &[String], mailboxes: &[Mailbox]) -> Result<Vec<String>, Failure> {
     let paths = mailbox_paths(mailboxes);
     let mut ids = Vec::new();
@@ -94,9 +118,9 @@ mod tests {
 
     fn mailboxes() -> Vec<Mailbox> {
         serde_json::from_value(json!([
-            {"id": "1", "name": "Eingang", "parentId": null, "role": "inbox"},
-            {"id": "2", "name": "Work", "parentId": null, "role": null},
-            {"id": "3", "name": "2024", "parentId": "2"},
+            {"id": "1", "name": "Eingang", "parentId": null, "role": "inbox", "totalEmails": 12},
+            {"id": "2", "name": "Work", "parentId": null, "role": null, "totalEmails": null},
+            {"id": "3", "name": "2024", "parentId": "2", "totalEmails": -1.5},
             {"id": "4", "name": "2024", "parentId": "1"},
             {"id": "5", "name": "Loop", "parentId": "5"},
         ]))
@@ -113,6 +137,23 @@ mod tests {
         assert_eq!(find_by_names(&["INBOX"]).unwrap(), ["1"]);
         assert_eq!(find_by_names(&["Work/2024"]).unwrap(), ["3"]);
         assert_eq!(find_by_names(&["2024", "inbox", "Eingang"]).unwrap(), ["1", "3", "4"]);
+    }
+
+    #[test]
+    fn mailboxes_are_counted_and_named_ones_extracted() {
+        let counts = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            let counts = to_folder_counts(&names, &mailboxes()).unwrap().into_iter();
+            counts.map(|count| (count.name, count.messages, count.is_extracted)).collect::<Vec<_>>()
+        };
+        let count = |name: &str, messages, is_extracted| (name.to_owned(), messages, is_extracted);
+
+        let named = counts(&["inbox", "Work/2024"]);
+
+        assert_eq!(named[0], count("Eingang", Some(12), true));
+        assert_eq!(named[1], count("Work", None, false));
+        assert_eq!(named[2], count("Work/2024", None, true));
+        assert!(counts(&[]).iter().all(|(_, _, is_extracted)| *is_extracted));
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod source;
 
 pub use self::options::{AuthScheme, JmapOptions};
 pub use self::source::JmapSource;
-use cynosure_engine::{AccountId, Cursor, Failure, PageToken, Timestamp};
+use cynosure_engine::{AccountId, Cursor, Failure, FolderCount, PageToken, Timestamp};
 
 use crate::source::{
     CredentialChange, DocumentRef, FetchOutcome, Listing, Page, PollResult, Sink, Source,
@@ -31,6 +31,10 @@ use crate::source::{
 impl Source for JmapSource {
     async fn account(&self) -> Result<AccountId, Failure> {
         Ok(self.session().await?.account.clone())
+    }
+
+    async fn folders(&self) -> Result<Vec<FolderCount>, Failure> {
+        mailboxes::count_mailboxes(self).await
     }
 
     async fn poll_changes(&self, cursor: &Cursor) -> Result<PollResult, Failure> {

@@ -250,8 +250,8 @@ impl DownloadScheduler {
                 self.commit_forbidden(now);
                 self.history.throttled_documents.remove(document);
                 let expected_blob = task.expected_blob.clone();
-                let location_count = task.document_ref.locations.len();
-                let gone = DownloadOutcome::Gone { document, expected_blob, location_count };
+                let tried_locations = task.document_ref.locations.clone();
+                let gone = DownloadOutcome::Gone { document, expected_blob, tried_locations };
                 self.batch.push(gone, now);
                 self.close_document(item, DocumentResult::Settled, now);
             }

@@ -87,7 +87,7 @@ impl Store {
         let next = page.next.as_ref().map_err(to_failure)?;
         // Recorded first, since they belong to the pages before the page token.
         self.ledger.record_missing(&page.missing_documents, now)?;
-        self.ledger.record_page(&page.entries, next, now)?;
+        self.ledger.record_page(&page.entries, &page.vanished, next, now)?;
         let is_listing_complete = matches!(next, NextPage::Done(_));
         let session = self
             .ledger

@@ -72,7 +72,7 @@ impl StoreFixture {
 
     fn record_page(&mut self, page: &[ListedDocument]) {
         let next = NextPage::More(PageToken::new("more"));
-        self.store.ledger.record_page(page, &next, NOW).unwrap();
+        self.store.ledger.record_page(page, &[], &next, NOW).unwrap();
     }
 
     fn due_items(&self) -> Vec<DueItem> {
@@ -212,6 +212,7 @@ fn listed_document(uid: u32) -> ListedDocument {
         document: DocumentId::new(blob.as_str()),
         blob,
         size: None,
+        size_estimate: None,
         location: Some(location),
     }
 }
@@ -249,7 +250,7 @@ fn a_session_of_copies_has_no_folder() {
     let mut fixture = StoreFixture::new(b"aa");
     fixture.list(&[1]);
     fixture.commit(&[1]);
-    fixture.store.ledger.record_page(&[], &NextPage::Done(None), NOW).unwrap();
+    fixture.store.ledger.record_page(&[], &[], &NextPage::Done(None), NOW).unwrap();
     fixture.store.finish_session(&SessionId::new("session_1"), NOW).unwrap();
     begin_session(&mut fixture.store, "session_2");
     fixture.list(&[2]);
@@ -378,7 +379,7 @@ impl StoreFixture {
                 let gone = DownloadOutcome::Gone {
                     document: row_id,
                     expected_blob: blob,
-                    location_count: locations.len(),
+                    tried_locations: locations,
                 };
                 batch.push(gone, NOW);
             }
@@ -404,7 +405,7 @@ proptest! {
         let due = fixture.due_uids();
         fixture.commit(&due);
         prop_assert_eq!(fixture.due_uids(), Vec::<u32>::new(), "one more fetch settles all");
-        fixture.store.ledger.record_page(&[], &NextPage::Done(None), NOW).unwrap();
+        fixture.store.ledger.record_page(&[], &[], &NextPage::Done(None), NOW).unwrap();
         fixture.store.finish_session(&SessionId::new("session_1"), NOW).unwrap();
 
         let SessionCounts { listed, stored, gone, quarantined, .. } = fixture.counts();

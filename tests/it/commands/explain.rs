@@ -278,6 +278,7 @@ fn an_imap_reply_with_a_limit_is_explained() {
     action  no request is sent to the provider until the wait ends; it costs no attempt, except from the third refusal of one item while other requests succeed
     delay   1 h
             the wait of this rule, 1 h, + 1 s margin, + up to 1 s jitter
+            doubles with each further refusal before a message arrives, up to 1 d
     advice  a daily limit: Gmail allows 2,500 MB, then locks IMAP for up to a day; set bytes_per_day of the provider below it
     ");
     let reply = "* BAD Request is throttled. Suggested Backoff Time: 89117 milliseconds";

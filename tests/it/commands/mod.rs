@@ -7,6 +7,7 @@ mod breaker;
 mod breaker_alerts;
 mod broken_pipe;
 mod check_and_monitor;
+mod config_probe;
 mod contents;
 mod doctor;
 mod endpoint;

@@ -34,9 +34,10 @@ fn fill_ledger(path: &Path) {
         document: DocumentId::new(name),
         blob: BlobId::new(name),
         size: None,
+        size_estimate: None,
         location: None,
     });
-    ledger.record_page(&page, &NextPage::Done(None), NOW).unwrap();
+    ledger.record_page(&page, &[], &NextPage::Done(None), NOW).unwrap();
     let due_items = ledger
         .due_items(NOW, DueLimits { untried: page.len(), retries: 0 }, &BTreeSet::new())
         .unwrap();
@@ -53,7 +54,7 @@ fn fill_ledger(path: &Path) {
         LedgerUpdate::Gone {
             document: gone.documents[0].row_id,
             expected_blob: BlobId::new("gone"),
-            location_count: 0,
+            tried_locations: Vec::new(),
         },
         LedgerUpdate::Retry {
             item: waiting.row_id,

@@ -20,6 +20,7 @@ fn an_unknown_source_lists_the_known_ones() {
         &["verify", "wrok"],
         &["reset", "wrok"],
         &["requeue", "--source", "wrok"],
+        &["config", "check", "--probe", "wrok"],
     ] {
         let output = home.cynosure(args);
 

@@ -92,6 +92,19 @@ fn copies_are_shown_beside_the_progress() {
 }
 
 #[test]
+fn bytes_are_shown_while_something_is_left() {
+    let (fetched_bytes, expected_bytes) = (1_234_567_890, Some(3_400_000_000));
+    let state = ExecutionState { fetched_bytes, expected_bytes, ..live_state() };
+    let completed = ExecutionState { downloaded_threads: 1999, ..state.clone() };
+
+    let lines = [&state, &completed].map(status_line);
+
+    let start = "work | downloading | 812 / 2,000, 1.2 of about 3.4 GB | 14.2/s | ";
+    assert!(lines[0].starts_with(start), "{}", lines[0]);
+    assert!(lines[1].starts_with("work | downloading | 2,000 / 2,000 | "), "{}", lines[1]);
+}
+
+#[test]
 fn every_live_state_is_shown_with_its_end_and_reason() {
     let in_status = |status| ExecutionState { status, ..live_state() };
     let states = [
@@ -229,6 +242,8 @@ fn as_json_every_source_has_every_key() {
     assert_eq!(keys(&demo), keys(&never_run));
     assert_eq!(keys(&demo), keys(&broken));
     assert_eq!((&demo["status"], &demo["total_threads"]), (&"completed".into(), &60.into()));
+    assert!(demo["expected_bytes"].as_u64() > Some(0), "{demo}");
+    assert_eq!(demo["fetched_bytes"], demo["expected_bytes"], "its sizes are exact");
     assert_eq!((&never_run["status"], &never_run["start_time"]), (&"idle".into(), &Value::Null));
     assert_eq!(broken["status"], Value::Null);
     assert!(broken["trouble"].as_str().unwrap().starts_with("its state file cannot be read"));

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use cynosure_lab::demo::{self, DemoOptions, DemoServer};
+use cynosure_lab::demo::{self, DemoKind, DemoOptions, DemoServer};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -91,10 +91,15 @@ impl TestHome {
 
     /// Creates a home with one source, `demo`, and starts its demo server.
     pub(crate) fn with_demo_server(items: u32) -> Self {
+        Self::with_demo_server_of(DemoKind::Jmap, items)
+    }
+
+    /// Creates a home with one source, `demo`, and starts its demo server of this kind.
+    pub(crate) fn with_demo_server_of(kind: DemoKind, items: u32) -> Self {
         let mut home = Self::empty();
         let token_file = Some(home.path("token"));
-        let demo =
-            demo::start(DemoOptions { items, token_file, ..DemoOptions::default() }).unwrap();
+        let options = DemoOptions { kind, items, token_file, ..DemoOptions::default() };
+        let demo = demo::start(options).unwrap();
         home.write("config.toml", &demo::demo_config(&demo, Path::new("downloads")));
         home.demo = Some(demo);
         home

@@ -8,6 +8,7 @@ use std::time::Duration;
 use cynosure::env::{Env as _, RealEnv};
 use cynosure_engine::Timestamp;
 use cynosure_engine::rate_limit::ResetMeaning;
+use cynosure_lab::demo::DemoKind;
 use cynosure_lab::simulate::{
     HeaderMode, LimitAlgorithm, ResetSemantics, ServerLimiter, TRACE_BYTES_MAX,
 };
@@ -211,6 +212,22 @@ fn the_demo_is_recorded_too() {
     let replayed = home.cynosure(&["simulate", "t.jsonl"]);
 
     assert_eq!(replayed.code, Some(0), "{replayed:?}");
+}
+
+#[test]
+fn a_source_without_http_is_said_to_record_nothing() {
+    let home = TestHome::with_demo_server_of(DemoKind::Imap, 5);
+    let record = ["run", "--once", "--record", "t.jsonl"];
+    let note = "cynosure: nothing of source demo is recorded: ";
+
+    let output = home.cynosure(&record);
+    let quiet = home.cynosure(&[&record[..], &["-q"]].concat());
+
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(output.stderr.starts_with(note), "{}", output.stderr);
+    assert_eq!(output.stderr.matches(note).count(), 1, "{}", output.stderr);
+    assert_eq!(home.read("t.jsonl"), "");
+    assert_eq!((quiet.code, quiet.stderr.as_str()), (Some(0), ""), "{quiet:?}");
 }
 
 #[test]

@@ -235,7 +235,8 @@ async fn user_rules_apply_first_and_only_in_their_scope() {
     );
 }
 
-/// Limiter that admits every request, and records the retry-after and outcome of each response.
+/// Limiter that admits every request, and records the retry-after, the bytes and the outcome of
+/// each response.
 #[derive(Clone, Debug, Default)]
 struct RecordingLimiter(Rc<RefCell<Vec<String>>>);
 
@@ -261,6 +262,10 @@ impl Permit for RecordingLimiter {
 
     fn record_retry_after(&mut self, wait: Duration) {
         self.0.borrow_mut().push(format!("{wait:?}"));
+    }
+
+    fn record_bytes(&mut self, bytes: u64) {
+        self.0.borrow_mut().push(format!("{bytes} bytes"));
     }
 
     fn record_outcome(&mut self, outcome: ResponseOutcome) -> Option<Timestamp> {
@@ -302,6 +307,42 @@ async fn the_limiter_receives_the_wait_of_a_rule() {
         .unwrap_err();
 
     assert_eq!(*limiter.0.borrow(), ["3600s", "Throttled"]);
+}
+
+/// FAULTS 67: the bytes of a document count also if it is not complete.
+#[tokio::test]
+async fn the_limiter_receives_the_bytes_of_a_document() {
+    let whole = plain_response("200 OK", "", "hello");
+    let truncated = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello".to_vec();
+    for (response, size, outcomes) in [
+        (whole, 5, &["Accepted", "5 bytes"][..]),
+        (truncated, 9, &["Accepted", "5 bytes", "Failed"]),
+    ] {
+        let limiter = RecordingLimiter::default();
+        let server = HostileServer::always_sending(response).await;
+        let options = http_options(limits(), [&server.url]);
+        let client = HttpClient::new(options, Rc::new(limiter.clone())).unwrap();
+        let authorization = authorization();
+        let request = HttpRequest {
+            url: &server.url,
+            json_body: None,
+            expected: ExpectedContent::Document,
+            authorization: &authorization,
+        };
+
+        let fetched = client
+            .fetch_streaming(
+                &request,
+                Some(size),
+                ThrottleStrikes::default(),
+                AttemptKind::First,
+                &mut MemorySink::default(),
+            )
+            .await;
+
+        assert_eq!(fetched.is_ok(), size == 5);
+        assert_eq!(*limiter.0.borrow(), outcomes);
+    }
 }
 
 #[tokio::test]

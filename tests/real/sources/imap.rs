@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use cynosure::source::imap::ImapSource;
+use cynosure::source::{Listing, Source as _};
+use tokio::task::LocalSet;
 
 use super::ordinary_message::ordinary_message;
 use super::suite::{
@@ -154,18 +156,58 @@ impl<S: ImapServer> Rig for ImapRig<S> {
     }
 }
 
+/// Vanished messages (RFC 7162 §3.2.6) are told from those with changed flags.
+async fn deleted_messages_have_vanished<S: ImapServer>() {
+    let Ok(rig) = ImapRig::<S>::start(5).await else { return };
+    let source = rig.source(&SourceOptions::new(PASSWORD));
+    let cursor = source.current_cursor().await.expect("the server has a state");
+    let mut imap = rig.server.session();
+    imap.select("Work");
+    let uids = imap.uids();
+    imap.delete(&uids[1..3]);
+    imap.flag(&uids[3..]);
+
+    let page = source.list_page(&Listing::Since(cursor), None).await.expect("the server lists");
+
+    assert!(page.entries.is_empty(), "{page:?}");
+    let folders: Vec<_> = page.vanished.iter().map(|messages| messages.folder.as_str()).collect();
+    let vanished =
+        page.vanished.iter().flat_map(|messages| messages.uids.iter().cloned().flatten());
+    assert_eq!((folders, vanished.collect::<Vec<u32>>()), (vec!["Work"], uids[1..3].to_vec()));
+}
+
 mod cyrus {
-    use super::ImapRig;
+    use super::{ImapRig, LocalSet};
     use crate::cyrus::CyrusServer;
     use crate::sources::suite::source_tests;
 
     source_tests!(ImapRig<CyrusServer>);
+
+    #[tokio::test]
+    async fn deleted_messages_have_vanished() {
+        let case = Box::pin(super::deleted_messages_have_vanished::<CyrusServer>());
+        LocalSet::new().run_until(case).await;
+    }
 }
 
 mod dovecot {
-    use super::ImapRig;
+    use super::{ImapRig, LocalSet};
     use crate::dovecot::DovecotServer;
     use crate::sources::suite::source_tests;
 
     source_tests!(ImapRig<DovecotServer>);
+
+    #[tokio::test]
+    async fn deleted_messages_have_vanished() {
+        let case = Box::pin(super::deleted_messages_have_vanished::<DovecotServer>());
+        LocalSet::new().run_until(case).await;
+    }
+}
+
+mod pymap {
+    use super::ImapRig;
+    use crate::pymap::PymapServer;
+    use crate::sources::suite::source_tests;
+
+    source_tests!(ImapRig<PymapServer>);
 }

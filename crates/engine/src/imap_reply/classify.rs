@@ -26,6 +26,9 @@ pub struct ImapVerdict {
     pub cause: Option<Cause>,
     /// Wait that the server names, else that of the rule.
     pub retry_after: Option<Duration>,
+    /// True for a lock-out whose end the server does not name: `retry_after` is then the wait after
+    /// the first of several in a row.
+    pub is_lock_out: bool,
     /// Remedy, as a sentence without capital and full stop.
     pub advice: Option<&'static str>,
     /// True for a success that the server delays, to be answered with a lower rate.
@@ -51,6 +54,7 @@ pub fn classify_imap_reply(reply: &ImapReply, phase: ImapPhase) -> ImapVerdict {
         rule,
         cause,
         retry_after: wait.or_else(|| rule.default_wait()),
+        is_lock_out: rule == ImapRule::OverQuota && wait.is_none(),
         advice: advice.or_else(|| advice_of(rule)),
         should_slow_down: rule == ImapRule::ThrottledSuccess,
         should_use_fewer_connections: rule == ImapRule::ConnectionLimit,

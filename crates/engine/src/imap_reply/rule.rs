@@ -6,7 +6,7 @@ use crate::Cause;
 
 /// Waits before the next request, for replies that name none.
 const DEFAULT_WAITS: [(ImapRule, Duration); 3] = [
-    // Gmail gives no time, and locks the account for up to a day.
+    // Gmail gives no time, and locks the account for up to a day: this is the first of its waits.
     (ImapRule::OverQuota, Duration::from_secs(3600)),
     // Other programs of the account hold the connections, and give some up within minutes.
     (ImapRule::ConnectionLimit, Duration::from_secs(60)),

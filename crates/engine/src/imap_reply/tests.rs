@@ -127,6 +127,23 @@ fn a_suggested_backoff_time_is_taken_to_the_millisecond() {
 }
 
 #[test]
+fn only_a_lock_out_without_a_time_is_one() {
+    for (line, is_lock_out) in [
+        ("NO [OVERQUOTA] Account exceeded command or bandwidth limits.", true),
+        ("NO Account exceeded command or bandwidth limits. (Failure)", true),
+        ("NO [OVERQUOTA] Suggested Backoff Time: 89117 milliseconds", false),
+        ("NO [THROTTLED]", false),
+        ("NO [ALERT] Too many simultaneous connections. (Failure)", false),
+    ] {
+        for phase in [ImapPhase::Login, SET] {
+            let verdict = classify(line, phase);
+            assert_eq!(verdict.cause, Some(Cause::RateLimit), "{line}");
+            assert_eq!(verdict.is_lock_out, is_lock_out, "{line}");
+        }
+    }
+}
+
+#[test]
 fn the_name_of_a_folder_is_no_known_text() {
     for line in [
         "NO Mailbox doesn't exist: Too many connections",
@@ -191,6 +208,9 @@ fn verdict_text(verdict: &ImapVerdict, phase: ImapPhase) -> String {
     }
     if let Some(wait) = verdict.retry_after {
         text.push_str(&format!(", after {}", format_duration(wait)));
+    }
+    if verdict.is_lock_out {
+        text.push_str(", doubling");
     }
     if verdict.should_slow_down {
         text.push_str(", slower");

@@ -365,7 +365,7 @@ impl StateMachine {
 }
 
 fn rate_limit_reason(failure: &Failure, wait: Option<Duration>) -> String {
-    match (failure.retry_after, wait) {
+    match (failure.retry_after.filter(|_| !failure.is_lock_out), wait) {
         (Some(retry_after), _) => {
             format!("the server said: retry after {} s", retry_after.as_secs_f64().ceil())
         }
@@ -373,5 +373,22 @@ fn rate_limit_reason(failure: &Failure, wait: Option<Duration>) -> String {
             format!("the server sent no Retry-After: waiting {} s ({failure})", wait.as_secs())
         }
         (None, Some(_) | None) => failure.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_of_a_lock_out_is_not_that_of_the_server() {
+        let hour = Some(Duration::from_secs(3600));
+        let failure = Failure::new(Cause::RateLimit, "refused")
+            .with_retry_after(hour)
+            .with_blocked_until(Some(Timestamp(1)));
+        assert_eq!(rate_limit_reason(&failure, hour), "the server said: retry after 3600 s");
+
+        let lock_out = Failure { is_lock_out: true, ..failure };
+        assert_eq!(rate_limit_reason(&lock_out, hour), "refused");
     }
 }

@@ -27,7 +27,8 @@ pub enum BlockReason {
     RetryAfter(Duration),
     /// The headers report zero remaining units until the reset.
     Exhausted { reset_at: Timestamp, dialect: HeaderDialect },
-    /// Throttles that name no time; `throttles` of them since the last success.
+    /// Throttles that name no time; `throttles` of them since the last success, or lock-outs in a
+    /// row.
     NoTimeGiven { throttles: u32 },
     /// Bytes received in the last 24 hours, too many for the budget that the user configured.
     DailyBytes { received: u64, bytes_per_day: u64 },

@@ -19,6 +19,7 @@ mod byte_budget;
 mod estimator;
 mod headers;
 mod limits;
+mod lock_out;
 mod pacer;
 mod persist;
 mod policy;
@@ -57,6 +58,7 @@ use self::window_usage::{HardLimit, WindowUsage};
 pub use self::block::{Block, BlockReason};
 pub use self::estimator::RateEstimatorState;
 pub use self::headers::{HeaderNames, parse_headers, redact_headers};
+pub use self::lock_out::LOCK_OUT_WAIT_MAX;
 pub use self::policy::{RateLimitMode, RateLimitPolicy};
 pub use self::rate::{Rate, RateError};
 pub use self::reported_limits::{
@@ -66,7 +68,7 @@ pub use self::request::{
     RateLimitResponse, RequestToken, ResponseOutcome, SendDecision, WaitReason,
 };
 pub use self::route::{RouteCost, find_route};
-pub use self::state::{BlockState, LimitState, RateLimiterState};
+pub use self::state::{BlockState, LimitState, LockOutState, RateLimiterState};
 pub use self::status::{RateLimitStatus, RateSource};
 
 /// Waiting for a reset this near counts as pacing, not as a block.
@@ -110,12 +112,13 @@ struct UnitCounts {
 impl RateLimiter {
     #[must_use]
     pub fn new(policy: RateLimitPolicy, now: Timestamp) -> Self {
+        let estimator = RateEstimator::new(policy.slow_start_rate, now);
         Self {
             policy,
             block: BlockTracker::default(),
             pacer: Pacer::default(),
             backoff: ThrottleBackoff::default(),
-            estimator: RateEstimator::new(now),
+            estimator,
             limits: TrackedLimits::default(),
             window_usage: WindowUsage::default(),
             restored_limits: Vec::new(),
@@ -205,12 +208,13 @@ impl RateLimiter {
         self.block.record_inconclusive_probe(token.generation);
     }
 
-    /// Records received bytes, which count for `bytes_per_day` of the policy. Returns false if they
-    /// do not count, because it is not set.
+    /// Records received bytes of documents, which count for `bytes_per_day` of the policy. Returns
+    /// false if they do not count, because it is not set.
     pub fn record_bytes(&mut self, bytes: u64, now: Timestamp) -> bool {
+        self.sync_clock(now);
+        self.backoff.lock_outs.record_received(now);
         let is_counted = self.policy.bytes_per_day.is_some();
         if is_counted {
-            self.sync_clock(now);
             self.byte_budget.record(bytes, now);
         }
         is_counted
@@ -449,11 +453,8 @@ impl RateLimiter {
         let is_throttled = response.outcome == ResponseOutcome::Throttled;
         let is_current = token.generation == self.block.generation;
         let exhausted = self.limits.exhausted_until(reported, is_throttled, now);
-        if is_throttled
-            && is_current
-            && exhausted.is_none()
-            && self.policy.mode == RateLimitMode::Adaptive
-        {
+        let is_learned = exhausted.is_none() && reported.lock_out_wait.is_none();
+        if is_throttled && is_current && is_learned && self.policy.mode == RateLimitMode::Adaptive {
             self.estimator.record_throttled(now);
         }
         if let Some(wait) =
@@ -473,7 +474,10 @@ impl RateLimiter {
                 return Some(Block { until, reason, exceeds_max_wait });
             }
         }
-        (is_throttled && is_current).then(|| self.block_without_time(now, sample))
+        (is_throttled && is_current).then(|| match reported.lock_out_wait {
+            Some(first) => self.backoff.lock_outs.next_block(first, &self.policy, now, sample),
+            None => self.block_without_time(now, sample),
+        })
     }
 
     /// Returns the block after a throttle that names no time.

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::rate_limit::estimator::RateEstimator;
+use crate::rate_limit::lock_out::LockOutSeries;
 use crate::rate_limit::pacer::Pacer;
 use crate::rate_limit::{
     AdvertisedLimit, Block, BlockState, LimitState, Rate, RateLimitPolicy, RateLimiter,
@@ -73,11 +74,13 @@ impl RateLimiter {
             state.backoff_attempts,
             now,
         );
+        self.backoff.lock_outs = LockOutSeries::restore(state.lock_outs, clock_step);
         let estimator = match clock_step {
             Some(clock_step) => state.estimator.shifted_by(clock_step),
             None => state.estimator.clone(),
         };
-        self.estimator.merge_from_peer(RateEstimator::restore(&estimator, age, now));
+        let estimator = RateEstimator::restore(&estimator, self.policy.slow_start_rate, age, now);
+        self.estimator.merge_from_peer(estimator);
         self.window_usage.mark_shared_until(now);
         self.byte_budget.merge_from_peer(&state.received_bytes, clock_step);
         self.advertised_rate = state.advertised_rate.map(Rate::per_second);
@@ -138,6 +141,7 @@ impl RateLimiter {
                 .last_long_delay
                 .and_then(|delay| u64::try_from(delay.as_millis()).ok()),
             backoff_attempts: self.backoff.attempts,
+            lock_outs: self.backoff.lock_outs.to_state(),
             estimator: self.estimator.to_state(),
             limits: self.known_limits().iter().map(LimitState::from).collect(),
             received_bytes: self.byte_budget.to_state(),

@@ -28,12 +28,18 @@ pub struct RateLimitPolicy {
     /// First block after a throttle that names no time, if configured; it doubles with each further
     /// throttle. If `None`, the adaptive mode determines it.
     pub initial_block: Option<Duration>,
+    /// Rate from which the limit of an unknown server is looked for.
+    pub slow_start_rate: Rate,
     /// Bytes that may be received in any 24 hours, if the user limits them; in every mode.
     pub bytes_per_day: Option<u64>,
 }
 
 /// First block in the modes that do not determine it.
 const DEFAULT_BLOCK: Duration = Duration::from_secs(300);
+
+/// Units per second from which an unknown limit is looked for: fast in half a second, and cheap at a
+/// slow server.
+const DEFAULT_SLOW_START_RATE: f64 = 50.0;
 
 impl RateLimitPolicy {
     /// Returns the first block after a throttle that names no time, or `None` if it is determined.
@@ -60,6 +66,7 @@ impl Default for RateLimitPolicy {
             reserve: 0.0,
             max_wait: Duration::from_secs(3600),
             initial_block: None,
+            slow_start_rate: Rate::per_second(DEFAULT_SLOW_START_RATE),
             bytes_per_day: None,
         }
     }

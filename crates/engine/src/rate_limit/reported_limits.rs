@@ -13,6 +13,9 @@ pub(super) const RESET_DELAY_MAX: Duration = Duration::from_secs(31 * 24 * 3600)
 pub struct ReportedLimits {
     /// Retry-After, relative to the response.
     pub retry_after: Option<Duration>,
+    /// Wait after the first of several lock-outs in a row, if the response means one whose end the
+    /// server does not name.
+    pub lock_out_wait: Option<Duration>,
     /// Every limit that the response names.
     pub limits: Vec<AdvertisedLimit>,
     /// True if the response comes from a cache, so that its values are out of date.

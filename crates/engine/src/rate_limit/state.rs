@@ -39,11 +39,23 @@ pub struct RateLimiterState {
     pub backoff_last_long_delay_millis: Option<u64>,
     #[serde(rename = "learned")]
     pub estimator: RateEstimatorState,
+    /// Lock-outs in a row whose end the server did not name, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lock_outs: Option<LockOutState>,
     /// Limits as last read, for display only: the next response reports what is in force.
     pub limits: Vec<LimitState>,
     /// Bytes received, by the start of their quarter of an hour; only with `bytes_per_day`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub received_bytes: BTreeMap<i64, u64>,
+}
+
+/// Persisted form of lock-outs in a row.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct LockOutState {
+    pub count: u32,
+    /// End of the last wait.
+    pub waited_until: i64,
 }
 
 /// Persisted form of an advertised limit.

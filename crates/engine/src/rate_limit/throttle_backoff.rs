@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::rate_limit::lock_out::LockOutSeries;
 use crate::{ClockStep, RandomSample, Timestamp};
 
 /// First delays, in seconds. The first one is short, because most limiters accept the next request
@@ -47,6 +48,8 @@ pub(super) struct ThrottleBackoff {
     pub(super) first_step: u32,
     /// Delay that last succeeded, if it was longer than all steps.
     pub(super) last_long_delay: Option<Duration>,
+    /// Throttles that mean a lock-out, which have delays of their own.
+    pub(super) lock_outs: LockOutSeries,
     /// Delay of the current attempt, without jitter.
     current_delay: Option<Duration>,
     /// Series left that skip the short delays, because these would probably fail again.
@@ -106,8 +109,9 @@ impl ThrottleBackoff {
         self.started_at = self.started_at.map(|started_at| started_at.after(idle));
     }
 
-    /// Shifts the start of the series by a clock step.
+    /// Shifts all times by a clock step.
     pub(super) fn shift_by(&mut self, step: ClockStep) {
+        self.lock_outs.shift_by(step);
         self.started_at = self.started_at.map(|started_at| started_at.shifted_by(step));
     }
 

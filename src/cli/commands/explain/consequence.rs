@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use cynosure_engine::rate_limit::{
-    Block, BlockReason, RateLimitMode, RateLimitPolicy, RateLimitResponse, RateLimiter,
-    ReportedLimits, SendDecision,
+    Block, BlockReason, LOCK_OUT_WAIT_MAX, RateLimitMode, RateLimitPolicy, RateLimitResponse,
+    RateLimiter, ReportedLimits, SendDecision,
 };
 use cynosure_engine::{
     Cause, ErrorAction, ErrorCategory, Failure, ItemDecision, ItemFailureCounts,
@@ -200,8 +200,9 @@ pub(super) fn block_delay(
     limit_headers: &ReportedLimits,
 ) -> Option<DelayRange> {
     let at = failure.at;
-    let limit_headers =
-        ReportedLimits { retry_after: failure.retry_after, ..limit_headers.clone() };
+    let (retry_after, lock_out_wait) =
+        if failure.is_lock_out { (None, failure.retry_after) } else { (failure.retry_after, None) };
+    let limit_headers = ReportedLimits { retry_after, lock_out_wait, ..limit_headers.clone() };
     let block = |sample| {
         let mut limiter = RateLimiter::new(policies.rate_limit_policy.clone(), at);
         let SendDecision::Admitted(token) = limiter.admit(1, at) else { return None };
@@ -252,10 +253,13 @@ fn block_reasons(
                 format_duration(reset_at.since(failure.at))
             ));
         }
-        BlockReason::NoTimeGiven { .. } => {
-            let policy = &policies.rate_limit_policy;
-            lines.extend(default_block_reasons(failure, limit_headers, policy));
-        }
+        BlockReason::NoTimeGiven { .. } => match limit_headers.lock_out_wait {
+            Some(first_wait) => lines.extend(lock_out_reasons(first_wait, failure)),
+            None => {
+                let policy = &policies.rate_limit_policy;
+                lines.extend(default_block_reasons(failure, limit_headers, policy));
+            }
+        },
         BlockReason::DailyBytes { .. } => lines.push(block.to_string()),
     }
     lines
@@ -286,6 +290,18 @@ fn default_block_reasons(
             format!("doubles with each further {refusal}, up to {longest}"),
         ],
     }
+}
+
+/// Explains the length of a block after a lock-out whose end the server does not name.
+fn lock_out_reasons(first_wait: Duration, failure: &ExplainedFailure) -> [String; 2] {
+    [
+        format!("{}, {}", retry_after_text(first_wait, failure), margin_text()),
+        format!(
+            "doubles with each further {} before a message arrives, up to {}",
+            failure.refusal,
+            format_duration(LOCK_OUT_WAIT_MAX)
+        ),
+    ]
 }
 
 /// Returns the origin of a wait, and its length.

@@ -11,6 +11,8 @@ use super::input::ExplainInput;
 pub(super) struct ExplainedFailure {
     pub cause: Cause,
     pub retry_after: Option<Duration>,
+    /// True if `retry_after` is the wait after the first of several lock-outs in a row.
+    pub is_lock_out: bool,
     /// Origin of `retry_after`, as text.
     pub wait_origin: &'static str,
     /// Name of a refusal for too many requests, as text.
@@ -32,6 +34,7 @@ impl ExplainedFailure {
         Self {
             cause: classification.cause,
             retry_after,
+            is_lock_out: false,
             wait_origin: if classification.facts.retry_after == retry_after {
                 "the server's Retry-After"
             } else {

@@ -103,6 +103,7 @@ fn explained_failure(verdict: &ImapVerdict, now: Timestamp) -> Option<ExplainedF
     Some(ExplainedFailure {
         cause: verdict.cause?,
         retry_after: verdict.retry_after,
+        is_lock_out: verdict.is_lock_out,
         wait_origin: if is_named { "the server's backoff time" } else { "the wait of this rule" },
         refusal: "refusal",
         quickly_retried: &[RequestScope::Item],

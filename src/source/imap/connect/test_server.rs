@@ -66,6 +66,8 @@ impl ScriptServer {
             let mut connections = Vec::new();
             for script in scripts {
                 let (stream, _address) = listener.accept().await.unwrap();
+                // A paused clock does not wait until the kernel sends what it holds back.
+                stream.set_nodelay(true).unwrap();
                 connections.push(spawn_local(async move { drop(play(stream, script).await) }));
             }
             drop(listener);

@@ -11,11 +11,11 @@ use futures_util::FutureExt as _;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::limiter::{AttemptKind, PermitRequest, QuotaScope, RequestLimiter};
+use crate::limiter::{PermitRequest, QuotaScope, RequestLimiter};
 use crate::source::credential::Credential;
 use crate::source::imap::connect::TlsConfigProvider;
 use crate::source::imap::connection::reply_history::ReplyHistory;
-use crate::source::imap::connection::request::ImapRequest;
+use crate::source::imap::connection::request::{CommandAttempt, ImapRequest};
 use crate::source::imap::connection::slots::ConnectionSlots;
 use crate::source::imap::options::ImapOptions;
 
@@ -87,10 +87,11 @@ impl ImapAccount {
     /// Returns [`Cause::RateLimit`] if the limiter is blocked for longer than a request may wait.
     pub(in crate::source::imap) async fn acquire_request(
         &self,
-        attempt: AttemptKind,
+        attempt: CommandAttempt,
     ) -> Result<ImapRequest, Failure> {
         let scope = QuotaScope { server: self.host(), route: None };
-        let request = PermitRequest { scope, cost: 1, attempt, strikes: None };
+        let CommandAttempt { kind, strikes } = attempt;
+        let request = PermitRequest { scope, cost: 1, attempt: kind, strikes };
         let permit = self.limiter.acquire(request).await?;
         Ok(ImapRequest::new(permit, self.options.network.metrics.clone()))
     }
@@ -98,7 +99,7 @@ impl ImapAccount {
     /// Returns the permit of a command if there is one now.
     pub(super) fn try_acquire_request(
         &self,
-        attempt: AttemptKind,
+        attempt: CommandAttempt,
     ) -> Result<Option<ImapRequest>, Failure> {
         self.acquire_request(attempt).now_or_never().transpose()
     }
@@ -121,7 +122,8 @@ impl ImapAccount {
         }
         let failure = verdict.cause.map(|cause| {
             let message = describe_refusal(self.host(), reply, phase, &verdict);
-            Failure::new(cause, message).with_retry_after(verdict.retry_after)
+            let failure = Failure::new(cause, message).with_retry_after(verdict.retry_after);
+            Failure { is_lock_out: verdict.is_lock_out, ..failure }
         });
         (verdict, failure)
     }

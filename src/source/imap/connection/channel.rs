@@ -125,7 +125,7 @@ impl CommandChannel {
     }
 
     /// Records that the server has answered a part of a command, so that `total_timeout` begins
-    /// again. Replies and bodies are recorded by [`read`](Self::read).
+    /// again. Replies are recorded by [`read`](Self::read).
     pub(super) fn record_progress(&self) {
         self.timer.borrow_mut().restart();
     }

@@ -17,7 +17,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -32,14 +32,18 @@ pub(super) use self::channel::CommandChannel;
 pub(super) use self::command::CommandInFlight;
 use self::command::PendingCommand;
 pub(super) use self::open_folder::OpenFolder;
+pub(super) use self::request::CommandAttempt;
 use self::request::ImapRequest;
 pub(super) use self::slots::ConnectionSlot;
-use crate::limiter::AttemptKind;
 use crate::source::imap::wire::{BodySink, Command, FolderName, NoBodies, Response};
 
-/// Maximum number of responses that one command holds in memory: ten times a page of a listing, or
-/// 20 MB.
-const RESPONSES_MAX: usize = 50_000;
+/// Maximum number of folders of an account. Their names and status take about 1 kB each, so that a
+/// list of them takes 100 MB at most.
+const FOLDERS_MAX: usize = 100_000;
+
+/// Maximum number of responses that one command holds in memory: name and status of each folder,
+/// and other responses besides.
+const RESPONSES_MAX: usize = 2 * FOLDERS_MAX + FOLDERS_MAX / 10;
 
 /// Maximum number of responses that an idle connection may have waiting. More is no mail server.
 const IDLE_RESPONSES_MAX: usize = 100;
@@ -58,6 +62,7 @@ pub(super) struct Connection {
     open_folder: Option<(FolderName, OpenFolder)>,
     /// True if the server may have a folder open, which `open_folder` may have forgotten.
     has_selected_folder: bool,
+    enabled_extensions: BTreeSet<&'static str>,
     /// End of the pause before the next command.
     paused_until: Option<Instant>,
     /// True once a reply was a rate limit.
@@ -78,6 +83,7 @@ impl Connection {
             commands: VecDeque::new(),
             open_folder: None,
             has_selected_folder: false,
+            enabled_extensions: BTreeSet::new(),
             paused_until: None,
             is_throttled: false,
             is_usable: true,
@@ -112,39 +118,66 @@ impl Connection {
         false
     }
 
+    /// Waits for a permit, and sends a command that fetches no messages.
+    ///
+    /// # Errors
+    /// Returns the errors of [`start_attempt`](Self::start_attempt).
+    pub(super) async fn start(
+        &mut self,
+        command: &Command,
+        phase: ImapPhase,
+    ) -> Result<CommandInFlight, Failure> {
+        self.start_attempt(command, phase, CommandAttempt::FIRST).await
+    }
+
     /// Waits for a permit, and sends a command.
     ///
     /// # Errors
     /// Returns [`Cause::RateLimit`] if the limiter is blocked; the connection is as before. After
     /// any other error it is unusable.
-    pub(super) async fn start(
+    pub(super) async fn start_attempt(
         &mut self,
         command: &Command,
         phase: ImapPhase,
+        attempt: CommandAttempt,
     ) -> Result<CommandInFlight, Failure> {
         self.check_usable()?;
         if let Some(until) = self.paused_until {
             sleep_until(until).await;
             self.paused_until = None;
         }
-        let request = self.account.acquire_request(AttemptKind::First).await?;
+        let request = self.account.acquire_request(attempt).await?;
         self.send(command, phase, request).await
     }
 
-    /// Sends a command if there is a permit at once. Otherwise nothing is sent.
+    /// Sends a command that fetches no messages if there is a permit at once. Otherwise nothing is
+    /// sent.
     ///
     /// # Errors
-    /// Returns the errors of [`start`](Self::start).
+    /// Returns the errors of [`start_attempt`](Self::start_attempt).
     pub(super) async fn try_start(
         &mut self,
         command: &Command,
         phase: ImapPhase,
     ) -> Result<Option<CommandInFlight>, Failure> {
+        self.try_start_attempt(command, phase, CommandAttempt::FIRST).await
+    }
+
+    /// Sends a command if there is a permit at once. Otherwise nothing is sent.
+    ///
+    /// # Errors
+    /// Returns the errors of [`start_attempt`](Self::start_attempt).
+    pub(super) async fn try_start_attempt(
+        &mut self,
+        command: &Command,
+        phase: ImapPhase,
+        attempt: CommandAttempt,
+    ) -> Result<Option<CommandInFlight>, Failure> {
         self.check_usable()?;
         if self.paused_until.is_some() {
             return Ok(None);
         }
-        match self.account.try_acquire_request(AttemptKind::First)? {
+        match self.account.try_acquire_request(attempt)? {
             Some(request) => self.send(command, phase, request).await.map(Some),
             None => Ok(None),
         }
@@ -168,7 +201,8 @@ impl Connection {
         }
     }
 
-    /// Records that the server has sent a row of a listing, so that the time for the next begins.
+    /// Records that the server has sent a row of a listing, or a message that was asked for, so that
+    /// the time for the next begins.
     pub(super) fn record_progress(&self) {
         self.channel.record_progress();
     }
@@ -237,7 +271,10 @@ impl Connection {
             }
             if RESPONSES_MAX < responses.len() {
                 let host = self.account.host();
-                let message = format!("{host} sent more than {RESPONSES_MAX} responses");
+                let message = format!(
+                    "{host} sent more than {RESPONSES_MAX} responses to one command; if the \
+                     account has more than {FOLDERS_MAX} folders, use a login that sees fewer"
+                );
                 return Err(self.on_broken(Failure::new(Cause::TooLarge, message)));
             }
         }
@@ -248,10 +285,8 @@ impl Connection {
     /// # Errors
     /// [`Cause::NotFound`] if there is no such folder. No folder is open after an error.
     pub(super) async fn open_folder(&mut self, folder: &FolderName) -> Result<OpenFolder, Failure> {
-        if let Some((name, open)) = &self.open_folder
-            && name == folder
-        {
-            return Ok(*open);
+        if let Some(open) = self.already_open(folder) {
+            return Ok(open);
         }
         self.open_folder = None;
         self.has_selected_folder = true;
@@ -270,8 +305,14 @@ impl Connection {
         Ok(opened)
     }
 
-    /// Makes the next task open its folder again, because the folder may be replaced by another one
-    /// of the same name while nobody uses the connection.
+    /// Returns the state of a folder that is open, maybe since an earlier task.
+    pub(super) fn already_open(&self, folder: &FolderName) -> Option<OpenFolder> {
+        let (name, open) = self.open_folder.as_ref()?;
+        (name == folder).then_some(*open)
+    }
+
+    /// Makes [`open_folder`](Self::open_folder) open the folder again: the server need not show
+    /// what has changed since, and another folder may have its name.
     pub(super) fn forget_folder(&mut self) {
         self.open_folder = None;
     }
@@ -296,6 +337,21 @@ impl Connection {
                 self.has_selected_folder = false;
             }
             Err(failure) => return Err(failure),
+        }
+        Ok(())
+    }
+
+    /// Turns on an extension of the server, unless it is on already. Leaves the folder that is
+    /// open, because a server need not allow the command in one (RFC 5161 §3.1).
+    ///
+    /// # Errors
+    /// Returns the failure of the command.
+    pub(super) async fn enable(&mut self, extension: &'static str) -> Result<(), Failure> {
+        if !self.enabled_extensions.contains(extension) {
+            self.leave_folder().await?;
+            let command = Command::new("ENABLE").text(extension);
+            self.run(&command, ImapPhase::Listing).await?;
+            self.enabled_extensions.insert(extension);
         }
         Ok(())
     }

@@ -4,12 +4,26 @@ use std::time::Duration;
 
 use cynosure_engine::metrics::{CONNECTION_FAILURES_MAX, ReconnectDecision, add_saturating};
 use cynosure_engine::rate_limit::{ReportedLimits, ResponseOutcome};
-use cynosure_engine::{Cause, Failure};
+use cynosure_engine::{Cause, Failure, ThrottleStrikes};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::limiter::Permit;
+use crate::limiter::{AttemptKind, Permit};
 use crate::source::MetricsHandle;
+
+/// Properties of a command that depend on the messages that it fetches.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::source::imap) struct CommandAttempt {
+    pub(in crate::source::imap) kind: AttemptKind,
+    /// Earlier throttles of the only message; `None` for several messages, or none.
+    pub(in crate::source::imap) strikes: Option<ThrottleStrikes>,
+}
+
+impl CommandAttempt {
+    /// First attempt of a command that fetches no messages.
+    pub(in crate::source::imap) const FIRST: Self =
+        Self { kind: AttemptKind::First, strikes: None };
+}
 
 /// Command or login in flight. Dropped without a result, it counts as cancelled.
 #[derive(Debug)]
@@ -78,12 +92,14 @@ impl ImapRequest {
     /// Ends a request that the server has refused with a reply.
     #[must_use]
     pub(in crate::source::imap) fn refuse(mut self, failure: Failure) -> Failure {
-        if let Some(retry_after) = failure.retry_after {
-            self.permit.record_retry_after(retry_after);
+        match failure.retry_after {
+            Some(first_wait) if failure.is_lock_out => self.permit.record_lock_out(first_wait),
+            Some(retry_after) => self.permit.record_retry_after(retry_after),
+            None => {}
         }
         let blocked_until = self.permit.record_outcome(failure.cause.rate_limit_signal());
         self.record_result(Some(failure.cause));
-        failure.with_blocked_until(blocked_until)
+        failure.with_blocked_until(blocked_until).with_strikes(self.permit.strikes())
     }
 
     /// Ends a request without a reply. `host` is that of the server, for the log.

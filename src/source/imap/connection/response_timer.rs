@@ -125,16 +125,12 @@ impl ResponseTimer {
 
 /// Returns true for the end of a command and for data that only an answer to one has.
 ///
-/// Servers send untagged replies to keep a connection alive. Counts and flags are sent unasked,
-/// too, so that a `FETCH` response without a body is judged by the reader of the rows.
+/// Servers send untagged replies to keep a connection alive. Counts, flags and other messages are
+/// sent unasked, too, so that a `FETCH` response is judged by the reader of the rows or bodies.
 pub(super) fn is_progress(response: &Response) -> bool {
     match response {
         Response::Tagged { .. } => true,
-        Response::Data { name, values, .. } => {
-            let attributes = values.first().and_then(Value::as_list).unwrap_or_default();
-            let has_body = attributes.iter().any(|value| matches!(value, Value::Streamed(_)));
-            has_body || matches!(name.as_str(), "LIST" | "STATUS")
-        }
+        Response::Data { name, .. } => matches!(name.as_str(), "LIST" | "STATUS"),
         Response::Status(_) | Response::Continuation(_) => false,
     }
 }
@@ -243,6 +239,6 @@ mod tests {
 
         let response = read_in_time(&mut wire, &mut bodies, &timer(1024)).await.unwrap();
 
-        assert!(is_progress(&response), "{response:?}");
+        assert!(matches!(response, Response::Data { .. }), "{response:?}");
     }
 }

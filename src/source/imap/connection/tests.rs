@@ -11,7 +11,9 @@ use tokio::time::advance;
 use super::*;
 use crate::limiter::{Permit, PermitRequest, QuotaScope, RequestLimiter};
 use crate::source::imap::connect::connect;
-use crate::source::imap::connect::test_server::ScriptStep::{Expect, Say, Sleep, UntilClosed};
+use crate::source::imap::connect::test_server::ScriptStep::{
+    Expect, Say, SayBytes, Sleep, UntilClosed,
+};
 use crate::source::imap::connect::test_server::{
     ScriptServer, ScriptStep, account_with, no_tls, plain_options, run_locally,
 };
@@ -57,6 +59,10 @@ impl Permit for SinglePermit {
 
     fn record_retry_after(&mut self, retry_after: Duration) {
         self.0.log.borrow_mut().push(format!("retry after {} s", retry_after.as_secs()));
+    }
+
+    fn record_lock_out(&mut self, first_wait: Duration) {
+        self.0.log.borrow_mut().push(format!("lock-out: first {} s", first_wait.as_secs()));
     }
 
     fn record_bytes(&mut self, bytes: u64) {
@@ -136,6 +142,25 @@ async fn a_throttled_command_blocks_the_limiter() {
         assert_eq!(limiter.log(), ["started after 0 s", "retry after 89 s", "Throttled"]);
         let expected = "127.0.0.1 refused to list messages or folders: \"BAD Request is throttled.";
         assert!(failure.message.starts_with(expected), "{failure}");
+    })
+    .await;
+}
+
+/// The limiter makes the wait longer with each in a row, so it must know that it is not told.
+#[tokio::test]
+async fn a_lock_out_without_a_time_is_left_to_the_limiter() {
+    run_locally(async {
+        let (mut connection, _server, limiter) = open(&[
+            Expect("A1 LIST \"\" \"*\""),
+            Say("A1 NO [OVERQUOTA] Account exceeded command or bandwidth limits."),
+        ])
+        .await;
+
+        let failure = connection.run(&list(), ImapPhase::Listing).await.unwrap_err();
+
+        assert_eq!((failure.cause, failure.is_lock_out), (Cause::RateLimit, true));
+        assert_eq!(failure.blocked_until, Some(BLOCKED_UNTIL));
+        assert_eq!(limiter.log(), ["started after 0 s", "lock-out: first 3600 s", "Throttled"]);
     })
     .await;
 }
@@ -363,6 +388,24 @@ async fn a_literal_waits_for_its_continuation() {
         connection.run(&Command::new("NOOP"), ImapPhase::Idle).await.unwrap();
         drop(connection);
         server.finish().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn too_many_responses_are_one_clear_failure() {
+    run_locally(async {
+        let responses = "* OK go on\r\n".repeat(RESPONSES_MAX + 1);
+        let (mut connection, _server, _limiter) =
+            open(&[Expect("A1 LIST \"\" \"*\""), SayBytes(responses.leak().as_bytes())]).await;
+
+        let failure = connection.run(&list(), ImapPhase::Listing).await.unwrap_err();
+
+        assert_eq!(failure.cause, Cause::TooLarge);
+        let expected = "127.0.0.1 sent more than 210000 responses to one command; if the account \
+                        has more than 100000 folders, use a login that sees fewer";
+        assert_eq!(failure.message, expected);
+        assert!(!connection.is_reusable());
     })
     .await;
 }

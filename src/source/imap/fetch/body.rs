@@ -7,7 +7,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use cynosure_engine::{Cause, DocumentLocation, Failure};
 
-use crate::source::imap::fetch::queue::RequestQueue;
+use crate::source::imap::fetch::queue::{RequestQueue, SET_REQUESTS_MAX};
 use crate::source::imap::fetch::request::BodyEvent;
 use crate::source::imap::fetch::set::SetsInFlight;
 use crate::source::imap::fetch::settlement::{InterruptedBody, message_gone};
@@ -16,9 +16,13 @@ use crate::source::imap::wire::{BodySink, Value, attribute};
 /// Attribute of a whole message.
 const WHOLE_MESSAGE: &str = "BODY[]";
 
-/// Bytes of an unwanted body, or of its rest, that are read and thrown away. Beyond that, another
-/// connection costs less.
+/// Bytes of an unwanted body, or of its rest, that are read and thrown away, and bytes of all bodies
+/// between two replies that were not asked for. Beyond that, another connection costs less.
 const DISCARDED_BYTES_MAX: u64 = 256 * 1024;
+
+/// Maximum number of bodies between two replies that cannot be assigned to a request: those of both
+/// sets in flight, if the server names no UIDs. One that sends more may never end.
+const UNASSIGNED_BODIES_MAX: usize = 2 * SET_REQUESTS_MAX;
 
 /// Bytes of a body that are held in memory until its UID comes. Most messages are smaller.
 const HELD_BYTES_MAX: u64 = 256 * 1024;
@@ -34,6 +38,7 @@ pub(super) struct BodyRouter {
     max_document: u64,
     body: IncomingBody,
     received_bytes: u64,
+    unassigned: UnassignedBodies,
     /// True if the connection is given up because of an unwanted body.
     is_giving_up: bool,
 }
@@ -51,6 +56,16 @@ enum IncomingBody {
     /// It is held until the response names its UID.
     Held(Vec<u8>),
     Discarded,
+    /// It was not asked for, and is discarded.
+    Unrequested,
+}
+
+/// Bodies since the last reply that could not be assigned to a request.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct UnassignedBodies {
+    count: usize,
+    /// Bytes of those that were not asked for. Others have no UID.
+    unrequested_bytes: u64,
 }
 
 /// Result of the search for the request of a body.
@@ -71,6 +86,7 @@ impl BodyRouter {
             max_document,
             body: IncomingBody::None,
             received_bytes: 0,
+            unassigned: UnassignedBodies::default(),
             is_giving_up: false,
         }
     }
@@ -86,12 +102,25 @@ impl BodyRouter {
             IncomingBody::Routed { uid, length } => {
                 Some(InterruptedBody { uid, received_bytes: self.received_bytes, length })
             }
-            IncomingBody::None | IncomingBody::Held(_) | IncomingBody::Discarded => None,
+            IncomingBody::None
+            | IncomingBody::Held(_)
+            | IncomingBody::Discarded
+            | IncomingBody::Unrequested => None,
         }
     }
 
-    /// Ends a `FETCH` response, after its body if it has one.
-    pub(super) async fn on_fetch_response(&mut self, values: &[Value]) {
+    /// Records a reply to a command, from which the bodies without a request are counted.
+    pub(super) fn on_reply(&mut self) {
+        self.unassigned = UnassignedBodies::default();
+    }
+
+    /// Ends a `FETCH` response, after its body if it has one. Returns true if the body may be one
+    /// that was asked for, so that the server makes progress.
+    ///
+    /// # Errors
+    /// Returns an error if the server sends too many bodies that were not asked for. The connection
+    /// is unusable after that.
+    pub(super) async fn on_fetch_response(&mut self, values: &[Value]) -> Result<bool, Failure> {
         let attributes = values.first().and_then(Value::as_list).unwrap_or_default();
         let uid = uid_of(attributes);
         match mem::replace(&mut self.body, IncomingBody::None) {
@@ -103,39 +132,54 @@ impl BodyRouter {
                     let failure = message_gone(&request.location.folder);
                     request.finish(Err(failure)).await;
                 }
+                Ok(false)
             }
             IncomingBody::Routed { uid: routed, length } if uid == Some(routed) => {
                 if let Some(request) = self.sets.take_request(routed) {
                     request.finish(Ok(length)).await;
                 }
+                Ok(true)
             }
-            body @ IncomingBody::Routed { .. } => self.withdraw(body).await,
+            IncomingBody::Routed { uid: routed, length } => {
+                let unrequested_bytes = if uid.is_some() { length } else { 0 };
+                let body = IncomingBody::Routed { uid: routed, length };
+                self.withdraw(body, unrequested_bytes).await?;
+                Ok(uid.is_none())
+            }
             IncomingBody::Held(body) => match uid {
                 Some(uid) => self.deliver(uid, body).await,
-                None => self.withdraw(IncomingBody::Held(body)).await,
+                None => self.withdraw(IncomingBody::Held(body), 0).await.map(|()| true),
             },
-            IncomingBody::Discarded => {}
+            IncomingBody::Discarded => Ok(true),
+            IncomingBody::Unrequested => Ok(false),
         }
     }
 
     /// Takes back what was done with a body that belongs to no request.
-    async fn withdraw(&mut self, body: IncomingBody) {
+    async fn withdraw(
+        &mut self,
+        body: IncomingBody,
+        unrequested_bytes: u64,
+    ) -> Result<(), Failure> {
         self.sets.mark_unclaimed_body();
         if let IncomingBody::Routed { uid, .. } = body
             && let Some(request) = self.sets.request(uid)
         {
             request.send(BodyEvent::Restart).await;
         }
+        self.count_unassigned(unrequested_bytes)
     }
 
-    /// Gives a body that was held to its request.
-    async fn deliver(&mut self, uid: u32, body: Vec<u8>) {
+    /// Gives a body that was held to its request. Returns false if it was not asked for.
+    async fn deliver(&mut self, uid: u32, body: Vec<u8>) -> Result<bool, Failure> {
         let length = to_u64(body.len());
-        if self.claim(uid, length).await != BodyClaim::Claimed {
-            return;
+        match self.claim(uid, length).await {
+            BodyClaim::Claimed => {}
+            BodyClaim::Unwanted => return Ok(true),
+            BodyClaim::Unknown => return self.count_unassigned(length).map(|()| false),
         }
         let Some(request) = self.sets.take_request(uid) else {
-            return;
+            return Ok(false);
         };
         let mut rest = Bytes::from(body);
         while !rest.is_empty() {
@@ -143,6 +187,7 @@ impl BodyRouter {
             request.send(BodyEvent::Chunk(chunk)).await;
         }
         request.finish(Ok(length)).await;
+        Ok(true)
     }
 
     /// Begins to give a body to its request.
@@ -150,7 +195,7 @@ impl BodyRouter {
         match self.claim(uid, length).await {
             BodyClaim::Claimed => Ok(IncomingBody::Routed { uid, length }),
             BodyClaim::Unwanted => self.discard(length),
-            BodyClaim::Unknown => Ok(IncomingBody::Discarded),
+            BodyClaim::Unknown => self.discard_unrequested(length),
         }
     }
 
@@ -197,18 +242,40 @@ impl BodyRouter {
         let message = format!("{remaining} bytes of a message that is not wanted were not read");
         Err(Failure::new(Cause::TooLarge, message))
     }
+
+    /// Reads and throws away a body that was not asked for, or fails.
+    fn discard_unrequested(&mut self, length: u64) -> Result<IncomingBody, Failure> {
+        self.count_unassigned(length)?;
+        Ok(IncomingBody::Unrequested)
+    }
+
+    /// Counts a body without a request. Fails if there are too many.
+    fn count_unassigned(&mut self, unrequested_bytes: u64) -> Result<(), Failure> {
+        let UnassignedBodies { count, unrequested_bytes: bytes } = &mut self.unassigned;
+        *count = count.saturating_add(1);
+        *bytes = bytes.saturating_add(unrequested_bytes);
+        if *count <= UNASSIGNED_BODIES_MAX && *bytes <= DISCARDED_BYTES_MAX {
+            return Ok(());
+        }
+        let message = if *bytes <= DISCARDED_BYTES_MAX {
+            format!("the server sends too many messages: {count} belong to no request")
+        } else {
+            format!("the server sends messages that were not asked for: {bytes} bytes")
+        };
+        Err(Failure::new(Cause::Server, message))
+    }
 }
 
 impl BodySink for BodyRouter {
     async fn begin(&mut self, values: &[Value], length: u64) -> Result<(), Failure> {
-        self.received_bytes = 0;
+        // Of two bodies in one response, only the last counts.
         match mem::replace(&mut self.body, IncomingBody::None) {
-            // Of two bodies in one response, only the last counts.
             body @ (IncomingBody::Routed { .. } | IncomingBody::Held(_)) => {
-                self.withdraw(body).await;
+                self.withdraw(body, self.received_bytes).await?;
             }
-            IncomingBody::None | IncomingBody::Discarded => {}
+            IncomingBody::None | IncomingBody::Discarded | IncomingBody::Unrequested => {}
         }
+        self.received_bytes = 0;
         let name = values.last().and_then(Value::as_text);
         let is_whole = name.is_some_and(|name| name.eq_ignore_ascii_case(WHOLE_MESSAGE));
         self.body = match uid_of(values).or_else(|| self.sets.only_unanswered()) {
@@ -216,9 +283,10 @@ impl BodySink for BodyRouter {
             None if is_whole && length <= HELD_BYTES_MAX => IncomingBody::Held(Vec::new()),
             None if is_whole => {
                 self.sets.mark_unclaimed_body();
+                self.count_unassigned(0)?;
                 IncomingBody::Discarded
             }
-            Some(_) | None => IncomingBody::Discarded,
+            Some(_) | None => self.discard_unrequested(length)?,
         };
         Ok(())
     }
@@ -233,7 +301,7 @@ impl BodySink for BodyRouter {
                 let (uid, length) = (*uid, *length);
                 self.forward(uid, length, bytes).await?;
             }
-            IncomingBody::None | IncomingBody::Discarded => {}
+            IncomingBody::None | IncomingBody::Discarded | IncomingBody::Unrequested => {}
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use cynosure_engine::DocumentLocation;
+use cynosure_engine::{DocumentLocation, ThrottleStrikes};
 use tokio::sync::mpsc::Receiver;
 use tokio::task::spawn_local;
 
@@ -39,8 +39,9 @@ impl SetFetcher {
         &self,
         location: DocumentLocation,
         attempt: AttemptKind,
+        strikes: ThrottleStrikes,
     ) -> Receiver<BodyEvent> {
-        let (request, events) = BodyRequest::new(location, attempt);
+        let (request, events) = BodyRequest::new(location, attempt, strikes);
         let is_worker_needed = {
             let mut queue = self.queue.borrow_mut();
             queue.push(request);

@@ -17,7 +17,7 @@ mod settlement;
 mod tests;
 mod worker;
 
-use cynosure_engine::{Cause, DocumentLocation, Failure};
+use cynosure_engine::{Cause, DocumentLocation, Failure, ThrottleStrikes};
 use tokio::sync::mpsc::Receiver;
 
 pub(in crate::source::imap) use self::dispatch::SetFetcher;
@@ -46,7 +46,7 @@ pub(in crate::source::imap) async fn fetch(
         if attempt == AttemptKind::Retry {
             sink.rewind().await?;
         }
-        let result = fetch_once(&source.fetcher, &locations, attempt, sink).await;
+        let result = fetch_once(&source.fetcher, &locations, attempt, document.strikes, sink).await;
         result.map_err(|failure| {
             tracker.record_failure(&failure);
             let is_budget_exhausted = failure.is_retryable()
@@ -88,11 +88,12 @@ async fn fetch_once(
     fetcher: &SetFetcher,
     locations: &[DocumentLocation],
     attempt: AttemptKind,
+    strikes: ThrottleStrikes,
     sink: &mut impl Sink,
 ) -> Result<u64, Failure> {
     let mut result = Err(Failure::new(Cause::Unknown, "the message has no location"));
     for location in locations {
-        result = receive(fetcher.request(location.clone(), attempt), sink).await;
+        result = receive(fetcher.request(location.clone(), attempt, strikes), sink).await;
         match &result {
             Err(failure) if failure.cause == Cause::NotFound => {}
             Ok(_) | Err(_) => break,

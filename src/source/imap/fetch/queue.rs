@@ -170,6 +170,7 @@ fn first_number(requests: &VecDeque<BodyRequest>) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use cynosure_engine::ThrottleStrikes;
     use tokio::sync::mpsc::Receiver;
 
     use super::*;
@@ -186,7 +187,8 @@ mod tests {
     impl QueueWithReceivers {
         fn push(&mut self, folder: &str, uid_validity: u32, uid: u32, attempt: AttemptKind) {
             let location = DocumentLocation { folder: folder.to_owned(), uid_validity, uid };
-            let (request, receiver) = BodyRequest::new(location, attempt);
+            let strikes = ThrottleStrikes::default();
+            let (request, receiver) = BodyRequest::new(location, attempt, strikes);
             self.queue.push(request);
             self.receivers.push(receiver);
         }

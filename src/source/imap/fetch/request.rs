@@ -1,7 +1,7 @@
 //! Requests for the bodies of messages, and the events that answer them.
 
 use bytes::Bytes;
-use cynosure_engine::{DocumentLocation, Failure};
+use cynosure_engine::{DocumentLocation, Failure, ThrottleStrikes};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::limiter::AttemptKind;
@@ -28,6 +28,10 @@ pub(super) enum BodyEvent {
 #[derive(Debug)]
 pub(super) struct BodyRequest {
     pub(super) location: DocumentLocation,
+    /// Kind of its next attempt.
+    pub(super) attempt: AttemptKind,
+    /// Earlier throttles of the message.
+    pub(super) strikes: ThrottleStrikes,
     /// True if it is sent alone, because the message may harm the others of its set, or cannot be
     /// told apart from them.
     pub(super) is_single: bool,
@@ -42,15 +46,19 @@ pub(super) struct BodyRequest {
 impl BodyRequest {
     /// Creates a request, and the receiver of its events. Dropping the receiver abandons it.
     ///
-    /// A message that failed before is requested alone.
+    /// A message that failed or was throttled before is requested alone, so that another failure is
+    /// its own.
     pub(super) fn new(
         location: DocumentLocation,
         attempt: AttemptKind,
+        strikes: ThrottleStrikes,
     ) -> (Self, Receiver<BodyEvent>) {
         let (events, receiver) = channel(EVENTS_MAX);
         let request = Self {
             location,
-            is_single: attempt != AttemptKind::First,
+            attempt,
+            strikes,
+            is_single: attempt != AttemptKind::First || strikes.count() > 0,
             has_gone_unanswered: false,
             number: 0,
             lost_connections: 0,

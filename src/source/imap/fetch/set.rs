@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 
 use cynosure_engine::ImapPhase;
 
-use crate::source::imap::connection::CommandInFlight;
+use crate::limiter::AttemptKind;
+use crate::source::imap::connection::{CommandAttempt, CommandInFlight};
 use crate::source::imap::fetch::queue::{RequestQueue, RequestSet};
 use crate::source::imap::fetch::request::BodyRequest;
 use crate::source::imap::wire::{Command, UidSet};
@@ -48,6 +49,24 @@ impl FetchSet {
     pub(super) fn to_command(&self) -> Command {
         let uids: UidSet = self.unanswered.keys().copied().collect();
         Command::new(format!("UID FETCH {uids} (UID BODY.PEEK[])"))
+    }
+
+    /// Returns the attempt that the command is. For several messages it is a first one if it is that
+    /// of any of them; a throttle of it is not that of one message.
+    pub(super) fn attempt(&self) -> CommandAttempt {
+        if let Some(alone) = self.unanswered.values().find(|request| request.is_single) {
+            return CommandAttempt { kind: alone.attempt, strikes: Some(alone.strikes) };
+        }
+        let mut attempts = self.unanswered.values().map(|request| request.attempt);
+        let has_first = attempts.any(|attempt| attempt == AttemptKind::First);
+        let kind = if has_first { AttemptKind::First } else { AttemptKind::Retry };
+        CommandAttempt { kind, strikes: None }
+    }
+
+    /// Records that the command was sent: what is requested again after it is a retry, also over
+    /// another connection.
+    pub(super) fn record_sent(&mut self) {
+        self.unanswered.values_mut().for_each(|request| request.attempt = AttemptKind::Retry);
     }
 
     /// True if the message may be newer than the state in which the connection sees the folder. A
@@ -142,5 +161,49 @@ impl SetsInFlight {
 
     pub(super) fn mark_unclaimed_body(&mut self) {
         self.0.iter_mut().for_each(|(_command, set)| set.has_unclaimed_body = true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cynosure_engine::{DocumentLocation, ThrottleStrikes};
+
+    use super::*;
+
+    fn request(uid: u32, attempt: AttemptKind, strikes: ThrottleStrikes) -> BodyRequest {
+        let location = DocumentLocation { folder: "a".to_owned(), uid_validity: 1, uid };
+        BodyRequest::new(location, attempt, strikes).0
+    }
+
+    fn set_of(requests: impl IntoIterator<Item = BodyRequest>) -> FetchSet {
+        let requests = requests.into_iter().map(|request| (request.location.uid, request));
+        FetchSet::new(requests.collect(), 0)
+    }
+
+    #[test]
+    fn a_set_is_a_first_attempt_if_it_is_one_for_any_message() {
+        let first = |uid| request(uid, AttemptKind::First, ThrottleStrikes::default());
+        let mut set = set_of([first(1), first(2)]);
+        assert_eq!(set.attempt(), CommandAttempt::FIRST);
+
+        set.record_sent();
+        let again = CommandAttempt { kind: AttemptKind::Retry, strikes: None };
+        assert_eq!(set.attempt(), again);
+
+        set.unanswered.insert(3, first(3));
+        assert_eq!(set.attempt(), CommandAttempt::FIRST);
+    }
+
+    #[test]
+    fn a_message_alone_has_its_own_attempt_and_strikes() {
+        let cases = [(AttemptKind::Suspect, 0), (AttemptKind::Retry, 0), (AttemptKind::First, 1)];
+        for (kind, count) in cases {
+            let strikes = ThrottleStrikes::restore(count);
+
+            let set = set_of([request(1, kind, strikes)]);
+
+            assert!(set.is_exclusive(), "{kind:?}");
+            assert_eq!(set.attempt(), CommandAttempt { kind, strikes: Some(strikes) });
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use cynosure_engine::{Cause, Failure, ImapStatus};
+use cynosure_engine::{Cause, DocumentLocation, Failure, ImapStatus};
 
 use crate::source::imap::connection::Connection;
 use crate::source::imap::fetch::body::BodyRouter;
@@ -17,6 +17,10 @@ use crate::source::imap::fetch::settlement::{
 };
 use crate::source::imap::pool::{Pool, PooledConnection};
 use crate::source::imap::wire::{FolderName, Response};
+
+/// Number before that of any request: the folder is open since an earlier use of the connection, so
+/// any message may be newer than what the server shows.
+const OPENED_EARLIER: u64 = 0;
 
 /// Worker that ends when no requests are queued.
 pub(super) struct FetchWorker {
@@ -48,6 +52,13 @@ struct FolderView {
     uid_validity: u32,
     /// Number of the next request at the time of opening.
     opened_at: u64,
+}
+
+impl FolderView {
+    /// True if the UID of a message in the folder means this message.
+    fn has_uids_of(&self, location: &DocumentLocation) -> bool {
+        self.name == location.folder && self.uid_validity == location.uid_validity
+    }
 }
 
 impl FetchWorker {
@@ -150,15 +161,18 @@ impl FetchWorker {
         };
         usage.has_sent_set = true;
         let is_first = usage.router.sets.is_empty();
-        if is_first
-            && let Err(failure) = self.open_folder(connection, usage, &location.folder).await
-        {
+        if is_first && let Err(failure) = self.open_folder(connection, usage, &location).await {
             settle_closed_folder(&self.queue, &location.folder, requests, &failure).await;
             return Err(failure);
         }
-        let opened =
-            usage.folder.as_ref().filter(|open| open.uid_validity == location.uid_validity);
+        let opened = usage.folder.as_ref().filter(|open| open.has_uids_of(&location));
         let Some(opened_at) = opened.map(|open| open.opened_at) else {
+            if !is_first {
+                // The folder may have been made again since it was opened.
+                usage.is_second_set_denied = true;
+                self.queue.borrow_mut().put_back(requests.into_values());
+                return Ok(());
+            }
             fail_all(requests.into_values(), &folder_remade(&location.folder)).await;
             return Ok(());
         };
@@ -170,19 +184,25 @@ impl FetchWorker {
         }
     }
 
-    /// Opens a folder, unless it is open already.
+    /// Opens the folder of a message, unless it is open already with the UIDs of the message.
     async fn open_folder(
         &self,
         connection: &mut Connection,
         usage: &mut ConnectionUse,
-        folder: &str,
+        location: &DocumentLocation,
     ) -> Result<(), Failure> {
-        if usage.folder.as_ref().is_some_and(|open| open.name == folder) {
+        let DocumentLocation { folder, uid_validity, .. } = location;
+        if usage.folder.as_ref().is_some_and(|open| open.has_uids_of(location)) {
             return Ok(());
         }
-        let opened_at = self.queue.borrow().next_number();
-        let opened = connection.open_folder(&FolderName::from_text(folder)).await?;
-        let (name, uid_validity) = (folder.to_owned(), opened.uid_validity);
+        let name = FolderName::from_text(folder);
+        let mut opened_at = OPENED_EARLIER;
+        if connection.already_open(&name).is_none_or(|open| open.uid_validity != *uid_validity) {
+            connection.forget_folder();
+            opened_at = self.queue.borrow().next_number();
+        }
+        let opened = connection.open_folder(&name).await?;
+        let (name, uid_validity) = (folder.clone(), opened.uid_validity);
         usage.folder = Some(FolderView { name, uid_validity, opened_at });
         Ok(())
     }
@@ -191,10 +211,11 @@ impl FetchWorker {
         &self,
         connection: &mut Connection,
         usage: &mut ConnectionUse,
-        set: FetchSet,
+        mut set: FetchSet,
     ) -> Result<(), Failure> {
-        match connection.start(&set.to_command(), set.phase).await {
+        match connection.start_attempt(&set.to_command(), set.phase, set.attempt()).await {
             Ok(command) => {
+                set.record_sent();
                 usage.router.sets.push(command, set);
                 Ok(())
             }
@@ -211,10 +232,12 @@ impl FetchWorker {
         &self,
         connection: &mut Connection,
         usage: &mut ConnectionUse,
-        set: FetchSet,
+        mut set: FetchSet,
     ) -> Result<(), Failure> {
-        let result = match connection.try_start(&set.to_command(), set.phase).await {
+        let (command, attempt) = (set.to_command(), set.attempt());
+        let result = match connection.try_start_attempt(&command, set.phase, attempt).await {
             Ok(Some(command)) => {
+                set.record_sent();
                 usage.router.sets.push(command, set);
                 return Ok(());
             }
@@ -242,6 +265,7 @@ impl FetchWorker {
                     return Err(Failure::new(Cause::Connection, message));
                 };
                 usage.is_second_set_denied = false;
+                router.on_reply();
                 set.has_expunge_notice |= is_expunge_notice(&reply);
                 let result = connection.finish(command, &reply);
                 if set.has_unseen() {
@@ -257,7 +281,9 @@ impl FetchWorker {
                 router.sets.record_warning(&reply.to_string());
             }
             Response::Data { name, values, .. } if name == "FETCH" => {
-                router.on_fetch_response(&values).await;
+                if router.on_fetch_response(&values).await? {
+                    connection.record_progress();
+                }
             }
             Response::Status(_) | Response::Data { .. } | Response::Continuation(_) => {}
         }

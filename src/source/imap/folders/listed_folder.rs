@@ -113,8 +113,8 @@ impl FolderStatus {
     }
 }
 
-/// Returns a number of 32 bits, as all numbers of messages are. UIDNEXT after the largest UID has
-/// one bit more.
+/// Returns a number of 32 bits, as all numbers of messages are. A server that reports a larger
+/// UIDNEXT, because the largest UID is in use, means the largest one.
 fn to_uid(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
@@ -186,6 +186,7 @@ pub(super) mod tests {
             status_response("Inbox", &["MESSAGES", "4", "UIDNEXT", "4294967296"]),
             status_response("Odd", &["MESSAGES", "4", "UIDNEXT", "0", "UIDVALIDITY", "3"]),
             status_response("New", &["MESSAGES", "0", "UIDNEXT", "1", "UIDVALIDITY", "3"]),
+            status_response("End", &["MESSAGES", "1", "UIDNEXT", "4294967296", "UIDVALIDITY", "3"]),
         ];
         let statuses = FolderStatus::read_all(&responses);
         let find = |name: &str| statuses.get(&FolderName::from_text(name)).copied();
@@ -197,6 +198,7 @@ pub(super) mod tests {
         assert_eq!(find("INBOX"), None, "the status has no UIDVALIDITY");
         assert_eq!(find("Odd"), None, "no message has a UID below the UIDNEXT");
         assert_eq!(find("New").map(|status| status.has_messages()), Some(false));
+        assert_eq!(find("End").map(|status| status.uid_next), Some(u32::MAX));
     }
 
     #[test]

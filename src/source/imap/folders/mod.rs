@@ -9,7 +9,9 @@ mod selection;
 mod status_requests;
 mod warning_log;
 
-use cynosure_engine::{Cause, Failure, ImapPhase};
+use std::collections::BTreeMap;
+
+use cynosure_engine::{Cause, Failure, FolderCount, ImapPhase};
 use tracing::{debug, warn};
 
 use self::listed_folder::ListedFolder;
@@ -45,6 +47,13 @@ pub(in crate::source::imap) struct SurveyedFolder {
     pub(in crate::source::imap) status: FolderStatus,
 }
 
+/// Answer to the request for all folders.
+struct FolderList {
+    folders: Vec<ListedFolder>,
+    /// Status of the folders for which the answer has one.
+    statuses: BTreeMap<FolderName, FolderStatus>,
+}
+
 /// Asks for the folders of the account and their status.
 ///
 /// A folder that the server refuses is left out: it must not keep the others from being extracted.
@@ -56,16 +65,55 @@ pub(in crate::source::imap) async fn survey_folders(
     source: &ImapSource,
     connection: &mut Connection,
 ) -> Result<FolderSurvey, Failure> {
+    let mut list = list_folders(connection).await?;
+    survey_listed(source, connection, &mut list).await
+}
+
+/// Asks for all folders of the account and their numbers of messages. That of a folder that is not
+/// selected is known only if the list contains it.
+///
+/// # Errors
+/// Returns the failures of [`survey_folders`].
+pub(in crate::source::imap) async fn count_folders(
+    source: &ImapSource,
+) -> Result<Vec<FolderCount>, Failure> {
+    let mut connection = source.connect().await?;
+    let mut list = list_folders(&mut connection).await?;
+    let survey = survey_listed(source, &mut connection, &mut list).await?;
+    let surveyed = survey.folders.into_iter().map(|folder| (folder.name, folder.status.messages));
+    let surveyed: BTreeMap<FolderName, u64> = surveyed.collect();
+    let count = |folder: &ListedFolder| {
+        let extracted = surveyed.get(&folder.name).copied();
+        let listed = list.statuses.get(&folder.name).map(|status| status.messages);
+        let (messages, is_extracted) = (extracted.or(listed), extracted.is_some());
+        FolderCount { name: folder.path(), messages, is_extracted }
+    };
+    Ok(list.folders.iter().map(count).collect())
+}
+
+/// Asks for the names of all folders, and for their status if the list can contain it.
+async fn list_folders(connection: &mut Connection) -> Result<FolderList, Failure> {
     connection.leave_folder().await?;
     let command = list_command(connection);
     let responses = connection.run(&command, ImapPhase::Listing).await?;
-    let listed = ListedFolder::from_responses(&responses);
-    if listed.is_empty() {
+    let folders = ListedFolder::from_responses(&responses);
+    if folders.is_empty() {
         let message = "the server listed no folder, although every account has INBOX";
         return Err(Failure::new(Cause::Server, message));
     }
+    Ok(FolderList { folders, statuses: FolderStatus::read_all(&responses) })
+}
+
+/// Selects folders, and asks for the status of those whose status is not known. Takes the known
+/// ones out of the list.
+async fn survey_listed(
+    source: &ImapSource,
+    connection: &mut Connection,
+    list: &mut FolderList,
+) -> Result<FolderSurvey, Failure> {
+    let FolderList { folders, statuses } = list;
     let is_gmail = connection.has_capability(GMAIL_EXTENSION);
-    let selection = select_folders(&listed, &source.options.folders, is_gmail)?;
+    let selection = select_folders(folders, &source.options.folders, is_gmail)?;
     if selection.is_all_mail_hidden && source.warnings.is_new(FolderWarning::AllMailHidden) {
         warn!(
             source = source.options.name,
@@ -74,7 +122,6 @@ pub(in crate::source::imap) async fn survey_folders(
         );
     }
     let names: Vec<FolderName> = selection.folders.into_iter().map(|folder| folder.name).collect();
-    let mut statuses = FolderStatus::read_all(&responses);
     let unknown = names.iter().filter(|name| !statuses.contains_key(*name)).cloned();
     let mut answers = request_statuses(connection, unknown).await?;
     let answers = names.into_iter().filter_map(|name| {

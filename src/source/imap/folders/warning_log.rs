@@ -12,6 +12,8 @@ const WARNINGS_MAX: usize = 1_000;
 pub(in crate::source::imap) enum FolderWarning {
     /// The server refuses access to the folder.
     Refused(String),
+    /// The server fails to list the folder, so that it is listed after the others.
+    Deferred(String),
     /// The folder has as many messages as a size limit of Gmail.
     AtSizeLimit(String),
     /// Gmail does not list its folder of all messages.

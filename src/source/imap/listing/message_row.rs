@@ -15,6 +15,12 @@ const OBJECT_IDS: &str = "OBJECTID";
 /// Longest id, in bytes (RFC 8474 §4).
 const ID_BYTES_MAX: usize = 255;
 
+/// Name of the size of a message. Servers may report any number (hMailServer, Exchange).
+const SIZE: &str = "RFC822.SIZE";
+
+/// Largest size that is believed, in bytes: that of the longest string (RFC 3501 §9, `number`).
+const SIZE_MAX: u64 = 0xffff_ffff;
+
 /// Format of INTERNALDATE (RFC 3501 §9, `date-time`), such as ` 7-Jul-1996 02:44:25 -0700`.
 const DATE_FORMAT: &str = "%d-%b-%Y %H:%M:%S %z";
 
@@ -49,6 +55,7 @@ struct IdNames {
 pub(super) struct MessageRow {
     content: Option<String>,
     thread: Option<String>,
+    size: Option<u64>,
     received: Option<DateTime<Utc>>,
 }
 
@@ -71,7 +78,7 @@ impl RowAttributes {
     pub(super) fn read_row(&self, values: &[Value]) -> Option<(u32, MessageRow)> {
         let values = values.first()?.as_list()?;
         let uid = u32::try_from(attribute(values, "UID")?.as_number()?).ok()?;
-        let mut row = MessageRow::default();
+        let mut row = MessageRow { size: read_size(values), ..MessageRow::default() };
         if let Some(names) = self.ids.names() {
             row.content = read_id(values, names.content, names.content_prefix);
             row.thread = read_id(values, names.thread, names.thread_prefix);
@@ -93,7 +100,7 @@ impl RowAttributes {
 
 impl fmt::Display for RowAttributes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(UID")?;
+        write!(f, "(UID {SIZE}")?;
         if let Some(IdNames { content, thread, .. }) = self.ids.names() {
             write!(f, " {content} {thread}")?;
         }
@@ -130,6 +137,7 @@ impl MessageRow {
     pub(super) fn merge(&mut self, other: Self) {
         self.content = self.content.take().or(other.content);
         self.thread = self.thread.take().or(other.thread);
+        self.size = self.size.or(other.size);
         self.received = self.received.or(other.received);
     }
 
@@ -139,9 +147,22 @@ impl MessageRow {
         let blob = self.content.map_or_else(|| location.to_blob(), BlobId::new);
         let document = DocumentId::new(blob.as_str());
         let item = self.thread.map_or_else(|| ItemId::new(document.as_str()), ItemId::new);
-        // RFC822.SIZE would be a hint only: some servers estimate it.
-        ListedDocument { item, document, blob, size: None, location: Some(location) }
+        let (size, size_estimate, location) = (None, self.size, Some(location));
+        ListedDocument { item, document, blob, size, size_estimate, location }
     }
+}
+
+/// Returns the size of a message; `None` if it is missing, zero or absurd. A number may have an
+/// exponent: mail.ru writes `9.3736e+06`.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the cast saturates, and no size is believed that is zero or too large"
+)]
+fn read_size(values: &[Value]) -> Option<u64> {
+    let size: f64 = attribute(values, SIZE)?.as_text()?.parse().ok()?;
+    let size = size as u64;
+    (1..=SIZE_MAX).contains(&size).then_some(size)
 }
 
 /// Returns an id with its prefix. RFC 8474 puts ids in parentheses; `NIL` is a thread of none.
@@ -188,10 +209,10 @@ mod tests {
     fn only_advertised_ids_are_asked_for() {
         let shown = |ids| RowAttributes { ids, since: None }.to_string();
 
-        assert_eq!(shown(ContentIds::None), "(UID)");
-        assert_eq!(shown(ContentIds::Objects), "(UID EMAILID THREADID)");
-        assert_eq!(shown(ContentIds::Gmail), "(UID X-GM-MSGID X-GM-THRID)");
-        assert_eq!(attributes(ContentIds::None).to_string(), "(UID INTERNALDATE)");
+        assert_eq!(shown(ContentIds::None), "(UID RFC822.SIZE)");
+        assert_eq!(shown(ContentIds::Objects), "(UID RFC822.SIZE EMAILID THREADID)");
+        assert_eq!(shown(ContentIds::Gmail), "(UID RFC822.SIZE X-GM-MSGID X-GM-THRID)");
+        assert_eq!(attributes(ContentIds::None).to_string(), "(UID RFC822.SIZE INTERNALDATE)");
     }
 
     #[test]
@@ -205,7 +226,27 @@ mod tests {
         assert_eq!(document.blob.as_str(), "INBOX;3;7");
         assert_eq!(document.document.as_str(), "INBOX;3;7");
         assert_eq!(document.item.as_str(), "INBOX;3;7");
-        assert_eq!(document.size, None);
+        assert_eq!((document.size, document.size_estimate), (None, None));
+    }
+
+    #[test]
+    fn a_size_is_an_estimate_and_may_be_any_number() {
+        let estimate = |size: Value| {
+            let values = [list(&[atom("UID"), atom("7"), atom("RFC822.SIZE"), size])];
+            document(attributes(ContentIds::None).read_row(&values).unwrap().1).size_estimate
+        };
+
+        let known = ["1", "812", "4294967295", "9.3736e+06", "812.9"];
+        let sizes: [u64; 5] = [1, 812, 4_294_967_295, 9_373_600, 812];
+        assert_eq!(known.map(|size| estimate(atom(size))), sizes.map(Some));
+        assert_eq!(estimate(text("812")), Some(812));
+        for unknown in ["0", "0.5", "-812", "4294967296", "18446744073709551616", "1e400", "x"] {
+            assert_eq!(estimate(atom(unknown)), None, "{unknown}");
+        }
+        for unknown in ["inf", "-inf", "NaN", ""] {
+            assert_eq!(estimate(text(unknown)), None, "{unknown}");
+        }
+        assert_eq!([Value::Nil, list(&[atom("812")])].map(estimate), [None, None]);
     }
 
     #[test]
@@ -271,7 +312,8 @@ mod tests {
 
     #[test]
     fn a_second_response_adds_what_the_first_one_lacks() {
-        let named = MessageRow { content: Some("em:M1".to_owned()), ..MessageRow::default() };
+        let (content, size) = (Some("em:M1".to_owned()), Some(812));
+        let named = MessageRow { content, size, ..MessageRow::default() };
         let mut flags_first = MessageRow::default();
         let mut answer_first = named.clone();
 

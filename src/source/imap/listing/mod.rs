@@ -1,18 +1,21 @@
-//! Lists the messages of the selected folders by ranges of UIDs: `UID FETCH 1:1000 (UID)`.
+//! Lists the messages of the selected folders by ranges of UIDs: `UID FETCH 1:1000 (UID …)`.
 //!
 //! Never by `SEARCH`, whose answers have been seen to be short, and never by sequence number, which
 //! shifts when a message is deleted. Each folder is listed below the UIDNEXT that was read before.
-//! At its end, its number of messages must not contradict the list.
+//! At its end, its number of messages must not contradict the list. A folder whose listing fails is
+//! continued after the others. If it fails again, so does the listing.
 
 mod message_row;
 mod position;
 mod row_reader;
+mod vanished;
 mod window;
 
 use std::collections::BTreeMap;
 
 use cynosure_engine::{
-    Cause, DocumentLocation, Failure, ListedDocument, NextPage, PageToken, sanitize_line,
+    Cause, DocumentLocation, Failure, ListedDocument, NextPage, PageToken, VanishedMessages,
+    sanitize_line,
 };
 use tracing::{debug, info, warn};
 
@@ -20,10 +23,11 @@ use self::message_row::{MessageRow, RowAttributes};
 pub(in crate::source::imap) use self::position::ListingPosition;
 use self::position::{FolderRange, FolderShortfall};
 use self::row_reader::{WindowRows, read_rows};
+use self::vanished::{QRESYNC, read_vanished};
 use self::window::{ROWS_MIN, UidWindow};
 use crate::source::imap::connection::Connection;
 use crate::source::imap::folders::{
-    FolderStatus, StatusAnswer, read_status, survey_folders, warn_of_refusal,
+    FolderStatus, FolderWarning, StatusAnswer, read_status, survey_folders, warn_of_refusal,
 };
 use crate::source::imap::source::ImapSource;
 use crate::source::imap::wire::FolderName;
@@ -59,6 +63,7 @@ struct PageBuilder<'a> {
     attributes: RowAttributes,
     position: ListingPosition,
     entries: Vec<ListedDocument>,
+    vanished: Vec<VanishedMessages>,
     steps: u32,
     /// Messages that the server listed, whether they are selected or not.
     rows: usize,
@@ -83,9 +88,19 @@ pub(super) async fn list_from(
     connection: &mut Connection,
     position: ListingPosition,
 ) -> Result<Page, Failure> {
+    // A folder that is open since an earlier page may have another UIDNEXT now.
+    connection.forget_folder();
     let attributes = RowAttributes::new(connection, source.options.since);
-    let entries = Vec::new();
-    let page = PageBuilder { source, connection, attributes, position, entries, steps: 0, rows: 0 };
+    let page = PageBuilder {
+        source,
+        connection,
+        attributes,
+        position,
+        entries: Vec::new(),
+        vanished: Vec::new(),
+        steps: 0,
+        rows: 0,
+    };
     page.build().await
 }
 
@@ -93,14 +108,28 @@ impl PageBuilder<'_> {
     async fn build(mut self) -> Result<Page, Failure> {
         while let Some(range) = self.position.current_folder().cloned() {
             if self.is_full() {
-                let token = self.position.encode();
-                return Ok(self.finish(Ok(NextPage::More(token))));
+                return Ok(self.finish_early());
             }
             self.steps += 1;
-            match self.advance(&range).await? {
-                ListingStep::Advanced => {}
-                ListingStep::Contradicted(reason) => return Ok(self.finish_unverified(reason)),
+            match self.advance(&range).await {
+                Ok(ListingStep::Advanced) => {}
+                Ok(ListingStep::Contradicted(reason)) => return Ok(self.finish_unverified(reason)),
+                Err(failure) if failure.cause == Cause::Server && !range.is_deferred() => {
+                    self.defer_folder(&range, &failure);
+                    if !self.connection.is_reusable() {
+                        return Ok(self.finish_early());
+                    }
+                }
+                // The documents before are returned first: those of a failed call are lost.
+                Err(failure) if failure.cause == Cause::Server && !self.entries.is_empty() => {
+                    return Ok(self.finish_early());
+                }
+                Err(failure) => return Err(failure),
             }
+        }
+        self.list_vanished().await;
+        if !self.position.changed_folders.is_empty() {
+            return Ok(self.finish_early());
         }
         let next = NextPage::Done(Some(self.position.end_cursor()));
         Ok(self.finish(Ok(next)))
@@ -117,8 +146,15 @@ impl PageBuilder<'_> {
             entries: self.entries,
             missing_documents: Vec::new(),
             total_documents: self.position.total(),
+            vanished: self.vanished,
             next,
         }
+    }
+
+    /// Ends the page before the end of the listing.
+    fn finish_early(self) -> Page {
+        let token = self.position.encode();
+        self.finish(Ok(NextPage::More(token)))
     }
 
     /// Ends the page where the server contradicts the list. The documents before are returned
@@ -195,6 +231,41 @@ impl PageBuilder<'_> {
             row.into_document(DocumentLocation { folder, uid_validity, uid })
         });
         self.entries.extend(documents);
+    }
+
+    /// Lists the messages that vanished, until the page is full: after the new ones, so that the
+    /// new place of a message that was moved is known when its old one is removed.
+    ///
+    /// A failure is none of the listing, because nothing depends on what is left out. After one
+    /// that concerns more than a folder, no other folder is asked for.
+    async fn list_vanished(&mut self) {
+        if !self.connection.has_capability(QRESYNC) {
+            self.position.changed_folders.clear();
+        }
+        while !self.is_full()
+            && let Some(folder) = self.position.changed_folders.pop_front()
+        {
+            self.steps += 1;
+            match read_vanished(self.connection, &folder).await {
+                Ok(answer) => {
+                    self.rows = self.rows.saturating_add(answer.rows);
+                    if !answer.messages.uids.is_empty() {
+                        self.vanished.push(answer.messages);
+                    }
+                }
+                Err(failure) => {
+                    debug!(
+                        source = self.source.options.name,
+                        folder = folder.name,
+                        error = %failure,
+                        "vanished messages not listed"
+                    );
+                    if !matches!(failure.cause, Cause::NotFound | Cause::Forbidden) {
+                        self.position.changed_folders.clear();
+                    }
+                }
+            }
+        }
     }
 
     /// Compares the list of a folder with its number of messages. If the list is too short, the
@@ -275,7 +346,7 @@ impl PageBuilder<'_> {
         }
         if failure.cause == Cause::Forbidden {
             warn_of_refusal(self.source, name, &failure);
-            self.position.drop_folder();
+            self.position.refuse_folder();
             return Ok(());
         }
         if failure.cause == Cause::Server {
@@ -284,6 +355,21 @@ impl PageBuilder<'_> {
             return Err(Failure { message, ..failure });
         }
         Err(failure)
+    }
+
+    /// Continues a folder that fails after the others, which the server may list.
+    fn defer_folder(&mut self, range: &FolderRange, failure: &Failure) {
+        if self.source.warnings.is_new(FolderWarning::Deferred(range.name.clone())) {
+            warn!(
+                source = self.source.options.name,
+                folder = range.name,
+                error = %failure,
+                "listing the other folders first, because the server fails to list this one"
+            );
+        }
+        // It is opened again then, even if no other was opened meanwhile.
+        self.connection.forget_folder();
+        self.position.defer_folder();
     }
 
     fn drop_missing(&mut self, name: &FolderName) {

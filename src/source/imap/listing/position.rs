@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use cynosure_engine::{Cursor, PageToken};
 use serde::{Deserialize, Serialize};
 
-use crate::source::imap::cursor::{FIRST_UID, ImapCursor};
+use crate::source::imap::cursor::{ChangedFolder, FIRST_UID, ImapCursor};
 use crate::source::imap::folders::{FolderStatus, FolderSurvey, SurveyedFolder};
 use crate::source::imap::listing::window::{ROWS_MIN, UidWindow, WindowWidth};
 
@@ -16,13 +16,18 @@ const VERSION: u32 = 1;
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(in crate::source::imap) struct ListingPosition {
     version: u32,
-    /// Folders that are not complete. The first one is being listed.
+    /// Folders that are not complete. The first one is being listed; those that failed once are the
+    /// last.
     folders: VecDeque<FolderRange>,
+    /// Folders from which messages may have vanished, to be asked for after all new messages.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    pub(super) changed_folders: VecDeque<ChangedFolder>,
     progress: FolderProgress,
     /// Number of messages when the listing started; `None` for a listing of changes.
     total: Option<u64>,
-    /// Cursor after the listing: what is left out is not in it, and so is listed later. A cursor
-    /// read before a full listing may contain a folder that this listing could not read.
+    /// Cursor after the listing: what is left out does not count as listed in it, and so is listed
+    /// later. A cursor read before a full listing may contain a folder that this listing could not
+    /// read.
     cursor: ImapCursor,
 }
 
@@ -37,12 +42,16 @@ pub(super) struct FolderRange {
     uid_next: u32,
     /// Number of messages in the range, if the server reports a plausible one.
     messages: Option<u64>,
+    /// Progress when its listing failed and it was moved behind the others; `None` if it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deferred_at: Option<FolderProgress>,
 }
 
 /// Progress in the folder that is being listed.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct FolderProgress {
-    next_uid: u32,
+    /// First UID of the next window. After the largest UID it is none.
+    next_uid: u64,
     width: WindowWidth,
     /// Messages that the server listed, whether they are selected or not.
     pub(super) rows: u64,
@@ -80,7 +89,10 @@ impl ListingPosition {
             let first_uid = since.first_new_uid(&folder.name, &folder.status)?;
             Some(FolderRange::new(folder, first_uid))
         });
-        Self::new(changed.collect(), None, cursor)
+        let with_changes =
+            |folder: &SurveyedFolder| since.changed_folder(&folder.name, &folder.status);
+        let changed_folders = survey.folders.iter().filter_map(with_changes).collect();
+        Self { changed_folders, ..Self::new(changed.collect(), None, cursor) }
     }
 
     /// Parses a page token. Returns `None` without a token, and for one of another version.
@@ -119,8 +131,8 @@ impl ListingPosition {
     /// command, however sparse their UIDs are.
     pub(super) fn next_window(&self) -> Option<UidWindow> {
         let range = self.folders.front()?;
-        let first = self.progress.next_uid;
-        let last = range.uid_next.checked_sub(1).filter(|last| first <= *last)?;
+        let first = u32::try_from(self.progress.next_uid).ok()?;
+        let last = range.last_uid().filter(|last| first <= *last)?;
         let unlisted = range.messages.map(|messages| messages.saturating_sub(self.progress.rows));
         let are_few = unlisted
             .and_then(|unlisted| usize::try_from(unlisted).ok())
@@ -134,7 +146,7 @@ impl ListingPosition {
 
     /// Records a window and the number of its rows.
     pub(super) fn record_window(&mut self, window: UidWindow, rows: usize) {
-        self.progress.next_uid = window.last.saturating_add(1);
+        self.progress.next_uid = u64::from(window.last).saturating_add(1);
         self.progress.width = self.progress.width.after(rows);
         let rows = u64::try_from(rows).unwrap_or(u64::MAX);
         self.progress.rows = self.progress.rows.saturating_add(rows);
@@ -164,8 +176,9 @@ impl ListingPosition {
     /// Lists the current folder once more.
     pub(super) fn repeat_folder(&mut self) {
         let restarts = self.progress.restarts;
-        self.begin_folder();
-        self.progress = FolderProgress { restarts, is_second_pass: true, ..self.progress };
+        let first_uid = self.folders.front().map_or(FIRST_UID, |range| range.first_uid);
+        self.progress =
+            FolderProgress { restarts, is_second_pass: true, ..FolderProgress::at(first_uid) };
     }
 
     /// Begins again with the current folder, which the server has renumbered.
@@ -177,19 +190,37 @@ impl ListingPosition {
             first_uid: FIRST_UID,
             uid_next: status.uid_next,
             messages: Some(status.messages),
+            deferred_at: range.deferred_at,
             name: std::mem::take(&mut range.name),
         };
         self.cursor.replace(&range.name, status);
-        self.begin_folder();
-        self.progress.restarts = restarts;
+        self.progress = FolderProgress { restarts, ..FolderProgress::at(FIRST_UID) };
     }
 
-    /// Leaves out the current folder, which does not exist any more or cannot be read.
+    /// Leaves out the current folder, which does not exist any more.
     pub(super) fn drop_folder(&mut self) {
         if let Some(range) = self.folders.front() {
             self.cursor.remove(&range.name);
         }
         self.finish_folder();
+    }
+
+    /// Leaves out the current folder, which the server refuses to open.
+    pub(super) fn refuse_folder(&mut self) {
+        if let Some(range) = self.folders.front() {
+            self.cursor.mark_refused(&range.name);
+        }
+        self.finish_folder();
+    }
+
+    /// Moves the current folder behind the others, because its listing failed. It is continued
+    /// there.
+    pub(super) fn defer_folder(&mut self) {
+        if let Some(range) = self.folders.pop_front() {
+            let deferred_at = Some(self.progress);
+            self.folders.push_back(FolderRange { deferred_at, ..range });
+        }
+        self.begin_folder();
     }
 
     /// Continues with the next folder.
@@ -200,14 +231,16 @@ impl ListingPosition {
 
     fn new(folders: VecDeque<FolderRange>, total: Option<u64>, cursor: ImapCursor) -> Self {
         let progress = FolderProgress::at(FIRST_UID);
-        let mut position = Self { version: VERSION, folders, progress, total, cursor };
+        let changed_folders = VecDeque::new();
+        let mut position =
+            Self { version: VERSION, folders, changed_folders, progress, total, cursor };
         position.begin_folder();
         position
     }
 
     fn begin_folder(&mut self) {
-        let first_uid = self.folders.front().map_or(FIRST_UID, |range| range.first_uid);
-        self.progress = FolderProgress::at(first_uid);
+        let start = FolderProgress::at(FIRST_UID);
+        self.progress = self.folders.front().map_or(start, FolderRange::start);
     }
 }
 
@@ -220,7 +253,27 @@ impl FolderRange {
             first_uid,
             uid_next: status.uid_next,
             messages: (first_uid == FIRST_UID).then_some(status.messages),
+            deferred_at: None,
         }
+    }
+
+    /// Returns the progress with which its listing begins.
+    fn start(&self) -> FolderProgress {
+        self.deferred_at.unwrap_or_else(|| FolderProgress::at(self.first_uid))
+    }
+
+    /// Returns true if its listing failed once, and it was moved behind the others.
+    pub(super) fn is_deferred(&self) -> bool {
+        self.deferred_at.is_some()
+    }
+
+    /// Returns the last UID of the range.
+    ///
+    /// UIDs and UIDNEXT have 32 bits (RFC 3501 §9, `nz-number`), so that no UIDNEXT follows the
+    /// largest UID: the largest UIDNEXT includes it. A message that gets this UID later does not
+    /// change UIDNEXT, and is found by the next full listing.
+    fn last_uid(&self) -> Option<u32> {
+        if self.uid_next == u32::MAX { Some(u32::MAX) } else { self.uid_next.checked_sub(1) }
     }
 
     /// Returns true if all messages of the folder are listed, so that their number can be checked.
@@ -236,7 +289,13 @@ impl FolderRange {
 
 impl FolderProgress {
     fn at(next_uid: u32) -> Self {
-        Self { next_uid, width: WindowWidth::START, rows: 0, restarts: 0, is_second_pass: false }
+        Self {
+            next_uid: next_uid.into(),
+            width: WindowWidth::START,
+            rows: 0,
+            restarts: 0,
+            is_second_pass: false,
+        }
     }
 }
 
@@ -303,6 +362,35 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_uid_is_listed_if_uidnext_allows_it() {
+        for (uid_next, last) in [(u32::MAX, u32::MAX), (u32::MAX - 1, u32::MAX - 2)] {
+            let mut position = everything(&[("A", status(2, uid_next))]);
+
+            assert_eq!(windows(&mut position), [format!("1:{last}")]);
+        }
+    }
+
+    #[test]
+    fn a_deferred_folder_is_continued_after_the_others() {
+        let folders = ["A", "B", "C"].map(|name| (name, status(3_000, 3_001)));
+        let mut position = everything(&folders);
+        position.record_window(UidWindow { first: 1, last: 1_000 }, 1_000);
+
+        position.defer_folder();
+        position.defer_folder();
+
+        let mut listed = Vec::new();
+        while let Some(range) = position.current_folder().cloned() {
+            let windows = windows(&mut position).join(" ");
+            listed.push(format!("{} {windows} {}", range.name, range.is_deferred()));
+            position.finish_folder();
+        }
+        let expected = ["C 1:1000 1001:3000 false", "A 1001:3000 true", "B 1:1000 1001:3000 true"];
+        assert_eq!(listed, expected);
+        assert_eq!(position.end_cursor(), ImapCursor::new(&survey(&folders)).to_cursor());
+    }
+
+    #[test]
     fn a_listing_of_changes_begins_at_the_cursor() {
         let now = [("Same", status(5, 6)), ("More", status(7, 9)), ("New", status(1, 2))];
         let then = ImapCursor::new(&survey(&[("Same", status(5, 6)), ("More", status(5, 6))]));
@@ -326,6 +414,23 @@ mod tests {
         assert_eq!(position.current_folder().unwrap().name, "B");
         let expected = ImapCursor::new(&survey(&[("B", status(1, 2))])).to_cursor();
         assert_eq!(position.end_cursor(), expected);
+    }
+
+    #[test]
+    fn a_refused_folder_is_listed_as_a_whole_by_the_next_changes() {
+        let folders = [("A", status(5, 6)), ("B", status(5, 6))];
+        let mut position = everything(&folders);
+        position.refuse_folder();
+        position.finish_folder();
+        let cursor = ImapCursor::parse(&position.end_cursor()).unwrap();
+
+        let mut changes = ListingPosition::of_changes(&survey(&folders), &cursor);
+
+        assert_eq!(changes.current_folder().unwrap().name, "A");
+        assert_eq!(windows(&mut changes), ["1:5"]);
+        changes.finish_folder();
+        assert_eq!(changes.current_folder(), None);
+        assert_eq!(changes.end_cursor(), ImapCursor::new(&survey(&folders)).to_cursor());
     }
 
     #[test]
@@ -374,6 +479,10 @@ mod tests {
         let mut position = everything(&[("A", status(9_000, 12_000)), ("B", status(3, 4))]);
         position.record_window(UidWindow { first: 1, last: 1_000 }, 10);
 
+        let token = position.encode();
+        assert_eq!(ListingPosition::decode(Some(&token)), Some(position.clone()));
+        assert!(!token.as_str().contains("deferred"), "{token}");
+        position.defer_folder();
         assert_eq!(ListingPosition::decode(Some(&position.encode())), Some(position));
         for text in ["", "{}", "[]", "{\"version\":2}"] {
             assert_eq!(ListingPosition::decode(Some(&PageToken::new(text))), None, "{text}");

@@ -14,10 +14,10 @@ use tracing::info;
 
 use self::idle::IdleConnections;
 use crate::http_client::shared_tls_config;
-use crate::limiter::{AttemptKind, RequestLimiter};
+use crate::limiter::RequestLimiter;
 use crate::source::credential::Credential;
 use crate::source::imap::connect::connect;
-use crate::source::imap::connection::{Connection, ConnectionSlot, ImapAccount};
+use crate::source::imap::connection::{CommandAttempt, Connection, ConnectionSlot, ImapAccount};
 use crate::source::imap::login::{LoginError, log_in};
 use crate::source::imap::options::ImapOptions;
 
@@ -95,7 +95,7 @@ impl PoolState {
         let account = &self.account;
         let secret = account.credential.current().await?;
         let generation = account.generation();
-        let request = account.acquire_request(AttemptKind::First).await?;
+        let request = account.acquire_request(CommandAttempt::FIRST).await?;
         let login = async {
             let stream = connect(&account.options, account.tls_config).await?;
             log_in(stream, account, &secret).await
@@ -126,9 +126,8 @@ impl PoolState {
     }
 
     /// Keeps a connection for the next task, or closes it.
-    fn keep(&self, mut connection: Connection) {
+    fn keep(&self, connection: Connection) {
         if connection.is_reusable() && !self.account.slots.is_over_limit() {
-            connection.forget_folder();
             self.idle.push(connection, Instant::now());
         }
     }

@@ -41,7 +41,7 @@ async fn only_new_messages_are_changes() {
         assert_eq!(server.take_commands(), [LIST_STATUS_COMMAND]);
         let (places, new_cursor) = list_changes(&source, cursor).await;
         assert_eq!(places, ["Work;3;6"]);
-        let commands = [LIST_STATUS_COMMAND, "EXAMINE Work", "UID FETCH 6:6 (UID)"];
+        let commands = [LIST_STATUS_COMMAND, "EXAMINE Work", "UID FETCH 6:6 (UID RFC822.SIZE)"];
         assert_eq!(server.take_commands(), commands);
         assert_eq!(source.current_cursor().await, Ok(new_cursor.clone()));
         assert_eq!(source.poll_changes(&new_cursor).await, Ok(PollResult::Unchanged));
@@ -147,10 +147,67 @@ async fn a_folder_that_a_full_listing_cannot_read_is_new_later() {
 
         server.change(|script| {
             script.before_command = Box::new(|_command, folders| folders[1].refusal = None);
+            script.folders[0].deliver();
         });
 
         assert_eq!(source.poll_changes(&cursor).await, Ok(PollResult::Changed));
-        assert_eq!(list_changes(&source, cursor).await.0, ["Work;3;5"]);
+        assert_eq!(list_changes(&source, cursor).await.0, ["INBOX;3;3", "Work;3;5"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_folder_that_stays_refused_is_a_change_only_with_new_mail() {
+    run_test(async {
+        let server = server_with_two_folders().await;
+        let source = source(&server);
+        server.change(|script| {
+            script.before_command = Box::new(|command, folders| {
+                folders[1].refusal =
+                    command.starts_with("EXAMINE Work").then_some("NO [NOPERM] Access denied");
+            });
+        });
+        let (_places, cursor) = list(&source, Listing::Full).await;
+        assert_eq!(source.poll_changes(&cursor).await, Ok(PollResult::Unchanged));
+
+        server.change(|script| script.folders[1].deliver());
+        assert_eq!(source.poll_changes(&cursor).await, Ok(PollResult::Changed));
+        let (places, cursor) = list_changes(&source, cursor).await;
+        assert!(places.is_empty(), "{places:?}");
+        assert_eq!(source.poll_changes(&cursor).await, Ok(PollResult::Unchanged));
+
+        server.change(|script| {
+            script.before_command = Box::new(|_command, folders| folders[1].refusal = None);
+            script.folders[1].deliver();
+        });
+        assert_eq!(source.poll_changes(&cursor).await, Ok(PollResult::Changed));
+        let (places, cursor) = list_changes(&source, cursor).await;
+        assert_eq!(places, ["Work;3;5", "Work;3;6", "Work;3;7"]);
+        assert_eq!(source.current_cursor().await, Ok(cursor));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_full_listing_tries_a_refused_folder_again() {
+    run_test(async {
+        let server = server_with_two_folders().await;
+        let source = source(&server);
+        let refusal = Some("NO [NOPERM] Access denied");
+        server.change(|script| {
+            script.before_command = Box::new(move |command, folders| {
+                folders[1].refusal = refusal.filter(|_| command.starts_with("EXAMINE Work"));
+            });
+        });
+        assert_eq!(list(&source, Listing::Full).await.0, ["INBOX;3;1", "INBOX;3;2"]);
+
+        server.change(|script| {
+            script.before_command = Box::new(|_command, folders| folders[1].refusal = None);
+        });
+
+        let (places, cursor) = list(&source, Listing::Full).await;
+        assert_eq!(places, ["INBOX;3;1", "INBOX;3;2", "Work;3;5"]);
+        assert_eq!(source.current_cursor().await, Ok(cursor));
     })
     .await;
 }

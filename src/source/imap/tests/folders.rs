@@ -1,5 +1,7 @@
 //! Folders that are extracted, and the requests for their status.
 
+use cynosure_engine::FolderCount;
+
 use super::*;
 
 fn attributed(name: &str, attributes: &'static str) -> ServerFolder {
@@ -167,8 +169,40 @@ async fn gmail_is_listed_by_its_folders_of_all_mail() {
         assert!(
             server
                 .take_commands()
-                .contains(&"UID FETCH 1:1 (UID X-GM-MSGID X-GM-THRID)".to_owned())
+                .contains(&"UID FETCH 1:1 (UID RFC822.SIZE X-GM-MSGID X-GM-THRID)".to_owned())
         );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_folder_without_a_valid_uidnext_is_named() {
+    run_test(async {
+        for capabilities in [LIST_STATUS, ""] {
+            let full = ServerFolder { uid_next: 0, ..ServerFolder::new("Full", [1]) };
+            let folders = [ServerFolder::new("INBOX", [1]), full];
+            let server = ListingServer::start(capabilities, folders).await;
+
+            let failure = source(&server).current_cursor().await.unwrap_err();
+
+            assert_eq!(failure.cause, Cause::Server);
+            let expected = "no valid MESSAGES, UIDNEXT and UIDVALIDITY of folder \"Full\"";
+            assert!(failure.message.contains(expected), "{failure}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_folders_are_listed_by_one_request() {
+    run_test(async {
+        let folders = (0..100_000).map(|number| ServerFolder::new(&format!("F{number}"), []));
+        let server = ListingServer::start(LIST_STATUS, folders).await;
+
+        let cursor = current_cursor(&source(&server)).await;
+
+        assert_eq!(cursor.matches("[3,1,0]").count(), 100_000);
+        assert_eq!(server.take_commands(), [LIST_STATUS_COMMAND]);
     })
     .await;
 }
@@ -184,6 +218,42 @@ async fn a_folder_of_the_configuration_must_exist() {
 
         assert_eq!(failure.cause, Cause::NotFound);
         assert!(failure.message.contains("did you mean \"Archive\"?"), "{failure}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn folders_are_counted_and_only_selected_ones_extracted() {
+    run_test(async {
+        for (capabilities, trash) in [(LIST_STATUS, Some(1)), ("", None)] {
+            let mut shared = ServerFolder::new("Shared", [1, 2]);
+            shared.refusal = Some("NO [NOPERM] Access denied");
+            let folders = [
+                ServerFolder::new("INBOX", [1, 5]),
+                attributed("Level", "\\Noselect"),
+                shared,
+                ServerFolder::new("Trash", [7]),
+            ];
+            let server = ListingServer::start(capabilities, folders).await;
+            let exclude = vec!["Trash".to_owned()];
+            let folders = FolderFilter { include: Vec::new(), exclude };
+            let source = source_with(ImapOptions { folders, ..options(&server) });
+
+            let counts = source.folders().await.unwrap();
+
+            let count = |name: &str, messages, is_extracted| {
+                let name = name.to_owned();
+                FolderCount { name, messages, is_extracted }
+            };
+            let expected = [
+                count("INBOX", Some(2), true),
+                count("Shared", None, false),
+                count("Trash", trash, false),
+            ];
+            assert_eq!(counts, expected);
+            let commands = server.take_commands();
+            assert!(!commands.iter().any(|command| command.starts_with("EXAMINE")), "{commands:?}");
+        }
     })
     .await;
 }

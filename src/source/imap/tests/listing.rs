@@ -52,10 +52,10 @@ async fn every_message_is_listed_by_its_location() {
             [
                 LIST_STATUS_COMMAND,
                 "EXAMINE INBOX",
-                "UID FETCH 1:900 (UID)",
+                "UID FETCH 1:900 (UID RFC822.SIZE)",
                 "STATUS INBOX (MESSAGES UIDNEXT UIDVALIDITY)",
                 r#"EXAMINE "Sent Items""#,
-                "UID FETCH 1:4 (UID)",
+                "UID FETCH 1:4 (UID RFC822.SIZE)",
                 r#"STATUS "Sent Items" (MESSAGES UIDNEXT UIDVALIDITY)"#,
             ]
         );
@@ -80,7 +80,7 @@ async fn a_large_folder_is_listed_in_pages() {
         let fetches: Vec<&String> =
             commands.iter().filter(|command| command.starts_with("UID FETCH")).collect();
         let expected = ["1:1000", "1001:3000", "3001:7000", "7001:9000"]
-            .map(|window| format!("UID FETCH {window} (UID)"));
+            .map(|window| format!("UID FETCH {window} (UID RFC822.SIZE)"));
         assert!(fetches.into_iter().eq(expected.iter()), "{commands:?}");
     })
     .await;
@@ -112,8 +112,8 @@ async fn more_messages_than_reported_take_narrow_windows() {
 
         assert_eq!(listed.into_iter().collect::<BTreeSet<_>>().len(), 10_500);
         let commands = server.take_commands();
-        assert_eq!(commands[2], "UID FETCH 1:10500 (UID)");
-        assert_eq!(commands[3], "UID FETCH 1:1000 (UID)");
+        assert_eq!(commands[2], "UID FETCH 1:10500 (UID RFC822.SIZE)");
+        assert_eq!(commands[3], "UID FETCH 1:1000 (UID RFC822.SIZE)");
     })
     .await;
 }
@@ -123,7 +123,9 @@ async fn a_message_in_two_folders_is_one_document_with_two_locations() {
     run_test(async {
         let folders = [ServerFolder::new("INBOX", [7]), ServerFolder::new("Work", [7])];
         let server = ListingServer::start("OBJECTID LIST-EXTENDED LIST-STATUS", folders).await;
-        server.change(|script| script.row = |uid| format!(" EMAILID (M{uid}) THREADID (T1)"));
+        server.change(|script| {
+            script.row = |uid| format!(" EMAILID (M{uid}) THREADID (T1) RFC822.SIZE 812");
+        });
 
         let entries = entries(&list_pages(&source(&server), &Listing::Full).await);
 
@@ -132,6 +134,7 @@ async fn a_message_in_two_folders_is_one_document_with_two_locations() {
             assert_eq!(entry.document.as_str(), "em:M7");
             assert_eq!(entry.blob.as_str(), "em:M7");
             assert_eq!(entry.item.as_str(), "thread:T1");
+            assert_eq!((entry.size, entry.size_estimate), (None, Some(812)));
         }
     })
     .await;
@@ -293,7 +296,8 @@ async fn messages_before_the_first_day_are_left_out_and_counted() {
 
         assert_complete(&pages);
         assert_eq!(places(&entries(&pages)), ["INBOX;3;3"]);
-        assert!(server.take_commands().contains(&"UID FETCH 1:3 (UID INTERNALDATE)".to_owned()));
+        let command = "UID FETCH 1:3 (UID RFC822.SIZE INTERNALDATE)";
+        assert!(server.take_commands().contains(&command.to_owned()));
     })
     .await;
 }
@@ -335,7 +339,8 @@ async fn a_folder_whose_messages_may_not_be_listed_is_left_out() {
         let Ok(NextPage::Done(Some(cursor))) = &pages.last().unwrap().next else {
             panic!("the listing is complete: {pages:?}");
         };
-        assert_eq!(cursor.as_str(), r#"{"version":1,"folders":{"Work":[3,6,0]}}"#);
+        let expected = r#"{"version":1,"folders":{"Work":[3,6,0]},"refused":{"INBOX":[3,2,0]}}"#;
+        assert_eq!(cursor.as_str(), expected);
     })
     .await;
 }
@@ -356,6 +361,20 @@ async fn a_folder_whose_messages_cannot_be_listed_is_named() {
         assert_eq!(failure.cause, Cause::Server);
         assert!(failure.message.starts_with("folder \"Old\": "), "{failure}");
         assert!(failure.message.contains("`exclude`"), "{failure}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_largest_uid_is_listed() {
+    run_test(async {
+        let mut inbox = ServerFolder::new("INBOX", [1]);
+        inbox.uids.insert(u32::MAX);
+        // It cannot be larger.
+        inbox.uid_next = u32::MAX;
+        let server = ListingServer::start(LIST_STATUS, [inbox]).await;
+
+        assert_eq!(list_places(&source(&server)).await, ["INBOX;3;1", "INBOX;3;4294967295"]);
     })
     .await;
 }

@@ -1,10 +1,12 @@
 //! The source against a server on the loopback interface.
 
 mod changes;
+mod failing_folders;
 mod folders;
 mod listing;
 mod login;
 mod scripted_server;
+mod vanished;
 
 use std::time::Duration;
 

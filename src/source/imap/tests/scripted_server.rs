@@ -23,6 +23,10 @@ pub(super) struct ServerFolder {
     pub(super) unlisted: BTreeSet<u32>,
     /// Number of messages that the status reports, if it is wrong.
     pub(super) reported_messages: Option<usize>,
+    /// Number of the last change; 0 if changes are not numbered.
+    pub(super) mod_seq: u64,
+    /// Lines of the answer about vanished messages. The last one is the status.
+    pub(super) vanished: Vec<String>,
     /// Reply to STATUS and EXAMINE, if these are refused.
     pub(super) refusal: Option<&'static str>,
 }
@@ -61,6 +65,8 @@ impl ServerFolder {
             uids,
             unlisted: BTreeSet::new(),
             reported_messages: None,
+            mod_seq: 0,
+            vanished: vec!["OK done".to_owned()],
             refusal: None,
         }
     }
@@ -72,9 +78,13 @@ impl ServerFolder {
     }
 
     fn status_line(&self) -> String {
-        let Self { name, uid_next, uid_validity, .. } = self;
+        let Self { name, uid_next, uid_validity, mod_seq, .. } = self;
         let messages = self.reported_messages.unwrap_or(self.uids.len());
-        let numbers = format!("MESSAGES {messages} UIDNEXT {uid_next} UIDVALIDITY {uid_validity}");
+        let mut numbers =
+            format!("MESSAGES {messages} UIDNEXT {uid_next} UIDVALIDITY {uid_validity}");
+        if *mod_seq > 0 {
+            numbers.push_str(&format!(" HIGHESTMODSEQ {mod_seq}"));
+        }
         format!("* STATUS \"{name}\" ({numbers})")
     }
 }
@@ -149,7 +159,7 @@ impl ListingScript {
         }
         self.commands.push(command.to_owned());
         (self.before_command)(command, &mut self.folders);
-        if command == "NOOP" {
+        if command == "NOOP" || command == "ENABLE QRESYNC" {
             return vec!["OK done".to_owned()];
         }
         if command.starts_with("LIST ") {
@@ -197,6 +207,11 @@ impl ListingScript {
     }
 
     fn fetch(&self, arguments: &str) -> Vec<String> {
+        if arguments.ends_with(" VANISHED)") {
+            let mut folders = self.folders.iter();
+            let open = folders.find(|folder| folder.name == self.open_folder);
+            return open.map_or_else(Vec::new, |folder| folder.vanished.clone());
+        }
         let (first, last) = arguments.split(' ').next().unwrap().split_once(':').unwrap();
         let range = first.parse::<u32>().unwrap()..=last.parse().unwrap();
         let (row, unsolicited) = (self.row, self.unsolicited);

@@ -64,7 +64,11 @@ impl FirstLine {
 
 /// Returns the context of the values of untagged data.
 pub(super) fn kind_of_data(name: &str) -> ResponseKind {
-    if name == "FETCH" { ResponseKind::Fetch } else { ResponseKind::Other }
+    match name {
+        "FETCH" => ResponseKind::Fetch,
+        "LIST" => ResponseKind::List,
+        _ => ResponseKind::Other,
+    }
 }
 
 fn parse_untagged(line: &[u8], untagged: &[u8]) -> Result<FirstLine, String> {

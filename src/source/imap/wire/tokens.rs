@@ -5,6 +5,7 @@
 //!
 //! - Lists that are open at the end of the response are closed. A surplus parenthesis is dropped.
 //! - Other characters are part of the word in which they are.
+//! - The delimiter of folders may be `"\"`, where `"\\"` would be right.
 //! - A response with a body must be well-formed after it. Otherwise the announced length of the
 //!   body was wrong, and the bytes taken for it are not the message.
 
@@ -24,11 +25,16 @@ const SECTION_NAMES: [&[u8]; 4] = [b"BODY[", b"BODY.PEEK[", b"BINARY[", b"BINARY
 /// Beginning of the names of attributes whose values are bodies.
 const BODY_NAME: &[u8] = b"BODY[";
 
+/// Delimiter of the levels of folders without its escape, as some servers write it.
+const UNESCAPED_DELIMITER: &[u8] = br#""\""#;
+
 /// Context of values.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ResponseKind {
     /// `FETCH`, the only response with bodies.
     Fetch,
+    /// `LIST`, the only response with a delimiter of folders.
+    List,
     Other,
 }
 
@@ -105,6 +111,10 @@ impl ValueParser {
                     self.position += 1;
                     self.close_list()?;
                 }
+                b'"' if self.is_unescaped_delimiter(rest) => {
+                    self.position += UNESCAPED_DELIMITER.len();
+                    self.push(WireValue::Text(b"\\".to_vec()))?;
+                }
                 b'"' => {
                     let (text, length) = quoted_string(rest)?;
                     self.position += length;
@@ -179,6 +189,16 @@ impl ValueParser {
         };
         self.kind == ResponseKind::Fetch
             && matches!(name, Some(WireValue::Atom(name)) if has_prefix(name.as_bytes(), BODY_NAME))
+    }
+
+    /// True for `"\"` in the place of a delimiter. A delimiter is one character (RFC 3501 §9,
+    /// `mailbox-list`), so that none begins with an escaped quote and a space.
+    fn is_unescaped_delimiter(&self, rest: &[u8]) -> bool {
+        let after = rest.strip_prefix(UNESCAPED_DELIMITER);
+        self.kind == ResponseKind::List
+            && self.open_lists.is_empty()
+            && matches!(self.outer_values.as_slice(), [WireValue::List(_attributes)])
+            && after.is_some_and(|after| after.first().is_none_or(|byte| is_space(*byte)))
     }
 
     fn open_list(&mut self) -> Result<(), String> {

@@ -65,7 +65,7 @@ impl ServedFolder {
             bytes.extend(if has_bodies {
                 message_response(*uid, message)
             } else {
-                format!("* 1 FETCH (UID {uid})\r\n").into_bytes()
+                format!("* 1 FETCH (UID {uid} RFC822.SIZE {})\r\n", message.len()).into_bytes()
             });
         }
         Answer::new().bytes(bytes).tagged("OK done")

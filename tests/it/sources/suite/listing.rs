@@ -30,6 +30,19 @@ pub(crate) async fn every_document_is_listed_once<R: Rig>() -> Result<(), Unsupp
     Ok(())
 }
 
+pub(crate) async fn every_document_is_counted_in_a_folder<R: Rig>() -> Result<(), Unsupported> {
+    let rig = R::start(DOCUMENTS).await?;
+
+    let folders = rig.source(&SourceOptions::new(R::SECRET)).folders().await;
+
+    let folders = folders.expect("the server lists its folders");
+    let extracted = folders.iter().filter(|folder| folder.is_extracted);
+    let messages: u64 = extracted.filter_map(|folder| folder.messages).sum();
+    // A document in two folders counts in both.
+    assert!(rig.contents().len() as u64 <= messages, "{folders:?}");
+    Ok(())
+}
+
 pub(crate) async fn an_empty_mailbox_has_no_documents<R: Rig>() -> Result<(), Unsupported> {
     let rig = R::start(0).await?;
 

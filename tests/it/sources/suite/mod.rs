@@ -37,6 +37,7 @@ macro_rules! source_tests {
         $crate::sources::suite::source_tests! {
             $rig:
             listing::every_document_is_listed_once,
+            listing::every_document_is_counted_in_a_folder,
             listing::an_empty_mailbox_has_no_documents,
             listing::documents_that_arrive_during_a_listing_are_found,
             listing::documents_that_move_during_a_listing_are_found,

@@ -26,9 +26,6 @@ pub(super) use self::common_windows::safety_factor;
 pub(super) use self::phase::EstimatorPhase;
 pub use self::state::RateEstimatorState;
 
-/// Initial units per second of slow start: fast in half a second, and cheap at a slow server.
-const SLOW_START_RATE: f64 = 50.0;
-
 /// Requests are not paced above this rate: no limiter is so fast.
 const UNPACED_RATE_MIN: f64 = 200_000.0;
 
@@ -75,6 +72,8 @@ pub(super) struct RateEstimator {
     pub(super) throttle_cost: Duration,
     pub(super) limit: LearnedLimit,
     cycle: MeasurementCycle,
+    /// Lowest rate of slow start.
+    slow_start_rate: Rate,
     /// True if pacing delayed requests since this was last cleared.
     is_pace_limited: bool,
     /// Throttles at or below the good rate since it was last proven.
@@ -82,12 +81,9 @@ pub(super) struct RateEstimator {
 }
 
 impl RateEstimator {
-    pub(super) fn new(now: Timestamp) -> Self {
+    pub(super) fn new(slow_start_rate: Rate, now: Timestamp) -> Self {
         Self {
-            phase: EstimatorPhase::SlowStart {
-                rate: Rate::per_second(SLOW_START_RATE),
-                successes: 0,
-            },
+            phase: EstimatorPhase::SlowStart { rate: slow_start_rate, successes: 0 },
             known_good: None,
             known_bad: None,
             estimate: None,
@@ -96,6 +92,7 @@ impl RateEstimator {
             throttle_cost: Duration::ZERO,
             limit: LearnedLimit::default(),
             cycle: MeasurementCycle::new(now),
+            slow_start_rate,
             is_pace_limited: false,
             decreases: 0,
         }
@@ -132,7 +129,7 @@ impl RateEstimator {
     /// Resumes estimating when the headers stop, starting at `rate`.
     pub(super) fn activate(&mut self, rate: Option<Rate>) {
         if self.phase == EstimatorPhase::Inactive {
-            let rate = rate.unwrap_or_else(|| Rate::per_second(SLOW_START_RATE));
+            let rate = rate.unwrap_or(self.slow_start_rate);
             self.phase = EstimatorPhase::SlowStart { rate, successes: 0 };
         }
     }
@@ -295,10 +292,8 @@ impl RateEstimator {
         }
         self.is_pace_limited = false;
         if self.should_restart_slow_start(accepted) {
-            self.phase = EstimatorPhase::SlowStart {
-                rate: safe.max(Rate::per_second(SLOW_START_RATE)),
-                successes: 0,
-            };
+            let rate = safe.max(self.slow_start_rate);
+            self.phase = EstimatorPhase::SlowStart { rate, successes: 0 };
             self.schedule_probe(now);
         } else if is_search {
             let was_lock_out = !common_windows::is_near_common_window(earliest, latest);

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::rate_limit::estimator::RateEstimator;
 use crate::rate_limit::estimator::cycle::{MeasurementCycle, MeasurementCycleState};
 use crate::rate_limit::estimator::learned_limit::LearnedLimit;
 use crate::rate_limit::estimator::phase::EstimatorPhase;
 use crate::rate_limit::estimator::probe_schedule::ProbeSchedule;
-use crate::rate_limit::estimator::{RateEstimator, SLOW_START_RATE};
 use crate::rate_limit::rate::Rate;
 use crate::{ClockStep, Timestamp};
 
@@ -103,8 +103,13 @@ impl RateEstimator {
     }
 
     /// Restores the state as it was written `age` ago.
-    pub(crate) fn restore(state: &RateEstimatorState, age: Duration, now: Timestamp) -> Self {
-        let new = Self::new(now);
+    pub(crate) fn restore(
+        state: &RateEstimatorState,
+        lowest_slow_start: Rate,
+        age: Duration,
+        now: Timestamp,
+    ) -> Self {
+        let new = Self::new(lowest_slow_start, now);
         if age > FORGET_AFTER {
             return new;
         }
@@ -114,7 +119,7 @@ impl RateEstimator {
         let Some(good) = rate(state.known_good) else {
             let mut estimator = Self { cycle, ..new };
             if let Some(slow_start_rate) = rate(state.slow_start_rate).filter(|_| is_fresh) {
-                estimator.start_at_rate(slow_start_rate.max(Rate::per_second(SLOW_START_RATE)));
+                estimator.start_at_rate(slow_start_rate.max(lowest_slow_start));
             }
             return estimator;
         };

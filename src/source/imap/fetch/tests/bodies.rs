@@ -8,6 +8,7 @@ use tokio::task::spawn_local;
 
 use super::server::FetchReply;
 use super::*;
+use crate::source::imap::fetch::queue::SET_REQUESTS_MAX;
 
 /// More than is held of a body whose UID is still to come, and than is read of an unwanted one.
 const LARGE_BYTES: usize = 600_000;
@@ -223,6 +224,70 @@ async fn a_too_large_message_fails_alone() {
         assert_eq!(second.message, message);
         let commands = ["1: EXAMINE INBOX", "1: FETCH 1:3", "2: EXAMINE INBOX", "2: FETCH 3"];
         assert_eq!(server.commands(), commands);
+    })
+    .await;
+}
+
+/// Each is asked for alone then, because one of them may be the reason.
+#[tokio::test]
+async fn a_large_message_that_was_not_asked_for_ends_the_connection() {
+    run_test(async {
+        let mut is_first = true;
+        let server = FetchServer::start(move |fetch| {
+            let is_first = std::mem::take(&mut is_first);
+            let other =
+                if is_first { response(9, &"x".repeat(LARGE_BYTES)) } else { String::new() };
+            FetchReply::Send([other, complete_reply(&fetch)].concat().into_bytes())
+        })
+        .await;
+        let source = source(server.port, ONE_CONNECTION);
+
+        let results = fetch_inbox(&source, [1, 2]).await;
+
+        assert_eq!(results, texts_of([1, 2]));
+        let first = ["1: EXAMINE INBOX", "1: FETCH 1:2"];
+        let second = ["2: EXAMINE INBOX", "2: FETCH 1", "2: FETCH 2"];
+        assert_eq!(server.commands(), [&first[..], &second].concat());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn messages_that_were_not_asked_for_have_an_end() {
+    run_test(async {
+        let large_part = format!("* 1 FETCH (BODY[TEXT] {{9999}}\r\n{})\r\n", "x".repeat(9999));
+        for (other, expected) in [
+            (response(9, "another"), "129 belong to no request"),
+            (late_uid_response(9, "another"), "129 belong to no request"),
+            ("* 1 FETCH (BODY[] {4}\r\ntext)\r\n".to_owned(), "129 belong to no request"),
+            (large_part, "were not asked for: 269973 bytes"),
+        ] {
+            // The command has no reply.
+            let others = other.repeat(2 * SET_REQUESTS_MAX + 1).into_bytes();
+            let server = FetchServer::start(move |_fetch| FetchReply::Send(others.clone())).await;
+            let source = source(server.port, ONE_CONNECTION);
+
+            let failure = fetch_text(&source, &document("INBOX", 1)).await.unwrap_err();
+
+            assert_eq!(failure.cause, Cause::Server, "{failure}");
+            assert!(failure.message.contains(expected), "{failure}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn messages_that_were_not_asked_for_are_counted_for_each_command() {
+    run_test(async {
+        let server = FetchServer::start(|fetch| {
+            let others = response(9_999, "another").repeat(SET_REQUESTS_MAX + 1);
+            FetchReply::Send([others, complete_reply(&fetch)].concat().into_bytes())
+        })
+        .await;
+        let source = source(server.port, ONE_CONNECTION);
+
+        assert_eq!(fetch_inbox(&source, 1..=200).await, texts_of(1..=200));
+        assert_eq!(server.commands().last().unwrap(), "1: FETCH 193:200");
     })
     .await;
 }

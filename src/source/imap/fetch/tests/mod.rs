@@ -1,10 +1,12 @@
 //! Fetches from a server on the loopback interface.
 
+mod attempts;
 mod bodies;
 mod connections;
 mod replies;
 mod server;
 mod sets;
+mod time_limits;
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -179,14 +179,8 @@ async fn other_locations_are_tried_in_turn() {
         let copies = document("INBOX", 9).with_locations(locations);
 
         assert_eq!(fetch_text(&source, &copies).await.unwrap(), "found");
-        let expected = [
-            "1: EXAMINE missing",
-            "1: EXAMINE remade",
-            "1: EXAMINE a",
-            "1: FETCH 2",
-            "1: EXAMINE a",
-            "1: FETCH 3",
-        ];
+        let expected =
+            ["1: EXAMINE missing", "1: EXAMINE remade", "1: EXAMINE a", "1: FETCH 2", "1: FETCH 3"];
         assert_eq!(server.commands(), expected);
     })
     .await;
@@ -227,8 +221,31 @@ async fn others_get_the_connection_between_two_sets() {
         let (results, ()) = join(fetch_inbox(&source, 1..=70), listing).await;
 
         assert_eq!(results, texts_of(1..=70));
+        let expected = ["1: EXAMINE INBOX", "1: FETCH 1:64", "listing", "1: FETCH 65:70"];
+        assert_eq!(server.commands(), expected);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_folder_open_since_an_earlier_fetch_is_opened_again_before_a_message_is_gone() {
+    run_test(async {
+        let mut fetch_count = 0;
+        let server = FetchServer::start(move |fetch| {
+            fetch_count += 1;
+            let is_shown = fetch_count != 2;
+            let body = if is_shown { response(fetch.uids[0], "shown") } else { String::new() };
+            FetchReply::Send(format!("{body}{} OK done\r\n", fetch.tag).into_bytes())
+        })
+        .await;
+        let source = source(server.port, ONE_CONNECTION);
+
+        for uid in [1, 2] {
+            assert_eq!(fetch_text(&source, &document("INBOX", uid)).await.unwrap(), "shown");
+        }
+
         let expected =
-            ["1: EXAMINE INBOX", "1: FETCH 1:64", "listing", "1: EXAMINE INBOX", "1: FETCH 65:70"];
+            ["1: EXAMINE INBOX", "1: FETCH 1", "1: FETCH 2", "1: EXAMINE INBOX", "1: FETCH 2"];
         assert_eq!(server.commands(), expected);
     })
     .await;

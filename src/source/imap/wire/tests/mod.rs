@@ -213,6 +213,37 @@ fn unknown_attributes_are_kept() {
 }
 
 #[test]
+fn a_delimiter_may_be_an_unescaped_backslash() {
+    for (wire, delimiter, name) in [
+        (r#""\" INBOX"#, r"\", atom("INBOX")),
+        (r#""\" "a b""#, r"\", text("a b")),
+        (r#""\" "\" c""#, r"\", text("\" c")),
+        ("\"\\\" {3}\r\na\\b", r"\", text(r"a\b")),
+        // The proper forms.
+        (r#""\\" "a\\b""#, r"\", text(r"a\b")),
+        (r#""\"" "a\"""#, "\"", text("a\"")),
+        (r#""/" "\" b""#, "/", text("\" b")),
+        // Longer than a delimiter can be.
+        (r#""\"b" c"#, "\"b", atom("c")),
+    ] {
+        let transcript = read_all(&format!("* LIST (\\Marked) {wire}\r\n"));
+
+        let values = [list([atom("\\Marked")]), text(delimiter), name];
+        assert_eq!(transcript.responses, [data(None, "LIST", values)], "{wire}");
+    }
+}
+
+#[test]
+fn other_strings_may_begin_with_an_escaped_quote_and_a_space() {
+    for wire in [r#"* STATUS (a) "\" b""#, r#"* LIST "\" b""#, r#"* LIST ("\" b")"#] {
+        let transcript = read_all(&format!("{wire}\r\n"));
+
+        let responses = format!("{:?}", transcript.responses);
+        assert!(responses.contains(&format!("{:?}", text("\" b"))), "{wire}: {responses}");
+    }
+}
+
+#[test]
 fn bodies_go_to_the_sink() {
     for (form, bytes) in [
         ("{4}\r\na\r\nb", "a\r\nb"),

@@ -29,6 +29,7 @@ const PIECES: &[&str] = &[
     "NIL",
     "+ ",
     "* LIST ",
+    "* LIST () \"\\\" ",
 ];
 
 fn any_stream() -> impl Strategy<Value = Vec<u8>> {
@@ -110,6 +111,28 @@ proptest! {
         wire.extend_from_slice(b"\r\n");
 
         prop_assert_eq!(read_chunks(&wire, chunk).responses, [data(None, "X", [value])]);
+    }
+
+    #[test]
+    fn delimiters_of_folders_are_read_back(
+        delimiter in "[ -~]",
+        is_escaped in any::<bool>(),
+        name in prop_oneof!["[ -~]{0,12}", r#"["\\ a]{0,4}"#],
+    ) {
+        let text = |text: &str| WireValue::Text(text.as_bytes().to_vec());
+        let delimiter = if is_escaped { delimiter.as_str() } else { "\\" };
+        let values = [list([]), text(delimiter), text(&name)];
+        let mut wire = b"* LIST () ".to_vec();
+        if is_escaped {
+            print(&values[1], true, &mut wire);
+        } else {
+            wire.extend_from_slice(br#""\""#);
+        }
+        wire.push(b' ');
+        print(&values[2], true, &mut wire);
+        wire.extend_from_slice(b"\r\n");
+
+        prop_assert_eq!(read_chunks(&wire, 7).responses, [data(None, "LIST", values)]);
     }
 
     #[test]

@@ -1,0 +1,281 @@
+//! `config check --probe`: logs in to each source, lists its folders and fetches one message.
+//!
+//! Nothing is stored but the state of the rate limiters, which running workers share. So a probe
+//! obeys their blocks, and they obey a block that it causes.
+
+use cynosure_engine::{
+    AccountId, Cause, ErrorAction, Failure, FolderCount, RequestScope, Timestamp, format_count,
+    sanitize_line,
+};
+use tokio::task::LocalSet;
+
+use crate::app::context::AppContext;
+use crate::app::error::ProgramError;
+use crate::app::exit::ProgramExit;
+use crate::app::log;
+use crate::app::progress::{ProgressBars, ShowProgress};
+use crate::app::runtime::new_runtime;
+use crate::app::source_selection::SourceSelection;
+use crate::cli::args::CommonArgs;
+use crate::cli::commands::run_summary;
+use crate::cli::error::report_error;
+use crate::cli::print::print_best_effort;
+use crate::cli::table::table;
+use crate::config::{SourceName, SourceSettings};
+use crate::env::{Env, RealEnv};
+use crate::human::{EMPTY_CELL, format_deadline, pluralize};
+use crate::ledger::LedgerReader;
+use crate::worker::{MessageProbe, ProbeContext};
+
+const HEADER: [&str; 3] = ["FOLDER", "MESSAGES", "EXTRACTED"];
+
+/// Maximum number of folders shown. Accounts with thousands of them exist.
+const FOLDERS_SHOWN_MAX: usize = 20;
+
+/// Step of a probe.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum ProbeStep {
+    Login,
+    Folders,
+    Message,
+}
+
+/// Probes the named sources one after the other, or all enabled ones if none is named.
+pub(super) fn probe_sources(
+    common: &CommonArgs,
+    context: &AppContext,
+    named: &[String],
+) -> Result<ProgramExit, ProgramError> {
+    let settings = &context.loaded.settings;
+    let selection = SourceSelection::new(settings, named)
+        .map_err(|message| ProgramError::new(ProgramExit::Configuration, message))?;
+    log::start(common.log_options(), &context.environment, &ProgressBars::new(ShowProgress::No));
+    let runtime = new_runtime()?;
+    let limiters_file = context.state_folder().limiters_file();
+    let probe_context = ProbeContext::new(settings, &context.environment, limiters_file);
+    let selected = selection.names().iter().filter_map(|name| settings.sources.get_key_value(name));
+    let exits: Vec<ProgramExit> = selected
+        .map(|source| {
+            let account = bound_account(context, source.0);
+            let probe = probe_source(&probe_context, source, account);
+            report_error(LocalSet::new().block_on(&runtime, probe))
+        })
+        .collect();
+    // A credential command that hangs must not delay the end of the program.
+    runtime.shutdown_background();
+    Ok(ProgramExit::most_severe(exits))
+}
+
+/// Returns the account that the ledger belongs to, if there is one. A damaged ledger is reported by
+/// `run`, and does not affect a probe.
+fn bound_account(context: &AppContext, name: &SourceName) -> Option<AccountId> {
+    let ledger_file = context.state_folder().source(name.as_str()).ledger_file();
+    LedgerReader::open(&ledger_file).ok().flatten()?.bound_account().ok().flatten()
+}
+
+async fn probe_source(
+    probe_context: &ProbeContext<'_>,
+    (name, source): (&SourceName, &SourceSettings),
+    account: Option<AccountId>,
+) -> Result<ProgramExit, ProgramError> {
+    print_best_effort(format!("\n{name}: {} at {}", source.kind.name(), source.kind.host()));
+    let mailbox = probe_context.open((name, source), account).map_err(|error| {
+        let (exit, sentence) = run_summary::start_error_exit(&error);
+        ProgramError::new(exit, format!("{name}: {sentence}"))
+    })?;
+    let to_error = |step: ProbeStep, failure: &Failure| {
+        let (exit, sentence) = describe_failure(step, failure, RealEnv.now());
+        ProgramError::new(exit, format!("{name}: {sentence}"))
+    };
+
+    let account = mailbox.log_in().await.map_err(|failure| to_error(ProbeStep::Login, &failure))?;
+    print_best_effort(format!("login ok, account {}", sanitize_line(account.as_str())));
+    let folders =
+        mailbox.folders().await.map_err(|failure| to_error(ProbeStep::Folders, &failure))?;
+    print_best_effort(folders_text(folders));
+    let message =
+        mailbox.fetch_message().await.map_err(|failure| to_error(ProbeStep::Message, &failure))?;
+    print_best_effort(message_text(message));
+    Ok(ProgramExit::Success)
+}
+
+/// Returns the exit and the sentence for a failure, with a remedy.
+fn describe_failure(step: ProbeStep, failure: &Failure, now: Timestamp) -> (ProgramExit, String) {
+    let (exit, remedy) = exit_and_remedy(step, failure.cause);
+    let mut sentence = failure.to_string();
+    if let Some(until) = failure.blocked_until.filter(|until| now < *until) {
+        let deadline = format_deadline(until, now);
+        sentence.push_str(&format!("; the rate limiter is blocked until {deadline}"));
+    }
+    (exit, format!("{sentence}; {remedy}"))
+}
+
+fn exit_and_remedy(step: ProbeStep, cause: Cause) -> (ProgramExit, &'static str) {
+    let scope = match step {
+        ProbeStep::Login => RequestScope::Session,
+        ProbeStep::Folders => RequestScope::Listing,
+        ProbeStep::Message => RequestScope::Item,
+    };
+    let action = cause.action(scope);
+    if action == ErrorAction::RefreshCredential {
+        return run_summary::credential_remedy(Some(cause));
+    }
+    if action == ErrorAction::WaitForRateLimit {
+        return (ProgramExit::Other, "probe again later");
+    }
+    match step {
+        ProbeStep::Login => run_summary::address_remedy(Some(cause)),
+        ProbeStep::Folders if cause == Cause::NotFound => {
+            (ProgramExit::Configuration, "correct the names of the folders to extract")
+        }
+        ProbeStep::Folders | ProbeStep::Message => {
+            (ProgramExit::Other, "the login works; probe again later")
+        }
+    }
+}
+
+/// Returns the table of the largest folders, and the sums of the others and of those that are
+/// extracted.
+fn folders_text(mut folders: Vec<FolderCount>) -> String {
+    folders.sort_by(|one, other| {
+        other.messages.cmp(&one.messages).then_with(|| one.name.cmp(&other.name))
+    });
+    let (shown, hidden) = folders.split_at(folders.len().min(FOLDERS_SHOWN_MAX));
+    let rows: Vec<Vec<String>> = shown.iter().map(folder_row).collect();
+    let mut text = table(&HEADER, &rows);
+    if !hidden.is_empty() {
+        let count = pluralize(hidden.len() as u64, "more folder");
+        text.push_str(&format!("and {count}, {}\n", messages_text(hidden.iter())));
+    }
+    let extracted = folders.iter().filter(|folder| folder.is_extracted);
+    let count = format_count(extracted.clone().count() as u64);
+    let all = pluralize(folders.len() as u64, "folder");
+    text.push_str(&format!("to extract: {} in {count} of {all}", messages_text(extracted)));
+    text
+}
+
+fn folder_row(folder: &FolderCount) -> Vec<String> {
+    let messages = folder.messages.map_or_else(|| EMPTY_CELL.to_owned(), format_count);
+    let extracted = if folder.is_extracted { "yes" } else { "no" };
+    vec![sanitize_line(&folder.name), messages, extracted.to_owned()]
+}
+
+/// Returns the sum of the messages of folders; at least that many if some are not counted.
+fn messages_text<'a>(mut folders: impl Iterator<Item = &'a FolderCount> + Clone) -> String {
+    let counts = folders.clone().filter_map(|folder| folder.messages);
+    let messages = pluralize(counts.fold(0, u64::saturating_add), "message");
+    let is_complete = folders.all(|folder| folder.messages.is_some());
+    if is_complete { messages } else { format!("at least {messages}") }
+}
+
+fn message_text(message: MessageProbe) -> String {
+    match message {
+        MessageProbe::Fetched { bytes, duration } => {
+            let (bytes, time) = (pluralize(bytes, "byte"), run_summary::transfer_time(duration));
+            format!("fetched one message: {bytes} in {time}, not stored")
+        }
+        MessageProbe::EmptyMailbox => {
+            "fetched no message: the mailbox has none to extract".to_owned()
+        }
+        MessageProbe::EmptyPage => {
+            "fetched no message: the first page of the list has none to extract".to_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+    fn folder(name: &str, messages: Option<u64>, is_extracted: bool) -> FolderCount {
+        FolderCount { name: name.to_owned(), messages, is_extracted }
+    }
+
+    #[test]
+    fn folders_are_shown_by_size_with_the_sum_of_those_to_extract() {
+        let text = folders_text(vec![
+            folder("Trash", None, false),
+            folder("Sent\u{1b}[2J", Some(88), true),
+            folder("INBOX", Some(1234), true),
+            folder("Drafts", Some(88), false),
+        ]);
+
+        insta::assert_snapshot!(text, @r"
+        FOLDER         MESSAGES  EXTRACTED
+        INBOX          1,234     yes
+        Drafts         88        no
+        Sent\u{1b}[2J  88        yes
+        Trash          –         no
+        to extract: 1,322 messages in 2 of 4 folders
+        ");
+    }
+
+    #[test]
+    fn of_thousands_of_folders_the_largest_are_shown() {
+        let folders = (1..=10_000).map(|size| folder(&format!("F{size}"), Some(size), true));
+
+        let text = folders_text(folders.chain([folder("Old", None, false)]).collect());
+
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 1 + FOLDERS_SHOWN_MAX + 2, "{text}");
+        assert!(lines[1].starts_with("F10000  10,000 "), "{text}");
+        assert!(lines[20].starts_with("F9981   9,981 "), "{text}");
+        assert_eq!(lines[21], "and 9,981 more folders, at least 49,805,190 messages");
+        assert_eq!(lines[22], "to extract: 50,005,000 messages in 10,000 of 10,001 folders");
+    }
+
+    #[test]
+    fn an_account_without_folders_has_nothing_to_extract() {
+        let text = folders_text(Vec::new());
+
+        assert!(text.ends_with("\nto extract: 0 messages in 0 of 0 folders"), "{text}");
+    }
+
+    #[test]
+    fn the_fetched_message_is_shown_with_size_and_time() {
+        let duration = Duration::from_millis(210);
+
+        let text = message_text(MessageProbe::Fetched { bytes: 4321, duration });
+
+        assert_eq!(text, "fetched one message: 4,321 bytes in 0.2 s, not stored");
+    }
+
+    #[test]
+    fn each_failure_has_the_exit_code_of_a_run() {
+        for (step, cause, code) in [
+            (ProbeStep::Login, Cause::Unauthorized, 77),
+            (ProbeStep::Login, Cause::AccountChanged, 77),
+            (ProbeStep::Login, Cause::Forbidden, 77),
+            (ProbeStep::Login, Cause::NotFound, 78),
+            (ProbeStep::Login, Cause::Challenge, 78),
+            (ProbeStep::Login, Cause::Connection, 1),
+            (ProbeStep::Login, Cause::RateLimit, 1),
+            (ProbeStep::Folders, Cause::NotFound, 78),
+            (ProbeStep::Folders, Cause::Server, 1),
+            (ProbeStep::Message, Cause::Unauthorized, 77),
+            (ProbeStep::Message, Cause::NotFound, 1),
+            (ProbeStep::Message, Cause::Forbidden, 1),
+        ] {
+            let (exit, _) = exit_and_remedy(step, cause);
+            assert_eq!(exit.code(), code, "{step:?} {cause:?}");
+        }
+    }
+
+    #[test]
+    fn a_block_is_reported_until_it_ends() {
+        let until = NOW.after(Duration::from_secs(240));
+        let failure = Failure::new(Cause::RateLimit, "the server said: retry after 240 s");
+        let failure = failure.with_blocked_until(Some(until));
+
+        let (_, sentence) = describe_failure(ProbeStep::Login, &failure, NOW);
+        let (_, later) = describe_failure(ProbeStep::Login, &failure, until);
+
+        assert!(sentence.contains("240 s; the rate limiter is blocked until "), "{sentence}");
+        assert!(sentence.ends_with(" (in 4 min); probe again later"), "{sentence}");
+        assert_eq!(later, "the server said: retry after 240 s; probe again later");
+    }
+}

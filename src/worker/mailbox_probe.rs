@@ -1,0 +1,176 @@
+//! Probe of a mailbox: lists its folders and fetches one message, and stores nothing of it.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use cynosure_engine::{AccountId, Cause, Failure, FolderCount, ListedDocument, NextPage};
+
+use crate::config::{EnvVars, Settings, SourceName, SourceSettings};
+use crate::disk::LockedFile;
+use crate::env::RealEnv;
+use crate::limiter::RateLimiters;
+use crate::source::{
+    DocumentRef, DynSource, Listing, MetricsHandle, ResponseRecorder, Sink, Source,
+};
+use crate::worker::last_credential::LastCredential;
+use crate::worker::proxy_pool::ProxyPoolProvider;
+use crate::worker::retry_policies::RetryPolicies;
+use crate::worker::source_run::{SourceAccount, SourceDeps, build_source};
+use crate::worker::start_error::StartError;
+use crate::worker::tasks::fetch_following_blob;
+
+/// Maximum number of messages that are tried. Any of them may have been deleted since the listing.
+const CANDIDATES_MAX: usize = 3;
+
+/// Configuration, rate limiters and proxies that the probed sources share, as those of a worker do.
+#[derive(Debug)]
+pub struct ProbeContext<'a> {
+    settings: &'a Settings,
+    environment: &'a EnvVars,
+    rate_limiters: RateLimiters<RealEnv>,
+    proxy_pools: ProxyPoolProvider,
+}
+
+/// Mailbox of a source, to be used within a `LocalSet`.
+#[derive(Debug)]
+pub struct ProbedMailbox {
+    client: DynSource,
+}
+
+/// Result of fetching one message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum MessageProbe {
+    Fetched {
+        bytes: u64,
+        duration: Duration,
+    },
+    /// The whole listing has no message.
+    EmptyMailbox,
+    /// The first page of the listing has no message.
+    EmptyPage,
+}
+
+/// Sink that counts the bytes of a document and discards them.
+#[derive(Debug, Default)]
+struct CountingSink {
+    bytes: u64,
+}
+
+impl<'a> ProbeContext<'a> {
+    /// Creates the context. The rate limiters keep their state in `limiters_file`, as those of
+    /// other processes do.
+    #[must_use]
+    pub fn new(
+        settings: &'a Settings,
+        environment: &'a EnvVars,
+        limiters_file: LockedFile,
+    ) -> Self {
+        Self {
+            settings,
+            environment,
+            rate_limiters: RateLimiters::new(Rc::new(RealEnv), limiters_file),
+            proxy_pools: ProxyPoolProvider::default(),
+        }
+    }
+
+    /// Builds the client of a source. Reads its credential and those of the proxies, and sends
+    /// nothing. Blocks. `account` is the account that the ledger belongs to, if known.
+    ///
+    /// # Errors
+    /// [`StartError::Configuration`] for an unusable credential, and the failure of the client.
+    pub fn open(
+        &self,
+        (name, source): (&SourceName, &SourceSettings),
+        account: Option<AccountId>,
+    ) -> Result<ProbedMailbox, StartError> {
+        match source.auth.credential_ref().read(self.environment) {
+            Err(error) if error.is_permanent() => {
+                return Err(StartError::Configuration(error.to_string()));
+            }
+            // The client reads it again, and reports any other error.
+            Ok(_) | Err(_) => {}
+        }
+        let proxy_mode = self.proxy_pools.proxy_mode(&self.settings.proxy, self.environment)?;
+        let last_credential = LastCredential::default();
+        let (metrics, recorder) = (MetricsHandle::default(), ResponseRecorder::default());
+        let deps = SourceDeps {
+            environment: self.environment,
+            last_credential: &last_credential,
+            rate_limiters: &self.rate_limiters,
+            metrics: &metrics,
+            recorder: &recorder,
+        };
+        let identity = SourceAccount { name: name.as_str(), account };
+        let policies = RetryPolicies::new(self.settings);
+        let client = build_source(identity, deps, self.settings, source, &policies, proxy_mode)?;
+        Ok(ProbedMailbox { client })
+    }
+}
+
+impl ProbedMailbox {
+    /// Logs in, and returns the account that the server names.
+    ///
+    /// # Errors
+    /// The failure of the source.
+    pub async fn log_in(&self) -> Result<AccountId, Failure> {
+        self.client.account().await
+    }
+
+    /// Returns the folders, with their numbers of messages.
+    ///
+    /// # Errors
+    /// The failure of the source.
+    pub async fn folders(&self) -> Result<Vec<FolderCount>, Failure> {
+        self.client.folders().await
+    }
+
+    /// Fetches the first message of a full listing, and discards its bytes.
+    ///
+    /// # Errors
+    /// The failure of the source.
+    pub async fn fetch_message(&self) -> Result<MessageProbe, Failure> {
+        let mut page = self.client.list_page(&Listing::Full, None).await?;
+        if let Err(end) = &page.next {
+            page = self.client.list_page(&Listing::Full, Some(&end.resume_from)).await?;
+        }
+        let mut first_gone = None;
+        for listed in page.entries.into_iter().take(CANDIDATES_MAX) {
+            match self.fetch(listed).await {
+                Err(failure) if failure.cause == Cause::NotFound => {
+                    first_gone.get_or_insert(failure);
+                }
+                result => return result,
+            }
+        }
+        match (first_gone, page.next) {
+            (Some(failure), _) => Err(failure),
+            (None, Ok(NextPage::Done(_))) => Ok(MessageProbe::EmptyMailbox),
+            (None, Ok(NextPage::More(_))) => Ok(MessageProbe::EmptyPage),
+            (None, Err(end)) => Err(Failure::new(Cause::ListingIncomplete, end.reason)),
+        }
+    }
+
+    async fn fetch(&self, listed: ListedDocument) -> Result<MessageProbe, Failure> {
+        let ListedDocument { document, blob, size, location, .. } = listed;
+        let locations = location.into_iter().collect();
+        let mut document_ref = DocumentRef::new(document, blob, size).with_locations(locations);
+        let mut sink = CountingSink::default();
+        let started_at = RealEnv::uptime();
+        fetch_following_blob(&self.client, &mut document_ref, &mut sink).await?;
+        let duration = RealEnv::uptime().saturating_sub(started_at);
+        Ok(MessageProbe::Fetched { bytes: sink.bytes, duration })
+    }
+}
+
+impl Sink for CountingSink {
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        self.bytes = self.bytes.saturating_add(length);
+        Ok(())
+    }
+
+    async fn rewind(&mut self) -> Result<(), Failure> {
+        self.bytes = 0;
+        Ok(())
+    }
+}
