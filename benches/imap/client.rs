@@ -1,5 +1,7 @@
 //! Programs that extract a mailbox: the one under test, and its peers.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -81,10 +83,13 @@ host = "127.0.0.1"
 port = {port}
 security = "none"
 folders = ["INBOX"]
-auth = {{ type = "password", username = "{user}", password = "{PASSWORD}" }}
+auth = {{ type = "password", username = "{user}", password = {{ file = "password" }} }}
 "#
     );
     fs::write(folder.join("config.toml"), config).expect("the folder is ours");
+    let password = folder.join("password");
+    fs::write(&password, PASSWORD).expect("the folder is ours");
+    fs::set_permissions(password, Permissions::from_mode(0o600)).expect("the file is ours");
     let mut command = cynosure_command();
     command.args(["--config", "config.toml", "run", "--once"]);
     command

@@ -43,7 +43,8 @@ impl Ledger {
     /// document that an earlier session found gone is fetched again, since the source lists it; so
     /// is one that this session found gone, if it is listed at another location. Several entries of
     /// one document add locations to it, and count once. Locations of `vanished` messages are
-    /// deleted. After the last page everything listed is durable, and the cursor moves.
+    /// deleted, except the last of a document. After the last page everything listed is durable,
+    /// and the cursor moves.
     ///
     /// # Errors
     /// A ledger failure; also when no session is open or its listing is complete.

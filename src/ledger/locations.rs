@@ -17,19 +17,33 @@ const LOCATIONS_MAX: usize = 16;
 const LOCATION_ROWS_MAX: usize = 1_024;
 
 /// Locations of one document. The parameters are expressions, because SQLite plans by the value of
-/// a bare one as a LIMIT, and would plan again for every document.
+/// a bare one as a LIMIT, and would plan again for every document. The order is that of the index
+/// from its end, because SQLite would sort all of them for another one, whatever the LIMIT.
 pub(super) const SELECT_LOCATIONS: &str = "SELECT f.name, l.uid_validity, l.uid
     FROM locations l JOIN folders f ON f.no = l.folder WHERE l.document = +?1
-    ORDER BY l.folder, l.uid_validity DESC, l.uid DESC LIMIT +?2";
+    ORDER BY l.folder DESC, l.uid_validity DESC, l.uid DESC LIMIT +?2";
 
-/// Deletes the locations in a range of UIDs, except the last one of a document. Of several in the
-/// range, the one with the highest UID is the last.
+/// Deletes the locations of a document in the lower and in the higher numberings of a folder. Two
+/// statements, because an index serves no `<>`.
+pub(super) const DELETE_OTHER_NUMBERINGS: [&str; 2] = [
+    "DELETE FROM locations WHERE document = ?1 AND folder = ?2 AND uid_validity < ?3",
+    "DELETE FROM locations WHERE document = ?1 AND folder = ?2 AND uid_validity > ?3",
+];
+
+/// Deletes the locations in a range of UIDs, except the last one of a document: each whose document
+/// has another location before the range, or after it in the order of the index.
+///
+/// The last UID is an expression, because SQLite uses all three columns of the index only if they
+/// are not compared with another column.
 pub(super) const DELETE_VANISHED: &str = "DELETE FROM locations
     WHERE folder = ?1 AND uid_validity = ?2 AND uid BETWEEN ?3 AND ?4
-        AND EXISTS (SELECT 1 FROM locations other
-                    WHERE other.document = locations.document
-                        AND (other.folder <> ?1 OR other.uid_validity <> ?2 OR other.uid < ?3
-                             OR other.uid > locations.uid))";
+        AND (EXISTS (SELECT 1 FROM locations other
+                     WHERE other.document = locations.document
+                         AND (other.folder, other.uid_validity, other.uid) < (?1, ?2, ?3))
+             OR EXISTS (SELECT 1 FROM locations other
+                        WHERE other.document = locations.document
+                            AND (other.folder, other.uid_validity, other.uid)
+                                > (?1, ?2, +locations.uid)))";
 
 /// Recorder of the locations on one page.
 pub(super) struct LocationRecorder<'a> {
@@ -58,10 +72,10 @@ impl<'a> LocationRecorder<'a> {
         let is_new = self.connection.prepare_cached(sql)?.execute(values)? > 0;
         if is_new {
             // Another numbering of the folder is void (RFC 3501 §2.3.1.1).
-            let sql = "DELETE FROM locations
-                       WHERE document = ?1 AND folder = ?2 AND uid_validity <> ?3";
-            let values = params![document.0, folder, uid_validity];
-            self.connection.prepare_cached(sql)?.execute(values)?;
+            for sql in DELETE_OTHER_NUMBERINGS {
+                let values = params![document.0, folder, uid_validity];
+                self.connection.prepare_cached(sql)?.execute(values)?;
+            }
         }
         Ok(is_new)
     }
@@ -147,12 +161,14 @@ pub(super) fn read_locations(
         };
         ranked.push((rank, location));
     }
-    // Stable: the folders keep their order.
+    // The oldest folder first. The sort is stable, so that the folders keep this order.
+    ranked.reverse();
     ranked.sort_by_key(|(rank, _)| *rank);
     Ok(ranked.into_iter().map(|(_, location)| location).take(LOCATIONS_MAX).collect())
 }
 
-/// Reads at most `limit` locations of a document, by folder, the newest of each folder first.
+/// Reads at most `limit` locations of a document, by folder, the newest folder first, and in each
+/// the newest location.
 fn select_locations(
     connection: &Connection,
     document: DocumentRowId,

@@ -97,6 +97,8 @@ impl<E: Env> Permit for RequestPermit<E> {
 
     fn record_lock_out(&mut self, first_wait: Duration) {
         self.limits.lock_out_wait = Some(first_wait);
+        // The account is locked, although other requests may succeed, such as a login.
+        self.strikes = None;
     }
 
     fn record_bytes(&mut self, bytes: u64) {

@@ -389,6 +389,38 @@ async fn lock_outs_in_a_row_are_longer_in_the_next_process() {
     assert!((7200 * SECOND..7210 * SECOND).contains(&waited), "{waited:?}");
 }
 
+/// FAULTS 67: the document that is refused is not the reason, although a login succeeded.
+#[tokio::test(start_paused = true)]
+async fn a_lock_out_is_never_that_of_one_document() {
+    let (env, folder) = (paused_env(), tempfile::tempdir().unwrap());
+    let limiter = handle(&env, folder.path(), config());
+    accept(acquire(&limiter).await.unwrap());
+    let throttled_before = Some(ThrottleStrikes::restore(1));
+    let mut permit = acquire_for(&limiter, throttled_before).await.unwrap();
+
+    let until = lock_out(&mut permit);
+
+    assert!(3600 * SECOND < until.since(env.now()), "{until}");
+    assert_eq!(permit.strikes(), None);
+}
+
+/// FAULTS 67: the other process writes its state between a request and its response.
+#[tokio::test(start_paused = true)]
+async fn a_block_is_kept_beside_what_another_process_wrote() {
+    let (env, folder) = (paused_env(), tempfile::tempdir().unwrap());
+    let ours = handle(&env, folder.path(), config());
+    let theirs = handle(&env, folder.path(), config());
+    let mut refused = acquire(&ours).await.unwrap();
+    accept(acquire(&theirs).await.unwrap());
+
+    let until = lock_out(&mut refused);
+
+    for limiter in [&ours, &theirs] {
+        let failure = acquire(limiter).await.unwrap_err();
+        assert_eq!(failure.blocked_until, Some(until));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn processes_share_the_bytes_of_a_day() {
     let (env, folder) = (paused_env(), tempfile::tempdir().unwrap());

@@ -10,7 +10,7 @@ use crate::disk::LockedFile;
 use crate::env::RealEnv;
 use crate::limiter::RateLimiters;
 use crate::source::{
-    DocumentRef, DynSource, Listing, MetricsHandle, ResponseRecorder, Sink, Source,
+    DocumentRef, DynSource, Listing, MetricsHandle, Page, ResponseRecorder, Sink, Source,
 };
 use crate::worker::last_credential::LastCredential;
 use crate::worker::proxy_pool::ProxyPoolProvider;
@@ -19,7 +19,12 @@ use crate::worker::source_run::{SourceAccount, SourceDeps, build_source};
 use crate::worker::start_error::StartError;
 use crate::worker::tasks::fetch_following_blob;
 
-/// Maximum number of messages that are tried. Any of them may have been deleted since the listing.
+/// Maximum number of pages that are listed. One may end before its first message, because the
+/// server fails to list a folder.
+const PAGES_MAX: usize = 3;
+
+/// Maximum number of messages that are tried. Any of them may have been deleted since the listing,
+/// or be too large.
 const CANDIDATES_MAX: usize = 3;
 
 /// Configuration, rate limiters and proxies that the probed sources share, as those of a worker do.
@@ -46,8 +51,8 @@ pub enum MessageProbe {
     },
     /// The whole listing has no message.
     EmptyMailbox,
-    /// The first page of the listing has no message.
-    EmptyPage,
+    /// The first pages of the listing have no message.
+    EmptyPages,
 }
 
 /// Sink that counts the bytes of a document and discards them.
@@ -124,30 +129,41 @@ impl ProbedMailbox {
         self.client.folders().await
     }
 
-    /// Fetches the first message of a full listing, and discards its bytes.
+    /// Fetches one of the first messages of a full listing, and discards its bytes.
     ///
     /// # Errors
     /// The failure of the source.
     pub async fn fetch_message(&self) -> Result<MessageProbe, Failure> {
-        let mut page = self.client.list_page(&Listing::Full, None).await?;
-        if let Err(end) = &page.next {
-            page = self.client.list_page(&Listing::Full, Some(&end.resume_from)).await?;
-        }
-        let mut first_gone = None;
+        let page = self.first_page_with_messages().await?;
+        let mut first_failure = None;
         for listed in page.entries.into_iter().take(CANDIDATES_MAX) {
             match self.fetch(listed).await {
-                Err(failure) if failure.cause == Cause::NotFound => {
-                    first_gone.get_or_insert(failure);
+                Err(failure) if matches!(failure.cause, Cause::NotFound | Cause::TooLarge) => {
+                    first_failure.get_or_insert(failure);
                 }
                 result => return result,
             }
         }
-        match (first_gone, page.next) {
+        match (first_failure, page.next) {
             (Some(failure), _) => Err(failure),
             (None, Ok(NextPage::Done(_))) => Ok(MessageProbe::EmptyMailbox),
-            (None, Ok(NextPage::More(_))) => Ok(MessageProbe::EmptyPage),
+            (None, Ok(NextPage::More(_))) => Ok(MessageProbe::EmptyPages),
             (None, Err(end)) => Err(Failure::new(Cause::ListingIncomplete, end.reason)),
         }
+    }
+
+    /// Returns the first page with messages, or the last one that is listed.
+    async fn first_page_with_messages(&self) -> Result<Page, Failure> {
+        let mut page = self.client.list_page(&Listing::Full, None).await?;
+        for _ in 1..PAGES_MAX {
+            let page_token = match &page.next {
+                Ok(NextPage::More(page_token)) if page.entries.is_empty() => page_token,
+                Ok(NextPage::More(_) | NextPage::Done(_)) => break,
+                Err(end) => &end.resume_from,
+            };
+            page = self.client.list_page(&Listing::Full, Some(page_token)).await?;
+        }
+        Ok(page)
     }
 
     async fn fetch(&self, listed: ListedDocument) -> Result<MessageProbe, Failure> {

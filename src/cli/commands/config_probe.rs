@@ -128,6 +128,9 @@ fn exit_and_remedy(step: ProbeStep, cause: Cause) -> (ProgramExit, &'static str)
         ProbeStep::Folders if cause == Cause::NotFound => {
             (ProgramExit::Configuration, "correct the names of the folders to extract")
         }
+        ProbeStep::Folders | ProbeStep::Message if cause == Cause::TooLarge => {
+            (ProgramExit::Other, "the login works")
+        }
         ProbeStep::Folders | ProbeStep::Message => {
             (ProgramExit::Other, "the login works; probe again later")
         }
@@ -161,11 +164,14 @@ fn folder_row(folder: &FolderCount) -> Vec<String> {
 }
 
 /// Returns the sum of the messages of folders; at least that many if some are not counted.
-fn messages_text<'a>(mut folders: impl Iterator<Item = &'a FolderCount> + Clone) -> String {
+fn messages_text<'a>(folders: impl Iterator<Item = &'a FolderCount> + Clone) -> String {
     let counts = folders.clone().filter_map(|folder| folder.messages);
-    let messages = pluralize(counts.fold(0, u64::saturating_add), "message");
-    let is_complete = folders.all(|folder| folder.messages.is_some());
-    if is_complete { messages } else { format!("at least {messages}") }
+    let messages = pluralize(counts.clone().fold(0, u64::saturating_add), "message");
+    match (counts.count(), folders.count()) {
+        (counted, all) if counted == all => messages,
+        (0, _) => "an unknown number of messages".to_owned(),
+        _ => format!("at least {messages}"),
+    }
 }
 
 fn message_text(message: MessageProbe) -> String {
@@ -177,8 +183,8 @@ fn message_text(message: MessageProbe) -> String {
         MessageProbe::EmptyMailbox => {
             "fetched no message: the mailbox has none to extract".to_owned()
         }
-        MessageProbe::EmptyPage => {
-            "fetched no message: the first page of the list has none to extract".to_owned()
+        MessageProbe::EmptyPages => {
+            "fetched no message: the first pages of the list have none to extract".to_owned()
         }
     }
 }
@@ -229,6 +235,16 @@ mod tests {
     }
 
     #[test]
+    fn folders_without_counts_have_no_sum() {
+        let folders = (0..30).map(|number| folder(&format!("F{number}"), None, false));
+
+        let text = folders_text(folders.chain([folder("INBOX", Some(7), true)]).collect());
+
+        assert!(text.contains("\nand 11 more folders, an unknown number of messages\n"), "{text}");
+        assert!(text.ends_with("\nto extract: 7 messages in 1 of 31 folders"), "{text}");
+    }
+
+    #[test]
     fn an_account_without_folders_has_nothing_to_extract() {
         let text = folders_text(Vec::new());
 
@@ -259,6 +275,7 @@ mod tests {
             (ProbeStep::Message, Cause::Unauthorized, 77),
             (ProbeStep::Message, Cause::NotFound, 1),
             (ProbeStep::Message, Cause::Forbidden, 1),
+            (ProbeStep::Message, Cause::TooLarge, 1),
         ] {
             let (exit, _) = exit_and_remedy(step, cause);
             assert_eq!(exit.code(), code, "{step:?} {cause:?}");

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use cynosure_engine::VanishedMessages;
 
-use crate::ledger::locations::{DELETE_VANISHED, SELECT_LOCATIONS};
+use crate::ledger::locations::{DELETE_OTHER_NUMBERINGS, DELETE_VANISHED, SELECT_LOCATIONS};
 
 use super::*;
 
@@ -137,6 +137,33 @@ fn vanished_locations_are_found_by_an_index() {
 
     assert!(plan.iter().any(|step| step.contains("INDEX locations_uid")), "{plan:?}");
     assert!(!plan.iter().any(|step| step.starts_with("SCAN")), "{plan:?}");
+}
+
+/// A server may give one id to everything. The cost of a location must not grow with their number.
+#[test]
+fn very_many_locations_of_one_document_are_served_by_the_index() {
+    const COUNT: u32 = 1_000;
+    // 200 steps of SQLite for each. A search without the index takes thousands.
+    const STEPS_MAX: i32 = 200_000;
+    let mut ledger = ledger_with_session(SessionKind::Full);
+    let page: Vec<_> = (1..=COUNT).map(|uid| entry_at("a/1", location("INBOX", 7, uid))).collect();
+    record_entries(&mut ledger, &page);
+
+    record_moves(&mut ledger, &[], ("INBOX", 7, 1..=COUNT));
+
+    let [lower, higher] = DELETE_OTHER_NUMBERINGS;
+    for sql in [lower, higher, DELETE_VANISHED] {
+        let statement = ledger.connection.prepare_cached(sql).unwrap();
+        assert!(statement.get_status(StatementStatus::Run) > 0, "not the cached statement: {sql}");
+        let steps = statement.get_status(StatementStatus::VmStep);
+        assert!(steps < STEPS_MAX, "{steps} steps: {sql}");
+    }
+    assert_eq!(due_locations(&ledger, "1"), [location("INBOX", 7, COUNT)]);
+    let sql = format!("EXPLAIN QUERY PLAN {SELECT_LOCATIONS}");
+    let mut statement = ledger.connection.prepare(&sql).unwrap();
+    let steps = statement.query_map([1; 2], |row| row.get::<_, String>("detail")).unwrap();
+    let plan: Vec<String> = steps.map(Result::unwrap).collect();
+    assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "{plan:?}");
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub(super) async fn list_page(
 ) -> Result<Page, Failure> {
     let cursor = ImapCursor::parse(cursor)?;
     let mut connection = source.connect().await?;
-    let position = match ListingPosition::decode(token) {
+    let position = match listing::resume(source, token) {
         Some(position) => position,
         None => {
             let survey = survey_folders(source, &mut connection).await?;

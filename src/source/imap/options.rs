@@ -2,6 +2,7 @@
 
 use chrono::NaiveDate;
 use cynosure_engine::AccountId;
+use serde::{Deserialize, Serialize};
 
 use crate::source::MetricsHandle;
 use crate::source::http::{ProxyMode, RequestLimits};
@@ -59,12 +60,20 @@ pub enum LoginMechanism {
 }
 
 /// Folders to extract, by name. A `*` in a name matches any text.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct FolderFilter {
     /// Names or patterns of the folders; empty means all.
     pub include: Vec<String>,
     /// Names or patterns of folders to leave out, although they are included.
     pub exclude: Vec<String>,
+}
+
+impl FolderFilter {
+    /// Returns true if it selects every folder.
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { include, exclude } = self;
+        include.is_empty() && exclude.is_empty()
+    }
 }
 
 impl ImapOptions {

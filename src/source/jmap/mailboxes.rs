@@ -12,6 +12,9 @@ use crate::source::jmap::filter::MailFilter;
 use crate::source::jmap::session::JmapSession;
 use crate::source::jmap::source::JmapSource;
 
+/// Maximum number of levels in a path, so that mailboxes that contain each other have short paths.
+const LEVELS_MAX: usize = 100;
+
 #[derive(Deserialize)]
 struct MailboxGetResponse {
     list: Vec<Mailbox>,
@@ -101,9 +104,8 @@ fn mailbox_paths(mailboxes: &[Mailbox]) -> Vec<String> {
         mailboxes.iter().map(|mailbox| (mailbox.id.as_str(), mailbox)).collect();
     let path = |mailbox: &Mailbox| {
         let parent = |child: &&Mailbox| by_id.get(child.parent_id.as_deref()?).copied();
-        // Mailboxes that contain each other give long paths, not endless ones.
         let mut names: Vec<&str> = std::iter::successors(Some(mailbox), parent)
-            .take(mailboxes.len())
+            .take(LEVELS_MAX)
             .map(|mailbox| mailbox.name.as_str())
             .collect();
         names.reverse();
@@ -154,6 +156,13 @@ mod tests {
         assert_eq!(named[1], count("Work", None, false));
         assert_eq!(named[2], count("Work/2024", None, true));
         assert!(counts(&[]).iter().all(|(_, _, is_extracted)| *is_extracted));
+    }
+
+    #[test]
+    fn mailboxes_that_contain_each_other_have_short_paths() {
+        let paths = mailbox_paths(&mailboxes());
+
+        assert_eq!(paths[4].split('/').count(), LEVELS_MAX);
     }
 
     #[test]

@@ -191,17 +191,11 @@ mod cyrus {
 }
 
 mod dovecot {
-    use super::{ImapRig, LocalSet};
+    use super::ImapRig;
     use crate::dovecot::DovecotServer;
     use crate::sources::suite::source_tests;
 
     source_tests!(ImapRig<DovecotServer>);
-
-    #[tokio::test]
-    async fn deleted_messages_have_vanished() {
-        let case = Box::pin(super::deleted_messages_have_vanished::<DovecotServer>());
-        LocalSet::new().run_until(case).await;
-    }
 }
 
 mod pymap {

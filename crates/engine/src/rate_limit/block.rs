@@ -91,23 +91,36 @@ pub(super) struct BlockTracker {
     /// about the current block.
     pub(super) generation: u32,
     block: Option<Block>,
+    /// True if the block is not saved yet, so that no other process knows it.
+    is_unsaved: bool,
     /// Send time of the probe in flight.
     probe_sent_at: Option<Timestamp>,
 }
 
 impl BlockTracker {
-    /// Replaces block and probe by those of another process.
+    /// Replaces block and probe by those of another process, which may have written them between a
+    /// request and its response: a block that it does not know is kept, unless its own is longer.
     pub(super) fn merge_from_peer(
         &mut self,
         block: Option<Block>,
         probe_sent_at: Option<Timestamp>,
     ) {
+        let is_longer = |own: &Block| block.as_ref().is_none_or(|block| block.until < own.until);
+        if self.is_unsaved && self.block.as_ref().is_some_and(is_longer) {
+            return;
+        }
+        self.is_unsaved = false;
         let differs = |own: &Block| Some(own.until) != block.as_ref().map(|block| block.until);
         if block.is_some() && self.block.as_ref().is_none_or(differs) {
             self.generation = self.generation.wrapping_add(1);
         }
         self.probe_sent_at = probe_sent_at.filter(|_| block.is_some());
         self.block = block;
+    }
+
+    /// Records that other processes can read the block.
+    pub(super) fn record_saved(&mut self) {
+        self.is_unsaved = false;
     }
 
     /// Returns the send time of the probe that has no response yet.
@@ -150,6 +163,7 @@ impl BlockTracker {
         }
         self.generation = self.generation.wrapping_add(1);
         self.block = Some(block);
+        self.is_unsaved = true;
         self.probe_sent_at = None;
         true
     }

@@ -3,6 +3,7 @@
 //! A login or an opened folder does not end the row, because a server may accept those and still
 //! refuse to send documents. A document that arrives does.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use crate::backoff::{doubled_delay, retry_after_with_margin};
@@ -21,6 +22,7 @@ const ROW_GAP_MAX: Duration = LOCK_OUT_WAIT_MAX;
 /// Lock-outs in a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct LockOutSeries {
+    /// Zero once the row has ended.
     count: u32,
     /// End of the last wait.
     waited_until: Timestamp,
@@ -48,7 +50,7 @@ impl LockOutSeries {
     /// Records that a document arrives. After the last wait, that ends the row.
     pub(super) fn record_received(&mut self, now: Timestamp) {
         if self.waited_until <= now {
-            *self = Self::default();
+            self.count = 0;
         }
     }
 
@@ -57,20 +59,28 @@ impl LockOutSeries {
         self.waited_until = self.waited_until.shifted_by(step);
     }
 
-    /// Restores the row that another process has saved. `clock_step` is the step from its clock to
-    /// the own one.
-    pub(super) fn restore(saved: Option<LockOutState>, clock_step: Option<ClockStep>) -> Self {
-        let Some(saved) = saved else { return Self::default() };
-        let mut restored = Self { count: saved.count, waited_until: Timestamp(saved.waited_until) };
+    /// Takes over the row that another process has saved if it is later, or if it has ended.
+    /// `clock_step` is the step from the clock of that process to the own one.
+    pub(super) fn merge_from_peer(
+        &mut self,
+        saved: Option<LockOutState>,
+        clock_step: Option<ClockStep>,
+    ) {
+        let Some(LockOutState { count, waited_until }) = saved else { return };
+        let mut peer = Self { count, waited_until: Timestamp(waited_until) };
         if let Some(step) = clock_step {
-            restored.shift_by(step);
+            peer.shift_by(step);
         }
-        restored
+        // Both processes know the row by the end of its last wait.
+        let order = |row: &Self| (row.waited_until, Reverse(row.count));
+        if order(self) < order(&peer) {
+            *self = peer;
+        }
     }
 
     pub(super) fn to_state(self) -> Option<LockOutState> {
         let state = LockOutState { count: self.count, waited_until: self.waited_until.0 };
-        (self.count > 0).then_some(state)
+        (self != Self::default()).then_some(state)
     }
 }
 
@@ -222,6 +232,27 @@ mod tests {
     }
 
     #[test]
+    fn a_row_that_has_ended_has_ended_for_all_processes() {
+        let mut ours = limiter(RateLimitMode::Adaptive);
+        let block = lock_out(&mut ours, START);
+        ours.record_saved();
+        let mut theirs = restarted(&ours, START);
+        let ended_at = block.until;
+        let login = send(&mut ours, ended_at);
+        assert_eq!(respond(&mut ours, login, ResponseOutcome::Accepted, ended_at), None);
+        ours.record_bytes(1, ended_at);
+
+        // They have written since, and have not read of the end.
+        ours.merge_from_peer(&theirs.to_state(ended_at), ended_at);
+        theirs.merge_from_peer(&ours.to_state(ended_at), ended_at);
+
+        let later = ended_at.after(HOUR);
+        for limiter in [&mut ours, &mut theirs] {
+            assert_eq!(hours(&lock_out(limiter, later), later), 1);
+        }
+    }
+
+    #[test]
     fn a_clock_step_keeps_the_row() {
         let mut limiter = limiter(RateLimitMode::Adaptive);
         let first = lock_out(&mut limiter, START);
@@ -243,5 +274,21 @@ mod tests {
         let second = lock_out_after_login(&mut limiter, &first);
 
         assert_eq!(limiter.status(second.until).estimated_rate, None);
+    }
+
+    #[test]
+    fn a_throttle_before_a_lock_out_teaches_no_rate() {
+        let mut limiter = limiter(RateLimitMode::Adaptive);
+        let token = send(&mut limiter, START);
+        let reported = ReportedLimits::default();
+        let response =
+            RateLimitResponse { outcome: ResponseOutcome::Throttled, reported: &reported };
+        let throttled = limiter.record_response(token, &response, START, RandomSample(0));
+        let first = lock_out(&mut limiter, throttled.expect("it is blocked").until);
+
+        let login = send(&mut limiter, first.until);
+        assert_eq!(respond(&mut limiter, login, ResponseOutcome::Accepted, first.until), None);
+
+        assert_eq!(limiter.status(first.until).estimated_rate, None);
     }
 }

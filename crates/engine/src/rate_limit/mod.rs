@@ -184,8 +184,7 @@ impl RateLimiter {
         self.sync_clock(now);
         self.exclude_idle_time(RESPONSE_TIME_MAX, now);
         self.units.in_flight = self.units.in_flight.saturating_sub(u64::from(token.weight));
-        let is_accepted = response.outcome == ResponseOutcome::Accepted;
-        if is_accepted {
+        if response.outcome == ResponseOutcome::Accepted {
             self.units.accepted += f64::from(token.weight);
         }
         self.update_limits(token, response, now);
@@ -451,15 +450,14 @@ impl RateLimiter {
     ) -> Option<Block> {
         let reported = response.reported;
         let is_throttled = response.outcome == ResponseOutcome::Throttled;
+        let is_accepted = response.outcome == ResponseOutcome::Accepted;
         let is_current = token.generation == self.block.generation;
         let exhausted = self.limits.exhausted_until(reported, is_throttled, now);
         let is_learned = exhausted.is_none() && reported.lock_out_wait.is_none();
         if is_throttled && is_current && is_learned && self.policy.mode == RateLimitMode::Adaptive {
             self.estimator.record_throttled(now);
         }
-        if let Some(wait) =
-            reported.retry_after.filter(|_| response.outcome != ResponseOutcome::Accepted)
-        {
+        if let Some(wait) = reported.retry_after.filter(|_| !is_accepted) {
             let until = now.after(retry_after_with_margin(wait, sample));
             let exceeds_max_wait = wait > self.policy.max_wait;
             return Some(Block { until, reason: BlockReason::RetryAfter(wait), exceeds_max_wait });
@@ -475,7 +473,10 @@ impl RateLimiter {
             }
         }
         (is_throttled && is_current).then(|| match reported.lock_out_wait {
-            Some(first) => self.backoff.lock_outs.next_block(first, &self.policy, now, sample),
+            Some(first) => {
+                self.estimator.restart_cycle(now);
+                self.backoff.lock_outs.next_block(first, &self.policy, now, sample)
+            }
             None => self.block_without_time(now, sample),
         })
     }

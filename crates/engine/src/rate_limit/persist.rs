@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use crate::rate_limit::estimator::RateEstimator;
-use crate::rate_limit::lock_out::LockOutSeries;
 use crate::rate_limit::pacer::Pacer;
 use crate::rate_limit::{
     AdvertisedLimit, Block, BlockState, LimitState, Rate, RateLimitPolicy, RateLimiter,
@@ -44,28 +43,30 @@ impl RateLimiter {
 
     /// Records that other processes can read the whole state.
     pub fn record_saved(&mut self) {
+        self.block.record_saved();
         self.byte_budget.record_saved();
     }
 
     /// Replaces the state by what another process has written since.
     ///
-    /// The written state replaces all of ours, because the other process read ours before it wrote.
-    /// The requests in flight and the limits as last read are kept: the next response reports what
-    /// the other process has used.
+    /// The written state replaces ours, because the other process read ours before it wrote. What
+    /// it cannot know is kept: an unsaved block, unsaved bytes, and the end of the last lock-out.
+    /// The requests in flight and the limits as last read are kept, too: the next response reports
+    /// what the other process has used.
     pub fn merge_from_peer(&mut self, state: &RateLimiterState, now: Timestamp) {
         let age = now.since(Timestamp(state.written_at));
         // Deadlines written by a clock that was ahead of this one are shifted, so that the
         // remaining time stays the same.
         let clock_step = ClockStep::inferred_backward(Timestamp(state.written_at), now);
-        self.block.merge_from_peer(
-            state.block.as_ref().map(Block::from),
-            state.probe_sent_at.map(Timestamp),
-        );
+        let mut block = state.block.as_ref().map(Block::from);
         let mut due_at = state.next_due_at.map_or(now, Timestamp);
         if let Some(clock_step) = clock_step {
-            self.block.shift_by(clock_step);
             due_at = due_at.shifted_by(clock_step);
+            if let Some(block) = &mut block {
+                block.until = block.until.shifted_by(clock_step);
+            }
         }
+        self.block.merge_from_peer(block, state.probe_sent_at.map(Timestamp));
         self.pacer = Pacer::restore(due_at.min(now.after(self.policy.max_wait)));
         let last_long_delay = state.backoff_last_long_delay_millis.map(Duration::from_millis);
         self.backoff.merge_from_peer(
@@ -74,7 +75,7 @@ impl RateLimiter {
             state.backoff_attempts,
             now,
         );
-        self.backoff.lock_outs = LockOutSeries::restore(state.lock_outs, clock_step);
+        self.backoff.lock_outs.merge_from_peer(state.lock_outs, clock_step);
         let estimator = match clock_step {
             Some(clock_step) => state.estimator.shifted_by(clock_step),
             None => state.estimator.clone(),

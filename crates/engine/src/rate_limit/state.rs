@@ -39,7 +39,7 @@ pub struct RateLimiterState {
     pub backoff_last_long_delay_millis: Option<u64>,
     #[serde(rename = "learned")]
     pub estimator: RateEstimatorState,
-    /// Lock-outs in a row whose end the server did not name, if there are any.
+    /// Last lock-outs in a row whose end the server did not name, if there were any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lock_outs: Option<LockOutState>,
     /// Limits as last read, for display only: the next response reports what is in force.
@@ -53,6 +53,7 @@ pub struct RateLimiterState {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct LockOutState {
+    /// Zero once the row has ended.
     pub count: u32,
     /// End of the last wait.
     pub waited_until: i64,

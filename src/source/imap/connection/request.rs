@@ -15,7 +15,7 @@ use crate::source::MetricsHandle;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::source::imap) struct CommandAttempt {
     pub(in crate::source::imap) kind: AttemptKind,
-    /// Earlier throttles of the only message; `None` for several messages, or none.
+    /// Earlier throttles of a message that is fetched alone, because it failed before; else `None`.
     pub(in crate::source::imap) strikes: Option<ThrottleStrikes>,
 }
 

@@ -28,6 +28,7 @@ const DATE_FORMAT: &str = "%d-%b-%Y %H:%M:%S %z";
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct RowAttributes {
     ids: ContentIds,
+    has_size: bool,
     /// First day of receipt (UTC) of the messages to list.
     since: Option<NaiveDate>,
 }
@@ -70,7 +71,17 @@ impl RowAttributes {
         } else {
             ContentIds::None
         };
-        Self { ids, since }
+        Self { ids, has_size: true, since }
+    }
+
+    /// Returns true if the server names contents, so that a document may be in several folders.
+    pub(super) fn has_content_ids(self) -> bool {
+        self.ids != ContentIds::None
+    }
+
+    /// Returns the attributes without the size, for which a server may have to read the message.
+    pub(super) fn without_size(self) -> Self {
+        Self { has_size: false, ..self }
     }
 
     /// Reads the values of a `FETCH`. Returns the UID and the row; `None` without a UID, because
@@ -100,7 +111,10 @@ impl RowAttributes {
 
 impl fmt::Display for RowAttributes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "(UID {SIZE}")?;
+        f.write_str("(UID")?;
+        if self.has_size {
+            write!(f, " {SIZE}")?;
+        }
         if let Some(IdNames { content, thread, .. }) = self.ids.names() {
             write!(f, " {content} {thread}")?;
         }
@@ -197,7 +211,7 @@ mod tests {
     }
 
     fn attributes(ids: ContentIds) -> RowAttributes {
-        RowAttributes { ids, since: NaiveDate::from_ymd_opt(2020, 1, 2) }
+        RowAttributes { ids, has_size: true, since: NaiveDate::from_ymd_opt(2020, 1, 2) }
     }
 
     fn document(row: MessageRow) -> ListedDocument {
@@ -207,12 +221,14 @@ mod tests {
 
     #[test]
     fn only_advertised_ids_are_asked_for() {
-        let shown = |ids| RowAttributes { ids, since: None }.to_string();
+        let asked_for = |ids| RowAttributes { ids, has_size: true, since: None };
+        let shown = |ids| asked_for(ids).to_string();
 
         assert_eq!(shown(ContentIds::None), "(UID RFC822.SIZE)");
         assert_eq!(shown(ContentIds::Objects), "(UID RFC822.SIZE EMAILID THREADID)");
         assert_eq!(shown(ContentIds::Gmail), "(UID RFC822.SIZE X-GM-MSGID X-GM-THRID)");
         assert_eq!(attributes(ContentIds::None).to_string(), "(UID RFC822.SIZE INTERNALDATE)");
+        assert_eq!(asked_for(ContentIds::None).without_size().to_string(), "(UID)");
     }
 
     #[test]

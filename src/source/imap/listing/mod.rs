@@ -3,8 +3,9 @@
 //! Never by `SEARCH`, whose answers have been seen to be short, and never by sequence number, which
 //! shifts when a message is deleted. Each folder is listed below the UIDNEXT that was read before.
 //! At its end, its number of messages must not contradict the list. A folder whose listing fails is
-//! continued after the others. If it fails again, so does the listing.
+//! continued after the others. If all that are left fail again, so does the listing.
 
+mod folder_progress;
 mod message_row;
 mod position;
 mod row_reader;
@@ -44,6 +45,10 @@ const PAGE_STEPS_MAX: u32 = 128;
 /// out. More would take a slow server so long that the listing looks as if it were stuck.
 const PAGE_ROWS_MAX: usize = 20_000;
 
+/// Maximum number of folders that fail again before the listing does. They take fewer steps than a
+/// page has, so that a page that ends without documents has advanced in another folder.
+const FAILED_AGAIN_MAX: usize = 32;
+
 /// Maximum restarts of a folder that is renumbered. It happens when a folder is deleted and made
 /// again; a server that does it at each access cannot be listed.
 const RESTARTS_MAX: u32 = 3;
@@ -65,6 +70,8 @@ struct PageBuilder<'a> {
     entries: Vec<ListedDocument>,
     vanished: Vec<VanishedMessages>,
     steps: u32,
+    /// Number of failures of folders that had failed before.
+    failed_again: usize,
     /// Messages that the server listed, whether they are selected or not.
     rows: usize,
 }
@@ -75,19 +82,26 @@ pub(super) async fn list_page(
     token: Option<&PageToken>,
 ) -> Result<Page, Failure> {
     let mut connection = source.connect().await?;
-    let position = match ListingPosition::decode(token) {
+    let position = match resume(source, token) {
         Some(position) => position,
         None => ListingPosition::of_everything(&survey_folders(source, &mut connection).await?),
     };
     list_from(source, &mut connection, position).await
 }
 
+/// Returns the position of a page token. Returns `None` without a token, and if the configuration
+/// selects other folders since: one that is excluded because it fails must not be listed any more.
+pub(super) fn resume(source: &ImapSource, token: Option<&PageToken>) -> Option<ListingPosition> {
+    ListingPosition::decode(token).filter(|position| position.filter == source.options.folders)
+}
+
 /// Returns the page that begins at a position.
 pub(super) async fn list_from(
     source: &ImapSource,
     connection: &mut Connection,
-    position: ListingPosition,
+    mut position: ListingPosition,
 ) -> Result<Page, Failure> {
+    position.filter.clone_from(&source.options.folders);
     // A folder that is open since an earlier page may have another UIDNEXT now.
     connection.forget_folder();
     let attributes = RowAttributes::new(connection, source.options.since);
@@ -99,6 +113,7 @@ pub(super) async fn list_from(
         entries: Vec::new(),
         vanished: Vec::new(),
         steps: 0,
+        failed_again: 0,
         rows: 0,
     };
     page.build().await
@@ -112,7 +127,9 @@ impl PageBuilder<'_> {
             }
             self.steps += 1;
             match self.advance(&range).await {
-                Ok(ListingStep::Advanced) => {}
+                Ok(ListingStep::Advanced) if self.connection.is_reusable() => {}
+                // The next page continues over another connection.
+                Ok(ListingStep::Advanced) => return Ok(self.finish_early()),
                 Ok(ListingStep::Contradicted(reason)) => return Ok(self.finish_unverified(reason)),
                 Err(failure) if failure.cause == Cause::Server && !range.is_deferred() => {
                     self.defer_folder(&range, &failure);
@@ -123,6 +140,10 @@ impl PageBuilder<'_> {
                 // The documents before are returned first: those of a failed call are lost.
                 Err(failure) if failure.cause == Cause::Server && !self.entries.is_empty() => {
                     return Ok(self.finish_early());
+                }
+                Err(failure) if failure.cause == Cause::Server && self.has_other_folder() => {
+                    self.failed_again += 1;
+                    self.defer_folder(&range, &failure);
                 }
                 Err(failure) => return Err(failure),
             }
@@ -139,6 +160,13 @@ impl PageBuilder<'_> {
         PAGE_DOCUMENTS <= self.entries.len()
             || PAGE_ROWS_MAX <= self.rows
             || PAGE_STEPS_MAX <= self.steps
+    }
+
+    /// True if a folder other than the current one is left that has not failed again on this page:
+    /// one that fails always must not hold back one that failed once.
+    fn has_other_folder(&self) -> bool {
+        let others = self.position.folders.len().saturating_sub(1);
+        self.failed_again < others.min(FAILED_AGAIN_MAX) && self.connection.is_reusable()
     }
 
     fn finish(self, next: Result<NextPage, UnverifiedEnd>) -> Page {
@@ -205,9 +233,14 @@ impl PageBuilder<'_> {
                 return Ok(older_state(range, &status));
             }
         }
-        match read_rows(self.connection, window, &self.attributes).await {
+        let omits_sizes = self.position.progress().omits_sizes;
+        let attributes = if omits_sizes { self.attributes.without_size() } else { self.attributes };
+        match read_rows(self.connection, window, &attributes).await {
             Ok(WindowRows::TooMany) => self.position.narrow_windows(),
             Ok(WindowRows::Complete(rows)) => self.record_rows(range, window, rows),
+            Err(failure) if failure.is_transient() && !omits_sizes => {
+                self.omit_sizes(range, &failure);
+            }
             Err(failure) => {
                 let message = format!("folder \"{}\": {}", range.name, failure.message);
                 let failure = Failure { message: sanitize_line(&message), ..failure };
@@ -215,6 +248,18 @@ impl PageBuilder<'_> {
             }
         }
         Ok(ListingStep::Advanced)
+    }
+
+    /// Asks for the next window again, without the sizes, which are only shown. For a size the
+    /// server may read the message, and Dovecot ends the connection at one that it cannot read.
+    fn omit_sizes(&mut self, range: &FolderRange, failure: &Failure) {
+        info!(
+            source = self.source.options.name,
+            folder = range.name,
+            error = %failure,
+            "asking for messages without their sizes, because the server failed to list them"
+        );
+        self.position.omit_sizes();
     }
 
     fn record_rows(
@@ -239,7 +284,8 @@ impl PageBuilder<'_> {
     /// A failure is none of the listing, because nothing depends on what is left out. After one
     /// that concerns more than a folder, no other folder is asked for.
     async fn list_vanished(&mut self) {
-        if !self.connection.has_capability(QRESYNC) {
+        // Without ids of contents, each document has one location, which stays in the ledger.
+        if !self.connection.has_capability(QRESYNC) || !self.attributes.has_content_ids() {
             self.position.changed_folders.clear();
         }
         while !self.is_full()

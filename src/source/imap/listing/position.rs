@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::source::imap::cursor::{ChangedFolder, FIRST_UID, ImapCursor};
 use crate::source::imap::folders::{FolderStatus, FolderSurvey, SurveyedFolder};
+use crate::source::imap::listing::folder_progress::FolderProgress;
 use crate::source::imap::listing::window::{ROWS_MIN, UidWindow, WindowWidth};
+use crate::source::imap::options::FolderFilter;
 
 /// Version of the format. A listing with a token of another version begins again.
 const VERSION: u32 = 1;
@@ -16,9 +18,12 @@ const VERSION: u32 = 1;
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(in crate::source::imap) struct ListingPosition {
     version: u32,
+    /// Folders of the configuration from which these are.
+    #[serde(default, skip_serializing_if = "FolderFilter::is_empty")]
+    pub(super) filter: FolderFilter,
     /// Folders that are not complete. The first one is being listed; those that failed once are the
     /// last.
-    folders: VecDeque<FolderRange>,
+    pub(super) folders: VecDeque<FolderRange>,
     /// Folders from which messages may have vanished, to be asked for after all new messages.
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     pub(super) changed_folders: VecDeque<ChangedFolder>,
@@ -45,20 +50,6 @@ pub(super) struct FolderRange {
     /// Progress when its listing failed and it was moved behind the others; `None` if it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     deferred_at: Option<FolderProgress>,
-}
-
-/// Progress in the folder that is being listed.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub(super) struct FolderProgress {
-    /// First UID of the next window. After the largest UID it is none.
-    next_uid: u64,
-    width: WindowWidth,
-    /// Messages that the server listed, whether they are selected or not.
-    pub(super) rows: u64,
-    /// Number of times that the folder was found to be renumbered.
-    pub(super) restarts: u32,
-    /// True if the folder is listed once more, because the first list was too short.
-    pub(super) is_second_pass: bool,
 }
 
 /// Contradiction between the list of a folder and its status.
@@ -96,7 +87,7 @@ impl ListingPosition {
     }
 
     /// Parses a page token. Returns `None` without a token, and for one of another version.
-    pub(in crate::source::imap) fn decode(token: Option<&PageToken>) -> Option<Self> {
+    pub(super) fn decode(token: Option<&PageToken>) -> Option<Self> {
         let position: Self = serde_json::from_str(token?.as_str()).ok()?;
         (position.version == VERSION).then_some(position)
     }
@@ -146,10 +137,7 @@ impl ListingPosition {
 
     /// Records a window and the number of its rows.
     pub(super) fn record_window(&mut self, window: UidWindow, rows: usize) {
-        self.progress.next_uid = u64::from(window.last).saturating_add(1);
-        self.progress.width = self.progress.width.after(rows);
-        let rows = u64::try_from(rows).unwrap_or(u64::MAX);
-        self.progress.rows = self.progress.rows.saturating_add(rows);
+        self.progress.record_window(window, rows);
     }
 
     /// Begins again with narrow windows, after one with too many rows. The reported number of
@@ -159,6 +147,11 @@ impl ListingPosition {
         if let Some(range) = self.folders.front_mut() {
             range.messages = None;
         }
+    }
+
+    /// Lists the next window without sizes, after the server failed to list it.
+    pub(super) fn omit_sizes(&mut self) {
+        self.progress.omits_sizes = true;
     }
 
     /// Returns the contradiction between the list of the current folder and its status after it.
@@ -231,9 +224,15 @@ impl ListingPosition {
 
     fn new(folders: VecDeque<FolderRange>, total: Option<u64>, cursor: ImapCursor) -> Self {
         let progress = FolderProgress::at(FIRST_UID);
-        let changed_folders = VecDeque::new();
-        let mut position =
-            Self { version: VERSION, folders, changed_folders, progress, total, cursor };
+        let mut position = Self {
+            version: VERSION,
+            filter: FolderFilter::default(),
+            folders,
+            changed_folders: VecDeque::new(),
+            progress,
+            total,
+            cursor,
+        };
         position.begin_folder();
         position
     }
@@ -284,18 +283,6 @@ impl FolderRange {
     /// Returns true if messages of the range may be missing in a state with this UIDNEXT.
     pub(super) fn is_beyond(&self, uid_next: u32) -> bool {
         uid_next < self.uid_next
-    }
-}
-
-impl FolderProgress {
-    fn at(next_uid: u32) -> Self {
-        Self {
-            next_uid: next_uid.into(),
-            width: WindowWidth::START,
-            rows: 0,
-            restarts: 0,
-            is_second_pass: false,
-        }
     }
 }
 
@@ -482,6 +469,8 @@ mod tests {
         let token = position.encode();
         assert_eq!(ListingPosition::decode(Some(&token)), Some(position.clone()));
         assert!(!token.as_str().contains("deferred"), "{token}");
+        assert!(!token.as_str().contains("sizes"), "{token}");
+        position.omit_sizes();
         position.defer_folder();
         assert_eq!(ListingPosition::decode(Some(&position.encode())), Some(position));
         for text in ["", "{}", "[]", "{\"version\":2}"] {

@@ -27,7 +27,7 @@ pub(super) struct ServerFolder {
     pub(super) mod_seq: u64,
     /// Lines of the answer about vanished messages. The last one is the status.
     pub(super) vanished: Vec<String>,
-    /// Reply to STATUS and EXAMINE, if these are refused.
+    /// Reply to commands about the folder, if these are refused; a `BYE` comes without their tag.
     pub(super) refusal: Option<&'static str>,
 }
 
@@ -140,6 +140,7 @@ async fn serve(stream: TcpStream, script: Rc<RefCell<ListingScript>>) {
         let (tag, command) = line.split_once(' ').unwrap();
         let mut answer = script.borrow_mut().answer(command);
         let status = answer.pop().unwrap();
+        let tag = if status.starts_with("BYE ") { "*" } else { tag };
         answer.push(format!("{tag} {status}"));
         answer.push(String::new());
         is_open = writer.write_all(answer.join("\r\n").as_bytes()).await.is_ok();

@@ -4,8 +4,11 @@ use cynosure_engine::{Cursor, VanishedMessages};
 
 use super::*;
 
-/// Capabilities with which vanished messages are reported.
-const QRESYNC: &str = "LIST-EXTENDED LIST-STATUS CONDSTORE ENABLE QRESYNC";
+/// Capabilities with which vanished messages are asked for.
+const QRESYNC: &str = "LIST-EXTENDED LIST-STATUS CONDSTORE ENABLE QRESYNC OBJECTID";
+
+/// The same without ids of contents: each document has one location, which stays in the ledger.
+const QRESYNC_WITHOUT_IDS: &str = "LIST-EXTENDED LIST-STATUS CONDSTORE ENABLE QRESYNC";
 
 /// Ten times as many messages as a listing holds in memory.
 const MANY_MESSAGES: u32 = 100_000;
@@ -102,11 +105,15 @@ async fn the_extension_is_turned_on_once_per_connection() {
 }
 
 #[tokio::test]
-async fn a_server_without_the_extension_is_not_asked() {
+async fn a_server_without_the_extension_or_ids_is_not_asked() {
     run_test(async {
-        let (server, source, cursor) = start("LIST-EXTENDED LIST-STATUS CONDSTORE").await;
+        for capabilities in ["LIST-EXTENDED LIST-STATUS CONDSTORE OBJECTID", QRESYNC_WITHOUT_IDS] {
+            let (server, source, cursor) = start(capabilities).await;
 
-        assert_eq!(list(&server, &source, cursor).await, (Vec::new(), Vec::new()));
+            let listed = list(&server, &source, cursor).await;
+
+            assert_eq!(listed, (Vec::new(), Vec::new()), "{capabilities}");
+        }
     })
     .await;
 }

@@ -198,6 +198,11 @@ impl RateEstimator {
         self.cycle.last_sent_at = now;
     }
 
+    /// Starts another cycle, because the wait that follows says nothing about the rate.
+    pub(super) fn restart_cycle(&mut self, now: Timestamp) {
+        self.cycle = MeasurementCycle::new(now);
+    }
+
     pub(super) fn record_accepted(&mut self, weight: f64, now: Timestamp) {
         self.cycle.accepted_units += weight;
         match &mut self.phase {

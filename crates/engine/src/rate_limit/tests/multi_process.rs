@@ -70,6 +70,7 @@ fn run_for_an_hour(processes: usize, lifetime: Duration) -> (u32, u32) {
             }
         }
         state = limiters[index].to_state(now);
+        limiters[index].record_saved();
     }
     (responses, server.throttle_count)
 }
