@@ -143,6 +143,21 @@ impl LedgerReader {
         Ok(Some(Self { connection, path: path.to_owned() }))
     }
 
+    /// Runs reads on one state of the ledger, under one lock: locking for each takes longer than a
+    /// short read. `work` must not write.
+    ///
+    /// # Errors
+    /// A ledger failure, or that of `work`.
+    pub fn with_snapshot<T>(
+        &self,
+        work: impl FnOnce() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let begin = self.connection.unchecked_transaction();
+        let _snapshot = begin
+            .map_err(|error| LedgerError::from(error).to_failure("read the ledger", &self.path))?;
+        work()
+    }
+
     pub(super) fn read<T>(
         &self,
         action: &str,

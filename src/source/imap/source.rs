@@ -10,7 +10,7 @@ use crate::limiter::RequestLimiter;
 use crate::source::CredentialChange;
 use crate::source::credential::Credential;
 use crate::source::imap::fetch::SetFetcher;
-use crate::source::imap::folders::WarningLog;
+use crate::source::imap::folders::{RecentSurvey, WarningLog};
 use crate::source::imap::options::ImapOptions;
 use crate::source::imap::pool::{Pool, PooledConnection};
 
@@ -20,6 +20,7 @@ pub struct ImapSource {
     pub(super) limiter: Rc<dyn RequestLimiter>,
     pub(super) fetcher: Rc<SetFetcher>,
     pub(super) warnings: WarningLog,
+    pub(super) recent_survey: RecentSurvey,
     credential: Rc<Credential>,
     pool: Rc<Pool>,
     /// True once the server has accepted the credential.
@@ -43,6 +44,7 @@ impl ImapSource {
             limiter,
             fetcher,
             warnings: WarningLog::default(),
+            recent_survey: RecentSurvey::default(),
             credential,
             pool,
             is_login_proven: Cell::new(false),

@@ -1,8 +1,6 @@
 //! Batches of download results: split into files for the archive and updates for the ledger, then
 //! recorded.
 
-use std::collections::BTreeSet;
-
 use cynosure_engine::{Cause, Failure, RecheckPolicy, Timestamp};
 
 use super::Store;
@@ -22,8 +20,13 @@ impl Store {
         &mut self,
         batch: CommitBatch,
     ) -> Result<(Option<WriteBatch>, LedgerUpdates), Failure> {
-        let (mut documents, mut updates) = (None, LedgerUpdates::default());
-        let mut hashes = BTreeSet::new();
+        let (versions, hashes) = self.ledger.with_snapshot(|| self.plan_files(&batch))?;
+        let mut documents = match versions.iter().any(Option::is_some) {
+            true => Some(WriteBatch::new(self.session_folder()?)),
+            false => None,
+        };
+        let mut versions = versions.into_iter();
+        let mut updates = LedgerUpdates::default();
         for outcome in batch.outcomes {
             match outcome {
                 DownloadOutcome::Stored { document, item_id, expected_blob, fetched, spooled } => {
@@ -36,14 +39,10 @@ impl Store {
                         size,
                         is_identified_by_location,
                     };
-                    if is_identified_by_location && !self.claim_content(&spooled, &mut hashes)? {
+                    let file = documents.as_mut().zip(versions.next().flatten());
+                    let Some((documents, version)) = file else {
                         updates.push_copy(fetched_document, spooled.length(), spooled.sha256());
                         continue;
-                    }
-                    let version = self.ledger.next_version(document)?;
-                    let documents = match &mut documents {
-                        Some(documents) => documents,
-                        None => documents.insert(WriteBatch::new(self.session_folder()?)),
                     };
                     documents.push(BatchEntry {
                         item: item_id,
@@ -66,6 +65,21 @@ impl Store {
             updates.hold_hashes(self.contents_in_flight.add(hashes));
         }
         Ok((documents, updates))
+    }
+
+    /// Returns the version of the file of each fetched document, in their order, or `None` if its
+    /// bytes are stored already; and the hashes of those that are not.
+    fn plan_files(&self, batch: &CommitBatch) -> Result<(Vec<Option<u32>>, BatchHashes), Failure> {
+        let (mut versions, mut hashes) = (Vec::new(), BatchHashes::new());
+        for outcome in &batch.outcomes {
+            let DownloadOutcome::Stored { document, fetched, spooled, .. } = outcome else {
+                continue;
+            };
+            let is_copy =
+                fetched.is_identified_by_location() && !self.claim_content(spooled, &mut hashes)?;
+            versions.push(if is_copy { None } else { Some(self.ledger.next_version(*document)?) });
+        }
+        Ok((versions, hashes))
     }
 
     /// Adds the hash of a document to those of its batch. Returns false if the bytes are stored, or

@@ -132,8 +132,8 @@ async fn ten_thousand_folders_are_listed() {
             assert_eq!(documents.len(), 1);
             assert_eq!(server.count("EXAMINE"), 1, "empty folders are not opened");
             let is_at_once = capabilities == CAPABILITIES;
-            assert_eq!(server.count("LIST"), 3);
-            assert_eq!(server.count("STATUS \"Folder 7\""), if is_at_once { 0 } else { 3 });
+            assert_eq!(server.count("LIST"), 2, "the listing begins with what was read before");
+            assert_eq!(server.count("STATUS \"Folder 7\""), if is_at_once { 0 } else { 2 });
         }
     })
     .await;

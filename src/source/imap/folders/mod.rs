@@ -5,6 +5,7 @@
 //! poll costs the server little.
 
 mod listed_folder;
+mod recent_survey;
 mod selection;
 mod status_requests;
 mod warning_log;
@@ -22,6 +23,7 @@ use crate::source::imap::source::ImapSource;
 use crate::source::imap::wire::{Command, FolderName};
 
 pub(in crate::source::imap) use self::listed_folder::FolderStatus;
+pub(in crate::source::imap) use self::recent_survey::{RecentSurvey, survey_for_listing};
 pub(in crate::source::imap) use self::status_requests::StatusAnswer;
 pub(in crate::source::imap) use self::warning_log::{FolderWarning, WarningLog};
 

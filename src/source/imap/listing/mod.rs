@@ -28,11 +28,11 @@ use self::vanished::{QRESYNC, read_vanished};
 use self::window::{ROWS_MIN, UidWindow};
 use crate::source::imap::connection::Connection;
 use crate::source::imap::folders::{
-    FolderStatus, FolderWarning, StatusAnswer, read_status, survey_folders, warn_of_refusal,
+    FolderStatus, FolderWarning, StatusAnswer, read_status, survey_for_listing, warn_of_refusal,
 };
 use crate::source::imap::source::ImapSource;
 use crate::source::imap::wire::FolderName;
-use crate::source::{Page, UnverifiedEnd};
+use crate::source::{Listing, Page, UnverifiedEnd};
 
 /// Documents with which a page ends. With the largest usual window it has about twice as many.
 const PAGE_DOCUMENTS: usize = ROWS_MIN;
@@ -84,7 +84,10 @@ pub(super) async fn list_page(
     let mut connection = source.connect().await?;
     let position = match resume(source, token) {
         Some(position) => position,
-        None => ListingPosition::of_everything(&survey_folders(source, &mut connection).await?),
+        None => {
+            let survey = survey_for_listing(source, &mut connection, &Listing::Full).await?;
+            ListingPosition::of_everything(&survey)
+        }
     };
     list_from(source, &mut connection, position).await
 }

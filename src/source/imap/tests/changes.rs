@@ -41,7 +41,8 @@ async fn only_new_messages_are_changes() {
         assert_eq!(server.take_commands(), [LIST_STATUS_COMMAND]);
         let (places, new_cursor) = list_changes(&source, cursor).await;
         assert_eq!(places, ["Work;3;6"]);
-        let commands = [LIST_STATUS_COMMAND, "EXAMINE Work", "UID FETCH 6:6 (UID RFC822.SIZE)"];
+        // The listing begins with what the poll has read.
+        let commands = ["EXAMINE Work", "UID FETCH 6:6 (UID RFC822.SIZE)"];
         assert_eq!(server.take_commands(), commands);
         assert_eq!(source.current_cursor().await, Ok(new_cursor.clone()));
         assert_eq!(source.poll_changes(&new_cursor).await, Ok(PollResult::Unchanged));

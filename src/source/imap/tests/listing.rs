@@ -384,8 +384,8 @@ async fn an_older_state_of_a_folder_is_no_complete_list() {
     run_test(async {
         let (older, newer) = (ServerFolder::new("INBOX", [1]), ServerFolder::new("INBOX", [1, 2]));
         let server = ListingServer::start(LIST_STATUS, [older.clone()]).await;
+        let cursor = source(&server).current_cursor().await.unwrap();
         let source = source(&server);
-        let cursor = source.current_cursor().await.unwrap();
         server.change(|script| {
             script.before_command = Box::new(move |command, folders| {
                 let is_list = command.starts_with("LIST");
@@ -394,7 +394,7 @@ async fn an_older_state_of_a_folder_is_no_complete_list() {
         });
 
         for listing in [Listing::Full, Listing::Since(cursor)] {
-            let pages = list_pages(&source, &listing).await;
+            let pages = Box::pin(list_pages(&source, &listing)).await;
 
             let end = pages.last().unwrap().next.as_ref().unwrap_err();
             assert!(end.reason.contains("older state of folder \"INBOX\""), "{}", end.reason);
