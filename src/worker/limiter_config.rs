@@ -33,7 +33,7 @@ mod tests {
     use crate::config::{EnvVars, load};
 
     #[test]
-    fn an_imap_connection_has_two_commands_in_flight() {
+    fn a_connection_has_two_commands_in_flight() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("config.toml");
         let text = r#"

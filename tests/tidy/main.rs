@@ -5,7 +5,7 @@ mod architecture;
 mod import_circles;
 mod struct_size;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -123,6 +123,25 @@ const RESTRICTED_NAMES: &[(&str, &[&str])] = &[
     ("indicatif", &["app", "cli"]),
 ];
 
+/// Words for kinds of sources in identifiers, and the only files and folders that may use them, as
+/// docs/architecture.md lists them.
+const KIND_WORDS: [&str; 2] = ["imap", "jmap"];
+const KIND_PLACES: &[&str] = &[
+    "src/source/imap",
+    "src/source/jmap",
+    "src/source/mod.rs",
+    "src/source_kinds",
+    "src/config/kind",
+    "src/config/mod.rs",
+    "src/cli/args.rs",
+    "src/cli/commands/demo.rs",
+    "src/cli/commands/explain",
+    "crates/engine/src/classify.rs",
+    "crates/engine/src/imap_reply",
+    "crates/engine/src/lib.rs",
+    "crates/lab/src/demo",
+];
+
 /// Names that would make the engine impure.
 const IMPURE_NAMES: &[&str] = &[
     "std::fs",
@@ -216,7 +235,6 @@ fn the_engine_is_pure() {
 #[test]
 fn restricted_names_are_used_only_in_their_folders() {
     for (name, folders) in RESTRICTED_NAMES {
-        let is_test = |path: &str| path.ends_with("tests.rs") || path.contains("/tests/");
         for (path, text) in source_files("src").into_iter().filter(|(path, _)| !is_test(path)) {
             let is_allowed = folders.iter().any(|folder| path.contains(&format!("src/{folder}/")));
             let is_used = text
@@ -225,6 +243,21 @@ fn restricted_names_are_used_only_in_their_folders() {
             assert!(is_allowed || !is_used, "{path} uses {name}, which only {folders:?} may use");
         }
     }
+}
+
+#[test]
+fn kinds_of_sources_are_named_in_few_places() {
+    let mut named_in = BTreeSet::new();
+    for (path, text) in crate_sources().into_iter().filter(|(path, _)| !is_test(path)) {
+        let place = KIND_PLACES.iter().find(|place| path.contains(&format!("/{place}")));
+        let tokens: TokenStream = text.parse().unwrap_or_else(|error| panic!("{path}: {error}"));
+        visit_identifiers(tokens, &mut |identifier| {
+            let is_kind = words(identifier).iter().any(|word| KIND_WORDS.contains(&word.as_str()));
+            assert!(place.is_some() || !is_kind, "{path} names a kind of source: {identifier}");
+            named_in.extend(place.filter(|_| is_kind));
+        });
+    }
+    assert_eq!(named_in, KIND_PLACES.iter().collect(), "places that need not be in the list");
 }
 
 #[test]
@@ -310,6 +343,11 @@ fn every_test_named_by_the_list_of_faults_exists() {
         checked += 1;
     }
     assert!(checked > 100, "{checked}");
+}
+
+/// True for a file with nothing but tests.
+fn is_test(path: &str) -> bool {
+    path.ends_with("tests.rs") || path.contains("/tests/")
 }
 
 /// Calls `visit` with each identifier, also those in the arguments of macros.

@@ -10,7 +10,8 @@ use crate::limiter::RequestLimiter;
 use crate::source::CredentialChange;
 use crate::source::credential::Credential;
 use crate::source::imap::fetch::SetFetcher;
-use crate::source::imap::folders::{RecentSurvey, WarningLog};
+use crate::source::imap::folders::WarningLog;
+use crate::source::imap::folders::survey::RecentSurvey;
 use crate::source::imap::options::ImapOptions;
 use crate::source::imap::pool::{Pool, PooledConnection};
 

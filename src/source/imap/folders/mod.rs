@@ -5,9 +5,9 @@
 //! poll costs the server little.
 
 mod listed_folder;
-mod recent_survey;
 mod selection;
 mod status_requests;
+pub(super) mod survey;
 mod warning_log;
 
 use std::collections::BTreeMap;
@@ -18,13 +18,14 @@ use tracing::{debug, warn};
 use self::listed_folder::ListedFolder;
 use self::selection::select_folders;
 use self::status_requests::{request_statuses, status_attributes};
+use crate::source::Listing;
 use crate::source::imap::connection::Connection;
 use crate::source::imap::source::ImapSource;
 use crate::source::imap::wire::{Command, FolderName};
 
 pub(in crate::source::imap) use self::listed_folder::FolderStatus;
-pub(in crate::source::imap) use self::recent_survey::{RecentSurvey, survey_for_listing};
 pub(in crate::source::imap) use self::status_requests::StatusAnswer;
+pub(in crate::source::imap) use self::survey::{FolderSurvey, SurveyedFolder};
 pub(in crate::source::imap) use self::warning_log::{FolderWarning, WarningLog};
 
 /// Capability of Gmail, whose folders are labels of the same messages.
@@ -33,21 +34,6 @@ pub(in crate::source::imap) const GMAIL_EXTENSION: &str = "X-GM-EXT-1";
 /// Choices of Gmail's setting for the maximum number of messages in a folder. The oldest messages
 /// beyond it are hidden from IMAP.
 const GMAIL_SIZE_LIMITS: [u64; 4] = [1_000, 2_000, 5_000, 10_000];
-
-/// Selected folders, and their status at one time.
-#[derive(Debug, Default)]
-pub(in crate::source::imap) struct FolderSurvey {
-    pub(in crate::source::imap) folders: Vec<SurveyedFolder>,
-    /// Selected folders whose status the server refuses.
-    pub(in crate::source::imap) refused: Vec<FolderName>,
-}
-
-/// Selected folder with its status.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(in crate::source::imap) struct SurveyedFolder {
-    pub(in crate::source::imap) name: FolderName,
-    pub(in crate::source::imap) status: FolderStatus,
-}
 
 /// Answer to the request for all folders.
 struct FolderList {
@@ -69,6 +55,18 @@ pub(in crate::source::imap) async fn survey_folders(
 ) -> Result<FolderSurvey, Failure> {
     let mut list = list_folders(connection).await?;
     survey_listed(source, connection, &mut list).await
+}
+
+/// Returns the survey from which a listing starts. What arrives after it is new at the next poll.
+pub(in crate::source::imap) async fn survey_for_listing(
+    source: &ImapSource,
+    connection: &mut Connection,
+    listing: &Listing,
+) -> Result<FolderSurvey, Failure> {
+    match source.recent_survey.take(listing) {
+        Some(survey) => Ok(survey),
+        None => Box::pin(survey_folders(source, connection)).await,
+    }
 }
 
 /// Asks for all folders of the account and their numbers of messages. That of a folder that is not
