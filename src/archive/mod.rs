@@ -12,6 +12,7 @@ pub mod layout;
 mod manifest;
 mod marker;
 mod recover;
+mod spool_memory;
 mod spooled_document;
 mod staging;
 pub mod verify;
@@ -27,10 +28,9 @@ pub use self::marker::{
     ArchiveBinding, ArchiveMarker, ArchiveOwner, LedgerClaim, MARKER_FILE, MARKER_LOCK_FILE,
 };
 pub use self::recover::{ArchiveLocation, RecoveryReport};
+pub use self::spool_memory::BATCH_BYTES_MAX;
 pub use self::spooled_document::{SPOOL_MEMORY_BYTES_MAX, SpooledDocument};
-pub use self::writer::{
-    BATCH_BYTES_MAX, BATCH_DOCUMENTS_MAX, BatchEntry, PublishedFile, StagedBatch, WriteBatch,
-};
+pub use self::writer::{BATCH_DOCUMENTS_MAX, BatchEntry, PublishedFile, StagedBatch, WriteBatch};
 
 use cynosure_engine::{Failure, Timestamp};
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use cynosure_engine::Failure;
 use sha2::{Digest, Sha256};
 
+use crate::archive::spool_memory::SpoolBuffer;
 use crate::archive::staging::{StagedFile, StagingFolder};
 use crate::disk::{DiskFile, storage_failure};
 
@@ -27,7 +28,7 @@ pub struct SpooledDocument {
 
 #[derive(Debug)]
 pub(super) enum SpoolBody {
-    Memory(Vec<u8>),
+    Memory(SpoolBuffer),
     Spilled(SpooledFile),
 }
 
@@ -41,18 +42,26 @@ pub(super) struct SpooledFile {
 impl SpooledDocument {
     pub(super) fn new(staging_folder: Arc<StagingFolder>) -> Self {
         Self {
+            body: SpoolBody::Memory(SpoolBuffer::new(Arc::clone(staging_folder.spool_usage()))),
             staging_folder,
-            body: SpoolBody::Memory(Vec::new()),
             hasher: Sha256::new(),
             length: 0,
         }
+    }
+
+    /// Waits until the documents that are not in the archive yet leave room for this one. To be
+    /// called before its first byte: a document that is arriving must not wait for itself.
+    pub async fn wait_for_memory(&self) {
+        self.staging_folder.spool_usage().wait_for_memory().await;
     }
 
     /// True if `more` bytes can be appended without touching the disk.
     #[must_use]
     pub fn fits_in_memory(&self, more: usize) -> bool {
         match &self.body {
-            SpoolBody::Memory(bytes) => bytes.len().saturating_add(more) <= SPOOL_MEMORY_BYTES_MAX,
+            SpoolBody::Memory(buffer) => {
+                buffer.as_bytes().len().saturating_add(more) <= SPOOL_MEMORY_BYTES_MAX
+            }
             SpoolBody::Spilled(_) => false,
         }
     }
@@ -65,12 +74,12 @@ impl SpooledDocument {
         let fits = self.fits_in_memory(bytes.len());
         if let SpoolBody::Memory(buffer) = &mut self.body {
             if fits {
-                buffer.extend_from_slice(bytes);
+                buffer.append(bytes);
             } else {
                 self.staging_folder.verify_owner()?;
                 let (staged_file, file) = self.staging_folder.create_file("draft")?;
                 let mut spilled = SpooledFile { staged_file, file };
-                spilled.append(buffer)?;
+                spilled.append(buffer.as_bytes())?;
                 self.body = SpoolBody::Spilled(spilled);
             }
         }
@@ -102,7 +111,7 @@ impl SpooledDocument {
     /// Bytes held in memory. Empty once the document is on disk.
     pub(super) fn memory_bytes(&self) -> &[u8] {
         match &self.body {
-            SpoolBody::Memory(bytes) => bytes,
+            SpoolBody::Memory(buffer) => buffer.as_bytes(),
             SpoolBody::Spilled(_) => &[],
         }
     }

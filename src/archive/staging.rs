@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cynosure_engine::Failure;
 
 use crate::archive::marker::{ArchiveMarker, ArchiveOwner};
+use crate::archive::spool_memory::SpoolUsage;
 use crate::disk::{Disk, DiskFile, storage_failure};
 
 /// Staging folder of one source. It is on the filesystem of the archive, so that a rename
@@ -17,6 +18,7 @@ pub(super) struct StagingFolder {
     marker: ArchiveMarker,
     owner: Mutex<ArchiveOwner>,
     next_number: AtomicU64,
+    spool_usage: Arc<SpoolUsage>,
 }
 
 /// File in the staging folder. Dropping it removes the file, unless it was persisted or kept.
@@ -31,7 +33,12 @@ impl StagingFolder {
     /// Creates the handle of a staging folder that contains only the marker and its lock: other
     /// files could collide with new ones, because names are numbered from 0.
     pub(super) fn new(marker: ArchiveMarker, owner: ArchiveOwner) -> Self {
-        Self { marker, owner: Mutex::new(owner), next_number: AtomicU64::new(0) }
+        Self {
+            marker,
+            owner: Mutex::new(owner),
+            next_number: AtomicU64::new(0),
+            spool_usage: Arc::default(),
+        }
     }
 
     pub(super) fn disk(&self) -> &dyn Disk {
@@ -40,6 +47,11 @@ impl StagingFolder {
 
     pub(super) fn path(&self) -> &Path {
         self.marker.folder()
+    }
+
+    /// Returns the bytes in memory of the documents that are to be stored here.
+    pub(super) fn spool_usage(&self) -> &Arc<SpoolUsage> {
+        &self.spool_usage
     }
 
     /// True if documents of this ledger may be in the archive.

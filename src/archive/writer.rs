@@ -26,6 +26,7 @@ use crate::archive::intent::{INTENT_PREFIX, Intent, IntentList};
 use crate::archive::layout::{FolderName, document_path};
 use crate::archive::manifest::{MANIFEST_FILE, ManifestLine, ManifestState, to_json_lines};
 use crate::archive::marker::NOT_A_FOLDER_MESSAGE;
+use crate::archive::spool_memory::BATCH_BYTES_MAX;
 use crate::archive::spooled_document::{SpoolBody, SpooledDocument};
 use crate::archive::staging::StagedFile;
 use crate::archive::{Archive, SPOOL_MEMORY_BYTES_MAX};
@@ -33,12 +34,9 @@ use crate::disk::{Filesystem, PathKind, storage_failure, write_durable};
 
 /// Maximum number of documents in a batch.
 ///
-/// One batch that is filled, one that is staged and one that is published hold at most the 512
-/// documents that a crash may cost. Larger batches gain almost nothing.
+/// A third of the 512 documents that a crash may cost: one batch is filled while another is staged
+/// and another is published. Larger batches gain almost nothing.
 pub const BATCH_DOCUMENTS_MAX: usize = 170;
-
-/// Maximum bytes of one batch held in memory: 8 MiB, an eighth of the worker's memory limit.
-pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Maximum number of spilled documents in a batch: each holds a file open, and a process may
 /// have 1,024 open files.
@@ -242,7 +240,9 @@ impl Archive {
         self.append_manifest(batch, sync)?;
         let intent = self.stage_file(INTENT_PREFIX, &list.to_bytes(), sync)?;
         let files = batch.entries.iter().map(|entry| match &entry.spooled.body {
-            SpoolBody::Memory(bytes) => self.stage_file("draft", bytes, sync).map(Some),
+            SpoolBody::Memory(buffer) => {
+                self.stage_file("draft", buffer.as_bytes(), sync).map(Some)
+            }
             SpoolBody::Spilled(_) => Ok(None),
         });
         let files = files.collect::<Result<_, _>>()?;

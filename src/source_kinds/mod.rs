@@ -29,9 +29,9 @@ const JMAP_PAGE_SIZE_MAX: u32 = 500;
 /// first is on the way.
 const IMAP_COMMANDS_IN_FLIGHT: u32 = 2;
 
-/// Open fetches for each IMAP connection, which sends a command for as many messages. One by one,
-/// the latency of the connection would set the pace.
-const IMAP_FETCHES_PER_CONNECTION: u32 = 64;
+/// Open fetches for each IMAP connection: those of the commands in flight, each for 64 messages. With
+/// fewer, the latency of the connection would set the pace.
+const IMAP_FETCHES_PER_CONNECTION: u32 = 64 * IMAP_COMMANDS_IN_FLIGHT;
 
 /// Commands per second with which the limit of an unknown IMAP server is looked for. Such servers
 /// limit connections and bytes rather than commands, and the commands in flight wait for replies.

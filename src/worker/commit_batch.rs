@@ -85,6 +85,11 @@ impl CommitBatch {
         self.outcomes.is_empty()
     }
 
+    /// Returns the number of documents with a result.
+    pub(super) fn documents(&self) -> usize {
+        self.documents
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.documents >= BATCH_DOCUMENTS_MAX || self.bytes >= BATCH_BYTES_MAX
     }

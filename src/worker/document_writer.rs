@@ -8,7 +8,8 @@ use crate::archive::SpooledDocument;
 use crate::env::Env;
 use crate::source::Sink;
 
-/// Bytes buffered before they are written to disk, so that a slow disk does not block the loop.
+/// Bytes of a long document that are buffered before they are written to disk, so that a slow disk
+/// does not block the loop.
 const SINK_BUFFER_BYTES: usize = 256 * 1024;
 
 /// Sink that writes the bytes of a document into its spooled file.
@@ -25,21 +26,18 @@ impl<E: Env> DocumentWriter<E> {
         self.spooled.ok_or_else(interrupted_write)
     }
 
-    /// Appends the buffered bytes, without a blocking thread if that touches only memory.
+    /// Appends the buffered bytes, which do not fit in memory.
     async fn flush_buffer(&mut self) -> Result<(), Failure> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
         let mut spooled = self.spooled.take().ok_or_else(interrupted_write)?;
         let bytes = std::mem::take(&mut self.buffer);
-        let (spooled, result) = if spooled.fits_in_memory(bytes.len()) {
+        let append = move || {
             let result = spooled.append(&bytes);
             (spooled, result)
-        } else {
-            self.env
-                .spawn_blocking(move || {
-                    let result = spooled.append(&bytes);
-                    (spooled, result)
-                })
-                .await
         };
+        let (spooled, result) = self.env.spawn_blocking(append).await;
         self.spooled = Some(spooled);
         result
     }
@@ -60,6 +58,13 @@ impl Sink for DiscardSink {
 
 impl<E: Env> Sink for DocumentWriter<E> {
     async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let spooled = self.spooled.as_mut().ok_or_else(interrupted_write)?;
+        if self.buffer.is_empty() && spooled.fits_in_memory(bytes.len()) {
+            if spooled.length() == 0 {
+                spooled.wait_for_memory().await;
+            }
+            return spooled.append(bytes);
+        }
         self.buffer.extend_from_slice(bytes);
         if self.buffer.len() >= SINK_BUFFER_BYTES { self.flush_buffer().await } else { Ok(()) }
     }

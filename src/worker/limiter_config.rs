@@ -56,7 +56,7 @@ mod tests {
         assert!(gmail.is_per_account);
         let source = settings.find_source("mail").expect("there is such a source").1;
         let provider = settings.provider_or_default("gmail");
-        assert_eq!(crate::source_kinds::fetch_concurrency(source, &provider), 3 * 64);
+        assert_eq!(crate::source_kinds::fetch_concurrency(source, &provider), 3 * 128);
         assert_eq!(other.concurrency, 5);
     }
 }

@@ -14,6 +14,7 @@ use super::*;
 use crate::disk::{DiskFault, FaultDuration, MemoryDisk, RealDisk};
 
 mod damage;
+mod spool_memory;
 mod unmounted;
 mod versions;
 

@@ -4,13 +4,14 @@
 //! A cancelled item stays unsettled in the ledger and is loaded again: nothing here must survive.
 
 mod attribution;
+mod commits;
 mod fetch_task;
 mod item_in_progress;
 mod queue;
 mod refill;
 mod result_history;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use cynosure_engine::{
     Cause, ClockStep, ErrorAction, Failure, ItemDecision, ItemFailureCounts, ItemRetryPolicy,
@@ -22,6 +23,7 @@ use crate::ledger::{DueItem, ItemRowId};
 use crate::source::MetricsHandle;
 use crate::worker::commit_batch::{CommitBatch, DownloadOutcome};
 
+use self::commits::RunningCommits;
 pub(super) use self::fetch_task::{ControlRequest, FetchTask};
 use self::item_in_progress::{DocumentResult, ItemInProgress, worse_failure};
 use self::queue::FetchQueue;
@@ -30,8 +32,8 @@ pub(super) use self::refill::IdleReason;
 use self::refill::RefillState;
 use self::result_history::ResultHistory;
 
-/// Batches that commit at a time: one is written while another is published and recorded.
-const CONCURRENT_COMMITS_MAX: usize = 2;
+/// Documents that are requested or fetched and not yet committed. A crash costs at most these.
+const UNCOMMITTED_DOCUMENTS_MAX: usize = 512;
 
 #[derive(Debug)]
 pub(super) struct DownloadScheduler {
@@ -42,8 +44,7 @@ pub(super) struct DownloadScheduler {
     busy_items: BTreeSet<ItemRowId>,
     in_flight_count: usize,
     batch: CommitBatch,
-    /// Items of each batch that is being committed, in the order of their commits.
-    committing: VecDeque<Vec<ItemRowId>>,
+    commits: RunningCommits,
     /// Forbidden items, pending until it is known if they or the credential are at fault.
     pending_forbidden: Vec<DownloadOutcome>,
     refill: RefillState,
@@ -67,7 +68,7 @@ impl DownloadScheduler {
             busy_items: BTreeSet::new(),
             in_flight_count: 0,
             batch: CommitBatch::default(),
-            committing: VecDeque::new(),
+            commits: RunningCommits::default(),
             pending_forbidden: Vec::new(),
             refill: RefillState::Now,
             is_ledger_view_stale: false,
@@ -83,7 +84,7 @@ impl DownloadScheduler {
         self.refill = RefillState::Now;
         let outcomes = self.batch.outcomes.iter().chain(&self.pending_forbidden);
         let mut busy_items: BTreeSet<_> = outcomes.filter_map(DownloadOutcome::item).collect();
-        busy_items.extend(self.committing.iter().flatten());
+        busy_items.extend(self.commits.items());
         self.busy_items = busy_items;
     }
 
@@ -97,8 +98,13 @@ impl DownloadScheduler {
     /// Returns true if a task is queued and `concurrency` allows one more.
     pub(super) fn has_next_task(&self, concurrency: usize) -> bool {
         self.in_flight_count < concurrency
+            && self.uncommitted_documents() < UNCOMMITTED_DOCUMENTS_MAX
             && !self.batch.is_full()
             && self.queue.has_next(concurrency)
+    }
+
+    fn uncommitted_documents(&self) -> usize {
+        self.in_flight_count + self.batch.documents() + self.commits.documents()
     }
 
     /// Takes the next task, if one may start.
@@ -274,7 +280,7 @@ impl DownloadScheduler {
 
     /// Takes the batch if its commit is due, or if nothing else is left to do.
     pub(super) fn take_due_batch(&mut self, now: Timestamp) -> Option<CommitBatch> {
-        if self.committing.len() >= CONCURRENT_COMMITS_MAX {
+        if self.commits.is_full() {
             return None;
         }
         if self.in_flight_count == 0 && self.queue.is_empty() {
@@ -296,13 +302,13 @@ impl DownloadScheduler {
             return None;
         }
         let batch = std::mem::take(&mut self.batch);
-        self.committing.push_back(batch.items());
+        self.commits.begin(&batch);
         Some(batch)
     }
 
     /// Records that the oldest batch is committed or lost. Its items may be loaded again.
     pub(super) fn on_committed(&mut self, items: &[ItemRowId], retry_at: Option<Timestamp>) {
-        self.committing.pop_front();
+        self.commits.end_oldest();
         self.is_ledger_view_stale = true;
         for item in items {
             self.busy_items.remove(item);
@@ -357,7 +363,7 @@ impl DownloadScheduler {
     fn is_drained(&self) -> bool {
         self.busy_items.is_empty()
             && self.in_flight_count == 0
-            && self.committing.is_empty()
+            && self.commits.is_empty()
             && self.batch.is_empty()
     }
 
@@ -388,7 +394,7 @@ impl DownloadScheduler {
 
     /// Returns the time of the next commit; `None` while the maximum of commits is running.
     pub(super) fn batch_due_at(&self) -> Option<Timestamp> {
-        self.batch.commit_due_at().filter(|_| self.committing.len() < CONCURRENT_COMMITS_MAX)
+        self.batch.commit_due_at().filter(|_| !self.commits.is_full())
     }
 
     /// Records the result of one document. The last one completes the item.

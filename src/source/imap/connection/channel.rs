@@ -14,7 +14,7 @@ use crate::source::imap::connect::{ImapStream, transport_failure};
 use crate::source::imap::connection::account::ImapAccount;
 use crate::source::imap::connection::capabilities::CapabilitySet;
 use crate::source::imap::connection::response_timer::{ResponseTimer, is_progress, read_in_time};
-use crate::source::imap::wire::{BodySink, NoBodies, Response, WireError, WireReader};
+use crate::source::imap::wire::{BodySink, Command, NoBodies, Response, WireError, WireReader};
 
 /// Maximum number of responses that a server may send between the parts of one command. It has no
 /// reason to send more than a few.
@@ -29,6 +29,8 @@ pub(in crate::source::imap) struct CommandChannel {
     /// Responses that came while a command waited for its continuation.
     held: VecDeque<Response>,
     tag_count: u64,
+    /// Command whose reply does not matter.
+    unawaited_tag: Option<String>,
 }
 
 impl CommandChannel {
@@ -42,6 +44,7 @@ impl CommandChannel {
             capabilities: CapabilitySet::default(),
             held: VecDeque::new(),
             tag_count: 0,
+            unawaited_tag: None,
         }
     }
 
@@ -93,6 +96,32 @@ impl CommandChannel {
             }
         }
         Ok(())
+    }
+
+    /// Sends a command whose reply does not matter, and does not wait for it.
+    ///
+    /// # Errors
+    /// Returns an error if the connection is broken.
+    pub(in crate::source::imap) async fn send_unawaited(
+        &mut self,
+        command: &Command,
+    ) -> Result<(), Failure> {
+        let tag = self.next_tag();
+        self.send(&tag, command.parts()).await?;
+        self.unawaited_tag = Some(tag);
+        Ok(())
+    }
+
+    /// Returns true for the reply to the command that was sent last without waiting for its reply.
+    pub(super) fn is_unawaited(&mut self, response: &Response) -> bool {
+        let is_unawaited = matches!(
+            response,
+            Response::Tagged { tag, .. } if self.unawaited_tag.as_deref() == Some(tag)
+        );
+        if is_unawaited {
+            self.unawaited_tag = None;
+        }
+        is_unawaited
     }
 
     /// Sends the answer to a continuation, without its end of line.

@@ -105,7 +105,7 @@ impl Connection {
     pub(super) fn is_alive(&mut self) -> bool {
         for _ in 0..IDLE_RESPONSES_MAX {
             let has_unparsed = self.channel.has_unparsed_data();
-            match self.read(&mut NoBodies).now_or_never() {
+            match self.read_next(&mut NoBodies).now_or_never() {
                 Some(Ok(_response)) => {}
                 Some(Err(failure)) => {
                     debug!(host = self.account.host(), error = %failure, "idle connection ended");
@@ -189,14 +189,26 @@ impl Connection {
     /// A `BYE`, a broken or slow connection and an error of `bodies` are failures, and the
     /// connection is unusable after them.
     pub(super) async fn read(&mut self, bodies: &mut impl BodySink) -> Result<Response, Failure> {
+        loop {
+            if let Some(response) = self.read_next(bodies).await? {
+                return Ok(response);
+            }
+        }
+    }
+
+    /// Reads the next response; `None` if it is the reply to a command of the login.
+    async fn read_next(&mut self, bodies: &mut impl BodySink) -> Result<Option<Response>, Failure> {
         self.check_usable()?;
         let result = self.channel.read(bodies).await;
+        if result.as_ref().is_ok_and(|response| self.channel.is_unawaited(response)) {
+            return Ok(None);
+        }
         self.record_data(result.is_ok());
         match result {
             Ok(Response::Status(reply)) if reply.status == ImapStatus::Bye => {
                 Err(self.on_bye(&reply))
             }
-            Ok(response) => Ok(response),
+            Ok(response) => Ok(Some(response)),
             Err(failure) => Err(self.on_broken(failure)),
         }
     }

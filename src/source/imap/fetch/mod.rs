@@ -83,7 +83,8 @@ fn locations_of(document: &DocumentRef) -> Result<Vec<DocumentLocation>, Failure
     Ok(vec![location])
 }
 
-/// Fetches a message from the first of its places where it still is. Returns its length.
+/// Fetches a message from the first of its places where it still is and may be read. Returns its
+/// length. A message that is refused somewhere is not gone, even if it is nowhere else.
 async fn fetch_once(
     fetcher: &SetFetcher,
     locations: &[DocumentLocation],
@@ -91,15 +92,16 @@ async fn fetch_once(
     strikes: ThrottleStrikes,
     sink: &mut impl Sink,
 ) -> Result<u64, Failure> {
-    let mut result = Err(Failure::new(Cause::Unknown, "the message has no location"));
+    let mut absence = Failure::new(Cause::Unknown, "the message has no location");
+    let mut refusal = None;
     for location in locations {
-        result = receive(fetcher.request(location.clone(), attempt, strikes), sink).await;
-        match &result {
-            Err(failure) if failure.cause == Cause::NotFound => {}
-            Ok(_) | Err(_) => break,
+        match receive(fetcher.request(location.clone(), attempt, strikes), sink).await {
+            Err(failure) if failure.cause == Cause::NotFound => absence = failure,
+            Err(failure) if failure.cause == Cause::Forbidden => refusal = Some(failure),
+            result => return result,
         }
     }
-    result
+    Err(refusal.unwrap_or(absence))
 }
 
 /// Writes a body to `sink` while it arrives. Returns its length.

@@ -49,8 +49,8 @@ pub(super) async fn log_in(
     authenticate(&mut channel, account, secret).await?;
     request_capabilities(&mut channel, account).await?;
     if channel.capabilities().contains("ID") {
-        // The name is only a courtesy, so a refusal changes nothing.
-        run_command(&mut channel, account, &Command::new("ID").text(ID_ARGUMENTS)).await?;
+        // The name is only a courtesy: a refusal changes nothing, and nothing waits for the reply.
+        channel.send_unawaited(&Command::new("ID").text(ID_ARGUMENTS)).await?;
     }
     Ok(channel)
 }

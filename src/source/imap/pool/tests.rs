@@ -6,7 +6,9 @@ use cynosure_engine::{Cause, ImapPhase};
 use tokio::time::{sleep, timeout};
 
 use super::*;
-use crate::source::imap::connect::test_server::ScriptStep::{Expect, Say, Sleep, UntilClosed};
+use crate::source::imap::connect::test_server::ScriptStep::{
+    Expect, ExpectStart, Say, Sleep, UntilClosed,
+};
 use crate::source::imap::connect::test_server::{
     ScriptServer, ScriptStep, account, plain_options, run_locally,
 };
@@ -57,6 +59,34 @@ async fn a_connection_is_used_again() {
         run_noop(&mut waiting.unwrap()).await;
 
         assert!(!pool.has_waiters());
+        pool.close_idle();
+        server.finish().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_waits_for_the_reply_to_the_name_of_the_client() {
+    run_locally(async {
+        let script = vec![
+            CAPABLE_GREETING,
+            LOGIN,
+            Say("A1 OK [CAPABILITY IMAP4rev1 ID] logged in"),
+            ExpectStart("A2 ID ("),
+            Expect("A3 NOOP"),
+            Say("* ID NIL\nA2 NO who are you\nA3 OK done"),
+            Expect("A4 NOOP"),
+            Say("A4 OK done"),
+            UntilClosed,
+        ];
+        let server = ScriptServer::start(vec![script]).await;
+        let pool = pool_for(1, server.port);
+
+        // An idle connection may get the reply, too.
+        drop(pool.acquire().await.unwrap());
+        run_noop(&mut pool.acquire().await.unwrap()).await;
+        run_noop(&mut pool.acquire().await.unwrap()).await;
+
         pool.close_idle();
         server.finish().await;
     })

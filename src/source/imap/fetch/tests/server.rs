@@ -19,6 +19,9 @@ pub(super) const REMADE_FOLDER: &str = "remade";
 /// Folder that does not exist.
 pub(super) const MISSING_FOLDER: &str = "missing";
 
+/// Folder that may not be opened.
+pub(super) const FORBIDDEN_FOLDER: &str = "forbidden";
+
 const CAPABILITIES: &str = "CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN";
 
 /// `UID FETCH` as the server received it.
@@ -110,6 +113,9 @@ async fn serve(
 fn examine_reply(tag: &str, folder: &str) -> String {
     if folder == MISSING_FOLDER {
         return format!("{tag} NO [NONEXISTENT] there is no such folder\r\n");
+    }
+    if folder == FORBIDDEN_FOLDER {
+        return format!("{tag} NO [NOPERM] not yours\r\n");
     }
     let uid_validity = if folder == REMADE_FOLDER { UID_VALIDITY + 1 } else { UID_VALIDITY };
     format!(

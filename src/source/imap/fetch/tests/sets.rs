@@ -7,7 +7,7 @@ use cynosure_engine::{BlobId, Timestamp};
 use futures_util::future::{LocalBoxFuture, join};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::server::{FetchReply, MISSING_FOLDER, REMADE_FOLDER};
+use super::server::{FORBIDDEN_FOLDER, FetchReply, MISSING_FOLDER, REMADE_FOLDER};
 use super::*;
 use crate::limiter::{Permit, PermitRequest, QuotaScope};
 
@@ -182,6 +182,31 @@ async fn other_locations_are_tried_in_turn() {
         let expected =
             ["1: EXAMINE missing", "1: EXAMINE remade", "1: EXAMINE a", "1: FETCH 2", "1: FETCH 3"];
         assert_eq!(server.commands(), expected);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_message_that_is_refused_somewhere_is_fetched_elsewhere_or_kept() {
+    run_test(async {
+        let server = FetchServer::start(|fetch| {
+            let body = if fetch.uids == [3] { response(3, "found") } else { String::new() };
+            FetchReply::Send(format!("{body}{} OK done\r\n", fetch.tag).into_bytes())
+        })
+        .await;
+        let source = source(server.port, ONE_CONNECTION);
+        let copies = |places: [(&str, u32); 2]| {
+            let locations = places.map(|(folder, uid)| location(folder, uid)).to_vec();
+            document("INBOX", 9).with_locations(locations)
+        };
+
+        let found = fetch_text(&source, &copies([(FORBIDDEN_FOLDER, 1), ("a", 3)])).await;
+        assert_eq!(found.unwrap(), "found");
+
+        for places in [[(FORBIDDEN_FOLDER, 1), ("a", 2)], [("a", 2), (FORBIDDEN_FOLDER, 1)]] {
+            let failure = fetch_text(&source, &copies(places)).await.unwrap_err();
+            assert_eq!(failure.cause, Cause::Forbidden, "it is not gone: {failure}");
+        }
     })
     .await;
 }

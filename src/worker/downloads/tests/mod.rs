@@ -1,5 +1,7 @@
 //! Tests of the scheduler; each test supplies the due items of the ledger.
 
+mod commits;
+
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
@@ -201,36 +203,6 @@ fn a_partly_failed_partly_cancelled_item_is_requested_again() {
     assert_eq!(fixture.commit(), ["failed", "completed"]);
 
     assert_eq!(fixture.iterate(), refill_without_skips());
-}
-
-#[test]
-fn two_batches_commit_at_a_time_and_a_third_waits() {
-    let mut fixture = DownloadsFixture::with_items(&[(1, 1), (2, 1), (3, 1)]);
-    let mut batches = Vec::new();
-    for _ in 0..2 {
-        let task = fixture.take();
-        fixture.complete(task);
-        batches.push(fixture.downloads.take_batch().expect("there is something in it"));
-    }
-    let task = fixture.take();
-    fixture.complete(task);
-    assert!(fixture.downloads.take_due_batch(NOW).is_none(), "two are committing");
-    assert_eq!(fixture.downloads.batch_due_at(), None, "and no wake-up is needed");
-
-    fixture.downloads.drop_in_flight();
-    let all = BTreeSet::from([1, 2, 3].map(ItemRowId));
-    assert_eq!(fixture.downloads.busy_items, all, "none of them is requested again");
-    fixture.downloads.on_committed(&batches[0].items(), batches[0].earliest_retry());
-
-    let third = fixture.downloads.take_due_batch(NOW).expect("the first has made room");
-    assert_eq!(third.items(), [ItemRowId(2)]);
-    fixture.downloads.drop_in_flight();
-    assert_eq!(fixture.downloads.busy_items, BTreeSet::from([2, 3].map(ItemRowId)));
-    for batch in [&batches[1], &third] {
-        assert!(!fixture.downloads.is_drained());
-        fixture.downloads.on_committed(&batch.items(), batch.earliest_retry());
-    }
-    assert!(fixture.downloads.is_drained());
 }
 
 #[test]
