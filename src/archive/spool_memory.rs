@@ -9,10 +9,9 @@ use tokio::sync::Notify;
 /// Maximum bytes of one batch held in memory: 8 MiB, an eighth of the worker's memory limit.
 pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Bytes in memory from which no further document is received: a batch that is filled, one that is
-/// staged and one that is published. Many documents may be requested at once, and their batches
-/// would take more.
-const SPOOL_USAGE_MAX: usize = 3 * BATCH_BYTES_MAX;
+/// Bytes in memory from which no further document is received: a batch that is filled, and one on
+/// its way to the disk. Many documents may be requested at once, and all of them would take more.
+const SPOOL_USAGE_MAX: usize = 2 * BATCH_BYTES_MAX;
 
 /// Bytes of all documents that are held in memory.
 #[derive(Debug, Default)]

@@ -139,6 +139,19 @@ impl DovecotServer {
         self.folder.path().join("cert.pem")
     }
 
+    /// Makes the new messages of a user's INBOX that have this text unreadable for the server, which
+    /// stores them with LF as line end.
+    pub(crate) fn make_unreadable(&self, user: &str, text: &str) {
+        let inbox = self.folder.path().join("mail").join(user).join("Maildir/new");
+        for entry in fs::read_dir(inbox).expect("messages are delivered") {
+            let path = entry.expect("they can be listed").path();
+            let message = fs::read(&path).expect("root can read them");
+            if String::from_utf8_lossy(&message).contains(text) {
+                fs::set_permissions(&path, Permissions::from_mode(0o000)).expect("and change them");
+            }
+        }
+    }
+
     /// Returns the messages from before the server writes its own log.
     fn start_log(&self) -> String {
         fs::read_to_string(self.folder.path().join(START_LOG)).unwrap_or_default()

@@ -3,6 +3,8 @@
 use cynosure::ledger::LedgerReader;
 
 use crate::corpus;
+use crate::cyrus::USER;
+use crate::dovecot::DovecotServer;
 use crate::imap_server::{ImapServer, imap_source_config, imap_test_folder};
 use crate::test_program::{Hash, TestFolder, assert_same_mails};
 
@@ -45,6 +47,26 @@ mod pymap {
     fn every_message_is_stored_byte_for_byte() {
         super::every_message_is_stored_byte_for_byte::<PymapServer>();
     }
+}
+
+/// Dovecot ends the connection at such a message, also where only its size is asked for.
+#[test]
+fn one_message_that_the_server_cannot_read_is_quarantined() {
+    let Some(server) = DovecotServer::start() else { return };
+    let mails: Vec<Vec<u8>> =
+        (0..5).map(|number| format!("Subject: {number}\r\n\r\ntext\r\n").into_bytes()).collect();
+    server.session().append("INBOX", &mails);
+    server.make_unreadable(USER, "Subject: 2\n");
+    let config = imap_source_config(server.imap_port(), "none");
+    let quick = "[item]\nretry_delay = \"1s\"\nmax_retry_delay = \"1s\"\n[request]\nattempts = 1\n";
+    let test_folder = imap_test_folder(&format!("{config}\n{quick}"));
+
+    let result = test_folder.run_once();
+
+    let counts = "listed 5 = stored 4 + gone 0 + quarantined 1";
+    assert!(result.output.contains(counts), "{}", result.output);
+    let stored: Vec<Hash> = test_folder.sessions().into_values().flatten().collect();
+    assert_same_mails(stored, &[&mails[..2], &mails[3..]].concat());
 }
 
 fn every_message_is_stored_byte_for_byte<S: ImapServer>() {

@@ -19,10 +19,14 @@ const WINDOW_MESSAGES_MAX: u32 = 5_000;
 const MESSAGES: usize = 3;
 const MESSAGE_BYTES: usize = 50_000_000;
 
+/// Messages that just fit in memory, more than may be in flight.
+const MEDIUM_MESSAGES: usize = 600;
+const MEDIUM_MESSAGE_BYTES: usize = 250_000;
+
 #[test]
 fn messages_of_50_mb_over_imap_fit_into_64_mib() {
     let Some(server) = DovecotServer::start() else { return };
-    let mails: Vec<_> = (0..MESSAGES).map(long_mail).collect();
+    let mails: Vec<_> = (0..MESSAGES).map(|number| long_mail(number, MESSAGE_BYTES)).collect();
     let mut imap = server.session();
     // One by one, because a command is in memory as a whole.
     mails.iter().for_each(|mail| imap.append("INBOX", slice::from_ref(mail)));
@@ -33,6 +37,21 @@ fn messages_of_50_mb_over_imap_fit_into_64_mib() {
     println!("{MESSAGES} messages of {MESSAGE_BYTES} bytes over IMAP: peak {peak} KiB");
     assert_same_mails(test_folder.sessions().into_values().flatten().collect(), &mails);
     assert!(peak <= PEAK_KIB_MAX, "long messages take {peak} KiB");
+}
+
+#[test]
+fn hundreds_of_messages_in_flight_over_imap_fit_into_64_mib() {
+    let Some(server) = DovecotServer::start() else { return };
+    let mails: Vec<_> =
+        (0..MEDIUM_MESSAGES).map(|number| long_mail(number, MEDIUM_MESSAGE_BYTES)).collect();
+    server.session().append("INBOX", &mails);
+    let test_folder = imap_test_folder(&imap_source_config(server.imap_port(), "none"));
+
+    let peak = peak_memory_of_run(&test_folder);
+
+    println!("{MEDIUM_MESSAGES} messages of {MEDIUM_MESSAGE_BYTES} bytes: peak {peak} KiB");
+    assert_same_mails(test_folder.sessions().into_values().flatten().collect(), &mails);
+    assert!(peak <= PEAK_KIB_MAX, "messages in flight take {peak} KiB");
 }
 
 #[test]
@@ -67,9 +86,9 @@ fn short_mail(number: u32) -> Vec<u8> {
 }
 
 /// Returns a mail that differs from those with other numbers, because equal ones are stored once.
-fn long_mail(number: usize) -> Vec<u8> {
+fn long_mail(number: usize, bytes: usize) -> Vec<u8> {
     let mut mail = format!("From: a@example.com\r\nSubject: message {number}\r\n\r\n").into_bytes();
-    let lines = (0..MESSAGE_BYTES / 64).flat_map(|line| format!("{line:062}\r\n").into_bytes());
+    let lines = (0..bytes / 64).flat_map(|line| format!("{line:062}\r\n").into_bytes());
     mail.extend(lines);
     mail
 }

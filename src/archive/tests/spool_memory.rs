@@ -18,7 +18,7 @@ fn no_document_is_begun_while_others_fill_the_memory() {
         held.push(spooled);
     }
 
-    assert_eq!(held.len(), 3 * BATCH_BYTES_MAX / SPOOL_MEMORY_BYTES_MAX);
+    assert_eq!(held.len(), 2 * BATCH_BYTES_MAX / SPOOL_MEMORY_BYTES_MAX);
     // On disk it takes no memory, and neither does one that begins again.
     held[0].append(b"x").unwrap();
     assert!(is_admitted());
@@ -35,7 +35,7 @@ fn no_document_is_begun_while_others_fill_the_memory() {
 #[tokio::test]
 async fn a_document_waits_until_another_is_dropped() {
     let (archive, _report) = TestWorker::new(BatchOrder::Sequential).open_archive().unwrap();
-    let count = 3 * BATCH_BYTES_MAX / SPOOL_MEMORY_BYTES_MAX;
+    let count = 2 * BATCH_BYTES_MAX / SPOOL_MEMORY_BYTES_MAX;
     let held: Vec<SpooledDocument> = (0..count)
         .map(|_| {
             let mut spooled = archive.spool_document();
