@@ -34,8 +34,11 @@ pub mod disk;
 // Numbers and times as text for users.
 pub mod human;
 
-// HTTP clients and their errors, for sources, alerts and telemetry.
+// HTTP clients and their errors, for sources, sign-in, alerts and telemetry.
 pub mod http_client;
+
+// Sign-in with OAuth 2.0, and access tokens that are refreshed.
+pub mod oauth;
 
 // State files, which all processes share.
 pub mod state;

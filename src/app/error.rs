@@ -8,6 +8,7 @@ use crate::app::exit::ProgramExit;
 use crate::config::UnknownSourceError;
 use crate::disk::LockFileError;
 use crate::ledger::LedgerOpenError;
+use crate::oauth::OAuthError;
 
 /// Error that ends a command, or one step of it.
 #[derive(Debug)]
@@ -64,5 +65,47 @@ impl From<LockFileError> for ProgramError {
 impl From<UnknownSourceError> for ProgramError {
     fn from(error: UnknownSourceError) -> Self {
         Self::new(ProgramExit::Configuration, error.to_string())
+    }
+}
+
+impl From<OAuthError> for ProgramError {
+    fn from(error: OAuthError) -> Self {
+        let exit = match &error {
+            OAuthError::Denied(_) => ProgramExit::Authentication,
+            OAuthError::Misconfigured(_) => ProgramExit::Configuration,
+            OAuthError::Transient { .. } => ProgramExit::Other,
+            OAuthError::Storage(_) => ProgramExit::Storage,
+        };
+        Self::new(exit, error.to_failure().message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cynosure_engine::Cause;
+
+    use super::*;
+    use crate::oauth::OAuthDenial;
+
+    #[test]
+    fn each_error_of_a_sign_in_has_its_exit_code() {
+        let denial = OAuthDenial {
+            error: "access_denied".to_owned(),
+            description: None,
+            advice: "the consent was declined".to_owned(),
+        };
+        let message = "the server cannot be reached".to_owned();
+        for (error, code) in [
+            (OAuthError::Denied(denial), 77),
+            (OAuthError::Misconfigured("check `client_id`".to_owned()), 78),
+            (OAuthError::Transient { message, retry_after: None }, 1),
+            (OAuthError::Storage(Failure::new(Cause::Storage, "the disk is full")), 74),
+        ] {
+            let expected = error.to_failure().message;
+            let ProgramError::Message { exit, message } = ProgramError::from(error) else {
+                panic!("it has an exit code")
+            };
+            assert_eq!((exit.code(), message), (code, expected));
+        }
     }
 }

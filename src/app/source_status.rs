@@ -78,12 +78,13 @@ impl<'a> SourceStatus<'a> {
         state
     }
 
-    /// Returns the noun for the credential of the source: password, token or credential.
+    /// Returns the noun for the credential of the source: password, token, sign-in or credential.
     #[must_use]
     pub(crate) fn credential_noun(&self) -> &'static str {
         match self.source.settings.as_ref().map(|source| &source.auth) {
             Some(SourceAuth::Basic { .. } | SourceAuth::Password { .. }) => "password",
             Some(SourceAuth::Bearer { .. } | SourceAuth::OAuth2 { .. }) => "token",
+            Some(SourceAuth::SignIn { .. }) => "sign-in",
             None => "credential",
         }
     }

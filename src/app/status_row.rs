@@ -210,8 +210,10 @@ fn restart_note(state: &ExecutionState, now: Timestamp) -> Option<String> {
 
 /// Returns the instruction for replacing the credential.
 fn credential_hint(source_status: &SourceStatus<'_>) -> Option<String> {
-    let noun = source_status.credential_noun();
-    let credential_ref = source_status.source.settings.as_ref()?.auth.credential_ref();
+    let (noun, source) = (source_status.credential_noun(), source_status.source);
+    let Some(credential_ref) = source.settings.as_ref()?.auth.credential_ref() else {
+        return Some(format!("sign in with `cynosure auth {}`", source.name));
+    };
     Some(match credential_ref {
         CredentialRef::File(path) => format!("put a fresh {noun} into {}", path.display()),
         CredentialRef::Env(name) => format!("restart it with a fresh {noun} in {name}"),

@@ -57,6 +57,8 @@ pub(super) enum LogFormatArg {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Sign in to a source with OAuth 2.0, and store its token, which then refreshes itself
+    Auth(AuthArgs),
     /// Extract the configured sources
     Run(RunArgs),
     /// Extract an embedded mailbox with generated mail, as a demonstration
@@ -104,6 +106,22 @@ pub(super) enum Command {
     /// Write the manual pages into a folder
     #[command(hide = true)]
     Man { dir: PathBuf },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AuthArgs {
+    /// The source to sign in to
+    pub source: String,
+    /// Sign in with a browser on another machine, and paste the address of the page that it then
+    /// cannot open
+    #[arg(long, conflicts_with = "device")]
+    pub paste: bool,
+    /// Sign in with a browser on another machine, by entering a code; not every provider allows it
+    #[arg(long)]
+    pub device: bool,
+    /// Only print the address, and open no browser
+    #[arg(long)]
+    pub no_browser: bool,
 }
 
 #[derive(Debug, Args)]

@@ -9,13 +9,26 @@ use super::credential::CredentialRef;
 use super::file::{Node, Table, Value, plain_text};
 use super::folder::base_folder;
 use super::merge::EnvValueForm;
+use super::preset::Preset;
 use super::reader::Section;
 use super::show::{quote, quote_list};
-use super::source_auth::{AuthType, SourceAuth};
+use super::sign_in::{SIGN_IN_KEYS, needs_preset, read_endpoints, write_endpoints};
+use super::source_auth::{AuthType, OAuthSettings, SourceAuth};
 
 const CREDENTIAL_HELP: &str = "write { file = \"PATH\" }, { env = \"NAME\" }, \
                                { command = [\"PROGRAM\", \"ARGUMENT\"] } or { systemd = \"NAME\" }";
-const AUTH_KEYS: [&str; 4] = ["type", "username", "password", "token"];
+const AUTH_KEYS: [&str; 10] = [
+    "type",
+    "username",
+    "password",
+    "token",
+    "client_id",
+    "client_secret",
+    "authorize_url",
+    "token_url",
+    "device_url",
+    "scopes",
+];
 const CREDENTIAL_KEYS: [&str; 4] = ["file", "env", "command", "systemd"];
 
 /// Forms of `auth` that a kind of source accepts.
@@ -28,6 +41,8 @@ pub(super) struct AuthRules<'a> {
     pub(super) help: &'static str,
     /// User name of the mail logins that name none.
     pub(super) default_username: &'a str,
+    /// Preset of the server, whose sign-in fills what `auth` leaves out.
+    pub(super) preset: Option<&'a Preset>,
 }
 
 /// Reads `auth` of a source, which is required. Returns `None` if it is missing or invalid; the
@@ -38,11 +53,16 @@ pub(super) fn read_source_auth(
     rules: AuthRules<'_>,
 ) -> Option<SourceAuth> {
     let fallback = table.reader.folder.clone();
-    let read =
-        |node: &Node| read_auth(node, &base_folder(&node.location).unwrap_or(fallback), rules);
-    let (auth, location) =
+    let read = |node: &Node| {
+        read_auth(node, &base_folder(&node.location).unwrap_or(fallback), rules)
+            .map(|auth| (auth, preset_for_rest(node, rules)))
+    };
+    let ((auth, preset), location) =
         table.required("auth", EnvValueForm::Toml, location, rules.help, read)?;
     table.record("auth", Some(write_auth(&auth)), Some(location));
+    if let Some(preset) = preset {
+        table.record_partial_preset("auth", preset);
+    }
     Some(auth)
 }
 
@@ -55,12 +75,8 @@ fn read_auth(node: &Node, folder: &Path, rules: AuthRules<'_>) -> Result<SourceA
     };
     reject_unknown_keys(table, &AUTH_KEYS, help)?;
     let auth_type = read_type(table, rules)?;
-    let unused_keys: &[&str] = match auth_type {
-        AuthType::Basic | AuthType::Password => &["token"],
-        AuthType::Bearer => &["username", "password"],
-        AuthType::OAuth2 => &["password"],
-    };
-    if let Some(key) = unused_keys.iter().find(|key| table.contains_key(**key)) {
+    let is_unused = |key: &str| table.contains_key(key) && !is_key_of_type(key, auth_type);
+    if let Some(key) = AUTH_KEYS.into_iter().find(|key| is_unused(key)) {
         return Err(format!("has a `{key}`, which its type does not use; {help}"));
     }
     let credential = |key: &str| {
@@ -77,11 +93,81 @@ fn read_auth(node: &Node, folder: &Path, rules: AuthRules<'_>) -> Result<SourceA
             let username = read_username(table, rules.default_username)?;
             Ok(SourceAuth::Password { username, password: credential("password")? })
         }
+        AuthType::OAuth2 if table.contains_key("client_id") => read_sign_in(table, folder, rules),
         AuthType::OAuth2 => {
+            reject_keys_without_client(table)?;
             let username = read_username(table, rules.default_username)?;
             Ok(SourceAuth::OAuth2 { username, token: credential("token")? })
         }
     }
+}
+
+fn is_key_of_type(key: &str, auth_type: AuthType) -> bool {
+    match (key, auth_type) {
+        ("type", _) => true,
+        ("username", AuthType::Basic | AuthType::Password | AuthType::OAuth2) => true,
+        ("password", AuthType::Basic | AuthType::Password) => true,
+        ("token", AuthType::Bearer | AuthType::OAuth2) => true,
+        (key, AuthType::OAuth2) => SIGN_IN_KEYS.contains(&key),
+        (_, AuthType::Basic | AuthType::Bearer | AuthType::Password) => false,
+    }
+}
+
+/// Rejects an access token's table that lacks the token, or has keys of a sign-in.
+fn reject_keys_without_client(table: &Table) -> Result<(), String> {
+    if let Some(key) = SIGN_IN_KEYS.into_iter().find(|key| table.contains_key(*key)) {
+        return Err(format!(
+            "has a `{key}`, but no `client_id`; add the client_id of your application at the \
+             provider, or remove `{key}`"
+        ));
+    }
+    if table.contains_key("token") {
+        return Ok(());
+    }
+    Err("has neither a `client_id` nor a `token`; write client_id = \"CLIENT-ID\" and sign in with \
+         `cynosure auth`, or token = { file = \"token\" } for an access token"
+        .to_owned())
+}
+
+/// Reads the client of a sign-in. The endpoints come from the preset of the server, unless `auth`
+/// has them.
+fn read_sign_in(table: &Table, folder: &Path, rules: AuthRules<'_>) -> Result<SourceAuth, String> {
+    let username = read_username(table, rules.default_username)?;
+    let client_id = required_text(table, "client_id")?.to_owned();
+    let credential = |key: &str| {
+        let credential = table.get(key).map(|node| read_credential(node, folder)).transpose();
+        credential.map_err(|error| format!("has a `{key}` that {error}"))
+    };
+    let client_secret = credential("client_secret")?;
+    let token_file = match credential("token")? {
+        None => None,
+        Some(CredentialRef::File(path)) => Some(path),
+        Some(CredentialRef::Env(_) | CredentialRef::Command(_) | CredentialRef::Systemd(_)) => {
+            return Err("has a `client_id` and a `token` that is not a file, but the tokens of a \
+                        sign-in are renewed and must be written; write token = \
+                        { file = \"PATH\" }, or leave it out"
+                .to_owned());
+        }
+    };
+    let sign_in_preset = rules.preset.and_then(|preset| preset.sign_in.as_ref());
+    let endpoints = read_endpoints(table, sign_in_preset)?;
+    let client = OAuthSettings {
+        client_id,
+        client_secret,
+        token_file,
+        authorize_url: endpoints.authorize_url,
+        token_url: endpoints.token_url,
+        device_url: endpoints.device_url,
+        scopes: endpoints.scopes,
+    };
+    Ok(SourceAuth::SignIn { username, client })
+}
+
+/// Returns the name of the preset that fills what a sign-in leaves out, if one does.
+fn preset_for_rest(node: &Node, rules: AuthRules<'_>) -> Option<&'static str> {
+    let preset = rules.preset.filter(|preset| preset.sign_in.is_some())?;
+    let Value::Table(table) = &node.value else { return None };
+    (table.contains_key("client_id") && needs_preset(table)).then_some(preset.name)
 }
 
 fn read_type(table: &Table, rules: AuthRules<'_>) -> Result<AuthType, String> {
@@ -225,19 +311,30 @@ fn read_command(node: &Node, folder: &Path) -> Result<Vec<String>, String> {
 
 /// Writes `auth` as TOML on one line.
 fn write_auth(auth: &SourceAuth) -> String {
-    let (auth_type, credential_key) = match auth {
-        SourceAuth::Basic { .. } => (AuthType::Basic, "password"),
-        SourceAuth::Bearer { .. } => (AuthType::Bearer, "token"),
-        SourceAuth::Password { .. } => (AuthType::Password, "password"),
-        SourceAuth::OAuth2 { .. } => (AuthType::OAuth2, "token"),
+    let entry = |key: &str, credential| format!("{key} = {}", write_credential(credential));
+    let (auth_type, rest) = match auth {
+        SourceAuth::Basic { password, .. } => (AuthType::Basic, entry("password", password)),
+        SourceAuth::Bearer { token } => (AuthType::Bearer, entry("token", token)),
+        SourceAuth::Password { password, .. } => (AuthType::Password, entry("password", password)),
+        SourceAuth::OAuth2 { token, .. } => (AuthType::OAuth2, entry("token", token)),
+        SourceAuth::SignIn { client, .. } => (AuthType::OAuth2, write_client(client)),
     };
     let username = auth.username().map(|name| format!(", username = {}", quote(name)));
-    format!(
-        "{{ type = {}{}, {credential_key} = {} }}",
-        quote(auth_type.name()),
-        username.unwrap_or_default(),
-        write_credential(auth.credential_ref())
-    )
+    format!("{{ type = {}{}, {rest} }}", quote(auth_type.name()), username.unwrap_or_default())
+}
+
+/// Writes the client of a sign-in as entries of a TOML table, without its braces.
+fn write_client(client: &OAuthSettings) -> String {
+    let mut entries = vec![format!("client_id = {}", quote(&client.client_id))];
+    if let Some(secret) = &client.client_secret {
+        entries.push(format!("client_secret = {}", write_credential(secret)));
+    }
+    if let Some(path) = &client.token_file {
+        let token = CredentialRef::File(path.clone());
+        entries.push(format!("token = {}", write_credential(&token)));
+    }
+    entries.push(write_endpoints(client));
+    entries.join(", ")
 }
 
 pub(super) fn write_credential(credential: &CredentialRef) -> String {

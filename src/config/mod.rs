@@ -29,6 +29,7 @@ mod retry;
 mod service_url;
 mod settings;
 mod show;
+mod sign_in;
 mod source;
 mod source_auth;
 mod telemetry;
@@ -57,7 +58,7 @@ pub use self::settings::{
 };
 pub use self::show::EffectiveSetting;
 pub use self::source::{SourceName, SourceSettings};
-pub use self::source_auth::SourceAuth;
+pub use self::source_auth::{OAuthSettings, SourceAuth};
 pub use self::telemetry::{TelemetrySettings, parse_otlp_endpoint};
 
 // Used to read other TOML files, such as scenarios.

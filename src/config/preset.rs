@@ -1,4 +1,5 @@
-//! Presets of mail providers: the server of an account, and the limits of its operator.
+//! Presets of mail providers: the server of an account, the limits of its operator, and the
+//! endpoints of its sign-in.
 //!
 //! A preset only fills what the configuration leaves out.
 
@@ -23,6 +24,17 @@ pub(super) struct Preset {
     pub(super) bytes_per_day: Option<u64>,
     /// False if the provider has switched password authentication off.
     pub(super) accepts_passwords: bool,
+    /// Sign-in with OAuth 2.0, as far as the provider registers clients for mail.
+    pub(super) sign_in: Option<SignInPreset>,
+}
+
+/// OAuth 2.0 endpoints of a mail provider, and the permission to read mail over IMAP.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct SignInPreset {
+    pub(super) authorize_url: &'static str,
+    pub(super) token_url: &'static str,
+    pub(super) device_url: Option<&'static str>,
+    pub(super) scopes: &'static [&'static str],
 }
 
 impl Preset {
@@ -35,9 +47,42 @@ impl Preset {
             connections: DEFAULT_CONNECTIONS,
             bytes_per_day: None,
             accepts_passwords: true,
+            sign_in: None,
         }
     }
 }
+
+/// The device endpoint of Google grants no access to mail
+/// (<https://developers.google.com/identity/protocols/oauth2/limited-input-device#allowedscopes>).
+const GOOGLE_SIGN_IN: SignInPreset = SignInPreset {
+    authorize_url: "https://accounts.google.com/o/oauth2/v2/auth",
+    token_url: "https://oauth2.googleapis.com/token",
+    device_url: None,
+    scopes: &["https://mail.google.com/"],
+};
+
+/// `common` is for the accounts of organisations and for personal ones.
+const MICROSOFT_SIGN_IN: SignInPreset = SignInPreset {
+    authorize_url: "https://login.microsoftonline.com/common/oauth2/v2.0/authorize",
+    token_url: "https://login.microsoftonline.com/common/oauth2/v2.0/token",
+    device_url: Some("https://login.microsoftonline.com/common/oauth2/v2.0/devicecode"),
+    scopes: &["https://outlook.office.com/IMAP.AccessAsUser.All", "offline_access"],
+};
+
+/// The device endpoint of Yandex does not follow RFC 8628.
+const YANDEX_SIGN_IN: SignInPreset = SignInPreset {
+    authorize_url: "https://oauth.yandex.com/authorize",
+    token_url: "https://oauth.yandex.com/token",
+    device_url: None,
+    scopes: &["mail:imap_ro"],
+};
+
+const MAILRU_SIGN_IN: SignInPreset = SignInPreset {
+    authorize_url: "https://o2.mail.ru/login",
+    token_url: "https://o2.mail.ru/token",
+    device_url: None,
+    scopes: &["userinfo", "mail.imap"],
+};
 
 /// All presets. The first that matches applies.
 static PRESETS: [Preset; 9] = [
@@ -47,6 +92,7 @@ static PRESETS: [Preset; 9] = [
         other_hosts: &["imap.googlemail.com"],
         connections: 3,
         bytes_per_day: Some(2_500_000_000),
+        sign_in: Some(GOOGLE_SIGN_IN),
         ..Preset::new("gmail", &["gmail.com", "googlemail.com"], "imap.gmail.com")
     },
     // Exchange Online has no basic authentication since 2022, Outlook.com since 2024.
@@ -54,16 +100,26 @@ static PRESETS: [Preset; 9] = [
         other_hosts: &["imap-mail.outlook.com"],
         connections: 2,
         accepts_passwords: false,
+        sign_in: Some(MICROSOFT_SIGN_IN),
         ..Preset::new(
             "outlook",
             &["outlook.com", "hotmail.com", "live.com", "msn.com", "outlook.*", "hotmail.*"],
             "outlook.office365.com",
         )
     },
-    Preset { connections: 2, ..Preset::new("yandex", &["yandex.ru", "ya.ru"], "imap.yandex.ru") },
-    Preset { connections: 2, ..Preset::new("yandex", &["yandex.*"], "imap.yandex.com") },
     Preset {
         connections: 2,
+        sign_in: Some(YANDEX_SIGN_IN),
+        ..Preset::new("yandex", &["yandex.ru", "ya.ru"], "imap.yandex.ru")
+    },
+    Preset {
+        connections: 2,
+        sign_in: Some(YANDEX_SIGN_IN),
+        ..Preset::new("yandex", &["yandex.*"], "imap.yandex.com")
+    },
+    Preset {
+        connections: 2,
+        sign_in: Some(MAILRU_SIGN_IN),
         ..Preset::new(
             "mailru",
             &["mail.ru", "inbox.ru", "list.ru", "bk.ru", "internet.ru"],
@@ -171,7 +227,20 @@ mod tests {
                 assert_eq!(other.connections, preset.connections);
                 assert_eq!(other.bytes_per_day, preset.bytes_per_day);
                 assert_eq!(other.accepts_passwords, preset.accepts_passwords);
+                assert_eq!(other.sign_in, preset.sign_in);
             }
+        }
+    }
+
+    #[test]
+    fn every_sign_in_endpoint_is_an_https_url() {
+        for sign_in in PRESETS.iter().filter_map(|preset| preset.sign_in.as_ref()) {
+            let urls = [Some(sign_in.authorize_url), Some(sign_in.token_url), sign_in.device_url];
+            for text in urls.into_iter().flatten() {
+                let url = url::Url::parse(text).expect("the URL is valid");
+                assert_eq!((url.scheme(), url.as_str()), ("https", text));
+            }
+            assert!(!sign_in.scopes.is_empty());
         }
     }
 }

@@ -237,6 +237,15 @@ impl Section<'_, '_> {
         }
     }
 
+    /// Records that a preset fills what the value of a setting leaves out.
+    pub(super) fn record_partial_preset(&mut self, key: &str, preset: &'static str) {
+        let mut entries = self.reader.effective_settings.iter_mut().rev();
+        let entry = entries.find(|entry| entry.table == self.name && entry.key == key);
+        if let Some(entry) = entry {
+            entry.preset = Some(preset);
+        }
+    }
+
     /// Reports an error in a setting that has been read, at its location.
     pub(super) fn report_setting(&mut self, key: &str, message: String) {
         self.report_settings(&[key], message);

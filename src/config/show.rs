@@ -14,7 +14,7 @@ pub struct EffectiveSetting {
     pub toml_value: Option<String>,
     /// Origin of the value; `None` for a default.
     pub location: Option<Location>,
-    /// Name of the preset that the default comes from, if one does.
+    /// Name of the preset that the default comes from, or a part of the value, if one does.
     pub preset: Option<&'static str>,
 }
 
@@ -36,7 +36,8 @@ pub(super) fn to_toml(entries: &[EffectiveSetting]) -> String {
             table = &entry.table;
         }
         let origin = match (&entry.location, entry.preset) {
-            (Some(location), _) => location.to_string(),
+            (Some(location), Some(preset)) => format!("{location} and preset {preset}"),
+            (Some(location), None) => location.to_string(),
             (None, Some(preset)) => format!("preset {preset}"),
             (None, None) => "default".to_owned(),
         };

@@ -1,8 +1,8 @@
 //! HTTP clients without automatic features, the reading of their errors, and the cryptography of TLS
 //! for this process.
 //!
-//! Sources, alerts and telemetry build their own clients here. They share no connections, limits or
-//! proxies.
+//! Sources, sign-in, alerts and telemetry build their own clients here. They share no connections,
+//! limits or proxies.
 
 mod error;
 mod resolver;

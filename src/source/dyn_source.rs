@@ -66,6 +66,10 @@ impl Source for DynSource {
         self.0.boxed_refresh_credential().await
     }
 
+    async fn reload_credential(&self) -> Result<CredentialChange, Failure> {
+        self.0.boxed_reload_credential().await
+    }
+
     fn blocked_until(&self) -> Option<Timestamp> {
         self.0.current_block()
     }
@@ -111,6 +115,8 @@ trait ObjectSafeSource {
 
     fn boxed_refresh_credential(&self) -> LocalBoxFuture<'_, Result<CredentialChange, Failure>>;
 
+    fn boxed_reload_credential(&self) -> LocalBoxFuture<'_, Result<CredentialChange, Failure>>;
+
     fn current_block(&self) -> Option<Timestamp>;
 }
 
@@ -152,6 +158,10 @@ impl<S: Source> ObjectSafeSource for S {
 
     fn boxed_refresh_credential(&self) -> LocalBoxFuture<'_, Result<CredentialChange, Failure>> {
         Box::pin(self.refresh_credential())
+    }
+
+    fn boxed_reload_credential(&self) -> LocalBoxFuture<'_, Result<CredentialChange, Failure>> {
+        Box::pin(self.reload_credential())
     }
 
     fn current_block(&self) -> Option<Timestamp> {

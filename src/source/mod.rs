@@ -70,6 +70,12 @@ pub trait Source {
     /// Reads the credential again, or has it refreshed, and returns whether it has changed.
     fn refresh_credential(&self) -> impl Future<Output = Result<CredentialChange, Failure>>;
 
+    /// Reads the credential again where it is stored, and returns whether it has changed. Unlike
+    /// [`Source::refresh_credential`] it sends nothing, so it may be called every few seconds.
+    fn reload_credential(&self) -> impl Future<Output = Result<CredentialChange, Failure>> {
+        self.refresh_credential()
+    }
+
     /// Returns the time until which a request is blocked by the rate limiter; `None` if none is
     /// blocked.
     ///

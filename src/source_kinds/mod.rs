@@ -109,7 +109,9 @@ fn build_jmap(
             SourceAuth::Basic { username, .. } | SourceAuth::Password { username, .. } => {
                 AuthScheme::Basic { username: username.clone() }
             }
-            SourceAuth::Bearer { .. } | SourceAuth::OAuth2 { .. } => AuthScheme::Bearer,
+            SourceAuth::Bearer { .. } | SourceAuth::OAuth2 { .. } | SourceAuth::SignIn { .. } => {
+                AuthScheme::Bearer
+            }
         },
         mailboxes: settings.mailboxes.clone(),
         since: settings.since,
@@ -135,7 +137,9 @@ fn build_imap(settings: &ImapSettings, source: &SourceSettings, parts: SourcePar
         },
         mechanism: match source.auth {
             SourceAuth::Basic { .. } | SourceAuth::Password { .. } => LoginMechanism::Password,
-            SourceAuth::Bearer { .. } | SourceAuth::OAuth2 { .. } => LoginMechanism::OAuth2,
+            SourceAuth::Bearer { .. } | SourceAuth::OAuth2 { .. } | SourceAuth::SignIn { .. } => {
+                LoginMechanism::OAuth2
+            }
         },
         folders: FolderFilter {
             include: settings.folders.clone(),

@@ -15,8 +15,13 @@ impl LastCredential {
         environment: &EnvVars,
     ) -> Result<Secret, config::CredentialError> {
         let secret = credential_ref.read(environment)?;
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(secret.clone());
+        self.set(secret.clone());
         Ok(secret)
+    }
+
+    /// Sets the secret that was read elsewhere.
+    pub(super) fn set(&self, secret: Secret) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(secret);
     }
 
     /// Returns true if a credential is at `credential_ref` and differs from the one last read.
@@ -25,8 +30,12 @@ impl LastCredential {
         credential_ref: &CredentialRef,
         environment: &EnvVars,
     ) -> bool {
-        let Ok(secret) = credential_ref.read(environment) else { return false };
+        credential_ref.read(environment).is_ok_and(|secret| self.differs_from(&secret))
+    }
+
+    /// Returns true if `secret` differs from the one last read, or none was read.
+    pub(super) fn differs_from(&self, secret: &Secret) -> bool {
         let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().is_none_or(|last| !config::secrets_equal(last, &secret))
+        last.as_ref().is_none_or(|last| !config::secrets_equal(last, secret))
     }
 }

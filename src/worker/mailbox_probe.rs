@@ -6,15 +6,16 @@ use std::time::Duration;
 use cynosure_engine::{AccountId, Cause, Failure, FolderCount, ListedDocument, NextPage};
 
 use crate::config::{EnvVars, Settings, SourceName, SourceSettings};
-use crate::disk::LockedFile;
 use crate::env::RealEnv;
 use crate::limiter::RateLimiters;
 use crate::source::{
     DocumentRef, DynSource, Listing, MetricsHandle, Page, ResponseRecorder, Sink, Source,
 };
+use crate::state::StateFolder;
 use crate::worker::last_credential::LastCredential;
 use crate::worker::proxy_pool::ProxyPoolProvider;
 use crate::worker::retry_policies::RetryPolicies;
+use crate::worker::source_credential::{CredentialContext, check_source_credential};
 use crate::worker::source_run::{SourceAccount, SourceDeps, build_source};
 use crate::worker::start_error::StartError;
 use crate::worker::tasks::fetch_following_blob;
@@ -32,6 +33,7 @@ const CANDIDATES_MAX: usize = 3;
 pub struct ProbeContext<'a> {
     settings: &'a Settings,
     environment: &'a EnvVars,
+    state_folder: StateFolder,
     rate_limiters: RateLimiters<RealEnv>,
     proxy_pools: ProxyPoolProvider,
 }
@@ -62,17 +64,19 @@ struct CountingSink {
 }
 
 impl<'a> ProbeContext<'a> {
-    /// Creates the context. The rate limiters keep their state in `limiters_file`, as those of
+    /// Creates the context. The rate limiters keep their state in the state folder, as those of
     /// other processes do.
     #[must_use]
     pub fn new(
         settings: &'a Settings,
         environment: &'a EnvVars,
-        limiters_file: LockedFile,
+        state_folder: StateFolder,
     ) -> Self {
+        let limiters_file = state_folder.limiters_file();
         Self {
             settings,
             environment,
+            state_folder,
             rate_limiters: RateLimiters::new(Rc::new(RealEnv), limiters_file),
             proxy_pools: ProxyPoolProvider::default(),
         }
@@ -88,19 +92,16 @@ impl<'a> ProbeContext<'a> {
         (name, source): (&SourceName, &SourceSettings),
         account: Option<AccountId>,
     ) -> Result<ProbedMailbox, StartError> {
-        match source.auth.credential_ref().read(self.environment) {
-            Err(error) if error.is_permanent() => {
-                return Err(StartError::Configuration(error.to_string()));
-            }
-            // The client reads it again, and reports any other error.
-            Ok(_) | Err(_) => {}
-        }
+        let credential = CredentialContext {
+            environment: self.environment.clone(),
+            last_credential: LastCredential::default(),
+            source_state_dir: self.state_folder.source(name.as_str()).path().to_owned(),
+        };
+        check_source_credential(&source.auth, &credential).map_err(StartError::Configuration)?;
         let proxy_mode = self.proxy_pools.proxy_mode(&self.settings.proxy, self.environment)?;
-        let last_credential = LastCredential::default();
         let (metrics, recorder) = (MetricsHandle::default(), ResponseRecorder::default());
         let deps = SourceDeps {
-            environment: self.environment,
-            last_credential: &last_credential,
+            credential: &credential,
             rate_limiters: &self.rate_limiters,
             metrics: &metrics,
             recorder: &recorder,

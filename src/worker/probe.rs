@@ -1,7 +1,7 @@
 //! Probes a source: checks that it is reachable and accepts the credential, over the same transport
 //! as the work.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +16,12 @@ use crate::source::{MetricsHandle, ResponseRecorder, Source};
 use crate::worker::last_credential::LastCredential;
 use crate::worker::proxy_pool::ProxyPoolProvider;
 use crate::worker::retry_policies::RetryPolicies;
+use crate::worker::source_credential::CredentialContext;
 use crate::worker::source_run::{SourceAccount, SourceDeps, build_source};
 
 /// Discovers the service and reads its current cursor: two requests, which change nothing.
 /// `account` is the account that the ledger belongs to, if known; another one is a failure.
+/// `source_state_dir` is the state folder of the source, with the tokens of a sign-in.
 ///
 /// # Errors
 /// The failure of the source, or a timeout if it took longer than `limit`.
@@ -28,6 +30,7 @@ pub async fn probe(
     (name, source): (&SourceName, &SourceSettings),
     account: Option<AccountId>,
     environment: &EnvVars,
+    source_state_dir: &Path,
     limit: Duration,
 ) -> Result<(), Failure> {
     let proxy_pools = ProxyPoolProvider::default();
@@ -36,11 +39,14 @@ pub async fn probe(
     let limiters_file =
         LockedFile::without_lock(Arc::new(MemoryDisk::default()), PathBuf::from("/quota"));
     let rate_limiters = RateLimiters::new(Rc::new(RealEnv), limiters_file);
-    let last_credential = LastCredential::default();
+    let credential = CredentialContext {
+        environment: environment.clone(),
+        last_credential: LastCredential::default(),
+        source_state_dir: source_state_dir.to_owned(),
+    };
     let (metrics, recorder) = (MetricsHandle::default(), ResponseRecorder::default());
     let deps = SourceDeps {
-        environment,
-        last_credential: &last_credential,
+        credential: &credential,
         rate_limiters: &rate_limiters,
         metrics: &metrics,
         recorder: &recorder,

@@ -7,10 +7,9 @@ use cynosure_engine::{AccountId, LedgerId, State, StateMachine, Timestamp};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use crate::config::{CredentialRef, EnvVars, Settings, SourceSettings};
+use crate::config::{Settings, SourceSettings};
 use crate::env::{Env, RealEnv};
 use crate::limiter::RateLimiters;
-use crate::source::credential::Credential;
 use crate::source::http::{HttpOptions, ProxyMode, QuotaRules, RequestLimits};
 use crate::source::{DynSource, MetricsHandle, ResponseRecorder};
 use crate::source_kinds::{self, SourceParts};
@@ -20,10 +19,12 @@ use crate::worker::event_loop::{
     Dependencies, EventLoopConfig, LoopPolicy, LoopResult, Observers, StartMode, StopSignal,
     run_event_loop,
 };
-use crate::worker::last_credential::LastCredential;
 use crate::worker::limiter_config::limiter_config;
 use crate::worker::retry_policies::RetryPolicies;
 use crate::worker::source_context::{SourceContext, Supervision};
+use crate::worker::source_credential::{
+    CredentialContext, check_source_credential, is_credential_replaced, source_credential,
+};
 use crate::worker::source_progress::SourceProgress;
 use crate::worker::start_error::StartError;
 use crate::worker::state_mapping::SourceInfo;
@@ -92,7 +93,8 @@ pub(super) async fn run_once(
     let start_mode = start_mode(context, source, start_reason, &machine).await;
     let proxy_mode = read_proxy_mode(context, settings).await?;
     let (metrics, proxies) = (MetricsHandle::new(opened.metrics), proxy_mode.pool_health());
-    let deps = SourceDeps::from_context(context, &metrics);
+    let credential = credential_context(context);
+    let deps = SourceDeps::from_context(context, &credential, &metrics);
     let identity = SourceAccount { name: context.name.as_str(), account };
     let client = build_source(identity, deps, settings, source, &retry_policies, proxy_mode)?;
     context.process.breakers.set_policy(settings.breaker);
@@ -163,6 +165,14 @@ pub fn new_ledger_id(env: &impl Env) -> LedgerId {
     ])
 }
 
+fn credential_context(context: &SourceContext) -> CredentialContext {
+    CredentialContext {
+        environment: context.process.environment.clone(),
+        last_credential: context.last_credential.clone(),
+        source_state_dir: context.source_state_dir(),
+    }
+}
+
 /// Returns the configured proxy mode. Reads the proxies' credentials on a blocking thread.
 async fn read_proxy_mode(
     context: &SourceContext,
@@ -195,14 +205,10 @@ async fn check_credential(
     if context.process.supervision == Supervision::SharedProcess {
         return Ok(());
     }
-    let (credential_ref, environment) =
-        (source.auth.credential_ref().clone(), context.process.environment.clone());
-    match RealEnv.spawn_blocking(move || credential_ref.read(&environment)).await {
-        Err(error) if error.is_permanent() => {
-            Err(StartError::Configuration(format!("source {}: {error}", context.name)))
-        }
-        Ok(_) | Err(_) => Ok(()),
-    }
+    let (auth, credential) = (source.auth.clone(), credential_context(context));
+    let check = move || check_source_credential(&auth, &credential);
+    let result = RealEnv.spawn_blocking(check).await;
+    result.map_err(|error| StartError::Configuration(format!("source {}: {error}", context.name)))
 }
 
 /// Returns the mode in which a run starts. A reload ends the wait after an error or a rejected
@@ -216,12 +222,8 @@ async fn start_mode(
     let StartReason::ConfigReload(diff) = start_reason else { return StartMode::Resume };
     let has_cause_changed = match machine.state {
         State::AuthFailed { .. } => {
-            let (last_credential, credential_ref) =
-                (context.last_credential.clone(), source.auth.credential_ref().clone());
-            let environment = context.process.environment.clone();
-            RealEnv
-                .spawn_blocking(move || last_credential.is_replaced(&credential_ref, &environment))
-                .await
+            let (auth, credential) = (source.auth.clone(), credential_context(context));
+            RealEnv.spawn_blocking(move || is_credential_replaced(&auth, &credential)).await
                 || diff == ReloadDiff::SettingsChanged
         }
         State::Error { .. } => diff == ReloadDiff::SettingsChanged,
@@ -242,18 +244,20 @@ async fn start_mode(
 /// Dependencies of a source that are not part of its configuration.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SourceDeps<'a> {
-    pub(super) environment: &'a EnvVars,
-    pub(super) last_credential: &'a LastCredential,
+    pub(super) credential: &'a CredentialContext,
     pub(super) rate_limiters: &'a RateLimiters<RealEnv>,
     pub(super) metrics: &'a MetricsHandle,
     pub(super) recorder: &'a ResponseRecorder,
 }
 
 impl<'a> SourceDeps<'a> {
-    fn from_context(context: &'a SourceContext, metrics: &'a MetricsHandle) -> Self {
+    fn from_context(
+        context: &'a SourceContext,
+        credential: &'a CredentialContext,
+        metrics: &'a MetricsHandle,
+    ) -> Self {
         Self {
-            environment: &context.process.environment,
-            last_credential: &context.last_credential,
+            credential,
             rate_limiters: &context.process.rate_limiters,
             metrics,
             recorder: &context.process.recorder,
@@ -283,7 +287,7 @@ pub(super) fn build_source(
     let parts = SourceParts {
         name: identity.name.to_owned(),
         account: identity.account,
-        credential: credential(source.auth.credential_ref(), deps),
+        credential: source_credential(&source.auth, deps.credential.clone()),
         limiter: deps.rate_limiters.handle_for(&source.provider, &source.account, limiter_config),
         concurrency: provider.concurrency,
         connections: provider.connections,
@@ -306,22 +310,4 @@ pub(super) fn build_source(
         },
     };
     source_kinds::build_source(source, parts).map_err(StartError::Failed)
-}
-
-/// Returns the credential at `credential_ref`, which is read on a blocking thread.
-fn credential(credential_ref: &CredentialRef, deps: SourceDeps<'_>) -> Credential {
-    let credential_ref = credential_ref.clone();
-    let (last_credential, environment) = (deps.last_credential.clone(), deps.environment.clone());
-    Credential::new(move || {
-        let (last_credential, credential_ref) = (last_credential.clone(), credential_ref.clone());
-        let environment = environment.clone();
-        Box::pin(async move {
-            let read = move || {
-                last_credential
-                    .read(&credential_ref, &environment)
-                    .map_err(|error| error.to_string())
-            };
-            RealEnv.spawn_blocking(read).await
-        })
-    })
 }

@@ -307,7 +307,7 @@ fn should_exit_process(
         Supervision::SharedProcess => {
             // systemd copies the credentials of a process when it starts.
             let reloads_credential = cause == RestartCause::Authentication
-                && matches!(source.auth.credential_ref(), CredentialRef::Systemd(_));
+                && matches!(source.auth.credential_ref(), Some(CredentialRef::Systemd(_)));
             reloads_credential || cause == RestartCause::Stuck || context.heartbeat.is_last_active()
         }
     }

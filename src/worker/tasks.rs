@@ -468,7 +468,7 @@ pub(super) fn watch_credential<S: Source + 'static, E: Env>(
         loop {
             env.sleep_until(env.time().after(CREDENTIAL_CHECK_INTERVAL)).await;
             // An error here occurs again when the wait of the session is over.
-            if let Ok(CredentialChange::Changed) = source.refresh_credential().await {
+            if let Ok(CredentialChange::Changed) = source.reload_credential().await {
                 return TaskResult::CredentialRefreshed(Ok(CredentialChange::Changed));
             }
         }

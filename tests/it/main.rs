@@ -17,5 +17,6 @@ mod json_shape;
 #[path = "../fixtures/metrics.rs"]
 mod metrics;
 mod metrics_input;
+mod oauth;
 mod sources;
 mod telemetry;

@@ -28,6 +28,7 @@ const LAYERS: Layers = &[
     ("disk", &["retry"]),
     ("human", &[]),
     ("http_client", &[]),
+    ("oauth", &["retry", "disk", "http_client"]),
     ("config", &["retry", "disk"]),
     ("env", &[]),
     ("limiter", &["env", "disk", "state"]),
@@ -48,6 +49,7 @@ const LAYERS: Layers = &[
             "limiter",
             "retry",
             "disk",
+            "oauth",
             "config",
             "source",
             "source_kinds",
@@ -69,6 +71,7 @@ const LAYERS: Layers = &[
             "retry",
             "disk",
             "human",
+            "oauth",
             "config",
             "source",
             "ledger",
@@ -101,9 +104,9 @@ const RESTRICTED_NAMES: &[(&str, &[&str])] = &[
     // The worker and the monitor need nothing of what only tries things out.
     ("cynosure_lab", &["app", "cli"]),
     ("rusqlite", &["ledger"]),
-    // Sources, alerts and telemetry have separate clients. They share no limits, no rate limiter
-    // and no proxies, and the monitor must not depend on the client of the sources.
-    ("reqwest", &["http_client", "source/http", "notify", "telemetry"]),
+    // Sources, sign-in, alerts and telemetry have separate clients. They share no limits, no rate
+    // limiter and no proxies, and the monitor must not depend on the client of the sources.
+    ("reqwest", &["http_client", "oauth", "source/http", "notify", "telemetry"]),
     ("reqwest::Error", &["http_client", "source/http"]),
     ("ClientBuilder", &["http_client"]),
     ("Client::builder", &["http_client"]),

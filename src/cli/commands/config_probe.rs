@@ -25,7 +25,7 @@ use crate::config::{SourceName, SourceSettings};
 use crate::env::{Env, RealEnv};
 use crate::human::{EMPTY_CELL, format_deadline, pluralize};
 use crate::ledger::LedgerReader;
-use crate::worker::{MessageProbe, ProbeContext};
+use crate::worker::{MessageProbe, ProbeContext, ProbedMailbox};
 
 const HEADER: [&str; 3] = ["FOLDER", "MESSAGES", "EXTRACTED"];
 
@@ -51,8 +51,7 @@ pub(super) fn probe_sources(
         .map_err(|message| ProgramError::new(ProgramExit::Configuration, message))?;
     log::start(common.log_options(), &context.environment, &ProgressBars::new(ShowProgress::No));
     let runtime = new_runtime()?;
-    let limiters_file = context.state_folder().limiters_file();
-    let probe_context = ProbeContext::new(settings, &context.environment, limiters_file);
+    let probe_context = probe_context(context);
     let selected = selection.names().iter().filter_map(|name| settings.sources.get_key_value(name));
     let exits: Vec<ProgramExit> = selected
         .map(|source| {
@@ -64,6 +63,51 @@ pub(super) fn probe_sources(
     // A credential command that hangs must not delay the end of the program.
     runtime.shutdown_background();
     Ok(ProgramExit::most_severe(exits))
+}
+
+/// Returns the account that the server names after one login to a source.
+///
+/// # Errors
+/// If the client cannot be built, or the failure of the login with a remedy. `refused_remedy` is
+/// that for a credential that is refused.
+pub(super) fn log_in_once(
+    context: &AppContext,
+    (name, source): (&SourceName, &SourceSettings),
+    refused_remedy: &str,
+) -> Result<AccountId, ProgramError> {
+    let runtime = new_runtime()?;
+    let probe_context = probe_context(context);
+    let account = bound_account(context, name);
+    let login = async {
+        let mailbox = open_mailbox(&probe_context, (name, source), account)?;
+        mailbox.log_in().await.map_err(|failure| {
+            if failure.cause == Cause::Unauthorized {
+                let message = format!("{name}: {failure}; {refused_remedy}");
+                return ProgramError::new(ProgramExit::Authentication, message);
+            }
+            let (exit, sentence) =
+                describe_failure(ProbeStep::Login, &failure, RealEnv.now(), refused_remedy);
+            ProgramError::new(exit, format!("{name}: {sentence}"))
+        })
+    };
+    let account = LocalSet::new().block_on(&runtime, login);
+    runtime.shutdown_background();
+    account
+}
+
+fn probe_context(context: &AppContext) -> ProbeContext<'_> {
+    ProbeContext::new(&context.loaded.settings, &context.environment, context.state_folder())
+}
+
+fn open_mailbox(
+    probe_context: &ProbeContext<'_>,
+    (name, source): (&SourceName, &SourceSettings),
+    account: Option<AccountId>,
+) -> Result<ProbedMailbox, ProgramError> {
+    probe_context.open((name, source), account).map_err(|error| {
+        let (exit, sentence) = run_summary::start_error_exit(&error);
+        ProgramError::new(exit, format!("{name}: {sentence}"))
+    })
 }
 
 /// Returns the account that the ledger belongs to, if there is one. A damaged ledger is reported by
@@ -79,12 +123,10 @@ async fn probe_source(
     account: Option<AccountId>,
 ) -> Result<ProgramExit, ProgramError> {
     print_best_effort(format!("\n{name}: {} at {}", source.kind.name(), source.kind.host()));
-    let mailbox = probe_context.open((name, source), account).map_err(|error| {
-        let (exit, sentence) = run_summary::start_error_exit(&error);
-        ProgramError::new(exit, format!("{name}: {sentence}"))
-    })?;
+    let mailbox = open_mailbox(probe_context, (name, source), account)?;
+    let refused_remedy = run_summary::refused_credential_remedy(name, Some(&source.auth));
     let to_error = |step: ProbeStep, failure: &Failure| {
-        let (exit, sentence) = describe_failure(step, failure, RealEnv.now());
+        let (exit, sentence) = describe_failure(step, failure, RealEnv.now(), &refused_remedy);
         ProgramError::new(exit, format!("{name}: {sentence}"))
     };
 
@@ -100,8 +142,13 @@ async fn probe_source(
 }
 
 /// Returns the exit and the sentence for a failure, with a remedy.
-fn describe_failure(step: ProbeStep, failure: &Failure, now: Timestamp) -> (ProgramExit, String) {
-    let (exit, remedy) = exit_and_remedy(step, failure.cause);
+fn describe_failure(
+    step: ProbeStep,
+    failure: &Failure,
+    now: Timestamp,
+    refused_remedy: &str,
+) -> (ProgramExit, String) {
+    let (exit, remedy) = exit_and_remedy(step, failure.cause, refused_remedy);
     let mut sentence = failure.to_string();
     if let Some(until) = failure.blocked_until.filter(|until| now < *until) {
         let deadline = format_deadline(until, now);
@@ -110,7 +157,7 @@ fn describe_failure(step: ProbeStep, failure: &Failure, now: Timestamp) -> (Prog
     (exit, format!("{sentence}; {remedy}"))
 }
 
-fn exit_and_remedy(step: ProbeStep, cause: Cause) -> (ProgramExit, &'static str) {
+fn exit_and_remedy(step: ProbeStep, cause: Cause, refused_remedy: &str) -> (ProgramExit, &str) {
     let scope = match step {
         ProbeStep::Login => RequestScope::Session,
         ProbeStep::Folders => RequestScope::Listing,
@@ -118,7 +165,7 @@ fn exit_and_remedy(step: ProbeStep, cause: Cause) -> (ProgramExit, &'static str)
     };
     let action = cause.action(scope);
     if action == ErrorAction::RefreshCredential {
-        return run_summary::credential_remedy(Some(cause));
+        return run_summary::credential_remedy(Some(cause), refused_remedy);
     }
     if action == ErrorAction::WaitForRateLimit {
         return (ProgramExit::Other, "probe again later");
@@ -277,7 +324,7 @@ mod tests {
             (ProbeStep::Message, Cause::Forbidden, 1),
             (ProbeStep::Message, Cause::TooLarge, 1),
         ] {
-            let (exit, _) = exit_and_remedy(step, cause);
+            let (exit, _) = exit_and_remedy(step, cause, "");
             assert_eq!(exit.code(), code, "{step:?} {cause:?}");
         }
     }
@@ -288,8 +335,8 @@ mod tests {
         let failure = Failure::new(Cause::RateLimit, "the server said: retry after 240 s");
         let failure = failure.with_blocked_until(Some(until));
 
-        let (_, sentence) = describe_failure(ProbeStep::Login, &failure, NOW);
-        let (_, later) = describe_failure(ProbeStep::Login, &failure, until);
+        let (_, sentence) = describe_failure(ProbeStep::Login, &failure, NOW, "");
+        let (_, later) = describe_failure(ProbeStep::Login, &failure, until, "");
 
         assert!(sentence.contains("240 s; the rate limiter is blocked until "), "{sentence}");
         assert!(sentence.ends_with(" (in 4 min); probe again later"), "{sentence}");

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod alert;
+mod auth;
 mod breaker;
 mod check;
 mod completions;
@@ -33,6 +34,7 @@ use crate::cli::error::to_exit_code;
 pub(super) fn run_command(cli: &Cli) -> ExitCode {
     let common = &cli.common;
     match &cli.command {
+        Command::Auth(args) => to_exit_code(auth::auth(common, args)),
         Command::Run(args) => to_exit_code(run::run(common, args)),
         Command::Demo(args) => demo::demo(common, args),
         Command::Config(command) => to_exit_code(config::config(common, command)),

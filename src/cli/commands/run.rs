@@ -78,9 +78,13 @@ pub(super) fn run_and_report(
     }
     let recorder = trace_writer.as_ref().map(TraceWriter::recorder).unwrap_or_default();
     let is_only_source = selection.names().len() == 1;
+    let sources = context.loaded.settings.sources.clone();
     let report = |name: &SourceName, outcome: &SourceOutcome| {
         let label = if is_only_source { None } else { Some(name.as_str()) };
-        report_outcome(progress_bars, label, name, outcome)
+        let auth = sources.get(name).map(|source| &source.auth);
+        let refused_remedy = run_summary::refused_credential_remedy(name, auth);
+        let summary = run_summary::run_summary(name.as_str(), outcome, &refused_remedy);
+        report_outcome(progress_bars, label, summary, outcome)
     };
     let exit = process.run_sources(context, selection, mode, recorder, progress_bars, report);
     let note = trace_writer.and_then(TraceWriter::finish).filter(|_| progress_bars.is_enabled());
@@ -88,14 +92,13 @@ pub(super) fn run_and_report(
     exit
 }
 
-/// Prints the outcome of a source in one sentence, and returns its exit.
+/// Prints the summary of a source's outcome in one sentence, and returns its exit.
 fn report_outcome(
     progress_bars: &ProgressBars,
     label: Option<&str>,
-    name: &SourceName,
+    (exit, sentence): (ProgramExit, String),
     outcome: &SourceOutcome,
 ) -> ProgramExit {
-    let (exit, sentence) = run_summary::run_summary(name.as_str(), outcome);
     let sentence = match label {
         Some(label) => format!("{label}: {sentence}"),
         None => sentence,

@@ -7,13 +7,19 @@ use cynosure_engine::{
 };
 
 use crate::app::exit::ProgramExit;
+use crate::config::{SourceAuth, SourceName};
 use crate::human::{format_byte_progress, format_rate, humanize, pluralize};
 use crate::ledger::SessionCounts;
 use crate::worker::{self, LoopResult, SourceOutcome, StartError};
 
-/// Returns the exit and the sentence for the outcome of a source.
+/// Returns the exit and the sentence for the outcome of a source. `refused_remedy` is the one for a
+/// credential that is refused.
 #[must_use]
-pub(super) fn run_summary(source: &str, outcome: &SourceOutcome) -> (ProgramExit, String) {
+pub(super) fn run_summary(
+    source: &str,
+    outcome: &SourceOutcome,
+    refused_remedy: &str,
+) -> (ProgramExit, String) {
     match outcome {
         SourceOutcome::NotStarted(error) => start_error_exit(error),
         SourceOutcome::Finished(result) => match result.exit {
@@ -31,7 +37,7 @@ pub(super) fn run_summary(source: &str, outcome: &SourceOutcome) -> (ProgramExit
             worker::LoopExit::Restart(cause) => {
                 (ProgramExit::Restart, format!("{}: {}", cause.reason(), progress_text(result)))
             }
-            worker::LoopExit::GaveUp => exit_and_reason(result),
+            worker::LoopExit::GaveUp => exit_and_reason(result, refused_remedy),
         },
         SourceOutcome::RestartDisabled(result) => match result.exit {
             worker::LoopExit::Restart(cynosure_engine::RestartCause::Completed) => {
@@ -42,7 +48,7 @@ pub(super) fn run_summary(source: &str, outcome: &SourceOutcome) -> (ProgramExit
             | worker::LoopExit::Stopped
             | worker::LoopExit::GaveUp
             | worker::LoopExit::Restart(_) => {
-                let (exit, reason) = exit_and_reason(result);
+                let (exit, reason) = exit_and_reason(result, refused_remedy);
                 (exit, format!("{reason}; it is not restarted, since enable_auto_restart is false"))
             }
         },
@@ -126,7 +132,7 @@ fn progress_text(result: &LoopResult) -> String {
     )
 }
 
-fn exit_and_reason(result: &LoopResult) -> (ProgramExit, String) {
+fn exit_and_reason(result: &LoopResult, refused_remedy: &str) -> (ProgramExit, String) {
     let machine = &result.machine;
     // An error from before the current state is not its cause.
     let error = machine.errors.last.as_ref().filter(|error| error.at >= machine.state_since);
@@ -136,15 +142,19 @@ fn exit_and_reason(result: &LoopResult) -> (ProgramExit, String) {
             format!("{}; the next run continues from here", machine.reason),
         );
     }
-    let (exit, remedy) = exit_and_remedy(machine, result.has_never_worked);
+    let (exit, remedy) = exit_and_remedy(machine, result.has_never_worked, refused_remedy);
     let reason = error.map_or(&machine.reason, |error| &error.message);
     (exit, format!("{reason}; {remedy}"))
 }
 
-fn exit_and_remedy(machine: &StateMachine, has_never_worked: bool) -> (ProgramExit, &'static str) {
+fn exit_and_remedy<'a>(
+    machine: &StateMachine,
+    has_never_worked: bool,
+    refused_remedy: &'a str,
+) -> (ProgramExit, &'a str) {
     let cause = machine.errors.last.as_ref().map(|error| error.cause);
     if machine.status() == Status::AuthFailed {
-        return credential_remedy(cause);
+        return credential_remedy(cause, refused_remedy);
     }
     match (&machine.state, cause) {
         (State::Error { .. }, Some(Cause::Storage | Cause::Ledger)) => {
@@ -157,13 +167,22 @@ fn exit_and_remedy(machine: &StateMachine, has_never_worked: bool) -> (ProgramEx
 
 /// Returns the exit and the remedy for a credential that is refused, or is that of another account.
 #[must_use]
-pub(super) fn credential_remedy(cause: Option<Cause>) -> (ProgramExit, &'static str) {
+pub(super) fn credential_remedy(cause: Option<Cause>, refused_remedy: &str) -> (ProgramExit, &str) {
     let remedy = if cause == Some(Cause::AccountChanged) {
         "or restore a credential of the first account"
     } else {
-        "replace the credential and run again"
+        refused_remedy
     };
     (ProgramExit::Authentication, remedy)
+}
+
+/// Returns the remedy for a source whose credential is refused.
+#[must_use]
+pub(super) fn refused_credential_remedy(name: &SourceName, auth: Option<&SourceAuth>) -> String {
+    if let Some(SourceAuth::SignIn { .. }) = auth {
+        return format!("sign in with `cynosure auth {name}` and run again");
+    }
+    "replace the credential and run again".to_owned()
 }
 
 /// Returns the exit and the remedy for a source that has never worked: its address may be wrong.

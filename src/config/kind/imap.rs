@@ -151,6 +151,7 @@ pub(super) fn read_auth(
         types: [AuthType::Password, AuthType::OAuth2],
         help: AUTH_HELP,
         default_username: account.unwrap_or_default(),
+        preset,
     };
     let auth = read_source_auth(table, location, rules)?;
     if let (SourceAuth::Password { .. }, Some(preset)) = (&auth, preset)
@@ -158,7 +159,8 @@ pub(super) fn read_auth(
     {
         let message = format!(
             "`{}` is a password, which {} rejects because basic authentication is off there; \
-             write auth = {{ type = \"oauth2\", token = {{ file = \"token\" }} }}",
+             write auth = {{ type = \"oauth2\", client_id = \"CLIENT-ID\" }} and sign in with \
+             `cynosure auth`",
             table.key("auth"),
             preset.host
         );

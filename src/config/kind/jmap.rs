@@ -54,6 +54,7 @@ pub(super) fn read_auth(table: &mut Section<'_, '_>, location: &Location) -> Opt
         types: [AuthType::Basic, AuthType::Bearer],
         help: AUTH_HELP,
         default_username: "",
+        preset: None,
     };
     read_source_auth(table, location, rules)
 }

@@ -309,7 +309,8 @@ fn a_password_for_outlook_is_rejected() {
         let error = load_errors(&text);
         let message = "config.toml:4:1: `source.work.auth` is a password, which \
                        outlook.office365.com rejects because basic authentication is off there; \
-                       write auth = { type = \"oauth2\", token = { file = \"token\" } }";
+                       write auth = { type = \"oauth2\", client_id = \"CLIENT-ID\" } and sign in \
+                       with `cynosure auth`";
         assert_eq!(error.lines().next(), Some(message), "{error}");
     }
     assert!(load_text(&preset_table("me@outlook.com")).is_ok());

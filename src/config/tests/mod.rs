@@ -15,6 +15,7 @@ mod layers;
 mod proxy;
 mod retry;
 mod shipped;
+mod sign_in;
 mod sources;
 mod telemetry;
 

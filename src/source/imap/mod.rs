@@ -71,6 +71,10 @@ impl Source for ImapSource {
         self.refresh().await
     }
 
+    async fn reload_credential(&self) -> Result<CredentialChange, Failure> {
+        self.reload().await
+    }
+
     fn blocked_until(&self) -> Option<Timestamp> {
         self.limiter.blocked_until()
     }

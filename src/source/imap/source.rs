@@ -84,14 +84,26 @@ impl ImapSource {
         self.pool.acquire().await
     }
 
-    /// Reads the credential again. If it has changed, no connection of the old one is used again.
+    /// Reads the credential again, or has it refreshed. If it has changed, no connection of the old
+    /// one is used again.
     pub(super) async fn refresh(&self) -> Result<CredentialChange, Failure> {
         let change = self.credential.refresh().await?;
+        self.on_credential_read(change);
+        Ok(change)
+    }
+
+    /// Reads the credential again where it is stored, as [`Self::refresh`] does.
+    pub(super) async fn reload(&self) -> Result<CredentialChange, Failure> {
+        let change = self.credential.reload().await?;
+        self.on_credential_read(change);
+        Ok(change)
+    }
+
+    fn on_credential_read(&self, change: CredentialChange) {
         if change == CredentialChange::Changed {
             self.is_login_proven.set(false);
             self.pool.reset();
         }
-        Ok(change)
     }
 }
 

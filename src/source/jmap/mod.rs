@@ -74,6 +74,14 @@ impl Source for JmapSource {
         Ok(change)
     }
 
+    async fn reload_credential(&self) -> Result<CredentialChange, Failure> {
+        let change = self.credential.reload().await?;
+        if change == CredentialChange::Changed {
+            self.clear_session().await;
+        }
+        Ok(change)
+    }
+
     fn blocked_until(&self) -> Option<Timestamp> {
         self.client.blocked_until()
     }

@@ -75,11 +75,6 @@ impl<S: Source + 'static, E: Env> EventLoop<S, E> {
             TaskResult::CredentialRefreshed(Ok(CredentialChange::Unchanged)) => {
                 self.handle_event(Event::CredentialUnchanged).await;
             }
-            TaskResult::CredentialRefreshed(Err(failure))
-                if failure.cause == Cause::Unauthorized =>
-            {
-                self.handle_event(Event::CredentialUnchanged).await;
-            }
             TaskResult::Probed(Err(failure))
             | TaskResult::DueItemsLoaded(Err(failure))
             | TaskResult::SessionFinished(Err(failure))

@@ -1,6 +1,6 @@
 //! Temporary folder with a configuration, and the program run in it.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -78,14 +78,19 @@ impl TestHome {
 
     /// Creates a home with one source, `work`, at `url`.
     pub(crate) fn with_source_at(url: &str) -> Self {
-        let home = Self::empty();
+        let home = Self::with_source(&format!(
+            "[source.work]\nkind = \"jmap\"\nurl = \"{url}\"\naccount = \"me@example.com\"\n\
+             auth = {{ type = \"bearer\", token = {{ file = \"token\" }} }}\n"
+        ));
         home.write("token", "secret\n");
         rustix::fs::chmod(home.path("token"), rustix::fs::Mode::RUSR).unwrap();
-        let source = format!(
-            "[source.work]\nkind = \"jmap\"\nurl = \"{url}\"\naccount = \"me@example.com\"\n\
-             auth = {{ type = \"bearer\", token = {{ file = \"token\" }} }}\n{SHORT_WAITS_CONFIG}{NO_HOST_CHECKS_CONFIG}"
-        );
-        home.write("config.toml", &source);
+        home
+    }
+
+    /// Creates a home with one source, whose table is `source`.
+    pub(crate) fn with_source(source: &str) -> Self {
+        let home = Self::empty();
+        home.write("config.toml", &format!("{source}{SHORT_WAITS_CONFIG}{NO_HOST_CHECKS_CONFIG}"));
         home
     }
 
@@ -240,15 +245,13 @@ impl RunningProgram {
 
     /// Reads and returns the log up to and including a line with `text`, and nothing beyond it.
     pub(crate) fn log_until(&mut self, text: &str) -> String {
-        let stderr = self.0.stderr.as_mut().unwrap();
-        let (mut log, mut byte) = (Vec::new(), [0]);
-        while !(log.ends_with(b"\n") && String::from_utf8_lossy(&log).contains(text)) {
-            let count = std::io::Read::read(stderr, &mut byte).unwrap();
-            let logged = String::from_utf8_lossy(&log);
-            assert_eq!(count, 1, "{text:?} is not in the log: {logged}");
-            log.push(byte[0]);
-        }
-        String::from_utf8_lossy(&log).into_owned()
+        read_until(self.0.stderr.as_mut().unwrap(), text)
+    }
+
+    /// Reads and returns standard output up to and including a line with `text`, and nothing beyond
+    /// it.
+    pub(crate) fn output_until(&mut self, text: &str) -> String {
+        read_until(self.0.stdout.as_mut().unwrap(), text)
     }
 
     /// Reads the first line of standard output.
@@ -297,6 +300,18 @@ pub(crate) fn closed_pipe() -> Stdio {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     writer.into()
+}
+
+/// Reads up to and including a line with `text`.
+fn read_until(stream: &mut impl Read, text: &str) -> String {
+    let (mut bytes, mut byte) = (Vec::new(), [0]);
+    while !(bytes.ends_with(b"\n") && String::from_utf8_lossy(&bytes).contains(text)) {
+        let count = stream.read(&mut byte).unwrap();
+        let output = String::from_utf8_lossy(&bytes);
+        assert_eq!(count, 1, "{text:?} is not in the output: {output}");
+        bytes.push(byte[0]);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {

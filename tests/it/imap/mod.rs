@@ -8,7 +8,7 @@ mod logins;
 mod misdeeds;
 mod numbering;
 mod replies;
-mod server;
+pub(crate) mod server;
 
 use std::rc::Rc;
 use std::time::Duration;

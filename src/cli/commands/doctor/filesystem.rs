@@ -9,9 +9,12 @@ use cynosure_engine::format_bytes;
 use crate::app::archive_check::archive_mismatch;
 use crate::app::context::AppContext;
 use crate::cli::commands::doctor::DoctorCheck;
-use crate::config::{CredentialErrorKind, CredentialRef};
+use crate::config::{
+    CredentialErrorKind, CredentialRef, EnvVars, OAuthSettings, SourceAuth, SourceName,
+};
 use crate::disk::{Disk, FsUsage, RealDisk, fs_usage, write_durable};
 use crate::env::{Env, RealEnv};
+use crate::worker::token_file;
 
 /// Minimum free space. Less would fill up before an operator notices.
 const FREE_BYTES_MIN: u64 = 1_000_000_000;
@@ -119,41 +122,83 @@ fn check_write_duration(subject: &str, path: &Path) -> DoctorCheck {
     }
 }
 
-/// Checks that each credential can be read. Its value is not used.
+/// Checks that each credential can be read, and that each source that signs in has a token.
 fn check_credentials(context: &AppContext) -> Vec<DoctorCheck> {
-    let sources = &context.loaded.settings.sources;
-    let enabled = sources.iter().filter(|(_, source)| source.is_enabled);
-    let checks = enabled.map(|(name, source)| {
-        let (subject, credential) = (format!("{name}: credential"), source.auth.credential_ref());
-        match credential.read(&context.environment) {
-            Ok(_secret) => {
-                let mode = file_mode_text(credential);
-                DoctorCheck::ok(subject, format!("{credential}: can be read{mode}"))
-            }
-            Err(error) => match error.kind {
-                // A systemd credential exists only inside the unit.
-                CredentialErrorKind::NotUnderSystemd => {
-                    DoctorCheck::note(subject, error.to_string())
-                }
-                CredentialErrorKind::Unreadable(_)
-                | CredentialErrorKind::NotAFile
-                | CredentialErrorKind::OpenToOthers { .. }
-                | CredentialErrorKind::NotSet
-                | CredentialErrorKind::CommandNotStarted(_)
-                | CredentialErrorKind::CommandTimedOut
-                | CredentialErrorKind::CommandFailed(_)
-                | CredentialErrorKind::TooLarge
-                | CredentialErrorKind::Empty
-                | CredentialErrorKind::NotText
-                | CredentialErrorKind::ControlCharacter => {
-                    let text = error.to_string();
-                    let (message, remedy) = text.rsplit_once("; ").unwrap_or((&text, "correct it"));
-                    DoctorCheck::failed(subject, message, remedy)
-                }
-            },
+    let environment = &context.environment;
+    let mut checks = Vec::new();
+    for (name, source) in &context.loaded.settings.sources {
+        if !source.is_enabled {
+            continue;
         }
-    });
-    checks.collect()
+        if let Some(credential) = source.auth.credential_ref() {
+            let subject = format!("{name}: credential");
+            checks.push(check_credential(subject, credential, environment));
+        }
+        if let SourceAuth::SignIn { client, .. } = &source.auth {
+            checks.push(check_sign_in(context, name, client));
+            let secret = client.client_secret.as_ref();
+            let subject = format!("{name}: client secret");
+            checks.extend(secret.map(|secret| check_credential(subject, secret, environment)));
+        }
+    }
+    checks
+}
+
+/// Checks that there is a token file. Whether the server accepts its token shows at the login.
+fn check_sign_in(context: &AppContext, name: &SourceName, client: &OAuthSettings) -> DoctorCheck {
+    let folder = context.state_folder().source(name.as_str());
+    let file = token_file(client, folder.path());
+    let (subject, path) = (format!("{name}: credential"), file.path().display());
+    match file.load() {
+        Ok(Some(_)) => {
+            let mode = mode_text(file.path());
+            let message = format!("token file {path}: signed in, refreshes itself{mode}");
+            DoctorCheck::ok(subject, message)
+        }
+        Ok(None) => DoctorCheck::failed(
+            subject,
+            format!("not signed in: {path} does not exist"),
+            format!("sign in with `cynosure auth {name}`"),
+        ),
+        Err(error) => failed_credential(subject, &error.to_string()),
+    }
+}
+
+/// Checks that a secret can be read. Its value is not used.
+fn check_credential(
+    subject: String,
+    credential: &CredentialRef,
+    environment: &EnvVars,
+) -> DoctorCheck {
+    match credential.read(environment) {
+        Ok(_secret) => {
+            let mode = file_mode_text(credential);
+            DoctorCheck::ok(subject, format!("{credential}: can be read{mode}"))
+        }
+        Err(error) => match error.kind {
+            // A systemd credential exists only inside the unit.
+            CredentialErrorKind::NotUnderSystemd => DoctorCheck::note(subject, error.to_string()),
+            CredentialErrorKind::Unreadable(_)
+            | CredentialErrorKind::NotAFile
+            | CredentialErrorKind::OpenToOthers { .. }
+            | CredentialErrorKind::NotSet
+            | CredentialErrorKind::CommandNotStarted(_)
+            | CredentialErrorKind::CommandTimedOut
+            | CredentialErrorKind::CommandFailed(_)
+            | CredentialErrorKind::TooLarge
+            | CredentialErrorKind::Empty
+            | CredentialErrorKind::NotText
+            | CredentialErrorKind::ControlCharacter => {
+                failed_credential(subject, &error.to_string())
+            }
+        },
+    }
+}
+
+/// Returns the failure for an error with problem and remedy in one sentence.
+fn failed_credential(subject: String, text: &str) -> DoctorCheck {
+    let (message, remedy) = text.rsplit_once("; ").unwrap_or((text, "correct it"));
+    DoctorCheck::failed(subject, message, remedy)
 }
 
 /// Returns the mode of a credential file as text. Empty for other credentials.
@@ -164,6 +209,10 @@ fn file_mode_text(credential: &CredentialRef) -> String {
             return String::new();
         }
     };
+    mode_text(path)
+}
+
+fn mode_text(path: &Path) -> String {
     fs_err::metadata(path)
         .map(|metadata| format!(", mode {:04o}", metadata.mode() & 0o7777))
         .unwrap_or_default()

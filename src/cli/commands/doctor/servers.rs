@@ -8,7 +8,7 @@ use tokio::task::LocalSet;
 
 use crate::app::context::AppContext;
 use crate::cli::commands::doctor::DoctorCheck;
-use crate::config::{SourceName, SourceSettings};
+use crate::config::{SourceAuth, SourceName, SourceSettings};
 use crate::env::{Env, RealEnv};
 use crate::ledger::LedgerReader;
 use crate::worker::probe;
@@ -52,7 +52,10 @@ async fn check_source(
     // A damaged ledger is reported by the check of the archives.
     let ledger = LedgerReader::open(&folder.ledger_file()).ok().flatten();
     let account = ledger.and_then(|ledger| ledger.bound_account().ok().flatten());
-    match probe(settings, (name, source), account, &context.environment, PROBE_TIMEOUT).await {
+    let (environment, source_state_dir) = (&context.environment, folder.path());
+    let request =
+        probe(settings, (name, source), account, environment, source_state_dir, PROBE_TIMEOUT);
+    match request.await {
         Ok(()) => {
             let millis = RealEnv.now().since(started_at).as_millis();
             let message = format!("authenticated at {} in {millis} ms", source.provider);
@@ -63,7 +66,7 @@ async fn check_source(
                 ErrorCategory::Authentication if failure.cause == Cause::AccountChanged => {
                     "restore a credential of the first account, if that one is intended"
                 }
-                ErrorCategory::Authentication => "replace the credential",
+                ErrorCategory::Authentication => refused_remedy(&source.auth),
                 ErrorCategory::Temporary
                 | ErrorCategory::Permanent
                 | ErrorCategory::Local
@@ -73,5 +76,15 @@ async fn check_source(
             };
             DoctorCheck::failed(subject, failure.to_string(), remedy)
         }
+    }
+}
+
+fn refused_remedy(auth: &SourceAuth) -> &'static str {
+    match auth {
+        SourceAuth::SignIn { .. } => "sign in again with `cynosure auth`",
+        SourceAuth::Basic { .. }
+        | SourceAuth::Bearer { .. }
+        | SourceAuth::Password { .. }
+        | SourceAuth::OAuth2 { .. } => "replace the credential",
     }
 }
