@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 
+use cynosure_engine::Cause;
 use rustls::InvalidMessage;
 
 use super::resolver::DnsError;
@@ -37,6 +38,25 @@ pub enum TransportErrorKind {
 }
 
 impl TransportErrorKind {
+    /// Returns the cause of the failure, and the problem as the words before the name of the server.
+    #[must_use]
+    pub fn to_cause_and_problem(self) -> (Cause, &'static str) {
+        match self {
+            Self::InvalidRequest => (Cause::Unknown, "an invalid request to"),
+            Self::Timeout => (Cause::Timeout, "timed out connecting to"),
+            Self::DnsFailure => (Cause::LocalNetwork, "cannot resolve the name"),
+            Self::ProxyFailure => (Cause::Proxy, "the proxy cannot reach"),
+            Self::TlsFailure => (Cause::Tls, "no secure connection to"),
+            Self::TlsAborted => (Cause::Tls, "the TLS handshake was aborted by"),
+            Self::Refused => (Cause::Connection, "nothing listens at"),
+            Self::NoRoute => (Cause::LocalNetwork, "no route to"),
+            Self::ConnectFailure | Self::Interrupted => {
+                (Cause::Connection, "a broken connection to")
+            }
+            Self::TruncatedBody => (Cause::Truncated, "truncated response from"),
+        }
+    }
+
     /// Returns the kind of an error.
     #[must_use]
     pub fn of(error: &reqwest::Error) -> Self {

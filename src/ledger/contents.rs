@@ -1,6 +1,6 @@
 //! Bytes in the archive, and the index that finds them by their hash.
 //!
-//! Where only its location identifies a document, the same mail in two folders is two documents.
+//! If only its location identifies a document, the same mail in two folders is two documents.
 //! The second one's bytes are not stored again: its row names the file of the first.
 
 use cynosure_engine::Failure;

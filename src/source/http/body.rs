@@ -132,7 +132,7 @@ pub(super) async fn collect(
     Ok((body.freeze(), received))
 }
 
-/// Writes a document to `sink` and returns its length. `permit` is told of each received byte.
+/// Writes a document to `sink` and returns its length. `permit` counts each received byte.
 pub(super) async fn stream_to(
     mut response: Response,
     size: Option<u64>,

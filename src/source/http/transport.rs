@@ -132,24 +132,13 @@ fn classify_proxy_error(error: &reqwest::Error) -> Option<(FaultCertainty, Proxy
 
 /// Returns the cause of a transport error, with a message without URL or secret.
 pub(super) fn to_failure(error: &reqwest::Error, host: &str) -> Failure {
-    let (cause, problem) = match TransportErrorKind::of(error) {
-        TransportErrorKind::InvalidRequest => {
-            // Credential and URL are validated before, so the error is in our own code.
-            let message = format!("the request to {host} cannot be built: {}", root_cause(error));
-            return Failure::new(Cause::Unknown, message);
-        }
-        TransportErrorKind::Timeout => (Cause::Timeout, "timed out connecting to"),
-        TransportErrorKind::DnsFailure => (Cause::LocalNetwork, "cannot resolve the name"),
-        TransportErrorKind::ProxyFailure => (Cause::Proxy, "the proxy cannot reach"),
-        TransportErrorKind::TlsFailure => (Cause::Tls, "no secure connection to"),
-        TransportErrorKind::TlsAborted => (Cause::Tls, "the TLS handshake was aborted by"),
-        TransportErrorKind::Refused => (Cause::Connection, "nothing listens at"),
-        TransportErrorKind::NoRoute => (Cause::LocalNetwork, "no route to"),
-        TransportErrorKind::ConnectFailure | TransportErrorKind::Interrupted => {
-            (Cause::Connection, "a broken connection to")
-        }
-        TransportErrorKind::TruncatedBody => (Cause::Truncated, "truncated response from"),
-    };
+    let kind = TransportErrorKind::of(error);
+    if kind == TransportErrorKind::InvalidRequest {
+        // Credential and URL are validated before, so the error is in our own code.
+        let message = format!("the request to {host} cannot be built: {}", root_cause(error));
+        return Failure::new(Cause::Unknown, message);
+    }
+    let (cause, problem) = kind.to_cause_and_problem();
     Failure::new(cause, format!("{problem} {host}: {}", root_cause(error)))
 }
 

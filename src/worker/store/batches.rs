@@ -21,10 +21,9 @@ impl Store {
         batch: CommitBatch,
     ) -> Result<(Option<WriteBatch>, LedgerUpdates), Failure> {
         let (versions, hashes) = self.ledger.with_snapshot(|| self.plan_files(&batch))?;
-        let mut documents = match versions.iter().any(Option::is_some) {
-            true => Some(WriteBatch::new(self.session_folder()?)),
-            false => None,
-        };
+        let has_files = versions.iter().any(Option::is_some);
+        let mut documents =
+            if has_files { Some(WriteBatch::new(self.session_folder()?)) } else { None };
         let mut versions = versions.into_iter();
         let mut updates = LedgerUpdates::default();
         for outcome in batch.outcomes {

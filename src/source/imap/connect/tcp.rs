@@ -38,19 +38,7 @@ pub(in crate::source::imap) async fn open_tcp(
 
 /// Returns the failure of a connection to `address`, from the error of its system call or of TLS.
 pub(in crate::source::imap) fn transport_failure(error: &io::Error, address: &str) -> Failure {
-    let (cause, problem) = match TransportErrorKind::of_io(error) {
-        TransportErrorKind::Timeout => (Cause::Timeout, "timed out connecting to"),
-        TransportErrorKind::DnsFailure => (Cause::LocalNetwork, "cannot resolve the name"),
-        TransportErrorKind::ProxyFailure => (Cause::Proxy, "the proxy cannot reach"),
-        TransportErrorKind::TlsFailure => (Cause::Tls, "no secure connection to"),
-        TransportErrorKind::TlsAborted => (Cause::Tls, "the TLS handshake was aborted by"),
-        TransportErrorKind::Refused => (Cause::Connection, "nothing listens at"),
-        TransportErrorKind::NoRoute => (Cause::LocalNetwork, "no route to"),
-        TransportErrorKind::InvalidRequest
-        | TransportErrorKind::ConnectFailure
-        | TransportErrorKind::Interrupted
-        | TransportErrorKind::TruncatedBody => (Cause::Connection, "a broken connection to"),
-    };
+    let (cause, problem) = TransportErrorKind::of_io(error).to_cause_and_problem();
     Failure::new(cause, format!("{problem} {address}: {}", innermost_message(error)))
 }
 
