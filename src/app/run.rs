@@ -27,6 +27,7 @@ use crate::app::watchdog::{own_unit_name, restart_requester, start_watchdog};
 use crate::config::SourceName;
 use crate::env::{Env, RealEnv};
 use crate::limiter::RateLimiters;
+use crate::oauth::RefreshesInFlight;
 use crate::source::ResponseRecorder;
 use crate::systemd::{Notifier, NotifyState};
 use crate::worker::{
@@ -136,6 +137,9 @@ async fn run_until_done(
         run_status_task(Arc::clone(&notifier), source_watches, config_versions, stop_receiver);
     let status_task = tokio::task::spawn_local(status_task);
     let exit = run_context.join_all(sources, &stop_sender, report).await;
+    // The end of the runtime would drop the answer, which may hold the only valid refresh token. A
+    // second signal still exits immediately.
+    run_context.process.refreshes.wait().await;
     signal_task.abort();
     status_task.abort();
     notifier.notify(&[NotifyState::Stopping]);
@@ -184,6 +188,7 @@ impl<'a> RunContext<'a> {
             rate_limiters,
             proxy_pools: ProxyPoolProvider::default(),
             breakers: open_breakers(context),
+            refreshes: RefreshesInFlight::default(),
             recorder,
         };
         Self { process: Rc::new(process), trace_export: TraceExport::start(context), progress_bars }

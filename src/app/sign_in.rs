@@ -19,6 +19,15 @@ use crate::oauth::{
 };
 use crate::worker::{oauth_client, token_file};
 
+/// Way in which a stored token stays valid.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum TokenRenewal {
+    /// The program refreshes it.
+    Automatic,
+    /// The provider gave no refresh token: the account signs in again once its token ends.
+    NewSignIn,
+}
+
 /// Sign-in to one source. Each method waits for the user, stores the token, and blocks.
 #[derive(Debug)]
 pub(crate) struct SourceSignIn {
@@ -37,15 +46,20 @@ impl SourceSignIn {
         let (name, source) = context.loaded.settings.find_source(name)?;
         let (username, settings) = match &source.auth {
             SourceAuth::SignIn { username, client } => (username, client),
-            SourceAuth::Basic { .. }
+            SourceAuth::None
+            | SourceAuth::Basic { .. }
             | SourceAuth::Bearer { .. }
             | SourceAuth::Password { .. }
-            | SourceAuth::OAuth2 { .. } => return Err(no_sign_in_error(name)),
+            | SourceAuth::OAuth2 { .. }
+            | SourceAuth::Header { .. }
+            | SourceAuth::Query { .. }
+            | SourceAuth::Session { .. }
+            | SourceAuth::Application { .. } => return Err(no_sign_in_error(name)),
         };
         let folder = context.state_folder().source(name.as_str());
         Ok(Self {
             username: username.clone(),
-            client: oauth_client(settings, &context.environment)?,
+            client: oauth_client(settings, name.as_str(), &context.environment)?,
             token_file: token_file(settings, folder.path()),
         })
     }
@@ -71,7 +85,10 @@ impl SourceSignIn {
     ///
     /// # Errors
     /// If the sign-in is refused or fails, or if the token cannot be stored.
-    pub(crate) fn by_browser(&self, show_url: impl FnOnce(&Url)) -> Result<(), ProgramError> {
+    pub(crate) fn by_browser(
+        &self,
+        show_url: impl FnOnce(&Url),
+    ) -> Result<TokenRenewal, ProgramError> {
         let sign_in = sign_in_by_browser(&self.client, &self.username, show_url);
         self.store(block_on_new_runtime(sign_in)??)
     }
@@ -84,7 +101,7 @@ impl SourceSignIn {
     pub(crate) fn by_paste(
         &self,
         ask: impl FnOnce(&Url) -> Result<String, ProgramError>,
-    ) -> Result<(), ProgramError> {
+    ) -> Result<TokenRenewal, ProgramError> {
         let sign_in = PastedSignIn::new(&self.client, &self.username)?;
         let pasted = ask(&sign_in.url)?;
         self.store(block_on_new_runtime(sign_in.finish(&pasted))??)
@@ -95,12 +112,15 @@ impl SourceSignIn {
     ///
     /// # Errors
     /// If the sign-in is refused or fails, or if the token cannot be stored.
-    pub(crate) fn by_device(&self, show: impl FnOnce(&DevicePrompt)) -> Result<(), ProgramError> {
+    pub(crate) fn by_device(
+        &self,
+        show: impl FnOnce(&DevicePrompt),
+    ) -> Result<TokenRenewal, ProgramError> {
         self.store(block_on_new_runtime(sign_in_by_device(&self.client, show))??)
     }
 
     /// Stores the token durably. The worker reads it from there.
-    fn store(&self, grant: TokenGrant) -> Result<(), ProgramError> {
+    fn store(&self, grant: TokenGrant) -> Result<TokenRenewal, ProgramError> {
         if grant.refresh_token.is_none() && grant.expires_in.is_some() {
             return Err(configuration_error(
                 "the provider granted access for a short time and no refresh token, so nothing is \
@@ -112,7 +132,13 @@ impl SourceSignIn {
         ensure_owned_folder(folder)
             .map_err(|error| storage_failure("create the folder", folder, &error))?;
         let token = StoredToken::from_grant(&self.client, grant, RealEnv.now());
-        Ok(self.token_file.save(&token)?)
+        let renewal = if token.refresh_token.is_some() {
+            TokenRenewal::Automatic
+        } else {
+            TokenRenewal::NewSignIn
+        };
+        block_on_new_runtime(self.token_file.replace(token))??;
+        Ok(renewal)
     }
 }
 

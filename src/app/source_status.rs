@@ -78,14 +78,22 @@ impl<'a> SourceStatus<'a> {
         state
     }
 
-    /// Returns the noun for the credential of the source: password, token, sign-in or credential.
+    /// Returns the noun for the credential of the source: password, token, sign-in, session or
+    /// credential.
     #[must_use]
     pub(crate) fn credential_noun(&self) -> &'static str {
         match self.source.settings.as_ref().map(|source| &source.auth) {
             Some(SourceAuth::Basic { .. } | SourceAuth::Password { .. }) => "password",
             Some(SourceAuth::Bearer { .. } | SourceAuth::OAuth2 { .. }) => "token",
             Some(SourceAuth::SignIn { .. }) => "sign-in",
-            None => "credential",
+            Some(SourceAuth::Session { .. }) => "session",
+            Some(
+                SourceAuth::None
+                | SourceAuth::Header { .. }
+                | SourceAuth::Query { .. }
+                | SourceAuth::Application { .. },
+            )
+            | None => "credential",
         }
     }
 }

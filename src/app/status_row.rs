@@ -8,7 +8,7 @@ use cynosure_engine::{
 
 use crate::app::breaker_notes::BreakerNotes;
 use crate::app::source_status::SourceStatus;
-use crate::config::CredentialRef;
+use crate::config::{CredentialRef, SourceAuth};
 use crate::human::{
     EMPTY_CELL, estimate_remaining, format_byte_progress, format_clock_time, format_deadline,
     format_rate, pluralize,
@@ -211,8 +211,24 @@ fn restart_note(state: &ExecutionState, now: Timestamp) -> Option<String> {
 /// Returns the instruction for replacing the credential.
 fn credential_hint(source_status: &SourceStatus<'_>) -> Option<String> {
     let (noun, source) = (source_status.credential_noun(), source_status.source);
-    let Some(credential_ref) = source.settings.as_ref()?.auth.credential_ref() else {
-        return Some(format!("sign in with `cynosure auth {}`", source.name));
+    let auth = &source.settings.as_ref()?.auth;
+    let Some(credential_ref) = auth.credential_ref() else {
+        return match auth {
+            SourceAuth::SignIn { .. } => {
+                Some(format!("sign in with `cynosure auth {}`", source.name))
+            }
+            SourceAuth::Application { .. } => {
+                Some(format!("correct it, and test it with `cynosure auth {}`", source.name))
+            }
+            SourceAuth::None
+            | SourceAuth::Basic { .. }
+            | SourceAuth::Bearer { .. }
+            | SourceAuth::Password { .. }
+            | SourceAuth::OAuth2 { .. }
+            | SourceAuth::Header { .. }
+            | SourceAuth::Query { .. }
+            | SourceAuth::Session { .. } => None,
+        };
     };
     Some(match credential_ref {
         CredentialRef::File(path) => format!("put a fresh {noun} into {}", path.display()),

@@ -1,10 +1,15 @@
 //! Reads the session folders of an archive to rebuild a ledger. Changes nothing.
 
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use cynosure_engine::{BlobId, DocumentId, Failure, ItemId};
+use sha2::{Digest, Sha256};
 
+use crate::archive::format::FileExtension;
 use crate::archive::layout::{FolderName, parse_document_path, version_of_path};
+use crate::archive::line_file::{LINES_FILE, line_place};
 use crate::archive::manifest::{MANIFEST_FILE, ManifestLine, parse_manifest};
 use crate::archive::verify::{hash_file, list_sorted, path_kind};
 use crate::disk::{Disk, PathKind, storage_failure};
@@ -18,12 +23,14 @@ pub struct FoundDocument {
     pub blob: Option<BlobId>,
     /// Size announced by the server, in bytes.
     pub size: Option<u64>,
-    /// Length of the file, in bytes.
+    /// Length of the document, in bytes.
     pub length: u64,
     /// Hash from the manifest; `None` if the file must be [hashed](Self::compute_sha256).
     sha256: Option<[u8; 32]>,
-    /// Path below the session folder.
+    /// Path below the session folder, or line of the file there.
     pub file: String,
+    /// Labels from the manifest.
+    pub labels: Vec<(String, String)>,
 }
 
 /// Reason why a file is skipped.
@@ -35,6 +42,8 @@ pub enum SkipReason {
     NameTooLong,
     /// The length differs from the one in the manifest.
     WrongLength,
+    /// The manifest has no line with these bytes at this place.
+    UnknownLine,
 }
 
 /// Contents of one session folder.
@@ -52,11 +61,26 @@ impl SkipReason {
             Self::UnknownName => "not the file name of a document",
             Self::NameTooLong => "name too long to be decoded, and not in the manifest",
             Self::WrongLength => "length differs from the one in the manifest",
+            Self::UnknownLine => "not a line that is in the manifest, or changed since",
         }
     }
 }
 
 impl FoundDocument {
+    fn from_manifest(line: &ManifestLine, file: String) -> Self {
+        let (item, document) = line.ids();
+        Self {
+            item,
+            document,
+            blob: Some(line.blob()),
+            size: line.size,
+            length: line.length,
+            sha256: line.sha256(),
+            file,
+            labels: line.labels.clone().into_iter().collect(),
+        }
+    }
+
     /// Returns the SHA-256 recorded in the manifest, or else computes it from the file.
     ///
     /// # Errors
@@ -76,11 +100,17 @@ impl FoundDocument {
 }
 
 impl FolderContents {
-    /// Reads the contents of a session folder.
+    /// Reads the contents of a session folder. Files that are in no manifest are documents if they
+    /// have this extension.
     ///
     /// # Errors
     /// A storage failure.
-    pub fn read(disk: &dyn Disk, root: &Path, folder: &FolderName) -> Result<Self, Failure> {
+    pub fn read(
+        disk: &dyn Disk,
+        root: &Path,
+        folder: &FolderName,
+        extension: &FileExtension,
+    ) -> Result<Self, Failure> {
         let session_path = root.join(folder.as_str());
         let path = session_path.join(MANIFEST_FILE);
         let manifest = match path_kind(disk, &path)? {
@@ -96,7 +126,12 @@ impl FolderContents {
             if thread == Path::new(MANIFEST_FILE) {
                 continue;
             }
-            if path_kind(disk, &path)? != Some(PathKind::Folder) {
+            let kind = path_kind(disk, &path)?;
+            if thread == Path::new(LINES_FILE) && matches!(kind, Some(PathKind::File { .. })) {
+                // Read below, because a later version of a document may be a line.
+                continue;
+            }
+            if kind != Some(PathKind::Folder) {
                 contents.skipped.push((path, SkipReason::UnknownName));
                 continue;
             }
@@ -110,13 +145,94 @@ impl FolderContents {
                     &relative_path,
                     path_kind(disk, &path)?,
                     manifest.get(&relative_path),
+                    extension,
                 ) {
                     Ok(document) => contents.documents.push(document),
                     Err(reason) => contents.skipped.push((path, reason)),
                 }
             }
         }
+        let path = session_path.join(LINES_FILE);
+        if let Some(PathKind::File { .. }) = path_kind(disk, &path)? {
+            let read = contents.read_lines(disk, &session_path, &manifest);
+            read.map_err(|error| storage_failure("read", &path, &error))?;
+        }
         Ok(contents)
+    }
+
+    /// Reads the lines of a session folder. A document is one that the manifest has with the same
+    /// bytes at the same place: after a crash it may have lines that were cut off.
+    fn read_lines(
+        &mut self,
+        disk: &dyn Disk,
+        session_path: &Path,
+        manifest: &BTreeMap<String, ManifestLine>,
+    ) -> io::Result<()> {
+        let mut file = BufReader::new(disk.open_file(&session_path.join(LINES_FILE))?);
+        let mut offset = 0;
+        while let Some(line) = HashedLine::read(&mut file)? {
+            let place = line_place(offset);
+            offset += line.length + 1;
+            let found = manifest.get(&place).filter(|in_manifest| line.is_document(in_manifest));
+            match found {
+                Some(in_manifest) => {
+                    self.documents.push(FoundDocument::from_manifest(in_manifest, place));
+                }
+                None if line.length == 0 => {}
+                None => {
+                    self.skipped.push((session_path.join(place), SkipReason::UnknownLine));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Line of a file, without its bytes.
+struct HashedLine {
+    /// Length without the line break, in bytes.
+    length: u64,
+    /// SHA-256 without the line break.
+    sha256: [u8; 32],
+    /// SHA-256 with the line break; `None` if it is missing, at the end of the file.
+    sha256_with_break: Option<[u8; 32]>,
+}
+
+impl HashedLine {
+    /// Reads the next line; `None` at the end of the file.
+    fn read(file: &mut impl BufRead) -> io::Result<Option<Self>> {
+        let (mut length, mut hash) = (0, Sha256::new());
+        let mut has_break = false;
+        while !has_break {
+            let chunk = file.fill_buf()?;
+            if chunk.is_empty() {
+                break;
+            }
+            let end = chunk.iter().position(|byte| *byte == b'\n');
+            let part = &chunk[..end.unwrap_or(chunk.len())];
+            hash.update(part);
+            length += part.len() as u64;
+            has_break = end.is_some();
+            let count = part.len() + usize::from(has_break);
+            file.consume(count);
+        }
+        if length == 0 && !has_break {
+            return Ok(None);
+        }
+        let sha256 = hash.clone().finalize().into();
+        hash.update(b"\n");
+        let sha256_with_break = has_break.then(|| hash.finalize().into());
+        Ok(Some(Self { length, sha256, sha256_with_break }))
+    }
+
+    /// True if this is the line of a document in the manifest, which may include the line break.
+    fn is_document(&self, in_manifest: &ManifestLine) -> bool {
+        let own_sha256 = match in_manifest.length.checked_sub(self.length) {
+            Some(0) => Some(self.sha256),
+            Some(1) => self.sha256_with_break,
+            Some(_) | None => None,
+        };
+        own_sha256.is_some() && own_sha256 == in_manifest.sha256()
     }
 }
 
@@ -124,6 +240,7 @@ fn to_found_document(
     relative_path: &str,
     kind: Option<PathKind>,
     line: Option<&ManifestLine>,
+    extension: &FileExtension,
 ) -> Result<FoundDocument, SkipReason> {
     let Some(PathKind::File { bytes }) = kind else { return Err(SkipReason::UnknownName) };
     let file = relative_path.to_owned();
@@ -131,12 +248,11 @@ fn to_found_document(
         if line.length != bytes {
             return Err(SkipReason::WrongLength);
         }
-        let (item, document) = line.ids();
-        let (blob, size, sha256) = (Some(line.blob()), line.size, line.sha256());
-        return Ok(FoundDocument { item, document, blob, size, length: bytes, sha256, file });
+        return Ok(FoundDocument::from_manifest(line, file));
     }
     let (thread, name) = relative_path.split_once('/').unwrap_or_default();
-    match parse_document_path(thread, name) {
+    let ids = parse_document_path(thread, name);
+    match ids.filter(|_| FileExtension::of_path(name).as_ref() == Some(extension)) {
         Some((item, document)) => Ok(FoundDocument {
             item,
             document,
@@ -145,6 +261,7 @@ fn to_found_document(
             length: bytes,
             sha256: None,
             file,
+            labels: Vec::new(),
         }),
         None if relative_path.contains('~') => Err(SkipReason::NameTooLong),
         None => Err(SkipReason::UnknownName),

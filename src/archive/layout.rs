@@ -16,13 +16,13 @@ use chrono::{DateTime, Datelike, NaiveDateTime};
 use cynosure_engine::{DocumentId, ItemId, Timestamp};
 use sha2::{Digest, Sha256};
 
+use crate::archive::format::FileExtension;
+
 /// Maximum length of a file or folder name, in bytes: the limit of nearly every filesystem.
 const NAME_BYTES_MAX: usize = 255;
 
-const EXTENSION: &str = ".eml";
-
-/// Maximum length of an encoded id, in bytes. It leaves room for the extension.
-const ENCODED_ID_BYTES_MAX: usize = NAME_BYTES_MAX - EXTENSION.len();
+/// Maximum length of an encoded id, in bytes. It leaves room for the extension `.eml`.
+const ENCODED_ID_BYTES_MAX: usize = NAME_BYTES_MAX - 4;
 
 /// Number of the first fetched version of a document. Its file name has no number.
 pub const FIRST_VERSION: u32 = 1;
@@ -90,24 +90,33 @@ impl FolderName {
 
 /// Returns the path of a document below its session folder.
 ///
-/// It is `<thread>/<message>.eml` for the first version, and `<thread>/<message>.2.eml` and so
-/// on for later ones. No id can produce the name of another document's version, because dots
-/// in ids are encoded.
+/// With the extension `eml` it is `<thread>/<message>.eml` for the first version, and
+/// `<thread>/<message>.2.eml` and so on for later ones. No id can produce the name of another
+/// document's version, because dots in ids are encoded.
 #[must_use]
-pub fn document_path(item: &ItemId, document: &DocumentId, version: u32) -> String {
+pub fn document_path(
+    item: &ItemId,
+    document: &DocumentId,
+    version: u32,
+    extension: &FileExtension,
+) -> String {
     let suffix = match version {
-        ..=FIRST_VERSION => EXTENSION.to_owned(),
-        number => format!(".{number}{EXTENSION}"),
+        ..=FIRST_VERSION => format!(".{extension}"),
+        number => format!(".{number}.{extension}"),
     };
-    let name = encode_with_limit(document.as_str(), NAME_BYTES_MAX - suffix.len());
+    let bytes_max = ENCODED_ID_BYTES_MAX.min(NAME_BYTES_MAX - suffix.len());
+    let name = encode_with_limit(document.as_str(), bytes_max);
     format!("{}/{name}{suffix}", encode_id(item.as_str()))
 }
 
-/// Returns true if a path below a session folder is that of a version of this document. It is that
-/// of another document if the row of this one names a file with the same bytes.
+/// Returns true if a path below a session folder is that of a version of this document, with any
+/// extension. It is that of another document if the row of this one names a file with the same
+/// bytes.
 #[must_use]
 pub fn is_document_path(path: &str, item: &ItemId, document: &DocumentId) -> bool {
-    document_path(item, document, version_of_path(path)) == path
+    FileExtension::of_path(path).is_some_and(|extension| {
+        document_path(item, document, version_of_path(path), &extension) == path
+    })
 }
 
 /// Returns the version number in the path or the name of a document's file, or 1 if it has none.
@@ -116,13 +125,14 @@ pub(super) fn version_of_path(path: &str) -> u32 {
     number.filter(|_| path.matches('.').count() > 1).unwrap_or(FIRST_VERSION)
 }
 
-/// Decodes the ids from the two path components of any version of a document.
+/// Decodes the ids from the two path components of any version of a document, with any extension.
 ///
 /// `None` if this layout does not produce such a name, or if the id was too long to be encoded
 /// in full.
 #[must_use]
 pub fn parse_document_path(thread: &str, file: &str) -> Option<(ItemId, DocumentId)> {
-    let stem = file.strip_suffix(EXTENSION)?;
+    let extension = FileExtension::of_path(file)?;
+    let (stem, _) = file.rsplit_once('.')?;
     let (name, version) = match stem.split_once('.') {
         None => (stem, FIRST_VERSION),
         Some((name, number)) => {
@@ -130,7 +140,8 @@ pub fn parse_document_path(thread: &str, file: &str) -> Option<(ItemId, Document
         }
     };
     let (item, document) = (ItemId::new(decode_name(thread)?), DocumentId::new(decode_name(name)?));
-    let is_match = document_path(&item, &document, version) == format!("{thread}/{file}");
+    let path = document_path(&item, &document, version, &extension);
+    let is_match = path == format!("{thread}/{file}");
     is_match.then_some((item, document))
 }
 
@@ -216,6 +227,10 @@ mod tests {
     /// 2026-03-07 09:05:03 UTC.
     const STARTED: Timestamp = Timestamp(1_772_874_303_456);
 
+    fn mail_path(item: &ItemId, document: &DocumentId, version: u32) -> String {
+        document_path(item, document, version, &FileExtension::default())
+    }
+
     #[test]
     fn a_session_folder_is_named_after_its_start_and_account() {
         let name = |account, number| FolderName::for_session(STARTED, account, number).0;
@@ -291,11 +306,11 @@ mod tests {
     fn a_document_is_in_the_folder_of_its_thread() {
         let (item, document) = (ItemId::new("bf"), DocumentId::new("Eb"));
 
-        let path = document_path(&item, &document, FIRST_VERSION);
+        let path = mail_path(&item, &document, FIRST_VERSION);
 
         assert_eq!(path, "bf/+eb.eml");
         assert_eq!(parse_document_path("bf", "+eb.eml"), Some((item, document)));
-        assert_eq!(parse_document_path("bf", "notes.txt"), None);
+        assert_eq!(parse_document_path("bf", "notes.html~"), None);
         assert_eq!(parse_document_path("Bf", "b.eml"), None, "no id is encoded this way");
     }
 
@@ -303,10 +318,22 @@ mod tests {
     fn a_later_version_is_stored_beside_the_first() {
         let (item, document) = (ItemId::new("bf"), DocumentId::new("Eb"));
 
-        assert_eq!(document_path(&item, &document, 2), "bf/+eb.2.eml");
+        assert_eq!(mail_path(&item, &document, 2), "bf/+eb.2.eml");
         assert_eq!(parse_document_path("bf", "+eb.2.eml"), Some((item, document)));
         for foreign in ["+eb.1.eml", "+eb.02.eml", "+eb.+2.eml", "+eb.x.eml", "+eb.2.3.eml"] {
             assert_eq!(parse_document_path("bf", foreign), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_document_of_another_format_has_another_extension() {
+        let ids = (ItemId::new("bf"), DocumentId::new("Eb"));
+        let extension = FileExtension::parse("json").unwrap();
+
+        for (version, path) in [(FIRST_VERSION, "bf/+eb.json"), (2, "bf/+eb.2.json")] {
+            assert_eq!(document_path(&ids.0, &ids.1, version, &extension), path);
+            assert_eq!(parse_document_path("bf", &path[3..]), Some(ids.clone()));
+            assert!(is_document_path(path, &ids.0, &ids.1));
         }
     }
 
@@ -351,7 +378,7 @@ mod proptests {
         fn every_encoded_id_is_one_safe_path_component(id in ids()) {
             let name = encode_id(&id);
 
-            prop_assert!(!name.is_empty() && name.len() + EXTENSION.len() <= NAME_BYTES_MAX);
+            prop_assert!(!name.is_empty() && name.len() <= ENCODED_ID_BYTES_MAX);
             prop_assert!(name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'=' | b'+' | b'~')));
             prop_assert!(!name.starts_with('-') && !is_windows_device(&name));
         }
@@ -364,8 +391,16 @@ mod proptests {
         }
 
         #[test]
-        fn every_version_has_a_distinct_name(a in ids(), b in ids(), versions in (1..12_u32, 1..12_u32)) {
-            let path = |id: &str, version| document_path(&ItemId::new("t"), &DocumentId::new(id), version);
+        fn every_version_has_a_distinct_name(
+            a in ids(),
+            b in ids(),
+            versions in (1..12_u32, 1..12_u32),
+            extension in "[a-z0-9]{1,8}",
+        ) {
+            let extension = FileExtension::parse(&extension).unwrap();
+            let path = |id: &str, version| {
+                document_path(&ItemId::new("t"), &DocumentId::new(id), version, &extension)
+            };
             let (one, other) = (path(&a, versions.0), path(&b, versions.1));
             prop_assert_eq!(one == other, a == b && versions.0 == versions.1);
             prop_assert!(one.len() <= 2 + NAME_BYTES_MAX);

@@ -32,6 +32,9 @@ pub(super) struct ManifestLine {
     sha256: String,
     /// Path below the session folder.
     pub(super) path: String,
+    /// Names and values that the source lists with the document, for people.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) labels: BTreeMap<String, String>,
 }
 
 /// State of the manifest that is being written.
@@ -61,7 +64,12 @@ impl ManifestLine {
             length,
             sha256: sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
             path,
+            labels: BTreeMap::new(),
         }
+    }
+
+    pub(super) fn with_labels(self, labels: &[(String, String)]) -> Self {
+        Self { labels: labels.iter().cloned().collect(), ..self }
     }
 
     pub(super) fn ids(&self) -> (ItemId, DocumentId) {
@@ -137,6 +145,19 @@ mod proptests {
                 prop_assert_eq!(&read[&expected.path], &expected);
             }
         }
+    }
+
+    #[test]
+    fn labels_are_kept_and_left_out_if_there_are_none() {
+        let labels = [("subject", "\"Grüße\"\n"), ("from", "a@example.com")];
+        let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let lines = [any_line("t/a.eml", 1), any_line("t/b.eml", 2).with_labels(&labels)];
+
+        let bytes = to_json_lines(lines.clone().into_iter());
+
+        assert_eq!(String::from_utf8_lossy(&bytes).matches("labels").count(), 1);
+        let read = parse_manifest(&bytes);
+        assert_eq!((&read["t/a.eml"], &read["t/b.eml"]), (&lines[0], &lines[1]));
     }
 
     #[test]

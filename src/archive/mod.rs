@@ -1,14 +1,19 @@
-//! Archive of downloaded documents: one file per document on disk.
+//! Archive of downloaded documents: files on disk, or lines of a file.
 //!
-//! A document is stored at `downloads/<session>/<thread>/<message>.eml`. A hidden staging
-//! folder per source, beside the session folders, holds files until they are complete and
-//! durable. A document is stored once its bytes are on disk, then its name, then its row in
-//! the ledger. [`Archive::open`] removes whatever a crash leaves between two of these steps.
-//! An [`ArchiveMarker`] names the ledger that the documents belong to.
+//! A document is stored at `downloads/<session>/<thread>/<message>.eml`, with the extension of its
+//! [`DocumentFormat`]. A hidden staging folder per source, beside the session folders, holds files
+//! until they are complete and durable. A document is stored once its bytes are on disk, then its
+//! name, then its row in the ledger. [`Archive::open`] removes whatever a crash leaves between two
+//! of these steps. An [`ArchiveMarker`] names the ledger that the documents belong to.
+//!
+//! With [`RecordLayout::Lines`], documents are lines of `downloads/<session>/records.jsonl`.
 
 mod adopt;
+mod format;
 mod intent;
 pub mod layout;
+mod line_file;
+mod line_writer;
 mod manifest;
 mod marker;
 mod recover;
@@ -22,8 +27,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 pub use self::adopt::{FolderContents, FoundDocument, SkipReason};
+pub use self::format::{DocumentFormat, FileExtension, RecordLayout};
 pub use self::intent::Intent;
 pub use self::layout::FolderName;
+pub use self::line_file::{LINES_FILE, RecordedLines, parse_line_place};
 pub use self::marker::{
     ArchiveBinding, ArchiveMarker, ArchiveOwner, LedgerClaim, MARKER_FILE, MARKER_LOCK_FILE,
 };
@@ -34,6 +41,7 @@ pub use self::writer::{BATCH_DOCUMENTS_MAX, BatchEntry, PublishedFile, StagedBat
 
 use cynosure_engine::{Failure, Timestamp};
 
+use self::line_file::SharedLineState;
 use self::manifest::ManifestState;
 use self::staging::StagingFolder;
 use crate::disk::{Disk, storage_failure};
@@ -46,8 +54,10 @@ const FOLDER_NUMBER_MAX: u32 = 100;
 #[derive(Debug)]
 pub struct Archive {
     root: PathBuf,
+    format: DocumentFormat,
     staging_folder: Arc<StagingFolder>,
     manifest_state: Mutex<ManifestState>,
+    line_state: SharedLineState,
 }
 
 impl Archive {

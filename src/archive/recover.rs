@@ -1,13 +1,16 @@
 //! Recovery of the archive: opens it and removes what a crash left behind.
 
+use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use cynosure_engine::{DocumentId, Failure, ItemId};
 
 use crate::archive::Archive;
+use crate::archive::format::DocumentFormat;
 use crate::archive::intent::{INTENT_PREFIX, IntendedDocument, IntentList};
 use crate::archive::layout::FolderName;
+use crate::archive::line_file::{LINES_FILE, LineRange, parse_line_place};
 use crate::archive::marker::{ArchiveMarker, ArchiveOwner, MARKER_FILE, MARKER_LOCK_FILE};
 use crate::archive::staging::StagingFolder;
 use crate::disk::{PathKind, storage_failure};
@@ -20,7 +23,7 @@ const PERSISTENT_FILES: [&str; 2] = [MARKER_FILE, MARKER_LOCK_FILE];
 pub struct ArchiveLocation {
     /// Name of the session folder.
     pub folder: String,
-    /// Path below the session folder.
+    /// Path below the session folder, or line of the file there, such as `records.jsonl@1234`.
     pub file: String,
 }
 
@@ -35,7 +38,7 @@ pub struct RecoveryReport {
 
 impl Archive {
     /// Opens the archive of a marker that was [written](ArchiveMarker::write), and removes what a
-    /// crash left there.
+    /// crash left there. New documents are stored in `format`.
     ///
     /// `is_stored` returns true if the ledger has this version of a document at this location.
     /// Documents of the last batches that it does not have are removed. Idempotent.
@@ -45,13 +48,16 @@ impl Archive {
     pub fn open(
         marker: ArchiveMarker,
         owner: ArchiveOwner,
+        format: DocumentFormat,
         is_stored: impl Fn(&ItemId, &DocumentId, &ArchiveLocation) -> Result<bool, Failure>,
     ) -> Result<(Self, RecoveryReport), Failure> {
         let root = marker.root().to_owned();
         let archive = Self {
             root,
+            format,
             staging_folder: Arc::new(StagingFolder::new(marker, owner)),
             manifest_state: Mutex::default(),
+            line_state: Arc::default(),
         };
         let report = archive.clean_up(is_stored)?;
         Ok((archive, report))
@@ -88,31 +94,69 @@ impl Archive {
         Ok(report)
     }
 
-    /// Removes the files on a list that the ledger does not have, and returns their number.
-    fn roll_back(
+    /// Removes the documents on a list that the ledger does not have, and returns their number.
+    pub(super) fn roll_back(
         &self,
         list_path: &Path,
         is_stored: impl Fn(&ItemId, &DocumentId, &ArchiveLocation) -> Result<bool, Failure>,
     ) -> Result<usize, Failure> {
-        let bytes = self
-            .disk()
-            .read_file(list_path)
-            .map_err(|error| storage_failure("read", list_path, &error))?;
-        // A list is durable before the first of its files is renamed. If it can't be parsed, no
-        // file was renamed.
+        let bytes = match self.disk().read_file(list_path) {
+            // It was removed after its documents.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            bytes => bytes.map_err(|error| storage_failure("read", list_path, &error))?,
+        };
+        // A list is durable before the first of its documents is published. If it can't be parsed,
+        // none was.
         let Some(list) = IntentList::from_bytes(&bytes) else { return Ok(0) };
         let Some(folder) = list.folder() else { return Ok(0) };
         let mut removed = 0;
+        let mut unrecorded_lines = Vec::new();
         for IntendedDocument { item, document, file } in list.documents() {
             let location = ArchiveLocation { folder: folder.as_str().to_owned(), file };
-            if !is_stored(&item, &document, &location)?
-                && let Some(path) = self.find_file(&folder, &location.file)?
-            {
+            let line = parse_line_place(&location.file);
+            if is_stored(&item, &document, &location)? {
+                if line.is_some() {
+                    // All lines of a batch are recorded in one transaction.
+                    return Ok(removed);
+                }
+            } else if let Some(offset) = line {
+                unrecorded_lines.push(offset);
+            } else if let Some(path) = self.find_file(&folder, &location.file)? {
                 self.remove_file(&path)?;
                 removed += 1;
             }
         }
-        Ok(removed)
+        match list.lines() {
+            Some(range) => Ok(removed + self.cut_lines(&folder, range, &unrecorded_lines)?),
+            None => Ok(removed),
+        }
+    }
+
+    /// Cuts off the lines of the last batch, durably, and returns the number of those that were in
+    /// the file.
+    fn cut_lines(
+        &self,
+        folder: &FolderName,
+        range: LineRange,
+        offsets: &[u64],
+    ) -> Result<usize, Failure> {
+        let Some(path) = self.find_file(folder, LINES_FILE)? else { return Ok(0) };
+        let failure = |error| storage_failure("shorten", &path, &error);
+        // A longer file has lines of a later batch, which must stay.
+        let bytes = match self.disk().path_kind(&path).map_err(failure)? {
+            Some(PathKind::File { bytes }) if (range.start..=range.end).contains(&bytes) => bytes,
+            Some(PathKind::File { .. } | PathKind::Folder | PathKind::Other) | None => {
+                return Ok(0);
+            }
+        };
+        // Also if nothing is left to be cut: an earlier cut may not be durable.
+        let cut = || {
+            let mut file = self.disk().open_append(&path)?;
+            file.truncate(range.start)?;
+            file.sync()
+        };
+        cut().map_err(failure)?;
+        Ok(offsets.iter().filter(|offset| **offset < bytes).count())
     }
 
     /// Returns the path of a document in the archive. `None` if it is missing or behind a link.

@@ -24,6 +24,9 @@ pub struct SpooledDocument {
     pub(super) body: SpoolBody,
     hasher: Sha256,
     length: u64,
+    /// Number of the first byte that is a line feed or a carriage return.
+    first_line_break: Option<u64>,
+    last_byte: Option<u8>,
 }
 
 #[derive(Debug)]
@@ -46,6 +49,8 @@ impl SpooledDocument {
             staging_folder,
             hasher: Sha256::new(),
             length: 0,
+            first_line_break: None,
+            last_byte: None,
         }
     }
 
@@ -87,6 +92,11 @@ impl SpooledDocument {
             spilled.append(bytes)?;
         }
         self.hasher.update(bytes);
+        if self.first_line_break.is_none() {
+            let position = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+            self.first_line_break = position.map(|position| self.length + position as u64);
+        }
+        self.last_byte = bytes.last().copied().or(self.last_byte);
         self.length += bytes.len() as u64;
         Ok(())
     }
@@ -106,6 +116,19 @@ impl SpooledDocument {
     #[must_use]
     pub fn sha256(&self) -> [u8; 32] {
         self.hasher.clone().finalize().into()
+    }
+
+    /// True if the document is one line: it has no line break, or only one at its end.
+    pub(super) fn is_line(&self) -> bool {
+        match self.first_line_break {
+            None => self.length > 0,
+            Some(position) => position > 0 && position + 1 == self.length,
+        }
+    }
+
+    /// True if a line feed must follow the document to end its line.
+    pub(super) fn lacks_line_feed(&self) -> bool {
+        self.last_byte != Some(b'\n')
     }
 
     /// Bytes held in memory. Empty once the document is on disk.

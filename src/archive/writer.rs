@@ -8,7 +8,8 @@
 //! 3. The caller commits the batch to the ledger, then [removes](Archive::clear_intent) the list.
 //!
 //! While one batch is published and committed, another may be staged: each has separate files and
-//! a separate list.
+//! a separate list. Documents that are stored as lines are not staged: to publish them is to append
+//! them to the file of lines of their session folder, batch after batch.
 //!
 //! A large batch is synced by one `syncfs` per step, which costs about the same for 8 files as for
 //! 500. It reports write errors of the whole filesystem, including those of other programs. After
@@ -22,8 +23,10 @@ use std::sync::{MutexGuard, PoisonError};
 
 use cynosure_engine::{BlobId, DocumentId, Failure, ItemId};
 
+use crate::archive::format::{FileExtension, RecordLayout};
 use crate::archive::intent::{INTENT_PREFIX, Intent, IntentList};
 use crate::archive::layout::{FolderName, document_path};
+use crate::archive::line_file::UnrecordedLines;
 use crate::archive::manifest::{MANIFEST_FILE, ManifestLine, ManifestState, to_json_lines};
 use crate::archive::marker::NOT_A_FOLDER_MESSAGE;
 use crate::archive::spool_memory::BATCH_BYTES_MAX;
@@ -60,9 +63,9 @@ pub struct WriteBatch {
 /// Document that is durably in the archive but not yet in the ledger.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PublishedFile {
-    /// Path below the session folder.
+    /// Path below the session folder, or line of the file there, such as `records.jsonl@1234`.
     pub file: String,
-    /// Length of the file, in bytes.
+    /// Length of the document, in bytes.
     pub length: u64,
     pub sha256: [u8; 32],
 }
@@ -80,28 +83,34 @@ pub struct BatchEntry {
     ///
     /// [`FIRST_VERSION`]: crate::archive::layout::FIRST_VERSION
     pub version: u32,
+    /// Names and values that the source lists with the document, for people.
+    pub labels: Vec<(String, String)>,
     pub spooled: SpooledDocument,
 }
 
 impl BatchEntry {
     /// Path below the session folder.
-    fn relative_path(&self) -> String {
-        document_path(&self.item, &self.document, self.version)
+    fn relative_path(&self, extension: &FileExtension) -> String {
+        document_path(&self.item, &self.document, self.version, extension)
     }
 
-    fn to_manifest_line(&self) -> ManifestLine {
+    pub(super) fn to_manifest_line(&self, path: String) -> ManifestLine {
         let ids = (&self.item, &self.document, &self.blob);
         let bytes = (self.spooled.length(), self.spooled.sha256());
-        ManifestLine::new(ids, self.size, bytes, self.relative_path())
+        ManifestLine::new(ids, self.size, bytes, path).with_labels(&self.labels)
     }
 }
 
-/// Batch whose bytes are durable under temporary names. Dropping it removes the files.
+/// Batch whose files are durable under temporary names. Dropping it removes the files.
 #[derive(Debug)]
 #[must_use = "publish it, or it is removed"]
 pub struct StagedBatch {
+    /// Documents that are stored as files.
     batch: WriteBatch,
-    staged_files: StagedFiles,
+    /// Documents that are stored as lines, each with its position in the batch.
+    lines: Vec<(usize, BatchEntry)>,
+    /// `None` if no document is stored as a file.
+    staged_files: Option<StagedFiles>,
     /// Handle for the syncs of a large batch. `None` for a small one.
     filesystem: Option<Box<dyn Filesystem>>,
 }
@@ -115,7 +124,7 @@ struct StagedFiles {
 
 /// Way in which staged files become durable.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum SyncMode {
+pub(super) enum SyncMode {
     /// One fsync per file.
     PerFile,
     /// One `syncfs` after all files are written.
@@ -153,15 +162,32 @@ impl WriteBatch {
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
+
+    /// Removes the documents that are one line, and returns them with their positions.
+    fn split_off_lines(&mut self) -> Vec<(usize, BatchEntry)> {
+        let entries = std::mem::take(&mut self.entries).into_iter().enumerate();
+        let (lines, files): (Vec<_>, Vec<_>) =
+            entries.partition(|(_, entry)| entry.spooled.is_line());
+        self.entries = files.into_iter().map(|(_, entry)| entry).collect();
+        lines
+    }
 }
 
 impl Archive {
-    /// Writes the documents of a batch durably to the staging folder.
+    /// Writes the documents of a batch durably to the staging folder, except those that will be
+    /// lines.
     ///
     /// # Errors
     /// A storage failure; then no file of the batch is left.
     pub fn stage_batch(&self, mut batch: WriteBatch) -> Result<StagedBatch, Failure> {
         self.staging_folder.verify_owner()?;
+        let lines = match self.format.layout {
+            RecordLayout::Files => Vec::new(),
+            RecordLayout::Lines => batch.split_off_lines(),
+        };
+        if batch.is_empty() {
+            return Ok(StagedBatch { batch, lines, staged_files: None, filesystem: None });
+        }
         for entry in &mut batch.entries {
             if let SpoolBody::Spilled(spilled) = &mut entry.spooled.body {
                 spilled.sync()?;
@@ -177,11 +203,11 @@ impl Archive {
                     .map_err(|error| storage_failure("open", folder, &error))?,
             ),
         };
-        let staged_files = self.stage_durably(&batch, filesystem.as_mut())?;
-        Ok(StagedBatch { batch, staged_files, filesystem })
+        let staged_files = Some(self.stage_durably(&batch, filesystem.as_mut())?);
+        Ok(StagedBatch { batch, lines, staged_files, filesystem })
     }
 
-    /// Renames the documents of a batch to their final paths, durably.
+    /// Renames the documents of a batch to their final paths, or appends them as lines, durably.
     ///
     /// The results are in the order of the batch. A single document fails if its path is
     /// obstructed. [Remove](Self::clear_intent) the [`Intent`] once the ledger has the others.
@@ -193,26 +219,53 @@ impl Archive {
         staged_batch: StagedBatch,
     ) -> Result<(Vec<Result<PublishedFile, Failure>>, Intent), Failure> {
         self.staging_folder.verify_owner()?;
-        let StagedBatch { batch, staged_files, mut filesystem } = staged_batch;
-        // From here on the list stays until the ledger has the batch or the next start cleans up.
-        let intent = Intent { path: staged_files.intent.keep() };
+        let StagedBatch { batch, lines, staged_files, mut filesystem } = staged_batch;
+        let folder = batch.folder.clone();
+        let mut intent = Intent { files: None, lines: None };
+        let mut published = Vec::new();
+        if let Some(StagedFiles { files, intent: list }) = staged_files {
+            // From here on the list stays until the ledger has the batch or the next start cleans
+            // up.
+            intent.files = Some(list.keep());
+            published = self.publish_files(batch, files, filesystem.as_mut())?;
+        }
+        if !lines.is_empty() {
+            let (positions, entries): (Vec<_>, Vec<_>) = lines.into_iter().unzip();
+            let (appended, unrecorded) = self.append_lines(&folder, &entries)?;
+            intent.lines = Some(unrecorded);
+            for (position, line) in positions.into_iter().zip(appended) {
+                published.insert(position, Ok(line));
+            }
+        }
+        Ok((published, intent))
+    }
+
+    /// Removes the intent lists of a batch that is in the ledger.
+    pub fn clear_intent(&self, intent: Intent) {
+        let Intent { files, lines } = intent;
+        let lines = lines.and_then(UnrecordedLines::into_recorded);
+        for path in files.into_iter().chain(lines) {
+            // A leftover list is harmless: the next start finds its documents in the ledger.
+            self.disk().remove_file(&path).ok();
+        }
+    }
+
+    fn publish_files(
+        &self,
+        batch: WriteBatch,
+        files: Vec<Option<StagedFile>>,
+        filesystem: Option<&mut Box<dyn Filesystem>>,
+    ) -> Result<Vec<Result<PublishedFile, Failure>>, Failure> {
         let session = self.ensure_session_folder(&batch.folder)?;
         // Includes the session folder. If it already existed, its creator may have crashed before
         // the folder's name was durable.
         let mut folders = BTreeSet::from([session.clone()]);
         let mut published = Vec::with_capacity(batch.entries.len());
-        for (entry, staged_file) in batch.entries.into_iter().zip(staged_files.files) {
+        for (entry, staged_file) in batch.entries.into_iter().zip(files) {
             published.push(self.publish_entry(&session, entry, staged_file, &mut folders)?);
         }
-        self.sync_folders(&folders, filesystem.as_mut())?;
-        Ok((published, intent))
-    }
-
-    /// Removes the intent list of a batch that is in the ledger.
-    pub fn clear_intent(&self, intent: Intent) {
-        let Intent { path } = intent;
-        // A leftover list is harmless: the next start finds its documents in the ledger.
-        self.disk().remove_file(&path).ok();
+        self.sync_folders(&folders, filesystem)?;
+        Ok(published)
     }
 
     fn stage_durably(
@@ -234,10 +287,13 @@ impl Archive {
     }
 
     fn stage_files(&self, batch: &WriteBatch, sync: SyncMode) -> Result<StagedFiles, Failure> {
+        let extension = &self.format.extension;
+        let path = |entry: &BatchEntry| entry.relative_path(extension);
         let documents =
-            batch.entries.iter().map(|entry| (&entry.item, &entry.document, entry.relative_path()));
+            batch.entries.iter().map(|entry| (&entry.item, &entry.document, path(entry)));
         let list = IntentList::new(&batch.folder, documents);
-        self.append_manifest(batch, sync)?;
+        let lines = batch.entries.iter().map(|entry| entry.to_manifest_line(path(entry)));
+        self.append_manifest(&batch.folder, lines, sync)?;
         let intent = self.stage_file(INTENT_PREFIX, &list.to_bytes(), sync)?;
         let files = batch.entries.iter().map(|entry| match &entry.spooled.body {
             SpoolBody::Memory(buffer) => {
@@ -254,13 +310,18 @@ impl Archive {
     }
 
     /// Appends the documents of a batch to the manifest of its folder before they are published.
-    fn append_manifest(&self, batch: &WriteBatch, sync: SyncMode) -> Result<(), Failure> {
-        let path = self.ensure_session_folder(&batch.folder)?.join(MANIFEST_FILE);
-        let lines = to_json_lines(batch.entries.iter().map(BatchEntry::to_manifest_line));
+    pub(super) fn append_manifest(
+        &self,
+        folder: &FolderName,
+        lines: impl Iterator<Item = ManifestLine>,
+        sync: SyncMode,
+    ) -> Result<(), Failure> {
+        let path = self.ensure_session_folder(folder)?.join(MANIFEST_FILE);
+        let lines = to_json_lines(lines);
         let state = &mut *self.lock_manifest();
         let previous = std::mem::replace(state, ManifestState::WriteFailed);
         let is_complete =
-            matches!(&previous, ManifestState::Complete(folder) if *folder == batch.folder);
+            matches!(&previous, ManifestState::Complete(complete) if complete == folder);
         let result = match previous {
             ManifestState::WriteFailed => self.rewrite_manifest(&path, &lines),
             ManifestState::Unknown | ManifestState::Complete(_) => {
@@ -268,7 +329,7 @@ impl Archive {
             }
         };
         result.map_err(|error| storage_failure("write", &path, &error))?;
-        *state = ManifestState::Complete(batch.folder.clone());
+        *state = ManifestState::Complete(folder.clone());
         Ok(())
     }
 
@@ -314,7 +375,7 @@ impl Archive {
     }
 
     /// Returns the path of a session folder. Creates the folder if it is missing.
-    fn ensure_session_folder(&self, folder: &FolderName) -> Result<PathBuf, Failure> {
+    pub(super) fn ensure_session_folder(&self, folder: &FolderName) -> Result<PathBuf, Failure> {
         let session = self.root.join(folder.as_str());
         let created = self.ensure_plain_folder(&session);
         if created.map_err(|error| storage_failure("use the folder", &session, &error))? {
@@ -346,7 +407,7 @@ impl Archive {
         staged_file: Option<StagedFile>,
         folders: &mut BTreeSet<PathBuf>,
     ) -> Result<Result<PublishedFile, Failure>, Failure> {
-        let relative_path = entry.relative_path();
+        let relative_path = entry.relative_path(&self.format.extension);
         let path = session.join(&relative_path);
         let thread = path.parent().unwrap_or(session);
         let published = PublishedFile {

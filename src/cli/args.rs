@@ -12,6 +12,7 @@ use cynosure_engine::user_input::parse_duration;
 use crate::app::context::ConfigLocation;
 use crate::app::log::{LogFormat, LogOptions, Verbosity};
 use crate::app::progress::ShowProgress;
+use crate::cli::commands::explain::args::ExplainArgs;
 use crate::cli::commands::simulate::policy::{NamedPolicy, parse_policy};
 
 /// Copies mailboxes to disk, one file per message, and keeps running without supervision.
@@ -140,7 +141,7 @@ pub(super) struct RunArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct DemoArgs {
-    /// The protocol that the mailbox is served over
+    /// The protocol or API that the mailbox is served over
     #[arg(long, value_enum, default_value_t = DemoKindArg::Jmap)]
     pub kind: DemoKindArg,
     /// Threads in the mailbox
@@ -171,6 +172,12 @@ pub(super) struct DemoArgs {
 pub(super) enum DemoKindArg {
     Jmap,
     Imap,
+    /// The API of Gmail
+    Gmail,
+    /// Microsoft Graph
+    Graph,
+    /// The interface of the website of mail.ru
+    Mailru,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -281,65 +288,6 @@ pub(super) struct RequeueArgs {
     /// Only these items, by their ids
     #[arg(value_name = "ITEM", conflicts_with_all = ["cause", "since"])]
     pub items: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ExplainArgs {
-    /// The HTTP status of the response; without it and --imap, a stored response is explained
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(100..=999))]
-    pub status: Option<u16>,
-    /// A header of the response, as 'Name: value'; may be repeated
-    #[arg(long = "header", value_name = "HEADER", requires = "status")]
-    pub headers: Vec<String>,
-    /// A file with the body of the response; - for standard input
-    #[arg(long, value_name = "FILE", requires = "status")]
-    pub body: Option<PathBuf>,
-    /// A status reply of an IMAP server, such as 'NO LOGIN failed.'
-    #[arg(long, value_name = "REPLY", conflicts_with_all = ["status", "item", "scope"])]
-    pub imap: Option<String>,
-    /// The command that the IMAP server replied to [default: all of them]
-    #[arg(long, value_enum, requires = "imap")]
-    pub phase: Option<ImapPhaseArg>,
-    /// The item whose last response is explained; without it, --status and --imap, the last
-    /// response of the session is explained
-    #[arg(long, value_name = "ID", conflicts_with = "status")]
-    pub item: Option<String>,
-    /// The source; optional if there is only one
-    #[arg(long, value_name = "NAME")]
-    pub source: Option<String>,
-    /// The provider whose rules are applied [default: the provider of the source]
-    #[arg(long, value_name = "NAME")]
-    pub provider: Option<String>,
-    /// The purpose of the request [default: all of them]
-    #[arg(long, value_enum)]
-    pub scope: Option<ScopeArg>,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Purpose of a request.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(super) enum ScopeArg {
-    /// A document of an item
-    Item,
-    /// A page of the listing, or of the changes
-    Listing,
-    /// Discovery of the service, and authentication
-    Session,
-}
-
-/// Command that an IMAP server replied to.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(super) enum ImapPhaseArg {
-    /// LOGIN or AUTHENTICATE
-    Login,
-    /// LIST, STATUS, or FETCH of ids
-    Listing,
-    /// EXAMINE, which opens a folder
-    Select,
-    /// FETCH of messages
-    Fetch,
 }
 
 #[derive(Debug, Args)]

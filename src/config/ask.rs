@@ -231,12 +231,13 @@ impl Section<'_, '_> {
         chosen.or_else(|| choices.first()).map(|(_, value)| *value).expect("there are choices")
     }
 
-    /// Reads an optional rate, in units per period.
-    pub(super) fn rate(&mut self, key: &'static str) -> Option<Rate> {
+    /// Reads a rate, in units per period, that may be left out and then is `default`.
+    pub(super) fn rate(&mut self, key: &'static str, default: Option<Rate>) -> Option<Rate> {
         let given = self.value(key, EnvValueForm::Text, RATE, |value| {
             plain_text(value).ok().and_then(|text| text.parse::<Rate>().ok())
         });
         let (rate, location) = given.unzip();
+        let rate = rate.or(default);
         self.record(key, rate.map(|rate| quote(&rate.to_string())), location);
         rate
     }

@@ -8,16 +8,23 @@ use cynosure_engine::user_input::{Location, closest_match};
 use super::credential::CredentialRef;
 use super::file::{Node, Table, Value, plain_text};
 use super::folder::base_folder;
+use super::http_auth::{
+    check_header_name, read_session_values, write_session_values, write_token_endpoint,
+};
 use super::merge::EnvValueForm;
-use super::preset::Preset;
 use super::reader::Section;
 use super::show::{quote, quote_list};
-use super::sign_in::{SIGN_IN_KEYS, needs_preset, read_endpoints, write_endpoints};
-use super::source_auth::{AuthType, OAuthSettings, SourceAuth};
+use super::sign_in::{
+    SIGN_IN_KEYS, SignInDefaults, needs_defaults, read_endpoints, read_token_endpoint,
+    write_endpoints,
+};
+use super::source_auth::{
+    ApplicationGrantSettings, ApplicationSettings, AuthType, OAuthSettings, SourceAuth,
+};
 
 const CREDENTIAL_HELP: &str = "write { file = \"PATH\" }, { env = \"NAME\" }, \
                                { command = [\"PROGRAM\", \"ARGUMENT\"] } or { systemd = \"NAME\" }";
-const AUTH_KEYS: [&str; 10] = [
+const AUTH_KEYS: [&str; 17] = [
     "type",
     "username",
     "password",
@@ -28,6 +35,13 @@ const AUTH_KEYS: [&str; 10] = [
     "token_url",
     "device_url",
     "scopes",
+    "name",
+    "value",
+    "session",
+    "cookies",
+    "query",
+    "key",
+    "subject",
 ];
 const CREDENTIAL_KEYS: [&str; 4] = ["file", "env", "command", "systemd"];
 
@@ -36,13 +50,13 @@ const CREDENTIAL_KEYS: [&str; 4] = ["file", "env", "command", "systemd"];
 pub(super) struct AuthRules<'a> {
     /// Name of the kind.
     pub(super) kind: &'static str,
-    pub(super) types: [AuthType; 2],
-    /// Advice in an error: both valid forms.
+    pub(super) types: &'static [AuthType],
+    /// Advice in an error: valid forms.
     pub(super) help: &'static str,
-    /// User name of the mail logins that name none.
+    /// User name of the logins that name none; empty if they have to.
     pub(super) default_username: &'a str,
-    /// Preset of the server, whose sign-in fills what `auth` leaves out.
-    pub(super) preset: Option<&'a Preset>,
+    /// Sign-in of a preset or a profile, which fills what `auth` leaves out.
+    pub(super) sign_in: Option<&'a SignInDefaults>,
 }
 
 /// Reads `auth` of a source, which is required. Returns `None` if it is missing or invalid; the
@@ -55,20 +69,24 @@ pub(super) fn read_source_auth(
     let fallback = table.reader.folder.clone();
     let read = |node: &Node| {
         read_auth(node, &base_folder(&node.location).unwrap_or(fallback), rules)
-            .map(|auth| (auth, preset_for_rest(node, rules)))
+            .map(|auth| (auth, filled_by(node, rules)))
     };
-    let ((auth, preset), location) =
+    let ((auth, origin), location) =
         table.required("auth", EnvValueForm::Toml, location, rules.help, read)?;
     table.record("auth", Some(write_auth(&auth)), Some(location));
-    if let Some(preset) = preset {
-        table.record_partial_preset("auth", preset);
+    if let Some(origin) = origin {
+        table.record_partial_origin("auth", origin);
     }
     Some(auth)
 }
 
 /// Reads `auth`. Relative paths in it are resolved against `folder`. The error states the problem
 /// and the remedy.
-fn read_auth(node: &Node, folder: &Path, rules: AuthRules<'_>) -> Result<SourceAuth, String> {
+pub(super) fn read_auth(
+    node: &Node,
+    folder: &Path,
+    rules: AuthRules<'_>,
+) -> Result<SourceAuth, String> {
     let help = rules.help;
     let Value::Table(table) = &node.value else {
         return Err(format!("is not a table; {help}"));
@@ -86,7 +104,7 @@ fn read_auth(node: &Node, folder: &Path, rules: AuthRules<'_>) -> Result<SourceA
     match auth_type {
         AuthType::Bearer => Ok(SourceAuth::Bearer { token: credential("token")? }),
         AuthType::Basic => {
-            let username = read_basic_username(table)?;
+            let username = read_basic_username(table, rules.default_username)?;
             Ok(SourceAuth::Basic { username, password: credential("password")? })
         }
         AuthType::Password => {
@@ -99,18 +117,46 @@ fn read_auth(node: &Node, folder: &Path, rules: AuthRules<'_>) -> Result<SourceA
             let username = read_username(table, rules.default_username)?;
             Ok(SourceAuth::OAuth2 { username, token: credential("token")? })
         }
+        AuthType::Header => {
+            let name = check_header_name(required_text(table, "name")?)?;
+            Ok(SourceAuth::Header { name, value: credential("value")? })
+        }
+        AuthType::Query => {
+            let name = required_text(table, "name")?.to_owned();
+            Ok(SourceAuth::Query { name, value: credential("value")? })
+        }
+        AuthType::Session => {
+            let (cookies, query) = read_session_values(table)?;
+            Ok(SourceAuth::Session { session: credential("session")?, cookies, query })
+        }
+        AuthType::ServiceAccount => {
+            let subject = read_text_or(table, "subject", rules.default_username)?;
+            let key = credential("key")?;
+            let grant = ApplicationGrantSettings::ServiceAccount { key, subject };
+            read_application(table, grant, rules)
+        }
+        AuthType::ClientCredentials => {
+            let client_id = required_text(table, "client_id")?.to_owned();
+            let client_secret = credential("client_secret")?;
+            let grant = ApplicationGrantSettings::ClientCredentials { client_id, client_secret };
+            read_application(table, grant, rules)
+        }
     }
 }
 
-fn is_key_of_type(key: &str, auth_type: AuthType) -> bool {
-    match (key, auth_type) {
-        ("type", _) => true,
-        ("username", AuthType::Basic | AuthType::Password | AuthType::OAuth2) => true,
-        ("password", AuthType::Basic | AuthType::Password) => true,
-        ("token", AuthType::Bearer | AuthType::OAuth2) => true,
-        (key, AuthType::OAuth2) => SIGN_IN_KEYS.contains(&key),
-        (_, AuthType::Basic | AuthType::Bearer | AuthType::Password) => false,
-    }
+/// True if a type of `auth` uses this key.
+pub(super) fn is_key_of_type(key: &str, auth_type: AuthType) -> bool {
+    let keys: &[&str] = match auth_type {
+        AuthType::Basic | AuthType::Password => &["username", "password"],
+        AuthType::Bearer => &["token"],
+        AuthType::OAuth2 if SIGN_IN_KEYS.contains(&key) => return true,
+        AuthType::OAuth2 => &["username", "token"],
+        AuthType::Header | AuthType::Query => &["name", "value"],
+        AuthType::Session => &["session", "cookies", "query"],
+        AuthType::ServiceAccount => &["key", "subject", "token_url", "scopes"],
+        AuthType::ClientCredentials => &["client_id", "client_secret", "token_url", "scopes"],
+    };
+    key == "type" || keys.contains(&key)
 }
 
 /// Rejects an access token's table that lacks the token, or has keys of a sign-in.
@@ -129,8 +175,8 @@ fn reject_keys_without_client(table: &Table) -> Result<(), String> {
         .to_owned())
 }
 
-/// Reads the client of a sign-in. The endpoints come from the preset of the server, unless `auth`
-/// has them.
+/// Reads the client of a sign-in. The endpoints come from the preset of the server or the profile,
+/// unless `auth` has them.
 fn read_sign_in(table: &Table, folder: &Path, rules: AuthRules<'_>) -> Result<SourceAuth, String> {
     let username = read_username(table, rules.default_username)?;
     let client_id = required_text(table, "client_id")?.to_owned();
@@ -149,8 +195,7 @@ fn read_sign_in(table: &Table, folder: &Path, rules: AuthRules<'_>) -> Result<So
                 .to_owned());
         }
     };
-    let sign_in_preset = rules.preset.and_then(|preset| preset.sign_in.as_ref());
-    let endpoints = read_endpoints(table, sign_in_preset)?;
+    let endpoints = read_endpoints(table, rules.sign_in)?;
     let client = OAuthSettings {
         client_id,
         client_secret,
@@ -163,11 +208,33 @@ fn read_sign_in(table: &Table, folder: &Path, rules: AuthRules<'_>) -> Result<So
     Ok(SourceAuth::SignIn { username, client })
 }
 
-/// Returns the name of the preset that fills what a sign-in leaves out, if one does.
-fn preset_for_rest(node: &Node, rules: AuthRules<'_>) -> Option<&'static str> {
-    let preset = rules.preset.filter(|preset| preset.sign_in.is_some())?;
+/// Reads the endpoint and the scopes of an application that acts without a user.
+fn read_application(
+    table: &Table,
+    grant: ApplicationGrantSettings,
+    rules: AuthRules<'_>,
+) -> Result<SourceAuth, String> {
+    let (token_url, scopes) = read_token_endpoint(table, rules.sign_in)?;
+    let needs_url = matches!(grant, ApplicationGrantSettings::ClientCredentials { .. });
+    if needs_url && token_url.is_none() {
+        return Err(
+            "has no `token_url`; write the address that your provider documents for access \
+                    tokens, such as token_url = \"https://auth.example.com/token\""
+                .to_owned(),
+        );
+    }
+    let username = rules.default_username.to_owned();
+    let client = ApplicationSettings { grant, token_url, scopes };
+    Ok(SourceAuth::Application { username, client })
+}
+
+/// Returns the origin of what fills a sign-in, if it leaves something out.
+fn filled_by(node: &Node, rules: AuthRules<'_>) -> Option<String> {
+    let defaults = rules.sign_in?;
     let Value::Table(table) = &node.value else { return None };
-    (table.contains_key("client_id") && needs_preset(table)).then_some(preset.name)
+    let has_client = table.contains_key("client_id") || table.contains_key("key");
+    let is_filled = has_client && needs_defaults(table);
+    is_filled.then(|| defaults.origin.to_string())
 }
 
 fn read_type(table: &Table, rules: AuthRules<'_>) -> Result<AuthType, String> {
@@ -179,15 +246,22 @@ fn read_type(table: &Table, rules: AuthRules<'_>) -> Result<AuthType, String> {
             let name = known.name();
             Err(format!("has the type \"{name}\", which kind \"{kind}\" does not use; {help}"))
         }
-        None => {
-            let [first, second] = types.map(AuthType::name);
-            Err(format!("has a `type` that is neither \"{first}\" nor \"{second}\"; {help}"))
-        }
+        None => match types {
+            [first, second] => {
+                let [first, second] = [first.name(), second.name()];
+                Err(format!("has a `type` that is neither \"{first}\" nor \"{second}\"; {help}"))
+            }
+            _ => {
+                let names: Vec<String> = types.iter().map(|known| quote(known.name())).collect();
+                Err(format!("has a `type` that is none of {}; {help}", names.join(", ")))
+            }
+        },
     }
 }
 
-fn read_basic_username(table: &Table) -> Result<String, String> {
-    let username = required_text(table, "username")?;
+fn read_basic_username(table: &Table, default: &str) -> Result<String, String> {
+    let is_written = table.contains_key("username") || default.is_empty();
+    let username = if is_written { required_text(table, "username")? } else { default };
     // RFC 7617, section 2: the first colon ends the user name.
     if username.contains(':') {
         return Err(
@@ -198,9 +272,12 @@ fn read_basic_username(table: &Table) -> Result<String, String> {
 }
 
 fn read_username(table: &Table, default: &str) -> Result<String, String> {
-    let is_written = table.contains_key("username");
-    let username = if is_written { required_text(table, "username")? } else { default };
-    Ok(username.to_owned())
+    read_text_or(table, "username", default)
+}
+
+fn read_text_or(table: &Table, key: &str, default: &str) -> Result<String, String> {
+    let text = if table.contains_key(key) { required_text(table, key)? } else { default };
+    Ok(text.to_owned())
 }
 
 pub(super) fn read_credential(node: &Node, folder: &Path) -> Result<CredentialRef, String> {
@@ -309,18 +386,44 @@ fn read_command(node: &Node, folder: &Path) -> Result<Vec<String>, String> {
     Ok(argv)
 }
 
-/// Writes `auth` as TOML on one line.
-fn write_auth(auth: &SourceAuth) -> String {
+/// Writes `auth` as TOML on one line. It is empty without authentication.
+pub(super) fn write_auth(auth: &SourceAuth) -> String {
     let entry = |key: &str, credential| format!("{key} = {}", write_credential(credential));
+    let named = |name: &str, value| format!("name = {}, {}", quote(name), entry("value", value));
     let (auth_type, rest) = match auth {
+        SourceAuth::None => return "{}".to_owned(),
         SourceAuth::Basic { password, .. } => (AuthType::Basic, entry("password", password)),
         SourceAuth::Bearer { token } => (AuthType::Bearer, entry("token", token)),
         SourceAuth::Password { password, .. } => (AuthType::Password, entry("password", password)),
         SourceAuth::OAuth2 { token, .. } => (AuthType::OAuth2, entry("token", token)),
         SourceAuth::SignIn { client, .. } => (AuthType::OAuth2, write_client(client)),
+        SourceAuth::Header { name, value } => (AuthType::Header, named(name, value)),
+        SourceAuth::Query { name, value } => (AuthType::Query, named(name, value)),
+        SourceAuth::Session { session, cookies, query } => {
+            let values = write_session_values(cookies, query);
+            (AuthType::Session, format!("{}, {values}", entry("session", session)))
+        }
+        SourceAuth::Application { client, .. } => return write_application(client),
     };
     let username = auth.username().map(|name| format!(", username = {}", quote(name)));
     format!("{{ type = {}{}, {rest} }}", quote(auth_type.name()), username.unwrap_or_default())
+}
+
+/// Writes the authentication of an application as TOML on one line.
+fn write_application(client: &ApplicationSettings) -> String {
+    let (auth_type, grant) = match &client.grant {
+        ApplicationGrantSettings::ServiceAccount { key, subject } => (
+            AuthType::ServiceAccount,
+            format!("key = {}, subject = {}", write_credential(key), quote(subject)),
+        ),
+        ApplicationGrantSettings::ClientCredentials { client_id, client_secret } => {
+            let secret = write_credential(client_secret);
+            let grant = format!("client_id = {}, client_secret = {secret}", quote(client_id));
+            (AuthType::ClientCredentials, grant)
+        }
+    };
+    let endpoint = write_token_endpoint(client);
+    format!("{{ type = {}, {grant}, {endpoint} }}", quote(auth_type.name()))
 }
 
 /// Writes the client of a sign-in as entries of a TOML table, without its braces.

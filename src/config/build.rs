@@ -272,11 +272,12 @@ fn read_sources(reader: &mut Reader<'_>) -> BTreeMap<SourceName, SourceSettings>
 /// recorded.
 fn read_source(table: &mut Section<'_, '_>, location: &Location) -> Option<SourceSettings> {
     let kind = read_kind(table, location);
-    let SourceHead { account, auth, provider, preset, read_rest } =
-        read_head(kind, table, location);
+    let (Ok(checked_kind) | Err(checked_kind)) = kind;
+    let SourceHead { account, auth, provider, provider_origin, read_rest } =
+        read_head(checked_kind, table, location);
     let provider = table.text("provider", &provider, check_provider_name);
-    if let Some(preset) = preset {
-        table.record_preset("provider", preset.name);
+    if let Some(origin) = provider_origin {
+        table.record_origin("provider", &origin);
     }
     let poll_interval = table.duration("poll_interval", seconds(300), POSITIVE_DURATION);
     let reconcile_interval =
@@ -284,7 +285,7 @@ fn read_source(table: &mut Section<'_, '_>, location: &Location) -> Option<Sourc
     let kind_settings = read_rest(table);
     let is_enabled = table.flag("enabled", true);
 
-    kind?;
+    kind.ok()?;
     Some(SourceSettings {
         kind: kind_settings?,
         account: account?,

@@ -169,7 +169,8 @@ fn list_drop_ins(path: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
     Ok(paths)
 }
 
-fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+/// Reads a file of the configuration, which must not be larger than [`FILE_BYTES_MAX`].
+pub(super) fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     fs_err::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).is_ok_and(|bytes| bytes <= FILE_BYTES_MAX) {
@@ -179,7 +180,7 @@ fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Decodes the content of a file as UTF-8. The error has the location of the first invalid byte.
-fn decode_utf8(bytes: Vec<u8>, file: &Arc<Path>) -> Result<String, Diagnostic> {
+pub(super) fn decode_utf8(bytes: Vec<u8>, file: &Arc<Path>) -> Result<String, Diagnostic> {
     String::from_utf8(bytes).map_err(|error| {
         let (before, rest) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
         let before = String::from_utf8_lossy(before);

@@ -16,11 +16,14 @@ mod error_rules;
 mod file;
 mod folder;
 mod health;
+mod http_auth;
 mod kind;
+mod literal;
 mod mail;
 mod merge;
 mod preset;
 mod provider;
+mod provider_defaults;
 mod proxy;
 mod ranges;
 mod reader;
@@ -47,7 +50,10 @@ pub use self::diagnostic::Diagnostics;
 pub use self::endpoint::EndpointSettings;
 pub use self::environment::EnvVars;
 pub use self::health::HealthSettings;
-pub use self::kind::{ImapSecurity, ImapSettings, JmapSettings, KindSettings};
+pub use self::kind::{
+    DocumentFormatSettings, ImapSecurity, ImapSettings, JmapSettings, KindSettings, RestLimits,
+    RestSettings, profile_error_rules,
+};
 pub use self::provider::{ProviderSettings, RateLimitScope};
 pub use self::proxy::{PoolProxy, ProxySettings};
 pub use self::request::RequestSettings;
@@ -58,7 +64,9 @@ pub use self::settings::{
 };
 pub use self::show::EffectiveSetting;
 pub use self::source::{SourceName, SourceSettings};
-pub use self::source_auth::{OAuthSettings, SourceAuth};
+pub use self::source_auth::{
+    ApplicationGrantSettings, ApplicationSettings, OAuthSettings, SourceAuth,
+};
 pub use self::telemetry::{TelemetrySettings, parse_otlp_endpoint};
 
 // Used to read other TOML files, such as scenarios.

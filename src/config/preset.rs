@@ -35,6 +35,8 @@ pub(super) struct SignInPreset {
     pub(super) token_url: &'static str,
     pub(super) device_url: Option<&'static str>,
     pub(super) scopes: &'static [&'static str],
+    /// Permissions of an application without a user; those of a user if empty.
+    pub(super) application_scopes: &'static [&'static str],
 }
 
 impl Preset {
@@ -59,6 +61,8 @@ const GOOGLE_SIGN_IN: SignInPreset = SignInPreset {
     token_url: "https://oauth2.googleapis.com/token",
     device_url: None,
     scopes: &["https://mail.google.com/"],
+    // Shows all labels over IMAP, whatever the settings of the user are.
+    application_scopes: &["https://www.googleapis.com/auth/gmail.imap_admin"],
 };
 
 /// `common` is for the accounts of organisations and for personal ones.
@@ -67,6 +71,7 @@ const MICROSOFT_SIGN_IN: SignInPreset = SignInPreset {
     token_url: "https://login.microsoftonline.com/common/oauth2/v2.0/token",
     device_url: Some("https://login.microsoftonline.com/common/oauth2/v2.0/devicecode"),
     scopes: &["https://outlook.office.com/IMAP.AccessAsUser.All", "offline_access"],
+    application_scopes: &["https://outlook.office365.com/.default"],
 };
 
 /// The device endpoint of Yandex does not follow RFC 8628.
@@ -75,6 +80,7 @@ const YANDEX_SIGN_IN: SignInPreset = SignInPreset {
     token_url: "https://oauth.yandex.com/token",
     device_url: None,
     scopes: &["mail:imap_ro"],
+    application_scopes: &[],
 };
 
 const MAILRU_SIGN_IN: SignInPreset = SignInPreset {
@@ -82,6 +88,7 @@ const MAILRU_SIGN_IN: SignInPreset = SignInPreset {
     token_url: "https://o2.mail.ru/token",
     device_url: None,
     scopes: &["userinfo", "mail.imap"],
+    application_scopes: &[],
 };
 
 /// All presets. The first that matches applies.

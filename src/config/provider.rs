@@ -11,7 +11,8 @@ use cynosure_engine::user_input::closest_match;
 use super::error_rules;
 use super::file::{Node, Table, Value, describe, plain_text};
 use super::merge::EnvValueForm;
-use super::preset::{DEFAULT_CONNECTIONS, Preset};
+use super::preset::DEFAULT_CONNECTIONS;
+use super::provider_defaults::ProviderDefaults;
 use super::reader::{Reader, Section};
 use super::request::{CONCURRENCY_RANGE, RequestSettings};
 use super::show::{quote, quote_key};
@@ -107,16 +108,17 @@ impl ProviderSettings {
     }
 }
 
-/// Reads the tables of the providers, and lists those that only a preset has settings for.
+/// Reads the tables of the providers, and lists those that only a preset or a profile has settings
+/// for.
 pub(super) fn read_providers(
     reader: &mut Reader<'_>,
     request: &RequestSettings,
     sources: &BTreeMap<SourceName, SourceSettings>,
 ) -> BTreeMap<String, ProviderSettings> {
     let mut tables = reader.table("provider");
-    let with_preset = sources.values().filter(|source| source.kind.preset().is_some());
-    let preset_names = with_preset.map(|source| source.provider.clone());
-    let names: BTreeSet<String> = tables.keys().cloned().chain(preset_names).collect();
+    let has_defaults = |source: &&SourceSettings| source.kind.provider_defaults().is_some();
+    let default_names = sources.values().filter(has_defaults).map(|source| source.provider.clone());
+    let names: BTreeSet<String> = tables.keys().cloned().chain(default_names).collect();
     let mut providers = BTreeMap::new();
     for name in names {
         let table_name = format!("provider.{}", quote_key(&name));
@@ -127,48 +129,59 @@ pub(super) fn read_providers(
         let Some(table) = table else { continue };
         let provider_sources: Vec<_> =
             sources.iter().filter(|(_, source)| source.provider == name).collect();
-        let preset = provider_sources.iter().find_map(|(_, source)| source.kind.preset());
-        let provider =
-            reader.section(&table_name, table, |table| read_provider(table, request, preset));
-        reject_different_presets(reader, &table_name, &provider_sources);
+        let defaults = merged_defaults(&provider_sources);
+        let provider = reader
+            .section(&table_name, table, |table| read_provider(table, request, defaults.as_ref()));
+        reject_different_defaults(reader, &table_name, &provider_sources);
         reject_unused_connections(reader, &table_name, &provider_sources);
         providers.insert(name, provider);
     }
     providers
 }
 
-/// Rejects sources of one provider whose presets differ in a setting that the table of the provider
-/// leaves out, because one of them would not get the limit that its server has.
-fn reject_different_presets(
+/// Returns the defaults of all sources of a provider: of each setting, that of the first source that
+/// has one.
+fn merged_defaults(sources: &[(&SourceName, &SourceSettings)]) -> Option<ProviderDefaults> {
+    let defaults = sources.iter().filter_map(|(_, source)| source.kind.provider_defaults());
+    defaults.reduce(|first, other| ProviderDefaults {
+        connections: first.connections.or(other.connections),
+        concurrency: first.concurrency.or(other.concurrency),
+        bytes_per_day: first.bytes_per_day.or(other.bytes_per_day),
+        cap: first.cap.or(other.cap),
+        ..first
+    })
+}
+
+/// Rejects sources of one provider whose presets or profiles differ in a setting that the table of
+/// the provider leaves out, because one of them would not get the limit that its server has.
+fn reject_different_defaults(
     reader: &mut Reader<'_>,
     table: &str,
     sources: &[(&SourceName, &SourceSettings)],
 ) {
-    let presets: Vec<_> =
-        sources.iter().filter_map(|(name, source)| Some((name, source.kind.preset()?))).collect();
-    let Some(((first_name, first), others)) = presets.split_first() else { return };
+    let with_defaults =
+        sources.iter().filter_map(|(name, source)| Some((name, source.kind.provider_defaults()?)));
+    let with_defaults: Vec<_> = with_defaults.collect();
+    let Some(((first_name, first), others)) = with_defaults.split_first() else { return };
     for (name, other) in others {
-        let keys = [
-            ("connections", first.connections != other.connections),
-            ("bytes_per_day", first.bytes_per_day != other.bytes_per_day),
-        ];
-        let open: Vec<&str> = keys
+        let open: Vec<&str> = different_settings(first, other)
             .into_iter()
-            .filter(|(key, differs)| *differs && reader.location_of(table, key).is_none())
-            .map(|(key, _)| key)
+            .filter(|key| reader.location_of(table, key).is_none())
             .collect();
         if open.is_empty() {
             continue;
         }
         // Presets with different limits have different names, so one source names its provider.
-        let location = [name, first_name].into_iter().find_map(|name| {
-            reader.location_of(&format!("source.{}", quote_key(name.as_str())), "provider")
+        // Profiles may be of one server.
+        let location = ["provider", "kind"].into_iter().find_map(|key| {
+            [name, first_name].into_iter().find_map(|name| {
+                reader.location_of(&format!("source.{}", quote_key(name.as_str())), key)
+            })
         });
         let message = format!(
-            "`source.{first_name}` and `source.{name}` have one provider, but their presets {} and \
-             {} differ in {open}; set {open} in [{table}], which then applies to both",
-            first.name,
-            other.name,
+            "`source.{first_name}` and `source.{name}` have one provider, but {} differ in {open}; \
+             set {open} in [{table}], which then applies to both",
+            first.origin.name_both(&other.origin),
             open = open.join(" and "),
         );
         if let Some(location) = location {
@@ -177,7 +190,23 @@ fn reject_different_presets(
     }
 }
 
-/// Rejects a number of connections for a provider none of whose sources counts them.
+/// Returns the keys of the settings in which defaults differ. Connections and requests are limited
+/// for different kinds of sources, so each is compared only where both have it.
+fn different_settings(first: &ProviderDefaults, other: &ProviderDefaults) -> Vec<&'static str> {
+    let differs = |one: Option<u32>, other: Option<u32>| {
+        one.zip(other).is_some_and(|(one, other)| one != other)
+    };
+    let keys = [
+        ("connections", differs(first.connections, other.connections)),
+        ("concurrency", differs(first.concurrency, other.concurrency)),
+        ("bytes_per_day", first.bytes_per_day != other.bytes_per_day),
+        ("cap", first.cap != other.cap),
+    ];
+    keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+}
+
+/// Rejects a number of connections for a provider none of whose sources counts them, and does not
+/// show its default.
 fn reject_unused_connections(
     reader: &mut Reader<'_>,
     table: &str,
@@ -193,25 +222,29 @@ fn reject_unused_connections(
         );
         reader.report_error(location, message);
     }
+    reader.effective_settings.retain(|entry| entry.table != table || entry.key != "connections");
 }
 
 fn read_provider(
     table: &mut Section<'_, '_>,
     request: &RequestSettings,
-    preset: Option<&Preset>,
+    source_defaults: Option<&ProviderDefaults>,
 ) -> ProviderSettings {
     let defaults = ProviderSettings::with_defaults(request);
-    let concurrency = table.count("concurrency", defaults.concurrency, CONCURRENCY_RANGE);
-    let connections = preset.map_or(defaults.connections, |preset| preset.connections);
+    let concurrency = source_defaults.and_then(|defaults| defaults.concurrency);
+    let concurrency = concurrency.unwrap_or(defaults.concurrency);
+    let concurrency = table.count("concurrency", concurrency, CONCURRENCY_RANGE);
+    let connections = source_defaults.and_then(|defaults| defaults.connections);
+    let connections = connections.unwrap_or(defaults.connections);
     let connections = table.count("connections", connections, CONNECTIONS_RANGE);
-    let bytes_per_day = preset.and_then(|preset| preset.bytes_per_day);
+    let bytes_per_day = source_defaults.and_then(|defaults| defaults.bytes_per_day);
     let bytes_per_day = table.optional_size("bytes_per_day", bytes_per_day, DAILY_BYTES_RANGE);
     let mode = table.choice("mode", "follow", &MODES);
-    let cap = table.rate("cap");
+    let cap = table.rate("cap", source_defaults.and_then(|defaults| defaults.cap));
     let reserve = table.number("reserve", 0.0, 0.0..=RESERVE_MAX);
     let max_wait = table.duration("max_wait", defaults.max_wait, MAX_WAIT_RANGE);
-    // Mail providers limit each account.
-    let default_scope = if preset.is_some() { "account" } else { "provider" };
+    let is_per_account = source_defaults.is_some_and(|defaults| defaults.is_per_account);
+    let default_scope = if is_per_account { "account" } else { "provider" };
     let rate_limit_scope = table.choice("quota_of", default_scope, &RATE_LIMIT_SCOPES);
     let limit = read_header_name(table, "limit_header");
     let remaining = read_header_name(table, "remaining_header");
@@ -226,12 +259,8 @@ fn read_provider(
         );
         table.report_setting("mode", message);
     }
-    if let Some(preset) = preset {
-        table.record_preset("connections", preset.name);
-        table.record_preset("quota_of", preset.name);
-        if preset.bytes_per_day.is_some() {
-            table.record_preset("bytes_per_day", preset.name);
-        }
+    if let Some(defaults) = source_defaults {
+        record_origins(table, defaults);
     }
     let headers = HeaderNames { limit, remaining, reset, reset_meaning };
     ProviderSettings {
@@ -246,6 +275,20 @@ fn read_provider(
         headers,
         routes,
         error_rules,
+    }
+}
+
+/// Records which settings the sources of the provider fill.
+fn record_origins(table: &mut Section<'_, '_>, defaults: &ProviderDefaults) {
+    let filled = [
+        ("connections", defaults.connections.is_some()),
+        ("concurrency", defaults.concurrency.is_some()),
+        ("bytes_per_day", defaults.bytes_per_day.is_some()),
+        ("cap", defaults.cap.is_some()),
+        ("quota_of", defaults.is_per_account),
+    ];
+    for (key, _) in filled.into_iter().filter(|(_, is_filled)| *is_filled) {
+        table.record_origin(key, &defaults.origin);
     }
 }
 

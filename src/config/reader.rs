@@ -15,6 +15,7 @@ use super::diagnostic::Diagnostics;
 use super::environment::EnvVars;
 use super::file::{Node, Table, Value, describe, parse};
 use super::merge::{EnvValueForm, Layers};
+use super::provider_defaults::DefaultsOrigin;
 use super::show::{EffectiveSetting, quote_key};
 
 pub(crate) struct Reader<'e> {
@@ -223,26 +224,26 @@ impl Section<'_, '_> {
             key,
             toml_value,
             location,
-            preset: None,
+            origin: None,
         });
     }
 
-    /// Records that the default of a setting comes from a preset. A setting that is written
-    /// anywhere keeps its location.
-    pub(super) fn record_preset(&mut self, key: &str, preset: &'static str) {
+    /// Records that the default of a setting comes from a preset or a profile. A setting that is
+    /// written anywhere keeps its location.
+    pub(super) fn record_origin(&mut self, key: &str, origin: &DefaultsOrigin) {
         let mut entries = self.reader.effective_settings.iter_mut().rev();
         let entry = entries.find(|entry| entry.table == self.name && entry.key == key);
         if let Some(entry) = entry.filter(|entry| entry.location.is_none()) {
-            entry.preset = Some(preset);
+            entry.origin = Some(origin.to_string());
         }
     }
 
-    /// Records that a preset fills what the value of a setting leaves out.
-    pub(super) fn record_partial_preset(&mut self, key: &str, preset: &'static str) {
+    /// Records that a preset or a profile fills what the value of a setting leaves out.
+    pub(super) fn record_partial_origin(&mut self, key: &str, origin: String) {
         let mut entries = self.reader.effective_settings.iter_mut().rev();
         let entry = entries.find(|entry| entry.table == self.name && entry.key == key);
         if let Some(entry) = entry {
-            entry.preset = Some(preset);
+            entry.origin = Some(origin);
         }
     }
 

@@ -46,6 +46,15 @@ pub(super) fn check_host(host: &str, example: &str) -> Result<(), String> {
     })
 }
 
+/// Checks a host to which a server may refer requests. The error states the problem and the remedy.
+pub(super) fn check_allowed_host(host: &str) -> Result<(), String> {
+    let url = Url::parse(&format!("https://{host}/"));
+    let is_host = url.is_ok_and(|url| url.host_str() == Some(host));
+    is_host
+        .then_some(())
+        .ok_or_else(|| format!("{} is not a host name such as \"mail.example.com\"", quote(host)))
+}
+
 /// True if the name of a query parameter suggests that it holds a secret.
 fn is_credential_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();

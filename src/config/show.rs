@@ -12,10 +12,11 @@ pub struct EffectiveSetting {
     pub key: &'static str,
     /// `None` for an optional setting that is not set.
     pub toml_value: Option<String>,
-    /// Origin of the value; `None` for a default.
+    /// Place where the value is written; `None` for a default.
     pub location: Option<Location>,
-    /// Name of the preset that the default comes from, or a part of the value, if one does.
-    pub preset: Option<&'static str>,
+    /// Preset or profile that the default comes from, or a part of the value, such as
+    /// `preset gmail`.
+    pub origin: Option<String>,
 }
 
 /// Widest padding of a line before its comment, in characters. Few lines are longer.
@@ -35,10 +36,10 @@ pub(super) fn to_toml(entries: &[EffectiveSetting]) -> String {
             append_text(&mut toml, format_args!("{gap}[{}]\n", entry.table));
             table = &entry.table;
         }
-        let origin = match (&entry.location, entry.preset) {
-            (Some(location), Some(preset)) => format!("{location} and preset {preset}"),
+        let origin = match (&entry.location, &entry.origin) {
+            (Some(location), Some(origin)) => format!("{location} and {origin}"),
             (Some(location), None) => location.to_string(),
-            (None, Some(preset)) => format!("preset {preset}"),
+            (None, Some(origin)) => origin.clone(),
             (None, None) => "default".to_owned(),
         };
         append_text(&mut toml, format_args!("{line:column$}  # {origin}\n"));

@@ -4,7 +4,8 @@
 use url::Url;
 
 use super::file::{Table, Value, plain_text};
-use super::preset::SignInPreset;
+use super::preset::Preset;
+use super::provider_defaults::DefaultsOrigin;
 use super::service_url::{is_plaintext_remote, parse_url, without_query};
 use super::show::{quote, quote_list};
 use super::source_auth::OAuthSettings;
@@ -24,6 +25,19 @@ const SCOPES_HELP: &str =
 /// Longest scope, in bytes: none has as many, and all of them are part of a URL.
 const SCOPE_BYTES_MAX: usize = 256;
 
+/// Endpoints and permissions that a preset or a profile has for a sign-in. They fill what `auth`
+/// leaves out.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct SignInDefaults {
+    pub(super) origin: DefaultsOrigin,
+    pub(super) authorize_url: Option<Url>,
+    pub(super) token_url: Option<Url>,
+    pub(super) device_url: Option<Url>,
+    pub(super) scopes: Vec<String>,
+    /// Permissions of an application without a user; those of a user if empty.
+    pub(super) application_scopes: Vec<String>,
+}
+
 /// Endpoints of a provider, and the permissions to ask for.
 #[derive(Debug)]
 pub(super) struct SignInEndpoints {
@@ -34,18 +48,36 @@ pub(super) struct SignInEndpoints {
     pub(super) scopes: Vec<String>,
 }
 
-/// Reads endpoints and scopes; a preset gives those that are left out. The error states the problem
-/// and the remedy.
+impl SignInDefaults {
+    /// Returns the defaults that a preset has. `None` without a sign-in.
+    pub(super) fn from_preset(preset: &Preset) -> Option<Self> {
+        let sign_in = preset.sign_in.as_ref()?;
+        let owned = |scopes: &[&str]| -> Vec<String> {
+            scopes.iter().map(|scope| (*scope).to_owned()).collect()
+        };
+        Some(Self {
+            origin: DefaultsOrigin::preset(preset.name),
+            authorize_url: Url::parse(sign_in.authorize_url).ok(),
+            token_url: Url::parse(sign_in.token_url).ok(),
+            device_url: sign_in.device_url.and_then(|url| Url::parse(url).ok()),
+            scopes: owned(sign_in.scopes),
+            application_scopes: owned(sign_in.application_scopes),
+        })
+    }
+}
+
+/// Reads endpoints and scopes; `defaults` gives those that are left out. The error states the
+/// problem and the remedy.
 pub(super) fn read_endpoints(
     table: &Table,
-    preset: Option<&SignInPreset>,
+    defaults: Option<&SignInDefaults>,
 ) -> Result<SignInEndpoints, String> {
     // The endpoints belong together: the codes and tokens of one server are for that server only.
-    let [authorize_url, token_url, device_url] = match preset.filter(|_| !has_urls(table)) {
-        Some(preset) => [
-            Url::parse(preset.authorize_url).ok(),
-            Url::parse(preset.token_url).ok(),
-            preset.device_url.and_then(|url| Url::parse(url).ok()),
+    let [authorize_url, token_url, device_url] = match defaults.filter(|_| !has_urls(table)) {
+        Some(defaults) => [
+            defaults.authorize_url.clone(),
+            defaults.token_url.clone(),
+            defaults.device_url.clone(),
         ],
         None => [
             read_url(table, "authorize_url")?,
@@ -53,9 +85,9 @@ pub(super) fn read_endpoints(
             read_url(table, "device_url")?,
         ],
     };
-    let scopes = match (read_scopes(table)?, preset) {
+    let scopes = match (read_scopes(table, "scopes")?, defaults) {
         (Some(scopes), _) => scopes,
-        (None, Some(preset)) => preset.scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+        (None, Some(defaults)) => defaults.scopes.clone(),
         (None, None) => Vec::new(),
     };
     let has_start = authorize_url.is_some() || device_url.is_some();
@@ -63,14 +95,31 @@ pub(super) fn read_endpoints(
         Some(token_url) if has_start => {
             Ok(SignInEndpoints { authorize_url, token_url, device_url, scopes })
         }
-        Some(_) => Err(missing_urls_error("`authorize_url`", preset)),
-        None if has_start => Err(missing_urls_error("`token_url`", preset)),
-        None => Err(missing_urls_error("`authorize_url` and no `token_url`", preset)),
+        Some(_) => Err(missing_urls_error("`authorize_url`", defaults)),
+        None if has_start => Err(missing_urls_error("`token_url`", defaults)),
+        None => Err(missing_urls_error("`authorize_url` and no `token_url`", defaults)),
     }
 }
 
-/// True if a preset fills some of the keys, for a provider that has one.
-pub(super) fn needs_preset(table: &Table) -> bool {
+/// Reads the endpoint and the scopes of an application without a user; `defaults` gives those that
+/// are left out. The error states the problem and the remedy.
+pub(super) fn read_token_endpoint(
+    table: &Table,
+    defaults: Option<&SignInDefaults>,
+) -> Result<(Option<Url>, Vec<String>), String> {
+    let written = read_url(table, "token_url")?;
+    let token_url = written.or_else(|| defaults.and_then(|defaults| defaults.token_url.clone()));
+    let scopes = match (read_scopes(table, "scopes")?, defaults) {
+        (Some(scopes), _) => scopes,
+        (None, Some(defaults)) if defaults.application_scopes.is_empty() => defaults.scopes.clone(),
+        (None, Some(defaults)) => defaults.application_scopes.clone(),
+        (None, None) => Vec::new(),
+    };
+    Ok((token_url, scopes))
+}
+
+/// True if the defaults of a sign-in fill some of the keys.
+pub(super) fn needs_defaults(table: &Table) -> bool {
     !has_urls(table) || !table.contains_key("scopes")
 }
 
@@ -93,9 +142,12 @@ fn has_urls(table: &Table) -> bool {
     URL_KEYS.into_iter().any(|key| table.contains_key(key))
 }
 
-fn missing_urls_error(missing: &str, preset: Option<&SignInPreset>) -> String {
-    let remedy = match preset {
-        Some(_) => "write both, or no address at all, as a preset has them".to_owned(),
+fn missing_urls_error(missing: &str, defaults: Option<&SignInDefaults>) -> String {
+    let remedy = match defaults.filter(|defaults| defaults.token_url.is_some()) {
+        Some(defaults) => {
+            let noun = defaults.origin.noun;
+            format!("write both, or no address at all, as a {noun} has them")
+        }
         None => format!(
             "write the addresses that your mail provider documents for OAuth 2.0, such as \
              token_url = {}",
@@ -105,7 +157,8 @@ fn missing_urls_error(missing: &str, preset: Option<&SignInPreset>) -> String {
     format!("has a `client_id`, but no {missing}; {remedy}")
 }
 
-fn read_url(table: &Table, key: &str) -> Result<Option<Url>, String> {
+/// Reads the address of an endpoint.
+pub(super) fn read_url(table: &Table, key: &str) -> Result<Option<Url>, String> {
     let Some(node) = table.get(key) else { return Ok(None) };
     if node.value.text().is_none() {
         return Err(format!("has a `{key}` that is not a text; write one in quotes"));
@@ -121,10 +174,11 @@ fn read_url(table: &Table, key: &str) -> Result<Option<Url>, String> {
     Ok(Some(url))
 }
 
-fn read_scopes(table: &Table) -> Result<Option<Vec<String>>, String> {
-    let Some(node) = table.get("scopes") else { return Ok(None) };
+/// Reads a list of scopes.
+pub(super) fn read_scopes(table: &Table, key: &str) -> Result<Option<Vec<String>>, String> {
+    let Some(node) = table.get(key) else { return Ok(None) };
     let Value::List(items) = &node.value else {
-        return Err(format!("has `scopes` that are not a list; {SCOPES_HELP}"));
+        return Err(format!("has `{key}` that are not a list; {SCOPES_HELP}"));
     };
     let scopes = items
         .iter()
@@ -132,7 +186,7 @@ fn read_scopes(table: &Table) -> Result<Option<Vec<String>>, String> {
         .collect::<Option<Vec<_>>>();
     scopes
         .map(Some)
-        .ok_or_else(|| format!("has an entry in `scopes` that is not a scope; {SCOPES_HELP}"))
+        .ok_or_else(|| format!("has an entry in `{key}` that is not a scope; {SCOPES_HELP}"))
 }
 
 /// True for a scope: printable ASCII without space, quote and backslash (RFC 6749, section 3.3).

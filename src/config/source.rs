@@ -54,7 +54,7 @@ impl Borrow<str> for SourceName {
 }
 
 /// Settings of a source: those of every kind, and those of its own kind.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SourceSettings {
     pub kind: KindSettings,
     /// Owner of the mail. It names the folder in the archive.

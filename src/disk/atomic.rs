@@ -8,7 +8,8 @@ use crate::disk::{Disk, DiskFile, parent_folder};
 
 /// Writes `bytes` to `path` durably: temporary file, fsync, rename, fsync of the folder.
 ///
-/// Only one process may write at a time; the lock of the source ensures that.
+/// Only one process may write at a time; the lock of the source ensures that. If root writes, the
+/// file keeps its owner; a new one gets that of its folder.
 ///
 /// # Errors
 /// An error of the disk, without the path. Unless the last step failed, the old file is intact.
@@ -47,6 +48,8 @@ fn write_and_rename(
     }
     let write = || {
         let mut file = disk.create_file(&temporary)?;
+        // Before its name is known to others, so that its owner can read it at any time.
+        file.adopt_owner(path);
         file.append(bytes)?;
         finish(&mut *file)
     };

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use cynosure_engine::Failure;
 use rustix::fs::OFlags;
 
+use crate::disk::file_owner::adopt_owner;
 use crate::disk::{process_exists, storage_failure};
 
 /// Maximum bytes read from a lock file: more than any process id has digits.
@@ -86,16 +87,19 @@ impl fmt::Display for LockFileError {
 
 impl std::error::Error for LockFileError {}
 
-/// Opens a lock file, and creates it if it does not exist. A link in its place is refused.
+/// Opens a lock file, and creates it if it does not exist. A link in its place is refused. If root
+/// creates it, the owner of the folder becomes its owner, who could not open it otherwise.
 pub(super) fn open_lock_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
+    let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
         .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-        .open(path)
+        .open(path)?;
+    adopt_owner(&file, path);
+    Ok(file)
 }
 
 fn read_pid(file: &File) -> Option<u32> {

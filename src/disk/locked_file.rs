@@ -11,8 +11,8 @@ use cynosure_engine::Failure;
 
 use crate::disk::lock::open_lock_file;
 use crate::disk::{
-    Disk, RealDisk, SharedUseLock, ensure_folder, parent_folder, quarantine_file, read_small_file,
-    storage_failure, write_durable, write_unsynced,
+    Disk, RealDisk, SharedUseLock, ensure_folder, ensure_owned_folder, parent_folder,
+    quarantine_file, read_small_file, storage_failure, write_durable, write_unsynced,
 };
 use crate::retry::{BackoffConfig, Jitter, RetryError, RetryPolicy};
 
@@ -164,6 +164,8 @@ impl LockedFile {
         let to_failure = |error| storage_failure("create the folder", folder, &error);
         match self.disk.path_kind(folder).map_err(to_failure)? {
             Some(_) => Ok(()),
+            // A file with a lock is on the real disk.
+            None if self.lock_path.is_some() => ensure_owned_folder(folder).map_err(to_failure),
             None => ensure_folder(&*self.disk, folder).map_err(to_failure),
         }
     }

@@ -5,6 +5,7 @@
 
 mod atomic;
 mod failure;
+mod file_owner;
 mod folder;
 mod lock;
 mod locked_file;
@@ -42,8 +43,8 @@ pub use self::versioned_file::{JsonLayout, QuarantinedFile, VersionedFile};
 /// Filesystem operations that the archive and the state file need. Every call blocks.
 ///
 /// Nothing is durable until a sync succeeds. After a failed sync of a file, later syncs prove
-/// nothing: it must be written again under another name. Errors do not contain the path; the
-/// caller adds it.
+/// nothing: it must be written again under another name, or cut back to what was durable before.
+/// Errors do not contain the path; the caller adds it.
 pub trait Disk: Debug + Send + Sync {
     /// Creates a folder that must not exist yet, accessible by its owner only.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
@@ -56,6 +57,13 @@ pub trait Disk: Debug + Send + Sync {
 
     /// Opens a plain file for reading. A link is refused.
     fn open_file(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>>;
+
+    /// Opens a plain file for reading from its byte number `offset` on. A link is refused.
+    fn open_file_at(&self, path: &Path, offset: u64) -> io::Result<Box<dyn io::Read + Send>> {
+        let mut file = self.open_file(path)?;
+        io::copy(&mut io::Read::take(&mut file, offset), &mut io::sink())?;
+        Ok(file)
+    }
 
     /// Renames a file and replaces an existing one of the new name. Not durable by itself.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -98,8 +106,15 @@ pub enum PathKind {
 pub trait DiskFile: Debug + Send {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
 
+    /// Cuts the file back to its first `length` bytes, if it is longer. Not durable by itself.
+    fn truncate(&mut self, length: u64) -> io::Result<()>;
+
     /// Makes the bytes durable, but not the name.
     fn sync(&mut self) -> io::Result<()>;
+
+    /// Gives the file, if root has created it, to the owner of the file at `path`, which it will
+    /// replace, or else to that of the folder. Does nothing on a disk without owners.
+    fn adopt_owner(&mut self, _path: &Path) {}
 }
 
 /// Handle of an open filesystem.

@@ -1,12 +1,13 @@
 //! Implementation of [`Disk`] on the real filesystem.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
+use crate::disk::file_owner::adopt_owner;
 use crate::disk::{Disk, DiskFile, Filesystem, PathKind};
 
 /// Permissions for the owner only, because the files hold mail.
@@ -39,12 +40,12 @@ impl Disk for RealDisk {
     }
 
     fn open_file(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>> {
-        // Without O_NONBLOCK, opening a named pipe in place of the file would block forever.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));
-        }
+        Ok(Box::new(open_plain_file(path)?))
+    }
+
+    fn open_file_at(&self, path: &Path, offset: u64) -> io::Result<Box<dyn io::Read + Send>> {
+        let mut file = open_plain_file(path)?;
+        file.seek(SeekFrom::Start(offset))?;
         Ok(Box::new(file))
     }
 
@@ -87,8 +88,16 @@ impl DiskFile for RealFile {
         self.0.write_all(bytes)
     }
 
+    fn truncate(&mut self, length: u64) -> io::Result<()> {
+        if self.0.metadata()?.len() > length { self.0.set_len(length) } else { Ok(()) }
+    }
+
     fn sync(&mut self) -> io::Result<()> {
         self.0.sync_all()
+    }
+
+    fn adopt_owner(&mut self, path: &Path) {
+        adopt_owner(&self.0, path);
     }
 }
 
@@ -101,6 +110,16 @@ impl Filesystem for RealFilesystem {
     fn sync(&mut self) -> io::Result<()> {
         Ok(rustix::io::retry_on_intr(|| rustix::fs::syncfs(&self.0))?)
     }
+}
+
+fn open_plain_file(path: &Path) -> io::Result<File> {
+    // Without O_NONBLOCK, opening a named pipe in place of the file would block forever.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));
+    }
+    Ok(file)
 }
 
 fn open_dir(path: &Path) -> io::Result<File> {
@@ -139,6 +158,23 @@ mod tests {
         assert_eq!(RealDisk.path_kind(&link).unwrap(), Some(PathKind::Other));
         assert_eq!(RealDisk.create_file(&link).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert!(RealDisk.open_file(&link).is_err());
+    }
+
+    #[test]
+    fn a_file_is_cut_back_and_read_from_an_offset() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("file");
+        let mut file = RealDisk.open_append(&path).unwrap();
+        file.append(b"onetwothree").unwrap();
+
+        file.truncate(6).unwrap();
+        file.truncate(100).unwrap();
+        file.append(b"four").unwrap();
+
+        let mut rest = Vec::new();
+        RealDisk.open_file_at(&path, 3).unwrap().read_to_end(&mut rest).unwrap();
+        assert_eq!(rest, b"twofour");
+        assert_eq!(RealDisk.open_file_at(&path, 100).unwrap().read(&mut rest).unwrap(), 0);
     }
 
     #[test]

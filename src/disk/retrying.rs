@@ -66,6 +66,10 @@ impl Disk for RetryingDisk {
         self.with_retry(|| self.inner.open_file(path))
     }
 
+    fn open_file_at(&self, path: &Path, offset: u64) -> io::Result<Box<dyn io::Read + Send>> {
+        self.with_retry(|| self.inner.open_file_at(path, offset))
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.with_retry(|| self.inner.rename(from, to))
     }

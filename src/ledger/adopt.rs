@@ -9,6 +9,7 @@ use crate::ledger::Ledger;
 use crate::ledger::contents::index_content;
 use crate::ledger::error::LedgerError;
 use crate::ledger::item_state::find_item;
+use crate::ledger::labels;
 use crate::ledger::locations::LocationRecorder;
 use crate::ledger::rows::{DocumentRowId, SessionKind, to_sql_integer};
 
@@ -29,6 +30,8 @@ pub struct AdoptedDocument {
     pub sha256: [u8; 32],
     /// The path below the session's folder.
     pub file: String,
+    /// Names and values of the document, for people.
+    pub labels: Vec<(String, String)>,
 }
 
 /// Counts of the documents adopted from one folder.
@@ -133,8 +136,10 @@ fn adopt_document(
         ])?;
         counts.documents += 1;
         let document = DocumentRowId(connection.last_insert_rowid());
+        labels::store(connection, document, &adopted.labels)?;
         return index_document(connection, document, adopted);
     };
+    labels::store(connection, DocumentRowId(row_id), &adopted.labels)?;
     if (known_length, known_sha256) == (length, adopted.sha256) {
         let sql = "UPDATE documents SET blob = ?2, size = ?3 WHERE no = ?1 AND blob = ?4";
         connection.prepare_cached(sql)?.execute(params![row_id, blob, size, UNKNOWN_BLOB])?;

@@ -12,6 +12,7 @@ use crate::ledger::contents::{find_content, index_content};
 use crate::ledger::error::LedgerError;
 use crate::ledger::failure_counts;
 use crate::ledger::item_state::OpenSession;
+use crate::ledger::listed_contents;
 use crate::ledger::locations::{delete_tried, has_untried_location};
 use crate::ledger::responses::{self, ResponseOwner};
 use crate::ledger::rows::{DocumentRowId, ItemRowId, to_sql_integer};
@@ -162,7 +163,7 @@ fn apply_update(
                 return Ok(None);
             }
             let values = params![document.0, expected_blob.as_str(), session.row.row_id];
-            update_pending(connection, MARK_GONE, values)
+            settle_pending(connection, *document, MARK_GONE, values)
         }
         LedgerUpdate::Failed { document, failure } => {
             fail_document(connection, *document, failure, now)
@@ -203,8 +204,9 @@ fn store_document(
     let FetchedBytes { expected_blob, blob, size, length, sha256 } = fetched;
     let (session_id, blob, length) = (session.row.row_id, blob.as_str(), to_sql_integer(*length));
     let size = size.map(to_sql_integer);
-    let item = update_pending(
+    let item = settle_pending(
         connection,
+        document,
         MARK_STORED,
         params![document.0, session_id, file, length, sha256, blob, size, expected_blob.as_str()],
     )?;
@@ -238,8 +240,9 @@ fn store_copy(
     let Some(content) = find_content(connection, sha256, to_sql_integer(*length))? else {
         return Ok(None);
     };
-    let item = update_pending(
+    let item = settle_pending(
         connection,
+        document,
         MARK_STORED,
         params![
             document.0,
@@ -303,6 +306,21 @@ fn schedule_retry(
         responses::store_response(connection, ResponseOwner::Item(item), failure, now)?;
     }
     Ok(())
+}
+
+/// Runs an update that settles a pending document, whose listed content is no longer needed then.
+/// Returns its item, or `None` if it is no longer pending.
+fn settle_pending(
+    connection: &Connection,
+    document: DocumentRowId,
+    sql: &str,
+    parameters: impl Params,
+) -> Result<Option<ItemRowId>, LedgerError> {
+    let item = update_pending(connection, sql, parameters)?;
+    if item.is_some() {
+        listed_contents::delete(connection, document)?;
+    }
+    Ok(item)
 }
 
 /// Runs an update of a pending document; returns its item, or `None` if it is no longer pending.

@@ -9,12 +9,17 @@ use rusqlite::{Connection, Params, Row};
 
 use crate::ledger::LedgerReader;
 use crate::ledger::error::LedgerError;
+use crate::ledger::listed_contents;
 use crate::ledger::locations::{has_locations, read_locations};
 use crate::ledger::rows::{DocumentRowId, ItemRowId};
 
 /// Documents of one item that are returned at once. An item with more is returned again, so that a
 /// thread of a million messages is never held in memory.
 const DUE_DOCUMENTS_MAX: i64 = 512;
+
+/// Bytes of listed contents after which no further documents are returned at once. A listed
+/// document has a few kilobytes, and the worker takes less than 64 MiB.
+pub(super) const DUE_CONTENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Pending documents of one item. The parameters are expressions, because SQLite plans by the value
 /// of a bare one beside an ORDER BY or as a LIMIT, and would plan again for every item.
@@ -57,12 +62,14 @@ pub struct DocumentRow {
     /// Places on the server, the newest of each folder before any other. Not all, if there are very
     /// many.
     pub locations: Vec<DocumentLocation>,
+    /// The document itself, if its listing contained it.
+    pub content: Option<String>,
 }
 
 impl LedgerReader {
     /// Returns items to fetch now, up to `limits`, without those in `skip`, which are being
     /// fetched. Untried items come first, in their order, half of them from either end; then
-    /// retries that are due.
+    /// retries that are due. Fewer are returned if their listed contents are long.
     ///
     /// Both ends are used because bad messages are often adjacent: while one end fails, the other
     /// shows that the provider works.
@@ -115,6 +122,7 @@ impl LedgerReader {
             for item in &mut items {
                 item.documents = pending_documents(&transaction, item.row_id)?;
             }
+            load_contents(&transaction, &mut items)?;
             let documents = items.iter_mut().flat_map(|item| item.documents.iter_mut());
             load_locations(&transaction, documents)?;
             Ok(items)
@@ -234,6 +242,33 @@ fn load_locations<'a>(
     Ok(())
 }
 
+/// Loads the listed contents of documents. Removes the documents and items after the one that
+/// exceeds [`DUE_CONTENT_BYTES_MAX`]. Reads nothing for each document if there are no contents.
+fn load_contents(connection: &Connection, items: &mut Vec<DueItem>) -> Result<(), LedgerError> {
+    if listed_contents::is_empty(connection)? {
+        return Ok(());
+    }
+    let (mut bytes, mut loaded_items) = (0, 0);
+    for item in items.iter_mut() {
+        if bytes >= DUE_CONTENT_BYTES_MAX {
+            break;
+        }
+        let mut loaded_documents = 0;
+        for document in &mut item.documents {
+            if bytes >= DUE_CONTENT_BYTES_MAX {
+                break;
+            }
+            document.content = listed_contents::read(connection, document.row_id)?;
+            bytes += document.content.as_ref().map_or(0, String::len);
+            loaded_documents += 1;
+        }
+        item.documents.truncate(loaded_documents);
+        loaded_items += 1;
+    }
+    items.truncate(loaded_items);
+    Ok(())
+}
+
 fn read_document(row: &Row<'_>) -> rusqlite::Result<DocumentRow> {
     Ok(DocumentRow {
         row_id: DocumentRowId(row.get(0)?),
@@ -241,5 +276,6 @@ fn read_document(row: &Row<'_>) -> rusqlite::Result<DocumentRow> {
         blob: BlobId::new(row.get::<_, String>(2)?),
         size: row.get::<_, Option<i64>>(3)?.map(i64::unsigned_abs),
         locations: Vec::new(),
+        content: None,
     })
 }

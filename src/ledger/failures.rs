@@ -1,12 +1,18 @@
 //! Items that are not stored: lists them, requeues them, and finds due rechecks.
 
+use std::time::Duration;
+
 use cynosure_engine::{Cause, Failure, ItemId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::ledger::contents::remove_content;
 use crate::ledger::error::LedgerError;
-use crate::ledger::rows::{DocumentRowId, ItemStatus};
+use crate::ledger::rows::{DocumentRowId, DocumentStatus, ItemStatus};
 use crate::ledger::{Ledger, LedgerReader, StoredResponse};
+
+/// Time until a damaged document that waits for a full listing is tried without one. Longer than
+/// the listing takes.
+const LISTING_WAIT: Duration = Duration::from_secs(30 * 86_400);
 
 /// Filter of failures. The default matches all.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -153,7 +159,9 @@ impl Ledger {
     /// pending. The other documents of the item stay stored.
     ///
     /// Each document whose row names the file must be requeued. No new row will name it, because it
-    /// is removed from the index of contents.
+    /// is removed from the index of contents. If the source lists documents with their contents,
+    /// everything is listed again at the next poll, because only that brings the content. Until
+    /// then the document is not due: each attempt would count as a failure of the provider.
     ///
     /// # Errors
     /// A ledger failure.
@@ -164,13 +172,22 @@ impl Ledger {
         now: Timestamp,
     ) -> Result<bool, Failure> {
         self.write("requeue a document", |transaction| {
+            let lists_contents: bool =
+                transaction.query_row("SELECT lists_contents FROM source", [], |row| row.get(0))?;
+            let (document_status, next_at) = if lists_contents {
+                (DocumentStatus::Failed, now.after(LISTING_WAIT))
+            } else {
+                (DocumentStatus::Pending, now)
+            };
             let item = transaction.query_row(
-                "UPDATE documents SET status = 0 WHERE no = ?1 AND status = 1 RETURNING item",
-                [document.0],
+                "UPDATE documents SET status = ?2 WHERE no = ?1 AND status = 1 RETURNING item",
+                params![document.0, document_status],
                 |row| row.get::<_, i64>(0),
             );
             let Some(item) = item.optional()? else { return Ok(false) };
             remove_content(transaction, document)?;
+            let sql = "UPDATE source SET reconciled_at = 0 WHERE lists_contents = 1";
+            transaction.execute(sql, [])?;
             let (status, session) = transaction.query_row(
                 "SELECT status, session FROM items WHERE no = ?1",
                 [item],
@@ -183,10 +200,10 @@ impl Ledger {
                 ItemStatus::Quarantined => None,
             };
             transaction.execute(
-                "UPDATE items SET status = 3, next_at = ?2, quarantines = 0, cause = ?3,
+                "UPDATE items SET status = 3, next_at = ?5, quarantines = 0, cause = ?3,
                         message = ?4, failed_at = ?2, settled_at = ?2
                  WHERE no = ?1",
-                params![item, now.0, Cause::Storage.name(), reason],
+                params![item, now.0, Cause::Storage.name(), reason, next_at.0],
             )?;
             if let Some(counter) = counter {
                 let sql = format!(

@@ -15,6 +15,7 @@ use crate::ledger::error::LedgerError;
 use crate::ledger::item_state::{OpenSession, find_item};
 use crate::ledger::locations::{LocationRecorder, delete_vanished};
 use crate::ledger::rows::{DocumentRowId, DocumentStatus, ItemRowId, ListingKind, to_sql_integer};
+use crate::ledger::{labels, listed_contents};
 
 /// Stored documents of one blob that are compared with a listed one. Limited so that a server which
 /// gives one blob id to everything costs no more than others.
@@ -43,8 +44,9 @@ impl Ledger {
     /// document that an earlier session found gone is fetched again, since the source lists it; so
     /// is one that this session found gone, if it is listed at another location. Several entries of
     /// one document add locations to it, and count once. Locations of `vanished` messages are
-    /// deleted, except the last of a document. After the last page everything listed is durable,
-    /// and the cursor moves.
+    /// deleted, except the last of a document. The content of an entry is kept until its document
+    /// is settled; a document that waits for its content becomes due with it. After the last page
+    /// everything listed is durable, and the cursor moves.
     ///
     /// # Errors
     /// A ledger failure; also when no session is open or its listing is complete.
@@ -63,6 +65,7 @@ impl Ledger {
                 ));
             }
             store_progress(transaction, &session, next, now)?;
+            listed_contents::record_kind(transaction, entries)?;
             let mut recorder = PageRecorder {
                 connection: transaction,
                 session,
@@ -155,6 +158,10 @@ impl PageRecorder<'_> {
     fn record_entry(&mut self, entry: &ListedDocument) -> Result<(), LedgerError> {
         let document = self.record_document(entry)?;
         self.record_location(document, entry)?;
+        labels::store(self.connection, DocumentRowId(document), &entry.labels)?;
+        if let Some(content) = &entry.content {
+            listed_contents::store(self.connection, DocumentRowId(document), content)?;
+        }
         Ok(())
     }
 
@@ -186,7 +193,10 @@ impl PageRecorder<'_> {
         } else {
             match known.status {
                 DocumentStatus::Gone => self.refetch_gone(item, &known, entry)?,
-                DocumentStatus::Pending | DocumentStatus::Stored | DocumentStatus::Failed => {}
+                DocumentStatus::Pending | DocumentStatus::Failed => {
+                    self.reopen_with_content(item, known.row_id, entry)?;
+                }
+                DocumentStatus::Stored => {}
             }
         }
         Ok(known.row_id)
@@ -293,6 +303,7 @@ impl PageRecorder<'_> {
                 content.as_ref().map(|content| content.sha256),
             ],
         )?;
+        listed_contents::delete(self.connection, DocumentRowId(known.row_id))?;
         if content.is_some() {
             self.session.count_copy();
             if was_stored {
@@ -384,6 +395,23 @@ impl PageRecorder<'_> {
         if !was_found_gone_now {
             self.session.count_expected(entry.expected_size());
         }
+        self.assign_to_session(item)
+    }
+
+    /// Makes a document due that was waiting for its content, such as one whose file was damaged.
+    fn reopen_with_content(
+        &mut self,
+        item: ItemRowId,
+        document: i64,
+        entry: &ListedDocument,
+    ) -> Result<(), LedgerError> {
+        if entry.content.is_none()
+            || listed_contents::contains(self.connection, DocumentRowId(document))?
+        {
+            return Ok(());
+        }
+        let sql = "UPDATE documents SET status = 0 WHERE no = ?1";
+        self.connection.prepare_cached(sql)?.execute([document])?;
         self.assign_to_session(item)
     }
 

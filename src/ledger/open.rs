@@ -25,9 +25,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// than [`BUSY_TIMEOUT`].
 const BUSY_TIMEOUT_PER_RETRY: Duration = Duration::from_secs(2);
 
-/// Prepared statements that are cached: the score that run for each row, and some to spare.
+/// Prepared statements that are cached: the thirty that run for each row, and some to spare.
 /// Preparing a statement takes longer than running it.
-const STATEMENT_CACHE_SIZE: usize = 32;
+const STATEMENT_CACHE_SIZE: usize = 48;
 
 /// Size to which the write-ahead log is truncated after a checkpoint, in bytes.
 const WAL_BYTES_MAX: i64 = 16 * 1024 * 1024;
@@ -113,6 +113,21 @@ impl Ledger {
             Ok(value)
         })();
         result.map_err(|error: LedgerError| error.to_failure(action, path))
+    }
+
+    /// Commits a write that changes nothing.
+    ///
+    /// A commit whose sync failed is rolled back, but its pages may be in the write-ahead log, where
+    /// the next process would take them for a commit. The next commit overwrites them.
+    ///
+    /// # Errors
+    /// A ledger failure.
+    pub fn overwrite_failed_commit(&mut self) -> Result<(), Failure> {
+        self.write("overwrite a failed commit", |transaction| {
+            // Unlike a row, a number of the header is written even if it stays the same.
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+            Ok(())
+        })
     }
 }
 

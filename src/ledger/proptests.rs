@@ -167,13 +167,13 @@ impl TestLedger {
         if self.open_session().is_listing_complete {
             return;
         }
-        let entries = entries.iter().map(|(item, document, blob, size)| ListedDocument {
-            item: ItemId::new(format!("t{item}")),
-            document: DocumentId::new(format!("m{document}")),
-            blob: BlobId::new(format!("b{blob}")),
-            size: (*size > 0).then(|| u64::from(*size)),
-            size_estimate: None,
-            location: None,
+        let entries = entries.iter().map(|(item, document, blob, size)| {
+            let (item, document) = (format!("t{item}"), format!("m{document}"));
+            let (blob_id, has_content) = (format!("b{blob}"), *blob < 6);
+            let content = has_content.then(|| blob_id.clone());
+            let blob = BlobId::new(blob_id);
+            let entry = ListedDocument::new(ItemId::new(item), DocumentId::new(document), blob);
+            ListedDocument { size: (*size > 0).then(|| u64::from(*size)), content, ..entry }
         });
         let mut entries: Vec<_> = entries.collect();
         // A source lists each document once on a page.
@@ -183,6 +183,9 @@ impl TestLedger {
         self.ledger.record_page(&entries, &[], &next, self.now).unwrap();
         for ListedDocument { item, document, blob, .. } in &entries {
             self.listed_blobs.insert((item.to_string(), document.to_string()), blob.clone());
+        }
+        for entry in entries.iter().filter(|entry| entry.content.is_some()) {
+            assert!(!self.lacks_content(entry), "{} {}", entry.item, entry.document);
         }
         let repeated = self.ledger.record_page(&entries, &[], &next, self.now).unwrap();
         assert_eq!(repeated, PageCounts::default(), "a repeated page changes nothing");
@@ -288,6 +291,19 @@ impl TestLedger {
             files.extend(page.into_iter().map(|stored| stored.file));
         }
         assert_eq!(files, self.stored_files, "what is stored stays stored");
+        let sql = "SELECT count(*) FROM listed_contents c JOIN documents d ON d.no = c.document
+                   WHERE d.status NOT IN (0, 3) OR c.content <> d.blob";
+        let count = self.ledger.connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(count, 0, "contents of settled documents, or of other blobs");
+    }
+
+    /// True if a document is not settled and has no content.
+    fn lacks_content(&self, entry: &ListedDocument) -> bool {
+        let sql = "SELECT d.status IN (0, 3) AND c.content IS NULL FROM documents d
+                   JOIN items i ON i.no = d.item LEFT JOIN listed_contents c ON c.document = d.no
+                   WHERE i.id = ?1 AND d.id = ?2";
+        let ids = [entry.item.as_str(), entry.document.as_str()];
+        self.ledger.connection.query_row(sql, ids, |row| row.get(0)).unwrap()
     }
 
     /// Lets every fetch succeed from now on, rechecks the quarantined items, and asserts that every

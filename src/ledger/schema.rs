@@ -13,7 +13,12 @@ pub(super) const APPLICATION_ID: i64 = 0x4359_4e4f;
 /// Schema version that this program reads and writes.
 pub(super) const SCHEMA_VERSION: usize = MIGRATIONS.len();
 
-const MIGRATIONS: &[&str] = &[INITIAL_SCHEMA, ADD_FAILURE_DETAILS, ADD_IDENTITY_AND_VERSIONS];
+const MIGRATIONS: &[&str] = &[
+    INITIAL_SCHEMA,
+    ADD_FAILURE_DETAILS,
+    ADD_IDENTITY_AND_VERSIONS,
+    ADD_LABELS_AND_LISTED_CONTENTS,
+];
 
 /// First schema. Statuses and kinds are stored as numbers, as in `rows.rs`, because those take one
 /// byte or none: items are 0 pending, 1 stored, 2 gone, 3 quarantined; documents are 0 pending, 1
@@ -175,6 +180,26 @@ CREATE TABLE contents (
     sha256   BLOB    PRIMARY KEY,
     document INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+";
+
+/// Adds what a listing says of documents beside their ids: labels, and the documents themselves.
+const ADD_LABELS_AND_LISTED_CONTENTS: &str = "
+-- 1: the last page with documents contained them, so that only a listing brings one again.
+ALTER TABLE source ADD COLUMN lists_contents INTEGER NOT NULL DEFAULT 0;
+
+-- Names and values of documents, for people.
+CREATE TABLE labels (
+    document INTEGER NOT NULL,
+    name     TEXT    NOT NULL,
+    value    TEXT    NOT NULL,
+    PRIMARY KEY (document, name)
+) STRICT, WITHOUT ROWID;
+
+-- Documents that a listing contained, until they are stored or gone. Nothing else has them.
+CREATE TABLE listed_contents (
+    document INTEGER PRIMARY KEY,
+    content  TEXT    NOT NULL
+) STRICT;
 ";
 
 /// Migrates the tables from `version` to [`SCHEMA_VERSION`], each step in a separate transaction.

@@ -306,6 +306,10 @@ mod tests {
             self.inner.append(bytes)
         }
 
+        fn truncate(&mut self, length: u64) -> io::Result<()> {
+            self.inner.truncate(length)
+        }
+
         fn sync(&mut self) -> io::Result<()> {
             if self.is_failing { Err(io::Error::other("no fsync")) } else { self.inner.sync() }
         }

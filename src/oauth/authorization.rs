@@ -7,7 +7,7 @@ use url::{Url, form_urlencoded};
 
 use super::client::OAuthClient;
 use super::error::{OAuthDenial, OAuthError};
-use super::grant::TokenGrant;
+use super::grant::{GrantType, TokenGrant};
 use super::pkce::{PkcePair, new_state};
 
 /// Request for an authorization code, which one redirect answers.
@@ -16,6 +16,8 @@ pub(super) struct AuthorizationRequest {
     redirect_uri: String,
     state: String,
     pkce: PkcePair,
+    /// Name of the source, for the command in an error message.
+    source: String,
 }
 
 impl AuthorizationRequest {
@@ -50,7 +52,7 @@ impl AuthorizationRequest {
         let mut url = authorize_url.clone();
         let given = parameters.iter().filter(|(_, value)| !value.is_empty());
         url.query_pairs_mut().extend_pairs(given);
-        Ok(Self { url, redirect_uri, state, pkce })
+        Ok(Self { url, redirect_uri, state, pkce, source: client.source.clone() })
     }
 
     /// Returns the address to open in a browser.
@@ -90,14 +92,16 @@ impl AuthorizationRequest {
         if code.is_none() && error.is_none() {
             return Err(refused(
                 "the address holds no `code`: give the whole address of the page that the browser \
-                 ends on, from http:// on",
+                 ends on, from http:// on"
+                    .to_owned(),
             ));
         }
         if !self.is_answered_by(redirect) {
-            return Err(refused(
+            return Err(refused(format!(
                 "the address belongs to another sign-in: its `state` differs; run \
-                 `cynosure auth SOURCE` and use the address that it prints",
-            ));
+                 `cynosure auth {}` and use the address that it prints",
+                self.source
+            )));
         }
         match (error, code) {
             (None, Some(code)) => Ok(code),
@@ -106,7 +110,9 @@ impl AuthorizationRequest {
                 let masked = |text: String| secrets.mask(&text);
                 let description = parameter(query, "error_description").map(masked);
                 let error = error.map(masked).unwrap_or_default();
-                Err(OAuthError::from_code(&error, description.as_deref()))
+                let description = description.as_deref();
+                let grant_type = GrantType::AuthorizationCode;
+                Err(OAuthError::from_code(&error, description, grant_type, &self.source))
             }
         }
     }
@@ -134,12 +140,8 @@ fn parameter(query: &str, name: &str) -> Option<String> {
         .map(|(_, value)| value.into_owned())
 }
 
-fn refused(advice: &str) -> OAuthError {
-    OAuthError::Denied(OAuthDenial {
-        error: String::new(),
-        description: None,
-        advice: advice.to_owned(),
-    })
+fn refused(advice: String) -> OAuthError {
+    OAuthError::Denied(OAuthDenial::without_answer(advice))
 }
 
 #[cfg(test)]
@@ -154,7 +156,7 @@ mod tests {
             device_url: None,
         };
         let scopes = vec!["mail".to_owned(), "offline_access".to_owned()];
-        OAuthClient::new("client".to_owned(), None, endpoints, scopes).unwrap()
+        OAuthClient::new("work", "client".to_owned(), None, endpoints, scopes).unwrap()
     }
 
     fn request() -> AuthorizationRequest {

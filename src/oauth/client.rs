@@ -12,11 +12,11 @@ use url::form_urlencoded::Serializer;
 use url::{Origin, Url};
 
 use super::error::{OAuthError, RefusedRequest};
-use super::grant::TokenGrant;
+use super::grant::{GrantType, TokenGrant};
 use crate::http_client::{client_builder_for, describe_error, root_cause};
 
 /// Time for a request and its response. Token endpoints answer within seconds.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Maximum size of a response, in bytes. Grants have some kilobytes.
 const RESPONSE_BYTES_MAX: usize = 64 * 1024;
@@ -40,6 +40,9 @@ pub struct OAuthEndpoints {
 /// Its requests follow no redirects, and are never sent twice: a refresh token may be valid once.
 #[derive(Clone, Debug)]
 pub struct OAuthClient {
+    /// Name of the source, for the commands in error messages.
+    pub source: String,
+    /// Empty for a service account, which its assertion names.
     pub client_id: String,
     /// Secret of the registration. That of a desktop app is known to everybody.
     pub client_secret: Option<SecretString>,
@@ -54,6 +57,7 @@ impl OAuthClient {
     /// # Errors
     /// Returns [`OAuthError::Transient`] if TLS is unavailable on this machine.
     pub fn new(
+        source: &str,
         client_id: String,
         client_secret: Option<SecretString>,
         endpoints: OAuthEndpoints,
@@ -67,7 +71,13 @@ impl OAuthClient {
         let http = builder.build().map_err(|error| {
             transient(format!("cannot set up TLS on this host: {}", root_cause(&error)))
         })?;
-        Ok(Self { client_id, client_secret, endpoints, scopes, http })
+        let source = source.to_owned();
+        Ok(Self { source, client_id, client_secret, endpoints, scopes, http })
+    }
+
+    /// Returns the client with this secret.
+    pub(super) fn with_secret(&self, client_secret: Option<SecretString>) -> Self {
+        Self { client_secret, ..self.clone() }
     }
 
     /// Exchanges a refresh token for an access token (RFC 6749 §6).
@@ -77,8 +87,31 @@ impl OAuthClient {
     /// # Errors
     /// Returns the refusal, or the reason why there is no answer now.
     pub async fn refresh(&self, refresh_token: &SecretString) -> Result<TokenGrant, OAuthError> {
-        let refresh_token = refresh_token.expose_secret();
-        self.post_token(&[("grant_type", "refresh_token"), ("refresh_token", refresh_token)]).await
+        let fields = [("refresh_token", refresh_token.expose_secret())];
+        self.post_token(GrantType::RefreshToken, &fields).await
+    }
+
+    /// Exchanges the identity of the client for an access token (RFC 6749 §4.4).
+    ///
+    /// # Errors
+    /// Returns the refusal, or the reason why there is no answer now.
+    pub async fn request_by_client_credentials(&self) -> Result<TokenGrant, OAuthError> {
+        let scope = self.scopes.join(" ");
+        let fields = [("scope", scope.as_str())];
+        let fields = if scope.is_empty() { &fields[..0] } else { &fields[..] };
+        self.post_token(GrantType::ClientCredentials, fields).await
+    }
+
+    /// Exchanges the assertion of a service account for an access token (RFC 7523 §2.1).
+    ///
+    /// # Errors
+    /// Returns the refusal, or the reason why there is no answer now.
+    pub async fn request_by_assertion(
+        &self,
+        assertion: &SecretString,
+    ) -> Result<TokenGrant, OAuthError> {
+        let fields = [("assertion", assertion.expose_secret())];
+        self.post_token(GrantType::Assertion, &fields).await
     }
 
     /// Exchanges an authorization code for tokens (RFC 6749 §4.1.3), with the verifier of its
@@ -89,26 +122,25 @@ impl OAuthClient {
         verifier: &str,
         redirect_uri: &str,
     ) -> Result<TokenGrant, OAuthError> {
-        let fields = [
-            ("grant_type", "authorization_code"),
-            ("code", code),
-            ("code_verifier", verifier),
-            ("redirect_uri", redirect_uri),
-        ];
-        self.post_token(&fields).await
+        let fields = [("code", code), ("code_verifier", verifier), ("redirect_uri", redirect_uri)];
+        self.post_token(GrantType::AuthorizationCode, &fields).await
     }
 
-    /// Sends a form to the token endpoint. The identity of the client is added.
+    /// Sends a form to the token endpoint. The identity of the client and the type of the grant are
+    /// added.
     ///
     /// # Errors
     /// Returns [`OAuthError::Denied`] also for a device code that is not approved yet: its `error`
     /// is then `authorization_pending` or `slow_down` (RFC 8628 §3.5).
     pub(super) async fn post_token(
         &self,
+        grant_type: GrantType,
         fields: &[(&str, &str)],
     ) -> Result<TokenGrant, OAuthError> {
         let url = &self.endpoints.token_url;
-        let answer = self.post(url, fields).await?;
+        let mut form = vec![("grant_type", grant_type.name())];
+        form.extend_from_slice(fields);
+        let answer = self.post(url, grant_type, &form).await?;
         TokenGrant::parse(&answer).map_err(|problem| {
             let host = host(url);
             transient(format!(
@@ -131,11 +163,16 @@ impl OAuthClient {
                     .to_owned(),
             ));
         };
-        self.post(url, fields).await
+        self.post(url, GrantType::DeviceCode, fields).await
     }
 
-    /// Sends a form and returns the JSON of a successful response.
-    async fn post(&self, url: &Url, fields: &[(&str, &str)]) -> Result<Value, OAuthError> {
+    /// Sends a form and returns the JSON of a successful response. `grant_type` explains a refusal.
+    async fn post(
+        &self,
+        url: &Url,
+        grant_type: GrantType,
+        fields: &[(&str, &str)],
+    ) -> Result<Value, OAuthError> {
         let request = self
             .http
             .post(url.clone())
@@ -157,6 +194,8 @@ impl OAuthClient {
             answer => {
                 let secrets = self.secrets(fields);
                 let refused = RefusedRequest {
+                    source: &self.source,
+                    grant_type,
                     host: host(url),
                     status: status.as_u16(),
                     retry_after,
@@ -171,7 +210,9 @@ impl OAuthClient {
     /// providers do not read the header of RFC 6749 §2.3.1.
     fn form(&self, fields: &[(&str, &str)]) -> String {
         let mut form = Serializer::new(String::new());
-        form.append_pair("client_id", &self.client_id);
+        if !self.client_id.is_empty() {
+            form.append_pair("client_id", &self.client_id);
+        }
         if let Some(secret) = &self.client_secret {
             form.append_pair("client_secret", secret.expose_secret());
         }
@@ -246,7 +287,8 @@ mod tests {
             device_url: None,
         };
         let secret = Some(SecretString::from("client-s3cret"));
-        OAuthClient::new("id&1".to_owned(), secret, endpoints, vec!["mail".to_owned()]).unwrap()
+        let scopes = vec!["mail".to_owned()];
+        OAuthClient::new("work", "id&1".to_owned(), secret, endpoints, scopes).unwrap()
     }
 
     /// Reads a request up to the end of its form, which has no line breaks.
@@ -314,6 +356,31 @@ mod tests {
         let form = "&grant_type=authorization_code&code=c0de&code_verifier=ver1fier&\
                     redirect_uri=http%3A%2F%2F127.0.0.1%3A7%2F";
         let request = server.await.unwrap();
+        assert!(request.ends_with(form), "{request}");
+    }
+
+    #[tokio::test]
+    async fn a_client_gets_a_token_by_its_secret() {
+        let (client, server) = one_request("200 OK", r#"{"access_token":"at"}"#).await;
+
+        client.request_by_client_credentials().await.unwrap();
+
+        let request = server.await.unwrap();
+        let form = "client_id=id%261&client_secret=client-s3cret&grant_type=client_credentials&\
+                    scope=mail";
+        assert!(request.ends_with(form), "{request}");
+    }
+
+    #[tokio::test]
+    async fn an_assertion_is_sent_without_a_client() {
+        let (client, server) = one_request("200 OK", r#"{"access_token":"at"}"#).await;
+        let client = OAuthClient { client_id: String::new(), client_secret: None, ..client };
+
+        client.request_by_assertion(&SecretString::from("a.b.c")).await.unwrap();
+
+        let request = server.await.unwrap();
+        let form = "\r\n\r\ngrant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&\
+                    assertion=a.b.c";
         assert!(request.ends_with(form), "{request}");
     }
 

@@ -9,9 +9,7 @@ use tracing::debug;
 
 use super::client::OAuthClient;
 use super::error::{OAuthDenial, OAuthError};
-use super::grant::TokenGrant;
-
-const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+use super::grant::{GrantType, TokenGrant};
 
 /// Error codes of a token endpoint while the user has not decided (RFC 8628 §3.5).
 const PENDING_CODE: &str = "authorization_pending";
@@ -62,8 +60,10 @@ pub async fn sign_in_by_device(
     let grant = DeviceGrant::parse(&answer)?;
     show(&grant.prompt);
     let lifetime = grant.prompt.expires_in;
-    let fields = [("grant_type", GRANT_TYPE), ("device_code", grant.device_code.as_str())];
-    let poll = poll_token(grant.interval, async || client.post_token(&fields).await);
+    let fields = [("device_code", grant.device_code.as_str())];
+    let poll = poll_token(grant.interval, async || {
+        client.post_token(GrantType::DeviceCode, &fields).await
+    });
     timeout(lifetime, poll).await.unwrap_or_else(|_elapsed| Err(expired(lifetime)))
 }
 
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     fn denied(code: &str) -> Result<TokenGrant, OAuthError> {
-        Err(OAuthError::Denied(OAuthDenial::new(code, None)))
+        Err(OAuthError::Denied(OAuthDenial::new(code, None, GrantType::DeviceCode, "work")))
     }
 
     fn transient(retry_after: Option<u64>) -> Result<TokenGrant, OAuthError> {

@@ -4,19 +4,23 @@ use std::fmt;
 use std::time::Duration;
 
 use cynosure_engine::{Cause, Failure, sanitize_line};
+use reqwest::StatusCode;
 use serde_json::Value;
+
+use super::grant::GrantType;
 
 /// Wait after a 429 that names none: token endpoints allow several requests a minute.
 const THROTTLE_WAIT_DEFAULT: Duration = Duration::from_secs(60);
 
 /// Error codes of a wrong client registration or configuration, which another sign-in does not
 /// correct (RFC 6749 §4.1.2.1 and §5.2), with the names that Google and others add to them.
-const MISCONFIGURATION_CODES: [&str; 12] = [
+const MISCONFIGURATION_CODES: [&str; 13] = [
     "admin_policy_enforced",
     "deleted_client",
     "disabled_client",
     "invalid_client",
     "invalid_request",
+    "invalid_resource",
     "invalid_scope",
     "org_internal",
     "redirect_uri_mismatch",
@@ -67,19 +71,24 @@ pub struct OAuthDenial {
 }
 
 impl OAuthError {
-    /// Returns the error for the code of an error response or of a redirect. `description` is
-    /// masked already.
-    pub(super) fn from_code(code: &str, description: Option<&str>) -> Self {
+    /// Returns the error for the code of an error response or of a redirect, to a source that asked
+    /// for this type of grant. `description` is masked already.
+    pub(super) fn from_code(
+        code: &str,
+        description: Option<&str>,
+        grant_type: GrantType,
+        source: &str,
+    ) -> Self {
         let code = sanitize_line(code);
         if TRANSIENT_CODES.contains(&code.as_str()) {
             let message = format!("the sign-in server is not available{}", quote(description));
             return Self::Transient { message: format!("{message} ({code})"), retry_after: None };
         }
         if MISCONFIGURATION_CODES.contains(&code.as_str()) {
-            let advice = misconfiguration_advice(&code);
+            let advice = misconfiguration_advice(&code, grant_type);
             return Self::Misconfigured(format!("{advice} ({code}){}", quote(description)));
         }
-        Self::Denied(OAuthDenial::new(&code, description))
+        Self::Denied(OAuthDenial::new(&code, description, grant_type, source))
     }
 
     /// Returns the failure of the source whose token it is. A transient error is never
@@ -113,22 +122,28 @@ impl OAuthError {
 
 impl OAuthDenial {
     /// Creates the refusal with this code. `description` is masked already.
-    pub(super) fn new(code: &str, description: Option<&str>) -> Self {
+    pub(super) fn new(
+        code: &str,
+        description: Option<&str>,
+        grant_type: GrantType,
+        source: &str,
+    ) -> Self {
         let description = description.map(str::trim).filter(|text| !text.is_empty());
         Self {
             error: sanitize_line(code),
             description: description.map(sanitize_line),
-            advice: denial_advice(code).to_owned(),
+            advice: denial_advice(code, grant_type, source),
         }
     }
 
-    /// Creates the refusal for an account that has no token file.
-    pub(super) fn not_signed_in() -> Self {
-        Self {
-            error: String::new(),
-            description: None,
-            advice: "not signed in yet; run `cynosure auth SOURCE`".to_owned(),
-        }
+    /// Creates the refusal for a source that has no token file.
+    pub(super) fn not_signed_in(source: &str) -> Self {
+        Self::without_answer(format!("not signed in yet; run `cynosure auth {source}`"))
+    }
+
+    /// Creates a refusal for which no server was asked.
+    pub(super) fn without_answer(advice: String) -> Self {
+        Self { error: String::new(), description: None, advice }
     }
 }
 
@@ -157,6 +172,9 @@ impl fmt::Display for OAuthDenial {
 
 /// Status and content of a response that grants nothing.
 pub(super) struct RefusedRequest<'a> {
+    /// Name of the source.
+    pub source: &'a str,
+    pub grant_type: GrantType,
     /// Host of the endpoint.
     pub host: &'a str,
     pub status: u16,
@@ -179,15 +197,24 @@ impl RefusedRequest<'_> {
         let description = text("error_description");
         // Gateways also write JSON with an `error`, such as "Not Found" with the status 404.
         let is_refusal = |code: &str| match self.status {
-            200 | 400 | 401 | 403 => true,
+            200 | 400 | 401 | 403 => !self.is_reason_phrase(code),
             402 | 404..=428 => is_known(code),
             _ => PENDING_CODES.contains(&code),
         };
         let error = match code.as_deref() {
-            Some(code) if is_refusal(code) => OAuthError::from_code(code, description.as_deref()),
+            Some(code) if is_refusal(code) => {
+                let Self { source, grant_type, .. } = *self;
+                OAuthError::from_code(code, description.as_deref(), grant_type, source)
+            }
             code => self.without_verdict(description.as_deref().or(code)),
         };
         error.with_retry_after(self.retry_after)
+    }
+
+    /// True if a code only repeats the status, as in "Forbidden" with the status 403.
+    fn is_reason_phrase(&self, code: &str) -> bool {
+        let status = StatusCode::from_u16(self.status).ok();
+        status.and_then(|status| status.canonical_reason()) == Some(code)
     }
 
     /// Returns the error of a response that decides nothing about the tokens.
@@ -218,37 +245,81 @@ fn quote(text: Option<&str>) -> String {
     text.map(|text| format!(": \"{}\"", sanitize_line(text.trim()))).unwrap_or_default()
 }
 
-fn denial_advice(code: &str) -> &'static str {
-    match code {
-        "access_denied" => {
-            "the sign-in was denied: run `cynosure auth SOURCE` again and allow the access"
+/// Returns the meaning of a final refusal, and the remedy.
+fn denial_advice(code: &str, grant_type: GrantType, source: &str) -> String {
+    match (grant_type, code) {
+        (GrantType::Assertion, _) => {
+            "the service account gets no access to this mailbox; the usual reasons: domain-wide \
+             delegation is not granted for all of `scopes`, `subject` is no user of the domain, \
+             the key was deleted, or the clock of this machine is wrong"
+                .to_owned()
         }
-        "expired_token" => {
-            "the code has expired: run `cynosure auth SOURCE` again and enter the new code in time"
+        (GrantType::ClientCredentials, _) => {
+            "the application gets no access; the usual reasons: no administrator has granted it \
+             the permissions, or `token_url` is that of another organisation"
+                .to_owned()
         }
-        "invalid_grant" => {
-            "sign in again: `cynosure auth SOURCE`; the usual reasons: the consent was withdrawn \
+        (_, "access_denied") => {
+            format!(
+                "the sign-in was denied: run `cynosure auth {source}` again and allow the access"
+            )
+        }
+        (_, "expired_token") => format!(
+            "the code has expired: run `cynosure auth {source}` again and enter the new code in \
+             time"
+        ),
+        (GrantType::RefreshToken, "invalid_grant") => format!(
+            "sign in again: `cynosure auth {source}`; the usual reasons: the consent was withdrawn \
              or the password changed, the app is in \"Testing\" at Google, whose tokens live \
              7 days, it was not used for months, or another program got a newer token"
+        ),
+        (GrantType::AuthorizationCode | GrantType::DeviceCode, "invalid_grant") => format!(
+            "the code is not accepted, because it is valid once and for a few minutes; sign in \
+             again: `cynosure auth {source}`"
+        ),
+        (GrantType::AuthorizationCode | GrantType::DeviceCode | GrantType::RefreshToken, _) => {
+            format!("the sign-in is refused; sign in again: `cynosure auth {source}`")
         }
-        _ => "the sign-in is refused; sign in again: `cynosure auth SOURCE`",
     }
 }
 
-fn misconfiguration_advice(code: &str) -> &'static str {
-    match code {
-        "invalid_client" | "deleted_client" | "disabled_client" => {
+/// Returns the meaning of a refused client, and the remedy.
+fn misconfiguration_advice(code: &str, grant_type: GrantType) -> &'static str {
+    match (grant_type, code) {
+        (_, "invalid_scope") => "the sign-in server does not know a scope: check `scopes`",
+        (GrantType::Assertion, "unauthorized_client") => {
+            "the service account may not act for this user: an administrator must grant it \
+             domain-wide delegation for all of `scopes`"
+        }
+        (GrantType::Assertion, "invalid_client" | "deleted_client" | "disabled_client") => {
+            "the sign-in server does not accept the service account: check `key`"
+        }
+        (GrantType::Assertion, _) => {
+            "the sign-in server refuses the request: check `key`, `subject` and `scopes`"
+        }
+        (GrantType::ClientCredentials, "invalid_client") => {
+            "the sign-in server does not accept the client: check `client_id` and \
+             `client_secret`, which may have expired"
+        }
+        (GrantType::ClientCredentials, "unauthorized_client") => {
+            "the client is not known there, or may not get access by itself: check `client_id`, \
+             and the id of your organisation in `token_url`"
+        }
+        (GrantType::ClientCredentials, _) => {
+            "the sign-in server refuses the request: check `client_id` and `scopes`, and the id of \
+             your organisation in `token_url`"
+        }
+        (_, "invalid_client" | "deleted_client" | "disabled_client") => {
             "the sign-in server does not accept the client: check `client_id` and `client_secret`"
         }
-        "invalid_scope" => "the sign-in server does not know a scope: check `scopes`",
-        "redirect_uri_mismatch" => {
+        (_, "redirect_uri_mismatch") => {
             "the sign-in server does not accept the address that it returns to: register the \
              client as a desktop app"
         }
-        "admin_policy_enforced" | "org_internal" | "unauthorized_client" => {
+        (_, "admin_policy_enforced" | "org_internal" | "unauthorized_client") => {
             "the client may not sign in this account: check its registration at the provider"
         }
-        _ => {
+        (_, _) => {
             "the sign-in server refuses the request: check `client_id`, `client_secret` and \
              `scopes`, and the registration of the client"
         }
@@ -263,7 +334,18 @@ mod tests {
 
     /// Returns the error of a response whose server repeats the secret `s3cret`.
     fn classified(status: u16, answer: Option<&Value>) -> OAuthError {
-        let refused = RefusedRequest { host: "id.example.com", status, retry_after: None, answer };
+        classified_grant(GrantType::RefreshToken, status, answer)
+    }
+
+    fn classified_grant(grant_type: GrantType, status: u16, answer: Option<&Value>) -> OAuthError {
+        let refused = RefusedRequest {
+            source: "work",
+            grant_type,
+            host: "id.example.com",
+            status,
+            retry_after: None,
+            answer,
+        };
         refused.classify(|text| text.replace("s3cret", "[secret]"))
     }
 
@@ -306,6 +388,8 @@ mod tests {
         let error_code = json!({ "error": "invalid_grant" });
         let object = json!({ "error": { "code": 400, "message": "Bad Request" } });
         let of_gateway = json!({ "status": 404, "error": "Not Found", "path": "/token" });
+        let [bad_request, unauthorized, forbidden] =
+            ["Bad Request", "Unauthorized", "Forbidden"].map(|code| json!({ "error": code }));
         for (status, answer) in [
             (500, None),
             (503, Some(&error_code)),
@@ -318,6 +402,9 @@ mod tests {
             (404, None),
             (404, Some(&of_gateway)),
             (408, Some(&of_gateway)),
+            (400, Some(&bad_request)),
+            (401, Some(&unauthorized)),
+            (403, Some(&forbidden)),
             (400, Some(&object)),
             (400, Some(&json!({ "error": "" }))),
             (400, Some(&json!({ "error": "temporarily_unavailable" }))),
@@ -334,7 +421,14 @@ mod tests {
     fn the_demanded_wait_is_kept() {
         let waits = [(Some(Duration::from_secs(3)), 3), (None, THROTTLE_WAIT_DEFAULT.as_secs())];
         for (retry_after, seconds) in waits {
-            let refused = RefusedRequest { host: "h", status: 429, retry_after, answer: None };
+            let refused = RefusedRequest {
+                source: "work",
+                grant_type: GrantType::RefreshToken,
+                host: "h",
+                status: 429,
+                retry_after,
+                answer: None,
+            };
             let failure = refused.classify(str::to_owned).to_failure();
             assert_eq!(failure.cause, Cause::RateLimit);
             assert_eq!(failure.retry_after, Some(Duration::from_secs(seconds)));
@@ -359,15 +453,44 @@ mod tests {
         let answer = json!({ "error": "invalid_grant", "error_description": "x".repeat(500) });
         let failure = classified(400, Some(&answer)).to_failure();
 
-        assert!(failure.message.contains("`cynosure auth SOURCE`"), "{failure}");
+        assert!(failure.message.contains("`cynosure auth work`"), "{failure}");
         assert!(failure.message.contains("newer token (invalid_grant): \"xxx"), "{failure}");
     }
 
     #[test]
-    fn an_account_without_tokens_is_told_to_sign_in() {
-        let denial = OAuthError::Denied(OAuthDenial::not_signed_in());
+    fn a_refused_grant_is_explained_by_its_type() {
+        let text = |grant_type, code| {
+            classified_grant(grant_type, 400, Some(&json!({ "error": code }))).to_string()
+        };
 
-        assert_eq!(denial.to_string(), "not signed in yet; run `cynosure auth SOURCE`");
+        for grant_type in [GrantType::AuthorizationCode, GrantType::DeviceCode] {
+            let refused = text(grant_type, "invalid_grant");
+            assert!(refused.contains("valid once"), "{refused}");
+            assert!(!refused.contains("password"), "{refused}");
+        }
+        for code in ["invalid_grant", "access_denied"] {
+            let refused = text(GrantType::Assertion, code);
+            for reason in ["delegation", "`subject`", "clock"] {
+                assert!(refused.contains(reason), "{reason} is not in {refused}");
+            }
+            assert!(!refused.contains("cynosure auth"), "{refused}");
+        }
+        let refused = classified_grant(
+            GrantType::Assertion,
+            401,
+            Some(&json!({ "error": "unauthorized_client" })),
+        );
+        assert!(is_misconfigured(&refused), "{refused:?}");
+        assert!(refused.to_string().contains("delegation"), "{refused}");
+        let expired = text(GrantType::ClientCredentials, "invalid_client");
+        assert!(expired.contains("may have expired (invalid_client)"), "{expired}");
+    }
+
+    #[test]
+    fn an_account_without_tokens_is_told_to_sign_in() {
+        let denial = OAuthError::Denied(OAuthDenial::not_signed_in("work"));
+
+        assert_eq!(denial.to_string(), "not signed in yet; run `cynosure auth work`");
         assert_eq!(denial.to_failure().cause, Cause::Unauthorized);
     }
 }

@@ -1,4 +1,4 @@
-//! Tokens that the token endpoint grants (RFC 6749 §5.1).
+//! Types of grants, and the tokens that the token endpoint grants (RFC 6749 §5.1).
 
 use std::time::Duration;
 
@@ -7,6 +7,20 @@ use serde_json::Value;
 
 /// Longest lifetime that is believed. A longer one would exceed the range of timestamps.
 const LIFETIME_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+
+/// Type of a grant: what a client presents to get tokens.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum GrantType {
+    /// Code of a sign-in in a browser (RFC 6749 §4.1).
+    AuthorizationCode,
+    /// Code of a sign-in on another device (RFC 8628).
+    DeviceCode,
+    RefreshToken,
+    /// Assertion that a service account signs (RFC 7523 §2.1).
+    Assertion,
+    /// Secret of the client itself (RFC 6749 §4.4).
+    ClientCredentials,
+}
 
 /// Tokens that an authorization server has granted.
 #[derive(Clone, Debug)]
@@ -18,6 +32,19 @@ pub struct TokenGrant {
     pub expires_in: Option<Duration>,
     /// Granted scopes, separated by spaces; `None` if they are the requested ones.
     pub scope: Option<String>,
+}
+
+impl GrantType {
+    /// Returns the value of `grant_type` in a request.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::AuthorizationCode => "authorization_code",
+            Self::DeviceCode => "urn:ietf:params:oauth:grant-type:device_code",
+            Self::RefreshToken => "refresh_token",
+            Self::Assertion => "urn:ietf:params:oauth:grant-type:jwt-bearer",
+            Self::ClientCredentials => "client_credentials",
+        }
+    }
 }
 
 impl TokenGrant {

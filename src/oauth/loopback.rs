@@ -166,7 +166,7 @@ mod tests {
             token_url: Url::parse("http://127.0.0.1:1/token").unwrap(),
             device_url: None,
         };
-        OAuthClient::new("client".to_owned(), None, endpoints, Vec::new()).unwrap()
+        OAuthClient::new("work", "client".to_owned(), None, endpoints, Vec::new()).unwrap()
     }
 
     fn query_value(url: &Url, name: &str) -> String {

@@ -1,24 +1,28 @@
 //! File with the tokens of a signed-in account: readable by its owner only, and durable.
 
+use std::ffi::OsString;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use cynosure_engine::{Failure, Timestamp, sanitize_line};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use rustix::process::geteuid;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::client::OAuthClient;
 use super::grant::TokenGrant;
-use crate::disk::{RealDisk, parent_folder, storage_failure, write_durable};
+use super::token_life::TokenLife;
+use crate::disk::{RealDisk, storage_failure, write_durable};
 
 /// Largest token file that is read, in bytes. Tokens have some kilobytes at most.
 const FILE_BYTES_MAX: u64 = 256 << 10;
+
+/// End of the name of the lock file.
+const LOCK_SUFFIX: &str = ".lock";
 
 /// Schema number that is written. A newer file is refused.
 const SCHEMA: u64 = 1;
@@ -107,6 +111,11 @@ impl StoredToken {
         }
     }
 
+    /// Returns the life of the access token.
+    pub(super) fn life(&self) -> TokenLife {
+        TokenLife { issued_at: self.issued_at, expires_at: self.expires_at }
+    }
+
     /// True if the tokens were issued to this client by this token endpoint.
     #[must_use]
     pub fn is_of(&self, client: &OAuthClient) -> bool {
@@ -123,6 +132,13 @@ impl TokenFile {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Returns the path of the lock file, which is never removed.
+    pub(super) fn lock_path(&self) -> PathBuf {
+        let mut path = OsString::from(&self.path);
+        path.push(LOCK_SUFFIX);
+        path.into()
     }
 
     /// Reads the tokens. `None` if there is no file. Blocks.
@@ -160,11 +176,12 @@ impl TokenFile {
     }
 
     /// Writes the tokens durably and atomically, readable by their owner only. The folder must
-    /// exist. If root writes, the owner of the folder becomes that of the file. Blocks.
+    /// exist, and the caller must hold the lock. If root writes, the file keeps its owner, and a new
+    /// one gets that of its folder, whose worker must read it. Blocks.
     ///
     /// # Errors
     /// A storage failure; the old file is then intact, unless the last step failed.
-    pub fn save(&self, token: &StoredToken) -> Result<(), Failure> {
+    pub(super) fn save(&self, token: &StoredToken) -> Result<(), Failure> {
         let to_failure = |error: io::Error| storage_failure("write", &self.path, &error);
         let expose = |secret: &SecretString| secret.expose_secret().to_owned();
         let content = TokenFileContent {
@@ -180,26 +197,7 @@ impl TokenFile {
         let json = serde_json::to_vec_pretty(&content);
         let mut json = json.map_err(|error| to_failure(error.into()))?;
         json.push(b'\n');
-        write_durable(&RealDisk, &self.path, &json).map_err(to_failure)?;
-        self.adopt_owner_of_folder().map_err(to_failure)
-    }
-
-    /// Gives a file that root has written to the owner of its folder, whose worker must read it.
-    fn adopt_owner_of_folder(&self) -> io::Result<()> {
-        if !geteuid().is_root() {
-            return Ok(());
-        }
-        let folder = fs::metadata(parent_folder(&self.path))?;
-        // The owner of the folder may have put something else there meanwhile: a link to a file of
-        // root would be given away.
-        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-        let file = File::options().read(true).custom_flags(flags).open(&self.path)?;
-        let metadata = file.metadata()?;
-        let is_written_file = metadata.is_file() && metadata.nlink() == 1;
-        if is_written_file && folder.uid() != metadata.uid() {
-            fchown(&file, Some(folder.uid()), Some(folder.gid()))?;
-        }
-        Ok(())
+        write_durable(&RealDisk, &self.path, &json).map_err(to_failure)
     }
 
     fn parse(&self, bytes: &[u8]) -> Result<StoredToken, TokenFileError> {
@@ -252,6 +250,7 @@ impl std::error::Error for TokenFileError {}
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     use super::*;

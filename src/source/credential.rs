@@ -18,7 +18,12 @@ pub type StoredTokenFuture = BoxFuture<'static, Result<Option<SecretString>, Fai
 
 type ReadSecret = Box<dyn Fn() -> SecretFuture + Send + Sync>;
 
+/// Future that returns whether the user has replaced the secret with which tokens are requested.
+pub type SecretChangeFuture = BoxFuture<'static, CredentialChange>;
+
 type ReadStoredToken = Box<dyn Fn() -> StoredTokenFuture + Send + Sync>;
+
+type ReadSecretChange = Box<dyn Fn() -> SecretChangeFuture + Send + Sync>;
 
 /// Credential of an account. It does not know the storage of the secret, which may change at any
 /// time.
@@ -41,6 +46,7 @@ struct TokenReaders {
     current: ReadSecret,
     renew: ReadSecret,
     stored: ReadStoredToken,
+    secret_change: ReadSecretChange,
 }
 
 impl Credential {
@@ -52,16 +58,20 @@ impl Credential {
 
     /// Creates a credential whose secrets are access tokens. `current` returns a valid one, and is
     /// called for each use. `renew` replaces one that was rejected. `stored` returns the one that is
-    /// stored and sends nothing: a user who signs in again replaces it.
+    /// stored and sends nothing: a user who signs in again replaces it. `secret_change` returns
+    /// whether the secret with which tokens are requested has been replaced since its last use, and
+    /// that at most once for each replacement.
     pub fn from_tokens(
         current: impl Fn() -> SecretFuture + Send + Sync + 'static,
         renew: impl Fn() -> SecretFuture + Send + Sync + 'static,
         stored: impl Fn() -> StoredTokenFuture + Send + Sync + 'static,
+        secret_change: impl Fn() -> SecretChangeFuture + Send + Sync + 'static,
     ) -> Self {
         Self::with_origin(SecretOrigin::Tokens(TokenReaders {
             current: Box::new(current),
             renew: Box::new(renew),
             stored: Box::new(stored),
+            secret_change: Box::new(secret_change),
         }))
     }
 
@@ -107,7 +117,8 @@ impl Credential {
 
     /// Reads what is stored again, has nothing refreshed, and returns whether it has changed. A
     /// refreshed access token always differs from the rejected one, and is rejected again where the
-    /// account itself is refused. So only a stored token ends a wait for another credential.
+    /// account itself is refused. So only a stored token, or another secret to request tokens with,
+    /// ends a wait for another credential.
     ///
     /// # Errors
     /// Returns the failure of the read.
@@ -117,10 +128,15 @@ impl Credential {
             SecretOrigin::Tokens(tokens) => tokens,
         };
         let mut last = self.last.lock().await;
-        let Some(stored) = (tokens.stored)().await? else { return Ok(CredentialChange::Unchanged) };
-        let change = change_between(last.as_ref(), &stored);
+        let stored = (tokens.stored)().await?;
+        let secret_change = (tokens.secret_change)().await;
+        let Some(stored) = stored else { return Ok(secret_change) };
+        let token_change = change_between(last.as_ref(), &stored);
         *last = Some(stored);
-        Ok(change)
+        Ok(match secret_change {
+            CredentialChange::Changed => CredentialChange::Changed,
+            CredentialChange::Unchanged => token_change,
+        })
     }
 }
 
@@ -158,7 +174,7 @@ fn change_between(old: Option<&SecretString>, new: &SecretString) -> CredentialC
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 
     use cynosure_engine::Cause;
@@ -172,6 +188,7 @@ mod tests {
         /// Token that the next refresh returns.
         next: Arc<StdMutex<Option<&'static str>>>,
         refreshes: Arc<AtomicUsize>,
+        is_secret_replaced: Arc<AtomicBool>,
     }
 
     impl TokenServer {
@@ -203,6 +220,7 @@ mod tests {
 
         fn credential(&self) -> Credential {
             let (current, renew, stored) = (self.clone(), self.clone(), self.clone());
+            let is_secret_replaced = Arc::clone(&self.is_secret_replaced);
             Credential::from_tokens(
                 move || {
                     let result = current.stored().map_or_else(|| current.refresh(), Ok);
@@ -215,6 +233,14 @@ mod tests {
                 move || {
                     let token = stored.stored();
                     Box::pin(async move { Ok(token) })
+                },
+                move || {
+                    let change = if is_secret_replaced.swap(false, Ordering::Relaxed) {
+                        CredentialChange::Changed
+                    } else {
+                        CredentialChange::Unchanged
+                    };
+                    Box::pin(async move { change })
                 },
             )
         }
@@ -289,5 +315,19 @@ mod tests {
         server.sign_in("first");
 
         assert_eq!(credential.reload().await, Ok(CredentialChange::Changed));
+    }
+
+    #[tokio::test]
+    async fn a_replaced_client_secret_is_found_once() {
+        for server in [TokenServer::default(), TokenServer::with_stored("first")] {
+            let credential = server.credential();
+            credential.current().await.ok();
+            assert_eq!(credential.reload().await, Ok(CredentialChange::Unchanged));
+
+            server.is_secret_replaced.store(true, Ordering::Relaxed);
+
+            assert_eq!(credential.reload().await, Ok(CredentialChange::Changed));
+            assert_eq!(credential.reload().await, Ok(CredentialChange::Unchanged));
+        }
     }
 }

@@ -11,7 +11,9 @@ pub mod http;
 pub mod imap;
 pub mod jmap;
 mod metrics_handle;
+mod page_token;
 mod recorder;
+pub mod rest;
 
 pub use self::dyn_source::DynSource;
 pub use self::metrics_handle::MetricsHandle;
@@ -132,6 +134,8 @@ pub struct DocumentRef {
     /// Places of the document on the server, in the order in which they are tried. Empty if the
     /// source names none.
     pub locations: Vec<DocumentLocation>,
+    /// The document itself, if its listing contained it.
+    pub content: Option<String>,
     /// Earlier throttles of the document. The rate limiter uses them to distinguish throttles
     /// caused by the document from an exhausted rate limit.
     pub strikes: ThrottleStrikes,
@@ -140,7 +144,7 @@ pub struct DocumentRef {
 }
 
 impl DocumentRef {
-    /// Creates a reference to a document without locations that has never failed.
+    /// Creates a reference to a document without locations and content that has never failed.
     #[must_use]
     pub fn new(document: DocumentId, blob: BlobId, size: Option<u64>) -> Self {
         Self {
@@ -148,6 +152,7 @@ impl DocumentRef {
             blob,
             size,
             locations: Vec::new(),
+            content: None,
             strikes: ThrottleStrikes::default(),
             is_suspect: false,
         }

@@ -10,8 +10,8 @@ use cynosure_engine::{AccountId, Failure};
 use url::{Origin, Url};
 
 use crate::config::{
-    ImapSecurity, ImapSettings, JmapSettings, KindSettings, ProviderSettings, SourceAuth,
-    SourceSettings,
+    ImapSecurity, ImapSettings, JmapSettings, KindSettings, ProviderSettings, RestSettings,
+    SourceAuth, SourceSettings,
 };
 use crate::limiter::RequestLimiter;
 use crate::source::DynSource;
@@ -21,6 +21,7 @@ use crate::source::imap::{
     FolderFilter, ImapNetwork, ImapOptions, ImapSource, LoginMechanism, Security,
 };
 use crate::source::jmap::{AuthScheme, JmapOptions, JmapSource};
+use crate::source::rest::{RestAuth, RestOptions, RestSource};
 
 /// Emails per page of a JMAP listing: the minimum that RFC 8620 requires for `maxObjectsInGet`.
 const JMAP_PAGE_SIZE_MAX: u32 = 500;
@@ -65,6 +66,7 @@ pub fn build_source(settings: &SourceSettings, parts: SourceParts) -> Result<Dyn
     match &settings.kind {
         KindSettings::Jmap(jmap) => build_jmap(jmap, &settings.auth, parts).map(DynSource::new),
         KindSettings::Imap(imap) => Ok(DynSource::new(build_imap(imap, settings, parts))),
+        KindSettings::Rest(rest) => build_rest(rest, settings, parts).map(DynSource::new),
     }
 }
 
@@ -72,7 +74,7 @@ pub fn build_source(settings: &SourceSettings, parts: SourceParts) -> Result<Dyn
 #[must_use]
 pub fn fetch_concurrency(settings: &SourceSettings, provider: &ProviderSettings) -> usize {
     let fetches = match &settings.kind {
-        KindSettings::Jmap(_) => provider.concurrency,
+        KindSettings::Jmap(_) | KindSettings::Rest(_) => provider.concurrency,
         KindSettings::Imap(_) => provider.connections.saturating_mul(IMAP_FETCHES_PER_CONNECTION),
     };
     usize::try_from(fetches).unwrap_or(usize::MAX)
@@ -82,7 +84,7 @@ pub fn fetch_concurrency(settings: &SourceSettings, provider: &ProviderSettings)
 #[must_use]
 pub fn request_concurrency(settings: &SourceSettings, provider: &ProviderSettings) -> u32 {
     match &settings.kind {
-        KindSettings::Jmap(_) => provider.concurrency,
+        KindSettings::Jmap(_) | KindSettings::Rest(_) => provider.concurrency,
         KindSettings::Imap(_) => provider.connections.saturating_mul(IMAP_COMMANDS_IN_FLIGHT),
     }
 }
@@ -92,6 +94,11 @@ pub fn request_concurrency(settings: &SourceSettings, provider: &ProviderSetting
 pub fn slow_start_rate(settings: &SourceSettings) -> Rate {
     match &settings.kind {
         KindSettings::Jmap(_) => RateLimitPolicy::default().slow_start_rate,
+        KindSettings::Rest(rest) => {
+            // As many of its heaviest requests as of those that cost one unit.
+            let weight = rest.profile.weights.values().copied().max().unwrap_or(1);
+            RateLimitPolicy::default().slow_start_rate.scaled(f64::from(weight))
+        }
         KindSettings::Imap(_) => Rate::per_second(IMAP_SLOW_START_RATE),
     }
 }
@@ -109,9 +116,15 @@ fn build_jmap(
             SourceAuth::Basic { username, .. } | SourceAuth::Password { username, .. } => {
                 AuthScheme::Basic { username: username.clone() }
             }
-            SourceAuth::Bearer { .. } | SourceAuth::OAuth2 { .. } | SourceAuth::SignIn { .. } => {
-                AuthScheme::Bearer
-            }
+            SourceAuth::Bearer { .. }
+            | SourceAuth::OAuth2 { .. }
+            | SourceAuth::SignIn { .. }
+            | SourceAuth::Application { .. }
+            // The configuration of this kind has none of these.
+            | SourceAuth::None
+            | SourceAuth::Header { .. }
+            | SourceAuth::Query { .. }
+            | SourceAuth::Session { .. } => AuthScheme::Bearer,
         },
         mailboxes: settings.mailboxes.clone(),
         since: settings.since,
@@ -137,9 +150,15 @@ fn build_imap(settings: &ImapSettings, source: &SourceSettings, parts: SourcePar
         },
         mechanism: match source.auth {
             SourceAuth::Basic { .. } | SourceAuth::Password { .. } => LoginMechanism::Password,
-            SourceAuth::Bearer { .. } | SourceAuth::OAuth2 { .. } | SourceAuth::SignIn { .. } => {
-                LoginMechanism::OAuth2
-            }
+            SourceAuth::Bearer { .. }
+            | SourceAuth::OAuth2 { .. }
+            | SourceAuth::SignIn { .. }
+            | SourceAuth::Application { .. }
+            // The configuration of this kind has none of these.
+            | SourceAuth::None
+            | SourceAuth::Header { .. }
+            | SourceAuth::Query { .. }
+            | SourceAuth::Session { .. } => LoginMechanism::OAuth2,
         },
         folders: FolderFilter {
             include: settings.folders.clone(),
@@ -151,6 +170,39 @@ fn build_imap(settings: &ImapSettings, source: &SourceSettings, parts: SourcePar
         network: ImapNetwork { proxy_mode, metrics },
     };
     ImapSource::new(options, parts.credential, parts.limiter)
+}
+
+fn build_rest(
+    settings: &RestSettings,
+    source: &SourceSettings,
+    parts: SourceParts,
+) -> Result<RestSource, Failure> {
+    let auth = match &source.auth {
+        SourceAuth::None => RestAuth::None,
+        SourceAuth::Basic { username, .. } | SourceAuth::Password { username, .. } => {
+            RestAuth::Basic { username: username.clone() }
+        }
+        SourceAuth::Bearer { .. }
+        | SourceAuth::OAuth2 { .. }
+        | SourceAuth::SignIn { .. }
+        | SourceAuth::Application { .. } => RestAuth::Bearer,
+        SourceAuth::Header { name, .. } => RestAuth::Header { name: name.clone() },
+        SourceAuth::Query { name, .. } => RestAuth::Query { name: name.clone() },
+        SourceAuth::Session { cookies, query, .. } => {
+            RestAuth::Session { cookies: cookies.clone(), query: query.clone() }
+        }
+    };
+    let options = RestOptions {
+        name: parts.name,
+        account: parts.account,
+        account_name: source.account.clone(),
+        base_url: settings.base_url.clone(),
+        profile: settings.profile.clone(),
+        auth,
+        concurrency: parts.concurrency,
+        http: HttpOptions { allowed_origins: https_origins(&settings.allowed_hosts), ..parts.http },
+    };
+    RestSource::new(options, parts.credential, parts.limiter)
 }
 
 fn https_origins(hosts: &[String]) -> Vec<Origin> {

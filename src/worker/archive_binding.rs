@@ -1,18 +1,37 @@
 //! Binds a ledger to its archive, or refuses an archive that belongs to another ledger.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cynosure_engine::{Failure, LedgerId, StateMachine, Timestamp};
 
 use crate::archive::{
-    Archive, ArchiveBinding, ArchiveMarker, ArchiveOwner, LedgerClaim, RecoveryReport,
+    Archive, ArchiveBinding, ArchiveMarker, ArchiveOwner, DocumentFormat, FileExtension,
+    LedgerClaim, RecordLayout, RecoveryReport,
 };
+use crate::config::SourceSettings;
 use crate::disk::{Disk, FileLock, LockFileError, RealDisk};
 use crate::ledger::{Ledger, LedgerIdentity};
 use crate::state::{self, LOCK_FILE, STATE_FILE};
 use crate::worker::start_error::StartError;
 use crate::worker::state_mapping::{self, SessionProgress, SourceInfo};
+
+/// Folder of an archive, and the format in which the documents of a source are stored there.
+#[derive(Clone, Debug)]
+pub struct ArchiveConfig {
+    pub dir: PathBuf,
+    pub format: DocumentFormat,
+}
+
+/// Returns the format in which the documents of a source are stored.
+#[must_use]
+pub fn document_format(source: &SourceSettings) -> DocumentFormat {
+    let format = source.kind.document_format();
+    let layout = if format.is_lines { RecordLayout::Lines } else { RecordLayout::Files };
+    // The configuration has checked the extension.
+    let extension = FileExtension::parse(&format.extension).unwrap_or_default();
+    DocumentFormat { extension, layout }
+}
 
 /// Takes the lock beside the marker, so that no other worker uses the archive for this source.
 /// Changes nothing in a folder that is not the ledger's archive.
@@ -34,12 +53,12 @@ pub(super) fn lock_archive(
 /// and stored documents therefore always has a marker somewhere.
 pub(super) fn open_archive(
     disk: &Arc<dyn Disk>,
-    archive_dir: &Path,
+    archive: &ArchiveConfig,
     source: &str,
     ledger: &mut Ledger,
     new_id: &LedgerId,
 ) -> Result<(Archive, RecoveryReport), StartError> {
-    let marker = ArchiveMarker::new(Arc::clone(disk), archive_dir, source);
+    let marker = ArchiveMarker::new(Arc::clone(disk), &archive.dir, source);
     let claim = ledger_claim(ledger.identity()?);
     let binding = marker.check_claim(&claim).map_err(StartError::StorageUnusable)?;
     marker.create_folder()?;
@@ -60,9 +79,10 @@ pub(super) fn open_archive(
     if recorded_owner.as_ref() != Some(&owner) {
         marker.write(&owner)?;
     }
-    let opened = Archive::open(marker, owner, |item, document, location| {
-        ledger.is_stored_at(item, document, &location.folder, &location.file)
-    })?;
+    let opened =
+        Archive::open(marker, owner, archive.format.clone(), |item, document, location| {
+            ledger.is_stored_at(item, document, &location.folder, &location.file)
+        })?;
     Ok(opened)
 }
 

@@ -1,21 +1,25 @@
 //! Probe of a mailbox: lists its folders and fetches one message, and stores nothing of it.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use cynosure_engine::{AccountId, Cause, Failure, FolderCount, ListedDocument, NextPage};
 
+use crate::archive::DocumentFormat;
 use crate::config::{EnvVars, Settings, SourceName, SourceSettings};
 use crate::env::RealEnv;
 use crate::limiter::RateLimiters;
+use crate::oauth::RefreshesInFlight;
 use crate::source::{
-    DocumentRef, DynSource, Listing, MetricsHandle, Page, ResponseRecorder, Sink, Source,
+    DocumentRef, DynSource, Listing, MetricsHandle, Page, ResponseRecorder, Source,
 };
 use crate::state::StateFolder;
+use crate::worker::archive_binding::document_format;
+use crate::worker::credential_context::CredentialContext;
 use crate::worker::last_credential::LastCredential;
+use crate::worker::probed_document::{HeadSink, ProbedDocument, stored_path};
 use crate::worker::proxy_pool::ProxyPoolProvider;
 use crate::worker::retry_policies::RetryPolicies;
-use crate::worker::source_credential::{CredentialContext, check_source_credential};
+use crate::worker::source_credential::check_source_credential;
 use crate::worker::source_run::{SourceAccount, SourceDeps, build_source};
 use crate::worker::start_error::StartError;
 use crate::worker::tasks::fetch_following_blob;
@@ -36,31 +40,26 @@ pub struct ProbeContext<'a> {
     state_folder: StateFolder,
     rate_limiters: RateLimiters<RealEnv>,
     proxy_pools: ProxyPoolProvider,
+    refreshes: RefreshesInFlight,
 }
 
 /// Mailbox of a source, to be used within a `LocalSet`.
 #[derive(Debug)]
 pub struct ProbedMailbox {
     client: DynSource,
+    /// Format in which the documents are stored.
+    format: DocumentFormat,
+    last_credential: LastCredential,
 }
 
 /// Result of fetching one message.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum MessageProbe {
-    Fetched {
-        bytes: u64,
-        duration: Duration,
-    },
+    Fetched(ProbedDocument),
     /// The whole listing has no message.
     EmptyMailbox,
     /// The first pages of the listing have no message.
     EmptyPages,
-}
-
-/// Sink that counts the bytes of a document and discards them.
-#[derive(Debug, Default)]
-struct CountingSink {
-    bytes: u64,
 }
 
 impl<'a> ProbeContext<'a> {
@@ -79,7 +78,14 @@ impl<'a> ProbeContext<'a> {
             state_folder,
             rate_limiters: RateLimiters::new(Rc::new(RealEnv), limiters_file),
             proxy_pools: ProxyPoolProvider::default(),
+            refreshes: RefreshesInFlight::default(),
         }
+    }
+
+    /// Waits until no access token is being refreshed, but no longer than a refresh may take.
+    /// Called before the runtime ends.
+    pub async fn wait_for_refreshes(&self) {
+        self.refreshes.wait().await;
     }
 
     /// Builds the client of a source. Reads its credential and those of the proxies, and sends
@@ -92,10 +98,13 @@ impl<'a> ProbeContext<'a> {
         (name, source): (&SourceName, &SourceSettings),
         account: Option<AccountId>,
     ) -> Result<ProbedMailbox, StartError> {
+        let last_credential = LastCredential::default();
         let credential = CredentialContext {
+            source: name.to_string(),
             environment: self.environment.clone(),
-            last_credential: LastCredential::default(),
+            last_credential: last_credential.clone(),
             source_state_dir: self.state_folder.source(name.as_str()).path().to_owned(),
+            refreshes: self.refreshes.clone(),
         };
         check_source_credential(&source.auth, &credential).map_err(StartError::Configuration)?;
         let proxy_mode = self.proxy_pools.proxy_mode(&self.settings.proxy, self.environment)?;
@@ -109,11 +118,18 @@ impl<'a> ProbeContext<'a> {
         let identity = SourceAccount { name: name.as_str(), account };
         let policies = RetryPolicies::new(self.settings);
         let client = build_source(identity, deps, self.settings, source, &policies, proxy_mode)?;
-        Ok(ProbedMailbox { client })
+        Ok(ProbedMailbox { client, format: document_format(source), last_credential })
     }
 }
 
 impl ProbedMailbox {
+    /// True if the sign-in server has refused the client rather than the account: only a correction
+    /// of the configuration helps.
+    #[must_use]
+    pub fn is_client_refused(&self) -> bool {
+        self.last_credential.is_client_refused()
+    }
+
     /// Logs in, and returns the account that the server names.
     ///
     /// # Errors
@@ -137,12 +153,14 @@ impl ProbedMailbox {
     pub async fn fetch_message(&self) -> Result<MessageProbe, Failure> {
         let page = self.first_page_with_messages().await?;
         let mut first_failure = None;
+        let listed_documents = page.entries.len();
         for listed in page.entries.into_iter().take(CANDIDATES_MAX) {
-            match self.fetch(listed).await {
+            match self.fetch(listed, listed_documents).await {
+                Ok(document) => return Ok(MessageProbe::Fetched(document)),
                 Err(failure) if matches!(failure.cause, Cause::NotFound | Cause::TooLarge) => {
                     first_failure.get_or_insert(failure);
                 }
-                result => return result,
+                Err(failure) => return Err(failure),
             }
         }
         match (first_failure, page.next) {
@@ -167,27 +185,26 @@ impl ProbedMailbox {
         Ok(page)
     }
 
-    async fn fetch(&self, listed: ListedDocument) -> Result<MessageProbe, Failure> {
-        let ListedDocument { document, blob, size, location, .. } = listed;
+    async fn fetch(
+        &self,
+        listed: ListedDocument,
+        listed_documents: usize,
+    ) -> Result<ProbedDocument, Failure> {
+        let ListedDocument { item, document, blob, size, location, labels, content, .. } = listed;
         let locations = location.into_iter().collect();
-        let mut document_ref = DocumentRef::new(document, blob, size).with_locations(locations);
-        let mut sink = CountingSink::default();
+        let document_ref = DocumentRef::new(document, blob, size).with_locations(locations);
+        let mut document_ref = DocumentRef { content, ..document_ref };
+        let mut sink = HeadSink::default();
         let started_at = RealEnv::uptime();
         fetch_following_blob(&self.client, &mut document_ref, &mut sink).await?;
         let duration = RealEnv::uptime().saturating_sub(started_at);
-        Ok(MessageProbe::Fetched { bytes: sink.bytes, duration })
-    }
-}
-
-impl Sink for CountingSink {
-    async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        self.bytes = self.bytes.saturating_add(length);
-        Ok(())
-    }
-
-    async fn rewind(&mut self) -> Result<(), Failure> {
-        self.bytes = 0;
-        Ok(())
+        Ok(ProbedDocument {
+            listed_documents,
+            bytes: sink.bytes(),
+            duration,
+            path: stored_path(&self.format, &item, &document_ref.document, sink.is_line()),
+            labels,
+            first_line: sink.first_line(),
+        })
     }
 }

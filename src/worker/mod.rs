@@ -4,10 +4,12 @@
 //! restarts. Everything that the loop needs from outside can be replaced by a test: [`Env`](crate::env::Env)(crate::env::Env) for
 //! clock, randomness and threads, `Source` for the server, `Disk` and the ledger behind [`Store`].
 
+mod application_credential;
 mod archive_binding;
 mod breakers;
 mod commit_batch;
 mod contents_in_flight;
+mod credential_context;
 mod document_writer;
 mod downloads;
 mod event_loop;
@@ -18,6 +20,7 @@ mod limiter_config;
 mod load;
 mod mailbox_probe;
 mod probe;
+mod probed_document;
 mod proxy_pool;
 mod reconcile;
 mod request_result;
@@ -35,7 +38,7 @@ mod throughput;
 mod tracer;
 mod watchdog;
 
-pub use self::archive_binding::ledger_claim;
+pub use self::archive_binding::{ArchiveConfig, document_format, ledger_claim};
 pub use self::breakers::{
     ARCHIVE, BreakerStates, Breakers, BreakersFile, CommandResult, LEDGER, SourceBreakers,
     apply_command,
@@ -48,7 +51,8 @@ pub use self::heartbeat::{Heartbeat, HeartbeatRegistry};
 pub use self::last_credential::LastCredential;
 pub use self::limiter_config::limiter_config;
 pub use self::mailbox_probe::{MessageProbe, ProbeContext, ProbedMailbox};
-pub use self::probe::probe;
+pub use self::probe::{ProbeFailure, probe};
+pub use self::probed_document::ProbedDocument;
 pub use self::proxy_pool::ProxyPoolProvider;
 pub use self::retry_policies::RetryPolicies;
 pub use self::source_context::{ConfigVersion, ProcessContext, SourceContext, Supervision};

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use crate::config::{EnvVars, Settings, SourceName};
 use crate::env::RealEnv;
 use crate::limiter::RateLimiters;
+use crate::oauth::RefreshesInFlight;
 use crate::source::ResponseRecorder;
 use crate::worker::breakers::Breakers;
 use crate::worker::event_loop::RunMode;
@@ -34,6 +35,8 @@ pub struct ProcessContext {
     /// All sources use the same proxies, and share which of them work.
     pub proxy_pools: ProxyPoolProvider,
     pub breakers: Rc<Breakers>,
+    /// Refreshes of access tokens in flight, which the end of the process waits for.
+    pub refreshes: RefreshesInFlight,
     pub recorder: ResponseRecorder,
 }
 

@@ -1,33 +1,29 @@
-//! Credential of a source: a secret that its user keeps, or tokens that the program keeps after a
-//! sign-in with OAuth 2.0.
+//! Credential of a source: a secret that its user keeps, tokens that the program keeps after a
+//! sign-in with OAuth 2.0, or tokens of an application.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use cynosure_engine::{Cause, Failure};
 use tokio::sync::OnceCell;
 
-use crate::config::{CredentialRef, EnvVars, OAuthSettings, Secret, SourceAuth};
+use crate::config::{CredentialError, CredentialRef, EnvVars, OAuthSettings, Secret, SourceAuth};
 use crate::env::{Env, RealEnv};
 use crate::oauth::{
-    AccessTokens, OAuthClient, OAuthEndpoints, OAuthError, TokenFile, TokenFileError,
+    AccessTokens, ClientSecretFuture, OAuthClient, OAuthEndpoints, OAuthError, TokenFile,
+    TokenFileError,
 };
+use crate::source::CredentialChange;
 use crate::source::credential::Credential;
-use crate::worker::last_credential::LastCredential;
+use crate::worker::application_credential::{
+    application_credential, check_application, is_application_replaced,
+};
+use crate::worker::credential_context::{CredentialContext, client_secret_error};
 
 /// Name of the token file in the state folder of a source.
 const TOKEN_FILE: &str = "token.json";
 
-/// Place of the secrets of a source, and the last one that was used.
-#[derive(Clone, Debug)]
-pub(super) struct CredentialContext {
-    pub(super) environment: EnvVars,
-    pub(super) last_credential: LastCredential,
-    /// Folder with the state of the source, which has the token file by default.
-    pub(super) source_state_dir: PathBuf,
-}
-
-/// Access tokens of a source. The client is built at the first use, which reads its secret.
+/// Access tokens of a source. The client is built at the first use.
 struct SourceTokens {
     settings: OAuthSettings,
     context: CredentialContext,
@@ -42,36 +38,57 @@ pub fn token_file(settings: &OAuthSettings, source_state_dir: &Path) -> TokenFil
     TokenFile::new(settings.token_file.clone().unwrap_or_else(default))
 }
 
-/// Builds the client with which a source signs in, and which refreshes its tokens. Reads the secret
-/// of the client, and sends nothing. Blocks.
+/// Builds the client with which the source of this name signs in. Reads the secret of the client,
+/// and sends nothing. Blocks.
 ///
 /// # Errors
-/// Returns [`OAuthError::Misconfigured`] if there is no usable secret, and the error of the client.
+/// Returns [`OAuthError::Misconfigured`] if there is no usable secret, [`OAuthError::Transient`] if
+/// a command that prints it fails, and the error of the client.
 pub fn oauth_client(
     settings: &OAuthSettings,
+    source: &str,
     environment: &EnvVars,
 ) -> Result<OAuthClient, OAuthError> {
-    let secret_ref = settings.client_secret.as_ref();
+    let secret = read_client_secret(settings.client_secret.as_ref(), environment)?;
+    build_client(settings, source, secret)
+}
+
+fn read_client_secret(
+    secret_ref: Option<&CredentialRef>,
+    environment: &EnvVars,
+) -> Result<Option<Secret>, OAuthError> {
     let secret = secret_ref.map(|secret_ref| secret_ref.read(environment)).transpose();
-    let secret =
-        secret.map_err(|error| OAuthError::Misconfigured(format!("client secret: {error}")))?;
+    secret.map_err(|error| client_secret_error("client secret", &error))
+}
+
+fn build_client(
+    settings: &OAuthSettings,
+    source: &str,
+    secret: Option<Secret>,
+) -> Result<OAuthClient, OAuthError> {
     let endpoints = OAuthEndpoints {
         authorize_url: settings.authorize_url.clone(),
         token_url: settings.token_url.clone(),
         device_url: settings.device_url.clone(),
     };
-    OAuthClient::new(settings.client_id.clone(), secret, endpoints, settings.scopes.clone())
+    let (client_id, scopes) = (settings.client_id.clone(), settings.scopes.clone());
+    OAuthClient::new(source, client_id, secret, endpoints, scopes)
 }
 
 /// Returns the credential of a source. Nothing is read before its first use, and then on a blocking
 /// thread.
 pub(super) fn source_credential(auth: &SourceAuth, context: CredentialContext) -> Credential {
     match auth {
-        SourceAuth::Basic { password: secret, .. }
-        | SourceAuth::Password { password: secret, .. }
-        | SourceAuth::Bearer { token: secret }
-        | SourceAuth::OAuth2 { token: secret, .. } => stored_credential(secret.clone(), context),
+        SourceAuth::None => Credential::new(|| Box::pin(async { Ok(Secret::default()) })),
         SourceAuth::SignIn { client, .. } => signed_in_credential(client.clone(), context),
+        SourceAuth::Application { client, .. } => application_credential(client.clone(), context),
+        SourceAuth::Basic { .. }
+        | SourceAuth::Bearer { .. }
+        | SourceAuth::Password { .. }
+        | SourceAuth::OAuth2 { .. }
+        | SourceAuth::Header { .. }
+        | SourceAuth::Query { .. }
+        | SourceAuth::Session { .. } => stored_credential(auth.clone(), context),
     }
 }
 
@@ -84,21 +101,28 @@ pub(super) fn check_source_credential(
     auth: &SourceAuth,
     context: &CredentialContext,
 ) -> Result<(), String> {
-    let secret_ref = match auth {
+    let secret = match auth {
         SourceAuth::SignIn { client, .. } => {
             match token_file(client, &context.source_state_dir).load() {
                 Err(error @ TokenFileError::Unusable(_)) => return Err(error.to_string()),
                 // The client reads it again, and reports any other error.
                 Ok(_) | Err(TokenFileError::Storage(_)) => {}
             }
-            client.client_secret.as_ref()
+            client.client_secret.as_ref().map(|secret_ref| secret_ref.read(&context.environment))
         }
-        SourceAuth::Basic { .. }
+        SourceAuth::Application { client, .. } => {
+            return check_application(client, &context.environment);
+        }
+        SourceAuth::None
+        | SourceAuth::Basic { .. }
         | SourceAuth::Bearer { .. }
         | SourceAuth::Password { .. }
-        | SourceAuth::OAuth2 { .. } => auth.credential_ref(),
+        | SourceAuth::OAuth2 { .. }
+        | SourceAuth::Header { .. }
+        | SourceAuth::Query { .. }
+        | SourceAuth::Session { .. } => read_stored(auth, &context.environment),
     };
-    match secret_ref.map(|secret_ref| secret_ref.read(&context.environment)) {
+    match secret {
         Some(Err(error)) if error.is_permanent() => Err(error.to_string()),
         // The client reads it again, and reports any other error.
         Some(Ok(_) | Err(_)) | None => Ok(()),
@@ -109,29 +133,54 @@ pub(super) fn check_source_credential(
 pub(super) fn is_credential_replaced(auth: &SourceAuth, context: &CredentialContext) -> bool {
     let last = &context.last_credential;
     match auth {
-        SourceAuth::Basic { password: secret, .. }
-        | SourceAuth::Password { password: secret, .. }
-        | SourceAuth::Bearer { token: secret }
-        | SourceAuth::OAuth2 { token: secret, .. } => {
-            last.is_replaced(secret, &context.environment)
-        }
         SourceAuth::SignIn { client, .. } => {
-            let stored = token_file(client, &context.source_state_dir).load();
-            stored.ok().flatten().is_some_and(|stored| last.differs_from(&stored.access_token))
+            let stored = token_file(client, &context.source_state_dir).load().ok().flatten();
+            let secret = read_client_secret(client.client_secret.as_ref(), &context.environment);
+            let secret = secret.ok().flatten();
+            stored.is_some_and(|stored| last.differs_from(&stored.access_token))
+                || secret.is_some_and(|secret| last.is_client_secret_replaced(&secret))
+        }
+        SourceAuth::Application { client, .. } => is_application_replaced(client, context),
+        SourceAuth::None
+        | SourceAuth::Basic { .. }
+        | SourceAuth::Bearer { .. }
+        | SourceAuth::Password { .. }
+        | SourceAuth::OAuth2 { .. }
+        | SourceAuth::Header { .. }
+        | SourceAuth::Query { .. }
+        | SourceAuth::Session { .. } => {
+            let secret = read_stored(auth, &context.environment).and_then(Result::ok);
+            secret.is_some_and(|secret| last.differs_from(&secret))
         }
     }
 }
 
-/// Returns the credential at `credential_ref`.
-fn stored_credential(credential_ref: CredentialRef, context: CredentialContext) -> Credential {
+/// Reads the secret that the user of a source keeps. `None` if it has none. Blocks.
+fn read_stored(
+    auth: &SourceAuth,
+    environment: &EnvVars,
+) -> Option<Result<Secret, CredentialError>> {
+    let credential_ref = auth.credential_ref()?;
+    let is_multiline = matches!(auth, SourceAuth::Session { .. });
+    Some(if is_multiline {
+        credential_ref.read_multiline(environment)
+    } else {
+        credential_ref.read(environment)
+    })
+}
+
+/// Returns the credential of a source whose user keeps a secret.
+fn stored_credential(auth: SourceAuth, context: CredentialContext) -> Credential {
     Credential::new(move || {
-        let (credential_ref, context) = (credential_ref.clone(), context.clone());
+        let (auth, context) = (auth.clone(), context.clone());
         Box::pin(async move {
-            let read = move || {
-                context
-                    .last_credential
-                    .read(&credential_ref, &context.environment)
-                    .map_err(|error| Failure::new(Cause::Unauthorized, error.to_string()))
+            let read = move || -> Result<Secret, Failure> {
+                let secret = read_stored(&auth, &context.environment).transpose();
+                let secret =
+                    secret.map_err(|error| Failure::new(Cause::Unauthorized, error.to_string()))?;
+                let secret = secret.unwrap_or_default();
+                context.last_credential.set(secret.clone());
+                Ok(secret)
             };
             RealEnv.spawn_blocking(read).await
         })
@@ -141,7 +190,7 @@ fn stored_credential(credential_ref: CredentialRef, context: CredentialContext) 
 /// Returns the credential of a source whose user signs in.
 fn signed_in_credential(settings: OAuthSettings, context: CredentialContext) -> Credential {
     let tokens = Arc::new(SourceTokens { settings, context, tokens: OnceCell::new() });
-    let (current, renew, stored) = (Arc::clone(&tokens), Arc::clone(&tokens), tokens);
+    let [current, renew, stored] = [(); 3].map(|()| Arc::clone(&tokens));
     Credential::from_tokens(
         move || {
             let tokens = Arc::clone(&current);
@@ -155,6 +204,10 @@ fn signed_in_credential(settings: OAuthSettings, context: CredentialContext) -> 
             let tokens = Arc::clone(&stored);
             Box::pin(async move { RealEnv.spawn_blocking(move || tokens.stored()).await })
         },
+        move || {
+            let tokens = Arc::clone(&tokens);
+            Box::pin(async move { RealEnv.spawn_blocking(move || tokens.secret_change()).await })
+        },
     )
 }
 
@@ -165,17 +218,41 @@ impl SourceTokens {
     }
 
     async fn open(&self) -> Result<AccessTokens, Failure> {
-        let (settings, environment) = (self.settings.clone(), self.context.environment.clone());
-        let client = RealEnv.spawn_blocking(move || oauth_client(&settings, &environment)).await;
+        let (settings, source) = (self.settings.clone(), self.context.source.clone());
+        let client = RealEnv.spawn_blocking(move || build_client(&settings, &source, None)).await;
         let client = client.map_err(|error| error.to_failure())?;
-        Ok(AccessTokens::new(client, self.file(), || RealEnv.now()))
+        let (secret_ref, context) = (self.settings.client_secret.clone(), self.context.clone());
+        let read_secret = move || -> ClientSecretFuture {
+            let (secret_ref, context) = (secret_ref.clone(), context.clone());
+            Box::pin(async move {
+                let read = move || -> Result<Option<Secret>, OAuthError> {
+                    let secret = read_client_secret(secret_ref.as_ref(), &context.environment)?;
+                    context.client_secret_change(secret.clone());
+                    Ok(secret)
+                };
+                RealEnv.spawn_blocking(read).await
+            })
+        };
+        let refreshes = self.context.refreshes.clone();
+        Ok(AccessTokens::new(client, read_secret, self.file(), refreshes, || RealEnv.now()))
     }
 
     /// Remembers the token that is used, so that a reload of the configuration detects a sign-in.
     fn record(&self, result: Result<Secret, OAuthError>) -> Result<Secret, Failure> {
-        let token = result.map_err(|error| error.to_failure())?;
+        let token = self.context.record_grant(result)?;
         self.context.last_credential.set(token.clone());
         Ok(token)
+    }
+
+    /// Returns whether the secret of the client was replaced since it was last read. Blocks.
+    fn secret_change(&self) -> CredentialChange {
+        // Without tokens, none was read yet, and only a sign-in helps.
+        if !self.file().load().is_ok_and(|stored| stored.is_some()) {
+            return CredentialChange::Unchanged;
+        }
+        let (secret_ref, environment) = (&self.settings.client_secret, &self.context.environment);
+        let secret = read_client_secret(secret_ref.as_ref(), environment).ok().flatten();
+        self.context.client_secret_change(secret)
     }
 
     /// Returns the access token in the token file. Blocks.
@@ -200,7 +277,8 @@ mod tests {
 
     use super::*;
     use crate::disk::{Disk as _, RealDisk};
-    use crate::source::CredentialChange;
+    use crate::oauth::RefreshesInFlight;
+    use crate::worker::last_credential::LastCredential;
 
     /// Content of a token file whose access token never expires.
     fn token_json(access_token: &str) -> String {
@@ -236,9 +314,11 @@ mod tests {
 
     fn context(dir: &Path) -> CredentialContext {
         CredentialContext {
+            source: "work".to_owned(),
             environment: EnvVars::default(),
             last_credential: LastCredential::default(),
             source_state_dir: dir.to_owned(),
+            refreshes: RefreshesInFlight::default(),
         }
     }
 
@@ -251,12 +331,30 @@ mod tests {
 
         let failure = credential.current().await.unwrap_err();
         assert_eq!(failure.cause, Cause::Unauthorized);
-        assert!(failure.message.contains("cynosure auth"), "{failure}");
+        assert!(failure.message.contains("`cynosure auth work`"), "{failure}");
         assert_eq!(credential.reload().await, Ok(CredentialChange::Unchanged));
         sign_in(dir.path(), &token_json("first"));
 
         assert_eq!(credential.reload().await, Ok(CredentialChange::Changed));
         assert_eq!(credential.current().await.unwrap().expose_secret(), "first");
+    }
+
+    #[tokio::test]
+    async fn a_client_secret_does_not_end_the_wait_for_a_sign_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let secret = dir.path().join("client-secret");
+        RealDisk.create_file(&secret).unwrap().append(b"cs").unwrap();
+        let mut auth = auth();
+        if let SourceAuth::SignIn { client, .. } = &mut auth {
+            client.client_secret = Some(CredentialRef::File(secret));
+        }
+        let credential = source_credential(&auth, context(dir.path()));
+
+        credential.current().await.unwrap_err();
+        assert_eq!(credential.reload().await, Ok(CredentialChange::Unchanged));
+        sign_in(dir.path(), &token_json("first"));
+
+        assert_eq!(credential.reload().await, Ok(CredentialChange::Changed));
     }
 
     #[tokio::test]

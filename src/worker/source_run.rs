@@ -14,7 +14,9 @@ use crate::source::http::{HttpOptions, ProxyMode, QuotaRules, RequestLimits};
 use crate::source::{DynSource, MetricsHandle, ResponseRecorder};
 use crate::source_kinds::{self, SourceParts};
 use crate::systemd::RestartBudgetFile;
+use crate::worker::archive_binding::{ArchiveConfig, document_format};
 use crate::worker::breakers::SourceBreakers;
+use crate::worker::credential_context::CredentialContext;
 use crate::worker::event_loop::{
     Dependencies, EventLoopConfig, LoopPolicy, LoopResult, Observers, StartMode, StopSignal,
     run_event_loop,
@@ -23,7 +25,7 @@ use crate::worker::limiter_config::limiter_config;
 use crate::worker::retry_policies::RetryPolicies;
 use crate::worker::source_context::{SourceContext, Supervision};
 use crate::worker::source_credential::{
-    CredentialContext, check_source_credential, is_credential_replaced, source_credential,
+    check_source_credential, is_credential_replaced, source_credential,
 };
 use crate::worker::source_progress::SourceProgress;
 use crate::worker::start_error::StartError;
@@ -73,10 +75,12 @@ pub(super) async fn run_once(
     context.heartbeat.beat_within(OPEN_TIME_MAX, "opening the store");
     let info = source_info(context, source);
     let dir = context.source_state_dir();
-    let (archive_dir, now) = (settings.archive.dir.clone(), env.now());
+    let archive =
+        ArchiveConfig { dir: settings.archive.dir.clone(), format: document_format(source) };
+    let now = env.now();
     let retry_policies = RetryPolicies::new(settings);
     let (storage, new_id) = (retry_policies.storage.clone(), new_ledger_id(&*env));
-    let open = move || Store::open(&dir, &archive_dir, info, &storage, &new_id, now);
+    let open = move || Store::open(&dir, &archive, info, &storage, &new_id, now);
     let opened = env.spawn_blocking(open).await?;
     let OpenedStore { mut store, mut machine, account, warnings, .. } = opened;
     store.set_reconcile_interval(source.reconcile_interval);
@@ -120,7 +124,8 @@ pub(super) async fn run_once(
         stop: stop.clone(),
         source_progress: source_progress.clone(),
     };
-    let result = run_event_loop(config).await;
+    let mut result = run_event_loop(config).await;
+    result.is_client_refused = credential.last_credential.is_client_refused();
     for (policy, statistics) in retry_policies.registry.snapshot() {
         debug!(policy, ?statistics, "retry statistics");
     }
@@ -167,9 +172,11 @@ pub fn new_ledger_id(env: &impl Env) -> LedgerId {
 
 fn credential_context(context: &SourceContext) -> CredentialContext {
     CredentialContext {
+        source: context.name.to_string(),
         environment: context.process.environment.clone(),
         last_credential: context.last_credential.clone(),
         source_state_dir: context.source_state_dir(),
+        refreshes: context.process.refreshes.clone(),
     }
 }
 

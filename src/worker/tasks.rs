@@ -339,6 +339,9 @@ pub(super) fn fetch_document<S: Source + 'static, E: Env>(
             Ok(()) => sink.finish().await,
             Err(failure) => Err(failure),
         };
+        // A listed content is in the spool now, and would be held twice until its batch is
+        // committed.
+        task.document_ref.content = None;
         TaskResult::Fetched { task, permit, result }
     })
 }

@@ -19,6 +19,8 @@ pub(crate) enum ConnectionAction {
     SendRepeatedly(Vec<u8>),
     /// Sends the request to another server, and its response back until it closes the connection.
     Forward(SocketAddr),
+    /// Does the same with another request in its place.
+    ForwardAs(SocketAddr, ReceivedRequest),
     /// Waits until the test sends `true`.
     Wait(watch::Receiver<bool>),
     /// Sends nothing more and keeps the connection open.
@@ -123,6 +125,9 @@ async fn serve(
                     send_repeatedly(&mut stream, &bytes).await
                 }
                 ConnectionAction::Forward(server) => forward(&mut stream, server, &request).await,
+                ConnectionAction::ForwardAs(server, replacing) => {
+                    forward(&mut stream, server, &replacing).await
+                }
                 ConnectionAction::Wait(mut resume) => {
                     resume.wait_for(|is_resumed| *is_resumed).await.unwrap();
                     Ok(())

@@ -18,5 +18,6 @@ mod json_shape;
 mod metrics;
 mod metrics_input;
 mod oauth;
+mod rest;
 mod sources;
 mod telemetry;

@@ -94,7 +94,12 @@ impl CyrusServer {
 
     /// Returns the URL at which JMAP clients start (RFC 8620 §2.2).
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/.well-known/jmap", self.http_port)
+        self.base_url() + "/.well-known/jmap"
+    }
+
+    /// Returns the URL to which the paths of HTTP requests are appended.
+    pub(crate) fn base_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.http_port)
     }
 
     /// Opens an IMAP session of the user.

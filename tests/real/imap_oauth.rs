@@ -3,7 +3,6 @@
 use std::process::Stdio;
 
 use fs_err as fs;
-use serde_json::Value;
 
 use crate::corpus;
 use crate::cyrus::USER;
@@ -59,7 +58,7 @@ fn a_running_worker_continues_with_a_new_token() {
     let mut worker = RunningProgram::start(command.stdout(Stdio::null()).stderr(log));
     wait_until("the token is refused", || {
         assert_eq!(worker.try_wait(), None, "the worker ended");
-        status(&test_folder) == "auth_failed"
+        test_folder.source_status() == "auth_failed"
     });
 
     // Replaced as a whole, as by a program that renews tokens.
@@ -92,14 +91,6 @@ fn test_folder(server: &DovecotServer, token: &str) -> TestFolder {
     let test_folder = TestFolder::new(&config);
     test_folder.put_secret("token", token);
     test_folder
-}
-
-/// Returns the state of the worker; null before it has one.
-fn status(test_folder: &TestFolder) -> Value {
-    let path = test_folder.path().join("state/work/execution_state.json");
-    let state: Option<Value> =
-        fs::read_to_string(path).ok().and_then(|text| serde_json::from_str(&text).ok());
-    state.map_or(Value::Null, |mut state| state["status"].take())
 }
 
 fn stored_mails(test_folder: &TestFolder) -> Vec<Hash> {

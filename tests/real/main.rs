@@ -5,15 +5,25 @@
 //! If `CYNOSURE_REQUIRE_REAL` is 1, such a test fails instead.
 
 mod account;
+#[expect(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "other tests use the rest of it, and a test helper panics on failure"
+)]
+#[path = "../it/oauth/server.rs"]
+mod authorization_server;
 mod certificate;
 mod clock;
 mod corpus;
 mod cyrus;
 mod disk_full;
 mod dovecot;
+mod emulate;
 mod endpoint;
 mod exim;
 mod free_ports;
+mod gmail_emulate;
+mod gmail_myworld;
 mod hoodiecrow;
 #[expect(
     dead_code,
@@ -36,16 +46,23 @@ mod jmap;
 mod kill;
 mod large_messages;
 mod mail;
+mod maildev;
 mod memory;
 #[path = "../fixtures/metrics.rs"]
 mod metrics;
+mod mitmproxy;
+mod myworld;
 mod prerequisites;
 mod process_sandbox;
 mod prometheus;
 mod proxy;
 mod pymap;
 mod recording_proxy;
+mod rest_cyrus;
+mod rest_maildev;
 mod server_process;
+mod session_capture;
+mod sign_in;
 mod sources;
 mod storm;
 mod systemd;

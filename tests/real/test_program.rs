@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio};
 
 use fs_err as fs;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
@@ -22,6 +23,8 @@ pub(crate) type Hash = [u8; 32];
 /// Folder with a `config.toml`, in which the program stores its state and its archive.
 pub(crate) struct TestFolder {
     folder: TempDir,
+    /// Certificate authority that the program trusts in place of those of the system.
+    authority: Option<PathBuf>,
 }
 
 impl TestFolder {
@@ -32,7 +35,12 @@ impl TestFolder {
     pub(crate) fn in_folder(parent: &Path, config: &str) -> Self {
         let folder = TempDir::new_in(parent).expect("a temporary folder");
         fs::write(folder.path().join("config.toml"), config).expect("the folder is ours");
-        Self { folder }
+        Self { folder, authority: None }
+    }
+
+    /// Lets the program trust this certificate authority, in place of those of the system.
+    pub(crate) fn trust(self, authority: &Path) -> Self {
+        Self { authority: Some(authority.to_owned()), ..self }
     }
 
     /// Writes a credential next to the configuration, which only its owner may read.
@@ -51,6 +59,9 @@ impl TestFolder {
             .arg(self.folder.path().join("config.toml"))
             .args(arguments)
             .current_dir(self.folder.path());
+        if let Some(authority) = &self.authority {
+            command.env("SSL_CERT_FILE", authority);
+        }
         command
     }
 
@@ -69,6 +80,14 @@ impl TestFolder {
 
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Returns the state of the source `work`; null before it has one.
+    pub(crate) fn source_status(&self) -> Value {
+        let path = self.path().join("state/work/execution_state.json");
+        let text = fs::read_to_string(path).ok();
+        let state: Option<Value> = text.and_then(|text| serde_json::from_str(&text).ok());
+        state.map_or(Value::Null, |mut state| state["status"].take())
     }
 
     /// Runs one session, and returns its result even if it failed.
@@ -95,6 +114,21 @@ impl TestFolder {
 
         let text = [output.stdout, output.stderr].concat();
         (String::from_utf8_lossy(&text).into_owned(), after.into_values().flatten().collect())
+    }
+
+    /// Runs one session, in which every listed item must be stored. Returns the hashes of the
+    /// messages that it stored, sorted.
+    pub(crate) fn extract_all(&self) -> Vec<Hash> {
+        let (output, stored) = self.extract();
+        let counts = output.lines().find_map(|line| {
+            let (_, counts) = line.split_once("listed ")?;
+            counts.contains(" = stored ").then_some(counts)
+        });
+        let counts = counts.expect("the run prints its counts");
+        let (listed, _) = counts.split_once(" = ").expect("the line has it");
+        let balance = format!("{listed} = stored {listed} + gone 0 + quarantined 0");
+        assert!(counts.starts_with(&balance), "listed {counts}");
+        stored
     }
 
     /// Returns the hashes of the messages in each session's folder, sorted.
@@ -148,6 +182,12 @@ impl RunningProgram {
     /// Returns its pid.
     pub(crate) fn id(&self) -> u32 {
         self.0.id()
+    }
+
+    /// Returns its standard input and output, which have to be pipes.
+    pub(crate) fn take_pipes(&mut self) -> (ChildStdin, ChildStdout) {
+        let stdin = self.0.stdin.take().expect("it is piped");
+        (stdin, self.0.stdout.take().expect("it is piped"))
     }
 
     /// Returns its exit status if it has ended by itself.

@@ -42,17 +42,30 @@ function add_cell(line,    part) {
     noted[part[1] ": " part[3]] = 1
 }
 
+# The name of a rig has a line for each word, so that its column is as narrow as its cells.
+function print_rigs(    i, j, lines, word, part) {
+    for (j = 1; j <= columns; j++) {
+        i = split(rig[j], part, / /)
+        if (lines < i) lines = i
+        for (; 0 < i; i--) { word[j, i] = part[i]; sub(/,$/, "", word[j, i]) }
+    }
+    for (i = 1; i <= lines; i++) {
+        printf "%-50s", i == 1 ? "conformance of the sources" : ""
+        for (j = 1; j <= columns; j++) printf "  %-10s", word[j, i]
+        print ""
+    }
+}
+
 # A case without a cell has not passed: it failed, or its rig was not tested.
 function print_conformance(    i, j, value) {
     if (!rows) return
-    printf "\n%-58s", "conformance of the sources"
-    for (j = 1; j <= columns; j++) printf "  %-22s", rig[j]
     print ""
+    print_rigs()
     for (i = 1; i <= rows; i++) {
-        printf "%-58s", conformance_case[i]
+        printf "%-50s", conformance_case[i]
         for (j = 1; j <= columns; j++) {
             value = cell[rig[j], conformance_case[i]]
-            printf "  %-22s", value == "" ? "NOT PASSED" : value
+            printf "  %-10s", value == "" ? "NOT PASSED" : value
         }
         print ""
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use cynosure::archive::DocumentFormat;
 use cynosure::disk::{
     Disk, DiskFault, FaultDuration, LockedFile, MemoryDisk, RetryingDisk, ensure_folder,
 };
@@ -18,9 +19,9 @@ use cynosure::retry::{BackoffConfig, RetryPolicy, RetryRegistry};
 use cynosure::source::{DynSource, MetricsHandle};
 use cynosure::state::ExecutionState;
 use cynosure::worker::{
-    Breakers, BreakersFile, Dependencies, EventLoopConfig, Heartbeat, LoopExit, LoopPolicy,
-    LoopResult, Observers, OpenedStore, RunMode, SourceBreakers, SourceInfo, SourceProgress,
-    StartError, StartMode, StopSignal, Store, StoreHandle, Tracer, run_event_loop,
+    ArchiveConfig, Breakers, BreakersFile, Dependencies, EventLoopConfig, Heartbeat, LoopExit,
+    LoopPolicy, LoopResult, Observers, OpenedStore, RunMode, SourceBreakers, SourceInfo,
+    SourceProgress, StartError, StartMode, StopSignal, Store, StoreHandle, Tracer, run_event_loop,
 };
 use cynosure_engine::breaker::BreakerPolicy;
 use cynosure_engine::{LedgerId, MachineConfig, RestartCause, Status};
@@ -515,9 +516,9 @@ impl Harness {
         };
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let disk: Arc<dyn Disk> = Arc::new(RetryingDisk::new(disk, storage));
-        let (dir, archive) = (Path::new(STATE_DIR), Path::new(ARCHIVE));
+        let archive = ArchiveConfig { dir: ARCHIVE.into(), format: DocumentFormat::default() };
         let id = LedgerId::new(&*self.database);
-        Store::open_with(disk, ledger, dir, archive, info, &id, self.env.now())
+        Store::open_with(disk, ledger, Path::new(STATE_DIR), &archive, info, &id, self.env.now())
     }
 
     /// Replaces the ledger with an empty one, as if it were damaged and moved aside, and deletes

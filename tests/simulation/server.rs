@@ -528,13 +528,11 @@ impl SimSource {
             .range(from + 1..to.max(from) + 1)
             .filter(|(_, message)| !message.is_deleted && !message.is_never_found);
         listed
-            .map(|(id, message)| ListedDocument {
-                item: ItemId::new(&*message.item),
-                document: DocumentId::new(format!("D{id}")),
-                blob: message.blob(),
-                size: Some(message.bytes.len() as u64),
-                size_estimate: None,
-                location: None,
+            .map(|(id, message)| {
+                let item = ItemId::new(&*message.item);
+                let document = DocumentId::new(format!("D{id}"));
+                let entry = ListedDocument::new(item, document, message.blob());
+                ListedDocument { size: Some(message.bytes.len() as u64), ..entry }
             })
             .collect()
     }

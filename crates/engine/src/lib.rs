@@ -28,6 +28,7 @@ mod proxy_pool;
 pub mod rate_limit;
 mod recent_successes;
 mod recorded_response;
+pub mod rest;
 mod restart_budget;
 pub mod retry_after;
 mod retry_budget;

@@ -30,6 +30,11 @@ pub struct ListedDocument {
     /// Place of the document, if the source names places. A document in several of them has an
     /// entry for each.
     pub location: Option<DocumentLocation>,
+    /// Names and values that the source lists with the document, for people to read. Untrusted
+    /// text.
+    pub labels: Vec<(String, String)>,
+    /// The document itself, if the listing contains it. Then nothing is requested to fetch it.
+    pub content: Option<String>,
 }
 
 /// Folder of an account, as its server reports it.
@@ -63,6 +68,21 @@ pub enum NextPage {
 }
 
 impl ListedDocument {
+    /// Creates an entry with ids alone.
+    #[must_use]
+    pub fn new(item: ItemId, document: DocumentId, blob: BlobId) -> Self {
+        Self {
+            item,
+            document,
+            blob,
+            size: None,
+            size_estimate: None,
+            location: None,
+            labels: Vec::new(),
+            content: None,
+        }
+    }
+
     /// Returns the size to expect, in bytes: the exact one, or else the estimate.
     #[must_use]
     pub fn expected_size(&self) -> Option<u64> {
@@ -105,9 +125,9 @@ mod tests {
     #[test]
     fn an_exact_size_is_preferred_to_an_estimate() {
         let expected = |size, size_estimate| {
-            let (item, document) = (ItemId::new("a"), DocumentId::new("a"));
-            let (blob, location) = (BlobId::new("a"), None);
-            ListedDocument { item, document, blob, size, size_estimate, location }.expected_size()
+            let entry =
+                ListedDocument::new(ItemId::new("a"), DocumentId::new("a"), BlobId::new("a"));
+            ListedDocument { size, size_estimate, ..entry }.expected_size()
         };
 
         assert_eq!(expected(Some(4), Some(5)), Some(4));

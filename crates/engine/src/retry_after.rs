@@ -8,7 +8,7 @@ use crate::Timestamp;
 
 /// Longest accepted wait, in seconds: 31 days. No known quota window is longer than a month; a
 /// larger value is invalid, and the default is better.
-const RETRY_AFTER_SECONDS_MAX: u64 = 31 * 24 * 3600;
+pub(crate) const RETRY_AFTER_SECONDS_MAX: u64 = 31 * 24 * 3600;
 
 /// Returns the wait that a Retry-After asks for, if it is plausible.
 ///

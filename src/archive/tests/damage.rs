@@ -9,7 +9,7 @@ fn a_real_archive_stores_verifies_and_refuses_a_link() {
     let open = || {
         let (marker, owner) =
             write_marker(Arc::new(RealDisk), root.to_str().unwrap(), root.exists()).unwrap();
-        Archive::open(marker, owner, |_, _, _| Ok(false)).unwrap()
+        Archive::open(marker, owner, DocumentFormat::default(), |_, _, _| Ok(false)).unwrap()
     };
     let (archive, _) = open();
     let folder = archive.create_session_folder(STARTED, ACCOUNT).unwrap();
@@ -37,10 +37,13 @@ fn a_real_archive_stores_verifies_and_refuses_a_link() {
             FileCheck::Intact
         );
     }
-    let orphans = list_orphans(&RealDisk, &root, &folder, 100, |item, document, location| {
-        let file = layout::document_path(item, document, FIRST_VERSION);
-        Ok(*location == ArchiveLocation { folder: folder.as_str().into(), file })
-    });
+    let no_lines = RecordedLines::default();
+    let orphans =
+        list_orphans(&RealDisk, &root, &folder, &no_lines, 100, |item, document, location| {
+            let extension = FileExtension::default();
+            let file = layout::document_path(item, document, FIRST_VERSION, &extension);
+            Ok(*location == ArchiveLocation { folder: folder.as_str().into(), file })
+        });
     assert_eq!(orphans.unwrap(), [session.join("+t1-0")], "only the link is unknown");
     assert_eq!(open().1, RecoveryReport::default());
 }

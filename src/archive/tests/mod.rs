@@ -8,12 +8,14 @@ use cynosure_engine::{BlobId, Cause, DocumentId, ItemId, LedgerId};
 use rustix::io::Errno;
 
 use super::layout::FIRST_VERSION;
+use super::line_file::LINES_FILE;
 use super::manifest::MANIFEST_FILE;
-use super::verify::{FileCheck, check_file, list_orphans};
+use super::verify::{FileCheck, check_document, check_file, list_orphans};
 use super::*;
 use crate::disk::{DiskFault, FaultDuration, MemoryDisk, RealDisk};
 
 mod damage;
+mod lines;
 mod spool_memory;
 mod unmounted;
 mod versions;
@@ -46,10 +48,18 @@ struct ModelLedger {
     stored: BTreeMap<(ItemId, DocumentId), (ArchiveLocation, PublishedFile)>,
 }
 
+impl ModelLedger {
+    fn is_stored(&self, item: &ItemId, document: &DocumentId, location: &ArchiveLocation) -> bool {
+        let stored = self.stored.get(&(item.clone(), document.clone()));
+        stored.is_some_and(|(stored_location, _)| stored_location == location)
+    }
+}
+
 /// Worker with a model ledger on one disk.
 struct TestWorker {
     disk: MemoryDisk,
     order: BatchOrder,
+    layout: RecordLayout,
     ledger: ModelLedger,
     fetch_count: Cell<usize>,
 }
@@ -70,14 +80,19 @@ fn batch_entry(
         blob,
         size: None,
         version,
+        labels: Vec::new(),
         spooled,
     }
 }
 
 impl TestWorker {
     fn new(order: BatchOrder) -> Self {
-        let disk = MemoryDisk::default();
-        Self { disk, order, ledger: ModelLedger::default(), fetch_count: Cell::new(0) }
+        Self::with_layout(order, RecordLayout::Files)
+    }
+
+    fn with_layout(order: BatchOrder, layout: RecordLayout) -> Self {
+        let (disk, ledger) = (MemoryDisk::default(), ModelLedger::default());
+        Self { disk, order, layout, ledger, fetch_count: Cell::new(0) }
     }
 
     /// Runs a worker from its start to the end of all batches, or to its first failure.
@@ -90,17 +105,20 @@ impl TestWorker {
     fn open_archive(&self) -> Result<(Archive, RecoveryReport), Failure> {
         let disk = Arc::new(self.disk.clone());
         let (marker, owner) = write_marker(disk, "/downloads", self.ledger.folder.is_some())?;
-        Archive::open(marker, owner, |item, document, location| {
-            let stored = self.ledger.stored.get(&(item.clone(), document.clone()));
-            Ok(stored.is_some_and(|(stored_location, _)| stored_location == location))
+        let format = DocumentFormat { layout: self.layout, ..DocumentFormat::default() };
+        Archive::open(marker, owner, format, |item, id, location| {
+            Ok(self.ledger.is_stored(item, id, location))
         })
     }
 
-    /// Lists the files except manifests, the marker and the marker's temporary file.
+    /// Lists the files except manifests, files of lines, the marker and the marker's temporary
+    /// file.
     fn files(&self) -> Vec<PathBuf> {
         let is_listed = |path: &PathBuf| {
             let path = path.to_string_lossy();
-            !path.contains(MARKER_FILE) && !path.ends_with(MANIFEST_FILE)
+            !path.contains(MARKER_FILE)
+                && !path.ends_with(MANIFEST_FILE)
+                && !path.ends_with(LINES_FILE)
         };
         self.disk.files().into_keys().filter(is_listed).collect()
     }
@@ -109,11 +127,15 @@ impl TestWorker {
     ///
     /// After a kill a document may be missing from the manifest: this disk treats a call that a
     /// kill prevents as a failed sync, after which the file is never durable. Its name then gives
-    /// its ids.
+    /// its ids, unless it is a line.
     fn assert_adoptable(&self, is_in_manifest: bool, context: &str) {
         let Some(folder) = &self.ledger.folder else { return };
+        if self.layout == RecordLayout::Lines && !is_in_manifest {
+            return;
+        }
         let root = Path::new("/downloads");
-        let contents = FolderContents::read(&self.disk, root, folder).unwrap();
+        let extension = FileExtension::default();
+        let contents = FolderContents::read(&self.disk, root, folder, &extension).unwrap();
         assert_eq!(contents.skipped, [], "{context}");
         assert_eq!(contents.documents.len(), self.ledger.stored.len(), "{context}");
         let files: BTreeMap<&str, &PublishedFile> =
@@ -131,6 +153,7 @@ impl TestWorker {
     }
 
     fn store_batches(&mut self, archive: &Archive) -> Result<(), Failure> {
+        archive.settle_lines(|item, id, location| Ok(self.ledger.is_stored(item, id, location)))?;
         let folder = match self.ledger.folder.clone() {
             Some(folder) => folder,
             None => archive.create_session_folder(STARTED, ACCOUNT)?,
@@ -167,7 +190,11 @@ impl TestWorker {
         let mut batch = WriteBatch::new(folder.clone());
         for (item, document) in documents {
             let mut spooled = archive.spool_document();
-            for chunk in document_bytes(document).chunks(100_000) {
+            let bytes = match self.layout {
+                RecordLayout::Files => document_bytes(document),
+                RecordLayout::Lines => lines::record_bytes(document),
+            };
+            for chunk in bytes.chunks(100_000) {
                 spooled.append(chunk)?;
             }
             self.fetch_count.set(self.fetch_count.get() + 1);
@@ -206,16 +233,20 @@ impl TestWorker {
 
     fn assert_stored_intact(&self, context: &str) {
         for (key, (location, published)) in &self.ledger.stored {
-            let path = Path::new("/downloads").join(&location.folder).join(&location.file);
-            let check = check_file(&self.disk, &path, published.length, &published.sha256);
+            let (folder, file) = (Path::new("/downloads").join(&location.folder), &location.file);
+            let PublishedFile { length, sha256, .. } = published;
+            let check = check_document(&self.disk, &folder, file, *length, sha256);
             assert_eq!(check, FileCheck::Intact, "{context}: {key:?}");
         }
     }
 
-    /// Asserts that the ledger knows every file on the disk.
+    /// Asserts that the ledger knows every file and line on the disk.
     fn assert_no_orphans(&self, context: &str) {
         let files = self.files();
-        assert_eq!(files.len(), self.ledger.stored.len(), "{context}: {files:?}");
+        let stored = self.ledger.stored.values();
+        let stored = stored.filter(|(_, published)| parse_line_place(&published.file).is_none());
+        assert_eq!(files.len(), stored.count(), "{context}: {files:?}");
+        self.assert_no_other_lines(context);
     }
 
     /// Asserts that all documents are stored and intact, and that there are no other files.
@@ -282,8 +313,8 @@ fn document_bytes(document: &DocumentId) -> Vec<u8> {
     line.into_bytes().repeat(repeats)
 }
 
-fn operation_count(order: BatchOrder) -> u64 {
-    let mut worker = TestWorker::new(order);
+fn operation_count(order: BatchOrder, layout: RecordLayout) -> u64 {
+    let mut worker = TestWorker::with_layout(order, layout);
     worker.run_to_end().unwrap();
     let operations = worker.disk.operation_count();
     worker.assert_complete("undisturbed");
@@ -292,10 +323,14 @@ fn operation_count(order: BatchOrder) -> u64 {
 
 #[test]
 fn a_power_cut_at_any_operation_loses_nothing() {
+    assert_power_cuts_lose_nothing(RecordLayout::Files);
+}
+
+fn assert_power_cuts_lose_nothing(layout: RecordLayout) {
     for order in BATCH_ORDERS {
-        for at in 0..=operation_count(order) {
+        for at in 0..=operation_count(order, layout) {
             for seed in 0..6 {
-                let mut worker = TestWorker::new(order);
+                let mut worker = TestWorker::with_layout(order, layout);
                 worker.disk.set_fault(DiskFault::stop_at(at));
                 drop(worker.run_to_end());
                 worker.disk.power_cut(seed);
@@ -322,10 +357,14 @@ fn a_power_cut_at_any_operation_loses_nothing() {
 
 #[test]
 fn a_kill_and_a_power_cut_during_recovery_lose_nothing() {
+    assert_cut_recoveries_lose_nothing(RecordLayout::Files);
+}
+
+fn assert_cut_recoveries_lose_nothing(layout: RecordLayout) {
     for order in BATCH_ORDERS {
-        for at in 0..=operation_count(order) {
+        for at in 0..=operation_count(order, layout) {
             for later in (0..40).step_by(3) {
-                let mut worker = TestWorker::new(order);
+                let mut worker = TestWorker::with_layout(order, layout);
                 worker.disk.set_fault(DiskFault::stop_at(at));
                 drop(worker.run_to_end());
                 // Unlike a power cut, a kill loses no unsynced writes.
@@ -349,11 +388,17 @@ fn a_kill_and_a_power_cut_during_recovery_lose_nothing() {
 
 #[test]
 fn a_failed_operation_stores_nothing_wrong_and_work_resumes() {
+    assert_recovery_from_faults(RecordLayout::Files);
+}
+
+fn assert_recovery_from_faults(layout: RecordLayout) {
     for order in BATCH_ORDERS {
-        for at in 0..operation_count(order) {
+        for at_operation in 0..operation_count(order, layout) {
             for errno in [Errno::NOSPC, Errno::IO, Errno::ROFS] {
                 for duration in [FaultDuration::Once, FaultDuration::Permanent] {
-                    assert_recovery_from(order, DiskFault { at_operation: at, duration, errno });
+                    let mut worker = TestWorker::with_layout(order, layout);
+                    let fault = DiskFault { at_operation, duration, errno };
+                    assert_recovery_from(&mut worker, fault);
                 }
             }
         }
@@ -361,9 +406,8 @@ fn a_failed_operation_stores_nothing_wrong_and_work_resumes() {
 }
 
 /// Asserts that a fault loses nothing that is stored, and that the work resumes after it.
-fn assert_recovery_from(order: BatchOrder, fault: DiskFault) {
-    let context = format!("{order:?}, {fault:?}");
-    let mut worker = TestWorker::new(order);
+fn assert_recovery_from(worker: &mut TestWorker, fault: DiskFault) {
+    let context = format!("{:?}, {fault:?}", worker.order);
     worker.disk.set_fault(fault);
     let Ok((archive, _)) = worker.open_archive() else {
         assert!(worker.ledger.stored.is_empty());
@@ -411,7 +455,8 @@ fn a_failed_batch_does_not_affect_the_previous_one() {
 #[test]
 fn opening_twice_removes_nothing_more() {
     let mut worker = TestWorker::new(BatchOrder::Sequential);
-    worker.disk.set_fault(DiskFault::stop_at(operation_count(BatchOrder::Sequential) - 2));
+    let operations = operation_count(BatchOrder::Sequential, RecordLayout::Files);
+    worker.disk.set_fault(DiskFault::stop_at(operations - 2));
     drop(worker.run_to_end());
     worker.disk.clear_fault();
 
@@ -431,34 +476,4 @@ fn sessions_that_start_together_never_share_a_folder() {
 
     assert_eq!(first.as_str(), "2026-03-07_090503_me_example.com");
     assert_eq!(second.as_str(), "2026-03-07_090503_me_example.com_2");
-}
-
-#[test]
-fn a_rewound_or_dropped_spool_leaves_no_files() {
-    let worker = TestWorker::new(BatchOrder::Sequential);
-    let (archive, _) = worker.open_archive().unwrap();
-    let mut spooled = archive.spool_document();
-
-    spooled.append(&vec![b'x'; SPOOL_MEMORY_BYTES_MAX]).unwrap();
-    assert!(!spooled.fits_in_memory(1));
-    spooled.append(b"x").unwrap();
-    assert_eq!(worker.files().len(), 1, "spilled");
-    spooled.rewind();
-
-    assert_eq!((spooled.length(), worker.files().len()), (0, 0));
-}
-
-#[test]
-fn a_batch_is_full_before_exceeding_its_limits() {
-    let (archive, _) = TestWorker::new(BatchOrder::Sequential).open_archive().unwrap();
-    let mut batch = WriteBatch::new(archive.create_session_folder(STARTED, ACCOUNT).unwrap());
-
-    while !batch.is_full() {
-        let mut spooled = archive.spool_document();
-        spooled.append(&vec![b'x'; SPOOL_MEMORY_BYTES_MAX]).unwrap();
-        let document = DocumentId::new(batch.len().to_string());
-        batch.push(batch_entry(&ItemId::new("t"), &document, FIRST_VERSION, spooled));
-    }
-
-    assert_eq!(batch.len() * SPOOL_MEMORY_BYTES_MAX, BATCH_BYTES_MAX);
 }

@@ -9,7 +9,8 @@ fn nothing_is_written_where_the_archive_was_unmounted() {
     let home = tempfile::tempdir().unwrap();
     let root = home.path().join("downloads");
     let (marker, owner) = write_marker(Arc::new(RealDisk), root.to_str().unwrap(), false).unwrap();
-    let (archive, _) = Archive::open(marker, owner, |_, _, _| Ok(false)).unwrap();
+    let (archive, _) =
+        Archive::open(marker, owner, DocumentFormat::default(), |_, _, _| Ok(false)).unwrap();
     let folder = archive.create_session_folder(STARTED, ACCOUNT).unwrap();
     let batch = || {
         let mut batch = WriteBatch::new(folder.clone());

@@ -17,7 +17,7 @@ fn a_second_version_is_stored_beside_the_first() {
     let mut open = || {
         let (marker, owner) = write_marker(disk.clone(), "/downloads", has_stored).unwrap();
         has_stored = true;
-        Archive::open(marker, owner, is_first_version).unwrap()
+        Archive::open(marker, owner, DocumentFormat::default(), is_first_version).unwrap()
     };
     let (archive, _) = open();
     let folder = archive.create_session_folder(STARTED, ACCOUNT).unwrap();
@@ -36,10 +36,12 @@ fn a_second_version_is_stored_beside_the_first() {
     let (second, _intent) = store(2, b"new");
 
     assert_eq!((first.as_str(), second.as_str()), ("+t1/+m1.eml", "+t1/+m1.2.eml"));
-    let found = list_orphans(&*disk, root, &folder, 9, is_first_version).unwrap();
+    let no_lines = RecordedLines::default();
+    let found = list_orphans(&*disk, root, &folder, &no_lines, 9, is_first_version).unwrap();
     assert_eq!(found, [session_path(&folder).join(&second)]);
     let is_any = |_: &ItemId, _: &DocumentId, _: &ArchiveLocation| Ok(true);
-    assert_eq!(list_orphans(&*disk, root, &folder, 9, is_any).unwrap(), Vec::<PathBuf>::new());
+    let found = list_orphans(&*disk, root, &folder, &no_lines, 9, is_any).unwrap();
+    assert_eq!(found, Vec::<PathBuf>::new());
 
     // The ledger does not have the second version yet: only that is removed.
     let (_, report) = open();

@@ -14,7 +14,9 @@ use crate::app::context::AppContext;
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
 use crate::app::sources::{SourceRef, all_sources, select_sources};
-use crate::archive::{ArchiveMarker, ArchiveOwner, FolderContents, FolderName, SkipReason};
+use crate::archive::{
+    ArchiveMarker, ArchiveOwner, FileExtension, FolderContents, FolderName, SkipReason,
+};
 use crate::cli::args::{AdoptArgs, CommonArgs};
 use crate::cli::print::print_result;
 use crate::cli::table::table;
@@ -24,7 +26,7 @@ use crate::disk::{
 use crate::env::RealEnv;
 use crate::human::pluralize;
 use crate::ledger::{AdoptedDocument, AdoptionCounts, Ledger, LedgerOpenError, LedgerReader};
-use crate::worker::new_ledger_id;
+use crate::worker::{document_format, new_ledger_id};
 
 /// Suffix of the new ledger's file name until it is complete.
 const UNFINISHED_SUFFIX: &str = ".adopted";
@@ -80,7 +82,8 @@ fn adopt_source(
     };
     let existing = check_existing_ledger(source)?;
     let other_folders = folders_of_other_sources(context, source)?;
-    let folders = find_session_folders(archive, &settings.account, &other_folders)?;
+    let extension = document_format(settings).extension;
+    let folders = find_session_folders(archive, &settings.account, &extension, &other_folders)?;
     if folders.is_empty() {
         let message = format!(
             "there is no session folder of {} in {}: nothing to adopt; correct `dir` of [archive] \
@@ -157,6 +160,7 @@ fn folders_of_other_sources(
 fn find_session_folders(
     archive: &Path,
     account: &str,
+    extension: &FileExtension,
     other_folders: &BTreeMap<String, String>,
 ) -> Result<Vec<SessionFolder>, ProgramError> {
     let names = match RealDisk.list_dir(archive) {
@@ -170,7 +174,7 @@ fn find_session_folders(
             print_result(format!("{} belongs to the source {other}: skipped", name.as_str()))?;
             continue;
         }
-        let contents = FolderContents::read(&RealDisk, archive, &name)?;
+        let contents = FolderContents::read(&RealDisk, archive, &name, extension)?;
         folders.push(SessionFolder { name, started, contents });
     }
     folders.sort_by(|a, b| (a.started, &a.name).cmp(&(b.started, &b.name)));
@@ -262,6 +266,7 @@ fn write_ledger(
                 length: document.length,
                 sha256,
                 file: document.file.clone(),
+                labels: document.labels.clone(),
             })
         });
         let documents = documents.collect::<Result<Vec<_>, Failure>>()?;

@@ -1,4 +1,5 @@
-//! `config check --probe`: logs in to each source, lists its folders and fetches one message.
+//! `config check --probe`: logs in to each source, lists its folders and fetches one message. Of a
+//! REST source it also shows what was understood of the profile.
 //!
 //! Nothing is stored but the state of the rate limiters, which running workers share. So a probe
 //! obeys their blocks, and they obey a block that it causes.
@@ -17,20 +18,25 @@ use crate::app::progress::{ProgressBars, ShowProgress};
 use crate::app::runtime::new_runtime;
 use crate::app::source_selection::SourceSelection;
 use crate::cli::args::CommonArgs;
+use crate::cli::commands::profile_text::profile_summary;
 use crate::cli::commands::run_summary;
 use crate::cli::error::report_error;
+use crate::cli::key_values::KeyValueTable;
 use crate::cli::print::print_best_effort;
 use crate::cli::table::table;
-use crate::config::{SourceName, SourceSettings};
+use crate::config::{Settings, SourceName, SourceSettings};
 use crate::env::{Env, RealEnv};
 use crate::human::{EMPTY_CELL, format_deadline, pluralize};
 use crate::ledger::LedgerReader;
-use crate::worker::{MessageProbe, ProbeContext, ProbedMailbox};
+use crate::worker::{MessageProbe, ProbeContext, ProbedDocument, ProbedMailbox};
 
 const HEADER: [&str; 3] = ["FOLDER", "MESSAGES", "EXTRACTED"];
 
 /// Maximum number of folders shown. Accounts with thousands of them exist.
 const FOLDERS_SHOWN_MAX: usize = 20;
+
+/// Maximum length of the first line of a document, in characters.
+const FIRST_LINE_CHARS_MAX: usize = 80;
 
 /// Step of a probe.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -56,10 +62,11 @@ pub(super) fn probe_sources(
     let exits: Vec<ProgramExit> = selected
         .map(|source| {
             let account = bound_account(context, source.0);
-            let probe = probe_source(&probe_context, source, account);
+            let probe = probe_source(settings, &probe_context, source, account);
             report_error(LocalSet::new().block_on(&runtime, probe))
         })
         .collect();
+    runtime.block_on(probe_context.wait_for_refreshes());
     // A credential command that hangs must not delay the end of the program.
     runtime.shutdown_background();
     Ok(ProgramExit::most_severe(exits))
@@ -81,6 +88,9 @@ pub(super) fn log_in_once(
     let login = async {
         let mailbox = open_mailbox(&probe_context, (name, source), account)?;
         mailbox.log_in().await.map_err(|failure| {
+            if mailbox.is_client_refused() {
+                return client_refused_error(name, &failure);
+            }
             if failure.cause == Cause::Unauthorized {
                 let message = format!("{name}: {failure}; {refused_remedy}");
                 return ProgramError::new(ProgramExit::Authentication, message);
@@ -91,8 +101,14 @@ pub(super) fn log_in_once(
         })
     };
     let account = LocalSet::new().block_on(&runtime, login);
+    runtime.block_on(probe_context.wait_for_refreshes());
     runtime.shutdown_background();
     account
+}
+
+/// Returns the error of a client that the sign-in server refuses. The failure names the remedy.
+fn client_refused_error(name: &SourceName, failure: &Failure) -> ProgramError {
+    ProgramError::new(ProgramExit::Configuration, format!("{name}: {failure}"))
 }
 
 fn probe_context(context: &AppContext) -> ProbeContext<'_> {
@@ -118,27 +134,59 @@ fn bound_account(context: &AppContext, name: &SourceName) -> Option<AccountId> {
 }
 
 async fn probe_source(
+    settings: &Settings,
     probe_context: &ProbeContext<'_>,
     (name, source): (&SourceName, &SourceSettings),
     account: Option<AccountId>,
 ) -> Result<ProgramExit, ProgramError> {
     print_best_effort(format!("\n{name}: {} at {}", source.kind.name(), source.kind.host()));
+    let rest = source.kind.rest();
+    if let Some(rest) = rest {
+        let provider = settings.provider_or_default(&source.provider);
+        print_best_effort(profile_summary(rest, &provider));
+    }
     let mailbox = open_mailbox(probe_context, (name, source), account)?;
     let refused_remedy = run_summary::refused_credential_remedy(name, Some(&source.auth));
     let to_error = |step: ProbeStep, failure: &Failure| {
+        if mailbox.is_client_refused() {
+            return client_refused_error(name, failure);
+        }
+        if let Some(remedy) = rest.and_then(|_| profile_remedy(step, failure.cause)) {
+            let message = format!("{name}: {failure}; {remedy}");
+            return ProgramError::new(ProgramExit::Configuration, message);
+        }
         let (exit, sentence) = describe_failure(step, failure, RealEnv.now(), &refused_remedy);
         ProgramError::new(exit, format!("{name}: {sentence}"))
     };
 
     let account = mailbox.log_in().await.map_err(|failure| to_error(ProbeStep::Login, &failure))?;
-    print_best_effort(format!("login ok, account {}", sanitize_line(account.as_str())));
+    let account = sanitize_line(account.as_str());
+    print_best_effort(match rest {
+        Some(rest) if rest.profile.tables.account.is_none() => {
+            format!("account {account}, as configured")
+        }
+        Some(_) | None => format!("login ok, account {account}"),
+    });
     let folders =
         mailbox.folders().await.map_err(|failure| to_error(ProbeStep::Folders, &failure))?;
     print_best_effort(folders_text(folders));
     let message =
         mailbox.fetch_message().await.map_err(|failure| to_error(ProbeStep::Message, &failure))?;
-    print_best_effort(message_text(message));
+    print_best_effort(message_text(&message));
+    if let (Some(_), MessageProbe::Fetched(document)) = (rest, &message) {
+        print_best_effort(document_details(document));
+    }
     Ok(ProgramExit::Success)
+}
+
+/// Returns the remedy for a failure that shows a wrong profile; `None` for any other.
+fn profile_remedy(step: ProbeStep, cause: Cause) -> Option<&'static str> {
+    if cause == Cause::Unknown {
+        return Some("correct the table of the profile, or replace it in the source");
+    }
+    // A document that is not found may have been deleted.
+    (cause == Cause::NotFound && step != ProbeStep::Message)
+        .then_some("correct `base_url`, or the path in the table of the profile")
 }
 
 /// Returns the exit and the sentence for a failure, with a remedy.
@@ -221,11 +269,14 @@ fn messages_text<'a>(folders: impl Iterator<Item = &'a FolderCount> + Clone) -> 
     }
 }
 
-fn message_text(message: MessageProbe) -> String {
+fn message_text(message: &MessageProbe) -> String {
     match message {
-        MessageProbe::Fetched { bytes, duration } => {
-            let (bytes, time) = (pluralize(bytes, "byte"), run_summary::transfer_time(duration));
-            format!("fetched one message: {bytes} in {time}, not stored")
+        MessageProbe::Fetched(ProbedDocument { bytes, duration, path, .. }) => {
+            let (bytes, time) = (pluralize(*bytes, "byte"), run_summary::transfer_time(*duration));
+            format!(
+                "fetched one message: {bytes} in {time}, not stored\n\
+                 would be stored as {path} in the session folder"
+            )
         }
         MessageProbe::EmptyMailbox => {
             "fetched no message: the mailbox has none to extract".to_owned()
@@ -234,6 +285,27 @@ fn message_text(message: MessageProbe) -> String {
             "fetched no message: the first pages of the list have none to extract".to_owned()
         }
     }
+}
+
+/// Returns what a profile has found of a document: the size of its page, its labels and its first
+/// line.
+fn document_details(document: &ProbedDocument) -> String {
+    let mut details = KeyValueTable::default();
+    details.add("listed", pluralize(document.listed_documents as u64, "document"));
+    let labels = document.labels.iter();
+    let labels = labels.map(|(name, value)| sanitize_line(&format!("{name}: {value}")));
+    details.add_all("labels", labels.collect());
+    details.add("first line", shorten(&document.first_line));
+    details.render()
+}
+
+/// Returns untrusted text as one line of at most [`FIRST_LINE_CHARS_MAX`] characters.
+fn shorten(text: &str) -> String {
+    let line = sanitize_line(text);
+    if line.chars().count() <= FIRST_LINE_CHARS_MAX {
+        return line;
+    }
+    line.chars().take(FIRST_LINE_CHARS_MAX - 1).chain(['…']).collect()
 }
 
 #[cfg(test)]
@@ -298,13 +370,54 @@ mod tests {
         assert!(text.ends_with("\nto extract: 0 messages in 0 of 0 folders"), "{text}");
     }
 
+    fn document(labels: &[(&str, &str)], first_line: &str) -> ProbedDocument {
+        let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        ProbedDocument {
+            listed_documents: 500,
+            bytes: 4321,
+            duration: Duration::from_millis(210),
+            path: "bf/+eb.eml".to_owned(),
+            labels: labels.collect(),
+            first_line: first_line.to_owned(),
+        }
+    }
+
     #[test]
-    fn the_fetched_message_is_shown_with_size_and_time() {
-        let duration = Duration::from_millis(210);
+    fn the_fetched_message_is_shown_with_size_time_and_path() {
+        let text = message_text(&MessageProbe::Fetched(document(&[], "")));
 
-        let text = message_text(MessageProbe::Fetched { bytes: 4321, duration });
+        insta::assert_snapshot!(text, @r"
+        fetched one message: 4,321 bytes in 0.2 s, not stored
+        would be stored as bf/+eb.eml in the session folder
+        ");
+    }
 
-        assert_eq!(text, "fetched one message: 4,321 bytes in 0.2 s, not stored");
+    #[test]
+    fn labels_and_first_line_of_a_document_are_sanitized() {
+        let labels = [("thread", "T1"), ("subject", "\u{1b}[2Jhi")];
+
+        insta::assert_snapshot!(document_details(&document(&labels, "From: \u{202e}me")), @r"
+        listed      500 documents
+        labels      thread: T1
+                    subject: \u{1b}[2Jhi
+        first line  From: \u{202e}me
+        ");
+        let long = document_details(&document(&[], &"ä".repeat(81)));
+        assert!(long.ends_with(&format!("  {}…", "ä".repeat(79))), "{long}");
+    }
+
+    #[test]
+    fn a_wrong_profile_is_a_wrong_configuration() {
+        let has_remedy = |step, cause| profile_remedy(step, cause).is_some();
+
+        assert!(has_remedy(ProbeStep::Folders, Cause::Unknown));
+        assert!(has_remedy(ProbeStep::Message, Cause::Unknown));
+        assert!(has_remedy(ProbeStep::Folders, Cause::NotFound));
+        assert!(!has_remedy(ProbeStep::Message, Cause::NotFound), "the document may be gone");
+        assert!(!has_remedy(ProbeStep::Folders, Cause::Server));
+        assert!(has_remedy(ProbeStep::Login, Cause::Unknown), "[account] is wrong");
+        assert!(has_remedy(ProbeStep::Login, Cause::NotFound));
+        assert!(!has_remedy(ProbeStep::Login, Cause::Connection));
     }
 
     #[test]

@@ -92,11 +92,15 @@ fn start_server(args: &DemoArgs, dir: &Path) -> Result<DemoServer, String> {
         .ok()
         .filter(|items| *items <= ITEMS_MAX)
         .ok_or_else(|| format!("--items {}: at most {ITEMS_MAX}", args.items))?;
+    let (kind, credential) = match args.kind {
+        DemoKindArg::Jmap => (demo::DemoKind::Jmap, "token"),
+        DemoKindArg::Imap => (demo::DemoKind::Imap, "token"),
+        DemoKindArg::Gmail => (demo::DemoKind::Gmail, "token"),
+        DemoKindArg::Graph => (demo::DemoKind::Graph, "token"),
+        DemoKindArg::Mailru => (demo::DemoKind::Mailru, "mailru.session"),
+    };
     let options = demo::DemoOptions {
-        kind: match args.kind {
-            DemoKindArg::Jmap => demo::DemoKind::Jmap,
-            DemoKindArg::Imap => demo::DemoKind::Imap,
-        },
+        kind,
         items,
         seed: args.seed,
         faults: match args.faults {
@@ -105,7 +109,7 @@ fn start_server(args: &DemoArgs, dir: &Path) -> Result<DemoServer, String> {
             FaultsArg::Storm => demo::FaultLevel::Storm,
         },
         listen: args.listen,
-        token_file: Some(dir.join("token")),
+        token_file: Some(dir.join(credential)),
         ..demo::DemoOptions::default()
     };
     demo::start(options).map_err(|error| error.to_string())

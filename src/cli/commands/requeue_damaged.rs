@@ -8,7 +8,7 @@ use cynosure_engine::Timestamp;
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
 use crate::app::sources::SourceRef;
-use crate::archive::verify::{FileCheck, check_file};
+use crate::archive::verify::{FileCheck, check_document};
 use crate::cli::commands::verify_report::VerifyProblem;
 use crate::cli::print::{print_error, print_result};
 use crate::disk::RealDisk;
@@ -28,17 +28,23 @@ pub(super) fn requeue_damaged(
     now: Timestamp,
 ) -> Result<ProgramExit, ProgramError> {
     let (mut requeued, mut lost, mut after) = (0, 0, None);
+    let lists_contents = ledger.lists_contents()?;
     loop {
         let page = ledger.stored_files(after, PAGE_ROWS_MAX)?;
         let Some(last) = page.last() else { break };
         after = Some(last.row_id);
         for stored in page {
-            let path = archive.join(&stored.folder).join(&stored.file);
-            let check = check_file(&RealDisk, &path, stored.length, &stored.sha256);
+            let folder = archive.join(&stored.folder);
+            let (file, length) = (&stored.file, stored.length);
+            let check = check_document(&RealDisk, &folder, file, length, &stored.sha256);
             if check == FileCheck::Intact {
                 continue;
             }
-            let reason = format!("the file of a document is {}", humanize(check.name()));
+            let path = folder.join(file);
+            let mut reason = format!("the file of a document is {}", humanize(check.name()));
+            if lists_contents {
+                reason.push_str("; the next full listing brings it again");
+            }
             print_result(VerifyProblem::Damaged { path, item: stored.item, check })?;
             match stored.row_id {
                 FileRowId::Current(document) => {
@@ -62,6 +68,9 @@ pub(super) fn requeue_damaged(
     if requeued > 0 {
         let documents = pluralize(requeued, "document");
         print_result(format!("{documents} of {}: {next_step}", source.name))?;
+        if lists_contents {
+            print_result("Only a listing brings them, so everything is listed again first.")?;
+        }
     } else if lost == 0 {
         print_result(format!("{}: no document is missing or damaged", source.name))?;
     }

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use cynosure_engine::{
-    Cause, State, StateMachine, Status, format_bytes, format_count, format_duration,
-};
+use cynosure_engine::{Cause, State, Status, format_bytes, format_count, format_duration};
 
 use crate::app::exit::ProgramExit;
 use crate::config::{SourceAuth, SourceName};
 use crate::human::{format_byte_progress, format_rate, humanize, pluralize};
 use crate::ledger::SessionCounts;
 use crate::worker::{self, LoopResult, SourceOutcome, StartError};
+
+/// Remedy for an application whose access tokens do not open the mailbox.
+pub(super) const APPLICATION_REMEDY: &str =
+    "let an administrator check what the application may do and for whom, and run again";
 
 /// Returns the exit and the sentence for the outcome of a source. `refused_remedy` is the one for a
 /// credential that is refused.
@@ -100,10 +102,11 @@ pub(super) fn transfer_summary(outcome: &SourceOutcome) -> Option<String> {
     let session = machine.session.as_ref()?;
     let duration = session.completed_at?.since(session.started_at);
     let per_second = counts.settled() as f64 / duration.as_secs_f64();
-    let (documents, bytes) = (format_count(counts.documents), format_bytes(counts.bytes));
+    let documents = pluralize(counts.documents, "document");
+    let bytes = format_bytes(counts.bytes);
     let time = transfer_time(duration);
     (counts.documents > 0 && !duration.is_zero())
-        .then(|| format!("{documents} documents, {bytes} in {time}, {}", format_rate(per_second)))
+        .then(|| format!("{documents}, {bytes} in {time}, {}", format_rate(per_second)))
 }
 
 /// Formats the duration of a transfer, with a decimal if it is short.
@@ -142,17 +145,17 @@ fn exit_and_reason(result: &LoopResult, refused_remedy: &str) -> (ProgramExit, S
             format!("{}; the next run continues from here", machine.reason),
         );
     }
-    let (exit, remedy) = exit_and_remedy(machine, result.has_never_worked, refused_remedy);
+    let (exit, remedy) = exit_and_remedy(result, refused_remedy);
     let reason = error.map_or(&machine.reason, |error| &error.message);
     (exit, format!("{reason}; {remedy}"))
 }
 
-fn exit_and_remedy<'a>(
-    machine: &StateMachine,
-    has_never_worked: bool,
-    refused_remedy: &'a str,
-) -> (ProgramExit, &'a str) {
+fn exit_and_remedy<'a>(result: &LoopResult, refused_remedy: &'a str) -> (ProgramExit, &'a str) {
+    let machine = &result.machine;
     let cause = machine.errors.last.as_ref().map(|error| error.cause);
+    if machine.status() == Status::AuthFailed && result.is_client_refused {
+        return (ProgramExit::Configuration, "correct that and run again");
+    }
     if machine.status() == Status::AuthFailed {
         return credential_remedy(cause, refused_remedy);
     }
@@ -160,7 +163,7 @@ fn exit_and_remedy<'a>(
         (State::Error { .. }, Some(Cause::Storage | Cause::Ledger)) => {
             (ProgramExit::Storage, "stored documents are not lost")
         }
-        (State::Error { .. }, _) if has_never_worked => address_remedy(cause),
+        (State::Error { .. }, _) if result.has_never_worked => address_remedy(cause),
         _ => (ProgramExit::Other, "run again later; the next run continues from here"),
     }
 }
@@ -182,6 +185,9 @@ pub(super) fn refused_credential_remedy(name: &SourceName, auth: Option<&SourceA
     if let Some(SourceAuth::SignIn { .. }) = auth {
         return format!("sign in with `cynosure auth {name}` and run again");
     }
+    if let Some(SourceAuth::Application { .. }) = auth {
+        return APPLICATION_REMEDY.to_owned();
+    }
     "replace the credential and run again".to_owned()
 }
 
@@ -191,10 +197,12 @@ pub(super) fn address_remedy(cause: Option<Cause>) -> (ProgramExit, &'static str
     if matches!(cause, Some(Cause::NotFound | Cause::Challenge)) {
         return (
             ProgramExit::Configuration,
-            "check the address of the server (`url` or `host`); `cynosure config show` prints it",
+            "check the address of the server (`url`, `base_url` or `host`); `cynosure config show` \
+             prints it",
         );
     }
-    (ProgramExit::Other, "check the network, and the address of the server (`url` or `host`)")
+    let remedy = "check the network, and the address of the server (`url`, `base_url` or `host`)";
+    (ProgramExit::Other, remedy)
 }
 
 /// Returns the exit and the sentence for a source that could not start.

@@ -3,7 +3,7 @@
 //! Changes nothing, and can run next to a worker: a file is in place before its row is in the
 //! ledger, so a new file may be reported as not in the ledger, which is harmless.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
@@ -16,16 +16,16 @@ use crate::app::context::AppContext;
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
 use crate::app::sources::{SourceRef, select_sources};
-use crate::archive::FolderName;
 use crate::archive::layout::is_document_path;
-use crate::archive::verify::{FileCheck, check_file, list_orphans};
+use crate::archive::verify::{FileCheck, check_document, list_orphans};
+use crate::archive::{FolderName, RecordedLines, parse_line_place};
 use crate::cli::args::{CommonArgs, VerifyArgs};
 use crate::cli::commands::verify_report::{ORPHANS_SHOWN_MAX, VerifyProblem, VerifySummary};
 use crate::cli::error::report_error;
 use crate::cli::print::{print_error, print_result, sorted_json};
 use crate::disk::{Disk, PathKind, RealDisk, storage_failure};
 use crate::human::pluralize;
-use crate::ledger::{CounterCheck, LedgerReader};
+use crate::ledger::{CounterCheck, LedgerReader, StoredFile};
 
 /// Rows per query. The number is not critical.
 const PAGE_ROWS_MAX: usize = 1000;
@@ -63,6 +63,9 @@ fn progress_line(common: &CommonArgs) -> ProgressBar {
     bar.enable_steady_tick(DRAW_INTERVAL);
     bar
 }
+
+/// Session folders in the ledger, each with its lines.
+type SessionFolders = BTreeMap<String, RecordedLines>;
 
 /// Verification of one source.
 struct Verifier<'a> {
@@ -124,33 +127,35 @@ impl Verifier<'_> {
     }
 
     /// Checks every stored document, and returns the session folders to search for orphans. A file
-    /// of several documents is checked for each of them, and its bytes count once.
+    /// or a line of several documents is checked for each of them, and its bytes count once.
     fn check_documents(
         &self,
         ledger: &LedgerReader,
         summary: &mut VerifySummary,
-    ) -> Result<BTreeSet<String>, ProgramError> {
+    ) -> Result<SessionFolders, ProgramError> {
         let newest = ledger.newest_session()?.and_then(|session| session.folder);
-        let mut folders: BTreeSet<String> = newest.into_iter().collect();
+        let newest = newest.map(|folder| (folder, RecordedLines::default()));
+        let mut folders: SessionFolders = newest.into_iter().collect();
         let mut after = None;
         loop {
             let page = ledger.stored_files(after, PAGE_ROWS_MAX)?;
             let Some(last) = page.last() else { return Ok(folders) };
             after = Some(last.row_id);
             for stored in page {
-                let path = self.archive.join(&stored.folder).join(&stored.file);
-                let check = check_file(&RealDisk, &path, stored.length, &stored.sha256);
+                let folder = self.archive.join(&stored.folder);
+                let (file, length) = (&stored.file, stored.length);
+                let check = check_document(&RealDisk, &folder, file, length, &stored.sha256);
                 summary.documents += 1;
-                if is_document_path(&stored.file, &stored.item, &stored.document) {
+                if is_first_of_its_bytes(&stored, &mut folders) {
                     summary.bytes += stored.length;
                 } else {
                     summary.copies += 1;
                 }
                 if check != FileCheck::Intact {
                     summary.damaged += 1;
+                    let path = folder.join(file);
                     self.print_problem(&VerifyProblem::Damaged { path, item: stored.item, check })?;
                 }
-                folders.insert(stored.folder);
                 self.progress_bar.set_message(format!(
                     "{}: {} verified, {}",
                     self.source.name,
@@ -190,11 +195,12 @@ impl Verifier<'_> {
     fn find_orphans(
         &self,
         ledger: &LedgerReader,
-        folders: &BTreeSet<String>,
+        folders: &SessionFolders,
         summary: &mut VerifySummary,
     ) -> Result<(), ProgramError> {
         self.progress_bar.set_message("checking for files that are not in the ledger");
-        for folder in folders.iter().filter_map(|folder| FolderName::parse(folder)) {
+        for (folder, lines) in folders {
+            let Some(folder) = FolderName::parse(folder) else { continue };
             let path = self.archive.join(folder.as_str());
             // If the whole folder is missing, each of its documents has been reported.
             if RealDisk.path_kind(&path).ok().flatten() != Some(PathKind::Folder) {
@@ -202,8 +208,8 @@ impl Verifier<'_> {
             }
             let limit = ORPHANS_SHOWN_MAX - summary.orphans;
             let orphans =
-                list_orphans(&RealDisk, self.archive, &folder, limit, |item, document, at| {
-                    ledger.is_stored_at(item, document, &at.folder, &at.file)
+                list_orphans(&RealDisk, self.archive, &folder, lines, limit, |item, id, at| {
+                    ledger.is_stored_at(item, id, &at.folder, &at.file)
                 })?;
             summary.orphans += orphans.len();
             for path in orphans {
@@ -230,6 +236,16 @@ impl Verifier<'_> {
              `cynosure requeue --damaged --source {name}`, then `cynosure run {name}`"
         );
         Ok(self.progress_bar.suspend(|| print_error(ProgramExit::Storage, advice)))
+    }
+}
+
+/// Adds the folder and the line of a document. Returns false if its bytes are those of another
+/// document, which has the file or the line.
+fn is_first_of_its_bytes(stored: &StoredFile, folders: &mut SessionFolders) -> bool {
+    let lines = folders.entry(stored.folder.clone()).or_default();
+    match parse_line_place(&stored.file) {
+        Some(offset) => lines.insert(offset, stored.length),
+        None => is_document_path(&stored.file, &stored.item, &stored.document),
     }
 }
 

@@ -50,8 +50,26 @@ impl CredentialRef {
     /// If there is no usable secret. The error names the credential, the problem and the remedy. It
     /// holds nothing of the secret.
     pub fn read(&self, environment: &EnvVars) -> Result<Secret, CredentialError> {
+        self.read_with(environment, parse_secret)
+    }
+
+    /// Reads a secret that may have several lines, such as the JSON of a key. Blocks as
+    /// [`read`](Self::read) does.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`read`](Self::read).
+    pub fn read_multiline(&self, environment: &EnvVars) -> Result<Secret, CredentialError> {
+        self.read_with(environment, parse_multiline)
+    }
+
+    fn read_with(
+        &self,
+        environment: &EnvVars,
+        parse: impl FnOnce(Vec<u8>) -> Result<Secret, CredentialErrorKind>,
+    ) -> Result<Secret, CredentialError> {
         self.read_bytes(environment)
-            .and_then(parse_secret)
+            .and_then(parse)
             .map_err(|kind| CredentialError { credential: self.clone(), kind })
     }
 
@@ -255,11 +273,7 @@ fn read_capped(reader: &mut impl Read) -> io::Result<Vec<u8>> {
 
 /// Parses a secret: one line of text, without its line break.
 fn parse_secret(bytes: Vec<u8>) -> Result<Secret, CredentialErrorKind> {
-    if bytes.len() > SECRET_BYTES_MAX {
-        return Err(CredentialErrorKind::TooLarge);
-    }
-    // The error of the conversion would hold the secret.
-    let text = String::from_utf8(bytes).ok().ok_or(CredentialErrorKind::NotText)?;
+    let text = parse_text(bytes)?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
     let line = line.strip_suffix('\r').unwrap_or(line);
     if line.is_empty() {
@@ -269,6 +283,23 @@ fn parse_secret(bytes: Vec<u8>) -> Result<Secret, CredentialErrorKind> {
         return Err(CredentialErrorKind::ControlCharacter);
     }
     Ok(Secret::from(line))
+}
+
+/// Parses a secret of any number of lines.
+fn parse_multiline(bytes: Vec<u8>) -> Result<Secret, CredentialErrorKind> {
+    let text = parse_text(bytes)?;
+    if text.trim().is_empty() {
+        return Err(CredentialErrorKind::Empty);
+    }
+    Ok(Secret::from(text))
+}
+
+fn parse_text(bytes: Vec<u8>) -> Result<String, CredentialErrorKind> {
+    if bytes.len() > SECRET_BYTES_MAX {
+        return Err(CredentialErrorKind::TooLarge);
+    }
+    // The error of the conversion would hold the secret.
+    String::from_utf8(bytes).ok().ok_or(CredentialErrorKind::NotText)
 }
 
 #[cfg(test)]

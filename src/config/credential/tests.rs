@@ -43,6 +43,25 @@ fn one_line_break_at_the_end_is_not_part_of_the_secret() {
 }
 
 #[test]
+fn a_secret_of_several_lines_is_read_whole() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let read = |content: &[u8]| {
+        let path = write_secret_file(folder.path(), "key", content, OWNER_ONLY);
+        let secret = CredentialRef::File(path).read_multiline(&EnvVars::default());
+        secret.map(|secret| secret.expose_secret().to_owned()).map_err(|error| error.to_string())
+    };
+    let json = "{\n\t\"key\": \"hunter2\"\r\n}\n";
+
+    assert_eq!(read(json.as_bytes()), Ok(json.to_owned()));
+    for (content, reason) in
+        [(&b" \n"[..], "is empty"), (&b"hunter2\n\xff"[..], "is not UTF-8 text")]
+    {
+        let error = read(content).expect_err(reason);
+        assert!(error.contains(reason) && !error.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
 fn anything_but_one_text_line_is_rejected_unquoted() {
     let cases: [(&[u8], &str); 8] = [
         (b"", "is empty"),

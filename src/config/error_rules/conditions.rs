@@ -25,7 +25,7 @@ const HEADER_HELP: &str = "write { name = \"x-error\", contains = \"quota\" }, \
 const BODY_HELP: &str =
     "write \"a text in the body\" or { pointer = \"/error/code\", value = \"quotaExceeded\" }";
 
-pub(super) fn read_statuses(node: &Node) -> Result<Vec<StatusRange>, String> {
+pub(in crate::config) fn read_statuses(node: &Node) -> Result<Vec<StatusRange>, String> {
     match &node.value {
         Value::List(items) if items.is_empty() => {
             Err(format!("is an empty list; {STATUS_HELP}, or leave it out for any"))
@@ -176,7 +176,7 @@ pub(super) fn read_scope(node: &Node) -> Result<RuleScope, String> {
     })
 }
 
-pub(super) fn read_wait(node: &Node) -> Result<Duration, String> {
+pub(in crate::config) fn read_wait(node: &Node) -> Result<Duration, String> {
     let seconds = node.value.integer().and_then(|seconds| u64::try_from(seconds).ok());
     let wait =
         node.value.text().and_then(parse_duration).or_else(|| seconds.map(Duration::from_secs));

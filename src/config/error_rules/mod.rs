@@ -9,9 +9,10 @@ mod write;
 use cynosure_engine::user_input::{Diagnostic, Location};
 use cynosure_engine::{ErrorRule, RuleScope};
 
+pub(super) use self::conditions::{read_statuses, read_wait};
+
 use self::conditions::{
-    class_names, read_body, read_class, read_header, read_scope, read_statuses, read_wait,
-    unknown_key_message,
+    class_names, read_body, read_class, read_header, read_scope, unknown_key_message,
 };
 use self::write::write_rule;
 use super::file::{Node, Table, Value, describe, plain_text};

@@ -10,9 +10,11 @@ use crate::config::auth::{AuthRules, read_source_auth};
 use crate::config::file::{Node, plain_text};
 use crate::config::merge::EnvValueForm;
 use crate::config::preset::{self, Preset};
+use crate::config::provider_defaults::DefaultsOrigin;
 use crate::config::reader::Section;
 use crate::config::service_url::check_host;
 use crate::config::show::quote;
+use crate::config::sign_in::SignInDefaults;
 use crate::config::source_auth::{AuthType, SourceAuth};
 
 /// Value of `kind`.
@@ -109,7 +111,7 @@ fn read_host(
         let given = table.given("host", EnvValueForm::Text, parse_host_node);
         let host =
             table.given_or_default("host", given, preset.host.to_owned(), |host| quote(host));
-        table.record_preset("host", preset.name);
+        table.record_origin("host", &DefaultsOrigin::preset(preset.name));
         return Some(host);
     }
     let Some(account) = account else {
@@ -146,12 +148,18 @@ pub(super) fn read_auth(
     account: Option<&str>,
     preset: Option<&Preset>,
 ) -> Option<SourceAuth> {
+    let sign_in = preset.and_then(SignInDefaults::from_preset);
     let rules = AuthRules {
         kind: NAME,
-        types: [AuthType::Password, AuthType::OAuth2],
+        types: &[
+            AuthType::Password,
+            AuthType::OAuth2,
+            AuthType::ServiceAccount,
+            AuthType::ClientCredentials,
+        ],
         help: AUTH_HELP,
         default_username: account.unwrap_or_default(),
-        preset,
+        sign_in: sign_in.as_ref(),
     };
     let auth = read_source_auth(table, location, rules)?;
     if let (SourceAuth::Password { .. }, Some(preset)) = (&auth, preset)

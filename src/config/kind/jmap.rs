@@ -6,7 +6,9 @@ use url::Url;
 
 use crate::config::auth::{AuthRules, read_source_auth};
 use crate::config::reader::Section;
-use crate::config::service_url::{is_plaintext_remote, parse_url, without_query};
+use crate::config::service_url::{
+    check_allowed_host, is_plaintext_remote, parse_url, without_query,
+};
 use crate::config::show::quote;
 use crate::config::source_auth::{AuthType, SourceAuth};
 
@@ -51,10 +53,10 @@ pub(super) fn read_url(
 pub(super) fn read_auth(table: &mut Section<'_, '_>, location: &Location) -> Option<SourceAuth> {
     let rules = AuthRules {
         kind: NAME,
-        types: [AuthType::Basic, AuthType::Bearer],
+        types: &[AuthType::Basic, AuthType::Bearer],
         help: AUTH_HELP,
         default_username: "",
-        preset: None,
+        sign_in: None,
     };
     read_source_auth(table, location, rules)
 }
@@ -84,13 +86,7 @@ pub(super) fn read_rest(
     url: Option<(Url, Location)>,
 ) -> Option<JmapSettings> {
     let mailboxes = table.texts("mailboxes", |_| Ok(()));
-    let allowed_hosts = table.texts("allow_hosts", |host| {
-        let url = Url::parse(&format!("https://{host}/"));
-        let is_host = url.is_ok_and(|url| url.host_str() == Some(host));
-        is_host.then_some(()).ok_or_else(|| {
-            format!("{} is not a host name such as \"mail.example.com\"", quote(host))
-        })
-    });
+    let allowed_hosts = table.texts("allow_hosts", check_allowed_host);
     let since = table.date("since");
     let allows_plaintext = table.flag("allow_plaintext", false);
 

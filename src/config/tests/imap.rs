@@ -167,7 +167,7 @@ bytes_per_day = "2500"
     config.toml:8:1: `source.b.auth` has the type "bearer", which kind "imap" does not use; write auth = { type = "password", password = { file = "password" } } or auth = { type = "oauth2", token = { file = "token" } }
     config.toml:9:1: unknown key `source.b.secruity`; did you mean `security`?
     config.toml:11:9: `source.c.host` is missing; write host = "imap.example.com"
-    config.toml:14:1: `source.c.auth` has a `type` that is neither "password" nor "oauth2"; write auth = { type = "password", password = { file = "password" } } or auth = { type = "oauth2", token = { file = "token" } }
+    config.toml:14:1: `source.c.auth` has a `type` that is none of "password", "oauth2", "service_account", "client_credentials"; write auth = { type = "password", password = { file = "password" } } or auth = { type = "oauth2", token = { file = "token" } }
     config.toml:15:1: unknown key `source.c.mailboxes`; the keys here are account, allow_plaintext, auth, enabled, exclude, folders, host, kind, poll_interval, port, provider, reconcile_interval, security, since
     config.toml:20:1: `source.d.host` is "imaps://imap.gmail.com:993", which is not a host name; write one such as "imap.example.com"
     config.toml:21:1: `source.d.port` is 0; write a whole number from 1 to 65535

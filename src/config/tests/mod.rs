@@ -13,6 +13,9 @@ mod error_rules;
 mod imap;
 mod layers;
 mod proxy;
+mod rest;
+mod rest_auth;
+mod rest_errors;
 mod retry;
 mod shipped;
 mod sign_in;
@@ -116,7 +119,7 @@ base.transient = true
 [source.Work]
 
 [source.mail]
-kind = "gmail"
+kind = "pop3"
 url = "http://mail.example.com"
 poll = "5m"
 "#;
@@ -131,7 +134,7 @@ poll = "5m"
     config.toml:15:2: unknown table or key `servce`; did you mean [service]?
     config.toml:17:9: `source.Work` has a name that cannot be used; a source's name is 1 to 64 of a-z, 0-9, _ and -, and starts with a letter or digit
     config.toml:19:9: `source.mail.auth` is missing; write auth = { type = "bearer", token = { file = "token" } } or auth = { type = "basic", username = "me@example.com", password = { env = "PASSWORD" } }
-    config.toml:20:1: `source.mail.kind` is "gmail", which is not supported by this version; it supports "jmap" or "imap"
+    config.toml:20:1: `source.mail.kind` is not a known kind; write "jmap", "imap", "rest", "gmail", "graph" or "mailru"
     config.toml:21:1: `source.mail.url` is plain http, so password and mail could be read on the way; write https://, or set allow_plaintext = true in this table if the way is safe
     config.toml:22:1: unknown key `source.mail.poll`; did you mean `poll_interval`?
     13 mistakes in the configuration
@@ -297,7 +300,7 @@ fn config_show_names_every_origin() {
 
 proptest! {
     #[test]
-    fn loading_any_text_never_panics(text in "(\\[(restart|source\\.a|source|backoff\\.base|provider)\\]\n|(kind|url|account|host|port|security|folders|auth|since|jitter|base|max_retries|dir) = (1|\"jmap\"|\"imap\"|\"me@gmail.com\"|\\{\\}|\\[\\]|2020-01-01|true|0.5|\"\")\n|\\PC){0,12}") {
+    fn loading_any_text_never_panics(text in "(\\[(restart|source\\.a|source|backoff\\.base|provider)\\]\n|(kind|url|account|host|port|security|folders|auth|since|jitter|base|max_retries|dir|profile|list|fetch|changes|error|options|quota|records) = (1|\"jmap\"|\"imap\"|\"rest\"|\"gmail\"|\"me@gmail.com\"|\\{\\}|\\[\\]|2020-01-01|true|0.5|\"\")\n|\\PC){0,12}") {
         drop(load_text(&text));
     }
 }

@@ -210,3 +210,23 @@ fn a_sign_in_is_shown_as_it_is_read() {
         assert_eq!(again.settings, loaded.settings);
     }
 }
+
+#[test]
+fn a_mailbox_of_a_service_account_needs_only_its_key() {
+    let text = "[source.work]\nkind = \"imap\"\naccount = \"me@gmail.com\"\n\
+                auth = { type = \"service_account\", key = { env = \"KEY\" } }\n";
+
+    let loaded = load_text(text).expect("it is valid");
+
+    let auth = &work_source(&loaded).auth;
+    let SourceAuth::Application { username, client } = auth else { panic!("{auth:?}") };
+    assert_eq!((username.as_str(), auth.credential_ref()), ("me@gmail.com", None));
+    let grant = ApplicationGrantSettings::ServiceAccount {
+        key: CredentialRef::Env("KEY".to_owned()),
+        subject: "me@gmail.com".to_owned(),
+    };
+    assert_eq!(client.grant, grant);
+    assert_eq!(client.scopes, ["https://www.googleapis.com/auth/gmail.imap_admin"]);
+    let again = load_text(&loaded.to_toml()).expect("what is shown is valid");
+    assert_eq!(again.settings, loaded.settings);
+}

@@ -20,7 +20,7 @@ fn a_source_error_names_the_missing_settings() {
 
     insta::assert_snapshot!(load_errors(text), @r#"
     config.toml:1:9: `source.work.auth` is missing; write auth = { type = "bearer", token = { file = "token" } } or auth = { type = "basic", username = "me@example.com", password = { env = "PASSWORD" } }
-    config.toml:1:9: `source.work.kind` is missing; write kind = "jmap" or "imap"
+    config.toml:1:9: `source.work.kind` is missing; write kind = "jmap", "imap", "rest", "gmail", "graph" or "mailru"
     config.toml:1:9: `source.work.url` is missing; write url = "https://api.example.com/.well-known/jmap"
     config.toml:2:9: `source.home.account` is missing; a bearer token contains no user name: write account = "me@example.com", which names the folder
     4 mistakes in the configuration

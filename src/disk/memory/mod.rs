@@ -5,9 +5,11 @@
 //! up to the last sync of their folder. It is the worst case that the contract of [`Disk`] allows:
 //!
 //! - after a power cut each unsynced name has changed or not, independently of the others, and
-//!   each file has lost any tail of its unsynced bytes;
+//!   each file has lost any tail of its unsynced bytes, or is as long again as before an unsynced
+//!   cut;
 //! - a failed sync is reported once through the file, and once through each filesystem handle
-//!   opened before; later syncs of the file return `Ok`, but it never becomes durable.
+//!   opened before; later syncs of the file return `Ok`, but it never becomes durable, unless it is
+//!   cut back to what was durable before.
 
 mod state;
 
@@ -195,6 +197,15 @@ impl DiskFile for MemoryFile {
         outcome
     }
 
+    fn truncate(&mut self, length: u64) -> io::Result<()> {
+        let mut state = self.disk.state();
+        state.mark_dirty(&self.content);
+        state.count_operation()?;
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        lock_mutex(&self.content).truncate(length);
+        Ok(())
+    }
+
     fn sync(&mut self) -> io::Result<()> {
         let mut state = self.disk.state();
         let outcome = state.count_operation();
@@ -256,6 +267,52 @@ mod tests {
         disk.power_cut(0);
 
         assert_eq!(disk.files().into_iter().collect::<Vec<_>>(), [(PATH.into(), b"kept".into())]);
+    }
+
+    #[test]
+    fn a_power_cut_undoes_an_unsynced_cut() {
+        for is_synced in [false, true] {
+            let disk = MemoryDisk::default();
+            let mut file = disk.create_file(Path::new(PATH)).unwrap();
+            disk.sync_dir(Path::new("/")).unwrap();
+            file.append(b"onetwothree").unwrap();
+            file.sync().unwrap();
+
+            file.truncate(6).unwrap();
+            file.append(b"four").unwrap();
+            file.truncate(3).unwrap();
+            if is_synced {
+                file.sync().unwrap();
+            }
+            file.append(b"five").unwrap();
+            disk.power_cut(0);
+
+            let expected: &[u8] = if is_synced { b"one" } else { b"onetwothree" };
+            assert_eq!(disk.read_file(Path::new(PATH)).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_cut_back_after_a_failed_sync_can_be_durable() {
+        let disk = MemoryDisk::default();
+        let mut file = disk.create_file(Path::new(PATH)).unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
+        file.append(b"kept").unwrap();
+        file.sync().unwrap();
+        file.append(b"lost").unwrap();
+        disk.set_fault(DiskFault {
+            at_operation: disk.operation_count(),
+            duration: FaultDuration::Once,
+            errno: Errno::IO,
+        });
+        file.sync().unwrap_err();
+
+        file.truncate(4).unwrap();
+        file.append(b"new").unwrap();
+        file.sync().unwrap();
+        disk.power_cut(0);
+
+        assert_eq!(disk.read_file(Path::new(PATH)).unwrap(), b"keptnew");
     }
 
     #[test]

@@ -58,7 +58,10 @@ pub(super) struct FileContent {
     pub(super) bytes: Vec<u8>,
     /// Number of leading bytes that are durable.
     pub(super) durable_length: usize,
-    /// True after a failed sync. Later syncs never make the file durable.
+    /// Durable bytes behind those that were cut off. The file has them again after a power cut,
+    /// unless a sync has made the cut durable.
+    pub(super) durable_tail: Vec<u8>,
+    /// True after a failed sync. Later syncs never make the file durable, unless it is cut back.
     pub(super) has_failed_sync: bool,
     /// True if a filesystem sync failed and the next sync of this file must still report it.
     pub(super) has_unreported_failure: bool,
@@ -88,6 +91,13 @@ impl MemoryDiskState {
         for node in self.entries.values() {
             if let FsNode::File(content) = node {
                 let mut content = lock_mutex(content);
+                let tail = std::mem::take(&mut content.durable_tail);
+                if !tail.is_empty() && (lose_all || rng.bool()) {
+                    let durable_length = content.durable_length;
+                    content.bytes.truncate(durable_length);
+                    content.bytes.extend(tail);
+                    content.durable_length = content.bytes.len();
+                }
                 let unsynced =
                     if lose_all { 0 } else { content.bytes.len() - content.durable_length };
                 let durable_length = content.durable_length + rng.usize(..=unsynced);
@@ -170,7 +180,20 @@ impl MemoryDiskState {
 
 impl FileContent {
     fn is_synced(&self) -> bool {
-        self.durable_length == self.bytes.len()
+        self.durable_length == self.bytes.len() && self.durable_tail.is_empty()
+    }
+
+    /// Cuts the content back to `length` bytes. If all of them are durable, nothing is left of the
+    /// bytes whose sync failed, and the file can become durable again.
+    pub(super) fn truncate(&mut self, length: usize) {
+        if let Some(cut) = self.bytes.get(length..self.durable_length) {
+            let mut tail = cut.to_vec();
+            tail.append(&mut self.durable_tail);
+            self.durable_tail = tail;
+            self.durable_length = length;
+        }
+        self.bytes.truncate(length);
+        self.has_failed_sync &= self.durable_length < self.bytes.len();
     }
 
     pub(super) fn complete_sync(&mut self, succeeded: bool) {
@@ -179,6 +202,7 @@ impl FileContent {
         }
         if succeeded && !self.has_failed_sync {
             self.durable_length = self.bytes.len();
+            self.durable_tail.clear();
         }
     }
 }

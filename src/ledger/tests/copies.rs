@@ -12,13 +12,11 @@ fn document_id(uid: u32) -> String {
 
 fn ledger_with_documents(uids: &[u32]) -> Ledger {
     let mut ledger = ledger_with_session(SessionKind::Full);
-    let page = uids.iter().map(|uid| ListedDocument {
-        item: ItemId::new(document_id(*uid)),
-        document: DocumentId::new(document_id(*uid)),
-        blob: BlobId::new(document_id(*uid)),
-        size: None,
-        size_estimate: None,
-        location: Some(location("INBOX", 1, *uid)),
+    let page = uids.iter().map(|uid| {
+        let id = document_id(*uid);
+        let entry =
+            ListedDocument::new(ItemId::new(&*id), DocumentId::new(&*id), BlobId::new(&*id));
+        ListedDocument { location: Some(location("INBOX", 1, *uid)), ..entry }
     });
     let page: Vec<_> = page.collect();
     record_entries(&mut ledger, &page);
@@ -146,6 +144,7 @@ fn adopted_documents_are_indexed_by_their_locations() {
         length: LENGTH,
         sha256,
         file: format!("{id}/{id}.eml"),
+        labels: Vec::new(),
     };
     let documents = [
         adopted(&document_id(1), &document_id(1), HASH),
@@ -174,16 +173,13 @@ fn a_document_adopted_without_its_blob_is_known_by_its_id() {
         length: LENGTH,
         sha256: HASH,
         file: format!("{id}.eml"),
+        labels: Vec::new(),
     };
     ledger.adopt_folder("folder", NOW, &[adopted("em:M1"), adopted("E2")]).unwrap();
     begin_session(&mut ledger, "session_2", SessionKind::Full, NOW);
-    let entry = |id: &str, blob: &str| ListedDocument {
-        item: ItemId::new("thread:T1"),
-        document: DocumentId::new(id),
-        blob: BlobId::new(blob),
-        size: None,
-        size_estimate: None,
-        location: None,
+    let entry = |id: &str, blob: &str| {
+        let item = ItemId::new("thread:T1");
+        ListedDocument::new(item, DocumentId::new(id), BlobId::new(blob))
     };
 
     record_entries(&mut ledger, &[entry("em:M1", "em:M1"), entry("E2", "B2")]);

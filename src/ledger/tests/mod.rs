@@ -18,6 +18,8 @@ mod copies;
 mod due;
 mod expected_bytes;
 mod failures;
+mod labels;
+mod listed_contents;
 mod locations;
 mod missing;
 mod upgrade;
@@ -59,14 +61,9 @@ fn listing_entries(names: &[&str]) -> Vec<ListedDocument> {
         let (item, document) = name.split_once('/').unwrap();
         let (document, size) = document.split_once(':').unwrap_or((document, "4"));
         let (document, blob) = document.split_once('=').unwrap_or((document, document));
-        ListedDocument {
-            item: ItemId::new(item),
-            document: DocumentId::new(document),
-            blob: BlobId::new(blob),
-            size: size.parse().ok(),
-            size_estimate: None,
-            location: None,
-        }
+        let (item, document) = (ItemId::new(item), DocumentId::new(document));
+        let entry = ListedDocument::new(item, document, BlobId::new(blob));
+        ListedDocument { size: size.parse().ok(), ..entry }
     };
     names.iter().map(parse).collect()
 }

@@ -82,6 +82,25 @@ fn a_version_2_ledger_is_migrated_without_loss() {
     }
 }
 
+#[test]
+fn a_version_3_ledger_is_migrated() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("ledger.sqlite");
+    let mut ledger = Ledger::open(&path).unwrap();
+    begin_session(&mut ledger, "session_1", SessionKind::Full, NOW);
+    record_page(&mut ledger, &["a/1"]);
+    let to_version_3 = "DROP TABLE labels; DROP TABLE listed_contents;
+        ALTER TABLE source DROP COLUMN lists_contents; PRAGMA user_version = 3;";
+    ledger.connection.execute_batch(to_version_3).unwrap();
+    drop(ledger);
+
+    let ledger = Ledger::open(&path).unwrap();
+
+    assert_eq!(describe_items(&due_items(&ledger, NOW)), ["a: 1"]);
+    assert!(!ledger.lists_contents().unwrap());
+    assert_eq!(ledger.check_integrity().unwrap(), [""; 0]);
+}
+
 /// Returns the names of all columns, by table.
 fn column_names(connection: &Connection) -> BTreeMap<String, Vec<String>> {
     let mut tables = connection

@@ -3,21 +3,25 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use cynosure_engine::{Failure, Timestamp};
+use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Mutex;
 use tracing::{debug, warn};
 
 use super::client::OAuthClient;
 use super::error::{OAuthDenial, OAuthError};
+use super::in_flight::RefreshesInFlight;
+use super::task::{run_blocking, run_to_end};
 use super::token_file::{StoredToken, TokenFile, TokenFileError};
+use super::token_life::retry_delay;
 
-/// Wait after a failed refresh of a token that is still valid, if the server names none.
-const REFRESH_RETRY_DELAY: Duration = Duration::from_secs(60);
+/// Future that reads the secret of a client; `None` if it has none.
+pub type ClientSecretFuture = BoxFuture<'static, Result<Option<SecretString>, OAuthError>>;
 
-/// Access tokens of one account. One refresh runs at a time, and all callers wait for it.
+/// Access tokens of one account. One refresh runs at a time, also among processes with the same
+/// token file, and all callers wait for it.
 ///
 /// A refresh runs to its end even if its caller stops waiting: its answer may hold the only valid
 /// refresh token.
@@ -28,7 +32,11 @@ pub struct AccessTokens {
 /// Parts of [`AccessTokens`] that a running refresh needs.
 struct SharedTokens {
     client: OAuthClient,
+    /// Reads the secret of the client. Called for each refresh, because its user may replace it.
+    read_client_secret: Box<dyn Fn() -> ClientSecretFuture + Send + Sync>,
     file: TokenFile,
+    /// Refreshes of the process.
+    refreshes: RefreshesInFlight,
     now: Box<dyn Fn() -> Timestamp + Send + Sync>,
     cache: Mutex<TokenCache>,
     /// Number of refreshes so far.
@@ -53,16 +61,29 @@ struct UnsavedToken {
     previous: StoredToken,
 }
 
+/// Token that a caller needs.
+enum NeededToken {
+    /// One that is not due, or that is valid and cannot be refreshed.
+    Current,
+    /// A valid one other than this, which a server has rejected; any valid one if `None`.
+    OtherThan(Option<StoredToken>),
+}
+
 impl AccessTokens {
-    /// Uses the tokens in `file`, which is read at the first use and not before.
+    /// Uses the tokens in `file`, which is read at the first use and not before. The client gets
+    /// the secret that `read_client_secret` returns.
     pub fn new(
         client: OAuthClient,
+        read_client_secret: impl Fn() -> ClientSecretFuture + Send + Sync + 'static,
         file: TokenFile,
+        refreshes: RefreshesInFlight,
         now: impl Fn() -> Timestamp + Send + Sync + 'static,
     ) -> Self {
         let shared = SharedTokens {
             client,
+            read_client_secret: Box::new(read_client_secret),
             file,
+            refreshes,
             now: Box::new(now),
             cache: Mutex::default(),
             refresh_count: AtomicU64::new(0),
@@ -104,21 +125,17 @@ impl SharedTokens {
         let now = (self.now)();
         let is_refresh_delayed = cache.next_refresh_at.is_some_and(|at| now < at);
         if let Some(token) = &cache.token
-            && (!is_due(token, now) || is_refresh_delayed && is_valid(token, now))
+            && (!token.life().is_due(now) || is_refresh_delayed && token.life().is_valid(now))
         {
             return Ok(token.access_token.clone());
         }
-        let error = match self.load_or_refresh(&mut cache).await {
+        let error = match self.load_or_refresh(&mut cache, &NeededToken::Current).await {
             Ok(access_token) => return Ok(access_token),
             Err(error) => error,
         };
-        let delay = match &error {
-            OAuthError::Transient { retry_after, .. } => retry_after.unwrap_or(REFRESH_RETRY_DELAY),
-            OAuthError::Storage(_) => REFRESH_RETRY_DELAY,
-            OAuthError::Denied(_) | OAuthError::Misconfigured(_) => return Err(error),
-        };
+        let Some(delay) = retry_delay(&error) else { return Err(error) };
         let now = (self.now)();
-        let Some(token) = cache.token.as_ref().filter(|token| is_valid(token, now)) else {
+        let Some(token) = cache.token.as_ref().filter(|token| token.life().is_valid(now)) else {
             return Err(error);
         };
         warn!(error = %error, "access token not refreshed, using the old one until it expires");
@@ -134,24 +151,32 @@ impl SharedTokens {
             // Another caller had the same token rejected, and waited less.
             return Ok(token.access_token.clone());
         }
-        let rejected = cache.token.clone();
-        let token = self.load(&mut cache).await?;
-        let is_other = rejected.is_none_or(|rejected| !has_same_secrets(&rejected, &token));
-        if is_other && is_valid(&token, (self.now)()) {
-            return Ok(token.access_token);
-        }
-        self.refresh(&mut cache, token).await
+        let needed = NeededToken::OtherThan(cache.token.clone());
+        self.load_or_refresh(&mut cache, &needed).await
     }
 
-    /// Returns the access token in the file, which another process may have refreshed, or else
-    /// refreshes it.
-    async fn load_or_refresh(&self, cache: &mut TokenCache) -> Result<SecretString, OAuthError> {
+    /// Returns the access token in the file if it is the needed one, and otherwise refreshes it.
+    async fn load_or_refresh(
+        &self,
+        cache: &mut TokenCache,
+        needed: &NeededToken,
+    ) -> Result<SecretString, OAuthError> {
+        // A token that is not in the file yet is written under the lock only.
+        if cache.unsaved.is_none() {
+            let token = self.load(cache).await?;
+            if needed.is_met_by(&token, (self.now)()) {
+                return Ok(token.access_token);
+            }
+        }
+        // Before the lock, for which others wait: a command may print it.
+        let client_secret = (self.read_client_secret)().await;
+        let _lock = self.file.lock().await?;
+        // Another process may have refreshed the token meanwhile.
         let token = self.load(cache).await?;
-        let now = (self.now)();
-        if !is_due(&token, now) || token.refresh_token.is_none() && is_valid(&token, now) {
+        if needed.is_met_by(&token, (self.now)()) {
             return Ok(token.access_token);
         }
-        self.refresh(cache, token).await
+        self.refresh(cache, token, client_secret?).await
     }
 
     /// Loads the token in the file, after writing one that could not be written before.
@@ -160,41 +185,49 @@ impl SharedTokens {
             Some(unsaved) => self.save(cache, unsaved).await?,
             None => match self.read_file().await? {
                 Some(token) => token,
-                None => return Err(OAuthError::Denied(OAuthDenial::not_signed_in())),
+                None => {
+                    let denial = OAuthDenial::not_signed_in(&self.client.source);
+                    return Err(OAuthError::Denied(denial));
+                }
             },
         };
         if !token.is_of(&self.client) {
-            let path = self.file.path().display();
+            let (path, source) = (self.file.path().display(), &self.client.source);
             return Err(denied(format!(
                 "the token file {path} belongs to another `client_id` or `token_url`; sign in \
-                 again: cynosure auth SOURCE"
+                 again: `cynosure auth {source}`"
             )));
         }
         self.take_into_use(cache, &token);
         Ok(token)
     }
 
+    /// Refreshes a token. The lock of the file must be held.
     async fn refresh(
         &self,
         cache: &mut TokenCache,
         previous: StoredToken,
+        client_secret: Option<SecretString>,
     ) -> Result<SecretString, OAuthError> {
         let Some(refresh_token) = &previous.refresh_token else {
-            return Err(denied(
+            let source = &self.client.source;
+            return Err(denied(format!(
                 "the access token has expired, and the server gave no refresh token; sign in \
-                 again: cynosure auth SOURCE"
-                    .to_owned(),
-            ));
+                 again: `cynosure auth {source}`"
+            )));
         };
-        let token = match self.client.refresh(refresh_token).await {
+        self.check_writable(&previous).await?;
+        let _in_flight = self.refreshes.begin();
+        let token = match self.client.with_secret(client_secret).refresh(refresh_token).await {
             Ok(grant) => previous.renewed(grant, (self.now)()),
             Err(OAuthError::Denied(denial)) => {
-                // Another process may have used the refresh token, which is then no longer valid.
+                // A program that takes no lock may have used the refresh token, which is then no
+                // longer valid.
                 let in_file = self.read_file().await?.filter(|in_file| {
                     in_file.is_of(&self.client) && !has_same_secrets(in_file, &previous)
                 });
                 return match in_file {
-                    Some(token) if is_valid(&token, (self.now)()) => {
+                    Some(token) if token.life().is_valid((self.now)()) => {
                         self.take_into_use(cache, &token);
                         Ok(token.access_token)
                     }
@@ -207,6 +240,15 @@ impl SharedTokens {
         self.take_into_use(cache, &token);
         debug!("access token refreshed");
         Ok(token.access_token)
+    }
+
+    /// Writes the token in the file once more. So a file that cannot be written, as on a full disk,
+    /// shows before the refresh token is used: the answer may hold the only valid one.
+    async fn check_writable(&self, token: &StoredToken) -> Result<(), OAuthError> {
+        let unsaved = UnsavedToken { token: token.clone(), previous: token.clone() };
+        let file = self.file.clone();
+        let result = run_blocking(move || replace_token(&file, &unsaved)).await;
+        result.map(drop).map_err(OAuthError::Storage)
     }
 
     /// Writes a granted token, and returns the one that is in the file then. On an error the token
@@ -251,6 +293,21 @@ impl SharedTokens {
     }
 }
 
+impl NeededToken {
+    fn is_met_by(&self, token: &StoredToken, now: Timestamp) -> bool {
+        let life = token.life();
+        match self {
+            Self::Current => {
+                !life.is_due(now) || token.refresh_token.is_none() && life.is_valid(now)
+            }
+            Self::OtherThan(rejected) => {
+                let is_rejected = rejected.as_ref().is_some_and(|old| has_same_secrets(old, token));
+                !is_rejected && life.is_valid(now)
+            }
+        }
+    }
+}
+
 /// Writes a granted token to the file, unless a sign-in has replaced the previous one meanwhile:
 /// then the newer token is returned.
 fn replace_token(file: &TokenFile, unsaved: &UnsavedToken) -> Result<Option<StoredToken>, Failure> {
@@ -265,19 +322,6 @@ fn replace_token(file: &TokenFile, unsaved: &UnsavedToken) -> Result<Option<Stor
     file.save(token).map(|()| None)
 }
 
-/// True if three quarters of the token's life are over. A token without a known life is used until
-/// a server rejects it.
-fn is_due(token: &StoredToken, now: Timestamp) -> bool {
-    token.expires_at.is_some_and(|expires_at| {
-        let lifetime = expires_at.since(token.issued_at);
-        lifetime.saturating_mul(3) / 4 <= now.since(token.issued_at)
-    })
-}
-
-fn is_valid(token: &StoredToken, now: Timestamp) -> bool {
-    token.expires_at.is_none_or(|expires_at| now < expires_at)
-}
-
 fn has_same_secrets(one: &StoredToken, other: &StoredToken) -> bool {
     secrets(one) == secrets(other)
 }
@@ -288,22 +332,7 @@ fn secrets(token: &StoredToken) -> (&str, Option<&str>) {
 }
 
 fn denied(advice: String) -> OAuthError {
-    OAuthError::Denied(OAuthDenial { error: String::new(), description: None, advice })
-}
-
-/// Runs a task to its end, even if its caller stops waiting.
-async fn run_to_end<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> T {
-    match tokio::spawn(task).await {
-        Ok(output) => output,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
-}
-
-async fn run_blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(job).await {
-        Ok(output) => output,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
+    OAuthError::Denied(OAuthDenial::without_answer(advice))
 }
 
 #[cfg(test)]

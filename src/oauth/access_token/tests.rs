@@ -1,8 +1,11 @@
 //! Tests of the refresh against a token endpoint on loopback.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex as StdMutex;
 use std::sync::atomic::AtomicI64;
+use std::time::Duration;
 
+use cynosure_engine::Cause;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -19,6 +22,7 @@ const SECOND: (&str, &str) = (
     "200 OK",
     r#"{"access_token":"at-2","refresh_token":"rt-2","expires_in":3600,"token_type":"Bearer"}"#,
 );
+const CLIENT_REFUSED: (&str, &str) = ("401 Unauthorized", r#"{"error":"invalid_client"}"#);
 const DENIED: (&str, &str) = ("400 Bad Request", r#"{"error":"invalid_grant"}"#);
 const DOWN: (&str, &str) = ("503 Service Unavailable", "");
 
@@ -28,8 +32,10 @@ struct Account {
     tokens: AccessTokens,
     /// Milliseconds since the token in the file was issued.
     age: Arc<AtomicI64>,
-    /// Number of requests to the token endpoint.
-    request_count: Arc<AtomicU64>,
+    client_secret: Arc<StdMutex<&'static str>>,
+    refreshes: RefreshesInFlight,
+    /// Requests to the token endpoint.
+    requests: Arc<StdMutex<Vec<String>>>,
 }
 
 impl Account {
@@ -48,14 +54,29 @@ impl Account {
             token_url: Url::parse(&token_url).unwrap(),
             device_url: None,
         };
-        let client = OAuthClient::new("client".to_owned(), None, endpoints, Vec::new()).unwrap();
+        let client = "client".to_owned();
+        let client = OAuthClient::new("work", client, None, endpoints, Vec::new()).unwrap();
         let home = tempfile::tempdir().unwrap();
-        let (age, request_count) = (Arc::new(AtomicI64::new(0)), Arc::new(AtomicU64::new(0)));
-        tokio::spawn(serve(listener, answers.to_vec(), Arc::clone(&request_count)));
-        let clock = Arc::clone(&age);
-        let now = move || Timestamp(ISSUED_AT + clock.load(Ordering::Relaxed));
-        let tokens = AccessTokens::new(client, token_file(home.path()), now);
-        Self { home, tokens, age, request_count }
+        let (age, requests) = (Arc::new(AtomicI64::new(0)), Arc::default());
+        tokio::spawn(serve(listener, answers.to_vec(), Arc::clone(&requests)));
+        let client_secret = Arc::new(StdMutex::new("cs-1"));
+        let secret = Arc::clone(&client_secret);
+        let read_client_secret = move || -> ClientSecretFuture {
+            let secret = SecretString::from(*secret.lock().unwrap());
+            Box::pin(async move { Ok(Some(secret)) })
+        };
+        let refreshes = RefreshesInFlight::default();
+        let (file, now) = (token_file(home.path()), clock(&age));
+        let tokens = AccessTokens::new(client, read_client_secret, file, refreshes.clone(), now);
+        Self { home, tokens, age, client_secret, refreshes, requests }
+    }
+
+    /// Returns the tokens as another process with the same token file uses them.
+    fn other_process(&self) -> AccessTokens {
+        let client = self.tokens.shared.client.clone();
+        let read_client_secret = || -> ClientSecretFuture { Box::pin(async { Ok(None) }) };
+        let (file, refreshes) = (token_file(self.home.path()), RefreshesInFlight::default());
+        AccessTokens::new(client, read_client_secret, file, refreshes, clock(&self.age))
     }
 
     fn write(&self, access_token: &str, refresh_token: &str) {
@@ -76,16 +97,23 @@ impl Account {
         token_file(self.home.path()).load().unwrap().unwrap()
     }
 
+    /// Puts a folder in place of the temporary file, so that every write fails.
+    fn block_writes(&self) -> PathBuf {
+        let obstacle = self.home.path().join(".token.json.tmp");
+        std::fs::create_dir(&obstacle).unwrap();
+        obstacle
+    }
+
     fn set_age(&self, seconds: i64) {
         self.age.store(seconds * 1000, Ordering::Relaxed);
     }
 
     async fn current(&self) -> Result<String, OAuthError> {
-        self.tokens.current().await.map(|token| token.expose_secret().to_owned())
+        exposed(self.tokens.current().await)
     }
 
     async fn renewed(&self) -> Result<String, OAuthError> {
-        self.tokens.renew().await.map(|token| token.expose_secret().to_owned())
+        exposed(self.tokens.renew().await)
     }
 
     /// Waits until the server has a request.
@@ -95,9 +123,19 @@ impl Account {
         }
     }
 
-    fn request_count(&self) -> u64 {
-        self.request_count.load(Ordering::Relaxed)
+    fn request_count(&self) -> usize {
+        self.requests.lock().unwrap().len()
     }
+}
+
+fn exposed(token: Result<SecretString, OAuthError>) -> Result<String, OAuthError> {
+    token.map(|token| token.expose_secret().to_owned())
+}
+
+/// Returns the clock of an account whose token has this age.
+fn clock(age: &Arc<AtomicI64>) -> impl Fn() -> Timestamp + Send + Sync + use<> {
+    let age = Arc::clone(age);
+    move || Timestamp(ISSUED_AT + age.load(Ordering::Relaxed))
 }
 
 fn token_file(home: &Path) -> TokenFile {
@@ -108,13 +146,13 @@ fn token_file(home: &Path) -> TokenFile {
 async fn serve(
     listener: TcpListener,
     answers: Vec<(&'static str, &'static str)>,
-    request_count: Arc<AtomicU64>,
+    requests: Arc<StdMutex<Vec<String>>>,
 ) {
     let mut answers = answers.into_iter();
     loop {
         let (mut stream, _address) = listener.accept().await.unwrap();
-        read_form(&mut stream).await;
-        request_count.fetch_add(1, Ordering::Relaxed);
+        let request = read_form(&mut stream).await;
+        requests.lock().unwrap().push(request);
         let Some((status, body)) = answers.next() else { continue };
         let length = body.len();
         let response = format!(
@@ -125,11 +163,12 @@ async fn serve(
 }
 
 /// Reads a request to the end of its form, which ends with a refresh token such as `rt-1`.
-async fn read_form(stream: &mut TcpStream) {
+async fn read_form(stream: &mut TcpStream) -> String {
     let mut request = Vec::<u8>::new();
     while !request.windows(17).any(|text| text == b"refresh_token=rt-") {
         assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0, "an incomplete request");
     }
+    String::from_utf8(request).unwrap()
 }
 
 #[tokio::test]
@@ -237,21 +276,46 @@ async fn the_tokens_of_another_client_are_sent_nowhere() {
 }
 
 #[tokio::test]
-async fn a_token_that_cannot_be_written_is_used_once_it_is_durable() {
+async fn nothing_is_refreshed_while_the_file_cannot_be_written() {
     let account = Account::signed_in(&[SECOND]).await;
-    account.current().await.unwrap();
-    // A folder in place of the temporary file makes every write fail.
-    let obstacle = account.home.path().join(".token.json.tmp");
-    std::fs::create_dir(&obstacle).unwrap();
+    let obstacle = account.block_writes();
 
+    account.set_age(2700);
+    assert_eq!(account.current().await.unwrap(), "at-1", "the old token is still valid");
     let error = account.renewed().await.unwrap_err();
     assert!(matches!(error, OAuthError::Storage(_)), "{error}");
+    assert_eq!(account.request_count(), 0, "the refresh token is not used");
+
+    std::fs::remove_dir(&obstacle).unwrap();
+    assert_eq!(account.renewed().await.unwrap(), "at-2");
+    assert_eq!(account.request_count(), 1);
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_written_is_used_once_it_is_durable() {
+    let account = Account::signed_in(&[]).await;
+    account.current().await.unwrap();
+    let obstacle = account.block_writes();
+    let previous = account.in_file();
+    let token = StoredToken {
+        access_token: "at-2".into(),
+        refresh_token: Some("rt-2".into()),
+        ..previous.clone()
+    };
+
+    let shared = &account.tokens.shared;
+    let mut cache = shared.cache.lock().await;
+    let error = shared.save(&mut cache, UnsavedToken { token, previous }).await.unwrap_err();
+    drop(cache);
+    assert!(matches!(error, OAuthError::Storage(_)), "{error}");
     assert_eq!(account.in_file().access_token.expose_secret(), "at-1");
+    let error = account.renewed().await.unwrap_err();
+    assert!(matches!(error, OAuthError::Storage(_)), "{error}");
 
     std::fs::remove_dir(&obstacle).unwrap();
     assert_eq!(account.renewed().await.unwrap(), "at-2");
     assert_eq!(account.in_file().refresh_token.unwrap().expose_secret(), "rt-2");
-    assert_eq!(account.request_count(), 1);
+    assert_eq!(account.request_count(), 0);
 }
 
 #[tokio::test]
@@ -267,4 +331,75 @@ async fn a_refresh_whose_caller_stops_waiting_is_not_lost() {
 
     assert_eq!(account.current().await.unwrap(), "at-2");
     assert_eq!(account.request_count(), 1);
+}
+
+#[tokio::test]
+async fn the_end_of_a_process_waits_for_a_refresh() {
+    let account = Account::signed_in(&[SECOND]).await;
+    account.set_age(2700);
+    tokio::select! {
+        biased;
+        () = account.requested() => {}
+        result = account.current() => panic!("the caller waits for the answer: {result:?}"),
+    }
+
+    account.refreshes.wait().await;
+
+    assert_eq!(account.in_file().refresh_token.unwrap().expose_secret(), "rt-2");
+}
+
+#[tokio::test]
+async fn processes_with_one_token_file_share_one_refresh() {
+    let account = Account::signed_in(&[SECOND]).await;
+    let other = account.other_process();
+    assert_eq!(account.current().await.unwrap(), "at-1");
+    assert_eq!(exposed(other.current().await).unwrap(), "at-1");
+    account.set_age(2700);
+
+    let (one, two) = tokio::join!(account.current(), other.current());
+
+    assert_eq!((one.unwrap(), exposed(two).unwrap()), ("at-2".to_owned(), "at-2".to_owned()));
+    assert_eq!(account.request_count(), 1);
+}
+
+#[tokio::test]
+async fn processes_with_the_same_rejected_token_share_one_refresh() {
+    let account = Account::signed_in(&[SECOND]).await;
+    let other = account.other_process();
+    account.current().await.unwrap();
+    other.current().await.unwrap();
+
+    let (one, two) = tokio::join!(account.renewed(), other.renew());
+
+    assert_eq!((one.unwrap(), exposed(two).unwrap()), ("at-2".to_owned(), "at-2".to_owned()));
+    assert_eq!(account.request_count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_stays_held_is_no_refused_credential() {
+    let account = Account::signed_in(&[]).await;
+    let _lock = token_file(account.home.path()).lock().await.unwrap();
+
+    account.set_age(2700);
+    assert_eq!(account.current().await.unwrap(), "at-1", "the old token is still valid");
+    account.set_age(3600);
+    let error = account.current().await.unwrap_err();
+
+    assert_eq!(error.to_failure().cause, Cause::Connection, "{error}");
+    assert_eq!(account.request_count(), 0);
+}
+
+#[tokio::test]
+async fn a_replaced_client_secret_is_sent_with_the_next_refresh() {
+    let account = Account::signed_in(&[CLIENT_REFUSED, SECOND]).await;
+    account.set_age(3600);
+    let error = account.current().await.unwrap_err();
+    assert!(matches!(error, OAuthError::Misconfigured(_)), "{error}");
+
+    *account.client_secret.lock().unwrap() = "cs-2";
+
+    assert_eq!(account.current().await.unwrap(), "at-2");
+    let requests = account.requests.lock().unwrap().clone();
+    assert!(requests[0].contains("client_secret=cs-1&"), "{requests:?}");
+    assert!(requests[1].contains("client_secret=cs-2&"), "{requests:?}");
 }

@@ -18,6 +18,19 @@ pub struct BufferLimits {
     pub max_bytes: u64,
 }
 
+impl BufferLimits {
+    /// Returns the limit of the bytes alone.
+    #[must_use]
+    pub const fn bytes(max_bytes: u64) -> Self {
+        Self { max_elements: usize::MAX, max_bytes }
+    }
+
+    /// True if arrays are kept whole.
+    pub(super) fn keeps_elements(self) -> bool {
+        self.max_elements == usize::MAX
+    }
+}
+
 /// Streaming truncator with its position in the JSON text.
 #[derive(Debug)]
 pub(super) struct ArrayTruncator {

@@ -111,7 +111,8 @@ pub(super) async fn collect(
         Failure::new(Cause::TooLarge, message)
     };
     let max = timer.limits.max_response;
-    let mut truncator = buffer_limits.map(ArrayTruncator::new);
+    let element_limits = buffer_limits.filter(|limits| !limits.keeps_elements());
+    let mut truncator = element_limits.map(ArrayTruncator::new);
     let (mut body, mut received) = (BytesMut::new(), 0_u64);
     while let Some(chunk) = timer.next_chunk(&mut response).await? {
         received = received.saturating_add(chunk_length(&chunk));
@@ -122,10 +123,15 @@ pub(super) async fn collect(
             Some(truncator) => truncator.push_chunk(&chunk, &mut body),
             None => body.extend_from_slice(&chunk),
         }
-        if let Some(BufferLimits { max_elements, max_bytes }) = buffer_limits
-            && max_bytes < to_u64(body.len())
+        if let Some(limits) = buffer_limits
+            && limits.max_bytes < to_u64(body.len())
         {
-            let detail = format!(" for {max_elements} entries");
+            let BufferLimits { max_elements, max_bytes } = limits;
+            let detail = if limits.keeps_elements() {
+                String::new()
+            } else {
+                format!(" for {max_elements} entries")
+            };
             return Err(too_large(host(response.url()), max_bytes, &detail));
         }
     }

@@ -7,22 +7,23 @@ mod array_truncator;
 mod attempts;
 mod body;
 mod error_response;
+mod link_header;
 mod options;
 mod proxies;
 mod proxy_clients;
 mod quota_rules;
 mod reconnect;
 mod request;
+mod response;
 mod transport;
 
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION,
-};
-use reqwest::{Method, Request, Response, StatusCode};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, LOCATION};
+pub use reqwest::header::{HeaderName, HeaderValue};
+use reqwest::{Request, Response, StatusCode};
+use serde_json::Value;
 use tokio::time::Instant;
 use url::Url;
 
@@ -36,7 +37,9 @@ pub use self::proxies::{Proxy, ProxyMode, ProxyPoolHealth};
 pub use self::quota_rules::QuotaRules;
 use self::reconnect::ReconnectingClient;
 use self::request::host;
-pub use self::request::{Authorization, ExpectedContent, HttpRequest};
+pub use self::request::{Authorization, ExpectedContent, HttpRequest, QuotaUse, RequestBody};
+pub use self::response::BufferedResponse;
+use self::response::ResponseHead;
 use cynosure_engine::rate_limit::ResponseOutcome;
 use cynosure_engine::{Cause, Failure, ThrottleStrikes, Timestamp};
 
@@ -46,16 +49,6 @@ use crate::source::Sink;
 
 /// Maximum redirects of one request: a service that moved twice and a login page; more is a loop.
 const REDIRECTS_MAX: u32 = 5;
-
-/// Response held in memory.
-#[derive(Debug)]
-pub struct BufferedResponse {
-    /// URL after redirects: the base of relative URLs in the body.
-    pub url: Url,
-    pub body: Bytes,
-    headers: HeaderMap,
-    permit: Box<dyn Permit>,
-}
 
 /// HTTP client of one account.
 #[derive(Debug)]
@@ -88,6 +81,12 @@ impl HttpClient {
         self.limiter.blocked_until()
     }
 
+    /// Returns the current time by the clock of the rate limiter.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.limiter.now()
+    }
+
     /// Checks that the configuration names the URL's server.
     ///
     /// # Errors
@@ -101,8 +100,8 @@ impl HttpClient {
         Err(Failure::new(
             Cause::Challenge,
             format!(
-                "the server refers to {origin}, which is not the origin of `url`: \
-                 add it to `allow_hosts` if that is intended"
+                "the server refers to {origin}, which is not the origin that the configuration \
+                 names: add it to `allow_hosts` if that is intended"
             ),
         ))
     }
@@ -130,20 +129,32 @@ impl HttpClient {
         self.with_retries(request, AttemptKind::First, async |attempt| {
             let mut timer = TransferTimer::new(&self.options.limits);
             let streaming = self.send_request(request, None, attempt, &mut timer).await?;
-            let StreamingResponse { response, permit, latency } = streaming;
-            let (url, headers) = (response.url().clone(), response.headers().clone());
-            let result = body::collect(response, buffer_limits, &mut timer).await;
-            self.inner.record_response(latency, result.as_ref().map(|(_, received)| *received));
-            match result {
-                Ok((body, _)) => Ok(BufferedResponse { url, body, headers, permit }),
-                Err(failure) => Err(on_aborted(permit, failure).into()),
+            let StreamingResponse { response, mut permit, latency } = streaming;
+            let head = ResponseHead::of(&response);
+            let collected = body::collect(response, buffer_limits, &mut timer).await;
+            let (body, received) = match collected {
+                Ok(collected) => collected,
+                Err(failure) => {
+                    self.inner.record_response(latency, Err(&failure));
+                    return Err(on_aborted(permit, failure).into());
+                }
+            };
+            // The caller reports JSON that cannot be parsed.
+            let json: Option<Value> = request.ok.and_then(|_| serde_json::from_slice(&body).ok());
+            let refusal = json.and_then(|json| self.find_refusal(request, &head, &body, &json));
+            if let Some(failure) = refusal {
+                let failure = self.record_refusal(permit.as_mut(), latency, failure);
+                return Err(HttpError { failure, body });
             }
+            self.inner.record_response(latency, Ok(received));
+            let ResponseHead { url, headers } = head;
+            Ok(BufferedResponse { url, body, headers, permit })
         })
         .await
     }
 
-    /// Records that the body of a successful response reports a `failure`. A user's error rule may
-    /// replace the cause. The returned failure keeps the response.
+    /// Records that the body of a successful response reports a `failure`. An error rule of the
+    /// user or of the profile may replace the cause. The returned failure keeps the response.
     #[must_use]
     pub fn report_body_error(
         &self,
@@ -154,11 +165,7 @@ impl HttpClient {
         let context = self.error_context(request);
         let failure =
             error_response::reclassify(&response.headers, &response.body, &context, failure);
-        if let Some(retry_after) = failure.retry_after {
-            response.permit.record_retry_after(retry_after);
-        }
-        let blocked_until = response.permit.record_outcome(failure.cause.rate_limit_signal());
-        failure.with_blocked_until(blocked_until)
+        record_failed_outcome(response.permit.as_mut(), failure)
     }
 
     /// Writes a document to `sink` and returns its length, verified against the known lengths.
@@ -173,6 +180,27 @@ impl HttpClient {
         first: AttemptKind,
         sink: &mut impl Sink,
     ) -> Result<u64, Failure> {
+        self.fetch_enveloped(request, size, strikes, first, sink, |_| None).await
+    }
+
+    /// Writes the body of a response to `sink`, and returns its length as
+    /// [`fetch_streaming`](Self::fetch_streaming) does.
+    ///
+    /// The body, or what surrounds the document in it, may be JSON: at the end of the body,
+    /// `envelope` returns it. JSON that cannot be parsed, and JSON without the sign of success of
+    /// the profile, is the failure of the attempt.
+    ///
+    /// # Errors
+    /// Like [`fetch_streaming`](Self::fetch_streaming).
+    pub async fn fetch_enveloped<S: Sink>(
+        &self,
+        request: &HttpRequest<'_>,
+        size: Option<u64>,
+        strikes: ThrottleStrikes,
+        first: AttemptKind,
+        sink: &mut S,
+        envelope: fn(&S) -> Option<&[u8]>,
+    ) -> Result<u64, Failure> {
         body::check_document_size(
             host(request.url),
             size.unwrap_or(0),
@@ -185,9 +213,21 @@ impl HttpClient {
             let mut timer = TransferTimer::new(&self.options.limits);
             let streaming = self.send_request(request, Some(strikes), attempt, &mut timer).await?;
             let StreamingResponse { response, mut permit, latency } = streaming;
-            // A body may take minutes, but the rate limit headers of the head are valid now.
-            permit.record_outcome(ResponseOutcome::Accepted);
+            let head = ResponseHead::of(&response);
+            // A body may take minutes, but the rate limit headers of the head are valid now. With a
+            // sign of success in the body, only that shows the outcome.
+            if request.ok.is_none() || envelope(&*sink).is_none() {
+                permit.record_outcome(ResponseOutcome::Accepted);
+            }
             let result = body::stream_to(response, size, &mut timer, permit.as_mut(), sink).await;
+            let failure = match &result {
+                Ok(_) => envelope(&*sink)
+                    .and_then(|envelope| self.find_envelope_failure(request, &head, envelope)),
+                Err(_) => None,
+            };
+            if let Some(failure) = failure {
+                return Err(self.record_refusal(permit.as_mut(), latency, failure).into());
+            }
             self.inner.record_response(latency, result.as_ref().copied());
             match result {
                 Ok(length) => Ok(length),
@@ -196,6 +236,51 @@ impl HttpClient {
             }
         });
         Ok(result.await?)
+    }
+
+    /// Returns the failure of a response by the JSON around its document.
+    fn find_envelope_failure(
+        &self,
+        request: &HttpRequest<'_>,
+        head: &ResponseHead,
+        envelope: &[u8],
+    ) -> Option<Failure> {
+        match serde_json::from_slice::<Value>(envelope) {
+            Ok(json) => self.find_refusal(request, head, envelope, &json),
+            Err(error) => {
+                let cause = if error.is_eof() { Cause::Truncated } else { Cause::Challenge };
+                let error = request.authorization.secrets().mask(&error.to_string());
+                let message = format!("the JSON of {} cannot be parsed: {error}", host(&head.url));
+                Some(Failure::new(cause, message))
+            }
+        }
+    }
+
+    /// Returns the failure that a JSON body without the sign of success reports.
+    fn find_refusal(
+        &self,
+        request: &HttpRequest<'_>,
+        head: &ResponseHead,
+        body: &[u8],
+        json: &Value,
+    ) -> Option<Failure> {
+        request.ok?;
+        let ResponseHead { url, headers } = head;
+        let reported = self.options.quota_rules.parse_limits(&text_headers(headers), self.now());
+        let context = self.error_context(request);
+        error_response::find_refusal(url, headers, body, json, &reported, &context)
+    }
+
+    /// Records a complete response that reports a failure.
+    fn record_refusal(
+        &self,
+        permit: &mut dyn Permit,
+        latency: Duration,
+        failure: Failure,
+    ) -> Failure {
+        let failure = record_failed_outcome(permit, failure);
+        self.inner.record_response(latency, Err(&failure));
+        failure
     }
 
     /// Retries failures that may pass within a second; the engine handles all others.
@@ -213,7 +298,8 @@ impl HttpClient {
                 Ok(result) => Ok(result),
                 Err(error) => {
                     tracker.record_failure(&error.failure);
-                    let (scope, _) = self.options.quota_rules.scope_and_cost(request.url);
+                    let (scope, _) =
+                        self.options.quota_rules.scope_and_cost(request.url, request.quota);
                     let is_budget_exhausted = error.is_retryable()
                         && tracker.attempts() < policy.backoff().max_attempts
                         && !self.limiter.try_take_retry(scope);
@@ -237,13 +323,13 @@ impl HttpClient {
         attempt: AttemptKind,
         timer: &mut TransferTimer<'_>,
     ) -> Result<StreamingResponse, HttpError> {
-        let authorization = request.authorization.to_header_value()?;
+        let authorization = request.authorization.to_headers()?;
         let mut url = request.url.clone();
         for _ in 0..=REDIRECTS_MAX {
             self.check_origin(&url)?;
             request.expected.check_url(&url)?;
-            let outgoing = self.build_request(request, &url, authorization.clone())?;
-            let (scope, cost) = self.options.quota_rules.scope_and_cost(&url);
+            let outgoing = self.build_request(request, &url, &authorization)?;
+            let (scope, cost) = self.options.quota_rules.scope_and_cost(&url, request.quota);
             let permit_request = PermitRequest { scope, cost, attempt, strikes };
             let mut permit = self.limiter.acquire(permit_request).await?;
             let sent_at = Instant::now();
@@ -278,16 +364,10 @@ impl HttpClient {
                 }
                 Ok(None) => {
                     let context = self.error_context(request);
-                    let mut error =
+                    let HttpError { failure, body } =
                         error_response::read_error(response, &reported, timer, &context).await;
-                    if let Some(retry_after) = error.failure.retry_after {
-                        permit.record_retry_after(retry_after);
-                    }
-                    error.failure.blocked_until =
-                        permit.record_outcome(error.failure.cause.rate_limit_signal());
-                    error.failure = error.failure.with_strikes(permit.strikes());
-                    self.inner.record_response(latency, Err(&error.failure));
-                    return Err(error);
+                    let failure = self.record_refusal(permit.as_mut(), latency, failure);
+                    return Err(HttpError { failure, body });
                 }
             }
         }
@@ -295,12 +375,14 @@ impl HttpClient {
         Err(Failure::new(Cause::Challenge, message).into())
     }
 
-    fn error_context(&self, request: &HttpRequest<'_>) -> ErrorContext<'_> {
-        let secrets = request.authorization.secrets();
+    fn error_context<'a>(&'a self, request: &HttpRequest<'a>) -> ErrorContext<'a> {
         ErrorContext {
             rules: &self.options.error_rules,
+            profile: request.rules,
+            ok: request.ok,
             scope: request.expected.request_scope(),
-            secrets,
+            secrets: request.authorization.secrets(),
+            now: self.now(),
         }
     }
 
@@ -308,23 +390,24 @@ impl HttpClient {
         &self,
         request: &HttpRequest<'_>,
         url: &Url,
-        authorization: HeaderValue,
+        authorization: &[(HeaderName, HeaderValue)],
     ) -> Result<Request, Failure> {
-        let accept = match request.expected {
-            ExpectedContent::Json => "application/json",
-            ExpectedContent::Document => "*/*",
-        };
-        let builder = match &request.json_body {
-            None => self.inner.request_builder(Method::GET, url),
-            Some(json) => self
-                .inner
-                .request_builder(Method::POST, url)
-                .header(CONTENT_TYPE, "application/json")
-                .body(json.clone()),
-        };
+        let content = request.body.content();
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static(request.expected.accept()));
+        if let Some((media_type, _)) = content {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+        }
+        for (name, value) in request.headers.iter().chain(authorization) {
+            headers.insert(name, value.clone());
+        }
         // A compressed body has no length to check, and could be a decompression bomb.
-        let builder = builder.header(ACCEPT, accept).header(ACCEPT_ENCODING, "identity");
-        let builder = builder.header(AUTHORIZATION, authorization);
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let builder = self.inner.request_builder(request.body.method(), url).headers(headers);
+        let builder = match content {
+            Some((_, bytes)) => builder.body(bytes.clone()),
+            None => builder,
+        };
         builder.build().map_err(|error| transport::to_failure(&error, host(url)))
     }
 
@@ -341,7 +424,7 @@ impl HttpClient {
                 | StatusCode::TEMPORARY_REDIRECT
                 | StatusCode::PERMANENT_REDIRECT
         );
-        if !is_redirect || request.json_body.is_some() {
+        if !is_redirect || request.body != RequestBody::None {
             return Ok(None);
         }
         let location = response.headers().get(LOCATION).map(HeaderValue::to_str);
@@ -352,6 +435,16 @@ impl HttpClient {
         self.check_origin(&next)?;
         Ok(Some(next))
     }
+}
+
+/// Records the outcome of a response that reports a failure, and returns the failure with the state
+/// of the rate limiter.
+fn record_failed_outcome(permit: &mut dyn Permit, failure: Failure) -> Failure {
+    if let Some(retry_after) = failure.retry_after {
+        permit.record_retry_after(retry_after);
+    }
+    let blocked_until = permit.record_outcome(failure.cause.rate_limit_signal());
+    failure.with_blocked_until(blocked_until).with_strikes(permit.strikes())
 }
 
 /// Records an aborted request: it counts for the server's health, not for its rate limit.

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::source::http::{BufferLimits, ExpectedContent, HttpError, HttpRequest};
+use crate::source::http::{BufferLimits, ExpectedContent, HttpError, HttpRequest, RequestBody};
 use crate::source::jmap::session::JmapSession;
 use crate::source::jmap::source::JmapSource;
 
@@ -107,10 +107,8 @@ pub(super) async fn call_limited<T: DeserializeOwned>(
     });
     let authorization = jmap.authorization().await?;
     let request = HttpRequest {
-        url: &session.api_url,
-        json_body: Some(Bytes::from(body.to_string())),
-        expected: ExpectedContent::Json,
-        authorization: &authorization,
+        body: RequestBody::Json(Bytes::from(body.to_string())),
+        ..HttpRequest::get(&session.api_url, ExpectedContent::Json, &authorization)
     };
 
     // The semaphore is never closed, and sending without a permit would be harmless.

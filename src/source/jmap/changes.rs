@@ -13,10 +13,10 @@ use crate::source::jmap::api::{MethodCallError, call_limited, limits_for_ids};
 use crate::source::jmap::email::Email;
 use crate::source::jmap::filter::MailFilter;
 use crate::source::jmap::missing::{MissingIds, RefetchTiming};
-use crate::source::jmap::page_token::{self, CycleDetector};
 use crate::source::jmap::session::JmapSession;
 use crate::source::jmap::source::JmapSource;
 use crate::source::jmap::{email_get, mailboxes};
+use crate::source::page_token::{self, CycleDetector, EMPTY_PAGES_MAX};
 use crate::source::{Page, PollResult};
 
 /// Maximum number of changes in a poll. Enough to see whether anything is new besides a few emails
@@ -92,7 +92,7 @@ pub(super) async fn list_page(
     let (refetched, missing) =
         position.missing.refetch(jmap, &session, found.missing, properties, timing).await?;
     let next = if changes.has_more_changes {
-        position.cycle_detector.step(&changes.new_state, candidates.len())?;
+        position.cycle_detector.step(&changes.new_state, candidates.len(), EMPTY_PAGES_MAX)?;
         if position.state == changes.new_state {
             return Err(Failure::new(
                 Cause::Unknown,

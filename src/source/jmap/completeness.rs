@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::source::jmap::changes::{self, ChangesResponse};
 use crate::source::jmap::email_get;
 use crate::source::jmap::filter::MailFilter;
-use crate::source::jmap::page_token::CycleDetector;
 use crate::source::jmap::session::JmapSession;
 use crate::source::jmap::source::JmapSource;
+use crate::source::page_token::{CycleDetector, EMPTY_PAGES_MAX};
 
 /// Data that a listing collects for its completeness check.
 #[derive(Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -152,7 +152,7 @@ impl ShortfallCheck<'_> {
             }
             let has_more = changes.has_more_changes && changes.new_state != state;
             let ids = usize::try_from(added.saturating_add(removed)).unwrap_or(usize::MAX);
-            if !has_more || detector.step(&changes.new_state, ids).is_err() {
+            if !has_more || detector.step(&changes.new_state, ids, EMPTY_PAGES_MAX).is_err() {
                 return Ok(false);
             }
             state = changes.new_state;

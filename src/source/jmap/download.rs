@@ -24,12 +24,7 @@ pub(super) async fn fetch(
     let session = jmap.session().await.map_err(as_service_failure)?;
     let url = session.download_url(&document.blob)?;
     let authorization = jmap.authorization().await?;
-    let request = HttpRequest {
-        url: &url,
-        json_body: None,
-        expected: ExpectedContent::Document,
-        authorization: &authorization,
-    };
+    let request = HttpRequest::get(&url, ExpectedContent::Document, &authorization);
 
     let first = if document.is_suspect { AttemptKind::Suspect } else { AttemptKind::First };
     let DocumentRef { size, strikes, .. } = document;

@@ -37,13 +37,8 @@ impl Email {
     }
 
     pub(super) fn into_listed_document(self) -> ListedDocument {
-        ListedDocument {
-            item: ItemId::new(self.thread_id),
-            document: DocumentId::new(self.id),
-            blob: BlobId::new(self.blob_id),
-            size: self.size,
-            size_estimate: None,
-            location: None,
-        }
+        let (item, document) = (ItemId::new(self.thread_id), DocumentId::new(self.id));
+        let entry = ListedDocument::new(item, document, BlobId::new(self.blob_id));
+        ListedDocument { size: self.size, ..entry }
     }
 }

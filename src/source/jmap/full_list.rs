@@ -19,10 +19,10 @@ use crate::source::jmap::completeness::{CompletenessCheck, ListEnd};
 use crate::source::jmap::email::{self, Email};
 use crate::source::jmap::filter::MailFilter;
 use crate::source::jmap::missing::{MissingIds, RefetchTiming};
-use crate::source::jmap::page_token::{self, CycleDetector};
 use crate::source::jmap::session::JmapSession;
 use crate::source::jmap::source::JmapSource;
 use crate::source::jmap::{email_get, mailboxes};
+use crate::source::page_token::{self, CycleDetector, EMPTY_PAGES_MAX};
 use crate::source::{Page, UnverifiedEnd};
 
 /// Maximum restarts of a listing that has lost its position. Whole pages rarely vanish between two
@@ -106,7 +106,7 @@ pub(super) async fn list_page(
     let Some(last) = response.ids.last() else {
         return query.finish_listing(position, &response).await;
     };
-    position.cycle_detector.step(last, response.ids.len())?;
+    position.cycle_detector.step(last, response.ids.len(), EMPTY_PAGES_MAX)?;
     let listed = position.next_position.saturating_sub(response.listed_after);
     position.next_position = listed.saturating_add(to_u64(response.ids.len()));
     position.completeness.rewind(response.listed_after);

@@ -16,7 +16,6 @@ mod full_list;
 mod mailboxes;
 mod missing;
 mod options;
-mod page_token;
 mod session;
 mod source;
 

@@ -75,8 +75,7 @@ pub(super) async fn discover(
         url.set_path(WELL_KNOWN_PATH);
     }
     let location = format!("{}{}", url.origin().ascii_serialization(), url.path());
-    let request =
-        HttpRequest { url: &url, json_body: None, expected: ExpectedContent::Json, authorization };
+    let request = HttpRequest::get(&url, ExpectedContent::Json, authorization);
 
     let response = client.fetch_buffered(&request).await.map_err(|error| {
         if error.failure.cause == Cause::NotFound {

@@ -32,7 +32,7 @@ impl FetchTask {
         strikes: ThrottleStrikes,
         now: Timestamp,
     ) -> Self {
-        let DocumentRow { row_id, id, blob, size, locations } = document;
+        let DocumentRow { row_id, id, blob, size, locations, content } = document;
         let expected_blob = blob.clone();
         let document_ref = DocumentRef::new(id, blob, size).with_locations(locations);
         Self {
@@ -40,12 +40,17 @@ impl FetchTask {
             item_id: item.item.clone(),
             document: row_id,
             expected_blob,
-            document_ref: DocumentRef { strikes, ..document_ref },
+            document_ref: DocumentRef { content, strikes, ..document_ref },
             control: ControlRequest::NotNeeded,
             is_retry: item.is_retry,
             failing_since: item.failure_counts.failing_since,
             started_at: now,
         }
+    }
+
+    /// Returns the length of the document, if its listing contained it; else 0.
+    pub(super) fn content_bytes(&self) -> usize {
+        self.document_ref.content.as_ref().map_or(0, String::len)
     }
 }
 

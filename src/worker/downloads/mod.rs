@@ -154,6 +154,11 @@ impl DownloadScheduler {
         let retries = items.iter().filter(|item| item.is_retry).count();
         self.refill = match (self.queue.record_loaded(items.len() - retries, retries), next_due) {
             (true, _) => RefillState::Now,
+            // The ledger left items out because the contents of others are long.
+            (false, Some(at)) if at <= now => {
+                self.queue.reset_backlog();
+                RefillState::Now
+            }
             (false, Some(at)) => RefillState::At(at),
             (false, None) => RefillState::Exhausted,
         };

@@ -11,6 +11,10 @@ const LOW_WATERMARK: usize = 256;
 /// Items of a kind that are loaded from the ledger at a time.
 const REFILL_ITEMS_MAX: usize = 256;
 
+/// Bytes of listed contents in the queue above which no more tasks are loaded: a row of a listing
+/// may be as long as a page.
+const QUEUED_CONTENT_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// Tasks of untried items before each retry, if both wait: an item that never failed is likely to
 /// succeed, and one that failed must still be finished.
 const UNTRIED_PER_RETRY: u32 = 3;
@@ -42,6 +46,8 @@ pub(super) struct FetchQueue {
     /// Documents that were throttled, taken after all others that never failed.
     throttled: VecDeque<FetchTask>,
     retries: VecDeque<FetchTask>,
+    /// Bytes of the listed contents of all queued tasks.
+    content_bytes: usize,
     /// End of the untried tasks from which the last one was taken.
     last_end: QueueEnd,
     retries_in_flight: usize,
@@ -58,6 +64,7 @@ impl FetchQueue {
             untried: VecDeque::new(),
             throttled: VecDeque::new(),
             retries: VecDeque::new(),
+            content_bytes: 0,
             last_end: QueueEnd::Back,
             retries_in_flight: 0,
             untried_streak: 0,
@@ -76,11 +83,13 @@ impl FetchQueue {
     }
 
     pub(super) fn push(&mut self, task: FetchTask) {
+        self.content_bytes += task.content_bytes();
         let queue = if task.is_retry { &mut self.retries } else { &mut self.untried };
         queue.push_back(task);
     }
 
     pub(super) fn push_throttled(&mut self, task: FetchTask) {
+        self.content_bytes += task.content_bytes();
         let queue = if task.is_retry { &mut self.retries } else { &mut self.throttled };
         queue.push_back(task);
     }
@@ -92,6 +101,12 @@ impl FetchQueue {
     }
 
     pub(super) fn pop(&mut self, slots: usize) -> Option<FetchTask> {
+        let task = self.pop_next(slots)?;
+        self.content_bytes -= task.content_bytes();
+        Some(task)
+    }
+
+    fn pop_next(&mut self, slots: usize) -> Option<FetchTask> {
         let is_retry_turn = !self.has_untried_queued() || self.untried_streak >= UNTRIED_PER_RETRY;
         if is_retry_turn && self.has_retry_slot(slots) {
             self.untried_streak = 0;
@@ -115,6 +130,7 @@ impl FetchQueue {
     /// Removes and returns all queued tasks.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = FetchTask> + use<> {
         self.reset_backlog();
+        self.content_bytes = 0;
         let [untried, throttled, retries] =
             [&mut self.untried, &mut self.throttled, &mut self.retries].map(std::mem::take);
         untried.into_iter().chain(throttled).chain(retries)
@@ -127,8 +143,9 @@ impl FetchQueue {
 
     /// Returns true if there is room for due items that the ledger may have.
     pub(super) fn has_room(&self) -> bool {
-        (self.backlog.has_untried && self.untried.len() < LOW_WATERMARK)
-            || (self.backlog.has_retries && self.retries.len() < LOW_WATERMARK)
+        self.content_bytes <= QUEUED_CONTENT_BYTES_MAX
+            && ((self.backlog.has_untried && self.untried.len() < LOW_WATERMARK)
+                || (self.backlog.has_retries && self.retries.len() < LOW_WATERMARK))
     }
 
     /// Returns the number of items of each kind to load.

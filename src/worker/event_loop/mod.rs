@@ -71,6 +71,9 @@ pub struct LoopResult {
     pub exit: LoopExit,
     /// No item of the source was ever listed.
     pub has_never_worked: bool,
+    /// The sign-in server refuses the client rather than the account, as far as is known: only a
+    /// correction of the configuration helps.
+    pub is_client_refused: bool,
     pub machine: StateMachine,
     pub counts: SessionCounts,
 }
@@ -160,6 +163,8 @@ impl<S: Source + 'static, E: Env> EventLoop<S, E> {
         LoopResult {
             exit: self.exit.unwrap_or(LoopExit::Stopped),
             has_never_worked: self.progress.has_never_worked(),
+            // The loop does not know the credential.
+            is_client_refused: false,
             machine: self.machine.clone(),
             counts: self.progress.counts,
         }

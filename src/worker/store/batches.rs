@@ -5,11 +5,20 @@ use cynosure_engine::{Cause, Failure, RecheckPolicy, Timestamp};
 
 use super::Store;
 use crate::archive::{BatchEntry, FolderName, Intent, PublishedFile, SpooledDocument, WriteBatch};
-use crate::ledger::SessionCounts;
+use crate::ledger::{DocumentRowId, SessionCounts};
 use crate::source::DocumentRef;
 use crate::worker::commit_batch::{CommitBatch, DownloadOutcome};
 use crate::worker::contents_in_flight::BatchHashes;
 use crate::worker::ledger_updates::{FetchedDocument, LedgerUpdates};
+
+/// File of a fetched document, as the ledger decides on it.
+#[derive(Debug)]
+struct PlannedFile {
+    /// Number of the version that it stores.
+    version: u32,
+    /// Labels of the document, for the manifest.
+    labels: Vec<(String, String)>,
+}
 
 impl Store {
     /// Splits a batch into documents for the archive and updates for the ledger.
@@ -20,11 +29,12 @@ impl Store {
         &mut self,
         batch: CommitBatch,
     ) -> Result<(Option<WriteBatch>, LedgerUpdates), Failure> {
-        let (versions, hashes) = self.ledger.with_snapshot(|| self.plan_files(&batch))?;
-        let has_files = versions.iter().any(Option::is_some);
+        self.settle_lines()?;
+        let (files, hashes) = self.ledger.with_snapshot(|| self.plan_files(&batch))?;
+        let has_files = files.iter().any(Option::is_some);
         let mut documents =
             if has_files { Some(WriteBatch::new(self.session_folder()?)) } else { None };
-        let mut versions = versions.into_iter();
+        let mut files = files.into_iter();
         let mut updates = LedgerUpdates::default();
         for outcome in batch.outcomes {
             match outcome {
@@ -38,8 +48,8 @@ impl Store {
                         size,
                         is_identified_by_location,
                     };
-                    let file = documents.as_mut().zip(versions.next().flatten());
-                    let Some((documents, version)) = file else {
+                    let file = documents.as_mut().zip(files.next().flatten());
+                    let Some((documents, PlannedFile { version, labels })) = file else {
                         updates.push_copy(fetched_document, spooled.length(), spooled.sha256());
                         continue;
                     };
@@ -49,6 +59,7 @@ impl Store {
                         blob,
                         size,
                         version,
+                        labels,
                         spooled,
                     });
                     updates.push_document(fetched_document);
@@ -66,19 +77,27 @@ impl Store {
         Ok((documents, updates))
     }
 
-    /// Returns the version of the file of each fetched document, in their order, or `None` if its
-    /// bytes are stored already; and the hashes of those that are not.
-    fn plan_files(&self, batch: &CommitBatch) -> Result<(Vec<Option<u32>>, BatchHashes), Failure> {
-        let (mut versions, mut hashes) = (Vec::new(), BatchHashes::new());
+    /// Returns the file of each fetched document, in their order, or `None` if its bytes are stored
+    /// already; and the hashes of those that are not.
+    fn plan_files(
+        &self,
+        batch: &CommitBatch,
+    ) -> Result<(Vec<Option<PlannedFile>>, BatchHashes), Failure> {
+        let (mut files, mut hashes) = (Vec::new(), BatchHashes::new());
         for outcome in &batch.outcomes {
             let DownloadOutcome::Stored { document, fetched, spooled, .. } = outcome else {
                 continue;
             };
             let is_copy =
                 fetched.is_identified_by_location() && !self.claim_content(spooled, &mut hashes)?;
-            versions.push(if is_copy { None } else { Some(self.ledger.next_version(*document)?) });
+            files.push(if is_copy { None } else { Some(self.plan_file(*document)?) });
         }
-        Ok((versions, hashes))
+        Ok((files, hashes))
+    }
+
+    fn plan_file(&self, document: DocumentRowId) -> Result<PlannedFile, Failure> {
+        let version = self.ledger.next_version(document)?;
+        Ok(PlannedFile { version, labels: self.ledger.labels(document)? })
     }
 
     /// Adds the hash of a document to those of its batch. Returns false if the bytes are stored, or
@@ -106,11 +125,29 @@ impl Store {
         now: Timestamp,
     ) -> Result<SessionCounts, Failure> {
         let (files, intent) = published.unzip();
-        self.ledger.commit(&updates.into_updates(files.unwrap_or_default()), recheck, now)?;
+        let updates = updates.into_updates(files.unwrap_or_default());
+        if let Err(failure) = self.ledger.commit(&updates, recheck, now) {
+            drop(intent);
+            // The next batch may be published before another is split.
+            self.settle_lines().ok();
+            return Err(failure);
+        }
         if let Some(intent) = intent {
             self.archive.clear_intent(intent);
         }
         self.ledger.session_counts()
+    }
+
+    /// Cuts off the lines of a batch that failed, so that others can be appended.
+    fn settle_lines(&mut self) -> Result<(), Failure> {
+        if !self.archive.has_abandoned_lines() {
+            return Ok(());
+        }
+        // Otherwise rows that name these lines might come back with the next start.
+        self.ledger.overwrite_failed_commit()?;
+        self.archive.settle_lines(|item, document, location| {
+            self.ledger.is_stored_at(item, document, &location.folder, &location.file)
+        })
     }
 
     /// Returns the folder of the open session, created with its first document.

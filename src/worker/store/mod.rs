@@ -22,7 +22,7 @@ use crate::source::{DocumentRef, Listing};
 use crate::state::{
     self, ExecutionState, LEDGER_FILE, LOCK_FILE, METRICS_FILE, STATE_FILE, StateFile,
 };
-use crate::worker::archive_binding;
+use crate::worker::archive_binding::{self, ArchiveConfig};
 use crate::worker::contents_in_flight::ContentsInFlight;
 use crate::worker::downloads::RefillRequest;
 use crate::worker::load::{load_metrics, load_state};
@@ -126,7 +126,7 @@ impl Store {
     /// [`StartError`]; no data is lost.
     pub fn open(
         dir: &Path,
-        archive_dir: &Path,
+        archive: &ArchiveConfig,
         source_info: SourceInfo,
         retry: &RetryPolicy,
         new_id: &LedgerId,
@@ -139,8 +139,8 @@ impl Store {
         let lock = FileLock::acquire(&dir.join(LOCK_FILE))?;
         let ledger = Ledger::open(&dir.join(LEDGER_FILE))?.with_retry(retry.clone());
         let archive_lock =
-            archive_binding::lock_archive(&disk, archive_dir, &source_info.source, &ledger)?;
-        let mut opened = Self::open_with(disk, ledger, dir, archive_dir, source_info, new_id, now)?;
+            archive_binding::lock_archive(&disk, &archive.dir, &source_info.source, &ledger)?;
+        let mut opened = Self::open_with(disk, ledger, dir, archive, source_info, new_id, now)?;
         opened.store._locks = Some([lock, archive_lock]);
         opened.store.pid = Some(std::process::id());
         Ok(opened)
@@ -154,7 +154,7 @@ impl Store {
         disk: Arc<dyn Disk>,
         mut ledger: Ledger,
         dir: &Path,
-        archive_dir: &Path,
+        archive: &ArchiveConfig,
         source_info: SourceInfo,
         new_id: &LedgerId,
         now: Timestamp,
@@ -162,7 +162,7 @@ impl Store {
         let mut warnings = Vec::new();
         let (archive, recovered) = archive_binding::open_archive(
             &disk,
-            archive_dir,
+            archive,
             &source_info.source,
             &mut ledger,
             new_id,
@@ -343,5 +343,7 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+mod line_tests;
 #[cfg(test)]
 mod tests;

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use rusqlite::Connection;
 
 use super::*;
-use crate::archive::StagedBatch;
 use crate::archive::layout::{FIRST_VERSION, document_path};
+use crate::archive::{DocumentFormat, FileExtension, StagedBatch};
 use crate::disk::MemoryDisk;
 use crate::ledger::{DueLimits, NewSession};
 use crate::worker::commit_batch::{CommitBatch, DownloadOutcome};
@@ -91,7 +91,7 @@ impl StoreFixture {
     fn fetch(&self, uids: &[u32]) -> CommitBatch {
         let mut batch = CommitBatch::default();
         for due in self.due_items() {
-            let DocumentRow { row_id, id, blob, size, locations } = only_document(&due).clone();
+            let DocumentRow { row_id, id, blob, size, locations, .. } = only_document(&due).clone();
             let uid = locations[0].uid;
             if !uids.contains(&uid) {
                 continue;
@@ -188,9 +188,10 @@ fn open_store(disk: &MemoryDisk, ledger: Ledger) -> Store {
         provider: "example".to_owned(),
     };
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    let (dir, archive_dir) = (Path::new("/state"), Path::new("/downloads"));
+    let dir = Path::new("/state");
+    let archive = ArchiveConfig { dir: "/downloads".into(), format: DocumentFormat::default() };
     let id = LedgerId::new("a");
-    Store::open_with(disk, ledger, dir, archive_dir, info, &id, NOW).unwrap().store
+    Store::open_with(disk, ledger, dir, &archive, info, &id, NOW).unwrap().store
 }
 
 fn begin_session(store: &mut Store, id: &str) {
@@ -207,14 +208,8 @@ fn begin_session(store: &mut Store, id: &str) {
 fn listed_document(uid: u32) -> ListedDocument {
     let location = DocumentLocation { folder: "INBOX".to_owned(), uid_validity: 1, uid };
     let blob = location.to_blob();
-    ListedDocument {
-        item: ItemId::new(blob.as_str()),
-        document: DocumentId::new(blob.as_str()),
-        blob,
-        size: None,
-        size_estimate: None,
-        location: Some(location),
-    }
+    let (item, document) = (ItemId::new(blob.as_str()), DocumentId::new(blob.as_str()));
+    ListedDocument { location: Some(location), ..ListedDocument::new(item, document, blob) }
 }
 
 fn only_document(due: &DueItem) -> &DocumentRow {
@@ -292,7 +287,8 @@ fn a_copy_of_a_document_without_a_path_is_stored_itself() {
     let folder = fixture.store.ledger.open_session().unwrap().unwrap().folder.unwrap();
     let ListedDocument { item, document, .. } = listed_document(1);
     let path = Path::new("/downloads").join(folder);
-    let path = path.join(document_path(&item, &document, FIRST_VERSION));
+    let extension = FileExtension::default();
+    let path = path.join(document_path(&item, &document, FIRST_VERSION, &extension));
     // A file where the folder of the first message should be.
     drop(fixture.disk.create_file(path.parent().unwrap()).unwrap());
 

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use cynosure_lab::demo::{DemoKind, DemoOptions, demo_config, start};
 
-use crate::commands::test_home::TestHome;
+use crate::commands::test_home::{ProgramOutput, TestHome};
 use crate::fake_mailbox::FakeMailbox;
-use crate::hostile_server::{ConnectionAction, plain_response};
+use crate::hostile_server::{ConnectionAction, HostileServer, plain_response};
 
 const PROBE: [&str; 3] = ["config", "check", "--probe"];
 
@@ -47,7 +47,9 @@ fn a_probe_counts_folders_and_stores_nothing() {
         assert_eq!(lines[9], format!("to extract: {messages} messages in 1 of 4 folders"));
         assert!(lines[10].starts_with("fetched one message: "), "{cells}");
         assert!(lines[10].ends_with(" s, not stored"), "{cells}");
-        assert_eq!(lines.len(), 11, "{cells}");
+        assert!(lines[11].starts_with("would be stored as "), "{cells}");
+        assert!(lines[11].ends_with(".eml in the session folder"), "{cells}");
+        assert_eq!(lines.len(), 12, "{cells}");
         assert_nothing_stored(&home);
 
         assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
@@ -130,7 +132,7 @@ fn a_source_that_fails_spares_the_others() {
     assert_eq!(both.code, Some(1), "{both:?}");
     assert!(both.stderr.contains("cynosure: a-down: "), "{}", both.stderr);
     assert!(both.stdout.contains("\na-down: jmap at 127.0.0.1\n"), "{}", both.stdout);
-    assert!(both.stdout.ends_with(" s, not stored\n"), "{}", both.stdout);
+    assert!(both.stdout.ends_with(".eml in the session folder\n"), "{}", both.stdout);
     assert_eq!(one.code, Some(0), "{one:?}");
     assert!(!one.stdout.contains("a-down"), "{}", one.stdout);
 }
@@ -160,5 +162,99 @@ async fn a_block_is_reported_and_the_next_probe_sends_nothing() {
         let block = "the rate limiter is blocked until ";
         assert!(output.stderr.contains(block), "{}", output.stderr);
         assert_eq!(served.server.requests().len(), 1);
+    }
+}
+
+/// Starts an API with two rows, and the document of the first one.
+async fn start_api() -> HostileServer {
+    HostileServer::start(|_, request| {
+        let (status, media_type, body) = match request.path() {
+            "/email" => {
+                ("200 OK", "application/json", r#"[{"id": 7, "from": "\u001bme"}, {"id": 8}]"#)
+            }
+            "/email/7/download" => {
+                ("200 OK", "message/rfc822", "Subject: \u{9b}hi\r\n\r\nHello\r\n")
+            }
+            _ => ("404 Not Found", "text/plain", "no such page"),
+        };
+        let headers = format!("Content-Type: {media_type}\r\n");
+        vec![ConnectionAction::Send(plain_response(status, &headers, body))]
+    })
+    .await
+}
+
+/// Probes a source with tables of its own at a server, while that keeps serving.
+async fn probe_api(server: &HostileServer, tables: &str) -> (TestHome, ProgramOutput) {
+    let home = TestHome::with_source(&format!(
+        "[source.work]\nkind = \"rest\"\naccount = \"me@example.com\"\nbase_url = \"{}\"\n{tables}",
+        server.url
+    ));
+    let probe = move || {
+        let output = home.cynosure(&PROBE);
+        (home, output)
+    };
+    tokio::task::spawn_blocking(probe).await.unwrap()
+}
+
+const FETCH_TABLE: &str = "fetch = { get = \"/email/{item.id}/download\" }\n";
+
+#[tokio::test]
+async fn a_profile_is_shown_with_what_would_be_stored() {
+    let list =
+        "list = { get = \"/email\", items = \"\", id = \"/id\", labels = { from = \"/from\" } }\n";
+    let quota = "quota = { per_minute = 600, weights = { fetch = 5 } }\n";
+    let server = start_api().await;
+
+    let (home, output) = probe_api(&server, &format!("{list}{FETCH_TABLE}{quota}")).await;
+
+    assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{output:?}");
+    let time = output.stdout.split("bytes in ").nth(1).unwrap().split(',').next().unwrap();
+    let text = output.stdout.replace(server.url.as_str(), "URL").replace(time, "TIME");
+    insta::assert_snapshot!(text, @r#"
+    config.toml is valid: 1 source
+
+    work: rest at 127.0.0.1
+    profile   tables of the source
+    base_url  URL
+    list      GET /email, rows at "", item at "/id", labels from, one page
+    fetch     GET /email/{item.id}/download, the bytes, stored as .eml
+    changes   by listing everything again
+    quota     at most 10/s; at most 8 requests at once
+              units of a request: fetch 5, any other 1
+    errors    0 rules, then the built-in rules
+    account me@example.com, as configured
+    FOLDER          MESSAGES  EXTRACTED
+    me@example.com  –         yes
+    to extract: an unknown number of messages in 1 of 1 folder
+    fetched one message: 24 bytes in TIME, not stored
+    would be stored as 7/7.eml in the session folder
+    listed      2 documents
+    labels      from: \u{1b}me
+    first line  Subject: \u{9b}hi
+    "#);
+    assert_nothing_stored(&home);
+}
+
+#[tokio::test]
+async fn a_table_that_the_server_does_not_agree_with_is_quoted() {
+    let server = start_api().await;
+    for (list, problem) in [
+        (
+            "list = { get = \"/email\", items = \"/messages\", id = \"/id\" }\n",
+            "`[list] items` = \"/messages\" selects nothing in the response, ",
+        ),
+        (
+            "list = { get = \"/email\", items = \"\", id = \"/uid\" }\n",
+            "`[list] id` = \"/uid\" selects nothing in row 1, which has the keys ",
+        ),
+    ] {
+        let (home, output) = probe_api(&server, &format!("{list}{FETCH_TABLE}")).await;
+
+        assert_eq!(output.code, Some(78), "{output:?}");
+        assert!(output.stderr.starts_with("cynosure: work: "), "{output:?}");
+        assert!(output.stderr.contains(problem), "{output:?}");
+        let remedy = "; correct the table of the profile, or replace it in the source\n";
+        assert!(output.stderr.ends_with(remedy), "{output:?}");
+        assert_nothing_stored(&home);
     }
 }

@@ -12,6 +12,7 @@ mod contents;
 mod doctor;
 mod endpoint;
 mod explain;
+mod explain_profile;
 mod history_and_failures;
 mod json_output;
 mod metrics;

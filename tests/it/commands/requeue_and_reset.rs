@@ -29,14 +29,10 @@ fn fill_ledger(path: &Path) {
     let mut ledger = Ledger::open(path).unwrap();
     let (id, kind) = (SessionId::from_unix_seconds(NOW.unix_seconds()), SessionKind::Full);
     ledger.begin_session(&NewSession { id, kind, started_at: NOW, start_cursor: None }).unwrap();
-    let page = ["forbidden", "broken", "gone", "waiting"].map(|name| ListedDocument {
-        item: ItemId::new(name),
-        document: DocumentId::new(name),
-        blob: BlobId::new(name),
-        size: None,
-        size_estimate: None,
-        location: None,
+    let mut page = ["forbidden", "broken", "gone", "waiting"].map(|name| {
+        ListedDocument::new(ItemId::new(name), DocumentId::new(name), BlobId::new(name))
     });
+    page[3].labels = vec![("subject".to_owned(), "\u{1b}[2Jhello".to_owned())];
     ledger.record_page(&page, &[], &NextPage::Done(None), NOW).unwrap();
     let due_items = ledger
         .due_items(NOW, DueLimits { untried: page.len(), retries: 0 }, &BTreeSet::new())
@@ -117,6 +113,18 @@ fn failures_as_json_are_a_line_each() {
     assert_eq!(items, ["forbidden", "broken", "waiting", "gone"]);
     assert_eq!(lines[2]["next_at"], "2100-01-01T00:00:00.000Z");
     assert_eq!(lines[2]["attempts"], 2);
+}
+
+#[test]
+fn the_labels_of_an_item_are_shown() {
+    let home = home_with_failures();
+
+    let shown = home.cynosure(&["failures", "--item", "waiting"]);
+    let json = home.cynosure(&["failures", "--item", "waiting", "--json"]).json_lines();
+
+    assert!(shown.cells().contains("labels | subject: \\u{1b}[2Jhello"), "{shown:?}");
+    assert_eq!(json[0]["documents"][0]["id"], "waiting");
+    assert_eq!(json[0]["documents"][0]["labels"]["subject"], "\u{1b}[2Jhello");
 }
 
 #[test]

@@ -5,6 +5,8 @@ mod client;
 mod imap;
 mod imap_client;
 mod imap_storm;
+mod rest;
+mod rest_storm;
 mod storm;
 
 use cynosure_lab::demo::{DemoOptions, DemoServer, GeneratedMailbox, start};

@@ -22,12 +22,8 @@ fn client_with_metrics(limits: RequestLimits, urls: &[&Url]) -> (HttpClient, Met
 }
 
 async fn send_request(client: &HttpClient, url: &Url) -> Result<(), Cause> {
-    let request = HttpRequest {
-        url,
-        json_body: None,
-        expected: ExpectedContent::Json,
-        authorization: &authorization(),
-    };
+    let authorization = authorization();
+    let request = HttpRequest::get(url, ExpectedContent::Json, &authorization);
     client.fetch_buffered(&request).await.map(drop).map_err(|error| error.failure.cause)
 }
 
@@ -102,12 +98,8 @@ async fn document_bytes_and_an_immediate_retry_are_counted() {
         &[&server.url],
     );
 
-    let request = HttpRequest {
-        url: &server.url,
-        json_body: None,
-        expected: ExpectedContent::Document,
-        authorization: &authorization(),
-    };
+    let authorization = authorization();
+    let request = HttpRequest::get(&server.url, ExpectedContent::Document, &authorization);
     client
         .fetch_streaming(
             &request,

@@ -4,6 +4,7 @@ mod bodies;
 mod metrics;
 mod proxies;
 mod redirects_and_connections;
+mod refusals;
 mod responses;
 mod retries;
 mod trace;
@@ -93,12 +94,8 @@ fn authorization() -> Authorization {
 
 async fn get(url: &Url, limits: RequestLimits) -> Result<Bytes, Failure> {
     let url = url.join("?query=s3cret-query").unwrap();
-    let request = HttpRequest {
-        url: &url,
-        json_body: None,
-        expected: ExpectedContent::Json,
-        authorization: &authorization(),
-    };
+    let authorization = authorization();
+    let request = HttpRequest::get(&url, ExpectedContent::Json, &authorization);
     let response = client(limits, &url).fetch_buffered(&request).await;
     response.map(|response| response.body).map_err(|error| assert_no_url_leaked(error.into()))
 }
@@ -106,12 +103,8 @@ async fn get(url: &Url, limits: RequestLimits) -> Result<Bytes, Failure> {
 async fn fetch(url: &Url, limits: RequestLimits, size: Option<u64>) -> Result<MemorySink, Failure> {
     let url = url.join("?query=s3cret-query").unwrap();
     let mut sink = MemorySink::default();
-    let request = HttpRequest {
-        url: &url,
-        json_body: None,
-        expected: ExpectedContent::Document,
-        authorization: &authorization(),
-    };
+    let authorization = authorization();
+    let request = HttpRequest::get(&url, ExpectedContent::Document, &authorization);
     let byte_count = client(limits, &url)
         .fetch_streaming(&request, size, ThrottleStrikes::default(), AttemptKind::First, &mut sink)
         .await

@@ -27,12 +27,8 @@ const UNRESOLVABLE_URL: &str = "http://mail.invalid/";
 async fn send_request(proxy_mode: &ProxyMode, url: &Url) -> Result<Bytes, Failure> {
     let options = HttpOptions { proxy_mode: proxy_mode.clone(), ..http_options(limits(), [url]) };
     let client = HttpClient::new(options, Rc::new(Unlimited))?;
-    let request = HttpRequest {
-        url,
-        json_body: None,
-        expected: ExpectedContent::Json,
-        authorization: &authorization(),
-    };
+    let authorization = authorization();
+    let request = HttpRequest::get(url, ExpectedContent::Json, &authorization);
     client.fetch_buffered(&request).await.map(|response| response.body).map_err(Failure::from)
 }
 
@@ -206,6 +202,7 @@ async fn discovery_listing_and_download_use_the_proxy() {
         blob,
         size,
         locations: Vec::new(),
+        content: None,
         strikes: ThrottleStrikes::default(),
         is_suspect: false,
     };

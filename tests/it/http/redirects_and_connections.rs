@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use cynosure::source::http::{Authorization, ExpectedContent, HttpRequest};
+use cynosure::source::http::{Authorization, ExpectedContent, HttpRequest, RequestBody};
 use cynosure_engine::Cause;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection};
@@ -75,11 +75,10 @@ async fn a_post_is_never_redirected() {
     let server =
         HostileServer::always_sending(plain_response("307 There", "Location: /found\r\n", ""))
             .await;
+    let authorization = authorization();
     let request = HttpRequest {
-        url: &server.url,
-        json_body: Some("{}".into()),
-        expected: ExpectedContent::Json,
-        authorization: &authorization(),
+        body: RequestBody::Json("{}".into()),
+        ..HttpRequest::get(&server.url, ExpectedContent::Json, &authorization)
     };
 
     let error = client(limits(), &server.url).fetch_buffered(&request).await.unwrap_err();
@@ -157,12 +156,7 @@ async fn an_untrusted_certificate_ends_the_connection() {
 async fn an_invalid_header_credential_is_not_sent() {
     let server = HostileServer::always_sending(plain_response("200 OK", "", "{}")).await;
     let authorization = Authorization::Bearer { token: "s3cret\r\nX-Other: 1".into() };
-    let request = HttpRequest {
-        url: &server.url,
-        json_body: None,
-        expected: ExpectedContent::Json,
-        authorization: &authorization,
-    };
+    let request = HttpRequest::get(&server.url, ExpectedContent::Json, &authorization);
 
     let error = client(limits(), &server.url).fetch_buffered(&request).await.unwrap_err();
 

@@ -81,12 +81,7 @@ async fn an_unsendable_url_does_not_blame_the_credential() {
 async fn an_unsendable_credential_is_an_auth_failure() {
     let server = HostileServer::always_sending(plain_response("200 OK", "", "{}")).await;
     let authorization = Authorization::Bearer { token: "s3cret\ntoken".into() };
-    let request = HttpRequest {
-        url: &server.url,
-        json_body: None,
-        expected: ExpectedContent::Document,
-        authorization: &authorization,
-    };
+    let request = HttpRequest::get(&server.url, ExpectedContent::Document, &authorization);
 
     let failure = client(limits(), &server.url)
         .fetch_streaming(
@@ -208,12 +203,7 @@ async fn user_rules_apply_first_and_only_in_their_scope() {
     };
     let client = HttpClient::new(options, Rc::new(Unlimited)).unwrap();
     let authorization = authorization();
-    let request = |expected| HttpRequest {
-        url: &server.url,
-        json_body: None,
-        expected,
-        authorization: &authorization,
-    };
+    let request = |expected| HttpRequest::get(&server.url, expected, &authorization);
 
     let item = client
         .fetch_streaming(
@@ -238,7 +228,7 @@ async fn user_rules_apply_first_and_only_in_their_scope() {
 /// Limiter that admits every request, and records the retry-after, the bytes and the outcome of
 /// each response.
 #[derive(Clone, Debug, Default)]
-struct RecordingLimiter(Rc<RefCell<Vec<String>>>);
+pub(super) struct RecordingLimiter(pub(super) Rc<RefCell<Vec<String>>>);
 
 impl RequestLimiter for RecordingLimiter {
     fn acquire<'a>(
@@ -288,12 +278,7 @@ async fn the_limiter_receives_the_wait_of_a_rule() {
         HttpOptions { error_rules: vec![soft_limit_rule()], ..http_options(limits(), [url]) };
     let client = HttpClient::new(options, Rc::new(limiter.clone())).unwrap();
     let authorization = authorization();
-    let request = HttpRequest {
-        url,
-        json_body: None,
-        expected: ExpectedContent::Document,
-        authorization: &authorization,
-    };
+    let request = HttpRequest::get(url, ExpectedContent::Document, &authorization);
 
     client
         .fetch_streaming(
@@ -323,12 +308,7 @@ async fn the_limiter_receives_the_bytes_of_a_document() {
         let options = http_options(limits(), [&server.url]);
         let client = HttpClient::new(options, Rc::new(limiter.clone())).unwrap();
         let authorization = authorization();
-        let request = HttpRequest {
-            url: &server.url,
-            json_body: None,
-            expected: ExpectedContent::Document,
-            authorization: &authorization,
-        };
+        let request = HttpRequest::get(&server.url, ExpectedContent::Document, &authorization);
 
         let fetched = client
             .fetch_streaming(
@@ -381,12 +361,7 @@ async fn a_secret_that_the_server_repeats_is_not_quoted() {
     .await;
     let authorization =
         Authorization::Basic { username: "me".to_owned(), password: "s3cret".into() };
-    let request = HttpRequest {
-        url: &server.url,
-        json_body: None,
-        expected: ExpectedContent::Json,
-        authorization: &authorization,
-    };
+    let request = HttpRequest::get(&server.url, ExpectedContent::Json, &authorization);
     let error = client(limits(), &server.url).fetch_buffered(&request).await.unwrap_err();
     assert_eq!(error.failure.message, "401 from 127.0.0.1: \"[secret]?\"");
 }

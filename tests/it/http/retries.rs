@@ -43,12 +43,8 @@ impl RequestLimiter for FixedRetryLimiter {
 async fn fetch_failure(server: &HostileServer, limits: RequestLimits, retries: u32) -> Failure {
     let limiter = Rc::new(FixedRetryLimiter(Cell::new(retries)));
     let client = HttpClient::new(http_options(limits, [&server.url]), limiter).unwrap();
-    let request = HttpRequest {
-        url: &server.url,
-        json_body: None,
-        expected: ExpectedContent::Document,
-        authorization: &authorization(),
-    };
+    let authorization = authorization();
+    let request = HttpRequest::get(&server.url, ExpectedContent::Document, &authorization);
     let mut sink = MemorySink::default();
     let fetch = client.fetch_streaming(
         &request,

@@ -33,12 +33,8 @@ async fn recorded_responses(
         HttpOptions { proxy_mode: proxy_mode.clone(), recorder, ..http_options(limits, urls) };
     let client = HttpClient::new(options, Rc::new(Unlimited)).unwrap();
     for url in urls {
-        let request = HttpRequest {
-            url,
-            json_body: None,
-            expected: ExpectedContent::Json,
-            authorization: &authorization(),
-        };
+        let authorization = authorization();
+        let request = HttpRequest::get(url, ExpectedContent::Json, &authorization);
         drop(client.fetch_buffered(&request).await);
     }
     records.take()

@@ -89,6 +89,7 @@ fn document_ref(id: &str) -> DocumentRef {
         blob: BlobId::new(format!("B{id}")),
         size,
         locations: Vec::new(),
+        content: None,
         strikes: ThrottleStrikes::default(),
         is_suspect: false,
     }

@@ -1,6 +1,10 @@
-//! OAuth 2.0 in the real program: `auth` signs in, and `run` renews the tokens.
+//! OAuth 2.0 in the real program: `auth` signs in, `run` renews the tokens, and an application gets
+//! its tokens without a sign-in.
 
+mod api;
+mod application;
 mod renewal;
+#[expect(dead_code, reason = "tests with a real browser use the rest of it")]
 mod server;
 mod sign_in;
 
@@ -64,10 +68,15 @@ impl SignInRig {
 
     /// Starts the servers. `auth_keys` is added to `auth` of the source.
     async fn start_with(auth_keys: &str) -> Self {
+        Self::start_with_auth(|authorization| sign_in_auth(authorization, auth_keys)).await
+    }
+
+    /// Starts the servers. `auth` returns `auth` of the source.
+    async fn start_with_auth(auth: impl FnOnce(&AuthorizationServer) -> String) -> Self {
         let authorization = AuthorizationServer::start().await;
         let uids = 1..=u32::try_from(MESSAGES).unwrap();
         let mailbox = ScriptedServer::start_with(CAPABILITIES, [ServedFolder::inbox(uids)]).await;
-        let home = TestHome::with_source(&source_config(&authorization, mailbox.port, auth_keys));
+        let home = TestHome::with_source(&source_config(mailbox.port, &auth(&authorization)));
         let logins = Arc::default();
         take_access_tokens(&mailbox, &authorization, home.path(TOKEN_FILE), &logins);
         Self { home, authorization, mailbox, logins }
@@ -133,13 +142,19 @@ impl BrowserResponse {
 }
 
 /// Returns the table of the source.
-fn source_config(authorization: &AuthorizationServer, port: u16, auth_keys: &str) -> String {
-    let url = |name: &str| authorization.endpoint(name);
+fn source_config(port: u16, auth: &str) -> String {
     format!(
         "[source.work]\nkind = \"imap\"\naccount = \"{ACCOUNT}\"\nhost = \"127.0.0.1\"\n\
-         port = {port}\nsecurity = \"none\"\n\
-         auth = {{ type = \"oauth2\", client_id = \"{CLIENT_ID}\", authorize_url = \"{}\", \
-         token_url = \"{}\", device_url = \"{}\", scopes = [\"mail\", \"offline\"]{auth_keys} }}\n",
+         port = {port}\nsecurity = \"none\"\nauth = {auth}\n"
+    )
+}
+
+/// Returns `auth` of a source whose user signs in. `auth_keys` is added to it.
+fn sign_in_auth(authorization: &AuthorizationServer, auth_keys: &str) -> String {
+    let url = |name: &str| authorization.endpoint(name);
+    format!(
+        "{{ type = \"oauth2\", client_id = \"{CLIENT_ID}\", authorize_url = \"{}\", \
+         token_url = \"{}\", device_url = \"{}\", scopes = [\"mail\", \"offline\"]{auth_keys} }}",
         url("authorize"),
         url("token"),
         url("device")

@@ -1,9 +1,10 @@
 //! Tokens of a signed-in source in `run`: they renew themselves, and a sign-in ends a refusal.
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::server::{SECRET_MARK, oauth_error, response};
-use super::{MESSAGES, SignInRig, TOKEN_FILE, TokenLogin};
+use super::{MESSAGES, SignInRig, TOKEN_FILE, TokenLogin, finish};
 
 /// Login with a token that the server accepts, and that is stored already.
 const ACCEPTED: TokenLogin = TokenLogin { is_accepted: true, is_stored: true };
@@ -18,9 +19,13 @@ async fn signed_in() -> SignInRig {
 
 /// Returns what `doctor` finds about the credential of the source.
 fn credential_finding(rig: &SignInRig) -> Value {
+    doctor_finding(rig, "work: credential")
+}
+
+fn doctor_finding(rig: &SignInRig, what: &str) -> Value {
     let report = &rig.home.cynosure(&["doctor", "--json"]).json_lines()[0];
     let mut findings = report["findings"].as_array().unwrap().iter();
-    findings.find(|finding| finding["what"] == "work: credential").unwrap().clone()
+    findings.find(|finding| finding["what"] == what).unwrap().clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,6 +130,66 @@ async fn a_failing_token_endpoint_is_no_refused_credential() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refused_client_is_a_wrong_configuration() {
+    let rig = signed_in().await;
+    rig.expire_access_token();
+    let refusal = oauth_error("401 Unauthorized", "invalid_client", "The secret has expired.");
+    rig.authorization.answer_token_requests(Some(refusal));
+
+    let refused = rig.run_once();
+    let finding = doctor_finding(&rig, "work: server");
+    rig.authorization.answer_token_requests(None);
+    let corrected = rig.run_once();
+
+    assert_eq!(refused.code, Some(78), "{refused:?}");
+    assert!(refused.stderr.contains("check `client_id` and `client_secret`"), "{refused:?}");
+    assert!(!refused.stderr.contains("cynosure auth"), "{refused:?}");
+    assert_eq!(finding["remedy"], "correct `auth` of the source", "{finding}");
+    assert_eq!(corrected.code, Some(0), "{corrected:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_during_a_refresh_loses_no_token() {
+    let rig = signed_in().await;
+    rig.expire_access_token();
+    let requests_before = rig.authorization.token_requests().len();
+    let release = rig.authorization.hold_token_responses();
+    let mut running = rig.home.start(&["run"]);
+    rig.authorization.wait_for_token_requests(requests_before + 1).await;
+
+    running.signal(Signal::TERM);
+    running.log_until("stopping after the requests in flight");
+    release.send(true).unwrap();
+    let stopped = finish(running);
+
+    assert_eq!(stopped.code, Some(143), "{stopped:?}");
+    let stored: Value = serde_json::from_str(&rig.home.read(TOKEN_FILE)).unwrap();
+    let valid: Vec<String> = rig.authorization.refresh_tokens().into_iter().collect();
+    assert_eq!(valid, [stored["refresh_token"].as_str().unwrap()]);
+    assert_eq!(rig.run_once().code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_beside_each_other_refresh_once() {
+    let rig = signed_in().await;
+    rig.expire_access_token();
+    let release = rig.authorization.hold_token_responses();
+    let requests_before = rig.authorization.token_requests().len();
+    let probe = || rig.home.start(&["config", "check", "--probe"]);
+    let first = probe();
+    rig.authorization.wait_for_token_requests(requests_before + 1).await;
+    let second = probe();
+
+    release.send(true).unwrap();
+    finish(first);
+    finish(second);
+
+    assert_eq!(rig.authorization.refresh_count(), 1);
+    let logins = rig.take_logins();
+    assert!(logins.len() >= 2 && logins.iter().all(|login| *login == ACCEPTED), "{logins:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_sign_in_ends_auth_failed_by_itself() {
     let rig = signed_in().await;
     rig.authorization.revoke_everything();
@@ -146,7 +211,7 @@ async fn a_source_that_is_not_signed_in_names_the_command() {
     let output = rig.run_once();
 
     assert_eq!(output.code, Some(77), "{output:?}");
-    assert!(output.stderr.contains("not signed in yet; run `cynosure auth"), "{output:?}");
+    assert!(output.stderr.contains("not signed in yet; run `cynosure auth work`"), "{output:?}");
     let credential = credential_finding(&rig);
     assert_eq!(credential["mark"], "failed", "{credential}");
     assert_eq!(credential["remedy"], "sign in with `cynosure auth work`");

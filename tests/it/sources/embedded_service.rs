@@ -80,7 +80,7 @@ impl Rig for EmbeddedService {
 }
 
 /// Returns the bytes of each message that the service has now.
-pub(super) fn contents(service: &DemoServer) -> Vec<Vec<u8>> {
+pub(crate) fn contents(service: &DemoServer) -> Vec<Vec<u8>> {
     let mailbox = service.lock_mailbox();
     mailbox.blobs().map(|(blob, _)| mailbox.message_bytes(&blob).unwrap()).collect()
 }

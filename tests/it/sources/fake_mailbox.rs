@@ -3,7 +3,7 @@
 use cynosure::source::jmap::{AuthScheme, JmapSource};
 use serde_json::json;
 
-use super::suite::fault::FaultQueue;
+use super::suite::fault::{FaultQueue, HttpForm};
 use super::suite::{Fault, Rig, SourceOptions, Unsupported, jmap_source, source_tests};
 use crate::fake_mailbox::{FakeMailbox, ServedMailbox};
 
@@ -29,7 +29,7 @@ impl Rig for ServedFake {
         let served = mailbox
             .serve_with(move |request| {
                 if request.path().starts_with(DOWNLOAD_PREFIX) {
-                    queue.next_actions()
+                    queue.next_actions(&HttpForm::OCTETS)
                 } else {
                     None
                 }

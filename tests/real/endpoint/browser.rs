@@ -156,6 +156,18 @@ impl ChromeBrowser {
     pub(crate) fn navigate(&mut self, url: &str) {
         let before = self.load_count();
         self.call("Page.navigate", &json!({ "url": url }));
+        self.wait_for_load_after(before);
+    }
+
+    /// Clicks an element that leads to another page, and returns when that is loaded.
+    pub(crate) fn follow(&mut self, selector: &str) {
+        let before = self.load_count();
+        self.click(selector);
+        self.wait_for_load_after(before);
+    }
+
+    /// Waits until more than this number of pages are loaded.
+    fn wait_for_load_after(&mut self, before: usize) {
         while self.load_count() == before {
             self.wait_for("Page.loadEventFired");
         }
@@ -199,6 +211,36 @@ impl ChromeBrowser {
     pub(crate) fn text(&mut self, selector: &str) -> String {
         let text = self.evaluate(&format!("document.querySelector({selector:?})?.innerText ?? ''"));
         text.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Returns the address of the page, also that of one that cannot be opened.
+    pub(crate) fn address(&mut self) -> String {
+        let history = self.call("Page.getNavigationHistory", &json!({}));
+        let current = history["currentIndex"].as_u64().expect("a page is open");
+        let current = usize::try_from(current).expect("the history is short");
+        history["entries"][current]["url"].as_str().expect("a page has an address").to_owned()
+    }
+
+    /// Clicks in the middle of an element, as a mouse does.
+    pub(crate) fn click(&mut self, selector: &str) {
+        let middle = self.evaluate(&format!(
+            "(() => {{
+                const box = document.querySelector({selector:?}).getBoundingClientRect();
+                return [box.x + box.width / 2, box.y + box.height / 2];
+            }})()"
+        ));
+        for kind in ["mousePressed", "mouseReleased"] {
+            let params = json!({
+                "type": kind, "x": middle[0], "y": middle[1], "button": "left", "clickCount": 1,
+            });
+            self.call("Input.dispatchMouseEvent", &params);
+        }
+    }
+
+    /// Enters a text into a field.
+    pub(crate) fn enter(&mut self, selector: &str, text: &str) {
+        self.click(selector);
+        self.call("Input.insertText", &json!({ "text": text }));
     }
 
     pub(crate) fn press(&mut self, key: &str) {

@@ -1,6 +1,6 @@
 //! Endpoint with its real clients: a browser, and a program that reads its OpenAPI document.
 
-mod browser;
+pub(crate) mod browser;
 #[path = "../../it/endpoint/fake_data.rs"]
 mod fake_data;
 mod openapi;

@@ -1,5 +1,6 @@
 //! Conformance of the sources on real servers: the cases of `tests/it/sources`.
 
+#[expect(dead_code, reason = "other tests use what is for sources with a profile")]
 #[path = "../../it/sources/suite/mod.rs"]
 pub(crate) mod suite;
 

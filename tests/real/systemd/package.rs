@@ -95,6 +95,7 @@ fn make_install_puts_the_files_under_usr_local() {
         "usr/local/share/man/man1/cynosure-run.1.gz",
         "usr/local/share/cynosure/grafana/cynosure.json",
         "usr/local/share/cynosure/prometheus/cynosure.rules.yml",
+        "usr/local/share/doc/cynosure/contrib/mitmproxy/cynosure_session.py",
         "usr/local/share/bash-completion/completions/cynosure",
         "etc/polkit-1/rules.d/50-cynosure.rules",
         "etc/cynosure/config.toml",
@@ -124,7 +125,17 @@ const SOURCE_DIR: &str = "/var/tmp/cynosure";
 
 fn copy_source(machine: &TestMachine) {
     let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut files = vec!["Makefile".into(), "config.toml".into(), "packaging/install".into()];
+    let mut files = Vec::from(
+        [
+            "Makefile",
+            "config.toml",
+            "packaging/install",
+            // Its folder may also have a cache of Python.
+            "contrib/mitmproxy/cynosure_session.py",
+            "contrib/mitmproxy/README.md",
+        ]
+        .map(PathBuf::from),
+    );
     for folder in ["systemd", "packaging/grafana", "packaging/prometheus"].map(Path::new) {
         for entry in fs::read_dir(tree.join(folder)).expect("the folder is in the source tree") {
             files.push(folder.join(entry.expect("the folder can be read").file_name()));

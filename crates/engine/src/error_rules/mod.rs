@@ -162,7 +162,7 @@ impl RuleScope {
 }
 
 impl StatusRange {
-    fn contains(&self, status: u16) -> bool {
+    pub(crate) fn contains(&self, status: u16) -> bool {
         (self.first..=self.last).contains(&status)
     }
 
@@ -235,7 +235,8 @@ impl BodyCondition {
 }
 
 impl Scalar {
-    fn matches(&self, found: &Value) -> bool {
+    /// Returns true for a value of the same type that is equal.
+    pub(crate) fn matches(&self, found: &Value) -> bool {
         match self {
             Self::Text(text) => found.as_str() == Some(text),
             Self::Integer(number) => found.as_i64() == Some(*number),

@@ -4,15 +4,21 @@ use std::path::Path;
 
 use super::{DemoKind, DemoServer};
 
+/// Reference to the password, without a token file.
+const PASSWORD_VARIABLE: &str = "env = \"DEMO_PASSWORD\"";
+
 /// Returns a configuration with waits of seconds, because the service's faults last seconds.
 ///
 /// The archive folder is `archive`. Without a token file, the password is read from the environment
-/// variable `DEMO_PASSWORD`. Over IMAP the token is the password.
+/// variable `DEMO_PASSWORD`, for mail.ru the session in JSON. Over IMAP the token is the password.
 #[must_use]
 pub fn demo_config(demo: &DemoServer, archive: &Path) -> String {
     let (server, auth) = match demo.kind() {
         DemoKind::Jmap => (jmap_server(demo), jmap_auth(demo)),
         DemoKind::Imap | DemoKind::PlainImap => (imap_server(demo), imap_auth(demo)),
+        DemoKind::Gmail => (gmail_server(demo), bearer_auth(demo)),
+        DemoKind::Graph => (graph_server(demo), bearer_auth(demo)),
+        DemoKind::Mailru => (mailru_server(demo), session_auth(demo)),
     };
     format!(
         r#"# Extracts the embedded mailbox. Its waits are short, as are the server's faults.
@@ -65,8 +71,8 @@ fn jmap_server(demo: &DemoServer) -> String {
 
 fn jmap_auth(demo: &DemoServer) -> String {
     match demo.token_file() {
-        Some(file) => format!("type = \"bearer\", token = {{ file = {} }}", toml_string(file)),
-        None => password_auth(demo, "basic", "env = \"DEMO_PASSWORD\""),
+        Some(_) => bearer_auth(demo),
+        None => password_auth(demo, "basic", PASSWORD_VARIABLE),
     }
 }
 
@@ -78,8 +84,47 @@ fn imap_server(demo: &DemoServer) -> String {
 fn imap_auth(demo: &DemoServer) -> String {
     match demo.token_file() {
         Some(file) => password_auth(demo, "password", &format!("file = {}", toml_string(file))),
-        None => password_auth(demo, "password", "env = \"DEMO_PASSWORD\""),
+        None => password_auth(demo, "password", PASSWORD_VARIABLE),
     }
+}
+
+/// Returns the keys of a source whose quota is not that of the real service, with which an
+/// extraction takes much longer. The units of a request stay the same.
+fn gmail_server(demo: &DemoServer) -> String {
+    format!(
+        "kind = \"gmail\"\nbase_url = \"http://{}/gmail/v1/users/me\"\n\
+         quota = {{ per_second = 100000, weights = {{ account = 1, pin = 1, list = 5, fetch = 20, \
+         changes = 2 }} }}",
+        demo.address()
+    )
+}
+
+fn graph_server(demo: &DemoServer) -> String {
+    format!(
+        "kind = \"graph\"\nbase_url = \"http://{}/v1.0\"\nquota = {{ per_second = 10000 }}",
+        demo.address()
+    )
+}
+
+fn mailru_server(demo: &DemoServer) -> String {
+    format!(
+        "kind = \"mailru\"\nbase_url = \"http://{}/api/v1\"\npace = {{ in_flight = 4 }}",
+        demo.address()
+    )
+}
+
+fn bearer_auth(demo: &DemoServer) -> String {
+    format!("type = \"bearer\", token = {{ {} }}", credential(demo))
+}
+
+fn session_auth(demo: &DemoServer) -> String {
+    format!("type = \"session\", session = {{ {} }}", credential(demo))
+}
+
+/// Returns the reference to the token file, or to the variable with the password.
+fn credential(demo: &DemoServer) -> String {
+    let file = demo.token_file().map(|file| format!("file = {}", toml_string(file)));
+    file.unwrap_or_else(|| PASSWORD_VARIABLE.to_owned())
 }
 
 /// Returns the keys of an `auth` with a user name and a reference to the password.
@@ -143,6 +188,32 @@ mod tests {
         assert_eq!(source["auth"]["type"].as_str(), Some("password"));
         assert_eq!(source["auth"]["username"].as_str(), Some("demo@example.com"));
         assert_eq!(source["auth"]["password"]["file"].as_str(), token.to_str());
+    }
+
+    #[test]
+    fn each_rest_api_has_its_url_its_pace_and_its_credential() {
+        for (kind, name, path, auth, credential) in [
+            (DemoKind::Gmail, "gmail", "/gmail/v1/users/me", "bearer", "token"),
+            (DemoKind::Graph, "graph", "/v1.0", "bearer", "token"),
+            (DemoKind::Mailru, "mailru", "/api/v1", "session", "session"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join("credential");
+            let token_file = Some(file.clone());
+            let options = DemoOptions { kind, items: 1, token_file, ..DemoOptions::default() };
+            let demo = start(options).unwrap();
+
+            let table: toml::Table = demo_config(&demo, Path::new("x")).parse().unwrap();
+
+            let source = &table["source"]["demo"];
+            assert_eq!(source["kind"].as_str(), Some(name));
+            let base_url = format!("http://{}{path}", demo.address());
+            assert_eq!(source["base_url"].as_str(), Some(base_url.as_str()));
+            assert_eq!(source["auth"]["type"].as_str(), Some(auth));
+            assert_eq!(source["auth"][credential]["file"].as_str(), file.to_str());
+            let text = fs_err::read_to_string(&file).unwrap();
+            assert_eq!(text.starts_with('{'), kind == DemoKind::Mailru, "{text}");
+        }
     }
 
     #[test]

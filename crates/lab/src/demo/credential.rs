@@ -1,4 +1,4 @@
-//! Bearer token, and the file from which the client reads it.
+//! Secret that a client needs, and the file from which it reads it.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -6,22 +6,40 @@ use std::path::{Path, PathBuf};
 use fs_err::os::unix::fs::OpenOptionsExt;
 
 use super::rng::{RngStream, random_u64};
+use super::web_session::WebSession;
 
 /// Mode of the token file: readable by the owner only. The worker refuses wider permissions.
 const FILE_MODE: u32 = 0o600;
 
-/// Bearer token that is accepted now, if any. Each renewal creates another.
+/// Bearer token that is accepted now, if any, or the secret behind a session of a website. Each
+/// renewal creates another.
 #[derive(Debug)]
 pub(super) struct DemoCredential {
     seed: u64,
     renewals: u64,
     token: Option<String>,
-    file: Option<PathBuf>,
+    file: Option<CredentialFile>,
+}
+
+/// File with the credential.
+#[derive(Debug)]
+pub(super) struct CredentialFile {
+    pub(super) path: PathBuf,
+    pub(super) format: CredentialFormat,
+}
+
+/// Form of the credential in its file.
+#[derive(Debug)]
+pub(super) enum CredentialFormat {
+    /// The bearer token.
+    Token,
+    /// The session of a website as JSON.
+    Session { host: String, email: String },
 }
 
 impl DemoCredential {
     /// Creates the first token, and writes it to the file if there is one.
-    pub(super) fn issue(seed: u64, file: Option<PathBuf>) -> io::Result<Self> {
+    pub(super) fn issue(seed: u64, file: Option<CredentialFile>) -> io::Result<Self> {
         let mut credential = Self { seed, renewals: 0, token: None, file };
         credential.renew()?;
         Ok(credential)
@@ -45,19 +63,30 @@ impl DemoCredential {
         self.renewals += 1;
         let token = format!("demo-{:016x}", random_u64(self.seed, RngStream::Token, self.renewals));
         self.token = Some(token.clone());
-        self.file.as_deref().map_or(Ok(()), |file| write_atomically(file, &token))
+        self.file
+            .as_ref()
+            .map_or(Ok(()), |file| write_atomically(&file.path, &file.format.text(&token)))
     }
 }
 
-/// Writes the token with an atomic rename: a reader sees the old text or the new, never a part.
-fn write_atomically(file: &Path, token: &str) -> io::Result<()> {
+impl CredentialFormat {
+    fn text(&self, token: &str) -> String {
+        match self {
+            Self::Token => token.to_owned(),
+            Self::Session { host, email } => WebSession::from_secret(token, email).to_json(host),
+        }
+    }
+}
+
+/// Writes the text with an atomic rename: a reader sees the old one or the new, never a part.
+fn write_atomically(file: &Path, text: &str) -> io::Result<()> {
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let temporary = file.with_file_name(name);
     let mut options = fs_err::File::options();
     let mut out =
         options.write(true).create(true).truncate(true).mode(FILE_MODE).open(&temporary)?;
-    writeln!(out, "{token}")?;
+    writeln!(out, "{text}")?;
     fs_err::rename(&temporary, file)
 }
 
@@ -66,13 +95,17 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
+    fn issue(path: PathBuf, format: CredentialFormat) -> io::Result<DemoCredential> {
+        DemoCredential::issue(1, Some(CredentialFile { path, format }))
+    }
+
     #[test]
     fn an_expired_token_stays_in_the_file_until_the_renewal() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("token");
         let read = || fs_err::read_to_string(&file).unwrap().trim_end().to_owned();
 
-        let mut credential = DemoCredential::issue(1, Some(file.clone())).unwrap();
+        let mut credential = issue(file.clone(), CredentialFormat::Token).unwrap();
         let first = read();
         assert!(credential.accepts(&first));
 
@@ -86,11 +119,25 @@ mod tests {
     }
 
     #[test]
+    fn a_session_in_a_file_belongs_to_the_token() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("mailru.session");
+        let (host, email) = ("127.0.0.1".to_owned(), "me@example.com".to_owned());
+
+        let format = CredentialFormat::Session { host, email };
+        let credential = issue(file.clone(), format).unwrap();
+
+        let session = WebSession::from_secret(credential.token().unwrap(), "me@example.com");
+        let text = fs_err::read_to_string(&file).unwrap();
+        assert_eq!(text.trim_end(), session.to_json("127.0.0.1"));
+    }
+
+    #[test]
     fn only_the_owner_may_read_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("token");
 
-        DemoCredential::issue(1, Some(file.clone())).unwrap();
+        issue(file.clone(), CredentialFormat::Token).unwrap();
 
         let mode = fs_err::metadata(&file).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, FILE_MODE);
@@ -99,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_written_is_named() {
-        let error = DemoCredential::issue(1, Some("/nowhere/token".into())).unwrap_err();
+        let error = issue("/nowhere/token".into(), CredentialFormat::Token).unwrap_err();
 
         assert!(error.to_string().contains("/nowhere/token"), "{error}");
     }

@@ -3,7 +3,8 @@
 //!
 //! An *outage* refuses all requests for some seconds, or until it has refused a number of them. A
 //! *download fault* affects one download, an *API fault* one request to the API. The token expires
-//! once. Nothing here waits or reads the clock.
+//! once, and one listing is disturbed between two of its pages. Nothing here waits or reads the
+//! clock.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -82,6 +83,9 @@ pub(super) struct FaultPlan {
     /// Due at a number of requests to the API.
     api_faults: VecDeque<(u32, ResponseFault)>,
     api_requests: u32,
+    /// Request for a further page of a list at which the list is disturbed.
+    listing_disturbance: Option<u32>,
+    further_pages: u32,
     failing_message: Option<MessageNumber>,
     /// Requests still to be refused because of [`Self::inject_failures`].
     injected_failures: u32,
@@ -105,6 +109,8 @@ pub(super) const SLOW_BODY_PARTS: u32 = 5;
 pub(super) const SLOW_BODY_PAUSE: Duration = Duration::from_millis(150);
 
 const UNAVAILABLE: ResponseFault = ResponseFault::Unavailable { retry_after: None };
+/// Share of the messages that are served before the token expires.
+const TOKEN_EXPIRY_PERCENT: u32 = 45;
 const DELAY_MIN_MS: u64 = 100;
 const DELAY_MAX_MS: u64 = 800;
 
@@ -118,6 +124,8 @@ impl FaultPlan {
             download_faults: VecDeque::new(),
             api_faults: VecDeque::new(),
             api_requests: 0,
+            listing_disturbance: None,
+            further_pages: 0,
             failing_message: None,
             injected_failures: 0,
         };
@@ -135,6 +143,7 @@ impl FaultPlan {
         self.outages.extend([(at(30), DemoOutage::AnnouncedRateLimit(Duration::from_secs(2)))]);
         self.download_faults.extend([(at(60), DownloadFault::DestroyMessage)]);
         self.api_faults.extend([(3, ResponseFault::Drop)]);
+        self.listing_disturbance = Some(3);
         self.spread_download_faults(seed, messages, (messages / 10).clamp(1, 200));
     }
 
@@ -147,7 +156,7 @@ impl FaultPlan {
             (at(84), DemoOutage::AnnouncedRateLimit(Duration::from_secs(6))),
             (at(88), DemoOutage::SilentRateLimit(Duration::from_secs(1))),
         ]);
-        self.token_expiry = Some(at(45));
+        self.token_expiry = Some(at(TOKEN_EXPIRY_PERCENT));
         self.download_faults.extend([
             (at(5), DownloadFault::DestroyMessage),
             (at(12), DownloadFault::Response(ResponseFault::Html)),
@@ -162,6 +171,7 @@ impl FaultPlan {
             (at(70), DownloadFault::DestroyMessage),
         ]);
         self.api_faults.extend([(2, UNAVAILABLE), (5, ResponseFault::Drop)]);
+        self.listing_disturbance = Some(2);
         self.spread_download_faults(seed, messages, (messages / 24).clamp(1, 50));
         // In the middle half, so that much is stored when it is found; not a multiple of anything.
         self.failing_message = (messages != 0).then(|| {
@@ -190,6 +200,11 @@ impl FaultPlan {
             }
             self.download_faults.extend(batch.pop().map(|fault| (served, fault)));
         }
+    }
+
+    /// Plans that the token of a mailbox of `messages` messages expires, unless that is planned.
+    pub(super) fn plan_token_expiry(&mut self, messages: u32) {
+        self.token_expiry.get_or_insert_with(|| percent_of(messages, TOKEN_EXPIRY_PERCENT));
     }
 
     /// Refuses the next `count` requests before any other fault applies. Zero ends the refusals.
@@ -247,6 +262,13 @@ impl FaultPlan {
     pub(super) fn api_fault(&mut self) -> Option<ResponseFault> {
         self.api_requests += 1;
         take_due(&mut self.api_faults, self.api_requests)
+    }
+
+    /// Returns true once, at the request for a further page at which the list is disturbed.
+    pub(super) fn take_listing_disturbance(&mut self) -> bool {
+        self.further_pages += 1;
+        let further_pages = self.further_pages;
+        self.listing_disturbance.take_if(|at| *at <= further_pages).is_some()
     }
 
     /// Returns the fault of a message's download, if one is due. Only a message without others in
@@ -403,6 +425,31 @@ mod tests {
             [retry_after_at(0), retry_after_at(1), retry_after_at(2), retry_after_at(3)],
             [Some(2), Some(1), None, None]
         );
+    }
+
+    #[test]
+    fn a_token_expires_once_also_if_that_is_planned_twice() {
+        for level in [FaultLevel::Some, FaultLevel::Storm] {
+            let mut plan = FaultPlan::new(level, 1, 100);
+            plan.plan_token_expiry(100);
+
+            let expiries: Vec<_> =
+                (0..100).filter(|served| plan.take_token_expiry(*served)).collect();
+
+            assert_eq!(expiries, [45], "{level:?}");
+        }
+    }
+
+    #[test]
+    fn one_listing_is_disturbed_after_its_first_pages() {
+        let disturbed_pages = |level| {
+            let mut plan = FaultPlan::new(level, 1, 100);
+            (1..10).filter(|_| plan.take_listing_disturbance()).collect::<Vec<u32>>()
+        };
+
+        assert!(disturbed_pages(FaultLevel::None).is_empty());
+        assert_eq!(disturbed_pages(FaultLevel::Some), [3]);
+        assert_eq!(disturbed_pages(FaultLevel::Storm), [2]);
     }
 
     /// Counts the requests refused in a row, one each `millis` ms, with `in_flight` others.

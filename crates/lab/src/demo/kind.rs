@@ -10,6 +10,12 @@ pub enum DemoKind {
     Imap,
     /// IMAP4rev1 without OBJECTID, as most servers are.
     PlainImap,
+    /// REST API of Gmail, version 1. Items are threads.
+    Gmail,
+    /// Microsoft Graph, version 1.0. Items are messages, each in one folder only.
+    Graph,
+    /// API of the website of mail.ru. Items are threads, and each message is in one folder only.
+    Mailru,
 }
 
 impl DemoKind {

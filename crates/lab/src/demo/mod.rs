@@ -1,15 +1,15 @@
-//! Embedded mailbox service: JMAP or IMAP server on loopback, with generated mail and planned
-//! faults.
+//! Embedded mailbox service: server on loopback with generated mail and planned faults, over JMAP,
+//! over IMAP, or over the REST API of a provider.
 //!
 //! ```text
 //! faults ──▶ service ◀── mailbox
-//!               ▲
-//!             imap
+//!              ▲ ▲
+//!           imap rest
 //! ```
 //!
-//! `service` speaks JMAP, and holds what both protocols share. `cynosure demo` extracts the
-//! mailbox, users can try commands on it by hand, and tests and benchmarks run against it. Mail is
-//! generated when it is requested and never stored.
+//! `service` speaks JMAP, and holds what all protocols share. `cynosure demo` extracts the mailbox,
+//! users can try commands on it by hand, and tests and benchmarks run against it. Mail is generated
+//! when it is requested and never stored.
 
 mod accept;
 mod base64;
@@ -20,8 +20,10 @@ mod faults;
 mod imap;
 mod kind;
 mod mailbox;
+mod rest;
 mod rng;
 mod service;
+mod web_session;
 
 use std::convert::Infallible;
 use std::io;
@@ -33,7 +35,7 @@ use std::thread::JoinHandle;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::oneshot;
 
-use self::credential::DemoCredential;
+use self::credential::{CredentialFile, CredentialFormat, DemoCredential};
 use self::faults::FaultPlan;
 use self::service::DemoService;
 
@@ -54,11 +56,11 @@ pub struct DemoOptions {
     pub faults: FaultLevel,
     /// Address to listen on. Port 0 selects a free port.
     pub listen: SocketAddr,
-    /// File that receives the bearer token and each renewed one. Without a file, no client knows
-    /// the token.
+    /// File that receives the bearer token and each renewed one, for mail.ru the session. Without a
+    /// file, no client knows the token.
     pub token_file: Option<PathBuf>,
     /// User name for HTTP Basic and for IMAP. Its password is always accepted besides the token,
-    /// and never expires.
+    /// and never expires. For Gmail and Graph it is a token, for mail.ru the token and each cookie.
     pub username: String,
     pub password: String,
 }
@@ -112,9 +114,25 @@ pub fn start(options: DemoOptions) -> io::Result<DemoServer> {
     let address = listener.local_addr()?;
 
     let mailbox = GeneratedMailbox::new(seed, items);
-    let plan = FaultPlan::new(faults, seed, mailbox.message_count());
-    let credential = DemoCredential::issue(seed, token_file.clone())?;
-    let service = Arc::new(DemoService::new(mailbox, plan, credential, &username, &password));
+    let mut plan = FaultPlan::new(faults, seed, mailbox.message_count());
+    if kind == DemoKind::Mailru && faults != FaultLevel::None {
+        // A session at a website ends now and then, and only its user can renew it.
+        plan.plan_token_expiry(mailbox.message_count());
+    }
+    let format = match kind {
+        DemoKind::Mailru => {
+            CredentialFormat::Session { host: address.ip().to_string(), email: username.clone() }
+        }
+        DemoKind::Jmap
+        | DemoKind::Imap
+        | DemoKind::PlainImap
+        | DemoKind::Gmail
+        | DemoKind::Graph => CredentialFormat::Token,
+    };
+    let file = token_file.clone().map(|path| CredentialFile { path, format });
+    let credential = DemoCredential::issue(seed, file)?;
+    let service = DemoService::new(kind, mailbox, plan, credential, &username, &password);
+    let service = Arc::new(service);
 
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let (shutdown_sender, shutdown_receiver) = oneshot::channel();
@@ -206,5 +224,8 @@ async fn serve(
     match kind {
         DemoKind::Jmap => service.serve(listener).await,
         DemoKind::Imap | DemoKind::PlainImap => imap::serve(service, kind, listener).await,
+        DemoKind::Gmail => rest::serve_gmail(service, listener).await,
+        DemoKind::Graph => rest::serve_graph(service, listener).await,
+        DemoKind::Mailru => rest::serve_mailru(service, listener).await,
     }
 }

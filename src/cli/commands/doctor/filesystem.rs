@@ -10,10 +10,12 @@ use crate::app::archive_check::archive_mismatch;
 use crate::app::context::AppContext;
 use crate::cli::commands::doctor::DoctorCheck;
 use crate::config::{
-    CredentialErrorKind, CredentialRef, EnvVars, OAuthSettings, SourceAuth, SourceName,
+    ApplicationGrantSettings, ApplicationSettings, CredentialError, CredentialErrorKind,
+    CredentialRef, EnvVars, OAuthSettings, Secret, SourceAuth, SourceName,
 };
 use crate::disk::{Disk, FsUsage, RealDisk, fs_usage, write_durable};
 use crate::env::{Env, RealEnv};
+use crate::human::format_date_time;
 use crate::worker::token_file;
 
 /// Minimum free space. Less would fill up before an operator notices.
@@ -132,13 +134,25 @@ fn check_credentials(context: &AppContext) -> Vec<DoctorCheck> {
         }
         if let Some(credential) = source.auth.credential_ref() {
             let subject = format!("{name}: credential");
-            checks.push(check_credential(subject, credential, environment));
+            let is_multiline = matches!(source.auth, SourceAuth::Session { .. });
+            let secret = if is_multiline {
+                credential.read_multiline(environment)
+            } else {
+                credential.read(environment)
+            };
+            checks.push(check_credential(subject, credential, secret));
+        }
+        if let SourceAuth::Application { client, .. } = &source.auth {
+            checks.push(check_application(name, client, environment));
         }
         if let SourceAuth::SignIn { client, .. } = &source.auth {
             checks.push(check_sign_in(context, name, client));
             let secret = client.client_secret.as_ref();
             let subject = format!("{name}: client secret");
-            checks.extend(secret.map(|secret| check_credential(subject, secret, environment)));
+            let check = |secret: &CredentialRef| {
+                check_credential(subject, secret, secret.read(environment))
+            };
+            checks.extend(secret.map(check));
         }
     }
     checks
@@ -150,10 +164,14 @@ fn check_sign_in(context: &AppContext, name: &SourceName, client: &OAuthSettings
     let file = token_file(client, folder.path());
     let (subject, path) = (format!("{name}: credential"), file.path().display());
     match file.load() {
-        Ok(Some(_)) => {
+        Ok(Some(token)) => {
             let mode = mode_text(file.path());
-            let message = format!("token file {path}: signed in, refreshes itself{mode}");
-            DoctorCheck::ok(subject, message)
+            let future = match (&token.refresh_token, token.expires_at) {
+                (Some(_), _) => "refreshes itself".to_owned(),
+                (None, Some(at)) => format!("valid until {}", format_date_time(at)),
+                (None, None) => "no refresh token".to_owned(),
+            };
+            DoctorCheck::ok(subject, format!("token file {path}: signed in, {future}{mode}"))
         }
         Ok(None) => DoctorCheck::failed(
             subject,
@@ -164,13 +182,30 @@ fn check_sign_in(context: &AppContext, name: &SourceName, client: &OAuthSettings
     }
 }
 
-/// Checks that a secret can be read. Its value is not used.
+/// Checks that the key or the secret of an application can be read.
+fn check_application(
+    name: &SourceName,
+    client: &ApplicationSettings,
+    environment: &EnvVars,
+) -> DoctorCheck {
+    let subject = format!("{name}: credential");
+    match &client.grant {
+        ApplicationGrantSettings::ServiceAccount { key, .. } => {
+            check_credential(subject, key, key.read_multiline(environment))
+        }
+        ApplicationGrantSettings::ClientCredentials { client_secret, .. } => {
+            check_credential(subject, client_secret, client_secret.read(environment))
+        }
+    }
+}
+
+/// Returns the result of reading a secret. Its value is not used.
 fn check_credential(
     subject: String,
     credential: &CredentialRef,
-    environment: &EnvVars,
+    secret: Result<Secret, CredentialError>,
 ) -> DoctorCheck {
-    match credential.read(environment) {
+    match secret {
         Ok(_secret) => {
             let mode = file_mode_text(credential);
             DoctorCheck::ok(subject, format!("{credential}: can be read{mode}"))

@@ -11,7 +11,7 @@ use crate::cli::commands::doctor::DoctorCheck;
 use crate::config::{SourceAuth, SourceName, SourceSettings};
 use crate::env::{Env, RealEnv};
 use crate::ledger::LedgerReader;
-use crate::worker::probe;
+use crate::worker::{ProbeFailure, probe};
 
 /// Time limit for one source: a server that needs longer does not work well.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -61,17 +61,23 @@ async fn check_source(
             let message = format!("authenticated at {} in {millis} ms", source.provider);
             DoctorCheck::ok(subject, message)
         }
-        Err(failure) => {
+        Err(ProbeFailure { failure, is_client_refused }) => {
             let remedy = match failure.cause.category() {
                 ErrorCategory::Authentication if failure.cause == Cause::AccountChanged => {
-                    "restore a credential of the first account, if that one is intended"
+                    "restore a credential of the first account, if that one is intended".to_owned()
                 }
-                ErrorCategory::Authentication => refused_remedy(&source.auth),
+                ErrorCategory::Authentication if is_client_refused => {
+                    "correct `auth` of the source".to_owned()
+                }
+                ErrorCategory::Authentication => refused_remedy(name, &source.auth),
+                ErrorCategory::Local if failure.cause == Cause::Storage => {
+                    "allow this user to write there, and check that the disk is not full".to_owned()
+                }
                 ErrorCategory::Temporary
                 | ErrorCategory::Permanent
                 | ErrorCategory::Local
                 | ErrorCategory::Unknown => {
-                    "check that this machine is online and that the url is correct"
+                    "check that this machine is online and that the url is correct".to_owned()
                 }
             };
             DoctorCheck::failed(subject, failure.to_string(), remedy)
@@ -79,12 +85,19 @@ async fn check_source(
     }
 }
 
-fn refused_remedy(auth: &SourceAuth) -> &'static str {
+fn refused_remedy(name: &SourceName, auth: &SourceAuth) -> String {
     match auth {
-        SourceAuth::SignIn { .. } => "sign in again with `cynosure auth`",
+        SourceAuth::SignIn { .. } => format!("sign in again with `cynosure auth {name}`"),
+        SourceAuth::Application { .. } => {
+            "let an administrator check what the application may do and for whom".to_owned()
+        }
+        SourceAuth::None => "configure `auth` of the source".to_owned(),
         SourceAuth::Basic { .. }
         | SourceAuth::Bearer { .. }
         | SourceAuth::Password { .. }
-        | SourceAuth::OAuth2 { .. } => "replace the credential",
+        | SourceAuth::OAuth2 { .. }
+        | SourceAuth::Header { .. }
+        | SourceAuth::Query { .. }
+        | SourceAuth::Session { .. } => "replace the credential".to_owned(),
     }
 }

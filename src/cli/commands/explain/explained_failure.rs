@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cynosure_engine::{Cause, Classification, RequestScope, Timestamp};
+use cynosure_engine::{Cause, Classification, MatchedRule, RequestScope, Timestamp};
 
 use super::input::ExplainInput;
 
@@ -35,16 +35,25 @@ impl ExplainedFailure {
             cause: classification.cause,
             retry_after,
             is_lock_out: false,
-            wait_origin: if classification.facts.retry_after == retry_after {
-                "the server's Retry-After"
-            } else {
-                "the wait of your rule"
-            },
+            wait_origin: wait_origin(classification),
             refusal: "429",
             quickly_retried: &[RequestScope::Item, RequestScope::Listing, RequestScope::Session],
             at: input.at,
             attempt: input.attempt,
             quarantine_count: input.quarantine_count,
         }
+    }
+}
+
+/// Returns the origin of the wait of a response, as text.
+fn wait_origin(classification: &Classification<'_>) -> &'static str {
+    let retry_after = classification.retry_after;
+    if classification.facts.retry_after == retry_after {
+        return "the server's Retry-After";
+    }
+    match classification.matched_rule {
+        MatchedRule::Profile(rule) if rule.wait == retry_after => "the wait of the profile's rule",
+        MatchedRule::Profile(_) => "the wait in the body",
+        MatchedRule::BuiltIn(_) | MatchedRule::UserDefined(_) => "the wait of your rule",
     }
 }

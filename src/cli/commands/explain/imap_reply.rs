@@ -6,11 +6,11 @@ use cynosure_engine::{
     sanitize_line,
 };
 
+use super::args::ImapPhaseArg;
 use super::consequence::{Consequence, add_consequence, consequence};
 use super::explained_failure::ExplainedFailure;
 use super::input::ExplainPolicies;
 use crate::app::error::ProgramError;
-use crate::cli::args::ImapPhaseArg;
 
 /// Verdict on a reply, the commands that it applies to, and the consequences.
 #[derive(Debug)]

@@ -4,15 +4,18 @@ use std::io::Read;
 use std::path::Path;
 
 use cynosure_engine::rate_limit::{HeaderNames, RateLimitPolicy, ReportedLimits, parse_headers};
+use cynosure_engine::rest::TableName;
 use cynosure_engine::{
     Cause, ErrorRule, ItemId, RequestScope, Timestamp, is_unsafe_for_terminal, sanitize_line,
 };
 
+use super::args::{ExplainArgs, ScopeArg};
+use super::profile::{ExplainedProfile, default_table, has_profile_rules, scope_of};
 use crate::app::context::AppContext;
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
 use crate::app::sources::{SourceRef, select_sources};
-use crate::cli::args::{self, CommonArgs, ExplainArgs};
+use crate::cli::args::CommonArgs;
 use crate::config::{self, EnvVars, Settings};
 use crate::ledger::StoredResponse;
 
@@ -30,6 +33,8 @@ pub(super) struct ExplainInput {
     pub headers: Vec<(String, String)>,
     pub body: String,
     pub scopes: Vec<RequestScope>,
+    /// Table of the profile whose request was answered; if `None`, the one that the scope implies.
+    pub table: Option<TableName>,
     /// Time at which it arrived.
     pub at: Timestamp,
     /// Number of failed attempts at the item, this one included.
@@ -59,6 +64,9 @@ pub(super) struct ExplainPolicies {
     /// True if several providers could apply, none was named, and some have error rules.
     pub is_provider_ambiguous: bool,
     pub rules: Vec<ErrorRule>,
+    pub profile: Option<ExplainedProfile>,
+    /// True if no profile is selected, and some sources have profiles with rules.
+    pub is_profile_ambiguous: bool,
     pub rate_limit_policy: RateLimitPolicy,
     pub header_names: HeaderNames,
 }
@@ -66,6 +74,11 @@ pub(super) struct ExplainPolicies {
 impl ExplainInput {
     pub(super) fn header_pairs(&self) -> Vec<(&str, &str)> {
         self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+    }
+
+    /// Returns the table whose request was answered, if its scope was this one.
+    pub(super) fn table_for(&self, scope: RequestScope) -> TableName {
+        self.table.unwrap_or_else(|| default_table(scope))
     }
 
     /// Parses the rate-limit headers.
@@ -84,11 +97,10 @@ pub(super) fn collect_input(
     now: Timestamp,
 ) -> Result<(ExplainInput, ExplainPolicies), ProgramError> {
     let context = find_context(common)?;
-    match args.status {
+    let (mut input, policies) = match args.status {
         Some(status) => {
             let input = input_from_args(status, args, now)?;
-            let policies = select_policies(settings_of(context.as_ref())?, args)?;
-            Ok((input, policies))
+            (input, select_policies(settings_of(context.as_ref())?, args)?)
         }
         None => {
             let Some(context) = context else {
@@ -96,9 +108,18 @@ pub(super) fn collect_input(
                                with --config FILE, or give a response with --status";
                 return Err(ProgramError::new(ProgramExit::Configuration, message));
             };
-            recorded_input(&context, args)
+            recorded_input(&context, args)?
         }
+    };
+    if let Some(table) = args.table {
+        if policies.profile.is_none() {
+            let message = "--table names a table of a profile, and no profile is selected: add \
+                           --profile NAME, or --source NAME for a source with a profile";
+            return Err(ProgramError::Usage(message.to_owned()));
+        }
+        (input.table, input.scopes) = (Some(table), vec![scope_of(table)]);
     }
+    Ok((input, policies))
 }
 
 /// Returns the policies for a response from the command line.
@@ -149,6 +170,7 @@ fn input_from_args(
         headers: headers?,
         body,
         scopes,
+        table: None,
         at: now,
         attempt: 1,
         quarantine_count: 0,
@@ -156,11 +178,11 @@ fn input_from_args(
     })
 }
 
-fn to_request_scope(scope: args::ScopeArg) -> RequestScope {
+fn to_request_scope(scope: ScopeArg) -> RequestScope {
     match scope {
-        args::ScopeArg::Item => RequestScope::Item,
-        args::ScopeArg::Listing => RequestScope::Listing,
-        args::ScopeArg::Session => RequestScope::Session,
+        ScopeArg::Item => RequestScope::Item,
+        ScopeArg::Listing => RequestScope::Listing,
+        ScopeArg::Session => RequestScope::Session,
     }
 }
 
@@ -228,7 +250,11 @@ fn recorded_input(
     }
     let named = args.provider.clone();
     let provider = named.or_else(|| source.settings.as_ref().map(|source| source.provider.clone()));
-    Ok((input, ExplainPolicies::new(context.loaded.settings.clone(), provider)))
+    let profile = match &args.profile {
+        Some(name) => Some(ExplainedProfile::named(name)?),
+        None => source.settings.as_ref().and_then(ExplainedProfile::of_source),
+    };
+    Ok((input, ExplainPolicies::new(context.loaded.settings.clone(), provider, profile)))
 }
 
 fn last_item_response<'s>(
@@ -288,6 +314,7 @@ impl ExplainInput {
             headers: response.headers,
             body: response.body,
             scopes,
+            table: None,
             at,
             attempt: 1,
             quarantine_count: 0,
@@ -296,22 +323,23 @@ impl ExplainInput {
     }
 }
 
-/// Selects the provider whose rules apply: the named one, that of the source, or the only one.
+/// Selects the provider and the profile whose rules apply: the named ones, those of the source, or
+/// the only ones.
 fn select_policies(
     settings: Settings,
     args: &ExplainArgs,
 ) -> Result<ExplainPolicies, ProgramError> {
+    let named_profile = args.profile.as_deref().map(ExplainedProfile::named).transpose()?;
     if let Some(source) = &args.source {
-        let provider = settings.find_source(source)?.1.provider.clone();
-        return Ok(ExplainPolicies::new(settings, Some(args.provider.clone().unwrap_or(provider))));
+        let source = settings.find_source(source)?.1;
+        let provider = args.provider.clone().unwrap_or_else(|| source.provider.clone());
+        let profile = named_profile.or_else(|| ExplainedProfile::of_source(source));
+        return Ok(ExplainPolicies::new(settings, Some(provider), profile));
     }
-    let source_providers = settings.sources.values().map(|source| &source.provider);
-    let mut known: Vec<String> =
-        source_providers.chain(settings.providers.keys()).cloned().collect();
-    known.sort();
-    known.dedup();
-    if let Some(named) = &args.provider {
-        if !known.contains(named) {
+    let mut known = known_providers(&settings);
+    let provider = match (&args.provider, &named_profile) {
+        (Some(named), _) if known.contains(named) => Some(named.clone()),
+        (Some(named), _) => {
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
             let message = format!(
                 "there is no provider {} in the configuration; known providers: {known}",
@@ -319,23 +347,45 @@ fn select_policies(
             );
             return Err(ProgramError::new(ProgramExit::Configuration, message));
         }
-        return Ok(ExplainPolicies::new(settings, Some(named.clone())));
-    }
+        // The rules of another provider say nothing about the responses of this one.
+        (None, Some(profile)) => profile.provider(&settings),
+        (None, None) => (known.len() == 1).then(|| known.remove(0)),
+    };
+    let is_unselected = provider.is_none() && named_profile.is_none();
     let has_rules = settings.providers.values().any(|provider| !provider.error_rules.is_empty());
-    let only = (known.len() == 1).then(|| known.remove(0));
+    let profile =
+        named_profile.or_else(|| ExplainedProfile::of_provider(&settings, provider.as_deref()?));
     Ok(ExplainPolicies {
-        is_provider_ambiguous: only.is_none() && has_rules,
-        ..ExplainPolicies::new(settings, only)
+        is_provider_ambiguous: is_unselected && has_rules,
+        is_profile_ambiguous: profile.is_none()
+            && has_profile_rules(&settings, provider.as_deref()),
+        ..ExplainPolicies::new(settings, provider, profile)
     })
 }
 
+/// Returns the providers of the sources and of the configuration, sorted.
+fn known_providers(settings: &Settings) -> Vec<String> {
+    let source_providers = settings.sources.values().map(|source| &source.provider);
+    let mut known: Vec<String> =
+        source_providers.chain(settings.providers.keys()).cloned().collect();
+    known.sort();
+    known.dedup();
+    known
+}
+
 impl ExplainPolicies {
-    pub(super) fn new(settings: Settings, provider: Option<String>) -> Self {
+    pub(super) fn new(
+        settings: Settings,
+        provider: Option<String>,
+        profile: Option<ExplainedProfile>,
+    ) -> Self {
         let rules = provider.as_deref().map_or(&[][..], |provider| settings.error_rules(provider));
         let provider_name = provider.as_deref().unwrap_or_default();
         Self {
             is_provider_ambiguous: false,
             rules: rules.to_vec(),
+            profile,
+            is_profile_ambiguous: false,
             rate_limit_policy: settings.rate_limit_policy(provider_name),
             header_names: settings.provider_or_default(provider_name).headers,
             provider,

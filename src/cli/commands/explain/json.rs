@@ -10,6 +10,7 @@ use super::Explanation;
 use super::consequence::{Consequence, DelayRange};
 use super::input::{ExplainInput, ExplainPolicies, ResponseOrigin};
 use super::limits::{LimitJson, limit_json};
+use crate::cli::commands::profile_text::rule_condition;
 
 /// Whole output of `explain --json`.
 #[derive(Serialize)]
@@ -24,6 +25,11 @@ pub(super) struct ExplainJson<'a> {
     provider: Option<&'a str>,
     #[serde(rename = "user_rules")]
     user_rule_count: usize,
+    /// Name of the profile, or path of its file. Null if there is none, or the source declares the
+    /// tables itself.
+    profile: Option<&'a str>,
+    #[serde(rename = "profile_rules")]
+    profile_rule_count: usize,
     /// One per classification; most responses have the same one for every scope.
     #[serde(rename = "judged")]
     explanations: Vec<ExplanationJson<'a>>,
@@ -47,11 +53,15 @@ struct OriginJson<'a> {
 #[derive(Serialize)]
 struct ExplanationJson<'a> {
     scopes: Vec<&'static str>,
+    /// Tables of the profile whose requests have these scopes; empty without a profile.
+    tables: Vec<&'static str>,
     rule: RuleJson<'a>,
     cause: &'static str,
     /// Category of the cause.
     #[serde(rename = "type")]
     category: &'static str,
+    /// Advice of the profile's rule, for the user.
+    advice: Option<&'a str>,
     /// Block of all requests by the rate limiter. Null for a rate limit: its delay is the block.
     #[serde(rename = "gate")]
     block: Option<DelayJson<'a>>,
@@ -78,6 +88,16 @@ pub(super) enum RuleJson<'a> {
         #[serde(rename = "place")]
         location: &'a str,
         note: Option<&'a str>,
+        wait_seconds: Option<f64>,
+    },
+    Profile {
+        /// Always false.
+        #[serde(rename = "built_in")]
+        is_built_in: bool,
+        /// Location of the rule in the profile.
+        #[serde(rename = "place")]
+        location: &'a str,
+        condition: String,
         wait_seconds: Option<f64>,
     },
 }
@@ -127,7 +147,12 @@ pub(super) fn explain_json<'a>(
         origin: input.origin.as_ref().map(|origin| origin_json(origin, input.at)),
         provider: policies.provider.as_deref(),
         user_rule_count: policies.rules.len(),
-        explanations: explanations.iter().map(explanation_json).collect(),
+        profile: policies.profile.as_ref().and_then(|profile| profile.name.as_deref()),
+        profile_rule_count: policies.profile.as_ref().map_or(0, |profile| profile.rules.len()),
+        explanations: explanations
+            .iter()
+            .map(|explanation| explanation_json(explanation, input, policies))
+            .collect(),
         retry_after_seconds: limit_headers.retry_after.map(|delay| delay.as_secs_f64()),
         limits: limits.map(|limit| limit_json(limit, input.at)).collect(),
     }
@@ -142,13 +167,21 @@ fn origin_json(origin: &ResponseOrigin, at: Timestamp) -> OriginJson<'_> {
     }
 }
 
-fn explanation_json<'a>(explanation: &'a Explanation<'_>) -> ExplanationJson<'a> {
+fn explanation_json<'a>(
+    explanation: &'a Explanation<'_>,
+    input: &ExplainInput,
+    policies: &ExplainPolicies,
+) -> ExplanationJson<'a> {
     let cause = explanation.classification.cause;
+    let scopes = explanation.scopes();
+    let tables = scopes.iter().filter(|_| policies.profile.is_some());
     ExplanationJson {
-        scopes: scope_names(&explanation.scopes()),
+        tables: tables.map(|scope| input.table_for(*scope).name()).collect(),
+        scopes: scope_names(&scopes),
         rule: rule_json(&explanation.classification.matched_rule),
         cause: cause.name(),
         category: cause.category().name(),
+        advice: explanation.advice(),
         block: explanation.block.as_ref().map(delay_json),
         consequences: explanation.consequences.iter().map(consequence_json).collect(),
     }
@@ -164,6 +197,12 @@ fn rule_json<'a>(matched: &'a MatchedRule<'_>) -> RuleJson<'a> {
             location,
             note: note.as_deref(),
             wait_seconds: wait.map(|wait| wait.as_secs_f64()),
+        },
+        MatchedRule::Profile(rule) => RuleJson::Profile {
+            is_built_in: false,
+            location: &rule.location,
+            condition: rule_condition(rule),
+            wait_seconds: rule.wait.map(|wait| wait.as_secs_f64()),
         },
     }
 }

@@ -4,6 +4,7 @@
 //! retry policies and rate limiter as in the worker, with the smallest and the largest jitter, and
 //! the results are printed.
 
+pub(in crate::cli) mod args;
 mod consequence;
 mod explained_failure;
 mod imap_json;
@@ -12,16 +13,18 @@ mod imap_text;
 mod input;
 mod json;
 mod limits;
+mod profile;
 #[cfg(test)]
 mod proptests;
 mod text;
 
 use cynosure_engine::rate_limit::ReportedLimits;
 use cynosure_engine::{
-    Cause, Classification, RequestScope, ResponseView, Timestamp, classify_response,
+    Cause, Classification, MatchedRule, RequestScope, ResponseView, Timestamp, classify_response,
     format_utc_date_time,
 };
 
+use self::args::ExplainArgs;
 use self::consequence::{
     Consequence, DelayRange, add_consequence, block_delay, consequence, scopes_of,
 };
@@ -29,7 +32,7 @@ use self::explained_failure::ExplainedFailure;
 use self::input::{ExplainInput, ExplainPolicies};
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
-use crate::cli::args::{CommonArgs, ExplainArgs};
+use crate::cli::args::CommonArgs;
 use crate::cli::print::{print_result, terminal_safe_json};
 use crate::env::{Env, RealEnv};
 use crate::human::format_date_time;
@@ -97,7 +100,11 @@ fn explain_response<'r>(
     let response = ResponseView { status: input.status, headers: &headers, body: &input.body };
     let mut explanations: Vec<Explanation<'r>> = Vec::new();
     for scope in &input.scopes {
-        let classification = classify_response(&response, limit_headers, *scope, &policies.rules);
+        let table = input.table_for(*scope);
+        let profile = policies.profile.as_ref().map(|profile| profile.rules_for(table));
+        let rules = &policies.rules;
+        let classification =
+            classify_response(&response, limit_headers, *scope, rules, profile, input.at);
         let failure = ExplainedFailure::from_response(&classification, input);
         let scope_consequence = consequence(&failure, *scope, policies, limit_headers);
         match explanations
@@ -124,9 +131,17 @@ fn explain_response<'r>(
     explanations
 }
 
-impl Explanation<'_> {
+impl<'r> Explanation<'r> {
     fn scopes(&self) -> Vec<RequestScope> {
         scopes_of(&self.consequences)
+    }
+
+    /// Returns the advice of the profile's rule to the user, which is not sanitized.
+    fn advice(&self) -> Option<&'r str> {
+        match self.classification.matched_rule {
+            MatchedRule::Profile(rule) => rule.message.as_deref(),
+            MatchedRule::BuiltIn(_) | MatchedRule::UserDefined(_) => None,
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! Property tests of the output for arbitrary responses.
 
-use cynosure_engine::is_unsafe_for_terminal;
+use cynosure_engine::rest::{JsonPath, ProfileErrorRule, TableName, ValueCondition, ValueTest};
+use cynosure_engine::{StatusRange, is_unsafe_for_terminal};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::input::ResponseOrigin;
+use super::profile::ExplainedProfile;
 use super::*;
 use crate::config::{EnvVars, load_defaults};
 
@@ -31,6 +33,7 @@ fn explain_input(
         headers,
         body: body + SECRETS[2],
         scopes: vec![RequestScope::Item, RequestScope::Listing, RequestScope::Session],
+        table: None,
         at: Timestamp(at),
         attempt: 2,
         quarantine_count: 1,
@@ -43,12 +46,37 @@ fn explain_input(
     }
 }
 
+/// Returns a profile with two rules whose texts are unsafe for a terminal.
+fn hostile_profile() -> ExplainedProfile {
+    let text = "\u{1b}[2J\u{202e}";
+    let condition = ValueCondition {
+        at: JsonPath::parse(&format!("/{text}")).unwrap(),
+        test: ValueTest::Contains(text.to_owned()),
+    };
+    let rule = |statuses, values, tables| ProfileErrorRule {
+        tables,
+        statuses,
+        values,
+        cause: Cause::RateLimit,
+        wait: None,
+        message: Some(text.to_owned()),
+        reported_wait: None,
+        location: text.to_owned(),
+    };
+    let statuses = vec![StatusRange { first: 1, last: u16::MAX / 2 }];
+    let rules = vec![
+        rule(Vec::new(), vec![condition], vec![TableName::Changes]),
+        rule(statuses, Vec::new(), vec![TableName::Fetch]),
+    ];
+    ExplainedProfile { name: Some(text.to_owned()), rules }
+}
+
 proptest! {
     #[test]
     fn every_explained_imap_reply_is_sanitized(status in "OK|NO|BAD|BYE|PREAUTH", rest: String) {
         let reply = imap_reply::parse_reply(&format!("{status} {rest}")).unwrap();
         let settings = load_defaults(&EnvVars::default()).unwrap().settings;
-        let policies = ExplainPolicies::new(settings, None);
+        let policies = ExplainPolicies::new(settings, None, None);
         let phases = imap_reply::phases_of(None);
         let explanations = imap_reply::explain_reply(&reply, phases, &policies, Timestamp(0));
 
@@ -66,10 +94,12 @@ proptest! {
     #[test]
     fn every_explanation_is_sanitized_and_holds_no_secret(
         status: u16, headers in headers(), body: String, at in 0..4_102_444_800_000_i64,
+        has_profile: bool,
     ) {
         let input = explain_input(status, headers, body, at);
         let settings = load_defaults(&EnvVars::default()).unwrap().settings;
-        let policies = ExplainPolicies::new(settings, None);
+        let profile = has_profile.then(hostile_profile);
+        let policies = ExplainPolicies::new(settings, None, profile);
         let limit_headers = input.rate_limit_headers(&policies);
         let explanations = explain_response(&input, &policies, &limit_headers);
 

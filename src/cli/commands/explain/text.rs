@@ -1,11 +1,14 @@
 //! Text output of `explain`: labelled lines.
 
 use cynosure_engine::rate_limit::ReportedLimits;
+use cynosure_engine::rest::TableName;
 use cynosure_engine::{MatchedRule, RequestScope, Timestamp, format_duration, sanitize_line};
 
 use super::consequence::{Consequence, DelayRange};
 use super::input::{ExplainInput, ExplainPolicies};
+use super::profile::ExplainedProfile;
 use super::{Explanation, format_timestamp, limits};
+use crate::cli::commands::profile_text::{rule_condition, table_names};
 use crate::cli::key_values::KeyValueTable;
 use crate::human::pluralize;
 
@@ -39,6 +42,9 @@ pub(super) fn explain_text(
                 *first = format!("all requests are blocked for {first}");
             }
             table.add_all("block", lines);
+        }
+        if let Some(advice) = explanation.advice() {
+            table.add("advice", sanitize_line(advice));
         }
     }
     let limits = limits::limit_lines(input, limit_headers, now);
@@ -94,27 +100,60 @@ fn response_lines(input: &ExplainInput, policies: &ExplainPolicies) -> Vec<Strin
             );
         }
     }
-    lines.push(match &policies.provider {
-        Some(provider) if policies.rules.is_empty() => {
-            format!(
-                "classified by the built-in rules: provider {} has no error rules",
-                sanitize_line(provider)
-            )
+    lines.push(rules_text(policies));
+    if policies.is_profile_ambiguous {
+        lines.push("name a source with --source to apply the rules of its profile".to_owned());
+    }
+    if let Some(profile) = policies.profile.as_ref().filter(|profile| !profile.rules.is_empty()) {
+        lines.extend(table_lines(input, profile));
+    }
+    lines
+}
+
+/// Names the rules that were tried, in their order.
+fn rules_text(policies: &ExplainPolicies) -> String {
+    let user_rules = policies.provider.as_ref().filter(|_| !policies.rules.is_empty());
+    let user_rules = user_rules.map(|provider| {
+        let rules = pluralize(policies.rules.len() as u64, "rule");
+        format!("{rules} of provider {}", sanitize_line(provider))
+    });
+    let profile = policies.profile.as_ref().filter(|profile| !profile.rules.is_empty());
+    let profile_rules = profile.map(|profile| {
+        let rules = pluralize(profile.rules.len() as u64, "rule");
+        match &profile.name {
+            Some(name) => format!("{rules} of profile {}", sanitize_line(name)),
+            None => format!("{rules} of the source"),
         }
-        Some(provider) => {
-            let rules = pluralize(policies.rules.len() as u64, "rule");
-            format!(
-                "classified by {rules} of provider {}, then by the built-in rules",
-                sanitize_line(provider)
-            )
-        }
+    });
+    let before: Vec<String> = user_rules.into_iter().chain(profile_rules).collect();
+    if !before.is_empty() {
+        return format!("classified by {}, then by the built-in rules", before.join(", then by "));
+    }
+    match &policies.provider {
+        Some(provider) => format!(
+            "classified by the built-in rules: provider {} has no error rules",
+            sanitize_line(provider)
+        ),
         None if policies.is_provider_ambiguous => {
             "classified by the built-in rules only: name a provider with --provider to apply its \
              rules"
                 .to_owned()
         }
         None => "classified by the built-in rules".to_owned(),
-    });
+    }
+}
+
+/// Names the tables of the profile whose rules were tried, and the others that have rules.
+fn table_lines(input: &ExplainInput, profile: &ExplainedProfile) -> Vec<String> {
+    let tried: Vec<TableName> = input.scopes.iter().map(|scope| input.table_for(*scope)).collect();
+    let mut lines = vec![format!("as a response to {}", table_names(&tried))];
+    let others = profile.other_tables(&tried);
+    if input.table.is_none() && !others.is_empty() {
+        lines.push(format!(
+            "for the rules of {}, name the table with --table",
+            table_names(&others)
+        ));
+    }
     lines
 }
 
@@ -125,6 +164,11 @@ fn rule_text(matched: &MatchedRule<'_>) -> String {
             let note = rule.note.as_ref().map(|note| format!(": {}", sanitize_line(note)));
             format!("your rule at {}{}", sanitize_line(&rule.location), note.unwrap_or_default())
         }
+        MatchedRule::Profile(rule) => format!(
+            "rule of the profile at {}: {}",
+            sanitize_line(&rule.location),
+            rule_condition(rule)
+        ),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `failures --item`: all details of one item, with the last response of the server.
+//! `failures --item`: all details of one item, with its labels and the server's last response.
 
 use cynosure_engine::{ItemId, Timestamp, sanitize_line, sanitize_lines};
 
@@ -10,7 +10,10 @@ use crate::cli::print::{print_result, terminal_safe_json};
 use crate::config::SourceName;
 use crate::env::{Env, RealEnv};
 use crate::human::{format_date_time, format_deadline, pluralize};
-use crate::ledger::{FailureRow, ItemStatus, StoredResponse};
+use crate::ledger::{FailureRow, ItemStatus, LabeledDocument, StoredResponse};
+
+/// Documents of the item whose labels are shown. The first ones suffice to recognise it.
+const LABELED_DOCUMENTS_MAX: usize = 20;
 
 /// Prints the state of the item in each source that has listed it.
 pub(super) fn print_item(
@@ -21,18 +24,16 @@ pub(super) fn print_item(
     let id = ItemId::new(item);
     let mut exit = ProgramExit::Other;
     for source in sources {
-        let row = match source.open_ledger()? {
-            Some(ledger) => ledger.item_report(&id)?,
-            None => None,
-        };
-        let Some(row) = row else { continue };
+        let Some(ledger) = source.open_ledger()? else { continue };
+        let Some(row) = ledger.item_report(&id)? else { continue };
+        let labeled = ledger.labeled_documents(&id, LABELED_DOCUMENTS_MAX)?;
         if json {
-            print_result(terminal_safe_json(&super::failure_json(&source.name, &row)))?;
+            print_result(terminal_safe_json(&super::failure_json(&source.name, &row, &labeled)))?;
         } else {
             if exit == ProgramExit::Success {
                 print_result("")?;
             }
-            print_result(item_table(&source.name, &row, RealEnv.now()).render())?;
+            print_result(item_table(&source.name, &row, &labeled, RealEnv.now()).render())?;
         }
         exit = ProgramExit::Success;
     }
@@ -46,9 +47,15 @@ pub(super) fn print_item(
     Err(ProgramError::new(ProgramExit::Other, message))
 }
 
-fn item_table(source: &SourceName, row: &FailureRow, now: Timestamp) -> KeyValueTable {
+fn item_table(
+    source: &SourceName,
+    row: &FailureRow,
+    labeled: &[LabeledDocument],
+    now: Timestamp,
+) -> KeyValueTable {
     let mut table = KeyValueTable::default();
     table.add("item", format!("{} of {source}", sanitize_line(row.item.as_str())));
+    table.add_all("labels", label_lines(row, labeled));
     table.add("state", state_text(row));
     if let Some(at) = row.failed_at {
         table.add("failed", format_date_time(at));
@@ -73,6 +80,19 @@ fn item_table(source: &SourceName, row: &FailureRow, now: Timestamp) -> KeyValue
         None => {}
     }
     table
+}
+
+/// Returns a line for each label, with the document unless its id is that of the item.
+fn label_lines(row: &FailureRow, labeled: &[LabeledDocument]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for LabeledDocument { document, labels } in labeled {
+        let is_item = document.as_str() == row.item.as_str();
+        let prefix = if is_item { String::new() } else { format!("{document} ") };
+        let line =
+            |(name, value): &(String, String)| sanitize_line(&format!("{prefix}{name}: {value}"));
+        lines.extend(labels.iter().map(line));
+    }
+    lines
 }
 
 fn has_pending_retry(status: ItemStatus) -> bool {

@@ -2,6 +2,8 @@
 
 mod detail;
 
+use std::collections::BTreeMap;
+
 use cynosure_engine::{Cause, Timestamp, format_count, sanitize_line};
 use serde::Serialize;
 
@@ -16,7 +18,7 @@ use crate::cli::time_arg;
 use crate::config::SourceName;
 use crate::env::{Env, RealEnv};
 use crate::human::{EMPTY_CELL, format_deadline};
-use crate::ledger::{FailureFilter, FailureRow, ItemStatus, StoredResponse};
+use crate::ledger::{FailureFilter, FailureRow, ItemStatus, LabeledDocument, StoredResponse};
 
 const HEADER: [&str; 7] =
     ["SOURCE", "ITEM", "STATE", "ATTEMPTS", "NEXT ATTEMPT", "CAUSE", "MESSAGE"];
@@ -44,6 +46,16 @@ struct FailureJson<'a> {
     quarantine_count: u32,
     #[serde(rename = "reply")]
     last_response: Option<ResponseJson<'a>>,
+    /// Documents of the item with labels; only of one item, and left out if there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    documents: Vec<LabelsJson<'a>>,
+}
+
+/// Labels of a document, by name. Untrusted text.
+#[derive(Serialize)]
+struct LabelsJson<'a> {
+    id: &'a str,
+    labels: BTreeMap<&'a str, &'a str>,
 }
 
 /// Failure response of the server. Its text is untrusted.
@@ -88,7 +100,7 @@ pub(super) fn failures(
 
     if args.json {
         for (source, row) in &failures {
-            print_result(terminal_safe_json(&failure_json(source, row)))?;
+            print_result(terminal_safe_json(&failure_json(source, row, &[])))?;
         }
     } else if failures.is_empty() && !has_more {
         print_result(match (args.cause, &args.since) {
@@ -117,7 +129,11 @@ pub(super) fn failures(
     Ok(ProgramExit::Success)
 }
 
-fn failure_json<'a>(source: &'a SourceName, row: &'a FailureRow) -> FailureJson<'a> {
+fn failure_json<'a>(
+    source: &'a SourceName,
+    row: &'a FailureRow,
+    labeled: &'a [LabeledDocument],
+) -> FailureJson<'a> {
     FailureJson {
         source: source.as_str(),
         item: row.item.as_str(),
@@ -129,7 +145,13 @@ fn failure_json<'a>(source: &'a SourceName, row: &'a FailureRow) -> FailureJson<
         failed_at: row.failed_at,
         quarantine_count: row.quarantine_count,
         last_response: row.last_response.as_ref().map(response_json),
+        documents: labeled.iter().map(labels_json).collect(),
     }
+}
+
+fn labels_json(labeled: &LabeledDocument) -> LabelsJson<'_> {
+    let labels = labeled.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    LabelsJson { id: labeled.document.as_str(), labels: labels.collect() }
 }
 
 fn response_json(stored: &StoredResponse) -> ResponseJson<'_> {

@@ -161,8 +161,11 @@ impl MessageRow {
         let blob = self.content.map_or_else(|| location.to_blob(), BlobId::new);
         let document = DocumentId::new(blob.as_str());
         let item = self.thread.map_or_else(|| ItemId::new(document.as_str()), ItemId::new);
-        let (size, size_estimate, location) = (None, self.size, Some(location));
-        ListedDocument { item, document, blob, size, size_estimate, location }
+        ListedDocument {
+            size_estimate: self.size,
+            location: Some(location),
+            ..ListedDocument::new(item, document, blob)
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use cynosure_engine::{BlobId, DocumentId, ItemId, LedgerId, ThrottleStrikes};
 
 use super::*;
-use crate::archive::{Archive, ArchiveMarker, ArchiveOwner};
+use crate::archive::{Archive, ArchiveMarker, ArchiveOwner, DocumentFormat};
 use crate::disk::MemoryDisk;
 use crate::ledger::{DocumentRow, DocumentRowId};
 
@@ -38,7 +38,8 @@ impl DownloadsFixture {
         let marker = ArchiveMarker::new(disk, Path::new("/downloads"), "work");
         marker.create_folder().unwrap();
         let owner = ArchiveOwner::new(&LedgerId::new("a"), None, "work");
-        let (archive, _) = Archive::open(marker, owner, |_, _, _| Ok(false)).unwrap();
+        let format = DocumentFormat::default();
+        let (archive, _) = Archive::open(marker, owner, format, |_, _, _| Ok(false)).unwrap();
         let mut downloads = DownloadScheduler::new(item_policy, None, MetricsHandle::default());
         let request = downloads.take_refill_request(NOW).expect("a refill is due");
         assert_eq!(request.skip, BTreeSet::new());
@@ -106,6 +107,7 @@ fn due_items(items: &[(i64, usize)]) -> Vec<DueItem> {
         blob: BlobId::new(format!("B{item}-{index}")),
         size: None,
         locations: Vec::new(),
+        content: None,
     };
     let due_item = |&(item, documents): &(i64, usize)| DueItem {
         row_id: ItemRowId(item),
@@ -395,6 +397,22 @@ fn with_one_slot_each_fourth_document_is_a_retry() {
     });
 
     assert_eq!(are_retries, [false, false, false, true, false, false, false, true]);
+}
+
+#[test]
+fn no_items_are_loaded_while_long_contents_wait() {
+    let mut fixture = DownloadsFixture::new();
+    let mut items = due_items(&[(1, 2)]);
+    for document in &mut items[0].documents {
+        document.content = Some("x".repeat(5 << 20));
+    }
+    // The ledger has untried items that it left out.
+    fixture.downloads.enqueue(items, Some(Timestamp(0)), NOW);
+
+    assert_eq!(fixture.iterate(), Iteration::Idle(None));
+    let first = fixture.take();
+
+    assert_eq!(fixture.iterate(), Iteration::RefillRequested(BTreeSet::from([first.item])));
 }
 
 /// Returns a throttle with this number of strikes: other requests succeeded in between.

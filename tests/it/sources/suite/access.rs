@@ -18,10 +18,10 @@ const RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 pub(crate) async fn a_refused_credential_is_renewed<R: Rig>() -> Result<(), Unsupported> {
     let rig = R::start(DOCUMENTS).await?;
-    let options = SourceOptions::new("expired");
+    let options = SourceOptions::new(R::REFUSED_SECRET);
     let source = rig.source(&options);
 
-    let failure = source.account().await.expect_err("the server refuses the credential");
+    let failure = source.current_cursor().await.expect_err("the server refuses the credential");
 
     let (scope, action) = (RequestScope::Session, ErrorAction::RefreshCredential);
     assert_verdict(&failure, Cause::Unauthorized, scope, action);

@@ -6,7 +6,7 @@ use cynosure::source::{Listing, PollResult, Source as _};
 use cynosure_engine::{Cause, DocumentId, ErrorAction, ListedDocument, RequestScope};
 
 use super::extraction::{
-    ListingProgress, assert_same_contents, assert_verdict, fetch_all, list_everything,
+    assert_same_contents, assert_verdict, fetch_all, list_since, list_with_cursor,
 };
 use super::options::SourceOptions;
 use super::rig::{Rig, Unsupported};
@@ -16,17 +16,16 @@ const DOCUMENTS: usize = 25;
 pub(crate) async fn new_documents_are_listed_since_the_cursor<R: Rig>() -> Result<(), Unsupported> {
     let rig = R::start(DOCUMENTS).await?;
     let source = rig.source(&SourceOptions::new(R::SECRET));
-    let cursor = source.current_cursor().await.expect("the server has a state");
-    let mut listing = list_everything(&source).await;
+    let (mut listing, cursor) = list_with_cursor(&source).await;
     assert_eq!(source.poll_changes(&cursor).await, Ok(PollResult::Unchanged));
 
     rig.deliver(5)?;
     assert_eq!(source.poll_changes(&cursor).await, Ok(PollResult::Changed));
-    let mut changes = ListingProgress::default();
-    changes.finish(&source, &Listing::Since(cursor)).await;
+    let mut changes = list_since(&source, cursor).await;
 
     let (old, new) = (ids(&listing.entries), ids(&changes.entries));
-    assert_eq!(old.intersection(&new).count(), 0, "a document without changes is listed again");
+    let repeated = old.intersection(&new).count();
+    assert!(R::LISTS_PAGES_AGAIN || repeated == 0, "a document without changes is listed again");
     let new_cursor = changes.cursor.expect("a listing of changes ends with a cursor");
     assert_eq!(source.poll_changes(&new_cursor).await, Ok(PollResult::Unchanged));
     listing.entries.append(&mut changes.entries);
@@ -48,9 +47,8 @@ pub(crate) async fn an_expired_cursor_leads_to_a_full_listing<R: Rig>() -> Resul
         let (scope, action) = (RequestScope::Listing, ErrorAction::FullResync);
         assert_verdict(&failure, Cause::CursorExpired, scope, action);
     }
-    let new_cursor = source.current_cursor().await.expect("the server has a state");
-    let documents = list_everything(&source).await.documents();
-    assert_same_contents(&fetch_all(&source, &documents).await, &rig.contents());
+    let (listing, new_cursor) = list_with_cursor(&source).await;
+    assert_same_contents(&fetch_all(&source, &listing.documents()).await, &rig.contents());
     assert_eq!(source.poll_changes(&new_cursor).await, Ok(PollResult::Unchanged));
     Ok(())
 }
@@ -62,8 +60,7 @@ pub(crate) async fn a_renumbered_folder_is_listed_again<R: Rig>() -> Result<(), 
 
     rig.renumber_folders()?;
     assert_eq!(source.poll_changes(&cursor).await, Ok(PollResult::Changed));
-    let mut changes = ListingProgress::default();
-    changes.finish(&source, &Listing::Since(cursor)).await;
+    let changes = list_since(&source, cursor).await;
 
     assert_same_contents(&fetch_all(&source, &changes.documents()).await, &rig.contents());
     let new_cursor = changes.cursor.expect("a listing of changes ends with a cursor");

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::hostile_server::{ConnectionAction, plain_response};
 
-const DOCUMENT_TYPE: &str = "Content-Type: application/octet-stream\r\n";
+/// Beginning of every document, because some clients accept only what begins like a message.
+const DOCUMENT_START: &[u8] = b"Subject: ";
 
 /// Fault of one request for a document. A size is in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +24,19 @@ pub(crate) enum Fault {
     WrongLength { size: u64 },
 }
 
+/// Form of the faults at a server over HTTP.
+#[derive(Clone, Copy)]
+pub(crate) struct HttpForm {
+    /// Returns a response with a document.
+    pub(crate) document: fn(&[u8]) -> Vec<u8>,
+    /// Returns a complete response with a document that has not the length it should have.
+    pub(crate) wrong_length: fn(&[u8]) -> Vec<u8>,
+    /// Returns a refusal of a document without a sign of a rate limit.
+    pub(crate) forbidden: fn() -> Vec<u8>,
+    /// Returns a refusal because of too many requests.
+    pub(crate) rate_limited: fn(Option<Duration>) -> Vec<u8>,
+}
+
 /// Faults still to be applied, shared with the server that applies them.
 #[derive(Clone, Default)]
 pub(crate) struct FaultQueue(Arc<Mutex<VecDeque<Fault>>>);
@@ -33,43 +47,68 @@ impl FaultQueue {
     }
 
     /// Removes the next fault, and returns the actions that replace a response.
-    pub(crate) fn next_actions(&self) -> Option<Vec<ConnectionAction>> {
+    pub(crate) fn next_actions(&self, form: &HttpForm) -> Option<Vec<ConnectionAction>> {
         let fault = self.0.lock().expect("no test panicked with the lock").pop_front();
-        fault.map(Fault::http_actions)
+        fault.map(|fault| fault.http_actions(form))
     }
 }
 
+impl HttpForm {
+    /// Form of servers whose documents are whole responses.
+    pub(crate) const OCTETS: Self = Self {
+        document: octets,
+        wrong_length: octets,
+        forbidden: || plain_response("403 Forbidden", "", ""),
+        rate_limited: |retry_after| {
+            plain_response("429 Too Many Requests", &retry_after_header(retry_after), "")
+        },
+    };
+}
+
 impl Fault {
-    fn http_actions(self) -> Vec<ConnectionAction> {
+    fn http_actions(self, form: &HttpForm) -> Vec<ConnectionAction> {
         match self {
             Self::RateLimited { retry_after } => {
-                let header = retry_after.map(|wait| format!("Retry-After: {}\r\n", wait.as_secs()));
-                let header = header.unwrap_or_default();
-                vec![ConnectionAction::Send(plain_response("429 Too Many Requests", &header, ""))]
+                vec![ConnectionAction::Send((form.rate_limited)(retry_after))]
             }
-            Self::Forbidden => {
-                vec![ConnectionAction::Send(plain_response("403 Forbidden", "", ""))]
-            }
+            Self::Forbidden => vec![ConnectionAction::Send((form.forbidden)())],
             Self::CutBody { size } => {
-                vec![ConnectionAction::Send(half_response(size)), ConnectionAction::Close]
+                vec![ConnectionAction::Send(half_response(form, size)), ConnectionAction::Close]
             }
             Self::StalledBody { size } => {
-                vec![ConnectionAction::Send(half_response(size)), ConnectionAction::StopResponding]
+                let response = half_response(form, size);
+                vec![ConnectionAction::Send(response), ConnectionAction::StopResponding]
             }
-            Self::WrongLength { size } => vec![ConnectionAction::Send(document_response(size))],
+            Self::WrongLength { size } => {
+                vec![ConnectionAction::Send((form.wrong_length)(&made_up_document(size)))]
+            }
         }
     }
 }
 
-fn document_response(size: u64) -> Vec<u8> {
-    let size = usize::try_from(size).expect("the document fits into memory");
-    plain_response("200 OK", DOCUMENT_TYPE, vec![b'x'; size])
+/// Returns the header with a wait, or nothing.
+pub(crate) fn retry_after_header(retry_after: Option<Duration>) -> String {
+    let header = retry_after.map(|wait| format!("Retry-After: {}\r\n", wait.as_secs()));
+    header.unwrap_or_default()
 }
 
-/// Returns a response that announces `size` bytes, and has half of them.
-fn half_response(size: u64) -> Vec<u8> {
-    let mut response = document_response(size);
-    let missing = usize::try_from(size.div_ceil(2)).expect("the document fits into memory");
-    response.truncate(response.len() - missing);
+fn octets(document: &[u8]) -> Vec<u8> {
+    plain_response("200 OK", "Content-Type: application/octet-stream\r\n", document)
+}
+
+fn made_up_document(size: u64) -> Vec<u8> {
+    let mut document = DOCUMENT_START.to_vec();
+    document.resize(to_usize(size), b'x');
+    document
+}
+
+/// Returns a response with a document of this size that ends halfway.
+fn half_response(form: &HttpForm, size: u64) -> Vec<u8> {
+    let mut response = (form.document)(&made_up_document(size));
+    response.truncate(response.len() - to_usize(size.div_ceil(2)));
     response
+}
+
+fn to_usize(size: u64) -> usize {
+    usize::try_from(size).expect("the document fits into memory")
 }

@@ -28,7 +28,7 @@ pub(crate) async fn a_listing_resumes_after_a_kill_at_any_await<R: Rig>() -> Res
     }
 
     let contents = rig.contents();
-    listing.assert_complete(contents.len());
+    listing.assert_complete(contents.len(), R::LISTED_MAX);
     let source = rig.source(&SourceOptions::new(R::SECRET));
     assert_same_contents(&fetch_all(&source, &listing.documents()).await, &contents);
     Ok(())
@@ -38,12 +38,15 @@ pub(crate) async fn a_fetch_is_repeated_after_a_drop_at_any_await<R: Rig>()
 -> Result<(), Unsupported> {
     let rig = R::start(DOCUMENTS).await?;
     let source = rig.source(&SourceOptions::new(R::SECRET));
-    let mut documents = list_everything(&source).await.documents();
-    // The number of awaits, and with it that of the repetitions, grows with the size.
-    documents.sort_by_key(|document| document.size);
+    let documents = list_everything(&source).await.documents();
+    // The number of awaits, and with it that of the repetitions, grows with the size, which not
+    // every server tells.
+    let lengths = fetch_all(&source, &documents).await.into_iter().map(|bytes| bytes.len());
+    let mut by_length: Vec<_> = lengths.zip(&documents).collect();
+    by_length.sort_by_key(|(length, _)| *length);
     let contents = rig.contents();
 
-    for document in &documents[..FETCHED] {
+    for (_, document) in &by_length[..FETCHED] {
         let mut polls = 1;
         let bytes = loop {
             match poll_at_most(polls, fetch(&source, document)).await {

@@ -4,7 +4,7 @@ use cynosure::source::{Listing, Source};
 use cynosure_engine::Cursor;
 
 use super::extraction::{
-    ListingProgress, assert_same_contents, fetch_all, fetch_remaining, list_everything,
+    ListingProgress, assert_same_contents, fetch_all, fetch_remaining, list_everything, list_since,
 };
 use super::options::SourceOptions;
 use super::rig::{Rig, Unsupported};
@@ -20,11 +20,11 @@ pub(crate) async fn every_document_is_listed_once<R: Rig>() -> Result<(), Unsupp
 
     let listing = list_everything(&source).await;
 
-    listing.assert_complete(contents.len());
+    listing.assert_complete(contents.len(), R::LISTED_MAX);
     assert!(listing.missing_documents.is_empty(), "{:?}", listing.missing_documents);
     if let Some(total) = listing.total_documents {
         // A document in two folders may count twice.
-        assert_eq!(usize::try_from(total), Ok(listing.entries.len()));
+        assert_eq!(usize::try_from(total), Ok(listing.count_by_place().len()));
     }
     assert_same_contents(&fetch_all(&source, &listing.documents()).await, &contents);
     Ok(())
@@ -32,6 +32,7 @@ pub(crate) async fn every_document_is_listed_once<R: Rig>() -> Result<(), Unsupp
 
 pub(crate) async fn every_document_is_counted_in_a_folder<R: Rig>() -> Result<(), Unsupported> {
     let rig = R::start(DOCUMENTS).await?;
+    rig.check_folder_counts()?;
 
     let folders = rig.source(&SourceOptions::new(R::SECRET)).folders().await;
 
@@ -122,8 +123,8 @@ impl InterruptedListing {
     /// place of one that was moved meanwhile may be gone.
     async fn assert_finds_everything<R: Rig>(mut self, rig: &R, source: &R::Source) {
         self.progress.finish(source, &Listing::Full).await;
-        let mut changes = ListingProgress::default();
-        changes.finish(source, &Listing::Since(self.cursor)).await;
+        let cursor = self.progress.cursor.take().unwrap_or(self.cursor);
+        let mut changes = list_since(source, cursor).await;
 
         self.progress.entries.append(&mut changes.entries);
         let documents = self.progress.documents();

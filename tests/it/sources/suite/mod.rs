@@ -11,7 +11,7 @@ pub(crate) mod access;
 pub(crate) mod changes;
 #[deny(dead_code)]
 pub(crate) mod contents;
-mod extraction;
+pub(crate) mod extraction;
 pub(crate) mod fault;
 mod imap_proxy;
 #[deny(dead_code)]
@@ -19,8 +19,8 @@ pub(crate) mod interruptions;
 mod limiter;
 #[deny(dead_code)]
 pub(crate) mod listing;
-mod options;
-mod proxy;
+pub(crate) mod options;
+pub(crate) mod proxy;
 mod rig;
 #[deny(dead_code)]
 pub(crate) mod transfers;

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use cynosure::config::{self, EnvVars, Settings};
 use cynosure::retry::{BackoffConfig, RetryPolicy};
 use cynosure::source::credential::Credential;
 use cynosure::source::http::{HttpOptions, ProxyMode, QuotaRules, RequestLimits};
@@ -12,7 +13,8 @@ use cynosure::source::imap::{
     FolderFilter, ImapNetwork, ImapOptions, ImapSource, LoginMechanism, Security,
 };
 use cynosure::source::jmap::{AuthScheme, JmapOptions, JmapSource};
-use cynosure::source::{MetricsHandle, ResponseRecorder};
+use cynosure::source::{DynSource, MetricsHandle, ResponseRecorder};
+use cynosure::source_kinds::{self, SourceParts};
 use url::Url;
 
 use super::limiter::BlockingLimiter;
@@ -35,6 +37,8 @@ pub(crate) struct SourceOptions {
     pub(crate) attempts: u32,
     /// Longest time without data from the server.
     pub(crate) idle_timeout: Duration,
+    /// Recorder of all responses over HTTP.
+    pub(crate) recorder: ResponseRecorder,
 }
 
 impl SourceOptions {
@@ -44,6 +48,7 @@ impl SourceOptions {
             limiter: Rc::default(),
             attempts: 3,
             idle_timeout: Duration::from_secs(20),
+            recorder: ResponseRecorder::default(),
         }
     }
 
@@ -68,7 +73,7 @@ impl SourceOptions {
             quota_rules: QuotaRules::default(),
             error_rules: Vec::new(),
             metrics: MetricsHandle::default(),
-            recorder: ResponseRecorder::default(),
+            recorder: self.recorder.clone(),
         }
     }
 
@@ -131,4 +136,32 @@ pub(crate) fn imap_source(
     };
     let limiter = Rc::clone(&options.limiter);
     ImapSource::new(imap_options, options.credential(), limiter)
+}
+
+/// Builds a REST source as the worker does, from the table of a source in a configuration. `url` is
+/// that of the API.
+pub(crate) fn rest_source(options: &SourceOptions, table: &str, url: &Url) -> DynSource {
+    let settings = load_settings(table, url);
+    let (name, source) = settings.find_source("work").expect("the configuration has the source");
+    let provider = settings.provider_or_default(&source.provider);
+    let limiter = Rc::clone(&options.limiter);
+    let parts = SourceParts {
+        name: name.to_string(),
+        account: None,
+        credential: options.credential(),
+        limiter,
+        concurrency: provider.concurrency,
+        connections: provider.connections,
+        http: options.http(),
+    };
+    source_kinds::build_source(source, parts).expect("the options are valid")
+}
+
+/// Reads a configuration with one source.
+fn load_settings(table: &str, url: &Url) -> Settings {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let path = folder.path().join("config.toml");
+    let head = format!("[source.work]\naccount = \"demo@example.com\"\nbase_url = \"{url}\"\n");
+    fs_err::write(&path, head + table).expect("the folder is ours");
+    config::load(&path, &EnvVars::default()).expect("the configuration is valid").settings
 }

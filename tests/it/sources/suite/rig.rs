@@ -24,6 +24,13 @@ pub(crate) trait Rig: Sized {
     const NAME: &'static str;
     /// Credential that the server accepts.
     const SECRET: &'static str;
+    /// Credential that the server refuses.
+    const REFUSED_SECRET: &'static str = "expired";
+    /// Maximum number of times that a full listing contains a document. It is more than one where a
+    /// list is read again, or where its pages overlap.
+    const LISTED_MAX: usize = 1;
+    /// True if a listing of changes has whole pages of the list, and so also documents of before.
+    const LISTS_PAGES_AGAIN: bool = false;
 
     /// Starts a server with at least this number of documents, or with none if it is zero.
     async fn start(documents: usize) -> Result<Self, Unsupported>;
@@ -62,6 +69,11 @@ pub(crate) trait Rig: Sized {
     /// that was restored from a backup.
     fn renumber_folders(&self) -> Result<(), Unsupported> {
         Err(Unsupported("it identifies no document by a number in a folder"))
+    }
+
+    /// Returns an error if the server does not tell the number of documents in its folders.
+    fn check_folder_counts(&self) -> Result<(), Unsupported> {
+        Ok(())
     }
 
     /// Replaces the response to the next request for a document by a fault.

@@ -2,22 +2,25 @@
 
 use std::collections::BTreeMap;
 
+use super::folder::Folder;
 use super::number::{MessageNumber, ThreadNumber};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum ChangeKind {
+pub(crate) enum ChangeKind {
     Created,
     Updated,
     Destroyed,
 }
 
-/// Creation or destruction of one message, with the resulting change of its thread.
+/// Creation, move or destruction of one message, with the resulting change of its thread.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ChangeLogEntry {
-    pub(super) message: MessageNumber,
-    pub(super) message_change: ChangeKind,
-    pub(super) thread: ThreadNumber,
-    pub(super) thread_change: ChangeKind,
+pub(crate) struct ChangeLogEntry {
+    pub(crate) message: MessageNumber,
+    pub(crate) message_change: ChangeKind,
+    pub(crate) thread: ThreadNumber,
+    pub(crate) thread_change: ChangeKind,
+    /// Home folder before a move.
+    pub(crate) moved_from: Option<Folder>,
 }
 
 /// Error for a state from which changes cannot be calculated.
@@ -67,6 +70,20 @@ impl ChangeLog {
     /// Expires every state except the current one.
     pub(super) fn expire_states(&mut self) {
         self.oldest_state = self.entries.len();
+    }
+
+    /// Returns at most `entries_max` entries from this position on; `None` if the position has
+    /// expired or was never reached.
+    pub(super) fn entries_after(
+        &self,
+        position: usize,
+        entries_max: usize,
+    ) -> Option<&[ChangeLogEntry]> {
+        if position < self.oldest_state {
+            return None;
+        }
+        let entries = self.entries.get(position..)?;
+        Some(&entries[..entries.len().min(entries_max)])
     }
 
     /// Returns the net changes of at most `entries_max` entries after the state `since`.
@@ -137,6 +154,7 @@ mod tests {
                 message_change,
                 thread: THREAD,
                 thread_change,
+                moved_from: None,
             });
         }
         log
@@ -209,5 +227,8 @@ mod tests {
             ChangesError::MalformedState
         );
         assert!(log.changes_since("s1", 9, message_change).unwrap().created.is_empty());
+
+        let lengths = [0, 1, 2].map(|position| log.entries_after(position, 9).map(<[_]>::len));
+        assert_eq!(lengths, [None, Some(0), None]);
     }
 }

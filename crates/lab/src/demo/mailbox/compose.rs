@@ -277,7 +277,7 @@ impl MessageBuilder {
     }
 }
 
-fn message_id(seed: u64, message: MessageNumber) -> String {
+pub(super) fn message_id(seed: u64, message: MessageNumber) -> String {
     let random = random_u64(seed, RngStream::MessageId, u64::from(message.0));
     format!("<{random:016x}.{}@example.com>", message.0)
 }

@@ -3,6 +3,7 @@
 //! Eight characters of `[A-Za-z0-9_-]` (RFC 8620 §1.2) carry 48 bits: a number, scrambled by a
 //! keyed Feistel network, which is a bijection for any round function.
 
+use crate::demo::base64::URL_ALPHABET;
 use crate::demo::rng::{RngStream, random_u64};
 
 const ID_CHARACTERS: usize = 8;
@@ -10,9 +11,6 @@ const BITS_PER_CHARACTER: usize = 6;
 const HALF_BITS: u32 = 24;
 const HALF_MASK: u64 = (1 << HALF_BITS) - 1;
 const ROUNDS: u64 = 4;
-
-/// Base64url alphabet (RFC 4648 §5).
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// Kind of object that an id names. The same number has a different id in each kind.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +29,9 @@ pub(super) fn encode(seed: u64, kind: IdKind, number: u32) -> String {
     let bits = left << HALF_BITS | right;
     (0..ID_CHARACTERS)
         .rev()
-        .map(|index| char::from(ALPHABET[(bits >> (index * BITS_PER_CHARACTER) & 0x3f) as usize]))
+        .map(|index| {
+            char::from(URL_ALPHABET[(bits >> (index * BITS_PER_CHARACTER) & 0x3f) as usize])
+        })
         .collect()
 }
 

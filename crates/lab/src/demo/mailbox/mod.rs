@@ -5,6 +5,7 @@
 mod changes;
 mod compose;
 mod filler_text;
+mod folder;
 mod id;
 mod layout;
 mod message;
@@ -17,32 +18,19 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use self::changes::{ChangeKind, ChangeLog, ChangeLogEntry};
+use self::changes::ChangeLog;
 use self::compose::MessageSpec;
 use self::layout::MailboxLayout;
-use self::number::ThreadNumber;
 use super::rng::{RngStream, random_below};
 
-pub(super) use self::changes::{ChangesError, ChangesSince};
+pub(super) use self::changes::{ChangeKind, ChangeLogEntry, ChangesError, ChangesSince};
+pub(super) use self::folder::{Folder, Folders};
 pub(super) use self::message::RawMessage;
-pub(super) use self::number::MessageNumber;
+pub(super) use self::number::{MessageNumber, ThreadNumber};
 pub(super) use self::query::{MessageFilter, MessageQuery, SortOrder, position_of};
 
 /// Maximum number of initial threads of a mailbox, because message numbers have 32 bits.
 pub const ITEMS_MAX: u32 = 100_000_000;
-
-/// Mail folder, which JMAP calls a Mailbox (RFC 8621 §2).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Folder {
-    Inbox,
-    Archive,
-    Sent,
-    Trash,
-}
-
-/// The folders a message is in; always at least one.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Folders(u8);
 
 /// A generated mailbox.
 #[derive(Debug)]
@@ -55,6 +43,8 @@ pub struct GeneratedMailbox {
     /// Threads ever begun, destroyed ones included.
     threads_total: u32,
     destroyed: BTreeSet<MessageNumber>,
+    /// The only folder of each message that was moved.
+    moved: BTreeMap<MessageNumber, Folder>,
     change_log: ChangeLog,
     /// The last query, the length of the change log when it ran, and its result.
     last_query: Option<(MessageQuery, usize, Arc<[MessageNumber]>)>,
@@ -71,6 +61,7 @@ impl GeneratedMailbox {
             delivered_by_thread: BTreeMap::new(),
             threads_total: layout.threads,
             destroyed: BTreeSet::new(),
+            moved: BTreeMap::new(),
             change_log: ChangeLog::default(),
             last_query: None,
         }
@@ -122,8 +113,20 @@ impl GeneratedMailbox {
                 message_change: ChangeKind::Created,
                 thread,
                 thread_change,
+                moved_from: None,
             });
         }
+    }
+
+    /// Moves `count` messages to Trash, the oldest that have another home folder. Over IMAP, where
+    /// a message has one UID in all folders, clients do not find a moved message.
+    pub fn move_to_trash(&mut self, count: u32) {
+        self.move_oldest(count, Folder::Trash);
+    }
+
+    /// Moves `count` messages to the inbox, as [`Self::move_to_trash`] does to Trash.
+    pub fn move_to_inbox(&mut self, count: u32) {
+        self.move_oldest(count, Folder::Inbox);
     }
 
     /// Deletes `count` messages, or as many as there are.
@@ -170,7 +173,27 @@ impl GeneratedMailbox {
             message_change: ChangeKind::Destroyed,
             thread,
             thread_change,
+            moved_from: None,
         });
+    }
+
+    fn move_oldest(&mut self, count: u32, target: Folder) {
+        let messages: Vec<MessageNumber> = (0..self.messages_total())
+            .map(MessageNumber)
+            .filter(|message| self.exists(*message) && self.home_folder(*message) != target)
+            .take(count as usize)
+            .collect();
+        for message in messages {
+            let moved_from = Some(self.home_folder(message));
+            self.moved.insert(message, target);
+            self.change_log.push(ChangeLogEntry {
+                message,
+                message_change: ChangeKind::Updated,
+                thread: self.thread_of(message),
+                thread_change: ChangeKind::Updated,
+                moved_from,
+            });
+        }
     }
 
     pub(super) fn message_changes(
@@ -189,6 +212,16 @@ impl GeneratedMailbox {
     ) -> Result<ChangesSince<ThreadNumber>, ChangesError> {
         self.change_log
             .changes_since(since, changes_max, |entry| (entry.thread, entry.thread_change))
+    }
+
+    /// Returns at most `changes_max` changes from this position on; `None` if the position has
+    /// expired or was never reached. The position after all changes is [`Self::change_count`].
+    pub(super) fn changes_after(
+        &self,
+        position: usize,
+        changes_max: usize,
+    ) -> Option<&[ChangeLogEntry]> {
+        self.change_log.entries_after(position, changes_max)
     }
 
     /// Returns all messages that match the query. The last result is cached for the next page.
@@ -227,6 +260,9 @@ impl GeneratedMailbox {
     }
 
     pub(super) fn folders(&self, message: MessageNumber) -> Folders {
+        if let Some(folder) = self.moved.get(&message) {
+            return Folders::of(&[*folder]);
+        }
         let sample = random_below(self.layout.seed, RngStream::Folders, u64::from(message.0), 100);
         match sample {
             0..58 => Folders::of(&[Folder::Inbox]),
@@ -235,6 +271,22 @@ impl GeneratedMailbox {
             85..95 => Folders::of(&[Folder::Sent]),
             _ => Folders::of(&[Folder::Trash]),
         }
+    }
+
+    /// Returns the folder of a message for services that put it into one folder only.
+    pub(super) fn home_folder(&self, message: MessageNumber) -> Folder {
+        self.folders(message).first()
+    }
+
+    /// Returns the messages of the folder, newest first, for services that put a message into one
+    /// folder only.
+    pub(super) fn home_messages(&mut self, folder: Folder) -> Vec<MessageNumber> {
+        let messages = self.query(&MessageQuery {
+            filter: MessageFilter::InFolder(folder),
+            order: SortOrder::NewestFirst,
+            collapse_threads: false,
+        });
+        messages.iter().copied().filter(|message| self.home_folder(*message) == folder).collect()
     }
 
     /// Returns the size of the raw message in octets, without generating it.
@@ -265,6 +317,11 @@ impl GeneratedMailbox {
     /// Returns the number of changes since the mailbox was created.
     pub(super) fn change_count(&self) -> usize {
         self.change_log.len()
+    }
+
+    /// Returns the `Message-ID` with its angle brackets; not every message has that header.
+    pub(super) fn message_id(&self, message: MessageNumber) -> String {
+        compose::message_id(self.layout.seed, message)
     }
 
     pub(super) fn email_id(&self, message: MessageNumber) -> String {
@@ -298,6 +355,21 @@ impl GeneratedMailbox {
         self.thread_exists(thread).then_some(thread)
     }
 
+    /// Returns the message that began the thread, which may be destroyed.
+    pub(super) fn first_message_of(&self, thread: ThreadNumber) -> Option<MessageNumber> {
+        self.all_messages_of(thread).next()
+    }
+
+    /// Finds a thread by the id of the message that began it.
+    pub(super) fn find_thread_begun_by(&self, email_id: &str) -> Option<ThreadNumber> {
+        let number = id::decode(self.layout.seed, id::IdKind::Email, email_id)?;
+        let first = MessageNumber(number);
+        let is_known = first.0 < self.messages_total();
+        let thread = is_known.then(|| self.thread_of(first))?;
+        let is_first = self.first_message_of(thread) == Some(first);
+        (is_first && self.thread_exists(thread)).then_some(thread)
+    }
+
     pub(super) fn find_folder(&self, id: &str) -> Option<Folder> {
         Folder::ALL.into_iter().find(|folder| self.folder_id(*folder) == id)
     }
@@ -319,42 +391,5 @@ impl GeneratedMailbox {
     fn all_messages_of(&self, thread: ThreadNumber) -> impl Iterator<Item = MessageNumber> {
         let delivered = self.delivered_by_thread.get(&thread).into_iter().flatten().copied();
         self.layout.messages_of(thread).map(MessageNumber).chain(delivered)
-    }
-}
-
-impl Folder {
-    pub(super) const ALL: [Self; 4] = [Self::Inbox, Self::Archive, Self::Sent, Self::Trash];
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Inbox => "Inbox",
-            Self::Archive => "Archive",
-            Self::Sent => "Sent",
-            Self::Trash => "Trash",
-        }
-    }
-
-    /// Returns the role (RFC 8621 §2, the IANA registry of mailbox attributes in lower case).
-    pub(super) fn role(self) -> &'static str {
-        match self {
-            Self::Inbox => "inbox",
-            Self::Archive => "archive",
-            Self::Sent => "sent",
-            Self::Trash => "trash",
-        }
-    }
-}
-
-impl Folders {
-    fn of(folders: &[Folder]) -> Self {
-        Self(folders.iter().fold(0, |bits, folder| bits | 1 << *folder as u8))
-    }
-
-    pub(super) fn contains(self, folder: Folder) -> bool {
-        self.0 & 1 << folder as u8 != 0
-    }
-
-    pub(super) fn count(self) -> u32 {
-        self.0.count_ones()
     }
 }

@@ -171,6 +171,44 @@ fn changes_transform_the_old_listing_into_the_new_one() {
 }
 
 #[test]
+fn a_moved_message_is_in_the_other_folder_only() {
+    let mut mailbox = GeneratedMailbox::new(7, 100);
+    let in_trash = mailbox.home_messages(Folder::Trash).len();
+    let since = mailbox.state();
+
+    mailbox.move_to_trash(9);
+
+    let trash = mailbox.home_messages(Folder::Trash);
+    assert_eq!(trash.len(), in_trash + 9);
+    let changes = mailbox.changes_after(0, 100).unwrap().to_vec();
+    assert_eq!(changes.len(), 9);
+    for change in &changes {
+        assert!(change.moved_from.is_some_and(|folder| folder != Folder::Trash));
+        assert_eq!(mailbox.folders(change.message).count(), 1);
+        assert!(trash.contains(&change.message));
+    }
+    assert!(changes.is_sorted_by_key(|change| change.message));
+    assert_eq!(mailbox.message_changes(&since, 100).unwrap().updated.len(), 9);
+    mailbox.move_to_inbox(1_000);
+    assert_eq!(mailbox.home_messages(Folder::Inbox).len(), mailbox.message_count() as usize);
+}
+
+#[test]
+fn a_thread_is_found_by_the_message_that_began_it() {
+    let mut mailbox = GeneratedMailbox::new(3, 40);
+    let thread =
+        (0..40).map(ThreadNumber).find(|thread| mailbox.messages_of(*thread).len() == 2).unwrap();
+    let [first, second] = mailbox.messages_of(thread).try_into().unwrap();
+    let (first_id, second_id) = (mailbox.email_id(first), mailbox.email_id(second));
+    assert_eq!(mailbox.find_thread_begun_by(&second_id), None);
+
+    mailbox.destroy_message(first);
+    assert_eq!(mailbox.find_thread_begun_by(&first_id), Some(thread));
+    mailbox.destroy_message(second);
+    assert_eq!(mailbox.find_thread_begun_by(&first_id), None);
+}
+
+#[test]
 fn everything_can_be_destroyed() {
     let mut mailbox = GeneratedMailbox::new(5, 30);
 

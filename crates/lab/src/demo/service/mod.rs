@@ -1,11 +1,12 @@
 //! JMAP server (RFC 8620, RFC 8621) over HTTP/1.1, for reading a mailbox, and the state that the
-//! IMAP server shares with it.
+//! servers of other protocols share with it.
 //!
 //! Routing is our own. A trial with axum 0.8 saved no lines, added three crates and changed a dozen
 //! answers, among them 405 with `Allow` and those of limits that apply before routing.
 
 mod api;
 mod counters;
+mod mail_body;
 mod methods;
 mod response;
 mod route;
@@ -31,7 +32,6 @@ use tokio::time::{Instant, sleep};
 
 use self::api::DemoMethodError;
 use self::methods::JmapMethod;
-use self::response::{BodyPacing, ResponseBody};
 use self::route::DemoRoute;
 use self::server_state::lock;
 use self::session::REQUEST_BYTES_MAX;
@@ -39,11 +39,20 @@ use super::accept::accept_connections;
 use super::base64;
 use super::credential::DemoCredential;
 use super::faults::{DownloadFault, FaultPlan, ResponseFault};
+use super::kind::DemoKind;
 use super::mailbox::{GeneratedMailbox, MessageNumber};
 
 pub use self::counters::DemoCounters;
-pub(super) use self::server_state::{RequestSlot, ServerState};
+pub(super) use self::mail_body::{BodyPacing, MailBody};
+pub(super) use self::response::{
+    BodyFraming, ResponseBody, append_header, json_status_response, login_page, mail_response,
+    page_response, set_retry_after,
+};
+pub(super) use self::server_state::{RequestPurpose, RequestSlot, ServerState};
 pub(super) use self::session::CONCURRENT_REQUESTS_MAX;
+
+/// Maximum number of requests in progress at Graph, for one application and mailbox.
+const MAILBOX_CONCURRENCY: u32 = 4;
 
 /// Delay from the expiry of the old token until the new one is in its file.
 const TOKEN_RENEWAL_DELAY: Duration = Duration::from_secs(3);
@@ -61,24 +70,41 @@ pub(super) struct DemoService {
 
 /// Error that ends the connection without a response.
 #[derive(Debug)]
-struct DropConnection;
+pub(super) struct DropConnection;
 
-type ResponseResult = Result<Response<ResponseBody>, DropConnection>;
+pub(super) type ResponseResult = Result<Response<ResponseBody>, DropConnection>;
+
+/// Fault that takes the place of a message.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum DownloadRefusal {
+    Fault(ResponseFault),
+    /// The message has just been destroyed.
+    Destroyed,
+}
 
 impl DemoService {
     pub(super) fn new(
+        kind: DemoKind,
         mailbox: GeneratedMailbox,
         plan: FaultPlan,
         credential: DemoCredential,
         username: &str,
         password: &str,
     ) -> Self {
+        let requests_max = match kind {
+            DemoKind::Graph => MAILBOX_CONCURRENCY,
+            DemoKind::Jmap
+            | DemoKind::Imap
+            | DemoKind::PlainImap
+            | DemoKind::Gmail
+            | DemoKind::Mailru => CONCURRENT_REQUESTS_MAX,
+        };
         Self {
             username: username.to_owned(),
             password: password.to_owned(),
             basic_authorization: base64::encode(format!("{username}:{password}").as_bytes()),
             mailbox: Mutex::new(mailbox),
-            state: Arc::new(Mutex::new(ServerState::new(plan, credential))),
+            state: Arc::new(Mutex::new(ServerState::new(plan, credential, requests_max))),
         }
     }
 
@@ -203,25 +229,46 @@ impl DemoService {
             _ => None,
         };
         let Some((number, is_only_in_thread)) = found else { return Ok(not_found()) };
-        let mut pacing = BodyPacing::Immediate;
-        let fault = lock(&self.state).download_fault(number, is_only_in_thread);
-        match fault {
-            None => {}
-            Some(DownloadFault::Response(fault)) => return fault_response(fault),
-            Some(DownloadFault::DestroyMessage) => {
-                self.lock_mailbox().destroy_message(number);
-                return Ok(not_found());
-            }
-            Some(DownloadFault::Delay(delay)) => sleep(delay).await,
-            Some(DownloadFault::SlowBody) => pacing = BodyPacing::SLOW,
-            Some(DownloadFault::TruncatedBody) => pacing = BodyPacing::Truncate,
-        }
+        let pacing = match self.begin_download(number, is_only_in_thread).await {
+            Ok(pacing) => pacing,
+            Err(DownloadRefusal::Fault(fault)) => return fault_response(fault),
+            Err(DownloadRefusal::Destroyed) => return Ok(not_found()),
+        };
         let (message, size) = {
             let mailbox = self.lock_mailbox();
             (mailbox.message(number), mailbox.size(number))
         };
+        let body = MailBody::octets(number, message, size, pacing);
         let media_type = query_parameter(query, "type").unwrap_or_default();
-        Ok(response::mail_response(number, message, size, &media_type, pacing, slot))
+        // With the length of the message (RFC 8620 §6.2).
+        let mut response = mail_response(body, BodyFraming::Length, &media_type, slot);
+        let caching = "private, immutable, max-age=31536000";
+        append_header(&mut response, header::CACHE_CONTROL, caching);
+        Ok(response)
+    }
+
+    /// Applies the fault of a message's download, if one is due. Returns the pace of its body. Only
+    /// a message that is a whole item is destroyed.
+    pub(super) async fn begin_download(
+        &self,
+        number: MessageNumber,
+        is_whole_item: bool,
+    ) -> Result<BodyPacing, DownloadRefusal> {
+        let fault = lock(&self.state).download_fault(number, is_whole_item);
+        match fault {
+            None => Ok(BodyPacing::Immediate),
+            Some(DownloadFault::Response(fault)) => Err(DownloadRefusal::Fault(fault)),
+            Some(DownloadFault::DestroyMessage) => {
+                self.lock_mailbox().destroy_message(number);
+                Err(DownloadRefusal::Destroyed)
+            }
+            Some(DownloadFault::Delay(delay)) => {
+                sleep(delay).await;
+                Ok(BodyPacing::Immediate)
+            }
+            Some(DownloadFault::SlowBody) => Ok(BodyPacing::SLOW),
+            Some(DownloadFault::TruncatedBody) => Ok(BodyPacing::Truncate),
+        }
     }
 
     /// Finds a message by its blob id. The flag is true if its thread has no other message.
@@ -257,7 +304,7 @@ impl DemoService {
     }
 
     /// Executes a control command under `/demo/`. These commands need no authorization.
-    fn control(
+    pub(super) fn control(
         &self,
         method: &Method,
         command: &str,
@@ -268,6 +315,8 @@ impl DemoService {
             (&Method::GET, "counters") => return response::json_response(&self.counters()),
             (&Method::POST, "deliver") => self.lock_mailbox().deliver(count),
             (&Method::POST, "destroy") => self.lock_mailbox().destroy(count),
+            (&Method::POST, "move-to-trash") => self.lock_mailbox().move_to_trash(count),
+            (&Method::POST, "move-to-inbox") => self.lock_mailbox().move_to_inbox(count),
             (&Method::POST, "fail") => lock(&self.state).inject_failures(count),
             (&Method::POST, "expire-states") => self.lock_mailbox().expire_states(),
             _ => return not_found(),
@@ -299,17 +348,20 @@ fn fault_response(fault: ResponseFault) -> ResponseResult {
         ResponseFault::ServerError => {
             (StatusCode::INTERNAL_SERVER_ERROR, "this one always fails", None)
         }
-        ResponseFault::Html => return Ok(response::login_page()),
+        ResponseFault::Html => return Ok(login_page()),
         ResponseFault::Drop => return Err(DropConnection),
     };
     let mut response = response::problem_response(status, "about:blank", detail, None);
     if let Some(retry_after) = retry_after {
-        response::set_retry_after(&mut response, retry_after);
+        set_retry_after(&mut response, retry_after);
     }
     Ok(response)
 }
 
-fn with_slot(mut response: Response<ResponseBody>, slot: RequestSlot) -> Response<ResponseBody> {
+pub(super) fn with_slot(
+    mut response: Response<ResponseBody>,
+    slot: RequestSlot,
+) -> Response<ResponseBody> {
     response.body_mut().attach_slot(slot);
     response
 }
@@ -319,7 +371,7 @@ fn unauthorized() -> Response<ResponseBody> {
     let mut response =
         response::problem_response(StatusCode::UNAUTHORIZED, "about:blank", detail, None);
     for scheme in ["Bearer realm=\"demo\"", "Basic realm=\"demo\", charset=\"UTF-8\""] {
-        response::append_header(&mut response, header::WWW_AUTHENTICATE, scheme);
+        append_header(&mut response, header::WWW_AUTHENTICATE, scheme);
     }
     response
 }

@@ -10,20 +10,16 @@ use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
-use tokio::time::{Sleep, sleep};
 
+use super::mail_body::MailBody;
 use super::server_state::RequestSlot;
-use crate::demo::faults::{SLOW_BODY_PARTS, SLOW_BODY_PAUSE};
-use crate::demo::mailbox::{MessageNumber, RawMessage};
-
-/// Pause before a body is truncated, so that the bytes already written are sent first.
-const TRUNCATE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Response body that is being sent.
 #[derive(Debug)]
-pub(super) struct ResponseBody {
+pub(crate) struct ResponseBody {
     content: BodyContent,
     remaining_bytes: u64,
+    framing: BodyFraming,
     slot: Option<RequestSlot>,
 }
 
@@ -33,30 +29,13 @@ enum BodyContent {
     Mail(Box<MailBody>),
 }
 
-#[derive(Debug)]
-struct MailBody {
-    number: MessageNumber,
-    size: u64,
-    message: RawMessage,
-    pending: Bytes,
-    pacing: BodyPacing,
-    pause: Option<Pin<Box<Sleep>>>,
-}
-
-/// Pacing of a mail body.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum BodyPacing {
-    Immediate,
-    /// Half of the first chunk, then the end of the connection.
-    Truncate,
-    /// The first chunk in this many parts, with pauses.
-    Slow {
-        chunks: u32,
-    },
-}
-
-impl BodyPacing {
-    pub(super) const SLOW: Self = Self::Slow { chunks: SLOW_BODY_PARTS };
+/// Way in which a client learns where a body ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum BodyFraming {
+    /// Content-Length.
+    Length,
+    /// Chunks, the last of which is empty (RFC 9112 §7.1).
+    Chunked,
 }
 
 impl ResponseBody {
@@ -64,12 +43,13 @@ impl ResponseBody {
         Self {
             remaining_bytes: bytes.len() as u64,
             content: BodyContent::Buffered(bytes),
+            framing: BodyFraming::Length,
             slot: None,
         }
     }
 
     /// Keeps the request counted as in progress until the last byte is handed over.
-    pub(super) fn attach_slot(&mut self, slot: RequestSlot) {
+    pub(crate) fn attach_slot(&mut self, slot: RequestSlot) {
         if self.remaining_bytes != 0 {
             self.slot = Some(slot);
         }
@@ -97,7 +77,7 @@ impl Body for ResponseBody {
             && let Some(slot) = this.slot.take()
             && let BodyContent::Mail(mail) = &this.content
         {
-            slot.record_served(mail.number, mail.size);
+            mail.record_served(&slot);
         }
         Poll::Ready(Some(Ok(Frame::data(frame))))
     }
@@ -107,57 +87,29 @@ impl Body for ResponseBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.remaining_bytes)
+        match self.framing {
+            BodyFraming::Length => SizeHint::with_exact(self.remaining_bytes),
+            BodyFraming::Chunked => SizeHint::default(),
+        }
     }
 }
 
-impl MailBody {
-    /// Returns the next chunk; an empty one at the end.
-    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-        if let Some(pause) = &mut self.pause {
-            ready!(pause.as_mut().poll(context));
-            self.pause = None;
-            if matches!(self.pacing, BodyPacing::Truncate) {
-                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-            }
-        }
-        if self.pending.is_empty() {
-            self.pending = self.message.next().unwrap_or_default();
-        }
-        let bytes = match &mut self.pacing {
-            BodyPacing::Immediate | BodyPacing::Slow { chunks: 0 } => self.pending.len(),
-            BodyPacing::Truncate => {
-                self.pause = Some(Box::pin(sleep(TRUNCATE_PAUSE)));
-                self.pending.len() / 2
-            }
-            BodyPacing::Slow { chunks } => {
-                self.pause = Some(Box::pin(sleep(SLOW_BODY_PAUSE)));
-                *chunks -= 1;
-                self.pending.len().div_ceil(*chunks as usize + 1)
-            }
-        };
-        Poll::Ready(Ok(self.pending.split_to(bytes)))
-    }
-}
-
-/// Builds the response to a download: the raw message, with its length (RFC 8620 §6.2).
-pub(super) fn mail_response(
-    number: MessageNumber,
-    message: RawMessage,
-    size: usize,
+/// Builds the response to a download.
+pub(crate) fn mail_response(
+    mail: MailBody,
+    framing: BodyFraming,
     media_type: &str,
-    pacing: BodyPacing,
     slot: RequestSlot,
 ) -> Response<ResponseBody> {
-    let (size, pending) = (size as u64, Bytes::new());
-    let mail = MailBody { number, size, message, pending, pacing, pause: None };
-    let content = BodyContent::Mail(Box::new(mail));
-    let mut response =
-        Response::new(ResponseBody { content, remaining_bytes: size, slot: Some(slot) });
+    let mut response = Response::new(ResponseBody {
+        remaining_bytes: mail.length(),
+        content: BodyContent::Mail(Box::new(mail)),
+        framing,
+        slot: Some(slot),
+    });
     let media_type = HeaderValue::from_str(media_type)
         .unwrap_or(HeaderValue::from_static("application/octet-stream"));
     response.headers_mut().insert(header::CONTENT_TYPE, media_type);
-    append_header(&mut response, header::CACHE_CONTROL, "private, immutable, max-age=31536000");
     response
 }
 
@@ -170,6 +122,16 @@ pub(super) fn json_response(value: &impl serde::Serialize) -> Response<ResponseB
             problem_response(StatusCode::INTERNAL_SERVER_ERROR, "about:blank", "", None)
         }
     }
+}
+
+/// Builds a response with this status and JSON.
+pub(crate) fn json_status_response(status: StatusCode, value: &Value) -> Response<ResponseBody> {
+    typed_response(status, "application/json; charset=utf-8", value.to_string().into())
+}
+
+/// Builds a response with an HTML page.
+pub(crate) fn page_response(status: StatusCode, page: &'static str) -> Response<ResponseBody> {
+    typed_response(status, "text/html; charset=utf-8", page.into())
 }
 
 /// Builds a request-level error (RFC 8620 §3.6.1, RFC 7807). `limit` names the exceeded limit.
@@ -187,10 +149,10 @@ pub(super) fn problem_response(
 }
 
 /// Builds the login page that a proxy in front of a service sends once its own login has expired.
-pub(super) fn login_page() -> Response<ResponseBody> {
+pub(crate) fn login_page() -> Response<ResponseBody> {
     let page = "<!DOCTYPE html><html><head><title>Sign in</title></head>\
                 <body><form method=\"post\"><input name=\"user\"></form></body></html>";
-    typed_response(StatusCode::OK, "text/html; charset=utf-8", page.into())
+    page_response(StatusCode::OK, page)
 }
 
 pub(super) fn redirect_response(location: &'static str) -> Response<ResponseBody> {
@@ -200,12 +162,12 @@ pub(super) fn redirect_response(location: &'static str) -> Response<ResponseBody
 }
 
 /// Sets Retry-After in whole seconds, rounded up, at least one (RFC 9110 §10.2.3).
-pub(super) fn set_retry_after(response: &mut Response<ResponseBody>, retry_after: Duration) {
+pub(crate) fn set_retry_after(response: &mut Response<ResponseBody>, retry_after: Duration) {
     let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() != 0);
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
 }
 
-pub(super) fn append_header(
+pub(crate) fn append_header(
     response: &mut Response<ResponseBody>,
     name: HeaderName,
     value: &'static str,

@@ -7,7 +7,6 @@ use tokio::time::Instant;
 
 use super::counters::DemoCounters;
 use super::route::DemoRoute;
-use super::session::CONCURRENT_REQUESTS_MAX;
 use crate::demo::bitmap::Bitmap;
 use crate::demo::credential::DemoCredential;
 use crate::demo::faults::{DownloadFault, FaultPlan, ResponseFault};
@@ -20,6 +19,16 @@ pub(crate) struct ServerState {
     credential: DemoCredential,
     counters: DemoCounters,
     served_messages: Bitmap,
+    /// Maximum number of requests in progress.
+    requests_max: u32,
+}
+
+/// Purpose of a request to an API other than JMAP.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum RequestPurpose {
+    Api,
+    /// The octets of a message.
+    Download,
 }
 
 /// Slot of one request in progress. Dropped when the last byte is handed over or the connection
@@ -28,12 +37,13 @@ pub(crate) struct ServerState {
 pub(crate) struct RequestSlot(Arc<Mutex<ServerState>>);
 
 impl ServerState {
-    pub(super) fn new(plan: FaultPlan, credential: DemoCredential) -> Self {
+    pub(super) fn new(plan: FaultPlan, credential: DemoCredential, requests_max: u32) -> Self {
         Self {
             fault_plan: plan,
             credential,
             counters: DemoCounters::default(),
             served_messages: Bitmap::default(),
+            requests_max,
         }
     }
 
@@ -62,6 +72,20 @@ impl ServerState {
         self.outage_fault(now)
     }
 
+    /// Counts a request to an API other than JMAP, and returns its fault if an outage refuses it.
+    pub(crate) fn on_api_request(
+        &mut self,
+        purpose: RequestPurpose,
+        now: Instant,
+    ) -> Option<ResponseFault> {
+        match purpose {
+            RequestPurpose::Api => self.counters.api_requests += 1,
+            RequestPurpose::Download => self.counters.download_requests += 1,
+        }
+        self.count_request();
+        self.outage_fault(now)
+    }
+
     pub(crate) fn count_request(&mut self) {
         self.counters.requests += 1;
     }
@@ -76,6 +100,13 @@ impl ServerState {
     pub(crate) fn api_fault(&mut self) -> Option<ResponseFault> {
         let fault = self.fault_plan.api_fault();
         fault.inspect(|fault| self.count_fault(*fault))
+    }
+
+    /// Returns true if the listing whose further page is requested is to be disturbed.
+    pub(crate) fn take_listing_disturbance(&mut self) -> bool {
+        let is_due = self.fault_plan.take_listing_disturbance();
+        self.counters.disturbed_listings += u64::from(is_due);
+        is_due
     }
 
     pub(crate) fn download_fault(
@@ -98,7 +129,7 @@ impl ServerState {
     }
 
     fn try_acquire_slot(&mut self) -> bool {
-        if self.counters.in_flight == CONCURRENT_REQUESTS_MAX {
+        if self.counters.in_flight == self.requests_max {
             self.count_concurrency_limit();
             return false;
         }
@@ -121,6 +152,15 @@ impl ServerState {
 
     pub(crate) fn count_authorization(&mut self, is_authorized: bool) {
         self.counters.unauthorized += u64::from(!is_authorized);
+    }
+
+    pub(crate) fn count_mark_read(&mut self) {
+        self.counters.mark_read_requests += 1;
+    }
+
+    /// Returns the number of responses with 503 or 502.
+    pub(crate) fn unavailable_count(&self) -> u64 {
+        self.counters.unavailable
     }
 
     pub(crate) fn count_concurrency_limit(&mut self) {

@@ -5,17 +5,18 @@ use cynosure_engine::{Cause, Failure, PageToken};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// Maximum number of consecutive pages without an entry. Changes of a million flags come as this
-/// many pages of the smallest size; a server that sends more is faulty or malicious.
-const EMPTY_PAGES_MAX: u64 = 10_000;
+/// Maximum number of consecutive pages without an entry, where such pages are normal. Changes of a
+/// million flags come as this many pages of the smallest size; a server that sends more is faulty
+/// or malicious.
+pub(in crate::source) const EMPTY_PAGES_MAX: u64 = 10_000;
 
 /// Parses a page token. Returns `None` for text of another version; the listing then restarts.
-pub(super) fn decode<T: DeserializeOwned>(token: Option<&PageToken>) -> Option<T> {
+pub(in crate::source) fn decode<T: DeserializeOwned>(token: Option<&PageToken>) -> Option<T> {
     serde_json::from_str(token?.as_str()).ok()
 }
 
 /// Serializes a position to a page token.
-pub(super) fn encode(position: &impl Serialize) -> PageToken {
+pub(in crate::source) fn encode(position: &impl Serialize) -> PageToken {
     // Strings and numbers always serialize. An empty token would restart the listing and lose
     // nothing.
     PageToken::new(serde_json::to_string(position).unwrap_or_default())
@@ -24,7 +25,7 @@ pub(super) fn encode(position: &impl Serialize) -> PageToken {
 /// Detector of cycles of any length in a listing, with one stored position: Brent's algorithm ("An
 /// improved Monte Carlo factorization algorithm", 1980, §2).
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub(super) struct CycleDetector {
+pub(in crate::source) struct CycleDetector {
     #[serde(rename = "mark")]
     checkpoint: Option<String>,
     steps: u64,
@@ -38,14 +39,19 @@ impl CycleDetector {
     /// Advances to `position`, on a page with `entries` entries.
     ///
     /// # Errors
-    /// Returns an error if the position was visited before, or after too many pages without
-    /// entries.
-    pub(super) fn step(&mut self, position: &str, entries: usize) -> Result<(), Failure> {
+    /// Returns an error if the position was visited before, or after more than `empty_pages_max`
+    /// pages in a row without entries.
+    pub(in crate::source) fn step(
+        &mut self,
+        position: &str,
+        entries: usize,
+        empty_pages_max: u64,
+    ) -> Result<(), Failure> {
         if self.checkpoint.as_deref() == Some(position) {
             return Err(listing_failure("the server's list contains a cycle"));
         }
         self.empty_pages = if entries == 0 { self.empty_pages + 1 } else { 0 };
-        if EMPTY_PAGES_MAX < self.empty_pages {
+        if empty_pages_max < self.empty_pages {
             return Err(listing_failure("the server's list has too many pages without an entry"));
         }
         if self.steps == self.lap_length {
@@ -68,13 +74,17 @@ mod tests {
 
     use super::*;
 
+    fn step(detector: &mut CycleDetector, position: usize, entries: usize) -> Result<(), Failure> {
+        detector.step(&position.to_string(), entries, EMPTY_PAGES_MAX)
+    }
+
     proptest! {
         #[test]
         fn every_cycle_is_detected_soon(lead in 0_usize..50, cycle in 1_usize..50) {
             let mut detector = CycleDetector::default();
             let positions = (0..lead + cycle).chain((lead..lead + cycle).cycle());
 
-            let is_new = |position: &usize| detector.step(&position.to_string(), 1).is_ok();
+            let is_new = |position: &usize| step(&mut detector, *position, 1).is_ok();
             let steps = positions.take_while(is_new).count();
 
             prop_assert!(steps <= 3 * (lead + cycle) + 2, "{steps}");
@@ -85,15 +95,14 @@ mod tests {
     fn a_list_without_repeats_is_no_cycle() {
         let mut detector = CycleDetector::default();
 
-        assert!((0..1_000).all(|position| detector.step(&position.to_string(), 1).is_ok()));
+        assert!((0..1_000).all(|position| step(&mut detector, position, 1).is_ok()));
     }
 
     #[test]
     fn endless_empty_pages_are_detected() {
         let mut detector = CycleDetector::default();
 
-        let steps =
-            (0..).take_while(|position| detector.step(&position.to_string(), 0).is_ok()).count();
+        let steps = (0..).take_while(|position| step(&mut detector, *position, 0).is_ok()).count();
 
         assert_eq!(u64::try_from(steps), Ok(EMPTY_PAGES_MAX));
     }
