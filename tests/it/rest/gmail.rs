@@ -1,4 +1,4 @@
-//! Gmail: errors that are told apart by their bodies, mail in spam and trash, and messages that
+//! Gmail: errors that only their bodies distinguish, mail in spam and trash, and messages that
 //! vanish.
 
 use std::time::Duration;

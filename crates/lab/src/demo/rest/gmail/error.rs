@@ -69,7 +69,7 @@ impl GmailError {
         }
     }
 
-    /// Returns the error of a limit whose end is not told.
+    /// Returns the error of a limit whose end is not reported.
     pub(super) fn rate_limited() -> Self {
         Self {
             status: StatusCode::FORBIDDEN,

@@ -25,7 +25,7 @@ use super::request::DemoRequest;
 use crate::demo::mailbox::{GeneratedMailbox, MessageNumber};
 use crate::demo::service::BodyFraming;
 
-/// Wait that is told to a client with too many requests at once.
+/// Retry-After of a client with too many requests at once.
 const CONCURRENCY_WAIT: Duration = Duration::from_secs(1);
 
 /// API of Microsoft Graph for one user.
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
     use hyper::header::{self, HeaderName};
 
-    /// Client that requests ids which survive a move, unless it is told otherwise.
+    /// Client that requests ids which survive a move, unless a test says otherwise.
     pub(super) struct GraphTestClient {
         pub(super) mailbox: GeneratedMailbox,
         pub(super) prefer: &'static str,
