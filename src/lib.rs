@@ -61,6 +61,12 @@ pub mod telemetry;
 // Registry of the kinds of sources: configuration to client.
 pub mod source_kinds;
 
+// Copies of the archive in the formats of mail programs.
+pub mod export;
+
+// Mail providers and their servers, and new sources in a configuration.
+pub mod onboarding;
+
 // The event loop of a source, and all sources side by side.
 pub mod worker;
 

@@ -29,8 +29,8 @@ impl ConfigLocation {
         let candidates = CONFIG_FILE_CANDIDATES.map(PathBuf::from);
         candidates.into_iter().find(|path| path.exists()).ok_or_else(|| {
             format!(
-                "no configuration found: neither ./{} nor {} exists; set it with --config FILE, or \
-                 run `cynosure demo`, which needs none",
+                "no configuration found: neither ./{} nor {} exists; run \
+                 `cynosure init`, set it with --config FILE, or run `cynosure demo`, which needs none",
                 CONFIG_FILE_CANDIDATES[0], CONFIG_FILE_CANDIDATES[1]
             )
         })

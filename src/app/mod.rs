@@ -19,6 +19,7 @@ pub(crate) mod progress;
 pub(crate) mod quotas;
 pub(crate) mod run;
 pub(crate) mod runtime;
+pub(crate) mod session_summary;
 pub(crate) mod sign_in;
 mod signals;
 pub(crate) mod source_selection;

@@ -141,6 +141,7 @@ mod tests {
             fetched_bytes: 1_234_567_890,
             expected_bytes: Some(3_400_000_000),
             items_per_second: Some(14.2),
+            completed_at: None,
             reason: "the server said: retry after 300 s".to_owned(),
             until: Timestamp(NOW.0 + 240_000),
         }

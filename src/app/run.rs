@@ -17,6 +17,7 @@ use crate::app::exit::ProgramExit;
 use crate::app::failpoint;
 use crate::app::progress::ProgressBars;
 use crate::app::runtime::new_runtime;
+use crate::app::session_summary::watch_sessions;
 use crate::app::signals::{
     HangupSignal, ReloadStrategy, ShutdownReason, SignalHandler, handle_signals,
 };
@@ -36,6 +37,15 @@ use crate::worker::{
     StopSignal, Supervision, run_source,
 };
 
+/// Receiver of what happens to the sources of a run.
+pub(crate) trait SourceReporter {
+    /// Reports that a source has completed a session. It may go on.
+    fn on_session_completed(&self, source: &SourceName);
+
+    /// Reports the outcome of a source that has ended, and returns its exit.
+    fn on_end(&self, source: &SourceName, outcome: &SourceOutcome) -> ProgramExit;
+}
+
 /// Runtime of the sources, and the SIGHUP handler, which is installed before anything else.
 pub(crate) struct WorkerProcess {
     runtime: Runtime,
@@ -53,8 +63,8 @@ impl WorkerProcess {
         Ok(Self { runtime, hangup_signal })
     }
 
-    /// Runs the sources. `report` is called with the outcome of each source as soon as it ends, and
-    /// returns its exit.
+    /// Runs the sources. `reporter` gets each completed session, and the outcome of each source as
+    /// soon as it ends.
     pub(crate) fn run_sources(
         self,
         context: AppContext,
@@ -62,7 +72,7 @@ impl WorkerProcess {
         mode: RunMode,
         recorder: ResponseRecorder,
         progress_bars: &ProgressBars,
-        report: impl Fn(&SourceName, &SourceOutcome) -> ProgramExit,
+        reporter: &impl SourceReporter,
     ) -> ProgramExit {
         let Self { runtime, hangup_signal } = self;
         let work = run_until_done(
@@ -72,7 +82,7 @@ impl WorkerProcess {
             recorder,
             hangup_signal,
             progress_bars,
-            report,
+            reporter,
         );
         let exit = LocalSet::new().block_on(&runtime, work);
         // Does not wait for blocking threads: a hanging credential command must not delay the exit.
@@ -88,7 +98,7 @@ async fn run_until_done(
     recorder: ResponseRecorder,
     hangup_signal: HangupSignal,
     progress_bars: &ProgressBars,
-    report: impl Fn(&SourceName, &SourceOutcome) -> ProgramExit,
+    reporter: &impl SourceReporter,
 ) -> ProgramExit {
     let names = selection.names();
     let is_supervised = context.environment.get("INVOCATION_ID").is_some()
@@ -126,7 +136,13 @@ async fn run_until_done(
     for name in names {
         let (source, source_watch) =
             run_context.start_source(name, &heartbeats, &config_versions, &stop_receiver);
-        sources.push(async move { (name, source.await) });
+        let sessions = watch_sessions(source_watch.progress.clone(), RealEnv.now(), move || {
+            reporter.on_session_completed(name);
+        });
+        sources.push(async move {
+            let (result, ()) = tokio::join!(source, sessions);
+            (name, result)
+        });
         source_watches.push(source_watch);
     }
     #[cfg(debug_assertions)]
@@ -136,7 +152,7 @@ async fn run_until_done(
     let status_task =
         run_status_task(Arc::clone(&notifier), source_watches, config_versions, stop_receiver);
     let status_task = tokio::task::spawn_local(status_task);
-    let exit = run_context.join_all(sources, &stop_sender, report).await;
+    let exit = run_context.join_all(sources, &stop_sender, reporter).await;
     // The end of the runtime would drop the answer, which may hold the only valid refresh token. A
     // second signal still exits immediately.
     run_context.process.refreshes.wait().await;
@@ -235,7 +251,7 @@ impl<'a> RunContext<'a> {
         &self,
         mut sources: FuturesUnordered<F>,
         stop_sender: &watch::Sender<StopSignal>,
-        report: impl Fn(&SourceName, &SourceOutcome) -> ProgramExit,
+        reporter: &impl SourceReporter,
     ) -> ProgramExit
     where
         F: Future<Output = (&'n SourceName, Result<SourceOutcome, JoinError>)>,
@@ -263,7 +279,7 @@ impl<'a> RunContext<'a> {
                 should_restart = true;
                 stop_sender.send_replace(StopSignal::Requested);
             }
-            exits.push(report(name, &outcome));
+            exits.push(reporter.on_end(name, &outcome));
         }
         if should_restart { ProgramExit::Restart } else { ProgramExit::most_severe(exits) }
     }

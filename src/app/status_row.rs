@@ -3,7 +3,8 @@
 
 use cynosure_engine::health::watch::ProcessStatus;
 use cynosure_engine::{
-    Cause, RestartCause, Status, Timestamp, format_count, format_duration, sanitize_line,
+    Cause, RestartCause, Status, Timestamp, format_bytes, format_count, format_duration,
+    sanitize_line,
 };
 
 use crate::app::breaker_notes::BreakerNotes;
@@ -21,6 +22,10 @@ pub(crate) struct StatusRow {
     pub progress: String,
     pub rate: String,
     pub until: String,
+    /// Size of the archive.
+    pub archive: String,
+    /// Time up to which the archive is complete.
+    pub complete_until: String,
     pub reason: String,
 }
 
@@ -55,8 +60,12 @@ pub(crate) fn status_row(
             StatusRow {
                 state: label,
                 progress: progress_text(state),
-                rate: per_second.map_or_else(|| EMPTY_CELL.to_owned(), format_rate),
+                rate: per_second.map_or_else(empty_cell, format_rate),
                 until: until_text(source_status, state, process.is_running(), now),
+                archive: state.archive_bytes.map_or_else(empty_cell, format_bytes),
+                complete_until: state
+                    .complete_until
+                    .map_or_else(empty_cell, |until| format_minute_or_date(until, now)),
                 reason: with_config_note(reason, source_status),
             }
         }
@@ -65,8 +74,23 @@ pub(crate) fn status_row(
 
 impl StatusRow {
     fn empty() -> Self {
-        let [state, progress, rate, until, reason] = std::array::from_fn(|_| EMPTY_CELL.to_owned());
-        Self { state, progress, rate, until, reason }
+        let [state, progress, rate, until, archive, complete_until, reason] =
+            std::array::from_fn(|_| empty_cell());
+        Self { state, progress, rate, until, archive, complete_until, reason }
+    }
+}
+
+fn empty_cell() -> String {
+    EMPTY_CELL.to_owned()
+}
+
+/// Formats a time in local time, to the minute if it is today, else to the day.
+fn format_minute_or_date(at: Timestamp, now: Timestamp) -> String {
+    let text = format_clock_time(at, now);
+    match (text.split_once(' '), text.rsplit_once(':')) {
+        (Some((date, _)), _) => date.to_owned(),
+        (None, Some((minute, _))) => minute.to_owned(),
+        (None, None) => text,
     }
 }
 
@@ -276,4 +300,25 @@ fn with_config_note(reason: String, source_status: &SourceStatus<'_>) -> String 
         Some(_) => return reason,
     };
     if reason == EMPTY_CELL { note } else { format!("{reason}; {note}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_time_of_today_is_a_minute_and_an_earlier_one_a_day() {
+        let now = Timestamp(1_773_565_503_000);
+        let three_days_ago = now.before(Duration::from_secs(3 * 86_400));
+
+        let (today, earlier) =
+            (format_minute_or_date(now, now), format_minute_or_date(three_days_ago, now));
+
+        // In any time zone.
+        assert_eq!((today.len(), today.matches(':').count()), (5, 1), "{today}");
+        assert!(earlier.len() == 10 && earlier.starts_with("2026-03-1"), "{earlier}");
+        assert_eq!(format_minute_or_date(Timestamp(i64::MAX), now), EMPTY_CELL);
+    }
 }

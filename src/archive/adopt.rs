@@ -31,6 +31,8 @@ pub struct FoundDocument {
     pub file: String,
     /// Labels from the manifest.
     pub labels: Vec<(String, String)>,
+    /// Folders from the manifest.
+    pub folders: Vec<String>,
 }
 
 /// Reason why a file is skipped.
@@ -78,6 +80,7 @@ impl FoundDocument {
             sha256: line.sha256(),
             file,
             labels: line.labels.clone().into_iter().collect(),
+            folders: line.folders.clone(),
         }
     }
 
@@ -262,6 +265,7 @@ fn to_found_document(
             sha256: None,
             file,
             labels: Vec::new(),
+            folders: Vec::new(),
         }),
         None if relative_path.contains('~') => Err(SkipReason::NameTooLong),
         None => Err(SkipReason::UnknownName),

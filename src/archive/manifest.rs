@@ -35,6 +35,10 @@ pub(super) struct ManifestLine {
     /// Names and values that the source lists with the document, for people.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) labels: BTreeMap<String, String>,
+    /// Names of the folders that contained the document when it was stored, if its source names
+    /// them without numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) folders: Vec<String>,
 }
 
 /// State of the manifest that is being written.
@@ -65,11 +69,16 @@ impl ManifestLine {
             sha256: sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
             path,
             labels: BTreeMap::new(),
+            folders: Vec::new(),
         }
     }
 
     pub(super) fn with_labels(self, labels: &[(String, String)]) -> Self {
         Self { labels: labels.iter().cloned().collect(), ..self }
+    }
+
+    pub(super) fn with_folders(self, folders: &[String]) -> Self {
+        Self { folders: folders.to_vec(), ..self }
     }
 
     pub(super) fn ids(&self) -> (ItemId, DocumentId) {
@@ -156,6 +165,18 @@ mod proptests {
         let bytes = to_json_lines(lines.clone().into_iter());
 
         assert_eq!(String::from_utf8_lossy(&bytes).matches("labels").count(), 1);
+        let read = parse_manifest(&bytes);
+        assert_eq!((&read["t/a.eml"], &read["t/b.eml"]), (&lines[0], &lines[1]));
+    }
+
+    #[test]
+    fn folders_are_kept_and_left_out_if_there_are_none() {
+        let folders = ["Inbox", "Work/\"2024\""].map(str::to_owned);
+        let lines = [any_line("t/a.eml", 1), any_line("t/b.eml", 2).with_folders(&folders)];
+
+        let bytes = to_json_lines(lines.clone().into_iter());
+
+        assert_eq!(String::from_utf8_lossy(&bytes).matches("folders").count(), 1);
         let read = parse_manifest(&bytes);
         assert_eq!((&read["t/a.eml"], &read["t/b.eml"]), (&lines[0], &lines[1]));
     }

@@ -85,6 +85,8 @@ pub struct BatchEntry {
     pub version: u32,
     /// Names and values that the source lists with the document, for people.
     pub labels: Vec<(String, String)>,
+    /// Names of the folders that contain the document, if its source names them without numbers.
+    pub folders: Vec<String>,
     pub spooled: SpooledDocument,
 }
 
@@ -97,7 +99,9 @@ impl BatchEntry {
     pub(super) fn to_manifest_line(&self, path: String) -> ManifestLine {
         let ids = (&self.item, &self.document, &self.blob);
         let bytes = (self.spooled.length(), self.spooled.sha256());
-        ManifestLine::new(ids, self.size, bytes, path).with_labels(&self.labels)
+        ManifestLine::new(ids, self.size, bytes, path)
+            .with_labels(&self.labels)
+            .with_folders(&self.folders)
     }
 }
 

@@ -13,6 +13,9 @@ use crate::app::context::ConfigLocation;
 use crate::app::log::{LogFormat, LogOptions, Verbosity};
 use crate::app::progress::ShowProgress;
 use crate::cli::commands::explain::args::ExplainArgs;
+use crate::cli::commands::export::args::ExportArgs;
+use crate::cli::commands::init::args::InitArgs;
+use crate::cli::commands::service::args::ServiceCommand;
 use crate::cli::commands::simulate::policy::{NamedPolicy, parse_policy};
 
 /// Copies mailboxes to disk, one file per message, and keeps running without supervision.
@@ -58,6 +61,8 @@ pub(super) enum LogFormatArg {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Write a configuration for a mailbox, step by step
+    Init(InitArgs),
     /// Sign in to a source with OAuth 2.0, and store its token, which then refreshes itself
     Auth(AuthArgs),
     /// Extract the configured sources
@@ -92,6 +97,11 @@ pub(super) enum Command {
     Verify(VerifyArgs),
     /// Rebuild the ledger of a source from its archive, fetching nothing
     Adopt(AdoptArgs),
+    /// Copy the archive into a Maildir, an mbox file for each folder, or a ZIP file
+    Export(ExportArgs),
+    /// Run this program as a service of systemd, without a package
+    #[command(subcommand)]
+    Service(ServiceCommand),
     /// Test a rate limit policy against a simulated server, and compare it with another policy
     Simulate(SimulateArgs),
     /// Delete the progress of a source, and keep its archive

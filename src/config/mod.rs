@@ -54,6 +54,7 @@ pub use self::kind::{
     DocumentFormatSettings, ImapSecurity, ImapSettings, JmapSettings, KindSettings, RestLimits,
     RestSettings, profile_error_rules,
 };
+pub use self::preset::{host_of_provider, provider_of_account, provider_of_host};
 pub use self::provider::{ProviderSettings, RateLimitScope};
 pub use self::proxy::{PoolProxy, ProxySettings};
 pub use self::request::RequestSettings;

@@ -159,6 +159,24 @@ pub(super) fn find_by_host(host: &str) -> Option<&'static Preset> {
     })
 }
 
+/// Returns the name of the preset for a mail address, such as `gmail`.
+#[must_use]
+pub fn provider_of_account(account: &str) -> Option<&'static str> {
+    find_by_account(account).map(|preset| preset.name)
+}
+
+/// Returns the name of the preset for a mail server, such as `gmail`.
+#[must_use]
+pub fn provider_of_host(host: &str) -> Option<&'static str> {
+    find_by_host(host).map(|preset| preset.name)
+}
+
+/// Returns the mail server of a preset, for accounts in a domain of their own.
+#[must_use]
+pub fn host_of_provider(name: &str) -> Option<&'static str> {
+    PRESETS.iter().find(|preset| preset.name == name).map(|preset| preset.host)
+}
+
 /// Returns the domain of a mail address.
 pub(super) fn domain_of(account: &str) -> Option<&str> {
     account.rsplit_once('@').map(|(_, domain)| domain)
@@ -224,6 +242,16 @@ mod tests {
         ] {
             assert_eq!(find_by_host(host).map(|preset| preset.name), name, "{host}");
         }
+    }
+
+    #[test]
+    fn a_preset_is_named_by_account_and_by_server() {
+        assert_eq!(provider_of_account("me@GMAIL.com"), Some("gmail"));
+        assert_eq!(provider_of_account("me@example.com"), None);
+        assert_eq!(provider_of_host("imap.googlemail.com"), Some("gmail"));
+        assert_eq!(provider_of_host("imap.example.com"), None);
+        assert_eq!(host_of_provider("gmail"), Some("imap.gmail.com"));
+        assert_eq!(host_of_provider("example"), None);
     }
 
     #[test]

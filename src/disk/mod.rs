@@ -24,6 +24,8 @@ use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use cynosure_engine::Timestamp;
+
 pub use self::atomic::{write_durable, write_unsynced};
 pub use self::failure::storage_failure;
 pub use self::folder::{ensure_folder, parent_folder};
@@ -68,6 +70,14 @@ pub trait Disk: Debug + Send + Sync {
     /// Renames a file and replaces an existing one of the new name. Not durable by itself.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Gives an existing file a second name, which must not exist yet. Not durable by itself.
+    ///
+    /// Not every filesystem can: the error is then of kind `PermissionDenied`, `Unsupported`,
+    /// `TooManyLinks` or `CrossesDevices`.
+    fn hard_link(&self, _existing: &Path, _new: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Makes the entries of a folder durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 
@@ -111,6 +121,12 @@ pub trait DiskFile: Debug + Send {
 
     /// Makes the bytes durable, but not the name.
     fn sync(&mut self) -> io::Result<()>;
+
+    /// Sets the time of the last modification, which later writes change again. Does nothing on a
+    /// disk without times.
+    fn set_modified(&mut self, _at: Timestamp) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Gives the file, if root has created it, to the owner of the file at `path`, which it will
     /// replace, or else to that of the folder. Does nothing on a disk without owners.

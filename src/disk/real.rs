@@ -4,7 +4,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
+use cynosure_engine::Timestamp;
 use rustix::fs::{Mode, OFlags};
 
 use crate::disk::file_owner::adopt_owner;
@@ -53,6 +55,10 @@ impl Disk for RealDisk {
         Ok(rustix::fs::rename(from, to)?)
     }
 
+    fn hard_link(&self, existing: &Path, new: &Path) -> io::Result<()> {
+        fs::hard_link(existing, new)
+    }
+
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         open_dir(path)?.sync_all()
     }
@@ -94,6 +100,17 @@ impl DiskFile for RealFile {
 
     fn sync(&mut self) -> io::Result<()> {
         self.0.sync_all()
+    }
+
+    fn set_modified(&mut self, at: Timestamp) -> io::Result<()> {
+        let distance = Duration::from_millis(at.0.unsigned_abs());
+        let time = if at.0 < 0 {
+            SystemTime::UNIX_EPOCH.checked_sub(distance)
+        } else {
+            SystemTime::UNIX_EPOCH.checked_add(distance)
+        };
+        // A time that the system cannot represent is no reason to fail.
+        time.map_or(Ok(()), |time| self.0.set_modified(time))
     }
 
     fn adopt_owner(&mut self, path: &Path) {
@@ -175,6 +192,25 @@ mod tests {
         RealDisk.open_file_at(&path, 3).unwrap().read_to_end(&mut rest).unwrap();
         assert_eq!(rest, b"twofour");
         assert_eq!(RealDisk.open_file_at(&path, 100).unwrap().read(&mut rest).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_file_has_a_second_name_and_the_time_that_was_set() {
+        let home = tempfile::tempdir().unwrap();
+        let (first, second) = (home.path().join("first"), home.path().join("second"));
+        let at = Timestamp(1_000_000_000_000);
+        let mut file = RealDisk.create_file(&first).unwrap();
+        file.append(b"mail").unwrap();
+        file.set_modified(at).unwrap();
+
+        RealDisk.hard_link(&first, &second).unwrap();
+
+        assert_eq!(RealDisk.read_file(&second).unwrap(), b"mail");
+        let modified = fs::metadata(&second).unwrap().modified().unwrap();
+        let since_epoch = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(since_epoch, Duration::from_secs(1_000_000_000));
+        let again = RealDisk.hard_link(&first, &second).unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
     }
 
     #[test]

@@ -74,6 +74,10 @@ impl Disk for RetryingDisk {
         self.with_retry(|| self.inner.rename(from, to))
     }
 
+    fn hard_link(&self, existing: &Path, new: &Path) -> io::Result<()> {
+        self.with_retry(|| self.inner.hard_link(existing, new))
+    }
+
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.inner.sync_dir(path)
     }

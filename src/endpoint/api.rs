@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use crate::endpoint::response::sorted_json;
 use crate::endpoint::view::{
-    AlertView, FailedItem, ProviderView, Snapshot, SourceView, StateTransition, TrendView,
+    AlertView, ArchiveDay, FailedItem, ProviderView, Snapshot, SourceSummary, SourceView,
+    StateTransition, SummaryEntry, TrendView,
 };
 
 const OPENAPI: &str = include_str!("openapi.json");
@@ -142,6 +143,15 @@ struct FailuresJson<'a> {
     source: &'a str,
     #[serde(rename = "failures")]
     items: &'a [FailedItem],
+}
+
+#[derive(Serialize)]
+struct LastSessionJson<'a> {
+    source: &'a str,
+    #[serde(rename = "summary")]
+    entries: &'a [SummaryEntry],
+    /// Oldest first.
+    growth: &'a [ArchiveDay],
 }
 
 /// OpenAPI 3.0.3 description of the API, with the program version and the authentication in use.
@@ -276,4 +286,9 @@ pub(super) fn history(source: &str, transitions: &[StateTransition]) -> Value {
 
 pub(super) fn failures(source: &str, items: &[FailedItem]) -> Value {
     sorted_json(&FailuresJson { source, items })
+}
+
+pub(super) fn summary(source: &str, summary: &SourceSummary) -> Value {
+    let SourceSummary { entries, growth } = summary;
+    sorted_json(&LastSessionJson { source, entries, growth })
 }

@@ -40,6 +40,9 @@ pub(super) enum Route {
         source: String,
         limit: usize,
     },
+    Summary {
+        source: String,
+    },
     OpenApi,
 }
 
@@ -86,16 +89,17 @@ impl Route {
 
     fn parse_source(path: &str, query: &QueryParams<'_>) -> Result<Self, RouteError> {
         let rest = path.strip_prefix("/api/sources/").ok_or(RouteError::NotFound)?;
-        let (name, list) = match rest.split_once('/') {
-            Some((name, list)) => (name, Some(list)),
+        let (name, part) = match rest.split_once('/') {
+            Some((name, part)) => (name, Some(part)),
             None => (rest, None),
         };
         let name = percent_decode_str(name).decode_utf8().map_err(|_error| RouteError::NotFound)?;
         let name = name.into_owned();
-        match list {
+        match part {
             None => Ok(Self::Source { name }),
             Some("history") => Ok(Self::History { source: name, limit: query.limit()? }),
             Some("failures") => Ok(Self::Failures { source: name, limit: query.limit()? }),
+            Some("summary") => Ok(Self::Summary { source: name }),
             Some(_) => Err(RouteError::NotFound),
         }
     }
@@ -154,6 +158,10 @@ mod tests {
         assert_eq!(
             Route::parse("/api/sources/a", None),
             Ok(Route::Source { name: "a".to_owned() })
+        );
+        assert_eq!(
+            Route::parse("/api/sources/a/summary", None),
+            Ok(Route::Summary { source: "a".to_owned() })
         );
         for path in
             ["", "/x", "//", "/health/", "/api", "/api/sources/a/b", "/api/sources/%ff", "*"]

@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use cynosure_engine::Timestamp;
 use cynosure_engine::alert::Severity;
 use cynosure_engine::health::degradation::{DegradationHistory, ProviderHealth};
 use cynosure_engine::health::{Finding, HealthLevel};
 use cynosure_engine::time_series::TimeSeries;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+
+/// Step of the growth of an archive: a day in UTC.
+pub const GROWTH_STEP: Duration = Duration::from_secs(86_400);
 
 /// All data of the dashboard at one time.
 #[derive(Clone, Debug)]
@@ -41,7 +45,7 @@ pub struct HealthView {
     pub findings: Vec<Finding>,
 }
 
-/// One source. Counts are items of the current session.
+/// One source. Counts are items of the current session, except those of the archive.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct SourceView {
     pub name: String,
@@ -81,6 +85,16 @@ pub struct SourceView {
     pub items_per_second: Option<f64>,
     /// Time until all items are settled at the current rate.
     pub eta_seconds: Option<u64>,
+    /// Documents in the archive, earlier versions included, copies not; null if unknown.
+    pub archive_documents: Option<u64>,
+    /// Bytes of these documents.
+    pub archive_bytes: Option<u64>,
+    /// Time up to which the archive is complete; null before the first completion.
+    pub complete_until: Option<Timestamp>,
+    /// True if that time is more than three poll intervals ago, and no running session is about to
+    /// move it.
+    #[serde(rename = "complete_until_stale")]
+    pub is_completeness_stale: bool,
     /// Errors of the session since the last progress.
     pub consecutive_errors: u32,
     pub restart_count: u32,
@@ -189,6 +203,34 @@ pub struct FailedItem {
     pub response_status: Option<u16>,
 }
 
+/// Last completed session of a source, and the growth of its archive.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SourceSummary {
+    /// Empty if no session is completed.
+    pub entries: Vec<SummaryEntry>,
+    /// One entry per day, the last of them today. Empty if the source has never run.
+    pub growth: Vec<ArchiveDay>,
+}
+
+/// Label and text of one fact about a session.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct SummaryEntry {
+    pub label: String,
+    pub text: String,
+}
+
+/// Size of an archive at the end of a day. A session counts on the day on which it started.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+pub struct ArchiveDay {
+    /// Start of the day in UTC; serialized as its date.
+    #[serde(rename = "day", serialize_with = "serialize_date")]
+    pub starts_at: Timestamp,
+    /// Documents in the archive; null before the first session.
+    pub documents: Option<u64>,
+    /// Bytes of these documents.
+    pub bytes: Option<u64>,
+}
+
 /// Error of a lookup.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum LookupError {
@@ -213,6 +255,12 @@ pub trait DashboardData: fmt::Debug + Send + Sync {
     /// # Errors
     /// Returns a [`LookupError`].
     fn failures(&self, source: &str, limit: usize) -> Result<Vec<FailedItem>, LookupError>;
+
+    /// Returns the last completed session of a source, and the growth of its archive.
+    ///
+    /// # Errors
+    /// Returns a [`LookupError`].
+    fn summary(&self, source: &str) -> Result<SourceSummary, LookupError>;
 
     /// Returns all metrics in the text format of Prometheus, version 0.0.4.
     ///
@@ -243,5 +291,28 @@ impl HealthView {
             HealthLevel::Healthy | HealthLevel::Warning => true,
             HealthLevel::Skipped | HealthLevel::Unknown | HealthLevel::Critical => false,
         }
+    }
+}
+
+/// Serializes the date of a time, as in `2026-11-30`.
+fn serialize_date<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    let date_time = at.to_string();
+    serializer.serialize_str(date_time.split('T').next().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_is_serialized_as_its_date() {
+        // 2026-03-07 00:00:00 UTC.
+        let starts_at = Timestamp(1_772_841_600_000);
+        let day = ArchiveDay { starts_at, documents: Some(3), bytes: None };
+
+        assert_eq!(
+            serde_json::to_value(day).unwrap(),
+            serde_json::json!({ "day": "2026-03-07", "documents": 3, "bytes": null })
+        );
     }
 }

@@ -32,6 +32,9 @@ pub struct AdoptedDocument {
     pub file: String,
     /// Names and values of the document, for people.
     pub labels: Vec<(String, String)>,
+    /// Names of the folders that contained the document when it was stored, if its source names
+    /// them without numbers.
+    pub folders: Vec<String>,
 }
 
 /// Counts of the documents adopted from one folder.
@@ -87,7 +90,9 @@ impl Ledger {
                 "CREATE TEMP TABLE adopted_items AS
                      SELECT session, count(*) AS items FROM items GROUP BY session;
                  CREATE TEMP TABLE adopted_documents AS
-                     SELECT session, count(*) AS documents, sum(length) AS bytes FROM documents
+                     SELECT session, count(*) AS documents, sum(length) AS bytes FROM
+                         (SELECT session, length FROM documents
+                          UNION ALL SELECT session, length FROM superseded)
                      GROUP BY session;
                  UPDATE sessions SET
                      listed = coalesce((SELECT items FROM adopted_items a WHERE a.session = no), 0),
@@ -136,10 +141,10 @@ fn adopt_document(
         ])?;
         counts.documents += 1;
         let document = DocumentRowId(connection.last_insert_rowid());
-        labels::store(connection, document, &adopted.labels)?;
+        record_names(connection, document, adopted)?;
         return index_document(connection, document, adopted);
     };
-    labels::store(connection, DocumentRowId(row_id), &adopted.labels)?;
+    record_names(connection, DocumentRowId(row_id), adopted)?;
     if (known_length, known_sha256) == (length, adopted.sha256) {
         let sql = "UPDATE documents SET blob = ?2, size = ?3 WHERE no = ?1 AND blob = ?4";
         connection.prepare_cached(sql)?.execute(params![row_id, blob, size, UNKNOWN_BLOB])?;
@@ -158,6 +163,16 @@ fn adopt_document(
     )?;
     counts.versions += 1;
     index_document(connection, DocumentRowId(row_id), adopted)
+}
+
+/// Records the labels and the folders of an adopted document.
+fn record_names(
+    connection: &Connection,
+    document: DocumentRowId,
+    adopted: &AdoptedDocument,
+) -> Result<(), LedgerError> {
+    labels::store(connection, document, &adopted.labels)?;
+    LocationRecorder::new(connection).record_folders(document, &adopted.folders)
 }
 
 /// Assigns an item to the session, and adds it if it is not known. Returns its row number.

@@ -13,7 +13,7 @@ use crate::ledger::error::LedgerError;
 use crate::ledger::failure_counts;
 use crate::ledger::item_state::OpenSession;
 use crate::ledger::listed_contents;
-use crate::ledger::locations::{delete_tried, has_untried_location};
+use crate::ledger::locations::{LocationRecorder, delete_tried, has_untried_location};
 use crate::ledger::responses::{self, ResponseOwner};
 use crate::ledger::rows::{DocumentRowId, ItemRowId, to_sql_integer};
 
@@ -49,6 +49,9 @@ pub enum LedgerUpdate {
         /// True if only the bytes show that other documents have the same content. Then later
         /// documents with these bytes share the file.
         is_identified_by_location: bool,
+        /// Names of all folders that contain the document, if the response reported them. They
+        /// replace those recorded before.
+        folders: Vec<String>,
     },
     /// Another document has the same bytes, and its file is in the archive. If it is not stored
     /// after all, nothing changes: the document stays pending, and is fetched again.
@@ -63,6 +66,8 @@ pub enum LedgerUpdate {
         /// In bytes.
         length: u64,
         sha256: [u8; 32],
+        /// As those of a stored document.
+        folders: Vec<String>,
     },
     /// The source no longer has the document that was listed with this blob. If it has another
     /// location, it stays pending and is looked for there, and those that were tried are deleted.
@@ -138,12 +143,14 @@ fn apply_update(
             length,
             sha256,
             is_identified_by_location,
+            folders,
         } => {
             let bytes = FetchedBytes { expected_blob, blob, size: *size, length: *length, sha256 };
             let item = store_document(connection, session, *document, &bytes, file, now)?;
             if item.is_some() && *is_identified_by_location {
                 index_content(connection, sha256, *document)?;
             }
+            record_folders(connection, item, *document, folders)?;
             Ok(item)
         }
         LedgerUpdate::Copied {
@@ -153,9 +160,12 @@ fn apply_update(
             size,
             length,
             sha256,
+            folders,
         } => {
             let bytes = FetchedBytes { expected_blob, blob, size: *size, length: *length, sha256 };
-            store_copy(connection, session, *document, &bytes)
+            let item = store_copy(connection, session, *document, &bytes)?;
+            record_folders(connection, item, *document, folders)?;
+            Ok(item)
         }
         LedgerUpdate::Gone { document, expected_blob, tried_locations } => {
             if has_untried_location(connection, *document, tried_locations)? {
@@ -177,6 +187,19 @@ fn apply_update(
             Ok(None)
         }
     }
+}
+
+/// Records the folders that a fetch reported, if it settled its document.
+fn record_folders(
+    connection: &Connection,
+    item: Option<ItemRowId>,
+    document: DocumentRowId,
+    folders: &[String],
+) -> Result<(), LedgerError> {
+    if item.is_some() {
+        LocationRecorder::new(connection).record_folders(document, folders)?;
+    }
+    Ok(())
 }
 
 /// Fetched bytes of a document.

@@ -229,7 +229,8 @@ fn pending_documents(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Loads the locations of documents. Reads none for each document if the ledger has none at all.
+/// Loads the locations of documents. Reads none for each document if the ledger has none at all,
+/// not even folders.
 fn load_locations<'a>(
     connection: &Connection,
     documents: impl Iterator<Item = &'a mut DocumentRow>,

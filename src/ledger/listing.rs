@@ -44,9 +44,10 @@ impl Ledger {
     /// document that an earlier session found gone is fetched again, since the source lists it; so
     /// is one that this session found gone, if it is listed at another location. Several entries of
     /// one document add locations to it, and count once. Locations of `vanished` messages are
-    /// deleted, except the last of a document. The content of an entry is kept until its document
-    /// is settled; a document that waits for its content becomes due with it. After the last page
-    /// everything listed is durable, and the cursor moves.
+    /// deleted, except the last of a document. Folders of an entry replace those recorded of its
+    /// document without numbers; an entry without folders leaves them unchanged. The content of an
+    /// entry is kept until its document is settled; a document that waits for its content becomes
+    /// due with it. After the last page everything listed is durable, and the cursor moves.
     ///
     /// # Errors
     /// A ledger failure; also when no session is open or its listing is complete.
@@ -158,6 +159,7 @@ impl PageRecorder<'_> {
     fn record_entry(&mut self, entry: &ListedDocument) -> Result<(), LedgerError> {
         let document = self.record_document(entry)?;
         self.record_location(document, entry)?;
+        self.locations.record_folders(DocumentRowId(document), &entry.folders)?;
         labels::store(self.connection, DocumentRowId(document), &entry.labels)?;
         if let Some(content) = &entry.content {
             listed_contents::store(self.connection, DocumentRowId(document), content)?;

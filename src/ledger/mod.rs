@@ -16,6 +16,7 @@ mod commit;
 mod contents;
 mod due_items;
 mod error;
+mod export;
 mod failure_counts;
 mod failures;
 mod history;
@@ -31,11 +32,13 @@ mod responses;
 mod rows;
 mod schema;
 mod session;
+mod totals;
 mod verify;
 
 pub use self::adopt::{AdoptedDocument, AdoptionCounts};
 pub use self::commit::LedgerUpdate;
 pub use self::due_items::{DocumentRow, DueItem, DueLimits};
+pub use self::export::{ExportDocument, ExportVersion};
 pub use self::failures::{FailureFilter, FailureRow, RequeueFilter};
 pub use self::history::TransitionRow;
 pub use self::identity::LedgerIdentity;
@@ -47,6 +50,7 @@ pub use self::rows::{
     DocumentRowId, ItemRowId, ItemStatus, ListingKind, SessionCounts, SessionKind, SessionRow,
 };
 pub use self::session::NewSession;
+pub use self::totals::{ArchiveTotals, SessionTotals};
 pub use self::verify::{CounterCheck, FileRowId, StatusCounts, StoredFile};
 
 /// Returns the version of the built-in SQLite.

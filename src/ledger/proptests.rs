@@ -236,6 +236,7 @@ impl TestLedger {
             length: size.unwrap_or(1),
             sha256: [0; 32],
             is_identified_by_location: false,
+            folders: Vec::new(),
         }
     }
 

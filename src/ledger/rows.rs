@@ -168,6 +168,14 @@ impl SessionRow {
         connection.prepare_cached(&sql)?.query_row([], Self::from_row).optional()
     }
 
+    /// Reads the newest completed session that listed an item.
+    pub(super) fn newest_completed(connection: &Connection) -> rusqlite::Result<Option<Self>> {
+        let sql = format!(
+            "{SELECT_SESSION} WHERE completed IS NOT NULL AND listed > 0 ORDER BY no DESC LIMIT 1"
+        );
+        connection.prepare_cached(&sql)?.query_row([], Self::from_row).optional()
+    }
+
     /// Reads the session that is not completed yet, if there is one.
     pub(super) fn open(connection: &Connection) -> rusqlite::Result<Option<Self>> {
         Ok(Self::newest(connection)?.filter(|session| session.completed_at.is_none()))

@@ -175,8 +175,14 @@ impl DocumentRef {
 /// Result of a fetch.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum FetchOutcome {
-    /// The sink has the whole document, of this many bytes.
-    Complete(u64),
+    /// The sink has the whole document.
+    Complete {
+        /// Length in bytes.
+        bytes: u64,
+        /// Names of all folders that contain the document, if the response reports them; as in
+        /// [`ListedDocument::folders`].
+        folders: Vec<String>,
+    },
     /// The document has a different blob id now.
     Moved {
         blob: BlobId,

@@ -104,6 +104,22 @@ pub struct ExecutionState {
     #[serde(default)]
     pub incomplete_listings_in_a_row: u32,
 
+    /// Documents that the sessions have stored in the archive, earlier versions included; null if
+    /// they are not counted yet. Copies share a file, and are not counted.
+    #[serde(default)]
+    pub archive_documents: Option<u64>,
+    /// Bytes of these documents.
+    #[serde(default)]
+    pub archive_bytes: Option<u64>,
+    /// Time up to which the archive is complete: everything that the server had then is stored,
+    /// gone or quarantined.
+    #[serde(default, with = "serde_with::optional_timestamp")]
+    pub complete_until: Option<Timestamp>,
+    /// Time up to which everything is listed, once the open session's listing is complete. It
+    /// becomes `complete_until` when all of that is settled.
+    #[serde(default, with = "serde_with::optional_timestamp")]
+    pub listed_until: Option<Timestamp>,
+
     #[serde(with = "serde_with::timestamp")]
     pub last_updated: Timestamp,
     /// Process id of the worker; null when it has exited.
@@ -204,6 +220,10 @@ pub(super) mod tests {
             rate_limit_until: Some(Timestamp(NOW.0 + 300_000)),
             rate_limits_in_a_row: 1,
             incomplete_listings_in_a_row: 0,
+            archive_documents: Some(81_112),
+            archive_bytes: Some(4_200_000_000),
+            complete_until: Some(Timestamp(1_772_787_600_000)),
+            listed_until: Some(Timestamp(1_772_874_000_000)),
             last_updated: NOW,
             pid: Some(4711),
             version: "0.1.0".to_owned(),
@@ -213,11 +233,20 @@ pub(super) mod tests {
     #[test]
     fn a_file_without_newer_keys_is_read() {
         let mut old = serde_json::to_value(example_state()).unwrap();
-        old.as_object_mut().unwrap().remove("last_restart");
+        for key in ["last_restart", "archive_documents", "archive_bytes", "complete_until"] {
+            old.as_object_mut().unwrap().remove(key).unwrap();
+        }
 
         let read = ExecutionState::from_json(&old.to_string()).unwrap();
 
-        assert_eq!(read, ExecutionState { last_restart: None, ..example_state() });
+        let expected = ExecutionState {
+            last_restart: None,
+            archive_documents: None,
+            archive_bytes: None,
+            complete_until: None,
+            ..example_state()
+        };
+        assert_eq!(read, expected);
     }
 
     #[test]
@@ -274,6 +303,10 @@ pub(super) mod tests {
           "rate_limit_until": "2026-03-07T09:10:03.456Z",
           "rate_limits_in_a_row": 1,
           "incomplete_listings_in_a_row": 0,
+          "archive_documents": 81112,
+          "archive_bytes": 4200000000,
+          "complete_until": "2026-03-06T09:00:00.000Z",
+          "listed_until": "2026-03-07T09:00:00.000Z",
           "last_updated": "2026-03-07T09:05:03.456Z",
           "pid": 4711,
           "version": "0.1.0"

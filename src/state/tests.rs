@@ -17,11 +17,15 @@ mod fixture;
 use self::fixture::assert_format_kept;
 
 const EXECUTION_STATE_ADDED_KEYS: &[&str] = &[
+    "archive_bytes",
+    "archive_documents",
+    "complete_until",
     "copies",
     "expected_bytes",
     "fetched_bytes",
     "incomplete_listings_in_a_row",
     "last_success",
+    "listed_until",
     "listing_news",
     "versions",
 ];

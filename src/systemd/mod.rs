@@ -10,6 +10,7 @@ mod notify;
 mod own_unit;
 mod restart_budget;
 mod unit;
+mod unit_files;
 
 pub use self::bus::{Bus, SYSTEM_BUS};
 pub use self::error::{BusError, BusErrorKind};
@@ -18,3 +19,7 @@ pub use self::notify::{Notifier, NotifyState, watchdog_interval};
 pub use self::own_unit::own_unit;
 pub use self::restart_budget::{RESTARTS_FILE, RestartBudgetFile};
 pub use self::unit::{InvalidUnitName, UnitName};
+pub use self::unit_files::{
+    GeneratedFile, ManagerScope, UnitFileOptions, generate_polkit_rule, generate_unit_files,
+    is_generated_text, monitor_unit_file, polkit_rule_file, worker_unit_file,
+};

@@ -27,6 +27,8 @@ pub(super) enum DownloadOutcome {
         expected_blob: BlobId,
         /// Document and blob that were fetched. Boxed because the other outcomes are much smaller.
         fetched: Box<DocumentRef>,
+        /// Names of the document's folders, if the response reported them.
+        folders: Vec<String>,
         spooled: SpooledDocument,
     },
     Gone {

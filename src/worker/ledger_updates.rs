@@ -31,6 +31,8 @@ pub(super) struct FetchedDocument {
     pub(super) size: Option<u64>,
     /// True if only the bytes show that other documents have the same content.
     pub(super) is_identified_by_location: bool,
+    /// Names of the document's folders, if the response reported them.
+    pub(super) folders: Vec<String>,
 }
 
 impl LedgerUpdates {
@@ -40,7 +42,7 @@ impl LedgerUpdates {
 
     /// Adds a fetched document whose bytes are those of another one, which has a file.
     pub(super) fn push_copy(&mut self, fetched: FetchedDocument, length: u64, sha256: [u8; 32]) {
-        let FetchedDocument { document, expected_blob, blob, size, .. } = fetched;
+        let FetchedDocument { document, expected_blob, blob, size, folders, .. } = fetched;
         self.copies.push(ledger::LedgerUpdate::Copied {
             document,
             expected_blob,
@@ -48,6 +50,7 @@ impl LedgerUpdates {
             size,
             length,
             sha256,
+            folders,
         });
     }
 
@@ -84,7 +87,7 @@ fn document_update(
     fetched: FetchedDocument,
     result: Result<PublishedFile, Failure>,
 ) -> ledger::LedgerUpdate {
-    let FetchedDocument { document, expected_blob, blob, size, is_identified_by_location } =
+    let FetchedDocument { document, expected_blob, blob, size, is_identified_by_location, folders } =
         fetched;
     match result {
         Ok(PublishedFile { file, length, sha256 }) => ledger::LedgerUpdate::Stored {
@@ -96,6 +99,7 @@ fn document_update(
             length,
             sha256,
             is_identified_by_location,
+            folders,
         },
         Err(failure) => ledger::LedgerUpdate::Failed { document, failure },
     }

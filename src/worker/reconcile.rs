@@ -19,6 +19,12 @@ pub(super) fn reconcile(
         let (id, started_at) = (open.id.clone(), open.started_at);
         machine.session = Some(Session { id, started_at, completed_at: None });
     }
+    if machine.session.as_ref().is_some_and(|session| session.completed_at.is_some())
+        && newest.map(|newest| &newest.id) != machine.session.as_ref().map(|session| &session.id)
+    {
+        // The ledger is older than the state, as after its restoration, and may lack documents.
+        (machine.sync.listed_until, machine.sync.complete_until) = (None, None);
+    }
     let id = machine.session.as_ref().map(|session| &session.id);
     let current = newest.filter(|newest| Some(&newest.id) == id);
     let is_listed = current.is_some_and(|session| session.is_listing_complete);

@@ -19,6 +19,8 @@ pub struct SourceProgress {
     /// Estimated bytes to fetch in this session, if the server reports sizes.
     pub expected_bytes: Option<u64>,
     pub items_per_second: Option<f64>,
+    /// Completion of the last session; `None` while one is open, and before the first.
+    pub completed_at: Option<Timestamp>,
     pub reason: String,
     pub until: Timestamp,
 }
@@ -35,6 +37,7 @@ impl SourceProgress {
             fetched_bytes: 0,
             expected_bytes: None,
             items_per_second: None,
+            completed_at: None,
             reason: String::new(),
             until: Timestamp::default(),
         }
@@ -53,6 +56,7 @@ impl SourceProgress {
             fetched_bytes: progress.counts.fetched_bytes(),
             expected_bytes: progress.counts.expected_bytes,
             items_per_second: progress.items_per_second,
+            completed_at: machine.session.as_ref().and_then(|session| session.completed_at),
             reason: machine.reason.clone(),
             until: match machine.state {
                 // The poll has been running since then, or is delayed until then.

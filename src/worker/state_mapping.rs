@@ -3,10 +3,11 @@
 
 use cynosure_engine::{
     AfterWait, Cause, ErrorHistory, LastError, LastRestart, ListingMode, ProgressTracker,
-    RestartCause, RestartHistory, Session, State, StateMachine, Status, SyncPhase, Timestamp,
+    RestartCause, RestartHistory, Session, State, StateMachine, Status, SyncHistory, SyncPhase,
+    Timestamp,
 };
 
-use crate::ledger::SessionCounts;
+use crate::ledger::{ArchiveTotals, SessionCounts};
 use crate::state::{self, ExecutionState, SCHEMA};
 
 /// Description of a source that is shown with its state.
@@ -27,6 +28,8 @@ pub(super) struct SessionProgress {
     /// Total number of documents, if the server reports it.
     pub expected_documents: Option<u64>,
     pub items_per_second: Option<f64>,
+    /// Totals of all sessions; `None` if they could not be read.
+    pub archive: Option<ArchiveTotals>,
     /// Time at which the newest successful request for an item was sent.
     pub last_success_at: Option<Timestamp>,
 }
@@ -61,7 +64,7 @@ pub(super) fn to_execution_state(
         session_id: session.map(|session| session.id.clone()),
         start_time: session.map(|session| session.started_at),
         completion_time: session.and_then(|session| session.completed_at),
-        last_poll: machine.last_poll,
+        last_poll: machine.sync.last_poll,
         is_full_listing: machine.listing.is_full_resync,
         is_listing_changes: machine.listing.is_listing_changes,
         total_threads: counts.listed,
@@ -85,16 +88,15 @@ pub(super) fn to_execution_state(
             cause: restart.cause.name().to_owned(),
             at: restart.at,
         }),
-        last_error: machine.errors.last.as_ref().map(|error| state::RecordedError {
-            cause_family: error.cause.category().name().to_owned(),
-            cause: error.cause.name().to_owned(),
-            message: error.message.clone(),
-            at: error.at,
-        }),
+        last_error: machine.errors.last.as_ref().map(to_recorded_error),
         is_rate_limited,
         rate_limit_until: until.filter(|_| is_rate_limited),
         rate_limits_in_a_row: machine.errors.consecutive_rate_limits,
         incomplete_listings_in_a_row: machine.listing.consecutive_incomplete,
+        archive_documents: progress.archive.map(|archive| archive.documents),
+        archive_bytes: progress.archive.map(|archive| archive.bytes),
+        complete_until: machine.sync.complete_until,
+        listed_until: machine.sync.listed_until,
         last_updated: now,
         pid,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -114,7 +116,12 @@ pub(super) fn to_machine(state: &ExecutionState, now: Timestamp) -> StateMachine
         reason: state.reason.clone(),
         state_since: state.state_since,
         session,
-        last_poll: state.last_poll,
+        sync: SyncHistory {
+            last_poll: state.last_poll,
+            listed_until: state.listed_until,
+            complete_until: state.complete_until,
+            ..SyncHistory::default()
+        },
         progress: ProgressTracker { last_at: state.last_progress, ..new.progress },
         errors: to_error_history(state),
         restarts: to_restart_history(state),
@@ -124,6 +131,15 @@ pub(super) fn to_machine(state: &ExecutionState, now: Timestamp) -> StateMachine
             is_listing_changes: state.is_listing_changes,
         },
         ..new
+    }
+}
+
+fn to_recorded_error(error: &LastError) -> state::RecordedError {
+    state::RecordedError {
+        cause_family: error.cause.category().name().to_owned(),
+        cause: error.cause.name().to_owned(),
+        message: error.message.clone(),
+        at: error.at,
     }
 }
 
@@ -168,8 +184,14 @@ pub(super) fn to_progress(state: &ExecutionState) -> SessionProgress {
         waiting_items: state.waiting_for_retry,
         expected_documents: state.expected_documents,
         items_per_second: None,
+        archive: to_archive_totals(state),
         last_success_at: state.last_success,
     }
+}
+
+fn to_archive_totals(state: &ExecutionState) -> Option<ArchiveTotals> {
+    let (documents, bytes) = state.archive_documents.zip(state.archive_bytes)?;
+    Some(ArchiveTotals { documents, bytes })
 }
 
 fn to_machine_state(state: &ExecutionState, now: Timestamp) -> State {
@@ -213,5 +235,47 @@ fn phase_for_status(status: Status) -> SyncPhase {
         | Status::Error
         | Status::RateLimited
         | Status::AuthFailed => SyncPhase::Polling,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_772_874_303_456);
+
+    #[test]
+    fn completeness_and_totals_survive_a_restart() {
+        let sync = SyncHistory {
+            last_poll: Some(NOW),
+            poll_started_at: Some(NOW),
+            listed_until: Some(Timestamp(NOW.0 - 1_000)),
+            complete_until: Some(Timestamp(NOW.0 - 2_000)),
+        };
+        let machine = StateMachine { sync, ..StateMachine::new(NOW) };
+        let archive = Some(ArchiveTotals { documents: 81_112, bytes: 4_200_000_000 });
+        let progress = SessionProgress { archive, ..SessionProgress::default() };
+        let info = SourceInfo {
+            source: "work".to_owned(),
+            kind: "jmap",
+            account: "me@example.com".to_owned(),
+            provider: "example".to_owned(),
+        };
+
+        let state = to_execution_state(&machine, None, &progress, &info, None, NOW);
+        let state = ExecutionState::from_json(&state.to_json()).unwrap();
+
+        // A poll that was interrupted starts again.
+        let expected = SyncHistory { poll_started_at: None, ..sync };
+        assert_eq!(to_machine(&state, NOW).sync, expected);
+        assert_eq!(to_progress(&state).archive, archive);
+    }
+
+    #[test]
+    fn a_state_of_an_earlier_version_has_neither_completeness_nor_totals() {
+        let state = ExecutionState::default();
+
+        assert_eq!(to_machine(&state, NOW).sync, SyncHistory::default());
+        assert_eq!(to_progress(&state).archive, None);
     }
 }

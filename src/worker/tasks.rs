@@ -336,7 +336,10 @@ pub(super) fn fetch_document<S: Source + 'static, E: Env>(
             Err(failure) => Err(failure),
         };
         let result = match fetched {
-            Ok(()) => sink.finish().await,
+            Ok(folders) => {
+                task.folders = folders;
+                sink.finish().await
+            }
             Err(failure) => Err(failure),
         };
         // A listed content is in the spool now, and would be held twice until its batch is
@@ -368,7 +371,7 @@ pub(super) fn fetch_known_good<S: Source + 'static, E: Env>(
             // Later than any failure within the same millisecond.
             let sent_at = handle.env.now().after(Duration::from_millis(1));
             match source.fetch(&document_ref, &mut DiscardSink).await {
-                Ok(FetchOutcome::Complete(_)) => {
+                Ok(FetchOutcome::Complete { .. }) => {
                     return TaskResult::KnownGoodFetched(Some(sent_at));
                 }
                 // The document was deleted or changed meanwhile.
@@ -381,15 +384,16 @@ pub(super) fn fetch_known_good<S: Source + 'static, E: Env>(
     })
 }
 
-/// Fetches a document into the sink. `document_ref` names the fetched blob in the end.
+/// Fetches a document into the sink. `document_ref` names the fetched blob in the end. Returns the
+/// names of the document's folders, if the response reports them.
 pub(super) async fn fetch_following_blob(
     source: &impl Source,
     document_ref: &mut DocumentRef,
     sink: &mut impl Sink,
-) -> Result<(), Failure> {
+) -> Result<Vec<String>, Failure> {
     for _ in 0..=BLOB_CHANGES_MAX {
         match source.fetch(document_ref, sink).await? {
-            FetchOutcome::Complete(_) => return Ok(()),
+            FetchOutcome::Complete { folders, .. } => return Ok(folders),
             FetchOutcome::Moved { blob, size } => {
                 (document_ref.blob, document_ref.size) = (blob, size);
             }

@@ -21,3 +21,4 @@ mod oauth;
 mod rest;
 mod sources;
 mod telemetry;
+mod terminal;

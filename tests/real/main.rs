@@ -21,6 +21,7 @@ mod dovecot;
 mod emulate;
 mod endpoint;
 mod exim;
+mod export;
 mod free_ports;
 mod gmail_emulate;
 mod gmail_myworld;

@@ -171,7 +171,7 @@ impl SimulationCase {
         let log = LogCapture::default();
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             tracing::subscriber::with_default(log.clone(), || {
-                run_in_virtual_time(async { Harness::new(self).run_case().await })
+                run_in_virtual_time(async { Box::pin(Harness::new(self).run_case()).await })
             })
         }));
         let report = result.unwrap_or_else(|_| panic!("failed case: {case}"));

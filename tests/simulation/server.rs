@@ -653,7 +653,7 @@ impl Source for SimSource {
             sink.write(chunk).await?;
         }
         self.server.borrow_mut().messages.entry(id).and_modify(|message| message.served_count += 1);
-        Ok(FetchOutcome::Complete(message.bytes.len() as u64))
+        Ok(FetchOutcome::Complete { bytes: message.bytes.len() as u64, folders: Vec::new() })
     }
 
     async fn refresh_credential(&self) -> Result<CredentialChange, Failure> {

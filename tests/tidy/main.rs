@@ -40,6 +40,8 @@ const LAYERS: Layers = &[
     ("telemetry", &["retry", "http_client"]),
     ("notify", &["http_client"]),
     ("endpoint", &["human"]),
+    ("export", &["retry", "disk", "human", "ledger", "archive"]),
+    ("onboarding", &["disk", "http_client", "config"]),
     // Configuration and clients do not know each other, so the registry of kinds is above both.
     ("source_kinds", &["config", "limiter", "source"]),
     (
@@ -87,8 +89,20 @@ const LAYERS: Layers = &[
     (
         "cli",
         &[
-            "env", "disk", "human", "config", "ledger", "archive", "state", "systemd", "notify",
-            "worker", "monitor", "app",
+            "env",
+            "disk",
+            "human",
+            "config",
+            "ledger",
+            "archive",
+            "state",
+            "systemd",
+            "notify",
+            "export",
+            "onboarding",
+            "worker",
+            "monitor",
+            "app",
         ],
     ),
 ];
@@ -106,7 +120,7 @@ const RESTRICTED_NAMES: &[(&str, &[&str])] = &[
     ("rusqlite", &["ledger"]),
     // Sources, sign-in, alerts and telemetry have separate clients. They share no limits, no rate
     // limiter and no proxies, and the monitor must not depend on the client of the sources.
-    ("reqwest", &["http_client", "oauth", "source/http", "notify", "telemetry"]),
+    ("reqwest", &["http_client", "oauth", "onboarding", "source/http", "notify", "telemetry"]),
     ("reqwest::Error", &["http_client", "source/http"]),
     ("ClientBuilder", &["http_client"]),
     ("Client::builder", &["http_client"]),
@@ -136,11 +150,13 @@ const KIND_PLACES: &[&str] = &[
     "src/source/rest",
     "src/source/mod.rs",
     "src/source_kinds",
+    "src/onboarding",
     "src/config/kind",
     "src/config/mod.rs",
     "src/cli/args.rs",
     "src/cli/commands/demo.rs",
     "src/cli/commands/explain",
+    "src/cli/commands/init",
     "src/cli/commands/profile_text",
     "crates/engine/src/classify.rs",
     "crates/engine/src/imap_reply",

@@ -24,6 +24,7 @@ mod loopback;
 mod machine;
 mod mask;
 pub mod metrics;
+mod modified_utf7;
 mod proxy_pool;
 pub mod rate_limit;
 mod recent_successes;
@@ -69,9 +70,10 @@ pub use self::loopback::is_loopback_host;
 pub use self::machine::{
     AfterWait, CredentialState, Effect, ErrorHistory, Event, LastError, LastRestart, ListingMode,
     MachineConfig, ProgressTracker, RestartCause, RestartHistory, Session, State, StateMachine,
-    Status, Step, SyncPhase, SyncScope,
+    Status, Step, SyncHistory, SyncPhase, SyncScope,
 };
 pub use self::mask::Secrets;
+pub use self::modified_utf7::{decode_modified_utf7, encode_modified_utf7};
 pub use self::proxy_pool::{
     ProxyChange, ProxyHealth, ProxyIndex, ProxyPolicy, ProxyPool, ProxyState,
 };

@@ -1,8 +1,17 @@
 //! Entries of a listing and its continuation, as a source returns them and the ledger records them.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use crate::{BlobId, Cursor, DocumentId, ItemId, PageToken};
+use crate::{BlobId, Cursor, DocumentId, ItemId, PageToken, truncate_to_bytes};
+
+/// Bytes of a folder's name that are kept. Longer than any path that servers accept: 255 bytes for
+/// each of four levels.
+const FOLDER_NAME_BYTES_MAX: usize = 1_024;
+
+/// Folders of one document that are kept. Limited so that a server that lists very many costs no
+/// more than others; people file a message under a few.
+const FOLDERS_MAX: usize = 256;
 
 /// Place of a document on the server: a message in a folder.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -30,6 +39,10 @@ pub struct ListedDocument {
     /// Place of the document, if the source names places. A document in several of them has an
     /// entry for each.
     pub location: Option<DocumentLocation>,
+    /// Names of all folders that contain the document, with `/` between their levels, for people
+    /// and exports. Empty if the source names no folders, or names them by `location`. Untrusted
+    /// text.
+    pub folders: Vec<String>,
     /// Names and values that the source lists with the document, for people to read. Untrusted
     /// text.
     pub labels: Vec<(String, String)>,
@@ -78,9 +91,20 @@ impl ListedDocument {
             size: None,
             size_estimate: None,
             location: None,
+            folders: Vec::new(),
             labels: Vec::new(),
             content: None,
         }
+    }
+
+    /// Returns the folder names that are kept of those that a source reports of one document:
+    /// sorted, each once, without empty ones, at most 256, and each cut to 1,024 bytes.
+    #[must_use]
+    pub fn kept_folders<'a>(names: impl IntoIterator<Item = &'a String>) -> Vec<&'a str> {
+        let cut = |name: &'a String| truncate_to_bytes(name, FOLDER_NAME_BYTES_MAX);
+        let names = names.into_iter().map(cut);
+        let distinct: BTreeSet<&str> = names.filter(|name| !name.is_empty()).collect();
+        distinct.into_iter().take(FOLDERS_MAX).collect()
     }
 
     /// Returns the size to expect, in bytes: the exact one, or else the estimate.
@@ -133,6 +157,25 @@ mod tests {
         assert_eq!(expected(Some(4), Some(5)), Some(4));
         assert_eq!(expected(None, Some(5)), Some(5));
         assert_eq!(expected(None, None), None);
+    }
+
+    #[test]
+    fn folder_names_are_kept_once_and_sorted() {
+        let names = ["Work/2024", "", "Inbox", "Work/2024"].map(str::to_owned);
+
+        assert_eq!(ListedDocument::kept_folders(&names), ["Inbox", "Work/2024"]);
+        assert!(ListedDocument::kept_folders(&[String::new()]).is_empty());
+    }
+
+    #[test]
+    fn long_folder_names_and_lists_are_cut() {
+        let name = format!("a{}", "ü".repeat(1_000));
+        let cut = format!("a{}", "ü".repeat(511));
+        assert_eq!(ListedDocument::kept_folders(&[name]), [cut]);
+
+        let names: Vec<String> = (0..300).rev().map(|number| format!("{number:03}")).collect();
+        let kept = ListedDocument::kept_folders(&names);
+        assert_eq!((kept.len(), kept[0], kept[255]), (256, "000", "255"));
     }
 
     #[test]

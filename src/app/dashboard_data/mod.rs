@@ -1,6 +1,7 @@
 //! Data provider of the HTTP endpoint: reads everything from the files of the state folder.
 
 mod health_report;
+mod source_summary;
 mod source_view;
 
 use std::collections::BTreeMap;
@@ -22,7 +23,7 @@ use crate::app::source_status::SourceStatus;
 use crate::app::sources::{SourceRef, all_sources};
 use crate::endpoint::view::{
     AlertView, DashboardData, FailedItem, HealthView, LookupError, ProviderView, QuotaView,
-    Snapshot, SourceView, StateTransition, TrendView, Trends,
+    Snapshot, SourceSummary, SourceView, StateTransition, TrendView, Trends,
 };
 use crate::env::{Env, RealEnv};
 use crate::ledger::FailureFilter;
@@ -173,6 +174,14 @@ impl DashboardData for DashboardProvider {
                 response_status: row.last_response.map(|stored| stored.response.status),
             });
             Ok(failed.collect())
+        })
+    }
+
+    fn summary(&self, source: &str) -> Result<SourceSummary, LookupError> {
+        let context = self.context();
+        let archive_dir = &context.loaded.settings.archive.dir;
+        self.read_source(source, |source| {
+            source_summary::read_source_summary(source, archive_dir, RealEnv.now())
         })
     }
 

@@ -1,5 +1,7 @@
 //! View of one source for the dashboard, with the texts of the command `status`.
 
+use std::time::Duration;
+
 use cynosure_engine::health::HealthLevel;
 use cynosure_engine::{SessionId, Status, Timestamp, sanitize_line};
 
@@ -9,6 +11,9 @@ use crate::app::status_row::status_row;
 use crate::endpoint::view::{LastErrorView, SourceView};
 use crate::human::{EMPTY_CELL, estimate_remaining, format_clock_time};
 use crate::state::{ExecutionState, SourceState};
+
+/// Number of poll intervals after which an archive that nothing completes is stale.
+const POLLS_MISSED_MAX: u32 = 3;
 
 pub(super) fn source_view(
     source_status: &SourceStatus<'_>,
@@ -33,7 +38,12 @@ pub(super) fn source_view(
             };
             let is_running = process.is_running();
             let deadline_text = deadline_text(state, is_running, &row.until, now);
-            with_state(state, is_running, SourceView { status_text, deadline_text, ..empty })
+            let settings = source_status.source.settings.as_ref();
+            let is_completeness_stale = settings.is_some_and(|settings| {
+                is_completeness_stale(state, is_running, settings.poll_interval, now)
+            });
+            let base = SourceView { status_text, deadline_text, is_completeness_stale, ..empty };
+            with_state(state, is_running, base)
         }
     }
 }
@@ -64,6 +74,9 @@ fn with_state(state: &ExecutionState, is_running: bool, base: SourceView) -> Sou
         eta_seconds: estimate_remaining(remaining, rate)
             .map(|eta| eta.as_secs())
             .filter(|_| remaining > 0),
+        archive_documents: state.archive_documents,
+        archive_bytes: state.archive_bytes,
+        complete_until: state.complete_until,
         consecutive_errors: state.consecutive_errors,
         restart_count: state.restart_count,
         last_error: state.last_error.as_ref().map(|error| LastErrorView {
@@ -73,6 +86,25 @@ fn with_state(state: &ExecutionState, is_running: bool, base: SourceView) -> Sou
         }),
         ..base
     }
+}
+
+/// True if the archive has not been complete for too long, unless a session is at work.
+fn is_completeness_stale(
+    state: &ExecutionState,
+    is_running: bool,
+    poll_interval: Duration,
+    now: Timestamp,
+) -> bool {
+    let is_at_work = match state.status {
+        Status::Collecting | Status::Downloading => is_running,
+        Status::Idle
+        | Status::Completed
+        | Status::Error
+        | Status::RateLimited
+        | Status::AuthFailed => false,
+    };
+    let max_age = poll_interval.saturating_mul(POLLS_MISSED_MAX);
+    !is_at_work && state.complete_until.is_some_and(|until| now.since(until) > max_age)
 }
 
 /// Returns the view of a source without a state.
@@ -115,5 +147,45 @@ fn deadline_text(
         Status::Idle | Status::Error | Status::RateLimited | Status::AuthFailed => {
             (until != EMPTY_CELL).then(|| until.to_owned())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+    const POLL_INTERVAL: Duration = Duration::from_secs(300);
+
+    fn is_stale(status: Status, is_running: bool, age_seconds: u64) -> bool {
+        let complete_until = Some(NOW.before(Duration::from_secs(age_seconds)));
+        let state = ExecutionState { status, complete_until, ..ExecutionState::default() };
+        is_completeness_stale(&state, is_running, POLL_INTERVAL, NOW)
+    }
+
+    #[test]
+    fn completeness_is_stale_after_three_missed_polls() {
+        for status in [Status::Idle, Status::Error, Status::AuthFailed] {
+            assert!(!is_stale(status, true, 900), "{status:?}");
+            assert!(is_stale(status, true, 901), "{status:?}");
+        }
+    }
+
+    #[test]
+    fn a_session_at_work_is_not_stale_until_it_stops() {
+        for status in [Status::Collecting, Status::Downloading] {
+            assert!(!is_stale(status, true, 1_000_000), "{status:?}");
+            assert!(is_stale(status, false, 901), "{status:?}");
+        }
+    }
+
+    #[test]
+    fn a_source_without_a_completion_is_not_stale() {
+        let state = ExecutionState { status: Status::AuthFailed, ..ExecutionState::default() };
+        assert!(!is_completeness_stale(&state, true, POLL_INTERVAL, NOW));
+
+        // Three of the longest intervals are longer than any duration.
+        let old = ExecutionState { complete_until: Some(Timestamp(i64::MIN)), ..state };
+        assert!(!is_completeness_stale(&old, false, Duration::MAX, NOW));
     }
 }

@@ -81,6 +81,7 @@ fn batch_entry(
         size: None,
         version,
         labels: Vec::new(),
+        folders: Vec::new(),
         spooled,
     }
 }

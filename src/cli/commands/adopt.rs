@@ -267,6 +267,7 @@ fn write_ledger(
                 sha256,
                 file: document.file.clone(),
                 labels: document.labels.clone(),
+                folders: document.folders.clone(),
             })
         });
         let documents = documents.collect::<Result<Vec<_>, Failure>>()?;

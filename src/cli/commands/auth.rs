@@ -31,12 +31,23 @@ const PASTED_BYTES_MAX: u64 = 64 << 10;
 pub(super) fn auth(common: &CommonArgs, args: &AuthArgs) -> Result<ProgramExit, ProgramError> {
     let context = AppContext::load(&common.config_location())?;
     log::start(common.log_options(), &context.environment, &ProgressBars::new(ShowProgress::No));
+    sign_in_and_log_in(&context, args)
+}
+
+/// Signs in to a source and logs in once, for a command that has started the log.
+///
+/// # Errors
+/// If there is no such source, if the sign-in or the login fails, or if the token cannot be stored.
+pub(super) fn sign_in_and_log_in(
+    context: &AppContext,
+    args: &AuthArgs,
+) -> Result<ProgramExit, ProgramError> {
     let source = context.loaded.settings.find_source(&args.source)?;
     if let SourceAuth::Application { client, .. } = &source.1.auth {
-        return test_application(&context, source, &client.grant);
+        return test_application(context, source, &client.grant);
     }
-    let sign_in = SourceSignIn::new(&context, &args.source)?;
-    let renewal = sign_in_to(&sign_in, &context, args)?;
+    let sign_in = SourceSignIn::new(context, &args.source)?;
+    let renewal = sign_in_to(&sign_in, context, args)?;
     let path = sign_in.token_path().display();
     let future = match renewal {
         TokenRenewal::Automatic => "refreshes itself",
@@ -45,7 +56,7 @@ pub(super) fn auth(common: &CommonArgs, args: &AuthArgs) -> Result<ProgramExit, 
         }
     };
     print_best_effort(format!("signed in; the token is in {path}, and {future}"));
-    log_in_with_token(&context, source, &sign_in)
+    log_in_with_token(context, source, &sign_in)
 }
 
 /// Signs in as the arguments say, and stores the token.
@@ -144,7 +155,8 @@ fn read_pasted_line() -> Result<String, ProgramError> {
 }
 
 /// True if a user sits in front of this process, on a desktop.
-fn is_on_desktop(environment: &EnvVars) -> bool {
+#[must_use]
+pub(super) fn is_on_desktop(environment: &EnvVars) -> bool {
     let is_set = |name: &&str| environment.get(name).is_some_and(|value| !value.is_empty());
     io::stdout().is_terminal() && DISPLAY_VARS.iter().any(is_set)
 }

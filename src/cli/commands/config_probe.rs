@@ -62,7 +62,8 @@ pub(super) fn probe_sources(
     let exits: Vec<ProgramExit> = selected
         .map(|source| {
             let account = bound_account(context, source.0);
-            let probe = probe_source(settings, &probe_context, source, account);
+            let remedy = run_summary::refused_credential_remedy(source.0, Some(&source.1.auth));
+            let probe = probe_source(settings, &probe_context, source, account, &remedy);
             report_error(LocalSet::new().block_on(&runtime, probe))
         })
         .collect();
@@ -70,6 +71,27 @@ pub(super) fn probe_sources(
     // A credential command that hangs must not delay the end of the program.
     runtime.shutdown_background();
     Ok(ProgramExit::most_severe(exits))
+}
+
+/// Probes one source, for a command that has started the log. `refused_remedy` is the one for a
+/// credential that is refused.
+///
+/// # Errors
+/// If the client cannot be built, or the failure of the probe with a remedy.
+pub(super) fn probe_once(
+    context: &AppContext,
+    source: (&SourceName, &SourceSettings),
+    refused_remedy: &str,
+) -> Result<ProgramExit, ProgramError> {
+    let runtime = new_runtime()?;
+    let probe_context = probe_context(context);
+    let account = bound_account(context, source.0);
+    let settings = &context.loaded.settings;
+    let probe = probe_source(settings, &probe_context, source, account, refused_remedy);
+    let result = LocalSet::new().block_on(&runtime, probe);
+    runtime.block_on(probe_context.wait_for_refreshes());
+    runtime.shutdown_background();
+    result
 }
 
 /// Returns the account that the server names after one login to a source.
@@ -138,6 +160,7 @@ async fn probe_source(
     probe_context: &ProbeContext<'_>,
     (name, source): (&SourceName, &SourceSettings),
     account: Option<AccountId>,
+    refused_remedy: &str,
 ) -> Result<ProgramExit, ProgramError> {
     print_best_effort(format!("\n{name}: {} at {}", source.kind.name(), source.kind.host()));
     let rest = source.kind.rest();
@@ -146,7 +169,6 @@ async fn probe_source(
         print_best_effort(profile_summary(rest, &provider));
     }
     let mailbox = open_mailbox(probe_context, (name, source), account)?;
-    let refused_remedy = run_summary::refused_credential_remedy(name, Some(&source.auth));
     let to_error = |step: ProbeStep, failure: &Failure| {
         if mailbox.is_client_refused() {
             return client_refused_error(name, failure);
@@ -155,7 +177,7 @@ async fn probe_source(
             let message = format!("{name}: {failure}; {remedy}");
             return ProgramError::new(ProgramExit::Configuration, message);
         }
-        let (exit, sentence) = describe_failure(step, failure, RealEnv.now(), &refused_remedy);
+        let (exit, sentence) = describe_failure(step, failure, RealEnv.now(), refused_remedy);
         ProgramError::new(exit, format!("{name}: {sentence}"))
     };
 

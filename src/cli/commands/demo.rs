@@ -14,6 +14,7 @@ use crate::app::run::WorkerProcess;
 use crate::app::source_selection::SourceSelection;
 use crate::app::trace_writer::TraceWriter;
 use crate::cli::args::{CommonArgs, DemoArgs, DemoKindArg, FaultsArg};
+use crate::cli::commands::init::next_steps::TypedProgram;
 use crate::cli::commands::run::run_and_report;
 use crate::cli::error::report_error;
 use crate::cli::print::{print_best_effort, print_error, print_note};
@@ -134,22 +135,10 @@ fn delete_state(state: &Path) -> Result<(), String> {
 
 /// Returns the next commands to try, as they must be typed in this environment.
 fn next_steps_text(config: &Path) -> String {
-    let environment = EnvVars::from_process();
-    let program = match (environment.get("CARGO"), std::env::args().next()) {
-        (Some(_), _) if cfg!(debug_assertions) => "cargo run --".to_owned(),
-        (Some(_), _) => "cargo run --release --".to_owned(),
-        (None, Some(program)) => program,
-        (None, None) => "cynosure".to_owned(),
-    };
-    let line = |command: &str, description: &str| {
-        format!("  {program} --config {} {command:10}  {description}", config.display())
-    };
-    [
-        "Next steps:".to_owned(),
-        line("status", "show the state and its reason"),
-        line("history", "show the state history, with reasons"),
-        line("failures", "show the failed items"),
-        line("verify", "check every file against the ledger, byte for byte"),
-    ]
-    .join("\n")
+    TypedProgram::new(&EnvVars::from_process(), Some(config)).next_steps(&[
+        ("status", "show the state and its reason"),
+        ("history", "show the state history, with reasons"),
+        ("failures", "show the failed items"),
+        ("verify", "check every file against the ledger, byte for byte"),
+    ])
 }

@@ -11,8 +11,10 @@ mod config_probe;
 mod demo;
 mod doctor;
 pub(super) mod explain;
+pub(super) mod export;
 mod failures;
 mod history;
+pub(super) mod init;
 mod man;
 mod monitor;
 mod profile_text;
@@ -21,6 +23,7 @@ mod requeue_damaged;
 mod reset;
 mod run;
 mod run_summary;
+pub(super) mod service;
 pub(super) mod simulate;
 mod status;
 mod verify;
@@ -35,6 +38,7 @@ use crate::cli::error::to_exit_code;
 pub(super) fn run_command(cli: &Cli) -> ExitCode {
     let common = &cli.common;
     match &cli.command {
+        Command::Init(args) => to_exit_code(init::init(common, args)),
         Command::Auth(args) => to_exit_code(auth::auth(common, args)),
         Command::Run(args) => to_exit_code(run::run(common, args)),
         Command::Demo(args) => demo::demo(common, args),
@@ -51,6 +55,8 @@ pub(super) fn run_command(cli: &Cli) -> ExitCode {
         Command::Breaker(command) => to_exit_code(breaker::breaker(common, command)),
         Command::Verify(args) => to_exit_code(verify::verify(common, args)),
         Command::Adopt(args) => to_exit_code(adopt::adopt(common, args)),
+        Command::Export(args) => to_exit_code(export::export(common, args)),
+        Command::Service(command) => to_exit_code(service::service(common, command)),
         Command::Simulate(args) => to_exit_code(simulate::simulate(common, args)),
         Command::Reset(args) => to_exit_code(reset::reset(common, args)),
         Command::Completions { shell } => to_exit_code(completions::print_completions(*shell)),

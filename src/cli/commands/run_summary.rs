@@ -1,14 +1,17 @@
-//! Last sentence of a run: the number of listed items, and the outcome of each.
+//! Last sentence of a run: the number of listed items, and the outcome of each. Before it, the
+//! table of the session.
 
-use std::time::Duration;
-
-use cynosure_engine::{Cause, State, Status, format_bytes, format_count, format_duration};
+use cynosure_engine::{Cause, State, Status, format_count};
 
 use crate::app::exit::ProgramExit;
+use crate::app::session_summary::SummaryLine;
+use crate::cli::key_values::KeyValueTable;
 use crate::config::{SourceAuth, SourceName};
-use crate::human::{format_byte_progress, format_rate, humanize, pluralize};
+use crate::human::{format_byte_progress, humanize, pluralize};
 use crate::ledger::SessionCounts;
 use crate::worker::{self, LoopResult, SourceOutcome, StartError};
+
+pub(super) use crate::app::session_summary::transfer_time;
 
 /// Remedy for an application whose access tokens do not open the mailbox.
 pub(super) const APPLICATION_REMEDY: &str =
@@ -85,36 +88,21 @@ fn versions_and_copies(counts: &SessionCounts) -> String {
     }
 }
 
-/// Returns the amount and rate of the transfer: `3,200 documents, 31.8 MB in 4.0 s, 500.0/s`
-/// (items). `None` for a session that was not completed, or fetched nothing.
+/// Returns true if the outcome is a session that was completed in this run.
 #[must_use]
-#[expect(clippy::cast_precision_loss, reason = "a rate shown to users")]
-pub(super) fn transfer_summary(outcome: &SourceOutcome) -> Option<String> {
-    let SourceOutcome::Finished(LoopResult {
-        exit: worker::LoopExit::Completed,
-        machine,
-        counts,
-        ..
-    }) = outcome
-    else {
-        return None;
-    };
-    let session = machine.session.as_ref()?;
-    let duration = session.completed_at?.since(session.started_at);
-    let per_second = counts.settled() as f64 / duration.as_secs_f64();
-    let documents = pluralize(counts.documents, "document");
-    let bytes = format_bytes(counts.bytes);
-    let time = transfer_time(duration);
-    (counts.documents > 0 && !duration.is_zero())
-        .then(|| format!("{documents}, {bytes} in {time}, {}", format_rate(per_second)))
+pub(super) fn has_completed_session(outcome: &SourceOutcome) -> bool {
+    matches!(outcome, SourceOutcome::Finished(LoopResult { exit: worker::LoopExit::Completed, .. }))
 }
 
-/// Formats the duration of a transfer, with a decimal if it is short.
+/// Returns the aligned lines of a summary, under the name of its source if there are several.
 #[must_use]
-pub(super) fn transfer_time(duration: Duration) -> String {
-    match duration.as_secs() {
-        ..10 => format!("{:.1} s", duration.as_secs_f64()),
-        10.. => format_duration(duration),
+pub(super) fn summary_table(label: Option<&str>, lines: Vec<SummaryLine>) -> String {
+    let mut table = KeyValueTable::default();
+    lines.into_iter().for_each(|line| table.add(line.label, line.text));
+    let table = table.render();
+    match label {
+        Some(label) => format!("{label}:\n{table}"),
+        None => table,
     }
 }
 
@@ -214,4 +202,22 @@ pub(super) fn start_error_exit(error: &StartError) -> (ProgramExit, String) {
         StartError::StorageUnusable(_) | StartError::Failed(_) => ProgramExit::Storage,
     };
     (exit, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_is_under_the_name_of_its_source() {
+        let lines = || {
+            [("new", "1 message"), ("archive", "/mail")]
+                .map(|(label, text)| SummaryLine { label, text: text.to_owned() })
+                .to_vec()
+        };
+
+        assert_eq!(summary_table(None, lines()), "new      1 message\narchive  /mail");
+        let named = summary_table(Some("work"), lines());
+        assert_eq!(named, "work:\nnew      1 message\narchive  /mail");
+    }
 }

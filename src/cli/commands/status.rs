@@ -28,7 +28,8 @@ const REDRAW_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval of `--watch` elsewhere, where all output is kept.
 const REPRINT_INTERVAL: Duration = Duration::from_secs(2);
 
-const HEADER: [&str; 6] = ["SOURCE", "STATE", "DONE", "RATE", "UNTIL", "REASON"];
+const HEADER: [&str; 8] =
+    ["SOURCE", "STATE", "DONE", "RATE", "UNTIL", "ARCHIVE", "COMPLETE UNTIL", "REASON"];
 
 const QUOTA_HEADER: [&str; 5] = ["SCOPE", "RATE", "RATE SOURCE", "REQUESTS LEFT", "STATUS"];
 
@@ -148,7 +149,8 @@ fn source_cells(
     breaker_notes: &BreakerNotes,
     now: Timestamp,
 ) -> Vec<String> {
-    let StatusRow { state, progress, rate, until, reason } =
+    let StatusRow { state, progress, rate, until, archive, complete_until, reason } =
         status_row(source_status, breaker_notes, now);
-    vec![source_status.source.name.to_string(), state, progress, rate, until, reason]
+    let name = source_status.source.name.to_string();
+    vec![name, state, progress, rate, until, archive, complete_until, reason]
 }

@@ -3,7 +3,7 @@
 use cynosure_engine::Cause;
 use cynosure_engine::rate_limit::Rate;
 use cynosure_engine::rest::{
-    FetchBody, PageTarget, PageTargetPlace, Paging, TableName, Template, TextEncoding,
+    FetchBody, JsonPath, PageTarget, PageTargetPlace, Paging, TableName, Template, TextEncoding,
 };
 
 use super::*;
@@ -118,6 +118,41 @@ fn gmail_lists_messages_by_thread_and_decodes_their_text() {
     assert_eq!(causes(403, "accessNotConfigured"), [Cause::Unauthorized]);
     assert_eq!(causes(403, "Delegation denied"), [Cause::Unauthorized]);
     assert_eq!(causes(400, "failedPrecondition"), [Cause::Unauthorized, Cause::Server]);
+}
+
+#[test]
+fn the_built_in_profiles_name_the_folders_of_messages() {
+    let gmail = load_text(GMAIL_TABLE).expect("it is valid");
+    let tables = &work_api(&gmail).profile.tables;
+    let folders = tables.folders.as_ref().expect("it has names of labels");
+    assert_eq!(folders.none.as_deref(), Some("All Mail"));
+    assert!(folders.listing.rows.skip.is_some() && tables.list.listing.rows.folder.is_empty());
+    let paths = |paths: &[JsonPath]| {
+        paths.iter().map(|path| path.as_str().to_owned()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(paths(&tables.fetch.folder), "/labelIds");
+
+    let graph = load_text(GRAPH_TABLE).expect("it is valid");
+    let tables = &work_api(&graph).profile.tables;
+    let parts = tables.parts.as_ref().expect("it has folders");
+    assert_eq!(parts.names.parent.as_ref().map(JsonPath::as_str), Some("/parentFolderId"));
+    let sweep = tables.sweep.as_ref().expect("it has a sweep");
+    assert_eq!(paths(&sweep.listing.rows.folder), "/parentFolderId");
+
+    let mailru = load_text(MAILRU_TABLE).expect("it is valid");
+    let documents = work_api(&mailru).profile.tables.documents.as_ref();
+    assert_eq!(paths(&documents.expect("threads have messages").rows.folder), "/folder");
+
+    let (head, _) = API_TABLE.split_once("list = ").expect("it has a list");
+    let own = format!(
+        "{head}folders = {{ get = \"/f\", items = \"\", id = \"/id\", none = \"Archive\" }}\n\
+         list = {{ get = \"/a\", items = \"\", id = \"/id\", folder = [\"/a\", \"/b/*\"] }}\n"
+    );
+    let own = load_text(&own).expect("it is valid");
+    let tables = &work_api(&own).profile.tables;
+    assert_eq!(paths(&tables.list.listing.rows.folder), "/a /b/*");
+    let none = tables.folders.as_ref().and_then(|folders| folders.none.as_deref());
+    assert_eq!(none, Some("Archive"));
 }
 
 #[test]

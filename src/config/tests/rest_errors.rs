@@ -269,6 +269,40 @@ fn cursors_are_begun_sent_and_used() {
 }
 
 #[test]
+fn folders_have_names_and_no_documents() {
+    let cases = [
+        (
+            "folders = { get = \"/f\", items = \"\", id = \"/id\", folder = \"/in\" }",
+            "`source.work.folders.folder` is of no use: the rows are folders, which are no documents",
+        ),
+        (
+            "parts = { get = \"/f\", items = \"\", id = \"/id\", folder = \"/in\" }",
+            "`source.work.parts.folder` is of no use: the rows are parts, which are no documents",
+        ),
+        (
+            "folders = { get = \"/f\", items = \"\", id = \"/id\", count = \"/n\" }",
+            "unknown key `source.work.folders.count`",
+        ),
+        (
+            "folders = { get = \"/f\", items = \"\", id = \"/id\", none = \"\" }",
+            "`source.work.folders.none` is empty; write a text",
+        ),
+        (
+            "folders = { get = \"/f\", items = \"\", id = \"/id\", parent = \"in\" }",
+            "`source.work.folders.parent` is not valid: \"in\" is not a path",
+        ),
+        ("folders = { get = \"/f\", items = \"\" }", "`source.work.folders.id` is missing"),
+        (
+            "list = { get = \"/a\", items = \"\", id = \"/id\", folder = [] }",
+            "`source.work.list.folder` is an empty list; write a path",
+        ),
+    ];
+    for (lines, expected) in cases {
+        assert_error(lines, expected);
+    }
+}
+
+#[test]
 fn a_document_is_where_its_body_says() {
     let cases = [
         (
@@ -290,6 +324,14 @@ fn a_document_is_where_its_body_says() {
         ),
         ("type = \"application/json\"", "`source.work.fetch.type` is a type of JSON; remove it"),
         ("body = \"json\", starts = \"rfc5322\"", "`source.work.fetch.starts` is about messages"),
+        (
+            "folder = \"/in\"",
+            "`source.work.fetch.folder` is a path in JSON, and the response has none",
+        ),
+        (
+            "body = \"json\", folder = \"in\"",
+            "`source.work.fetch.folder` is not valid: \"in\" is not a path",
+        ),
         (
             "extension = \".eml\"",
             "`source.work.fetch.extension` is \".eml\"; write 1 to 8 of a-z and 0-9",

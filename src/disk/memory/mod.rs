@@ -134,6 +134,14 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
+    fn hard_link(&self, existing: &Path, new: &Path) -> io::Result<()> {
+        let mut state = self.begin_operation()?;
+        let Some(FsNode::File(content)) = state.entries.get(existing).cloned() else {
+            return Err(Errno::NOENT.into());
+        };
+        state.add_entry(new, FsNode::File(content))
+    }
+
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.begin_operation()?;
         match state.entries.get(path) {

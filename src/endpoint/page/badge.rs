@@ -38,10 +38,15 @@ pub(super) fn badge(class: &str, symbol: &str, label: &str) -> Markup {
 /// Advice; text between backquotes is shown as code.
 pub(super) fn advice_text(text: &str) -> Markup {
     html! {
-        span .advice {
-            @for (index, part) in text.split('`').enumerate() {
-                @if index % 2 == 1 { code { (part) } } @else { (part) }
-            }
+        span .advice { (text_with_code(text)) }
+    }
+}
+
+/// Text; what is between backquotes is shown as code.
+pub(super) fn text_with_code(text: &str) -> Markup {
+    html! {
+        @for (index, part) in text.split('`').enumerate() {
+            @if index % 2 == 1 { code { (part) } } @else { (part) }
         }
     }
 }
@@ -82,6 +87,16 @@ pub(super) fn time_element(at: Timestamp, now: Timestamp) -> Markup {
     html! { time datetime=(at) title=(format_date_time(at)) { (format_clock_time(at, now)) } }
 }
 
+/// Local time of the machine, to the minute. Attribute and tooltip hold the exact time.
+pub(super) fn minute_element(at: Timestamp, now: Timestamp) -> Markup {
+    let mut text = format_clock_time(at, now);
+    // A time of today has seconds; the text of another day has a date and no seconds.
+    if text.matches(':').count() == 2 {
+        text.truncate(text.len() - ":00".len());
+    }
+    html! { time datetime=(at) title=(format_date_time(at)) { (text) } }
+}
+
 pub(super) fn optional_time(at: Option<Timestamp>, now: Timestamp) -> Markup {
     match at {
         Some(at) => time_element(at, now),
@@ -94,4 +109,29 @@ pub(super) fn format_ago(at: Timestamp, now: Timestamp) -> String {
     let seconds = now.since(at).as_secs();
     let seconds = if seconds < 60 { seconds } else { seconds / 60 * 60 };
     format!("{} ago", format_duration(std::time::Duration::from_secs(seconds)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minute_element_has_no_seconds() {
+        let now = Timestamp(1_700_000_000_000);
+        let text_of = |at| {
+            let html = minute_element(at, now).into_string();
+            html.split(['<', '>']).nth(2).unwrap_or_default().to_owned()
+        };
+
+        assert_eq!(text_of(now).len(), "08:10".len());
+        let other_day = now.before(std::time::Duration::from_secs(3 * 86_400));
+        assert_eq!(text_of(other_day).len(), "2023-11-11 08:10".len());
+    }
+
+    #[test]
+    fn text_between_backquotes_is_code() {
+        let html = text_with_code("run `cynosure failures <work>` now").into_string();
+
+        assert_eq!(html, "run <code>cynosure failures &lt;work&gt;</code> now");
+    }
 }

@@ -1,7 +1,7 @@
-//! Card of each source: status, progress and deadline.
+//! Card of each source: status, progress, deadline and archive.
 
 use cynosure_engine::health::HealthLevel;
-use cynosure_engine::{format_count, format_duration};
+use cynosure_engine::{Timestamp, format_bytes, format_count, format_duration};
 use maud::{Markup, html};
 
 use super::{badge, chart};
@@ -31,9 +31,9 @@ pub(super) fn card(source: &SourceView, snapshot: &Snapshot, with_chart: bool) -
             p .dim { (source.provider) " · " (source.kind) }
             (progress(source, &id))
             p .status-text { (source.status_text) }
-            (metric_list(source))
+            (metric_list(source, snapshot.at))
             @if let Some(trend) = trend {
-                (chart::sparkline(&trend.recent, snapshot.at, "items per second"))
+                (chart::sparkline(&trend.recent, snapshot.at, &chart::ITEMS_PER_SECOND))
             }
         }
     }
@@ -87,7 +87,7 @@ fn percent_settled(source: &SourceView) -> String {
     format!("{percent} %")
 }
 
-fn metric_list(source: &SourceView) -> Markup {
+fn metric_list(source: &SourceView, now: Timestamp) -> Markup {
     html! {
         dl .metrics {
             @if let Some(per_second) = source.items_per_second {
@@ -105,8 +105,35 @@ fn metric_list(source: &SourceView) -> Markup {
             @if source.restart_count > 0 {
                 (metric("restarts", &source.restart_count.to_string()))
             }
+            (archive_metrics(source, now))
         }
     }
+}
+
+/// Size of the archive, and the time up to which it is complete. Empty for a source that has never
+/// run.
+pub(super) fn archive_metrics(source: &SourceView, now: Timestamp) -> Markup {
+    html! {
+        @if let Some(size) = archive_size(source) { (metric("documents in archive", &size)) }
+        @if source.state_since.is_some() {
+            div {
+                dt { "complete until" }
+                dd {
+                    @match source.complete_until {
+                        Some(until) => (badge::minute_element(until, now)),
+                        None => "not yet",
+                    }
+                    @if source.is_completeness_stale { " " (badge::badge("fair", "!", "stale")) }
+                }
+            }
+        }
+    }
+}
+
+/// Returns the documents and bytes in the archive, as in `81,112 · 4.2 GB`.
+fn archive_size(source: &SourceView) -> Option<String> {
+    let documents = format_count(source.archive_documents?);
+    Some(format!("{documents} · {}", format_bytes(source.archive_bytes?)))
 }
 
 /// Label of the deadline.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cynosure_engine::time_series::TimeSeries;
-use cynosure_engine::{Timestamp, format_duration};
+use cynosure_engine::{Timestamp, format_bytes, format_duration};
 use maud::{Markup, html};
 
 /// Size of the chart in SVG units. The browser stretches it to the available space.
@@ -16,28 +16,48 @@ const STEPS_MIN: usize = 12;
 /// Space above the highest value, for the width of the line.
 const TOP_MARGIN: f32 = 3.0;
 
+/// Quantity that a chart shows.
+pub(super) struct ChartQuantity {
+    name: &'static str,
+    format: fn(f32) -> String,
+}
+
+pub(super) const ITEMS_PER_SECOND: ChartQuantity =
+    ChartQuantity { name: "items per second", format: format_short };
+pub(super) const REQUESTS_LEFT: ChartQuantity =
+    ChartQuantity { name: "requests left", format: format_short };
+pub(super) const ARCHIVE_SIZE: ChartQuantity =
+    ChartQuantity { name: "archive size", format: format_size };
+
 /// Small chart for a card, with its scale as text.
-pub(super) fn sparkline(series: &TimeSeries, now: Timestamp, unit: &str) -> Markup {
+pub(super) fn sparkline(series: &TimeSeries, now: Timestamp, quantity: &ChartQuantity) -> Markup {
     let visible = VisibleSeries::from_series(series, now);
+    let maximum = (quantity.format)(visible.scale_max);
     html! {
         div .sparkline {
-            (chart_svg(&visible, unit, "spark"))
-            p .dim aria-hidden="true" { "last " (visible.time_span()) ", maximum " (format_short(visible.scale_max)) }
+            (chart_svg(&visible, quantity, "spark"))
+            p .dim aria-hidden="true" { "last " (visible.time_span()) ", maximum " (maximum) }
         }
     }
 }
 
 /// Chart with a title, a scale and a time axis.
-pub(super) fn line_chart(series: &TimeSeries, now: Timestamp, unit: &str, title: &str) -> Markup {
+pub(super) fn line_chart(
+    series: &TimeSeries,
+    now: Timestamp,
+    quantity: &ChartQuantity,
+    title: &str,
+) -> Markup {
     let visible = VisibleSeries::from_series(series, now);
+    let maximum = (quantity.format)(visible.scale_max);
     html! {
         figure .chart {
             figcaption { (title) }
             div .plot {
-                div .scale aria-hidden="true" { span { (format_short(visible.scale_max)) } span { "0" } }
-                (chart_svg(&visible, unit, "line"))
+                div .scale aria-hidden="true" { span { (maximum) } span { "0" } }
+                (chart_svg(&visible, quantity, "line"))
+                div .axis aria-hidden="true" { span { (visible.time_span()) " ago" } span { "now" } }
             }
-            div .axis aria-hidden="true" { span { (visible.time_span()) " ago" } span { "now" } }
         }
     }
 }
@@ -65,15 +85,16 @@ impl VisibleSeries {
     }
 }
 
-fn chart_svg(visible: &VisibleSeries, unit: &str, class: &str) -> Markup {
+fn chart_svg(visible: &VisibleSeries, quantity: &ChartQuantity, class: &str) -> Markup {
     let Some(last) = visible.values.iter().rev().flatten().next() else {
         return html! { p .dim .no-data { "no data in the last " (visible.time_span()) } };
     };
     let description = format!(
-        "{unit} over the last {}: highest {}, last {}",
+        "{} over the last {}: highest {}, last {}",
+        quantity.name,
         visible.time_span(),
-        format_short(visible.scale_max),
-        format_short(*last)
+        (quantity.format)(visible.scale_max),
+        (quantity.format)(*last)
     );
     html! {
         svg class={ "drawing " (class) } viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" aria-label=(description)
@@ -153,6 +174,16 @@ fn format_short(value: f32) -> String {
     }
 }
 
+/// Formats a number of bytes.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "two digits are shown, and a cast of a float saturates"
+)]
+fn format_size(bytes: f32) -> String {
+    format_bytes(bytes as u64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,8 +201,8 @@ mod tests {
 
     #[test]
     fn a_chart_has_a_text_alternative() {
-        let html =
-            sparkline(&time_series(&[1.0, 2.0, 14.25]), NOW, "items per second").into_string();
+        let series = time_series(&[1.0, 2.0, 14.25]);
+        let html = sparkline(&series, NOW, &ITEMS_PER_SECOND).into_string();
 
         assert!(
             html.contains(
@@ -198,8 +229,8 @@ mod tests {
     fn gaps_split_the_line_and_an_empty_series_says_so() {
         assert_eq!(segments(&[Some(1.0), None, Some(1.0), Some(2.0)], 2.0).len(), 2);
 
-        let html =
-            sparkline(&TimeSeries::new(Duration::from_secs(10), 5), NOW, "items").into_string();
+        let empty = TimeSeries::new(Duration::from_secs(10), 5);
+        let html = sparkline(&empty, NOW, &ITEMS_PER_SECOND).into_string();
         assert!(html.contains("no data in the last 50 s"), "{html}");
     }
 
@@ -210,5 +241,18 @@ mod tests {
             [0.0, 0.5, 14.25, 250.4, 81_113.0].map(format_short),
             ["0", "0.50", "14.2", "250", "81k"]
         );
+    }
+
+    #[test]
+    fn sizes_are_shown_in_the_units_of_bytes() {
+        let html =
+            line_chart(&time_series(&[1.5e6, 4.2e9]), NOW, &ARCHIVE_SIZE, "Size").into_string();
+
+        assert!(html.contains("<span>4.2 GB</span><span>0</span>"), "{html}");
+        assert!(
+            html.contains("archive size over the last 50 s: highest 4.2 GB, last 4.2 GB"),
+            "{html}"
+        );
+        assert_eq!([-1.0, f32::NAN].map(format_size), ["0 bytes", "0 bytes"]);
     }
 }

@@ -16,7 +16,7 @@ use maud::{DOCTYPE, Markup, html};
 use serde::Serialize;
 
 use crate::endpoint::route::PageFilter;
-use crate::endpoint::view::{FailedItem, LookupError, Snapshot, StateTransition};
+use crate::endpoint::view::{FailedItem, LookupError, Snapshot, SourceSummary, StateTransition};
 
 pub(super) const STYLESHEET: &str = include_str!("style.css");
 pub(super) const SCRIPT: &str = include_str!("live.js");
@@ -43,6 +43,7 @@ pub(super) struct SourceDetail {
     pub(super) name: String,
     pub(super) history: Result<Vec<StateTransition>, LookupError>,
     pub(super) failures: Result<Vec<FailedItem>, LookupError>,
+    pub(super) summary: Result<SourceSummary, LookupError>,
 }
 
 /// Renders the whole page.

@@ -33,10 +33,10 @@ pub(super) fn trend_charts(snapshot: &Snapshot) -> Markup {
             }
             div .charts {
                 @for (source, trend) in source_trends.take(CHARTS_MAX) {
-                    (chart::line_chart(preferred_series(trend, snapshot.at), snapshot.at, "items per second", &format!("{}: items per second", source.name)))
+                    (chart::line_chart(preferred_series(trend, snapshot.at), snapshot.at, &chart::ITEMS_PER_SECOND, &format!("{}: items per second", source.name)))
                 }
                 @for (quota, trend) in quota_trends.iter().take(CHARTS_MAX) {
-                    (chart::line_chart(preferred_series(trend, snapshot.at), snapshot.at, "requests left", &format!("{}: requests left", quota.scope)))
+                    (chart::line_chart(preferred_series(trend, snapshot.at), snapshot.at, &chart::REQUESTS_LEFT, &format!("{}: requests left", quota.scope)))
                 }
             }
             @if rates.len() > CHARTS_MAX {

@@ -1,12 +1,16 @@
-//! Details of one source: metrics, state history and failed items.
+//! Details of one source: metrics, last session, charts, state history and failed items.
 
+use cynosure_engine::time_series::{Aggregation, TimeSeries};
 use cynosure_engine::{Timestamp, format_count};
 use maud::{Markup, html};
 
 use super::table::data_table;
 use super::{DETAIL_ROWS_MAX, SourceDetail, badge, cards, chart};
 use crate::endpoint::route::LIMIT_MAX;
-use crate::endpoint::view::{FailedItem, LookupError, Snapshot, SourceView, StateTransition};
+use crate::endpoint::view::{
+    ArchiveDay, FailedItem, GROWTH_STEP, LookupError, Snapshot, SourceSummary, SourceView,
+    StateTransition, SummaryEntry,
+};
 use crate::human::{EMPTY_CELL, humanize};
 
 pub(super) fn source_detail(
@@ -24,12 +28,13 @@ pub(super) fn source_detail(
             p .status-text { (cards::state_badge(source)) " " (source.status_text) }
             (cards::progress(source, "source-detail"))
             (metric_list(source, now))
-            @if let Some(trend) = snapshot.trends.rates.get(&source.name) {
-                div .charts {
-                    (chart::line_chart(&trend.recent, now, "items per second", "Items per second, last half hour"))
-                    (chart::line_chart(&trend.day, now, "items per second", "Items per second, last day"))
-                }
+            h3 { "Last session" }
+            @match &detail.summary {
+                Ok(summary) if summary.entries.is_empty() => p .note { "No session is completed yet." },
+                Ok(summary) => (entry_list(&summary.entries)),
+                Err(error) => (lookup_error(error)),
             }
+            (charts(detail, snapshot))
             h3 { "State history" }
             @match &detail.history {
                 Ok(transitions) if transitions.is_empty() => p .note { "No state changes yet." },
@@ -56,6 +61,7 @@ fn metric_list(source: &SourceView, now: Timestamp) -> Markup {
     let error = source.last_error.as_ref();
     html! {
         dl .metrics .wide {
+            (cards::archive_metrics(source, now))
             (cards::metric("stored", &format_count(source.stored)))
             (cards::metric("gone", &format_count(source.gone)))
             (cards::metric("quarantined", &format_count(source.quarantined)))
@@ -70,6 +76,55 @@ fn metric_list(source: &SourceView, now: Timestamp) -> Markup {
             }
         }
     }
+}
+
+fn entry_list(entries: &[SummaryEntry]) -> Markup {
+    html! {
+        dl .facts {
+            @for entry in entries {
+                dt { (entry.label) }
+                dd { (badge::text_with_code(&entry.text)) }
+            }
+        }
+    }
+}
+
+/// Charts of the rate and of the archive, as far as there is data.
+fn charts(detail: &SourceDetail, snapshot: &Snapshot) -> Markup {
+    let now = snapshot.at;
+    let trend = snapshot.trends.rates.get(&detail.name);
+    let growth = detail.summary.as_ref().ok().and_then(growth_chart);
+    html! {
+        @if trend.is_some() || growth.is_some() {
+            h3 { "Charts" }
+            div .charts {
+                @if let Some(trend) = trend {
+                    (chart::line_chart(&trend.recent, now, &chart::ITEMS_PER_SECOND, "Items per second, last half hour"))
+                    (chart::line_chart(&trend.day, now, &chart::ITEMS_PER_SECOND, "Items per second, last day"))
+                }
+                @if let Some(growth) = &growth { (growth) }
+            }
+        }
+    }
+}
+
+/// Chart of the archive's size, one value a day; `None` if nothing is known of it.
+fn growth_chart(summary: &SourceSummary) -> Option<Markup> {
+    let today = summary.growth.last()?.starts_at;
+    let mut series = TimeSeries::new(GROWTH_STEP, summary.growth.len());
+    for ArchiveDay { starts_at, bytes, .. } in &summary.growth {
+        if let Some(bytes) = bytes {
+            series.record(to_f32(*bytes), Aggregation::Max, *starts_at);
+        }
+    }
+    series.values_until(today).iter().flatten().next()?;
+    let title = format!("Archive size, last {} days", summary.growth.len());
+    Some(chart::line_chart(&series, today, &chart::ARCHIVE_SIZE, &title))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "the height of a line in a chart")]
+fn to_f32(bytes: u64) -> f32 {
+    bytes as f32
 }
 
 fn history_table(transitions: &[StateTransition], now: Timestamp) -> Markup {

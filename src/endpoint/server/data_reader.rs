@@ -82,6 +82,7 @@ impl DataReader {
             Ok(SourceDetail {
                 history: data.history(&name, DETAIL_ROWS_MAX),
                 failures: data.failures(&name, DETAIL_ROWS_MAX),
+                summary: data.summary(&name),
                 name,
             })
         });
@@ -134,7 +135,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::endpoint::view::{FailedItem, StateTransition};
+    use crate::endpoint::view::{FailedItem, SourceSummary, StateTransition};
 
     /// Data whose reads block until the sender is dropped.
     #[derive(Debug)]
@@ -164,6 +165,10 @@ mod tests {
 
         fn failures(&self, _source: &str, _limit: usize) -> Result<Vec<FailedItem>, LookupError> {
             Ok(Vec::new())
+        }
+
+        fn summary(&self, _source: &str) -> Result<SourceSummary, LookupError> {
+            Ok(SourceSummary::default())
         }
 
         fn metrics(&self) -> Result<String, LookupError> {

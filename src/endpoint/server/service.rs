@@ -196,6 +196,11 @@ impl EndpointService {
                     self.reader.read_ledger(move |data| data.failures(&source, limit)).await?;
                 ok_json(&api::failures(&name, &items))
             }
+            Route::Summary { source } => {
+                let name = source.clone();
+                let summary = self.reader.read_ledger(move |data| data.summary(&source)).await?;
+                ok_json(&api::summary(&name, &summary))
+            }
         })
     }
 

@@ -36,6 +36,7 @@ fn copied(ledger: &Ledger, uid: u32) -> LedgerUpdate {
         size: None,
         length: LENGTH,
         sha256: HASH,
+        folders: Vec::new(),
     }
 }
 
@@ -145,6 +146,7 @@ fn adopted_documents_are_indexed_by_their_locations() {
         sha256,
         file: format!("{id}/{id}.eml"),
         labels: Vec::new(),
+        folders: Vec::new(),
     };
     let documents = [
         adopted(&document_id(1), &document_id(1), HASH),
@@ -174,6 +176,7 @@ fn a_document_adopted_without_its_blob_is_known_by_its_id() {
         sha256: HASH,
         file: format!("{id}.eml"),
         labels: Vec::new(),
+        folders: Vec::new(),
     };
     ledger.adopt_folder("folder", NOW, &[adopted("em:M1"), adopted("E2")]).unwrap();
     begin_session(&mut ledger, "session_2", SessionKind::Full, NOW);

@@ -66,6 +66,7 @@ fn adopted_documents_have_the_labels_of_their_manifest() {
         sha256: [7; 32],
         file: "a/1.eml".to_owned(),
         labels: to_labels(&[("subject", "kept")]),
+        folders: Vec::new(),
     };
 
     ledger.adopt_folder("folder", NOW, &[document]).unwrap();

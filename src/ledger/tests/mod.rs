@@ -18,6 +18,7 @@ mod copies;
 mod due;
 mod expected_bytes;
 mod failures;
+mod folders;
 mod labels;
 mod listed_contents;
 mod locations;
@@ -124,6 +125,7 @@ fn stored_update_as(pending: &DocumentRow, file: &str) -> LedgerUpdate {
         length: pending.size.unwrap_or(4),
         sha256: [7; 32],
         is_identified_by_location: pending.locations.iter().any(|at| at.to_blob() == pending.blob),
+        folders: Vec::new(),
     }
 }
 

@@ -10,12 +10,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::source::jmap::api::{MethodCallError, call_limited, limits_for_ids};
-use crate::source::jmap::email::Email;
 use crate::source::jmap::filter::MailFilter;
 use crate::source::jmap::missing::{MissingIds, RefetchTiming};
 use crate::source::jmap::session::JmapSession;
 use crate::source::jmap::source::JmapSource;
-use crate::source::jmap::{email_get, mailboxes};
+use crate::source::jmap::{email_folders, email_get, mailboxes};
 use crate::source::page_token::{self, CycleDetector, EMPTY_PAGES_MAX};
 use crate::source::{Page, PollResult};
 
@@ -105,9 +104,10 @@ pub(super) async fn list_page(
         NextPage::Done(Some(Cursor::new(changes.new_state)))
     };
 
-    let matching = found.emails.into_iter().chain(refetched).filter(|email| filter.matches(email));
+    let emails = found.emails.into_iter().chain(refetched);
+    let matching = emails.filter(|email| filter.matches(email)).collect();
     Ok(Page {
-        entries: matching.map(Email::into_listed_document).collect(),
+        entries: email_folders::to_listed_documents(jmap, &session, matching).await?,
         missing_documents: missing,
         total_documents: None,
         vanished: Vec::new(),

@@ -32,7 +32,8 @@ pub(super) async fn fetch(
         Err(failure) if failure.cause == Cause::NotFound => {
             resolve_not_found(jmap, &session, document, failure).await
         }
-        result => result.map(FetchOutcome::Complete),
+        // The listing names the folders.
+        result => result.map(|bytes| FetchOutcome::Complete { bytes, folders: Vec::new() }),
     }
 }
 

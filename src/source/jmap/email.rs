@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use cynosure_engine::{BlobId, DocumentId, ItemId, ListedDocument};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 /// Properties needed for a listed document.
-pub(super) const LIST_PROPERTIES: &[&str] = &["id", "blobId", "threadId", "size"];
+pub(super) const LIST_PROPERTIES: &[&str] = &["id", "blobId", "threadId", "size", "mailboxIds"];
 /// The same properties, and those that a filter needs.
 pub(super) const FILTER_PROPERTIES: &[&str] =
     &["id", "blobId", "threadId", "size", "mailboxIds", "receivedAt"];
@@ -20,7 +21,8 @@ pub(super) struct Email {
     blob_id: String,
     thread_id: String,
     size: Option<u64>,
-    mailbox_ids: Option<BTreeMap<String, bool>>,
+    /// Any values, because a wrong one must not hide the email.
+    mailbox_ids: Option<BTreeMap<String, IgnoredAny>>,
     received_at: Option<String>,
 }
 
@@ -31,11 +33,17 @@ impl Email {
         mailboxes.iter().any(is_in)
     }
 
+    /// Returns the ids of the mailboxes that contain the email.
+    pub(super) fn mailbox_ids(&self) -> impl Iterator<Item = &str> {
+        self.mailbox_ids.iter().flatten().map(|(id, _)| id.as_str())
+    }
+
     /// Returns the time of receipt; `None` if it is missing or invalid.
     pub(super) fn received_at(&self) -> Option<DateTime<Utc>> {
         self.received_at.as_ref()?.parse().ok()
     }
 
+    /// Converts the email to an entry of a listing, without folders.
     pub(super) fn into_listed_document(self) -> ListedDocument {
         let (item, document) = (ItemId::new(self.thread_id), DocumentId::new(self.id));
         let entry = ListedDocument::new(item, document, BlobId::new(self.blob_id));

@@ -116,7 +116,7 @@ async fn get_emails(
 
 impl MethodCallError {
     /// True if a smaller batch may succeed: the server says so, or its response exceeded our limit.
-    fn is_too_large(&self) -> bool {
+    pub(super) fn is_too_large(&self) -> bool {
         TOO_LARGE_ERROR_TYPES.contains(&&*self.error_type) || self.failure.cause == Cause::TooLarge
     }
 }

@@ -4,6 +4,9 @@
 //! §5.5), so that emails added or deleted before it shift nothing. New email appears at the end.
 //! Other changes during the listing are in the changes since the cursor that was read before it.
 //!
+//! Each listing reads the names of the mailboxes again, because no change of an email reports that
+//! one was renamed.
+//!
 //! A page without ids alone does not prove the end: the last email is requested once more, with the
 //! server's total, and the result must pass the check in `completeness.rs`.
 
@@ -16,12 +19,11 @@ use serde_json::{Value, json};
 
 use crate::source::jmap::api::{MethodCallError, call_limited, limits_for_ids};
 use crate::source::jmap::completeness::{CompletenessCheck, ListEnd};
-use crate::source::jmap::email::{self, Email};
 use crate::source::jmap::filter::MailFilter;
 use crate::source::jmap::missing::{MissingIds, RefetchTiming};
 use crate::source::jmap::session::JmapSession;
 use crate::source::jmap::source::JmapSource;
-use crate::source::jmap::{email_get, mailboxes};
+use crate::source::jmap::{email, email_folders, email_get, mailboxes};
 use crate::source::page_token::{self, CycleDetector, EMPTY_PAGES_MAX};
 use crate::source::{Page, UnverifiedEnd};
 
@@ -89,6 +91,9 @@ pub(super) async fn list_page(
     token: Option<&PageToken>,
 ) -> Result<Page, Failure> {
     let session = jmap.session().await?;
+    if token.is_none() {
+        session.mailbox_paths.lock().await.clear();
+    }
     let query = EmailQuery {
         jmap,
         session: &session,
@@ -124,13 +129,9 @@ pub(super) async fn list_page(
         .missing
         .refetch(jmap, &session, fetched.missing, email::LIST_PROPERTIES, RefetchTiming::Later)
         .await?;
+    let emails = fetched.emails.into_iter().chain(refetched).collect();
     Ok(Page {
-        entries: fetched
-            .emails
-            .into_iter()
-            .chain(refetched)
-            .map(Email::into_listed_document)
-            .collect(),
+        entries: email_folders::to_listed_documents(jmap, &session, emails).await?,
         missing_documents: missing,
         total_documents: response.total,
         vanished: Vec::new(),
@@ -198,9 +199,8 @@ impl EmailQuery<'_> {
             .missing
             .refetch(jmap, session, Vec::new(), email::LIST_PROPERTIES, RefetchTiming::Now)
             .await?;
-        let entries = refetched.into_iter().map(Email::into_listed_document).collect();
         Ok(Page {
-            entries,
+            entries: email_folders::to_listed_documents(jmap, session, refetched).await?,
             missing_documents: missing,
             total_documents: total,
             vanished: Vec::new(),

@@ -1,13 +1,13 @@
 //! Looks up mailboxes, and counts their emails, with Mailbox/get (RFC 8621 §2.1).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cynosure_engine::{Cause, Failure, FolderCount};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::source::jmap::api::call;
+use crate::source::jmap::api::{MethodCallError, call};
 use crate::source::jmap::filter::MailFilter;
 use crate::source::jmap::session::JmapSession;
 use crate::source::jmap::source::JmapSource;
@@ -48,9 +48,69 @@ async fn resolve_mailboxes(
     if names.is_empty() {
         return Ok(MailFilter { mailboxes: Vec::new(), since });
     }
-    let arguments = json!({"ids": null, "properties": ["id", "name", "parentId", "role"]});
+    let found = get_mailboxes(jmap, session, Value::Null).await?;
+    if has_all(session, &found) {
+        session.mailbox_paths.lock().await.extend(paths_by_id(&found));
+    }
+    Ok(MailFilter { mailboxes: find_mailboxes(names, &found)?, since })
+}
+
+/// Reads the paths of all mailboxes, by id. If they are too many for one response, only those with
+/// these ids are read, and the mailboxes that contain them.
+pub(super) async fn fetch_paths(
+    jmap: &JmapSource,
+    session: &Arc<JmapSession>,
+    ids: &BTreeSet<&str>,
+) -> Result<BTreeMap<String, String>, Failure> {
+    match get_mailboxes(jmap, session, Value::Null).await {
+        Ok(found) if has_all(session, &found) => return Ok(paths_by_id(&found)),
+        Ok(_truncated) => {}
+        Err(error) if error.is_too_large() => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(paths_by_id(&get_with_parents(jmap, session, ids).await?))
+}
+
+/// Reads the mailboxes with these ids; null means all.
+async fn get_mailboxes(
+    jmap: &JmapSource,
+    session: &Arc<JmapSession>,
+    ids: Value,
+) -> Result<Vec<Mailbox>, MethodCallError> {
+    let arguments = json!({"ids": ids, "properties": ["id", "name", "parentId", "role"]});
     let found: MailboxGetResponse = call(jmap, session, "Mailbox/get", arguments).await?;
-    Ok(MailFilter { mailboxes: find_mailboxes(names, &found.list)?, since })
+    Ok(found.list)
+}
+
+/// Reads the mailboxes with these ids and those that contain them, one level per request.
+async fn get_with_parents(
+    jmap: &JmapSource,
+    session: &Arc<JmapSession>,
+    ids: &BTreeSet<&str>,
+) -> Result<Vec<Mailbox>, Failure> {
+    let (mut found, mut requested) = (Vec::new(), BTreeSet::new());
+    let mut next: BTreeSet<String> = ids.iter().map(|&id| id.to_owned()).collect();
+    for _ in 0..LEVELS_MAX {
+        let level: Vec<String> = next.into_iter().collect();
+        let mut parents = BTreeSet::new();
+        for batch in level.chunks(session.max_objects_in_get.max(1)) {
+            let mailboxes = get_mailboxes(jmap, session, json!(batch)).await?;
+            parents.extend(mailboxes.iter().filter_map(|mailbox| mailbox.parent_id.clone()));
+            found.extend(mailboxes);
+        }
+        requested.extend(level);
+        next = parents.into_iter().filter(|id| !requested.contains(id)).collect();
+        if next.is_empty() {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// Returns true if a response with these mailboxes has all of them. Stalwart truncates a longer one
+/// at the limit that it announces.
+fn has_all(session: &JmapSession, mailboxes: &[Mailbox]) -> bool {
+    mailboxes.len() < session.max_objects_in_get
 }
 
 /// Returns all mailboxes, with their numbers of emails.
@@ -97,6 +157,11 @@ fn find_mailboxes(names: &[String], mailboxes: &[Mailbox]) -> Result<Vec<String>
     ids.sort_unstable();
     ids.dedup();
     Ok(ids)
+}
+
+fn paths_by_id(mailboxes: &[Mailbox]) -> BTreeMap<String, String> {
+    let ids = mailboxes.iter().map(|mailbox| mailbox.id.clone());
+    ids.zip(mailbox_paths(mailboxes)).collect()
 }
 
 fn mailbox_paths(mailboxes: &[Mailbox]) -> Vec<String> {

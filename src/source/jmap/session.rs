@@ -6,11 +6,12 @@ use cynosure_engine::{AccountId, BlobId, Cause, Failure};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{Mutex, OnceCell, Semaphore};
 use url::Url;
 
 use crate::source::http::{Authorization, ExpectedContent, HttpClient, HttpRequest};
 use crate::source::jmap::filter::MailFilter;
+use crate::source::jmap::mailbox_paths::MailboxPaths;
 
 const CORE_CAPABILITY: &str = "urn:ietf:params:jmap:core";
 const MAIL_CAPABILITY: &str = "urn:ietf:params:jmap:mail";
@@ -42,6 +43,8 @@ pub(super) struct JmapSession {
     pub(super) request_permits: Semaphore,
     /// Filter with the selected mailboxes, resolved when first needed.
     pub(super) filter: OnceCell<MailFilter>,
+    /// Paths of the mailboxes, as far as listed emails needed them.
+    pub(super) mailbox_paths: Mutex<MailboxPaths>,
     base_url: Url,
     download_template: String,
     known_states: Vec<String>,
@@ -119,6 +122,7 @@ fn parse_session(body: &[u8], base: Url, announced: Option<String>) -> Result<Jm
         max_request_bytes: limit("maxSizeRequest", DEFAULT_REQUEST_BYTES),
         request_permits: Semaphore::new(max_concurrent.min(Semaphore::MAX_PERMITS)),
         filter: OnceCell::new(),
+        mailbox_paths: Mutex::default(),
         base_url: base,
         known_states: resource.state.into_iter().chain(announced).collect(),
         download_template: resource.download_url,

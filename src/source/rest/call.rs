@@ -93,6 +93,15 @@ pub(super) fn mismatch(profile_label: &str, sentence: &str) -> Failure {
     Failure::new(Cause::Unknown, format!("{profile_label}: {sentence}"))
 }
 
+/// Changes the cause of a failure of the whole service, so that it does not count against the
+/// document.
+pub(super) fn as_service_failure(failure: Failure) -> Failure {
+    if matches!(failure.cause, Cause::NotFound | Cause::Forbidden | Cause::TooLarge) {
+        return Failure { cause: Cause::Challenge, ..failure };
+    }
+    failure
+}
+
 #[cfg(test)]
 mod tests {
     use cynosure_engine::rest::{

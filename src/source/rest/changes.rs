@@ -249,8 +249,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use cynosure_engine::rest::{
-        AgainTable, ChangesTable, JsonPath, PageTarget, PageTargetPlace, Paging, PartsTable,
-        PinTable, RestProfile, SweepTable,
+        AgainTable, ChangesTable, FolderNameRules, JsonPath, PageTarget, PageTargetPlace, Paging,
+        PartsTable, PinTable, RestProfile, SweepTable,
     };
 
     use super::*;
@@ -283,7 +283,8 @@ mod tests {
     }
 
     fn parts_table() -> PartsTable {
-        PartsTable { listing: listing("/parts"), name: None, count: None }
+        let names = FolderNameRules::default();
+        PartsTable { listing: listing("/parts"), names, count: None }
     }
 
     /// Returns a profile that compares rows of parts: the newest of each, or all.

@@ -244,7 +244,7 @@ pub(super) fn part_key(part: Option<&str>) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use cynosure_engine::rest::{ChangesTable, JsonPath, PartsTable};
+    use cynosure_engine::rest::{ChangesTable, FolderNameRules, JsonPath, PartsTable};
 
     use super::*;
     use crate::source::rest::listing::passes::RowHash;
@@ -351,8 +351,9 @@ mod tests {
     #[tokio::test]
     async fn without_a_position_a_request_shows_that_the_server_answers() {
         let mut with_parts = profile(bytes_table("/raw/{document.id}"));
+        let names = FolderNameRules::default();
         with_parts.tables.parts =
-            Some(PartsTable { listing: listing("/parts"), name: None, count: None });
+            Some(PartsTable { listing: listing("/parts"), names, count: None });
         let without_parts = profile(bytes_table("/raw/{document.id}"));
         for (profile, target) in [(with_parts, "/parts"), (without_parts, "/list")] {
             let server = ScriptedHttpServer::start(move |request| {

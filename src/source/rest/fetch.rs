@@ -1,21 +1,28 @@
 //! Fetches one document, and separates failures of the document from failures of the service.
 
-use cynosure_engine::rest::{FetchBody, RestProfile, RowListing, TableName};
+use cynosure_engine::rest::{FetchBody, FetchTable, RestProfile, TableName, select_ids};
 use cynosure_engine::{Cause, Failure};
+use serde_json::Value;
 
 use crate::limiter::AttemptKind;
 use crate::source::http::{ExpectedContent, HttpRequest};
-use crate::source::rest::blob::{self, FetchValues};
-use crate::source::rest::call::{RestCall, profile_mismatch};
+use crate::source::rest::auth::RequestCredential;
+use crate::source::rest::blob;
+use crate::source::rest::call::{RestCall, as_service_failure};
 use crate::source::rest::document_sink::DocumentSink;
-use crate::source::rest::listing::pages::{PagePlace, PageRequest};
+use crate::source::rest::name_folders::{names_of, prepare_names};
+use crate::source::rest::not_found::resolve_not_found;
 use crate::source::rest::source::RestSource;
 use crate::source::rest::text_decoder::{JsonTee, TextDecoder, TextTarget};
 use crate::source::{DocumentRef, FetchOutcome, Sink};
 
-/// Maximum number of documents that are gone in a row, by a 404 alone. A thread or a folder may be
-/// deleted after it was listed; more look like a service that finds nothing.
-const GONE_IN_A_ROW_MAX: u32 = 100;
+/// Document whose bytes are in the sink.
+#[derive(Debug)]
+struct FetchedBody {
+    bytes: u64,
+    /// Ids of its folders, if the response reports them.
+    folder_ids: Option<Vec<String>>,
+}
 
 /// Writes a document to `sink`.
 pub(super) async fn fetch(
@@ -34,6 +41,9 @@ pub(super) async fn fetch(
     // The semaphore is never closed, and sending without a permit would be harmless.
     let _permit = rest.fetch_permits.acquire().await.ok();
     rest.account_id().await.map_err(as_service_failure)?;
+    if !table.folder.is_empty() {
+        prepare_names(rest).await.map_err(as_service_failure)?;
+    }
     let credential = rest.request_credential().await?;
     let call = RestCall {
         table: TableName::Fetch,
@@ -45,10 +55,14 @@ pub(super) async fn fetch(
     let built = rest.build_request(&call, &credential)?;
     let expected = expected_content(profile);
     let request = rest.http_request(&built, TableName::Fetch, expected, &credential);
-    match fetch_body(rest, &request, document, sink).await {
-        Ok(length) => {
+    match fetch_body(rest, &request, &credential, document, sink).await {
+        Ok(FetchedBody { bytes, folder_ids }) => {
             rest.gone_in_a_row.set(Some(0));
-            Ok(FetchOutcome::Complete(length))
+            let folders = match folder_ids {
+                Some(ids) => names_of(rest, &ids).await.map_err(as_service_failure)?,
+                None => Vec::new(),
+            };
+            Ok(FetchOutcome::Complete { bytes, folders })
         }
         Err(failure) if failure.cause == Cause::NotFound => {
             Err(resolve_not_found(rest, &values, failure).await)
@@ -78,22 +92,25 @@ fn expected_content(profile: &RestProfile) -> ExpectedContent<'_> {
 async fn fetch_body(
     rest: &RestSource,
     request: &HttpRequest<'_>,
+    credential: &RequestCredential,
     document: &DocumentRef,
     sink: &mut impl Sink,
-) -> Result<u64, Failure> {
+) -> Result<FetchedBody, Failure> {
     let table = &rest.profile().tables.fetch;
     let mut checked = DocumentSink::new(sink, table, rest.host());
     let first = if document.is_suspect { AttemptKind::Suspect } else { AttemptKind::First };
     let DocumentRef { size, strikes, .. } = document;
-    match &table.body {
+    let folder_ids = match &table.body {
         FetchBody::Bytes | FetchBody::Row => {
             rest.client.fetch_streaming(request, *size, *strikes, first, &mut checked).await?;
+            None
         }
         FetchBody::Json => {
             let mut tee = JsonTee::new(&mut checked);
             rest.client
                 .fetch_enveloped(request, *size, *strikes, first, &mut tee, |tee| tee.envelope())
                 .await?;
+            tee.envelope().and_then(|json| read_folder_ids(table, json, credential))
         }
         FetchBody::Text { at, encoding } => {
             let target = TextTarget {
@@ -111,8 +128,9 @@ async fn fetch_body(
                 .await;
             fetched.map_err(|failure| as_ambiguous(failure, decoder.has_content()))?;
             decoder.finish().await?;
+            read_folder_ids(table, decoder.envelope(), credential)
         }
-    }
+    };
     let length = checked.finish()?;
     match size {
         Some(size) if *size != length => {
@@ -120,8 +138,23 @@ async fn fetch_body(
             let message = format!("{host} sent {length} bytes of a document of {size} bytes");
             Err(Failure::new(Cause::Truncated, message))
         }
-        Some(_) | None => Ok(length),
+        Some(_) | None => Ok(FetchedBody { bytes: length, folder_ids }),
     }
+}
+
+/// Returns the ids of the folders in the JSON of a response. `None` if the profile has no path to
+/// them.
+fn read_folder_ids(
+    table: &FetchTable,
+    json: &[u8],
+    credential: &RequestCredential,
+) -> Option<Vec<String>> {
+    if table.folder.is_empty() {
+        return None;
+    }
+    let mut json: Value = serde_json::from_slice(json).ok()?;
+    credential.remove_secrets(&mut json);
+    Some(select_ids(&table.folder, &json))
 }
 
 /// Changes the cause of a failure that says that a document does not exist, although the response
@@ -146,76 +179,7 @@ async fn write_row(
     };
     let mut checked = DocumentSink::new(sink, &rest.profile().tables.fetch, rest.host());
     checked.write(row.as_bytes()).await?;
-    Ok(FetchOutcome::Complete(checked.finish()?))
-}
-
-/// Distinguishes a document that is gone from one that the service only fails to find: a 404 for
-/// every document would mark a whole account as deleted.
-///
-/// The list of the documents of an item decides, where the profile has one. Otherwise a rule of the
-/// profile does, or a document is gone as long as others are fetched.
-async fn resolve_not_found(rest: &RestSource, values: &FetchValues, failure: Failure) -> Failure {
-    let documents = rest.profile().tables.documents.as_ref();
-    let problem = match documents
-        .and_then(|documents| Some((documents, documents_call(documents, values)?)))
-    {
-        None if has_rule_for_gone(rest.profile()) || is_plausibly_gone(rest) => return failure,
-        None => "and no document was fetched since others were not found",
-        Some((documents, call)) => match rest.call(call).await {
-            Ok(response) => match documents.rows.read(TableName::Documents, &response.body) {
-                Ok(rows) if rows.iter().any(|row| row.id == values.document.id) => {
-                    "but the document is listed"
-                }
-                Ok(_) => return failure,
-                Err(error) => return profile_mismatch(rest, error),
-            },
-            Err(other) if other.cause == Cause::NotFound => {
-                if is_plausibly_gone(rest) {
-                    return failure;
-                }
-                "nor is its item, and no document was fetched since"
-            }
-            Err(other) => return as_service_failure(other),
-        },
-    };
-    let message = format!("{}, {problem}", failure.message);
-    Failure { response: failure.response, ..Failure::new(Cause::Server, message) }
-}
-
-/// True if a rule of the profile says what a document that is gone looks like.
-fn has_rule_for_gone(profile: &RestProfile) -> bool {
-    let is_for_fetch =
-        |tables: &[TableName]| tables.is_empty() || tables.contains(&TableName::Fetch);
-    profile.errors.iter().any(|rule| rule.cause == Cause::NotFound && is_for_fetch(&rule.tables))
-}
-
-/// True if documents are fetched and no more are gone in a row than a user may have deleted.
-fn is_plausibly_gone(rest: &RestSource) -> bool {
-    match rest.gone_in_a_row.get() {
-        Some(gone) if gone < GONE_IN_A_ROW_MAX => {
-            rest.gone_in_a_row.set(Some(gone + 1));
-            true
-        }
-        Some(_) | None => false,
-    }
-}
-
-/// Returns the call for the first page of the documents of an item; `None` if the blob id does not
-/// have all values for it.
-fn documents_call<'a>(documents: &'a RowListing, values: &'a FetchValues) -> Option<RestCall<'a>> {
-    let templates = documents.request.templates();
-    let mut placeholders = templates.iter().flat_map(|template| template.placeholders());
-    if !placeholders.all(|placeholder| values.has(placeholder)) {
-        return None;
-    }
-    let request = PageRequest {
-        table: TableName::Documents,
-        listing: documents,
-        part: values.part.as_deref(),
-        item: values.item.as_deref(),
-        cursor: None,
-    };
-    Some(request.call_at(&PagePlace::First))
+    Ok(FetchOutcome::Complete { bytes: checked.finish()?, folders: Vec::new() })
 }
 
 fn unknown_blob(rest: &RestSource) -> Failure {
@@ -227,21 +191,13 @@ fn unknown_blob(rest: &RestSource) -> Failure {
     Failure::new(Cause::Unknown, message)
 }
 
-/// Changes the cause of a failure of the whole service, so that it does not count against the
-/// document.
-fn as_service_failure(failure: Failure) -> Failure {
-    if matches!(failure.cause, Cause::NotFound | Cause::Forbidden | Cause::TooLarge) {
-        return Failure { cause: Cause::Challenge, ..failure };
-    }
-    failure
-}
-
 #[cfg(test)]
 mod tests {
-    use cynosure_engine::rest::{FetchTable, JsonPath, OkRule, TextEncoding};
+    use cynosure_engine::rest::{JsonPath, OkRule, TextEncoding};
     use cynosure_engine::{BlobId, Scalar};
 
     use super::*;
+    use crate::source::rest::not_found::GONE_IN_A_ROW_MAX;
     use crate::source::rest::test_server::{
         MemoryDocument, ScriptedHttpServer, bytes_table, document, gone_rule, json_response,
         listing, open_source, profile, response,
@@ -282,11 +238,12 @@ mod tests {
     /// Returns the cause of the failure of a fetch from a server that always sends this.
     async fn failure_of(profile: RestProfile, bytes: Vec<u8>) -> Failure {
         let server = ScriptedHttpServer::start(move |_| bytes.clone()).await;
-        fetch_m1(&open_source(&server, profile)).await.1.unwrap_err()
+        Box::pin(fetch_m1(&open_source(&server, profile))).await.1.unwrap_err()
     }
 
     fn complete(text: &str) -> (String, Result<FetchOutcome, Failure>) {
-        (text.to_owned(), Ok(FetchOutcome::Complete(text.len() as u64)))
+        let (bytes, folders) = (text.len() as u64, Vec::new());
+        (text.to_owned(), Ok(FetchOutcome::Complete { bytes, folders }))
     }
 
     #[tokio::test]

@@ -5,7 +5,8 @@
 //! agree with it is an error that quotes the rule; nothing is guessed.
 //!
 //! `call` sends a request whose response is JSON, `fetch` one for a document. `listing` reads the
-//! pages of a full listing, `changes` those since a cursor.
+//! pages of a full listing, `changes` those since a cursor. `name_folders` replaces the ids of the
+//! folders of documents by names.
 
 mod account;
 mod again;
@@ -17,9 +18,12 @@ mod changes;
 mod cursor;
 mod document_sink;
 mod fetch;
+mod folder_names;
 mod json_scanner;
 mod json_text;
 mod listing;
+mod name_folders;
+mod not_found;
 mod options;
 mod parts;
 mod request;

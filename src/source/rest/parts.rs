@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use cynosure_engine::rest::{PartsTable, RestRow, RowError, TableName, scalar_text};
+use cynosure_engine::rest::{PartsTable, RestRow, RowError, TableName};
 use cynosure_engine::{Failure, FolderCount};
 
 use crate::source::rest::call::profile_mismatch;
+use crate::source::rest::folder_names::FolderNames;
 use crate::source::rest::listing::pages::{PagePlace, PageRequest, whole_number};
 use crate::source::rest::listing::progress::ListProgress;
 use crate::source::rest::source::RestSource;
@@ -19,15 +20,18 @@ pub(super) async fn folders(source: &RestSource) -> Result<Vec<FolderCount>, Fai
     let Some(parts) = &source.profile().tables.parts else {
         return Ok(vec![count_account(source).await?]);
     };
-    let mut folders = Vec::new();
+    let (mut names, mut counts) = (FolderNames::default(), Vec::new());
     read_parts(source, parts, |row| {
-        let name = parts.name.as_ref().and_then(|path| scalar_text(path.first(row.value)?));
         let messages = parts.count.as_ref().and_then(|path| whole_number(path.first(row.value)?));
-        let name = name.unwrap_or_else(|| row.id.clone());
-        folders.push(FolderCount { name, messages, is_extracted: true });
+        names.add(&parts.names, row);
+        counts.push((row.id.clone(), messages));
     })
     .await?;
-    Ok(folders)
+    let folders = counts.into_iter().map(|(id, messages)| {
+        let name = names.full_name(&id).unwrap_or(id);
+        FolderCount { name, messages, is_extracted: true }
+    });
+    Ok(folders.collect())
 }
 
 /// Calls `use_part` with the row of each part.
@@ -86,7 +90,7 @@ async fn count_account(source: &RestSource) -> Result<FolderCount, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use cynosure_engine::rest::{JsonPath, RestProfile};
+    use cynosure_engine::rest::{FolderNameRules, JsonPath, RestProfile};
 
     use super::*;
     use crate::source::rest::test_server::{
@@ -114,13 +118,14 @@ mod tests {
     #[tokio::test]
     async fn parts_have_names_and_numbers_of_documents() {
         let mut profile = profile_of_list();
-        let (name, count) = (Some(path("/name")), Some(path("/count")));
-        profile.tables.parts = Some(PartsTable { listing: listing("/parts"), name, count });
+        let count = Some(path("/count"));
+        let names = FolderNameRules { name: Some(path("/name")), parent: Some(path("/in")) };
+        profile.tables.parts = Some(PartsTable { listing: listing("/parts"), names, count });
 
-        let body = r#"{"items": [{"id": 1, "name": "Inbox", "count": 7}, {"id": 2}]}"#;
+        let body = r#"{"items": [{"id": 1, "name": "Inbox", "count": 7}, {"id": 2, "in": 1}]}"#;
         let (folders, _) = folders_of(profile, body).await;
 
-        assert_eq!(folders, [("Inbox".to_owned(), Some(7)), ("2".to_owned(), None)]);
+        assert_eq!(folders, [("Inbox".to_owned(), Some(7)), ("Inbox/2".to_owned(), None)]);
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, Semaphore};
 use crate::limiter::RequestLimiter;
 use crate::source::credential::Credential;
 use crate::source::http::HttpClient;
+use crate::source::rest::folder_names::FolderNames;
 use crate::source::rest::listing::passes::SeenItems;
 use crate::source::rest::options::RestOptions;
 
@@ -26,6 +27,7 @@ pub struct RestSource {
     pub(super) verified_account: Mutex<Option<AccountId>>,
     pub(super) fetch_permits: Semaphore,
     pub(super) seen_items: RefCell<SeenItems>,
+    pub(super) folder_names: Mutex<FolderNames>,
     /// Documents that were gone since the last one was fetched; `None` before the first one is.
     pub(super) gone_in_a_row: Cell<Option<u32>>,
 }
@@ -54,6 +56,7 @@ impl RestSource {
             verified_account: Mutex::default(),
             fetch_permits: Semaphore::new(max_fetches.min(Semaphore::MAX_PERMITS)),
             seen_items: RefCell::default(),
+            folder_names: Mutex::default(),
             gone_in_a_row: Cell::new(None),
         })
     }

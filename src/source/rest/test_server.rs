@@ -128,6 +128,7 @@ pub(super) fn listing(path: &str) -> RowListing {
             skip: None,
             keep: Vec::new(),
             labels: Vec::new(),
+            folder: Vec::new(),
             size: None,
             size_estimate: None,
         },
@@ -143,6 +144,7 @@ pub(super) fn bytes_table(path: &str) -> FetchTable {
         empty: None,
         media_types: Vec::new(),
         must_start_with_header: false,
+        folder: Vec::new(),
     }
 }
 
@@ -158,6 +160,7 @@ pub(super) fn profile(fetch: FetchTable) -> RestProfile {
             account: None,
             pin: None,
             parts: None,
+            folders: None,
             list: ListTable { listing: listing("/list"), total: None, cursor: None },
             documents: None,
             fetch,

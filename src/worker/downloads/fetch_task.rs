@@ -16,6 +16,8 @@ pub(in crate::worker) struct FetchTask {
     /// Blob under which the ledger knew the document when the task was created.
     pub expected_blob: BlobId,
     pub document_ref: DocumentRef,
+    /// Names of the document's folders, if the response to its fetch reported them.
+    pub folders: Vec<String>,
     pub control: ControlRequest,
     /// The item has failed since its download began.
     pub is_retry: bool,
@@ -41,6 +43,7 @@ impl FetchTask {
             document: row_id,
             expected_blob,
             document_ref: DocumentRef { content, strikes, ..document_ref },
+            folders: Vec::new(),
             control: ControlRequest::NotNeeded,
             is_retry: item.is_retry,
             failing_since: item.failure_counts.failing_since,

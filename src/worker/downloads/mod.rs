@@ -216,13 +216,14 @@ impl DownloadScheduler {
                 // After a backward clock step, the start of a task in flight is in the future.
                 self.history.successes.record(Some(item.0), task.started_at.min(now));
                 self.record_success(now);
-                let FetchTask { item_id, expected_blob, document_ref, .. } = task;
+                let FetchTask { item_id, expected_blob, document_ref, folders, .. } = task;
                 self.batch.push(
                     DownloadOutcome::Stored {
                         document,
                         item_id,
                         expected_blob,
                         fetched: Box::new(document_ref),
+                        folders,
                         spooled,
                     },
                     now,

@@ -147,6 +147,7 @@ pub async fn run_event_loop<S: Source + 'static, E: Env>(
 impl<S: Source + 'static, E: Env> EventLoop<S, E> {
     async fn run(&mut self) -> LoopResult {
         self.observers.on_start();
+        self.read_archive_totals().await;
         self.handle_event(Event::Started).await;
         if self.policy.mode == RunMode::Once {
             self.deps.breakers.half_open_now();

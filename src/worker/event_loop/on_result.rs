@@ -67,6 +67,7 @@ impl<S: Source + 'static, E: Env> EventLoop<S, E> {
                 self.work.is_finishing = false;
                 self.progress.update_counts(counts, &self.observers);
                 self.progress.waiting_items = 0;
+                self.read_archive_totals().await;
                 self.handle_event(Event::AllItemsSettled).await;
             }
             TaskResult::CredentialRefreshed(Ok(CredentialChange::Changed)) => {

@@ -1,9 +1,10 @@
-//! Progress of the session: the counts of the ledger, and how fast they grow.
+//! Progress of the session: the counts of the ledger, how fast they grow, and the totals of the
+//! archive.
 
 use cynosure_engine::Timestamp;
 
 use super::observers::Observers;
-use crate::ledger::SessionCounts;
+use crate::ledger::{ArchiveTotals, SessionCounts};
 use crate::worker::state_mapping::SessionProgress;
 use crate::worker::throughput::Throughput;
 
@@ -16,6 +17,8 @@ pub(super) struct Progress {
     is_new: bool,
     pub waiting_items: u64,
     pub expected_documents: Option<u64>,
+    /// Totals of the archive with those of the session so far; `None` if they could not be read.
+    pub archive: Option<ArchiveTotals>,
     throughput: Throughput,
 }
 
@@ -27,6 +30,7 @@ impl Progress {
             is_new,
             waiting_items,
             expected_documents,
+            archive: None,
             throughput: Throughput::default(),
         }
     }
@@ -42,6 +46,12 @@ impl Progress {
         let is_other_session = counts.listed < self.counts.listed;
         let before = if is_other_session { SessionCounts::default() } else { self.counts };
         self.counts = counts;
+        if let Some(archive) = &mut self.archive {
+            let documents = counts.documents.saturating_sub(before.documents);
+            archive.documents = archive.documents.saturating_add(documents);
+            let bytes = counts.bytes.saturating_sub(before.bytes);
+            archive.bytes = archive.bytes.saturating_add(bytes);
+        }
         observers.on_counts(before, counts);
     }
 
@@ -66,6 +76,7 @@ impl Progress {
             waiting_items: self.waiting_items,
             expected_documents: self.expected_documents,
             items_per_second: self.throughput.per_second(now),
+            archive: self.archive,
             last_success_at,
         }
     }

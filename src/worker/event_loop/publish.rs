@@ -61,6 +61,15 @@ impl<S: Source + 'static, E: Env> EventLoop<S, E> {
         result
     }
 
+    /// Reads the totals of the archive from the ledger. No work depends on them.
+    pub(super) async fn read_archive_totals(&mut self) {
+        let totals = self.deps.store.with_store(|store| store.archive_totals()).await;
+        if let Err(failure) = &totals {
+            warn!(cause = %failure.cause, error = %failure, "cannot count the stored documents");
+        }
+        self.progress.archive = totals.ok();
+    }
+
     /// Saves and logs progress at intervals between transitions.
     pub(super) async fn publish_progress(&mut self) {
         let now = self.deps.env.now();
@@ -106,6 +115,7 @@ impl<S: Source + 'static, E: Env> EventLoop<S, E> {
 
     pub(super) fn on_session_completed(&mut self) {
         let counts = self.progress.counts;
+        let archive = self.progress.archive;
         info!(
             listed = counts.listed,
             stored = counts.stored,
@@ -113,6 +123,9 @@ impl<S: Source + 'static, E: Env> EventLoop<S, E> {
             quarantined = counts.quarantined,
             versions = counts.versions,
             copies = counts.copies,
+            archive_documents = archive.map(|archive| archive.documents),
+            archive_bytes = archive.map(|archive| archive.bytes),
+            complete_until = self.machine.sync.complete_until.map(display),
             "execution completed"
         );
         if self.policy.mode != RunMode::Continuous {

@@ -1,7 +1,7 @@
 //! Batches of download results: split into files for the archive and updates for the ledger, then
 //! recorded.
 
-use cynosure_engine::{Cause, Failure, RecheckPolicy, Timestamp};
+use cynosure_engine::{Cause, Failure, ListedDocument, RecheckPolicy, Timestamp};
 
 use super::Store;
 use crate::archive::{BatchEntry, FolderName, Intent, PublishedFile, SpooledDocument, WriteBatch};
@@ -18,6 +18,8 @@ struct PlannedFile {
     version: u32,
     /// Labels of the document, for the manifest.
     labels: Vec<(String, String)>,
+    /// Names of its folders without numbers, for the manifest.
+    folders: Vec<String>,
 }
 
 impl Store {
@@ -38,7 +40,14 @@ impl Store {
         let mut updates = LedgerUpdates::default();
         for outcome in batch.outcomes {
             match outcome {
-                DownloadOutcome::Stored { document, item_id, expected_blob, fetched, spooled } => {
+                DownloadOutcome::Stored {
+                    document,
+                    item_id,
+                    expected_blob,
+                    fetched,
+                    folders,
+                    spooled,
+                } => {
                     let is_identified_by_location = fetched.is_identified_by_location();
                     let DocumentRef { document: document_id, blob, size, .. } = *fetched;
                     let fetched_document = FetchedDocument {
@@ -47,9 +56,10 @@ impl Store {
                         blob: blob.clone(),
                         size,
                         is_identified_by_location,
+                        folders,
                     };
                     let file = documents.as_mut().zip(files.next().flatten());
-                    let Some((documents, PlannedFile { version, labels })) = file else {
+                    let Some((documents, PlannedFile { version, labels, folders })) = file else {
                         updates.push_copy(fetched_document, spooled.length(), spooled.sha256());
                         continue;
                     };
@@ -60,6 +70,7 @@ impl Store {
                         size,
                         version,
                         labels,
+                        folders,
                         spooled,
                     });
                     updates.push_document(fetched_document);
@@ -85,19 +96,33 @@ impl Store {
     ) -> Result<(Vec<Option<PlannedFile>>, BatchHashes), Failure> {
         let (mut files, mut hashes) = (Vec::new(), BatchHashes::new());
         for outcome in &batch.outcomes {
-            let DownloadOutcome::Stored { document, fetched, spooled, .. } = outcome else {
+            let DownloadOutcome::Stored { document, fetched, folders, spooled, .. } = outcome
+            else {
                 continue;
             };
             let is_copy =
                 fetched.is_identified_by_location() && !self.claim_content(spooled, &mut hashes)?;
-            files.push(if is_copy { None } else { Some(self.plan_file(*document)?) });
+            files.push(if is_copy { None } else { Some(self.plan_file(*document, folders)?) });
         }
         Ok((files, hashes))
     }
 
-    fn plan_file(&self, document: DocumentRowId) -> Result<PlannedFile, Failure> {
+    /// Returns the file of a document. Its folders are those that the fetch reported, or else those
+    /// that a listing reported.
+    fn plan_file(
+        &self,
+        document: DocumentRowId,
+        folders: &[String],
+    ) -> Result<PlannedFile, Failure> {
         let version = self.ledger.next_version(document)?;
-        Ok(PlannedFile { version, labels: self.ledger.labels(document)? })
+        let labels = self.ledger.labels(document)?;
+        let kept = ListedDocument::kept_folders(folders);
+        let folders = if kept.is_empty() {
+            self.ledger.unnumbered_folders(document)?
+        } else {
+            kept.into_iter().map(str::to_owned).collect()
+        };
+        Ok(PlannedFile { version, labels, folders })
     }
 
     /// Adds the hash of a document to those of its batch. Returns false if the bytes are stored, or

@@ -69,6 +69,7 @@ impl LineFixture {
                 item_id: due.item,
                 expected_blob: blob.clone(),
                 fetched: Box::new(DocumentRef::new(id, blob, size)),
+                folders: Vec::new(),
                 spooled,
             };
             batch.push(outcome, NOW);

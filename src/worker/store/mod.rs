@@ -16,7 +16,9 @@ use crate::archive::Archive;
 use crate::disk::{
     Disk, FileLock, LockFileError, RealDisk, RetryingDisk, ensure_folder, storage_failure,
 };
-use crate::ledger::{DocumentRow, DueItem, Ledger, SessionCounts, SessionKind, TransitionRow};
+use crate::ledger::{
+    ArchiveTotals, DocumentRow, DueItem, Ledger, SessionCounts, SessionKind, TransitionRow,
+};
 use crate::retry::RetryPolicy;
 use crate::source::{DocumentRef, Listing};
 use crate::state::{
@@ -218,6 +220,11 @@ impl Store {
             metrics,
             warnings,
         })
+    }
+
+    /// Returns the documents and bytes in the archive. Reads the row of each session.
+    pub(super) fn archive_totals(&self) -> Result<ArchiveTotals, Failure> {
+        self.ledger.archive_totals()
     }
 
     /// Returns the archive, which accepts documents and batches without a lock on the store.

@@ -100,9 +100,14 @@ impl StoreFixture {
             spooled.append(&self.message_bytes(uid)).unwrap();
             let expected_blob = blob.clone();
             let fetched = Box::new(DocumentRef::new(id, blob, size).with_locations(locations));
-            let (document, item_id) = (row_id, due.item);
-            let outcome =
-                DownloadOutcome::Stored { document, item_id, expected_blob, fetched, spooled };
+            let outcome = DownloadOutcome::Stored {
+                document: row_id,
+                item_id: due.item,
+                expected_blob,
+                fetched,
+                folders: Vec::new(),
+                spooled,
+            };
             batch.push(outcome, NOW);
             batch.push(DownloadOutcome::Completed { item: due.row_id }, NOW);
         }
@@ -315,6 +320,39 @@ fn documents_with_content_ids_are_not_compared() {
 
     assert_eq!(fixture.stored_and_copied(), [2, 2, 0]);
     assert_eq!(fixture.message_files().len(), 2);
+}
+
+/// Returns the number of lines of the manifest that contain a text.
+fn count_in_manifest(fixture: &StoreFixture, text: &str) -> usize {
+    let files = fixture.disk.files();
+    let manifest = files.iter().find(|(path, _)| path.ends_with("manifest.jsonl")).unwrap().1;
+    String::from_utf8_lossy(manifest).lines().filter(|line| line.contains(text)).count()
+}
+
+#[test]
+fn the_manifest_has_the_folders_of_the_fetch_or_the_listing() {
+    let mut fixture = StoreFixture::new(b"abc");
+    let page = [1, 2, 3].map(|uid| ListedDocument {
+        folders: if uid == 3 { Vec::new() } else { vec!["Work".to_owned(), "Inbox".to_owned()] },
+        ..listed_document(uid)
+    });
+    fixture.record_page(&page);
+    let mut batch = fixture.fetch(&[1]);
+    for outcome in &mut batch.outcomes {
+        if let DownloadOutcome::Stored { document, folders, .. } = outcome {
+            folders.push("Sent".to_owned());
+            let known = fixture.store.ledger.unnumbered_folders(*document).unwrap();
+            assert_eq!(known, ["Inbox", "Work"]);
+        }
+    }
+
+    fixture.write_batch(batch);
+    fixture.record();
+    fixture.commit(&[2, 3]);
+
+    assert_eq!(count_in_manifest(&fixture, r#""folders":["Sent"]"#), 1);
+    assert_eq!(count_in_manifest(&fixture, r#""folders":["Inbox","Work"]"#), 1);
+    assert_eq!(count_in_manifest(&fixture, r#""folders":"#), 2);
 }
 
 #[derive(Clone, Debug)]

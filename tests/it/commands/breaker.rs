@@ -75,8 +75,8 @@ fn an_open_breaker_shows_its_end_counts_and_reason() {
     It stays open for 1 min, doubling up to 10 min; then 3 successes in a row close it.
     ");
     insta::assert_snapshot!(home.cynosure(&["status"]).cells(), @r"
-    SOURCE | STATE | DONE | RATE | UNTIL | REASON
-    work | never run | – | – | – | start it with `cynosure run work`; the circuit breaker 127.0.0.1 is open until TIME (in WAIT)
+    SOURCE | STATE | DONE | RATE | UNTIL | ARCHIVE | COMPLETE UNTIL | REASON
+    work | never run | – | – | – | – | – | start it with `cynosure run work`; the circuit breaker 127.0.0.1 is open until TIME (in WAIT)
     ");
     let list = breaker_list(&home);
     assert_eq!(list["breakers"][0]["state"], "open");

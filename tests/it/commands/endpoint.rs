@@ -2,9 +2,11 @@
 
 use std::io::{BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
 
 use cynosure::env::{Env, RealEnv};
 use cynosure::state::ExecutionState;
+use cynosure_engine::Status;
 use rustix::process::Signal;
 
 use crate::commands::check_and_monitor::{fresh_state, write_state};
@@ -49,6 +51,10 @@ fn the_endpoint_shows_the_state_and_ends_with_the_monitor() {
         send_request(address, "GET", "/api/sources/work/history", &[]).json()["history"],
         serde_json::json!([])
     );
+    assert_eq!(
+        send_request(address, "GET", "/api/sources/work/summary", &[]).json(),
+        serde_json::json!({ "source": "work", "summary": [], "growth": [] })
+    );
     assert!(send_request(address, "GET", "/", &[]).body.contains("id=\"source-work\""));
 
     // An open event stream does not delay the shutdown.
@@ -60,6 +66,64 @@ fn the_endpoint_shows_the_state_and_ends_with_the_monitor() {
     assert_eq!(monitor.0.wait().unwrap().code(), Some(143));
     let mut rest = Vec::new();
     events.read_to_end(&mut rest).ok();
+}
+
+#[test]
+fn the_archive_is_shown_with_the_last_session_and_its_growth() {
+    let home = TestHome::with_demo_server(20);
+    assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
+    let config = home.read("config.toml");
+    home.write("config.toml", &format!("{config}\n{ENDPOINT_CONFIG}\n"));
+    let mut monitor = home.start(&["monitor"]);
+    let address = listening_address(&mut monitor);
+    let messages = home.messages();
+    let bytes: u64 = messages.iter().map(|path| fs_err::metadata(path).unwrap().len()).sum();
+
+    let source = send_request(address, "GET", "/api/sources/demo", &[]).json();
+    assert_eq!(source["archive_documents"], messages.len(), "{source}");
+    assert_eq!(source["archive_bytes"], bytes, "{source}");
+    assert!(source["complete_until"].is_string(), "{source}");
+
+    let summary = send_request(address, "GET", "/api/sources/demo/summary", &[]).json();
+    let entries = summary["summary"].as_array().unwrap();
+    assert!(!entries.is_empty(), "{summary}");
+    let growth = summary["growth"].as_array().unwrap();
+    assert_eq!(growth.len(), 30, "{summary}");
+    assert_eq!(growth[0]["documents"], serde_json::Value::Null, "{summary}");
+    let today = &growth[29];
+    assert_eq!(today["documents"], messages.len(), "{summary}");
+    assert_eq!(today["bytes"], bytes, "{summary}");
+    let page = send_request(address, "GET", "/?source=demo", &[]).body;
+    assert!(page.contains("archive size over the last"), "{page}");
+}
+
+#[test]
+fn an_archive_that_nothing_completes_is_stale() {
+    let now = RealEnv.now();
+    let home = home_with_monitor(ENDPOINT_CONFIG);
+    // The source is polled every five minutes.
+    let state = ExecutionState {
+        status: Status::AuthFailed,
+        archive_documents: Some(12),
+        archive_bytes: Some(3400),
+        complete_until: Some(now.before(Duration::from_secs(3600))),
+        last_updated: now,
+        ..fresh_state()
+    };
+    write_state(&home, "work", &state);
+    let mut monitor = home.start(&["monitor"]);
+    let address = listening_address(&mut monitor);
+
+    let source = send_request(address, "GET", "/api/sources/work", &[]).json();
+
+    assert_eq!(
+        (&source["archive_documents"], &source["archive_bytes"]),
+        (&12.into(), &3400.into())
+    );
+    assert_eq!(source["complete_until"], serde_json::to_value(state.complete_until).unwrap());
+    assert_eq!(source["complete_until_stale"], true, "{source}");
+    let page = send_request(address, "GET", "/", &[]).body;
+    assert!(page.contains("12 documents in 3.4 kB") && page.contains("1 stale source"), "{page}");
 }
 
 #[test]
@@ -84,7 +148,10 @@ fn missing_or_truncated_state_files_are_reported() {
         let status = send_request(address, "GET", path, &[]).status;
         assert!(matches!(status, 200 | 503), "{path}: {status}");
     }
-    assert_eq!(send_request(address, "GET", "/api/sources/work/history", &[]).status, 503);
+    for list in ["history", "summary"] {
+        let path = format!("/api/sources/work/{list}");
+        assert_eq!(send_request(address, "GET", &path, &[]).status, 503, "{path}");
+    }
 
     fs_err::remove_dir_all(home.path("state/work")).unwrap();
     crate::endpoint::wait_until(|| {

@@ -4,16 +4,14 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use crate::commands::status::status_cells;
 use crate::commands::test_home::TestHome;
 
 #[test]
 fn a_completed_source_is_one_line() {
-    let output = TestHome::after_demo().cynosure(&["status"]);
-
-    assert_eq!(output.code, Some(0));
-    insta::assert_snapshot!(output.cells(), @r"
-    SOURCE | STATE | DONE | RATE | UNTIL | REASON
-    demo | completed | 60 / 60 | – | since TIME | –
+    insta::assert_snapshot!(status_cells(&TestHome::after_demo()), @r"
+    SOURCE | STATE | DONE | RATE | UNTIL | ARCHIVE | COMPLETE UNTIL | REASON
+    demo | completed | 60 / 60 | – | since TIME | SIZE | TIME | –
     ");
 }
 
@@ -72,9 +70,9 @@ fn status_works_with_a_broken_configuration() {
 
     assert_eq!(output.code, Some(0), "{output:?}");
     assert!(output.stderr.contains("config.toml:4:1: `source.demo.kind`"), "{}", output.stderr);
-    insta::assert_snapshot!(output.cells(), @r"
-    SOURCE | STATE | DONE | RATE | UNTIL | REASON
-    demo | completed | 60 / 60 | – | since TIME | its configuration cannot be read
+    insta::assert_snapshot!(status_cells(&home), @r"
+    SOURCE | STATE | DONE | RATE | UNTIL | ARCHIVE | COMPLETE UNTIL | REASON
+    demo | completed | 60 / 60 | – | since TIME | SIZE | TIME | its configuration cannot be read
     ");
     let json: Value = serde_json::from_str(&home.cynosure(&["status", "--json"]).stdout).unwrap();
     assert_eq!(json["mistakes"].as_array().unwrap().len(), 1);

@@ -260,6 +260,8 @@ fn a_reset_shows_its_plan_and_needs_confirmation() {
     execution_state.json | the current state and its reason
     execution_state.json.unreadable-1 | an unreadable state file
     figures.json | metrics of requests, items and durations
+    ledger.sqlite-wal | the last changes of the ledger
+    ledger.sqlite-shm | an index of these changes
     ledger.sqlite | the listed, stored and failed items, and the history
     HOME/downloads/.cynosure/demo/owner.json | the link between the archive and its ledger
 

@@ -239,10 +239,10 @@ async fn an_open_session_is_finished_and_changes_polled_once() {
         let all = (0..=24).map(|no| format!("M{no}")).collect();
         assert_eq!((messages.len(), stored.collect::<BTreeSet<_>>()), (25, all));
         let requested = requested_messages(&served.server.requests()[before..]);
-        let (resumed, polled) = requested.split_at(requested.len() - 4);
+        let (resumed, polled) = requested.split_at(requested.len() - 5);
         assert!(!resumed.is_empty(), "{requested:?}");
         assert!(resumed.iter().all(|id| id.starts_with('M')), "{requested:?}");
-        // One poll, then the listing and the download of the change.
-        assert_eq!(polled, ["Email/changes", "Email/changes", "Email/get", "M24"]);
+        // One poll, then the listing with the names of the folders, and the download of the change.
+        assert_eq!(polled, ["Email/changes", "Email/changes", "Email/get", "Mailbox/get", "M24"]);
     }
 }

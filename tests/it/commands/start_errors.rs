@@ -61,7 +61,7 @@ fn without_a_configuration_every_command_says_what_to_do() {
 
         assert_eq!(output.code, Some(78), "{args:?}");
         insta::allow_duplicates! { insta::assert_snapshot!(output.stderr, @r"
-        cynosure: no configuration found: neither ./config.toml nor /etc/cynosure/config.toml exists; set it with --config FILE, or run `cynosure demo`, which needs none
+        cynosure: no configuration found: neither ./config.toml nor /etc/cynosure/config.toml exists; run `cynosure init`, set it with --config FILE, or run `cynosure demo`, which needs none
         "); }
     }
     let named = home.cynosure(&["--config", "nowhere.toml", "run"]);

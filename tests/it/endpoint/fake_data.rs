@@ -5,8 +5,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use cynosure::endpoint::view::{
-    AlertView, DashboardData, FailedItem, HealthView, LastErrorView, LookupError, ProviderView,
-    QuotaView, Snapshot, SourceView, StateTransition, TrendView,
+    AlertView, ArchiveDay, DashboardData, FailedItem, GROWTH_STEP, HealthView, LastErrorView,
+    LookupError, ProviderView, QuotaView, Snapshot, SourceSummary, SourceView, StateTransition,
+    SummaryEntry, TrendView,
 };
 use cynosure_engine::Timestamp;
 use cynosure_engine::alert::Severity;
@@ -72,6 +73,15 @@ impl DashboardData for FakeData {
             "work" => Ok(failures().into_iter().take(limit).collect()),
             LONG_LISTS_SOURCE => Ok(failures().into_iter().cycle().take(limit.min(60)).collect()),
             name if self.snapshot().source(name).is_some() => Ok(Vec::new()),
+            _ => Err(LookupError::NoSuchSource),
+        }
+    }
+
+    fn summary(&self, source: &str) -> Result<SourceSummary, LookupError> {
+        match source {
+            "work" => Ok(summary()),
+            "broken" => Err(LookupError::Unreadable("the ledger is damaged".to_owned())),
+            name if self.snapshot().source(name).is_some() => Ok(SourceSummary::default()),
             _ => Err(LookupError::NoSuchSource),
         }
     }
@@ -198,6 +208,10 @@ pub(crate) fn source(name: &str, state: &str) -> SourceView {
         expected_bytes: Some(3_400_000_000),
         items_per_second: Some(14.2),
         eta_seconds: Some(4994),
+        archive_documents: Some(81_112),
+        archive_bytes: Some(4_200_000_000),
+        complete_until: Some(NOW.before(Duration::from_secs(7200))),
+        is_completeness_stale: false,
         consecutive_errors: 0,
         restart_count: 0,
         last_error: None,
@@ -231,6 +245,8 @@ fn sources() -> Vec<SourceView> {
         waiting_for_retry: 0,
         items_per_second: None,
         eta_seconds: None,
+        complete_until: Some(NOW.before(Duration::from_secs(3 * 86_400))),
+        is_completeness_stale: true,
         restart_count: 3,
         last_error: Some(LastErrorView {
             cause: "authentication".to_owned(),
@@ -242,6 +258,9 @@ fn sources() -> Vec<SourceView> {
     let collecting = SourceView {
         provider: "mail.example.net".to_owned(),
         status_text: "listing the items of the source".to_owned(),
+        archive_documents: Some(0),
+        archive_bytes: Some(0),
+        complete_until: None,
         total: 12_512,
         settled: 0,
         quarantined: 0,
@@ -449,4 +468,27 @@ fn failures() -> Vec<FailedItem> {
             ..failed_item("T0000aa", "gone", "gone", "404 Not Found", Some(404))
         },
     ]
+}
+
+/// Returns the summary of a session, and the growth of an archive that began three weeks ago.
+fn summary() -> SourceSummary {
+    let entry =
+        |label: &str, text: &str| SummaryEntry { label: label.to_owned(), text: text.to_owned() };
+    let today = Timestamp(NOW.0 - NOW.0.rem_euclid(86_400_000));
+    let day = |ago: u32| {
+        let documents = (ago < 21).then(|| 81_112 - u64::from(ago) * 1_999);
+        ArchiveDay {
+            starts_at: today.before(GROWTH_STEP * ago),
+            documents,
+            bytes: documents.map(|documents| documents * 51_780),
+        }
+    };
+    SourceSummary {
+        entries: vec![
+            entry("account", HOSTILE_TEXT),
+            entry("new", "1,999 messages, 31.8 MB, in 4 min 5 s"),
+            entry("missing", "2 quarantined: `cynosure failures work` shows them"),
+        ],
+        growth: (0..30).rev().map(day).collect(),
+    }
 }

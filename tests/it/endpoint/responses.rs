@@ -1,6 +1,6 @@
 //! Responses of each route, and the errors for invalid requests.
 
-use cynosure::endpoint::view::QuotaView;
+use cynosure::endpoint::view::{QuotaView, SourceView};
 use cynosure_engine::health::HealthLevel;
 
 use super::TestEndpoint;
@@ -15,7 +15,7 @@ const JSON: &str = "application/json";
 const PROBLEM: &str = "application/problem+json";
 
 /// Every route with its type.
-const ROUTES: [(&str, &str); 17] = [
+const ROUTES: [(&str, &str); 18] = [
     ("/", "text/html; charset=utf-8"),
     ("/?source=work&severity=critical", "text/html; charset=utf-8"),
     ("/style.css", "text/css; charset=utf-8"),
@@ -32,6 +32,7 @@ const ROUTES: [(&str, &str); 17] = [
     ("/api/sources/work", JSON),
     ("/api/sources/work/history", JSON),
     ("/api/sources/work/failures?limit=1", JSON),
+    ("/api/sources/work/summary", JSON),
     ("/api/openapi.json", JSON),
 ];
 
@@ -131,6 +132,14 @@ fn the_documents_match_the_data() {
     assert_eq!(history["history"][0]["to"], "downloading");
     let failures = endpoint.get("/api/sources/work/failures").json();
     assert_eq!(failures["failures"][0]["reply_status"], 403);
+    let summary = endpoint.get("/api/sources/work/summary").json();
+    assert_eq!(summary["summary"][1]["label"], "new");
+    assert_eq!(summary["growth"].as_array().unwrap().len(), 30);
+    assert_eq!(summary["growth"][0]["bytes"], serde_json::Value::Null);
+    assert_eq!(
+        (&summary["growth"][29]["day"], &summary["growth"][29]["documents"]),
+        (&"2026-03-07".into(), &81_112.into())
+    );
 }
 
 #[test]
@@ -141,6 +150,7 @@ fn errors_are_problem_documents() {
         ("GET", "/health/", 404),
         ("GET", "/api/sources/nobody", 404),
         ("GET", "/api/sources/nobody/history", 404),
+        ("GET", "/api/sources/nobody/summary", 404),
         ("GET", "/api/sources/..%2F..%2Fetc%2Fpasswd/failures", 404),
         ("GET", "/api/health/alerts?limit=0", 400),
         ("GET", "/api/sources/work/history?limit=ten", 400),
@@ -150,6 +160,7 @@ fn errors_are_problem_documents() {
         ("BREW", "/", 405),
         ("POST", "/nothing", 404),
         ("GET", "/api/sources/broken/history", 503),
+        ("GET", "/api/sources/broken/summary", 503),
     ] {
         let response = send_request(endpoint.address, method, path, &[]);
 
@@ -211,6 +222,12 @@ fn the_page_is_complete_without_a_script() {
         "403 Forbidden",
         "Degradation over 24 hours",
         "requests left over the last 1 d",
+        "81,112 · 4.2 GB",
+        "324,448 documents in 16.8 GB",
+        "1 stale source",
+        "Last session",
+        "<code>cynosure failures work</code>",
+        "archive size over the last 21 d: highest 4.2 GB, last 4.2 GB",
     ] {
         assert!(page.contains(text), "{text:?} is not on the page");
     }
@@ -309,6 +326,42 @@ fn a_long_list_links_to_the_rest() {
 }
 
 #[test]
+fn a_card_shows_the_archive_and_whether_its_completeness_is_stale() {
+    let mut snapshot = healthy_snapshot();
+    snapshot.sources.push(SourceView {
+        name: "fresh".to_owned(),
+        state: "never_run".to_owned(),
+        ..SourceView::default()
+    });
+    let page = TestEndpoint::serving(snapshot.clone()).get("/").body;
+    assert_eq!(page.matches("<dt>documents in archive</dt>").count(), 1, "{page}");
+    assert_eq!(page.matches("<dt>complete until</dt>").count(), 1, "{page}");
+    assert!(!page.contains("stale"), "{page}");
+
+    snapshot.sources[0].is_completeness_stale = true;
+    let page = TestEndpoint::serving(snapshot.clone()).get("/").body;
+    assert_eq!(page.matches("</span> stale</span>").count(), 1, "{page}");
+    assert!(page.contains("1 stale source"), "{page}");
+
+    snapshot.sources[0].complete_until = None;
+    let page = TestEndpoint::serving(snapshot).get("/").body;
+    assert!(page.contains("<dt>complete until</dt><dd>not yet"), "{page}");
+}
+
+#[test]
+fn a_source_without_a_summary_says_so() {
+    let mut snapshot = healthy_snapshot();
+    snapshot.sources.extend(["home", "broken"].map(|name| source(name, "downloading")));
+    let endpoint = TestEndpoint::serving(snapshot);
+
+    let page = endpoint.get("/?source=home").body;
+    assert!(page.contains("No session is completed yet."), "{page}");
+    assert!(!page.contains("archive size over the last"), "{page}");
+    let page = endpoint.get("/?source=broken").body;
+    assert_eq!(page.matches("the ledger is damaged").count(), 2, "also the history: {page}");
+}
+
+#[test]
 fn an_unknown_source_is_reported_on_the_page() {
     let endpoint = TestEndpoint::serving(healthy_snapshot());
 
@@ -348,6 +401,7 @@ fn the_json_shape_of_each_document_is_stable() {
         ("api-source", "/api/sources/work"),
         ("api-source-history", "/api/sources/work/history"),
         ("api-source-failures", "/api/sources/work/failures"),
+        ("api-source-summary", "/api/sources/work/summary"),
         ("health", "/health"),
     ] {
         // The keys of these objects are names of sources and providers.

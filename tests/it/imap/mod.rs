@@ -93,7 +93,8 @@ fn listed_message(listed: &ListedDocument) -> DocumentRef {
 async fn fetch(source: &ImapSource, document: &DocumentRef) -> Result<Vec<u8>, Failure> {
     let mut sink = MemorySink::default();
     let outcome = source.fetch(document, &mut sink).await?;
-    assert_eq!(outcome, FetchOutcome::Complete(sink.bytes.len().try_into().unwrap()));
+    let bytes = sink.bytes.len().try_into().unwrap();
+    assert_eq!(outcome, FetchOutcome::Complete { bytes, folders: Vec::new() });
     Ok(sink.bytes)
 }
 

@@ -21,7 +21,8 @@ async fn a_mail_with_a_changed_blob_is_reported_as_moved() {
     let (blob, size) = (BlobId::new("other"), Some(15));
     assert_eq!(moved, FetchOutcome::Moved { blob: blob.clone(), size });
     let current = DocumentRef { blob, size, ..document_ref("M1") };
-    assert_eq!(source.fetch(&current, &mut sink).await.unwrap(), FetchOutcome::Complete(15));
+    let complete = FetchOutcome::Complete { bytes: 15, folders: Vec::new() };
+    assert_eq!(source.fetch(&current, &mut sink).await.unwrap(), complete);
     assert_eq!(sink.bytes, b"another content");
     let requests = served.server.requests();
     let sessions = requests.iter().filter(|request| request.path() == "/jmap/session").count();

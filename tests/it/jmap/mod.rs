@@ -4,6 +4,7 @@ mod account;
 mod changes;
 mod completeness;
 mod contents;
+mod folders;
 mod listing;
 mod service;
 

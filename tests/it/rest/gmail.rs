@@ -1,19 +1,20 @@
 //! Gmail: errors that only their bodies distinguish, mail in spam and trash, and messages that
 //! vanish.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cynosure::source::{DynSource, Listing, Source as _};
 use cynosure_engine::Cause;
 use serde_json::json;
 
-use super::{InterceptedApi, assert_failure, failure_of_fetch};
+use super::{InterceptedApi, assert_failure, failure_of_fetch, fetch_folders};
 use crate::hostile_server::plain_response;
 use crate::sources::gmail::{Gmail, JSON_TYPE, gmail_error, json_response};
 use crate::sources::rest_embedded::ProviderApi;
 use crate::sources::suite::SourceOptions;
 use crate::sources::suite::extraction::{
-    assert_same_contents, fetch_all, fetch_remaining, list_everything, list_with_cursor,
+    assert_same_contents, fetch, fetch_all, fetch_remaining, list_everything, list_with_cursor,
 };
 
 const BAD_REQUEST: &str = "400 Bad Request";
@@ -196,4 +197,47 @@ async fn a_message_that_vanishes_after_the_listing_is_gone() {
     assert_eq!(documents.len() - stored.len(), 2);
     assert_same_contents(&stored, &api.contents());
     assert_eq!(api.count_requests("/messages/"), documents.len(), "each is requested once");
+}
+
+#[tokio::test]
+async fn the_labels_of_a_message_are_its_folders() {
+    let api = InterceptedApi::<Gmail>::start(60, |_, _| None).await;
+    api.service.lock_mailbox().move_to_trash(1);
+    let source = api.source(&SourceOptions::new(Gmail::SECRET));
+    let listing = list_everything(&source).await;
+    assert!(listing.entries.iter().all(|entry| entry.folders.is_empty()), "the list has no labels");
+
+    let mut folders = BTreeSet::new();
+    for document in listing.documents() {
+        let labels = fetch_folders(&source, &document).await;
+        assert!(!labels.is_empty(), "{document:?}");
+        folders.extend(labels);
+    }
+
+    let folders: Vec<String> = folders.into_iter().collect();
+    assert_eq!(folders, ["All Mail", "INBOX", "SENT", "TRASH"], "UNREAD is no folder");
+    assert_eq!(api.count_requests("/labels?"), 1, "the names are read once");
+}
+
+#[tokio::test]
+async fn a_failure_of_the_labels_is_not_one_of_a_message() {
+    for (status, cause) in [
+        (NOT_FOUND, Cause::Challenge),
+        (FORBIDDEN, Cause::Challenge),
+        ("503 Service Unavailable", Cause::Server),
+    ] {
+        let api = InterceptedApi::<Gmail>::start(5, move |_, request| {
+            let is_labels = request.path().contains("/me/labels?");
+            is_labels.then(|| gmail_error(status, "forbidden", "No"))
+        })
+        .await;
+        let options = SourceOptions { attempts: 1, ..SourceOptions::new(Gmail::SECRET) };
+        let source = api.source(&options);
+        let documents = list_everything(&source).await.documents();
+
+        let failure = fetch(&source, &documents[0]).await.unwrap_err();
+
+        assert_failure(&failure, cause, "from 127.0.0.1");
+        assert_eq!(api.count_requests("/messages/"), 0, "no message is fetched in vain");
+    }
 }

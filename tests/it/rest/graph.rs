@@ -15,7 +15,9 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::yield_now;
 
-use super::{InterceptedApi, assert_failure, failure_of_fetch};
+use super::{
+    InterceptedApi, assert_each_folder_has_its_documents, assert_failure, failure_of_fetch,
+};
 use crate::hostile_server::{ConnectionAction, HostileServer, ReceivedRequest, plain_response};
 use crate::sources::gmail::json_response;
 use crate::sources::graph::{Graph, graph_error};
@@ -85,6 +87,16 @@ async fn a_message_moved_into_a_listed_folder_is_found_by_the_sweep() {
     assert_eq!(u32::try_from(found_by_sweep), Ok(MOVED));
     let changes = list_since(&source, cursor).await;
     assert!(changes.entries.is_empty(), "the changes have them: {:?}", changes.entries);
+}
+
+#[tokio::test]
+async fn a_message_is_in_the_folder_to_which_it_was_moved() {
+    let api = InterceptedApi::<Graph>::start(40, |_, _| None).await;
+    let source = api.source(&SourceOptions::new(Graph::SECRET));
+
+    assert_each_folder_has_its_documents(&source).await;
+    api.service.lock_mailbox().move_to_trash(4);
+    assert_each_folder_has_its_documents(&source).await;
 }
 
 #[tokio::test]

@@ -11,7 +11,10 @@ use cynosure_engine::{Cause, ItemId};
 use cynosure_lab::demo::DemoOptions;
 use serde_json::{Value, json};
 
-use super::{InterceptedApi, assert_failure, failure_of_fetch, failure_of_listing};
+use super::{
+    InterceptedApi, assert_each_folder_has_its_documents, assert_failure, failure_of_fetch,
+    failure_of_listing,
+};
 use crate::hostile_server::plain_response;
 use crate::sources::mailru::{Mailru, mailru_response};
 use crate::sources::rest_embedded::ProviderApi;
@@ -160,6 +163,13 @@ async fn a_thread_in_two_folders_has_each_message_once() {
     assert!(folders.values().any(|folders| 1 < folders.len()), "{folders:?}");
     let stored = fetch_all(&source, &listing.documents()).await;
     assert_same_contents(&stored, &api.contents());
+}
+
+#[tokio::test]
+async fn each_message_of_a_thread_is_in_its_own_folder() {
+    let api = InterceptedApi::<Mailru>::start(60, |_, _| None).await;
+
+    assert_each_folder_has_its_documents(&api.source(&SourceOptions::new(Mailru::SECRET))).await;
 }
 
 #[tokio::test]

@@ -7,10 +7,11 @@ mod guards;
 mod mailru;
 mod secrets;
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use cynosure::source::{DynSource, Listing, Source as _};
+use cynosure::source::{DocumentRef, DynSource, FetchOutcome, Listing, Sink, Source as _};
 use cynosure_engine::{Cause, Failure};
 use cynosure_lab::demo::{DemoOptions, DemoServer, start};
 
@@ -99,6 +100,43 @@ async fn failure_of_fetch<A: ProviderApi>(response: Vec<u8>) -> Failure {
     let source = api.source(&SourceOptions { attempts: 1, ..SourceOptions::new(A::SECRET) });
     let documents = list_everything(&source).await.documents();
     fetch(&source, &documents[0]).await.unwrap_err()
+}
+
+/// Sink that keeps nothing.
+struct DiscardingSink;
+
+impl Sink for DiscardingSink {
+    async fn write(&mut self, _bytes: &[u8]) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn rewind(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// Fetches a document. Returns the names of its folders.
+async fn fetch_folders(source: &DynSource, document: &DocumentRef) -> Vec<String> {
+    match source.fetch(document, &mut DiscardingSink).await.unwrap() {
+        FetchOutcome::Complete { folders, .. } => folders,
+        FetchOutcome::Moved { .. } => panic!("the document is where it was"),
+    }
+}
+
+/// Lists everything, and asserts that each document is in the folder in which the server counts it.
+async fn assert_each_folder_has_its_documents(source: &DynSource) {
+    let listing = list_everything(source).await;
+    let latest: BTreeMap<_, _> =
+        listing.entries.iter().map(|entry| (&entry.document, &entry.folders)).collect();
+    let mut counts = BTreeMap::<String, u64>::new();
+    for folder in latest.into_values().flatten() {
+        *counts.entry(folder.clone()).or_default() += 1;
+    }
+    let folders = source.folders().await.unwrap().into_iter();
+    let expected = folders.map(|folder| (folder.name, folder.messages.unwrap()));
+    let expected: BTreeMap<String, u64> = expected.filter(|(_, count)| 0 < *count).collect();
+    assert!(1 < expected.len(), "{expected:?}");
+    assert_eq!(counts, expected);
 }
 
 /// Asserts the cause of a failure, and that its message contains these words.

@@ -35,7 +35,7 @@ impl ProviderApi for Gmail {
     const FOLDER_COUNTS: Result<(), Unsupported> =
         Err(Unsupported("its list has no exact number of messages"));
     const EMPTY_DOCUMENT: Unsupported = EMPTY_IS_NOT_READY;
-    const SECOND_FOLDER: Unsupported = Unsupported("a message has labels and no folder");
+    const SECOND_FOLDER: Unsupported = Unsupported("the service adds no label to a message");
 }
 
 /// Returns a response with an error of the API.

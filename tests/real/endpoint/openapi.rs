@@ -22,7 +22,7 @@ fn schemathesis_confirms_the_openapi_document() {
     let degraded = TestEndpoint::serving(snapshot);
     let output = run_schemathesis(&program, &degraded, &[]);
     // All operations but the one that returns the document.
-    assert!(output.contains("11 selected / 11 total"), "{output}");
+    assert!(output.contains("12 selected / 12 total"), "{output}");
 
     // A critical health is reported with 503, which that check would reject.
     let critical = TestEndpoint::serving(full_snapshot());
@@ -31,7 +31,7 @@ fn schemathesis_confirms_the_openapi_document() {
         &critical,
         &["--include-path", "/health", "--exclude-checks", "not_a_server_error"],
     );
-    assert!(output.contains("1 selected / 11 total"), "{output}");
+    assert!(output.contains("1 selected / 12 total"), "{output}");
 }
 
 /// Runs schemathesis, all checks of which must pass, and returns its output.

@@ -9,6 +9,7 @@ mod newer_systemd;
 mod package;
 mod restart_limits;
 mod secrets;
+mod service_command;
 mod sessions;
 mod signals;
 mod slow;

@@ -21,6 +21,7 @@ mod on_failure;
 mod progress_tracker;
 mod restart_history;
 mod state;
+mod sync_history;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +37,7 @@ pub use self::restart_history::{LastRestart, RestartCause, RestartHistory};
 pub use self::state::{
     AfterWait, CredentialState, Session, State, StateMachine, Status, SyncPhase,
 };
+pub use self::sync_history::SyncHistory;
 
 impl StateMachine {
     /// Advances by one event. The caller saves the new machine before it performs the effects.
@@ -87,7 +89,7 @@ impl StateMachine {
             Event::Started => {
                 // An interrupted poll restarts at once, and a poll that is due earlier after a
                 // change of the interval is not delayed.
-                let due = self.last_poll.map_or(now, |last| last.after(config.poll_interval));
+                let due = self.sync.last_poll.map_or(now, |last| last.after(config.poll_interval));
                 self.state = State::Idle { until: until.min(due) };
                 self.on_started(now)
             }
@@ -202,12 +204,12 @@ impl StateMachine {
             }
             (Event::ChangesFound, SyncPhase::Downloading) => {
                 self.listing.is_full_resync = false;
-                self.last_poll = Some(now);
+                self.sync.last_poll = Some(now);
                 self.list_changes("changes found at the source while items wait for a retry", now)
             }
             (Event::NoChanges, SyncPhase::Downloading) => {
                 self.listing.is_full_resync = false;
-                self.last_poll = Some(now);
+                self.sync.record_unchanged_during_download(now);
                 self.into_step()
             }
             _ => self.into_step(),
@@ -369,7 +371,7 @@ impl StateMachine {
     fn begin_session(mut self, sync_scope: SyncScope, reason: &str, now: Timestamp) -> Step {
         let session = self.next_session_id(now);
         self.session = Some(Session { id: session.clone(), started_at: now, completed_at: None });
-        self.last_poll = Some(now);
+        self.sync.begin_session(now);
         self.record_progress(now);
         let mut step = self.start_phase(SyncPhase::Collecting, reason, now);
         step.effects.insert(0, Effect::OpenSession { session, sync_scope });
@@ -383,18 +385,19 @@ impl StateMachine {
     /// Polls while the download continues. A failed poll is not repeated at once, but after an
     /// interval in which the remaining items are processed.
     fn poll_during_download(mut self, now: Timestamp) -> Step {
-        self.last_poll = Some(now);
+        self.sync.start_poll_during_download(now);
         self.into_step().with_effect(Effect::Poll)
     }
 
     /// Lists changes that were found during the download, in the same session.
     pub(super) fn list_changes(mut self, reason: &str, now: Timestamp) -> Step {
         self.listing.is_listing_changes = true;
+        self.sync.begin_listing(now);
         self.start_phase(SyncPhase::Collecting, reason, now)
     }
 
     fn become_idle(mut self, config: &MachineConfig, now: Timestamp) -> Step {
-        self.last_poll = Some(now);
+        self.sync.record_unchanged(now);
         self.record_progress(now);
         let until = self.next_poll_at(config, now);
         self.transition_to(State::Idle { until }, "no changes; waiting for the next poll", now)
@@ -403,6 +406,7 @@ impl StateMachine {
 
     fn complete_session(mut self, now: Timestamp) -> Step {
         self.record_progress(now);
+        self.sync.record_settled();
         if let Some(session) = &mut self.session {
             session.completed_at = Some(now);
         }
@@ -469,6 +473,9 @@ impl StateMachine {
 
     fn start_phase(mut self, phase: SyncPhase, reason: &str, now: Timestamp) -> Step {
         self.progress.start_phase(now);
+        if phase == SyncPhase::Polling {
+            self.sync.start_poll(now);
+        }
         self.transition_to(State::Working(phase), reason, now).with_effect(phase.start_effect())
     }
 

@@ -33,6 +33,9 @@ impl StateMachine {
         now: Timestamp,
     ) -> Step {
         self.errors.record_failure(failure, now);
+        if failure.cause == Cause::AccountChanged {
+            self.sync.forget_completeness();
+        }
         match failure.cause.action(scope) {
             ErrorAction::WaitForRateLimit => {
                 self.on_rate_limited(config, phase, failure, sample, now)

@@ -4,6 +4,7 @@ use crate::machine::error_history::ErrorHistory;
 use crate::machine::listing_mode::ListingMode;
 use crate::machine::progress_tracker::ProgressTracker;
 use crate::machine::restart_history::RestartHistory;
+use crate::machine::sync_history::SyncHistory;
 use crate::{ClockStep, MachineConfig, SessionId, Timestamp};
 
 /// Status of a source as shown to users, one of seven.
@@ -73,7 +74,7 @@ pub struct StateMachine {
     pub state_since: Timestamp,
     /// Open session, or the last one.
     pub session: Option<Session>,
-    pub last_poll: Option<Timestamp>,
+    pub sync: SyncHistory,
     pub progress: ProgressTracker,
     pub errors: ErrorHistory,
     /// End of a wait that is too short for a separate state.
@@ -94,7 +95,7 @@ impl StateMachine {
             reason: "never run before".to_owned(),
             state_since: now,
             session: None,
-            last_poll: None,
+            sync: SyncHistory::default(),
             progress: ProgressTracker::new(now),
             errors: ErrorHistory::default(),
             throttled_until: now,
@@ -130,7 +131,7 @@ impl StateMachine {
             state: self.state.shifted_by(step),
             state_since: self.state_since.shifted_by(step),
             session,
-            last_poll: self.last_poll.map(|at| at.shifted_by(step)),
+            sync: self.sync.shifted_by(step),
             progress: self.progress.shifted_by(step),
             throttled_until: self.throttled_until.shifted_by(step),
             running_since: self.running_since.shifted_by(step),
@@ -149,7 +150,7 @@ impl StateMachine {
     /// Returns the time of the next poll.
     #[must_use]
     pub fn next_poll_at(&self, config: &MachineConfig, now: Timestamp) -> Timestamp {
-        self.last_poll.unwrap_or(now).after(config.poll_interval)
+        self.sync.last_poll.unwrap_or(now).after(config.poll_interval)
     }
 
     pub(super) fn completed_at(&self) -> Timestamp {

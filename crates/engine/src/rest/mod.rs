@@ -13,6 +13,7 @@ mod profile;
 mod request;
 mod retry_text;
 mod rows;
+mod selected_ids;
 mod table_name;
 mod template;
 
@@ -23,11 +24,12 @@ pub use self::json_path::{JsonPath, RowMatch, scalar_text};
 pub use self::paging::{LinkOrigin, PageRule, PageTarget, PageTargetPlace, Paging};
 pub use self::placeholder::Placeholder;
 pub use self::profile::{
-    AccountTable, AgainTable, ChangesTable, FetchBody, FetchTable, ListTable, OkRule, PartsTable,
-    PinTable, RestProfile, RestTables, SweepTable, TextEncoding,
+    AccountTable, AgainTable, ChangesTable, FetchBody, FetchTable, FolderNameRules, FoldersTable,
+    ListTable, OkRule, PartsTable, PinTable, RestProfile, RestTables, SweepTable, TextEncoding,
 };
 pub use self::request::{JsonTemplate, RequestBodyTemplate, RequestTemplate, RestMethod};
 pub use self::retry_text::{WaitFormat, parse_wait};
 pub use self::rows::{RestRow, RowError, RowListing, RowRules, SkipRule};
+pub use self::selected_ids::select_ids;
 pub use self::table_name::TableName;
 pub use self::template::{DocumentValues, PageValues, Template, TemplateForm, TemplateValues};

@@ -43,6 +43,8 @@ pub struct RestTables {
     pub pin: Option<PinTable>,
     /// Parts, such as folders, that are listed one after the other.
     pub parts: Option<PartsTable>,
+    /// Request for the names of the folders that rows and documents name by ids.
+    pub folders: Option<FoldersTable>,
     pub list: ListTable,
     /// Request for the documents of each listed item.
     pub documents: Option<RowListing>,
@@ -81,10 +83,27 @@ pub struct PinTable {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PartsTable {
     pub listing: RowListing,
-    /// Name for people; the id if absent.
-    pub name: Option<JsonPath>,
+    pub names: FolderNameRules,
     /// Number of documents of a part, for people.
     pub count: Option<JsonPath>,
+}
+
+/// Folders of documents: `[folders]`. Without it, the parts are the folders.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FoldersTable {
+    pub listing: RowListing,
+    pub names: FolderNameRules,
+    /// Name in place of the folders of a document that is in none.
+    pub none: Option<String>,
+}
+
+/// Names of folders or parts, for people.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct FolderNameRules {
+    /// Name of the last level; the id if absent.
+    pub name: Option<JsonPath>,
+    /// Id of the folder that contains it. Its name comes first, with a `/` after it.
+    pub parent: Option<JsonPath>,
 }
 
 /// Listing of everything: `[list]`, once for each part.
@@ -135,6 +154,8 @@ pub struct FetchTable {
     /// True if a document must begin with a header line (RFC 5322, section 2.2). Anything else is a
     /// challenge.
     pub must_start_with_header: bool,
+    /// Ids of the folders of the document, in a response that is JSON: the first path with a value.
+    pub folder: Vec<JsonPath>,
 }
 
 /// Place of a document in a response.
@@ -162,6 +183,18 @@ pub enum TextEncoding {
 }
 
 impl RestProfile {
+    /// Returns the list that has the names of folders, with its table and its rules. `None` if an
+    /// id is the name of its folder.
+    #[must_use]
+    pub fn folder_names(&self) -> Option<(TableName, &RowListing, &FolderNameRules)> {
+        let RestTables { parts, folders, .. } = &self.tables;
+        match (folders, parts) {
+            (Some(folders), _) => Some((TableName::Folders, &folders.listing, &folders.names)),
+            (None, Some(parts)) => Some((TableName::Parts, &parts.listing, &parts.names)),
+            (None, None) => None,
+        }
+    }
+
     /// Returns the units that a request of a table takes from the quota.
     #[must_use]
     pub fn weight(&self, table: TableName) -> u32 {

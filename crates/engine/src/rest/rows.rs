@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::rest::json_path::{JsonPath, RowMatch, kind_of, scalar_text};
 use crate::rest::paging::PageRule;
 use crate::rest::request::RequestTemplate;
+use crate::rest::selected_ids::select_ids;
 use crate::rest::table_name::TableName;
 use crate::{Scalar, sanitize_line, truncate_to_bytes};
 
@@ -37,6 +38,8 @@ pub struct RowRules {
     pub keep: Vec<(String, JsonPath)>,
     /// Values that are stored with the document, for people.
     pub labels: Vec<(String, JsonPath)>,
+    /// Ids of the folders of the document: the first path with a value.
+    pub folder: Vec<JsonPath>,
     /// Exact size of the document in bytes.
     pub size: Option<JsonPath>,
     /// Size of the document in bytes, for progress only.
@@ -59,6 +62,8 @@ pub struct RestRow<'v> {
     pub document: Option<String>,
     pub keep: Vec<(String, String)>,
     pub labels: Vec<(String, String)>,
+    /// Ids of the folders of the document. `None` if the rules have no path to them.
+    pub folders: Option<Vec<String>>,
     pub size: Option<u64>,
     pub size_estimate: Option<u64>,
     /// The row itself.
@@ -105,6 +110,17 @@ impl RowRules {
         rows.map(|(value, number)| self.read_row(&RowReader { table, number, value })).collect()
     }
 
+    /// Returns the ids of the rows of a page that are skipped. One without a valid id has none.
+    #[must_use]
+    pub fn skipped_ids(&self, body: &Value) -> Vec<String> {
+        let rows = match self.items.rows(body) {
+            RowMatch::Rows(rows) => rows,
+            RowMatch::Absent | RowMatch::NotAList(_) => Vec::new(),
+        };
+        let skipped = rows.into_iter().filter(|row| self.is_skipped(row));
+        skipped.filter_map(|row| select_ids(&self.id, row).into_iter().next()).collect()
+    }
+
     fn is_skipped(&self, row: &Value) -> bool {
         self.skip.as_ref().is_some_and(|skip| skip.matches(row))
     }
@@ -126,6 +142,7 @@ impl RowRules {
             document,
             keep: keep.collect::<Result<_, _>>()?,
             labels: labels.collect(),
+            folders: (!self.folder.is_empty()).then(|| select_ids(&self.folder, row.value)),
             size: size(self.size.as_ref()),
             size_estimate: size(self.size_estimate.as_ref()),
             value: row.value,
@@ -228,6 +245,7 @@ mod tests {
             skip: None,
             keep: Vec::new(),
             labels: Vec::new(),
+            folder: Vec::new(),
             size: None,
             size_estimate: None,
         }
@@ -252,12 +270,14 @@ mod tests {
                 ("none".to_owned(), path("/none")),
                 ("list".to_owned(), path("/in")),
             ],
+            folder: vec![path("/boxes")],
             size: Some(path("/size")),
             size_estimate: Some(path("/about")),
             ..rules("/value")
         };
         let body = json!({"value": [
-            {"id": 7, "mail": "m", "in": {"folder": 3}, "thread": "t", "size": 12, "about": -1},
+            {"id": 7, "mail": "m", "in": {"folder": 3}, "thread": "t", "size": 12, "about": -1,
+             "boxes": ["x", 5, "x", "", null, true, {"id": 1}]},
             {"id": "8", "mail": "n", "in": {"folder": ""}, "size": "12", "about": 5},
         ]});
 
@@ -270,6 +290,7 @@ mod tests {
                     document: Some("m".to_owned()),
                     keep: owned("folder", "3"),
                     labels: owned("thread", "t"),
+                    folders: Some(vec!["x".to_owned(), "5".to_owned()]),
                     size: Some(12),
                     size_estimate: None,
                     value: &body["value"][0],
@@ -279,6 +300,7 @@ mod tests {
                     document: Some("n".to_owned()),
                     keep: owned("folder", ""),
                     labels: Vec::new(),
+                    folders: Some(Vec::new()),
                     size: None,
                     size_estimate: Some(5),
                     value: &body["value"][1],
@@ -323,6 +345,17 @@ mod tests {
             "`[list] id` = \"/id\" selects nothing in row 5, which has the key removed"
         );
         assert_eq!(ids(&locked, &json!([{"locked": true}, {"id": "d", "locked": false}])), ["d"]);
+    }
+
+    #[test]
+    fn the_ids_of_skipped_rows_are_known() {
+        let at = path("/hidden");
+        let rules = RowRules { skip: Some(SkipRule { at, is: Vec::new() }), ..rules("/all") };
+        let hidden = json!({"id": "b", "hidden": 1});
+        let body = json!({"all": [{"id": "a"}, hidden, {"hidden": 1}, {"id": [], "hidden": 1}]});
+
+        assert_eq!(rules.skipped_ids(&body), ["b"]);
+        assert_eq!(rules.skipped_ids(&json!({"all": 7})), [""; 0]);
     }
 
     #[test]
@@ -415,6 +448,7 @@ mod proptests {
                 items,
                 is_optional,
                 id,
+                folder: document.clone(),
                 document,
                 skip: skip.map(|at| SkipRule { at, is: Vec::new() }),
                 labels: keep.clone(),
@@ -434,6 +468,7 @@ mod proptests {
                         prop_assert!(!row.id.is_empty() && row.document.as_deref() != Some(""));
                         prop_assert_eq!(row.document.is_some(), !rules.document.is_empty());
                         prop_assert_eq!(row.keep.len(), rules.keep.len());
+                        prop_assert_eq!(row.folders.is_some(), !rules.folder.is_empty());
                     }
                 }
                 Err(RowError(error)) => {

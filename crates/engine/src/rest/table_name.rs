@@ -6,6 +6,7 @@ pub enum TableName {
     Account,
     Pin,
     Parts,
+    Folders,
     List,
     Documents,
     Fetch,
@@ -14,10 +15,11 @@ pub enum TableName {
 }
 
 impl TableName {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Account,
         Self::Pin,
         Self::Parts,
+        Self::Folders,
         Self::List,
         Self::Documents,
         Self::Fetch,
@@ -32,6 +34,7 @@ impl TableName {
             Self::Account => "account",
             Self::Pin => "pin",
             Self::Parts => "parts",
+            Self::Folders => "folders",
             Self::List => "list",
             Self::Documents => "documents",
             Self::Fetch => "fetch",

@@ -102,6 +102,7 @@ pub(super) fn scope_of(table: TableName) -> RequestScope {
         TableName::Account => RequestScope::Session,
         TableName::Pin
         | TableName::Parts
+        | TableName::Folders
         | TableName::List
         | TableName::Documents
         | TableName::Changes

@@ -1,8 +1,9 @@
 //! Summary of a profile: what each of its tables requests and reads, its limits, and its rules.
 
 use cynosure_engine::rest::{
-    FetchBody, FetchTable, LinkOrigin, ListTable, OkRule, Paging, PartsTable, RequestTemplate,
-    RestMethod, RestProfile, RestTables, RowListing, SkipRule, TableName, TextEncoding,
+    FetchBody, FetchTable, FolderNameRules, FoldersTable, LinkOrigin, ListTable, OkRule, Paging,
+    PartsTable, RequestTemplate, RestMethod, RestProfile, RestTables, RowListing, SkipRule,
+    TableName, TextEncoding,
 };
 use cynosure_engine::{format_duration, sanitize_line};
 
@@ -58,6 +59,7 @@ fn table_facts(table: TableName, settings: &RestSettings) -> Option<Vec<String>>
             vec![request_text(&pin.request), format!("cursor at {}", quote_paths([&pin.cursor]))]
         }
         TableName::Parts => part_facts(tables.parts.as_ref()?),
+        TableName::Folders => folder_facts(tables.folders.as_ref()?),
         TableName::List => list_facts(&tables.list),
         TableName::Documents => listing_facts(tables.documents.as_ref()?, "document"),
         TableName::Fetch => fetch_facts(&tables.fetch, settings),
@@ -74,9 +76,21 @@ fn table_facts(table: TableName, settings: &RestSettings) -> Option<Vec<String>>
 
 fn part_facts(parts: &PartsTable) -> Vec<String> {
     let mut facts = listing_facts(&parts.listing, "part");
-    facts.extend(parts.name.iter().map(|path| format!("name at {}", quote_paths([path]))));
+    facts.extend(name_facts(&parts.names));
     facts.extend(parts.count.iter().map(|path| format!("count at {}", quote_paths([path]))));
     facts
+}
+
+fn folder_facts(folders: &FoldersTable) -> Vec<String> {
+    let mut facts = listing_facts(&folders.listing, "folder");
+    facts.extend(name_facts(&folders.names));
+    facts.extend(folders.none.iter().map(|none| format!("{none:?} without one")));
+    facts
+}
+
+fn name_facts(names: &FolderNameRules) -> impl Iterator<Item = String> {
+    let name = names.name.iter().map(|path| format!("name at {}", quote_paths([path])));
+    name.chain(names.parent.iter().map(|path| format!("parent at {}", quote_paths([path]))))
 }
 
 fn list_facts(list: &ListTable) -> Vec<String> {
@@ -112,6 +126,9 @@ fn listing_facts(listing: &RowListing, subject: &str) -> Vec<String> {
     ];
     if !rows.document.is_empty() {
         facts.push(format!("document at {}", quote_paths(&rows.document)));
+    }
+    if !rows.folder.is_empty() {
+        facts.push(format!("folder at {}", quote_paths(&rows.folder)));
     }
     facts.extend(rows.skip.as_ref().map(skip_text));
     for (key, named) in [("keeps", &rows.keep), ("labels", &rows.labels)] {
@@ -177,6 +194,9 @@ fn fetch_facts(fetch: &FetchTable, settings: &RestSettings) -> Vec<String> {
             format!("the text at {}{encoding}", quote_paths([at]))
         }
     });
+    if !fetch.folder.is_empty() {
+        facts.push(format!("folder at {}", quote_paths(&fetch.folder)));
+    }
     if fetch.must_start_with_header {
         facts.push("which must begin with a header line".to_owned());
     }
@@ -224,18 +244,25 @@ parts.get = "/folders"
 parts.items = "/body"
 parts.id = "/id"
 parts.name = "/name"
+parts.parent = "/parent"
 parts.skip = { at = "/security", is = "locked" }
 list.get = "/threads/{part.id}"
 list.query = { offset = "{page.offset}" }
 list.items = "/rows"
 list.id = ["/thread_id", "/id"]
 list.total = "/total"
+folders.get = "/labels"
+folders.items = "/labels"
+folders.id = "/id"
+folders.name = "/text"
+folders.none = "Archive"
 list.page = { kind = "offset", size = 50, overlap = 5, until = "two_passes_agree" }
 documents.post = "/thread"
 documents.form = { id = "{item.id}" }
 documents.items = "/mails"
 documents.id = "/id"
 documents.keep = { folder = "/folder" }
+documents.folder = "/folder"
 documents.page = { kind = "link", from = "header" }
 "#;
 
@@ -256,9 +283,10 @@ documents.page = { kind = "link", from = "header" }
         profile    tables of the source
         base_url   https://api.example.com/v1
         ok         "/status" is 200
-        parts      GET /folders, rows at "/body", part at "/id", without rows whose "/security" is "locked", one page, name at "/name"
+        parts      GET /folders, rows at "/body", part at "/id", without rows whose "/security" is "locked", one page, name at "/name", parent at "/parent"
+        folders    GET /labels, rows at "/labels", folder at "/id", one page, name at "/text", "Archive" without one
         list       GET /threads/{part.id}, rows at "/rows", item at "/thread_id" or "/id", next page by offset, 50 rows each that overlap by 5 until two passes agree, total at "/total"
-        documents  POST /thread, rows at "/mails", document at "/id", keeps folder, next page by the Link header
+        documents  POST /thread, rows at "/mails", document at "/id", folder at "/folder", keeps folder, next page by the Link header
         fetch      GET /raw/{document.id}/{document.folder}, the bytes, which must begin with a header line, of type message/rfc822, stored as .eml
         changes    by [again]: the first pages of [list] are requested again, and compared at "/last"
         quota      at most 30/min; at most 1 request at once
@@ -276,7 +304,7 @@ documents.page = { kind = "link", from = "header" }
             "profile   gmail",
             "pin       GET /profile, cursor at \"/historyId\"",
             "fetch     GET /messages/{document.id}, the text at \"/raw\", decoded from base64url, \
-             stored as .eml",
+             folder at \"/labelIds\", stored as .eml",
         ] {
             assert!(text.lines().any(|known| known == line), "{line}\n{text}");
         }

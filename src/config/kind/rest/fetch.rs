@@ -8,7 +8,7 @@ use crate::config::kind::document_format::MESSAGE_EXTENSION;
 use crate::config::kind::rest::errors::read_class;
 use crate::config::kind::rest::request::{has_request, read_request};
 use crate::config::kind::rest::scope::TemplateScope;
-use crate::config::kind::rest::values::required_path;
+use crate::config::kind::rest::values::{optional_paths, required_path};
 use crate::config::merge::EnvValueForm;
 use crate::config::reader::Section;
 use crate::config::show::quote;
@@ -33,6 +33,7 @@ pub(super) fn row_fetch() -> (FetchTable, String) {
         empty: None,
         media_types: Vec::new(),
         must_start_with_header: false,
+        folder: Vec::new(),
     };
     (fetch, JSON_EXTENSION.to_owned())
 }
@@ -52,6 +53,7 @@ pub(super) fn read_fetch(
         let is_known = node.value.text() == Some("rfc5322");
         is_known.then_some(()).ok_or_else(|| expected(&node.value, "\"rfc5322\""))
     });
+    let folder = optional_paths(section, "folder");
     let default_extension = match &body {
         Some(FetchBody::Json | FetchBody::Row) => JSON_EXTENSION,
         Some(FetchBody::Bytes | FetchBody::Text { .. }) | None => MESSAGE_EXTENSION,
@@ -69,6 +71,7 @@ pub(super) fn read_fetch(
         empty,
         media_types,
         must_start_with_header: must_start_with_header.is_some(),
+        folder,
     };
     check_body(section, location, &fetch)?;
     Some((fetch, extension))
@@ -108,6 +111,12 @@ fn check_body(
             !is_bytes && !is_text && fetch.empty.is_some(),
             "empty",
             "is about bytes, and JSON is never empty; remove it, or write body = \"bytes\"",
+        ),
+        (
+            matches!(fetch.body, FetchBody::Bytes | FetchBody::Row) && !fetch.folder.is_empty(),
+            "folder",
+            "is a path in JSON, and the response has none beside the document; write `folder` in \
+             the tables that list the documents",
         ),
     ];
     let mut is_valid = true;

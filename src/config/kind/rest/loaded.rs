@@ -24,7 +24,7 @@ const BUILTIN_PROFILES: &[(&str, &str)] = &[
 ];
 
 /// Keys of a profile.
-const PROFILE_KEYS: [&str; 19] = [
+const PROFILE_KEYS: [&str; 20] = [
     "base_url",
     "auth",
     "options",
@@ -34,6 +34,7 @@ const PROFILE_KEYS: [&str; 19] = [
     "account",
     "pin",
     "parts",
+    "folders",
     "list",
     "documents",
     "fetch",

@@ -16,13 +16,14 @@ pub(super) const ACCOUNT_REQUEST_KEY: &str = "account_request";
 
 /// Tables that a source may have, in the order in which `config show` prints them: the key in the
 /// source, and that in a profile.
-const SOURCE_TABLES: [(&str, &str); 15] = [
+const SOURCE_TABLES: [(&str, &str); 16] = [
     ("headers", "headers"),
     ("query", "query"),
     ("ok", "ok"),
     (ACCOUNT_REQUEST_KEY, "account"),
     ("pin", "pin"),
     ("parts", "parts"),
+    ("folders", "folders"),
     ("list", "list"),
     ("documents", "documents"),
     ("fetch", "fetch"),

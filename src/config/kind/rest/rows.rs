@@ -1,19 +1,19 @@
-//! Lists of rows: `[parts]`, `[list]`, `[documents]`, `[changes]` and `[sweep]`.
+//! Lists of rows: `[parts]`, `[folders]`, `[list]`, `[documents]`, `[changes]` and `[sweep]`.
 
 use std::time::Duration;
 
 use cynosure_engine::rest::{
-    ChangesTable, JsonPath, ListTable, PartsTable, Placeholder, RequestTemplate, RowListing,
-    RowRules, SkipRule, SweepTable,
+    ChangesTable, FolderNameRules, FoldersTable, JsonPath, ListTable, PartsTable, Placeholder,
+    RequestTemplate, RowListing, RowRules, SkipRule, SweepTable,
 };
 use cynosure_engine::user_input::Location;
 
-use crate::config::file::Node;
+use crate::config::file::{Node, plain_text};
 use crate::config::kind::rest::page::{check_page_use, read_page};
 use crate::config::kind::rest::request::read_request;
 use crate::config::kind::rest::scope::{TemplateScope, check_name};
 use crate::config::kind::rest::values::{
-    optional_path, read_map, read_path, read_paths, read_scalars, required_path,
+    optional_path, optional_paths, read_map, read_path, read_paths, read_scalars, required_path,
 };
 use crate::config::merge::EnvValueForm;
 use crate::config::ranges::POSITIVE_DURATION;
@@ -28,12 +28,13 @@ const CURSOR_HELP: &str = "write cursor = \"/cursor\", the path of the new curso
 const SWEEP_INTERVAL: Duration = Duration::from_secs(86_400);
 
 /// Keys that describe the document of a row.
-const DOCUMENT_KEYS: [&str; 5] = ["document", "keep", "labels", "size", "size_estimate"];
+const DOCUMENT_KEYS: [&str; 6] = ["document", "folder", "keep", "labels", "size", "size_estimate"];
 
 /// Meaning of the rows of a list.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum RowMeaning {
     Parts,
+    Folders,
     /// Items, each of which is its document, or has documents in several rows.
     ItemsWithDocuments,
     /// Items whose documents another request lists. What the rows keep is kept with each of them.
@@ -47,10 +48,29 @@ pub(super) fn read_parts(
     location: &Location,
     scope: &TemplateScope<'_>,
 ) -> Option<PartsTable> {
-    let name = optional_path(section, "name");
+    let names = read_names(section);
     let count = optional_path(section, "count");
     let listing = read_listing(section, location, scope, RowMeaning::Parts);
-    Some(PartsTable { listing: listing?, name, count })
+    Some(PartsTable { listing: listing?, names, count })
+}
+
+/// Reads `[folders]`.
+pub(super) fn read_folders(
+    section: &mut Section<'_, '_>,
+    location: &Location,
+    scope: &TemplateScope<'_>,
+) -> Option<FoldersTable> {
+    let names = read_names(section);
+    let none = section
+        .given("none", EnvValueForm::Toml, |node| plain_text(&node.value).map(str::to_owned));
+    let listing = read_listing(section, location, scope, RowMeaning::Folders);
+    Some(FoldersTable { listing: listing?, names, none: none.map(|(name, _)| name) })
+}
+
+/// Reads the keys of the names of parts or folders.
+fn read_names(section: &mut Section<'_, '_>) -> FolderNameRules {
+    let name = optional_path(section, "name");
+    FolderNameRules { name, parent: optional_path(section, "parent") }
 }
 
 /// Reads `[list]`.
@@ -152,6 +172,7 @@ fn read_rows(
         skip: skip?,
         keep: rows.keep,
         labels: rows.labels,
+        folder: rows.folder,
         size: rows.size,
         size_estimate: rows.size_estimate,
     })
@@ -162,6 +183,7 @@ struct DocumentRules {
     document: Vec<JsonPath>,
     keep: Vec<(String, JsonPath)>,
     labels: Vec<(String, JsonPath)>,
+    folder: Vec<JsonPath>,
     size: Option<JsonPath>,
     size_estimate: Option<JsonPath>,
 }
@@ -171,6 +193,9 @@ fn read_document_keys(section: &mut Section<'_, '_>, meaning: RowMeaning) -> Doc
         RowMeaning::ItemsWithDocuments => (&[], ""),
         RowMeaning::Parts => {
             (&DOCUMENT_KEYS, "the rows are parts, which are no documents; remove it")
+        }
+        RowMeaning::Folders => {
+            (&DOCUMENT_KEYS, "the rows are folders, which are no documents; remove it")
         }
         RowMeaning::Items => (
             &["document", "size", "size_estimate"],
@@ -184,11 +209,11 @@ fn read_document_keys(section: &mut Section<'_, '_>, meaning: RowMeaning) -> Doc
             section.reader.report_error(node.location, message);
         }
     }
-    let document = section.given("document", EnvValueForm::Toml, read_paths);
     DocumentRules {
-        document: document.map(|(paths, _)| paths).unwrap_or_default(),
+        document: optional_paths(section, "document"),
         keep: read_map(section, "keep", read_kept),
         labels: read_map(section, "labels", |_, node| read_path(node)),
+        folder: optional_paths(section, "folder"),
         size: optional_path(section, "size"),
         size_estimate: optional_path(section, "size_estimate"),
     }

@@ -18,7 +18,7 @@ use crate::config::kind::rest::nodes::{TableNode, TableNodes};
 use crate::config::kind::rest::page::page_value;
 use crate::config::kind::rest::request::{read_headers, read_parameters, read_request};
 use crate::config::kind::rest::rows::{
-    RowMeaning, read_changes, read_list, read_listing, read_parts, read_sweep,
+    RowMeaning, read_changes, read_folders, read_list, read_listing, read_parts, read_sweep,
 };
 use crate::config::kind::rest::scope::TemplateScope;
 use crate::config::kind::rest::settings::RestLimits;
@@ -107,6 +107,7 @@ impl TablesReader<'_, '_, '_> {
         let account = self.read_table("account", [], read_account);
         let pin = self.read_table("pin", [], read_pin);
         let parts = self.read_table("parts", [], read_parts);
+        let folders = self.read_table("folders", [], read_folders);
         let list = self.read_table("list", part(), |section, location, scope| {
             read_list(section, location, scope, meaning)
         });
@@ -128,6 +129,7 @@ impl TablesReader<'_, '_, '_> {
             account: account?,
             pin: pin?,
             parts: parts?,
+            folders: folders?,
             list: list??,
             documents: documents?,
             fetch,

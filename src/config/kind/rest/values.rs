@@ -66,6 +66,12 @@ pub(super) fn optional_path(section: &mut Section<'_, '_>, key: &'static str) ->
     section.given(key, EnvValueForm::Toml, read_path).map(|(path, _)| path)
 }
 
+/// Reads an optional path, or a list of paths. Without the key, there are none.
+pub(super) fn optional_paths(section: &mut Section<'_, '_>, key: &'static str) -> Vec<JsonPath> {
+    let given = section.given(key, EnvValueForm::Toml, read_paths);
+    given.map(|(paths, _)| paths).unwrap_or_default()
+}
+
 /// Reads a path.
 pub(super) fn read_path(node: &Node) -> Result<JsonPath, String> {
     let text = node.value.text().ok_or_else(|| expected(&node.value, PATH_EXAMPLE))?;

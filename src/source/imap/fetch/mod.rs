@@ -63,7 +63,7 @@ pub(in crate::source::imap) async fn fetch(
         });
         tracker.annotate(failure)
     })?;
-    Ok(FetchOutcome::Complete(length))
+    Ok(FetchOutcome::Complete { bytes: length, folders: Vec::new() })
 }
 
 fn first_attempt(document: &DocumentRef) -> AttemptKind {

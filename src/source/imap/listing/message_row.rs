@@ -7,7 +7,7 @@ use cynosure_engine::{BlobId, DocumentId, DocumentLocation, ItemId, ListedDocume
 
 use crate::source::imap::connection::Connection;
 use crate::source::imap::folders::GMAIL_EXTENSION;
-use crate::source::imap::wire::{Value, attribute};
+use crate::source::imap::wire::{FolderName, Value, attribute};
 
 /// Capability of servers that name the contents of messages (RFC 8474).
 const OBJECT_IDS: &str = "OBJECTID";
@@ -20,6 +20,18 @@ const SIZE: &str = "RFC822.SIZE";
 
 /// Largest size that is believed, in bytes: that of the longest string (RFC 3501 §9, `number`).
 const SIZE_MAX: u64 = 0xffff_ffff;
+
+/// Labels of Gmail, which are its folders
+/// (<https://developers.google.com/workspace/gmail/imap/imap-extensions#access_to_labels_x-gm-labels>).
+const GMAIL_LABELS: &str = "X-GM-LABELS";
+
+/// Folders that the system labels of Gmail stand for. Another one, such as `\Starred`, is a mark.
+const GMAIL_SYSTEM_LABELS: [(&str, &str); 4] =
+    [("\\Inbox", "INBOX"), ("\\Sent", "Sent"), ("\\Draft", "Drafts"), ("\\Drafts", "Drafts")];
+
+/// Names of the folder above "All Mail" and the other system folders of Gmail, which are not
+/// translated. In a folder that is a label, the answer leaves that label out.
+const GMAIL_SYSTEM_FOLDERS: [&str; 2] = ["[Gmail]/", "[Google Mail]/"];
 
 /// Format of INTERNALDATE (RFC 3501 §9, `date-time`), such as ` 7-Jul-1996 02:44:25 -0700`.
 const DATE_FORMAT: &str = "%d-%b-%Y %H:%M:%S %z";
@@ -58,6 +70,8 @@ pub(super) struct MessageRow {
     thread: Option<String>,
     size: Option<u64>,
     received: Option<DateTime<Utc>>,
+    /// Folders by the labels of the message, which may be none; `None` if the server has no labels.
+    label_folders: Option<Vec<String>>,
 }
 
 impl RowAttributes {
@@ -94,6 +108,9 @@ impl RowAttributes {
             row.content = read_id(values, names.content, names.content_prefix);
             row.thread = read_id(values, names.thread, names.thread_prefix);
         }
+        if self.ids == ContentIds::Gmail {
+            row.label_folders = attribute(values, GMAIL_LABELS).and_then(read_label_folders);
+        }
         if self.since.is_some() {
             row.received = attribute(values, "INTERNALDATE").and_then(read_date);
         }
@@ -117,6 +134,9 @@ impl fmt::Display for RowAttributes {
         }
         if let Some(IdNames { content, thread, .. }) = self.ids.names() {
             write!(f, " {content} {thread}")?;
+        }
+        if self.ids == ContentIds::Gmail {
+            write!(f, " {GMAIL_LABELS}")?;
         }
         if self.since.is_some() {
             f.write_str(" INTERNALDATE")?;
@@ -153,17 +173,28 @@ impl MessageRow {
         self.thread = self.thread.take().or(other.thread);
         self.size = self.size.or(other.size);
         self.received = self.received.or(other.received);
+        self.label_folders = self.label_folders.take().or(other.label_folders);
     }
 
     /// Returns the document. The id of the content identifies it, so that copies in several folders
-    /// are one document; without such an id its location does.
+    /// are one document; without such an id its location does. A message that is listed in "All
+    /// Mail" of Gmail is in the folders of its labels; without labels it is only there.
     pub(super) fn into_document(self, location: DocumentLocation) -> ListedDocument {
         let blob = self.content.map_or_else(|| location.to_blob(), BlobId::new);
         let document = DocumentId::new(blob.as_str());
         let item = self.thread.map_or_else(|| ItemId::new(document.as_str()), ItemId::new);
+        let is_in_label =
+            !GMAIL_SYSTEM_FOLDERS.iter().any(|above| location.folder.starts_with(above));
+        let folders = match self.label_folders {
+            Some(_) if is_in_label => Vec::new(),
+            Some(folders) if folders.is_empty() => vec![location.folder.clone()],
+            Some(folders) => folders,
+            None => Vec::new(),
+        };
         ListedDocument {
             size_estimate: self.size,
             location: Some(location),
+            folders,
             ..ListedDocument::new(item, document, blob)
         }
     }
@@ -190,6 +221,20 @@ fn read_id(values: &[Value], name: &str, prefix: &str) -> Option<String> {
     let is_valid =
         (1..=ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
     is_valid.then(|| format!("{prefix}{id}"))
+}
+
+/// Returns the folders that labels stand for, without marks.
+fn read_label_folders(value: &Value) -> Option<Vec<String>> {
+    let folder = |label: &Value| {
+        let label = label.as_bytes()?;
+        if !label.starts_with(b"\\") {
+            return Some(FolderName::from_wire(label).as_text().to_owned());
+        }
+        let is_label = |name: &str| label.eq_ignore_ascii_case(name.as_bytes());
+        let found = GMAIL_SYSTEM_LABELS.iter().find(|(name, _)| is_label(name));
+        found.map(|(_, folder)| (*folder).to_owned())
+    };
+    Some(value.as_list()?.iter().filter_map(folder).collect())
 }
 
 fn read_date(value: &Value) -> Option<DateTime<Utc>> {
@@ -229,7 +274,7 @@ mod tests {
 
         assert_eq!(shown(ContentIds::None), "(UID RFC822.SIZE)");
         assert_eq!(shown(ContentIds::Objects), "(UID RFC822.SIZE EMAILID THREADID)");
-        assert_eq!(shown(ContentIds::Gmail), "(UID RFC822.SIZE X-GM-MSGID X-GM-THRID)");
+        assert_eq!(shown(ContentIds::Gmail), "(UID RFC822.SIZE X-GM-MSGID X-GM-THRID X-GM-LABELS)");
         assert_eq!(attributes(ContentIds::None).to_string(), "(UID RFC822.SIZE INTERNALDATE)");
         assert_eq!(asked_for(ContentIds::None).without_size().to_string(), "(UID)");
     }
@@ -295,6 +340,29 @@ mod tests {
         assert_eq!(by_gmail.document.as_str(), "gm:1278455344230334865");
         assert_eq!(by_gmail.item.as_str(), "gm-thread:1278455344230334866");
         assert_eq!(by_gmail.location.unwrap().to_blob().as_str(), "INBOX;3;7");
+    }
+
+    #[test]
+    fn labels_of_gmail_are_folders() {
+        let folders = |labels: &[Value]| {
+            let values = [list(&[atom("UID"), atom("7"), atom("X-GM-LABELS"), list(labels)])];
+            let (_, row) = attributes(ContentIds::Gmail).read_row(&values).unwrap();
+            let place = |folder: &str| DocumentLocation {
+                folder: folder.to_owned(),
+                uid_validity: 3,
+                uid: 7,
+            };
+            assert!(row.clone().into_document(place("Work/2024")).folders.is_empty());
+            row.into_document(place("[Gmail]/All Mail")).folders
+        };
+
+        let labels = ["\\Inbox", "\\Important", "\\Starred", "Work/2024", "Entw&APw-rfe"];
+        assert_eq!(folders(&labels.map(text)), ["INBOX", "Work/2024", "Entw\u{fc}rfe"]);
+        assert_eq!(folders(&[atom("\\sent"), atom("Work")]), ["Sent", "Work"]);
+        assert_eq!(folders(&[atom("\\Important")]), ["[Gmail]/All Mail"]);
+        let unlabeled = [list(&[atom("UID"), atom("7")])];
+        let row = attributes(ContentIds::Gmail).read_row(&unlabeled).unwrap().1;
+        assert!(document(row).folders.is_empty(), "the server has not sent labels");
     }
 
     #[test]

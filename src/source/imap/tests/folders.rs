@@ -166,11 +166,9 @@ async fn gmail_is_listed_by_its_folders_of_all_mail() {
         assert_eq!(places(&entries), expected);
         assert_eq!(entries[0].document.as_str(), "gm:121");
         assert_eq!(entries[0].item.as_str(), "gm-thread:5");
-        assert!(
-            server
-                .take_commands()
-                .contains(&"UID FETCH 1:1 (UID RFC822.SIZE X-GM-MSGID X-GM-THRID)".to_owned())
-        );
+        assert!(server.take_commands().contains(
+            &"UID FETCH 1:1 (UID RFC822.SIZE X-GM-MSGID X-GM-THRID X-GM-LABELS)".to_owned()
+        ));
     })
     .await;
 }

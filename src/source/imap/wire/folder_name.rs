@@ -1,16 +1,12 @@
 //! Names of folders: between the bytes of the protocol and text (modified UTF-7, RFC 3501 §5.1.3).
 
-use base64::Engine as _;
-use base64::alphabet::IMAP_MUTF7;
-use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
+use cynosure_engine::{decode_modified_utf7, encode_modified_utf7};
 
 /// Name of the inbox. Its case has no meaning (RFC 3501 §5.1).
 const INBOX: &str = "INBOX";
 
 /// First character of the text form of bytes that are no valid encoding, or not the usual one.
 const ESCAPE: char = '\u{fffd}';
-
-static BASE64: GeneralPurpose = GeneralPurpose::new(&IMAP_MUTF7, NO_PAD);
 
 /// Name of a folder. Every sequence of bytes has its own text, and no name is lost or changed on
 /// its way back, because a server may send any bytes and knows the folder only by these.
@@ -23,8 +19,10 @@ impl ImapFolderName {
         if wire.eq_ignore_ascii_case(INBOX.as_bytes()) {
             return Self(INBOX.to_owned());
         }
-        let is_reversible = |text: &String| !text.starts_with(ESCAPE) && encode(text) == wire;
-        Self(decode(wire).filter(is_reversible).unwrap_or_else(|| escape(wire)))
+        let is_reversible = |text: &String| {
+            !text.starts_with(ESCAPE) && encode_modified_utf7(text).as_bytes() == wire
+        };
+        Self(decode_modified_utf7(wire).filter(is_reversible).unwrap_or_else(|| escape(wire)))
     }
 
     /// Reads a name as a person writes it, or as [`Self::as_text`] returned it.
@@ -45,7 +43,7 @@ impl ImapFolderName {
 }
 
 fn to_wire(text: &str) -> Vec<u8> {
-    unescape(text).unwrap_or_else(|| encode(text))
+    unescape(text).unwrap_or_else(|| encode_modified_utf7(text).into_bytes())
 }
 
 fn escape(wire: &[u8]) -> String {
@@ -56,64 +54,6 @@ fn escape(wire: &[u8]) -> String {
 /// Returns the bytes of an escaped name; `None` for any other text.
 fn unescape(text: &str) -> Option<Vec<u8>> {
     text.strip_prefix(ESCAPE)?.chars().map(|c| u8::try_from(c).ok()).collect()
-}
-
-fn encode(text: &str) -> Vec<u8> {
-    let mut wire = String::new();
-    let mut utf16: Vec<u8> = Vec::new();
-    for c in text.chars() {
-        if !is_direct(c) {
-            let units = c.encode_utf16(&mut [0; 2]).to_vec();
-            utf16.extend(units.into_iter().flat_map(u16::to_be_bytes));
-            continue;
-        }
-        push_encoded(&utf16, &mut wire);
-        utf16.clear();
-        match c {
-            '&' => wire.push_str("&-"),
-            _ => wire.push(c),
-        }
-    }
-    push_encoded(&utf16, &mut wire);
-    wire.into_bytes()
-}
-
-fn push_encoded(utf16: &[u8], wire: &mut String) {
-    if !utf16.is_empty() {
-        wire.push('&');
-        wire.push_str(&BASE64.encode(utf16));
-        wire.push('-');
-    }
-}
-
-/// Returns the decoded name; `None` if it is not valid.
-fn decode(wire: &[u8]) -> Option<String> {
-    let mut rest = str::from_utf8(wire).ok().filter(|wire| wire.chars().all(is_direct))?;
-    let mut text = String::new();
-    while let Some((direct, shifted)) = rest.split_once('&') {
-        let (encoded, after) = shifted.split_once('-')?;
-        text.push_str(direct);
-        if encoded.is_empty() {
-            text.push('&');
-        } else {
-            text.push_str(&decode_shifted(encoded)?);
-        }
-        rest = after;
-    }
-    text.push_str(rest);
-    Some(text)
-}
-
-fn decode_shifted(encoded: &str) -> Option<String> {
-    let utf16 = BASE64.decode(encoded).ok()?;
-    let (pairs, []) = utf16.as_chunks::<2>() else { return None };
-    let units: Vec<u16> = pairs.iter().map(|pair| u16::from_be_bytes(*pair)).collect();
-    String::from_utf16(&units).ok()
-}
-
-/// True for characters that stand for themselves.
-fn is_direct(c: char) -> bool {
-    matches!(c, ' '..='~')
 }
 
 #[cfg(test)]

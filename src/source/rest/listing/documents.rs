@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::source::rest::blob::to_blob;
 use crate::source::rest::cursor::part_key;
+use crate::source::rest::folder_names::NO_FOLDER_ID;
 use crate::source::rest::listing::passes::RowHash;
 use crate::source::rest::listing::progress::{ListProgress, is_default};
 
@@ -36,6 +37,8 @@ pub(in crate::source::rest) struct PendingItem {
     labels: Vec<(String, String)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     keep: Vec<(String, String)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    folders: Option<Vec<String>>,
 }
 
 /// Items of the last page whose documents are to be requested, one after the other.
@@ -57,8 +60,8 @@ pub(in crate::source::rest) struct PendingItems {
 
 impl PendingItem {
     pub(super) fn new(row: RestRow<'_>, hash: RowHash, is_repeated: bool) -> Self {
-        let RestRow { id, keep, labels, .. } = row;
-        Self { id, row: hash, is_repeated, failures: 0, labels, keep }
+        let RestRow { id, keep, labels, folders, .. } = row;
+        Self { id, row: hash, is_repeated, failures: 0, labels, keep, folders }
     }
 
     /// True if the request for its documents failed, and it was moved behind the others.
@@ -174,6 +177,9 @@ pub(super) fn document_of_item(
 ) -> ListedDocument {
     add_missing(&mut row.keep, &item.keep);
     add_missing(&mut row.labels, &item.labels);
+    if row.folders.as_ref().is_none_or(Vec::is_empty) && item.folders.is_some() {
+        row.folders.clone_from(&item.folders);
+    }
     let id = row.id.clone();
     listed_document(profile, part, &item.id, id, row)
 }
@@ -198,7 +204,8 @@ fn listed_document(
     id: String,
     row: RestRow<'_>,
 ) -> ListedDocument {
-    let RestRow { keep, labels, size, size_estimate, value, .. } = row;
+    let RestRow { keep, labels, folders, size, size_estimate, value, .. } = row;
+    let folders = folder_ids(folders, part);
     let document = DocumentValues { id, keep };
     let content = match profile.tables.fetch.body {
         FetchBody::Row => Some(value.to_string()),
@@ -211,7 +218,18 @@ fn listed_document(
     let row_size = content.as_ref().and_then(|content| u64::try_from(content.len()).ok());
     let size_estimate = size_estimate.or(row_size);
     let entry = ListedDocument::new(ItemId::new(item), DocumentId::new(document.id), blob);
-    ListedDocument { size, size_estimate, labels, content, ..entry }
+    ListedDocument { size, size_estimate, folders, labels, content, ..entry }
+}
+
+/// Returns the ids of the folders of a document: those in its row, or its part. They are replaced
+/// by names before the page is returned.
+fn folder_ids(in_row: Option<Vec<String>>, part: Option<&str>) -> Vec<String> {
+    match (in_row, part) {
+        (Some(ids), _) if !ids.is_empty() => ids,
+        (_, Some(part)) => vec![part.to_owned()],
+        (Some(_), None) => vec![NO_FOLDER_ID.to_owned()],
+        (None, None) => Vec::new(),
+    }
 }
 
 /// Returns the blob id of a row that is the document: it changes with the row.

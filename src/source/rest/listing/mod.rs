@@ -24,6 +24,7 @@ use self::lister::{Lister, ListerStep};
 use self::pages::ListError;
 use crate::source::rest::call::{RestCall, RestResponse};
 use crate::source::rest::cursor::{ChangeMethod, RestCursor};
+use crate::source::rest::name_folders::{expire_names, name_folders};
 use crate::source::rest::source::RestSource;
 use crate::source::{Listing, Page, UnverifiedEnd};
 
@@ -38,8 +39,13 @@ pub(super) async fn list_page(
     token: Option<&PageToken>,
 ) -> Result<Page, Failure> {
     let lister = Lister::resume(listing_context(source, listing)?, token);
+    if token.is_none() {
+        expire_names(source).await;
+    }
     let page = build_page(lister, async |call: RestCall<'_>| source.call(call).await).await;
-    page.map_err(|error| error.into_failure(source))
+    let mut page = page.map_err(|error| error.into_failure(source))?;
+    name_folders(source, &mut page.entries).await?;
+    Ok(page)
 }
 
 /// Sends requests until the page has documents, or there have been enough requests.

@@ -26,7 +26,7 @@ const HARMLESS_COMMANDS: [&str; 11] = [
 ];
 
 /// Attributes of `UID FETCH` that leave the flags as they are.
-const HARMLESS_ATTRIBUTES: [&str; 8] = [
+const HARMLESS_ATTRIBUTES: [&str; 9] = [
     "UID",
     "RFC822.SIZE",
     "INTERNALDATE",
@@ -34,6 +34,7 @@ const HARMLESS_ATTRIBUTES: [&str; 8] = [
     "THREADID",
     "X-GM-MSGID",
     "X-GM-THRID",
+    "X-GM-LABELS",
     "BODY.PEEK[]",
 ];
 

@@ -156,8 +156,8 @@ pub(crate) async fn fetch(
         let mut sink = MemorySink::default();
         let outcome = source.fetch(&document, &mut sink).await?;
         match outcome {
-            FetchOutcome::Complete(length) => {
-                assert_eq!(u64::try_from(sink.0.len()), Ok(length));
+            FetchOutcome::Complete { bytes, .. } => {
+                assert_eq!(u64::try_from(sink.0.len()), Ok(bytes));
                 return Ok(sink.0);
             }
             FetchOutcome::Moved { blob, size } => {

@@ -8,6 +8,7 @@ use super::*;
 use crate::backoff::DEFAULTS;
 use crate::{Cause, ClockStep, Failure, RandomSample, RequestScope, SessionId};
 
+mod completeness;
 mod pending_retries;
 mod proptests;
 
@@ -36,7 +37,8 @@ fn config() -> MachineConfig {
 fn machine(state: State) -> StateMachine {
     let session =
         Session { id: SessionId::from_unix_seconds(900_000), started_at: NOW, completed_at: None };
-    StateMachine { state, session: Some(session), last_poll: Some(NOW), ..StateMachine::new(NOW) }
+    let sync = SyncHistory { last_poll: Some(NOW), ..SyncHistory::default() };
+    StateMachine { state, session: Some(session), sync, ..StateMachine::new(NOW) }
 }
 
 /// Returns each state; those with an `until` end one minute ahead.
@@ -467,7 +469,8 @@ fn two_sessions_in_one_second_have_different_ids() {
 #[test]
 fn an_interrupted_poll_restarts_and_a_waiting_one_waits() {
     let deadline_after_start = |until, last_poll| {
-        let idle = StateMachine { last_poll, ..machine(State::Idle { until }) };
+        let sync = SyncHistory { last_poll, ..SyncHistory::default() };
+        let idle = StateMachine { sync, ..machine(State::Idle { until }) };
         idle.step(&config(), &Event::Started, NOW).machine.deadline(&config())
     };
     let (a_minute_ago, long_ago) = (NOW.before(MINUTE), NOW.before(10 * MINUTE));

@@ -39,6 +39,7 @@ proptest! {
             let deadline = machine.deadline(&config);
             let shifted_deadline = shifted.deadline(&config);
 
+            prop_assert_eq!(shifted.sync, machine.sync.shifted_by(step));
             prop_assert_eq!(shifted_deadline, deadline.shifted_by(step));
             let due = machine.step(&config, &Event::DeadlineReached, deadline);
             let due_shifted = shifted.step(&config, &Event::DeadlineReached, shifted_deadline);
@@ -48,6 +49,11 @@ proptest! {
                 next_shifted.deadline(&config),
                 next.deadline(&config).shifted_by(step)
             );
+            let shift = |time: Timestamp| time.shifted_by(step);
+            prop_assert_eq!(
+                next_shifted.sync.complete_until,
+                next.sync.complete_until.map(shift)
+            );
             let started_at = |machine: &StateMachine| {
                 machine.session.as_ref().map(|session| session.started_at)
             };
@@ -56,6 +62,40 @@ proptest! {
                 started_at(&machine),
                 "the session folder is named after its start"
             );
+        }
+    }
+
+    #[test]
+    fn completeness_advances_only_while_nothing_is_pending(
+        events in prop::collection::vec((event(), 0..7_200_000_i64), 0..120)
+    ) {
+        let (mut machine, mut now) = (StateMachine::new(NOW), NOW);
+        for (event, elapsed) in events {
+            now = Timestamp(now.0 + elapsed);
+            let before = machine;
+            machine = advance(&before, &event, now);
+
+            let (earlier, current) = (before.sync.complete_until, machine.sync.complete_until);
+            prop_assert!(current <= Some(now));
+            prop_assert!(machine.sync.listed_until <= Some(now));
+            if current == earlier {
+                continue;
+            }
+            if current < earlier {
+                let is_other_account = matches!(
+                    &event,
+                    Event::Failed { failure, .. } if failure.cause == Cause::AccountChanged
+                );
+                prop_assert!(is_other_account && current.is_none(), "{:?}", event);
+                continue;
+            }
+            let is_settled = before.state == State::Working(SyncPhase::Downloading)
+                && event == Event::AllItemsSettled;
+            let is_unchanged =
+                before.state == State::Working(SyncPhase::Polling) && event == Event::NoChanges;
+            prop_assert!(is_settled || is_unchanged, "{:?} in {:?}", event, before.state);
+            let session = machine.session.as_ref();
+            prop_assert!(session.is_none_or(|session| session.completed_at.is_some()));
         }
     }
 

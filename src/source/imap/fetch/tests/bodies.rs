@@ -85,8 +85,8 @@ async fn the_body_of_another_message_is_taken_back() {
 
         let outcome = fetch(&source, &document("INBOX", 1), &mut body).await.unwrap();
 
-        let length = text_of(1).len().try_into().unwrap();
-        assert_eq!(outcome, FetchOutcome::Complete(length));
+        let bytes = text_of(1).len().try_into().unwrap();
+        assert_eq!(outcome, FetchOutcome::Complete { bytes, folders: Vec::new() });
         assert_eq!((body.bytes, body.rewinds), (text_of(1).into_bytes(), 1));
     })
     .await;

@@ -124,7 +124,8 @@ fn document(folder: &str, uid: u32) -> DocumentRef {
 async fn fetch_text(source: &ImapSource, document: &DocumentRef) -> Result<String, Failure> {
     let mut body = CollectedBody::default();
     let outcome = fetch(source, document, &mut body).await?;
-    assert_eq!(outcome, FetchOutcome::Complete(body.bytes.len().try_into().unwrap()));
+    let bytes = body.bytes.len().try_into().unwrap();
+    assert_eq!(outcome, FetchOutcome::Complete { bytes, folders: Vec::new() });
     Ok(String::from_utf8(body.bytes).unwrap())
 }
 

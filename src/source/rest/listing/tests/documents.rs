@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use cynosure_engine::rest::FetchBody;
 
 use super::*;
+use crate::source::rest::folder_names::NO_FOLDER_ID;
 
 /// Returns the profile of items that have documents.
 pub(super) fn profile_with_documents(paging: Paging) -> RestProfile {
@@ -54,6 +55,26 @@ fn labels_and_kept_values_of_item_and_document_are_joined() {
     let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     assert_eq!(entry.labels, [label("subject", "Re: Hi"), label("thread", "Hi")]);
     assert_eq!(entry.blob.as_str(), r#"["m",null,null,[["folder","5"]]]"#);
+}
+
+#[test]
+fn a_document_is_in_the_folders_of_its_row_or_of_its_item() {
+    let mut profile = profile_with_documents(Paging::Single);
+    profile.tables.list.listing.rows.folder = vec![path("/in")];
+    profile.tables.documents.as_mut().unwrap().rows.folder = vec![path("/folder")];
+    let run = ListingRun::of_everything(profile);
+
+    let result = run.run(|call| {
+        Ok(match call.values.item {
+            None => json!({"items": [{"id": "t", "in": ["x", "y"]}, {"id": "u"}]}),
+            Some("t") => json!({"items": [{"id": "a", "folder": 5}, {"id": "b"}]}),
+            Some(_) => json!({"items": [{"id": "c"}]}),
+        })
+    });
+
+    let entries = result.unwrap().entries;
+    let folders: Vec<&[String]> = entries.iter().map(|entry| entry.folders.as_slice()).collect();
+    assert_eq!(folders, [&["5"][..], &["x", "y"], &[NO_FOLDER_ID]]);
 }
 
 #[test]

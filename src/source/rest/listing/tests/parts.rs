@@ -1,11 +1,16 @@
 //! Parts: their lists, and parts that appear or vanish meanwhile.
 
-use cynosure_engine::rest::PartsTable;
+use cynosure_engine::rest::{FolderNameRules, PartsTable};
 
 use super::*;
+use crate::source::Listing;
+use crate::source::rest::folder_names::NO_FOLDER_ID;
+use crate::source::rest::listing::list_page;
+use crate::source::rest::test_server::{ScriptedHttpServer, json_response, open_source};
 
 pub(super) fn parts_table() -> PartsTable {
-    PartsTable { listing: test_server::listing("/parts"), name: None, count: None }
+    let names = FolderNameRules::default();
+    PartsTable { listing: test_server::listing("/parts"), names, count: None }
 }
 
 fn profile_with_parts() -> RestProfile {
@@ -45,6 +50,54 @@ fn each_part_is_listed_to_its_end() {
 
     assert_eq!(requests, ["parts", "list part=a", "list part=a page=t", "list part=empty"]);
     assert_eq!((ids, total), (vec!["1".to_owned(), "2".to_owned()], Some(3)));
+}
+
+#[test]
+fn a_document_is_in_its_part_unless_its_row_has_folders() {
+    let listing_of = |profile: RestProfile| {
+        let result = ListingRun::of_everything(profile).run(|call| {
+            Ok(match call.table.name() {
+                "parts" => rows(["a"]),
+                _ => json!({"items": [{"id": 1, "in": ["b", "a"]}, {"id": 2}]}),
+            })
+        });
+        let folders = result.unwrap().entries.into_iter().map(|entry| entry.folders.join(","));
+        folders.collect::<Vec<_>>()
+    };
+    let mut profile = profile_with_parts();
+
+    assert_eq!(listing_of(profile.clone()), ["a", "a"]);
+    profile.tables.list.listing.rows.folder = vec![path("/in")];
+    assert_eq!(listing_of(profile.clone()), ["b,a", "a"]);
+    profile.tables.parts = None;
+    assert_eq!(listing_of(profile.clone()), ["b,a", NO_FOLDER_ID]);
+    profile.tables.list.listing.rows.folder.clear();
+    assert_eq!(listing_of(profile), ["", ""], "the source names no folders");
+}
+
+#[tokio::test]
+async fn the_page_of_a_source_has_the_names_of_the_folders() {
+    let server = ScriptedHttpServer::start(|request| {
+        let body = if request.starts_with("GET /api/parts ") {
+            r#"{"items": [{"id": 1, "name": "Inbox"}, {"id": 2, "name": "Old", "in": 1}]}"#
+        } else {
+            r#"{"items": [{"id": "m", "folder": 2}, {"id": "n"}, {"id": "o", "folder": 9}]}"#
+        };
+        json_response("200 OK", body)
+    })
+    .await;
+    let mut profile = profile();
+    let names = FolderNameRules { name: Some(path("/name")), parent: Some(path("/in")) };
+    profile.tables.parts = Some(PartsTable { names, ..parts_table() });
+    profile.tables.list.listing.rows.folder = vec![path("/folder")];
+    let source = open_source(&server, profile);
+
+    let page = list_page(&source, &Listing::Full, None).await.unwrap();
+
+    let folders: Vec<String> = page.entries.iter().map(|entry| entry.folders.join(",")).collect();
+    assert_eq!(folders[..3], ["Inbox/Old", "Inbox", "9"]);
+    let reads = server.targets().iter().filter(|target| *target == "GET /api/parts").count();
+    assert_eq!(reads, 2, "for the listing, and for the names");
 }
 
 #[test]

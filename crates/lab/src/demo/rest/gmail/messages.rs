@@ -234,6 +234,10 @@ mod tests {
         let value: Value = serde_json::from_str(&json_of(whole.format)).unwrap();
         assert_eq!((&value["raw"], &value["id"]), (&json!("QQ"), &json!(id)));
         assert_ne!(value["sizeEstimate"], mailbox.size(MessageNumber(3)));
+        let query = format!("/messages/{id}?format=raw&fields=raw,labelIds");
+        let labelled = answer(&mut mailbox, &query).download();
+        let labelled: Value = serde_json::from_str(&json_of(labelled.format)).unwrap();
+        assert_eq!(labelled["labelIds"], value["labelIds"]);
         assert_eq!(without.json(200), json!({ "id": id }));
     }
 

@@ -1,10 +1,11 @@
-//! API of Gmail, version 1, for reading: messages, threads and the history of changes.
+//! API of Gmail, version 1, for reading: messages, threads, labels and the history of changes.
 //!
 //! A folder is a label, and a message without a label was archived. There is no search.
 
 mod error;
 mod field_mask;
 mod history;
+mod labels;
 mod messages;
 mod page;
 mod resource;
@@ -63,6 +64,7 @@ impl GmailApi {
                 Some(_) => return Err(GmailError::invalid("Invalid value at 'format'")),
             },
             ["history"] => history::page(mailbox, request)?,
+            ["labels"] => labels::list(),
             _ => return Err(GmailError::not_found()),
         };
         mask.apply(&mut body);
@@ -182,7 +184,7 @@ mod tests {
         let denied = api.answer(&mut mailbox, &other).json(403);
         assert_eq!(denied["error"]["errors"][0]["reason"], "forbidden");
         assert_eq!(denied["error"]["message"], "Delegation denied for you@example.com");
-        assert_eq!(answer(&mut mailbox, "/labels").json(404)["error"]["code"], 404);
+        assert_eq!(answer(&mut mailbox, "/drafts").json(404)["error"]["code"], 404);
         answer(&mut mailbox, "/messages/18c5000000000000?format=json").json(400);
         answer(&mut mailbox, "/threads/18c5000000000000?format=raw").json(400);
         assert_eq!(refused(ApiRefusal::Gone).1["errors"][0]["reason"], "notFound");

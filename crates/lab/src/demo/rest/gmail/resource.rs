@@ -21,6 +21,7 @@ pub(super) fn reference(mailbox: &GeneratedMailbox, message: MessageNumber) -> V
     })
 }
 
+/// Returns the labels that are folders.
 pub(super) fn label_ids(mailbox: &GeneratedMailbox, message: MessageNumber) -> Vec<&'static str> {
     let folders = mailbox.folders(message);
     let in_folders = Folder::ALL.into_iter().filter(|folder| folders.contains(*folder));
@@ -36,6 +37,11 @@ pub(super) fn label_id(folder: Folder) -> Option<&'static str> {
     }
 }
 
+/// True if the message is unread. A request of the API does not change that.
+fn is_unread(message: MessageNumber) -> bool {
+    message.0.is_multiple_of(2)
+}
+
 /// Returns the id of a thread, which is that of the message that began it.
 pub(super) fn thread_id(mailbox: &GeneratedMailbox, thread: ThreadNumber) -> String {
     let first = mailbox.first_message_of(thread).map(|message| mailbox.email_id(message));
@@ -45,7 +51,14 @@ pub(super) fn thread_id(mailbox: &GeneratedMailbox, thread: ThreadNumber) -> Str
 /// Returns a message without its parts.
 pub(super) fn resource(mailbox: &GeneratedMailbox, message: MessageNumber) -> Value {
     let mut resource = reference(mailbox, message);
-    resource["labelIds"] = label_ids(mailbox, message).into();
+    let mut labels = label_ids(mailbox, message);
+    if is_unread(message) {
+        labels.push("UNREAD");
+    }
+    // A message without a label does not have the list.
+    if !labels.is_empty() {
+        resource["labelIds"] = labels.into();
+    }
     resource["snippet"] = "".into();
     resource["historyId"] = history_id(0).into();
     resource["internalDate"] = format!("{}000", mailbox.received_at(message)).into();

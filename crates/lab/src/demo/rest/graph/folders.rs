@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::error::GraphError;
-use super::ids::folder_id;
+use super::ids::{ROOT_FOLDER_ID, folder_id};
 use super::link::{link, preferred_page_rows, query_number};
 use crate::demo::mailbox::{Folder, GeneratedMailbox};
 use crate::demo::rest::request::DemoRequest;
@@ -37,6 +37,7 @@ fn row(mailbox: &mut GeneratedMailbox, folder: Folder) -> Value {
     json!({
         "id": folder_id(mailbox, folder),
         "displayName": folder.name(),
+        "parentFolderId": ROOT_FOLDER_ID,
         "childFolderCount": 0,
         "isHidden": false,
         "totalItemCount": mailbox.home_messages(folder).len(),
@@ -58,6 +59,9 @@ mod tests {
         let counts = pages.iter().flatten().map(|row| row["totalItemCount"].as_u64().unwrap());
         assert_eq!(counts.sum::<u64>(), 32);
         assert_eq!(pages[1][0]["displayName"], "Trash");
+        let root = &pages[0][0]["parentFolderId"];
+        assert!(pages.iter().flatten().all(|row| row["parentFolderId"] == *root));
+        assert!(!row_ids(&pages).iter().any(|id| root == id), "the root is not listed");
         let link = link.unwrap();
         assert_eq!(link, "http://127.0.0.1:80/v1.0/me/mailFolders/delta?$deltatoken=latest");
         assert!(row_ids(&client.pages(&link).0).is_empty());

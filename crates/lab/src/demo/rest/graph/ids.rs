@@ -11,6 +11,9 @@ const IMMUTABLE_PREFIX: &str = "AAkALgAAAAAAHYQDEapmEc2byACqAC-E";
 const MUTABLE_PREFIX: &str = "AAMkAGVmMDEz";
 const FOLDER_PREFIX: &str = "AQMkADNkNAAA";
 
+/// Id of the folder that contains all others, which no list has.
+pub(super) const ROOT_FOLDER_ID: &str = "AQMkADNkNAAuAAAB=";
+
 /// Last character of every id, which clients must encode in a path.
 const END: char = '=';
 

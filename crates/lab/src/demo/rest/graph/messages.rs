@@ -65,6 +65,9 @@ mod tests {
         assert_eq!(row_ids(&pages).into_iter().collect::<BTreeSet<_>>().len(), 32);
         let conversations = pages.iter().flatten().map(|row| row["conversationId"].to_string());
         assert_eq!(conversations.collect::<BTreeSet<_>>().len(), 20);
+        let folders = client.folders();
+        let mut parents = pages.iter().flatten().map(|row| row["parentFolderId"].as_str().unwrap());
+        assert!(parents.all(|parent| folders.iter().any(|folder| folder == parent)));
         client.answer("/v1.0/me/messages?$top=x").json(400);
     }
 }
