@@ -8,6 +8,25 @@ use cynosure_engine::{Cause, Failure, sanitize_line};
 
 use crate::disk::storage_failure;
 
+const FREE_SPACE: &str =
+    "free some space and run the same command again, which continues the export and loses nothing";
+
+const OTHER_FORMAT: &str = "export to another filesystem, or with `--format zip`";
+
+/// Causes and remedies of errors that differ from those of other commands. The last three occur on
+/// removable disks, whose filesystems have no names with a colon and no files of 4 GiB.
+const REMEDIES: [(io::ErrorKind, &str, &str); 5] = [
+    (io::ErrorKind::StorageFull, "the disk is full", FREE_SPACE),
+    (io::ErrorKind::QuotaExceeded, "the disk quota is used up", FREE_SPACE),
+    (io::ErrorKind::InvalidInput, "the filesystem does not accept this name", OTHER_FORMAT),
+    (io::ErrorKind::InvalidFilename, "the filesystem does not accept this name", OTHER_FORMAT),
+    (
+        io::ErrorKind::FileTooLarge,
+        "the filesystem accepts no larger file",
+        "export to another filesystem, or with `--format maildir`",
+    ),
+];
+
 /// Error that ends an export.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ExportFailure {
@@ -38,38 +57,48 @@ impl std::error::Error for ExportFailure {}
 /// completes.
 #[must_use]
 pub(super) fn write_failure(action: &str, path: &Path, error: &io::Error) -> Failure {
-    let cause = if error.kind() == io::ErrorKind::StorageFull {
-        "the disk is full"
-    } else if error.kind() == io::ErrorKind::QuotaExceeded {
-        "the disk quota is used up"
-    } else {
-        return storage_failure(action, path, error);
-    };
-    let message = format!(
-        "cannot {action} {}: {cause}; free some space and run the same command again, which \
-         continues the export and loses nothing",
-        sanitize_line(&path.to_string_lossy())
-    );
-    Failure::new(Cause::Storage, message)
+    // Errors of the system only, because a wrong argument has the same kind.
+    let kind = error.raw_os_error().map_or(io::ErrorKind::Other, |_| error.kind());
+    let known = REMEDIES.iter().find(|(known, _, _)| *known == kind);
+    let Some((_, cause, remedy)) = known else { return storage_failure(action, path, error) };
+    let path = sanitize_line(&path.to_string_lossy());
+    Failure::new(Cause::Storage, format!("cannot {action} {path}: {cause}; {remedy}"))
 }
 
 #[cfg(test)]
 mod tests {
+    use rustix::io::Errno;
+
     use super::*;
 
     #[test]
     fn a_full_disk_has_a_remedy_that_fits_an_export() {
-        let failure = |kind| {
-            let error = io::Error::from(kind);
-            write_failure("write", Path::new("/out/x"), &error).message
-        };
+        let failure =
+            |errno: Errno| write_failure("write", Path::new("/out/x"), &errno.into()).message;
 
         assert_eq!(
-            failure(io::ErrorKind::StorageFull),
+            failure(Errno::NOSPC),
             "cannot write /out/x: the disk is full; free some space and run the same command \
              again, which continues the export and loses nothing"
         );
-        assert!(failure(io::ErrorKind::QuotaExceeded).contains("the disk quota is used up"));
-        assert!(failure(io::ErrorKind::PermissionDenied).contains("permission denied; give"));
+        assert!(failure(Errno::DQUOT).contains("the disk quota is used up; free some space"));
+        assert!(failure(Errno::ACCESS).contains("permission denied; give"));
+    }
+
+    #[test]
+    fn a_filesystem_that_is_too_simple_has_another_remedy() {
+        let failure =
+            |error: &io::Error| write_failure("write", Path::new("/out/x"), error).message;
+
+        for errno in [Errno::INVAL, Errno::NAMETOOLONG] {
+            assert_eq!(
+                failure(&errno.into()),
+                "cannot write /out/x: the filesystem does not accept this name; export to another \
+                 filesystem, or with `--format zip`"
+            );
+        }
+        assert!(failure(&Errno::FBIG.into()).ends_with("or with `--format maildir`"));
+        let not_a_file = io::Error::new(io::ErrorKind::InvalidInput, "not a plain file");
+        assert!(failure(&not_a_file).contains("not a plain file; check the disk"));
     }
 }

@@ -202,7 +202,7 @@ impl ExportJob<'_> {
             ExportFormat::Maildir => {
                 Box::new(MaildirWriter::new(self.disk, self.dir, root, options.layout)?)
             }
-            ExportFormat::Mbox => Box::new(MboxWriter::new(self.disk, root)?),
+            ExportFormat::Mbox => Box::new(MboxWriter::new(self.disk, self.dir, root)?),
             ExportFormat::Zip => Box::new(ZipWriter::new(self.disk, self.dir, &root)?),
         })
     }

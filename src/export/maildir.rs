@@ -7,14 +7,14 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use cynosure_engine::{Failure, Timestamp};
-use serde::{Deserialize, Serialize};
 
-use crate::disk::{Disk, Filesystem, read_small_file, write_unsynced};
+use crate::disk::{Disk, Filesystem};
 use crate::export::failure::write_failure;
 use crate::export::folder_names::ExportedFolder;
+use crate::export::group_list::GroupList;
 use crate::export::options::MaildirLayout;
 use crate::export::state::ExportedSource;
 use crate::export::target::work_folder;
@@ -29,12 +29,6 @@ const FOLDER_MARKER: &str = "maildirfolder";
 /// Folder for messages that are being written, in the work folder.
 const STAGING_FOLDER: &str = "staged";
 
-/// List of the final names of a group, in the work folder.
-const GROUP_FILE: &str = "group.json";
-
-/// Maximum size of the list, in bytes: many folders of each message of a group, with long names.
-const GROUP_FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
-
 /// Size of the chunks in which messages are copied, in bytes. Any size would do.
 const COPY_BYTES: usize = 64 * 1024;
 
@@ -47,6 +41,7 @@ pub(super) struct MaildirWriter<'a> {
     work: PathBuf,
     layout: MaildirLayout,
     filesystem: Box<dyn Filesystem>,
+    group_list: GroupList<'a>,
     staged: Vec<StagedMessage>,
     /// Positions of the folders that exist.
     created: BTreeSet<usize>,
@@ -58,15 +53,6 @@ struct StagedMessage {
     path: PathBuf,
     time: Timestamp,
     /// Final paths, relative to the folder of the source. Never empty.
-    targets: Vec<String>,
-}
-
-/// Final names of the group that was staged last.
-#[derive(Debug, Deserialize, Serialize)]
-struct StagedGroup {
-    source: String,
-    /// Last row of the group before. The group counts once the state file names a later one.
-    after_row: i64,
     targets: Vec<String>,
 }
 
@@ -85,8 +71,9 @@ impl<'a> MaildirWriter<'a> {
         create_folders(disk, &work, Path::new(STAGING_FOLDER))?;
         let filesystem =
             disk.open_filesystem(&work).map_err(|error| write_failure("access", &work, &error))?;
+        let group_list = GroupList::new(disk, dir);
         let (staged, created) = (Vec::new(), BTreeSet::new());
-        Ok(Self { disk, root, work, layout, filesystem, staged, created })
+        Ok(Self { disk, root, work, layout, filesystem, group_list, staged, created })
     }
 
     fn staging_path(&self, number: usize) -> PathBuf {
@@ -134,21 +121,6 @@ impl<'a> MaildirWriter<'a> {
         })?;
         file.set_modified(entry.time).map_err(to_failure)?;
         Ok(size)
-    }
-
-    /// Writes the list of the final names, which the next sync makes durable.
-    fn write_group(&self, source: &ExportedSource) -> Result<(), Failure> {
-        let path = self.work.join(GROUP_FILE);
-        let targets = self.staged.iter().flat_map(|message| message.targets.iter().cloned());
-        let group = StagedGroup {
-            source: source.name.clone(),
-            after_row: source.last_row,
-            targets: targets.collect(),
-        };
-        // Serialization cannot fail: all keys are strings.
-        let json = serde_json::to_vec(&group).unwrap_or_default();
-        write_unsynced(self.disk, &path, &json)
-            .map_err(|error| write_failure("write", &path, &error))
     }
 
     fn sync(&mut self) -> Result<(), Failure> {
@@ -199,23 +171,14 @@ impl<'a> MaildirWriter<'a> {
 impl ExportWriter for MaildirWriter<'_> {
     fn recover(&mut self, source: &ExportedSource) -> Result<(), Failure> {
         self.remove_staged()?;
-        let path = self.work.join(GROUP_FILE);
-        let read = read_small_file(self.disk, &path, GROUP_FILE_BYTES_MAX)
-            .map_err(|error| write_failure("read", &path, &error))?;
-        // One that was not durable yet is of a group of which nothing was published.
-        let group = read.and_then(Result::ok);
-        let group = group.and_then(|json| serde_json::from_slice::<StagedGroup>(&json).ok());
-        let Some(group) = group else { return Ok(()) };
-        if group.source == source.name && group.after_row == source.last_row {
-            for target in group.targets.iter().filter(|target| is_below(target)) {
-                remove_if_present(self.disk, &self.root.join(target))?;
-            }
-        }
-        Ok(())
+        self.group_list.remove_files(source, &self.root)?;
+        // Before the next group replaces the list.
+        self.sync()
     }
 
     fn add(
         &mut self,
+        _source: &ExportedSource,
         entry: &ExportEntry<'_>,
         folders: &[(usize, &ExportedFolder)],
     ) -> Result<(), Failure> {
@@ -238,7 +201,8 @@ impl ExportWriter for MaildirWriter<'_> {
         if self.staged.is_empty() {
             return Ok(());
         }
-        self.write_group(source)?;
+        let targets = self.staged.iter().flat_map(|message| message.targets.iter().cloned());
+        self.group_list.replace(source, targets.collect())?;
         self.sync()?;
         for message in std::mem::take(&mut self.staged) {
             self.publish(&message)?;
@@ -251,7 +215,7 @@ impl ExportWriter for MaildirWriter<'_> {
     }
 
     fn clean_up(&mut self) -> Result<(), Failure> {
-        remove_if_present(self.disk, &self.work.join(GROUP_FILE))
+        self.group_list.remove()
     }
 }
 
@@ -273,20 +237,9 @@ fn can_copy_instead(error: &io::Error) -> bool {
     )
 }
 
-/// True for a relative path that leads to no other place.
-fn is_below(path: &str) -> bool {
-    Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_paths_below_the_folder_are_removed() {
-        assert!(["cur/1", "A/cur/1"].into_iter().all(is_below));
-        assert!(!["/etc/x", "../x", "a/../x", "./x"].into_iter().any(is_below));
-    }
 
     #[test]
     fn a_message_is_copied_where_it_cannot_be_linked() {

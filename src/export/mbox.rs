@@ -1,14 +1,18 @@
 //! Writer of mbox files, one for each folder. A message in several folders is in each of their
 //! files.
+//!
+//! The state file has the lengths that count. A file that the current group creates is not in it
+//! yet, so a list of these is on disk before they are created.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cynosure_engine::Failure;
 
 use crate::disk::{Disk, DiskFile, Filesystem};
 use crate::export::failure::write_failure;
 use crate::export::folder_names::ExportedFolder;
+use crate::export::group_list::GroupList;
 use crate::export::mboxrd::{FromQuoter, separator_line};
 use crate::export::options::LineEnds;
 use crate::export::state::ExportedSource;
@@ -27,6 +31,9 @@ pub(super) struct MboxWriter<'a> {
     /// Folder of the source.
     root: PathBuf,
     filesystem: Box<dyn Filesystem>,
+    group_list: GroupList<'a>,
+    /// Paths of the files that were created since the last commit.
+    new_files: Vec<String>,
     /// Open files with the positions of their folders, the last used one at the end.
     open_files: Vec<(usize, Box<dyn DiskFile>)>,
     /// Lengths of the files that were changed since the last commit, by the positions of their
@@ -35,14 +42,40 @@ pub(super) struct MboxWriter<'a> {
 }
 
 impl<'a> MboxWriter<'a> {
-    /// Creates the writer of a source below `root`, which exists.
+    /// Creates the writer of a source below `root`, which exists, in an export into `dir`.
     ///
     /// # Errors
     /// A storage failure.
-    pub(super) fn new(disk: &'a dyn Disk, root: PathBuf) -> Result<Self, Failure> {
+    pub(super) fn new(disk: &'a dyn Disk, dir: &Path, root: PathBuf) -> Result<Self, Failure> {
         let filesystem =
             disk.open_filesystem(&root).map_err(|error| write_failure("access", &root, &error))?;
-        Ok(Self { disk, root, filesystem, open_files: Vec::new(), lengths: BTreeMap::new() })
+        Ok(Self {
+            disk,
+            root,
+            filesystem,
+            group_list: GroupList::new(disk, dir),
+            new_files: Vec::new(),
+            open_files: Vec::new(),
+            lengths: BTreeMap::new(),
+        })
+    }
+
+    /// Lists the files that these folders do not have yet, durably and before they are created.
+    fn list_new_files(
+        &mut self,
+        source: &ExportedSource,
+        folders: &[(usize, &ExportedFolder)],
+    ) -> Result<(), Failure> {
+        let listed = self.new_files.len();
+        for (position, folder) in folders {
+            if folder.length == 0 && !self.lengths.contains_key(position) {
+                self.new_files.push(folder.path.clone());
+            }
+        }
+        if self.new_files.len() == listed {
+            return Ok(());
+        }
+        self.group_list.replace_durably(source, self.new_files.clone())
     }
 
     /// Opens the file of a folder as the last used one. Closes the one that was not used for the
@@ -113,14 +146,18 @@ impl ExportWriter for MboxWriter<'_> {
         for folder in &source.folders {
             cut_back(self.disk, &self.root.join(&folder.path), folder.length)?;
         }
-        Ok(())
+        self.group_list.remove_files(source, &self.root)?;
+        // Before the next group replaces the list.
+        self.sync()
     }
 
     fn add(
         &mut self,
+        source: &ExportedSource,
         entry: &ExportEntry<'_>,
         folders: &[(usize, &ExportedFolder)],
     ) -> Result<(), Failure> {
+        self.list_new_files(source, folders)?;
         folders.iter().try_for_each(|target| self.add_to(entry, *target))
     }
 
@@ -129,6 +166,7 @@ impl ExportWriter for MboxWriter<'_> {
             return Ok(());
         }
         self.sync()?;
+        self.new_files.clear();
         for (position, length) in std::mem::take(&mut self.lengths) {
             if let Some(folder) = source.folders.get_mut(position) {
                 folder.length = length;
@@ -143,6 +181,6 @@ impl ExportWriter for MboxWriter<'_> {
 
     fn clean_up(&mut self) -> Result<(), Failure> {
         self.open_files.clear();
-        Ok(())
+        self.group_list.remove()
     }
 }

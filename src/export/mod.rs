@@ -13,6 +13,7 @@
 mod content;
 mod failure;
 mod folder_names;
+mod group_list;
 mod job;
 mod line_ends;
 mod maildir;

@@ -42,8 +42,9 @@ there several times. Times are in UTC.
 
 const NOT_INCLUDED_TEXT: &str = "\
 Not included: flags such as \"read\" or \"answered\", which the archive does not have; messages that
-the server refused so far (`cynosure failures` lists them); messages that arrived after the export
-began. Characters that a file name cannot have became `_` in the names of folders.
+were not fetched yet, or that the server refused (`cynosure failures` lists these); messages that
+arrived after the export began. Characters that a file name cannot have became `_` in the names of
+folders.
 
 Messages without a known folder are in `No folder`, and versions of messages that the server later
 replaced in `Earlier versions`.

@@ -24,6 +24,10 @@ pub(super) const MAIL_EXTENSION: &str = "eml";
 /// Rows per query. The number is not critical.
 const PAGE_ROWS_MAX: usize = 256;
 
+/// Folders in the state file for each message of a group. The entry of a folder takes about 100
+/// bytes, so the file adds little to the bytes of the messages.
+const FOLDERS_PER_MESSAGE: usize = 16;
+
 /// Size of a group of messages that is made durable together.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct GroupSize {
@@ -47,6 +51,12 @@ impl GroupSize {
     /// Maximum size: large enough that a sync takes a small part of the time, and small enough that
     /// little is repeated after a crash.
     pub const MAX: Self = Self { messages: 512, bytes: 64 * 1024 * 1024 };
+
+    /// True if the group is to be made durable. The state file has an entry for each folder, so
+    /// with very many folders the groups are larger, and it is written less often.
+    fn is_full(self, max: Self, folders: usize) -> bool {
+        self.messages >= max.messages.max(folders / FOLDERS_PER_MESSAGE) || self.bytes >= max.bytes
+    }
 }
 
 /// Reason why the export of a source ended without an error.
@@ -86,7 +96,7 @@ pub(super) struct SourceExport<'a> {
     host: &'a mut dyn ExportHost,
     writer: &'a mut dyn ExportWriter,
     table: FolderTable,
-    /// Durable progress.
+    /// Durable progress, and the folders of the current group.
     saved: ExportedSource,
     /// Progress with the current group.
     current: CurrentProgress,
@@ -178,8 +188,7 @@ impl<'a> SourceExport<'a> {
             self.export_version(document, version, number)?;
         }
         self.current.last_row = document.row_id.0;
-        let GroupSize { messages, bytes } = self.group;
-        if messages >= self.group_max.messages || bytes >= self.group_max.bytes {
+        if self.group.is_full(self.group_max, self.saved.folders.len()) {
             self.commit()?;
         }
         Ok(())
@@ -233,7 +242,7 @@ impl<'a> SourceExport<'a> {
             .iter()
             .filter_map(|position| Some((*position, self.saved.folders.get(*position)?)))
             .collect();
-        self.writer.add(entry, &folders)?;
+        self.writer.add(&self.saved, entry, &folders)?;
         self.group.messages += folders.len();
         self.group.bytes += entry.content.length();
         let copies = (folders.len() as u64).saturating_sub(1);
@@ -249,17 +258,12 @@ impl<'a> SourceExport<'a> {
         Ok(())
     }
 
-    /// Returns the positions of folders. New ones are in the state file before anything is written
-    /// into them, so that the next process knows what to remove.
+    /// Returns the positions of folders, and adds those that are new.
     fn find_folders(&mut self, keys: Vec<FolderKey>) -> Result<Vec<usize>, ExportFailure> {
-        let count = self.saved.folders.len();
         let mut positions = Vec::with_capacity(keys.len());
         for key in keys {
             let position = self.table.find_or_add(key, &mut self.saved.folders);
             positions.push(position.ok_or_else(|| self.too_many_folders())?);
-        }
-        if self.saved.folders.len() > count {
-            self.host.save(&self.saved)?;
         }
         Ok(positions)
     }
@@ -291,10 +295,16 @@ impl<'a> SourceExport<'a> {
         self.current.counts.damaged += 1;
         if self.current.damaged.len() < DAMAGED_NAMED_MAX {
             let path = version_path(archive, version);
-            self.current.damaged.push(DamagedFile {
-                path: path.to_string_lossy().into_owned(),
-                reason: humanize(check.name()),
-            });
+            let reason = match check {
+                FileCheck::Unreadable { reason } => reason.clone(),
+                FileCheck::Intact
+                | FileCheck::Missing
+                | FileCheck::NotAFile
+                | FileCheck::WrongLength { .. }
+                | FileCheck::WrongHash => humanize(check.name()),
+            };
+            let path = path.to_string_lossy().into_owned();
+            self.current.damaged.push(DamagedFile { path, reason });
         }
         Ok(())
     }
@@ -324,4 +334,20 @@ fn is_mail(file: &str) -> bool {
 fn version_time(version: &ExportVersion, is_mail: bool, beginning: &[u8]) -> Timestamp {
     let time = if is_mail { message_time(beginning) } else { None };
     time.unwrap_or(version.session_started_at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_larger_if_there_are_very_many_folders() {
+        let is_full = |messages, bytes, folders| {
+            GroupSize { messages, bytes }.is_full(GroupSize::MAX, folders)
+        };
+
+        assert_eq!([511, 512].map(|messages| is_full(messages, 0, 1_000)), [false, true]);
+        assert_eq!([6_249, 6_250].map(|messages| is_full(messages, 0, 100_000)), [false, true]);
+        assert!(is_full(1, GroupSize::MAX.bytes, 100_000));
+    }
 }

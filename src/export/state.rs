@@ -17,8 +17,12 @@ use crate::export::target::state_file;
 /// Schema version that this program reads and writes.
 const SCHEMA: u64 = 1;
 
-/// Maximum size of a state file, in bytes: its folders, with long names.
-const STATE_BYTES_MAX: u64 = 4_096 * FOLDERS_MAX as u64;
+/// Maximum size of the entry of a folder, in bytes: a name of control characters, each written with
+/// six bytes, and its path.
+const FOLDER_BYTES_MAX: u64 = 10 * 1024;
+
+/// Maximum size of a state file, in bytes.
+const STATE_BYTES_MAX: u64 = FOLDER_BYTES_MAX * FOLDERS_MAX as u64;
 
 /// Damaged documents that are named. All of them are counted.
 pub(super) const DAMAGED_NAMED_MAX: usize = 20;
@@ -146,8 +150,9 @@ impl ExportState {
     /// A storage failure.
     pub(super) fn write(&self, disk: &dyn Disk, dir: &Path) -> Result<(), ExportFailure> {
         let path = state_file(dir);
+        // Without spaces, because it has every folder, and is written after each group.
         // Serialization cannot fail: all keys are strings, and there are no fractions.
-        let mut json = serde_json::to_vec_pretty(self).unwrap_or_default();
+        let mut json = serde_json::to_vec(self).unwrap_or_default();
         json.push(b'\n');
         write_durable(disk, &path, &json).map_err(|error| write_failure("write", &path, &error))?;
         Ok(())

@@ -62,7 +62,13 @@ pub fn prepare_target(disk: &dyn Disk, dir: &Path) -> Result<(), ExportFailure> 
     let work = work_folder(dir);
     ensure_folder(disk, &work)
         .map_err(|error| write_failure("create the folder", &work, &error))?;
-    Ok(())
+    let kind = disk.path_kind(&work).map_err(|error| storage_failure("access", &work, &error))?;
+    if kind == Some(PathKind::Folder) {
+        return Ok(());
+    }
+    // It would be written into the place that a link leads to.
+    let shown = sanitize_line(&work.to_string_lossy());
+    Err(ExportFailure::Refused(format!("{shown} is not a folder; choose an empty or new folder")))
 }
 
 /// True if the folder has files, and none is the state of an export.
@@ -109,6 +115,17 @@ mod tests {
             assert!(error.contains(reason) && error.contains("choose an empty"), "{error}");
         }
         assert_eq!(disk.list_dir(Path::new("/mail")).unwrap(), [Path::new("mine")]);
+    }
+
+    #[test]
+    fn a_work_folder_that_is_none_is_refused() {
+        let disk = MemoryDisk::default();
+        disk.create_dir(Path::new("/out")).unwrap();
+        disk.create_file(&work_folder(Path::new("/out"))).unwrap();
+
+        let error = prepare_target(&disk, Path::new("/out")).unwrap_err().to_string();
+
+        assert!(error.contains("/out/.cynosure-export is not a folder; choose"), "{error}");
     }
 
     #[test]

@@ -37,9 +37,11 @@ pub(super) trait ExportWriter {
     /// Removes what an interrupted process wrote after its last commit, before anything is added.
     fn recover(&mut self, source: &ExportedSource) -> Result<(), Failure>;
 
-    /// Adds a message to folders. Their positions are those in the state of the source.
+    /// Adds a message to folders. Their positions are those in `source`, which is as it was after
+    /// the last commit, and has the new folders too.
     fn add(
         &mut self,
+        source: &ExportedSource,
         entry: &ExportEntry<'_>,
         folders: &[(usize, &ExportedFolder)],
     ) -> Result<(), Failure>;
@@ -62,13 +64,23 @@ pub(super) fn create_folders(disk: &dyn Disk, root: &Path, path: &Path) -> Resul
     for level in path.components() {
         folder.push(level);
         match disk.create_dir(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(write_failure("create the folder", &folder, &error));
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                check_is_folder(disk, &folder)?;
             }
-            Ok(()) | Err(_) => {}
+            Err(error) => return Err(write_failure("create the folder", &folder, &error)),
         }
     }
     Ok(())
+}
+
+/// Checks that a folder is not a link, which would lead out of the target folder.
+fn check_is_folder(disk: &dyn Disk, path: &Path) -> Result<(), Failure> {
+    let kind = disk.path_kind(path).map_err(|error| write_failure("access", path, &error))?;
+    match kind {
+        Some(PathKind::Folder) => Ok(()),
+        Some(PathKind::File { .. } | PathKind::Other) | None => Err(changed_failure(path)),
+    }
 }
 
 /// Creates the folder of a file whose path is relative to `root`.
@@ -105,21 +117,23 @@ pub(super) fn cut_back(disk: &dyn Disk, path: &Path, length: u64) -> Result<(), 
             let cut = disk.open_append(path).and_then(|mut file| file.truncate(length));
             cut.map_err(|error| write_failure("cut back", path, &error))
         }
-        Some(_) | None => {
-            let path = sanitize_line(&path.to_string_lossy());
-            let message = format!(
-                "{path} was changed or removed since the export began; export into an empty or \
-                 new folder"
-            );
-            Err(Failure::new(Cause::Storage, message))
-        }
+        Some(_) | None => Err(changed_failure(path)),
     }
+}
+
+/// Returns the failure of a path in the target folder that another program changed.
+fn changed_failure(path: &Path) -> Failure {
+    let path = sanitize_line(&path.to_string_lossy());
+    let message = format!(
+        "{path} was changed or removed since the export began; export into an empty or new folder"
+    );
+    Failure::new(Cause::Storage, message)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::MemoryDisk;
+    use crate::disk::{MemoryDisk, RealDisk};
 
     #[test]
     fn a_file_is_cut_back_to_what_counts() {
@@ -146,5 +160,17 @@ mod tests {
 
         assert!(disk.list_dir(Path::new("/a/b/c")).unwrap().is_empty());
         assert_eq!(disk.list_dir(Path::new("/")).unwrap(), [Path::new("a")]);
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_folder_is_not_followed() {
+        let home = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), home.path().join("INBOX")).unwrap();
+
+        let failure = create_folders(&RealDisk, home.path(), Path::new("INBOX/cur")).unwrap_err();
+
+        assert!(failure.message.contains("INBOX was changed or removed"), "{failure}");
+        assert!(RealDisk.list_dir(elsewhere.path()).unwrap().is_empty());
     }
 }

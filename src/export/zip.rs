@@ -130,6 +130,7 @@ impl ExportWriter for ZipWriter<'_> {
 
     fn add(
         &mut self,
+        _source: &ExportedSource,
         entry: &ExportEntry<'_>,
         folders: &[(usize, &ExportedFolder)],
     ) -> Result<(), Failure> {

@@ -168,10 +168,17 @@ impl SessionRow {
         connection.prepare_cached(&sql)?.query_row([], Self::from_row).optional()
     }
 
-    /// Reads the newest completed session that listed an item.
+    /// Reads the newest completed session.
     pub(super) fn newest_completed(connection: &Connection) -> rusqlite::Result<Option<Self>> {
+        let sql = format!("{SELECT_SESSION} WHERE completed IS NOT NULL ORDER BY no DESC LIMIT 1");
+        connection.prepare_cached(&sql)?.query_row([], Self::from_row).optional()
+    }
+
+    /// Reads the newest completed session that stored a document.
+    pub(super) fn newest_with_documents(connection: &Connection) -> rusqlite::Result<Option<Self>> {
         let sql = format!(
-            "{SELECT_SESSION} WHERE completed IS NOT NULL AND listed > 0 ORDER BY no DESC LIMIT 1"
+            "{SELECT_SESSION} WHERE completed IS NOT NULL AND documents > 0
+             ORDER BY no DESC LIMIT 1"
         );
         connection.prepare_cached(&sql)?.query_row([], Self::from_row).optional()
     }

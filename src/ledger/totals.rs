@@ -97,12 +97,22 @@ impl LedgerReader {
         })
     }
 
-    /// Returns the newest completed session that listed an item.
+    /// Returns the newest completed session, even if it found nothing.
     ///
     /// # Errors
     /// A ledger failure.
     pub fn last_completed_session(&self) -> Result<Option<SessionRow>, Failure> {
         self.read("read the session", |connection| Ok(SessionRow::newest_completed(connection)?))
+    }
+
+    /// Returns the newest completed session that stored a document.
+    ///
+    /// # Errors
+    /// A ledger failure.
+    pub fn last_session_with_documents(&self) -> Result<Option<SessionRow>, Failure> {
+        self.read("read the session", |connection| {
+            Ok(SessionRow::newest_with_documents(connection)?)
+        })
     }
 
     /// Returns the number of items that were gone before they were fetched.
@@ -179,6 +189,7 @@ mod tests {
         assert_eq!(ledger.archive_totals().unwrap(), ArchiveTotals::default());
         assert!(ledger.session_totals_since(Timestamp(0)).unwrap().is_empty());
         assert_eq!(ledger.last_completed_session().unwrap(), None);
+        assert_eq!(ledger.last_session_with_documents().unwrap(), None);
         assert_eq!((ledger.count_folders().unwrap(), ledger.count_gone_items().unwrap()), (0, 0));
         assert!(ledger.count_quarantined_items().unwrap().is_empty());
     }
@@ -208,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_completed_session_is_neither_open_nor_empty() {
+    fn the_last_completed_session_may_have_stored_nothing() {
         let mut ledger = ledger_with_sessions(2);
         insert(
             &ledger,
@@ -224,9 +235,11 @@ mod tests {
         ledger.begin_session(&open).unwrap();
 
         let last = ledger.last_completed_session().unwrap().unwrap();
+        let with_documents = ledger.last_session_with_documents().unwrap().unwrap();
 
-        assert_eq!(last.id.as_str(), "session_2");
-        assert_eq!(last.completed_at, Some(Timestamp(2_000)));
+        assert_eq!((last.id.as_str(), last.completed_at), ("session_3", Some(Timestamp(3_000))));
+        assert_eq!(with_documents.id.as_str(), "session_2");
+        assert_eq!(with_documents.counts.bytes, 2);
     }
 
     #[test]

@@ -107,6 +107,8 @@ pub struct AccessOption {
     pub kind: AccessKind,
     pub server: ServerAddress,
     pub method: SignInMethod,
+    /// User name to confirm, at a server that no guide describes. `None` if it is the account.
+    pub username: Option<String>,
     /// Name of the credential there, such as "app password".
     pub credential_name: &'static str,
     /// One sentence: the reason for this way, or its drawback.

@@ -80,7 +80,7 @@ pub(super) const ICLOUD_STEPS: &[&str] = &[
     "At https://account.apple.com, under Sign-In and Security, switch on two-factor \
      authentication.",
     "At https://account.apple.com, under Sign-In and Security, create an app-specific password; \
-     with an address of your own domain, the user name is your address at icloud.com.",
+     with an address of your own domain, give your address at icloud.com in --username.",
 ];
 
 pub(super) const GMX_STEPS: &[&str] = &[

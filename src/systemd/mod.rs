@@ -20,6 +20,6 @@ pub use self::own_unit::own_unit;
 pub use self::restart_budget::{RESTARTS_FILE, RestartBudgetFile};
 pub use self::unit::{InvalidUnitName, UnitName};
 pub use self::unit_files::{
-    GeneratedFile, ManagerScope, UnitFileOptions, generate_polkit_rule, generate_unit_files,
-    is_generated_text, monitor_unit_file, polkit_rule_file, worker_unit_file,
+    GeneratedFile, ManagerScope, UnitFileOptions, WorkerUnitPaths, generate_polkit_rule,
+    generate_unit_files, is_generated_text, monitor_unit_file, polkit_rule_file, worker_unit_file,
 };

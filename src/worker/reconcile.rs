@@ -13,17 +13,19 @@ pub(super) fn reconcile(
     newest: Option<&ledger::SessionRow>,
     now: Timestamp,
 ) -> StateMachine {
+    let is_completed_in_ledger = |session: &Session| {
+        newest.is_some_and(|newest| newest.id == session.id && newest.completed_at.is_some())
+    };
+    let completed = machine.session.as_ref().filter(|session| session.completed_at.is_some());
+    if completed.is_some_and(|session| !is_completed_in_ledger(session)) {
+        // The ledger is older than the state, as after its restoration, and may lack documents.
+        machine.sync.forget_completeness();
+    }
     let open = newest.filter(|newest| newest.completed_at.is_none());
     if let Some(open) = open {
         // No other session can begin before this one is completed.
         let (id, started_at) = (open.id.clone(), open.started_at);
         machine.session = Some(Session { id, started_at, completed_at: None });
-    }
-    if machine.session.as_ref().is_some_and(|session| session.completed_at.is_some())
-        && newest.map(|newest| &newest.id) != machine.session.as_ref().map(|session| &session.id)
-    {
-        // The ledger is older than the state, as after its restoration, and may lack documents.
-        (machine.sync.listed_until, machine.sync.complete_until) = (None, None);
     }
     let id = machine.session.as_ref().map(|session| &session.id);
     let current = newest.filter(|newest| Some(&newest.id) == id);

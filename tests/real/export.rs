@@ -75,17 +75,18 @@ impl ExtractedMailbox {
     }
 
     /// Exports into a folder of this name. The export is killed when its output has each of these
-    /// sizes, in bytes, and continued.
+    /// sizes, in bytes, and continued. A fast machine may complete it before the later ones.
     fn export_with_kills(&self, format: &str, name: &str, kill_at: &[u64]) {
         let dir = self.test_folder.path().join(name);
         let arguments = ["export", "--format", format, name];
-        for bytes in kill_at {
+        for (number, bytes) in kill_at.iter().enumerate() {
             let mut command = self.test_folder.command(&arguments);
             command.stdout(Stdio::null()).stderr(Stdio::null());
             let mut export = RunningProgram::start(&mut command);
             wait_until("the export has written that much", || {
-                assert_eq!(export.try_wait(), None, "it was complete before the kill");
-                *bytes <= size_of_folder(&dir)
+                let has_ended = export.try_wait().is_some();
+                assert!(!has_ended || number > 0, "it was complete before the first kill");
+                has_ended || *bytes <= size_of_folder(&dir)
             });
             drop(export);
         }

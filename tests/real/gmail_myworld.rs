@@ -2,9 +2,13 @@
 //! Google's host behind an HTTPS proxy, and that fails requests.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use fs_err as fs;
+use serde_json::Value;
 
 use crate::myworld::{
-    ACCOUNT, GET_MESSAGE, GmailRequest, LIST_HISTORY, LIST_MESSAGES, MyworldServer,
+    ACCOUNT, GET_MESSAGE, GmailRequest, LIST_HISTORY, LIST_LABELS, LIST_MESSAGES, MyworldServer,
 };
 use crate::test_program::{Hash, TestFolder, assert_same_mails};
 
@@ -42,6 +46,9 @@ fn failing_requests_lose_nothing() {
     assert_same_mails(stored, &messages(&server).into_values().collect::<Vec<_>>());
     let summary = format!("listed {MESSAGES} = stored {MESSAGES} + gone 0 + quarantined 0");
     assert!(output.contains(&summary), "{summary} is not in: {output}");
+    let folders: Vec<String> = stored_folders(&test_folder).into_iter().collect();
+    assert_eq!(folders, ["INBOX", "SPAM"]);
+    assert_eq!(count(&requests, LIST_LABELS), 1, "the labels are read once in a listing");
     test_folder.run_successfully(&["verify"]);
 }
 
@@ -89,6 +96,23 @@ fn a_forgotten_history_costs_a_listing_and_no_download() {
     assert_eq!((listings, fetches), (0, 0));
     let stored: Vec<Hash> = test_folder.sessions().into_values().flatten().collect();
     assert_same_mails(stored, &messages(&server).into_values().collect::<Vec<_>>());
+}
+
+/// Returns the folders of all stored messages, as the manifests have them.
+fn stored_folders(test_folder: &TestFolder) -> BTreeSet<String> {
+    let files = test_folder.archive_files();
+    let sessions: BTreeSet<&Path> =
+        files.iter().filter_map(|file| file.ancestors().nth(2)).collect();
+    let mut folders = BTreeSet::new();
+    for session in sessions {
+        let manifest = fs::read_to_string(session.join("manifest.jsonl"));
+        for line in manifest.expect("a session has a manifest").lines() {
+            let line: Value = serde_json::from_str(line).expect("a line is JSON");
+            let names = line["folders"].as_array().into_iter().flatten();
+            folders.extend(names.filter_map(Value::as_str).map(str::to_owned));
+        }
+    }
+    folders
 }
 
 /// Returns the messages of the mailbox, by their ids.

@@ -21,6 +21,7 @@ pub(crate) const ACCOUNT: &str = "alice@example.com";
 /// Requests of Gmail's API, as the server names them.
 pub(crate) const GET_MESSAGE: &str = "gmail.users.messages.get";
 pub(crate) const LIST_MESSAGES: &str = "gmail.users.messages.list";
+pub(crate) const LIST_LABELS: &str = "gmail.users.labels.list";
 pub(crate) const LIST_HISTORY: &str = "gmail.users.history.list";
 
 /// Name of the folder in `target/real` into which `make setup` installs it.

@@ -99,7 +99,7 @@ fn a_crash_at_every_call_to_the_disk_loses_nothing() {
 /// while another one is published and recorded.
 #[test]
 fn a_crash_with_two_batches_in_flight_loses_nothing() {
-    let slow_case = || SimulationCase::without_faults(11).with_slow_disk();
+    let slow_case = || SimulationCase::without_faults(4).with_slow_disk();
     let report = slow_case().run();
     let steps = (0..report.steps).map(|step| slow_case().killed_at_step(step, KillMode::PowerCut));
     let calls = (0..report.disk_calls)

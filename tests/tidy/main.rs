@@ -161,6 +161,7 @@ const KIND_PLACES: &[&str] = &[
     "crates/engine/src/classify.rs",
     "crates/engine/src/imap_reply",
     "crates/engine/src/lib.rs",
+    "crates/engine/src/modified_utf7.rs",
     "crates/engine/src/rest",
     "crates/lab/src/demo",
 ];

@@ -97,12 +97,17 @@ impl ListedDocument {
         }
     }
 
+    /// Returns a folder name without what exceeds 1,024 bytes.
+    #[must_use]
+    pub fn cut_folder_name(name: &str) -> &str {
+        truncate_to_bytes(name, FOLDER_NAME_BYTES_MAX)
+    }
+
     /// Returns the folder names that are kept of those that a source reports of one document:
     /// sorted, each once, without empty ones, at most 256, and each cut to 1,024 bytes.
     #[must_use]
     pub fn kept_folders<'a>(names: impl IntoIterator<Item = &'a String>) -> Vec<&'a str> {
-        let cut = |name: &'a String| truncate_to_bytes(name, FOLDER_NAME_BYTES_MAX);
-        let names = names.into_iter().map(cut);
+        let names = names.into_iter().map(|name| Self::cut_folder_name(name));
         let distinct: BTreeSet<&str> = names.filter(|name| !name.is_empty()).collect();
         distinct.into_iter().take(FOLDERS_MAX).collect()
     }

@@ -39,9 +39,10 @@ pub(super) fn source_view(
             let is_running = process.is_running();
             let deadline_text = deadline_text(state, is_running, &row.until, now);
             let settings = source_status.source.settings.as_ref();
-            let is_completeness_stale = settings.is_some_and(|settings| {
-                is_completeness_stale(state, is_running, settings.poll_interval, now)
-            });
+            let polled = settings.filter(|settings| settings.is_enabled);
+            let poll_interval = polled.map(|settings| settings.poll_interval);
+            let is_completeness_stale =
+                is_completeness_stale(state, is_running, poll_interval, now);
             let base = SourceView { status_text, deadline_text, is_completeness_stale, ..empty };
             with_state(state, is_running, base)
         }
@@ -88,13 +89,15 @@ fn with_state(state: &ExecutionState, is_running: bool, base: SourceView) -> Sou
     }
 }
 
-/// True if the archive has not been complete for too long, unless a session is at work.
+/// True if the archive has not been complete for too long, unless a session is at work. The
+/// interval is `None` for a source that is disabled or removed: nothing is expected of it.
 fn is_completeness_stale(
     state: &ExecutionState,
     is_running: bool,
-    poll_interval: Duration,
+    poll_interval: Option<Duration>,
     now: Timestamp,
 ) -> bool {
+    let Some(poll_interval) = poll_interval else { return false };
     let is_at_work = match state.status {
         Status::Collecting | Status::Downloading => is_running,
         Status::Idle
@@ -160,7 +163,7 @@ mod tests {
     fn is_stale(status: Status, is_running: bool, age_seconds: u64) -> bool {
         let complete_until = Some(NOW.before(Duration::from_secs(age_seconds)));
         let state = ExecutionState { status, complete_until, ..ExecutionState::default() };
-        is_completeness_stale(&state, is_running, POLL_INTERVAL, NOW)
+        is_completeness_stale(&state, is_running, Some(POLL_INTERVAL), NOW)
     }
 
     #[test]
@@ -182,10 +185,19 @@ mod tests {
     #[test]
     fn a_source_without_a_completion_is_not_stale() {
         let state = ExecutionState { status: Status::AuthFailed, ..ExecutionState::default() };
-        assert!(!is_completeness_stale(&state, true, POLL_INTERVAL, NOW));
+        assert!(!is_completeness_stale(&state, true, Some(POLL_INTERVAL), NOW));
 
         // Three of the longest intervals are longer than any duration.
         let old = ExecutionState { complete_until: Some(Timestamp(i64::MIN)), ..state };
-        assert!(!is_completeness_stale(&old, false, Duration::MAX, NOW));
+        assert!(!is_completeness_stale(&old, false, Some(Duration::MAX), NOW));
+    }
+
+    #[test]
+    fn a_source_that_is_not_polled_is_not_stale() {
+        let complete_until = Some(NOW.before(Duration::from_secs(1_000_000)));
+        let state = ExecutionState { complete_until, ..ExecutionState::default() };
+
+        assert!(is_completeness_stale(&state, false, Some(POLL_INTERVAL), NOW));
+        assert!(!is_completeness_stale(&state, false, None, NOW));
     }
 }

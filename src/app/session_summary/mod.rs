@@ -44,7 +44,10 @@ struct SummaryFacts<'a> {
     noun: DocumentNoun,
     folders: u64,
     archive: ArchiveTotals,
-    transfer: SessionTransfer,
+    /// Newest session that stored a document.
+    transfer: Option<SessionTransfer>,
+    /// That is the last completed session, which is summarized.
+    has_new: bool,
     gone: u64,
     /// Quarantined items by cause, the most frequent first.
     quarantined: Vec<(Option<Cause>, u64)>,
@@ -56,6 +59,7 @@ struct SummaryFacts<'a> {
 /// Documents and bytes that a session stored, and its duration.
 #[derive(Clone, Copy, Debug)]
 struct SessionTransfer {
+    started_at: Timestamp,
     documents: u64,
     bytes: u64,
     duration: Duration,
@@ -84,6 +88,7 @@ pub(crate) fn session_summary(
     };
     let facts = ledger.with_snapshot(|| {
         let Some(session) = ledger.last_completed_session()? else { return Ok(None) };
+        let transfer = ledger.last_session_with_documents()?;
         let settings = source.settings.as_ref();
         Ok(Some(SummaryFacts {
             source: source.name.as_str(),
@@ -91,7 +96,8 @@ pub(crate) fn session_summary(
             noun: document_noun(settings, state.as_deref()),
             folders: ledger.count_folders()?,
             archive: ledger.archive_totals()?,
-            transfer: SessionTransfer::of(&session),
+            has_new: transfer.as_ref().is_some_and(|transfer| transfer.id == session.id),
+            transfer: transfer.as_ref().map(SessionTransfer::of),
             gone: ledger.count_gone_items()?,
             quarantined: ledger.count_quarantined_items()?,
             archive_dir,
@@ -137,7 +143,7 @@ fn summary_lines(facts: &SummaryFacts<'_>) -> Vec<SummaryLine> {
         ("account", facts.account.clone()),
         ("folders", folders),
         (facts.noun.label(), Some(size)),
-        ("new", Some(new_text(facts.transfer, facts.noun))),
+        ("new", Some(new_text(facts))),
         ("missing", missing_text(facts)),
         ("archive", Some(archive_text(facts))),
         ("next", next_text(facts)),
@@ -181,15 +187,25 @@ fn mail_profile(kind: &KindSettings) -> Option<&str> {
     kind.profile().filter(|profile| MAIL_PROFILES.contains(profile))
 }
 
-fn new_text(transfer: SessionTransfer, noun: DocumentNoun) -> String {
-    if transfer.documents == 0 {
-        return "none".to_owned();
+/// Returns what the session stored. If that is nothing, also what the last one before it stored.
+fn new_text(facts: &SummaryFacts<'_>) -> String {
+    let Some(transfer) = facts.transfer else { return "none".to_owned() };
+    let text = transfer_text(transfer, facts.noun);
+    if facts.has_new {
+        return text;
     }
+    format!("none; last on {}: {text}", format_date_and_minute(transfer.started_at))
+}
+
+/// Returns what a session stored, with its time and rate; without them if it took no time, as one
+/// that was adopted from the archive.
+fn transfer_text(transfer: SessionTransfer, noun: DocumentNoun) -> String {
     let documents = pluralize(transfer.documents, noun.singular());
-    let time = transfer_time(transfer.duration);
-    let text = format!("{documents}, {}, in {time}", format_bytes(transfer.bytes));
+    let text = format!("{documents}, {}", format_bytes(transfer.bytes));
     match transfer.per_second() {
-        Some(rate) => format!("{text}, {}", format_rate(rate)),
+        Some(rate) => {
+            format!("{text}, in {}, {}", transfer_time(transfer.duration), format_rate(rate))
+        }
         None => text,
     }
 }
@@ -226,7 +242,8 @@ fn archive_text(facts: &SummaryFacts<'_>) -> String {
 
 /// Returns how long new documents take, estimated from the session, and when they are looked for.
 fn next_text(facts: &SummaryFacts<'_>) -> Option<String> {
-    let estimate = facts.transfer.estimate_time(ESTIMATE_DOCUMENTS).map(|time| {
+    let estimate = facts.transfer.and_then(|transfer| transfer.estimate_time(ESTIMATE_DOCUMENTS));
+    let estimate = estimate.map(|time| {
         let (noun, time) = (facts.noun.label(), format_duration(time));
         format!("{ESTIMATE_DOCUMENTS} new {noun} take about {time}")
     });
@@ -250,6 +267,7 @@ impl SessionTransfer {
     fn of(session: &SessionRow) -> Self {
         let completed_at = session.completed_at.unwrap_or(session.started_at);
         Self {
+            started_at: session.started_at,
             documents: session.counts.documents,
             bytes: session.counts.bytes,
             duration: completed_at.since(session.started_at),

@@ -22,11 +22,13 @@ fn facts() -> SummaryFacts<'static> {
         noun: DocumentNoun::Message,
         folders: 12,
         archive: ArchiveTotals { documents: 81_112, bytes: 4_200_000_000 },
-        transfer: SessionTransfer {
+        transfer: Some(SessionTransfer {
+            started_at: NOW,
             documents: 1_999,
             bytes: 31_800_000,
             duration: Duration::from_secs(245),
-        },
+        }),
+        has_new: true,
         gone: 1,
         quarantined: vec![(Some(Cause::TooLarge), 2), (Some(Cause::Forbidden), 1)],
         archive_dir: Path::new("/srv/mail/downloads"),
@@ -72,7 +74,8 @@ fn what_is_not_known_has_no_line() {
         quarantined: Vec::new(),
         complete_until: None,
         poll_interval: None,
-        transfer: SessionTransfer { documents: 0, bytes: 0, duration: Duration::ZERO },
+        transfer: None,
+        has_new: false,
         noun: DocumentNoun::Document,
         ..facts()
     };
@@ -105,23 +108,35 @@ fn one_missing_item_is_singular() {
 #[test]
 fn few_documents_give_no_estimate() {
     let transfer = |documents, millis| SummaryFacts {
-        transfer: SessionTransfer {
+        transfer: Some(SessionTransfer {
+            started_at: NOW,
             documents,
             bytes: 812,
             duration: Duration::from_millis(millis),
-        },
+        }),
         ..facts()
     };
 
     let few = transfer(9, 4_000);
     assert_eq!(line(&few, "next"), "`cynosure run` polls every 5 min");
     assert_eq!(line(&transfer(1, 4_000), "new"), "1 message, 812 bytes, in 4.0 s, 15.0/min");
-    assert_eq!(line(&transfer(10, 0), "new"), "10 messages, 812 bytes, in 0.0 s");
+    assert_eq!(line(&transfer(10, 0), "new"), "10 messages, 812 bytes");
     assert_eq!(line(&transfer(10, 0), "next"), "`cynosure run` polls every 5 min");
     let fast = line(&transfer(1_000_000, 5), "next");
     assert!(fast.starts_with("100 new messages take about 1 s;"), "{fast}");
     let slow = SummaryFacts { poll_interval: None, ..transfer(u64::MAX, u64::MAX) };
     assert_eq!(line(&slow, "next"), "100 new messages take about 1 s");
+}
+
+#[test]
+fn a_session_that_stored_nothing_names_the_last_that_did() {
+    let nothing_new = SummaryFacts { has_new: false, ..facts() };
+
+    let new = line(&nothing_new, "new");
+
+    assert!(new.starts_with("none; last on 2026-03-1"), "{new}");
+    assert!(new.ends_with(": 1,999 messages, 31.8 MB, in 4 min 5 s, 8.2/s"), "{new}");
+    assert!(line(&nothing_new, "next").starts_with("100 new messages take about 13 s;"));
 }
 
 #[test]
@@ -185,6 +200,19 @@ fn source_with_session(dir: &Path) -> SourceRef {
     source_without_settings(folder)
 }
 
+/// Completes a session that finds nothing, and begins before a quarantined item is due.
+fn complete_empty_session(ledger: &mut Ledger, id: &str) {
+    let session = NewSession {
+        id: SessionId::new(id),
+        kind: SessionKind::Full,
+        started_at: NOW.before(Duration::from_secs(60)),
+        start_cursor: None,
+    };
+    ledger.begin_session(&session).unwrap();
+    ledger.record_page(&[], &[], &NextPage::Done(None), NOW).unwrap();
+    ledger.complete_session(&session.id, NOW).unwrap();
+}
+
 #[test]
 fn a_ledger_and_its_state_are_summarized() {
     let home = tempfile::tempdir().unwrap();
@@ -213,6 +241,30 @@ fn a_ledger_and_its_state_are_summarized() {
     );
     assert!(lines[4].starts_with("/mail, complete until 2026-03-"), "{lines:?}");
     assert_eq!(lines.len(), 5);
+}
+
+#[test]
+fn a_completed_session_without_documents_is_summarized() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = StateFolder::new(home.path()).source("work");
+    ensure_folder(&RealDisk, folder.path()).unwrap();
+    let first = source_without_settings(folder);
+    let mut ledger = Ledger::open(&first.folder.ledger_file()).unwrap();
+    complete_empty_session(&mut ledger, "session_1");
+    let second_home = tempfile::tempdir().unwrap();
+    let second = source_with_session(second_home.path());
+    let mut ledger = Ledger::open(&second.folder.ledger_file()).unwrap();
+    complete_empty_session(&mut ledger, "session_2");
+
+    let new_line = |source: &SourceRef| {
+        let lines = session_summary(source, Path::new("/mail"), NOW).unwrap();
+        lines.into_iter().find(|line| line.label == "new").unwrap().text
+    };
+
+    assert_eq!(new_line(&first), "none");
+    let new = new_line(&second);
+    assert!(new.starts_with("none; last on 2026-03-1"), "{new}");
+    assert!(new.ends_with(": 1 document, 812 bytes, in 2.0 s, 0.5/s"), "{new}");
 }
 
 #[test]

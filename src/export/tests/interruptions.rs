@@ -126,7 +126,7 @@ fn a_stopped_export_continues() {
 fn a_version_that_arrives_meanwhile_leaves_no_duplicate() {
     for options in all_options() {
         let (_, calls) = uninterrupted(&TestArchive::of_mailbox(), &options);
-        for at in (0..calls).step_by(7) {
+        for at in (0..calls).step_by(3) {
             let mut archive = TestArchive::of_mailbox();
             let disk = archive.disk();
             fault_at(&disk, at, Errno::IO);
@@ -149,11 +149,14 @@ fn a_version_that_arrives_meanwhile_leaves_no_duplicate() {
             };
             let total = state.total();
             assert_eq!((total.messages, total.copies), (5, 1), "{case}");
-            if options.format == ExportFormat::Maildir {
-                let files = exported_files(&disk);
-                let messages = files.keys().filter(|name| name.contains(".cynosure,S="));
+            let files = exported_files(&disk);
+            let messages = files.iter().map(|(name, bytes)| match name.rsplit_once('.') {
+                Some((_, "mbox")) => read_mboxrd(bytes).len(),
+                Some(_) | None => usize::from(name.contains(".cynosure,S=")),
+            });
+            if options.format != ExportFormat::Zip {
                 let expected = total.messages + total.copies + total.earlier_versions;
-                assert_eq!(messages.count() as u64, expected, "{case}");
+                assert_eq!(messages.sum::<usize>() as u64, expected, "{case}");
             }
         }
     }

@@ -20,7 +20,9 @@ use tokio::time::timeout;
 use url::Url;
 
 use self::resolv_conf::system_name_servers;
-use super::access::{ProviderGuide, ServerAddress, ServerSecurity, SignInMethod, jmap_session_url};
+use super::access::{
+    AccessOption, ProviderGuide, ServerAddress, ServerSecurity, SignInMethod, jmap_session_url,
+};
 use super::address::MailAddress;
 use super::autoconfig::{AutoconfigServer, autoconfig_urls, read_autoconfig};
 use super::dns::{DnsClient, ServiceRecord};
@@ -83,6 +85,8 @@ struct FoundServers {
 struct FoundMailServer {
     host: String,
     address: ServerAddress,
+    /// `None` if it is the address, or not known.
+    username: Option<String>,
     evidence: String,
 }
 
@@ -224,14 +228,17 @@ impl FoundServers {
     fn own_servers(&self, address: &MailAddress) -> Option<Discovery> {
         let mut options = Vec::new();
         let mut evidence = Vec::new();
+        let account = || address.as_str().to_owned();
         if let Some((service, sentence)) = self.jmap_service(address) {
             let method =
                 if service.needs_token { SignInMethod::Token } else { SignInMethod::Password };
-            options.push(own_jmap_option(ServerAddress::Url(service.url), method));
+            let option = own_jmap_option(ServerAddress::Url(service.url), method);
+            options.push(AccessOption { username: Some(account()), ..option });
             evidence.push(sentence);
         }
         if let Some(server) = self.mail_server(address) {
-            options.push(own_imap_option(server.address));
+            let username = Some(server.username.unwrap_or_else(account));
+            options.push(AccessOption { username, ..own_imap_option(server.address) });
             evidence.push(server.evidence);
         }
         if options.is_empty() {
@@ -266,7 +273,8 @@ impl FoundServers {
             if let Some(username) = username {
                 evidence.push_str(&format!(", and the user name {}", sanitize_line(username)));
             }
-            return Some(FoundMailServer::new(host, *port, *security, evidence));
+            let found = FoundMailServer::new(host, *port, *security, evidence);
+            return Some(FoundMailServer { username: username.clone(), ..found });
         }
         let first = |records: &Result<Vec<ServiceRecord>, String>| {
             records.as_ref().ok().and_then(|records| records.first()).cloned()
@@ -286,7 +294,7 @@ impl FoundMailServer {
     fn new(host: &str, port: u16, security: ServerSecurity, evidence: String) -> Self {
         let host = host.to_owned();
         let address = ServerAddress::Imap { host: host.clone(), port, security };
-        Self { host, address, evidence }
+        Self { host, address, username: None, evidence }
     }
 }
 

@@ -289,6 +289,9 @@ async fn a_jmap_service_comes_before_an_imap_server() {
         "it has a JMAP service at 127.0.0.1, which is outside of example.com; its automatic \
          configuration names the IMAP server imap.example.com, and the user name me"
     );
+    let Discovery::Found { guide, .. } = &discovery else { panic!("{discovery:?}") };
+    let usernames: Vec<_> = guide.options.iter().map(|option| option.username.as_deref()).collect();
+    assert_eq!(usernames, [Some("me@example.com"), Some("me")]);
     let session = web.base.join(JMAP_PATH).unwrap();
     assert_eq!(
         options_of(discovery),

@@ -200,7 +200,7 @@ mod tests {
 
     fn cursor_of(status: FolderStatus) -> ImapCursor {
         let folders = vec![SurveyedFolder { name: inbox(), status }];
-        ImapCursor::new(&FolderSurvey { folders, refused: Vec::new() })
+        ImapCursor::new(&FolderSurvey { folders, ..FolderSurvey::default() })
     }
 
     #[test]

@@ -231,6 +231,16 @@ fn request_error(error: HttpError) -> MethodCallError {
     MethodCallError { error_type: error_type.into(), failure: error.failure }
 }
 
+impl MethodCallError {
+    /// True if the server answers that it does not allow or know the call. No later call helps.
+    pub(super) fn is_refusal(&self) -> bool {
+        let Self { error_type, failure } = self;
+        let is_lasting =
+            matches!(failure.cause, Cause::Forbidden | Cause::NotFound | Cause::Unknown);
+        is_lasting && !error_type.is_empty()
+    }
+}
+
 impl From<Failure> for MethodCallError {
     fn from(failure: Failure) -> Self {
         Self { error_type: Box::default(), failure }
@@ -269,7 +279,16 @@ mod tests {
         ] {
             let error = error_of_response(&format!(r#"{{"type": "{error_type}"}}"#));
             assert_eq!((&*error.error_type, error.failure.cause), (error_type, cause));
+            let passes = [Cause::Server, Cause::RateLimit, Cause::CursorExpired].contains(&cause);
+            assert_eq!(error.is_refusal(), !passes, "{error_type}");
         }
+    }
+
+    #[test]
+    fn a_response_without_an_error_type_is_no_refusal() {
+        let failure = Failure::new(Cause::NotFound, "404 from mail.example");
+
+        assert!(!MethodCallError::from(failure).is_refusal());
     }
 
     /// FAULTS 50: "too many" in an error that is no throttle.

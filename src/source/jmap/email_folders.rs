@@ -1,9 +1,10 @@
 //! Folders of listed emails: the paths of their mailboxes, read once per session and listing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cynosure_engine::{Failure, ListedDocument};
+use tracing::warn;
 
 use crate::source::jmap::email::Email;
 use crate::source::jmap::mailboxes;
@@ -22,8 +23,32 @@ pub(super) async fn to_listed_documents(
     if ids().any(|id| !paths.contains(id)) {
         paths.limit();
         let unknown: BTreeSet<&str> = ids().filter(|id| !paths.contains(id)).collect();
-        paths.extend(mailboxes::fetch_paths(jmap, session, &unknown).await?);
+        if !jmap.has_refused_mailboxes.get() {
+            paths.extend(read_paths(jmap, session, &unknown).await?);
+        }
         paths.name_by_id(unknown);
     }
     Ok(emails.into_iter().map(|email| paths.name_folders(email)).collect())
+}
+
+/// Reads the paths of mailboxes. There are none if the server refuses to list them: they are for
+/// people and exports, and must not keep email from being stored.
+async fn read_paths(
+    jmap: &JmapSource,
+    session: &Arc<JmapSession>,
+    ids: &BTreeSet<&str>,
+) -> Result<BTreeMap<String, String>, Failure> {
+    match mailboxes::fetch_paths(jmap, session, ids).await {
+        Err(error) if error.is_refusal() => {
+            warn!(
+                source = jmap.options.name,
+                error = %error.failure,
+                "folders are named by their ids until the next full listing, because the server \
+                 refuses to list the mailboxes"
+            );
+            jmap.has_refused_mailboxes.set(true);
+            Ok(BTreeMap::new())
+        }
+        result => Ok(result?),
+    }
 }

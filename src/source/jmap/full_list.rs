@@ -93,6 +93,7 @@ pub(super) async fn list_page(
     let session = jmap.session().await?;
     if token.is_none() {
         session.mailbox_paths.lock().await.clear();
+        jmap.has_refused_mailboxes.set(false);
     }
     let query = EmailQuery {
         jmap,

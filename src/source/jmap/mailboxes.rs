@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use cynosure_engine::{Cause, Failure, FolderCount};
+use cynosure_engine::{Cause, Failure, FolderCount, ListedDocument};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -24,7 +24,8 @@ struct MailboxGetResponse {
 #[serde(rename_all = "camelCase")]
 struct Mailbox {
     id: String,
-    name: String,
+    /// Without one, the id is the name.
+    name: Option<String>,
     parent_id: Option<String>,
     role: Option<String>,
     /// Any value, because a wrong number must not hide the mailboxes.
@@ -61,12 +62,12 @@ pub(super) async fn fetch_paths(
     jmap: &JmapSource,
     session: &Arc<JmapSession>,
     ids: &BTreeSet<&str>,
-) -> Result<BTreeMap<String, String>, Failure> {
+) -> Result<BTreeMap<String, String>, MethodCallError> {
     match get_mailboxes(jmap, session, Value::Null).await {
         Ok(found) if has_all(session, &found) => return Ok(paths_by_id(&found)),
         Ok(_truncated) => {}
         Err(error) if error.is_too_large() => {}
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     }
     Ok(paths_by_id(&get_with_parents(jmap, session, ids).await?))
 }
@@ -87,7 +88,7 @@ async fn get_with_parents(
     jmap: &JmapSource,
     session: &Arc<JmapSession>,
     ids: &BTreeSet<&str>,
-) -> Result<Vec<Mailbox>, Failure> {
+) -> Result<Vec<Mailbox>, MethodCallError> {
     let (mut found, mut requested) = (Vec::new(), BTreeSet::new());
     let mut next: BTreeSet<String> = ids.iter().map(|&id| id.to_owned()).collect();
     for _ in 0..LEVELS_MAX {
@@ -144,7 +145,7 @@ fn find_mailboxes(names: &[String], mailboxes: &[Mailbox]) -> Result<Vec<String>
         for (mailbox, path) in mailboxes.iter().zip(&paths) {
             let has_role =
                 mailbox.role.as_ref().is_some_and(|role| role.eq_ignore_ascii_case(name));
-            if has_role || path == name || mailbox.name == *name {
+            if has_role || path == name || mailbox.name() == name {
                 ids.push(mailbox.id.clone());
             }
         }
@@ -164,6 +165,8 @@ fn paths_by_id(mailboxes: &[Mailbox]) -> BTreeMap<String, String> {
     ids.zip(mailbox_paths(mailboxes)).collect()
 }
 
+/// Returns the path of each mailbox, cut as its folders are: a path repeats the names above it, and
+/// would take much memory if they were very long.
 fn mailbox_paths(mailboxes: &[Mailbox]) -> Vec<String> {
     let by_id: BTreeMap<&str, &Mailbox> =
         mailboxes.iter().map(|mailbox| (mailbox.id.as_str(), mailbox)).collect();
@@ -171,12 +174,18 @@ fn mailbox_paths(mailboxes: &[Mailbox]) -> Vec<String> {
         let parent = |child: &&Mailbox| by_id.get(child.parent_id.as_deref()?).copied();
         let mut names: Vec<&str> = std::iter::successors(Some(mailbox), parent)
             .take(LEVELS_MAX)
-            .map(|mailbox| mailbox.name.as_str())
+            .map(|mailbox| ListedDocument::cut_folder_name(mailbox.name()))
             .collect();
         names.reverse();
-        names.join("/")
+        ListedDocument::cut_folder_name(&names.join("/")).to_owned()
     };
     mailboxes.iter().map(path).collect()
+}
+
+impl Mailbox {
+    fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.id)
+    }
 }
 
 #[cfg(test)]
@@ -228,6 +237,29 @@ mod tests {
         let paths = mailbox_paths(&mailboxes());
 
         assert_eq!(paths[4].split('/').count(), LEVELS_MAX);
+    }
+
+    #[test]
+    fn a_mailbox_without_a_name_is_named_by_its_id() {
+        let mailboxes = json!([{"id": "7", "name": null}, {"id": "8", "parentId": "7"}]);
+        let mailboxes: Vec<Mailbox> = serde_json::from_value(mailboxes).unwrap();
+
+        assert_eq!(mailbox_paths(&mailboxes), ["7", "7/8"]);
+    }
+
+    #[test]
+    fn long_paths_are_cut() {
+        let name = "a".repeat(600);
+        let mailboxes = json!([
+            {"id": "1", "name": name},
+            {"id": "2", "name": name, "parentId": "1"},
+            {"id": "3", "name": "b".repeat(5_000), "parentId": "3"},
+        ]);
+        let mailboxes: Vec<Mailbox> = serde_json::from_value(mailboxes).unwrap();
+
+        let lengths = mailbox_paths(&mailboxes).iter().map(String::len).collect::<Vec<_>>();
+
+        assert_eq!(lengths, [600, 1_024, 1_024]);
     }
 
     #[test]

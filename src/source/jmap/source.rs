@@ -1,5 +1,6 @@
 //! Source for one account, with its HTTP client, its credential and the cached session.
 
+use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
@@ -22,6 +23,9 @@ pub struct JmapSource {
     session_cache: Mutex<SessionCache>,
     /// Only account that is accessed; set by the first session if not configured.
     account: OnceLock<AccountId>,
+    /// True if the server has refused to list the mailboxes, so that they are not asked for until
+    /// the next full listing. Kept beside the session, which a refusal ends.
+    pub(super) has_refused_mailboxes: Cell<bool>,
     pub(super) download_permits: Semaphore,
 }
 
@@ -55,6 +59,7 @@ impl JmapSource {
             credential,
             session_cache: Mutex::default(),
             account,
+            has_refused_mailboxes: Cell::new(false),
             download_permits: Semaphore::new(max_downloads),
         })
     }

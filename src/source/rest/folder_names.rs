@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cynosure_engine::ListedDocument;
 use cynosure_engine::rest::{FolderNameRules, RestRow, scalar_text};
 
 /// Id in place of the folders of a document that is in none.
@@ -22,6 +23,8 @@ pub(super) struct FolderNames {
     unlisted: BTreeSet<String>,
     /// False if the names are read again before they are used.
     is_current: bool,
+    /// True if the server refused to list them when they were read last.
+    is_refused: bool,
 }
 
 /// Folder with its name.
@@ -39,8 +42,9 @@ impl FolderNames {
         let text = |value| scalar_text(value).filter(|text| !text.is_empty());
         let name = rules.name.as_ref().and_then(|path| text(path.first(row.value)?));
         let parent = rules.parent.as_ref().and_then(|path| text(path.first(row.value)?));
-        let name = Some(name.unwrap_or_else(|| row.id.clone()));
-        self.folders.insert(row.id.clone(), NamedFolder { name, parent });
+        // Cut, because the name of a folder repeats those of the levels above.
+        let name = ListedDocument::cut_folder_name(name.as_ref().unwrap_or(&row.id)).to_owned();
+        self.folders.insert(row.id.clone(), NamedFolder { name: Some(name), parent });
     }
 
     /// Adds the id of a row that is left out, unless a folder has it.
@@ -58,9 +62,17 @@ impl FolderNames {
         self.is_current = false;
     }
 
-    /// True if the names are current, and have each of the ids.
+    /// True if the names are current, and have each of the ids, or the server refuses to list more.
     pub(super) fn has_current(&self, ids: &BTreeSet<String>) -> bool {
-        self.is_current && ids.iter().all(|id| self.is_known(id))
+        self.is_current && (self.is_refused || ids.iter().all(|id| self.is_known(id)))
+    }
+
+    /// Keeps the folders that are known, because the server refuses to list them. Other ids are
+    /// their own names until the names expire. Returns true if it did not refuse them before.
+    #[must_use]
+    pub(super) fn refuse(&mut self) -> bool {
+        self.is_current = true;
+        !std::mem::replace(&mut self.is_refused, true)
     }
 
     /// Replaces the folders by those that the server lists now. Ids that it does not list are their
@@ -70,7 +82,7 @@ impl FolderNames {
             self.unlisted.clear();
         }
         self.folders = listed.folders;
-        self.is_current = true;
+        (self.is_current, self.is_refused) = (true, false);
         for id in ids {
             if !self.is_known(id) && self.unlisted.len() < UNLISTED_MAX {
                 self.unlisted.insert(id.clone());
@@ -101,11 +113,11 @@ impl FolderNames {
     /// Returns the names of folders, sorted and each once. `none` is that of a document without
     /// any.
     pub(super) fn resolve(&self, ids: &[String], none: Option<&str>) -> Vec<String> {
-        let names: BTreeSet<String> = ids.iter().filter_map(|id| self.full_name(id)).collect();
+        let names: Vec<String> = ids.iter().filter_map(|id| self.full_name(id)).collect();
         if names.is_empty() {
             return none.map(str::to_owned).into_iter().collect();
         }
-        names.into_iter().collect()
+        ListedDocument::kept_folders(&names).into_iter().map(str::to_owned).collect()
     }
 
     fn is_known(&self, id: &str) -> bool {
@@ -143,6 +155,25 @@ mod tests {
         names.update(FolderNames::default(), &ids(1));
         assert!(names.has_current(&ids(1)) && !names.has_current(&ids(2)));
         assert_eq!(names.full_name("7").as_deref(), Some("7"));
+    }
+
+    #[test]
+    fn refused_names_are_kept_until_they_expire() {
+        let mut names = FolderNames::default();
+        let mut listed = FolderNames::default();
+        listed.add_skipped("0".to_owned());
+        names.update(listed, &ids(1));
+
+        assert!(names.refuse(), "it is the first refusal");
+        assert!(names.has_current(&ids(9)), "nothing more is asked for");
+        assert_eq!((names.full_name("0"), names.full_name("8")), (None, Some("8".to_owned())));
+
+        names.expire();
+        assert!(!names.has_current(&ids(0)));
+        assert!(!names.refuse(), "it was refused before");
+        names.update(FolderNames::default(), &ids(0));
+        assert!(!names.has_current(&ids(1)));
+        assert!(names.refuse(), "it was listed meanwhile");
     }
 
     #[test]

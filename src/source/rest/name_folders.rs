@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use cynosure_engine::rest::{FolderNameRules, RowError, RowListing, TableName};
-use cynosure_engine::{Failure, ListedDocument};
+use cynosure_engine::{Cause, Failure, ListedDocument};
 use tokio::sync::MutexGuard;
+use tracing::warn;
 
 use crate::source::rest::call::profile_mismatch;
 use crate::source::rest::folder_names::FolderNames;
@@ -56,7 +57,8 @@ pub(super) async fn names_of(source: &RestSource, ids: &[String]) -> Result<Vec<
 }
 
 /// Returns the names. They are read before, if they are not current or do not have one of the ids.
-/// Only one request at a time asks for them.
+/// Only one request at a time asks for them. If the server refuses to list them, ids are names:
+/// they are for people and exports, and must not keep documents from being stored.
 async fn current_names<'s>(
     source: &'s RestSource,
     ids: &BTreeSet<String>,
@@ -64,10 +66,32 @@ async fn current_names<'s>(
     let mut names = source.folder_names.lock().await;
     let Some((table, listing, rules)) = source.profile().folder_names() else { return Ok(names) };
     if !names.has_current(ids) {
-        let listed = request_folders(source, table, listing, rules).await?;
-        names.update(listed, ids);
+        // Its failure is one of the whole account, and no refusal of the names.
+        source.account_id().await?;
+        match request_folders(source, table, listing, rules).await {
+            Ok(listed) => names.update(listed, ids),
+            Err(failure) if is_refusal(failure.cause) => {
+                if names.refuse() {
+                    warn!(
+                        source = source.options.name,
+                        table = table.name(),
+                        error = %failure,
+                        "folders are named by their ids, because the server does not list them as \
+                         the profile expects"
+                    );
+                }
+            }
+            Err(failure) => return Err(failure),
+        }
     }
     Ok(names)
+}
+
+/// True if the same request will fail in the same way. An expired cursor counts too: the request
+/// has none, and would cause one full listing after the other.
+fn is_refusal(cause: Cause) -> bool {
+    let is_refused = matches!(cause, Cause::Forbidden | Cause::NotFound | Cause::TooLarge);
+    is_refused || matches!(cause, Cause::CursorExpired | Cause::Unknown)
 }
 
 async fn request_folders(
@@ -109,7 +133,7 @@ mod tests {
         FetchBody, FetchTable, FoldersTable, JsonPath, PartsTable, RestProfile, SkipRule,
         TextEncoding,
     };
-    use cynosure_engine::{BlobId, Cause, DocumentId, ItemId};
+    use cynosure_engine::{BlobId, DocumentId, ItemId};
     use serde_json::json;
 
     use super::*;
@@ -231,18 +255,61 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_of_the_names_is_returned() {
-        let server =
-            ScriptedHttpServer::start(|_| json_response("500 Internal Server Error", "{}")).await;
+    async fn a_passing_failure_of_the_names_is_returned() {
+        for (status, cause) in [
+            ("500 Internal Server Error", Cause::Server),
+            ("401 Unauthorized", Cause::Unauthorized),
+        ] {
+            let server = ScriptedHttpServer::start(move |_| json_response(status, "{}")).await;
+            let source = open_source(&server, profile_with_folders());
+
+            let failure = name_folders(&source, &mut [listed(&["a"])]).await.unwrap_err();
+            assert_eq!(failure.cause, cause);
+            name_folders(&source, &mut [listed(&[])]).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn ids_are_names_if_the_server_does_not_list_the_folders() {
+        for (status, body) in [
+            ("404 Not Found", "{}"),
+            ("403 Forbidden", "{}"),
+            ("400 Bad Request", "{}"),
+            ("200 OK", r#"{"labels": []}"#),
+        ] {
+            let server = ScriptedHttpServer::start(move |_| json_response(status, body)).await;
+            let source = open_source(&server, profile_with_folders());
+            let mut documents = [&["a", "b"][..], &[NO_FOLDER_ID]].map(listed);
+
+            name_folders(&source, &mut documents).await.unwrap();
+
+            let folders = documents.map(|document| document.folders.join(","));
+            assert_eq!(folders, ["a,b", "All"], "{status}");
+            assert_eq!(names_of(&source, &ids(&["c"])).await.unwrap(), ["c"]);
+            let requests = server.requests().len();
+            prepare_names(&source).await.unwrap();
+            assert_eq!(server.requests().len(), requests, "they are asked for once in a listing");
+            expire_names(&source).await;
+            prepare_names(&source).await.unwrap();
+            assert!(server.requests().len() > requests, "the next listing asks again");
+        }
+    }
+
+    #[tokio::test]
+    async fn names_that_are_known_outlive_a_refusal() {
+        let requests = AtomicUsize::new(0);
+        let server = ScriptedHttpServer::start(move |_| {
+            if 0 < requests.fetch_add(1, Ordering::Relaxed) {
+                return json_response("403 Forbidden", "{}");
+            }
+            json_response("200 OK", r#"{"items": [{"id": "a", "name": "A"}]}"#)
+        })
+        .await;
         let source = open_source(&server, profile_with_folders());
 
-        let failure = name_folders(&source, &mut [listed(&["a"])]).await.unwrap_err();
-        assert_eq!(failure.cause, Cause::Server);
-        name_folders(&source, &mut [listed(&[])]).await.unwrap();
-        let server = server_of("{}").await;
-        let failure = prepare_names(&open_source(&server, profile_with_folders())).await;
-        let message = failure.unwrap_err().message;
-        assert!(message.contains("`[folders] items` = \"/items\" selects nothing"), "{message}");
+        assert_eq!(names_of(&source, &ids(&["a"])).await.unwrap(), ["A"]);
+        expire_names(&source).await;
+        assert_eq!(names_of(&source, &ids(&["a", "b"])).await.unwrap(), ["A", "b"]);
     }
 
     /// Returns a source whose documents are in JSON, with the ids of their folders.
@@ -291,12 +358,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_of_the_names_is_not_one_of_the_document() {
-        let server = ScriptedHttpServer::start(|_| json_response("404 Not Found", "{}")).await;
+    async fn refused_names_keep_no_document_from_being_stored() {
+        let server = ScriptedHttpServer::start(|request| {
+            if request.starts_with("GET /api/folders ") {
+                return json_response("404 Not Found", "{}");
+            }
+            json_response("200 OK", r#"{"in": ["b", "a"], "raw": "text"}"#)
+        })
+        .await;
+
+        let source = source_of_body(&server, text_body());
+
+        assert_eq!(fetch_folders(&source).await.unwrap(), ["a", "b"]);
+        assert_eq!(server.targets(), ["GET /api/folders", "GET /api/raw/m1"]);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_downloaded_while_the_names_fail() {
+        let server = ScriptedHttpServer::start(|_| json_response("503 No", "{}")).await;
 
         let failure = fetch_folders(&source_of_body(&server, text_body())).await.unwrap_err();
 
-        assert_eq!(failure.cause, Cause::Challenge);
-        assert_eq!(server.targets(), ["GET /api/folders"], "nothing is downloaded in vain");
+        assert_eq!(failure.cause, Cause::Server);
+        assert!(server.targets().iter().all(|target| target == "GET /api/folders"));
     }
 }

@@ -82,7 +82,7 @@ pub(super) fn change_directive(
         }
         _ if DROPPED.contains(&key) => DirectiveChange::Drop,
         _ => match options.scope {
-            ManagerScope::System => change_for_system(options, paths, role, key),
+            ManagerScope::System => change_for_system(options, paths, role, (key, value)),
             ManagerScope::User => change_for_user(key, value),
         },
     }
@@ -109,20 +109,26 @@ fn change_for_system(
     options: &UnitFileOptions,
     paths: &UnitPaths,
     role: UnitRole,
-    key: &str,
+    (key, value): (&str, &str),
 ) -> DirectiveChange {
-    match key {
-        "User" => replace(&["# The owner of its files.", &format!("User={}", options.user)]),
-        "StateDirectory" => {
-            let mut folders = vec![paths.state_dir.as_str()];
-            if role == UnitRole::Worker {
-                folders.extend(paths.written_folders.iter().map(String::as_str));
-            }
-            replace(&[
-                "# It can write nowhere else.",
-                &format!("ReadWritePaths={}", folders.join(" ")),
-            ])
+    let written_folders = || {
+        let mut folders = vec![paths.state_dir.as_str()];
+        if role == UnitRole::Worker {
+            folders.extend(paths.written_folders.iter().map(String::as_str));
         }
+        folders.join(" ")
+    };
+    match key {
+        "After" if value == NETWORK_UNIT => replace(&[
+            &format!("After={NETWORK_UNIT}"),
+            "# It does not start before their filesystems are mounted.",
+            &format!("RequiresMountsFor={}", written_folders()),
+        ]),
+        "User" => replace(&["# The owner of its files.", &format!("User={}", options.user)]),
+        "StateDirectory" => replace(&[
+            "# It can write nowhere else.",
+            &format!("ReadWritePaths={}", written_folders()),
+        ]),
         "LoadCredential" if !options.uses_credential_folder => DirectiveChange::Drop,
         "ProtectHome" if options.uses_home_folder => replace(&[
             "# Files that it needs are in a home folder. It can read what its user may read there.",

@@ -1,5 +1,7 @@
 //! Texts of the generated files, and the line by which they are recognised.
 
+use std::path::PathBuf;
+
 use crate::systemd::unit_files::directives::{DirectiveChange, UnitRole, change_directive};
 use crate::systemd::unit_files::options::{ManagerScope, UnitFileOptions, UnitPaths};
 
@@ -27,6 +29,28 @@ const ROOT: &str = "root";
 pub struct GeneratedFile {
     pub name: String,
     pub text: String,
+}
+
+/// Paths in the unit of a worker that `cynosure service install` wrote.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct WorkerUnitPaths {
+    pub config_file: PathBuf,
+    pub state_dir: PathBuf,
+}
+
+impl WorkerUnitPaths {
+    /// Parses the text of a unit. `None` for that of a monitor, and for a text of another origin.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if !is_generated_text(text) {
+            return None;
+        }
+        let start = text.lines().find_map(|line| line.strip_prefix("ExecStart="))?;
+        let (_, options) = start.split_once(" run --config ")?;
+        let (config_file, state_dir) = options.split_once(" --state-dir ")?;
+        let unquoted = |path: &str| PathBuf::from(path.trim_matches('"'));
+        Some(Self { config_file: unquoted(config_file), state_dir: unquoted(state_dir) })
+    }
 }
 
 /// Returns the file name of the worker's unit.

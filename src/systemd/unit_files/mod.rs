@@ -9,7 +9,7 @@ mod options;
 mod tests;
 
 pub use self::generate::{
-    GeneratedFile, generate_polkit_rule, generate_unit_files, is_generated_text, monitor_unit_file,
-    polkit_rule_file, worker_unit_file,
+    GeneratedFile, WorkerUnitPaths, generate_polkit_rule, generate_unit_files, is_generated_text,
+    monitor_unit_file, polkit_rule_file, worker_unit_file,
 };
 pub use self::options::{ManagerScope, UnitFileOptions};

@@ -3,8 +3,8 @@
 use crate::systemd::unit_files::directives::{DROPPED, DROPPED_FOR_USERS};
 use crate::systemd::unit_files::generate::{SHIPPED_MONITOR, SHIPPED_WORKER};
 use crate::systemd::unit_files::{
-    GeneratedFile, ManagerScope, UnitFileOptions, generate_polkit_rule, generate_unit_files,
-    is_generated_text,
+    GeneratedFile, ManagerScope, UnitFileOptions, WorkerUnitPaths, generate_polkit_rule,
+    generate_unit_files, is_generated_text,
 };
 
 /// Settings whose line differs in every generated unit.
@@ -46,6 +46,7 @@ fn a_unit_of_the_system_differs_in_its_paths_and_user() {
     assert_eq!(
         missing(&worker, SHIPPED_WORKER),
         [
+            "RequiresMountsFor=/srv/mail/state \"/srv/mail archive\"",
             "ExecStart=/usr/local/bin/cynosure run --config /srv/mail/config.toml \
              --state-dir /srv/mail/state",
             "User=alice",
@@ -181,6 +182,27 @@ fn root_and_the_manager_of_a_user_need_no_rule() {
 
     assert_eq!(generate_polkit_rule(&root), None);
     assert_eq!(generate_polkit_rule(&options(ManagerScope::User)), None);
+}
+
+#[test]
+fn the_paths_of_a_worker_are_read_from_its_unit() {
+    for scope in [ManagerScope::System, ManagerScope::User] {
+        let spaces = UnitFileOptions {
+            config_file: "/srv/my mail/config.toml".into(),
+            state_dir: "/srv/my mail/state".into(),
+            ..options(scope)
+        };
+        for expected in [options(scope), spaces] {
+            let UnitFileOptions { config_file, state_dir, .. } = expected.clone();
+            let [worker, monitor] = units(&expected);
+
+            let paths = WorkerUnitPaths { config_file, state_dir };
+            assert_eq!(WorkerUnitPaths::parse(&worker), Some(paths), "{worker}");
+            assert_eq!(WorkerUnitPaths::parse(&monitor), None, "{monitor}");
+        }
+    }
+    let foreign = "[Service]\nExecStart=/bin/x run --config /a --state-dir /b\n";
+    assert_eq!(WorkerUnitPaths::parse(foreign), None);
 }
 
 #[test]

@@ -111,7 +111,7 @@ impl<S: Source + 'static, E: Env> EventLoop<S, E> {
             Ok(counts) => {
                 self.observers.on_batch_committed(stats, duration);
                 let has_settled = counts.settled() > self.progress.counts.settled();
-                self.progress.update_counts(counts, &self.observers);
+                self.progress.record_commit(counts, &self.observers);
                 self.progress.record_throughput(self.deps.env.now());
                 let has_progressed = has_settled || stats.documents > 0;
                 let event =

@@ -46,13 +46,14 @@ impl Progress {
         let is_other_session = counts.listed < self.counts.listed;
         let before = if is_other_session { SessionCounts::default() } else { self.counts };
         self.counts = counts;
-        if let Some(archive) = &mut self.archive {
-            let documents = counts.documents.saturating_sub(before.documents);
-            archive.documents = archive.documents.saturating_add(documents);
-            let bytes = counts.bytes.saturating_sub(before.bytes);
-            archive.bytes = archive.bytes.saturating_add(bytes);
-        }
         observers.on_counts(before, counts);
+    }
+
+    /// Takes over the counts of the ledger after a commit of the session. Only a commit stores
+    /// documents. A page may bring the counts of the session before, which are in the totals.
+    pub(super) fn record_commit(&mut self, counts: SessionCounts, observers: &Observers) {
+        self.archive = self.archive.map(|archive| grown(archive, self.counts, counts));
+        self.update_counts(counts, observers);
     }
 
     /// Records the settled items in the throughput.
@@ -79,5 +80,35 @@ impl Progress {
             archive: self.archive,
             last_success_at,
         }
+    }
+}
+
+/// Returns the totals of the archive after the counts of the session have grown.
+fn grown(archive: ArchiveTotals, before: SessionCounts, after: SessionCounts) -> ArchiveTotals {
+    let documents = after.documents.saturating_sub(before.documents);
+    let bytes = after.bytes.saturating_sub(before.bytes);
+    ArchiveTotals {
+        documents: archive.documents.saturating_add(documents),
+        bytes: archive.bytes.saturating_add(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_totals_grow_with_the_session() {
+        let counts = |documents| SessionCounts {
+            documents,
+            bytes: documents * 100,
+            ..SessionCounts::default()
+        };
+        let archive = ArchiveTotals { documents: 40, bytes: 4_000 };
+
+        let after = grown(archive, counts(3), counts(5));
+
+        assert_eq!(after, ArchiveTotals { documents: 42, bytes: 4_200 });
+        assert_eq!(grown(after, counts(5), counts(5)), after);
     }
 }

@@ -81,7 +81,7 @@ impl<S: Source + 'static, E: Env> EventLoop<S, E> {
                 match result {
                     Ok(counts) => {
                         self.observers.on_batch_committed(stats, duration);
-                        self.progress.update_counts(counts, &self.observers);
+                        self.progress.record_commit(counts, &self.observers);
                     }
                     Err(failure) => {
                         error!(cause = %failure.cause, error = %failure, "cannot commit a batch");

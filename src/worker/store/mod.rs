@@ -103,6 +103,15 @@ pub(super) fn clear_pid(dir: &Path) -> Result<(), Failure> {
     }
 }
 
+/// Returns the machine after a backward step of the clock of which only the lower bound is known. A
+/// wait lasts at least as long as it had left when the state was written.
+fn shifted_by_at_least(machine: StateMachine, step: ClockStep) -> StateMachine {
+    let mut machine = machine.shifted_by(step);
+    // Shifted by too little, it would promise too much.
+    machine.sync.forget_completeness();
+    machine
+}
+
 /// Store of one source, used by its only worker.
 #[derive(Debug)]
 pub struct Store {
@@ -179,21 +188,27 @@ impl Store {
         let state = load_state(&*disk, &state_file, &ledger, &mut warnings)?;
         let last_success_at = state.as_ref().and_then(|state| state.last_success);
         let written_at = state.as_ref().map_or(now, |state| state.last_updated);
+        let saved_documents = state.as_ref().and_then(|state| state.archive_documents);
         let mut saved = state
             .map_or_else(|| StateMachine::new(now), |state| state_mapping::to_machine(&state, now));
-        // The size of the step is unknown, only its lower bound. A wait lasts at least as long as
-        // it had left when the state was written.
         if let Some(step) = ClockStep::inferred_backward(written_at, now) {
             warnings.push(format!("the clock was set {step} or more; waits are shifted by that"));
-            saved = saved.shifted_by(step);
+            saved = shifted_by_at_least(saved, step);
             ledger.shift_deadlines(step)?;
         }
-        let machine = reconcile(saved.clone(), ledger.newest_session()?.as_ref(), now);
+        let mut machine = reconcile(saved.clone(), ledger.newest_session()?.as_ref(), now);
         if machine != saved {
             warnings.push("the state did not agree with the ledger; using the ledger".to_owned());
         }
         let (counts, account) = (ledger.session_counts()?, ledger.bound_account()?);
         let is_new = ledger.cursor()?.is_none();
+        if saved_documents > Some(ledger.archive_totals()?.documents) {
+            // The ledger was restored from a backup that is older than the state.
+            machine.sync.forget_completeness();
+        } else if is_new {
+            // Nothing is listed, as after the ledger was rebuilt from the archive.
+            machine.sync.complete_until = None;
+        }
         let archive = Arc::new(archive);
         let metrics_file = dir.join(METRICS_FILE);
         let metrics = load_metrics(&*disk, &metrics_file, now, &mut warnings);
@@ -350,6 +365,8 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+mod completeness_tests;
 #[cfg(test)]
 mod line_tests;
 #[cfg(test)]

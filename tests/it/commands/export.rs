@@ -145,7 +145,7 @@ fn a_killed_or_interrupted_export_is_continued() {
             wait_until(|| {
                 // The state exists, or it counts messages.
                 let text = fs_err::read_to_string(&state).unwrap_or_default();
-                let has_messages = !text.contains("\"last_row\": 0,");
+                let has_messages = !text.contains("\"last_row\":0,");
                 let is_due = !text.is_empty() && (has_messages || !is_later);
                 is_due || running.0.try_wait().unwrap().is_some()
             });

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use crate::commands::json_output::assert_history_shapes;
 use crate::commands::status::status_cells;
 use crate::commands::test_home::TestHome;
 
@@ -33,7 +34,7 @@ fn the_history_shows_each_state_with_its_reason() {
 
 #[test]
 fn a_storm_passes_every_state_and_completes() {
-    let home = TestHome::after_storm();
+    let (home, output) = TestHome::after_storm();
 
     let states: BTreeSet<String> = home
         .cynosure(&["history", "--json"])
@@ -45,6 +46,11 @@ fn a_storm_passes_every_state_and_completes() {
     {
         assert!(states.contains(state), "{state} is not in {states:?}");
     }
+    let missing = output.stderr.lines().find(|line| line.starts_with("missing "));
+    let missing = missing.unwrap_or_else(|| panic!("{output:?}"));
+    assert!(missing.contains(" quarantined (1 "), "{missing}");
+    assert!(missing.contains(": `cynosure failures demo` shows "), "{missing}");
+    assert_history_shapes(&home);
 }
 
 #[test]

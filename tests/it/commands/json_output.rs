@@ -79,11 +79,9 @@ fn the_json_shape_of_health_commands_is_stable() {
     }
 }
 
-#[test]
-fn the_json_shape_of_history_commands_is_stable() {
-    let home = TestHome::after_storm();
-
+/// Checks the commands about what has happened, in a home with all kinds of failures.
+pub(super) fn assert_history_shapes(home: &TestHome) {
     for name in ["history", "failures", "verify"] {
-        assert_matches_snapshot(name, &key_paths(&documents(&home, &[name, "--json"])));
+        assert_matches_snapshot(name, &key_paths(&documents(home, &[name, "--json"])));
     }
 }

@@ -21,20 +21,24 @@ fn home_with_manager(state: &str, refused: &str) -> TestHome {
     let script = format!(
         "#!/bin/sh\necho \"${{0##*/}} $*\" >>'{calls}'\ncase \"$*\" in\n\
          *'{refused}'*) echo 'refused by the test' >&2; exit 1 ;;\n\
-         *ActiveState*) echo {state} ;;\nesac\n"
+         *Version*) echo 252 ;;\n*ActiveState*) echo {state} ;;\nesac\n"
     );
     home.write(CALLS, "");
     home.write("script", &script);
     for name in ["systemctl", "loginctl", "cynosure"] {
-        // Another process writes it, so that no process of this one has it open for writing when
-        // it is run.
-        let install = Command::new("install")
-            .args(["-D", "-m", "755"])
-            .args([home.path("script"), home.path("bin").join(name)])
-            .status();
-        assert!(install.unwrap().success());
+        put_program(&home, "script", name);
     }
     home
+}
+
+/// Makes a file the program `name`. Another process writes it, so that no process of this one has
+/// it open for writing when it is run.
+fn put_program(home: &TestHome, file: &str, name: &str) {
+    let install = Command::new("install")
+        .args(["-D", "-m", "755"])
+        .args([home.path(file), home.path("bin").join(name)])
+        .status();
+    assert!(install.unwrap().success());
 }
 
 /// Runs `service` with these arguments, in this home.
@@ -46,8 +50,13 @@ fn service(home: &TestHome, args: &[&str]) -> ProgramOutput {
 }
 
 fn install(home: &TestHome) -> ProgramOutput {
+    install_with(home, &[])
+}
+
+/// Runs `service install` with these further arguments.
+fn install_with(home: &TestHome, args: &[&str]) -> ProgramOutput {
     let program = home.path("bin/cynosure").display().to_string();
-    service(home, &["install", "--user", "--binary", &program])
+    service(home, &[&["install", "--user", "--binary", &program], args].concat())
 }
 
 /// Returns the recorded calls since the last time, without the id of the user.
@@ -69,7 +78,7 @@ fn the_units_of_a_user_are_written_enabled_and_started() {
         calls(&home),
         [
             "systemctl --user show --property=Version --value",
-            "loginctl enable-linger UID",
+            "loginctl --no-ask-password enable-linger UID",
             "systemctl --user daemon-reload",
             "systemctl --user enable --now cynosure.service cynosure-monitor.service",
             "systemctl --user show --property=ActiveState --value cynosure.service",
@@ -78,7 +87,9 @@ fn the_units_of_a_user_are_written_enabled_and_started() {
     );
     assert_eq!(
         output.stdout,
-        "written   HOME/.config/systemd/user/cynosure.service\n\
+        "created   HOME/state\n\
+         created   HOME/downloads\n\
+         written   HOME/.config/systemd/user/cynosure.service\n\
          written   HOME/.config/systemd/user/cynosure-monitor.service\n\
          lingering enabled: the service also runs while you are logged out\n\
          cynosure.service: enabled, started, active\n\
@@ -147,8 +158,9 @@ fn a_service_that_does_not_start_is_reported_with_the_reason() {
     let output = install(&home);
 
     assert_eq!(output.code, Some(1), "{output:?}");
-    assert!(output.stdout.contains("cynosure.service: enabled, started, failed"), "{output:?}");
+    assert!(output.stdout.contains("\ncynosure.service: failed\n"), "{output:?}");
     assert!(output.stderr.contains("refused by the test"), "{output:?}");
+    assert!(output.stderr.contains("`cynosure service uninstall` removes the units"), "{output:?}");
     assert!(output.stderr.contains("`journalctl --user -n 20 -u cynosure.service`"), "{output:?}");
 }
 
@@ -172,6 +184,83 @@ fn without_a_service_manager_nothing_is_written() {
     assert_eq!(output.code, Some(1), "{output:?}");
     assert!(output.stderr.contains("the service manager of your user"), "{output:?}");
     assert!(!home.path(UNITS).exists() && !home.path("state").exists());
+}
+
+#[test]
+fn a_systemctl_that_does_nothing_is_no_service_manager() {
+    let home = home_with_manager("active", "nothing");
+    home.write("silent", "#!/bin/sh\n");
+    put_program(&home, "silent", "systemctl");
+
+    let output = install(&home);
+
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stderr.contains("reaches no service manager"), "{output:?}");
+    assert!(!home.path(UNITS).exists() && !home.path("state").exists());
+}
+
+#[test]
+fn a_changed_name_makes_no_second_service() {
+    let home = home_with_manager("active", "nothing");
+    install(&home);
+    calls(&home);
+    let config = home.read("config.toml");
+    home.write("config.toml", &format!("{config}[service]\nservice_name = \"mail\"\n"));
+
+    let output = install(&home);
+
+    assert_eq!(output.code, Some(1), "{output:?}");
+    let reason = "cynosure.service runs this configuration already";
+    assert!(output.stderr.contains(reason), "{output:?}");
+    assert!(!home.path(UNITS).join("mail.service").exists() && calls(&home).is_empty());
+
+    let output = service(&home, &["uninstall", "--user"]);
+
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(!home.path(WORKER).exists() && !home.path(MONITOR).exists());
+    assert_eq!(install(&home).code, Some(0));
+    assert!(home.path(UNITS).join("mail.service").exists());
+}
+
+#[test]
+fn a_service_of_another_configuration_is_not_replaced() {
+    let home = home_with_manager("active", "nothing");
+    install(&home);
+    calls(&home);
+    let worker = home.read(WORKER);
+    home.write("other/config.toml", &home.read("config.toml"));
+    let other = ["--config", "other/config.toml"];
+
+    let installed = install_with(&home, &other);
+    let removed = service(&home, &[&["uninstall", "--user"][..], &other].concat());
+
+    for output in [installed, removed] {
+        assert_eq!(output.code, Some(1), "{output:?}");
+        let advice = "`cynosure --config HOME/config.toml service uninstall`";
+        assert!(output.stderr.contains(advice), "{output:?}");
+    }
+    assert_eq!(home.read(WORKER), worker);
+    assert!(home.path(MONITOR).exists() && calls(&home).is_empty());
+}
+
+#[test]
+fn a_moved_configuration_keeps_its_state() {
+    let home = home_with_manager("active", "nothing");
+    install(&home);
+    home.write("other/config.toml", &home.read("config.toml"));
+    fs_err::remove_file(home.path("config.toml")).unwrap();
+    let other = ["--config", "other/config.toml"];
+
+    let refused = install_with(&home, &other);
+    let moved = install_with(&home, &[&other[..], &["--state-dir", "state"]].concat());
+
+    assert_eq!((refused.code, moved.code), (Some(1), Some(0)), "{refused:?} {moved:?}");
+    let advice = "name that folder with --state-dir HOME/state;";
+    assert!(refused.stderr.contains(advice), "{refused:?}");
+    let dir = home.path("").display().to_string();
+    let worker = home.read(WORKER).replace(dir.trim_end_matches('/'), "HOME");
+    let options = "run --config HOME/other/config.toml --state-dir HOME/state\n";
+    assert!(worker.contains(options), "{worker}");
 }
 
 #[test]
@@ -225,8 +314,8 @@ fn uninstall_removes_the_units_and_keeps_everything_else() {
     }
     assert!(
         output.stdout.ends_with(
-            "Kept: the configuration HOME/config.toml, the state HOME/state and the mail \
-             HOME/downloads.\n"
+            "`loginctl disable-linger`\nKept: the configuration HOME/config.toml, the state \
+             HOME/state and the mail HOME/downloads.\n"
         ),
         "{output:?}"
     );
@@ -247,6 +336,7 @@ fn uninstall_needs_no_configuration() {
     let output = service(&home, &["uninstall", "--user"]);
 
     assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(output.stdout.ends_with("Kept: the state HOME/state and the mail.\n"), "{output:?}");
     assert!(!home.path(WORKER).exists() && !home.path(MONITOR).exists());
 }
 

@@ -331,20 +331,6 @@ fn a_completed_session_ends_with_a_summary() {
 }
 
 #[test]
-fn a_summary_says_what_is_missing() {
-    let home = TestHome::empty();
-    let dir = home.path("").display().to_string();
-
-    let output = home.cynosure(&["demo", "--items", "40", "--faults", "storm", "--dir", &dir]);
-
-    assert_eq!(output.code, Some(3), "one message always fails: {output:?}");
-    let missing = output.stderr.lines().find(|line| line.starts_with("missing "));
-    let missing = missing.unwrap_or_else(|| panic!("{output:?}"));
-    assert!(missing.contains(" quarantined (1 "), "{missing}");
-    assert!(missing.contains(": `cynosure failures demo` shows "), "{missing}");
-}
-
-#[test]
 fn a_quiet_run_has_no_summary() {
     let home = TestHome::with_demo_server(5);
 

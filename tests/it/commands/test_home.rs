@@ -120,13 +120,13 @@ impl TestHome {
     }
 
     /// Creates a home in which `demo` has run with the faults of a storm, which leave one message
-    /// quarantined.
-    pub(crate) fn after_storm() -> Self {
+    /// quarantined. Also returns the output of the run.
+    pub(crate) fn after_storm() -> (Self, ProgramOutput) {
         let home = Self::empty();
         let dir = home.path("").display().to_string();
         let output = home.cynosure(&["demo", "--items", "40", "--faults", "storm", "--dir", &dir]);
         assert_eq!(output.code, Some(3), "one message always fails: {output:?}");
-        home
+        (home, output)
     }
 
     pub(crate) fn empty() -> Self {

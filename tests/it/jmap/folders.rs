@@ -162,7 +162,25 @@ async fn very_many_mailboxes_are_read_by_their_ids() {
 }
 
 #[tokio::test]
-async fn a_failure_of_the_mailboxes_fails_the_page() {
+async fn mailboxes_that_the_server_refuses_to_list_are_named_by_their_ids() {
+    for error_type in ["unknownMethod", "forbidden", "invalidArguments"] {
+        let served = served_with_old(&["M9"]).await;
+        override_mailboxes(&served, move |_| json!({"type": error_type}));
+        let source = served.source();
+
+        for listings in 1..=2 {
+            let folders = list_folders(&source, &Listing::Full).await;
+
+            assert_eq!(folders.len(), 12, "{error_type}");
+            assert_eq!(folders["M0"], ["in"]);
+            assert_eq!(folders["M9"], ["old"]);
+            assert_eq!(served.calls("Mailbox/get").len(), listings, "once for each listing");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_passing_failure_of_the_mailboxes_fails_the_page() {
     let served = served_with_old(&[]).await;
     override_mailboxes(&served, |_| json!({"type": "serverFail"}));
 

@@ -219,25 +219,42 @@ async fn the_labels_of_a_message_are_its_folders() {
     assert_eq!(api.count_requests("/labels?"), 1, "the names are read once");
 }
 
+/// Starts an API that answers requests for the labels with this status.
+async fn start_without_labels(status: &'static str) -> InterceptedApi<Gmail> {
+    InterceptedApi::start(20, move |_, request| {
+        let is_labels = request.path().contains("/me/labels?");
+        is_labels.then(|| gmail_error(status, "forbidden", "No"))
+    })
+    .await
+}
+
 #[tokio::test]
-async fn a_failure_of_the_labels_is_not_one_of_a_message() {
-    for (status, cause) in [
-        (NOT_FOUND, Cause::Challenge),
-        (FORBIDDEN, Cause::Challenge),
-        ("503 Service Unavailable", Cause::Server),
-    ] {
-        let api = InterceptedApi::<Gmail>::start(5, move |_, request| {
-            let is_labels = request.path().contains("/me/labels?");
-            is_labels.then(|| gmail_error(status, "forbidden", "No"))
-        })
-        .await;
-        let options = SourceOptions { attempts: 1, ..SourceOptions::new(Gmail::SECRET) };
-        let source = api.source(&options);
+async fn labels_that_the_service_refuses_to_list_are_named_by_their_ids() {
+    for status in [NOT_FOUND, FORBIDDEN] {
+        let api = start_without_labels(status).await;
+        let source = api.source(&SourceOptions::new(Gmail::SECRET));
+
         let documents = list_everything(&source).await.documents();
+        let mut folders = BTreeSet::new();
+        for document in &documents {
+            folders.extend(fetch_folders(&source, document).await);
+        }
 
-        let failure = fetch(&source, &documents[0]).await.unwrap_err();
-
-        assert_failure(&failure, cause, "from 127.0.0.1");
-        assert_eq!(api.count_requests("/messages/"), 0, "no message is fetched in vain");
+        assert!(folders.contains("INBOX"), "{folders:?}");
+        assert_eq!(api.count_requests("/labels?"), 1, "they are asked for once");
+        assert_eq!(api.count_requests("/messages/"), documents.len(), "every message is fetched");
     }
+}
+
+#[tokio::test]
+async fn no_message_is_fetched_while_the_labels_fail() {
+    let api = start_without_labels("503 Service Unavailable").await;
+    let options = SourceOptions { attempts: 1, ..SourceOptions::new(Gmail::SECRET) };
+    let source = api.source(&options);
+    let documents = list_everything(&source).await.documents();
+
+    let failure = fetch(&source, &documents[0]).await.unwrap_err();
+
+    assert_failure(&failure, Cause::Server, "from 127.0.0.1");
+    assert_eq!(api.count_requests("/messages/"), 0, "no message is fetched in vain");
 }

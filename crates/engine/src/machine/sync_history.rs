@@ -60,8 +60,9 @@ impl SyncHistory {
         self.complete_until = self.complete_until.max(self.listed_until);
     }
 
-    /// Forgets how far the archive is complete, since the source has another account.
-    pub(super) fn forget_completeness(&mut self) {
+    /// Forgets how far the archive is complete, as for another account or a restored ledger. The
+    /// next completion finds it again.
+    pub fn forget_completeness(&mut self) {
         (self.poll_started_at, self.listed_until, self.complete_until) = (None, None, None);
     }
 

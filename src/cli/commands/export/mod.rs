@@ -27,6 +27,7 @@ use crate::cli::print::print_note;
 use crate::disk::{Disk, FileLock, LockFileError, PathKind, RealDisk};
 use crate::env::{Env, RealEnv};
 use crate::export::{ExportOutcome, ExportSource, ExportState, prepare_target, target_lock_file};
+use crate::human::pluralize;
 use crate::ledger::LedgerReader;
 
 pub(super) fn export(common: &CommonArgs, args: &ExportArgs) -> Result<ProgramExit, ProgramError> {
@@ -88,6 +89,13 @@ fn open_sources(
     }
     for name in never_run.iter().filter(|_| !common.quiet) {
         print_note(format!("cynosure: {name} has never run, so nothing of it is exported"));
+    }
+    for ExportSource { name, ledger, .. } in sources.iter().filter(|_| !common.quiet) {
+        let pending = ledger.session_counts()?.pending();
+        if pending > 0 {
+            let items = pluralize(pending, "item");
+            print_note(format!("cynosure: {name} has {items} left to fetch, not in this export"));
+        }
     }
     Ok(sources)
 }

@@ -2,13 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
+use secrecy::ExposeSecret as _;
+
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
 use crate::cli::commands::init::args::InitArgs;
 use crate::cli::commands::init::console::{DialogConsole, DialogQuestion};
-use crate::cli::commands::init::provider::{GuideOrigin, MailProvider};
+use crate::cli::commands::init::provider::MailProvider;
 use crate::config::{CredentialRef, EnvVars, Secret};
 use crate::onboarding::{AccessKind, AccessOption, MailAddress, NewSourceAuth, SignInMethod};
+
+/// Name of a credential that Google and others show in groups.
+const APP_PASSWORD: &str = "app password";
 
 /// Authentication of a new source.
 #[derive(Debug)]
@@ -104,7 +109,8 @@ impl CredentialDialog<'_> {
                 }
             });
         }
-        let is_own_jmap = access.kind == AccessKind::Jmap && self.has_guessed_server();
+        // What the network says of the credential is known only if it is a token.
+        let is_own_jmap = access.kind == AccessKind::Jmap && access.username.is_some();
         if args.password_file.is_some() {
             return Ok(match access.kind {
                 AccessKind::Imap => SignInMethod::Password,
@@ -117,7 +123,7 @@ impl CredentialDialog<'_> {
         }
         let options = self.provider.guide.options.iter();
         let jmap_options = options.filter(|option| option.kind == AccessKind::Jmap);
-        if !is_own_jmap || jmap_options.count() > 1 {
+        if !is_own_jmap || access.method == SignInMethod::Token || jmap_options.count() > 1 {
             return Ok(access.method);
         }
         if args.username.is_some() {
@@ -178,22 +184,20 @@ impl CredentialDialog<'_> {
         };
         let text = capitalize(name);
         let question = DialogQuestion { text: &text, option: "--password-file" };
-        self.console.ask_secret(question).map(SecretInput::Typed)
-    }
-
-    fn has_guessed_server(self) -> bool {
-        self.provider.origin == GuideOrigin::Guessed
+        let secret = self.console.ask_secret(question)?;
+        let joined = Some(&secret).filter(|_| name == APP_PASSWORD).and_then(join_groups);
+        Ok(SecretInput::Typed(joined.unwrap_or(secret)))
     }
 
     fn choose_username(self, address: &MailAddress) -> Result<Option<String>, ProgramError> {
-        let username = match &self.args.username {
-            Some(username) => username.clone(),
-            None if !self.has_guessed_server() => return Ok(None),
-            None => {
+        let username = match (&self.args.username, &self.access.username) {
+            (Some(username), _) => username.clone(),
+            (None, None) => return Ok(None),
+            (None, Some(default)) => {
                 let question =
                     DialogQuestion { text: "User name at the server", option: "--username" };
                 let as_typed = |answer: &str| Ok(answer.to_owned());
-                self.console.ask(question, Some(address.as_str()), as_typed)?
+                self.console.ask(question, Some(default.as_str()), as_typed)?
             }
         };
         Ok(Some(username).filter(|username| username != address.as_str()))
@@ -285,6 +289,16 @@ fn check_file(path: &Path, environment: &EnvVars) -> Result<(), String> {
     credential.read_multiline(environment).map(drop).map_err(|error| error.to_string())
 }
 
+/// Returns an app password that is shown in four groups of four letters without its spaces, which
+/// are not part of it. `None` for any other secret.
+fn join_groups(secret: &Secret) -> Option<Secret> {
+    let groups: Vec<&str> = secret.expose_secret().split(' ').collect();
+    let is_group =
+        |group: &&str| group.len() == 4 && group.bytes().all(|byte| byte.is_ascii_lowercase());
+    let is_grouped = groups.len() == 4 && groups.iter().all(is_group);
+    is_grouped.then(|| Secret::from(groups.concat().as_str()))
+}
+
 fn capitalize(text: &str) -> String {
     let mut chars = text.chars();
     let first = chars.next().map(|first| first.to_uppercase().to_string());
@@ -337,6 +351,16 @@ mod tests {
             NewSourceAuth::Browser { client_id, client_secret_file: None }
         );
         assert_eq!((password.file_ending(), client.file_ending()), ("password", "client-secret"));
+    }
+
+    #[test]
+    fn only_the_groups_of_an_app_password_are_joined() {
+        let joined = join_groups(&Secret::from("abcd efgh ijkl mnop")).unwrap();
+
+        assert_eq!(joined.expose_secret(), "abcdefghijklmnop");
+        for typed in ["abcd efgh ijkl", "ABCD efgh ijkl mnop", "abcdefghijklmnop"] {
+            assert!(join_groups(&Secret::from(typed)).is_none(), "{typed}");
+        }
     }
 
     #[test]

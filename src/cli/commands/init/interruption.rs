@@ -84,9 +84,18 @@ impl SignalCleanup {
         Ok(cleanup)
     }
 
-    /// Records what was written, as a clause for the last line.
-    pub(super) fn set_written(&self, written: String) {
-        self.lock().written = written;
+    /// Runs `write`, and records the clause about what it has written. A signal ends the program
+    /// before or after it, so that the last line is true.
+    ///
+    /// # Errors
+    /// The error of `write`.
+    pub(super) fn run_uninterrupted(
+        &self,
+        write: impl FnOnce() -> Result<String, ProgramError>,
+    ) -> Result<(), ProgramError> {
+        let mut state = self.lock();
+        state.written = write()?;
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, CleanupState> {
@@ -211,6 +220,21 @@ mod tests {
         drop(folder);
         assert_eq!(fs_err::read_dir(home.path()).unwrap().count(), 0);
         assert_eq!(cleanup.lock().temporary_folder, None);
+    }
+
+    #[test]
+    fn the_clause_changes_only_if_something_was_written() {
+        let cleanup = cleanup();
+        let failed = || Err(ProgramError::new(ProgramExit::Storage, "the disk is full"));
+
+        assert!(cleanup.run_uninterrupted(failed).is_err());
+        assert_eq!(cleanup.lock().written, NOTHING_WRITTEN);
+        let written = || {
+            assert!(cleanup.0.try_lock().is_err(), "a signal would not wait");
+            Ok("source work is written".to_owned())
+        };
+        cleanup.run_uninterrupted(written).unwrap();
+        assert_eq!(cleanup.lock().written, "source work is written");
     }
 
     #[test]

@@ -293,19 +293,21 @@ impl InitSession<'_> {
         let file = secret_path.map(|path| self.target.written_path(path)).transpose()?;
         let source = NewSource { auth: auth.written_auth(file), ..source.clone() };
         let text = self.new_text(&source, archive)?;
-        if let Some((path, secret)) = &new_file {
-            write_credential(&self.target, path, secret)?;
-        }
-        let credential = new_file.map(|(path, _)| path);
-        if let Err(error) = write_config(&self.target, &text) {
-            if let Some(path) = &credential {
-                RealDisk.remove_file(path).ok();
+        self.cleanup.run_uninterrupted(|| {
+            if let Some((path, secret)) = &new_file {
+                write_credential(&self.target, path, secret)?;
             }
-            return Err(error);
-        }
-        let shown = self.target.shown.display();
-        self.cleanup.set_written(format!("source {} is in {shown}", source.name));
-        Ok(credential)
+            if let Err(error) = write_config(&self.target, &text) {
+                let is_written =
+                    fs_err::read_to_string(&self.target.path).is_ok_and(|now| now == text);
+                if let Some((path, _)) = new_file.as_ref().filter(|_| !is_written) {
+                    RealDisk.remove_file(path).ok();
+                }
+                return Err(error);
+            }
+            Ok(format!("source {} is in {}", source.name, self.target.shown.display()))
+        })?;
+        Ok(new_file.map(|(path, _)| path))
     }
 
     /// Returns the text of the configuration with the source. Shows what is added to an existing

@@ -19,6 +19,21 @@ use crate::onboarding::{NewSource, new_config};
 /// in that of the new source alone.
 const SETTING_PREFIX: &str = "CYNOSURE_";
 
+/// Remedies that name settings, each with the options of `init` that take their place.
+const OPTIONS_OF_SETTINGS: [(&str, &str); 4] = [
+    (
+        "set security = \"starttls\", or the `port` for TLS, usually 993",
+        "run `init` again with --security starttls, or name the port for TLS in --server, usually \
+         993",
+    ),
+    (
+        "set security = \"tls\" and the `port` for it, usually 993",
+        "run `init` again with --security tls, and name the port for it in --server, usually 993",
+    ),
+    ("(`url`, `base_url` or `host`); `cynosure config show` prints it", "(--server)"),
+    ("(`url`, `base_url` or `host`)", "(--server)"),
+];
+
 /// Source to try, with its surroundings.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SourceTrial<'a> {
@@ -49,7 +64,12 @@ impl SourceTrial<'_> {
             Err(ProgramError::Message { exit: ProgramExit::Authentication, message }) => {
                 TrialResult::Refused(message)
             }
-            Err(error) => TrialResult::Failed(error),
+            Err(ProgramError::Message { exit, message }) => {
+                TrialResult::Failed(ProgramError::new(exit, with_options(&message)))
+            }
+            Err(error @ (ProgramError::Usage(_) | ProgramError::StdoutFailed(_))) => {
+                TrialResult::Failed(error)
+            }
         })
     }
 
@@ -93,6 +113,15 @@ pub(super) enum TrialResult {
     Failed(ProgramError),
 }
 
+/// Replaces settings in a message by options, because there is no configuration yet.
+fn with_options(message: &str) -> String {
+    let mut message = message.to_owned();
+    for (setting, option) in OPTIONS_OF_SETTINGS {
+        message = message.replace(setting, option);
+    }
+    message
+}
+
 fn write_secret(path: &Path, secret: &Secret) -> Result<(), ProgramError> {
     let write = || {
         let mut file = RealDisk.create_file(path)?;
@@ -116,7 +145,21 @@ fn without_settings(environment: &EnvVars) -> EnvVars {
 
 #[cfg(test)]
 mod tests {
+    use cynosure_engine::Cause;
+
     use super::*;
+    use crate::cli::commands::run_summary::address_remedy;
+
+    #[test]
+    fn remedies_name_options() {
+        for cause in [Cause::NotFound, Cause::Connection] {
+            let (_, remedy) = address_remedy(Some(cause));
+
+            let remedy = with_options(remedy);
+
+            assert!(remedy.ends_with("the address of the server (--server)"), "{remedy}");
+        }
+    }
 
     #[test]
     fn variables_of_other_sources_are_left_out() {

@@ -201,6 +201,7 @@ fn api_access(kind: AccessKind) -> AccessOption {
         kind,
         server: ServerAddress::Known,
         method,
+        username: None,
         credential_name,
         reason: "",
         steps: &[],

@@ -42,30 +42,49 @@ pub(super) fn choose_server(
         print_server(&server);
         return Ok(server);
     }
+    let is_in_guide = provider.guide.options.iter().any(|option| option.kind == access.kind);
     match (&access.server, provider.origin) {
         (ServerAddress::Known, _) => Ok(ServerAddress::Known),
-        (server, GuideOrigin::BuiltIn) => {
+        (server, GuideOrigin::BuiltIn) if is_in_guide => {
             print_server(server);
             Ok(server.clone())
         }
-        (server, GuideOrigin::Discovered) => {
+        (server, GuideOrigin::Discovered) if is_in_guide => {
             print_server(server);
-            confirm_foreign_server(console, server, address)?;
+            // The servers of a known provider are those of its guide, and not of the network.
+            if access.username.is_some() {
+                confirm_foreign_server(console, server, address)?;
+            }
             Ok(server.clone())
         }
-        (server, GuideOrigin::Guessed) => {
-            let text = match access.kind {
-                AccessKind::Imap => "IMAP server",
-                AccessKind::Jmap => "URL of the JMAP session",
-                AccessKind::Gmail | AccessKind::Graph | AccessKind::Mailru => "URL of the API",
-            };
-            let question = DialogQuestion { text, option: "--server" };
-            let default = server_text(server);
-            console.ask(question, Some(&default), |answer| {
-                parse_server(access.kind, answer, args.security)
-            })
+        (server, GuideOrigin::BuiltIn | GuideOrigin::Discovered | GuideOrigin::Guessed) => {
+            let server = ask_server(console, args, access.kind, server)?;
+            // The default may have been taken without a question.
+            print_server(&server);
+            Ok(server)
         }
     }
+}
+
+/// Asks for a server, with a guess as the default.
+fn ask_server(
+    console: DialogConsole,
+    args: &InitArgs,
+    kind: AccessKind,
+    guess: &ServerAddress,
+) -> Result<ServerAddress, ProgramError> {
+    let text = match kind {
+        AccessKind::Imap => "IMAP server",
+        AccessKind::Jmap => "URL of the JMAP session",
+        AccessKind::Gmail | AccessKind::Graph | AccessKind::Mailru => "URL of the API",
+    };
+    let question = DialogQuestion { text, option: "--server" };
+    let default = match (guess, args.security) {
+        // The port follows from the encryption.
+        (ServerAddress::Imap { host, .. }, Some(_)) => host.clone(),
+        (guess, _) => server_text(guess),
+    };
+    console.ask(question, Some(&default), |answer| parse_server(kind, answer, args.security))
 }
 
 /// Parses a server. The error is one sentence with the remedy.
@@ -178,10 +197,15 @@ fn confirm_foreign_server(
         address.domain()
     );
     let question = DialogQuestion { text: &text, option: "--server" };
-    if console.confirm(question, DefaultAnswer::Yes)? {
+    // The answers of the network may be forged, so `--yes` does not give the credential away.
+    if console.confirm(question, DefaultAnswer::No)? {
         return Ok(());
     }
-    let message = format!("{NOTHING_WRITTEN}; name the right server with --kind and --server");
+    let message = format!(
+        "the server {} was found in the network, and not confirmed; {NOTHING_WRITTEN}: name the \
+         server with --kind and --server",
+        sanitize_line(host)
+    );
     Err(ProgramError::new(ProgramExit::Other, message))
 }
 
@@ -192,9 +216,13 @@ fn is_below(host: &str, domain: &str) -> bool {
 }
 
 fn print_server(server: &ServerAddress) {
-    if *server != ServerAddress::Known {
-        print_best_effort(format!("Server: {}", server_text(server)));
-    }
+    let encryption = match server {
+        ServerAddress::Known => return,
+        ServerAddress::Imap { security: ServerSecurity::StartTls, .. } => ", with STARTTLS",
+        ServerAddress::Imap { security: ServerSecurity::None, .. } => ", without encryption",
+        ServerAddress::Imap { security: ServerSecurity::Tls, .. } | ServerAddress::Url(_) => "",
+    };
+    print_best_effort(format!("Server: {}{encryption}", server_text(server)));
 }
 
 /// Returns a server as `--server` takes it.
@@ -215,6 +243,19 @@ mod tests {
 
     fn imap(host: &str, port: u16, security: ServerSecurity) -> ServerAddress {
         ServerAddress::Imap { host: host.to_owned(), port, security }
+    }
+
+    #[test]
+    fn a_server_outside_of_the_domain_needs_a_consent() {
+        let address = MailAddress::parse("me@example.com").unwrap();
+        let confirm = |host: &str| {
+            let server = imap(host, 993, ServerSecurity::Tls);
+            confirm_foreign_server(DialogConsole::new(true), &server, &address)
+        };
+
+        assert!(confirm("imap.example.com").is_ok());
+        let error = confirm("imap.attacker.example").unwrap_err().message();
+        assert!(error.contains("imap.attacker.example was found in the network"), "{error}");
     }
 
     #[test]

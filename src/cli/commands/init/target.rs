@@ -20,11 +20,16 @@ const LOCAL_CONFIG: &str = "config.toml";
 /// Configuration of the service that the package installs.
 const PACKAGE_CONFIG: &str = "/etc/cynosure/config.toml";
 
+/// Folder beside a configuration whose `*.toml` files override it.
+const DROP_IN_FOLDER: &str = "config.d";
+
 /// Configuration to write.
 #[derive(Debug)]
 pub(super) struct ConfigTarget {
-    /// Absolute path, without a link at its end.
+    /// Absolute path at which the program reads it. It may be a link.
     pub path: PathBuf,
+    /// Absolute path of the file itself.
+    pub file: PathBuf,
     /// Path as the user writes it.
     pub shown: PathBuf,
     /// True if the program finds it without `--config`.
@@ -55,24 +60,26 @@ impl ConfigTarget {
             (None, Ok(found)) if found == Path::new(LOCAL_CONFIG) || is_writable(&found) => found,
             (None, Ok(_) | Err(_)) => PathBuf::from(LOCAL_CONFIG),
         };
-        let absolute = std::path::absolute(&shown).map_err(|error| unusable(&shown, &error))?;
-        let (path, existing) = match fs_err::metadata(&absolute) {
+        let path = std::path::absolute(&shown).map_err(|error| unusable(&shown, &error))?;
+        let (file, existing) = match fs_err::metadata(&path) {
             Ok(metadata) => {
                 check_owner(&shown, &metadata)?;
-                let path =
-                    fs_err::canonicalize(&absolute).map_err(|error| unusable(&shown, &error))?;
+                let file = fs_err::canonicalize(&path).map_err(|error| unusable(&shown, &error))?;
+                // The credential is written beside the link, because relative paths count from it.
                 check_folder(parent_folder(&path))?;
+                check_folder(parent_folder(&file))?;
                 let existing = read_existing(&path, metadata, environment)?;
-                (path, Some(existing))
+                (file, Some(existing))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                check_folder(parent_folder(&absolute))?;
-                (absolute, None)
+                check_is_new(&path, &shown)?;
+                check_folder(parent_folder(&path))?;
+                (path.clone(), None)
             }
             Err(error) => return Err(unusable(&shown, &error)),
         };
         let is_default = location.config_file.is_none();
-        Ok(Self { path, shown, is_default, existing })
+        Ok(Self { path, file, shown, is_default, existing })
     }
 
     /// Returns the folder against which the relative paths of the configuration are resolved.
@@ -167,6 +174,33 @@ fn check_owner(shown: &Path, metadata: &Metadata) -> Result<(), ProgramError> {
     Err(ProgramError::new(ProgramExit::Configuration, message))
 }
 
+/// Checks that nothing is at the path of a new configuration, and that no other file would be read
+/// together with it: such a file could have sources that `init` does not know.
+fn check_is_new(path: &Path, shown: &Path) -> Result<(), ProgramError> {
+    let message = if fs_err::symlink_metadata(path).is_ok() {
+        format!(
+            "{} is a link to a file that does not exist; remove the link, or create that file",
+            shown.display()
+        )
+    } else if has_drop_ins(path) {
+        format!(
+            "{} does not exist, but {DROP_IN_FOLDER} beside it has settings; create it empty \
+             (touch {}), and run `init` again",
+            shown.display(),
+            shown.display()
+        )
+    } else {
+        return Ok(());
+    };
+    Err(ProgramError::new(ProgramExit::Configuration, message))
+}
+
+fn has_drop_ins(path: &Path) -> bool {
+    let Ok(entries) = fs_err::read_dir(path.with_file_name(DROP_IN_FOLDER)) else { return false };
+    let mut paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    paths.any(|path| path.extension().is_some_and(|extension| extension == "toml"))
+}
+
 /// Checks that files can be created in a folder, or that the folder can be created.
 fn check_folder(folder: &Path) -> Result<(), ProgramError> {
     let existing = folder.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(folder);
@@ -220,16 +254,48 @@ mod tests {
     }
 
     #[test]
-    fn a_link_stays_a_link() {
+    fn a_link_stays_a_link_and_paths_count_from_it() {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().canonicalize().unwrap();
-        fs_err::File::create(folder.join("real.toml")).unwrap();
-        std::os::unix::fs::symlink("real.toml", folder.join("config.toml")).unwrap();
+        fs_err::create_dir(folder.join("real")).unwrap();
+        let (file, link) = (folder.join("real/file.toml"), folder.join("config.toml"));
+        fs_err::File::create(&file).unwrap();
+        std::os::unix::fs::symlink("real/file.toml", &link).unwrap();
 
-        let target = find(folder.join("config.toml")).unwrap();
+        let target = find(link.clone()).unwrap();
 
-        assert_eq!(target.path, folder.join("real.toml"));
-        assert_eq!(target.shown, folder.join("config.toml"));
+        assert_eq!((&target.path, &target.file), (&link, &file));
+        assert_eq!(target.folder(), folder);
+        assert_eq!(target.written_path(&folder.join("token")).unwrap(), "token");
+    }
+
+    #[test]
+    fn a_link_to_nothing_is_not_replaced() {
+        let home = tempfile::tempdir().unwrap();
+        let link = home.path().join("config.toml");
+        std::os::unix::fs::symlink("nothing.toml", &link).unwrap();
+
+        let error = find(link).unwrap_err().message();
+
+        assert!(error.contains("is a link to a file that does not exist"), "{error}");
+    }
+
+    #[test]
+    fn sources_of_other_files_are_known() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("config.toml");
+        fs_err::create_dir(home.path().join("config.d")).unwrap();
+        assert!(find(path.clone()).is_ok());
+        let other = home.path().join("config.d/work.toml");
+        crate::disk::write_durable(&crate::disk::RealDisk, &other, SOURCE.as_bytes()).unwrap();
+
+        let error = find(path.clone()).unwrap_err().message();
+        fs_err::File::create(&path).unwrap();
+        let target = find(path).unwrap();
+
+        assert!(error.contains("but config.d beside it has settings; create it empty"), "{error}");
+        assert_eq!(target.source_names(), ["work"]);
+        assert_eq!(target.source_of_account("me@example.com"), Some("work"));
     }
 
     #[test]

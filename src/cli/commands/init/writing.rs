@@ -10,12 +10,16 @@ use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
 use crate::cli::commands::init::interruption::NOTHING_WRITTEN;
 use crate::cli::commands::init::target::{ConfigTarget, ExistingConfig};
+use crate::cli::print::print_note;
 use crate::config::Secret;
 use crate::disk::{Disk, RealDisk, ensure_owned_folder, write_durable};
 
 /// User of the service that the package installs, and the list of all users.
 const SERVICE_USER: &str = "cynosure";
 const USERS_FILE: &str = "/etc/passwd";
+
+/// Bits of a mode that chmod(1) sets.
+const MODE_BITS: u32 = 0o7777;
 
 /// Number of names that are tried for a new file.
 const NAMES_MAX: u32 = 1_000;
@@ -48,37 +52,51 @@ pub(super) fn write_credential(
     path: &Path,
     secret: &Secret,
 ) -> Result<(), ProgramError> {
-    let write = || -> io::Result<()> {
+    let create = || {
         ensure_owned_folder(target.folder())?;
-        let mut file = RealDisk.create_file(path)?;
+        RealDisk.create_file(path)
+    };
+    let mut file = create().map_err(|error| write_error(path, &error))?;
+    let mut write = || -> io::Result<()> {
         file.adopt_owner(path);
-        let result = file.append(secret.expose_secret().as_bytes());
-        let result = result.and_then(|()| file.append(b"\n")).and_then(|()| file.sync());
-        if result.is_err() {
-            RealDisk.remove_file(path).ok();
+        if let Some((user, group)) = service_owner(target) {
+            chown(path, Some(user), Some(group))?;
         }
-        result?;
+        file.append(secret.expose_secret().as_bytes())?;
+        file.append(b"\n")?;
+        file.sync()?;
         RealDisk.sync_dir(target.folder())
     };
-    write().map_err(|error| write_error(path, &error))?;
-    if let Some((user, group)) = service_owner(target) {
-        chown(path, Some(user), Some(group)).map_err(|error| write_error(path, &error))?;
-    }
-    Ok(())
+    write().map_err(|error| {
+        RealDisk.remove_file(path).ok();
+        write_error(path, &error)
+    })
 }
 
-/// Writes the configuration durably. An existing one keeps its owner and its mode.
+/// Writes the configuration durably. An existing one keeps its owner and its mode; a note says so
+/// if this user cannot give it away.
 ///
 /// # Errors
-/// One sentence. The old configuration is then intact.
+/// One sentence. The old configuration is then intact, unless the last sync has failed.
 pub(super) fn write_config(target: &ConfigTarget, text: &str) -> Result<(), ProgramError> {
     target.check_unchanged()?;
     let write = || -> io::Result<()> {
         ensure_owned_folder(target.folder())?;
-        write_durable(&RealDisk, &target.path, text.as_bytes())?;
-        target.existing.as_ref().map_or(Ok(()), |existing| restore_access(&target.path, existing))
+        write_durable(&RealDisk, &target.file, text.as_bytes())
     };
-    write().map_err(|error| write_error(&target.path, &error))
+    write().map_err(|error| write_error(&target.path, &error))?;
+    let Some(existing) = &target.existing else { return Ok(()) };
+    if let Err(error) = restore_access(&target.file, existing) {
+        let (path, before) = (target.path.display(), &existing.metadata);
+        print_note(format!(
+            "cynosure: {path} could not get its owner and its mode back ({error}), so only its \
+             owner can read it now; as root, run chown {}:{} and chmod {:o} on it",
+            before.uid(),
+            before.gid(),
+            before.mode() & MODE_BITS
+        ));
+    }
+    Ok(())
 }
 
 /// Returns the lines of `new` that are not in `old`, where both are otherwise the same.

@@ -33,10 +33,13 @@ impl ServiceConfig {
     pub(super) fn load(location: &ConfigLocation) -> Result<Self, ProgramError> {
         let config_file = location.find_config_file().ok().filter(|path| path.exists());
         let config_file = config_file.ok_or_else(|| {
-            config_error(
-                "there is no configuration to run; write one with `cynosure init`, or name it \
+            let named = location.config_file.as_deref();
+            let missing = named.map(|path| format!(": {} does not exist", path.display()));
+            config_error(format!(
+                "there is no configuration to run{}; write one with `cynosure init`, or name it \
                  with --config FILE",
-            )
+                missing.unwrap_or_default()
+            ))
         })?;
         let config_file = to_absolute(&config_file)?;
         let loaded = load(&config_file, &EnvVars::default())
@@ -150,12 +153,13 @@ fn find_state_dir(location: &ConfigLocation, config_file: &Path) -> Result<PathB
 }
 
 fn check_service_name(name: &str) -> Result<(), ProgramError> {
-    if !name.is_empty() && !name.contains('@') && !name.starts_with('.') {
+    // `systemctl` would read a name that begins with a hyphen as options.
+    if !name.is_empty() && !name.contains('@') && !name.starts_with(['.', '-']) {
         return Ok(());
     }
     Err(config_error(format!(
         "service.service_name is {name:?}, which is not the name of a unit that this command can \
-         write; use a name without @, such as \"cynosure\""
+         write; use a name without @ that begins with a letter, such as \"cynosure\""
     )))
 }
 
@@ -207,9 +211,11 @@ mod tests {
     fn a_configuration_without_work_or_with_mistakes_is_refused() {
         assert!(load_text("").unwrap_err().contains("no enabled source"));
         assert!(load_text("[restart]\nmax_retires = 3\n").unwrap_err().contains("max_retries"));
-        let instance =
-            format!("{}[service]\nservice_name = \"cynosure@work\"\n", source_with(TOKEN_FILE));
-        assert!(load_text(&instance).unwrap_err().contains("without @"));
+        for name in ["cynosure@work", "-H", ".cynosure"] {
+            let service = format!("[service]\nservice_name = \"{name}\"\n");
+            let error = load_text(&(source_with(TOKEN_FILE) + &service)).unwrap_err();
+            assert!(error.contains("without @"), "{name}: {error}");
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use cynosure_engine::{sanitize_line, sanitize_lines};
+
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
 use crate::cli::commands::service::args::ServiceScopeArgs;
@@ -14,6 +16,10 @@ const SYSTEM_UNIT_DIR: &str = "/etc/systemd/system";
 /// Folders for units of the system that packages and `make install` write.
 const PACKAGE_UNIT_DIRS: [&str; 3] =
     ["/usr/lib/systemd/system", "/lib/systemd/system", "/usr/local/lib/systemd/system"];
+
+/// Folders for units of all users that packages and administrators write.
+const COMMON_USER_UNIT_DIRS: [&str; 3] =
+    ["/usr/lib/systemd/user", "/usr/local/lib/systemd/user", "/etc/systemd/user"];
 
 /// Folder for polkit rules that an administrator writes (polkit(8)).
 pub(super) const POLKIT_RULES_DIR: &str = "/etc/polkit-1/rules.d";
@@ -58,10 +64,20 @@ pub(super) fn unit_folder(
     })
 }
 
-/// Returns the unit of this name that a package or `make install` has installed.
+/// Returns a unit of one of these names that a package or `make install` has installed: for the
+/// service manager in use, and for that of the system unless the user's own is asked for.
 #[must_use]
-pub(super) fn find_packaged_unit(unit_file: &str) -> Option<PathBuf> {
-    PACKAGE_UNIT_DIRS.iter().map(|dir| Path::new(dir).join(unit_file)).find(|path| path.exists())
+pub(super) fn find_packaged_unit(args: ServiceScopeArgs, unit_files: &[String]) -> Option<PathBuf> {
+    let system_dirs = (!args.user).then_some(PACKAGE_UNIT_DIRS);
+    let is_for_user = select_scope(args) == ManagerScope::User;
+    let user_dirs = is_for_user.then_some(COMMON_USER_UNIT_DIRS);
+    find_unit_in(system_dirs.into_iter().chain(user_dirs).flatten(), unit_files)
+}
+
+fn find_unit_in<'d>(dirs: impl Iterator<Item = &'d str>, unit_files: &[String]) -> Option<PathBuf> {
+    let mut paths =
+        dirs.flat_map(|dir| unit_files.iter().map(move |file| Path::new(dir).join(file)));
+    paths.find(|path| path.exists())
 }
 
 /// True for a path below a folder of temporary files.
@@ -73,7 +89,27 @@ pub(super) fn is_temporary(path: &Path) -> bool {
 /// True for a path below a home folder.
 #[must_use]
 pub(super) fn is_in_home(path: &Path) -> bool {
-    HOME_DIRS.iter().any(|dir| path.starts_with(dir))
+    // Some systems have their home folders elsewhere, and a link at the usual place.
+    let is_behind_link =
+        |dir: &&str| fs_err::canonicalize(dir).is_ok_and(|target| path.starts_with(target));
+    HOME_DIRS.iter().any(|dir| path.starts_with(dir) || is_behind_link(dir))
+}
+
+/// True for two paths of the same file or folder. One that does not exist is compared by its name.
+#[must_use]
+pub(super) fn is_same_path(one: &Path, other: &Path) -> bool {
+    let resolve = |path: &Path| fs_err::canonicalize(path).ok();
+    one == other || resolve(one).is_some_and(|one| resolve(other).is_some_and(|other| one == other))
+}
+
+/// Returns a path as one word of a shell command, safe for a terminal.
+#[must_use]
+pub(super) fn shell_word(path: &Path) -> String {
+    let text = sanitize_lines(&path.to_string_lossy()).concat();
+    if text.chars().all(|c| c.is_alphanumeric() || "/._-+,:@".contains(c)) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// Checks that the units of the system can see a path.
@@ -87,7 +123,7 @@ pub(super) fn check_visible(path: &Path) -> Result<(), ProgramError> {
     let message = format!(
         "{} is in a folder of temporary files, which the units do not see: they have private \
          ones; move it, for example to /srv or to a home folder",
-        path.display()
+        sanitize_line(&path.to_string_lossy())
     );
     Err(ProgramError::new(ProgramExit::Other, message))
 }
@@ -116,6 +152,45 @@ mod tests {
         }
         let system = unit_folder(ManagerScope::System, &EnvVars::default()).unwrap();
         assert_eq!(system, Path::new(SYSTEM_UNIT_DIR));
+    }
+
+    #[test]
+    fn a_packaged_unit_is_found_by_each_of_its_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["a.service", "a-monitor.service"].map(str::to_owned);
+        let dirs = ["/nowhere", dir.path().to_str().unwrap()];
+        assert_eq!(find_unit_in(dirs.into_iter(), &names), None);
+
+        for name in &names {
+            let path = dir.path().join(name);
+            fs_err::write(&path, "").unwrap();
+            assert_eq!(find_unit_in(dirs.into_iter(), &names), Some(path.clone()));
+            fs_err::remove_file(path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_link_is_the_same_path_as_its_target() {
+        let dir = tempfile::tempdir().unwrap();
+        let [target, link, gone] = ["target", "link", "gone"].map(|name| dir.path().join(name));
+        fs_err::create_dir(&target).unwrap();
+        fs_err::os::unix::fs::symlink(&target, &link).unwrap();
+
+        assert!(is_same_path(&target, &link) && is_same_path(&gone, &gone));
+        assert!(!is_same_path(&target, dir.path()) && !is_same_path(&gone, &target));
+    }
+
+    #[test]
+    fn a_path_in_a_command_is_one_word() {
+        for (path, expected) in [
+            ("/srv/mail/config.toml", "/srv/mail/config.toml"),
+            ("/srv/my mail", "'/srv/my mail'"),
+            ("/srv/a;b", "'/srv/a;b'"),
+            ("/srv/it's", r"'/srv/it'\''s'"),
+        ] {
+            assert_eq!(shell_word(Path::new(path)), expected);
+        }
+        assert!(!shell_word(Path::new("/srv/\u{1b}[1m")).contains('\u{1b}'));
     }
 
     #[test]

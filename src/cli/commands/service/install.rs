@@ -7,19 +7,22 @@ use cynosure_engine::sanitize_line;
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
 use crate::cli::args::CommonArgs;
-use crate::cli::commands::service::args::ServiceInstallArgs;
+use crate::cli::commands::service::args::{ServiceInstallArgs, ServiceScopeArgs};
 use crate::cli::commands::service::config::{ServiceConfig, config_error};
 use crate::cli::commands::service::folders::{
     POLKIT_PACKAGE_RULES_DIR, POLKIT_RULES_DIR, check_visible, find_packaged_unit, is_in_home,
-    select_scope,
+    select_scope, shell_word,
 };
+use crate::cli::commands::service::installed_worker::{check_other_workers, find_workers};
 use crate::cli::commands::service::manager::{SystemctlClient, run_program};
 use crate::cli::commands::service::owner::{ServiceOwner, ensure_service_folder};
 use crate::cli::commands::service::program::find_program;
 use crate::cli::commands::service::target_files::{
-    InstalledService, ServiceFiles, WriteResult, write_generated,
+    FileOrigin, InstalledService, ServiceFiles, WriteResult, read_origin, remove_generated,
+    write_generated,
 };
 use crate::cli::print::{print_note, print_result};
+use crate::disk::parent_folder;
 use crate::systemd::{
     ManagerScope, UnitFileOptions, generate_polkit_rule, generate_unit_files, monitor_unit_file,
     worker_unit_file,
@@ -31,11 +34,10 @@ pub(super) fn install(
 ) -> Result<ProgramExit, ProgramError> {
     let scope = select_scope(args.scope);
     let config = ServiceConfig::load(&common.config_location())?;
-    if !args.scope.user {
-        check_not_packaged(config.service_name())?;
-    }
     let files = ServiceFiles::new(scope, config.service_name())?;
+    check_not_packaged(args.scope, config.service_name(), &files)?;
     let installed = files.check_replaceable()?;
+    check_other_workers(&find_workers(parent_folder(&files.worker_unit))?, &config)?;
     let program = find_program(args.binary.as_deref())?;
     let systemctl = SystemctlClient::new(scope);
     systemctl.check_available()?;
@@ -49,12 +51,22 @@ pub(super) fn install(
     Ok(ProgramExit::Success)
 }
 
-/// Checks that the package has not installed this service.
-fn check_not_packaged(service_name: &str) -> Result<(), ProgramError> {
-    let Some(unit) = find_packaged_unit(&worker_unit_file(service_name)) else { return Ok(()) };
+/// Checks that a package has installed no units of these names.
+fn check_not_packaged(
+    scope: ServiceScopeArgs,
+    service_name: &str,
+    files: &ServiceFiles,
+) -> Result<(), ProgramError> {
+    let units = [worker_unit_file(service_name), monitor_unit_file(service_name)];
+    let Some(unit) = find_packaged_unit(scope, &units) else { return Ok(()) };
+    let first_step = match read_origin(&files.worker_unit)? {
+        FileOrigin::Generated(_) => "run `cynosure service uninstall`, then ",
+        FileOrigin::Absent | FileOrigin::Foreign => "",
+    };
     let message = format!(
-        "{} is installed already, by the package or by `make install`: start it with `systemctl \
-         enable --now {service_name} {service_name}-monitor`",
+        "{} exists already; if the package of Cynosure or `make install` wrote it, {first_step}\
+         start it with `systemctl enable --now {service_name} {service_name}-monitor`; if not, \
+         set service.service_name to another name",
         unit.display()
     );
     Err(ProgramError::new(ProgramExit::Other, message))
@@ -67,11 +79,13 @@ fn unit_file_options(
     program: PathBuf,
 ) -> Result<UnitFileOptions, ProgramError> {
     let archive = config.settings().archive.dir.as_path();
+    let config_path = fs_err::canonicalize(&config.config_file)
+        .map_err(|error| config_error(error.to_string()))?;
     let mut owner = None;
     let mut uses_credential_folder = false;
     match scope {
         ManagerScope::System => {
-            for path in [program.as_path(), &config.config_file, &config.state_dir, archive] {
+            for path in [program.as_path(), &config_path, &config.state_dir, archive] {
                 check_visible(path)?;
             }
             uses_credential_folder = config.uses_credential_folder()?;
@@ -85,11 +99,11 @@ fn unit_file_options(
         }
         ManagerScope::User => {}
     }
-    let state_dir = ensure_service_folder(&config.state_dir, owner.as_ref())?;
-    let mut written_folders = vec![ensure_service_folder(archive, owner.as_ref())?];
+    let state_dir = prepare_folder(&config.state_dir, owner.as_ref())?;
+    let mut written_folders = vec![prepare_folder(archive, owner.as_ref())?];
     let tokens = config.token_folders().into_iter();
     written_folders.extend(tokens.filter(|folder| !folder.starts_with(&state_dir)));
-    let paths = [&program, &config.config_file, &state_dir];
+    let paths = [&program, &config_path, &state_dir];
     let is_home_path = |path: &PathBuf| is_in_home(path);
     let uses_home_folder = config.names_home_file()
         || paths.into_iter().any(is_home_path)
@@ -107,13 +121,28 @@ fn unit_file_options(
     })
 }
 
-/// Writes the units and the polkit rule.
+/// Creates a folder if it does not exist, and says so.
+fn prepare_folder(folder: &Path, owner: Option<&ServiceOwner>) -> Result<PathBuf, ProgramError> {
+    let is_new = !folder.exists();
+    let path = ensure_service_folder(folder, owner)?;
+    if is_new {
+        print_result(format!("created   {}", sanitize_line(&path.to_string_lossy())))?;
+    }
+    Ok(path)
+}
+
+/// Writes the units and the polkit rule. A rule that is not needed any more is removed.
 fn write_files(files: &ServiceFiles, options: &UnitFileOptions) -> Result<(), ProgramError> {
     let [worker, monitor] = generate_unit_files(options)
         .map_err(|message| ProgramError::new(ProgramExit::Other, message))?;
     write_file(&files.worker_unit, &worker.text)?;
     write_file(&files.monitor_unit, &monitor.text)?;
-    let (Some(rule), Some(path)) = (generate_polkit_rule(options), &files.polkit_rule) else {
+    let Some(path) = &files.polkit_rule else { return Ok(()) };
+    let Some(rule) = generate_polkit_rule(options) else {
+        if matches!(read_origin(path)?, FileOrigin::Generated(_)) {
+            remove_generated(path)?;
+            print_result(format!("removed   {}", path.display()))?;
+        }
         return Ok(());
     };
     if [POLKIT_RULES_DIR, POLKIT_PACKAGE_RULES_DIR].iter().any(|dir| Path::new(dir).exists()) {
@@ -137,7 +166,7 @@ fn write_file(path: &Path, text: &str) -> Result<(), ProgramError> {
 /// Asks systemd to run the service manager of this user from the start of the machine on.
 fn enable_lingering() -> Result<(), ProgramError> {
     let uid = rustix::process::geteuid().as_raw().to_string();
-    match run_program("loginctl", &["enable-linger", &uid]) {
+    match run_program("loginctl", &["--no-ask-password", "enable-linger", &uid]) {
         Ok(_) => print_result("lingering enabled: the service also runs while you are logged out"),
         Err(error) => {
             print_note(format!(
@@ -158,25 +187,27 @@ fn start_units(
 ) -> Result<(), ProgramError> {
     let name = &options.service_name;
     let (worker, monitor) = (worker_unit_file(name), monitor_unit_file(name));
-    systemctl.run(&["daemon-reload"])?;
-    let (started, result) = match installed {
-        InstalledService::Absent => {
-            ("started", systemctl.run(&["enable", "--now", &worker, &monitor]))
-        }
+    let result = systemctl.run(&["daemon-reload"]).and_then(|_| match installed {
+        InstalledService::Absent => systemctl.run(&["enable", "--now", &worker, &monitor]),
         // `enable --now` does not restart a unit that runs.
-        InstalledService::Present => {
-            systemctl.run(&["enable", &worker, &monitor])?;
-            ("restarted", systemctl.run(&["restart", &worker, &monitor]))
+        InstalledService::Present => systemctl
+            .run(&["enable", &worker, &monitor])
+            .and_then(|_| systemctl.run(&["restart", &worker, &monitor])),
+    });
+    let action = match (&result, installed) {
+        (Ok(_), InstalledService::Absent) => "enabled, started, ",
+        (Ok(_), InstalledService::Present) => "enabled, restarted, ",
+        (Err(error), InstalledService::Absent | InstalledService::Present) => {
+            print_note(error.message());
+            ""
         }
     };
-    if let Err(error) = &result {
-        print_note(error.message());
-    }
     let mut inactive = Vec::new();
     for unit in [&worker, &monitor] {
         let state = systemctl.active_state(unit)?;
-        print_result(format!("{unit}: enabled, {started}, {state}"))?;
-        if state != "active" {
+        print_result(format!("{unit}: {action}{state}"))?;
+        // A worker that has completed a session is between two starts.
+        if ["failed", "inactive"].contains(&state.as_str()) {
             inactive.push(unit.as_str());
         }
     }
@@ -185,8 +216,9 @@ fn start_units(
     }
     let unit = inactive.first().copied().unwrap_or(&worker);
     let message = format!(
-        "the service is installed and did not start: see `journalctl {}-n 20 -u {unit}`, correct \
-         it, and run `cynosure service install` again",
+        "the units are written, and the service did not start: see `journalctl {}-n 20 -u {unit}`, \
+         correct the cause, and run `cynosure service install` again; `cynosure service uninstall` \
+         removes the units",
         systemctl.option_text()
     );
     Err(ProgramError::new(ProgramExit::Other, message))
@@ -204,7 +236,7 @@ fn print_next_steps(
     print_result(format!(
         "Watch it:\n  systemctl {option}status {service_name}\n  journalctl {option}-u \
          {service_name}\n  cynosure --config {} --state-dir {} status",
-        config_file.display(),
-        state_dir.display()
+        shell_word(config_file),
+        shell_word(state_dir)
     ))
 }

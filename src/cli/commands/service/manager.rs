@@ -36,12 +36,20 @@ impl SystemctlClient {
                  with su or sudo, or run it as root, which installs units of the system"
             }
         };
-        self.run(&["show", "--property=Version", "--value"]).map(drop).map_err(|error| {
-            ProgramError::new(ProgramExit::Other, format!("{}; {advice}", error.message()))
-        })
+        let reason = match self.run(&["show", "--property=Version", "--value"]) {
+            // In a chroot every call succeeds and does nothing.
+            Ok(version) if version.trim().is_empty() => {
+                "`systemctl` reaches no service manager".to_owned()
+            }
+            Ok(_) => return Ok(()),
+            Err(error) => error.message(),
+        };
+        Err(ProgramError::new(ProgramExit::Other, format!("{reason}; {advice}")))
     }
 
-    /// Runs one command of `systemctl`, and returns its standard output.
+    /// Runs one command of `systemctl`, and returns its standard output. It limits its waits by
+    /// itself: for a response of the service manager, and for a start or a stop to the time limit
+    /// of the unit.
     ///
     /// # Errors
     /// A message with the error of `systemctl`.

@@ -4,6 +4,7 @@ pub(in crate::cli) mod args;
 mod config;
 mod folders;
 mod install;
+mod installed_worker;
 mod manager;
 mod owner;
 mod program;

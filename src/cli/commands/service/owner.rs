@@ -1,10 +1,12 @@
 //! User who runs the units of the system: the owner of the files of the service.
 
+use std::io;
 use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::{Path, PathBuf};
 
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
+use crate::cli::commands::service::folders::shell_word;
 use crate::cli::commands::service::manager::run_program;
 use crate::disk::{ensure_owned_folder, storage_failure};
 
@@ -29,10 +31,10 @@ impl ServiceOwner {
         let entry = run_program("getent", &["passwd", &uid.to_string()]).ok();
         entry.as_deref().and_then(parse_passwd_entry).ok_or_else(|| {
             let message = format!(
-                "{} belongs to the user id {uid}, which has no name; give it to the user that \
-                 shall run the service: `chown USER {}`",
+                "{} belongs to the user id {uid}, which has no name, or one that a unit file \
+                 cannot contain; give it to the user that shall run the service: `chown USER {}`",
                 path.display(),
-                path.display()
+                shell_word(path)
             );
             ProgramError::new(ProgramExit::Other, message)
         })
@@ -45,7 +47,7 @@ fn deciding_path<'p>(state_dir: &'p Path, config_file: &'p Path) -> &'p Path {
 }
 
 /// Creates a folder of the service if it does not exist, and returns its path without links. A new
-/// one belongs to `owner`.
+/// one belongs to `owner`, and so do new ones above it: others could not be passed.
 ///
 /// # Errors
 /// A storage failure.
@@ -54,16 +56,19 @@ pub(super) fn ensure_service_folder(
     owner: Option<&ServiceOwner>,
 ) -> Result<PathBuf, ProgramError> {
     let to_failure = |error| storage_failure("create the folder", folder, &error);
-    let is_new = !folder.exists();
+    let new: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
     ensure_owned_folder(folder).map_err(to_failure)?;
-    let path = fs_err::canonicalize(folder).map_err(to_failure)?;
-    if let Some(owner) = owner.filter(|_| is_new) {
-        let metadata = fs_err::symlink_metadata(&path).map_err(to_failure)?;
-        if metadata.uid() != owner.uid {
-            lchown(&path, Some(owner.uid), Some(owner.gid)).map_err(to_failure)?;
-        }
+    if let Some(owner) = owner {
+        new.into_iter().try_for_each(|folder| give_to(folder, owner)).map_err(to_failure)?;
     }
-    Ok(path)
+    Ok(fs_err::canonicalize(folder).map_err(to_failure)?)
+}
+
+fn give_to(folder: &Path, owner: &ServiceOwner) -> io::Result<()> {
+    if fs_err::symlink_metadata(folder)?.uid() == owner.uid {
+        return Ok(());
+    }
+    lchown(folder, Some(owner.uid), Some(owner.gid))
 }
 
 /// Parses a line of the user database (passwd(5)).
@@ -119,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_folder_belongs_to_the_owner_of_the_service() {
+    fn new_folders_belong_to_the_owner_of_the_service() {
         let dir = tempfile::tempdir().unwrap();
         let is_root = rustix::process::geteuid().is_root();
         let uid = if is_root { 54_321 } else { rustix::process::geteuid().as_raw() };
@@ -128,6 +133,8 @@ mod tests {
         let path = ensure_service_folder(&dir.path().join("a/state"), Some(&owner)).unwrap();
 
         assert!(path.ends_with("a/state"));
-        assert_eq!(fs_err::metadata(path).unwrap().uid(), uid);
+        for folder in [path.as_path(), path.parent().unwrap()] {
+            assert_eq!(fs_err::metadata(folder).unwrap().uid(), uid, "{}", folder.display());
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
-use crate::cli::commands::service::folders::is_temporary;
+use crate::cli::commands::service::folders::{is_temporary, shell_word};
 
 /// File by which a folder says that its content may be deleted at any time (Cache Directory Tagging
 /// Specification). Cargo writes it into the folder of a build.
@@ -53,8 +53,8 @@ fn check_stays(program: &Path) -> Result<(), ProgramError> {
          start it there; install it first (`install -m 755 {} /usr/local/bin/cynosure`) and run \
          `cynosure service install` again, or confirm the place with --binary {}",
         program.display(),
-        program.display(),
-        program.display()
+        shell_word(program),
+        shell_word(program)
     )))
 }
 

@@ -115,21 +115,23 @@ pub(super) fn read_origin(path: &Path) -> Result<FileOrigin, Failure> {
     })
 }
 
-/// Writes a unit or a rule durably, unless it has this text. All users may read it.
+/// Writes a unit or a rule durably, unless it has this text, and lets all users read it.
 ///
 /// # Errors
 /// A storage failure.
 pub(super) fn write_generated(path: &Path, text: &str) -> Result<WriteResult, Failure> {
-    if read_origin(path)? == FileOrigin::Generated(text.to_owned()) {
-        return Ok(WriteResult::Unchanged);
-    }
     let to_failure = |error: io::Error| storage_failure("write", path, &error);
-    // With the mode of other folders: a polkit that runs as another user must be able to read it.
-    fs_err::create_dir_all(parent_folder(path)).map_err(to_failure)?;
-    write_durable(&RealDisk, path, text.as_bytes()).map_err(to_failure)?;
+    let is_unchanged = read_origin(path)? == FileOrigin::Generated(text.to_owned());
+    if !is_unchanged {
+        // With the mode of other folders: a polkit that runs as another user must be able to read
+        // it.
+        fs_err::create_dir_all(parent_folder(path)).map_err(to_failure)?;
+        write_durable(&RealDisk, path, text.as_bytes()).map_err(to_failure)?;
+    }
+    // Also if it is unchanged: a crash may have come before this.
     let permissions = std::fs::Permissions::from_mode(FILE_MODE);
     fs_err::set_permissions(path, permissions).map_err(to_failure)?;
-    Ok(WriteResult::Written)
+    Ok(if is_unchanged { WriteResult::Unchanged } else { WriteResult::Written })
 }
 
 /// Removes a file durably.
@@ -164,8 +166,9 @@ mod tests {
         let newer = format!("{TEXT}[Unit]\n");
 
         assert_eq!(write_generated(&path, TEXT).unwrap(), WriteResult::Written);
-        assert_eq!(write_generated(&path, TEXT).unwrap(), WriteResult::Unchanged);
         assert_eq!(write_generated(&path, &newer).unwrap(), WriteResult::Written);
+        fs_err::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(write_generated(&path, &newer).unwrap(), WriteResult::Unchanged);
 
         assert_eq!(read_origin(&path).unwrap(), FileOrigin::Generated(newer));
         let mode = fs_err::metadata(&path).unwrap().permissions().mode();

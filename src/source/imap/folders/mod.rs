@@ -121,6 +121,7 @@ async fn survey_listed(
              for All Mail in the label settings of Gmail"
         );
     }
+    let all_mail = selection.all_mail();
     let names: Vec<FolderName> = selection.folders.into_iter().map(|folder| folder.name).collect();
     let unknown = names.iter().filter(|name| !statuses.contains_key(*name)).cloned();
     let mut answers = request_statuses(connection, unknown).await?;
@@ -133,7 +134,7 @@ async fn survey_listed(
     if is_gmail {
         warn_of_size_limits(source, &survey.folders);
     }
-    Ok(survey)
+    Ok(FolderSurvey { all_mail, ..survey })
 }
 
 /// Asks for the current status of a folder.

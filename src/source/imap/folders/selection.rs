@@ -5,6 +5,7 @@ use cynosure_engine::{Cause, Failure};
 
 use crate::source::imap::folders::listed_folder::ListedFolder;
 use crate::source::imap::options::FolderFilter;
+use crate::source::imap::wire::FolderName;
 
 /// Name of the inbox. Its case has no meaning (RFC 3501 §5.1).
 const INBOX: &str = "INBOX";
@@ -26,6 +27,14 @@ pub(super) struct FolderSelection {
     pub(super) folders: Vec<ListedFolder>,
     /// True if Gmail does not list its folder of all messages, so that every label is listed.
     pub(super) is_all_mail_hidden: bool,
+}
+
+impl FolderSelection {
+    /// Returns the name of the selected folder of all messages, if there is one.
+    pub(super) fn all_mail(&self) -> Option<FolderName> {
+        let found = self.folders.iter().find(|folder| folder.has_attribute(ALL_MAIL));
+        found.map(|folder| folder.name.clone())
+    }
 }
 
 /// Selects the folders that the filter includes and does not exclude. Without `include`, these are

@@ -18,6 +18,8 @@ pub(in crate::source::imap) struct FolderSurvey {
     pub(in crate::source::imap) folders: Vec<SurveyedFolder>,
     /// Selected folders whose status the server refuses.
     pub(in crate::source::imap) refused: Vec<FolderName>,
+    /// Selected folder of Gmail that contains all messages, whatever their labels are.
+    pub(in crate::source::imap) all_mail: Option<FolderName>,
 }
 
 /// Selected folder with its status.

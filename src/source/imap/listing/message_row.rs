@@ -29,10 +29,6 @@ const GMAIL_LABELS: &str = "X-GM-LABELS";
 const GMAIL_SYSTEM_LABELS: [(&str, &str); 4] =
     [("\\Inbox", "INBOX"), ("\\Sent", "Sent"), ("\\Draft", "Drafts"), ("\\Drafts", "Drafts")];
 
-/// Names of the folder above "All Mail" and the other system folders of Gmail, which are not
-/// translated. In a folder that is a label, the answer leaves that label out.
-const GMAIL_SYSTEM_FOLDERS: [&str; 2] = ["[Gmail]/", "[Google Mail]/"];
-
 /// Format of INTERNALDATE (RFC 3501 §9, `date-time`), such as ` 7-Jul-1996 02:44:25 -0700`.
 const DATE_FORMAT: &str = "%d-%b-%Y %H:%M:%S %z";
 
@@ -177,20 +173,22 @@ impl MessageRow {
     }
 
     /// Returns the document. The id of the content identifies it, so that copies in several folders
-    /// are one document; without such an id its location does. A message that is listed in "All
-    /// Mail" of Gmail is in the folders of its labels; without labels it is only there.
-    pub(super) fn into_document(self, location: DocumentLocation) -> ListedDocument {
+    /// are one document; without such an id its location does. A message of Gmail is in the folders
+    /// of its labels, and where it is listed: a label is left out in its own folder. "All Mail"
+    /// counts only for a message without labels.
+    pub(super) fn into_document(
+        self,
+        location: DocumentLocation,
+        is_all_mail: bool,
+    ) -> ListedDocument {
+        let has_labels = self.label_folders.is_some();
         let blob = self.content.map_or_else(|| location.to_blob(), BlobId::new);
         let document = DocumentId::new(blob.as_str());
         let item = self.thread.map_or_else(|| ItemId::new(document.as_str()), ItemId::new);
-        let is_in_label =
-            !GMAIL_SYSTEM_FOLDERS.iter().any(|above| location.folder.starts_with(above));
-        let folders = match self.label_folders {
-            Some(_) if is_in_label => Vec::new(),
-            Some(folders) if folders.is_empty() => vec![location.folder.clone()],
-            Some(folders) => folders,
-            None => Vec::new(),
-        };
+        let mut folders = self.label_folders.unwrap_or_default();
+        if has_labels && (!is_all_mail || folders.is_empty()) {
+            folders.push(location.folder.clone());
+        }
         ListedDocument {
             size_estimate: self.size,
             location: Some(location),
@@ -264,7 +262,7 @@ mod tests {
 
     fn document(row: MessageRow) -> ListedDocument {
         let folder = "INBOX".to_owned();
-        row.into_document(DocumentLocation { folder, uid_validity: 3, uid: 7 })
+        row.into_document(DocumentLocation { folder, uid_validity: 3, uid: 7 }, false)
     }
 
     #[test]
@@ -347,19 +345,17 @@ mod tests {
         let folders = |labels: &[Value]| {
             let values = [list(&[atom("UID"), atom("7"), atom("X-GM-LABELS"), list(labels)])];
             let (_, row) = attributes(ContentIds::Gmail).read_row(&values).unwrap();
-            let place = |folder: &str| DocumentLocation {
-                folder: folder.to_owned(),
-                uid_validity: 3,
-                uid: 7,
-            };
-            assert!(row.clone().into_document(place("Work/2024")).folders.is_empty());
-            row.into_document(place("[Gmail]/All Mail")).folders
+            let folder = "Listed".to_owned();
+            let place = DocumentLocation { folder, uid_validity: 3, uid: 7 };
+            let in_folder = row.clone().into_document(place.clone(), false).folders;
+            assert!(in_folder.contains(&"Listed".to_owned()), "{in_folder:?}");
+            row.into_document(place, true).folders
         };
 
         let labels = ["\\Inbox", "\\Important", "\\Starred", "Work/2024", "Entw&APw-rfe"];
         assert_eq!(folders(&labels.map(text)), ["INBOX", "Work/2024", "Entw\u{fc}rfe"]);
         assert_eq!(folders(&[atom("\\sent"), atom("Work")]), ["Sent", "Work"]);
-        assert_eq!(folders(&[atom("\\Important")]), ["[Gmail]/All Mail"]);
+        assert_eq!(folders(&[atom("\\Important")]), ["Listed"]);
         let unlabeled = [list(&[atom("UID"), atom("7")])];
         let row = attributes(ContentIds::Gmail).read_row(&unlabeled).unwrap().1;
         assert!(document(row).folders.is_empty(), "the server has not sent labels");

@@ -273,10 +273,11 @@ impl PageBuilder<'_> {
     ) {
         self.position.record_window(window, rows.len());
         self.rows = self.rows.saturating_add(rows.len());
+        let is_all_mail = self.position.is_all_mail(&range.name);
         let selected = rows.into_iter().filter(|(_, row)| self.attributes.selects(row));
         let documents = selected.map(|(uid, row)| {
             let (folder, uid_validity) = (range.name.clone(), range.uid_validity);
-            row.into_document(DocumentLocation { folder, uid_validity, uid })
+            row.into_document(DocumentLocation { folder, uid_validity, uid }, is_all_mail)
         });
         self.entries.extend(documents);
     }

@@ -21,6 +21,9 @@ pub(in crate::source::imap) struct ListingPosition {
     /// Folders of the configuration from which these are.
     #[serde(default, skip_serializing_if = "FolderFilter::is_empty")]
     pub(super) filter: FolderFilter,
+    /// Folder of Gmail that contains all messages, if it is listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    all_mail: Option<String>,
     /// Folders that are not complete. The first one is being listed; those that failed once are the
     /// last.
     pub(super) folders: VecDeque<FolderRange>,
@@ -65,11 +68,12 @@ impl ListingPosition {
     pub(in crate::source::imap) fn of_everything(survey: &FolderSurvey) -> Self {
         let folders = survey.folders.iter().filter(|folder| folder.status.has_messages());
         let total = survey.folders.iter().map(|folder| folder.status.messages);
-        Self::new(
+        let position = Self::new(
             folders.map(|folder| FolderRange::new(folder, FIRST_UID)).collect(),
             Some(total.fold(0, u64::saturating_add)),
             ImapCursor::new(survey),
-        )
+        );
+        Self { all_mail: all_mail_text(survey), ..position }
     }
 
     /// Returns the start of a listing of the messages added since a cursor.
@@ -83,7 +87,8 @@ impl ListingPosition {
         let with_changes =
             |folder: &SurveyedFolder| since.changed_folder(&folder.name, &folder.status);
         let changed_folders = survey.folders.iter().filter_map(with_changes).collect();
-        Self { changed_folders, ..Self::new(changed.collect(), None, cursor) }
+        let all_mail = all_mail_text(survey);
+        Self { changed_folders, all_mail, ..Self::new(changed.collect(), None, cursor) }
     }
 
     /// Parses a page token. Returns `None` without a token, and for one of another version.
@@ -101,6 +106,11 @@ impl ListingPosition {
     /// Returns the folder that is being listed; `None` at the end of the listing.
     pub(super) fn current_folder(&self) -> Option<&FolderRange> {
         self.folders.front()
+    }
+
+    /// Returns true if a folder is that of all messages of Gmail.
+    pub(super) fn is_all_mail(&self, name: &str) -> bool {
+        self.all_mail.as_deref() == Some(name)
     }
 
     pub(super) fn progress(&self) -> FolderProgress {
@@ -227,6 +237,7 @@ impl ListingPosition {
         let mut position = Self {
             version: VERSION,
             filter: FolderFilter::default(),
+            all_mail: None,
             folders,
             changed_folders: VecDeque::new(),
             progress,
@@ -241,6 +252,10 @@ impl ListingPosition {
         let start = FolderProgress::at(FIRST_UID);
         self.progress = self.folders.front().map_or(start, FolderRange::start);
     }
+}
+
+fn all_mail_text(survey: &FolderSurvey) -> Option<String> {
+    survey.all_mail.as_ref().map(|name| name.as_text().to_owned())
 }
 
 impl FolderRange {
@@ -300,7 +315,8 @@ mod tests {
             name: FolderName::from_text(name),
             status: *status,
         };
-        FolderSurvey { folders: folders.iter().map(surveyed).collect(), refused: Vec::new() }
+        let folders = folders.iter().map(surveyed).collect();
+        FolderSurvey { folders, ..FolderSurvey::default() }
     }
 
     fn everything(folders: &[(&str, FolderStatus)]) -> ListingPosition {

@@ -118,7 +118,7 @@ async fn messages_that_fail_with_their_sizes_are_listed_without() {
 
 #[tokio::test]
 async fn a_folder_that_fails_again_fails_the_listing_after_the_others() {
-    run_test(async {
+    run_test(Box::pin(async {
         for start in ["EXAMINE Bad", "STATUS Bad"] {
             let server = ListingServer::start(LIST_STATUS, folders()).await;
             fail_commands(&server, start, FAILURES[0], usize::MAX);
@@ -140,7 +140,7 @@ async fn a_folder_that_fails_again_fails_the_listing_after_the_others() {
             let last = source.list_page(&Listing::Full, page_token.as_ref()).await.unwrap();
             assert!(matches!(&last.next, Ok(NextPage::Done(Some(_)))), "{last:?}");
         }
-    })
+    }))
     .await;
 }
 

@@ -17,6 +17,20 @@ use crate::terminal::{CTRL_C, CTRL_D, TerminalSession};
 /// User without rights on what root owns.
 const NOBODY_UID: u32 = 65_534;
 
+/// Questions about a mailbox at a server that does not answer, each with its answer.
+const QUESTIONS: [(&str, &str); 5] = [
+    (ADDRESS, ACCOUNT),
+    ("User name at the server [demo@example.com]: ", ""),
+    (HIDDEN_PASSWORD, PASSWORD),
+    (ARCHIVE, ""),
+    ("Write the configuration all the same [yes]: ", ""),
+];
+
+/// Returns `init` for a server that does not answer.
+fn init_without_server(home: &TestHome) -> Command {
+    init_command(home, &["init", "--server", "127.0.0.1:9", "--security", "none"])
+}
+
 #[test]
 fn an_address_is_asked_for_three_times() {
     let home = empty_home();
@@ -163,6 +177,34 @@ fn without_a_server_the_user_decides_what_is_written() {
 }
 
 #[test]
+fn a_server_without_tls_from_the_start_names_the_option() {
+    let served = ServedHome::new(DemoKind::Imap, 3);
+    let server = served.server();
+    let mut words = vec!["init", "--account", ACCOUNT, "--server", &server, "--security", "tls"];
+    words.extend(["--username", ACCOUNT, "--password-file", "demo-token", "--yes"]);
+
+    let output = run_init(&served.home, &words);
+
+    assert_eq!(output.code, Some(1), "{output:?}");
+    let remedy = "does not speak TLS from the start: run `init` again with --security starttls";
+    assert!(output.stderr.contains(remedy), "{output:?}");
+    served.assert_nothing_written();
+}
+
+#[test]
+fn a_server_that_was_not_named_is_shown_before_the_password() {
+    let home = empty_home();
+    let words = ["init", "--account", ACCOUNT, "--kind", "imap", "--no-lookup", "--yes"];
+    let mut terminal = TerminalSession::start(&init_command(&home, &words));
+
+    terminal.press(HIDDEN_PASSWORD, CTRL_D);
+    let output = terminal.finish();
+
+    let (before, _) = output.transcript.split_once(HIDDEN_PASSWORD).unwrap();
+    assert!(before.contains("Server: imap.example.com:993\n"), "{before}");
+}
+
+#[test]
 fn with_yes_a_failure_ends_the_command() {
     let home = empty_home();
     home.write("token", "secret\n");
@@ -187,6 +229,39 @@ fn a_broken_configuration_is_not_added_to() {
     assert_eq!(output.code, Some(78), "{output:?}");
     assert!(output.stderr.contains("config.toml:1:"), "{output:?}");
     assert_eq!(home.read("config.toml"), "[archive\n");
+}
+
+#[test]
+fn sources_in_the_folder_beside_the_configuration_are_known() {
+    let home = TestHome::with_source_work();
+    let text = home.read("config.toml");
+    home.write("config.d/work.toml", &text);
+    fs_err::remove_file(home.path("config.toml")).unwrap();
+    let words = ["init", "--account", "me@example.com"];
+
+    let missing = home.cynosure(&words);
+    home.write("config.toml", "# mine\n");
+    let known = home.cynosure(&words);
+
+    assert_eq!(missing.code, Some(78), "{missing:?}");
+    assert!(missing.stderr.contains("but config.d beside it has settings"), "{missing:?}");
+    assert_eq!(known.code, Some(1), "{known:?}");
+    assert!(known.stderr.contains("has me@example.com already, as source work"), "{known:?}");
+    assert_eq!(home.read("config.toml"), "# mine\n");
+    assert_eq!(home.read("config.d/work.toml"), text);
+}
+
+#[test]
+fn a_link_to_nothing_is_kept() {
+    let home = empty_home();
+    std::os::unix::fs::symlink("nothing.toml", home.path("config.toml")).unwrap();
+
+    let output = run_init(&home, &["init", "--account", "me@fastmail.com"]);
+
+    assert_eq!(output.code, Some(78), "{output:?}");
+    let problem = "config.toml is a link to a file that does not exist";
+    assert!(output.stderr.contains(problem), "{output:?}");
+    assert_eq!(file_names(&home), ["config.toml", "tmp"]);
 }
 
 /// Runs the command as a user who is not root.
@@ -224,17 +299,16 @@ fn a_folder_that_is_read_only_is_refused_at_once() {
 #[test]
 fn an_interrupt_writes_nothing_and_restores_the_terminal() {
     let script = "trap : INT; \"$0\" \"$@\"; code=$?; stty -a; exit $code";
-    for question in [HIDDEN_PASSWORD, ARCHIVE] {
+    for (count, (question, _)) in QUESTIONS.into_iter().enumerate() {
         let home = empty_home();
-        let words = ["init", "--account", ACCOUNT, "--server", "127.0.0.1:9", "--security", "none"];
-        let init = init_command(&home, &[&words[..], &["--username", ACCOUNT]].concat());
+        let init = init_without_server(&home);
         let mut shell = Command::new("sh");
         shell.args(["-c", script]).arg(init.get_program()).args(init.get_args());
         shell.current_dir(home.path("")).env("TMPDIR", home.path("tmp"));
         let mut terminal = TerminalSession::start(&shell);
 
-        if question == ARCHIVE {
-            terminal.answer(HIDDEN_PASSWORD, PASSWORD);
+        for (question, answer) in QUESTIONS.into_iter().take(count) {
+            terminal.answer(question, answer);
         }
         terminal.press(question, CTRL_C);
         let output = terminal.finish();
@@ -250,15 +324,22 @@ fn an_interrupt_writes_nothing_and_restores_the_terminal() {
 
 #[test]
 fn the_end_of_the_input_writes_nothing() {
-    let home = empty_home();
-    let mut terminal = TerminalSession::start(&init_command(&home, &["init"]));
+    for (count, (question, _)) in QUESTIONS.into_iter().enumerate() {
+        let home = empty_home();
+        let mut terminal = TerminalSession::start(&init_without_server(&home));
 
-    terminal.press(ADDRESS, CTRL_D);
-    let output = terminal.finish();
+        for (question, answer) in QUESTIONS.into_iter().take(count) {
+            terminal.answer(question, answer);
+        }
+        terminal.press(question, CTRL_D);
+        let output = terminal.finish();
 
-    assert_eq!(output.code, Some(1), "{output:?}");
-    assert!(output.transcript.ends_with("the input has ended; nothing was written\n"));
-    assert_eq!(file_names(&home), ["tmp"]);
+        assert_eq!(output.code, Some(1), "{output:?}");
+        let shown = &output.transcript;
+        assert!(shown.ends_with("the input has ended; nothing was written\n"), "{shown}");
+        assert_hidden(&output);
+        assert_eq!(file_names(&home), ["tmp"]);
+    }
 }
 
 #[test]

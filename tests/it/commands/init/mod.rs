@@ -160,19 +160,33 @@ fn a_jmap_mailbox_takes_a_password_or_a_token() {
 }
 
 #[test]
-fn each_api_is_configured_by_options_alone() {
+fn options_alone_are_enough() {
+    let served = ServedHome::new(DemoKind::Graph, 4);
+    let mut words = vec!["--account", ACCOUNT, "--kind", "graph", "--name", "mail"];
+    words.extend(["--password-file", "demo-token", "--archive", "downloads", "--yes"]);
+
+    let output = served.home.run_to_end(&mut served.init(&words));
+
+    assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{output:?}");
+    served.assert_complete();
+}
+
+#[test]
+fn each_api_is_configured_in_a_terminal() {
     for (kind, name, limits) in [
         (DemoKind::Gmail, "gmail", "quota = { per_second = 100000 }"),
         (DemoKind::Graph, "graph", "quota = { per_second = 10000 }"),
         (DemoKind::Mailru, "mailru", "pace = { in_flight = 4 }"),
     ] {
         let served = ServedHome::new(kind, 4);
-        let mut words = vec!["--account", ACCOUNT, "--kind", name, "--name", "mail"];
-        words.extend(["--password-file", "demo-token", "--archive", "downloads", "--yes"]);
+        let words = ["--kind", name, "--name", "mail", "--password-file", "demo-token"];
+        let mut terminal = TerminalSession::start(&served.init(&words));
 
-        let output = served.home.run_to_end(&mut served.init(&words));
+        terminal.answer(ADDRESS, ACCOUNT);
+        terminal.answer(ARCHIVE, "");
+        let output = terminal.finish();
 
-        assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{output:?}");
+        assert_eq!(output.code, Some(0), "{output:?}");
         assert_eq!(file_names(&served.home), ["config.toml", "demo-token", "tmp"]);
         assert!(served.home.read("config.toml").contains("file = \"demo-token\""));
         // The limits of the real services would slow the test down.
@@ -217,6 +231,54 @@ fn the_documented_transcript_is_that_of_the_program() {
     let (_, block) = GETTING_STARTED.split_once("$ cynosure init\n").unwrap();
     let (documented, _) = block.split_once("\n```").unwrap();
     assert_eq!(shown.join("\n"), documented);
+    assert_summary_is_documented(&served.home.cynosure(&["run", "--once"]));
+}
+
+/// Asserts that the document shows the output of `run --once`, except for host, folder and times.
+fn assert_summary_is_documented(output: &ProgramOutput) {
+    let summary = output.stderr.lines().skip_while(|line| !line.starts_with("account "));
+    let fixed_line = |line: &str| {
+        let line = line.replace(" at 127.0.0.1 ", " at api.fastmail.com ");
+        match line.split_once(", in ") {
+            Some((new, _)) if line.starts_with("new ") => format!("{new}, in 0.4 s, 160.0/s"),
+            _ if line.starts_with("archive ") => {
+                "archive   /srv/backup/downloads, complete until 2026-03-01 09:05".to_owned()
+            }
+            _ => match line.split_once(" take about ") {
+                Some((start, end)) => {
+                    let (_, end) = end.split_once("; ").unwrap();
+                    format!("{start} take about 1 s; {end}")
+                }
+                None => line,
+            },
+        }
+    };
+    let shown: Vec<String> = summary.chain(output.stdout.lines()).map(fixed_line).collect();
+    let (_, block) = GETTING_STARTED.split_once("$ cynosure run --once\n").unwrap();
+    let (documented, _) = block.split_once("\n```").unwrap();
+    assert_eq!(shown.join("\n"), documented);
+}
+
+#[test]
+fn a_linked_configuration_stays_a_link() {
+    let served = ServedHome::new(DemoKind::Imap, 3);
+    served.home.write("dotfiles/mail.toml", "# mine\n");
+    let link = served.home.path("config.toml");
+    std::os::unix::fs::symlink("dotfiles/mail.toml", &link).unwrap();
+    let args = ["--account", ACCOUNT, "--username", ACCOUNT];
+    let mut terminal = TerminalSession::start(&served.init(&args));
+
+    terminal.answer(HIDDEN_PASSWORD, PASSWORD);
+    terminal.answer("Add them to config.toml [yes]: ", "");
+    let output = terminal.finish();
+
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(fs_err::symlink_metadata(&link).unwrap().is_symlink());
+    let text = served.home.read("dotfiles/mail.toml");
+    assert!(text.starts_with("# mine\n\n[source.example]\n"), "{text}");
+    assert_eq!(served.home.read("example.password"), format!("{PASSWORD}\n"));
+    let check = served.home.cynosure(&["config", "check", "--probe"]);
+    assert_eq!(check.code, Some(0), "{check:?}");
 }
 
 #[test]
