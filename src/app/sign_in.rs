@@ -10,7 +10,7 @@ use crate::app::context::AppContext;
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
 use crate::app::runtime::block_on_new_runtime;
-use crate::config::{SourceAuth, SourceName};
+use crate::config::SourceName;
 use crate::disk::{ensure_owned_folder, parent_folder, storage_failure};
 use crate::env::{Env, RealEnv};
 use crate::oauth::{
@@ -44,21 +44,10 @@ impl SourceSignIn {
     /// unusable.
     pub(crate) fn new(context: &AppContext, name: &str) -> Result<Self, ProgramError> {
         let (name, source) = context.loaded.settings.find_source(name)?;
-        let (username, settings) = match &source.auth {
-            SourceAuth::SignIn { username, client } => (username, client),
-            SourceAuth::None
-            | SourceAuth::Basic { .. }
-            | SourceAuth::Bearer { .. }
-            | SourceAuth::Password { .. }
-            | SourceAuth::OAuth2 { .. }
-            | SourceAuth::Header { .. }
-            | SourceAuth::Query { .. }
-            | SourceAuth::Session { .. }
-            | SourceAuth::Application { .. } => return Err(no_sign_in_error(name)),
-        };
+        let settings = source.auth.sign_in_client().ok_or_else(|| no_sign_in_error(name))?;
         let folder = context.state_folder().source(name.as_str());
         Ok(Self {
-            username: username.clone(),
+            username: source.auth.username().unwrap_or(&source.account).to_owned(),
             client: oauth_client(settings, name.as_str(), &context.environment)?,
             token_file: token_file(settings, folder.path()),
         })

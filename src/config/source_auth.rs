@@ -107,6 +107,23 @@ impl SourceAuth {
         }
     }
 
+    /// Returns the client of a sign-in by a person; `None` for any other authentication.
+    #[must_use]
+    pub fn sign_in_client(&self) -> Option<&OAuthSettings> {
+        match self {
+            Self::SignIn { client, .. } => Some(client),
+            Self::None
+            | Self::Basic { .. }
+            | Self::Bearer { .. }
+            | Self::Password { .. }
+            | Self::OAuth2 { .. }
+            | Self::Header { .. }
+            | Self::Query { .. }
+            | Self::Session { .. }
+            | Self::Application { .. } => None,
+        }
+    }
+
     /// Returns the user name. `None` for a secret without one.
     #[must_use]
     pub fn username(&self) -> Option<&str> {

@@ -136,7 +136,7 @@ impl ExportJob<'_> {
         if !format.is_for_mail_only() || ledger.has_files_with_extension(MAIL_EXTENSION)? {
             return Ok(());
         }
-        if ledger.documents_to_export(None, 1)?.is_empty() {
+        if ledger.documents_to_export(None, None, 1)?.is_empty() {
             return Ok(());
         }
         Err(ExportFailure::Refused(format!(

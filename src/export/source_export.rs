@@ -145,23 +145,20 @@ impl<'a> SourceExport<'a> {
     /// An [`ExportFailure`]. The group that was being written does not count.
     pub(super) fn run(mut self) -> Result<SourceEnd, ExportFailure> {
         self.writer.recover(&self.saved)?;
+        let newest = Some(DocumentRowId(self.saved.newest_row));
         loop {
             let after = Some(DocumentRowId(self.current.last_row));
-            let page = self.input.ledger.documents_to_export(after, PAGE_ROWS_MAX)?;
-            let newest = self.saved.newest_row;
-            let rows = page.iter().take_while(|document| document.row_id.0 <= newest);
-            let mut is_end = true;
-            for document in rows {
-                is_end = false;
+            let page = self.input.ledger.documents_to_export(after, newest, PAGE_ROWS_MAX)?;
+            if page.is_empty() {
+                break;
+            }
+            for document in &page {
                 if self.host.should_stop() {
                     self.commit()?;
                     return Ok(SourceEnd::Stopped);
                 }
                 self.export_document(document)?;
                 self.show_progress();
-            }
-            if is_end {
-                break;
             }
         }
         self.commit()?;

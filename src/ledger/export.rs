@@ -14,9 +14,19 @@ const SELECT_DOCUMENTS: &str =
             coalesce(s.folder, '') AS folder, d.file, d.length, d.sha256,
             coalesce(s.started, 0) AS started
     FROM documents d JOIN items i ON i.no = d.item LEFT JOIN sessions s ON s.no = d.session
-    WHERE d.no > ?1
+    WHERE d.no > ?1 AND d.no <= ?2
         AND (d.status = 1 OR EXISTS (SELECT 1 FROM superseded v WHERE v.document = d.no))
-    ORDER BY d.no LIMIT ?2";
+        AND NOT (d.status = 1 AND EXISTS (
+            SELECT 1 FROM
+                (SELECT no, id, session, file FROM documents
+                 WHERE blob = d.blob AND status = 1 AND no > d.no ORDER BY no LIMIT ?4) later
+            WHERE later.no <= ?2 AND later.id = d.id AND later.session = d.session
+                AND later.file = d.file))
+    ORDER BY d.no LIMIT ?3";
+
+/// Later documents of one blob that are compared with a document. Limited so that a server which
+/// gives one blob id to everything costs no more than others.
+const SAME_BLOB_ROWS_MAX: i64 = 16;
 
 /// Earlier versions of a document, the newest first.
 const SELECT_EARLIER_VERSIONS: &str =
@@ -59,14 +69,17 @@ pub struct ExportDocument {
 }
 
 impl LedgerReader {
-    /// Returns the stored documents after the row `after`, at most `limit`, by their row numbers.
-    /// Empty only at the end. Must not be called within [`LedgerReader::with_snapshot`].
+    /// Returns the stored documents after the row `after`, up to the row `newest`, at most `limit`,
+    /// by their row numbers. Empty only at the end. A document that the server has moved to another
+    /// item has two rows with one file, of which the newer is returned. Must not be called within
+    /// [`LedgerReader::with_snapshot`].
     ///
     /// # Errors
     /// A ledger failure.
     pub fn documents_to_export(
         &self,
         after: Option<DocumentRowId>,
+        newest: Option<DocumentRowId>,
         limit: usize,
     ) -> Result<Vec<ExportDocument>, Failure> {
         // One state of the ledger: a worker may replace a version between two reads.
@@ -74,7 +87,9 @@ impl LedgerReader {
             self.read("read the stored documents", |connection| {
                 let mut statement = connection.prepare_cached(SELECT_DOCUMENTS)?;
                 let after = after.map_or(0, |row_id| row_id.0);
-                let parameters = [after, to_sql_integer(limit as u64)];
+                let newest = newest.map_or(i64::MAX, |row_id| row_id.0);
+                let limit = to_sql_integer(limit as u64);
+                let parameters = [after, newest, limit, SAME_BLOB_ROWS_MAX];
                 let rows = statement.query_map(parameters, ExportDocument::from_row)?;
                 let mut documents = rows.collect::<Result<Vec<_>, _>>()?;
                 for document in &mut documents {
@@ -202,17 +217,17 @@ mod tests {
     #[test]
     fn documents_are_read_page_by_page_in_the_order_of_their_rows() {
         let mut ledger = empty_ledger();
-        assert!(ledger.documents_to_export(None, 9).unwrap().is_empty());
+        assert!(ledger.documents_to_export(None, None, 9).unwrap().is_empty());
         assert_eq!(ledger.newest_document().unwrap(), None);
         let documents = ["c", "a", "b"].map(|name| adopted(name, &format!("t/{name}.eml"), 1));
         ledger.adopt_folder("one", FIRST, &documents).unwrap();
 
-        let page = ledger.documents_to_export(None, 2).unwrap();
-        let rest = ledger.documents_to_export(Some(page[1].row_id), 2).unwrap();
+        let page = ledger.documents_to_export(None, None, 2).unwrap();
+        let rest = ledger.documents_to_export(Some(page[1].row_id), None, 2).unwrap();
 
         assert_eq!((names(&page), names(&rest)), (vec!["c", "a"], vec!["b"]));
         assert_eq!(ledger.newest_document().unwrap(), Some(rest[0].row_id));
-        assert!(ledger.documents_to_export(Some(rest[0].row_id), 2).unwrap().is_empty());
+        assert!(ledger.documents_to_export(Some(rest[0].row_id), None, 2).unwrap().is_empty());
         let expected = ExportVersion {
             session_folder: "one".to_owned(),
             file: "t/c.eml".to_owned(),
@@ -230,7 +245,7 @@ mod tests {
         ledger.adopt_folder("two", SECOND, &[adopted("a", "t/a.2.eml", 2)]).unwrap();
         ledger.adopt_folder("three", SECOND, &[adopted("a", "t/a.3.eml", 3)]).unwrap();
 
-        let found = ledger.documents_to_export(None, 9).unwrap();
+        let found = ledger.documents_to_export(None, None, 9).unwrap();
 
         let versions: Vec<_> = found[0]
             .versions
@@ -250,10 +265,29 @@ mod tests {
                           sha256 = NULL";
         ledger.connection.execute(sql, []).unwrap();
 
-        let found = ledger.documents_to_export(None, 9).unwrap();
+        let found = ledger.documents_to_export(None, None, 9).unwrap();
 
         assert_eq!(names(&found), ["a"]);
         assert_eq!((found[0].versions.len(), found[0].versions[0].file.as_str()), (1, "t/a.eml"));
+    }
+
+    #[test]
+    fn a_document_that_moved_to_another_item_is_returned_once() {
+        let mut ledger = empty_ledger();
+        let moved = AdoptedDocument { item: ItemId::new("u"), ..adopted("a", "t/a.eml", 1) };
+        let other = AdoptedDocument { item: ItemId::new("v"), ..adopted("a", "v/a.eml", 2) };
+        ledger.adopt_folder("one", FIRST, &[adopted("a", "t/a.eml", 1), moved, other]).unwrap();
+        ledger.connection.execute("UPDATE documents SET blob = 'b'", []).unwrap();
+        let rows = |newest: Option<i64>| {
+            let found = ledger.documents_to_export(None, newest.map(DocumentRowId), 9).unwrap();
+            found.iter().map(|document| document.row_id.0).collect::<Vec<_>>()
+        };
+
+        assert_eq!(rows(None), [2, 3]);
+        assert_eq!(rows(Some(1)), [1], "the newer row is not exported");
+
+        ledger.connection.execute("UPDATE documents SET status = 0 WHERE no = 2", []).unwrap();
+        assert_eq!(rows(None), [1, 3], "the newer row is not stored");
     }
 
     #[test]
@@ -265,7 +299,7 @@ mod tests {
             add_location(&ledger, 1, folder, uid);
         }
 
-        let found = ledger.documents_to_export(None, 9).unwrap();
+        let found = ledger.documents_to_export(None, None, 9).unwrap();
 
         assert_eq!(found[0].folders, ["INBOX", "Work"]);
         assert_eq!(found[1].folders, [""; 0]);
@@ -279,7 +313,7 @@ mod tests {
             add_location(&ledger, 1, folder, uid);
         }
 
-        let found = ledger.documents_to_export(None, 9).unwrap();
+        let found = ledger.documents_to_export(None, None, 9).unwrap();
 
         assert_eq!(found[0].folders, ["Inbox", "Work"]);
     }

@@ -76,7 +76,7 @@ fn open_sources(
     }
     let mut has_documents = false;
     for source in &sources {
-        has_documents |= !source.ledger.documents_to_export(None, 1)?.is_empty();
+        has_documents |= !source.ledger.documents_to_export(None, None, 1)?.is_empty();
     }
     if !has_documents {
         let names: Vec<&str> = selected.iter().map(|source| source.name.as_str()).collect();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::app::context::ConfigLocation;
 use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
-use crate::config::{EnvVars, LoadedConfig, Settings, SourceAuth, load, load_lenient};
+use crate::config::{EnvVars, LoadedConfig, Settings, load, load_lenient};
 
 /// Folder of the credentials that the units of the system load.
 const CREDENTIAL_DIR: &str = "/etc/cynosure/credentials";
@@ -112,18 +112,8 @@ impl ServiceConfig {
     #[must_use]
     pub(super) fn token_folders(&self) -> Vec<PathBuf> {
         let sources = self.settings().sources.values();
-        let files = sources.filter_map(|source| match &source.auth {
-            SourceAuth::SignIn { client, .. } => client.token_file.as_deref(),
-            SourceAuth::None
-            | SourceAuth::Basic { .. }
-            | SourceAuth::Bearer { .. }
-            | SourceAuth::Password { .. }
-            | SourceAuth::OAuth2 { .. }
-            | SourceAuth::Header { .. }
-            | SourceAuth::Query { .. }
-            | SourceAuth::Session { .. }
-            | SourceAuth::Application { .. } => None,
-        });
+        let files =
+            sources.filter_map(|source| source.auth.sign_in_client()?.token_file.as_deref());
         let folders = files.filter_map(Path::parent).filter(|folder| folder.is_dir());
         folders.map(Path::to_owned).collect()
     }
