@@ -35,10 +35,9 @@ fn a_service_without_the_package_runs_and_is_removed() {
 
     assert!(report.contains("cynosure.service: enabled, started, "), "{report}");
     assert!(report.contains("The service runs as the user reader.\n"), "{report}");
-    wait_until("everything is stored", || status(&machine)["downloaded_threads"] == 10);
+    wait_until_idle(&machine);
     for unit in [WORKER, MONITOR] {
-        // The worker restarts after each session.
-        wait_until("the unit is active", || machine.property(unit, "ActiveState") == "active");
+        assert_eq!(machine.property(unit, "ActiveState"), "active", "{unit}");
         assert_eq!(machine.property(unit, "UnitFileState"), "enabled", "{unit}");
         let pid = machine.property(unit, "MainPID");
         let user = machine.run_successfully(&["ps", "-o", "user=", "-p", &pid]);
@@ -71,7 +70,7 @@ fn another_installation_restarts_the_service() {
     let Some((machine, demo)) = machine_with_program() else { return };
     let install = || machine.run_successfully(&[PROGRAM, "--config", CONFIG, "service", "install"]);
     install();
-    wait_until("everything is stored", || status(&machine)["downloaded_threads"] == 10);
+    wait_until_idle(&machine);
     let pid = machine.property(WORKER, "MainPID");
 
     let report = install();
@@ -193,6 +192,17 @@ fn restart_as_user(machine: &TestMachine) {
         !["0", &pid].contains(&&*machine.property(WORKER, "MainPID"))
     });
     assert!(!restart("dbus.service").status.success(), "the rule allows another unit");
+}
+
+/// Waits until everything is stored and the worker has restarted, as it does after each session.
+fn wait_until_idle(machine: &TestMachine) {
+    wait_until("everything is stored, and the worker waits for new mail", || {
+        let state = status(machine);
+        let is_stored = state["downloaded_threads"] == 10 && state["status"] == "idle";
+        is_stored
+            && machine.property(WORKER, "NRestarts") == "1"
+            && machine.property(WORKER, "ActiveState") == "active"
+    });
 }
 
 fn status(machine: &TestMachine) -> Value {
