@@ -49,9 +49,9 @@ const CREDENTIALS_MAX: u32 = 3;
 const DEFAULT_ARCHIVE: &str = "downloads";
 
 /// Remedies for a credential that is refused.
-const RETRY_REMEDY: &str = "do what the server asks for and the steps above, and type it again";
+const RETRY_REMEDY: &str = "check the user name and the steps at the provider, and type it again";
 const LAST_REMEDY: &str =
-    "nothing was written; do what the server asks for and the steps above, and run `init` again";
+    "nothing was written; check the user name and the steps at the provider, and run `init` again";
 
 /// Dialog of one run.
 #[derive(Debug)]
