@@ -222,22 +222,14 @@ fn open_with_mutt(path: &Path, messages: usize) {
     assert_eq!(saved[0] + saved[1], messages, "{screen}");
 }
 
-/// Indexes a Maildir with notmuch, and returns the number of its files.
+/// Indexes a Maildir with notmuch by the commands of the guide, and returns the number of its files.
 fn index_with_notmuch(home: &Path, maildir: &Path) -> usize {
-    let configuration = home.join("notmuch");
-    let text = format!(
-        "[database]\npath={}\n[new]\ntags=\nignore=README.txt;.cynosure-export\n\
-         [user]\nname=x\nprimary_email=x@example.com\n",
-        maildir.display()
-    );
-    fs::write(&configuration, text).expect("the folder is ours");
-    let notmuch = || {
-        let mut command = Command::new("notmuch");
-        command.env("NOTMUCH_CONFIG", &configuration).env("HOME", home);
-        command
-    };
-    run(notmuch().args(["new", "--quiet"]));
-    let count = run(notmuch().args(["count", "--output=files", "--exclude=false"]));
+    let start = RESTORE_GUIDE.find("export NOTMUCH_CONFIG=").expect("the guide has it");
+    let (commands, _) = RESTORE_GUIDE[start..].split_once("```").expect("they end");
+    let script = format!("{commands}notmuch count --output=files --exclude=false\n");
+    let script = script.replace("/srv/export", &maildir.display().to_string());
+    let output = run(Command::new("sh").args(["-ec", &script]).env("HOME", home));
+    let count = output.lines().last().expect("it prints a number");
     count.trim().parse().expect("it prints a number")
 }
 
