@@ -19,7 +19,7 @@ use crate::ledger::ExportVersion;
 const MEMORY_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// Size of the chunks in which documents are read and written, in bytes. Any size would do.
-const CHUNK_BYTES: usize = 64 * 1024;
+pub(super) const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Place of a document in the archive: a file, or a part of one.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -207,7 +207,7 @@ fn hash_rest(file: &mut impl Read, hash: &mut Sha256) -> io::Result<u64> {
 }
 
 /// Reads the next bytes; empty at the end.
-fn read_chunk<'c>(file: &mut impl Read, chunk: &'c mut [u8]) -> io::Result<&'c [u8]> {
+pub(super) fn read_chunk<'c>(file: &mut impl Read, chunk: &'c mut [u8]) -> io::Result<&'c [u8]> {
     loop {
         match file.read(chunk) {
             Ok(count) => return Ok(chunk.get(..count).unwrap_or_default()),

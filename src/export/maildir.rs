@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use cynosure_engine::{Failure, Timestamp};
 
 use crate::disk::{Disk, Filesystem};
+use crate::export::content::{CHUNK_BYTES, read_chunk};
 use crate::export::failure::write_failure;
 use crate::export::folder_names::ExportedFolder;
 use crate::export::group_list::GroupList;
@@ -28,9 +29,6 @@ const FOLDER_MARKER: &str = "maildirfolder";
 
 /// Folder for messages that are being written, in the work folder.
 const STAGING_FOLDER: &str = "staged";
-
-/// Size of the chunks in which messages are copied, in bytes. Any size would do.
-const COPY_BYTES: usize = 64 * 1024;
 
 /// Writer of one source as a Maildir.
 #[derive(Debug)]
@@ -152,14 +150,13 @@ impl<'a> MaildirWriter<'a> {
             let mut original = self.disk.open_file(from)?;
             // Its name is free, because the first copy was moved away.
             let mut file = self.disk.create_file(&message.path)?;
-            let mut chunk = vec![0; COPY_BYTES];
+            let mut chunk = vec![0; CHUNK_BYTES];
             loop {
-                match original.read(&mut chunk) {
-                    Ok(0) => break,
-                    Ok(count) => file.append(chunk.get(..count).unwrap_or_default())?,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
+                let bytes = read_chunk(&mut original, &mut chunk)?;
+                if bytes.is_empty() {
+                    break;
                 }
+                file.append(bytes)?;
             }
             file.set_modified(message.time)?;
             self.disk.rename(&message.path, to)

@@ -10,6 +10,7 @@ use cynosure_engine::Failure;
 use crate::archive::layout::{FIRST_VERSION, document_path};
 use crate::archive::{FileExtension, parse_line_place};
 use crate::disk::{Disk, DiskFile, Filesystem};
+use crate::export::content::{CHUNK_BYTES, read_chunk};
 use crate::export::failure::write_failure;
 use crate::export::folder_names::ExportedFolder;
 use crate::export::state::{ExportedSource, ZipLengths};
@@ -22,9 +23,6 @@ pub(super) const ZIP_FILE: &str = "mail.zip";
 
 /// Central directory, in the work folder.
 const DIRECTORY_FILE: &str = "directory";
-
-/// Size of the chunks in which the central directory is copied, in bytes. Any size would do.
-const COPY_BYTES: usize = 64 * 1024;
 
 /// Extension of documents that are lines in the archive.
 const LINE_EXTENSION: &str = "json";
@@ -161,14 +159,13 @@ impl ExportWriter for ZipWriter<'_> {
             let path = self.directory_path.clone();
             let to_failure = |error: io::Error| write_failure("read", &path, &error);
             let mut file = self.disk.open_file(&path).map_err(to_failure)?;
-            let mut chunk = vec![0; COPY_BYTES];
+            let mut chunk = vec![0; CHUNK_BYTES];
             loop {
-                match file.read(&mut chunk) {
-                    Ok(0) => break,
-                    Ok(count) => self.append(chunk.get(..count).unwrap_or_default())?,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(to_failure(error)),
+                let bytes = read_chunk(&mut file, &mut chunk).map_err(to_failure)?;
+                if bytes.is_empty() {
+                    break;
                 }
+                self.append(bytes)?;
             }
         }
         self.append(&end_of_file(entries, archive, directory))?;

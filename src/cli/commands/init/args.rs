@@ -19,7 +19,7 @@ pub(in crate::cli) struct InitArgs {
     /// The mail address of the mailbox
     #[arg(long, value_name = "ADDRESS")]
     pub account: Option<String>,
-    /// How to read the mailbox
+    /// The protocol or API of the mailbox [default: ask, and recommend one]
     #[arg(long, value_name = "KIND", value_parser = kind_parser())]
     pub kind: Option<AccessKind>,
     /// The name of the source [default: after the provider]

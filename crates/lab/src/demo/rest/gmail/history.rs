@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn added_moved_and_deleted_messages_are_told_apart() {
+    fn added_moved_and_deleted_messages_have_different_records() {
         let mut mailbox = GeneratedMailbox::new(1, 20);
         mailbox.deliver(2);
         mailbox.move_to_trash(1);

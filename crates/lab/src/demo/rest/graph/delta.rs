@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_move_is_told_as_a_removal_only_unless_ids_change() {
+    fn a_move_is_reported_as_a_removal_only_unless_ids_change() {
         let (mut client, [inbox, trash]) = client_after_first_round();
         let in_inbox = client.mailbox.home_messages(Folder::Inbox).len();
         client.mailbox.move_to_trash(100);
