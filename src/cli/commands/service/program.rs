@@ -7,9 +7,10 @@ use crate::app::error::ProgramError;
 use crate::app::exit::ProgramExit;
 use crate::cli::commands::service::folders::{is_temporary, shell_word};
 
-/// File by which a folder says that its content may be deleted at any time (Cache Directory Tagging
-/// Specification). Cargo writes it into the folder of a build.
-const CACHE_TAG: &str = "CACHEDIR.TAG";
+/// Files that name a folder whose content may be deleted at any time. By the first a folder says so
+/// itself (Cache Directory Tagging Specification). Cargo writes it into the folder of a build only
+/// where it creates that folder, and always locks the folder of a profile with the second.
+const CACHE_MARKS: [&str; 2] = ["CACHEDIR.TAG", ".cargo-lock"];
 
 /// Permission bits of which one lets somebody run a file.
 const EXECUTE_BITS: u32 = 0o111;
@@ -59,7 +60,7 @@ fn check_stays(program: &Path) -> Result<(), ProgramError> {
 }
 
 fn is_in_cache(path: &Path) -> bool {
-    path.ancestors().skip(1).any(|folder| folder.join(CACHE_TAG).exists())
+    path.ancestors().skip(1).any(|folder| CACHE_MARKS.iter().any(|mark| folder.join(mark).exists()))
 }
 
 fn program_error(message: String) -> ProgramError {
@@ -72,20 +73,23 @@ mod tests {
 
     #[test]
     fn a_program_in_the_folder_of_a_build_is_refused_unless_it_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let program = dir.path().join("debug/cynosure");
-        fs_err::create_dir(dir.path().join("debug")).unwrap();
-        fs_err::write(dir.path().join(CACHE_TAG), "").unwrap();
-        fs_err::write(&program, "").unwrap();
-        fs_err::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        for mark in ["CACHEDIR.TAG", "debug/.cargo-lock"] {
+            let dir = tempfile::tempdir().unwrap();
+            let program = dir.path().join("debug/cynosure");
+            fs_err::create_dir(dir.path().join("debug")).unwrap();
+            fs_err::write(dir.path().join(mark), "").unwrap();
+            fs_err::write(&program, "").unwrap();
+            fs_err::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
 
-        let error = check_stays(&program).unwrap_err();
+            let error = check_stays(&program).unwrap_err();
 
-        assert!(is_in_cache(&program) && !is_in_cache(Path::new("/usr/local/bin/cynosure")));
-        assert!(error.message().contains("--binary"), "{error:?}");
+            assert!(is_in_cache(&program), "{mark}");
+            assert!(error.message().contains("--binary"), "{error:?}");
+            let found = find_program(Some(&program)).unwrap();
+            assert_eq!(found, fs_err::canonicalize(&program).unwrap());
+        }
+        assert!(!is_in_cache(Path::new("/usr/local/bin/cynosure")));
         check_stays(Path::new("/usr/local/bin/cynosure")).unwrap();
-        let found = find_program(Some(&program)).unwrap();
-        assert_eq!(found, fs_err::canonicalize(&program).unwrap());
     }
 
     #[test]
