@@ -21,7 +21,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Stdio};
 
-use cynosure::ledger::LedgerReader;
+use cynosure::ledger::{LedgerReader, LedgerReports, SqliteLedger};
 use fs_err as fs;
 use tempfile::TempDir;
 
@@ -85,7 +85,9 @@ fn run(items: u32, load: EndpointLoad, folder: &TempDir) -> LoadResult {
 
     let load_stats = clients.map(LoadClients::stop);
     let ledger = service.config.with_file_name("state").join("demo").join("ledger.sqlite");
-    let ledger = LedgerReader::open(&ledger).expect("the ledger opens").expect("there is a ledger");
+    let ledger = SqliteLedger::open_read_only(&ledger)
+        .expect("the ledger opens")
+        .expect("there is a ledger");
     let session = ledger.newest_session().expect("it can be read").expect("there is a session");
     let history = ledger.transitions(usize::MAX).expect("it can be read");
     let entered = |state: &str| {

@@ -15,7 +15,7 @@ mod process;
 
 use std::path::{Path, PathBuf};
 
-use cynosure::ledger::LedgerReader;
+use cynosure::ledger::{LedgerReader, LedgerReports, SqliteLedger};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
@@ -109,7 +109,9 @@ fn extract(config: &Path) -> (ExtractionResult, ResourceUsage) {
     let (_, usage) = measure(&mut worker);
 
     let ledger = config.with_file_name("state").join("demo").join("ledger.sqlite");
-    let ledger = LedgerReader::open(&ledger).expect("the ledger opens").expect("there is a ledger");
+    let ledger = SqliteLedger::open_read_only(&ledger)
+        .expect("the ledger opens")
+        .expect("there is a ledger");
     let session = ledger.newest_session().expect("it can be read").expect("there is a session");
     let history = ledger.transitions(usize::MAX).expect("it can be read");
     let entered = |state: &str| {

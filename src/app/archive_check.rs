@@ -7,7 +7,7 @@ use cynosure_engine::Failure;
 
 use crate::archive::ArchiveMarker;
 use crate::disk::RealDisk;
-use crate::ledger::{LedgerOpenError, LedgerReader};
+use crate::ledger::{LedgerOpenError, LedgerReports, SqliteLedger};
 use crate::state::StateFolder;
 use crate::worker::ledger_claim;
 
@@ -19,7 +19,7 @@ use crate::worker::ledger_claim;
 pub(crate) fn archive_problem(
     archive: &Path,
     source: &str,
-    ledger: Option<&LedgerReader>,
+    ledger: Option<&dyn LedgerReports>,
 ) -> Result<Option<Failure>, Failure> {
     let identity = ledger.map(|ledger| ledger.identity()).transpose()?;
     let claim = ledger_claim(identity.unwrap_or_default());
@@ -32,8 +32,10 @@ pub(crate) fn archive_problem(
 #[must_use]
 pub(crate) fn archive_mismatch(state_dir: &Path, archive: &Path, source: &str) -> Option<String> {
     let path = StateFolder::new(state_dir).source(source).ledger_file();
-    let failure = match LedgerReader::open(&path) {
-        Ok(ledger) => archive_problem(archive, source, ledger.as_ref()).ok()?,
+    let failure = match SqliteLedger::open_read_only(&path) {
+        Ok(ledger) => {
+            archive_problem(archive, source, ledger.as_ref().map(|ledger| ledger as _)).ok()?
+        }
         Err(LedgerOpenError::Damaged(failure)) => Some(failure),
         Err(_) => None,
     };

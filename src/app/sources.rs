@@ -8,7 +8,7 @@ use crate::app::context::AppContext;
 use crate::app::error::ProgramError;
 use crate::config::{self, SourceName};
 use crate::disk::{Disk, RealDisk, storage_failure};
-use crate::ledger::LedgerReader;
+use crate::ledger::{LedgerReports, SqliteLedger};
 use crate::state::SourceFolder;
 
 /// Source that a command can select.
@@ -27,8 +27,9 @@ impl SourceRef {
     ///
     /// # Errors
     /// If the ledger exists and cannot be read.
-    pub(crate) fn open_ledger(&self) -> Result<Option<LedgerReader>, ProgramError> {
-        Ok(LedgerReader::open(&self.folder.ledger_file())?)
+    pub(crate) fn open_ledger(&self) -> Result<Option<Box<dyn LedgerReports>>, ProgramError> {
+        let ledger = SqliteLedger::open_read_only(&self.folder.ledger_file())?;
+        Ok(ledger.map(|ledger| Box::new(ledger) as Box<dyn LedgerReports>))
     }
 }
 

@@ -16,14 +16,14 @@ use crate::export::source_export::{
 use crate::export::state::{ExportCounts, ExportState, ExportedSource, ZipLengths};
 use crate::export::writer::{ExportWriter, create_folders};
 use crate::export::zip::ZipWriter;
-use crate::ledger::{DocumentRowId, LedgerReader};
+use crate::ledger::{DocumentRowId, LedgerReports};
 
 /// Source to export.
 #[derive(Debug)]
 pub struct ExportSource {
     pub name: String,
     pub account: Option<String>,
-    pub ledger: LedgerReader,
+    pub ledger: Box<dyn LedgerReports>,
     /// File that shows that the archive is there; `None` if it has none.
     pub marker: Option<PathBuf>,
 }
@@ -114,7 +114,7 @@ impl ExportJob<'_> {
             sources.push(ExportedSource {
                 name: source.name.clone(),
                 account: source.account.clone(),
-                ledger: ledger_id(&source.ledger)?,
+                ledger: ledger_id(&*source.ledger)?,
                 newest_row: newest.map_or(0, |DocumentRowId(row)| row),
                 last_row: 0,
                 is_complete: false,
@@ -169,7 +169,7 @@ impl ExportJob<'_> {
         let input = ExportInput {
             disk: self.disk,
             archive: self.archive,
-            ledger: &source.ledger,
+            ledger: &*source.ledger,
             marker: source.marker.as_deref(),
         };
         let rules = (options, self.group_max);
@@ -186,7 +186,7 @@ impl ExportJob<'_> {
         };
         let source = self.sources.iter().find(|source| source.name == *name);
         let source = source.ok_or_else(|| refused("was removed"))?;
-        if ledger_id(&source.ledger)? == exported.ledger {
+        if ledger_id(&*source.ledger)? == exported.ledger {
             Ok(source)
         } else {
             Err(refused("has another ledger"))
@@ -226,6 +226,6 @@ impl ExportHost for JobHost<'_> {
 }
 
 /// Returns the id of a ledger as text; `None` if it has none.
-fn ledger_id(ledger: &LedgerReader) -> Result<Option<String>, Failure> {
+fn ledger_id(ledger: &dyn LedgerReports) -> Result<Option<String>, Failure> {
     Ok(ledger.identity()?.id.map(|id| id.as_str().to_owned()))
 }

@@ -16,7 +16,7 @@ use crate::export::options::{ExportOptions, LineEnds};
 use crate::export::state::{DAMAGED_NAMED_MAX, DamagedFile, ExportCounts, ExportedSource};
 use crate::export::writer::{ExportEntry, ExportWriter};
 use crate::human::humanize;
-use crate::ledger::{DocumentRowId, ExportDocument, ExportVersion, LedgerReader};
+use crate::ledger::{DocumentRowId, ExportDocument, ExportVersion, LedgerReports};
 
 /// Extension of the files of messages.
 pub(super) const MAIL_EXTENSION: &str = "eml";
@@ -72,7 +72,7 @@ pub(super) enum SourceEnd {
 pub(super) struct ExportInput<'a> {
     pub(super) disk: &'a dyn Disk,
     pub(super) archive: &'a Path,
-    pub(super) ledger: &'a LedgerReader,
+    pub(super) ledger: &'a dyn LedgerReports,
     /// File that shows that the archive is there; `None` if it has none.
     pub(super) marker: Option<&'a Path>,
 }

@@ -11,7 +11,7 @@ use cynosure_engine::{
     PageToken, RecheckPolicy, SessionId, Timestamp,
 };
 use proptest::prelude::*;
-use rusqlite::{Connection, OpenFlags, Row};
+use rusqlite::{Connection, OpenFlags};
 
 use super::*;
 
@@ -83,8 +83,9 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
 
 /// Ledger in memory whose content survives restarts, and the facts that it must not lose.
 struct TestLedger {
-    _keep_alive: Connection,
-    ledger: Ledger,
+    /// The tables themselves, which also keeps the ledger in memory.
+    tables: Connection,
+    ledger: Box<dyn Ledger>,
     uri: String,
     now: Timestamp,
     session_count: u32,
@@ -99,10 +100,10 @@ impl TestLedger {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let uri = format!("file:proptests-{number}?mode=memory&cache=shared");
-        let keep_alive = connect(&uri);
-        let ledger = Ledger::from_connection(connect(&uri), Path::new("memory")).unwrap();
+        let tables = connect(&uri);
+        let ledger = open_ledger(&uri);
         let mut test_ledger = Self {
-            _keep_alive: keep_alive,
+            tables,
             ledger,
             uri,
             now: Timestamp(1_000_000),
@@ -153,8 +154,7 @@ impl TestLedger {
                 }
             }
             Operation::Restart => {
-                self.ledger =
-                    Ledger::from_connection(connect(&self.uri), Path::new("memory")).unwrap();
+                self.ledger = open_ledger(&self.uri);
             }
         }
     }
@@ -294,7 +294,7 @@ impl TestLedger {
         assert_eq!(files, self.stored_files, "what is stored stays stored");
         let sql = "SELECT count(*) FROM listed_contents c JOIN documents d ON d.no = c.document
                    WHERE d.status NOT IN (0, 3) OR c.content <> d.blob";
-        let count = self.ledger.connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        let count = self.tables.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
         assert_eq!(count, 0, "contents of settled documents, or of other blobs");
     }
 
@@ -304,7 +304,7 @@ impl TestLedger {
                    JOIN items i ON i.no = d.item LEFT JOIN listed_contents c ON c.document = d.no
                    WHERE i.id = ?1 AND d.id = ?2";
         let ids = [entry.item.as_str(), entry.document.as_str()];
-        self.ledger.connection.query_row(sql, ids, |row| row.get(0)).unwrap()
+        self.tables.query_row(sql, ids, |row| row.get(0)).unwrap()
     }
 
     /// Lets every fetch succeed from now on, rechecks the quarantined items, and asserts that every
@@ -320,8 +320,10 @@ impl TestLedger {
         let failures = self.ledger.failures(FailureFilter::default(), 100).unwrap();
         let gone: BTreeSet<_> = failures.iter().map(|row| row.item.to_string()).collect();
         for ((item, document), blob) in &self.listed_blobs {
-            let (known, is_stored) = self.document_row(item, document);
+            let known = self.recorded_blob(item, document);
             assert!(known == blob.as_str() || known == "moved", "{item} {document}: {known}");
+            let ids = (ItemId::new(item.as_str()), DocumentId::new(document.as_str()));
+            let is_stored = self.ledger.stored_file(&ids.0, &ids.1).unwrap().is_some();
             assert!(
                 is_stored || gone.contains(item) || self.is_partly_gone(item),
                 "{item} {document}"
@@ -329,19 +331,21 @@ impl TestLedger {
         }
     }
 
-    /// Returns the blob of a document, and true if it is stored.
-    fn document_row(&self, item: &str, document: &str) -> (String, bool) {
-        let sql = "SELECT d.blob, d.status = 1 FROM documents d JOIN items i ON i.no = d.item
+    fn recorded_blob(&self, item: &str, document: &str) -> String {
+        let sql = "SELECT d.blob FROM documents d JOIN items i ON i.no = d.item
                    WHERE i.id = ?1 AND d.id = ?2";
-        let read_row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
-        self.ledger.connection.query_row(sql, [item, document], read_row).unwrap()
+        self.tables.query_row(sql, [item, document], |row| row.get(0)).unwrap()
     }
 
     /// True if some documents of a stored item were gone, as its row says.
     fn is_partly_gone(&self, item: &str) -> bool {
-        let sql = "SELECT message IS NOT NULL FROM items WHERE id = ?1 AND status = 1";
-        self.ledger.connection.query_row(sql, [item], |row| row.get(0)).unwrap()
+        let report = self.ledger.item_report(&ItemId::new(item)).unwrap().unwrap();
+        report.status == ItemStatus::Stored && !report.message.is_empty()
     }
+}
+
+fn open_ledger(uri: &str) -> Box<dyn Ledger> {
+    Box::new(SqliteLedger::from_connection(connect(uri), Path::new("memory")).unwrap())
 }
 
 fn connect(uri: &str) -> Connection {

@@ -39,7 +39,7 @@ pub(super) fn lock_archive(
     disk: &Arc<dyn Disk>,
     archive_dir: &Path,
     source: &str,
-    ledger: &Ledger,
+    ledger: &dyn Ledger,
 ) -> Result<FileLock, StartError> {
     let marker = ArchiveMarker::new(Arc::clone(disk), archive_dir, source);
     marker.check_claim(&ledger_claim(ledger.identity()?)).map_err(StartError::StorageUnusable)?;
@@ -55,7 +55,7 @@ pub(super) fn open_archive(
     disk: &Arc<dyn Disk>,
     archive: &ArchiveConfig,
     source: &str,
-    ledger: &mut Ledger,
+    ledger: &mut dyn Ledger,
     new_id: &LedgerId,
 ) -> Result<(Archive, RecoveryReport), StartError> {
     let marker = ArchiveMarker::new(Arc::clone(disk), &archive.dir, source);

@@ -14,7 +14,7 @@ use crate::worker::start_error::StartError;
 pub(super) fn load_state(
     disk: &dyn Disk,
     state_file: &Path,
-    ledger: &Ledger,
+    ledger: &dyn Ledger,
     warnings: &mut Vec<String>,
 ) -> Result<Option<ExecutionState>, StartError> {
     let read = state::load_state_file(disk, state_file)?;

@@ -1,6 +1,6 @@
 //! Extraction of real mail over IMAP from independent servers, in successive sessions.
 
-use cynosure::ledger::LedgerReader;
+use cynosure::ledger::{LedgerReader, SqliteLedger};
 
 use crate::corpus;
 use crate::cyrus::USER;
@@ -138,7 +138,8 @@ fn a_deleted_copy_is_no_location_any_more<S: ImapServer>() {
     assert_same_mails(test_folder.extract_all(), &mails[2..]);
 
     let path = test_folder.path().join("state/work/ledger.sqlite");
-    let ledger = LedgerReader::open(&path).expect("the ledger is intact").expect("there is one");
+    let ledger =
+        SqliteLedger::open_read_only(&path).expect("the ledger is intact").expect("there is one");
     let documents = ledger.known_good_documents(10).expect("the ledger can be read");
     let locations = documents.iter().flat_map(|document| &document.locations);
     let mut folders: Vec<_> = locations.map(|location| location.folder.as_str()).collect();

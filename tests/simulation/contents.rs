@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use cynosure::ledger::LedgerReader;
 use cynosure::worker::{LoopExit, RunMode};
 
 use crate::driver::{Harness, run_scenario};

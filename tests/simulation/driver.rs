@@ -13,7 +13,7 @@ use cynosure::disk::{
     Disk, DiskFault, FaultDuration, LockedFile, MemoryDisk, RetryingDisk, ensure_folder,
 };
 use cynosure::env::Env;
-use cynosure::ledger::Ledger;
+use cynosure::ledger::SqliteLedger;
 use cynosure::limiter::{LimiterConfig, RateLimiters};
 use cynosure::retry::{BackoffConfig, RetryPolicy, RetryRegistry};
 use cynosure::source::{DynSource, MetricsHandle};
@@ -506,8 +506,8 @@ impl Harness {
 
     fn open_store(&self) -> Result<OpenedStore, StartError> {
         let storage = retry_policy("storage", BackoffConfig::FAST, self.case.seed, &self.retries);
-        let ledger = Ledger::from_connection(connect(&self.database), Path::new("/ledger"))?;
-        let ledger = ledger.with_retry(storage.clone());
+        let ledger = SqliteLedger::from_connection(connect(&self.database), Path::new("/ledger"))?;
+        let ledger = Box::new(ledger.with_retry(storage.clone()));
         let info = SourceInfo {
             source: "sim".to_owned(),
             kind: "simulated",
@@ -610,7 +610,7 @@ impl Harness {
         self.stored_status();
     }
 
-    pub(crate) fn reader(&self) -> Ledger {
+    pub(crate) fn reader(&self) -> SqliteLedger {
         reader(&self.database)
     }
 
@@ -639,8 +639,9 @@ impl Harness {
     }
 }
 
-fn reader(database: &str) -> Ledger {
-    Ledger::from_connection(connect(database), Path::new("/ledger")).unwrap()
+fn reader(database: &str) -> SqliteLedger {
+    let path = Path::new("/ledger");
+    SqliteLedger::from_connection(connect(database), path).unwrap()
 }
 
 fn new_database() -> String {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use cynosure::disk::MemoryDisk;
-use cynosure::ledger::{ItemStatus, LedgerReader, StoredFile};
+use cynosure::ledger::{ItemStatus, LedgerReports, StoredFile};
 use cynosure_engine::{DocumentId, ItemId};
 use rusqlite::Connection;
 use sha2::{Digest, Sha256};
@@ -15,7 +15,7 @@ use crate::server::{ServerMessage, SimServer};
 /// Asserts that every content that is stored according to the ledger is exactly one complete file.
 pub(crate) fn check_stored_contents_exist(
     disk: &MemoryDisk,
-    ledger: &LedgerReader,
+    ledger: &dyn LedgerReports,
     server: &SimServer,
 ) {
     let files = disk.files();
@@ -35,7 +35,7 @@ pub(crate) fn check_stored_contents_exist(
     assert!(counters.is_consistent(), "the counters are wrong: {counters:?}");
 }
 
-pub(crate) fn all_stored_files(ledger: &LedgerReader) -> Vec<StoredFile> {
+pub(crate) fn all_stored_files(ledger: &dyn LedgerReports) -> Vec<StoredFile> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
         let page = ledger.stored_files(after, 100).unwrap();
@@ -46,14 +46,14 @@ pub(crate) fn all_stored_files(ledger: &LedgerReader) -> Vec<StoredFile> {
 }
 
 /// Returns true if the present content of a message is the stored one.
-fn is_stored(ledger: &LedgerReader, id: u64, message: &ServerMessage) -> bool {
+fn is_stored(ledger: &dyn LedgerReports, id: u64, message: &ServerMessage) -> bool {
     let (item, document) = (ItemId::new(&*message.item), DocumentId::new(format!("D{id}")));
     let stored = ledger.stored_file(&item, &document).unwrap();
     stored.is_some_and(|stored| stored.sha256 == *Sha256::digest(&message.bytes))
 }
 
 /// Returns true if no item is pending and every message that is not deleted is stored.
-pub(crate) fn has_recovered(ledger: &LedgerReader, server: &RefCell<SimServer>) -> bool {
+pub(crate) fn has_recovered(ledger: &dyn LedgerReports, server: &RefCell<SimServer>) -> bool {
     let server = server.borrow();
     let mut messages = server.messages.iter();
     ledger.session_counts().unwrap().pending() == 0
@@ -62,7 +62,7 @@ pub(crate) fn has_recovered(ledger: &LedgerReader, server: &RefCell<SimServer>) 
 
 /// Asserts that after a recovery no item is pending, every message is stored or settled otherwise,
 /// and no message was fetched more often than crashes and disk faults explain.
-pub(crate) fn check_everything_settled(ledger: &LedgerReader, server: &SimServer, kills: u64) {
+pub(crate) fn check_everything_settled(ledger: &dyn LedgerReports, server: &SimServer, kills: u64) {
     let counts = ledger.session_counts().unwrap();
     assert_eq!(counts.pending(), 0, "a session was left open: {counts:?}");
     assert!(
@@ -87,13 +87,13 @@ pub(crate) fn check_everything_settled(ledger: &LedgerReader, server: &SimServer
     }
 }
 
-fn is_quarantined(ledger: &LedgerReader, message: &ServerMessage) -> bool {
+fn is_quarantined(ledger: &dyn LedgerReports, message: &ServerMessage) -> bool {
     let row = ledger.item_report(&ItemId::new(&*message.item)).unwrap();
     row.is_some_and(|row| row.status == ItemStatus::Quarantined)
 }
 
 /// Returns true if the ledger has a row for a message that was listed and never found.
-fn is_recorded_as_gone(ledger: &LedgerReader, id: u64) -> bool {
+fn is_recorded_as_gone(ledger: &dyn LedgerReports, id: u64) -> bool {
     let row = ledger.item_report(&ItemId::new(format!("missing:D{id}"))).unwrap();
     row.is_some_and(|row| row.status == ItemStatus::Gone)
 }
@@ -119,7 +119,7 @@ pub(crate) fn check_no_item_blamed(database: &Connection) {
 
 /// Asserts that every transition is an edge of the diagram in `docs/machine.md`, and returns the
 /// statuses that were entered.
-pub(crate) fn check_transitions(ledger: &LedgerReader) -> BTreeSet<String> {
+pub(crate) fn check_transitions(ledger: &dyn LedgerReports) -> BTreeSet<String> {
     let diagram = include_str!("../../docs/machine.md");
     let edges: BTreeSet<_> = diagram
         .lines()

@@ -14,7 +14,7 @@ const WALK_HEADING: &str = "## The life of one message\n";
 
 /// Maximum number of files between the socket and the ledger, so that a reply can be followed in
 /// one reading.
-const WALK_FILES_MAX: usize = 25;
+const WALK_FILES_MAX: usize = 26;
 
 /// Row of the walk.
 struct WalkStep<'a> {

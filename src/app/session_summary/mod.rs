@@ -13,7 +13,7 @@ use crate::app::error::ProgramError;
 use crate::app::sources::SourceRef;
 use crate::config::{KindSettings, SourceSettings};
 use crate::human::{format_date_time, format_rate, humanize, pluralize};
-use crate::ledger::{ArchiveTotals, SessionRow};
+use crate::ledger::{ArchiveTotals, LastSession, SessionRow};
 use crate::state::{ExecutionState, SourceState};
 use crate::worker::SourceProgress;
 
@@ -86,27 +86,24 @@ pub(crate) fn session_summary(
         SourceState::Read(state, _) => Some(state),
         SourceState::NeverRun | SourceState::Unreadable(_) => None,
     };
-    let facts = ledger.with_snapshot(|| {
-        let Some(session) = ledger.last_completed_session()? else { return Ok(None) };
-        let transfer = ledger.last_session_with_documents()?;
-        let settings = source.settings.as_ref();
-        Ok(Some(SummaryFacts {
-            source: source.name.as_str(),
-            account: account_text(settings, state.as_deref()),
-            noun: document_noun(settings, state.as_deref()),
-            folders: ledger.count_folders()?,
-            archive: ledger.archive_totals()?,
-            has_new: transfer.as_ref().is_some_and(|transfer| transfer.id == session.id),
-            transfer: transfer.as_ref().map(SessionTransfer::of),
-            gone: ledger.count_gone_items()?,
-            quarantined: ledger.count_quarantined_items()?,
-            archive_dir,
-            // A clock that was set back must not promise the future.
-            complete_until: state.as_ref().and_then(|state| state.complete_until).min(Some(now)),
-            poll_interval: settings.map(|settings| settings.poll_interval),
-        }))
-    })?;
-    Ok(facts.map(|facts| summary_lines(&facts)).unwrap_or_default())
+    let Some(last) = ledger.last_session()? else { return Ok(Vec::new()) };
+    let LastSession { session, transfer, archive, folders, gone_items, quarantined_items } = last;
+    let settings = source.settings.as_ref();
+    Ok(summary_lines(&SummaryFacts {
+        source: source.name.as_str(),
+        account: account_text(settings, state.as_deref()),
+        noun: document_noun(settings, state.as_deref()),
+        folders,
+        archive,
+        has_new: transfer.as_ref().is_some_and(|transfer| transfer.id == session.id),
+        transfer: transfer.as_ref().map(SessionTransfer::of),
+        gone: gone_items,
+        quarantined: quarantined_items,
+        archive_dir,
+        // A clock that was set back must not promise the future.
+        complete_until: state.as_ref().and_then(|state| state.complete_until).min(Some(now)),
+        poll_interval: settings.map(|settings| settings.poll_interval),
+    }))
 }
 
 /// Calls `on_completed` for each session that a source completes after `now`, until the sender of

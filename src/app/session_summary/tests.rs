@@ -9,7 +9,9 @@ use cynosure_engine::{
 
 use super::*;
 use crate::disk::{RealDisk, ensure_folder};
-use crate::ledger::{DueLimits, Ledger, LedgerUpdate, NewSession, SessionKind};
+use crate::ledger::{
+    DueLimits, Ledger, LedgerReader, LedgerUpdate, NewSession, SessionKind, SqliteLedger,
+};
 use crate::state::{SCHEMA, SourceFolder, StateFolder, save_state_file};
 
 /// 2026-03-15 09:05:03 UTC.
@@ -162,7 +164,7 @@ fn source_without_settings(folder: SourceFolder) -> SourceRef {
 fn source_with_session(dir: &Path) -> SourceRef {
     let folder = StateFolder::new(dir).source("work");
     ensure_folder(&RealDisk, folder.path()).unwrap();
-    let mut ledger = Ledger::open(&folder.ledger_file()).unwrap();
+    let mut ledger = SqliteLedger::open(&folder.ledger_file()).unwrap();
     let session = NewSession {
         id: SessionId::new("session_1"),
         kind: SessionKind::Full,
@@ -201,7 +203,7 @@ fn source_with_session(dir: &Path) -> SourceRef {
 }
 
 /// Completes a session that finds nothing, and begins before a quarantined item is due.
-fn complete_empty_session(ledger: &mut Ledger, id: &str) {
+fn complete_empty_session(ledger: &mut SqliteLedger, id: &str) {
     let session = NewSession {
         id: SessionId::new(id),
         kind: SessionKind::Full,
@@ -249,11 +251,11 @@ fn a_completed_session_without_documents_is_summarized() {
     let folder = StateFolder::new(home.path()).source("work");
     ensure_folder(&RealDisk, folder.path()).unwrap();
     let first = source_without_settings(folder);
-    let mut ledger = Ledger::open(&first.folder.ledger_file()).unwrap();
+    let mut ledger = SqliteLedger::open(&first.folder.ledger_file()).unwrap();
     complete_empty_session(&mut ledger, "session_1");
     let second_home = tempfile::tempdir().unwrap();
     let second = source_with_session(second_home.path());
-    let mut ledger = Ledger::open(&second.folder.ledger_file()).unwrap();
+    let mut ledger = SqliteLedger::open(&second.folder.ledger_file()).unwrap();
     complete_empty_session(&mut ledger, "session_2");
 
     let new_line = |source: &SourceRef| {
@@ -275,7 +277,7 @@ fn a_source_without_a_completed_session_has_no_summary() {
     assert!(session_summary(&never_run, Path::new("/mail"), NOW).unwrap().is_empty());
 
     ensure_folder(&RealDisk, never_run.folder.path()).unwrap();
-    drop(Ledger::open(&never_run.folder.ledger_file()).unwrap());
+    drop(SqliteLedger::open(&never_run.folder.ledger_file()).unwrap());
     assert!(session_summary(&never_run, Path::new("/mail"), NOW).unwrap().is_empty());
 }
 

@@ -25,7 +25,10 @@ use crate::disk::{
 };
 use crate::env::RealEnv;
 use crate::human::pluralize;
-use crate::ledger::{AdoptedDocument, AdoptionCounts, Ledger, LedgerOpenError, LedgerReader};
+use crate::ledger::{
+    AdoptedDocument, AdoptionCounts, Ledger, LedgerOpenError, LedgerReader, LedgerReports,
+    SqliteLedger,
+};
 use crate::worker::{document_format, new_ledger_id};
 
 /// Suffix of the new ledger's file name until it is complete.
@@ -120,7 +123,7 @@ fn adopt_source(
 /// Checks the existing ledger. One that contains documents is not replaced.
 fn check_existing_ledger(source: &SourceRef) -> Result<ExistingLedger, ProgramError> {
     let path = source.folder.ledger_file();
-    let reader = match LedgerReader::open(&path) {
+    let reader = match SqliteLedger::open_read_only(&path) {
         Ok(None) => return Ok(ExistingLedger::Absent),
         Err(LedgerOpenError::Damaged(_)) => return Ok(ExistingLedger::Replaceable),
         Err(error) => return Err(error.into()),
@@ -252,7 +255,7 @@ fn write_ledger(
     id: &LedgerId,
     folders: &[SessionFolder],
 ) -> Result<AdoptionCounts, ProgramError> {
-    let mut ledger = Ledger::open(path)?;
+    let mut ledger = SqliteLedger::open(path)?;
     ledger.init_id(id)?;
     let mut total = AdoptionCounts::default();
     for SessionFolder { name, started, contents } in folders {

@@ -27,7 +27,7 @@ use crate::cli::table::table;
 use crate::config::{Settings, SourceName, SourceSettings};
 use crate::env::{Env, RealEnv};
 use crate::human::{EMPTY_CELL, format_deadline, pluralize};
-use crate::ledger::LedgerReader;
+use crate::ledger::{LedgerReader, SqliteLedger};
 use crate::worker::{MessageProbe, ProbeContext, ProbedDocument, ProbedMailbox};
 
 const HEADER: [&str; 3] = ["FOLDER", "MESSAGES", "EXTRACTED"];
@@ -152,7 +152,7 @@ fn open_mailbox(
 /// `run`, and does not affect a probe.
 fn bound_account(context: &AppContext, name: &SourceName) -> Option<AccountId> {
     let ledger_file = context.state_folder().source(name.as_str()).ledger_file();
-    LedgerReader::open(&ledger_file).ok().flatten()?.bound_account().ok().flatten()
+    SqliteLedger::open_read_only(&ledger_file).ok().flatten()?.bound_account().ok().flatten()
 }
 
 async fn probe_source(

@@ -16,7 +16,7 @@ use crate::cli::print::{print_error, print_result};
 use crate::cli::time_arg;
 use crate::env::{Env, RealEnv};
 use crate::human::pluralize;
-use crate::ledger::{FailureFilter, Ledger, RequeueFilter};
+use crate::ledger::{FailureFilter, Ledger, RequeueFilter, SqliteLedger};
 
 pub(super) fn requeue(
     common: &CommonArgs,
@@ -28,14 +28,14 @@ pub(super) fn requeue(
     let archive = &context.loaded.settings.archive.dir;
     // Opened read-only first, because opening for writing would create a missing ledger.
     let ledger = source.open_ledger()?;
-    if let Some(failure) = archive_problem(archive, source.name.as_str(), ledger.as_ref())? {
+    if let Some(failure) = archive_problem(archive, source.name.as_str(), ledger.as_deref())? {
         return Err(failure.into());
     }
     if ledger.is_none() {
         let message = format!("{} has never run: there is nothing to requeue", source.name);
         return Err(ProgramError::new(ProgramExit::Other, message));
     }
-    let mut ledger = Ledger::open(&source.folder.ledger_file())?;
+    let mut ledger = SqliteLedger::open(&source.folder.ledger_file())?;
     if args.damaged {
         return requeue_damaged(
             source,
@@ -95,7 +95,7 @@ fn only_source(sources: &[SourceRef]) -> Result<&SourceRef, ProgramError> {
 
 /// Returns the number of requeued items, and the requested items that could not be requeued.
 fn requeue_items<'a>(
-    ledger: &mut Ledger,
+    ledger: &mut dyn Ledger,
     args: &'a RequeueArgs,
     now: Timestamp,
 ) -> Result<(u64, Vec<&'a str>), ProgramError> {

@@ -23,7 +23,7 @@ const PAGE_ROWS_MAX: usize = 1000;
 pub(super) fn requeue_damaged(
     source: &SourceRef,
     archive: &Path,
-    ledger: &mut Ledger,
+    ledger: &mut dyn Ledger,
     next_step: &str,
     now: Timestamp,
 ) -> Result<ProgramExit, ProgramError> {

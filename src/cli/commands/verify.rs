@@ -25,7 +25,7 @@ use crate::cli::error::report_error;
 use crate::cli::print::{print_error, print_result, sorted_json};
 use crate::disk::{Disk, PathKind, RealDisk, storage_failure};
 use crate::human::pluralize;
-use crate::ledger::{CounterCheck, LedgerReader, StoredFile};
+use crate::ledger::{CounterCheck, LedgerReports, StoredFile};
 
 /// Rows per query. The number is not critical.
 const PAGE_ROWS_MAX: usize = 1000;
@@ -86,13 +86,13 @@ impl Verifier<'_> {
             return Ok(ProgramExit::Success);
         };
         let mut summary = VerifySummary::default();
-        self.check_ledger(&ledger, &mut summary)?;
+        self.check_ledger(&*ledger, &mut summary)?;
         if ledger.count_stored_items()? > 0 {
             self.check_archive_exists()?;
         }
-        self.check_archive_owner(Some(&ledger))?;
-        let folders = self.check_documents(&ledger, &mut summary)?;
-        self.find_orphans(&ledger, &folders, &mut summary)?;
+        self.check_archive_owner(Some(&*ledger))?;
+        let folders = self.check_documents(&*ledger, &mut summary)?;
+        self.find_orphans(&*ledger, &folders, &mut summary)?;
         summary.items = ledger.count_stored_items()?;
         self.print_summary(&summary)
     }
@@ -109,7 +109,7 @@ impl Verifier<'_> {
 
     fn check_ledger(
         &self,
-        ledger: &LedgerReader,
+        ledger: &dyn LedgerReports,
         summary: &mut VerifySummary,
     ) -> Result<(), ProgramError> {
         self.progress_bar.set_message("checking the ledger");
@@ -130,7 +130,7 @@ impl Verifier<'_> {
     /// or a line of several documents is checked for each of them, and its bytes count once.
     fn check_documents(
         &self,
-        ledger: &LedgerReader,
+        ledger: &dyn LedgerReports,
         summary: &mut VerifySummary,
     ) -> Result<SessionFolders, ProgramError> {
         let newest = ledger.newest_session()?.and_then(|session| session.folder);
@@ -185,7 +185,7 @@ impl Verifier<'_> {
     }
 
     /// Returns an error if the archive does not belong to the ledger.
-    fn check_archive_owner(&self, ledger: Option<&LedgerReader>) -> Result<(), ProgramError> {
+    fn check_archive_owner(&self, ledger: Option<&dyn LedgerReports>) -> Result<(), ProgramError> {
         match archive_problem(self.archive, self.source.name.as_str(), ledger)? {
             Some(failure) => Err(failure.into()),
             None => Ok(()),
@@ -194,7 +194,7 @@ impl Verifier<'_> {
 
     fn find_orphans(
         &self,
-        ledger: &LedgerReader,
+        ledger: &dyn LedgerReports,
         folders: &SessionFolders,
         summary: &mut VerifySummary,
     ) -> Result<(), ProgramError> {
@@ -253,7 +253,7 @@ fn is_first_of_its_bytes(stored: &StoredFile, folders: &mut SessionFolders) -> b
 ///
 /// Counters and rows are read one after the other, so a worker may change both in between. Only a
 /// mismatch that is the same in two successive counts is returned.
-fn stable_recount(ledger: &LedgerReader) -> Result<Option<CounterCheck>, ProgramError> {
+fn stable_recount(ledger: &dyn LedgerReports) -> Result<Option<CounterCheck>, ProgramError> {
     let mut previous = ledger.check_counters()?;
     for _ in 1..RECOUNTS_MAX {
         if previous.is_consistent() {

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::mboxrd::tests::read_mboxrd;
 use super::*;
 use crate::disk::{Disk, DiskFault, FaultDuration, MemoryDisk};
-use crate::ledger::{AdoptedDocument, Ledger, LedgerReader};
+use crate::ledger::{AdoptedDocument, Ledger, SqliteLedger};
 
 mod formats;
 mod interruptions;
@@ -41,7 +41,7 @@ const MAILBOX: [TestDocument<'static>; 5] = [
 /// Archive of one source: its ledger in a folder, and the files to put on a disk.
 struct TestArchive {
     home: TempDir,
-    ledger: Ledger,
+    ledger: SqliteLedger,
     files: BTreeMap<PathBuf, Vec<u8>>,
 }
 
@@ -53,7 +53,7 @@ struct TestControl {
 impl TestArchive {
     fn empty() -> Self {
         let home = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(&home.path().join("ledger.sqlite")).unwrap();
+        let ledger = SqliteLedger::open(&home.path().join("ledger.sqlite")).unwrap();
         Self { home, ledger, files: BTreeMap::new() }
     }
 
@@ -95,7 +95,7 @@ impl TestArchive {
         ExportSource {
             name: name.to_owned(),
             account: Some("me@example.com".to_owned()),
-            ledger: LedgerReader::open(&path).unwrap().unwrap(),
+            ledger: Box::new(SqliteLedger::open_read_only(&path).unwrap().unwrap()),
             marker: None,
         }
     }

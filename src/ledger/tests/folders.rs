@@ -2,12 +2,10 @@
 
 use cynosure_engine::VanishedMessages;
 
-use crate::ledger::locations::SELECT_UNNUMBERED;
-
 use super::*;
 
 /// Returns the entry of a document, as [`listing_entries`] parses it, in folders.
-fn entry_in(name: &str, folders: &[&str]) -> ListedDocument {
+pub(in crate::ledger) fn entry_in(name: &str, folders: &[&str]) -> ListedDocument {
     ListedDocument { folders: to_names(folders), ..listing_entries(&[name]).remove(0) }
 }
 
@@ -15,29 +13,12 @@ fn to_names(folders: &[&str]) -> Vec<String> {
     folders.iter().map(|&folder| folder.to_owned()).collect()
 }
 
-fn row_id(ledger: &Ledger, document: &str) -> DocumentRowId {
-    let sql = "SELECT no FROM documents WHERE id = ?1";
-    ledger.connection.query_row(sql, [document], |row| row.get(0).map(DocumentRowId)).unwrap()
-}
-
-fn folders(ledger: &Ledger, document: &str) -> Vec<String> {
-    ledger.unnumbered_folders(row_id(ledger, document)).unwrap()
-}
-
-/// Returns the number of rows that the connection has written.
-fn total_rows_written(ledger: &Ledger) -> i64 {
-    ledger.connection.query_row("SELECT total_changes()", [], |row| row.get(0)).unwrap()
-}
-
-/// Records a page. Returns the number of rows that were written for it.
-fn rows_written(ledger: &mut Ledger, entries: &[ListedDocument]) -> i64 {
-    let before = total_rows_written(ledger);
-    record_entries(ledger, entries);
-    total_rows_written(ledger) - before
+fn folders(ledger: &dyn Ledger, document: &str) -> Vec<String> {
+    facts(ledger, row_id(ledger, document)).folders
 }
 
 /// Returns the update of a stored document whose fetch reported these folders.
-fn stored_in(ledger: &Ledger, document: &str, names: &[&str]) -> LedgerUpdate {
+fn stored_in(ledger: &dyn Ledger, document: &str, names: &[&str]) -> LedgerUpdate {
     let mut update = stored_update(&find_due(ledger, document));
     let LedgerUpdate::Stored { folders, .. } = &mut update else { panic!("it is stored") };
     *folders = to_names(names);
@@ -48,57 +29,44 @@ fn stored_in(ledger: &Ledger, document: &str, names: &[&str]) -> LedgerUpdate {
 fn folders_of_an_entry_replace_those_before() {
     let mut ledger = ledger_with_session(SessionKind::Full);
     let page = [entry_in("a/1", &["Work", "Inbox"]), entry_in("b/2", &["Inbox"])];
-    record_entries(&mut ledger, &page);
-    assert_eq!(folders(&ledger, "1"), ["Inbox", "Work"]);
+    record_entries(&mut *ledger, &page);
+    assert_eq!(folders(&*ledger, "1"), ["Inbox", "Work"]);
 
-    record_entries(&mut ledger, &[entry_in("a/1", &["Work", "Old", "Work", ""])]);
-    assert_eq!(folders(&ledger, "1"), ["Old", "Work"]);
-    assert_eq!(folders(&ledger, "2"), ["Inbox"]);
+    record_entries(&mut *ledger, &[entry_in("a/1", &["Work", "Old", "Work", ""])]);
+    assert_eq!(folders(&*ledger, "1"), ["Old", "Work"]);
+    assert_eq!(folders(&*ledger, "2"), ["Inbox"]);
 
-    record_entries(&mut ledger, &[entry_in("a/1", &[]), entry_in("b/2", &[""])]);
-    assert_eq!(folders(&ledger, "1"), ["Old", "Work"], "the entry names none");
-    assert_eq!(folders(&ledger, "2"), ["Inbox"], "an empty name is none");
+    record_entries(&mut *ledger, &[entry_in("a/1", &[]), entry_in("b/2", &[""])]);
+    assert_eq!(folders(&*ledger, "1"), ["Old", "Work"], "the entry names none");
+    assert_eq!(folders(&*ledger, "2"), ["Inbox"], "an empty name is none");
 }
 
 #[test]
 fn a_stored_document_that_moved_is_not_fetched_again() {
     let mut ledger = ledger_with_session(SessionKind::Full);
-    record_entries(&mut ledger, &[entry_in("a/1", &["Inbox"])]);
-    store_documents(&mut ledger, &["1"]);
-    end_listing(&mut ledger);
+    record_entries(&mut *ledger, &[entry_in("a/1", &["Inbox"])]);
+    store_documents(&mut *ledger, &["1"]);
+    end_listing(&mut *ledger);
     ledger.complete_session(&SessionId::new("session_1"), NOW).unwrap();
-    begin_session(&mut ledger, "session_2", SessionKind::Reconcile, LATER);
+    begin_session(&mut *ledger, "session_2", SessionKind::Reconcile, LATER);
 
-    let counted = record_entries(&mut ledger, &[entry_in("a/1", &["Archive"])]);
+    let counted = record_entries(&mut *ledger, &[entry_in("a/1", &["Archive"])]);
 
     assert_eq!(counted, PageCounts::default());
-    assert!(due_items(&ledger, LATER).is_empty(), "it is not fetched again");
-    assert_eq!(folders(&ledger, "1"), ["Archive"]);
-}
-
-#[test]
-fn unchanged_folders_are_not_written() {
-    let mut ledger = ledger_with_session(SessionKind::Full);
-    record_entries(&mut ledger, &[entry_in("a/1", &["Inbox", "Work"])]);
-
-    let without = rows_written(&mut ledger, &[entry_in("a/1", &[])]);
-    let unchanged = rows_written(&mut ledger, &[entry_in("a/1", &["Work", "Inbox"])]);
-    let moved = rows_written(&mut ledger, &[entry_in("a/1", &["Work", "Old"])]);
-
-    assert_eq!(unchanged, without);
-    assert_eq!(moved, without + 3, "a folder and its location are added, and another is deleted");
+    assert!(due_items(&*ledger, LATER).is_empty(), "it is not fetched again");
+    assert_eq!(folders(&*ledger, "1"), ["Archive"]);
 }
 
 #[test]
 fn a_fetch_does_not_use_folders_without_numbers() {
     let mut ledger = ledger_with_session(SessionKind::Full);
-    record_entries(&mut ledger, &[entry_in("a/1", &["Inbox", "Work"])]);
+    record_entries(&mut *ledger, &[entry_in("a/1", &["Inbox", "Work"])]);
 
-    let gone = gone_update(&ledger, "1");
-    assert_eq!(find_due(&ledger, "1").locations, []);
-    commit_updates(&mut ledger, &[gone]);
+    let gone = gone_update(&*ledger, "1");
+    assert_eq!(find_due(&*ledger, "1").locations, []);
+    commit_updates(&mut *ledger, &[gone]);
 
-    assert_eq!(counts(&ledger), [1, 0, 1, 0], "there is no other place to look at");
+    assert_eq!(counts(&*ledger), [1, 0, 1, 0], "there is no other place to look at");
 }
 
 #[test]
@@ -108,33 +76,33 @@ fn folders_are_kept_beside_numbered_locations() {
         location: Some(location("INBOX", uid_validity, 1)),
         ..entry_in("a/1", &["INBOX", "Work"])
     };
-    record_entries(&mut ledger, &[place(7)]);
-    assert_eq!(find_due(&ledger, "1").locations, [location("INBOX", 7, 1)]);
+    record_entries(&mut *ledger, &[place(7)]);
+    assert_eq!(find_due(&*ledger, "1").locations, [location("INBOX", 7, 1)]);
 
     let vanished =
         VanishedMessages { folder: "INBOX".to_owned(), uid_validity: 7, uids: vec![1..=9] };
     let next = NextPage::More(PageToken::new("more"));
     ledger.record_page(&[], &[vanished], &next, NOW).unwrap();
-    let found = find_due(&ledger, "1").locations;
+    let found = find_due(&*ledger, "1").locations;
     assert_eq!(found, [location("INBOX", 7, 1)], "a folder is no other place to look at");
 
-    record_entries(&mut ledger, &[ListedDocument { folders: Vec::new(), ..place(8) }]);
-    assert_eq!(find_due(&ledger, "1").locations, [location("INBOX", 8, 1)]);
-    assert_eq!(folders(&ledger, "1"), ["INBOX", "Work"], "no numbering is void for them");
+    record_entries(&mut *ledger, &[ListedDocument { folders: Vec::new(), ..place(8) }]);
+    assert_eq!(find_due(&*ledger, "1").locations, [location("INBOX", 8, 1)]);
+    assert_eq!(folders(&*ledger, "1"), ["INBOX", "Work"], "no numbering is void for them");
 }
 
 #[test]
 fn a_fetch_reports_the_folders_with_its_document() {
     let mut ledger = ledger_with_session(SessionKind::Full);
-    record_entries(&mut ledger, &[entry_in("a/1", &["Inbox"]), entry_in("b/2", &["Inbox"])]);
-    let updates = [stored_in(&ledger, "1", &["Sent"]), stored_in(&ledger, "2", &[])];
-    let late = stored_in(&ledger, "1", &["Late"]);
+    record_entries(&mut *ledger, &[entry_in("a/1", &["Inbox"]), entry_in("b/2", &["Inbox"])]);
+    let updates = [stored_in(&*ledger, "1", &["Sent"]), stored_in(&*ledger, "2", &[])];
+    let late = stored_in(&*ledger, "1", &["Late"]);
 
-    commit_updates(&mut ledger, &updates);
-    commit_updates(&mut ledger, &[late]);
+    commit_updates(&mut *ledger, &updates);
+    commit_updates(&mut *ledger, &[late]);
 
-    assert_eq!(folders(&ledger, "1"), ["Sent"], "a late update changes nothing");
-    assert_eq!(folders(&ledger, "2"), ["Inbox"], "its fetch reported none");
+    assert_eq!(folders(&*ledger, "1"), ["Sent"], "a late update changes nothing");
+    assert_eq!(folders(&*ledger, "2"), ["Inbox"], "its fetch reported none");
 }
 
 #[test]
@@ -144,9 +112,9 @@ fn a_copy_has_its_own_folders() {
         location: Some(location("INBOX", 1, uid)),
         ..listing_entries(&[name]).remove(0)
     };
-    record_entries(&mut ledger, &[place("a/INBOX;1;1", 1), place("b/INBOX;1;2", 2)]);
-    let first = stored_in(&ledger, "INBOX;1;1", &["Sent"]);
-    let pending = find_due(&ledger, "INBOX;1;2");
+    record_entries(&mut *ledger, &[place("a/INBOX;1;1", 1), place("b/INBOX;1;2", 2)]);
+    let first = stored_in(&*ledger, "INBOX;1;1", &["Sent"]);
+    let pending = find_due(&*ledger, "INBOX;1;2");
     let copy = LedgerUpdate::Copied {
         document: pending.row_id,
         expected_blob: pending.blob.clone(),
@@ -157,11 +125,11 @@ fn a_copy_has_its_own_folders() {
         folders: to_names(&["Work"]),
     };
 
-    commit_updates(&mut ledger, &[first, copy]);
+    commit_updates(&mut *ledger, &[first, copy]);
 
-    assert_eq!(counts(&ledger), [2, 2, 0, 0]);
-    assert_eq!(folders(&ledger, "INBOX;1;1"), ["Sent"]);
-    assert_eq!(folders(&ledger, "INBOX;1;2"), ["Work"]);
+    assert_eq!(counts(&*ledger), [2, 2, 0, 0]);
+    assert_eq!(folders(&*ledger, "INBOX;1;1"), ["Sent"]);
+    assert_eq!(folders(&*ledger, "INBOX;1;2"), ["Work"]);
 }
 
 #[test]
@@ -171,10 +139,10 @@ fn long_names_and_long_lists_are_cut() {
     let many: Vec<String> = (0..300).map(|number| format!("{number:03}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
 
-    record_entries(&mut ledger, &[entry_in("a/1", &[&long]), entry_in("b/2", &many)]);
+    record_entries(&mut *ledger, &[entry_in("a/1", &[&long]), entry_in("b/2", &many)]);
 
-    assert_eq!(folders(&ledger, "1"), ["ü".repeat(512)]);
-    assert_eq!(folders(&ledger, "2"), many[..256]);
+    assert_eq!(folders(&*ledger, "1"), ["ü".repeat(512)]);
+    assert_eq!(folders(&*ledger, "2"), many[..256]);
 }
 
 #[test]
@@ -192,31 +160,12 @@ fn adopted_folders_are_replaced_by_the_next_listing() {
         folders: to_names(&["Inbox"]),
     };
     ledger.adopt_folder("folder", NOW, &[document]).unwrap();
-    assert_eq!(folders(&ledger, "1"), ["Inbox"]);
+    assert_eq!(folders(&*ledger, "1"), ["Inbox"]);
     assert_eq!(ledger.cursor().unwrap(), None, "everything is listed next");
 
-    begin_session(&mut ledger, "session_2", SessionKind::Full, NOW);
-    record_entries(&mut ledger, &[entry_in("a/1", &["Archive"])]);
+    begin_session(&mut *ledger, "session_2", SessionKind::Full, NOW);
+    record_entries(&mut *ledger, &[entry_in("a/1", &["Archive"])]);
 
-    assert_eq!(folders(&ledger, "1"), ["Archive"]);
-    assert_eq!(due_items(&ledger, NOW), []);
-}
-
-#[test]
-fn folders_are_found_by_an_index_and_planned_once() {
-    let mut ledger = ledger_with_session(SessionKind::Full);
-    let page = ["a/1", "b/2", "c/3"].map(|name| entry_in(name, &["Inbox"]));
-    record_entries(&mut ledger, &page);
-    record_entries(&mut ledger, &page);
-
-    let statement = ledger.connection.prepare_cached(SELECT_UNNUMBERED).unwrap();
-    let [runs, plans] = [StatementStatus::Run, StatementStatus::RePrepare]
-        .map(|status| statement.get_status(status));
-    assert_eq!((runs, plans), (6, 0), "once for each entry");
-    let sql = format!("EXPLAIN QUERY PLAN {SELECT_UNNUMBERED}");
-    let mut statement = ledger.connection.prepare(&sql).unwrap();
-    let steps = statement.query_map([1; 2], |row| row.get::<_, String>("detail")).unwrap();
-    let plan: Vec<String> = steps.map(Result::unwrap).collect();
-    let is_search = |step: &String| step.starts_with("SEARCH locations USING PRIMARY KEY");
-    assert!(plan.iter().any(is_search), "{plan:?}");
+    assert_eq!(folders(&*ledger, "1"), ["Archive"]);
+    assert_eq!(due_items(&*ledger, NOW), []);
 }

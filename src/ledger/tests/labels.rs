@@ -12,7 +12,7 @@ fn labeled_entry(name: &str, labels: &[(&str, &str)]) -> ListedDocument {
 }
 
 /// Returns the documents of an item with their labels, each as a line.
-fn label_lines(ledger: &Ledger, item: &str, limit: usize) -> Vec<String> {
+fn label_lines(ledger: &dyn Ledger, item: &str, limit: usize) -> Vec<String> {
     let found = ledger.labeled_documents(&ItemId::new(item), limit).unwrap();
     let lines = found.into_iter().map(|LabeledDocument { document, labels }| {
         let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -30,17 +30,17 @@ fn labels_are_kept_as_they_were_last_listed() {
         labeled_entry("a/3", &[("subject", "other")]),
         labeled_entry("b/4", &[("subject", "of another item")]),
     ];
-    record_entries(&mut ledger, &page);
-    let pending = find_due(&ledger, "1");
-    store_documents(&mut ledger, &["1"]);
+    record_entries(&mut *ledger, &page);
+    let pending = find_due(&*ledger, "1");
+    store_documents(&mut *ledger, &["1"]);
 
-    record_entries(&mut ledger, &[labeled_entry("a/1", &[("subject", "new")])]);
+    record_entries(&mut *ledger, &[labeled_entry("a/1", &[("subject", "new")])]);
 
-    assert_eq!(label_lines(&ledger, "a", 9), ["1: from=me subject=new", "3: subject=other"]);
-    assert_eq!(label_lines(&ledger, "a", 1), ["1: from=me subject=new"]);
-    assert_eq!(label_lines(&ledger, "none", 9), [""; 0]);
+    assert_eq!(label_lines(&*ledger, "a", 9), ["1: from=me subject=new", "3: subject=other"]);
+    assert_eq!(label_lines(&*ledger, "a", 1), ["1: from=me subject=new"]);
+    assert_eq!(label_lines(&*ledger, "none", 9), [""; 0]);
     let expected = to_labels(&[("from", "me"), ("subject", "new")]);
-    assert_eq!(ledger.labels(pending.row_id).unwrap(), expected);
+    assert_eq!(facts(&*ledger, pending.row_id).labels, expected);
 }
 
 #[test]
@@ -48,9 +48,9 @@ fn a_long_label_is_truncated() {
     let mut ledger = ledger_with_session(SessionKind::Full);
     let subject = "ü".repeat(2000);
 
-    record_entries(&mut ledger, &[labeled_entry("a/1", &[("subject", subject.as_str())])]);
+    record_entries(&mut *ledger, &[labeled_entry("a/1", &[("subject", subject.as_str())])]);
 
-    let labels = ledger.labels(due_row_id(&ledger, "1")).unwrap();
+    let labels = facts(&*ledger, due_row_id(&*ledger, "1")).labels;
     assert_eq!(labels[0].1, "ü".repeat(512));
 }
 
@@ -71,5 +71,5 @@ fn adopted_documents_have_the_labels_of_their_manifest() {
 
     ledger.adopt_folder("folder", NOW, &[document]).unwrap();
 
-    assert_eq!(label_lines(&ledger, "a", 9), ["1: subject=kept"]);
+    assert_eq!(label_lines(&*ledger, "a", 9), ["1: subject=kept"]);
 }

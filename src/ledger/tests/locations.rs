@@ -4,22 +4,23 @@ use std::ops::RangeInclusive;
 
 use cynosure_engine::VanishedMessages;
 
-use crate::ledger::locations::{DELETE_OTHER_NUMBERINGS, DELETE_VANISHED, SELECT_LOCATIONS};
-
 use super::*;
 
 /// Returns the entry of a document, as [`listing_entries`] parses it, at a location.
-fn entry_at(name: &str, location: DocumentLocation) -> ListedDocument {
+pub(in crate::ledger) fn entry_at(name: &str, location: DocumentLocation) -> ListedDocument {
     ListedDocument { location: Some(location), ..listing_entries(&[name]).remove(0) }
 }
 
-fn due_locations(ledger: &Ledger, document: &str) -> Vec<DocumentLocation> {
+pub(in crate::ledger) fn due_locations(
+    ledger: &dyn Ledger,
+    document: &str,
+) -> Vec<DocumentLocation> {
     find_due(ledger, document).locations
 }
 
 /// Records a page with entries and with vanished messages of a folder.
-fn record_moves(
-    ledger: &mut Ledger,
+pub(in crate::ledger) fn record_moves(
+    ledger: &mut dyn Ledger,
     entries: &[ListedDocument],
     (folder, uid_validity, uids): (&str, u32, RangeInclusive<u32>),
 ) {
@@ -34,11 +35,11 @@ fn a_document_in_two_folders_counts_once() {
     let places = [location("INBOX", 7, 1), location("Archive/2026", 3, 9)];
     let page = places.clone().map(|place| entry_at("a/1", place));
 
-    assert_eq!(record_entries(&mut ledger, &page), PageCounts { new_items: 1, new_documents: 1 });
-    assert_eq!(record_entries(&mut ledger, &page), PageCounts::default(), "the page is repeated");
+    assert_eq!(record_entries(&mut *ledger, &page), PageCounts { new_items: 1, new_documents: 1 });
+    assert_eq!(record_entries(&mut *ledger, &page), PageCounts::default(), "the page is repeated");
 
-    assert_eq!(counts(&ledger), [1, 0, 0, 0]);
-    assert_eq!(due_locations(&ledger, "1"), places);
+    assert_eq!(counts(&*ledger), [1, 0, 0, 0]);
+    assert_eq!(due_locations(&*ledger, "1"), places);
 }
 
 #[test]
@@ -48,9 +49,9 @@ fn the_newest_location_of_each_folder_comes_first() {
     let others = [location("Work", 2, 4), location("Work", 2, 9), location("Sent", 5, 1)];
     let page: Vec<_> = inbox.chain(others).map(|place| entry_at("a/1", place)).collect();
 
-    record_entries(&mut ledger, &page);
+    record_entries(&mut *ledger, &page);
 
-    let tried = due_locations(&ledger, "1");
+    let tried = due_locations(&*ledger, "1");
     let [first, second] = [("INBOX", 1, 20), ("INBOX", 1, 19)];
     let expected =
         [first, ("Work", 2, 9), ("Sent", 5, 1), second, ("Work", 2, 4), ("INBOX", 1, 18)];
@@ -63,14 +64,14 @@ fn a_new_numbering_of_a_folder_voids_the_earlier_one() {
     let mut ledger = ledger_with_session(SessionKind::Full);
     let places = [location("INBOX", 1, 7), location("INBOX", 1, 9), location("Work", 1, 2)];
     let page = places.map(|place| entry_at("a/1", place));
-    record_entries(&mut ledger, &page);
-    record_entries(&mut ledger, &[entry_at("b/2", location("INBOX", 1, 8))]);
+    record_entries(&mut *ledger, &page);
+    record_entries(&mut *ledger, &[entry_at("b/2", location("INBOX", 1, 8))]);
 
-    record_entries(&mut ledger, &[entry_at("a/1", location("INBOX", 2, 3))]);
+    record_entries(&mut *ledger, &[entry_at("a/1", location("INBOX", 2, 3))]);
 
     let expected = [location("INBOX", 2, 3), location("Work", 1, 2)];
-    assert_eq!(due_locations(&ledger, "1"), expected);
-    assert_eq!(due_locations(&ledger, "2"), [location("INBOX", 1, 8)], "it was not listed again");
+    assert_eq!(due_locations(&*ledger, "1"), expected);
+    assert_eq!(due_locations(&*ledger, "2"), [location("INBOX", 1, 8)], "it was not listed again");
 }
 
 #[test]
@@ -84,98 +85,58 @@ fn a_vanished_location_is_not_tried() {
         entry_at("b/2", location("INBOX", 7, 5)),
         entry_at("b/2", second),
     ];
-    record_entries(&mut ledger, &page);
+    record_entries(&mut *ledger, &page);
 
-    record_moves(&mut ledger, &[], ("INBOX", 7, 1..=4));
-    record_moves(&mut ledger, &[], ("INBOX", 8, 5..=5));
-    record_moves(&mut ledger, &[], ("Never listed", 7, 1..=9));
+    record_moves(&mut *ledger, &[], ("INBOX", 7, 1..=4));
+    record_moves(&mut *ledger, &[], ("INBOX", 8, 5..=5));
+    record_moves(&mut *ledger, &[], ("Never listed", 7, 1..=9));
 
-    assert_eq!(due_locations(&ledger, "1"), archived[..1]);
+    assert_eq!(due_locations(&*ledger, "1"), archived[..1]);
     let kept = [location("INBOX", 7, 5), archived[1].clone()];
-    assert_eq!(due_locations(&ledger, "2"), kept, "another numbering vanished");
-    assert_eq!(counts(&ledger), [2, 0, 0, 0]);
+    assert_eq!(due_locations(&*ledger, "2"), kept, "another numbering vanished");
+    assert_eq!(counts(&*ledger), [2, 0, 0, 0]);
 }
 
 #[test]
 fn the_last_location_stays_until_a_fetch_finds_it_gone() {
     let mut ledger = ledger_with_session(SessionKind::Full);
     let places = [location("INBOX", 7, 1), location("INBOX", 7, 2), location("Archive", 3, 9)];
-    record_entries(&mut ledger, &places.map(|place| entry_at("a/1", place)));
+    record_entries(&mut *ledger, &places.map(|place| entry_at("a/1", place)));
 
-    record_moves(&mut ledger, &[], ("Archive", 3, 1..=u32::MAX));
-    record_moves(&mut ledger, &[], ("INBOX", 7, 1..=u32::MAX));
-    record_moves(&mut ledger, &[], ("INBOX", 7, 2..=2));
+    record_moves(&mut *ledger, &[], ("Archive", 3, 1..=u32::MAX));
+    record_moves(&mut *ledger, &[], ("INBOX", 7, 1..=u32::MAX));
+    record_moves(&mut *ledger, &[], ("INBOX", 7, 2..=2));
 
-    assert_eq!(due_locations(&ledger, "1"), [location("INBOX", 7, 2)]);
-    let gone = gone_update(&ledger, "1");
-    commit_updates(&mut ledger, &[gone]);
-    assert_eq!(counts(&ledger), [1, 0, 1, 0]);
+    assert_eq!(due_locations(&*ledger, "1"), [location("INBOX", 7, 2)]);
+    let gone = gone_update(&*ledger, "1");
+    commit_updates(&mut *ledger, &[gone]);
+    assert_eq!(counts(&*ledger), [1, 0, 1, 0]);
 }
 
 #[test]
 fn a_moved_document_is_only_at_its_new_location() {
     let mut ledger = ledger_with_session(SessionKind::Full);
-    record_entries(&mut ledger, &[entry_at("a/1", location("INBOX", 7, 1))]);
-    let gone = gone_update(&ledger, "1");
+    record_entries(&mut *ledger, &[entry_at("a/1", location("INBOX", 7, 1))]);
+    let gone = gone_update(&*ledger, "1");
     let moved = entry_at("a/1", location("Archive", 3, 9));
 
-    record_moves(&mut ledger, &[moved], ("INBOX", 7, 1..=1));
+    record_moves(&mut *ledger, &[moved], ("INBOX", 7, 1..=1));
 
-    assert_eq!(due_locations(&ledger, "1"), [location("Archive", 3, 9)]);
-    commit_updates(&mut ledger, &[gone]);
-    assert_eq!(counts(&ledger), [1, 0, 0, 0], "the fetch looked for it at the old one");
-}
-
-#[test]
-fn vanished_locations_are_found_by_an_index() {
-    let ledger = ledger_in_memory();
-    let sql = format!("EXPLAIN QUERY PLAN {DELETE_VANISHED}");
-    let mut statement = ledger.connection.prepare(&sql).unwrap();
-
-    let steps = statement.query_map([1; 4], |row| row.get::<_, String>("detail")).unwrap();
-    let plan: Vec<String> = steps.map(Result::unwrap).collect();
-
-    assert!(plan.iter().any(|step| step.contains("INDEX locations_uid")), "{plan:?}");
-    assert!(!plan.iter().any(|step| step.starts_with("SCAN")), "{plan:?}");
-}
-
-/// A server may give one id to everything. The cost of a location must not grow with their number.
-#[test]
-fn very_many_locations_of_one_document_are_served_by_the_index() {
-    const COUNT: u32 = 1_000;
-    // 200 steps of SQLite for each. A search without the index takes thousands.
-    const STEPS_MAX: i32 = 200_000;
-    let mut ledger = ledger_with_session(SessionKind::Full);
-    let page: Vec<_> = (1..=COUNT).map(|uid| entry_at("a/1", location("INBOX", 7, uid))).collect();
-    record_entries(&mut ledger, &page);
-
-    record_moves(&mut ledger, &[], ("INBOX", 7, 1..=COUNT));
-
-    let [lower, higher] = DELETE_OTHER_NUMBERINGS;
-    for sql in [lower, higher, DELETE_VANISHED] {
-        let statement = ledger.connection.prepare_cached(sql).unwrap();
-        assert!(statement.get_status(StatementStatus::Run) > 0, "not the cached statement: {sql}");
-        let steps = statement.get_status(StatementStatus::VmStep);
-        assert!(steps < STEPS_MAX, "{steps} steps: {sql}");
-    }
-    assert_eq!(due_locations(&ledger, "1"), [location("INBOX", 7, COUNT)]);
-    let sql = format!("EXPLAIN QUERY PLAN {SELECT_LOCATIONS}");
-    let mut statement = ledger.connection.prepare(&sql).unwrap();
-    let steps = statement.query_map([1; 2], |row| row.get::<_, String>("detail")).unwrap();
-    let plan: Vec<String> = steps.map(Result::unwrap).collect();
-    assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "{plan:?}");
+    assert_eq!(due_locations(&*ledger, "1"), [location("Archive", 3, 9)]);
+    commit_updates(&mut *ledger, &[gone]);
+    assert_eq!(counts(&*ledger), [1, 0, 0, 0], "the fetch looked for it at the old one");
 }
 
 #[test]
 fn a_new_location_of_a_stored_document_is_no_news() {
     let mut ledger = ledger_with_session(SessionKind::Full);
     let places = [location("INBOX", 7, 1), location("Spam", 1, 1)];
-    record_entries(&mut ledger, &[entry_at("a/1", places[0].clone())]);
-    store_documents(&mut ledger, &["1"]);
+    record_entries(&mut *ledger, &[entry_at("a/1", places[0].clone())]);
+    store_documents(&mut *ledger, &["1"]);
 
-    let counted = record_entries(&mut ledger, &[entry_at("a/1", places[1].clone())]);
+    let counted = record_entries(&mut *ledger, &[entry_at("a/1", places[1].clone())]);
 
-    assert_eq!((counted, counts(&ledger)), (PageCounts::default(), [1, 1, 0, 0]));
+    assert_eq!((counted, counts(&*ledger)), (PageCounts::default(), [1, 1, 0, 0]));
     assert_eq!(ledger.known_good_documents(1).unwrap()[0].locations, places);
 }
 
@@ -183,67 +144,49 @@ fn a_new_location_of_a_stored_document_is_no_news() {
 fn a_gone_document_is_fetched_again_from_another_folder() {
     let mut ledger = ledger_with_session(SessionKind::Full);
     let places = [location("INBOX", 7, 1), location("Archive", 3, 9)];
-    record_entries(&mut ledger, &[entry_at("a/1", places[0].clone())]);
-    let gone = gone_update(&ledger, "1");
-    commit_updates(&mut ledger, &[gone]);
-    record_entries(&mut ledger, &[entry_at("a/1", places[0].clone())]);
-    assert_eq!((due_items(&ledger, NOW).len(), counts(&ledger)), (0, [1, 0, 1, 0]));
+    record_entries(&mut *ledger, &[entry_at("a/1", places[0].clone())]);
+    let gone = gone_update(&*ledger, "1");
+    commit_updates(&mut *ledger, &[gone]);
+    record_entries(&mut *ledger, &[entry_at("a/1", places[0].clone())]);
+    assert_eq!((due_items(&*ledger, NOW).len(), counts(&*ledger)), (0, [1, 0, 1, 0]));
 
-    record_entries(&mut ledger, &[entry_at("a/1", places[1].clone())]);
+    record_entries(&mut *ledger, &[entry_at("a/1", places[1].clone())]);
 
-    assert_eq!((due_locations(&ledger, "1"), counts(&ledger)), (places.to_vec(), [1, 0, 0, 0]));
-    let gone = gone_update(&ledger, "1");
-    commit_updates(&mut ledger, &[gone]);
-    record_entries(&mut ledger, &[entry_at("a/1", places[1].clone())]);
-    assert_eq!((due_items(&ledger, NOW).len(), counts(&ledger)), (0, [1, 0, 1, 0]));
+    assert_eq!((due_locations(&*ledger, "1"), counts(&*ledger)), (places.to_vec(), [1, 0, 0, 0]));
+    let gone = gone_update(&*ledger, "1");
+    commit_updates(&mut *ledger, &[gone]);
+    record_entries(&mut *ledger, &[entry_at("a/1", places[1].clone())]);
+    assert_eq!((due_items(&*ledger, NOW).len(), counts(&*ledger)), (0, [1, 0, 1, 0]));
 }
 
 #[test]
 fn a_document_listed_elsewhere_during_its_fetch_is_not_gone() {
     let mut ledger = ledger_with_session(SessionKind::Full);
-    record_entries(&mut ledger, &[entry_at("a/1", location("INBOX", 7, 1))]);
-    let gone = gone_update(&ledger, "1");
-    record_entries(&mut ledger, &[entry_at("a/1", location("Archive", 3, 9))]);
+    record_entries(&mut *ledger, &[entry_at("a/1", location("INBOX", 7, 1))]);
+    let gone = gone_update(&*ledger, "1");
+    record_entries(&mut *ledger, &[entry_at("a/1", location("Archive", 3, 9))]);
 
-    commit_updates(&mut ledger, &[gone]);
+    commit_updates(&mut *ledger, &[gone]);
 
-    assert_eq!((due_items(&ledger, NOW).len(), counts(&ledger)), (1, [1, 0, 0, 0]));
-    let gone = gone_update(&ledger, "1");
-    commit_updates(&mut ledger, &[gone]);
-    assert_eq!(counts(&ledger), [1, 0, 1, 0]);
+    assert_eq!((due_items(&*ledger, NOW).len(), counts(&*ledger)), (1, [1, 0, 0, 0]));
+    let gone = gone_update(&*ledger, "1");
+    commit_updates(&mut *ledger, &[gone]);
+    assert_eq!(counts(&*ledger), [1, 0, 1, 0]);
 }
 
 #[test]
 fn a_document_is_gone_once_it_is_at_none_of_many_locations() {
     let mut ledger = ledger_with_session(SessionKind::Full);
     let page: Vec<_> = (1..=20).map(|uid| entry_at("a/1", location("INBOX", 1, uid))).collect();
-    record_entries(&mut ledger, &page);
+    record_entries(&mut *ledger, &page);
 
-    let gone = gone_update(&ledger, "1");
-    commit_updates(&mut ledger, std::slice::from_ref(&gone));
-    commit_updates(&mut ledger, &[gone]);
+    let gone = gone_update(&*ledger, "1");
+    commit_updates(&mut *ledger, std::slice::from_ref(&gone));
+    commit_updates(&mut *ledger, &[gone]);
 
     let untried: Vec<_> = (1..=4).rev().map(|uid| location("INBOX", 1, uid)).collect();
-    assert_eq!((due_locations(&ledger, "1"), counts(&ledger)), (untried, [1, 0, 0, 0]));
-    let gone = gone_update(&ledger, "1");
-    commit_updates(&mut ledger, &[gone]);
-    assert_eq!(counts(&ledger), [1, 0, 1, 0]);
-}
-
-#[test]
-fn no_locations_are_searched_where_there_are_none() {
-    let mut ledger = ledger_with_session(SessionKind::Full);
-    record_page(&mut ledger, &["a/1", "b/2"]);
-    let searches = |ledger: &Ledger| {
-        let statement = ledger.connection.prepare_cached(SELECT_LOCATIONS).unwrap();
-        let statuses = [StatementStatus::Run, StatementStatus::RePrepare];
-        statuses.map(|status| statement.get_status(status))
-    };
-
-    assert_eq!(due_locations(&ledger, "1"), []);
-    assert_eq!(searches(&ledger), [0, 0]);
-
-    record_entries(&mut ledger, &[entry_at("a/1", location("INBOX", 7, 1))]);
-    assert_eq!(due_items(&ledger, NOW).len(), 2);
-    assert_eq!(searches(&ledger), [2, 0], "once for each document, and planned once");
+    assert_eq!((due_locations(&*ledger, "1"), counts(&*ledger)), (untried, [1, 0, 0, 0]));
+    let gone = gone_update(&*ledger, "1");
+    commit_updates(&mut *ledger, &[gone]);
+    assert_eq!(counts(&*ledger), [1, 0, 1, 0]);
 }

@@ -28,20 +28,20 @@ fn missing_documents_are_recorded_as_gone() {
 #[test]
 fn a_gone_document_is_refetched_although_its_item_is_open() {
     let mut ledger = ledger_with_session(SessionKind::Full);
-    record_page(&mut ledger, &["a/1", "a/2"]);
-    let updates = [gone_update(&ledger, "1"), stored_update(&find_due(&ledger, "2"))];
-    commit_updates(&mut ledger, &updates);
-    end_listing(&mut ledger);
+    record_page(&mut *ledger, &["a/1", "a/2"]);
+    let updates = [gone_update(&*ledger, "1"), stored_update(&find_due(&*ledger, "2"))];
+    commit_updates(&mut *ledger, &updates);
+    end_listing(&mut *ledger);
     ledger.complete_session(&SessionId::new("session_1"), NOW).unwrap();
-    begin_session(&mut ledger, "session_2", SessionKind::Full, NOW);
+    begin_session(&mut *ledger, "session_2", SessionKind::Full, NOW);
 
-    record_page(&mut ledger, &["a/3", "a/1"]);
+    record_page(&mut *ledger, &["a/3", "a/1"]);
 
-    assert_eq!(describe_items(&due_items(&ledger, NOW)), ["a: 1 3"]);
-    let gone = gone_update(&ledger, "1");
-    commit_updates(&mut ledger, &[gone]);
-    record_page(&mut ledger, &["a/4", "a/1"]);
-    assert_eq!(describe_items(&due_items(&ledger, NOW)), ["a: 3 4"], "it was looked for now");
+    assert_eq!(describe_items(&due_items(&*ledger, NOW)), ["a: 1 3"]);
+    let gone = gone_update(&*ledger, "1");
+    commit_updates(&mut *ledger, &[gone]);
+    record_page(&mut *ledger, &["a/4", "a/1"]);
+    assert_eq!(describe_items(&due_items(&*ledger, NOW)), ["a: 3 4"], "it was looked for now");
 }
 
 #[test]

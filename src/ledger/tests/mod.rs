@@ -1,48 +1,59 @@
 //! Tests of the ledger, from the first page of a session to its end.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::Duration;
 
+use super::*;
 use cynosure_engine::{
     BlobId, Cause, Cursor, DocumentId, DocumentLocation, Failure, ItemFailureCounts, ItemId,
     ListedDocument, NextPage, PageToken, RecheckPolicy, SessionId, Timestamp,
 };
-use rusqlite::{Connection, StatementStatus};
 
-use super::due_items::SELECT_PENDING;
-use super::item_state::COUNT_BY_STATUS;
-use super::*;
-
-mod copies;
-mod due;
+pub(super) mod copies;
+pub(super) mod due;
 mod expected_bytes;
-mod failures;
-mod folders;
+pub(super) mod failures;
+pub(super) mod folders;
 mod labels;
-mod listed_contents;
-mod locations;
+pub(super) mod listed_contents;
+pub(super) mod locations;
 mod missing;
-mod upgrade;
 mod versions;
 
-const NOW: Timestamp = Timestamp(1_772_874_303_456);
-const LATER: Timestamp = Timestamp(NOW.0 + 86_400_000);
-const DAY: Duration = Duration::from_secs(86_400);
+pub(super) const NOW: Timestamp = Timestamp(1_772_874_303_456);
+pub(super) const LATER: Timestamp = Timestamp(NOW.0 + 86_400_000);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
 const DAILY_RECHECK: RecheckPolicy = RecheckPolicy { interval: DAY, max_interval: DAY };
 
-fn ledger_in_memory() -> Ledger {
-    let connection = Connection::open_in_memory().unwrap();
-    Ledger::from_connection(connection, Path::new("memory")).unwrap()
+/// Ledger that can be opened again.
+struct LedgerHome(tempfile::TempDir);
+
+impl LedgerHome {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn open(&self) -> Box<dyn Ledger> {
+        Box::new(SqliteLedger::open(&self.0.path().join("ledger.sqlite")).unwrap())
+    }
 }
 
-fn ledger_with_session(kind: SessionKind) -> Ledger {
+pub(super) fn ledger_in_memory() -> Box<dyn Ledger> {
+    Box::new(SqliteLedger::in_memory())
+}
+
+pub(super) fn ledger_with_session(kind: SessionKind) -> Box<dyn Ledger> {
     let mut ledger = ledger_in_memory();
-    begin_session(&mut ledger, "session_1", kind, NOW);
+    begin_session(&mut *ledger, "session_1", kind, NOW);
     ledger
 }
 
-fn begin_session(ledger: &mut Ledger, id: &str, kind: SessionKind, started: Timestamp) {
+pub(super) fn begin_session(
+    ledger: &mut dyn Ledger,
+    id: &str,
+    kind: SessionKind,
+    started: Timestamp,
+) {
     let start_cursor = (kind == SessionKind::Full).then(|| Cursor::new("pinned"));
     ledger
         .begin_session(&NewSession {
@@ -57,7 +68,7 @@ fn begin_session(ledger: &mut Ledger, id: &str, kind: SessionKind, started: Time
 
 /// Parses entries: `"t/m"` is message `m` of thread `t`; its blob is `m` too, or the text after a
 /// `=`. Its size is 4, or the number after a `:`; `:` without a number means no size.
-fn listing_entries(names: &[&str]) -> Vec<ListedDocument> {
+pub(super) fn listing_entries(names: &[&str]) -> Vec<ListedDocument> {
     let parse = |name: &&str| {
         let (item, document) = name.split_once('/').unwrap();
         let (document, size) = document.split_once(':').unwrap_or((document, "4"));
@@ -69,27 +80,27 @@ fn listing_entries(names: &[&str]) -> Vec<ListedDocument> {
     names.iter().map(parse).collect()
 }
 
-fn record_page(ledger: &mut Ledger, names: &[&str]) -> PageCounts {
+pub(super) fn record_page(ledger: &mut dyn Ledger, names: &[&str]) -> PageCounts {
     record_entries(ledger, &listing_entries(names))
 }
 
-fn record_entries(ledger: &mut Ledger, entries: &[ListedDocument]) -> PageCounts {
+pub(super) fn record_entries(ledger: &mut dyn Ledger, entries: &[ListedDocument]) -> PageCounts {
     ledger.record_page(entries, &[], &NextPage::More(PageToken::new("more")), NOW).unwrap()
 }
 
-fn location(folder: &str, uid_validity: u32, uid: u32) -> DocumentLocation {
+pub(super) fn location(folder: &str, uid_validity: u32, uid: u32) -> DocumentLocation {
     DocumentLocation { folder: folder.to_owned(), uid_validity, uid }
 }
 
-fn end_listing(ledger: &mut Ledger) {
+pub(super) fn end_listing(ledger: &mut dyn Ledger) {
     ledger.record_page(&[], &[], &NextPage::Done(None), NOW).unwrap();
 }
 
-fn due_items(ledger: &Ledger, now: Timestamp) -> Vec<DueItem> {
+pub(super) fn due_items(ledger: &dyn Ledger, now: Timestamp) -> Vec<DueItem> {
     ledger.due_items(now, DueLimits { untried: 100, retries: 100 }, &BTreeSet::new()).unwrap()
 }
 
-fn describe_items(items: &[DueItem]) -> Vec<String> {
+pub(super) fn describe_items(items: &[DueItem]) -> Vec<String> {
     let lines = items.iter().map(|due| {
         let documents: Vec<_> = due.documents.iter().map(|pending| pending.id.as_str()).collect();
         format!("{}: {}", due.item, documents.join(" "))
@@ -97,21 +108,36 @@ fn describe_items(items: &[DueItem]) -> Vec<String> {
     lines.collect()
 }
 
-fn find_due(ledger: &Ledger, document: &str) -> DocumentRow {
+pub(super) fn find_due(ledger: &dyn Ledger, document: &str) -> DocumentRow {
     let items = due_items(ledger, LATER);
     let mut documents = items.into_iter().flat_map(|due| due.documents);
     documents.find(|pending| pending.id.as_str() == document).unwrap()
 }
 
-fn due_row_id(ledger: &Ledger, document: &str) -> DocumentRowId {
+pub(super) fn due_row_id(ledger: &dyn Ledger, document: &str) -> DocumentRowId {
     find_due(ledger, document).row_id
 }
 
-fn item_row_id(ledger: &Ledger, id: &str) -> ItemRowId {
+/// Returns the row of a document, whether it is stored or due.
+pub(super) fn row_id(ledger: &dyn Ledger, document: &str) -> DocumentRowId {
+    let stored = ledger.stored_files(None, 100).unwrap().into_iter();
+    let mut stored = stored.filter(|file| file.document.as_str() == document);
+    match stored.next().map(|file| file.row_id) {
+        Some(FileRowId::Current(row_id)) => row_id,
+        Some(FileRowId::Superseded(_)) | None => due_row_id(ledger, document),
+    }
+}
+
+pub(super) fn facts(ledger: &dyn Ledger, document: DocumentRowId) -> DocumentFacts {
+    let fetched = FetchedContent { document, identity: None };
+    ledger.document_facts(&[fetched]).unwrap().remove(0)
+}
+
+pub(super) fn item_row_id(ledger: &dyn Ledger, id: &str) -> ItemRowId {
     due_items(ledger, LATER).iter().find(|due| due.item.as_str() == id).unwrap().row_id
 }
 
-fn stored_update(pending: &DocumentRow) -> LedgerUpdate {
+pub(super) fn stored_update(pending: &DocumentRow) -> LedgerUpdate {
     stored_update_as(pending, &format!("t/{}.eml", pending.row_id.0))
 }
 
@@ -129,7 +155,7 @@ fn stored_update_as(pending: &DocumentRow, file: &str) -> LedgerUpdate {
     }
 }
 
-fn gone_update(ledger: &Ledger, document: &str) -> LedgerUpdate {
+pub(super) fn gone_update(ledger: &dyn Ledger, document: &str) -> LedgerUpdate {
     let pending = find_due(ledger, document);
     LedgerUpdate::Gone {
         document: pending.row_id,
@@ -138,18 +164,18 @@ fn gone_update(ledger: &Ledger, document: &str) -> LedgerUpdate {
     }
 }
 
-fn commit_updates(ledger: &mut Ledger, updates: &[LedgerUpdate]) {
+pub(super) fn commit_updates(ledger: &mut dyn Ledger, updates: &[LedgerUpdate]) {
     ledger.commit(updates, DAILY_RECHECK, NOW).unwrap();
     assert!(ledger.check_counters().unwrap().is_consistent(), "{:?}", ledger.check_counters());
 }
 
-fn store_documents(ledger: &mut Ledger, documents: &[&str]) {
+pub(super) fn store_documents(ledger: &mut dyn Ledger, documents: &[&str]) {
     let updates: Vec<_> = documents.iter().map(|id| stored_update(&find_due(ledger, id))).collect();
     commit_updates(ledger, &updates);
 }
 
 /// Returns the numbers of items: listed, stored, gone, quarantined.
-fn counts(ledger: &Ledger) -> [u64; 4] {
+pub(super) fn counts(ledger: &dyn Ledger) -> [u64; 4] {
     let SessionCounts { listed, stored, gone, quarantined, .. } = ledger.session_counts().unwrap();
     [listed, stored, gone, quarantined]
 }
@@ -159,19 +185,19 @@ fn a_session_goes_from_its_first_page_to_its_end() {
     let mut ledger = ledger_with_session(SessionKind::Full);
 
     assert_eq!(
-        record_page(&mut ledger, &["a/1", "a/2", "b/3"]),
+        record_page(&mut *ledger, &["a/1", "a/2", "b/3"]),
         PageCounts { new_items: 2, new_documents: 3 }
     );
     assert_eq!(ledger.open_session().unwrap().unwrap().page_token, Some(PageToken::new("more")));
     assert_eq!(ledger.cursor().unwrap(), None, "not before the listing is complete");
-    end_listing(&mut ledger);
+    end_listing(&mut *ledger);
     assert_eq!(ledger.cursor().unwrap(), Some(Cursor::new("pinned")));
-    assert_eq!(describe_items(&due_items(&ledger, NOW)), ["a: 1 2", "b: 3"]);
+    assert_eq!(describe_items(&due_items(&*ledger, NOW)), ["a: 1 2", "b: 3"]);
 
-    store_documents(&mut ledger, &["1"]);
-    assert_eq!(counts(&ledger), [2, 0, 0, 0], "half an item is not stored");
-    assert_eq!(describe_items(&due_items(&ledger, NOW)), ["a: 2", "b: 3"]);
-    store_documents(&mut ledger, &["2", "3"]);
+    store_documents(&mut *ledger, &["1"]);
+    assert_eq!(counts(&*ledger), [2, 0, 0, 0], "half an item is not stored");
+    assert_eq!(describe_items(&due_items(&*ledger, NOW)), ["a: 2", "b: 3"]);
+    store_documents(&mut *ledger, &["2", "3"]);
 
     let id = SessionId::new("session_1");
     let total = ledger.complete_session(&id, NOW).unwrap();
@@ -181,64 +207,51 @@ fn a_session_goes_from_its_first_page_to_its_end() {
 }
 
 #[test]
-fn per_item_statements_are_planned_once() {
-    let mut ledger = ledger_with_session(SessionKind::Full);
-    record_page(&mut ledger, &["a/1", "b/2", "c/3"]);
-    store_documents(&mut ledger, &["1", "2", "3"]);
-
-    for sql in [SELECT_PENDING, COUNT_BY_STATUS] {
-        let statement = ledger.connection.prepare_cached(sql).unwrap();
-        assert!(statement.get_status(StatementStatus::Run) > 1, "not the cached statement: {sql}");
-        assert_eq!(statement.get_status(StatementStatus::RePrepare), 0, "{sql}");
-    }
-}
-
-#[test]
 fn a_repeated_page_changes_nothing() {
     let mut ledger = ledger_with_session(SessionKind::Full);
-    record_page(&mut ledger, &["a/1", "b/2"]);
-    store_documents(&mut ledger, &["1"]);
+    record_page(&mut *ledger, &["a/1", "b/2"]);
+    store_documents(&mut *ledger, &["1"]);
 
-    assert_eq!(record_page(&mut ledger, &["a/1", "b/2", "b/2"]), PageCounts::default());
+    assert_eq!(record_page(&mut *ledger, &["a/1", "b/2", "b/2"]), PageCounts::default());
 
-    assert_eq!(counts(&ledger), [2, 1, 0, 0]);
-    assert_eq!(describe_items(&due_items(&ledger, NOW)), ["b: 2"]);
+    assert_eq!(counts(&*ledger), [2, 1, 0, 0]);
+    assert_eq!(describe_items(&due_items(&*ledger, NOW)), ["b: 2"]);
 }
 
 #[test]
 fn a_stored_item_is_reassigned_only_for_a_new_document() {
     let mut ledger = ledger_with_session(SessionKind::Full);
-    record_page(&mut ledger, &["a/1", "b/2"]);
-    end_listing(&mut ledger);
-    store_documents(&mut ledger, &["1", "2"]);
+    record_page(&mut *ledger, &["a/1", "b/2"]);
+    end_listing(&mut *ledger);
+    store_documents(&mut *ledger, &["1", "2"]);
     ledger.complete_session(&SessionId::new("session_1"), NOW).unwrap();
-    begin_session(&mut ledger, "session_2", SessionKind::Changes, NOW);
+    begin_session(&mut *ledger, "session_2", SessionKind::Changes, NOW);
 
     assert_eq!(
-        record_page(&mut ledger, &["a/1", "b/2", "b/3"]),
+        record_page(&mut *ledger, &["a/1", "b/2", "b/3"]),
         PageCounts { new_items: 1, new_documents: 1 }
     );
 
-    assert_eq!(counts(&ledger), [1, 0, 0, 0]);
-    assert_eq!(describe_items(&due_items(&ledger, NOW)), ["b: 3"]);
-    store_documents(&mut ledger, &["3"]);
-    record_page(&mut ledger, &["b/4"]);
-    assert_eq!(counts(&ledger), [1, 0, 0, 0], "assigned once, and pending again");
-    store_documents(&mut ledger, &["4"]);
-    assert_eq!(counts(&ledger), [1, 1, 0, 0]);
+    assert_eq!(counts(&*ledger), [1, 0, 0, 0]);
+    assert_eq!(describe_items(&due_items(&*ledger, NOW)), ["b: 3"]);
+    store_documents(&mut *ledger, &["3"]);
+    record_page(&mut *ledger, &["b/4"]);
+    assert_eq!(counts(&*ledger), [1, 0, 0, 0], "assigned once, and pending again");
+    store_documents(&mut *ledger, &["4"]);
+    assert_eq!(counts(&*ledger), [1, 1, 0, 0]);
 }
 
 #[test]
 fn content_stored_under_another_id_is_not_refetched() {
     let mut ledger = ledger_with_session(SessionKind::Full);
-    record_page(&mut ledger, &["a/1=x"]);
-    store_documents(&mut ledger, &["1"]);
+    record_page(&mut *ledger, &["a/1=x"]);
+    store_documents(&mut *ledger, &["1"]);
 
-    record_page(&mut ledger, &["merged/9=x", "merged/8"]);
-    record_page(&mut ledger, &["other/7=x"]);
+    record_page(&mut *ledger, &["merged/9=x", "merged/8"]);
+    record_page(&mut *ledger, &["other/7=x"]);
 
-    assert_eq!(describe_items(&due_items(&ledger, NOW)), ["merged: 8"]);
-    assert_eq!(counts(&ledger), [3, 2, 0, 0], "the other one has nothing to fetch");
+    assert_eq!(describe_items(&due_items(&*ledger, NOW)), ["merged: 8"]);
+    assert_eq!(counts(&*ledger), [3, 2, 0, 0], "the other one has nothing to fetch");
     let file = |item: &str, document: &str| {
         ledger.stored_file(&ItemId::new(item), &DocumentId::new(document)).unwrap().unwrap().file
     };
@@ -249,16 +262,16 @@ fn content_stored_under_another_id_is_not_refetched() {
 #[test]
 fn an_item_is_gone_only_when_all_its_documents_are() {
     let mut ledger = ledger_with_session(SessionKind::Full);
-    record_page(&mut ledger, &["a/1", "b/2", "b/3"]);
+    record_page(&mut *ledger, &["a/1", "b/2", "b/3"]);
     let updates = [
-        gone_update(&ledger, "1"),
-        gone_update(&ledger, "2"),
-        stored_update(&find_due(&ledger, "3")),
+        gone_update(&*ledger, "1"),
+        gone_update(&*ledger, "2"),
+        stored_update(&find_due(&*ledger, "3")),
     ];
-    commit_updates(&mut ledger, &updates);
-    commit_updates(&mut ledger, &updates);
+    commit_updates(&mut *ledger, &updates);
+    commit_updates(&mut *ledger, &updates);
 
-    assert_eq!(counts(&ledger), [2, 1, 1, 0]);
+    assert_eq!(counts(&*ledger), [2, 1, 1, 0]);
     let failures = ledger.failures(FailureFilter::default(), 10).unwrap();
     assert_eq!(failures.len(), 1);
     assert_eq!(failures[0].message, "the source no longer has 1 of 1 documents");
@@ -267,54 +280,54 @@ fn an_item_is_gone_only_when_all_its_documents_are() {
 #[test]
 fn a_gone_document_is_refetched_when_listed_again() {
     let mut ledger = ledger_with_session(SessionKind::Full);
-    record_page(&mut ledger, &["a/1"]);
-    let update = gone_update(&ledger, "1");
-    commit_updates(&mut ledger, &[update]);
-    assert_eq!(record_page(&mut ledger, &["a/1"]), PageCounts::default(), "it stays gone");
-    end_listing(&mut ledger);
+    record_page(&mut *ledger, &["a/1"]);
+    let update = gone_update(&*ledger, "1");
+    commit_updates(&mut *ledger, &[update]);
+    assert_eq!(record_page(&mut *ledger, &["a/1"]), PageCounts::default(), "it stays gone");
+    end_listing(&mut *ledger);
     ledger.complete_session(&SessionId::new("session_1"), NOW).unwrap();
-    begin_session(&mut ledger, "session_2", SessionKind::Full, NOW);
+    begin_session(&mut *ledger, "session_2", SessionKind::Full, NOW);
 
-    record_page(&mut ledger, &["a/1"]);
+    record_page(&mut *ledger, &["a/1"]);
 
-    assert_eq!(describe_items(&due_items(&ledger, NOW)), ["a: 1"]);
-    assert_eq!(counts(&ledger), [1, 0, 0, 0]);
+    assert_eq!(describe_items(&due_items(&*ledger, NOW)), ["a: 1"]);
+    assert_eq!(counts(&*ledger), [1, 0, 0, 0]);
 }
 
 #[test]
 fn a_forbidden_document_quarantines_its_item_only() {
     let mut ledger = ledger_with_session(SessionKind::Full);
-    record_page(&mut ledger, &["a/1", "a/2"]);
-    end_listing(&mut ledger);
+    record_page(&mut *ledger, &["a/1", "a/2"]);
+    end_listing(&mut *ledger);
     let failed = LedgerUpdate::Failed {
-        document: due_row_id(&ledger, "1"),
+        document: due_row_id(&*ledger, "1"),
         failure: Failure::new(Cause::Forbidden, "403"),
     };
 
-    commit_updates(&mut ledger, &[failed]);
-    assert_eq!(counts(&ledger), [1, 0, 0, 0], "the other is still to come");
-    store_documents(&mut ledger, &["2"]);
+    commit_updates(&mut *ledger, &[failed]);
+    assert_eq!(counts(&*ledger), [1, 0, 0, 0], "the other is still to come");
+    store_documents(&mut *ledger, &["2"]);
 
-    assert_eq!(counts(&ledger), [1, 0, 0, 1]);
+    assert_eq!(counts(&*ledger), [1, 0, 0, 1]);
     assert_eq!(ledger.session_counts().unwrap().documents, 1);
     assert_eq!(ledger.next_recheck_at().unwrap(), Some(LATER));
     ledger.complete_session(&SessionId::new("session_1"), NOW).unwrap();
-    begin_session(&mut ledger, "session_2", SessionKind::Recheck, NOW);
-    assert_eq!(counts(&ledger), [0, 0, 0, 0], "not due yet");
+    begin_session(&mut *ledger, "session_2", SessionKind::Recheck, NOW);
+    assert_eq!(counts(&*ledger), [0, 0, 0, 0], "not due yet");
     ledger.complete_session(&SessionId::new("session_2"), NOW).unwrap();
-    begin_session(&mut ledger, "session_3", SessionKind::Recheck, LATER);
-    assert_eq!(counts(&ledger), [1, 0, 0, 0]);
-    assert_eq!(describe_items(&due_items(&ledger, LATER)), ["a: 1"], "only what was refused");
-    store_documents(&mut ledger, &["1"]);
-    assert_eq!(counts(&ledger), [1, 1, 0, 0]);
+    begin_session(&mut *ledger, "session_3", SessionKind::Recheck, LATER);
+    assert_eq!(counts(&*ledger), [1, 0, 0, 0]);
+    assert_eq!(describe_items(&due_items(&*ledger, LATER)), ["a: 1"], "only what was refused");
+    store_documents(&mut *ledger, &["1"]);
+    assert_eq!(counts(&*ledger), [1, 1, 0, 0]);
 }
 
 #[test]
 fn retries_come_when_due_and_after_untried_items() {
     let mut ledger = ledger_with_session(SessionKind::Full);
-    record_page(&mut ledger, &["a/1", "b/2", "c/3"]);
+    record_page(&mut *ledger, &["a/1", "b/2", "c/3"]);
     let next_at = Timestamp(NOW.0 + 10_000);
-    let (item, failure) = (item_row_id(&ledger, "b"), Failure::new(Cause::Server, "503"));
+    let (item, failure) = (item_row_id(&*ledger, "b"), Failure::new(Cause::Server, "503"));
     let retried = ItemFailureCounts {
         failed_attempts: 1,
         failed_requests: 3,
@@ -324,12 +337,12 @@ fn retries_come_when_due_and_after_untried_items() {
     let retry =
         LedgerUpdate::Retry { item, failure_counts: retried, next_attempt_at: next_at, failure };
 
-    commit_updates(&mut ledger, &[retry]);
+    commit_updates(&mut *ledger, &[retry]);
 
-    assert_eq!(describe_items(&due_items(&ledger, NOW)), ["a: 1", "c: 3"]);
-    assert_eq!(describe_items(&due_items(&ledger, next_at)), ["a: 1", "c: 3", "b: 2"]);
+    assert_eq!(describe_items(&due_items(&*ledger, NOW)), ["a: 1", "c: 3"]);
+    assert_eq!(describe_items(&due_items(&*ledger, next_at)), ["a: 1", "c: 3", "b: 2"]);
     let found: Vec<_> =
-        due_items(&ledger, next_at).iter().map(|due| (due.is_retry, due.failure_counts)).collect();
+        due_items(&*ledger, next_at).iter().map(|due| (due.is_retry, due.failure_counts)).collect();
     let untried = (false, ItemFailureCounts::default());
     assert_eq!(found, [untried, untried, (true, retried)]);
     let one_untried = DueLimits { untried: 1, retries: 0 };
@@ -338,7 +351,7 @@ fn retries_come_when_due_and_after_untried_items() {
     let one_retry = DueLimits { untried: 0, retries: 1 };
     assert_eq!(ledger.due_items(next_at, one_retry, &BTreeSet::from([item])).unwrap(), []);
     assert_eq!(ledger.count_awaiting_retry().unwrap(), 1);
-    store_documents(&mut ledger, &["1", "3"]);
+    store_documents(&mut *ledger, &["1", "3"]);
     assert_eq!(ledger.next_due_at(&BTreeSet::new()).unwrap(), Some(next_at));
     assert_eq!(ledger.next_due_at(&BTreeSet::from([item])).unwrap(), None);
 }
@@ -350,14 +363,14 @@ fn requeue_by_cause(cause: Cause) -> RequeueFilter {
 #[test]
 fn quarantined_and_gone_items_can_be_requeued() {
     let mut ledger = ledger_with_session(SessionKind::Full);
-    record_page(&mut ledger, &["a/1", "b/2", "c/3"]);
-    end_listing(&mut ledger);
+    record_page(&mut *ledger, &["a/1", "b/2", "c/3"]);
+    end_listing(&mut *ledger);
     let failure = Failure::new(Cause::Timeout, "too slow");
-    let quarantined = LedgerUpdate::Quarantined { item: item_row_id(&ledger, "a"), failure };
-    let gone = gone_update(&ledger, "2");
-    let stored = stored_update(&find_due(&ledger, "3"));
-    commit_updates(&mut ledger, &[quarantined, gone, stored]);
-    assert_eq!(counts(&ledger), [3, 1, 1, 1]);
+    let quarantined = LedgerUpdate::Quarantined { item: item_row_id(&*ledger, "a"), failure };
+    let gone = gone_update(&*ledger, "2");
+    let stored = stored_update(&find_due(&*ledger, "3"));
+    commit_updates(&mut *ledger, &[quarantined, gone, stored]);
+    assert_eq!(counts(&*ledger), [3, 1, 1, 1]);
     ledger.complete_session(&SessionId::new("session_1"), NOW).unwrap();
     assert!(!ledger.has_due_rechecks(NOW).unwrap());
 
@@ -373,18 +386,18 @@ fn quarantined_and_gone_items_can_be_requeued() {
     assert!(
         ledger.has_due_rechecks(NOW).unwrap() && ledger.check_counters().unwrap().is_consistent()
     );
-    begin_session(&mut ledger, "session_2", SessionKind::Recheck, NOW);
-    assert_eq!(describe_items(&due_items(&ledger, NOW)), ["a: 1", "b: 2"]);
+    begin_session(&mut *ledger, "session_2", SessionKind::Recheck, NOW);
+    assert_eq!(describe_items(&due_items(&*ledger, NOW)), ["a: 1", "b: 2"]);
 }
 
 #[test]
 fn a_session_with_pending_items_cannot_be_completed() {
     let mut ledger = ledger_with_session(SessionKind::Full);
-    record_page(&mut ledger, &["a/1"]);
+    record_page(&mut *ledger, &["a/1"]);
     let id = SessionId::new("session_1");
 
     assert!(ledger.complete_session(&id, NOW).is_err(), "not all is listed");
-    end_listing(&mut ledger);
+    end_listing(&mut *ledger);
     assert!(ledger.complete_session(&id, NOW).is_err(), "one is pending");
 
     let other = NewSession {
@@ -401,40 +414,40 @@ fn a_session_with_pending_items_cannot_be_completed() {
 #[test]
 fn a_lost_cursor_restarts_the_listing_in_the_same_session() {
     let mut ledger = ledger_with_session(SessionKind::Changes);
-    record_page(&mut ledger, &["a/1"]);
+    record_page(&mut *ledger, &["a/1"]);
 
     ledger.restart_listing(Some(&Cursor::new("fresh"))).unwrap();
 
     let session = ledger.open_session().unwrap().unwrap();
     assert_eq!((session.listing, session.page_token), (ListingKind::Full, None));
     assert_eq!((session.kind, session.counts.listed), (SessionKind::Changes, 1));
-    end_listing(&mut ledger);
+    end_listing(&mut *ledger);
     assert_eq!(ledger.cursor().unwrap(), Some(Cursor::new("fresh")));
 }
 
 #[test]
 fn changes_are_listed_in_the_open_session() {
     let mut ledger = ledger_with_session(SessionKind::Full);
-    record_page(&mut ledger, &["a/1", "b/2"]);
-    end_listing(&mut ledger);
+    record_page(&mut *ledger, &["a/1", "b/2"]);
+    end_listing(&mut *ledger);
     let failure = Failure::new(Cause::Server, "500");
-    let quarantined = LedgerUpdate::Quarantined { item: item_row_id(&ledger, "a"), failure };
-    commit_updates(&mut ledger, &[quarantined]);
+    let quarantined = LedgerUpdate::Quarantined { item: item_row_id(&*ledger, "a"), failure };
+    commit_updates(&mut *ledger, &[quarantined]);
 
     ledger.start_changes_listing(NOW).unwrap();
 
     let session = ledger.open_session().unwrap().unwrap();
     let found = (session.kind, session.listing, session.is_listing_complete, session.page_token);
     assert_eq!(found, (SessionKind::Full, ListingKind::Changes, false, None));
-    assert_eq!(counts(&ledger), [2, 0, 0, 1], "it stays quarantined until it is due");
-    record_page(&mut ledger, &["c/3"]);
+    assert_eq!(counts(&*ledger), [2, 0, 0, 1], "it stays quarantined until it is due");
+    record_page(&mut *ledger, &["c/3"]);
     let next = NextPage::Done(Some(Cursor::new("later")));
     ledger.record_page(&[], &[], &next, NOW).unwrap();
     assert_eq!(ledger.cursor().unwrap(), Some(Cursor::new("later")));
-    assert_eq!(counts(&ledger), [3, 0, 0, 1]);
+    assert_eq!(counts(&*ledger), [3, 0, 0, 1]);
     ledger.start_changes_listing(LATER).unwrap();
     assert_eq!(
-        counts(&ledger),
+        counts(&*ledger),
         [3, 0, 0, 0],
         "what was quarantined in this session is not listed twice"
     );
@@ -464,8 +477,8 @@ fn the_history_keeps_its_newest_rows_and_latest_snapshot() {
 #[test]
 fn stored_documents_are_read_page_by_page() {
     let mut ledger = ledger_with_session(SessionKind::Full);
-    record_page(&mut ledger, &["a/1", "b/2", "c/3"]);
-    store_documents(&mut ledger, &["1", "3"]);
+    record_page(&mut *ledger, &["a/1", "b/2", "c/3"]);
+    store_documents(&mut *ledger, &["1", "3"]);
 
     let first = ledger.stored_files(None, 1).unwrap();
     let rest = ledger.stored_files(Some(first[0].row_id), 10).unwrap();

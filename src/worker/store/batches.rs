@@ -5,7 +5,7 @@ use cynosure_engine::{Cause, Failure, ListedDocument, RecheckPolicy, Timestamp};
 
 use super::Store;
 use crate::archive::{BatchEntry, FolderName, Intent, PublishedFile, SpooledDocument, WriteBatch};
-use crate::ledger::{DocumentRowId, SessionCounts};
+use crate::ledger::{DocumentFacts, FetchedContent, SessionCounts};
 use crate::source::DocumentRef;
 use crate::worker::commit_batch::{CommitBatch, DownloadOutcome};
 use crate::worker::contents_in_flight::BatchHashes;
@@ -22,6 +22,30 @@ struct PlannedFile {
     folders: Vec<String>,
 }
 
+impl PlannedFile {
+    /// Plans the file of a document. Its folders are those that the fetch reported, or else those
+    /// that a listing reported.
+    fn new(facts: DocumentFacts, fetched_folders: &[String]) -> Self {
+        let kept = ListedDocument::kept_folders(fetched_folders);
+        let folders = if kept.is_empty() {
+            facts.folders
+        } else {
+            kept.into_iter().map(str::to_owned).collect()
+        };
+        Self { version: facts.next_version, labels: facts.labels, folders }
+    }
+}
+
+/// Returns what the ledger is asked about an outcome that has a document.
+fn fetched_content(outcome: &DownloadOutcome) -> Option<FetchedContent> {
+    let DownloadOutcome::Stored { document, fetched, spooled, .. } = outcome else { return None };
+    let identity = (spooled.sha256(), spooled.length());
+    Some(FetchedContent {
+        document: *document,
+        identity: fetched.is_identified_by_location().then_some(identity),
+    })
+}
+
 impl Store {
     /// Splits a batch into documents for the archive and updates for the ledger.
     ///
@@ -32,7 +56,7 @@ impl Store {
         batch: CommitBatch,
     ) -> Result<(Option<WriteBatch>, LedgerUpdates), Failure> {
         self.settle_lines()?;
-        let (files, hashes) = self.ledger.with_snapshot(|| self.plan_files(&batch))?;
+        let (files, hashes) = self.plan_files(&batch)?;
         let has_files = files.iter().any(Option::is_some);
         let mut documents =
             if has_files { Some(WriteBatch::new(self.session_folder()?)) } else { None };
@@ -94,51 +118,30 @@ impl Store {
         &self,
         batch: &CommitBatch,
     ) -> Result<(Vec<Option<PlannedFile>>, BatchHashes), Failure> {
+        let contents: Vec<_> = batch.outcomes.iter().filter_map(fetched_content).collect();
+        if contents.is_empty() {
+            return Ok(Default::default());
+        }
+        let mut all_facts = self.ledger.document_facts(&contents)?.into_iter();
         let (mut files, mut hashes) = (Vec::new(), BatchHashes::new());
         for outcome in &batch.outcomes {
-            let DownloadOutcome::Stored { document, fetched, folders, spooled, .. } = outcome
-            else {
+            let DownloadOutcome::Stored { folders, fetched, spooled, .. } = outcome else {
                 continue;
             };
-            let is_copy =
-                fetched.is_identified_by_location() && !self.claim_content(spooled, &mut hashes)?;
-            files.push(if is_copy { None } else { Some(self.plan_file(*document, folders)?) });
+            let missing = || Failure::new(Cause::Ledger, "the ledger left out a fetched document");
+            let facts = all_facts.next().ok_or_else(missing)?;
+            let is_copy = fetched.is_identified_by_location()
+                && (facts.is_content_stored || !self.claim_content(spooled, &mut hashes));
+            files.push(if is_copy { None } else { Some(PlannedFile::new(facts, folders)) });
         }
         Ok((files, hashes))
     }
 
-    /// Returns the file of a document. Its folders are those that the fetch reported, or else those
-    /// that a listing reported.
-    fn plan_file(
-        &self,
-        document: DocumentRowId,
-        folders: &[String],
-    ) -> Result<PlannedFile, Failure> {
-        let version = self.ledger.next_version(document)?;
-        let labels = self.ledger.labels(document)?;
-        let kept = ListedDocument::kept_folders(folders);
-        let folders = if kept.is_empty() {
-            self.ledger.unnumbered_folders(document)?
-        } else {
-            kept.into_iter().map(str::to_owned).collect()
-        };
-        Ok(PlannedFile { version, labels, folders })
-    }
-
-    /// Adds the hash of a document to those of its batch. Returns false if the bytes are stored, or
-    /// on their way into the archive with this batch or the one before it.
-    fn claim_content(
-        &self,
-        spooled: &SpooledDocument,
-        hashes: &mut BatchHashes,
-    ) -> Result<bool, Failure> {
+    /// Adds the hash of a document to those of its batch. Returns false if the bytes are on their
+    /// way into the archive with this batch or the one before it.
+    fn claim_content(&self, spooled: &SpooledDocument, hashes: &mut BatchHashes) -> bool {
         let sha256 = spooled.sha256();
-        if self.contents_in_flight.contains(&sha256)
-            || self.ledger.has_content(&sha256, spooled.length())?
-        {
-            return Ok(false);
-        }
-        Ok(hashes.insert(sha256))
+        !self.contents_in_flight.contains(&sha256) && hashes.insert(sha256)
     }
 
     /// Records a batch, whose documents are in the archive already.

@@ -32,7 +32,7 @@ fn completed_state() -> ExecutionState {
     }
 }
 
-fn open_store(disk: &MemoryDisk, ledger: Ledger) -> OpenedStore {
+fn open_store(disk: &MemoryDisk, ledger: Box<dyn Ledger>) -> OpenedStore {
     let info = SourceInfo {
         source: "work".to_owned(),
         kind: "jmap",
@@ -46,18 +46,18 @@ fn open_store(disk: &MemoryDisk, ledger: Ledger) -> OpenedStore {
 }
 
 /// Opens a store with this state and a ledger to which `fill` has added sessions.
-fn open_with_state(state: &ExecutionState, fill: impl FnOnce(&mut Ledger)) -> SyncHistory {
+fn open_with_state(state: &ExecutionState, fill: impl FnOnce(&mut dyn Ledger)) -> SyncHistory {
     let disk = MemoryDisk::default();
     ensure_folder(&disk, Path::new("/state")).unwrap();
     let connection = Connection::open_in_memory().unwrap();
-    let ledger = Ledger::from_connection(connection, Path::new("/ledger")).unwrap();
-    let Store { mut ledger, .. } = open_store(&disk, ledger).store;
-    fill(&mut ledger);
+    let ledger = SqliteLedger::from_connection(connection, Path::new("/ledger")).unwrap();
+    let Store { mut ledger, .. } = open_store(&disk, Box::new(ledger)).store;
+    fill(&mut *ledger);
     state::save_state_file(&disk, &Path::new("/state").join(STATE_FILE), state).unwrap();
     open_store(&disk, ledger).machine.sync
 }
 
-fn begin_session(ledger: &mut Ledger, id: &str) {
+fn begin_session(ledger: &mut dyn Ledger, id: &str) {
     let session = NewSession {
         id: SessionId::new(id),
         kind: SessionKind::Full,
@@ -67,12 +67,12 @@ fn begin_session(ledger: &mut Ledger, id: &str) {
     ledger.begin_session(&session).unwrap();
 }
 
-fn list_everything(ledger: &mut Ledger) {
+fn list_everything(ledger: &mut dyn Ledger) {
     let next = NextPage::Done(Some(Cursor::new("1")));
     ledger.record_page(&[], &[], &next, NOW).unwrap();
 }
 
-fn complete_session(ledger: &mut Ledger, id: &str) {
+fn complete_session(ledger: &mut dyn Ledger, id: &str) {
     begin_session(ledger, id);
     list_everything(ledger);
     ledger.complete_session(&SessionId::new(id), NOW).unwrap();

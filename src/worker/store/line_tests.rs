@@ -31,8 +31,8 @@ impl LineFixture {
         let connect =
             || Connection::open(format!("file:{database}?mode=memory&cache=shared")).unwrap();
         let connection = connect();
-        let ledger = Ledger::from_connection(connect(), Path::new("/ledger")).unwrap();
-        let mut store = open_store(&disk, ledger);
+        let ledger = SqliteLedger::from_connection(connect(), Path::new("/ledger")).unwrap();
+        let mut store = open_store(&disk, Box::new(ledger));
         let session = NewSession {
             id: SessionId::new("session_1"),
             kind: SessionKind::Full,
@@ -106,7 +106,7 @@ impl LineFixture {
     }
 }
 
-fn open_store(disk: &MemoryDisk, ledger: Ledger) -> Store {
+fn open_store(disk: &MemoryDisk, ledger: Box<dyn Ledger>) -> Store {
     let info = SourceInfo {
         source: "work".to_owned(),
         kind: "rest",

@@ -17,7 +17,8 @@ use crate::disk::{
     Disk, FileLock, LockFileError, RealDisk, RetryingDisk, ensure_folder, storage_failure,
 };
 use crate::ledger::{
-    ArchiveTotals, DocumentRow, DueItem, Ledger, SessionCounts, SessionKind, TransitionRow,
+    ArchiveTotals, DocumentRow, DueItem, Ledger, SessionCounts, SessionKind, SqliteLedger,
+    TransitionRow,
 };
 use crate::retry::RetryPolicy;
 use crate::source::{DocumentRef, Listing};
@@ -116,7 +117,7 @@ fn shifted_by_at_least(machine: StateMachine, step: ClockStep) -> StateMachine {
 #[derive(Debug)]
 pub struct Store {
     disk: Arc<dyn Disk>,
-    ledger: Ledger,
+    ledger: Box<dyn Ledger>,
     archive: Arc<Archive>,
     state_file: PathBuf,
     metrics_file: PathBuf,
@@ -148,10 +149,11 @@ impl Store {
             StartError::Failed(storage_failure("create the folder", dir, &error))
         })?;
         let lock = FileLock::acquire(&dir.join(LOCK_FILE))?;
-        let ledger = Ledger::open(&dir.join(LEDGER_FILE))?.with_retry(retry.clone());
+        let ledger = SqliteLedger::open(&dir.join(LEDGER_FILE))?.with_retry(retry.clone());
         let archive_lock =
             archive_binding::lock_archive(&disk, &archive.dir, &source_info.source, &ledger)?;
-        let mut opened = Self::open_with(disk, ledger, dir, archive, source_info, new_id, now)?;
+        let mut opened =
+            Self::open_with(disk, Box::new(ledger), dir, archive, source_info, new_id, now)?;
         opened.store._locks = Some([lock, archive_lock]);
         opened.store.pid = Some(std::process::id());
         Ok(opened)
@@ -163,7 +165,7 @@ impl Store {
     /// [`StartError`].
     pub fn open_with(
         disk: Arc<dyn Disk>,
-        mut ledger: Ledger,
+        mut ledger: Box<dyn Ledger>,
         dir: &Path,
         archive: &ArchiveConfig,
         source_info: SourceInfo,
@@ -175,7 +177,7 @@ impl Store {
             &disk,
             archive,
             &source_info.source,
-            &mut ledger,
+            &mut *ledger,
             new_id,
         )?;
         if recovered.removed_documents > 0 {
@@ -185,7 +187,7 @@ impl Store {
             ));
         }
         let state_file = dir.join(STATE_FILE);
-        let state = load_state(&*disk, &state_file, &ledger, &mut warnings)?;
+        let state = load_state(&*disk, &state_file, &*ledger, &mut warnings)?;
         let last_success_at = state.as_ref().and_then(|state| state.last_success);
         let written_at = state.as_ref().map_or(now, |state| state.last_updated);
         let saved_documents = state.as_ref().and_then(|state| state.archive_documents);

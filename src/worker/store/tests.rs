@@ -12,7 +12,7 @@ use super::*;
 use crate::archive::layout::{FIRST_VERSION, document_path};
 use crate::archive::{DocumentFormat, FileExtension, StagedBatch};
 use crate::disk::MemoryDisk;
-use crate::ledger::{DueLimits, NewSession};
+use crate::ledger::{DueLimits, FetchedContent, NewSession};
 use crate::worker::commit_batch::{CommitBatch, DownloadOutcome};
 use crate::worker::ledger_updates::LedgerUpdates;
 
@@ -41,8 +41,8 @@ impl StoreFixture {
         let disk = MemoryDisk::default();
         ensure_folder(&disk, Path::new("/state")).unwrap();
         let connection = Connection::open_in_memory().unwrap();
-        let ledger = Ledger::from_connection(connection, Path::new("/ledger")).unwrap();
-        let mut store = open_store(&disk, ledger);
+        let ledger = SqliteLedger::from_connection(connection, Path::new("/ledger")).unwrap();
+        let mut store = open_store(&disk, Box::new(ledger));
         begin_session(&mut store, "session_1");
         let contents = (1..).zip(contents.iter().copied()).collect();
         Self { disk, store, contents, written: VecDeque::new() }
@@ -185,7 +185,7 @@ impl StoreFixture {
     }
 }
 
-fn open_store(disk: &MemoryDisk, ledger: Ledger) -> Store {
+fn open_store(disk: &MemoryDisk, ledger: Box<dyn Ledger>) -> Store {
     let info = SourceInfo {
         source: "work".to_owned(),
         kind: "imap",
@@ -341,8 +341,9 @@ fn the_manifest_has_the_folders_of_the_fetch_or_the_listing() {
     for outcome in &mut batch.outcomes {
         if let DownloadOutcome::Stored { document, folders, .. } = outcome {
             folders.push("Sent".to_owned());
-            let known = fixture.store.ledger.unnumbered_folders(*document).unwrap();
-            assert_eq!(known, ["Inbox", "Work"]);
+            let fetched = FetchedContent { document: *document, identity: None };
+            let known = fixture.store.ledger.document_facts(&[fetched]).unwrap();
+            assert_eq!(known[0].folders, ["Inbox", "Work"]);
         }
     }
 

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use cynosure::ledger::{DueLimits, Ledger, LedgerUpdate, NewSession, SessionKind};
+use cynosure::ledger::{
+    DueLimits, Ledger, LedgerReader, LedgerUpdate, NewSession, SessionKind, SqliteLedger,
+};
 use cynosure_engine::{
     BlobId, Cause, DocumentId, Failure, ItemFailureCounts, ItemId, ListedDocument, NextPage,
     RecheckPolicy, SessionId, Timestamp,
@@ -26,7 +28,7 @@ fn home_with_failures() -> TestHome {
 }
 
 fn fill_ledger(path: &Path) {
-    let mut ledger = Ledger::open(path).unwrap();
+    let mut ledger = SqliteLedger::open(path).unwrap();
     let (id, kind) = (SessionId::from_unix_seconds(NOW.unix_seconds()), SessionKind::Full);
     ledger.begin_session(&NewSession { id, kind, started_at: NOW, start_cursor: None }).unwrap();
     let mut page = ["forbidden", "broken", "gone", "waiting"].map(|name| {

@@ -10,7 +10,7 @@ use crate::app::context::AppContext;
 use crate::cli::commands::doctor::DoctorCheck;
 use crate::config::{SourceAuth, SourceName, SourceSettings};
 use crate::env::{Env, RealEnv};
-use crate::ledger::LedgerReader;
+use crate::ledger::{LedgerReader, SqliteLedger};
 use crate::worker::{ProbeFailure, probe};
 
 /// Time limit for one source: a server that needs longer does not work well.
@@ -50,7 +50,7 @@ async fn check_source(
     let started_at = RealEnv.now();
     let settings = &context.loaded.settings;
     // A damaged ledger is reported by the check of the archives.
-    let ledger = LedgerReader::open(&folder.ledger_file()).ok().flatten();
+    let ledger = SqliteLedger::open_read_only(&folder.ledger_file()).ok().flatten();
     let account = ledger.and_then(|ledger| ledger.bound_account().ok().flatten());
     let (environment, source_state_dir) = (&context.environment, folder.path());
     let request =

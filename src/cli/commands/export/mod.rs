@@ -28,7 +28,7 @@ use crate::disk::{Disk, FileLock, LockFileError, PathKind, RealDisk};
 use crate::env::{Env, RealEnv};
 use crate::export::{ExportOutcome, ExportSource, ExportState, prepare_target, target_lock_file};
 use crate::human::pluralize;
-use crate::ledger::LedgerReader;
+use crate::ledger::LedgerReports;
 
 pub(super) fn export(common: &CommonArgs, args: &ExportArgs) -> Result<ProgramExit, ProgramError> {
     let options = args.to_options(RealEnv.now())?;
@@ -103,10 +103,10 @@ fn open_sources(
 fn to_export_source(
     source: &SourceRef,
     archive: &Path,
-    ledger: LedgerReader,
+    ledger: Box<dyn LedgerReports>,
 ) -> Result<ExportSource, ProgramError> {
     let name = source.name.as_str();
-    if let Some(failure) = archive_problem(archive, name, Some(&ledger))? {
+    if let Some(failure) = archive_problem(archive, name, Some(&*ledger))? {
         return Err(failure.into());
     }
     let marker = ArchiveMarker::new(Arc::new(RealDisk), archive, name).path();

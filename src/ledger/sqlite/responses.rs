@@ -3,9 +3,8 @@
 use cynosure_engine::{Failure, RecordedResponse, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::ledger::error::LedgerError;
-use crate::ledger::rows::ItemRowId;
-use crate::ledger::{Ledger, LedgerReader};
+use crate::ledger::sqlite::error::LedgerError;
+use crate::ledger::{ItemRowId, StoredResponse};
 
 /// Newest responses that are kept. At two kilobytes each, this bounds the space when a whole
 /// mailbox is forbidden.
@@ -14,13 +13,6 @@ const RESPONSE_ROWS_MAX: i64 = 10_000;
 /// Item row of a response that belongs to the listing or the session, not to an item.
 const SESSION_ROW_ID: i64 = 0;
 
-/// Failure response of a server, with its time.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct StoredResponse {
-    pub at: Timestamp,
-    pub response: RecordedResponse,
-}
-
 /// Item or session that a response belongs to.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ResponseOwner {
@@ -28,39 +20,13 @@ pub(super) enum ResponseOwner {
     Session,
 }
 
-impl Ledger {
-    /// Stores the response of a failure of the listing or the session, if it has one.
-    ///
-    /// # Errors
-    /// A ledger failure.
-    pub fn record_session_response(
-        &mut self,
-        failure: &Failure,
-        now: Timestamp,
-    ) -> Result<(), Failure> {
-        if failure.response.is_none() {
-            return Ok(());
-        }
-        self.write("store a response", |transaction| {
-            store_response(transaction, ResponseOwner::Session, failure, now)
-        })
-    }
-}
-
-impl LedgerReader {
-    /// Reads the last failure response of the listing or the session.
-    ///
-    /// # Errors
-    /// A ledger failure.
-    pub fn session_response(&self) -> Result<Option<StoredResponse>, Failure> {
-        self.read("read the last response", |connection| {
-            let sql = "SELECT at AS reply_at, status AS reply_status, headers, body, is_cut
-                       FROM replies WHERE item = ?1";
-            let found =
-                connection.query_row(sql, [SESSION_ROW_ID], StoredResponse::from_row).optional()?;
-            Ok(found.flatten())
-        })
-    }
+pub(super) fn session_response(
+    connection: &Connection,
+) -> Result<Option<StoredResponse>, LedgerError> {
+    let sql = "SELECT at AS reply_at, status AS reply_status, headers, body, is_cut
+               FROM replies WHERE item = ?1";
+    let found = connection.query_row(sql, [SESSION_ROW_ID], StoredResponse::from_row).optional()?;
+    Ok(found.flatten())
 }
 
 /// Stores the response of a failure in place of the previous one. A failure without a response

@@ -2,20 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use cynosure_engine::{
-    BlobId, DocumentLocation, Failure, ItemFailureCounts, RecheckPolicy, Timestamp,
-};
+use cynosure_engine::{BlobId, Failure, ItemFailureCounts, RecheckPolicy, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Params, params};
 
-use crate::ledger::Ledger;
-use crate::ledger::contents::{find_content, index_content};
-use crate::ledger::error::LedgerError;
-use crate::ledger::failure_counts;
-use crate::ledger::item_state::OpenSession;
-use crate::ledger::listed_contents;
-use crate::ledger::locations::{LocationRecorder, delete_tried, has_untried_location};
-use crate::ledger::responses::{self, ResponseOwner};
-use crate::ledger::rows::{DocumentRowId, ItemRowId, to_sql_integer};
+use crate::ledger::sqlite::contents::{find_content, index_content};
+use crate::ledger::sqlite::error::LedgerError;
+use crate::ledger::sqlite::item_state::OpenSession;
+use crate::ledger::sqlite::locations::{LocationRecorder, delete_tried, has_untried_location};
+use crate::ledger::sqlite::responses::ResponseOwner;
+use crate::ledger::sqlite::rows::to_sql_integer;
+use crate::ledger::sqlite::{failure_counts, listed_contents, responses};
+use crate::ledger::{DocumentRowId, ItemRowId, LedgerUpdate};
 
 /// Marks a pending document as stored, unless its content was replaced since its fetch began.
 const MARK_STORED: &str = "UPDATE documents
@@ -29,100 +26,19 @@ const MARK_STORED: &str = "UPDATE documents
 const MARK_GONE: &str = "UPDATE documents SET status = 2, session = ?3
     WHERE no = ?1 AND status = 0 AND blob = ?2 RETURNING item";
 
-/// Result of a document or an item, to be recorded.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum LedgerUpdate {
-    /// The document is durably stored in the open session's folder of the archive.
-    Stored {
-        document: DocumentRowId,
-        /// Blob of the document in the ledger when its fetch began.
-        expected_blob: BlobId,
-        /// Blob that was fetched. The ledger adopts it if it differs from `expected_blob`.
-        fetched_blob: BlobId,
-        /// Exact size in bytes, if the server reports it.
-        size: Option<u64>,
-        /// The path below the folder.
-        file: String,
-        /// In bytes.
-        length: u64,
-        sha256: [u8; 32],
-        /// True if only the bytes show that other documents have the same content. Then later
-        /// documents with these bytes share the file.
-        is_identified_by_location: bool,
-        /// Names of all folders that contain the document, if the response reported them. They
-        /// replace those recorded before.
-        folders: Vec<String>,
-    },
-    /// Another document has the same bytes, and its file is in the archive. If it is not stored
-    /// after all, nothing changes: the document stays pending, and is fetched again.
-    Copied {
-        document: DocumentRowId,
-        /// Blob of the document in the ledger when its fetch began.
-        expected_blob: BlobId,
-        /// Blob that was fetched.
-        fetched_blob: BlobId,
-        /// Exact size in bytes, if the server reports it.
-        size: Option<u64>,
-        /// In bytes.
-        length: u64,
-        sha256: [u8; 32],
-        /// As those of a stored document.
-        folders: Vec<String>,
-    },
-    /// The source no longer has the document that was listed with this blob. If it has another
-    /// location, it stays pending and is looked for there, and those that were tried are deleted.
-    Gone {
-        document: DocumentRowId,
-        expected_blob: BlobId,
-        /// Locations at which it was looked for.
-        tried_locations: Vec<DocumentLocation>,
-    },
-    /// The server refuses the document, or the document itself cannot be processed (poison), such
-    /// as one that is too large. Its item ends in quarantine, and its other documents are kept.
-    Failed { document: DocumentRowId, failure: Failure },
-    /// The item is tried again at `next_attempt_at`.
-    Retry {
-        item: ItemRowId,
-        failure_counts: ItemFailureCounts,
-        next_attempt_at: Timestamp,
-        failure: Failure,
-    },
-    /// The item's attempts are used up.
-    Quarantined { item: ItemRowId, failure: Failure },
-}
-
-impl Ledger {
-    /// Records a batch of results in one transaction.
-    ///
-    /// An item is settled with its last document: quarantined if one failed, stored if one is
-    /// stored, gone if all are. `recheck` sets when quarantined items are tried again. The updates
-    /// are applied in their order, so that a copy comes after the document that it is a copy of.
-    ///
-    /// # Errors
-    /// A ledger failure, after which nothing of the batch is recorded; also when no
-    /// session is open, or something is stored and the session has no folder.
-    pub fn commit(
-        &mut self,
-        updates: &[LedgerUpdate],
-        recheck: RecheckPolicy,
-        now: Timestamp,
-    ) -> Result<(), Failure> {
-        self.write("record the fetched documents", |transaction| {
-            let mut session = OpenSession::load(transaction)?;
-            let mut maybe_settled = BTreeSet::new();
-            for update in updates {
-                maybe_settled.extend(apply_update(
-                    transaction,
-                    &mut session,
-                    update,
-                    recheck,
-                    now,
-                )?);
-            }
-            session.settle_items(maybe_settled, recheck, now)?;
-            session.write_counters()
-        })
+pub(super) fn commit(
+    connection: &Connection,
+    updates: &[LedgerUpdate],
+    recheck: RecheckPolicy,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    let mut session = OpenSession::load(connection)?;
+    let mut maybe_settled = BTreeSet::new();
+    for update in updates {
+        maybe_settled.extend(apply_update(connection, &mut session, update, recheck, now)?);
     }
+    session.settle_items(maybe_settled, recheck, now)?;
+    session.write_counters()
 }
 
 /// Records one result; returns the item that may be settled by it.

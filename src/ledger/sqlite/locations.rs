@@ -6,12 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cynosure_engine::{DocumentLocation, Failure, ListedDocument, VanishedMessages};
+use cynosure_engine::{DocumentLocation, ListedDocument, VanishedMessages};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::ledger::LedgerReader;
-use crate::ledger::error::LedgerError;
-use crate::ledger::rows::{DocumentRowId, to_sql_integer};
+use crate::ledger::DocumentRowId;
+use crate::ledger::sqlite::error::LedgerError;
+use crate::ledger::sqlite::rows::to_sql_integer;
 
 /// Locations of one document that are returned. A document is fetched from the first at which it
 /// still is; if it is at none of them, it is looked for at others next.
@@ -58,23 +58,17 @@ pub(super) const SELECT_UNNUMBERED: &str = "SELECT folder FROM
         (SELECT folder, uid_validity, uid FROM locations WHERE document = +?1 LIMIT +?2)
     WHERE uid_validity = 0 AND uid = 0";
 
-impl LedgerReader {
-    /// Returns the names of the folders that a source reported of a document without numbers,
-    /// sorted. Untrusted text.
-    ///
-    /// # Errors
-    /// A ledger failure.
-    pub fn unnumbered_folders(&self, document: DocumentRowId) -> Result<Vec<String>, Failure> {
-        self.read("read the folders of a document", |connection| {
-            let sql = "SELECT name FROM folders WHERE no = ?1";
-            let mut select_name = connection.prepare_cached(sql)?;
-            let folders = select_unnumbered(connection, document)?.into_iter();
-            let names = folders.map(|folder| select_name.query_row([folder], |row| row.get(0)));
-            let mut names = names.collect::<Result<Vec<String>, _>>()?;
-            names.sort_unstable();
-            Ok(names)
-        })
-    }
+pub(super) fn unnumbered_folders(
+    connection: &Connection,
+    document: DocumentRowId,
+) -> Result<Vec<String>, LedgerError> {
+    let sql = "SELECT name FROM folders WHERE no = ?1";
+    let mut select_name = connection.prepare_cached(sql)?;
+    let folders = select_unnumbered(connection, document)?.into_iter();
+    let names = folders.map(|folder| select_name.query_row([folder], |row| row.get(0)));
+    let mut names = names.collect::<Result<Vec<String>, _>>()?;
+    names.sort_unstable();
+    Ok(names)
 }
 
 /// Recorder of the locations on one page.

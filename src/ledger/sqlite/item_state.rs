@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use cynosure_engine::{Cause, Failure, RecheckPolicy, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::ledger::error::LedgerError;
-use crate::ledger::failure_counts;
-use crate::ledger::responses::{self, ResponseOwner};
-use crate::ledger::rows::{DocumentStatus, ItemRowId, ItemStatus, SessionRow, to_sql_integer};
+use crate::ledger::sqlite::error::LedgerError;
+use crate::ledger::sqlite::responses::ResponseOwner;
+use crate::ledger::sqlite::rows::{DocumentStatus, to_sql_integer};
+use crate::ledger::sqlite::{failure_counts, responses};
+use crate::ledger::{ItemRowId, ItemStatus, SessionRow};
 
 /// Query that counts an item's documents by status. The parameter is an expression, because SQLite
 /// plans by the value of a bare one beside a GROUP BY, and would plan again for every item.

@@ -1,8 +1,6 @@
 //! Opens the ledger of a source, for writing or for reading.
 
-use std::fmt;
 use std::io;
-use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,8 +8,9 @@ use cynosure_engine::Failure;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::disk::{Disk, PathKind, RealDisk, parent_folder, storage_failure};
-use crate::ledger::error::{DAMAGED_REMEDY, LedgerError, is_corrupt, is_locked};
-use crate::ledger::schema::{APPLICATION_ID, SCHEMA_VERSION, migrate};
+use crate::ledger::LedgerOpenError;
+use crate::ledger::sqlite::error::{DAMAGED_REMEDY, LedgerError, is_corrupt, is_locked};
+use crate::ledger::sqlite::schema::{APPLICATION_ID, SCHEMA_VERSION, migrate};
 use crate::retry::{RetryError, RetryPolicy};
 
 /// Page cache of SQLite, in KiB: an eighth of the memory that the worker may use.
@@ -32,34 +31,15 @@ const STATEMENT_CACHE_SIZE: usize = 48;
 /// Size to which the write-ahead log is truncated after a checkpoint, in bytes.
 const WAL_BYTES_MAX: i64 = 16 * 1024 * 1024;
 
-/// Ledger of one source, opened by its single writer. Dereferences to [`LedgerReader`].
+/// Ledger of one source in a file of SQLite.
 #[derive(Debug)]
-pub struct Ledger {
-    reader: LedgerReader,
+pub struct SqliteLedger {
+    pub(super) connection: Connection,
+    path: PathBuf,
     retry_policy: Option<RetryPolicy>,
 }
 
-/// Ledger of one source, opened for reading beside its writer.
-#[derive(Debug)]
-pub struct LedgerReader {
-    pub(super) connection: Connection,
-    path: PathBuf,
-}
-
-/// Error of opening a ledger.
-#[derive(Debug)]
-pub enum LedgerOpenError {
-    /// A newer version of the program wrote the file. Nothing was changed.
-    NewerVersion {
-        path: PathBuf,
-        version: usize,
-    },
-    /// The file is not a ledger, or is damaged.
-    Damaged(Failure),
-    Failed(Failure),
-}
-
-impl Ledger {
+impl SqliteLedger {
     /// Opens the ledger at `path`, and creates it if there is none. Its folder must exist.
     ///
     /// # Errors
@@ -70,6 +50,13 @@ impl Ledger {
         }
         let connection = open_connection(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         Self::from_connection(connection, path)
+    }
+
+    /// Opens an empty ledger in memory.
+    #[cfg(test)]
+    pub(crate) fn in_memory() -> Self {
+        let connection = Connection::open_in_memory().expect("memory");
+        Self::from_connection(connection, Path::new("memory")).expect("an empty ledger")
     }
 
     /// Wraps an open connection, such as one in memory, as a ledger. Failures name it as `path`.
@@ -83,7 +70,7 @@ impl Ledger {
         let version = read_version(&connection, path)?;
         prepare_connection(&mut connection, version)
             .map_err(|error| open_error("open the ledger", path, error))?;
-        Ok(Self { reader: LedgerReader { connection, path: path.to_owned() }, retry_policy: None })
+        Ok(Self { connection, path: path.to_owned(), retry_policy: None })
     }
 
     /// Retries the beginning of a transaction while the ledger is locked. The calling thread
@@ -103,48 +90,22 @@ impl Ledger {
     pub(super) fn write<T>(
         &mut self,
         action: &str,
-        work: impl FnOnce(&Transaction<'_>) -> Result<T, LedgerError>,
+        work: impl FnOnce(&Connection) -> Result<T, LedgerError>,
     ) -> Result<T, Failure> {
-        let LedgerReader { connection, path } = &mut self.reader;
         let result = (|| {
-            let transaction = begin_immediate(connection, self.retry_policy.as_ref())?;
+            let transaction = begin_immediate(&self.connection, self.retry_policy.as_ref())?;
             let value = work(&transaction)?;
             transaction.commit()?;
             Ok(value)
         })();
-        result.map_err(|error: LedgerError| error.to_failure(action, path))
+        result.map_err(|error: LedgerError| error.to_failure(action, &self.path))
     }
 
-    /// Commits a write that changes nothing.
-    ///
-    /// A commit whose sync failed is rolled back, but its pages may be in the write-ahead log, where
-    /// the next process would take them for a commit. The next commit overwrites them.
-    ///
-    /// # Errors
-    /// A ledger failure.
-    pub fn overwrite_failed_commit(&mut self) -> Result<(), Failure> {
-        self.write("overwrite a failed commit", |transaction| {
-            // Unlike a row, a number of the header is written even if it stays the same.
-            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-            Ok(())
-        })
-    }
-}
-
-impl Deref for Ledger {
-    type Target = LedgerReader;
-
-    fn deref(&self) -> &LedgerReader {
-        &self.reader
-    }
-}
-
-impl LedgerReader {
     /// Opens the ledger at `path` for reading only; `None` if there is none yet.
     ///
     /// # Errors
     /// [`LedgerOpenError`].
-    pub fn open(path: &Path) -> Result<Option<Self>, LedgerOpenError> {
+    pub fn open_read_only(path: &Path) -> Result<Option<Self>, LedgerOpenError> {
         if !ledger_exists(path)? {
             return Ok(None);
         }
@@ -155,22 +116,7 @@ impl LedgerReader {
             let error = LedgerError::Inconsistent(reason.to_owned());
             return Err(LedgerOpenError::Failed(error.to_failure("read the ledger", path)));
         }
-        Ok(Some(Self { connection, path: path.to_owned() }))
-    }
-
-    /// Runs reads on one state of the ledger, under one lock: locking for each takes longer than a
-    /// short read. `work` must not write.
-    ///
-    /// # Errors
-    /// A ledger failure, or that of `work`.
-    pub fn with_snapshot<T>(
-        &self,
-        work: impl FnOnce() -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
-        let begin = self.connection.unchecked_transaction();
-        let _snapshot = begin
-            .map_err(|error| LedgerError::from(error).to_failure("read the ledger", &self.path))?;
-        work()
+        Ok(Some(Self { connection, path: path.to_owned(), retry_policy: None }))
     }
 
     pub(super) fn read<T>(
@@ -181,22 +127,6 @@ impl LedgerReader {
         work(&self.connection).map_err(|error| error.to_failure(action, &self.path))
     }
 }
-
-impl fmt::Display for LedgerOpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NewerVersion { path, version } => write!(
-                f,
-                "{} was written by a newer cynosure (format {version}, this one knows {SCHEMA_VERSION}); \
-                 install that version again, nothing was changed",
-                path.display()
-            ),
-            Self::Damaged(failure) | Self::Failed(failure) => failure.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for LedgerOpenError {}
 
 /// Begins a transaction that takes the write lock at once, with retries if there is a policy.
 fn begin_immediate<'c>(
@@ -274,7 +204,11 @@ fn read_version(connection: &Connection, path: &Path) -> Result<usize, LedgerOpe
         return Err(damaged_error(path));
     }
     if version > SCHEMA_VERSION {
-        return Err(LedgerOpenError::NewerVersion { path: path.to_owned(), version });
+        return Err(LedgerOpenError::NewerVersion {
+            path: path.to_owned(),
+            version,
+            known_version: SCHEMA_VERSION,
+        });
     }
     Ok(version)
 }
@@ -310,7 +244,7 @@ mod tests {
     use futures_util::future::BoxFuture;
 
     use super::*;
-    use crate::ledger::{NewSession, SessionKind};
+    use crate::ledger::{Ledger, LedgerReader, LedgerReports, NewSession, SessionKind};
     use crate::retry::{BackoffConfig, Timer};
     use cynosure_engine::{RandomSample, SessionId, Timestamp};
 
@@ -323,8 +257,8 @@ mod tests {
     #[test]
     fn a_ledger_is_reopened_and_read_beside_its_writer() {
         let (_home, path) = temp_ledger();
-        assert!(LedgerReader::open(&path).unwrap().is_none());
-        let mut ledger = Ledger::open(&path).unwrap();
+        assert!(SqliteLedger::open_read_only(&path).unwrap().is_none());
+        let mut ledger = SqliteLedger::open(&path).unwrap();
         let session = NewSession {
             id: SessionId::new("session_1"),
             kind: SessionKind::Full,
@@ -333,22 +267,25 @@ mod tests {
         };
         ledger.begin_session(&session).unwrap();
 
-        let reader = LedgerReader::open(&path).unwrap().unwrap();
+        let reader = SqliteLedger::open_read_only(&path).unwrap().unwrap();
 
         assert_eq!(reader.open_session().unwrap().unwrap().id, session.id);
         drop(ledger);
-        assert_eq!(Ledger::open(&path).unwrap().open_session().unwrap().unwrap().id, session.id);
+        assert_eq!(
+            SqliteLedger::open(&path).unwrap().open_session().unwrap().unwrap().id,
+            session.id
+        );
     }
 
     #[test]
     fn a_ledger_of_a_newer_version_is_refused_untouched() {
         let (_home, path) = temp_ledger();
-        drop(Ledger::open(&path).unwrap());
+        drop(SqliteLedger::open(&path).unwrap());
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let before = fs::read(&path).unwrap();
 
-        let writing = Ledger::open(&path).unwrap_err();
-        let reading = LedgerReader::open(&path).unwrap_err();
+        let writing = SqliteLedger::open(&path).unwrap_err();
+        let reading = SqliteLedger::open_read_only(&path).unwrap_err();
 
         assert!(matches!(writing, LedgerOpenError::NewerVersion { version: 99, .. }), "{writing}");
         assert!(matches!(reading, LedgerOpenError::NewerVersion { version: 99, .. }), "{reading}");
@@ -358,7 +295,7 @@ mod tests {
     #[test]
     fn a_damaged_ledger_is_reported_and_never_recreated() {
         let (home, path) = temp_ledger();
-        drop(Ledger::open(&path).unwrap());
+        drop(SqliteLedger::open(&path).unwrap());
         let intact = fs::read(&path).unwrap();
         let damaged_files: [(&str, Vec<u8>); 4] = [
             ("empty", Vec::new()),
@@ -370,7 +307,7 @@ mod tests {
             let path = home.path().join(name);
             RealDisk.create_file(&path).unwrap().append(&bytes).unwrap();
 
-            let outcome = Ledger::open(&path).and_then(|ledger| {
+            let outcome = SqliteLedger::open(&path).and_then(|ledger| {
                 let errors = ledger.check_integrity().map_err(LedgerOpenError::Failed)?;
                 assert_eq!(errors, [""; 0], "{name}");
                 Ok(ledger)
@@ -409,7 +346,7 @@ mod tests {
     /// Returns the failure of a write while another program holds the lock for `waits` waits.
     fn write_while_locked(waits: u32) -> String {
         let (_home, path) = temp_ledger();
-        let mut ledger = Ledger::open(&path).unwrap();
+        let mut ledger = SqliteLedger::open(&path).unwrap();
         let other = Connection::open(&path).unwrap();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
         let timer = LockReleaser(Mutex::new((waits, Some(other))));
@@ -430,7 +367,7 @@ mod tests {
 
     #[test]
     fn a_creation_failure_names_the_path() {
-        let error = Ledger::open(Path::new("/nowhere/ledger.sqlite")).unwrap_err();
+        let error = SqliteLedger::open(Path::new("/nowhere/ledger.sqlite")).unwrap_err();
 
         assert!(error.to_string().starts_with("cannot create the ledger /nowhere/ledger.sqlite: "));
     }

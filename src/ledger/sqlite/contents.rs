@@ -3,11 +3,11 @@
 //! If only its location identifies a document, the same mail in two folders is two documents.
 //! The second one's bytes are not stored again: its row names the file of the first.
 
-use cynosure_engine::Failure;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::ledger::LedgerReader;
-use crate::ledger::rows::{DocumentRowId, to_sql_integer};
+use crate::ledger::DocumentRowId;
+use crate::ledger::sqlite::error::LedgerError;
+use crate::ledger::sqlite::rows::to_sql_integer;
 
 /// Place of bytes in the archive.
 pub(super) struct StoredContent {
@@ -28,17 +28,12 @@ impl StoredContent {
     }
 }
 
-impl LedgerReader {
-    /// Returns true if a document with these bytes is stored and in the index. Only documents that
-    /// their locations identify are in it.
-    ///
-    /// # Errors
-    /// A ledger failure.
-    pub fn has_content(&self, sha256: &[u8; 32], length: u64) -> Result<bool, Failure> {
-        self.read("find a content", |connection| {
-            Ok(find_content(connection, sha256, to_sql_integer(length))?.is_some())
-        })
-    }
+pub(super) fn has_content(
+    connection: &Connection,
+    sha256: &[u8; 32],
+    length: u64,
+) -> Result<bool, LedgerError> {
+    Ok(find_content(connection, sha256, to_sql_integer(length))?.is_some())
 }
 
 /// Finds the file with these bytes. The index may name a document that has other bytes by now, or

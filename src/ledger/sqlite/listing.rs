@@ -3,19 +3,19 @@
 use std::collections::BTreeSet;
 
 use cynosure_engine::{
-    Cursor, DocumentId, Failure, ItemId, ListedDocument, NextPage, RecheckPolicy, Timestamp,
+    Cursor, DocumentId, ItemId, ListedDocument, NextPage, RecheckPolicy, Timestamp,
     VanishedMessages,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::ledger::Ledger;
-use crate::ledger::adopt::UNKNOWN_BLOB;
-use crate::ledger::contents::StoredContent;
-use crate::ledger::error::LedgerError;
-use crate::ledger::item_state::{OpenSession, find_item};
-use crate::ledger::locations::{LocationRecorder, delete_vanished};
-use crate::ledger::rows::{DocumentRowId, DocumentStatus, ItemRowId, ListingKind, to_sql_integer};
-use crate::ledger::{labels, listed_contents};
+use crate::ledger::sqlite::adopt::UNKNOWN_BLOB;
+use crate::ledger::sqlite::contents::StoredContent;
+use crate::ledger::sqlite::error::LedgerError;
+use crate::ledger::sqlite::item_state::{OpenSession, find_item};
+use crate::ledger::sqlite::locations::{LocationRecorder, delete_vanished};
+use crate::ledger::sqlite::rows::{DocumentStatus, to_sql_integer};
+use crate::ledger::sqlite::{labels, listed_contents};
+use crate::ledger::{DocumentRowId, ItemRowId, ListingKind, PageCounts};
 
 /// Stored documents of one blob that are compared with a listed one. Limited so that a server which
 /// gives one blob id to everything costs no more than others.
@@ -26,64 +26,34 @@ const SELECT_STORED_CONTENT: &str = "SELECT session, file, length, sha256 FROM
          WHERE blob = ?1 AND status = 1 LIMIT ?3)
     WHERE CASE WHEN ?2 IS NULL THEN size IS NULL ELSE length = ?2 END LIMIT 1";
 
-/// Numbers of items and documents that a page added.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct PageCounts {
-    /// Items that the page added to the session.
-    pub new_items: u64,
-    /// Documents that were not known.
-    pub new_documents: u64,
-}
-
-impl Ledger {
-    /// Records a page and the token after it, in one transaction.
-    ///
-    /// An item becomes pending when it has a document that is not in the archive. A document whose
-    /// bytes are there under another id is not fetched again. A known document with another blob or
-    /// another size has new content, which is fetched; a stored version is kept beside it. A
-    /// document that an earlier session found gone is fetched again, since the source lists it; so
-    /// is one that this session found gone, if it is listed at another location. Several entries of
-    /// one document add locations to it, and count once. Locations of `vanished` messages are
-    /// deleted, except the last of a document. Folders of an entry replace those recorded of its
-    /// document without numbers; an entry without folders leaves them unchanged. The content of an
-    /// entry is kept until its document is settled; a document that waits for its content becomes
-    /// due with it. After the last page everything listed is durable, and the cursor moves.
-    ///
-    /// # Errors
-    /// A ledger failure; also when no session is open or its listing is complete.
-    pub fn record_page(
-        &mut self,
-        entries: &[ListedDocument],
-        vanished: &[VanishedMessages],
-        next: &NextPage,
-        now: Timestamp,
-    ) -> Result<PageCounts, Failure> {
-        self.write("record a page", |transaction| {
-            let session = OpenSession::load(transaction)?;
-            if session.row.is_listing_complete {
-                return Err(LedgerError::Inconsistent(
-                    "the listing of the session is complete".to_owned(),
-                ));
-            }
-            store_progress(transaction, &session, next, now)?;
-            listed_contents::record_kind(transaction, entries)?;
-            let mut recorder = PageRecorder {
-                connection: transaction,
-                session,
-                now,
-                locations: LocationRecorder::new(transaction),
-                maybe_settled: BTreeSet::new(),
-                counts: PageCounts::default(),
-            };
-            entries.iter().try_for_each(|entry| recorder.record_entry(entry))?;
-            // After the entries, which may add a location to a document that was moved.
-            vanished.iter().try_for_each(|messages| delete_vanished(transaction, messages))?;
-            // A listing causes no failure, so that no recheck has to be scheduled.
-            recorder.session.settle_items(recorder.maybe_settled, RecheckPolicy::IMMEDIATE, now)?;
-            recorder.session.write_counters()?;
-            Ok(recorder.counts)
-        })
+pub(super) fn record_page(
+    connection: &Connection,
+    entries: &[ListedDocument],
+    vanished: &[VanishedMessages],
+    next: &NextPage,
+    now: Timestamp,
+) -> Result<PageCounts, LedgerError> {
+    let session = OpenSession::load(connection)?;
+    if session.row.is_listing_complete {
+        return Err(LedgerError::Inconsistent("the listing of the session is complete".to_owned()));
     }
+    store_progress(connection, &session, next, now)?;
+    listed_contents::record_kind(connection, entries)?;
+    let mut recorder = PageRecorder {
+        connection,
+        session,
+        now,
+        locations: LocationRecorder::new(connection),
+        maybe_settled: BTreeSet::new(),
+        counts: PageCounts::default(),
+    };
+    entries.iter().try_for_each(|entry| recorder.record_entry(entry))?;
+    // After the entries, which may add a location to a document that was moved.
+    vanished.iter().try_for_each(|messages| delete_vanished(connection, messages))?;
+    // A listing causes no failure, so that no recheck has to be scheduled.
+    recorder.session.settle_items(recorder.maybe_settled, RecheckPolicy::IMMEDIATE, now)?;
+    recorder.session.write_counters()?;
+    Ok(recorder.counts)
 }
 
 fn store_progress(

@@ -1,23 +1,14 @@
 //! Documents that a listing contained, each kept until it is settled, because nothing else has it.
 
-use cynosure_engine::{Failure, ListedDocument};
+use cynosure_engine::ListedDocument;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::ledger::LedgerReader;
-use crate::ledger::rows::DocumentRowId;
+use crate::ledger::DocumentRowId;
+use crate::ledger::sqlite::error::LedgerError;
 
-impl LedgerReader {
-    /// True if the source lists documents with their contents. Then a document that was stored can
-    /// only be had again by listing it again.
-    ///
-    /// # Errors
-    /// A ledger failure.
-    pub fn lists_contents(&self) -> Result<bool, Failure> {
-        self.read("read how documents are listed", |connection| {
-            let sql = "SELECT lists_contents FROM source";
-            Ok(connection.query_row(sql, [], |row| row.get(0))?)
-        })
-    }
+pub(super) fn lists_contents(connection: &Connection) -> Result<bool, LedgerError> {
+    let sql = "SELECT lists_contents FROM source";
+    Ok(connection.query_row(sql, [], |row| row.get(0))?)
 }
 
 /// Records if the documents of a page have their contents. A page without documents does not show

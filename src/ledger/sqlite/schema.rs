@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::ledger::rows::to_sql_integer;
+use crate::ledger::sqlite::rows::to_sql_integer;
 
 /// SQLite application id that marks a file as a ledger: "CYNO" in ASCII.
 pub(super) const APPLICATION_ID: i64 = 0x4359_4e4f;

@@ -6,12 +6,12 @@ use cynosure_engine::RecordedResponse;
 
 use super::*;
 
-const VERSION_1: &str = include_str!("../../../tests/fixtures/ledger-1.sql");
+const VERSION_1: &str = include_str!("../../../../tests/fixtures/ledger-1.sql");
 
 /// A session in the middle of its downloads, and one that is completed.
 const VERSION_2: [&str; 2] = [
-    include_str!("../../../tests/fixtures/state-1/ledger-downloading.sql"),
-    include_str!("../../../tests/fixtures/state-1/ledger-completed.sql"),
+    include_str!("../../../../tests/fixtures/state-1/ledger-downloading.sql"),
+    include_str!("../../../../tests/fixtures/state-1/ledger-completed.sql"),
 ];
 
 #[test]
@@ -19,10 +19,10 @@ fn a_version_1_ledger_is_migrated() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("ledger.sqlite");
     Connection::open(&path).unwrap().execute_batch(VERSION_1).unwrap();
-    let error = LedgerReader::open(&path).unwrap_err().to_string();
+    let error = SqliteLedger::open_read_only(&path).unwrap_err().to_string();
     assert!(error.contains("run the worker once, which brings it up to date"), "{error}");
 
-    let mut ledger = Ledger::open(&path).unwrap();
+    let mut ledger = SqliteLedger::open(&path).unwrap();
 
     assert!(ledger.check_counters().unwrap().is_consistent());
     assert_eq!(ledger.check_integrity().unwrap(), [""; 0]);
@@ -51,7 +51,10 @@ fn a_version_1_ledger_is_migrated() {
     let failure = Failure::new(Cause::Forbidden, "403").with_response(response);
     let failed = LedgerUpdate::Failed { document: due_row_id(&ledger, "m3"), failure };
     ledger.commit(&[failed], RecheckPolicy { interval: DAY, max_interval: 7 * DAY }, now).unwrap();
-    let row = LedgerReader::open(&path).unwrap().unwrap().item_report(&ItemId::new("forbidden"));
+    let row = SqliteLedger::open_read_only(&path)
+        .unwrap()
+        .unwrap()
+        .item_report(&ItemId::new("forbidden"));
     let row = row.unwrap().unwrap();
     assert_eq!(row.next_attempt_at, Some(now.after(2 * DAY)), "it was quarantined once before");
     assert_eq!(row.last_response.map(|stored| stored.response.body).as_deref(), Some("no"));
@@ -69,13 +72,13 @@ fn a_version_2_ledger_is_migrated_without_loss() {
         assert_eq!(before.len(), 6, "its tables");
         drop(connection);
 
-        let ledger = Ledger::open(&path).unwrap();
+        let ledger = SqliteLedger::open(&path).unwrap();
 
         assert!(ledger.check_counters().unwrap().is_consistent());
         assert_eq!(ledger.check_integrity().unwrap(), [""; 0]);
         drop(ledger);
         assert_eq!(table_rows(&Connection::open(&path).unwrap(), &columns), before);
-        let reader = LedgerReader::open(&path).unwrap().unwrap();
+        let reader = SqliteLedger::open_read_only(&path).unwrap().unwrap();
         assert!(
             reader.state_snapshot().unwrap().is_some_and(|json| json.contains("\"schema\": 1"))
         );
@@ -86,7 +89,7 @@ fn a_version_2_ledger_is_migrated_without_loss() {
 fn a_version_3_ledger_is_migrated() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("ledger.sqlite");
-    let mut ledger = Ledger::open(&path).unwrap();
+    let mut ledger = SqliteLedger::open(&path).unwrap();
     begin_session(&mut ledger, "session_1", SessionKind::Full, NOW);
     record_page(&mut ledger, &["a/1"]);
     let to_version_3 = "DROP TABLE labels; DROP TABLE listed_contents;
@@ -94,7 +97,7 @@ fn a_version_3_ledger_is_migrated() {
     ledger.connection.execute_batch(to_version_3).unwrap();
     drop(ledger);
 
-    let ledger = Ledger::open(&path).unwrap();
+    let ledger = SqliteLedger::open(&path).unwrap();
 
     assert_eq!(describe_items(&due_items(&ledger, NOW)), ["a: 1"]);
     assert!(!ledger.lists_contents().unwrap());

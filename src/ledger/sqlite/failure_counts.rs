@@ -3,7 +3,7 @@
 use cynosure_engine::ItemFailureCounts;
 use rusqlite::{Connection, params};
 
-use crate::ledger::rows::ItemRowId;
+use crate::ledger::ItemRowId;
 
 /// Stores the failure counts of an item.
 pub(super) fn store(
