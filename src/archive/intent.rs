@@ -19,7 +19,7 @@ pub(super) const INTENT_PREFIX: &str = "intent";
 
 /// Handle of the intent lists of a batch on disk.
 ///
-/// They are removed by [`clear_intent`](crate::archive::Archive::clear_intent) once the ledger has
+/// They are removed by [`clear_intent`](crate::archive::FileArchive::clear_intent) once the ledger has
 /// the documents.
 #[derive(Debug)]
 #[must_use = "clear it once the ledger has its documents"]

@@ -5,10 +5,10 @@
 //!    before anything is appended, so that recovery can cut the file back.
 //! 2. The lines are appended to the [manifest](crate::archive::manifest), then to the file, and
 //!    each is synced.
-//! 3. The caller commits the batch to the ledger, then [removes](Archive::clear_intent) the list.
+//! 3. The caller commits the batch to the ledger, then [removes](FileArchive::clear_intent) the list.
 //!
 //! Only the end of a file can be cut off, so no batch is appended before the one before it is in
-//! the ledger or [cut off](Archive::settle_lines).
+//! the ledger or [cut off](FileArchive::settle_lines).
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use cynosure_engine::{Cause, DocumentId, Failure, ItemId};
 
-use crate::archive::Archive;
+use crate::archive::FileArchive;
 use crate::archive::intent::{INTENT_PREFIX, IntentList};
 use crate::archive::layout::FolderName;
 use crate::archive::line_file::{
@@ -42,7 +42,7 @@ struct LinePlan<'a> {
     lines: Vec<(&'a BatchEntry, PublishedFile)>,
 }
 
-impl Archive {
+impl FileArchive {
     /// Appends documents to the file of lines of a session folder, durably. The results are in the
     /// order of the documents.
     ///

@@ -3,12 +3,15 @@
 //! A document is stored at `downloads/<session>/<thread>/<message>.eml`, with the extension of its
 //! [`DocumentFormat`]. A hidden staging folder per source, beside the session folders, holds files
 //! until they are complete and durable. A document is stored once its bytes are on disk, then its
-//! name, then its row in the ledger. [`Archive::open`] removes whatever a crash leaves between two
+//! name, then its row in the ledger. [`FileArchive::open`] removes whatever a crash leaves between two
 //! of these steps. An [`ArchiveMarker`] names the ledger that the documents belong to.
+//!
+//! The worker writes to an [`Archive`]; [`FileArchive`] keeps it in a folder.
 //!
 //! With [`RecordLayout::Lines`], documents are lines of `downloads/<session>/records.jsonl`.
 
 mod adopt;
+mod file_batch;
 mod format;
 mod intent;
 pub mod layout;
@@ -21,6 +24,7 @@ mod spool_memory;
 mod spooled_document;
 mod staging;
 pub mod verify;
+mod worker_archive;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -37,7 +41,8 @@ pub use self::marker::{
 pub use self::recover::{ArchiveLocation, RecoveryReport};
 pub use self::spool_memory::BATCH_BYTES_MAX;
 pub use self::spooled_document::{SPOOL_MEMORY_BYTES_MAX, SpooledDocument};
-pub use self::writer::{BATCH_DOCUMENTS_MAX, BatchEntry, PublishedFile, StagedBatch, WriteBatch};
+pub use self::worker_archive::{Archive, IsStored, PublishedBatch, StagedBatch};
+pub use self::writer::{BATCH_DOCUMENTS_MAX, BatchEntry, PublishedFile, StagedFiles, WriteBatch};
 
 use cynosure_engine::{Failure, Timestamp};
 
@@ -50,9 +55,9 @@ use crate::disk::{Disk, storage_failure};
 /// name distinguishes them.
 const FOLDER_NUMBER_MAX: u32 = 100;
 
-/// The archive of one source, open for writing by its one worker.
+/// Archive of one source in a folder, open for writing by its one worker.
 #[derive(Debug)]
-pub struct Archive {
+pub struct FileArchive {
     root: PathBuf,
     format: DocumentFormat,
     staging_folder: Arc<StagingFolder>,
@@ -60,7 +65,7 @@ pub struct Archive {
     line_state: SharedLineState,
 }
 
-impl Archive {
+impl FileArchive {
     /// Starts to spool a document of unknown length.
     #[must_use]
     pub fn spool_document(&self) -> SpooledDocument {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use cynosure_engine::{DocumentId, Failure, ItemId};
 
-use crate::archive::Archive;
+use crate::archive::FileArchive;
 use crate::archive::format::DocumentFormat;
 use crate::archive::intent::{INTENT_PREFIX, IntendedDocument, IntentList};
 use crate::archive::layout::FolderName;
@@ -36,7 +36,7 @@ pub struct RecoveryReport {
     pub removed_staged_files: usize,
 }
 
-impl Archive {
+impl FileArchive {
     /// Opens the archive of a marker that was [written](ArchiveMarker::write), and removes what a
     /// crash left there. New documents are stored in `format`.
     ///

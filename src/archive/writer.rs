@@ -1,11 +1,11 @@
 //! Writer of document batches: a power cut at any moment loses no stored document.
 //!
-//! 1. [Stage](Archive::stage_batch): the bytes and the [intent list](IntentList) go to the staging
+//! 1. [Stage](FileArchive::stage): the bytes and the [intent list](IntentList) go to the staging
 //!    folder, a line for each document to the [manifest](MANIFEST_FILE) of the session folder, and
 //!    all are synced.
-//! 2. [Publish](Archive::publish): the files are renamed to their final paths, and the names are
+//! 2. [Publish](FileArchive::publish): the files are renamed to their final paths, and the names are
 //!    synced.
-//! 3. The caller commits the batch to the ledger, then [removes](Archive::clear_intent) the list.
+//! 3. The caller commits the batch to the ledger, then [removes](FileArchive::clear_intent) the list.
 //!
 //! While one batch is published and committed, another may be staged: each has separate files and
 //! a separate list. Documents that are stored as lines are not staged: to publish them is to append
@@ -32,7 +32,7 @@ use crate::archive::marker::NOT_A_FOLDER_MESSAGE;
 use crate::archive::spool_memory::BATCH_BYTES_MAX;
 use crate::archive::spooled_document::{SpoolBody, SpooledDocument};
 use crate::archive::staging::StagedFile;
-use crate::archive::{Archive, SPOOL_MEMORY_BYTES_MAX};
+use crate::archive::{FileArchive, SPOOL_MEMORY_BYTES_MAX};
 use crate::disk::{Filesystem, PathKind, storage_failure, write_durable};
 
 /// Maximum number of documents in a batch.
@@ -108,19 +108,19 @@ impl BatchEntry {
 /// Batch whose files are durable under temporary names. Dropping it removes the files.
 #[derive(Debug)]
 #[must_use = "publish it, or it is removed"]
-pub struct StagedBatch {
+pub struct StagedFiles {
     /// Documents that are stored as files.
     batch: WriteBatch,
     /// Documents that are stored as lines, each with its position in the batch.
     lines: Vec<(usize, BatchEntry)>,
     /// `None` if no document is stored as a file.
-    staged_files: Option<StagedFiles>,
+    staged_files: Option<DraftFiles>,
     /// Handle for the syncs of a large batch. `None` for a small one.
     filesystem: Option<Box<dyn Filesystem>>,
 }
 
 #[derive(Debug)]
-struct StagedFiles {
+struct DraftFiles {
     /// One per document, in the order of the batch. `None` for documents spilled before.
     files: Vec<Option<StagedFile>>,
     intent: StagedFile,
@@ -177,20 +177,20 @@ impl WriteBatch {
     }
 }
 
-impl Archive {
+impl FileArchive {
     /// Writes the documents of a batch durably to the staging folder, except those that will be
     /// lines.
     ///
     /// # Errors
     /// A storage failure; then no file of the batch is left.
-    pub fn stage_batch(&self, mut batch: WriteBatch) -> Result<StagedBatch, Failure> {
+    pub fn stage(&self, mut batch: WriteBatch) -> Result<StagedFiles, Failure> {
         self.staging_folder.verify_owner()?;
         let lines = match self.format.layout {
             RecordLayout::Files => Vec::new(),
             RecordLayout::Lines => batch.split_off_lines(),
         };
         if batch.is_empty() {
-            return Ok(StagedBatch { batch, lines, staged_files: None, filesystem: None });
+            return Ok(StagedFiles { batch, lines, staged_files: None, filesystem: None });
         }
         for entry in &mut batch.entries {
             if let SpoolBody::Spilled(spilled) = &mut entry.spooled.body {
@@ -208,7 +208,7 @@ impl Archive {
             ),
         };
         let staged_files = Some(self.stage_durably(&batch, filesystem.as_mut())?);
-        Ok(StagedBatch { batch, lines, staged_files, filesystem })
+        Ok(StagedFiles { batch, lines, staged_files, filesystem })
     }
 
     /// Renames the documents of a batch to their final paths, or appends them as lines, durably.
@@ -220,14 +220,14 @@ impl Archive {
     /// A storage failure; then no document of the batch counts as stored.
     pub fn publish(
         &self,
-        staged_batch: StagedBatch,
+        staged: StagedFiles,
     ) -> Result<(Vec<Result<PublishedFile, Failure>>, Intent), Failure> {
         self.staging_folder.verify_owner()?;
-        let StagedBatch { batch, lines, staged_files, mut filesystem } = staged_batch;
+        let StagedFiles { batch, lines, staged_files, mut filesystem } = staged;
         let folder = batch.folder.clone();
         let mut intent = Intent { files: None, lines: None };
         let mut published = Vec::new();
-        if let Some(StagedFiles { files, intent: list }) = staged_files {
+        if let Some(DraftFiles { files, intent: list }) = staged_files {
             // From here on the list stays until the ledger has the batch or the next start cleans
             // up.
             intent.files = Some(list.keep());
@@ -276,7 +276,7 @@ impl Archive {
         &self,
         batch: &WriteBatch,
         filesystem: Option<&mut Box<dyn Filesystem>>,
-    ) -> Result<StagedFiles, Failure> {
+    ) -> Result<DraftFiles, Failure> {
         let Some(filesystem) = filesystem else {
             return self.stage_files(batch, SyncMode::PerFile);
         };
@@ -290,7 +290,7 @@ impl Archive {
         }
     }
 
-    fn stage_files(&self, batch: &WriteBatch, sync: SyncMode) -> Result<StagedFiles, Failure> {
+    fn stage_files(&self, batch: &WriteBatch, sync: SyncMode) -> Result<DraftFiles, Failure> {
         let extension = &self.format.extension;
         let path = |entry: &BatchEntry| entry.relative_path(extension);
         let documents =
@@ -310,7 +310,7 @@ impl Archive {
             // Recovery must find the intent list, so its name has to be durable too.
             self.sync_folder(self.staging_folder.path())?;
         }
-        Ok(StagedFiles { files, intent })
+        Ok(DraftFiles { files, intent })
     }
 
     /// Appends the documents of a batch to the manifest of its folder before they are published.

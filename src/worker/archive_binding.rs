@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cynosure_engine::{Failure, LedgerId, StateMachine, Timestamp};
 
 use crate::archive::{
-    Archive, ArchiveBinding, ArchiveMarker, ArchiveOwner, DocumentFormat, FileExtension,
+    ArchiveBinding, ArchiveMarker, ArchiveOwner, DocumentFormat, FileArchive, FileExtension,
     LedgerClaim, RecordLayout, RecoveryReport,
 };
 use crate::config::SourceSettings;
@@ -57,7 +57,7 @@ pub(super) fn open_archive(
     source: &str,
     ledger: &mut dyn Ledger,
     new_id: &LedgerId,
-) -> Result<(Archive, RecoveryReport), StartError> {
+) -> Result<(FileArchive, RecoveryReport), StartError> {
     let marker = ArchiveMarker::new(Arc::clone(disk), &archive.dir, source);
     let claim = ledger_claim(ledger.identity()?);
     let binding = marker.check_claim(&claim).map_err(StartError::StorageUnusable)?;
@@ -80,7 +80,7 @@ pub(super) fn open_archive(
         marker.write(&owner)?;
     }
     let opened =
-        Archive::open(marker, owner, archive.format.clone(), |item, document, location| {
+        FileArchive::open(marker, owner, archive.format.clone(), |item, document, location| {
             ledger.is_stored_at(item, document, &location.folder, &location.file)
         })?;
     Ok(opened)

@@ -72,7 +72,7 @@ pub(super) enum TaskResult {
 pub struct StoreHandle<E> {
     env: Rc<E>,
     store: Arc<Mutex<Store>>,
-    archive: Arc<Archive>,
+    archive: Arc<dyn Archive>,
     pipeline: Rc<CommitPipeline>,
     /// Set once the account of the source is known to be the ledger's.
     account_check: Rc<OnceCell<()>>,
@@ -138,8 +138,7 @@ impl<E: Env> StoreHandle<E> {
         let _publish_lock = self.pipeline.publish_lock.lock().await;
         drop(write_lock);
         let (staged, updates) = written?;
-        let archive = Arc::clone(&self.archive);
-        let publish = move || staged.map(|staged| archive.publish(staged)).transpose();
+        let publish = move || staged.map(|staged| staged.publish()).transpose();
         let published = self.env.spawn_blocking(publish).await?;
         self.with_store(move |store| store.record_batch(updates, published, recheck, now)).await
     }
@@ -147,7 +146,7 @@ impl<E: Env> StoreHandle<E> {
     async fn write_batch(
         &self,
         batch: CommitBatch,
-    ) -> Result<(Option<StagedBatch>, LedgerUpdates), Failure> {
+    ) -> Result<(Option<Box<dyn StagedBatch>>, LedgerUpdates), Failure> {
         let (documents, updates) = self.with_store(|store| store.split_batch(batch)).await?;
         let archive = Arc::clone(&self.archive);
         let stage = move || documents.map(|documents| archive.stage_batch(documents)).transpose();

@@ -9,7 +9,7 @@ fn a_real_archive_stores_verifies_and_refuses_a_link() {
     let open = || {
         let (marker, owner) =
             write_marker(Arc::new(RealDisk), root.to_str().unwrap(), root.exists()).unwrap();
-        Archive::open(marker, owner, DocumentFormat::default(), |_, _, _| Ok(false)).unwrap()
+        FileArchive::open(marker, owner, DocumentFormat::default(), |_, _, _| Ok(false)).unwrap()
     };
     let (archive, _) = open();
     let folder = archive.create_session_folder(STARTED, ACCOUNT).unwrap();
@@ -24,7 +24,7 @@ fn a_real_archive_stores_verifies_and_refuses_a_link() {
         spooled.append(&document_bytes(&document)).unwrap();
         batch.push(batch_entry(&item, &document, FIRST_VERSION, spooled));
     }
-    let (results, intent) = archive.publish(archive.stage_batch(batch).unwrap()).unwrap();
+    let (results, intent) = archive.publish(archive.stage(batch).unwrap()).unwrap();
     archive.clear_intent(intent);
 
     let (published, failed): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);

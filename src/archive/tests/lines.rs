@@ -25,13 +25,13 @@ impl TestWorker {
     }
 
     /// Creates the folder of the session.
-    fn create_session(&mut self, archive: &Archive) -> FolderName {
+    fn create_session(&mut self, archive: &FileArchive) -> FolderName {
         let folder = archive.create_session_folder(STARTED, ACCOUNT).unwrap();
         self.ledger.folder = Some(folder.clone());
         folder
     }
 
-    fn stage(&self, archive: &Archive, folder: &FolderName, batch: usize) -> StagedDocuments {
+    fn stage(&self, archive: &FileArchive, folder: &FolderName, batch: usize) -> StagedDocuments {
         let documents: Vec<_> = documents_of_batch(batch).collect();
         let staged = self.stage_batch(archive, folder, &documents).unwrap();
         (documents, staged)
@@ -221,7 +221,7 @@ fn a_line_is_adopted_by_the_manifest_and_its_bytes() {
     let root = home.path().join("downloads");
     let (marker, owner) = write_marker(Arc::new(RealDisk), root.to_str().unwrap(), false).unwrap();
     let format = DocumentFormat { layout: RecordLayout::Lines, ..DocumentFormat::default() };
-    let (archive, _) = Archive::open(marker, owner, format, |_, _, _| Ok(false)).unwrap();
+    let (archive, _) = FileArchive::open(marker, owner, format, |_, _, _| Ok(false)).unwrap();
     let folder = archive.create_session_folder(STARTED, ACCOUNT).unwrap();
     let store = |version, record: &str| {
         let mut spooled = archive.spool_document();
@@ -229,7 +229,7 @@ fn a_line_is_adopted_by_the_manifest_and_its_bytes() {
         let mut batch = WriteBatch::new(folder.clone());
         let ids = (ItemId::new("T1"), DocumentId::new("M1"));
         batch.push(batch_entry(&ids.0, &ids.1, version, spooled));
-        let (results, intent) = archive.publish(archive.stage_batch(batch).unwrap()).unwrap();
+        let (results, intent) = archive.publish(archive.stage(batch).unwrap()).unwrap();
         archive.clear_intent(intent);
         results.into_iter().next().unwrap().unwrap().file
     };

@@ -65,7 +65,7 @@ struct TestWorker {
 }
 
 /// Staged batch and its documents in order.
-type StagedDocuments = (Vec<(ItemId, DocumentId)>, StagedBatch);
+type StagedDocuments = (Vec<(ItemId, DocumentId)>, StagedFiles);
 
 fn batch_entry(
     item: &ItemId,
@@ -103,11 +103,11 @@ impl TestWorker {
         Ok(report)
     }
 
-    fn open_archive(&self) -> Result<(Archive, RecoveryReport), Failure> {
+    fn open_archive(&self) -> Result<(FileArchive, RecoveryReport), Failure> {
         let disk = Arc::new(self.disk.clone());
         let (marker, owner) = write_marker(disk, "/downloads", self.ledger.folder.is_some())?;
         let format = DocumentFormat { layout: self.layout, ..DocumentFormat::default() };
-        Archive::open(marker, owner, format, |item, id, location| {
+        FileArchive::open(marker, owner, format, |item, id, location| {
             Ok(self.ledger.is_stored(item, id, location))
         })
     }
@@ -153,7 +153,7 @@ impl TestWorker {
         }
     }
 
-    fn store_batches(&mut self, archive: &Archive) -> Result<(), Failure> {
+    fn store_batches(&mut self, archive: &FileArchive) -> Result<(), Failure> {
         archive.settle_lines(|item, id, location| Ok(self.ledger.is_stored(item, id, location)))?;
         let folder = match self.ledger.folder.clone() {
             Some(folder) => folder,
@@ -184,10 +184,10 @@ impl TestWorker {
 
     fn stage_batch(
         &self,
-        archive: &Archive,
+        archive: &FileArchive,
         folder: &FolderName,
         documents: &[(ItemId, DocumentId)],
-    ) -> Result<StagedBatch, Failure> {
+    ) -> Result<StagedFiles, Failure> {
         let mut batch = WriteBatch::new(folder.clone());
         for (item, document) in documents {
             let mut spooled = archive.spool_document();
@@ -201,12 +201,12 @@ impl TestWorker {
             self.fetch_count.set(self.fetch_count.get() + 1);
             batch.push(batch_entry(item, document, FIRST_VERSION, spooled));
         }
-        archive.stage_batch(batch)
+        archive.stage(batch)
     }
 
     fn publish_and_commit(
         &mut self,
-        archive: &Archive,
+        archive: &FileArchive,
         folder: &FolderName,
         (documents, staged): StagedDocuments,
     ) -> Result<(), Failure> {

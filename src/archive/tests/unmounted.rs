@@ -10,7 +10,7 @@ fn nothing_is_written_where_the_archive_was_unmounted() {
     let root = home.path().join("downloads");
     let (marker, owner) = write_marker(Arc::new(RealDisk), root.to_str().unwrap(), false).unwrap();
     let (archive, _) =
-        Archive::open(marker, owner, DocumentFormat::default(), |_, _, _| Ok(false)).unwrap();
+        FileArchive::open(marker, owner, DocumentFormat::default(), |_, _, _| Ok(false)).unwrap();
     let folder = archive.create_session_folder(STARTED, ACCOUNT).unwrap();
     let batch = || {
         let mut batch = WriteBatch::new(folder.clone());
@@ -21,7 +21,7 @@ fn nothing_is_written_where_the_archive_was_unmounted() {
         }
         batch
     };
-    let staged = archive.stage_batch(batch()).unwrap();
+    let staged = archive.stage(batch()).unwrap();
     let moved = home.path().join("away");
     RealDisk.rename(&root, &moved).unwrap();
     RealDisk.create_dir(&root).unwrap();
@@ -32,7 +32,7 @@ fn nothing_is_written_where_the_archive_was_unmounted() {
     let mut long_document = archive.spool_document();
     let failures = [
         archive.publish(staged).unwrap_err(),
-        archive.stage_batch(batch()).unwrap_err(),
+        archive.stage(batch()).unwrap_err(),
         archive.create_session_folder(STARTED, ACCOUNT).unwrap_err(),
         long_document.append(&vec![b'x'; SPOOL_MEMORY_BYTES_MAX + 1]).unwrap_err(),
     ];
@@ -45,7 +45,7 @@ fn nothing_is_written_where_the_archive_was_unmounted() {
     assert!(RealDisk.list_dir(&root.join(".cynosure/work")).unwrap().is_empty());
     fs_err::remove_dir_all(&root).unwrap();
     RealDisk.rename(&moved, &root).unwrap();
-    let (results, intent) = archive.publish(archive.stage_batch(batch()).unwrap()).unwrap();
+    let (results, intent) = archive.publish(archive.stage(batch()).unwrap()).unwrap();
     archive.clear_intent(intent);
     assert!(results.iter().all(Result::is_ok));
 }

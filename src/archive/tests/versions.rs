@@ -17,7 +17,7 @@ fn a_second_version_is_stored_beside_the_first() {
     let mut open = || {
         let (marker, owner) = write_marker(disk.clone(), "/downloads", has_stored).unwrap();
         has_stored = true;
-        Archive::open(marker, owner, DocumentFormat::default(), is_first_version).unwrap()
+        FileArchive::open(marker, owner, DocumentFormat::default(), is_first_version).unwrap()
     };
     let (archive, _) = open();
     let folder = archive.create_session_folder(STARTED, ACCOUNT).unwrap();
@@ -27,7 +27,7 @@ fn a_second_version_is_stored_beside_the_first() {
         spooled.append(bytes).unwrap();
         let mut batch = WriteBatch::new(folder.clone());
         batch.push(batch_entry(&item, &document, version, spooled));
-        let (results, intent) = archive.publish(archive.stage_batch(batch).unwrap()).unwrap();
+        let (results, intent) = archive.publish(archive.stage(batch).unwrap()).unwrap();
         (results.into_iter().next().unwrap().unwrap().file, intent)
     };
 

@@ -4,7 +4,7 @@
 use cynosure_engine::{Cause, Failure, ListedDocument, RecheckPolicy, Timestamp};
 
 use super::Store;
-use crate::archive::{BatchEntry, FolderName, Intent, PublishedFile, SpooledDocument, WriteBatch};
+use crate::archive::{BatchEntry, FolderName, PublishedBatch, SpooledDocument, WriteBatch};
 use crate::ledger::{DocumentFacts, FetchedContent, SessionCounts};
 use crate::source::DocumentRef;
 use crate::worker::commit_batch::{CommitBatch, DownloadOutcome};
@@ -148,11 +148,11 @@ impl Store {
     pub(in crate::worker) fn record_batch(
         &mut self,
         updates: LedgerUpdates,
-        published: Option<(Vec<Result<PublishedFile, Failure>>, Intent)>,
+        published: Option<PublishedBatch>,
         recheck: RecheckPolicy,
         now: Timestamp,
     ) -> Result<SessionCounts, Failure> {
-        let (files, intent) = published.unzip();
+        let (files, intent) = published.map(|batch| (batch.files, batch.intent)).unzip();
         let updates = updates.into_updates(files.unwrap_or_default());
         if let Err(failure) = self.ledger.commit(&updates, recheck, now) {
             drop(intent);
@@ -168,12 +168,12 @@ impl Store {
 
     /// Cuts off the lines of a batch that failed, so that others can be appended.
     fn settle_lines(&mut self) -> Result<(), Failure> {
-        if !self.archive.has_abandoned_lines() {
+        if !self.archive.has_abandoned_documents() {
             return Ok(());
         }
         // Otherwise rows that name these lines might come back with the next start.
         self.ledger.overwrite_failed_commit()?;
-        self.archive.settle_lines(|item, document, location| {
+        self.archive.remove_abandoned_documents(&|item, document, location| {
             self.ledger.is_stored_at(item, document, &location.folder, &location.file)
         })
     }

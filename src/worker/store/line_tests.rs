@@ -56,7 +56,7 @@ impl LineFixture {
     }
 
     /// Returns a batch with this record, as if it had been fetched.
-    fn stage(&mut self, id: &str) -> (StagedBatch, LedgerUpdates) {
+    fn stage(&mut self, id: &str) -> (Box<dyn StagedBatch>, LedgerUpdates) {
         let mut batch = CommitBatch::default();
         let due_items = self.store.ledger.due_items(NOW, LIMITS, &BTreeSet::new()).unwrap();
         for due in due_items.into_iter().filter(|due| due.item.as_str() == id) {
@@ -81,9 +81,9 @@ impl LineFixture {
 
     fn commit(
         &mut self,
-        (staged, updates): (StagedBatch, LedgerUpdates),
+        (staged, updates): (Box<dyn StagedBatch>, LedgerUpdates),
     ) -> Result<SessionCounts, Failure> {
-        let published = self.store.archive().publish(staged)?;
+        let published = staged.publish()?;
         self.store.record_batch(updates, Some(published), RecheckPolicy::IMMEDIATE, NOW)
     }
 
@@ -164,7 +164,7 @@ fn the_next_start_cuts_off_lines_without_rows() {
     let first = fixture.stage("1");
     fixture.commit(first).unwrap();
     let (second, updates) = fixture.stage("2");
-    drop((fixture.store.archive().publish(second).unwrap(), updates));
+    drop((second.publish().unwrap(), updates));
     assert_eq!(fixture.lines(), "[1]\n[2]\n");
 
     let mut fixture = fixture.restarted();

@@ -118,7 +118,7 @@ fn shifted_by_at_least(machine: StateMachine, step: ClockStep) -> StateMachine {
 pub struct Store {
     disk: Arc<dyn Disk>,
     ledger: Box<dyn Ledger>,
-    archive: Arc<Archive>,
+    archive: Arc<dyn Archive>,
     state_file: PathBuf,
     metrics_file: PathBuf,
     source_info: SourceInfo,
@@ -211,7 +211,7 @@ impl Store {
             // Nothing is listed, as after the ledger was rebuilt from the archive.
             machine.sync.complete_until = None;
         }
-        let archive = Arc::new(archive);
+        let archive: Arc<dyn Archive> = Arc::new(archive);
         let metrics_file = dir.join(METRICS_FILE);
         let metrics = load_metrics(&*disk, &metrics_file, now, &mut warnings);
         let (pid, locks) = (None, None);
@@ -245,7 +245,7 @@ impl Store {
     }
 
     /// Returns the archive, which accepts documents and batches without a lock on the store.
-    pub(super) fn archive(&self) -> Arc<Archive> {
+    pub(super) fn archive(&self) -> Arc<dyn Archive> {
         Arc::clone(&self.archive)
     }
 

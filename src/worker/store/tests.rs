@@ -24,7 +24,7 @@ const MESSAGES: u32 = 8;
 const LIMITS: DueLimits = DueLimits { untried: 100, retries: 100 };
 
 /// Batch whose files are written and not yet published, and its updates.
-type WrittenBatch = (Option<StagedBatch>, LedgerUpdates);
+type WrittenBatch = (Option<Box<dyn StagedBatch>>, LedgerUpdates);
 
 /// Store of a source with one session, and the batches that are being committed.
 struct StoreFixture {
@@ -130,16 +130,14 @@ impl StoreFixture {
     /// Publishes and records the oldest batch in flight, if there is one.
     fn record(&mut self) {
         let Some((staged, updates)) = self.written.pop_front() else { return };
-        let archive = self.store.archive();
-        let published = staged.map(|staged| archive.publish(staged).unwrap());
+        let published = staged.map(|staged| staged.publish().unwrap());
         self.store.record_batch(updates, published, RecheckPolicy::IMMEDIATE, NOW).unwrap();
     }
 
     /// Publishes the oldest batch in flight, and then loses it.
     fn publish_and_lose(&mut self) {
         let Some((staged, updates)) = self.written.pop_front() else { return };
-        let archive = self.store.archive();
-        drop(staged.map(|staged| archive.publish(staged).unwrap()));
+        drop(staged.map(|staged| staged.publish().unwrap()));
         drop(updates);
     }
 

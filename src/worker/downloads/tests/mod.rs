@@ -10,7 +10,7 @@ use std::time::Duration;
 use cynosure_engine::{BlobId, DocumentId, ItemId, LedgerId, ThrottleStrikes};
 
 use super::*;
-use crate::archive::{Archive, ArchiveMarker, ArchiveOwner, DocumentFormat};
+use crate::archive::{ArchiveMarker, ArchiveOwner, DocumentFormat, FileArchive};
 use crate::disk::MemoryDisk;
 use crate::ledger::{DocumentRow, DocumentRowId};
 
@@ -21,7 +21,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 struct DownloadsFixture {
     downloads: DownloadScheduler,
-    archive: Archive,
+    archive: FileArchive,
 }
 
 impl DownloadsFixture {
@@ -39,7 +39,7 @@ impl DownloadsFixture {
         marker.create_folder().unwrap();
         let owner = ArchiveOwner::new(&LedgerId::new("a"), None, "work");
         let format = DocumentFormat::default();
-        let (archive, _) = Archive::open(marker, owner, format, |_, _, _| Ok(false)).unwrap();
+        let (archive, _) = FileArchive::open(marker, owner, format, |_, _, _| Ok(false)).unwrap();
         let mut downloads = DownloadScheduler::new(item_policy, None, MetricsHandle::default());
         let request = downloads.take_refill_request(NOW).expect("a refill is due");
         assert_eq!(request.skip, BTreeSet::new());
