@@ -18,7 +18,7 @@ pub trait LedgerReader: fmt::Debug + Send {
     /// A ledger failure.
     fn identity(&self) -> Result<LedgerIdentity, Failure>;
 
-    /// Reads the account that the ledger belongs to; `None` before [`Ledger::bind_account`].
+    /// Reads the account that the ledger belongs to; `None` before [`bind_account`](crate::ledger::Ledger::bind_account).
     ///
     /// # Errors
     /// A ledger failure.

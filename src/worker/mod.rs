@@ -40,8 +40,8 @@ mod watchdog;
 
 pub use self::archive_binding::{ArchiveConfig, document_format, ledger_claim};
 pub use self::breakers::{
-    ARCHIVE, BreakerStates, Breakers, BreakersFile, CommandResult, LEDGER, SourceBreakers,
-    apply_command,
+    ARCHIVE, BreakerStates, BreakerStore, Breakers, BreakersFile, CommandResult, LEDGER,
+    SourceBreakers, apply_command,
 };
 pub use self::event_loop::{
     Dependencies, EventLoopConfig, ITERATION_SPAN, LoopExit, LoopPolicy, LoopResult, Observers,

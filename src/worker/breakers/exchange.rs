@@ -1,6 +1,6 @@
-//! Exchange of the breakers with their file, outside the event loop.
+//! Exchange of the breakers with their store, outside the event loop.
 //!
-//! Under the lock of the file, the states of this process are merged into those of the file. The
+//! The states of this process are merged into those of the store. The
 //! process then adopts the states that hold. Both steps are the same three-way merge, see
 //! [`PersistedBreaker::merge`]: the first one from the state that the process knew, the second one
 //! from the state that it sent, because it goes on counting meanwhile.
@@ -12,47 +12,50 @@ use cynosure_engine::breaker::{
 };
 use cynosure_engine::{Failure, Timestamp};
 
-use crate::state::{BreakerStates, BreakersFile};
+use crate::state::BreakerStates;
+use crate::worker::breakers::breaker_store::BreakerStore;
 
-/// Circuit breaker that processes share by the file.
+/// Circuit breaker that processes share by their store.
 #[derive(Clone, Debug)]
 pub(super) struct SharedBreaker {
     pub(super) breaker: Breaker,
-    /// State in the file after the last exchange; `None` before the first.
+    /// State in the store after the last exchange; `None` before the first.
     saved: Option<PersistedBreaker>,
     /// Permit of the call made by name.
     pub(super) named_permit: Option<BreakerPermit>,
 }
 
-/// Merges the breakers into the file, or only reads it if there are none. Returns the states in the
-/// file, and a warning if it could not be read.
+/// Merges the breakers into the store, or only reads it if there are none. Returns the states in the
+/// store, and a warning if it could not be read.
 ///
 /// # Errors
 /// A storage failure.
 pub(super) fn exchange(
-    file: &BreakersFile,
+    store: &dyn BreakerStore,
     sent: &BTreeMap<String, SharedBreaker>,
 ) -> Result<(BreakerStates, Option<String>), Failure> {
     if sent.is_empty() {
-        // An unreadable file is moved aside by the next write.
-        return Ok((file.read()?.unwrap_or_default(), None));
+        // An unreadable content is replaced by the next write.
+        return Ok((store.read()?.unwrap_or_default(), None));
     }
-    file.update(|states| {
+    let mut result = BreakerStates::new();
+    let note = store.update(&mut |states| {
         for (name, shared) in sent {
             let merged = shared.merged_with(states.get(name));
             states.insert(name.clone(), merged);
         }
-        states.clone()
-    })
+        result.clone_from(states);
+    })?;
+    Ok((result, note))
 }
 
 impl SharedBreaker {
-    /// Creates a closed breaker that is not in the file yet.
+    /// Creates a closed breaker that is not in the store yet.
     pub(super) fn new(name: &str, policy: BreakerPolicy, now: Timestamp) -> Self {
         Self { breaker: Breaker::new(name, policy, now), saved: None, named_permit: None }
     }
 
-    /// Restores a breaker from the file.
+    /// Restores a breaker from the store.
     pub(super) fn from_saved(
         name: &str,
         policy: BreakerPolicy,
@@ -68,13 +71,13 @@ impl SharedBreaker {
         self.breaker.generation() != self.saved.as_ref().map_or(0, |saved| saved.generation)
     }
 
-    /// Returns true if the file does not include all counts.
+    /// Returns true if the store does not include all counts.
     pub(super) fn has_new_counts(&self) -> bool {
         let saved = self.saved.as_ref().map(|saved| saved.statistics).unwrap_or_default();
         self.breaker.statistics() != saved
     }
 
-    /// Returns the state to write in place of that in the file.
+    /// Returns the state to write in place of that in the store.
     pub(super) fn merged_with(&self, theirs: Option<&PersistedBreaker>) -> PersistedBreaker {
         let ours = self.breaker.to_persisted();
         match theirs {
@@ -83,7 +86,7 @@ impl SharedBreaker {
         }
     }
 
-    /// Adopts the state that the file has after an exchange, in which `sent` was merged into it, if
+    /// Adopts the state that the store has after an exchange, in which `sent` was merged into it, if
     /// anything was. Returns the transition of another process.
     pub(super) fn adopt(
         &mut self,
@@ -91,7 +94,7 @@ impl SharedBreaker {
         saved: PersistedBreaker,
         now: Timestamp,
     ) -> Option<BreakerTransition> {
-        // What was counted after sending is newer than a reset in the file.
+        // What was counted after sending is newer than a reset in the store.
         let sent = sent.map(|sent| PersistedBreaker {
             statistics_since: saved.statistics_since,
             ..sent.breaker.to_persisted()

@@ -1,9 +1,10 @@
 //! Circuit breakers of this process: one per provider, and one each for the ledger and the archive.
 //!
-//! All sources of a process share them, on one thread. They are saved in `breakers.json` on every
-//! change of state, and at intervals for their counts. Other processes may change them there, above
+//! All sources of a process share them, on one thread. They are saved in a [`BreakerStore`], the file
+//! `breakers.json` on one machine, on every change of state, and at intervals for their counts. Other processes may change them there, above
 //! all a command of the user; this is noticed within seconds.
 
+mod breaker_store;
 mod commands;
 mod exchange;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use tracing::{info, warn};
 
+pub use self::breaker_store::BreakerStore;
 pub use self::commands::{CommandResult, apply_command};
 pub use self::source_breakers::SourceBreakers;
 pub(super) use self::source_breakers::{CallDecision, CallError, CallPermit, OpenBreaker};
@@ -54,10 +56,10 @@ const PROBE_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// All circuit breakers of a process.
 pub struct Breakers {
-    file: Arc<BreakersFile>,
+    store: Arc<dyn BreakerStore>,
     clock: Box<dyn Fn() -> Timestamp>,
     inner: RefCell<Inner>,
-    /// Held during an exchange with the file.
+    /// Held during an exchange with the store.
     exchange_lock: Mutex<()>,
     /// Incremented when a waiting caller should check again.
     version: watch::Sender<u64>,
@@ -69,26 +71,26 @@ struct Inner {
     breakers: BTreeMap<String, SharedBreaker>,
     checked_at: Timestamp,
     saved_at: Timestamp,
-    /// Last failure of the file, kept so that it is logged only once.
+    /// Last failure of the store, kept so that it is logged only once.
     last_error: Option<Failure>,
 }
 
 impl Breakers {
-    /// Opens the breakers as saved in their file, with a warning about the state of the file, if
+    /// Opens the breakers as saved in their store, with a warning about the state of the store, if
     /// any.
     pub fn open(
-        file: BreakersFile,
+        store: impl BreakerStore + 'static,
         policy: BreakerPolicy,
         clock: impl Fn() -> Timestamp + 'static,
     ) -> (Rc<Self>, Option<String>) {
         let now = clock();
-        let (states, warning) = match file.read() {
+        let (states, warning) = match store.read() {
             Ok(Ok(states)) => (states, None),
-            Ok(Err(_)) => match file.update(|states| states.clone()) {
-                Ok(found) => found,
+            Ok(Err(_)) => match store.update(&mut |_| {}) {
+                Ok(note) => (BreakerStates::new(), note),
                 Err(failure) => (BreakerStates::new(), Some(failure.message)),
             },
-            // The content is applied as soon as the file can be read.
+            // The content is applied as soon as the store can be read.
             Err(failure) => (BreakerStates::new(), Some(failure.message)),
         };
         let restore = |(name, state): (String, _)| {
@@ -98,7 +100,7 @@ impl Breakers {
         let breakers = states.into_iter().map(restore).collect();
         let inner = Inner { policy, breakers, checked_at: now, saved_at: now, last_error: None };
         let breakers = Self {
-            file: Arc::new(file),
+            store: Arc::new(store),
             clock: Box::new(clock),
             inner: RefCell::new(inner),
             exchange_lock: Mutex::new(()),
@@ -352,20 +354,20 @@ impl Breakers {
     }
 }
 
-/// Exchange with the file.
+/// Exchange with the store.
 impl Breakers {
-    /// Returns the time of the next check of the file.
+    /// Returns the time of the next check of the store.
     fn next_sync_at(&self) -> Timestamp {
         let (now, checked_at) = ((self.clock)(), self.inner.borrow().checked_at);
         // A clock that was set back must not delay the check.
         checked_at.min(now).after(SYNC_INTERVAL)
     }
 
-    /// Merges `sent` into the file, or only reads the file if it is empty, and adopts the states
+    /// Merges `sent` into the store, or only reads the store if it is empty, and adopts the states
     /// that then hold. The caller holds `exchange_lock`.
     async fn run_exchange<E: Env>(&self, sent: BTreeMap<String, SharedBreaker>, env: &E) {
-        let file = Arc::clone(&self.file);
-        let (result, sent) = env.spawn_blocking(move || (exchange(&file, &sent), sent)).await;
+        let store = Arc::clone(&self.store);
+        let (result, sent) = env.spawn_blocking(move || (exchange(&*store, &sent), sent)).await;
         match result {
             Ok((states, warning)) => {
                 if let Some(warning) = warning {
@@ -411,7 +413,7 @@ impl Inner {
     /// Returns true if an exchange is due, which then counts as made, so that the caller does not
     /// ask again immediately.
     fn begin_check(&mut self, now: Timestamp) -> bool {
-        // While the file cannot be written, retry at every check.
+        // While the store cannot be written, retry at every check.
         let is_due = has_elapsed(self.checked_at, SYNC_INTERVAL, now)
             || (self.last_error.is_none() && self.has_changed());
         if is_due {
@@ -420,7 +422,7 @@ impl Inner {
         is_due
     }
 
-    /// Returns the breakers to merge into the file; none while only counts are new and not due.
+    /// Returns the breakers to merge into the store; none while only counts are new and not due.
     fn breakers_to_send(&mut self, now: Timestamp) -> BTreeMap<String, SharedBreaker> {
         if !self.has_changed() && !has_elapsed(self.saved_at, COUNTS_SAVE_INTERVAL, now) {
             return BTreeMap::new();
@@ -432,7 +434,7 @@ impl Inner {
         sent
     }
 
-    /// Returns all breakers if the file does not include some of their changes or counts.
+    /// Returns all breakers if the store does not include some of their changes or counts.
     fn unsaved_breakers(&self) -> BTreeMap<String, SharedBreaker> {
         let has_new_counts = self.breakers.values().any(SharedBreaker::has_new_counts);
         if self.has_changed() || has_new_counts { self.breakers.clone() } else { BTreeMap::new() }
