@@ -11,7 +11,7 @@ help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 quick: lint ## checks format and lints, and runs every test that needs no sockets or other programs; less than five minutes once built
-	@if cargo nextest --version >/dev/null 2>&1; then run="nextest run"; else run=test; fi; cargo $$run --workspace --lib --test simulation --test tidy
+	@if cargo nextest --version >/dev/null 2>&1; then run="nextest run"; else run=test; fi; cargo $$run --workspace --features fleet --lib --test simulation --test tidy
 
 test: setup lint docs ## runs every check and test, and counts the tests by kind; as root on Debian it installs the programs they need
 	@tests/setup/run
@@ -39,10 +39,10 @@ setup: ## fetches what the tests of kind real need, or reports what is missing
 
 lint: ## checks format and lints, warnings denied
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets --features fleet -- -D warnings
 
 docs: ## builds the documentation, private items included, warnings denied
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --features fleet --no-deps --document-private-items
 
 bench: ## runs the benchmarks
 	cargo bench --profile dist
@@ -57,5 +57,5 @@ deb: $(BINARY) ## builds the Debian package into DEB (target/deb/); installs car
 	cargo deb --no-build --no-strip --output $(DEB) $(DEB_OPTIONS)
 
 target/dist/cynosure: $(shell find src crates profiles scenarios -name '*.rs' -o -name '*.toml') Cargo.toml Cargo.lock
-	cargo build --profile dist
+	cargo build --profile dist --features fleet
 	@touch $@

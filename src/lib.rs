@@ -46,8 +46,12 @@ pub mod state;
 // Rate limits of the providers: a permit for every request of a source.
 pub mod limiter;
 
+// Connection to the PostgreSQL database of a fleet.
+#[cfg(feature = "fleet")]
+pub mod database;
+
 // One outside system each; independent of each other: config.toml and credentials (config), HTTP (source),
-// SQLite (ledger), stored files (archive), systemd, metrics and traces (telemetry),
+// SQLite and PostgreSQL (ledger), stored files (archive), systemd, metrics and traces (telemetry),
 // alert channels (notify), the HTTP server (endpoint).
 pub mod archive;
 pub mod config;

@@ -5,7 +5,8 @@
 //! a page before its page token, a document's row after its bytes, a transition before its effects.
 //!
 //! The worker asks a [`LedgerReader`] and changes a [`Ledger`]; commands and the dashboard ask
-//! [`LedgerReports`]. All SQL of the program is in this folder.
+//! [`LedgerReports`]. One machine keeps its ledgers in [files of SQLite](SqliteLedger), a fleet in a
+//! database of PostgreSQL. All SQL of the program is in this folder.
 
 mod adopt;
 mod document_facts;
@@ -14,7 +15,10 @@ mod export;
 mod failures;
 mod history;
 mod identity;
+mod limits;
 mod open_error;
+#[cfg(feature = "fleet")]
+pub mod postgres;
 mod reader;
 mod reports;
 mod rows;
@@ -33,6 +37,8 @@ pub use self::failures::{FailureFilter, FailureRow, RequeueFilter, StoredRespons
 pub use self::history::TransitionRow;
 pub use self::identity::LedgerIdentity;
 pub use self::open_error::LedgerOpenError;
+#[cfg(feature = "fleet")]
+pub use self::postgres::PostgresLedger;
 pub use self::reader::LedgerReader;
 pub use self::reports::LedgerReports;
 pub use self::rows::{
@@ -45,6 +51,8 @@ pub use self::updates::LedgerUpdate;
 pub use self::verify::{CounterCheck, FileRowId, StatusCounts, StoredFile};
 pub use self::writer::Ledger;
 
+#[cfg(test)]
+use self::sqlite::tests::home::SqliteHome as LedgerHome;
 #[cfg(test)]
 mod proptests;
 #[cfg(test)]

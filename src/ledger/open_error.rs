@@ -1,21 +1,21 @@
 //! Error of opening a ledger.
 
 use std::fmt;
-use std::path::PathBuf;
 
 use cynosure_engine::Failure;
 
 /// Error of opening a ledger.
 #[derive(Debug)]
 pub enum LedgerOpenError {
-    /// A newer version of the program wrote the file. Nothing was changed.
+    /// A newer version of the program wrote the ledger. Nothing was changed.
     NewerVersion {
-        path: PathBuf,
+        /// File or database.
+        place: String,
         version: usize,
         /// Newest version that this program reads.
         known_version: usize,
     },
-    /// The file is not a ledger, or is damaged.
+    /// It is not a ledger, or is damaged.
     Damaged(Failure),
     Failed(Failure),
 }
@@ -23,11 +23,10 @@ pub enum LedgerOpenError {
 impl fmt::Display for LedgerOpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NewerVersion { path, version, known_version } => write!(
+            Self::NewerVersion { place, version, known_version } => write!(
                 f,
-                "{} was written by a newer cynosure (format {version}, this one knows {known_version}); \
-                 install that version again, nothing was changed",
-                path.display()
+                "{place} was written by a newer cynosure (format {version}, this one knows \
+                 {known_version}); install that version again, nothing was changed"
             ),
             Self::Damaged(failure) | Self::Failed(failure) => failure.fmt(f),
         }

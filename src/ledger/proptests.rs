@@ -2,8 +2,6 @@
 //! restarts.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cynosure_engine::{
@@ -11,7 +9,6 @@ use cynosure_engine::{
     PageToken, RecheckPolicy, SessionId, Timestamp,
 };
 use proptest::prelude::*;
-use rusqlite::{Connection, OpenFlags};
 
 use super::*;
 
@@ -81,12 +78,10 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
     prop::collection::vec(operation, 1..60)
 }
 
-/// Ledger in memory whose content survives restarts, and the facts that it must not lose.
+/// Ledger whose content survives restarts, and the facts that it must not lose.
 struct TestLedger {
-    /// The tables themselves, which also keeps the ledger in memory.
-    tables: Connection,
+    home: LedgerHome,
     ledger: Box<dyn Ledger>,
-    uri: String,
     now: Timestamp,
     session_count: u32,
     /// Files recorded as stored.
@@ -97,15 +92,11 @@ struct TestLedger {
 
 impl TestLedger {
     fn new() -> Self {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let uri = format!("file:proptests-{number}?mode=memory&cache=shared");
-        let tables = connect(&uri);
-        let ledger = open_ledger(&uri);
+        let home = LedgerHome::new();
+        let ledger = home.open();
         let mut test_ledger = Self {
-            tables,
+            home,
             ledger,
-            uri,
             now: Timestamp(1_000_000),
             session_count: 0,
             stored_files: BTreeSet::new(),
@@ -154,7 +145,7 @@ impl TestLedger {
                 }
             }
             Operation::Restart => {
-                self.ledger = open_ledger(&self.uri);
+                self.ledger = self.home.open();
             }
         }
     }
@@ -185,7 +176,8 @@ impl TestLedger {
             self.listed_blobs.insert((item.to_string(), document.to_string()), blob.clone());
         }
         for entry in entries.iter().filter(|entry| entry.content.is_some()) {
-            assert!(!self.lacks_content(entry), "{} {}", entry.item, entry.document);
+            let (item, document) = (entry.item.as_str(), entry.document.as_str());
+            assert!(!self.home.lacks_content(item, document), "{item} {document}");
         }
         let repeated = self.ledger.record_page(&entries, &[], &next, self.now).unwrap();
         assert_eq!(repeated, PageCounts::default(), "a repeated page changes nothing");
@@ -292,19 +284,8 @@ impl TestLedger {
             files.extend(page.into_iter().map(|stored| stored.file));
         }
         assert_eq!(files, self.stored_files, "what is stored stays stored");
-        let sql = "SELECT count(*) FROM listed_contents c JOIN documents d ON d.no = c.document
-                   WHERE d.status NOT IN (0, 3) OR c.content <> d.blob";
-        let count = self.tables.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        let count = self.home.count_misplaced_contents();
         assert_eq!(count, 0, "contents of settled documents, or of other blobs");
-    }
-
-    /// True if a document is not settled and has no content.
-    fn lacks_content(&self, entry: &ListedDocument) -> bool {
-        let sql = "SELECT d.status IN (0, 3) AND c.content IS NULL FROM documents d
-                   JOIN items i ON i.no = d.item LEFT JOIN listed_contents c ON c.document = d.no
-                   WHERE i.id = ?1 AND d.id = ?2";
-        let ids = [entry.item.as_str(), entry.document.as_str()];
-        self.tables.query_row(sql, ids, |row| row.get(0)).unwrap()
     }
 
     /// Lets every fetch succeed from now on, rechecks the quarantined items, and asserts that every
@@ -320,7 +301,7 @@ impl TestLedger {
         let failures = self.ledger.failures(FailureFilter::default(), 100).unwrap();
         let gone: BTreeSet<_> = failures.iter().map(|row| row.item.to_string()).collect();
         for ((item, document), blob) in &self.listed_blobs {
-            let known = self.recorded_blob(item, document);
+            let known = self.home.recorded_blob(item, document);
             assert!(known == blob.as_str() || known == "moved", "{item} {document}: {known}");
             let ids = (ItemId::new(item.as_str()), DocumentId::new(document.as_str()));
             let is_stored = self.ledger.stored_file(&ids.0, &ids.1).unwrap().is_some();
@@ -331,12 +312,6 @@ impl TestLedger {
         }
     }
 
-    fn recorded_blob(&self, item: &str, document: &str) -> String {
-        let sql = "SELECT d.blob FROM documents d JOIN items i ON i.no = d.item
-                   WHERE i.id = ?1 AND d.id = ?2";
-        self.tables.query_row(sql, [item, document], |row| row.get(0)).unwrap()
-    }
-
     /// True if some documents of a stored item were gone, as its row says.
     fn is_partly_gone(&self, item: &str) -> bool {
         let report = self.ledger.item_report(&ItemId::new(item)).unwrap().unwrap();
@@ -344,15 +319,9 @@ impl TestLedger {
     }
 }
 
-fn open_ledger(uri: &str) -> Box<dyn Ledger> {
-    Box::new(SqliteLedger::from_connection(connect(uri), Path::new("memory")).unwrap())
-}
-
-fn connect(uri: &str) -> Connection {
-    Connection::open_with_flags(uri, OpenFlags::default() | OpenFlags::SQLITE_OPEN_URI).unwrap()
-}
-
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(LedgerHome::LAW_CASES))]
+
     #[test]
     fn counters_match_the_rows_and_no_listed_item_is_lost(sequence in operations()) {
         let mut test_ledger = TestLedger::new();

@@ -132,7 +132,7 @@ pub trait LedgerReports: LedgerReader {
     /// A ledger failure.
     fn check_counters(&self) -> Result<CounterCheck, Failure>;
 
-    /// Runs SQLite's integrity check and returns the errors found. Reads everything.
+    /// Checks the consistency of the ledger itself, and returns the errors found. Reads everything.
     ///
     /// # Errors
     /// A ledger failure.

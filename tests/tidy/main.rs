@@ -33,7 +33,8 @@ const LAYERS: Layers = &[
     ("env", &[]),
     ("limiter", &["env", "disk", "state"]),
     ("source", &["retry", "disk", "http_client", "limiter"]),
-    ("ledger", &["retry", "disk"]),
+    ("database", &[]),
+    ("ledger", &["retry", "disk", "database"]),
     ("archive", &["retry", "disk"]),
     ("state", &["disk"]),
     ("systemd", &["retry", "disk"]),
@@ -118,13 +119,14 @@ const RESTRICTED_NAMES: &[(&str, &[&str])] = &[
     // The worker and the monitor need nothing of what only tries things out.
     ("cynosure_lab", &["app", "cli"]),
     ("rusqlite", &["ledger"]),
+    ("tokio_postgres", &["database", "ledger/postgres"]),
     // Sources, sign-in, alerts and telemetry have separate clients. They share no limits, no rate
     // limiter and no proxies, and the monitor must not depend on the client of the sources.
     ("reqwest", &["http_client", "oauth", "onboarding", "source/http", "notify", "telemetry"]),
     ("reqwest::Error", &["http_client", "source/http"]),
     ("ClientBuilder", &["http_client"]),
     ("Client::builder", &["http_client"]),
-    ("rustls::Error", &["http_client"]),
+    ("rustls::Error", &["http_client", "database"]),
     ("lettre", &["notify"]),
     ("hyper::", &["endpoint", "source"]),
     // Only the registry names kinds of sources, beside their clients and their settings.

@@ -18,6 +18,10 @@ const MIRRORS: &[(&str, &str)] = &[
         "cynosure_lab::demo::service::counters::DemoCounters",
         "the JSON answer with the counters of the demo",
     ),
+    (
+        "cynosure::ledger::postgres::records::WriteSet",
+        "the JSON that the function `apply` of the database takes",
+    ),
     ("cynosure::endpoint::view::SourceView", "a source in the JSON answers of the endpoint"),
     (
         "cynosure_engine::alert::Alert",

@@ -1,20 +1,15 @@
 //! Items that are not stored: lists them, requeues them, and finds due rechecks.
 
-use std::time::Duration;
-
 use cynosure_engine::{Cause, ItemId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use crate::ledger::limits::LISTING_WAIT;
 use crate::ledger::sqlite::contents::remove_content;
 use crate::ledger::sqlite::error::LedgerError;
 use crate::ledger::sqlite::rows::DocumentStatus;
 use crate::ledger::{
     DocumentRowId, FailureFilter, FailureRow, ItemStatus, RequeueFilter, StoredResponse,
 };
-
-/// Time until a damaged document that waits for a full listing is tried without one. Longer than
-/// the listing takes.
-const LISTING_WAIT: Duration = Duration::from_secs(30 * 86_400);
 
 /// Selects items with their last response.
 const SELECT_FAILURE: &str =

@@ -3,13 +3,9 @@
 use cynosure_engine::{Cause, DocumentId, Timestamp};
 use rusqlite::{Connection, params};
 
+use crate::ledger::limits::{MISSING_ID_PREFIX, MISSING_MESSAGE};
 use crate::ledger::sqlite::error::LedgerError;
 use crate::ledger::sqlite::item_state::OpenSession;
-
-/// Prefix of the item id of a missing document.
-const MISSING_ID_PREFIX: &str = "missing:";
-
-const MISSING_MESSAGE: &str = "the source listed it, but did not find it in two requests";
 
 pub(super) fn record_missing(
     connection: &Connection,

@@ -40,4 +40,4 @@ pub fn sqlite_version() -> &'static str {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

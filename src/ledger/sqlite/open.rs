@@ -205,7 +205,7 @@ fn read_version(connection: &Connection, path: &Path) -> Result<usize, LedgerOpe
     }
     if version > SCHEMA_VERSION {
         return Err(LedgerOpenError::NewerVersion {
-            path: path.to_owned(),
+            place: path.display().to_string(),
             version,
             known_version: SCHEMA_VERSION,
         });

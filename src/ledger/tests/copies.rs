@@ -135,7 +135,7 @@ fn documents_with_content_ids_are_not_indexed() {
 
 #[test]
 fn adopted_documents_are_indexed_by_their_locations() {
-    let mut ledger = ledger_in_memory();
+    let mut ledger = LedgerHome::new().open();
     let adopted = |id: &str, blob: &str, sha256| AdoptedDocument {
         item: ItemId::new(id),
         document: DocumentId::new(id),
@@ -165,7 +165,7 @@ fn adopted_documents_are_indexed_by_their_locations() {
 
 #[test]
 fn a_document_adopted_without_its_blob_is_known_by_its_id() {
-    let mut ledger = ledger_in_memory();
+    let mut ledger = LedgerHome::new().open();
     let adopted = |id: &str| AdoptedDocument {
         item: ItemId::new("thread:T1"),
         document: DocumentId::new(id),

@@ -105,7 +105,7 @@ fn the_last_response_is_kept_until_the_item_is_stored() {
     };
     assert_eq!(
         last_response(&*ledger),
-        Some(recorded_response("second\0")),
+        Some(recorded_response(&LedgerHome::kept_text("second\0"))),
         "a broken connection has no response"
     );
     store_documents(&mut *ledger, &["1"]);

@@ -147,7 +147,7 @@ fn long_names_and_long_lists_are_cut() {
 
 #[test]
 fn adopted_folders_are_replaced_by_the_next_listing() {
-    let mut ledger = ledger_in_memory();
+    let mut ledger = LedgerHome::new().open();
     let document = AdoptedDocument {
         item: ItemId::new("a"),
         document: DocumentId::new("1"),

@@ -56,7 +56,7 @@ fn a_long_label_is_truncated() {
 
 #[test]
 fn adopted_documents_have_the_labels_of_their_manifest() {
-    let mut ledger = ledger_in_memory();
+    let mut ledger = LedgerHome::new().open();
     let document = AdoptedDocument {
         item: ItemId::new("a"),
         document: DocumentId::new("1"),

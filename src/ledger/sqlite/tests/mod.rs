@@ -9,6 +9,7 @@ use crate::ledger::tests::{
 };
 use crate::ledger::*;
 
+pub(in crate::ledger) mod home;
 mod statements;
 mod upgrade;
 
