@@ -46,11 +46,11 @@ impl Database {
         Self::open_with(settings, CallLimits::DEFAULT)
     }
 
-    /// Starts the thread of a connection whose calls give up after a second, for tests.
+    /// Starts the thread of a connection whose calls give up after a few seconds, for tests.
     #[cfg(test)]
     pub(crate) fn open_impatient(settings: DatabaseSettings) -> Result<Self, DatabaseError> {
-        let second = std::time::Duration::from_secs(1);
-        Self::open_with(settings, CallLimits { attempt: second, script: second, patience: second })
+        let limit = std::time::Duration::from_secs(5);
+        Self::open_with(settings, CallLimits { attempt: limit, script: limit, patience: limit })
     }
 
     fn open_with(settings: DatabaseSettings, limits: CallLimits) -> Result<Self, DatabaseError> {
