@@ -14,7 +14,7 @@ mod every_ledger;
 mod proptests;
 
 /// Environment variable with the URL of a database that tests may use.
-const DATABASE_VARIABLE: &str = "CYNOSURE_TEST_DATABASE";
+const DATABASE_VARIABLE: &str = "TEST_DATABASE_URL";
 
 /// Environment variable that forbids skipping.
 const REQUIRE_VARIABLE: &str = "CYNOSURE_REQUIRE_REAL";
