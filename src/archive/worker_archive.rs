@@ -1,4 +1,4 @@
-//! What the worker needs of an archive, wherever that keeps the documents.
+//! Archive as the worker writes it, wherever that keeps the documents.
 
 use std::fmt;
 use std::sync::Arc;

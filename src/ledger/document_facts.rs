@@ -1,4 +1,4 @@
-//! What the ledger knows of documents beside their contents.
+//! Facts of the ledger about documents beside their contents.
 
 use cynosure_engine::DocumentId;
 

@@ -5,23 +5,31 @@
 -- or an OFFSET, which the planner cannot turn into another join: that may read all rows of the
 -- source, of which a planner expects too few.
 
+-- Returns the sums of the counters of a session over its workers.
+CREATE OR REPLACE FUNCTION cynosure.session_counts(p_source BIGINT, p_session BIGINT)
+RETURNS TABLE (
+    listed BIGINT, stored BIGINT, gone BIGINT, quarantined BIGINT, documents BIGINT, bytes BIGINT,
+    versions BIGINT, copies BIGINT, copied_bytes BIGINT, expected_bytes BIGINT)
+LANGUAGE sql STABLE AS $$
+    SELECT coalesce(sum(t.listed), 0)::BIGINT,
+        coalesce(sum(t.stored), 0)::BIGINT,
+        coalesce(sum(t.gone), 0)::BIGINT,
+        coalesce(sum(t.quarantined), 0)::BIGINT,
+        coalesce(sum(t.documents), 0)::BIGINT,
+        coalesce(sum(t.bytes), 0)::BIGINT,
+        coalesce(sum(t.versions), 0)::BIGINT,
+        coalesce(sum(t.copies), 0)::BIGINT,
+        coalesce(sum(t.copied_bytes), 0)::BIGINT,
+        coalesce(sum(t.expected_bytes), 0)::BIGINT
+    FROM cynosure.tallies t WHERE t.source = p_source AND t.session = p_session
+$$;
+
 -- Returns the newest session with the sums of its counters.
 CREATE OR REPLACE FUNCTION cynosure.session_record(p_source BIGINT) RETURNS JSONB
 LANGUAGE sql STABLE AS $$
-    SELECT to_jsonb(s) - 'source' || jsonb_build_object('counts', to_jsonb(t))
+    SELECT to_jsonb(s) - 'source' || jsonb_build_object('counts', to_jsonb(c))
     FROM (SELECT * FROM cynosure.sessions WHERE source = p_source ORDER BY no DESC LIMIT 1) s
-        CROSS JOIN LATERAL (
-            SELECT coalesce(sum(listed), 0)::BIGINT AS listed,
-                coalesce(sum(stored), 0)::BIGINT AS stored,
-                coalesce(sum(gone), 0)::BIGINT AS gone,
-                coalesce(sum(quarantined), 0)::BIGINT AS quarantined,
-                coalesce(sum(documents), 0)::BIGINT AS documents,
-                coalesce(sum(bytes), 0)::BIGINT AS bytes,
-                coalesce(sum(versions), 0)::BIGINT AS versions,
-                coalesce(sum(copies), 0)::BIGINT AS copies,
-                coalesce(sum(copied_bytes), 0)::BIGINT AS copied_bytes,
-                coalesce(sum(expected_bytes), 0)::BIGINT AS expected_bytes
-            FROM cynosure.tallies WHERE source = p_source AND session = s.no) t
+        CROSS JOIN LATERAL cynosure.session_counts(p_source, s.no) c
 $$;
 
 -- Returns a document with its hash in hexadecimal.

@@ -14,7 +14,7 @@ use crate::database::{Database, DatabaseError, Parameter};
 use crate::ledger::due_items::DUE_CONTENT_BYTES_MAX;
 use crate::ledger::postgres::records::SessionRecord;
 use crate::ledger::postgres::rows::{
-    query_optional, query_rows, query_value, session_row, sum_counters, to_bigint,
+    query_optional, query_rows, query_value, session_row, to_bigint,
 };
 use crate::ledger::postgres::storable::to_text;
 use crate::ledger::{
@@ -31,14 +31,11 @@ const KNOWN_GOOD_SEARCH_ROWS: i64 = 10_000;
 const DUE_DOCUMENTS_MAX: i64 = 512;
 
 /// Newest session; without `$2` a reconcile session is skipped until it has listed an item.
-const SELECT_SESSION: &str = concat!(
+const SELECT_SESSION: &str =
     "SELECT (to_jsonb(s) || jsonb_build_object('counts', to_jsonb(c)))::TEXT
-    FROM cynosure.sessions s CROSS JOIN LATERAL ",
-    sum_counters!(),
-    " c
+    FROM cynosure.sessions s CROSS JOIN LATERAL cynosure.session_counts($1, s.no) c
     WHERE s.source = $1 AND ($2::BOOLEAN OR NOT (s.kind = 3 AND c.listed = 0))
-    ORDER BY s.no DESC LIMIT 1"
-);
+    ORDER BY s.no DESC LIMIT 1";
 
 /// Subquery of the numbered locations of the document `d`, to be tried in this order: the newest of
 /// each folder, then the second newest of each, and so on. So old ones of a folder hide none of

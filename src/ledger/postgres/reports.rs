@@ -12,7 +12,7 @@ use crate::ledger::postgres::records::{
     CounterRecord, ItemRecord, LastResponseRecord, SessionRecord,
 };
 use crate::ledger::postgres::rows::{
-    item_status, query_optional, query_rows, query_value, session_row, sum_counters, to_bigint,
+    item_status, query_optional, query_rows, query_value, session_row, to_bigint,
 };
 use crate::ledger::postgres::storable::to_text;
 use crate::ledger::{
@@ -46,13 +46,10 @@ const SELECT_FAILURES: &str = "WITH found AS MATERIALIZED (
         WHERE r.source = $1 AND r.item = i.no))::TEXT
     FROM found i ORDER BY i.part, i.position, i.no LIMIT $4::BIGINT";
 
-const SELECT_LAST_SESSION: &str = concat!(
-    "WITH completed AS NOT MATERIALIZED (
+const SELECT_LAST_SESSION: &str = "WITH completed AS NOT MATERIALIZED (
         SELECT s.no, c.documents,
             to_jsonb(s) || jsonb_build_object('counts', to_jsonb(c)) AS session
-        FROM cynosure.sessions s CROSS JOIN LATERAL ",
-    sum_counters!(),
-    " c
+        FROM cynosure.sessions s CROSS JOIN LATERAL cynosure.session_counts($1, s.no) c
         WHERE s.source = $1 AND s.completed IS NOT NULL
     )
     SELECT json_build_object(
@@ -71,20 +68,15 @@ const SELECT_LAST_SESSION: &str = concat!(
             SELECT coalesce(json_agg(json_build_array(q.cause, q.number)
                                      ORDER BY q.number DESC, q.cause NULLS FIRST), '[]'::JSON)
             FROM (SELECT cause, count(*) AS number FROM cynosure.items
-                  WHERE source = $1 AND status = 3 GROUP BY cause) q))::TEXT"
-);
+                  WHERE source = $1 AND status = 3 GROUP BY cause) q))::TEXT";
 
 /// Counters of the newest session, and a count of its items by status.
-const COMPARE_COUNTERS: &str = concat!(
-    "SELECT json_build_array(to_json(c), (
+const COMPARE_COUNTERS: &str = "SELECT json_build_array(to_json(c), (
         SELECT coalesce(json_agg(json_build_array(n.status, n.number)), '[]'::JSON)
         FROM (SELECT status, count(*) AS number FROM cynosure.items
               WHERE source = $1 AND session = s.no GROUP BY status) n))::TEXT
     FROM (SELECT no FROM cynosure.sessions WHERE source = $1 ORDER BY no DESC LIMIT 1) s
-    CROSS JOIN LATERAL ",
-    sum_counters!(),
-    " c"
-);
+    CROSS JOIN LATERAL cynosure.session_counts($1, s.no) c";
 
 /// Rows that refer to rows which do not exist. The server checks the pages and indexes itself. A
 /// document that was listed and not found is a gone item without documents.
@@ -246,16 +238,12 @@ pub(super) fn session_totals_since(
     source: i64,
     since: Timestamp,
 ) -> Result<Vec<SessionTotals>, DatabaseError> {
-    const SQL: &str = concat!(
-        "SELECT json_build_array(s.started, c.documents, c.bytes)::TEXT
-        FROM cynosure.sessions s CROSS JOIN LATERAL ",
-        sum_counters!(),
-        " c
+    const SQL: &str = "SELECT json_build_array(s.started, c.documents, c.bytes)::TEXT
+        FROM cynosure.sessions s CROSS JOIN LATERAL cynosure.session_counts($1, s.no) c
         WHERE s.source = $1 AND s.no > coalesce((
             SELECT o.no FROM cynosure.sessions o WHERE o.source = $1 AND o.started < $2::BIGINT
             ORDER BY o.no DESC LIMIT 1), 0)
-        ORDER BY s.no"
-    );
+        ORDER BY s.no";
     let parameters: Vec<Parameter> = vec![Box::new(source), Box::new(since.0)];
     let found: Vec<(i64, u64, u64)> = query_rows(database, SQL, parameters)?;
     let totals = found.into_iter().map(|(started, documents, bytes)| SessionTotals {

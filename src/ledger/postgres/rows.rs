@@ -8,25 +8,6 @@ use crate::database::{Database, DatabaseError, Parameter, Row};
 use crate::ledger::postgres::records::{CounterRecord, SessionRecord};
 use crate::ledger::{ItemStatus, ListingKind, SessionCounts, SessionKind, SessionRow};
 
-/// Subquery that sums the counters of the session `s` over its workers.
-macro_rules! sum_counters {
-    () => {
-        "(SELECT coalesce(sum(listed), 0)::BIGINT AS listed,
-            coalesce(sum(stored), 0)::BIGINT AS stored,
-            coalesce(sum(gone), 0)::BIGINT AS gone,
-            coalesce(sum(quarantined), 0)::BIGINT AS quarantined,
-            coalesce(sum(documents), 0)::BIGINT AS documents,
-            coalesce(sum(bytes), 0)::BIGINT AS bytes,
-            coalesce(sum(versions), 0)::BIGINT AS versions,
-            coalesce(sum(copies), 0)::BIGINT AS copies,
-            coalesce(sum(copied_bytes), 0)::BIGINT AS copied_bytes,
-            coalesce(sum(expected_bytes), 0)::BIGINT AS expected_bytes
-        FROM cynosure.tallies WHERE source = $1 AND session = s.no)"
-    };
-}
-
-pub(super) use sum_counters;
-
 /// Runs a statement, each row of which is one JSON text, and decodes the rows.
 pub(super) fn query_rows<T: DeserializeOwned>(
     database: &Database,

@@ -1,4 +1,4 @@
-//! Where the states of circuit breakers are kept, for other processes and the next one.
+//! Store of the states of circuit breakers, for other processes and the next one.
 
 use std::fmt;
 
